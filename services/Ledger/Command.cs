@@ -1,0 +1,58 @@
+using Google.Protobuf;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Ledger;
+
+/// <summary>A command on its way into the ledger: a participant's request, another service's event or a duty that fell due.
+/// </summary>
+public sealed class Command
+{
+    /// <summary>Whose command it is: an organisation, or a service such as <c>service/consular</c>.</summary>
+    public required string Participant { get; init; }
+
+    /// <summary>The participant's id of the request. The same id with the same content gets the same answer (D21).</summary>
+    public required string RequestId { get; init; }
+
+    /// <summary>The full method name, an event's type name, or the name of the service's own command.</summary>
+    public required string Method { get; init; }
+
+    /// <summary>The request, parsed.</summary>
+    public required IMessage Request { get; init; }
+
+    /// <summary>The request's exact bytes, stored as they are.</summary>
+    public required ReadOnlyMemory<byte> Bytes { get; init; }
+
+    /// <summary>Decides: pure, and called again whenever more states were loaded.</summary>
+    public required Func<View, DateTimeOffset, Decision> Decide { get; init; }
+
+    /// <summary>The version of the agreement by which it is judged.</summary>
+    public required ulong AgreementVersion { get; init; }
+
+    /// <summary>What another service answered before the command was queued; null: nothing was asked.</summary>
+    public IMessage? Asked { get; init; }
+
+    /// <summary>What caused it, where no participant sent it.</summary>
+    public Cause? Cause { get; init; }
+
+    /// <summary>Whether a refusal is stored and answered again: true for participants, false for events and duties, so that
+    /// they can be tried again after a repair.</summary>
+    public bool StoresRefusal { get; init; } = true;
+
+    /// <summary>How soon it is taken: greater before lesser.</summary>
+    public int Precedence { get; init; }
+
+    /// <summary>The W3C traceparent of the span that submits it.</summary>
+    public string TraceParent { get; init; } = "";
+
+    /// <summary>The W3C tracestate of the span that submits it.</summary>
+    public string TraceState { get; init; } = "";
+}
+
+/// <summary>What came of a command once it is durable.</summary>
+/// <param name="Position">The entry's position; null where a refusal was not stored.</param>
+/// <param name="Time">When it was committed.</param>
+/// <param name="Answer">The answer without its receipt; null where it was refused or has none.</param>
+/// <param name="Refusal">The refusal; null where it was accepted.</param>
+/// <param name="Repeated">True where the answer is an old one, to a request seen before.</param>
+public sealed record Outcome(
+    ulong? Position, DateTimeOffset Time, IMessage? Answer, Refusal? Refusal, bool Repeated);

@@ -1,0 +1,119 @@
+using Google.Protobuf;
+using Ministries.Errors.V1;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Ledger;
+
+/// <summary>An event and the streams that it belongs to.</summary>
+/// <param name="Event">The event, a message with the option <c>published</c>.</param>
+/// <param name="Streams">The streams whose states it changes, at least one.</param>
+public readonly record struct Change(IMessage Event, IReadOnlyList<StreamId> Streams);
+
+/// <summary>Why a command was refused. What it says to its reader is in the reason's <see cref="About"/>.</summary>
+/// <param name="Reason">The reason.</param>
+/// <param name="Metadata">What it adds, by name; nothing that its reader may not know.</param>
+/// <param name="Faults">The fields at fault, where it is the request's form.</param>
+public sealed record Refusal(
+    Reason Reason, IReadOnlyDictionary<string, string>? Metadata = null, IReadOnlyList<FieldFault>? Faults = null);
+
+/// <summary>What came of a command: events and an answer, or a refusal. Made by rules, which are pure: the same state, command
+/// and time give the same decision.</summary>
+public sealed class Decision
+{
+    private Decision() { }
+
+    /// <summary>The refusal; null where the command was accepted.</summary>
+    public Refusal? Refusal { get; private init; }
+
+    /// <summary>What happened, in order; none where nothing did.</summary>
+    public IReadOnlyList<Change> Changes { get; private init; } = [];
+
+    /// <summary>The case that the entry belongs to; empty: none.</summary>
+    public string Case { get; private init; } = "";
+
+    /// <summary>Who may see the entry beside its participant (<see cref="Ledger.Audience"/>).</summary>
+    public IReadOnlyList<string> Audience { get; private init; } = [];
+
+    /// <summary>Makes the answer, without its receipt, from the states as they are after the changes.</summary>
+    public Func<View, IMessage>? Answer { get; private init; }
+
+    /// <summary>The command is accepted.</summary>
+    /// <param name="case">The case; empty: none.</param>
+    /// <param name="audience">Who may see the entry beside its participant.</param>
+    /// <param name="changes">What happened.</param>
+    /// <param name="answer">Makes the answer from the states after the changes; null: there is none.</param>
+    public static Decision Accept(
+        string @case, IReadOnlyList<string> audience, IReadOnlyList<Change> changes, Func<View, IMessage>? answer = null) =>
+        new() { Case = @case, Audience = audience, Changes = changes, Answer = answer };
+
+    /// <summary>The command is refused.</summary>
+    public static implicit operator Decision(Refusal refusal) => new() { Refusal = refusal };
+
+    /// <summary>The command is refused.</summary>
+    public static Decision Refuse(Reason reason, params (string Name, string Value)[] metadata) =>
+        new Refusal(reason, metadata.Length == 0 ? null : metadata.ToDictionary(m => m.Name, m => m.Value));
+}
+
+/// <summary>
+/// The states that a rule sees. A rule asks for what it needs; what was not loaded reads as absent and is noted, and the rule is
+/// run again with it loaded, so rules need not say beforehand what they touch. States are never changed by a rule.
+/// </summary>
+public sealed class View
+{
+    private readonly Dictionary<StreamId, Held> _states = [];
+    private HashSet<StreamId>? _missed;
+
+    private readonly record struct Held(StreamKind Kind, IMessage? State, ulong Version);
+
+    /// <summary>The state of a record, or null where there is none.</summary>
+    public T? Find<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
+    {
+        var id = kind.Id(key);
+        if (_states.TryGetValue(id, out var held)) return (T?)held.State;
+        (_missed ??= []).Add(id);
+        return null;
+    }
+
+    /// <summary>The streams that a rule asked for and that were not loaded; empties the list.</summary>
+    public IReadOnlyCollection<StreamId> TakeMissed()
+    {
+        var missed = _missed;
+        _missed = null;
+        return (IReadOnlyCollection<StreamId>?)missed ?? [];
+    }
+
+    /// <summary>Whether the stream is loaded, absent ones included.</summary>
+    public bool Holds(StreamId id) => _states.ContainsKey(id);
+
+    /// <summary>The version of a loaded stream: the number of entries that changed it; zero where there is none.</summary>
+    public ulong VersionOf(StreamId id) => _states.TryGetValue(id, out var held) ? held.Version : 0;
+
+    /// <summary>The state of a loaded stream, or null where there is none.</summary>
+    public IMessage? StateOf(StreamId id) => _states.TryGetValue(id, out var held) ? held.State : null;
+
+    /// <summary>Puts a state as it was loaded; null: there is none.</summary>
+    public void Put(StreamKind kind, string key, IMessage? state, ulong version) =>
+        _states[kind.Id(key)] = new Held(kind, state, version);
+
+    /// <summary>
+    /// Applies what a decision changed. Every stream named in it must be loaded or new. Returns the streams that changed.
+    /// </summary>
+    /// <param name="kinds">The kinds of streams of the service, by name.</param>
+    /// <param name="changes">What happened.</param>
+    /// <param name="entry">The entry that the changes belong to.</param>
+    public IReadOnlyCollection<StreamId> Apply(
+        IReadOnlyDictionary<string, StreamKind> kinds, IReadOnlyList<Change> changes, FoldedEntry entry)
+    {
+        var touched = new Dictionary<StreamId, IMessage>();
+        foreach (var change in changes)
+            foreach (var id in change.Streams)
+            {
+                var kind = kinds[id.Kind];
+                if (!touched.TryGetValue(id, out var state))
+                    touched[id] = state = StateOf(id) is { } before ? kind.Clone(before) : kind.Empty();
+                kind.Apply(state, change.Event, entry);
+            }
+        foreach (var (id, state) in touched) _states[id] = new Held(kinds[id.Kind], state, VersionOf(id) + 1);
+        return touched.Keys;
+    }
+}

@@ -1,0 +1,58 @@
+using System.Security.Cryptography;
+using System.Text;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>Who does what, when and under which agreement: all that a rule may know beside the states and the request.</summary>
+public sealed class Act
+{
+    private static readonly char[] Base32 = [.. "0123456789abcdefghjkmnpqrstvwxyz"];
+
+    /// <summary>The caller: a participant of the agreement.</summary>
+    public required Participant Caller { get; init; }
+
+    /// <summary>The agreement in force.</summary>
+    public required Permissions Permissions { get; init; }
+
+    /// <summary>The full method name without a leading slash, such as
+    /// <c>ministries.custody.v1.CustodyService/RecordStatus</c>; of an event its type.</summary>
+    public required string Method { get; init; }
+
+    /// <summary>The caller's id of the request; of an event its id (service/position/index).</summary>
+    public required string RequestId { get; init; }
+
+    /// <summary>The commit's time.</summary>
+    public required DateTimeOffset Now { get; init; }
+
+    /// <summary>What another service answered before the command was queued; null: nothing was asked.</summary>
+    public IMessage? Asked { get; init; }
+
+    /// <summary>The commit's time as a protobuf timestamp.</summary>
+    public Timestamp Time => Now.ToTimestamp();
+
+    /// <summary>The id of a record that this act makes: the same for the same request, so that a retry names the same record.
+    /// </summary>
+    /// <param name="kind">The id's first part, such as <c>call</c>.</param>
+    /// <param name="index">Tells several records of one act apart.</param>
+    public string NewId(string kind, int index = 0)
+    {
+        var hash = SHA256.HashData(Encoding.UTF8.GetBytes($"{Caller.Id}\n{RequestId}\n{kind}\n{index}"));
+        return $"{kind}_{string.Create(26, hash, (chars, bytes) =>
+        {
+            for (var i = 0; i < chars.Length; i++)
+            {
+                var bit = i * 5;
+                var pair = bytes[bit / 8] << 8 | bytes[bit / 8 + 1];
+                chars[i] = Base32[pair >> (11 - bit % 8) & 31];
+            }
+        })}";
+    }
+
+    /// <summary>The etag of a record as this caller sees it.</summary>
+    /// <param name="seen">The record as it is shown to the caller.</param>
+    public static string EtagOf(IMessage seen) =>
+        Convert.ToBase64String(SHA256.HashData(seen.ToByteArray()).AsSpan(0, 16)).TrimEnd('=').Replace('+', '-').Replace('/', '_');
+}

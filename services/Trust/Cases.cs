@@ -1,0 +1,106 @@
+using Google.Protobuf;
+using Ministries.Custody.V1;
+using Ministries.Ledger;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>
+/// Who is party to a case and in which part: the ground of need to know (D22) in every service. The custody service writes the
+/// case; the others fold the same events into a copy of their own.
+/// </summary>
+public static class Cases
+{
+    /// <summary>The stream of cases.</summary>
+    public static readonly StreamKind<Case> Kind = new(
+        "case", 1, Apply,
+        audience: c => [Audience.Case(c.Id)],
+        keys: c => [.. c.Parties.Select(p => PartyKey(p.Participant)), $"state:{c.State}"]);
+
+    /// <summary>The events of the custody service that change a case.</summary>
+    public static readonly IReadOnlyList<string> EventTypes =
+    [
+        CaseOpened.Descriptor.FullName, PartyAdmitted.Descriptor.FullName, PartyRemoved.Descriptor.FullName,
+        CaseClosed.Descriptor.FullName, PrisonerRegistered.Descriptor.FullName, StatusRecorded.Descriptor.FullName,
+        CustodyTransferred.Descriptor.FullName, DepartureRecorded.Descriptor.FullName,
+    ];
+
+    /// <summary>The key under which the cases of a participant are listed.</summary>
+    public static string PartyKey(string participant) => $"party:{participant}";
+
+    /// <summary>The parts that a participant has in a case, or with respect to one prisoner of it; none: it may not know of it.
+    /// </summary>
+    /// <param name="caller">The participant.</param>
+    /// <param name="case">The case; null: no case is spoken of.</param>
+    /// <param name="prisoner">The prisoner's reference; null: the case as a whole.</param>
+    public static IReadOnlyCollection<Part> PartsOf(Participant caller, Case? @case, string? prisoner = null)
+    {
+        switch (caller.Kind)
+        {
+            case ParticipantKind.Service: return [Part.Service];
+            case ParticipantKind.Operator: return [Part.Operator];
+        }
+        if (@case is null) return caller.Kind == ParticipantKind.Ministry ? [Part.Ministry] : [];
+        var admitted = @case.Parties.Where(p => p.Participant == caller.Id).Select(p => p.Part).ToHashSet();
+        if (admitted.Count == 0 || caller.State.Length == 0) return admitted;
+        var held = prisoner is null ? null : @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner);
+        if (held is null) return admitted;
+        // With respect to one prisoner the part follows the responsibility, wherever the case began.
+        admitted.Remove(Part.DetainingPower);
+        if (held.DetainingPower == caller.State) admitted.Add(Part.DetainingPower);
+        if (held.TransferringPower == caller.State) admitted.Add(Part.TransferringPower);
+        return admitted;
+    }
+
+    /// <summary>The tokens that a participant holds through its part in a case.</summary>
+    public static IEnumerable<string> TokensIn(Participant reader, Case @case)
+    {
+        if (@case.Parties.All(p => p.Participant != reader.Id)) yield break;
+        yield return Audience.Case(@case.Id);
+        if (reader.State.Length > 0) yield return Audience.State(@case.Id, reader.State);
+        else yield return Audience.Observers(@case.Id);
+    }
+
+    private static void Apply(Case state, IMessage @event, FoldedEntry entry)
+    {
+        switch (@event)
+        {
+            case CaseOpened e:
+                state.Id = e.Case;
+                state.DetainingPower = e.DetainingPower;
+                state.State = CaseState.Open;
+                state.OpenTime = entry.Time;
+                state.Parties.Add(new CaseParty { Participant = e.Participant, Part = Part.DetainingPower, AdmitTime = entry.Time });
+                break;
+            case PartyAdmitted e:
+                state.Parties.Add(new CaseParty { Participant = e.Participant, Part = e.Part, AdmitTime = entry.Time });
+                break;
+            case PartyRemoved e:
+                for (var i = state.Parties.Count - 1; i >= 0; i--)
+                    if (state.Parties[i].Participant == e.Participant) state.Parties.RemoveAt(i);
+                break;
+            case CaseClosed:
+                state.State = CaseState.Closed;
+                break;
+            case PrisonerRegistered e:
+                state.Prisoners.Add(new CasePrisoner { Prisoner = e.Prisoner, DetainingPower = e.DetainingPower, Held = true });
+                break;
+            case StatusRecorded e:
+                PrisonerOf(state, e.Prisoner).Held = e.Held;
+                break;
+            case CustodyTransferred e:
+                var moved = PrisonerOf(state, e.Prisoner);
+                moved.TransferringPower = e.FromPower;
+                moved.DetainingPower = e.ToPower;
+                moved.Held = true;
+                break;
+            case DepartureRecorded e:
+                var gone = PrisonerOf(state, e.Prisoner);
+                gone.DetainingPower = "";
+                gone.Held = false;
+                break;
+        }
+    }
+
+    private static CasePrisoner PrisonerOf(Case state, string prisoner) => state.Prisoners.Single(p => p.Prisoner == prisoner);
+}

@@ -1,0 +1,68 @@
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>What every write is asked before its own rules, in this order: need to know, capacity, grant, approvals, open case.
+/// </summary>
+public static class Gate
+{
+    /// <summary>Checks whether the caller may make this write at all; null: it may.</summary>
+    /// <param name="act">Who does what.</param>
+    /// <param name="request">The request; its <c>approvals</c> and <c>actor</c> are read where it has them.</param>
+    /// <param name="case">The case; null: there is none of the id named.</param>
+    /// <param name="prisoner">The prisoner's reference, where the write is about one.</param>
+    /// <param name="opensCase">True for the one write that needs no case.</param>
+    /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
+    public static Refusal? Check(
+        Act act, IMessage request, Case? @case, string? prisoner = null, bool opensCase = false, bool closedToo = false)
+    {
+        if (@case is null && !opensCase) return new Refusal(Reason.NotFound);
+        var parts = Cases.PartsOf(act.Caller, @case, prisoner);
+        if (parts.Count == 0) return new Refusal(Reason.NotFound);
+        if (prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner)) return new Refusal(Reason.NotFound);
+        if (CapacityFor(act.Method) is { } capacity && act.Caller.Kind is not (ParticipantKind.Service or ParticipantKind.Operator) &&
+            !act.Caller.Capacities.Contains(capacity)) return new Refusal(Reason.NoCapacity);
+        if (!act.Permissions.Grants(parts, act.Method)) return new Refusal(Reason.NotGranted);
+        if (Approvals(act, request) is { } refusal) return refusal;
+        if (@case is { State: CaseState.Closed } && !closedToo) return new Refusal(Reason.CaseClosed);
+        return null;
+    }
+
+    /// <summary>Checks that the caller saw the record as it is; null: it did.</summary>
+    /// <param name="etag">The etag that the request carries.</param>
+    /// <param name="shown">The record as it is shown to this caller now.</param>
+    public static Refusal? Saw(string etag, IMessage shown) =>
+        etag == Act.EtagOf(shown) ? null : new Refusal(Reason.Stale);
+
+    /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
+    public static Capacity? CapacityFor(string method) => method.Split('.') switch
+    {
+        ["ministries", "calllog", ..] => Capacity.Calls,
+        ["ministries", "custody", ..] => Capacity.Custody,
+        ["ministries", "consular", ..] => Capacity.Consular,
+        _ => null,
+    };
+
+    private static Refusal? Approvals(Act act, IMessage request)
+    {
+        var demanded = act.Permissions.ApprovalsDemanded(act.Method);
+        if (demanded == 0) return null;
+        var fields = request.Descriptor.Fields;
+        var actor = (Read(fields, "actor", request) as Actor)?.Official;
+        var given = Read(fields, "approvals", request) is IEnumerable<Approval> approvals
+            ? approvals.Select(a => a.Official).Where(o => o != actor).Distinct().Count()
+            : 0;
+        return given >= demanded ? null : new Refusal(Reason.ApprovalsMissing, new Dictionary<string, string>
+        {
+            ["demanded"] = $"{demanded}", ["given"] = $"{given}",
+        });
+    }
+
+    private static object? Read(MessageDescriptor.FieldCollection fields, string name, IMessage request) =>
+        fields.InDeclarationOrder().FirstOrDefault(f => f.Name == name)?.Accessor.GetValue(request);
+}

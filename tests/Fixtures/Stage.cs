@@ -1,0 +1,66 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Fixtures;
+
+/// <summary>Plays rules without a ledger: states in memory, time as given. What a decision changes is applied as the ledger
+/// would.</summary>
+public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = null)
+{
+    private readonly Dictionary<string, StreamKind> _kinds = kinds.ToDictionary(k => k.Name);
+    private readonly List<(StreamId Id, IMessage? State, ulong Version)> _states = [];
+    private int _requests;
+
+    /// <summary>The agreement in force.</summary>
+    public Permissions Permissions { get; set; } = new(agreement ?? StandardAgreement.Read());
+
+    /// <summary>The time of the next command.</summary>
+    public DateTimeOffset Now { get; set; } = new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero);
+
+    /// <summary>The position of the next entry.</summary>
+    public ulong Position { get; private set; }
+
+    /// <summary>What the entries published, in order.</summary>
+    public List<IMessage> Events { get; } = [];
+
+    /// <summary>The state of a record, or null.</summary>
+    public T? State<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new() =>
+        (T?)_states.FirstOrDefault(s => s.Id == kind.Id(key)).State;
+
+    /// <summary>Runs a rule as a participant; what it accepts is applied.</summary>
+    public (Decision Decision, IMessage? Answer) Play<TRequest>(
+        string participant, TRequest request, Func<View, TRequest, Act, Decision> rule, string method,
+        IMessage? asked = null, string? requestId = null) where TRequest : IMessage
+    {
+        var act = new Act
+        {
+            Caller = Permissions.Participant(participant) ?? throw new ArgumentException($"no participant {participant}"),
+            Permissions = Permissions, Method = method, Now = Now, Asked = asked,
+            RequestId = requestId ?? $"request-{_requests++:00000000}",
+        };
+        var view = new View();
+        foreach (var (id, state, version) in _states) view.Put(_kinds[id.Kind], id.Key, state, version);
+        var decision = rule(view, request, act);
+        for (var missed = view.TakeMissed(); missed.Count > 0; missed = view.TakeMissed())
+        {
+            foreach (var id in missed) view.Put(_kinds[id.Kind], id.Key, null, 0);
+            decision = rule(view, request, act);
+        }
+        if (decision.Refusal is not null) return (decision, null);
+        var entry = new FoldedEntry(Position++, Now.ToTimestamp(), participant, act.RequestId, request);
+        foreach (var id in view.Apply(_kinds, decision.Changes, entry))
+        {
+            _states.RemoveAll(s => s.Id == id);
+            _states.Add((id, view.StateOf(id), view.VersionOf(id)));
+        }
+        Events.AddRange(decision.Changes.Select(c => c.Event));
+        return (decision, decision.Answer?.Invoke(view));
+    }
+
+    /// <summary>The reason of a refusal, or <see cref="Reason.Unspecified"/> where the command was accepted.</summary>
+    public static Reason ReasonOf(Decision decision) => decision.Refusal?.Reason ?? Reason.Unspecified;
+}

@@ -1,0 +1,100 @@
+using System.Globalization;
+using Microsoft.Extensions.Configuration;
+
+namespace Ministries.Hosting;
+
+/// <summary>What a service process is told from outside: by environment variables (<c>Ledger__Connection</c>), by
+/// <c>appsettings.json</c> or by the command line (<c>--Ledger:Connection=…</c>), the last one winning.</summary>
+public sealed record Settings
+{
+    /// <summary><c>Ledger:Connection</c>: <c>sqlite:</c> and a file, or a Npgsql connection string.</summary>
+    public required string Ledger { get; init; }
+
+    /// <summary><c>Broker:Uri</c>: <c>amqp://</c>, <c>amqps://</c>, or <c>memory:</c> for one process.</summary>
+    public required Uri Broker { get; init; }
+
+    /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one.</summary>
+    public required Uri Listen { get; init; }
+
+    /// <summary><c>Certificate</c>: file of the service's certificate chain (PEM).</summary>
+    public required string Certificate { get; init; }
+
+    /// <summary><c>CertificateKey</c>: file of the certificate's key (PEM).</summary>
+    public required string CertificateKey { get; init; }
+
+    /// <summary><c>Agreement</c>: file of the agreement (JSON form of <c>ministries.type.v1.Agreement</c>).</summary>
+    public required string Agreement { get; init; }
+
+    /// <summary><c>Checkpoint:File</c>: file in which the last checkpoint is kept outside the database.</summary>
+    public required string Checkpoint { get; init; }
+
+    /// <summary><c>Peers:&lt;service&gt;</c>: the addresses of the other services, by name.</summary>
+    public IReadOnlyDictionary<string, Uri> Peers { get; init; } = new Dictionary<string, Uri>();
+
+    /// <summary><c>Reflection</c>: whether gRPC reflection is served. Default: no.</summary>
+    public bool Reflection { get; init; }
+
+    /// <summary><c>Drain:Seconds</c>: how long a stop waits for running calls, their commits and the relay, 1 to 300 s.
+    /// Default: 20.</summary>
+    public TimeSpan Drain { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary><c>OTEL_EXPORTER_OTLP_ENDPOINT</c>: where traces and metrics go by OTLP/gRPC; null: nowhere.</summary>
+    public Uri? Otlp { get; init; }
+
+    /// <summary>Reads and checks the settings.</summary>
+    /// <exception cref="SettingsException">Something is missing or wrong; it names everything at once.</exception>
+    public static Settings Read(IConfiguration configuration)
+    {
+        var wrong = new List<string>();
+        string Text(string key)
+        {
+            if (configuration[key] is { Length: > 0 } value) return value;
+            wrong.Add($"{key} is not set");
+            return "";
+        }
+        string Readable(string key)
+        {
+            var path = Text(key);
+            if (path.Length > 0 && !File.Exists(path)) wrong.Add($"{key}: there is no file {path}");
+            return path;
+        }
+        Uri Address(string key, params string[] schemes)
+        {
+            var text = Text(key);
+            if (Uri.TryCreate(text, UriKind.Absolute, out var uri) && schemes.Contains(uri.Scheme)) return uri;
+            if (text.Length > 0) wrong.Add($"{key} must be an address that begins with {string.Join(" or ", schemes.Select(s => s + ":"))}");
+            return new Uri("none:");
+        }
+        var seconds = 20;
+        if (configuration["Drain:Seconds"] is { } drain &&
+            (!int.TryParse(drain, CultureInfo.InvariantCulture, out seconds) || seconds is < 1 or > 300))
+            wrong.Add("Drain:Seconds must be a whole number from 1 to 300");
+        var reflection = false;
+        if (configuration["Reflection"] is { } said && !bool.TryParse(said, out reflection))
+            wrong.Add("Reflection must be true or false");
+        var settings = new Settings
+        {
+            Ledger = Text("Ledger:Connection"),
+            Broker = Address("Broker:Uri", "amqp", "amqps", "memory"),
+            Listen = Address("Listen", "https"),
+            Certificate = Readable("Certificate"),
+            CertificateKey = Readable("CertificateKey"),
+            Agreement = Readable("Agreement"),
+            Checkpoint = Text("Checkpoint:File"),
+            Peers = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Address($"Peers:{p.Key}", "https")),
+            Reflection = reflection,
+            Drain = TimeSpan.FromSeconds(seconds),
+            Otlp = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 }
+                ? Address("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https") : null,
+        };
+        return wrong.Count == 0 ? settings : throw new SettingsException(wrong);
+    }
+}
+
+/// <summary>The settings are not such that a service could run.</summary>
+/// <param name="wrong">What is wrong, one sentence each.</param>
+public sealed class SettingsException(IReadOnlyList<string> wrong) : Exception(string.Join("; ", wrong))
+{
+    /// <summary>What is wrong, one sentence each.</summary>
+    public IReadOnlyList<string> Wrong => wrong;
+}

@@ -1,0 +1,145 @@
+using System.Text;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>
+/// Walks a request's bytes before they are trusted: what a signature covers must read in one way only, for every reader and in
+/// every language. Refused are unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text
+/// that is not UTF-8, and bytes that end too early. Any field order and explicit default values are fine.
+/// </summary>
+public static class WireWalk
+{
+    /// <summary>The deepest nesting of messages: 16.</summary>
+    public const int Deepest = 16;
+
+    /// <summary>The greatest number of faults that are told: 32.</summary>
+    public const int MostFaults = 32;
+
+    private static readonly UTF8Encoding Utf8 = new(false, throwOnInvalidBytes: true);
+
+    /// <summary>What is wrong with the bytes of a message; empty: nothing.</summary>
+    /// <param name="type">The message's type.</param>
+    /// <param name="bytes">Its bytes, as received.</param>
+    public static IReadOnlyList<FieldFault> Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes)
+    {
+        var faults = new List<FieldFault>();
+        Walk(type, bytes, "", 0, faults);
+        return faults;
+    }
+
+    private static void Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes, string path, int depth, List<FieldFault> faults)
+    {
+        if (depth > Deepest)
+        {
+            Fault(path, $"nested deeper than {Deepest} messages");
+            return;
+        }
+        var counts = new Dictionary<FieldDescriptor, int>();
+        var oneofs = new Dictionary<OneofDescriptor, FieldDescriptor>();
+        while (bytes.Length > 0 && faults.Count < MostFaults)
+        {
+            if (!Varint(ref bytes, out var tag) || tag > uint.MaxValue || tag >> 3 == 0)
+            {
+                Fault(path, "the bytes break off or hold no field tag");
+                return;
+            }
+            var number = (int)(tag >> 3);
+            var wire = (WireFormat.WireType)(tag & 7);
+            var field = type.FindFieldByNumber(number);
+            var name = field is null ? $"{Prefix(path)}#{number}" : $"{Prefix(path)}{field.Name}";
+            if (!Value(ref bytes, wire, out var value))
+            {
+                Fault(name, "the bytes break off or are of a wire type that is not used");
+                return;
+            }
+            if (field is null)
+            {
+                Fault(name, "there is no field of this number");
+                continue;
+            }
+            var expected = WireTypeOf(field);
+            var packed = field.IsRepeated && !field.IsMap && wire == WireFormat.WireType.LengthDelimited &&
+                expected != WireFormat.WireType.LengthDelimited;
+            if (wire != expected && !packed)
+            {
+                Fault(name, "the bytes are of another wire type than the field's");
+                continue;
+            }
+            var count = counts[field] = counts.GetValueOrDefault(field) + 1;
+            if (count > 1 && !field.IsRepeated) Fault(name, "the field is given more than once");
+            if (field.RealContainingOneof is { } oneof && !oneofs.TryAdd(oneof, field) && oneofs[oneof] != field)
+                Fault(name, $"{oneofs[oneof].Name} of the same choice is given too");
+            if (field.FieldType == FieldType.Message)
+                Walk(field.MessageType, value, field.IsRepeated ? $"{name}[{count - 1}]" : name, depth + 1, faults);
+            else if (field.FieldType == FieldType.String && !IsUtf8(value))
+                Fault(name, "the text is not UTF-8");
+        }
+
+        void Fault(string at, string what)
+        {
+            if (faults.Count < MostFaults) faults.Add(new FieldFault { Field = at, Description = what });
+        }
+    }
+
+    private static string Prefix(string path) => path.Length == 0 ? "" : path + ".";
+
+    private static bool IsUtf8(ReadOnlySpan<byte> value)
+    {
+        try
+        {
+            Utf8.GetCharCount(value);
+            return true;
+        }
+        catch (DecoderFallbackException)
+        {
+            return false;
+        }
+    }
+
+    private static WireFormat.WireType WireTypeOf(FieldDescriptor field) => field.FieldType switch
+    {
+        FieldType.Double or FieldType.Fixed64 or FieldType.SFixed64 => WireFormat.WireType.Fixed64,
+        FieldType.Float or FieldType.Fixed32 or FieldType.SFixed32 => WireFormat.WireType.Fixed32,
+        FieldType.String or FieldType.Bytes or FieldType.Message => WireFormat.WireType.LengthDelimited,
+        FieldType.Group => WireFormat.WireType.StartGroup,
+        _ => WireFormat.WireType.Varint,
+    };
+
+    private static bool Value(ref ReadOnlySpan<byte> bytes, WireFormat.WireType wire, out ReadOnlySpan<byte> value)
+    {
+        value = default;
+        ulong length;
+        switch (wire)
+        {
+            case WireFormat.WireType.Varint: return Varint(ref bytes, out _);
+            case WireFormat.WireType.Fixed64: length = 8; break;
+            case WireFormat.WireType.Fixed32: length = 4; break;
+            case WireFormat.WireType.LengthDelimited:
+                if (!Varint(ref bytes, out length)) return false;
+                break;
+            default: return false;
+        }
+        if (length > (ulong)bytes.Length) return false;
+        value = bytes[..(int)length];
+        bytes = bytes[(int)length..];
+        return true;
+    }
+
+    private static bool Varint(ref ReadOnlySpan<byte> bytes, out ulong value)
+    {
+        value = 0;
+        for (var i = 0; i < 10 && i < bytes.Length; i++)
+        {
+            value |= (ulong)(bytes[i] & 0x7f) << 7 * i;
+            if (bytes[i] < 0x80)
+            {
+                bytes = bytes[(i + 1)..];
+                return true;
+            }
+        }
+        return false;
+    }
+}

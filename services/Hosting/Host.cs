@@ -55,6 +55,7 @@ public static class ServiceHost
         services.AddGrpc();
         services.AddGrpcHealthChecks();
         if (settings.Reflection) services.AddGrpcReflection();
+        Telemetry.Add(services, service.Name, settings);
         service.Register?.Invoke(services);
         var host = builder.Build();
         service.Map(host);

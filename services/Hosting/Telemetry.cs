@@ -1,0 +1,140 @@
+using System.Collections.Frozen;
+using System.Diagnostics;
+using System.Text.RegularExpressions;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using OpenTelemetry;
+using OpenTelemetry.Exporter;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
+using OpenTelemetry.Trace;
+using StatusCode = Grpc.Core.StatusCode;
+
+namespace Ministries.Hosting;
+
+/// <summary>What leaves a service as traces and metrics: names that say what happened, and only attributes that may be told.
+/// </summary>
+public static class Telemetry
+{
+    /// <summary>The name of the activity source of every span that a service makes itself: <c>commit</c>, <c>publish</c>,
+    /// <c>process</c> and batches.</summary>
+    public const string Source = "Ministries";
+
+    /// <summary>Exports a service's traces and metrics by OTLP/gRPC where the settings name an endpoint.</summary>
+    /// <param name="services">The service's services.</param>
+    /// <param name="service">The service's name: the resource's <c>service.name</c>.</param>
+    /// <param name="settings">The settings.</param>
+    public static void Add(IServiceCollection services, string service, Settings settings)
+    {
+        if (settings.Otlp is not { } endpoint) return;
+        void To(OtlpExporterOptions options) => (options.Endpoint, options.Protocol) = (endpoint, OtlpExportProtocol.Grpc);
+        services.AddOpenTelemetry()
+            .ConfigureResource(resource => resource.Clear().AddService(service))
+            .WithTracing(traces => Traces(traces).AddOtlpExporter(To))
+            .WithMetrics(metrics => metrics
+                .AddMeter(Source, "Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel", "System.Runtime")
+                .AddOtlpExporter(To));
+    }
+
+    /// <summary>Says which spans are made and what is left of them, whoever exports them. Every trace is taken: sampling is for
+    /// a collector.</summary>
+    /// <param name="traces">The builder; exporters are added to it afterwards.</param>
+    public static TracerProviderBuilder Traces(TracerProviderBuilder traces) => traces
+        .SetSampler(new AlwaysOnSampler())
+        .AddSource(Source, "Npgsql")
+        .AddAspNetCoreInstrumentation(options => options.Filter = http => !IsPlumbing(http.Request.Path))
+        .AddGrpcClientInstrumentation(options => options.SuppressDownstreamInstrumentation = true)
+        .AddProcessor(new AllowList());
+
+    private static bool IsPlumbing(PathString path) =>
+        path.StartsWithSegments("/grpc.health.v1.Health") || path.Value!.StartsWith("/grpc.reflection.", StringComparison.Ordinal);
+}
+
+/// <summary>
+/// The last thing before export: gives RPC spans their names and drops every attribute that is not on the list or has not the
+/// form that the list gives it, every event, and every status text. So nothing that a library chose to attach leaves the
+/// process, and no prisoner's reference (D16): a record's id has a form that no reference has.
+/// </summary>
+internal sealed partial class AllowList : BaseProcessor<Activity>
+{
+    /// <summary>The attributes that may leave, and the form that a text must have; null: any.</summary>
+    internal static readonly FrozenDictionary<string, Regex?> Allowed = new Dictionary<string, Regex?>
+    {
+        ["ministries.case"] = RecordId(),
+        ["ministries.record"] = RecordId(),
+        ["ministries.request_id"] = RequestId(),
+        ["ministries.participant"] = Word(),
+        ["ministries.position"] = null,
+        ["ministries.cause"] = EventId(),
+        ["ministries.refusal"] = Word(),
+        ["ministries.article"] = Source(),
+        ["ministries.batch_size"] = null,
+        ["rpc.system.name"] = null,
+        ["rpc.method"] = Word(),
+        ["rpc.response.status_code"] = Word(),
+        ["messaging.system"] = null,
+        ["messaging.operation.name"] = null,
+        ["messaging.operation.type"] = null,
+        ["messaging.destination.name"] = Word(),
+        ["messaging.consumer.group.name"] = Word(),
+        ["messaging.message.id"] = EventId(),
+        ["db.system.name"] = null,
+        ["db.response.status_code"] = null,
+        ["error.type"] = Word(),
+        ["server.address"] = null,
+        ["server.port"] = null,
+    }.ToFrozenDictionary();
+
+    private static readonly ActivitySource Replaced = new(Telemetry.Source);
+
+    public override void OnEnd(Activity span)
+    {
+        if (!span.Recorded) return;
+        if (span.Source.Name is "Microsoft.AspNetCore" or "Grpc.Net.Client" or "OpenTelemetry.Instrumentation.GrpcNetClient")
+            NameByMethod(span);
+        foreach (var (key, value) in span.TagObjects.ToArray())
+            if (!Allowed.TryGetValue(key, out var form) || value is string text && form?.IsMatch(text) == false)
+                span.SetTag(key, null);
+        span.SetStatus(span.Status);
+        if (span.Events.Any()) Replace(span);
+    }
+
+    private static void NameByMethod(Activity span)
+    {
+        var known = span.GetTagItem("grpc.method") as string;
+        var status = span.GetTagItem("grpc.status_code") as string;
+        span.DisplayName = known?.TrimStart('/') ?? "_OTHER";
+        span.SetTag("rpc.system.name", "grpc");
+        span.SetTag("rpc.method", span.DisplayName);
+        if (int.TryParse(status, out var code)) span.SetTag("rpc.response.status_code", NameOf((StatusCode)code));
+    }
+
+    // Events cannot be taken off a span. The spans that have any are a library's (a database command that failed) and have no
+    // children, so one without events takes its place.
+    private static void Replace(Activity span)
+    {
+        span.ActivityTraceFlags &= ~ActivityTraceFlags.Recorded;
+        var parent = new ActivityContext(span.TraceId, span.ParentSpanId, ActivityTraceFlags.Recorded);
+        var current = Activity.Current;
+        using var other = Replaced.StartActivity(
+            span.OperationName, span.Kind, parent, span.TagObjects, span.Links, span.StartTimeUtc);
+        if (other is not null)
+        {
+            other.DisplayName = span.DisplayName;
+            other.SetStatus(span.Status);
+            other.SetEndTime(span.StartTimeUtc + span.Duration);
+            other.Stop();
+        }
+        Activity.Current = current;
+    }
+
+    // As the gRPC specification writes them, in upper case with underscores.
+    private static string NameOf(StatusCode code) => code == StatusCode.OK ? "OK" :
+        string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}"));
+
+    [GeneratedRegex("^[a-z]{1,13}_[0-9a-z]{26}$")] private static partial Regex RecordId();
+    [GeneratedRegex("^(?:[A-Za-z0-9_-]{16,64}|[a-z]+/[0-9]+/[0-9]+)$")] private static partial Regex RequestId();
+    [GeneratedRegex("^[a-z]+/[0-9]+/[0-9]+$")] private static partial Regex EventId();
+    [GeneratedRegex("^[A-Za-z0-9._/-]{1,128}$")] private static partial Regex Word();
+    [GeneratedRegex("^[A-Za-z0-9 .,;()-]{1,128}$")] private static partial Regex Source();
+}

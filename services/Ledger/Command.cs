@@ -38,8 +38,12 @@ public sealed class Command
     /// they can be tried again after a repair.</summary>
     public bool StoresRefusal { get; init; } = true;
 
-    /// <summary>How soon it is taken: greater before lesser.</summary>
+    /// <summary>How soon it is taken: greater before lesser, FLASH the greatest.</summary>
     public int Precedence { get; init; }
+
+    /// <summary>The place of the event among those that this service takes in, where the command is the first handling of
+    /// another service's event; null: it takes no part in the numbering (a participant's request, a duty, a replay).</summary>
+    public Intake? Intake { get; init; }
 
     /// <summary>The W3C traceparent of the span that submits it.</summary>
     public string TraceParent { get; init; } = "";
@@ -48,11 +52,28 @@ public sealed class Command
     public string TraceState { get; init; } = "";
 }
 
+/// <summary>
+/// The number of an event that a service takes in. The last number of each producer and type is stored in the commit of its
+/// effect. A number up to the last one is a repetition: it gets its old answer, or, where the event was settled by another
+/// command (a dead letter), an empty repeated outcome. A number beyond the next one is <see cref="GapInEvents"/>.
+/// </summary>
+/// <param name="Producer">The service that published it, such as <c>custody</c>.</param>
+/// <param name="Type">The event type's full name.</param>
+/// <param name="Sequence">Its number among the producer's events of this type, from 1.</param>
+public sealed record Intake(string Producer, string Type, ulong Sequence)
+{
+    internal string Cursor => $"intake/{Producer}/{Type}";
+}
+
 /// <summary>What came of a command once it is durable.</summary>
-/// <param name="Position">The entry's position; null where a refusal was not stored.</param>
+/// <param name="Position">The entry's position; null where nothing was stored: a refusal that is not kept, a request id that was
+/// used for something else, an event that was settled before.</param>
 /// <param name="Time">When it was committed.</param>
 /// <param name="Answer">The answer without its receipt; null where it was refused or has none.</param>
 /// <param name="Refusal">The refusal; null where it was accepted.</param>
 /// <param name="Repeated">True where the answer is an old one, to a request seen before.</param>
-public sealed record Outcome(
-    ulong? Position, DateTimeOffset Time, IMessage? Answer, Refusal? Refusal, bool Repeated);
+public sealed record Outcome(ulong? Position, DateTimeOffset Time, IMessage? Answer, Refusal? Refusal, bool Repeated)
+{
+    /// <summary>The tree in which the entry was committed, so that its receipt needs no database; null for an old answer.</summary>
+    internal TreeView? Tree { get; init; }
+}

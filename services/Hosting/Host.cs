@@ -1,26 +1,46 @@
+using System.Diagnostics;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 
 namespace Ministries.Hosting;
 
 /// <summary>Runs a service: the one line of every <c>Program.cs</c>.</summary>
-public static class ServiceHost
+public static partial class ServiceHost
 {
-    /// <summary>Exit code: stopped as asked.</summary>
+    /// <summary>Exit code: stopped as asked (SIGTERM, SIGINT), all that was accepted is committed.</summary>
     public const int Stopped = 0;
 
-    /// <summary>Exit code: the settings are wrong; standard error says what.</summary>
+    /// <summary>Exit code: an error nobody foresaw; the log has it.</summary>
+    public const int Failed = 1;
+
+    /// <summary>Exit code: the settings are wrong; standard error says what, all of it at once.</summary>
     public const int WrongSettings = 2;
 
-    /// <summary>Runs the service until it is told to stop (SIGTERM, SIGINT).</summary>
+    /// <summary>Exit code: the ledger cannot be served: it is behind its last checkpoint, inconsistent with it, or of a newer
+    /// form. To start it again does not help.</summary>
+    public const int LedgerRefused = 3;
+
+    /// <summary>Exit code: the broker's client stalled while the broker answers. To start it again helps.</summary>
+    public const int Stalled = 4;
+
+    /// <summary>The health service's name for readiness; the empty name says that the process is alive.</summary>
+    public const string Ready = "ready";
+
+    /// <summary>Runs the service until it is told to stop.</summary>
+    /// <remarks>At SIGTERM it says that it is not ready, takes no more connections, finishes the calls that run and what they
+    /// queued, flushes the relay, all within <see cref="Settings.Drain"/>; what is left then is in the ledger and is relayed at
+    /// the next start.</remarks>
     /// <param name="args">The command line: settings as <c>--Name=value</c>.</param>
     /// <param name="service">The service.</param>
     /// <returns>The process's exit code.</returns>
     public static async Task<int> Run(string[] args, Service service)
     {
         var builder = WebApplication.CreateSlimBuilder(args);
+        builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
         Settings settings;
         try
         {
@@ -33,7 +53,7 @@ public static class ServiceHost
         }
         await using var host = Build(service, settings, builder);
         await host.RunAsync();
-        return Stopped;
+        return host.Services.GetRequiredService<Lifecycle>().ExitCode;
     }
 
     /// <summary>Builds the service's host without starting it.</summary>
@@ -43,24 +63,58 @@ public static class ServiceHost
     public static WebApplication Build(Service service, Settings settings, WebApplicationBuilder? builder = null)
     {
         builder ??= WebApplication.CreateSlimBuilder();
+        builder.Logging.AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning);
         builder.WebHost.UseKestrelHttpsConfiguration();
         builder.WebHost.ConfigureKestrel(kestrel => kestrel.AddServerHeader = false);
         var services = builder.Services;
+        services.Configure<HostOptions>(o => o.ShutdownTimeout = settings.Drain);
         services.AddSingleton(service);
         services.AddSingleton(settings);
         services.AddSingleton(TimeProvider.System);
+        services.AddSingleton<Lifecycle>();
         services.AddSingleton<Writes>();
         services.AddSingleton<Reads>();
         services.AddSingleton<Peers>();
         services.AddGrpc();
-        services.AddGrpcHealthChecks();
+        AddHealth(services);
         if (settings.Reflection) services.AddGrpcReflection();
         Telemetry.Add(services, service.Name, settings);
         service.Register?.Invoke(services);
+
         var host = builder.Build();
         service.Map(host);
         host.MapGrpcHealthChecksService();
         if (settings.Reflection) host.MapGrpcReflectionService();
+        LogLife(host, service.Name);
         return host;
     }
+
+    private static void AddHealth(IServiceCollection services)
+    {
+        services.AddGrpcHealthChecks(o =>
+        {
+            o.Services.Map("", _ => false);
+            o.Services.Map(Ready, check => check.Name == Ready);
+        }).AddCheck<Lifecycle>(Ready);
+        services.Configure<HealthCheckPublisherOptions>(o => (o.Delay, o.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
+    }
+
+    private static void LogLife(WebApplication host, string service)
+    {
+        var log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Host");
+        var started = Stopwatch.GetTimestamp();
+        host.Lifetime.ApplicationStarted.Register(() =>
+            LogServing(log, service, string.Join(", ", host.Urls), Stopwatch.GetElapsedTime(started).TotalMilliseconds));
+        host.Lifetime.ApplicationStopping.Register(() => LogStopping(log, service));
+        host.Lifetime.ApplicationStopped.Register(() => LogStopped(log, service));
+    }
+
+    [LoggerMessage(1, LogLevel.Information, "{Service} serves at {Addresses} after {Milliseconds:F0} ms")]
+    private static partial void LogServing(ILogger log, string service, string addresses, double milliseconds);
+
+    [LoggerMessage(2, LogLevel.Information, "{Service} was told to stop and finishes what it began")]
+    private static partial void LogStopping(ILogger log, string service);
+
+    [LoggerMessage(3, LogLevel.Information, "{Service} has stopped")]
+    private static partial void LogStopped(ILogger log, string service);
 }

@@ -1,0 +1,45 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Hosting;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// Whether the service is ready, and how its process ends. Alive means that it answers; ready, that a call would be served in
+/// full: the ledger is open, the broker's topology is declared and the broker takes and delivers messages. A service that is
+/// not ready still answers and commits, for the ledger is the queue.
+/// </summary>
+/// <param name="lifetime">The process's life.</param>
+public sealed class Lifecycle(IHostApplicationLifetime lifetime) : IHealthCheck
+{
+    /// <summary>The parts that must be ready.</summary>
+    public static readonly IReadOnlyList<string> Parts = ["ledger", "broker"];
+
+    private readonly ConcurrentDictionary<string, bool> _ready = [];
+
+    /// <summary>Cancelled as soon as the service is told to stop: streams end with UNAVAILABLE.</summary>
+    public CancellationToken Stopping => lifetime.ApplicationStopping;
+
+    /// <summary>Whether every part is ready and the service has not been told to stop.</summary>
+    public bool Ready => !Stopping.IsCancellationRequested && Parts.All(p => _ready.GetValueOrDefault(p));
+
+    /// <summary>The process's exit code so far.</summary>
+    public int ExitCode { get; private set; } = ServiceHost.Stopped;
+
+    /// <summary>Says that a part is ready, or not any more.</summary>
+    /// <param name="part">One of <see cref="Parts"/>.</param>
+    /// <param name="ready">Whether it is.</param>
+    public void Say(string part, bool ready) => _ready[part] = ready;
+
+    /// <summary>Ends the process in order, so that whoever supervises it starts it again.</summary>
+    /// <param name="exitCode">One of the exit codes of <see cref="ServiceHost"/>.</param>
+    public void End(int exitCode)
+    {
+        ExitCode = exitCode;
+        lifetime.StopApplication();
+    }
+
+    /// <inheritdoc/>
+    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+        Task.FromResult(Ready ? HealthCheckResult.Healthy() : HealthCheckResult.Unhealthy());
+}

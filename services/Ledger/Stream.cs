@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger.V1;
+using Ministries.Types.V1;
 
 namespace Ministries.Ledger;
 
@@ -116,6 +117,23 @@ public static class Audience
 
     /// <summary>The neutral observers and Protecting Powers of the case.</summary>
     public static string Observers(string @case) => $"c:{@case}:observers";
+
+    /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
+    /// named.</summary>
+    /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>
+    /// <param name="marking">The marking; null: none.</param>
+    public static IEnumerable<string> Marked(string audience, Classification? marking)
+    {
+        var cleared = Cleared(audience, marking?.Level ?? Level.Unspecified);
+        return marking is { ReleasableTo.Count: > 0 } ? marking.ReleasableTo.Select(p => Named(cleared, p)) : [cleared];
+    }
+
+    /// <summary>Of an audience, those who are cleared for the level.</summary>
+    public static string Cleared(string audience, Level level) =>
+        level <= Level.Restricted ? audience : $"{audience}:{(int)level}";
+
+    /// <summary>Of an audience, one participant.</summary>
+    public static string Named(string audience, string participant) => $"{audience}={participant}";
 
     /// <summary>Every participant of the agreement.</summary>
     public const string Everybody = "*";

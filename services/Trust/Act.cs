@@ -37,9 +37,16 @@ public sealed class Act
     /// </summary>
     /// <param name="kind">The id's first part, such as <c>call</c>.</param>
     /// <param name="index">Tells several records of one act apart.</param>
-    public string NewId(string kind, int index = 0)
+    public string NewId(string kind, int index = 0) => IdOf(Caller.Id, RequestId, kind, index);
+
+    /// <summary>The id of a record that a request made, for a fold that needs it again (<see cref="NewId"/>).</summary>
+    /// <param name="participant">Whose request it was.</param>
+    /// <param name="requestId">The participant's id of the request.</param>
+    /// <param name="kind">The id's first part, such as <c>call</c>.</param>
+    /// <param name="index">Tells several records of one request apart.</param>
+    public static string IdOf(string participant, string requestId, string kind, int index = 0)
     {
-        var hash = SHA256.HashData(Encoding.UTF8.GetBytes($"{Caller.Id}\n{RequestId}\n{kind}\n{index}"));
+        var hash = SHA256.HashData(Encoding.UTF8.GetBytes($"{participant}\n{requestId}\n{kind}\n{index}"));
         return $"{kind}_{string.Create(26, hash, (chars, bytes) =>
         {
             for (var i = 0; i < chars.Length; i++)

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Types.V1;
 
@@ -52,13 +53,48 @@ public static class Cases
         return admitted;
     }
 
-    /// <summary>The tokens that a participant holds through its part in a case.</summary>
+    /// <summary>The tokens that a participant holds through its part in a case: for every level up to its clearance, as one of
+    /// many and by its own name (<see cref="Audience.Marked"/>).</summary>
     public static IEnumerable<string> TokensIn(Participant reader, Case @case)
     {
         if (@case.Parties.All(p => p.Participant != reader.Id)) yield break;
-        yield return Audience.Case(@case.Id);
-        if (reader.State.Length > 0) yield return Audience.State(@case.Id, reader.State);
-        else yield return Audience.Observers(@case.Id);
+        var side = reader.State.Length > 0 ? Audience.State(@case.Id, reader.State) : Audience.Observers(@case.Id);
+        foreach (var audience in (string[])[Audience.Case(@case.Id), side])
+            for (var level = Level.Restricted; level == Level.Restricted || level <= reader.Clearance; level++)
+            {
+                var cleared = Audience.Cleared(audience, level);
+                yield return cleared;
+                yield return Audience.Named(cleared, reader.Id);
+            }
+    }
+
+    /// <summary>Whether a participant may see a record of the case (D22).</summary>
+    /// <param name="reader">The participant.</param>
+    /// <param name="case">The case.</param>
+    /// <param name="audience">The record's tokens (<see cref="StreamKind.AudienceOf"/>).</param>
+    public static bool MaySee(Participant reader, Case @case, IReadOnlyCollection<string> audience) =>
+        audience.Contains(Audience.Everybody) || audience.Contains(Audience.Of(reader.Id)) ||
+        TokensIn(reader, @case).Any(audience.Contains);
+
+    /// <summary>What another service than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case.
+    /// One that came before those that it rests on, such as a removal before the admission, is refused, so that it is tried
+    /// again after them.</summary>
+    public static Decision Copy(View view, IMessage @event, Act act)
+    {
+        var id = (string)@event.Descriptor.FindFieldByName("case").Accessor.GetValue(@event);
+        var @case = view.Find(Kind, id);
+        var prisoner = @event switch
+        {
+            StatusRecorded e => e.Prisoner,
+            CustodyTransferred e => e.Prisoner,
+            DepartureRecorded e => e.Prisoner,
+            _ => null,
+        };
+        if ((@event is CaseOpened) != (@case is null) ||
+            prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner) ||
+            @event is PartyRemoved removed && @case!.Parties.All(p => p.Participant != removed.Participant))
+            return new Refusal(Reason.StateNotAllowed);
+        return Decision.Accept(id, [Audience.Case(id)], [new Change(@event, [Kind.Id(id)])]);
     }
 
     private static void Apply(Case state, IMessage @event, FoldedEntry entry)

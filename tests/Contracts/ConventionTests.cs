@@ -25,7 +25,7 @@ public partial class ConventionTests
     [
         "access", "accepting_participant", "assessment", "call", "case", "claim", "commitment", "commitments", "destination",
         "detaining_participant", "detaining_power", "duty", "from_power", "notification", "participant", "prisoner", "prisoners",
-        "record", "same_as_call", "same_as_prisoner", "sides", "statement", "to_power", "transfer",
+        "record", "same_as_call", "same_as_prisoner", "state", "statement", "to_power", "transfer",
     ];
 
     /// <summary>The decisions and facts that an event may tell by yes or no.</summary>
@@ -34,7 +34,7 @@ public partial class ConventionTests
     /// <summary>The enums that an event may carry.</summary>
     private static readonly HashSet<string> PublicEnums =
     [
-        "ministries.calllog.v1.CommitmentState", "ministries.type.v1.Invariant", "ministries.type.v1.Part",
+        "ministries.calllog.v1.SettlementKind", "ministries.type.v1.Invariant", "ministries.type.v1.Part",
         "ministries.type.v1.Route",
     ];
 

@@ -10,6 +10,8 @@ public sealed class Permissions
     private readonly HashSet<(Part, string)> _grants;
     private readonly Dictionary<string, uint> _approvals;
 
+    private readonly Dictionary<string, (Participant Owner, SigningKey Key)> _keys;
+
     /// <summary>Reads the agreement.</summary>
     public Permissions(Agreement agreement)
     {
@@ -17,6 +19,7 @@ public sealed class Permissions
         _participants = agreement.Participants.ToDictionary(p => p.Id);
         _states = agreement.States.ToDictionary(s => s.Code);
         _grants = [.. agreement.Grants.SelectMany(g => g.Methods.Select(m => (g.Part, m)))];
+        _keys = agreement.Participants.SelectMany(p => p.SigningKeys.Select(k => (Owner: p, Key: k))).ToDictionary(k => k.Key.Id);
         _approvals = agreement.ApprovalDemands.ToDictionary(d => d.Method, d => d.Officials);
     }
 
@@ -28,6 +31,9 @@ public sealed class Permissions
 
     /// <summary>The state of this code, or null.</summary>
     public State? State(string code) => _states.GetValueOrDefault(code);
+
+    /// <summary>The signing key of this id with its owner, or null.</summary>
+    public (Participant Owner, SigningKey Key)? SigningKey(string id) => _keys.TryGetValue(id, out var found) ? found : null;
 
     /// <summary>Whether any of the parts may call the method.</summary>
     /// <param name="parts">The caller's parts.</param>

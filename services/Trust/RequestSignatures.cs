@@ -1,0 +1,64 @@
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Trust;
+
+/// <summary>Judges the signature that every write of a participant carries.</summary>
+public static class RequestSignatures
+{
+    /// <summary>Checks a signature, in the order of the reasons; null: it is the caller's over this request.</summary>
+    /// <param name="signature">The fields as received; null: one of them is missing.</param>
+    /// <param name="method">The full method name without a leading slash.</param>
+    /// <param name="message">The request's exact bytes.</param>
+    /// <param name="requestId">The request id that the message carries.</param>
+    /// <param name="caller">The participant whose certificate opened the channel.</param>
+    /// <param name="permissions">The agreement by which it is judged.</param>
+    /// <param name="now">The time by which it is judged.</param>
+    /// <param name="answered">True for a request that has its answer: then an expired signature still gets it (no nonce is
+    /// stored anywhere; the request id is the nonce).</param>
+    public static Refusal? Check(
+        RequestSignature? signature, string method, ReadOnlySpan<byte> message, string requestId, Participant caller,
+        Permissions permissions, DateTimeOffset now, bool answered)
+    {
+        if (signature is null || SignatureFields.Read(signature.SignatureInput, signature.Signature) is not { } fields)
+            return new Refusal(Reason.SignatureMissing);
+        if (!fields.Components.SequenceEqual(HttpSignature.Covered) || fields.Tag != HttpSignature.Tag ||
+            fields.Algorithm is not (null or "ed25519") ||
+            fields is not { Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce })
+            return new Refusal(Reason.SignatureIncomplete);
+        if (permissions.SigningKey(keyId) is not { } found || found.Key.Use != SigningKeyUse.Requests)
+            return new Refusal(Reason.SignatureKeyUnknown);
+        if (found.Owner.Id != caller.Id) return new Refusal(Reason.SignatureNotOfCaller);
+        if (!IsValidAt(found.Key, created) || (!answered && !IsValidAt(found.Key, now)))
+            return new Refusal(Reason.SignatureKeyNotValid);
+        if (created > now + HttpSignature.ClockSkew || expires <= created || expires - created > HttpSignature.LongestLife ||
+            (!answered && expires < now)) return new Refusal(Reason.SignatureExpired);
+        if (nonce != requestId) return new Refusal(Reason.SignatureNonceWrong);
+        if (signature.ContentDigest != HttpSignature.ContentDigestOfFrame(message))
+            return new Refusal(Reason.ContentDigestWrong);
+        return Verifies(fields, found.Key, signature, method) ? null : new Refusal(Reason.SignatureWrong);
+    }
+
+    /// <summary>Whether a key may sign at a moment.</summary>
+    public static bool IsValidAt(SigningKey key, DateTimeOffset moment) =>
+        (key.ValidFromTime is null || key.ValidFromTime.ToDateTimeOffset() <= moment) &&
+        (key.ValidUntilTime is null || moment < key.ValidUntilTime.ToDateTimeOffset()) &&
+        (key.RevokeTime is null || moment < key.RevokeTime.ToDateTimeOffset());
+
+    /// <summary>Whether the signature is the key's over the method and the signed fields, whatever the time.</summary>
+    public static bool Verifies(SignatureFields fields, SigningKey key, RequestSignature signature, string method) =>
+        key.PublicKey.Length == 32 &&
+        fields.IsBy(PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey), component =>
+            component switch
+            {
+                "@method" => "POST",
+                "@path" => $"/{method}",
+                "@authority" => signature.Authority,
+                "content-type" => signature.ContentType,
+                "content-digest" => signature.ContentDigest,
+                _ => null,
+            });
+}

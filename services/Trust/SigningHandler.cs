@@ -1,0 +1,64 @@
+using System.Globalization;
+using System.Net.Http.Headers;
+using Google.Protobuf;
+using NSec.Cryptography;
+
+namespace Ministries.Trust;
+
+/// <summary>
+/// Signs every write that a gRPC client sends: put it before the channel's handler, and the generated client stays as it is.
+/// A write is a call whose first field is a request id, as the contracts declare it; its nonce is that id.
+/// </summary>
+/// <param name="key">The participant's key for requests.</param>
+/// <param name="keyId">The key's id in the agreement.</param>
+/// <param name="writes">The full names of the methods that are writes, without a leading slash.</param>
+/// <param name="time">The clock.</param>
+public sealed class SigningHandler(Key key, string keyId, IReadOnlySet<string> writes, TimeProvider time) : DelegatingHandler
+{
+    private static readonly TimeSpan Life = TimeSpan.FromMinutes(2);
+
+    /// <inheritdoc/>
+    protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    {
+        var uri = request.RequestUri!;
+        if (!writes.Contains(uri.AbsolutePath[1..]) || request.Content is not { } content)
+            return await base.SendAsync(request, cancellationToken);
+        // The frame is written once, signed as it is, and sent as it was signed.
+        var frame = await content.ReadAsByteArrayAsync(cancellationToken);
+        var type = content.Headers.ContentType?.ToString() ?? "application/grpc";
+        var values = new Dictionary<string, string>
+        {
+            ["@method"] = request.Method.Method,
+            ["@path"] = uri.AbsolutePath,
+            ["@authority"] = request.Headers.Host ?? AuthorityOf(uri),
+            ["content-type"] = type,
+            ["content-digest"] = HttpSignature.ContentDigest(frame),
+        };
+        var signed = HttpSignature.Sign(key, keyId, RequestIdIn(frame), time.GetUtcNow(), Life, values);
+        var body = new ByteArrayContent(frame);
+        body.Headers.ContentType = MediaTypeHeaderValue.Parse(type);
+        request.Content = body;
+        request.Headers.TryAddWithoutValidation("Content-Digest", values["content-digest"]);
+        request.Headers.TryAddWithoutValidation("Signature-Input", signed.Input);
+        request.Headers.TryAddWithoutValidation("Signature", signed.Signature);
+        return await base.SendAsync(request, cancellationToken);
+    }
+
+    /// <summary>The value of <c>@authority</c> (RFC 9421, 2.2.3): host in lower case, the port unless it is the scheme's own.
+    /// </summary>
+    public static string AuthorityOf(Uri uri) =>
+        uri.IsDefaultPort ? uri.IdnHost.ToLowerInvariant() :
+        string.Create(CultureInfo.InvariantCulture, $"{uri.IdnHost.ToLowerInvariant()}:{uri.Port}");
+
+    private static string RequestIdIn(byte[] frame)
+    {
+        if (frame.Length < 5) return "";
+        var input = new CodedInputStream(frame, 5, frame.Length - 5);
+        for (var tag = input.ReadTag(); tag != 0; tag = input.ReadTag())
+        {
+            if (tag == WireFormat.MakeTag(1, WireFormat.WireType.LengthDelimited)) return input.ReadString();
+            input.SkipLastField();
+        }
+        return "";
+    }
+}

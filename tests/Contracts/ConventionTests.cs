@@ -23,9 +23,10 @@ public partial class ConventionTests
     /// pseudonym. A name that is not here needs a reason of the same kind.</summary>
     private static readonly HashSet<string> PublicStrings =
     [
-        "access", "accepting_participant", "assessment", "call", "case", "claim", "commitment", "commitments", "destination",
-        "detaining_participant", "detaining_power", "duty", "from_power", "notification", "participant", "prisoner", "prisoners",
-        "record", "same_as_call", "same_as_prisoner", "state", "statement", "to_power", "transfer",
+        "accepting_participant", "accepting_power", "access", "assessment", "call", "case", "claim", "commitment", "commitments",
+        "destination", "detaining_participant", "detaining_power", "duty", "failure", "from_power", "notification", "participant",
+        "prisoner", "prisoners", "record", "requesting_state", "same_as_call", "same_as_prisoner", "state", "statement",
+        "to_power", "transfer",
     ];
 
     /// <summary>The decisions and facts that an event may tell by yes or no.</summary>
@@ -239,9 +240,9 @@ public partial class ConventionTests
             {
                 var method = file.Service[location.Path[1]].Method[location.Path[3]];
                 var comment = location.LeadingComments;
-                var parts = comment.Split("Refusals:");
+                var parts = comment.Split("Refusals");
                 var write = Writes.Any(m => m.File.Name == file.Name && m.Name == method.Name);
-                if (write && parts.Length < 2) complaints.Add($"{method.Name}: `Refusals: ` and their names");
+                if (write && parts.Length < 2) complaints.Add($"{method.Name}: `Refusals` and their names");
                 if (write && !comment.Contains("dempotent", StringComparison.Ordinal))
                     complaints.Add($"{method.Name}: whether it is idempotent");
                 if (parts.Length > 1)
@@ -282,10 +283,10 @@ public partial class ConventionTests
         {
             FieldType.String when PublicStrings.Contains(field.Name) => [],
             FieldType.Bool when PublicFlags.Contains(field.Name) => [],
-            FieldType.UInt64 when field.Name == "position" => [],
+            FieldType.UInt64 when field.Name is "position" or "custody_position" => [],
             FieldType.Enum when PublicEnums.Contains(field.EnumType.FullName) => [],
             FieldType.Message when field.MessageType.FullName == Timestamp.Descriptor.FullName => [],
-            FieldType.Message when field.MessageType.File == message.File => NotPublic(field.MessageType),
+            FieldType.Message when field.MessageType.File.Package == message.File.Package => NotPublic(field.MessageType),
             _ => [$"{field.FullName}: not among what an event may carry (D16)"],
         }
         select complaint;

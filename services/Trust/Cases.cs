@@ -46,9 +46,10 @@ public static class Cases
         if (admitted.Count == 0 || caller.State.Length == 0) return admitted;
         var held = prisoner is null ? null : @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner);
         if (held is null) return admitted;
-        // With respect to one prisoner the part follows the responsibility, wherever the case began.
+        // With respect to one prisoner the part follows the responsibility, wherever the case began; who held him last still
+        // notifies and corrects after the end of custody.
         admitted.Remove(Part.DetainingPower);
-        if (held.DetainingPower == caller.State) admitted.Add(Part.DetainingPower);
+        if (held.LastDetainingPower == caller.State) admitted.Add(Part.DetainingPower);
         if (held.TransferringPower == caller.State) admitted.Add(Part.TransferringPower);
         return admitted;
     }
@@ -58,7 +59,9 @@ public static class Cases
     public static IEnumerable<string> TokensIn(Participant reader, Case @case)
     {
         if (@case.Parties.All(p => p.Participant != reader.Id)) yield break;
-        var side = reader.State.Length > 0 ? Audience.State(@case.Id, reader.State) : Audience.Observers(@case.Id);
+        var side = reader.Kind is ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower
+            ? Audience.Observers(@case.Id)
+            : Audience.State(@case.Id, reader.State);
         foreach (var audience in (string[])[Audience.Case(@case.Id), side])
             for (var level = Level.Restricted; level == Level.Restricted || level <= reader.Clearance; level++)
             {
@@ -106,10 +109,16 @@ public static class Cases
                 state.DetainingPower = e.DetainingPower;
                 state.State = CaseState.Open;
                 state.OpenTime = entry.Time;
-                state.Parties.Add(new CaseParty { Participant = e.Participant, Part = Part.DetainingPower, AdmitTime = entry.Time });
+                state.Parties.Add(new CaseParty
+                {
+                    Participant = e.Participant, Part = Part.DetainingPower, AdmitTime = entry.Time, State = e.DetainingPower,
+                });
                 break;
             case PartyAdmitted e:
-                state.Parties.Add(new CaseParty { Participant = e.Participant, Part = e.Part, AdmitTime = entry.Time });
+                state.Parties.Add(new CaseParty
+                {
+                    Participant = e.Participant, Part = e.Part, AdmitTime = entry.Time, State = e.State,
+                });
                 break;
             case PartyRemoved e:
                 for (var i = state.Parties.Count - 1; i >= 0; i--)
@@ -119,15 +128,20 @@ public static class Cases
                 state.State = CaseState.Closed;
                 break;
             case PrisonerRegistered e:
-                state.Prisoners.Add(new CasePrisoner { Prisoner = e.Prisoner, DetainingPower = e.DetainingPower, Held = true });
+                state.Prisoners.Add(new CasePrisoner
+                {
+                    Prisoner = e.Prisoner, DetainingPower = e.DetainingPower, LastDetainingPower = e.DetainingPower, Held = true,
+                });
                 break;
             case StatusRecorded e:
-                PrisonerOf(state, e.Prisoner).Held = e.Held;
+                var recorded = PrisonerOf(state, e.Prisoner);
+                recorded.Held = e.Held;
+                recorded.DetainingPower = e.Ended ? "" : recorded.LastDetainingPower;
                 break;
             case CustodyTransferred e:
                 var moved = PrisonerOf(state, e.Prisoner);
-                moved.TransferringPower = e.FromPower;
-                moved.DetainingPower = e.ToPower;
+                moved.TransferringPower = e.Returned ? "" : e.FromPower;
+                moved.DetainingPower = moved.LastDetainingPower = e.ToPower;
                 moved.Held = true;
                 break;
             case DepartureRecorded e:

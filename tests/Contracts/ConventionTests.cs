@@ -30,7 +30,7 @@ public partial class ConventionTests
     ];
 
     /// <summary>The decisions and facts that an event may tell by yes or no.</summary>
-    private static readonly HashSet<string> PublicFlags = ["agreed", "granted", "held"];
+    private static readonly HashSet<string> PublicFlags = ["agreed", "ended", "granted", "held", "returned"];
 
     /// <summary>The enums that an event may carry.</summary>
     private static readonly HashSet<string> PublicEnums =

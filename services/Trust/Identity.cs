@@ -1,0 +1,181 @@
+using System.Formats.Asn1;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>A system that an authority of the agreement vouches for.</summary>
+/// <param name="Participant">For whom it speaks.</param>
+/// <param name="System">Its SPIFFE path without the leading slash: the participant's id, a slash, the system's own name.</param>
+/// <param name="From">From when its certificate and every authority above it hold.</param>
+/// <param name="Until">Until when they all hold.</param>
+public sealed record Identity(Participant Participant, string System, DateTimeOffset From, DateTimeOffset Until)
+{
+    /// <summary>Whether the certificate holds at the time.</summary>
+    public bool HoldsAt(DateTimeOffset time) => From <= time && time <= Until;
+}
+
+/// <summary>What came of looking at a certificate.</summary>
+/// <param name="Identity">Whose it is; null: it is nobody's that the agreement knows.</param>
+/// <param name="Refused">Why it is not accepted; <see cref="Reason.Unspecified"/>: it is.</param>
+public readonly record struct Identified(Identity? Identity, Reason Refused);
+
+/// <summary>What a certificate is used for: RFC 5280, 4.2.1.12.</summary>
+public enum CertificateUse
+{
+    /// <summary>To call (<c>id-kp-clientAuth</c>).</summary>
+    Client,
+
+    /// <summary>To be called (<c>id-kp-serverAuth</c>).</summary>
+    Server,
+}
+
+/// <summary>
+/// The authorities of one version of the agreement. A system's certificate names it by exactly one URI among its subject
+/// alternative names, <c>spiffe://&lt;trust domain&gt;/&lt;participant id&gt;/&lt;system&gt;</c> (an X.509-SVID). The path without
+/// its last segment must be a participant's id, and the chain must lead to an authority of that very participant: a certificate of
+/// another participant's authority that names it is nobody's.
+/// </summary>
+public sealed class Authorities : IDisposable
+{
+    private const string ClientAuth = "1.3.6.1.5.5.7.3.2", ServerAuth = "1.3.6.1.5.5.7.3.1", AlternativeNames = "2.5.29.17";
+    private readonly Dictionary<string, Known> _known = [];
+    private readonly string _prefix;
+
+    private readonly record struct Link(DateTimeOffset From, DateTimeOffset Until, string Serial);
+
+    private sealed record Known(Participant Participant, X509Certificate2Collection Roots, HashSet<string> Denied);
+
+    /// <summary>Reads the agreement's certificates.</summary>
+    /// <exception cref="FormatException">The agreement has no trust domain, a certificate that cannot be read or is no
+    /// self-signed authority, or one authority for two participants.</exception>
+    public Authorities(Agreement agreement)
+    {
+        if (agreement.TrustDomain.Length == 0) throw new FormatException("the agreement names no trust domain");
+        _prefix = $"spiffe://{agreement.TrustDomain}/";
+        var owners = new Dictionary<string, string>();
+        foreach (var participant in agreement.Participants)
+        {
+            var roots = new X509Certificate2Collection();
+            foreach (var pem in participant.AuthorityCertificates)
+            {
+                X509Certificate2 root;
+                try
+                {
+                    root = X509Certificate2.CreateFromPem(pem);
+                }
+                catch (CryptographicException)
+                {
+                    throw new FormatException($"a certificate of {participant.Id}'s authority cannot be read");
+                }
+                roots.Add(root);
+                if (!root.SubjectName.RawData.AsSpan().SequenceEqual(root.IssuerName.RawData))
+                    throw new FormatException($"a certificate of {participant.Id}'s authority is not self-signed");
+                // By its key, not its name: an authority that two share could speak for either.
+                var key = Convert.ToHexString(SHA256.HashData(root.PublicKey.ExportSubjectPublicKeyInfo()));
+                if (!owners.TryAdd(key, participant.Id) && owners[key] != participant.Id)
+                    throw new FormatException($"{participant.Id} and {owners[key]} have one authority between them");
+            }
+            _known[participant.Id] = new Known(
+                participant, roots, [.. participant.DeniedCertificates.Select(Serial)]);
+        }
+    }
+
+    /// <summary>Whether the certificate's chain leads to any authority of the agreement, whatever the time. A peer for which it
+    /// does not is a stranger.</summary>
+    /// <param name="certificate">The peer's certificate.</param>
+    /// <param name="sent">The certificates that the peer sent with it.</param>
+    public bool Vouch(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent)
+    {
+        var intermediates = sent.ToArray();
+        return _known.Values.Any(k => k.Roots.Count > 0 && ChainOf(certificate, intermediates, k.Roots, null) is not null);
+    }
+
+    /// <summary>Says whose the certificate is.</summary>
+    /// <param name="certificate">The peer's certificate.</param>
+    /// <param name="sent">The certificates that the peer sent with it.</param>
+    /// <param name="use">What it is used for.</param>
+    /// <param name="now">The time.</param>
+    public Identified Identify(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, CertificateUse use, DateTimeOffset now)
+    {
+        if (PathOf(certificate) is not { } path || path.LastIndexOf('/') is var slash && slash <= 0 ||
+            !_known.TryGetValue(path[..slash], out var known) || known.Roots.Count == 0 ||
+            known.Participant.Systems.Count > 0 && !known.Participant.Systems.Contains(path))
+            return new(null, Reason.CallerUnknown);
+        if (ChainOf(certificate, sent, known.Roots, use == CertificateUse.Client ? ClientAuth : ServerAuth) is not { } chain)
+            return new(null, Reason.CallerUnknown);
+        var identity = new Identity(
+            known.Participant, path, chain.Max(c => c.From), chain.Min(c => c.Until));
+        var denied = chain.Any(c => known.Denied.Contains(c.Serial));
+        return new(identity, denied || !identity.HoldsAt(now) ? Reason.CertificateNotAccepted : Reason.Unspecified);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var root in _known.Values.SelectMany(k => k.Roots)) root.Dispose();
+    }
+
+    // The path of the one SPIFFE id; null: there is none, more than one URI, or it is of another trust domain or form.
+    private string? PathOf(X509Certificate2 certificate)
+    {
+        var uris = UrisOf(certificate);
+        if (uris is not [var uri] || !uri.StartsWith(_prefix, StringComparison.Ordinal)) return null;
+        var path = uri[_prefix.Length..];
+        var segments = path.Split('/');
+        return segments.Length is >= 2 and <= 4 && path.Length <= 128 && segments.All(s => s.Length > 0 && s.All(IsSegmentCharacter))
+            ? path : null;
+    }
+
+    // SPIFFE-ID, 2.2, without upper case: an id has one spelling only.
+    private static bool IsSegmentCharacter(char c) => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-' or '_';
+
+    /// <summary>The URIs among a certificate's subject alternative names (RFC 5280, 4.2.1.6); empty where they cannot be read.
+    /// </summary>
+    public static IReadOnlyList<string> UrisOf(X509Certificate2 certificate)
+    {
+        var uris = new List<string>();
+        try
+        {
+            foreach (var extension in certificate.Extensions)
+            {
+                if (extension.Oid?.Value != AlternativeNames) continue;
+                var names = new AsnReader(extension.RawData, AsnEncodingRules.DER).ReadSequence();
+                var uri = new Asn1Tag(TagClass.ContextSpecific, 6);
+                while (names.HasData)
+                    if (names.PeekTag() == uri) uris.Add(names.ReadCharacterString(UniversalTagNumber.IA5String, uri));
+                    else names.ReadEncodedValue();
+            }
+            return uris;
+        }
+        catch (AsnContentException)
+        {
+            return [];
+        }
+    }
+
+    // The chain to one of the roots, leaf first, whatever the time; null: there is none.
+    private static IReadOnlyList<Link>? ChainOf(
+        X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, X509Certificate2Collection roots, string? use)
+    {
+        using var chain = new X509Chain();
+        var policy = chain.ChainPolicy;
+        policy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        policy.CustomTrustStore.AddRange(roots);
+        policy.ExtraStore.AddRange(sent.ToArray());
+        policy.RevocationMode = X509RevocationMode.NoCheck;
+        policy.DisableCertificateDownloads = true;
+        policy.VerificationFlags = X509VerificationFlags.IgnoreNotTimeValid;
+        if (use is not null) policy.ApplicationPolicy.Add(new Oid(use));
+        if (!chain.Build(certificate) || chain.ChainElements.Count < 2) return null;
+        // An authority's own certificate is no system's: a chain has at least two.
+        return [.. chain.ChainElements.Select(e =>
+            new Link(e.Certificate.NotBefore, e.Certificate.NotAfter, Serial(e.Certificate.SerialNumber)))];
+    }
+
+    private static string Serial(string hexadecimal) =>
+        hexadecimal.Replace(":", "", StringComparison.Ordinal).Replace(" ", "", StringComparison.Ordinal)
+            .TrimStart('0').ToUpperInvariant();
+}

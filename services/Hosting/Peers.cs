@@ -1,11 +1,135 @@
+using System.Collections.Concurrent;
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
+using Grpc.Core.Interceptors;
+using Grpc.Net.Client;
+using Grpc.Net.Client.Configuration;
+using Ministries.Errors.V1;
+using Ministries.Trust;
 
 namespace Ministries.Hosting;
 
-/// <summary>The other services, called over TLS with this service's own certificate and a deadline on each call.</summary>
-public sealed class Peers
+/// <summary>The other services, called over TLS with this service's own certificate and a deadline on each call. A peer must be
+/// the service that it is taken for: by its name and by the certificate of <c>service/&lt;name&gt;</c>.</summary>
+/// <param name="settings">Where they are.</param>
+/// <param name="credentials">This service's certificate.</param>
+/// <param name="agreements">Who vouches for them.</param>
+/// <param name="time">The clock.</param>
+public sealed class Peers(Settings settings, Credentials credentials, Agreements agreements, TimeProvider time) : IDisposable
 {
-    /// <summary>The way to a service.</summary>
+    /// <summary>How long a call may take that says nothing else, its retries included: 2 seconds.</summary>
+    public static readonly TimeSpan Deadline = TimeSpan.FromSeconds(2);
+
+    private readonly ConcurrentDictionary<string, Lazy<(GrpcChannel Channel, CallInvoker Invoker)>> _open = [];
+
+    /// <summary>The way to a service. A call that fails throws a <see cref="PeerException"/>.</summary>
     /// <param name="service">Its name, such as <c>custody</c>.</param>
-    public CallInvoker this[string service] => throw new NotImplementedException();
+    /// <exception cref="ArgumentException">The settings name no address of that service.</exception>
+    public CallInvoker this[string service] => _open.GetOrAdd(service, name => new(() => Open(name))).Value.Invoker;
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var open in _open.Values.Where(o => o.IsValueCreated)) open.Value.Channel.Dispose();
+    }
+
+    private (GrpcChannel Channel, CallInvoker Invoker) Open(string service)
+    {
+        if (!settings.Peers.TryGetValue(service, out var address))
+            throw new ArgumentException($"Peers:{service} is not set", nameof(service));
+        var handler = new SocketsHttpHandler
+        {
+            SslOptions = new SslClientAuthenticationOptions
+            {
+                EnabledSslProtocols = SslProtocols.Tls13,
+                AllowTlsResume = false,
+                CertificateChainPolicy = IdentityExtensions.Offline(),
+                LocalCertificateSelectionCallback = (_, _, _, _, _) => credentials.Certificate,
+                RemoteCertificateValidationCallback = (_, certificate, chain, errors) => Is(service, certificate, chain, errors),
+            },
+            ConnectTimeout = Deadline,
+            EnableMultipleHttp2Connections = true,
+            KeepAlivePingDelay = TimeSpan.FromSeconds(20),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+            PooledConnectionLifetime = TimeSpan.FromMinutes(10),
+        };
+        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
+        {
+            HttpHandler = handler,
+            DisposeHttpClient = true,
+            MaxReceiveMessageSize = 8 << 20,
+            InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
+            MaxReconnectBackoff = TimeSpan.FromSeconds(1),
+            ServiceConfig = new ServiceConfig
+            {
+                MethodConfigs =
+                {
+                    new MethodConfig
+                    {
+                        Names = { MethodName.Default },
+                        // Safe for every method of the contracts: reads change nothing, and a write is known by its request id.
+                        RetryPolicy = new RetryPolicy
+                        {
+                            MaxAttempts = 3, InitialBackoff = TimeSpan.FromMilliseconds(50), MaxBackoff = TimeSpan.FromMilliseconds(500),
+                            BackoffMultiplier = 3, RetryableStatusCodes = { StatusCode.Unavailable },
+                        },
+                    },
+                },
+            },
+        });
+        return (channel, channel.Intercept(new Caller(service, time)));
+    }
+
+    private bool Is(string service, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
+    {
+        if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)) return false;
+        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
+        var identified = agreements.InForce.Authorities.Identify(
+            presented, chain?.ChainPolicy.ExtraStore ?? [], CertificateUse.Server, time.GetUtcNow());
+        return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == $"service/{service}";
+    }
+
+    /// <summary>Gives each call its deadline, and each failure the name of who was called.</summary>
+    private sealed class Caller(string service, TimeProvider time) : Interceptor
+    {
+        public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
+            TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
+            AsyncUnaryCallContinuation<TRequest, TResponse> continuation)
+        {
+            if (context.Options.Deadline is null)
+                context = new(context.Method, context.Host, context.Options.WithDeadline((time.GetUtcNow() + Deadline).UtcDateTime));
+            var call = continuation(request, context);
+            var method = context.Method.FullName.TrimStart('/');
+            return new AsyncUnaryCall<TResponse>(
+                Named(call.ResponseAsync, method), call.ResponseHeadersAsync, call.GetStatus, call.GetTrailers, call.Dispose);
+        }
+
+        private async Task<TResponse> Named<TResponse>(Task<TResponse> response, string method)
+        {
+            try
+            {
+                return await response;
+            }
+            catch (RpcException e)
+            {
+                throw new PeerException(service, method, e);
+            }
+        }
+    }
+}
+
+/// <summary>A call to another service that was refused or did not get there.</summary>
+/// <param name="service">The service's name.</param>
+/// <param name="method">The full method name without a leading slash.</param>
+/// <param name="failure">What gRPC said.</param>
+public sealed class PeerException(string service, string method, RpcException failure)
+    : RpcException(failure.Status, failure.Trailers, failure.Message)
+{
+    /// <summary>The service's name.</summary>
+    public string Service => service;
+
+    /// <summary>The full method name without a leading slash.</summary>
+    public string Method => method;
 }

@@ -1,37 +1,205 @@
+using System.Buffers.Binary;
+using System.Buffers.Text;
+using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using System.Text;
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
 using Ministries.Ledger;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
 /// <summary>The way of every read: identity, form, grant, need to know.</summary>
-public sealed class Reads
+/// <param name="ledger">The service's ledger.</param>
+/// <param name="agreements">The agreement in force.</param>
+public sealed class Reads(ServiceLedger ledger, Agreements agreements)
 {
+    /// <summary>The number of records on a page where the request names none: 50.</summary>
+    public const int DefaultPage = 50;
+
+    /// <summary>The greatest number of records on a page: 200.</summary>
+    public const int LargestPage = 200;
+
+    // More cases than this of one participant are not looked at: 10 000.
+    private const int MostCases = 10_000;
+
+    private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
+
     /// <summary>Reads one record that the caller may see, with the cases that it needs to show it.</summary>
-    /// <param name="request">The request, as received; its form is checked.</param>
+    /// <param name="request">The request, as received.</param>
     /// <param name="context">The call.</param>
     /// <param name="kind">The kind of record.</param>
     /// <param name="key">The record's key.</param>
-    /// <exception cref="RpcException">NOT_FOUND where it is not there or not for the caller.</exception>
-    public Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
-        where T : class, IMessage<T>, new() => throw new NotImplementedException();
+    /// <returns>The record, not to be changed, and the reader with the tokens that matter for it.</returns>
+    /// <exception cref="RpcException">NOT_FOUND where it is not there or not for the caller; NOT_GRANTED where the caller may see it
+    /// and not call the method.</exception>
+    public async Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
+        where T : class, IMessage<T>, new()
+    {
+        var cancel = context.CancellationToken;
+        var (permissions, caller) = Caller(context);
+        if (await ledger.Find(kind, key, null, cancel) is not { } found) throw Refuse(context, Reason.NotFound);
+        var audience = kind.AudienceOf(found.State);
+        var cases = new Dictionary<string, Case>();
+        foreach (var id in audience.Select(CaseOf).Append(Of(found.State).CaseOf(found.State)).Where(c => c.Length > 0).Distinct())
+            if ((await ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case) cases[id] = @case;
+        var reader = ReaderOf(caller, cases.Values);
+        return Judge(found.State, kind, reader, permissions, cases, context.NameOf()) switch
+        {
+            Reason.Unspecified => (found.State, reader),
+            var reason => throw Refuse(context, reason),
+        };
+    }
 
-    /// <summary>Lists records that the caller may see, oldest first, in an order that stays while others write.</summary>
-    /// <param name="request">The request, as received, with <c>page_size</c> and <c>page_token</c>; its form is checked.</param>
+    /// <summary>Lists records that the caller may see, oldest first, in an order that stays while others write. A page may be
+    /// shorter than asked for though more follow.</summary>
+    /// <param name="request">The request, as received, with <c>page_size</c> and <c>page_token</c>.</param>
     /// <param name="context">The call.</param>
     /// <param name="kind">The kind of records.</param>
     /// <param name="filters">Keys (<see cref="StreamKind.KeysOf"/>) that a record must all have; empty ones are left out.</param>
-    public Task<(IReadOnlyList<T> Records, string NextPageToken, Reader Reader)> List<T>(
+    /// <exception cref="RpcException">REQUEST_INVALID where the page token is not one of this caller's for these filters.</exception>
+    public async Task<(IReadOnlyList<T> Records, string NextPageToken, Reader Reader)> List<T>(
         IMessage request, ServerCallContext context, StreamKind<T> kind, params IEnumerable<string?> filters)
-        where T : class, IMessage<T>, new() => throw new NotImplementedException();
+        where T : class, IMessage<T>, new()
+    {
+        var cancel = context.CancellationToken;
+        var (permissions, caller) = Caller(context);
+        var keys = filters.Where(f => !string.IsNullOrEmpty(f)).Select(f => f!).ToArray();
+        var bound = PageToken.Bind(context.NameOf(), caller.Id, kind.Name, keys);
+        var size = Value(request, "page_size") is int asked and > 0 ? Math.Min(asked, LargestPage) : DefaultPage;
+        var after = 0ul;
+        if (Value(request, "page_token") is string { Length: > 0 } token && !PageToken.TryRead(token, bound, out after))
+            throw Refuse(context, Refusals.Invalid("page_token", "must be a page token as it was returned, with the same filters"));
+        var cases = await CasesOf(caller, cancel);
+        var reader = ReaderOf(caller, cases.Values);
+        var found = await ledger.List(kind, keys, reader.Tokens, after, size + 1, cancel);
+        var page = found.Take(size).ToArray();
+        return (
+            [.. page.Where(r => Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
+                .Select(r => r.State)],
+            found.Count > size ? PageToken.Write(page[^1].Number, bound) : "", reader);
+    }
 
     /// <summary>Reads a state for the service's own use, such as before it asks another service; null: there is none.</summary>
-    public Task<T?> Peek<T>(StreamKind<T> kind, string key, CancellationToken cancel)
-        where T : class, IMessage<T>, new() => throw new NotImplementedException();
+    public async Task<T?> Peek<T>(StreamKind<T> kind, string key, CancellationToken cancel)
+        where T : class, IMessage<T>, new() => (await ledger.Find(kind, key, null, cancel))?.State;
+
+    /// <summary>Who calls, with the tokens of all of its cases.</summary>
+    internal async Task<Reader> ReaderOf(ServerCallContext context)
+    {
+        var (_, caller) = Caller(context);
+        return ReaderOf(caller, (await CasesOf(caller, context.CancellationToken)).Values);
+    }
+
+    private (Permissions Permissions, Participant Caller) Caller(ServerCallContext context)
+    {
+        var permissions = agreements.InForce.Permissions;
+        return (permissions, permissions.Participant(context.CallerOf().Participant.Id) ?? throw Refuse(context, Reason.CallerUnknown));
+    }
+
+    private async Task<Dictionary<string, Case>> CasesOf(Participant caller, CancellationToken cancel)
+    {
+        var cases = new Dictionary<string, Case>();
+        if (caller.Kind is ParticipantKind.Service or ParticipantKind.Operator) return cases;
+        for (var after = 0ul; cases.Count < MostCases;)
+        {
+            var page = await ledger.List(Cases.Kind, [Cases.PartyKey(caller.Id)], null, after, 1000, cancel);
+            foreach (var @case in page) cases[@case.Key] = @case.State;
+            if (page.Count < 1000) break;
+            after = page[^1].Number;
+        }
+        return cases;
+    }
+
+    private static Reader ReaderOf(Participant caller, IEnumerable<Case> cases) => new(
+        caller, new HashSet<string>(cases.SelectMany(c => Cases.TokensIn(caller, c)))
+        {
+            Audience.Everybody, Audience.Of(caller.Id),
+        });
+
+    // Need to know by token, then the grant to any part that the caller has in the record's case.
+    private static Reason Judge<T>(
+        T record, StreamKind<T> kind, Reader reader, Permissions permissions, Dictionary<string, Case> cases, string method)
+        where T : class, IMessage<T>, new()
+    {
+        if (!kind.AudienceOf(record).Any(reader.Tokens.Contains)) return Reason.NotFound;
+        var shape = Of(record);
+        var @case = cases.GetValueOrDefault(shape.CaseOf(record));
+        IEnumerable<Part> parts = Cases.PartsOf(reader.Participant, @case);
+        if (@case is not null && shape.PrisonerOf(record) is { Length: > 0 } prisoner)
+            parts = parts.Union(Cases.PartsOf(reader.Participant, @case, prisoner));
+        // A record may be seen by one that is no party to its case, such as its author: then the parts that it could have count.
+        if (!parts.Any()) parts = Cases.PartsEverOf(reader.Participant);
+        return permissions.Grants(parts, method) ? Reason.Unspecified : Reason.NotGranted;
+    }
+
+    private static string CaseOf(string token) =>
+        token.StartsWith("c:", StringComparison.Ordinal) ? token[2..].Split(':', '=')[0] : "";
+
+    private static object? Value(IMessage request, string name) => request.Descriptor.FindFieldByName(name)?.Accessor.GetValue(request);
+
+    private static RpcException Refuse(ServerCallContext context, Reason reason) => Refuse(context, new Refusal(reason));
+
+    private static RpcException Refuse(ServerCallContext context, Refusal refusal)
+    {
+        Refusals.Trace(context.GetHttpContext(), refusal);
+        return refusal.ToException();
+    }
+
+    private static Shape Of(IMessage message) => Shapes.GetOrAdd(message.Descriptor, static d => new Shape(d));
+
+    /// <summary>Where a record says which case and prisoner it is about.</summary>
+    private sealed class Shape(MessageDescriptor type)
+    {
+        private readonly FieldDescriptor? _case = Text(type, type == Case.Descriptor ? "id" : "case");
+        private readonly FieldDescriptor? _prisoner = Text(type, "prisoner");
+
+        public string CaseOf(IMessage record) => (string?)_case?.Accessor.GetValue(record) ?? "";
+
+        public string PrisonerOf(IMessage record) => (string?)_prisoner?.Accessor.GetValue(record) ?? "";
+
+        private static FieldDescriptor? Text(MessageDescriptor type, string name) =>
+            type.FindFieldByName(name) is { FieldType: FieldType.String, IsRepeated: false } field ? field : null;
+    }
 }
 
 /// <summary>Who reads, and what he holds.</summary>
 /// <param name="Participant">The participant.</param>
 /// <param name="Tokens">The tokens that it holds (<see cref="Audience"/>).</param>
 public sealed record Reader(Participant Participant, IReadOnlySet<string> Tokens);
+
+/// <summary>Where a list goes on: a version, the number of the last record seen, and a digest of what the list was of. It names
+/// nothing that its holder may not know, and one made by hand shows nothing that its holder may not see.</summary>
+internal static class PageToken
+{
+    private const byte Version = 1;
+    private const int Length = 1 + sizeof(ulong) + 16;
+
+    /// <summary>What a token is bound to.</summary>
+    public static byte[] Bind(string method, string participant, string kind, IEnumerable<string> filters) =>
+        SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', [method, participant, kind, .. filters])))[..16];
+
+    public static string Write(ulong number, byte[] bound)
+    {
+        Span<byte> bytes = stackalloc byte[Length];
+        bytes[0] = Version;
+        BinaryPrimitives.WriteUInt64BigEndian(bytes[1..], number);
+        bound.CopyTo(bytes[(1 + sizeof(ulong))..]);
+        return Base64Url.EncodeToString(bytes);
+    }
+
+    public static bool TryRead(string token, byte[] bound, out ulong number)
+    {
+        number = 0;
+        Span<byte> bytes = stackalloc byte[Length];
+        if (token.Length != Base64Url.GetEncodedLength(Length) || !Base64Url.TryDecodeFromChars(token, bytes, out var length) ||
+            length != Length || bytes[0] != Version || !bytes[(1 + sizeof(ulong))..].SequenceEqual(bound)) return false;
+        number = BinaryPrimitives.ReadUInt64BigEndian(bytes[1..]);
+        return true;
+    }
+}

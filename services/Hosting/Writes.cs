@@ -1,23 +1,112 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
 /// <summary>The way of every write: identity, form, what is asked elsewhere, the commit, the receipt.</summary>
-public sealed class Writes
+/// <param name="ledger">The service's ledger.</param>
+/// <param name="agreements">The agreement in force.</param>
+/// <param name="time">The clock.</param>
+public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProvider time)
 {
+    private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
+
     /// <summary>Runs one write. The response is the rule's answer with its receipt; a refusal is thrown as a rich gRPC status.
     /// </summary>
     /// <param name="request">The request, as received.</param>
     /// <param name="context">The call.</param>
     /// <param name="rule">The rule that decides.</param>
-    /// <param name="ask">Asks another service before the command is queued. Not called where the request has its answer.</param>
+    /// <param name="ask">Asks another service before the command is queued. Not called where the request has its answer. What it
+    /// cannot get is a refusal that names what was asked, and is not stored (D9: unreachable means refused).</param>
     /// <exception cref="RpcException">The refusal.</exception>
-    public Task<TResponse> Run<TRequest, TResponse>(
+    public async Task<TResponse> Run<TRequest, TResponse>(
         TRequest request, ServerCallContext context, Func<View, TRequest, Act, Decision> rule,
         Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask = null)
-        where TRequest : class, IMessage<TRequest> where TResponse : class, IMessage<TResponse> =>
-        throw new NotImplementedException();
+        where TRequest : class, IMessage<TRequest> where TResponse : class, IMessage<TResponse>
+    {
+        var terms = agreements.InForce;
+        var caller = terms.Permissions.Participant(context.CallerOf().Participant.Id) ??
+            throw Refuse(context, new Refusal(Reason.CallerUnknown));
+        var shape = Shapes.GetOrAdd(request.Descriptor, static d => new Shape(d));
+        var requestId = shape.Text(shape.RequestId, request);
+        var method = context.NameOf();
+        var bytes = context.BytesOf();
+        var cancel = context.CancellationToken;
+        var span = Edge.SpanOf(context.GetHttpContext());
+        span?.SetTag("ministries.request_id", requestId);
+        if (shape.Text(shape.Case, request) is { Length: > 0 } named) span?.SetTag("ministries.case", named);
+
+        Act ActAt(DateTimeOffset now, IMessage? asked) => new()
+        {
+            Caller = caller, Permissions = terms.Permissions, Method = method, RequestId = requestId, Now = now, Asked = asked,
+        };
+
+        var outcome = ask is null ? null : await ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
+        if (outcome is null)
+        {
+            var asked = ask is null ? null : await Ask(() => ask(request, ActAt(time.GetUtcNow(), null), cancel), context);
+            outcome = await ledger.Commit(new Command
+            {
+                Participant = caller.Id, RequestId = requestId, Method = method, Request = request, Bytes = bytes, Asked = asked,
+                AgreementVersion = terms.Permissions.Agreement.Version,
+                Precedence = shape.Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
+                Decide = (view, now) => rule(view, request, ActAt(now, asked)),
+                TraceParent = Activity.Current?.Id ?? "", TraceState = Activity.Current?.TraceStateString ?? "",
+            }, cancel);
+        }
+        if (outcome.Position is { } position) span?.SetTag("ministries.position", (long)position);
+        if (outcome.Refusal is { } refusal) throw Refuse(context, refusal);
+        var response = ((TResponse)outcome.Answer!).Clone();
+        var answer = Shapes.GetOrAdd(response.Descriptor, static d => new Shape(d));
+        answer.Receipt!.Accessor.SetValue(response, await ledger.ReceiptOf(outcome, cancel));
+        if (answer.Text(answer.Record, response) is { Length: > 0 } record) span?.SetTag("ministries.record", record);
+        return response;
+    }
+
+    private static async Task<IMessage?> Ask(Func<Task<IMessage?>> ask, ServerCallContext context)
+    {
+        try
+        {
+            return await ask();
+        }
+        catch (RpcException e) when (!context.CancellationToken.IsCancellationRequested)
+        {
+            var asked = e is PeerException peer ? peer.Method : "another service";
+            throw Refuse(context, new Refusal(Reason.Unavailable, new Dictionary<string, string>
+            {
+                ["missing"] = $"an answer to {asked}", ["asked"] = asked,
+            }));
+        }
+    }
+
+    private static RpcException Refuse(ServerCallContext context, Refusal refusal)
+    {
+        Refusals.Trace(context.GetHttpContext(), refusal);
+        return refusal.ToException();
+    }
+
+    /// <summary>Where a message has what every write's request or response has.</summary>
+    private sealed class Shape(MessageDescriptor type)
+    {
+        public readonly FieldDescriptor? RequestId = Find(type, "request_id", FieldType.String);
+        public readonly FieldDescriptor? Case = Find(type, "case", FieldType.String);
+        public readonly FieldDescriptor? Precedence = Find(type, "precedence", FieldType.Enum);
+        public readonly FieldDescriptor? Receipt = Find(type, "receipt", FieldType.Message);
+
+        // Of a response: the id of the record, after its receipt.
+        public readonly FieldDescriptor? Record =
+            type.FindFieldByNumber(2) is { FieldType: FieldType.String, IsRepeated: false } field ? field : null;
+
+        public string Text(FieldDescriptor? field, IMessage message) => (string?)field?.Accessor.GetValue(message) ?? "";
+
+        private static FieldDescriptor? Find(MessageDescriptor type, string name, FieldType kind) =>
+            type.FindFieldByName(name) is { IsRepeated: false } field && field.FieldType == kind ? field : null;
+    }
 }

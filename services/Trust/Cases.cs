@@ -54,6 +54,21 @@ public static class Cases
         return admitted;
     }
 
+    /// <summary>The parts that a participant could have in some case: what is granted to none of them, it may never call.</summary>
+    public static IReadOnlyCollection<Part> PartsEverOf(Participant caller) => caller.Kind switch
+    {
+        ParticipantKind.Service => [Part.Service],
+        ParticipantKind.Operator => [Part.Operator],
+        ParticipantKind.Ministry => [Part.Ministry, .. InCases],
+        ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower => InCases,
+        _ => [],
+    };
+
+    private static readonly Part[] InCases =
+    [
+        Part.DetainingPower, Part.RequestingState, Part.NeutralObserver, Part.ProtectingPower, Part.TransferringPower,
+    ];
+
     /// <summary>The tokens that a participant holds through its part in a case: for every level up to its clearance, as one of
     /// many and by its own name (<see cref="Audience.Marked"/>).</summary>
     public static IEnumerable<string> TokensIn(Participant reader, Case @case)

@@ -68,6 +68,11 @@ public static class WireWalk
                 Fault(name, "the bytes are of another wire type than the field's");
                 continue;
             }
+            if (packed && !IsPacked(value, expected))
+            {
+                Fault(name, "the bytes break off");
+                return;
+            }
             var count = counts[field] = counts.GetValueOrDefault(field) + 1;
             if (count > 1 && !field.IsRepeated) Fault(name, "the field is given more than once");
             if (field.RealContainingOneof is { } oneof && !oneofs.TryAdd(oneof, field) && oneofs[oneof] != field)
@@ -97,6 +102,13 @@ public static class WireWalk
         {
             return false;
         }
+    }
+
+    private static bool IsPacked(ReadOnlySpan<byte> elements, WireFormat.WireType type)
+    {
+        while (elements.Length > 0)
+            if (!Value(ref elements, type, out _)) return false;
+        return true;
     }
 
     private static WireFormat.WireType WireTypeOf(FieldDescriptor field) => field.FieldType switch

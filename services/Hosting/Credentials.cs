@@ -1,0 +1,213 @@
+using System.Net.Security;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>The service's own certificate and key, from the files that the settings name. They are read again when they change;
+/// what cannot be read is logged and the certificate before it stays.</summary>
+public sealed class Credentials
+{
+    private readonly Settings _settings;
+    private byte[] _digest = [];
+    private volatile Pair _pair;
+
+    private sealed record Pair(X509Certificate2 Certificate, SslStreamCertificateContext Context);
+
+    /// <summary>Reads the files.</summary>
+    /// <exception cref="CryptographicException">They hold no certificate with its key.</exception>
+    public Credentials(Settings settings)
+    {
+        _settings = settings;
+        _pair = Read(out _digest);
+    }
+
+    /// <summary>The certificate with its key.</summary>
+    public X509Certificate2 Certificate => _pair.Certificate;
+
+    /// <summary>The certificate with the chain that is sent with it.</summary>
+    public SslStreamCertificateContext Context => _pair.Context;
+
+    /// <summary>Reads the files again where they have changed; true: the certificate is another one now.</summary>
+    public bool Reload()
+    {
+        var digest = Digest();
+        if (digest.AsSpan().SequenceEqual(_digest)) return false;
+        // Connections that were begun with the one before still hold it: it is left to the collector.
+        _pair = Read(out _digest);
+        return true;
+    }
+
+    private byte[] Digest() => SHA256.HashData(
+        [.. File.ReadAllBytes(_settings.Certificate), .. File.ReadAllBytes(_settings.CertificateKey)]);
+
+    private Pair Read(out byte[] digest)
+    {
+        digest = Digest();
+        var certificate = X509Certificate2.CreateFromPemFile(_settings.Certificate, _settings.CertificateKey);
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPemFile(_settings.Certificate);
+        chain.RemoveAt(0);
+        return new Pair(certificate, SslStreamCertificateContext.Create(certificate, chain, offline: true));
+    }
+}
+
+/// <summary>One version of the agreement, as it is used: who may what, and who vouches for whom.</summary>
+/// <param name="Permissions">What it grants.</param>
+/// <param name="Authorities">Its authorities.</param>
+public sealed record Terms(Permissions Permissions, Authorities Authorities);
+
+/// <summary>The agreement by which a service judges. Its versions are entries of the ledger: a version is in force here once the
+/// ledger has it, and every command names the version that it was judged by.</summary>
+/// <param name="settings">Where the agreement's file is.</param>
+/// <param name="time">The clock.</param>
+public sealed class Agreements(Settings settings, TimeProvider time)
+{
+    /// <summary>The stream that tells which version the ledger has; its one record has the key <see cref="Key"/>.</summary>
+    public static readonly StreamKind<AgreementAdopted> Kind = new(
+        "agreement", 1, (state, @event, _) =>
+        {
+            if (@event is AgreementAdopted adopted) (state.Version, state.Digest) = (adopted.Version, adopted.Digest);
+        });
+
+    /// <summary>The key of the one record of <see cref="Kind"/>.</summary>
+    public const string Key = "agreement";
+
+    /// <summary>The method under which a version is recorded.</summary>
+    public const string Method = "agreement";
+
+    private volatile Terms? _inForce;
+    private byte[] _digest = [];
+
+    /// <summary>The version in force.</summary>
+    public Terms InForce => _inForce ?? throw new InvalidOperationException("no agreement has been adopted yet");
+
+    /// <summary>Reads the file and, where it holds another version than the one in force, records it in the ledger and puts it
+    /// into force.</summary>
+    /// <exception cref="AgreementRefused">The file's agreement cannot follow the one that the ledger has, or cannot be read.
+    /// </exception>
+    public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
+    {
+        byte[] text;
+        try
+        {
+            text = await File.ReadAllBytesAsync(settings.Agreement, cancel);
+        }
+        catch (IOException e)
+        {
+            throw new AgreementRefused("its file cannot be read", e);
+        }
+        if (SHA256.HashData(text).AsSpan().SequenceEqual(_digest)) return;
+        var (agreement, terms) = Read(text);
+        if (agreement.ValidFromTime?.ToDateTimeOffset() > time.GetUtcNow())
+        {
+            if (_inForce is null) throw new AgreementRefused("it is not valid yet");
+            return;
+        }
+        await Record(ledger, agreement, cancel);
+        // Authorities of the version before may be in use by a handshake: they are left to the collector.
+        _inForce = terms;
+        _digest = SHA256.HashData(text);
+    }
+
+    /// <summary>Reads an agreement's text.</summary>
+    /// <exception cref="AgreementRefused">It cannot be read or contradicts itself.</exception>
+    public static (Agreement Agreement, Terms Terms) Read(ReadOnlySpan<byte> text)
+    {
+        try
+        {
+            var agreement = JsonParser.Default.Parse<Agreement>(System.Text.Encoding.UTF8.GetString(text));
+            if (agreement.Version == 0) throw new FormatException("it has no version");
+            return (agreement, new Terms(new Permissions(agreement), new Authorities(agreement)));
+        }
+        catch (Exception e) when (e is InvalidProtocolBufferException or FormatException or ArgumentException)
+        {
+            throw new AgreementRefused(e.Message, e);
+        }
+    }
+
+    private static async Task Record(ServiceLedger ledger, Agreement agreement, CancellationToken cancel)
+    {
+        var bytes = agreement.ToByteArray();
+        var adopted = new AgreementAdopted
+        {
+            Version = agreement.Version, Digest = ByteString.CopyFrom(SHA256.HashData(bytes)),
+        };
+        var known = (await ledger.Find(Kind, Key, null, cancel))?.State;
+        if (adopted.Equals(known)) return;
+        if (known?.Version == agreement.Version)
+            throw new AgreementRefused($"the ledger has another agreement of version {known.Version}: a change needs the next version");
+        if (known?.Version > agreement.Version)
+            throw new AgreementRefused($"the ledger has version {known.Version}, which is later than {agreement.Version}");
+        var outcome = await ledger.Commit(new Command
+        {
+            Participant = $"service/{ledger.Service}", RequestId = $"agreement-{agreement.Version}", Method = Method,
+            Request = agreement, Bytes = bytes, AgreementVersion = agreement.Version, StoresRefusal = false,
+            Decide = (view, _) => view.Find(Kind, Key)?.Version >= agreement.Version
+                ? Decision.Refuse(Reason.AlreadyExists)
+                : Decision.Accept("", [], [new Change(adopted, [Kind.Id(Key)])]),
+        }, cancel);
+        // Another replica may have recorded the same; its request id makes them one.
+        if (outcome.Refusal is not null)
+            throw new AgreementRefused($"the ledger has another agreement of version {agreement.Version} or a later one");
+    }
+}
+
+/// <summary>An agreement that this service must not judge by.</summary>
+public sealed class AgreementRefused(string why, Exception? inner = null) : Exception($"the agreement is refused: {why}", inner);
+
+/// <summary>Adopts the agreement before the service serves, and looks for new files from then on.</summary>
+internal sealed partial class Reloading(
+    Agreements agreements, Credentials credentials, ServiceLedger ledger, EdgeLimits limits, TimeProvider time, ILogger<Reloading> log)
+    : BackgroundService
+{
+    public override async Task StartAsync(CancellationToken cancel)
+    {
+        await agreements.Adopt(ledger, cancel);
+        await base.StartAsync(cancel);
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stop)
+    {
+        using var timer = new PeriodicTimer(limits.ReloadInterval, time);
+        string? complained = null;
+        while (!stop.IsCancellationRequested)
+        {
+            try
+            {
+                await timer.WaitForNextTickAsync(stop);
+                if (credentials.Reload()) LogCertificate(credentials.Certificate.NotAfter.ToUniversalTime());
+                var before = agreements.InForce.Permissions.Agreement.Version;
+                await agreements.Adopt(ledger, stop);
+                if (agreements.InForce.Permissions.Agreement.Version is var now && now != before) LogAgreement(now);
+                complained = null;
+            }
+            catch (OperationCanceledException) when (stop.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e) when (e is AgreementRefused or CryptographicException or IOException or LedgerException)
+            {
+                if (complained != e.Message) LogKept(e.Message);
+                complained = e.Message;
+            }
+        }
+    }
+
+    [LoggerMessage(20, LogLevel.Information, "the certificate was read again; it ends at {End:O}")]
+    private partial void LogCertificate(DateTime end);
+
+    [LoggerMessage(21, LogLevel.Information, "version {Version} of the agreement is in force")]
+    private partial void LogAgreement(ulong version);
+
+    [LoggerMessage(22, LogLevel.Error, "what was in force stays: {Why}")]
+    private partial void LogKept(string why);
+}

@@ -1,0 +1,287 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Collections.Frozen;
+using System.Diagnostics;
+using System.Reflection;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using Grpc.Core.Interceptors;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Logging;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>Every RPC of the contracts, by the path at which it is called.</summary>
+public static class Methods
+{
+    /// <summary>Full method names without a leading slash, such as <c>ministries.custody.v1.CustodyService/RecordStatus</c>, in
+    /// the order of their names.</summary>
+    public static readonly IReadOnlyList<string> Names;
+
+    private static readonly FrozenDictionary<string, MethodDescriptor> ByName;
+
+    static Methods()
+    {
+        ByName = typeof(Limits).Assembly.GetExportedTypes()
+            .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
+            .OfType<FileDescriptor>().SelectMany(f => f.Services).SelectMany(s => s.Methods)
+            .ToFrozenDictionary(m => $"{m.Service.FullName}/{m.Name}");
+        Names = [.. ByName.Keys.Order(StringComparer.Ordinal)];
+    }
+
+    /// <summary>The RPC of this name; null: there is none.</summary>
+    public static MethodDescriptor? Find(string name) => ByName.GetValueOrDefault(name);
+}
+
+/// <summary>What every call passes before its method and after it: grant, size, the bytes' form, the fields' form; and what
+/// becomes of what goes wrong.</summary>
+public static class Edge
+{
+    /// <summary>Registers <see cref="Writes"/>, <see cref="Reads"/>, <see cref="Peers"/> and gRPC itself with its limits.</summary>
+    public static IServiceCollection AddWrites(this IServiceCollection services)
+    {
+        services.TryAddSingleton(new EdgeLimits());
+        services.AddSingleton<Writes>();
+        services.AddSingleton<Reads>();
+        services.AddSingleton<Peers>();
+        services.AddSingleton<Guard>();
+        services.AddGrpc(grpc =>
+        {
+            grpc.Interceptors.Add<Guard>();
+            grpc.EnableDetailedErrors = false;
+            grpc.IgnoreUnknownServices = false;
+        });
+        services.AddOptions<Grpc.AspNetCore.Server.GrpcServiceOptions>()
+            .Configure<EdgeLimits>((grpc, limits) => grpc.MaxReceiveMessageSize = limits.MaxMessageBytes);
+        return services;
+    }
+
+    /// <summary>Reads each request's bytes as they were sent, and refuses those that the caller may not send or that cannot be
+    /// read in one way only. After <see cref="IdentityExtensions.UseIdentity(IApplicationBuilder)"/>.</summary>
+    public static IApplicationBuilder UseFrames(this IApplicationBuilder app)
+    {
+        var limits = app.ApplicationServices.GetRequiredService<EdgeLimits>();
+        var agreements = app.ApplicationServices.GetRequiredService<Agreements>();
+        return app.Use((http, next) => Take(http, next, limits, agreements));
+    }
+
+    /// <summary>Maps <c>ministries.ledger.v1</c> over the service's ledger.</summary>
+    public static IEndpointRouteBuilder MapLedger(this IEndpointRouteBuilder endpoints)
+    {
+        endpoints.MapGrpcService<LedgerEndpoint>();
+        return endpoints;
+    }
+
+    /// <summary>The request's message as it was sent, to the byte.</summary>
+    public static ReadOnlyMemory<byte> BytesOf(this ServerCallContext context) =>
+        context.GetHttpContext().Features.Get<Frame>()?.Message ?? throw new InvalidOperationException("the call has passed no edge");
+
+    /// <summary>The full method name without a leading slash.</summary>
+    internal static string NameOf(this ServerCallContext context) => context.Method.TrimStart('/');
+
+    internal static Activity? SpanOf(HttpContext http) => http.Features.Get<IHttpActivityFeature>()?.Activity ?? Activity.Current;
+
+    private sealed record Frame(ReadOnlyMemory<byte> Message);
+
+    private static async Task Take(HttpContext http, RequestDelegate next, EdgeLimits limits, Agreements agreements)
+    {
+        var path = http.Request.Path.Value ?? "";
+        if (path.Length < 2 || Methods.Find(path[1..]) is not { } method || http.GetEndpoint() is null)
+        {
+            await next(http);
+            return;
+        }
+        var identified = IdentityExtensions.Identify(http);
+        if (identified.Refused != Reason.Unspecified)
+        {
+            await Refusals.Answer(http, new Refusal(identified.Refused));
+            return;
+        }
+        var caller = identified.Identity!.Participant;
+        SpanOf(http)?.SetTag("ministries.participant", caller.Id);
+        if (!agreements.InForce.Permissions.Grants(Cases.PartsEverOf(caller), path[1..]))
+        {
+            await Refusals.Answer(http, new Refusal(Reason.NotGranted));
+            return;
+        }
+        var (message, refusal) = await Read(http, limits.MaxMessageBytes);
+        if (refusal is null && Check(method, message!) is { Count: > 0 } faults) refusal = Refusals.Invalid(faults);
+        if (refusal is not null)
+        {
+            await Refusals.Answer(http, refusal);
+            return;
+        }
+        http.Features.Set(new Frame(message!.AsMemory(Prefix)));
+        http.Request.Body = new MemoryStream(message!, writable: false);
+        await next(http);
+    }
+
+    // One frame: a byte that says whether it is compressed, the message's length in 4 bytes, the message.
+    private const int Prefix = 5;
+
+    private static async Task<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit)
+    {
+        var reader = http.Request.BodyReader;
+        while (true)
+        {
+            var read = await reader.ReadAsync(http.RequestAborted);
+            var buffer = read.Buffer;
+            if (buffer.Length >= Prefix)
+            {
+                var (compressed, length) = Head(buffer);
+                Refusal? refusal = null;
+                if (compressed) refusal = Refusals.Invalid("", "the message must not be compressed: what is signed is the bytes that are sent");
+                else if (length > limit) refusal = Refusals.Invalid("", $"the message must be at most {limit} bytes");
+                else if (buffer.Length > Prefix + length) refusal = Refusals.Invalid("", "the call must have one message");
+                if (refusal is not null)
+                {
+                    reader.AdvanceTo(buffer.Start, buffer.End);
+                    return (null, refusal);
+                }
+                if (read.IsCompleted && buffer.Length == Prefix + length)
+                {
+                    var frame = buffer.ToArray();
+                    reader.AdvanceTo(buffer.End);
+                    return (frame, null);
+                }
+            }
+            if (read.IsCompleted)
+            {
+                reader.AdvanceTo(buffer.End);
+                return (null, Refusals.Invalid("", "the call must have one message, and all of it"));
+            }
+            reader.AdvanceTo(buffer.Start, buffer.End);
+        }
+
+        static (bool Compressed, long Length) Head(ReadOnlySequence<byte> buffer)
+        {
+            Span<byte> head = stackalloc byte[Prefix];
+            buffer.Slice(0, Prefix).CopyTo(head);
+            return (head[0] != 0, BinaryPrimitives.ReadUInt32BigEndian(head[1..]));
+        }
+    }
+
+    private static IReadOnlyList<FieldFault> Check(MethodDescriptor method, byte[] frame)
+    {
+        var message = frame.AsSpan(Prefix);
+        var faults = WireWalk.Walk(method.InputType, message);
+        if (faults.Count == 0) return faults;
+        try
+        {
+            // What can be read in spite of them is checked too, so that the caller learns everything at once.
+            var read = method.InputType.Parser.ParseFrom(message);
+            var named = faults.Select(f => f.Field).ToHashSet();
+            return [.. faults, .. Validation.Check(read).Where(f => !named.Contains(f.Field))];
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return faults;
+        }
+    }
+}
+
+/// <summary>Checks each request's fields, and turns what goes wrong into a status that says only what its reader may know.
+/// </summary>
+internal sealed partial class Guard(ILogger<Guard> log) : Interceptor
+{
+    public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
+        TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
+    {
+        try
+        {
+            Check(request, context);
+            return await continuation(request, context);
+        }
+        catch (Exception e) when (e is not RpcException)
+        {
+            throw Translate(e, context);
+        }
+    }
+
+    public override async Task ServerStreamingServerHandler<TRequest, TResponse>(
+        TRequest request, IServerStreamWriter<TResponse> responseStream, ServerCallContext context,
+        ServerStreamingServerMethod<TRequest, TResponse> continuation)
+    {
+        try
+        {
+            Check(request, context);
+            await continuation(request, responseStream, context);
+        }
+        catch (Exception e) when (e is not RpcException)
+        {
+            throw Translate(e, context);
+        }
+    }
+
+    public override async Task DuplexStreamingServerHandler<TRequest, TResponse>(
+        IAsyncStreamReader<TRequest> requestStream, IServerStreamWriter<TResponse> responseStream, ServerCallContext context,
+        DuplexStreamingServerMethod<TRequest, TResponse> continuation)
+    {
+        try
+        {
+            await continuation(requestStream, responseStream, context);
+        }
+        catch (Exception e) when (e is not RpcException)
+        {
+            throw Translate(e, context);
+        }
+    }
+
+    private static void Check(object request, ServerCallContext context)
+    {
+        if (Methods.Find(context.NameOf()) is null || request is not IMessage message) return;
+        if (Validation.Check(message) is not { Count: > 0 } faults) return;
+        var refusal = Refusals.Invalid(faults);
+        Refusals.Trace(context.GetHttpContext(), refusal);
+        throw refusal.ToException();
+    }
+
+    private RpcException Translate(Exception e, ServerCallContext context)
+    {
+        switch (e)
+        {
+            case OperationCanceledException when context.CancellationToken.IsCancellationRequested:
+                return new RpcException(new Status(StatusCode.Cancelled, "the call was cancelled"));
+            case LedgerOverloaded:
+                return Refused(Reason.Overloaded);
+            case LedgerClosed or LedgerUnavailable or CommitOutcomeUnknown:
+                LogUnavailable(context.NameOf(), e.Message);
+                return Refused(Reason.Unavailable, ("missing", "the service's ledger"));
+            default:
+                var id = Activity.Current?.TraceId.ToHexString() is { } trace && trace.Trim('0').Length > 0
+                    ? trace : Guid.NewGuid().ToString("N");
+                // The type and the place, never the text: it may hold what a log must not (D16).
+                LogFault(context.NameOf(), id, string.Join(" < ", Types(e)), e.StackTrace ?? "");
+                return Refusals.Internal(id);
+        }
+
+        RpcException Refused(Reason reason, params (string Name, string Value)[] metadata)
+        {
+            var refusal = new Refusal(reason, metadata.ToDictionary(m => m.Name, m => m.Value));
+            Refusals.Trace(context.GetHttpContext(), refusal);
+            return refusal.ToException();
+        }
+
+        static IEnumerable<string> Types(Exception? e)
+        {
+            for (; e is not null; e = e.InnerException) yield return e.GetType().FullName!;
+        }
+    }
+
+    [LoggerMessage(30, LogLevel.Error, "{Method} failed ({Id}): {Types}\n{Place}")]
+    private partial void LogFault(string method, string id, string types, string place);
+
+    [LoggerMessage(31, LogLevel.Warning, "{Method} was refused: {Why}")]
+    private partial void LogUnavailable(string method, string why);
+}

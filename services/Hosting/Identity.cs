@@ -1,0 +1,226 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Claims;
+using System.Security.Cryptography.X509Certificates;
+using System.Text.Encodings.Web;
+using Grpc.Core;
+using Microsoft.AspNetCore.Authentication;
+using Microsoft.AspNetCore.Authorization;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Trust;
+
+namespace Ministries.Hosting;
+
+/// <summary>The limits on what comes in from outside.</summary>
+public sealed record EdgeLimits
+{
+    /// <summary>The greatest size of a request's message: 1 MiB. What is greater is refused before it is parsed.</summary>
+    public int MaxMessageBytes { get; init; } = 1 << 20;
+
+    /// <summary>How old a connection grows before its peer is asked to open another: 30 minutes, and up to a tenth less so that
+    /// not all do at once.</summary>
+    public TimeSpan MaxConnectionAge { get; init; } = TimeSpan.FromMinutes(30);
+
+    /// <summary>How long calls on an old connection may go on: 1 minute.</summary>
+    public TimeSpan ConnectionGrace { get; init; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>How long a TLS handshake may take: 10 seconds.</summary>
+    public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How often the files of the certificate and the agreement are looked at: every 2 seconds.</summary>
+    public TimeSpan ReloadInterval { get; init; } = TimeSpan.FromSeconds(2);
+}
+
+/// <summary>Who calls: TLS 1.3 with a client certificate, ended here and nowhere before.</summary>
+public static class IdentityExtensions
+{
+    internal const string Scheme = "certificate";
+
+    // What proxies are known to pass a client's certificate or address in (RFC 9440 and older habits). There is no proxy before a
+    // service: a request that has one of them wants to be taken for somebody else's.
+    private static readonly string[] Forwarded =
+    [
+        "X-ARR-ClientCert", "X-Forwarded-Client-Cert", "X-Client-Cert", "X-Client-Certificate", "X-Client-DN", "X-SSL-Cert",
+        "X-SSL-Client-Cert", "X-SSL-Client-DN", "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "SSL-Client-Cert", "SSL_CLIENT_CERT",
+        "Client-Cert", "Client-Cert-Chain", "X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Leaf", "X-Spiffe-Id",
+    ];
+
+    /// <summary>Registers the service's credentials, the agreement and the authentication of callers. Needs <see cref="Settings"/>,
+    /// <see cref="ServiceLedger"/> and <see cref="TimeProvider"/>.</summary>
+    public static IServiceCollection AddIdentity(this IServiceCollection services)
+    {
+        services.TryAddSingleton(new EdgeLimits());
+        services.AddSingleton<Credentials>();
+        services.AddSingleton<Agreements>();
+        services.AddHostedService<Reloading>();
+        services.AddAuthentication(Scheme).AddScheme<AuthenticationSchemeOptions, CertificateHandler>(Scheme, null);
+        services.AddAuthorizationBuilder().SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build());
+        return services;
+    }
+
+    /// <summary>Ends TLS on the address: version 1.3, HTTP/2, client certificates demanded. A peer for whom no authority of the
+    /// agreement vouches fails in the handshake; whoever else is not accepted learns why with each call.</summary>
+    public static ListenOptions UseIdentity(this ListenOptions listen)
+    {
+        var services = listen.ApplicationServices;
+        var credentials = services.GetRequiredService<Credentials>();
+        var agreements = services.GetRequiredService<Agreements>();
+        var limits = services.GetRequiredService<EdgeLimits>();
+        var time = services.GetRequiredService<TimeProvider>();
+        listen.Protocols = HttpProtocols.Http2;
+        listen.Use(next => connection => Age(connection, next, limits, time));
+        listen.UseHttps(new TlsHandshakeCallbackOptions
+        {
+            HandshakeTimeout = limits.HandshakeTimeout,
+            OnConnection = handshake => new(new SslServerAuthenticationOptions
+            {
+                ServerCertificateContext = credentials.Context,
+                EnabledSslProtocols = SslProtocols.Tls13,
+                ApplicationProtocols = [SslApplicationProtocol.Http2],
+                ClientCertificateRequired = true,
+                // A resumed session would carry an identity over from a handshake that checked it long ago.
+                AllowTlsResume = false,
+                AllowRenegotiation = false,
+                CertificateChainPolicy = Offline(),
+                RemoteCertificateValidationCallback = (_, certificate, chain, _) =>
+                    Vouched(handshake.Connection, agreements.InForce.Authorities, certificate, chain),
+            }),
+        });
+        return listen;
+    }
+
+    /// <summary>Refuses forwarded certificates, authenticates the caller and demands that there is one.</summary>
+    public static IApplicationBuilder UseIdentity(this IApplicationBuilder app)
+    {
+        app.Use((http, next) =>
+        {
+            foreach (var name in Forwarded)
+                if (http.Request.Headers.ContainsKey(name))
+                    return Refusals.Answer(http, new Refusal(
+                        Reason.CertificateNotAccepted, new Dictionary<string, string> { ["header"] = name }));
+            return next(http);
+        });
+        app.UseAuthentication();
+        app.UseAuthorization();
+        return app;
+    }
+
+    /// <summary>Whose call it is.</summary>
+    /// <exception cref="RpcException">UNAUTHENTICATED: nobody's that the agreement knows, or not any more.</exception>
+    public static Identity CallerOf(this ServerCallContext context)
+    {
+        var http = context.GetHttpContext();
+        var identified = Identify(http);
+        return identified.Refused == Reason.Unspecified ? identified.Identity! : throw new Refusal(identified.Refused).ToException();
+    }
+
+    internal static Identified Identify(HttpContext http)
+    {
+        var items = http.Features.Get<IConnectionItemsFeature>()?.Items;
+        if (items is null || !items.TryGetValue(typeof(Peer), out var found) || found is not Peer peer)
+            return new(null, Reason.CallerUnknown);
+        return peer.Identify(
+            http.RequestServices.GetRequiredService<Agreements>().InForce.Authorities,
+            http.RequestServices.GetRequiredService<TimeProvider>().GetUtcNow());
+    }
+
+    internal static X509ChainPolicy Offline() => new()
+    {
+        TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, DisableCertificateDownloads = true,
+    };
+
+    private static bool Vouched(
+        ConnectionContext connection, Authorities authorities, X509Certificate? certificate, X509Chain? chain)
+    {
+        if (certificate is null) return false;
+        var peer = new Peer(Copy(certificate), [.. chain?.ChainPolicy.ExtraStore.Select(Copy) ?? []]);
+        if (!authorities.Vouch(peer.Certificate, peer.Sent)) return false;
+        connection.Items[typeof(Peer)] = peer;
+        return true;
+
+        static X509Certificate2 Copy(X509Certificate c) => X509CertificateLoader.LoadCertificate(c.GetRawCertData());
+    }
+
+    private static async Task Age(ConnectionContext connection, ConnectionDelegate next, EdgeLimits limits, TimeProvider time)
+    {
+        using var ended = new CancellationTokenSource();
+        var age = limits.MaxConnectionAge * (1 - Random.Shared.NextDouble() / 10);
+        _ = Close(connection, age, limits.ConnectionGrace, time, ended.Token);
+        try
+        {
+            await next(connection);
+        }
+        finally
+        {
+            await ended.CancelAsync();
+        }
+
+        static async Task Close(ConnectionContext connection, TimeSpan age, TimeSpan grace, TimeProvider time, CancellationToken ended)
+        {
+            try
+            {
+                await Task.Delay(age, time, ended);
+                connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
+                await Task.Delay(grace, time, ended);
+                connection.Abort();
+            }
+            catch (OperationCanceledException)
+            {
+            }
+        }
+    }
+
+    /// <summary>A connection's peer. Whose its certificate is is worked out once for each version of the agreement; whether it
+    /// still holds, with every call.</summary>
+    private sealed class Peer(X509Certificate2 certificate, IReadOnlyList<X509Certificate2> sent)
+    {
+        private volatile Judged? _judged;
+
+        private sealed record Judged(Authorities By, Identified Identified);
+
+        public X509Certificate2 Certificate => certificate;
+
+        public IReadOnlyList<X509Certificate2> Sent => sent;
+
+        public Identified Identify(Authorities authorities, DateTimeOffset now)
+        {
+            var judged = _judged;
+            if (judged is null || !ReferenceEquals(judged.By, authorities))
+                _judged = judged = new(authorities, authorities.Identify(certificate, sent, CertificateUse.Client, now));
+            return judged.Identified is { Refused: Reason.Unspecified, Identity: { } identity } && !identity.HoldsAt(now)
+                ? new(identity, Reason.CertificateNotAccepted) : judged.Identified;
+        }
+    }
+}
+
+/// <summary>Says who calls, by the connection's client certificate. <c>Microsoft.AspNetCore.Authentication.Certificate</c> would
+/// take any certificate that a store of the machine trusts; here each participant has its own authority.</summary>
+internal sealed class CertificateHandler(
+    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory logger, UrlEncoder encoder)
+    : AuthenticationHandler<AuthenticationSchemeOptions>(options, logger, encoder)
+{
+    protected override Task<AuthenticateResult> HandleAuthenticateAsync()
+    {
+        var identified = IdentityExtensions.Identify(Context);
+        if (identified.Refused != Reason.Unspecified) return Task.FromResult(AuthenticateResult.Fail(identified.Refused.ToString()));
+        var identity = new ClaimsIdentity([new Claim(ClaimTypes.Name, identified.Identity!.Participant.Id)], IdentityExtensions.Scheme);
+        return Task.FromResult(AuthenticateResult.Success(
+            new AuthenticationTicket(new ClaimsPrincipal(identity), IdentityExtensions.Scheme)));
+    }
+
+    protected override Task HandleChallengeAsync(AuthenticationProperties properties) =>
+        Refusals.Answer(Context, new Refusal(IdentityExtensions.Identify(Context).Refused is var reason and not Reason.Unspecified
+            ? reason : Reason.CallerUnknown));
+}

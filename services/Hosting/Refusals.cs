@@ -1,0 +1,114 @@
+using System.Collections.Frozen;
+using System.Globalization;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Google.Rpc;
+using Grpc.Core;
+using Microsoft.AspNetCore.Http;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Status = Google.Rpc.Status;
+
+namespace Ministries.Hosting;
+
+/// <summary>Refusals as callers receive them: <c>google.rpc.Status</c> with <c>ErrorInfo</c> and, where they help,
+/// <c>BadRequest</c> and <c>RetryInfo</c> (AIP-193).</summary>
+public static class Refusals
+{
+    /// <summary>The domain of every reason.</summary>
+    public const string Domain = "ministries";
+
+    /// <summary>When a caller that was refused for want of room or of a peer should try again: after 1 second.</summary>
+    public static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(1);
+
+    private static readonly FrozenDictionary<Reason, (string Name, About About)> Abouts =
+        ReasonReflection.Descriptor.EnumTypes.Single(e => e.Name == nameof(Reason)).Values
+            .Where(v => v.GetOptions()?.GetExtension(ReasonExtensions.About) is not null)
+            .ToFrozenDictionary(v => (Reason)v.Number, v => (Short(v.Name), v.GetOptions().GetExtension(ReasonExtensions.About)));
+
+    /// <summary>The reason's name without its prefix, such as <c>NOT_FOUND</c>.</summary>
+    public static string NameOf(Reason reason) => Abouts[reason].Name;
+
+    /// <summary>What a refusal for this reason tells.</summary>
+    public static About AboutOf(Reason reason) => Abouts[reason].About;
+
+    /// <summary>The refusal as a status.</summary>
+    public static Status ToStatus(this Refusal refusal)
+    {
+        var (name, about) = Abouts[refusal.Reason];
+        var info = new ErrorInfo { Reason = name, Domain = Domain };
+        info.Metadata["basis"] = about.Basis switch
+        {
+            Basis.Law => "LAW",
+            Basis.Agreement => "AGREEMENT",
+            _ => "FORM",
+        };
+        info.Metadata["source"] = about.Source;
+        info.Metadata["missing"] = about.Missing;
+        info.Metadata["supplier"] = about.Supplier;
+        info.Metadata["unlock"] = about.Unlock;
+        foreach (var (key, value) in refusal.Metadata ?? new Dictionary<string, string>()) info.Metadata[key] = value;
+        var status = new Status
+        {
+            Code = about.Code, Message = $"{name}: missing is {info.Metadata["missing"]} ({info.Metadata["source"]})",
+        };
+        status.Details.Add(Any.Pack(info));
+        if (refusal.Faults is { Count: > 0 } faults)
+            status.Details.Add(Any.Pack(new BadRequest
+            {
+                FieldViolations =
+                {
+                    faults.Select(f => new BadRequest.Types.FieldViolation { Field = f.Field, Description = f.Description }),
+                },
+            }));
+        if (refusal.Reason is Reason.Overloaded or Reason.Unavailable)
+            status.Details.Add(Any.Pack(new RetryInfo { RetryDelay = Duration.FromTimeSpan(RetryAfter) }));
+        return status;
+    }
+
+    /// <summary>The refusal as an exception that gRPC answers with.</summary>
+    public static RpcException ToException(this Refusal refusal) => refusal.ToStatus().ToRpcException();
+
+    /// <summary>A refusal of the request's form.</summary>
+    public static Refusal Invalid(params IReadOnlyList<FieldFault> faults) => new(Reason.RequestInvalid, null, faults);
+
+    /// <summary>A refusal of one field.</summary>
+    public static Refusal Invalid(string field, string description) =>
+        Invalid(new FieldFault { Field = field, Description = description });
+
+    /// <summary>A fault of the software: its id stands in the log, and nothing else of it is told.</summary>
+    internal static RpcException Internal(string id)
+    {
+        var info = new ErrorInfo { Reason = "INTERNAL", Domain = Domain };
+        info.Metadata["id"] = id;
+        var status = new Status { Code = (int)Code.Internal, Message = $"an error of the service; its log has it under {id}" };
+        status.Details.Add(Any.Pack(info));
+        return status.ToRpcException();
+    }
+
+    /// <summary>Answers a call that has not reached gRPC: a response of headers only.</summary>
+    internal static Task Answer(HttpContext http, Refusal refusal)
+    {
+        var status = refusal.ToStatus();
+        var response = http.Response;
+        response.StatusCode = StatusCodes.Status200OK;
+        response.ContentType = "application/grpc";
+        response.Headers["grpc-status"] = status.Code.ToString(CultureInfo.InvariantCulture);
+        response.Headers["grpc-message"] = Uri.EscapeDataString(status.Message);
+        response.Headers["grpc-status-details-bin"] = Convert.ToBase64String(status.ToByteArray()).TrimEnd('=');
+        Trace(http, refusal);
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Puts the refusal on the call's span.</summary>
+    internal static void Trace(HttpContext http, Refusal refusal)
+    {
+        var span = Edge.SpanOf(http);
+        if (span is null) return;
+        span.SetTag("ministries.refusal", NameOf(refusal.Reason));
+        span.SetTag("ministries.article", refusal.Metadata?.GetValueOrDefault("source") ?? AboutOf(refusal.Reason).Source);
+    }
+
+    private static string Short(string name) => name["REASON_".Length..];
+}

@@ -1,0 +1,90 @@
+using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Ministries.CallLog.V1;
+using Ministries.Hosting;
+using Ministries.Trust;
+
+namespace Ministries.CallLog;
+
+/// <summary>The gRPC edge of the call log.</summary>
+/// <param name="writes">The way of writes.</param>
+/// <param name="reads">The way of reads.</param>
+public sealed class CallLogService(Writes writes, Reads reads) : V1.CallLogService.CallLogServiceBase
+{
+    /// <summary>The service, as its host needs to know it.</summary>
+    public static Service Definition { get; } = new()
+    {
+        Name = "calllog",
+        Streams = [Calls.Kind, Cases.Kind],
+        Map = routes => routes.MapGrpcService<CallLogService>(),
+        Reactions = CallLog.Reactions.All,
+        Duties = CallLog.Duties.All,
+    };
+
+    /// <inheritdoc/>
+    public override Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context) =>
+        writes.Run<LogCallRequest, LogCallResponse>(request, context, Calls.Log);
+
+    /// <inheritdoc/>
+    public override Task<SubmitReadoutResponse> SubmitReadout(SubmitReadoutRequest request, ServerCallContext context) =>
+        writes.Run<SubmitReadoutRequest, SubmitReadoutResponse>(request, context, Calls.SubmitReadout);
+
+    /// <inheritdoc/>
+    public override Task<AmendReadoutResponse> AmendReadout(AmendReadoutRequest request, ServerCallContext context) =>
+        writes.Run<AmendReadoutRequest, AmendReadoutResponse>(request, context, Calls.AmendReadout);
+
+    /// <inheritdoc/>
+    public override Task<ContestReadoutResponse> ContestReadout(ContestReadoutRequest request, ServerCallContext context) =>
+        writes.Run<ContestReadoutRequest, ContestReadoutResponse>(request, context, Calls.ContestReadout);
+
+    /// <inheritdoc/>
+    public override Task<LinkCallsResponse> LinkCalls(LinkCallsRequest request, ServerCallContext context) =>
+        writes.Run<LinkCallsRequest, LinkCallsResponse>(request, context, Calls.LinkCalls);
+
+    /// <inheritdoc/>
+    public override Task<SettleCommitmentResponse> SettleCommitment(SettleCommitmentRequest request, ServerCallContext context) =>
+        writes.Run<SettleCommitmentRequest, SettleCommitmentResponse>(request, context, Calls.SettleCommitment);
+
+    /// <inheritdoc/>
+    public override Task<CorrectRecordResponse> CorrectRecord(CorrectRecordRequest request, ServerCallContext context) =>
+        writes.Run<CorrectRecordRequest, CorrectRecordResponse>(request, context, Calls.Correct);
+
+    /// <inheritdoc/>
+    public override async Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context)
+    {
+        var (call, reader) = await reads.Get(request, context, Calls.Kind, request.Call);
+        var linked = await Linked(call, reader, context);
+        var shown = Calls.Shown(call, reader.Participant.Id, linked.ContainsKey);
+        return new GetCallResponse
+        {
+            Call = shown, Etag = Act.EtagOf(shown),
+            Comparison = Calls.Compare(call, call.Links.Where(l => !l.Corrected && linked.ContainsKey(l.Call)).Select(l => linked[l.Call])),
+        };
+    }
+
+    /// <inheritdoc/>
+    public override async Task<ListCallsResponse> ListCalls(ListCallsRequest request, ServerCallContext context)
+    {
+        var (calls, next, reader) = await reads.List(request, context, Calls.Kind,
+            Calls.CaseKey(request.Case), Calls.StateKey(request.State), Calls.ParticipantKey(request.Participant),
+            Calls.PrisonerKey(request.Case, request.Prisoner), Calls.CommitmentKey(request.CommitmentState));
+        var response = new ListCallsResponse { NextPageToken = next };
+        foreach (var call in calls)
+        {
+            var linked = await Linked(call, reader, context);
+            response.Calls.Add(Calls.Summary(Calls.Shown(call, reader.Participant.Id, linked.ContainsKey)));
+        }
+        return response;
+    }
+
+    /// <summary>The records linked with a call, as far as the reader may see them.</summary>
+    private async Task<Dictionary<string, V1.Call>> Linked(V1.Call call, Reader reader, ServerCallContext context)
+    {
+        var linked = new Dictionary<string, V1.Call>();
+        foreach (var id in call.Links.Select(l => l.Call).Distinct())
+            if (await reads.Peek(Calls.Kind, id, context.CancellationToken) is { } other &&
+                Calls.Kind.AudienceOf(other).Any(reader.Tokens.Contains))
+                linked[id] = other;
+        return linked;
+    }
+}

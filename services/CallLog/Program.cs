@@ -1,0 +1,4 @@
+using Ministries.CallLog;
+using Ministries.Hosting;
+
+return await ServiceHost.Run(args, CallLogService.Definition);

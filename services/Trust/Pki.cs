@@ -1,6 +1,10 @@
 using System.Net;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Types.V1;
+using NSec.Cryptography;
 
 namespace Ministries.Trust;
 
@@ -9,9 +13,9 @@ namespace Ministries.Trust;
 /// <param name="From">From when it holds.</param>
 /// <param name="Until">Until when it holds.</param>
 /// <param name="Client">Whether it may call.</param>
-/// <param name="Server">Whether it may be called, at <c>localhost</c> and the loopback addresses.</param>
+/// <param name="Hosts">At which hosts it may be called, by name or address; none: it may not be called.</param>
 public sealed record CertificateTerms(
-    IReadOnlyList<string> Uris, DateTimeOffset From, DateTimeOffset Until, bool Client = true, bool Server = false);
+    IReadOnlyList<string> Uris, DateTimeOffset From, DateTimeOffset Until, bool Client = true, IReadOnlyList<string>? Hosts = null);
 
 /// <summary>An authority for development and tests: ECDSA P-256, SHA-256. A ministry's own authority is its own affair; what the
 /// services demand of its certificates is in <see cref="Authorities"/>.</summary>
@@ -56,17 +60,14 @@ public sealed class CertificateAuthority : IDisposable
         request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.DigitalSignature, critical: true));
         var uses = new OidCollection();
         if (terms.Client) uses.Add(new Oid("1.3.6.1.5.5.7.3.2"));
-        if (terms.Server) uses.Add(new Oid("1.3.6.1.5.5.7.3.1"));
+        if (terms.Hosts is { Count: > 0 }) uses.Add(new Oid("1.3.6.1.5.5.7.3.1"));
         if (uses.Count > 0) request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension(uses, critical: false));
         var names = new SubjectAlternativeNameBuilder();
         foreach (var uri in terms.Uris) names.AddUri(new Uri(uri));
-        if (terms.Server)
-        {
-            names.AddDnsName("localhost");
-            names.AddIpAddress(IPAddress.Loopback);
-            names.AddIpAddress(IPAddress.IPv6Loopback);
-        }
-        if (terms.Uris.Count > 0 || terms.Server) request.CertificateExtensions.Add(names.Build());
+        foreach (var host in terms.Hosts ?? [])
+            if (IPAddress.TryParse(host, out var address)) names.AddIpAddress(address);
+            else names.AddDnsName(host);
+        if (terms.Uris.Count > 0 || terms.Hosts is { Count: > 0 }) request.CertificateExtensions.Add(names.Build());
         request.CertificateExtensions.Add(
             X509AuthorityKeyIdentifierExtension.CreateFromCertificate(_certificate, includeKeyIdentifier: true, includeIssuerAndSerial: false));
         // 127 random bits: positive, and never the same twice.
@@ -85,5 +86,153 @@ public sealed class CertificateAuthority : IDisposable
         var builder = new X500DistinguishedNameBuilder();
         builder.AddCommonName(name);
         return builder.Build();
+    }
+}
+
+/// <summary>
+/// Makes what a development set-up needs: an authority and a system certificate for every participant, a key with which each
+/// ministry signs its requests and each service its checkpoints, and the agreement that names them. What is there already stays.
+/// <code>
+/// agreement.json
+/// &lt;participant id&gt;/authority.pem  authority.key   its authority
+///                  system.pem     system.key      its system's certificate; a service's is for calling and being called
+///                  requests.key                   Ed25519, of one that writes: signs its requests
+///                  checkpoint.key                 Ed25519, of a service: signs its checkpoints
+/// </code>
+/// Private keys are readable by their owner alone.
+/// </summary>
+public static class Pki
+{
+    /// <summary>How long an authority holds: 10 years.</summary>
+    public static readonly TimeSpan AuthorityLife = TimeSpan.FromDays(3650);
+
+    /// <summary>How long a system's certificate holds: a year.</summary>
+    public static readonly TimeSpan SystemLife = TimeSpan.FromDays(365);
+
+    /// <summary>A certificate that ends sooner than this is issued anew: 30 days.</summary>
+    public static readonly TimeSpan RenewBefore = TimeSpan.FromDays(30);
+
+    /// <summary>The name of the one system that each participant has.</summary>
+    public const string System = "system";
+
+    /// <summary>Makes what is missing.</summary>
+    /// <param name="folder">Where; it is made too.</param>
+    /// <param name="agreement">The agreement to start from, where the folder has none.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="hosts">At which hosts services may be called, beside <c>localhost</c>, the loopback addresses and the
+    /// service's own name.</param>
+    /// <returns>The files that were made or changed, relative to the folder.</returns>
+    /// <exception cref="FormatException">The folder's agreement cannot be read.</exception>
+    public static IReadOnlyList<string> Init(
+        string folder, Agreement agreement, TimeProvider time, params IReadOnlyList<string> hosts)
+    {
+        var made = new List<string>();
+        var now = time.GetUtcNow();
+        var path = Path.Combine(folder, "agreement.json");
+        var there = File.Exists(path);
+        agreement = there ? ReadAgreement(path) : agreement.Clone();
+        var before = agreement.Clone();
+        foreach (var participant in agreement.Participants)
+        {
+            var home = Path.Combine(folder, participant.Id);
+            Directory.CreateDirectory(home);
+            using var authority = AuthorityOf(participant, home, now, made);
+            IssueSystem(agreement.TrustDomain, participant, home, authority, now, hosts, made);
+            if (participant.Kind == ParticipantKind.Service)
+                AddKey(participant, home, "checkpoint", SigningKeyUse.Checkpoints, now, made);
+            else if (participant.Kind != ParticipantKind.Operator)
+                AddKey(participant, home, "requests", SigningKeyUse.Requests, now, made);
+        }
+        if (there && agreement.Equals(before)) return Relative();
+        // Services refuse another agreement of a version that they know.
+        if (there) agreement.Version++;
+        Write(path, new JsonFormatter(JsonFormatter.Settings.Default.WithIndentation()).Format(agreement) + "\n", secret: false, made);
+        return Relative();
+
+        string[] Relative() => [.. made.Select(m => Path.GetRelativePath(folder, m))];
+    }
+
+    private static Agreement ReadAgreement(string path)
+    {
+        try
+        {
+            return JsonParser.Default.Parse<Agreement>(File.ReadAllText(path));
+        }
+        catch (InvalidProtocolBufferException e)
+        {
+            throw new FormatException($"{path} is no agreement: {e.Message}", e);
+        }
+    }
+
+    private static CertificateAuthority AuthorityOf(Participant participant, string home, DateTimeOffset now, List<string> made)
+    {
+        var (certificate, key) = (Path.Combine(home, "authority.pem"), Path.Combine(home, "authority.key"));
+        if (!File.Exists(certificate) || !File.Exists(key))
+        {
+            using var created = CertificateAuthority.Create($"{participant.Id} development authority", now.AddMinutes(-5), now + AuthorityLife);
+            Write(key, created.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", secret: true, made);
+            Write(certificate, created.Certificate.ExportCertificatePem() + "\n", secret: false, made);
+        }
+        var authority = CertificateAuthority.Read(certificate, key);
+        var pem = authority.Certificate.ExportCertificatePem();
+        if (!participant.AuthorityCertificates.Contains(pem)) participant.AuthorityCertificates.Add(pem);
+        return authority;
+    }
+
+    private static void IssueSystem(
+        string domain, Participant participant, string home, CertificateAuthority authority, DateTimeOffset now,
+        IReadOnlyList<string> hosts, List<string> made)
+    {
+        var (certificate, key) = (Path.Combine(home, $"{System}.pem"), Path.Combine(home, $"{System}.key"));
+        if (File.Exists(certificate) && File.Exists(key))
+        {
+            using var old = X509CertificateLoader.LoadCertificateFromFile(certificate);
+            if (old.NotAfter > now + RenewBefore && old.IssuerName.RawData.AsSpan().SequenceEqual(authority.Certificate.SubjectName.RawData) &&
+                File.GetLastWriteTimeUtc(certificate) >= File.GetLastWriteTimeUtc(Path.Combine(home, "authority.pem"))) return;
+        }
+        var service = participant.Kind == ParticipantKind.Service ? participant.Id[(participant.Id.IndexOf('/') + 1)..] : null;
+        using var issued = authority.Issue($"{participant.Id}/{System}", new CertificateTerms(
+            [$"spiffe://{domain}/{participant.Id}/{System}"], now.AddMinutes(-5), now + SystemLife,
+            Hosts: service is null ? null : [.. new[] { "localhost", "127.0.0.1", "::1", service }.Union(hosts)]));
+        Write(key, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", secret: true, made);
+        Write(certificate, issued.ExportCertificatePem() + "\n", secret: false, made);
+    }
+
+    private static void AddKey(
+        Participant participant, string home, string name, SigningKeyUse use, DateTimeOffset now, List<string> made)
+    {
+        var path = Path.Combine(home, $"{name}.key");
+        if (!File.Exists(path))
+        {
+            using var created = Key.Create(
+                SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+            Write(path, global::System.Text.Encoding.ASCII.GetString(created.Export(KeyBlobFormat.PkixPrivateKeyText)), secret: true, made);
+        }
+        using var key = ReadKey(path);
+        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        if (participant.SigningKeys.Any(k => k.PublicKey == bytes)) return;
+        participant.SigningKeys.Add(new SigningKey
+        {
+            Id = $"{participant.Id}/{name}-{participant.SigningKeys.Count(k => k.Use == use) + 1}", Use = use, PublicKey = bytes,
+            ValidFromTime = Timestamp.FromDateTimeOffset(now.AddMinutes(-5)),
+        });
+    }
+
+    /// <summary>Reads an Ed25519 key from its file (PKCS #8, PEM).</summary>
+    public static Key ReadKey(string path) =>
+        Key.Import(SignatureAlgorithm.Ed25519, File.ReadAllBytes(path), KeyBlobFormat.PkixPrivateKeyText);
+
+    private static void Write(string path, string text, bool secret, List<string> made)
+    {
+        // Whole or not at all: a service may be reading the file.
+        var next = path + ".next";
+        File.Delete(next);
+        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
+        if (!OperatingSystem.IsWindows())
+            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite |
+                (secret ? 0 : UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+        using (var file = new StreamWriter(next, options)) file.Write(text);
+        File.Move(next, path, overwrite: true);
+        made.Add(path);
     }
 }

@@ -1,0 +1,39 @@
+using System.CommandLine;
+using Ministries.Trust;
+
+namespace Ministries.Ministry;
+
+/// <summary>The verb <c>pki</c>: keys, certificates and the agreement of a development set-up.</summary>
+internal static class PkiCommand
+{
+    public static Command Create()
+    {
+        var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
+        var hosts = new Option<string[]>("--host")
+        {
+            Description = "A host at which services may be called, beside localhost and the service's own name. May be given again.",
+            DefaultValueFactory = _ => [],
+        };
+        var init = new Command("init", "Makes what is missing of authorities, certificates, keys and the agreement. What is there stays.")
+        {
+            folder, hosts,
+        };
+        init.SetAction(result =>
+        {
+            var to = result.GetRequiredValue(folder);
+            try
+            {
+                var made = Pki.Init(to.FullName, StandardAgreement.Read(), TimeProvider.System, result.GetValue(hosts) ?? []);
+                foreach (var file in made) Console.WriteLine(file);
+                if (made.Count == 0) Console.WriteLine($"nothing is missing in {to}");
+                return 0;
+            }
+            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
+            {
+                Console.Error.WriteLine(e.Message);
+                return 1;
+            }
+        });
+        return new Command("pki", "Keys, certificates and the agreement of a development set-up.") { init };
+    }
+}

@@ -1,0 +1,7 @@
+using System.CommandLine;
+using Ministries.Ministry;
+
+return await new RootCommand("What a ministry and an operator need beside the services.")
+{
+    PkiCommand.Create(),
+}.Parse(args).InvokeAsync();

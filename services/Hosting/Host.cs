@@ -1,10 +1,12 @@
 using System.Diagnostics;
+using System.Net;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
 
 namespace Ministries.Hosting;
 
@@ -51,43 +53,94 @@ public static partial class ServiceHost
             foreach (var wrong in e.Wrong) await Console.Error.WriteLineAsync($"{service.Name}: {wrong}");
             return WrongSettings;
         }
-        await using var host = Build(service, settings, builder);
-        await host.RunAsync();
-        return host.Services.GetRequiredService<Lifecycle>().ExitCode;
+        try
+        {
+            await using var host = await Build(service, settings, builder);
+            await host.RunAsync();
+            return host.Services.GetRequiredService<Lifecycle>().ExitCode;
+        }
+        catch (AgreementRefused e)
+        {
+            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            return WrongSettings;
+        }
+        catch (LedgerInconsistent e)
+        {
+            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            return LedgerRefused;
+        }
+        catch (LedgerUnavailable e)
+        {
+            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            return Failed;
+        }
     }
 
-    /// <summary>Builds the service's host without starting it.</summary>
+    /// <summary>Opens the service's ledger and builds its host without starting it. Disposing the host drains and closes the
+    /// ledger.</summary>
     /// <param name="service">The service.</param>
     /// <param name="settings">What it is told.</param>
     /// <param name="builder">What to build on; null: a new one.</param>
-    public static WebApplication Build(Service service, Settings settings, WebApplicationBuilder? builder = null)
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="AgreementRefused">The agreement cannot be read or contradicts itself.</exception>
+    /// <exception cref="LedgerInconsistent">The database must not be served from.</exception>
+    /// <exception cref="LedgerUnavailable">The database cannot be reached.</exception>
+    public static async Task<WebApplication> Build(
+        Service service, Settings settings, WebApplicationBuilder? builder = null, CancellationToken cancel = default)
     {
         builder ??= WebApplication.CreateSlimBuilder();
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning);
         builder.WebHost.UseKestrelHttpsConfiguration();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.AddServerHeader = false);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Listen(AddressOf(settings.Listen), listen => listen.UseIdentity());
+        });
+        var ledger = await OpenLedger(service, settings, cancel);
         var services = builder.Services;
         services.Configure<HostOptions>(o => o.ShutdownTimeout = settings.Drain);
+        services.AddSingleton(_ => ledger);
         services.AddSingleton(service);
         services.AddSingleton(settings);
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton<Lifecycle>();
-        services.AddSingleton<Writes>();
-        services.AddSingleton<Reads>();
-        services.AddSingleton<Peers>();
-        services.AddGrpc();
+        services.AddIdentity();
+        services.AddWrites();
         AddHealth(services);
         if (settings.Reflection) services.AddGrpcReflection();
         Telemetry.Add(services, service.Name, settings);
         service.Register?.Invoke(services);
 
         var host = builder.Build();
+        host.UseIdentity();
+        host.UseFrames();
         service.Map(host);
+        host.MapLedger();
         host.MapGrpcHealthChecksService();
         if (settings.Reflection) host.MapGrpcReflectionService();
         LogLife(host, service.Name);
+        host.Services.GetRequiredService<Lifecycle>().Say("ledger", true);
         return host;
     }
+
+    private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
+    {
+        var (agreement, _) = Agreements.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel));
+        var key = await File.ReadAllTextAsync(settings.CheckpointKey, cancel);
+        return await ServiceLedger.Open(new LedgerOptions
+        {
+            Service = service.Name, Kinds = [.. service.Streams, Agreements.Kind], Connection = settings.Ledger,
+            CheckpointFile = settings.Checkpoint, Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
+        }, cancel);
+    }
+
+    private static IPEndPoint AddressOf(Uri listen) => new(
+        listen.Host switch
+        {
+            "localhost" => IPAddress.Loopback,
+            var host when IPAddress.TryParse(host.Trim('[', ']'), out var address) => address,
+            _ => IPAddress.Any,
+        }, listen.Port);
 
     private static void AddHealth(IServiceCollection services)
     {

@@ -13,7 +13,8 @@ public sealed record Settings
     /// <summary><c>Broker:Uri</c>: <c>amqp://</c>, <c>amqps://</c>, or <c>memory:</c> for one process.</summary>
     public required Uri Broker { get; init; }
 
-    /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one.</summary>
+    /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one; a name other
+    /// than <c>localhost</c>: every address of the machine.</summary>
     public required Uri Listen { get; init; }
 
     /// <summary><c>Certificate</c>: file of the service's certificate chain (PEM).</summary>
@@ -27,6 +28,9 @@ public sealed record Settings
 
     /// <summary><c>Checkpoint:File</c>: file in which the last checkpoint is kept outside the database.</summary>
     public required string Checkpoint { get; init; }
+
+    /// <summary><c>Checkpoint:Key</c>: file of the Ed25519 key that signs checkpoints (PKCS #8, PEM).</summary>
+    public required string CheckpointKey { get; init; }
 
     /// <summary><c>Peers:&lt;service&gt;</c>: the addresses of the other services, by name.</summary>
     public IReadOnlyDictionary<string, Uri> Peers { get; init; } = new Dictionary<string, Uri>();
@@ -81,6 +85,7 @@ public sealed record Settings
             CertificateKey = Readable("CertificateKey"),
             Agreement = Readable("Agreement"),
             Checkpoint = Text("Checkpoint:File"),
+            CheckpointKey = Readable("Checkpoint:Key"),
             Peers = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Address($"Peers:{p.Key}", "https")),
             Reflection = reflection,
             Drain = TimeSpan.FromSeconds(seconds),

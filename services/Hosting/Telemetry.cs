@@ -28,9 +28,13 @@ public static class Telemetry
     {
         if (settings.Otlp is not { } endpoint) return;
         void To(OtlpExporterOptions options) => (options.Endpoint, options.Protocol) = (endpoint, OtlpExportProtocol.Grpc);
+        var otlp = new OtlpExporterOptions();
+        To(otlp);
         services.AddOpenTelemetry()
             .ConfigureResource(resource => resource.Clear().AddService(service))
-            .WithTracing(traces => Traces(traces).AddOtlpExporter(To))
+            .WithTracing(traces => Traces(traces).AddProcessor(_ =>
+                new OfService(service, new BatchActivityExportProcessor(
+                    new OtlpTraceExporter(otlp), scheduledDelayMilliseconds: 1000))))
             .WithMetrics(metrics => metrics
                 .AddMeter(Source, "Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel", "System.Runtime")
                 .AddOtlpExporter(To));
@@ -42,9 +46,34 @@ public static class Telemetry
     public static TracerProviderBuilder Traces(TracerProviderBuilder traces) => traces
         .SetSampler(new AlwaysOnSampler())
         .AddSource(Source, "Npgsql")
-        .AddAspNetCoreInstrumentation(options => options.Filter = http => !IsPlumbing(http.Request.Path))
+        .AddAspNetCoreInstrumentation(options =>
+        {
+            options.Filter = http => !IsPlumbing(http.Request.Path);
+            options.EnrichWithHttpRequest = (span, request) =>
+                span.SetCustomProperty(ServiceProperty, request.HttpContext.RequestServices.GetService<Service>()?.Name);
+        })
         .AddGrpcClientInstrumentation(options => options.SuppressDownstreamInstrumentation = true)
         .AddProcessor(new AllowList());
+
+    /// <summary>The service that a span happened in; null where the span does not say.</summary>
+    public static string? ServiceOf(Activity span) => span.DisplayName.Split(' ') switch
+    {
+        ["commit" or "batch", var service] => service,
+        ["publish", var type] when type.Split('.') is ["ministries", var service, ..] => service,
+        ["process", ..] => span.GetTagItem("messaging.consumer.group.name") as string,
+        _ => span.GetCustomProperty(ServiceProperty) as string,
+    };
+
+    private const string ServiceProperty = "service";
+
+    // Several services may run in one process, and each sees every span: it exports its own and those that nobody claims.
+    private sealed class OfService(string service, BaseProcessor<Activity> export) : CompositeProcessor<Activity>([export])
+    {
+        public override void OnEnd(Activity span)
+        {
+            if ((ServiceOf(span) ?? service) == service) base.OnEnd(span);
+        }
+    }
 
     private static bool IsPlumbing(PathString path) =>
         path.StartsWithSegments("/grpc.health.v1.Health") || path.Value!.StartsWith("/grpc.reflection.", StringComparison.Ordinal);

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
@@ -36,12 +37,17 @@ public static partial class ServiceHost
     /// <remarks>At SIGTERM it says that it is not ready, takes no more connections, finishes the calls that run and what they
     /// queued, flushes the relay, all within <see cref="Settings.Drain"/>; what is left then is in the ledger and is relayed at
     /// the next start.</remarks>
-    /// <param name="args">The command line: settings as <c>--Name=value</c>.</param>
+    /// <param name="args">The command line: settings as <c>--Name=value</c>; after the word <c>health</c>, the running service is
+    /// asked whether it is ready instead: exit code 0 where it is, 1 where it is not.</param>
     /// <param name="service">The service.</param>
     /// <returns>The process's exit code.</returns>
     public static async Task<int> Run(string[] args, Service service)
     {
-        var builder = WebApplication.CreateSlimBuilder(args);
+        var health = args is ["health", ..];
+        var builder = WebApplication.CreateSlimBuilder(health ? args[1..] : args);
+        // One file for each setting, so that a secret need not stand in the environment.
+        if (builder.Configuration["SettingsFolder"] is { Length: > 0 } folder)
+            builder.Configuration.AddKeyPerFile(Path.GetFullPath(folder), optional: true);
         builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
         Settings settings;
         try
@@ -53,6 +59,7 @@ public static partial class ServiceHost
             foreach (var wrong in e.Wrong) await Console.Error.WriteLineAsync($"{service.Name}: {wrong}");
             return WrongSettings;
         }
+        if (health) return await HealthVerb.Run(settings);
         try
         {
             await using var host = await Build(service, settings, builder);

@@ -4,7 +4,8 @@ using Microsoft.Extensions.Configuration;
 namespace Ministries.Hosting;
 
 /// <summary>What a service process is told from outside: by environment variables (<c>Ledger__Connection</c>), by
-/// <c>appsettings.json</c> or by the command line (<c>--Ledger:Connection=…</c>), the last one winning.</summary>
+/// <c>appsettings.json</c> or by the command line (<c>--Ledger:Connection=…</c>), the last one winning; and, before all of them, by
+/// the files of the folder that <c>SettingsFolder</c> names, one for each setting (<c>Ledger__Connection</c>).</summary>
 public sealed record Settings
 {
     /// <summary><c>Ledger:Connection</c>: <c>sqlite:</c> and a file, or a Npgsql connection string.</summary>

@@ -1,0 +1,49 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Grpc.Core;
+using Grpc.Health.V1;
+using Grpc.Net.Client;
+
+namespace Ministries.Hosting;
+
+/// <summary>The verb <c>health</c> of every service's program: asks the service that runs beside it, at <c>Listen</c> and with the
+/// service's own certificate, whether it is ready. A container's health check needs nothing else.</summary>
+internal static class HealthVerb
+{
+    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
+
+    /// <summary>Asks; writes the answer as one word.</summary>
+    /// <returns>0: it is ready; 1: it is not, or does not answer.</returns>
+    public static async Task<int> Run(Settings settings)
+    {
+        using var own = X509Certificate2.CreateFromPemFile(settings.Certificate, settings.CertificateKey);
+        using var handler = new SocketsHttpHandler
+        {
+            ConnectTimeout = Deadline,
+            SslOptions = new SslClientAuthenticationOptions
+            {
+                EnabledSslProtocols = SslProtocols.Tls13,
+                LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
+                // Whoever holds this service's key is this service, under whatever name it is called from within.
+                RemoteCertificateValidationCallback = (_, presented, _, _) => presented is not null &&
+                    CryptographicOperations.FixedTimeEquals(presented.GetPublicKey(), own.GetPublicKey()),
+            },
+        };
+        var address = new UriBuilder(settings.Listen) { Host = settings.Listen.Host is "0.0.0.0" or "[::]" ? "127.0.0.1" : settings.Listen.Host };
+        using var channel = GrpcChannel.ForAddress(address.Uri, new GrpcChannelOptions { HttpHandler = handler });
+        try
+        {
+            var answer = await new Health.HealthClient(channel).CheckAsync(
+                new HealthCheckRequest { Service = ServiceHost.Ready }, deadline: DateTime.UtcNow + Deadline);
+            Console.WriteLine(answer.Status);
+            return answer.Status == HealthCheckResponse.Types.ServingStatus.Serving ? 0 : 1;
+        }
+        catch (RpcException e)
+        {
+            Console.WriteLine(e.StatusCode);
+            return 1;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+using System.CommandLine;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using Ministries.Trust;
+
+namespace Ministries.Ministry;
+
+/// <summary>
+/// The verb <c>deployment</c>: what a set of containers needs before its first start. Every container has a folder of its own, so
+/// that it can be given that one alone:
+/// <code>
+/// authorities/             the authorities and their keys: kept away from every service
+/// participants/            what each participant's system needs to call: system.pem, system.key, requests.key; agreement.json
+/// calllog/ custody/ consular/
+///                          server.pem, server.key, checkpoint.key, agreement.json and settings/ with a file for each secret setting
+/// postgres/                the passwords that the databases' roles are made with
+/// rabbitmq/                definitions.json: users with hashed passwords, permissions, the virtual host
+/// </code>
+/// What is there already stays.
+/// </summary>
+internal static class DeploymentCommand
+{
+    private const UnixFileMode Secret = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+    private const UnixFileMode Open = Secret | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
+    private static readonly string[] Services = ["calllog", "custody", "consular"];
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
+
+    public static Command Create()
+    {
+        var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
+        var init = new Command("init", "Makes what is missing of certificates, keys, passwords and definitions. What is there stays.")
+        {
+            folder,
+        };
+        init.SetAction(result => Init(result.GetRequiredValue(folder).FullName, TimeProvider.System));
+        return new Command("deployment", "Secrets of a set of containers, each container's in a folder of its own.") { init };
+    }
+
+    private static int Init(string folder, TimeProvider time)
+    {
+        var authorities = Path.Combine(folder, "authorities");
+        var made = Pki.Init(authorities, StandardAgreement.Read(), time);
+        foreach (var service in Services)
+        {
+            var home = Path.Combine(authorities, "service", service);
+            var to = Path.Combine(folder, service);
+            Copy(Path.Combine(home, "system.pem"), Path.Combine(to, "server.pem"), Open);
+            Copy(Path.Combine(home, "system.key"), Path.Combine(to, "server.key"), Secret);
+            Copy(Path.Combine(home, "checkpoint.key"), Path.Combine(to, "checkpoint.key"), Secret);
+            Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(to, "agreement.json"), Open);
+            // The database's and the broker's containers run under accounts of their own images: their folders are theirs alone.
+            var database = Password(Path.Combine(folder, "postgres", $"{service}.password"), Open);
+            var broker = Password(Path.Combine(authorities, $"{service}.broker-password"), Secret);
+            Write(Path.Combine(to, "settings", "Ledger__Connection"),
+                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12", Secret);
+            Write(Path.Combine(to, "settings", "Broker__Uri"), $"amqp://{service}:{broker}@rabbitmq:5672/ministries", Secret);
+        }
+        foreach (var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal)))
+            foreach (var file in new[] { "system.pem", "system.key", "requests.key" })
+                if (File.Exists(Path.Combine(authorities, participant.Id, file)))
+                    Copy(Path.Combine(authorities, participant.Id, file), Path.Combine(folder, "participants", participant.Id, file),
+                        file.EndsWith(".key", StringComparison.Ordinal) ? Secret : Open);
+        Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(folder, "participants", "agreement.json"), Open);
+        Password(Path.Combine(folder, "postgres", "password"), Open);
+        Definitions(folder, authorities);
+        Console.WriteLine(made.Count == 0 ? $"nothing is missing in {folder}" : $"made {made.Count} files under {folder}");
+        return 0;
+    }
+
+    /// <summary>The broker's users: each service may declare and write what it publishes and read what it consumes; the operator
+    /// sees the broker's pages.</summary>
+    private static void Definitions(string folder, string authorities)
+    {
+        var path = Path.Combine(folder, "rabbitmq", "definitions.json");
+        if (File.Exists(path)) return;
+        var operatorPassword = Password(Path.Combine(authorities, "operator.broker-password"), Secret);
+        Write(Path.Combine(folder, "participants", "operator", "broker-password"), operatorPassword, Secret);
+        var users = Services.Select(s => (Name: s, Password: File.ReadAllText(Path.Combine(authorities, $"{s}.broker-password")), Tags: ""))
+            .Append((Name: "operator", Password: operatorPassword, Tags: "monitoring"));
+        var definitions = new
+        {
+            vhosts = new[] { new { name = "ministries" } },
+            users = users.Select(u => new
+            {
+                name = u.Name, password_hash = Hash(u.Password), hashing_algorithm = "rabbit_password_hashing_sha256", tags = u.Tags,
+            }),
+            permissions = Services.Select(s => Permission(s, PermissionsOf(s))).Append(Permission("operator", ("^$", "^$", ".*"))),
+        };
+        Write(path, JsonSerializer.Serialize(definitions, Indented), Open);
+
+        static object Permission(string user, (string Configure, string Write, string Read) allowed) =>
+            new { user, vhost = "ministries", configure = allowed.Configure, write = allowed.Write, read = allowed.Read };
+    }
+
+    private static (string Configure, string Write, string Read) PermissionsOf(string service) => (".*", ".*", ".*");
+
+    /// <summary>The broker's form of a password: salt of 4 bytes, then SHA-256 over salt and password.</summary>
+    private static string Hash(string password)
+    {
+        var salt = RandomNumberGenerator.GetBytes(4);
+        return Convert.ToBase64String([.. salt, .. SHA256.HashData([.. salt, .. Encoding.UTF8.GetBytes(password)])]);
+    }
+
+    private static string Password(string path, UnixFileMode mode)
+    {
+        if (!File.Exists(path)) Write(path, Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(24)), mode);
+        return File.ReadAllText(path);
+    }
+
+    private static void Copy(string from, string to, UnixFileMode mode)
+    {
+        var text = File.ReadAllText(from);
+        if (!File.Exists(to) || File.ReadAllText(to) != text) Write(to, text, mode);
+    }
+
+    private static void Write(string path, string text, UnixFileMode mode)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        var next = path + ".next";
+        File.Delete(next);
+        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
+        if (!OperatingSystem.IsWindows()) options.UnixCreateMode = mode;
+        using (var file = new StreamWriter(next, options)) file.Write(text);
+        File.Move(next, path, overwrite: true);
+    }
+}

@@ -1,0 +1,214 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>Each format and each declaration, from both sides.</summary>
+public class ValidationTests
+{
+    private const string Id = "case_00000000000000000000000001";
+
+    public static TheoryData<Format, string, bool> Formats
+    {
+        get
+        {
+            var rows = new TheoryData<Format, string, bool>();
+            Rows(Format.Unspecified, ["", "anything \u0001"], []);
+            Rows(Format.RequestId,
+                ["0123456789abcdef", "018f3b1e-7c2a-7000-8000-0123456789ab", new string('A', 64), "________--------"],
+                ["", "0123456789abcde", new string('A', 65), "0123456789abcde/", "0123456789abcde ", "0123456789abcdé0", "0123456789abcdef\n"]);
+            Rows(Format.RecordId,
+                ["call_0123456789abcdefghjkmnpqrs", "transferrecor_0000000000000000000000000z"],
+                [
+                    "", "call", "call_", "call_0123456789abcdefghjkmnpqr", "call_0123456789abcdefghjkmnpqrst", "CALL_0123456789abcdefghjkmnpqrs",
+                    "call_0123456789ABCDEFGHJKMNPQRS", "call_i123456789abcdefghjkmnpqrs", "call_l123456789abcdefghjkmnpqrs",
+                    "call_o123456789abcdefghjkmnpqrs", "call_u123456789abcdefghjkmnpqrs", "_0123456789abcdefghjkmnpqrs",
+                    "transferrecord_0000000000000000000000000z", "call_0123456789abcdefghjkmnpqrs\n",
+                ]);
+            Rows(Format.Prisoner,
+                ["A", "PW-0001", new string('9', 32)], ["", "pw-0001", "PW 1", "PW_1", new string('9', 33), "PW-1\n"]);
+            Rows(Format.Participant,
+                ["icrc", "kr/mfa", "ua/coordination-hq", "service/calllog", new string('a', 64)],
+                ["", "/mfa", "kr/", "kr//mfa", "kr/mfa/x", "KR/mfa", "kr-/mfa", "-kr/mfa", "kr--x/mfa", "kr mfa", new string('a', 65), "kr/mfa\n"]);
+            Rows(Format.State, ["KR", "UA", "ZZ"], ["", "K", "KOR", "kr", "K1", "KR\n"]);
+            Rows(Format.Language,
+                [
+                    "ko", "uk", "en-GB", "zh-Hant-TW", "sr-Latn-RS", "de-1996", "sl-rozaj-biske", "de-CH-x-phonebk", "x-own", "es-419",
+                    "zh-cmn-Hans-CN", "en-a-myext-b-another",
+                ],
+                ["", "k", "ko_KR", "ko-", "-ko", "ko--KR", "123", "ko-KR ", "en-a", new string('a', 9), "ko-" + new string('x', 33), "ko\n"]);
+            Rows(Format.TimeZone,
+                ["UTC", "Asia/Seoul", "Europe/Kyiv", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "GB-Eire"],
+                ["", "/Seoul", "Asia/", "Asia//Seoul", "Asia/Seoul/x/y", "+09:00", "Asia Seoul", new string('A', 41), "UTC\n"]);
+            Rows(Format.Code,
+                ["a", "consular-department", "note/2025.114_b", new string('Z', 64)], ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]);
+            Rows(Format.Text,
+                ["", "line\nline\ttab", "남조선", "🕊", "\u200e"], ["\0", "\r\n", "\u001b[31m", "\u007f", "\u0085"]);
+            Rows(Format.Etag, ["a", new string('_', 64)], ["", new string('a', 65), "a=", "\"a\"", "a\n"]);
+            Rows(Format.PageToken, ["a", new string('-', 512)], ["", new string('a', 513), "a=", "a+b"]);
+            return rows;
+
+            void Rows(Format format, string[] good, string[] bad)
+            {
+                foreach (var text in good) rows.Add(format, text, true);
+                foreach (var text in bad) rows.Add(format, text, false);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Formats))]
+    public void A_format_takes_what_it_says_and_nothing_else(Format format, string text, bool good) =>
+        Assert.Equal(good, Validation.CheckFormat(format, text) is null);
+
+    [Fact]
+    public void Every_format_has_its_rows() =>
+        Assert.Equal(System.Enum.GetValues<Format>().Order(), Formats.Select(r => r.Data.Item1).Distinct().Order());
+
+    [Fact]
+    public void A_good_request_has_no_faults() => Assert.Empty(Faults(Good()));
+
+    [Fact]
+    public void Every_violation_is_told_at_once_with_its_path()
+    {
+        var request = Good();
+        request.RequestId = "";
+        request.Actor.Office = "";
+        request.Account.StartTime.TimeZone = "seoul time";
+        request.Account.Attendees.Add(new Attendee());
+        request.Account.Prisoners.AddRange(["PW-1", "pw-2", "PW-1"]);
+        var faults = Faults(request);
+        Assert.Contains("request_id", faults);
+        Assert.Contains("actor.office", faults);
+        Assert.Contains("account.start_time.time_zone", faults);
+        Assert.Contains("account.prisoners[1]", faults);
+        Assert.Contains("account.prisoners[2]", faults);
+        Assert.Contains(faults, f => f.StartsWith($"account.attendees[{request.Account.Attendees.Count - 1}].", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void No_fault_repeats_a_value()
+    {
+        var request = Good();
+        request.Actor.Official = "Private Kim, of the 11th";
+        Assert.DoesNotContain(Validation.Check(request), f => f.Description.Contains("Kim", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void An_enum_value_that_the_contract_does_not_know_is_a_fault()
+    {
+        var request = Good();
+        request.Precedence = (Precedence)99;
+        request.Account.Subjects.Add((Subject)9999);
+        Assert.Equal(["precedence", $"account.subjects[{request.Account.Subjects.Count - 1}]"], Faults(request));
+    }
+
+    [Theory]
+    [InlineData(-2208988801, 0, false)]
+    [InlineData(-2208988800, 0, true)]
+    [InlineData(7258118399, 999_999_999, true)]
+    [InlineData(7258118400, 0, false)]
+    [InlineData(long.MaxValue, 0, false)]
+    [InlineData(long.MinValue, 0, false)]
+    [InlineData(0, -1, false)]
+    [InlineData(0, 1_000_000_000, false)]
+    public void A_time_is_of_a_range(long seconds, int nanos, bool good)
+    {
+        var request = Good();
+        request.Account.StartTime.Time = new Timestamp { Seconds = seconds, Nanos = nanos };
+        Assert.Equal(good ? [] : ["account.start_time.time"], Faults(request).Distinct());
+    }
+
+    [Theory]
+    [InlineData(1999, 0, 0, true)]
+    [InlineData(1999, 12, 31, true)]
+    [InlineData(2024, 2, 29, true)]
+    [InlineData(2023, 2, 29, false)]
+    [InlineData(1999, 0, 3, false)]
+    [InlineData(1999, 13, 0, false)]
+    [InlineData(0, 1, 1, false)]
+    [InlineData(10000, 1, 1, false)]
+    public void A_partial_date_is_one_of_the_calendar(int year, int month, int day, bool good) =>
+        Assert.Equal(good, Validation.Check(new PartialDate { Year = year, Month = month, Day = day }).Count == 0);
+
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(200, true)]
+    [InlineData(201, false)]
+    [InlineData(-1, false)]
+    public void A_number_is_of_its_range(int size, bool good) =>
+        Assert.Equal(good, Validation.Check(new Operations.V1.ListDeadLettersRequest { PageSize = size }).Count == 0);
+
+    [Fact]
+    public void What_the_service_sets_must_be_left_out()
+    {
+        var @sealed = new Sealed { Scheme = "ministries-sealed-v1", Recipients = { "icrc" }, Content = ByteString.CopyFromUtf8("x") };
+        Assert.Empty(Faults(@sealed));
+        @sealed.Digest = ByteString.CopyFromUtf8("y");
+        Assert.Equal(["digest"], Faults(@sealed));
+    }
+
+    [Fact]
+    public void Sizes_and_counts_are_bounded()
+    {
+        var @sealed = new Sealed
+        {
+            Scheme = "s", Recipients = { Enumerable.Range(0, 17).Select(i => $"p{i}") },
+            Content = ByteString.CopyFrom(new byte[65537]),
+        };
+        Assert.Equal(["recipients", "content"], Faults(@sealed));
+        Assert.Equal(["text"], Faults(new Text { Language = "ko", Text_ = Content() }));
+
+        // Counted in bytes of UTF-8, not in characters.
+        static string Content() => new('남', 2731);
+    }
+
+    [Fact]
+    public void A_required_number_is_not_zero() =>
+        Assert.Equal(["from_size"], Faults(new GetConsistencyProofRequest()));
+
+    [Fact]
+    public void Not_more_faults_are_told_than_a_reader_can_use()
+    {
+        var request = new ListEventsRequest();
+        request.After.AddRange(Enumerable.Range(0, 64).Select(_ => new EventCursor()));
+        Assert.Equal(64, Faults(request).Count);
+        var many = new CheckStandingRequest { Case = Id, Prisoner = "PW-1", Route = Route.Release };
+        many.Destinations.AddRange(Enumerable.Range(0, 1000).Select(_ => "x"));
+        Assert.Equal(["destinations"], Faults(many));
+    }
+
+    [Fact]
+    public void Every_reason_makes_a_status()
+    {
+        foreach (var reason in System.Enum.GetValues<Reason>().Where(r => r != Reason.Unspecified))
+        {
+            var status = new Refusal(reason).ToStatus();
+            var info = status.Details[0].Unpack<Google.Rpc.ErrorInfo>();
+            Assert.Equal(("ministries", Refusals.NameOf(reason)), (info.Domain, info.Reason));
+            Assert.InRange(status.Code, 1, 16);
+            Assert.Equal(["basis", "missing", "source", "supplier", "unlock"], info.Metadata.Keys.Order());
+        }
+    }
+
+    private static List<string> Faults(IMessage request) => [.. Validation.Check(request).Select(f => f.Field)];
+
+    internal static LogCallRequest Good() => new()
+    {
+        RequestId = "request-00000001", Case = Id, Counterpart = "ua/mfa",
+        Actor = new Actor { Office = "minister", Official = "o-1", Authority = "order-7" },
+        Account = new Account
+        {
+            StartTime = new ZonedTime { Time = Timestamp.FromDateTimeOffset(new(2025, 3, 17, 8, 0, 0, TimeSpan.Zero)), TimeZone = "Asia/Seoul" },
+            Channel = System.Enum.GetValues<Channel>().Max(),
+            Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" } },
+            Subjects = { System.Enum.GetValues<Subject>().Max() },
+        },
+    };
+}

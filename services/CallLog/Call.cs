@@ -635,8 +635,7 @@ public static class Calls
         var outsiders = account.Attendees.Select((a, i) => (a.Participant, Path: $"account.attendees[{i}].participant"))
             .Concat(account.Positions.Select((p, i) => (p.Participant, Path: $"account.positions[{i}].participant")))
             .Concat(account.Commitments.Select((c, i) => (c.Participant, Path: $"account.commitments[{i}].participant")))
-            .Where(named => @case.Parties.All(p => p.Participant != named.Participant) ||
-                call.Sides.All(s => s.State != act.Permissions.Participant(named.Participant)?.State));
+            .Where(named => !@case.Parties.Any(p => p.Participant == named.Participant && call.Sides.Any(s => s.State == p.State)));
         if (outsiders.FirstOrDefault() is { Path: { } path }) return new Refusal(Reason.AccountNamesOutsider, Field(path));
         var more = account.Commitments.Count(c => Said(call, c) is null);
         return call.Commitments.Count + more > MaxCommitments ? new Refusal(Reason.RecordFull) : null;

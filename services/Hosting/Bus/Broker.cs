@@ -1,0 +1,257 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
+using System.Threading.Channels;
+using MassTransit;
+using Microsoft.Extensions.Logging;
+using RabbitMQ.Client;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>The broker of several services in one process: made outside of their hosts and handed to each.</summary>
+public sealed class MemoryBroker : IAsyncDisposable
+{
+    private readonly SemaphoreSlim _starting = new(1, 1);
+    private bool _started;
+
+    internal IBusControl Bus { get; } = MassTransit.Bus.Factory.CreateUsingInMemory(bus => Broker.Common(bus));
+
+    internal async Task Start(CancellationToken cancel)
+    {
+        await _starting.WaitAsync(cancel);
+        try
+        {
+            if (!_started) await Bus.StartAsync(cancel);
+            _started = true;
+        }
+        finally
+        {
+            _starting.Release();
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        if (_started) await Bus.StopAsync(TimeSpan.FromSeconds(5));
+        _starting.Dispose();
+    }
+}
+
+/// <summary>A service's link to the broker: its topology, its one endpoint and the way out. Can be made anew while the service
+/// runs.</summary>
+internal sealed partial class Broker(
+    Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null) : IAsyncDisposable
+{
+    internal const string CanaryExchange = "ministries.canary";
+
+    private readonly string _self = Guid.NewGuid().ToString("N");
+    private readonly Channel<long> _canaries = Channel.CreateBounded<long>(
+        new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest });
+    private IBusControl? _control;
+    private HostReceiveEndpointHandle[] _handles = [];
+    private volatile IBus? _bus;
+
+    /// <summary>The service's queue.</summary>
+    internal static string QueueOf(string service) => $"ministries.{service}";
+
+    /// <summary>Where the broker puts what it gave up on.</summary>
+    internal static string DeadQueueOf(string service) => $"ministries.{service}.dead";
+
+    /// <summary>What to publish with; null: not started.</summary>
+    internal IBus? Bus => _bus;
+
+    /// <summary>Numbers of canaries of this process that came back.</summary>
+    internal ChannelReader<long> Canaries => _canaries.Reader;
+
+    /// <summary>Connects, declares the topology and begins to receive. Returns when all of it is done.</summary>
+    internal async Task Start(CancellationToken cancel)
+    {
+        if (memory is not null)
+        {
+            await memory.Start(cancel);
+            _handles =
+            [
+                memory.Bus.ConnectReceiveEndpoint(QueueOf(service.Name), Receive),
+                memory.Bus.ConnectReceiveEndpoint($"{QueueOf(service.Name)}.canary.{_self}", ReceiveCanary),
+            ];
+            foreach (var handle in _handles) await handle.Ready.WaitAsync(cancel);
+            _bus = memory.Bus;
+            return;
+        }
+        var control = MassTransit.Bus.Factory.CreateUsingRabbitMq(Configure);
+        _control = control;
+        await control.StartAsync(cancel);
+        _bus = control;
+    }
+
+    /// <summary>Ends the link. What hangs is left behind after some seconds.</summary>
+    internal async Task Stop()
+    {
+        _bus = null;
+        try
+        {
+            foreach (var handle in _handles) await handle.StopAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(3));
+            if (_control is { } control) await control.StopAsync(TimeSpan.FromSeconds(2)).WaitAsync(TimeSpan.FromSeconds(3));
+        }
+        catch (Exception e)
+        {
+            LogStopFailed(log, service.Name, e.GetType().Name);
+        }
+        (_handles, _control) = ([], null);
+    }
+
+    public async ValueTask DisposeAsync() => await Stop();
+
+    internal Task SendCanary(long number, CancellationToken cancel) => _bus is { } bus
+        ? bus.Publish(new Canary { Number = number }, context =>
+        {
+            context.Headers.Set(Wire.CanaryHeader, number.ToString(System.Globalization.CultureInfo.InvariantCulture));
+            context.Headers.Set("ministries-process", _self);
+            context.Durable = false;
+        }, cancel)
+        : throw new InvalidOperationException("the bus is not started");
+
+    /// <summary>What every bus has: one serializer, exchanges named after events.</summary>
+    internal static void Common(IBusFactoryConfigurator bus)
+    {
+        var serializer = new ProtobufSerializer();
+        bus.ClearSerialization();
+        bus.AddSerializer(serializer);
+        bus.AddDeserializer(serializer, isDefault: true);
+        bus.MessageTopology.SetEntityNameFormatter(new ExchangeNames());
+    }
+
+    private void Configure(IRabbitMqBusFactoryConfigurator bus)
+    {
+        var uri = options.Broker;
+        var (user, password) = Credentials(uri);
+        bus.Host(uri.Host, (ushort)(uri.Port > 0 ? uri.Port : uri.Scheme == "amqps" ? 5671 : 5672), VirtualHost(uri), service.Name, host =>
+        {
+            host.Username(user);
+            host.Password(password);
+            host.PublisherConfirmation = true;
+            host.Heartbeat(TimeSpan.FromSeconds(6));
+            host.RequestedConnectionTimeout(TimeSpan.FromSeconds(5));
+            host.ContinuationTimeout(TimeSpan.FromSeconds(10));
+            if (uri.Scheme == "amqps")
+                host.UseSsl(ssl =>
+                {
+                    ssl.Protocol = SslProtocols.Tls12 | SslProtocols.Tls13;
+                    ssl.ServerName = uri.Host;
+                    ssl.EnforcePolicyErrors(SslPolicyErrors.RemoteCertificateChainErrors |
+                        SslPolicyErrors.RemoteCertificateNameMismatch | SslPolicyErrors.RemoteCertificateNotAvailable);
+                    ssl.CertificateValidationCallback = (_, certificate, _, errors) => Trusts(certificate, errors);
+                });
+        });
+        Common(bus);
+        bus.DeployPublishTopology = true;
+        foreach (var type in EventTypes.Of(service.Name)) EventKind.Of(type.FullName)!.Declare(bus);
+        if (service.Reactions.Count > 0)
+            bus.ReceiveEndpoint(QueueOf(service.Name), endpoint =>
+            {
+                endpoint.SetQuorumQueue();
+                endpoint.SingleActiveConsumer = true;
+                endpoint.SetQueueArgument("x-delivery-limit", options.DeliveryLimit);
+                endpoint.SetQueueArgument("x-overflow", "reject-publish");
+                endpoint.SetQueueArgument("x-dead-letter-strategy", "at-least-once");
+                // At least once needs a dead-letter queue that takes everything; the oldest go where there are too many, for the
+                // producer's ledger has them all.
+                endpoint.BindDeadLetterQueue(DeadQueueOf(service.Name), DeadQueueOf(service.Name), dead =>
+                {
+                    dead.SetQuorumQueue();
+                    dead.SetQueueArgument("x-max-length", 10_000);
+                });
+                foreach (var reaction in service.Reactions) endpoint.Bind(reaction.Event.FullName);
+                Receive(endpoint);
+            });
+        bus.ReceiveEndpoint($"{QueueOf(service.Name)}.canary.{_self}", endpoint =>
+        {
+            endpoint.Durable = false;
+            endpoint.AutoDelete = true;
+            endpoint.Exclusive = true;
+            endpoint.Bind(CanaryExchange);
+            ReceiveCanary(endpoint);
+        });
+    }
+
+    private void Receive(IReceiveEndpointConfigurator endpoint)
+    {
+        Quiet(endpoint);
+        endpoint.PrefetchCount = options.Prefetch;
+        endpoint.ConcurrentMessageLimit = options.Prefetch;
+        foreach (var reaction in service.Reactions)
+        {
+            if (endpoint is IInMemoryReceiveEndpointConfigurator local) local.Bind(reaction.Event.FullName);
+            EventKind.Of(reaction.Event.FullName)!.Handle(endpoint, intake.Take);
+        }
+    }
+
+    private void ReceiveCanary(IReceiveEndpointConfigurator endpoint)
+    {
+        Quiet(endpoint);
+        if (endpoint is IInMemoryReceiveEndpointConfigurator local) local.Bind(CanaryExchange);
+        endpoint.Handler<Canary>(context =>
+        {
+            if (context.Headers.TryGetHeader("ministries-process", out var process) && process as string == _self)
+                _canaries.Writer.TryWrite(context.Message.Number);
+            return Task.CompletedTask;
+        });
+    }
+
+    /// <summary>No copies of messages or exceptions anywhere: what fails goes back to the broker, what is unknown too, until it
+    /// puts them aside.</summary>
+    private static void Quiet(IReceiveEndpointConfigurator endpoint)
+    {
+        endpoint.ConfigureConsumeTopology = false;
+        endpoint.PublishFaults = false;
+        endpoint.RethrowFaultedMessages();
+        endpoint.ThrowOnSkippedMessages();
+    }
+
+    /// <summary>A connection of the plain client, to ask the broker without MassTransit.</summary>
+    internal ConnectionFactory PlainConnection()
+    {
+        var uri = options.Broker;
+        var (user, password) = Credentials(uri);
+        var factory = new ConnectionFactory
+        {
+            HostName = uri.Host, Port = uri.Port > 0 ? uri.Port : uri.Scheme == "amqps" ? 5671 : 5672, VirtualHost = VirtualHost(uri),
+            UserName = user, Password = password, AutomaticRecoveryEnabled = false, ClientProvidedName = $"{service.Name} watchdog",
+            RequestedConnectionTimeout = TimeSpan.FromSeconds(3), SocketReadTimeout = TimeSpan.FromSeconds(5),
+            SocketWriteTimeout = TimeSpan.FromSeconds(5), HandshakeContinuationTimeout = TimeSpan.FromSeconds(3),
+            ContinuationTimeout = TimeSpan.FromSeconds(3), RequestedHeartbeat = TimeSpan.FromSeconds(6),
+        };
+        if (uri.Scheme == "amqps")
+            factory.Ssl = new SslOption
+            {
+                Enabled = true, ServerName = uri.Host, Version = SslProtocols.Tls12 | SslProtocols.Tls13,
+                CertificateValidationCallback = (_, certificate, _, errors) => Trusts(certificate, errors),
+            };
+        return factory;
+    }
+
+    private bool Trusts(X509Certificate? certificate, SslPolicyErrors errors)
+    {
+        if (certificate is null || options.BrokerAuthority is null) return errors == SslPolicyErrors.None;
+        if ((errors & ~SslPolicyErrors.RemoteCertificateChainErrors) != 0) return false;
+        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        chain.ChainPolicy.CustomTrustStore.ImportFromPemFile(options.BrokerAuthority);
+        return chain.Build(presented);
+    }
+
+    private static string VirtualHost(Uri uri) => uri.AbsolutePath.Length > 1 ? Uri.UnescapeDataString(uri.AbsolutePath[1..]) : "/";
+
+    private static (string User, string Password) Credentials(Uri uri)
+    {
+        var parts = uri.UserInfo.Split(':', 2);
+        return parts is [{ Length: > 0 } user, var password]
+            ? (Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : ("guest", "guest");
+    }
+
+    [LoggerMessage(1, LogLevel.Warning, "{Service}: the link to the broker did not end in order ({Error})")]
+    private static partial void LogStopFailed(ILogger log, string service, string error);
+}

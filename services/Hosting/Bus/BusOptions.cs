@@ -1,0 +1,109 @@
+using Ministries.Ledger.V1;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>How a service is bound to the others, and the limits on it.</summary>
+public sealed record BusOptions
+{
+    /// <summary>The broker: <c>amqp://user:password@host:port/vhost</c>, <c>amqps://</c>, or <c>memory:</c> for one process.
+    /// </summary>
+    public required Uri Broker { get; init; }
+
+    /// <summary>File of the authority that vouches for the broker's certificate (PEM); null: those of the system.</summary>
+    public string? BrokerAuthority { get; init; }
+
+    /// <summary>The greatest number of messages that are published and not confirmed, 1 to 64.</summary>
+    public int PublishWindow { get; init; } = 64;
+
+    /// <summary>How long the broker may take to confirm one message.</summary>
+    public TimeSpan PublishDeadline { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a message is sent again that nobody receives any more, before the consumers' gap filling is left to
+    /// bring it.</summary>
+    public TimeSpan ReturnPatience { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED).</summary>
+    public ulong MaxBacklog { get; init; } = 100_000;
+
+    /// <summary>How many messages a consumer has in hand at once.</summary>
+    public ushort Prefetch { get; init; } = 128;
+
+    /// <summary>The greatest number of commands of one producer's events that wait for their commit at once.</summary>
+    public int CommitWindow { get; init; } = 64;
+
+    /// <summary>How often an event is tried before it becomes a dead letter. What is only out of reach (the database, a service
+    /// that must be asked) does not count.</summary>
+    public int Attempts { get; init; } = 5;
+
+    /// <summary>How long to wait before something is tried again, the first time; doubled each time.</summary>
+    public TimeSpan FirstDelay { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>The longest wait before something is tried again.</summary>
+    public TimeSpan MaxDelay { get; init; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>How long one question to another service on behalf of an event may take.</summary>
+    public TimeSpan AskDeadline { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long an event that something is missing before is held, for what is missing to come by itself, before the
+    /// producer's ledger is asked.</summary>
+    public TimeSpan GapPatience { get; init; } = TimeSpan.FromMilliseconds(300);
+
+    /// <summary>How often the producers' ledgers are asked whether events never came.</summary>
+    public TimeSpan FillInterval { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How old an event must be before it is taken from the producer's ledger though nothing shows that its message
+    /// was lost.</summary>
+    public TimeSpan FillAge { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>How often the broker gives a message again before it puts it aside.</summary>
+    public int DeliveryLimit { get; init; } = 20;
+
+    /// <summary>How often due duties are looked for.</summary>
+    public TimeSpan DutyInterval { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How often a canary is sent.</summary>
+    public TimeSpan CanaryInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How long no canary may come back before the broker counts as not ready.</summary>
+    public TimeSpan CanaryDeadline { get; init; } = TimeSpan.FromSeconds(4);
+
+    /// <summary>How long the client may stall while the broker answers before it is made anew.</summary>
+    public TimeSpan RenewAfter { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>How long the client may stall while the broker answers before the process ends.</summary>
+    public TimeSpan EndAfter { get; init; } = TimeSpan.FromSeconds(18);
+}
+
+/// <summary>Reads events from a producer's ledger (<c>LedgerService.ListEvents</c>).</summary>
+/// <param name="producer">The producer's name.</param>
+/// <param name="request">After which events.</param>
+/// <param name="cancel">Cancels.</param>
+public delegate Task<ListEventsResponse> ReadEvents(string producer, ListEventsRequest request, CancellationToken cancel);
+
+/// <summary>How the service's relay, broker and duties are: what health checks, limits on writes and operators read.</summary>
+public sealed class BusStatus
+{
+    private long _backlog;
+    private long _sweep;
+
+    /// <summary>Whether the topology is declared and the broker takes and delivers messages: the last canary came back in time.
+    /// </summary>
+    public bool BrokerReady { get; internal set; }
+
+    /// <summary>The number of events that the relay has not handed to the broker yet.</summary>
+    public ulong Backlog
+    {
+        get => (ulong)Interlocked.Read(ref _backlog);
+        internal set => Interlocked.Exchange(ref _backlog, (long)value);
+    }
+
+    /// <summary>Whether so many events are unpublished that writes of participants are refused.</summary>
+    public bool Overloaded { get; internal set; }
+
+    /// <summary>When duties were last looked for; null: not yet.</summary>
+    public DateTimeOffset? LastDutySweep
+    {
+        get => Interlocked.Read(ref _sweep) is var ticks and > 0 ? new DateTimeOffset(ticks, TimeSpan.Zero) : null;
+        internal set => Interlocked.Exchange(ref _sweep, value?.UtcTicks ?? 0);
+    }
+}

@@ -1,0 +1,56 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>How a host is given the bus.</summary>
+public static class BusRegistration
+{
+    /// <summary>The kinds of streams that the bus keeps in the service's ledger, beside the service's own.</summary>
+    public static IReadOnlyList<StreamKind> Streams { get; } = [DeadLetters.Kind];
+
+    /// <summary>
+    /// Registers the relay, the intake of other services' events, the watchdog and the sweep of duties. Needs
+    /// <see cref="Service"/>, <see cref="ServiceLedger"/>, <see cref="Lifecycle"/> and <see cref="TimeProvider"/>, and, unless
+    /// <see cref="ReadEvents"/> and a <c>Func&lt;Permissions&gt;</c> are registered before, <see cref="Peers"/> and
+    /// <see cref="Agreements"/>. Gives <see cref="BusStatus"/>; says to <see cref="Lifecycle"/> whether <c>broker</c> is ready.
+    /// </summary>
+    /// <param name="services">The host's services.</param>
+    /// <param name="options">How the service is bound.</param>
+    /// <param name="memory">The broker of this process, where <see cref="BusOptions.Broker"/> is <c>memory:</c>; the caller
+    /// disposes it after the hosts.</param>
+    /// <exception cref="ArgumentException">The address and <paramref name="memory"/> do not fit.</exception>
+    public static IServiceCollection AddBus(this IServiceCollection services, BusOptions options, MemoryBroker? memory = null)
+    {
+        if (options.Broker.Scheme == "memory" != memory is not null)
+            throw new ArgumentException("memory: needs the process's broker, another address must not have one", nameof(memory));
+        services.AddSingleton(options);
+        services.AddSingleton<BusStatus>();
+        services.TryAddSingleton<ReadEvents>(provider => (producer, request, cancel) =>
+            new LedgerService.LedgerServiceClient(provider.GetRequiredService<Peers>()[producer])
+                .ListEventsAsync(request, cancellationToken: cancel).ResponseAsync);
+        services.TryAddSingleton<Func<Permissions>>(provider => () => provider.GetRequiredService<Agreements>().InForce.Permissions);
+        services.AddSingleton<Intake>();
+        services.AddSingleton(provider => new Broker(
+            provider.GetRequiredService<Service>(), options, provider.GetRequiredService<Intake>(),
+            provider.GetRequiredService<ILogger<Broker>>(), memory));
+        services.AddSingleton<IHostedService>(provider => provider.GetRequiredService<Intake>());
+        services.AddSingleton<IHostedService>(provider => new Watchdog(
+            provider.GetRequiredService<Service>(), provider.GetRequiredService<Broker>(), options,
+            provider.GetRequiredService<BusStatus>(), provider.GetRequiredService<Lifecycle>(),
+            provider.GetRequiredService<ILogger<Watchdog>>(), memory));
+        services.AddHostedService<Relay>();
+        services.AddHostedService<DutySweep>();
+        return services;
+    }
+
+    /// <summary>Maps <c>ministries.operations.v1</c>.</summary>
+    public static void MapBus(this IEndpointRouteBuilder endpoints) => endpoints.MapGrpcService<OperationsEndpoint>();
+}

@@ -1,0 +1,100 @@
+using System.Globalization;
+using Google.Protobuf;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Cause = Ministries.Ledger.V1.Cause;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>Looks for duties that fell due and records each by a command of the service itself, whose request id is stream/due
+/// time: any replica may, and it is recorded once.</summary>
+internal sealed partial class DutySweep(
+    Service service, ServiceLedger ledger, Func<Permissions> permissions, BusOptions options, BusStatus status, TimeProvider time,
+    ILogger<DutySweep> log) : BackgroundService
+{
+    /// <summary>The method of the entries.</summary>
+    internal const string Method = "duty";
+
+    private const int Page = 200;
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var timer = new PeriodicTimer(options.DutyInterval, time);
+        try
+        {
+            do await Sweep(stoppingToken);
+            while (await timer.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException)
+        {
+        }
+    }
+
+    private async Task Sweep(CancellationToken stop)
+    {
+        try
+        {
+            var now = time.GetUtcNow();
+            var recorded = new HashSet<string>();
+            while (true)
+            {
+                var due = await ledger.ListDue(now, Page, stop);
+                var fresh = due.Where(d => recorded.Add(RequestIdOf(d))).ToList();
+                await Task.WhenAll(fresh.Select(d => Record(d, stop)));
+                if (due.Count < Page || fresh.Count == 0) break;
+            }
+            status.LastDutySweep = now;
+        }
+        catch (Exception e) when (!stop.IsCancellationRequested)
+        {
+            LogFailed(log, service.Name, e.GetType().Name);
+        }
+    }
+
+    private static string RequestIdOf(DueStream due) =>
+        $"{due.Stream}/{due.Due.UtcDateTime.ToString("O", CultureInfo.InvariantCulture)}";
+
+    private async Task Record(DueStream due, CancellationToken stop)
+    {
+        if (service.Duties.FirstOrDefault(d => d.Kind.Name == due.Stream.Kind) is not { } duty) return;
+        var (id, judged) = (RequestIdOf(due), permissions());
+        var cause = new Cause { Duty = id };
+        var self = $"service/{service.Name}";
+        try
+        {
+            var outcome = await ledger.Commit(new Command
+            {
+                Participant = self, RequestId = id, Method = Method, Request = cause, Bytes = cause.ToByteArray(), Cause = cause,
+                AgreementVersion = judged.Agreement.Version, StoresRefusal = false,
+                Decide = (view, now) =>
+                {
+                    var decision = duty.Record(view, due.Stream.Key, new Act
+                    {
+                        Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
+                        Permissions = judged, Method = Method, RequestId = id, Now = now,
+                    });
+                    // Met or put off meanwhile: there is nothing to record.
+                    return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due
+                        ? Decision.Refuse(Reason.NotFound) : decision;
+                },
+            }, stop);
+            if (outcome.Refusal is { } refusal) LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(refusal.Reason));
+        }
+        catch (Exception e) when (!stop.IsCancellationRequested)
+        {
+            LogNotRecorded(log, service.Name, due.Stream.Kind, e.GetType().Name);
+        }
+    }
+
+    [LoggerMessage(1, LogLevel.Warning, "{Service} could not look for due duties: {Error}")]
+    private static partial void LogFailed(ILogger log, string service, string error);
+
+    [LoggerMessage(2, LogLevel.Information, "{Service}: a duty of kind {Kind} was not recorded: {Reason}")]
+    private static partial void LogRefused(ILogger log, string service, string kind, string reason);
+
+    [LoggerMessage(3, LogLevel.Error, "{Service}: a duty of kind {Kind} could not be recorded: {Error}")]
+    private static partial void LogNotRecorded(ILogger log, string service, string kind, string error);
+}

@@ -1,0 +1,527 @@
+using System.Data.Common;
+using System.Diagnostics;
+using System.Threading.Channels;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Cause = Ministries.Ledger.V1.Cause;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>
+/// Takes other services' events into this service's ledger: each event once, in the order of its producer, none left out. A
+/// message is a fast way for an event to come; the producer's ledger is the sure one. What came before an event is known by the
+/// numbers that it carries; what is missing is read from the producer.
+/// </summary>
+internal sealed partial class Intake : BackgroundService
+{
+    private readonly Service _service;
+    private readonly ServiceLedger _ledger;
+    private readonly Func<Permissions> _permissions;
+    private readonly ReadEvents _read;
+    private readonly IServiceProvider _services;
+    private readonly BusOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger<Intake> _log;
+    private readonly Dictionary<string, Reaction> _reactions;
+    private readonly Dictionary<string, Lane> _lanes;
+    private volatile bool _stopped;
+
+    public Intake(
+        Service service, ServiceLedger ledger, Func<Permissions> permissions, ReadEvents read, IServiceProvider services,
+        BusOptions options, TimeProvider time, ILogger<Intake> log)
+    {
+        (_service, _ledger, _permissions, _read, _services, _options, _time, _log) =
+            (service, ledger, permissions, read, services, options, time, log);
+        _reactions = service.Reactions.ToDictionary(r => r.Event.FullName);
+        _lanes = service.Reactions.GroupBy(r => r.Producer).ToDictionary(g => g.Key, g => new Lane(this, g.Key, [.. g]));
+    }
+
+    /// <summary>Whether every message in hand has been settled: then a stalled endpoint is not this service's own doing.</summary>
+    internal bool Idle => _lanes.Values.All(l => l.Held == 0);
+
+    /// <summary>Takes a message; returns when its effect is durable, or when it was set aside as a dead letter.</summary>
+    /// <exception cref="OperationCanceledException">The service stops: the broker keeps the message.</exception>
+    internal async Task Take(DomainEvent message)
+    {
+        if (_stopped || !_lanes.TryGetValue(message.Recorded.Origin.Service, out var lane)) throw new OperationCanceledException();
+        await lane.Take(message);
+        Probe.At("before-ack");
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        try
+        {
+            await Task.WhenAll(_lanes.Values.Select(lane => lane.Run(stoppingToken)));
+        }
+        finally
+        {
+            _stopped = true;
+            foreach (var lane in _lanes.Values) lane.Abandon();
+        }
+    }
+
+    /// <summary>Processes an event that was set aside once more. Returns null where it had its effect, else the reason.</summary>
+    internal async Task<string?> Replay(RecordedEvent recorded, CancellationToken cancel)
+    {
+        if (!_reactions.TryGetValue(recorded.Event.Type, out var reaction)) return "UNKNOWN_TYPE";
+        var step = new Step(reaction, recorded, null);
+        using var span = Start(recorded);
+        try
+        {
+            await Prepare(step, cancel);
+            var outcome = await _ledger.Commit(CommandOf(step, span, replay: true), cancel);
+            return outcome.Refusal is { } refusal ? step.Failed ?? Refusals.NameOf(refusal.Reason) : null;
+        }
+        catch (Exception e) when (e is not OperationCanceledException && !IsTransient(e))
+        {
+            return step.Failed ?? "PROCESSING_FAILED";
+        }
+    }
+
+    /// <summary>What passes by itself: the database, the network, another service.</summary>
+    private static bool IsTransient(Exception e) => e is LedgerOverloaded or LedgerClosed or LedgerUnavailable or CommitOutcomeUnknown
+        or RpcException or DbException or IOException or TimeoutException or OperationCanceledException;
+
+    private Activity? Start(RecordedEvent recorded)
+    {
+        ActivityContext.TryParse(recorded.Traceparent, recorded.Tracestate, isRemote: true, out var parent);
+        // Without a parent of its own it begins a trace: nothing of the surroundings may become its parent.
+        Activity.Current = null;
+        var span = Tracing.Source.StartActivity($"process {recorded.Event.Type}", ActivityKind.Consumer, parent);
+        Tracing.Describe(span, recorded, "process");
+        span?.SetTag("messaging.consumer.group.name", Broker.QueueOf(_service.Name));
+        return span;
+    }
+
+    private async Task Prepare(Step step, CancellationToken cancel)
+    {
+        IMessage message;
+        try
+        {
+            message = step.Message ??= step.Reaction.Event.Parser.ParseFrom(step.Recorded.Event.Data);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            step.Failed = "UNREADABLE";
+            throw;
+        }
+        if (step.Reaction.Ask is not { } ask) return;
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        deadline.CancelAfter(_options.AskDeadline);
+        step.Asked = await ask(message, _services, deadline.Token).WaitAsync(deadline.Token);
+    }
+
+    private Command CommandOf(Step step, Activity? span, bool replay)
+    {
+        var (recorded, permissions) = (step.Recorded, _permissions());
+        var (id, producer) = (EventTypes.IdOf(recorded.Origin), $"service/{recorded.Origin.Service}");
+        return new Command
+        {
+            Participant = producer, RequestId = id, Method = recorded.Event.Type, Request = step.Message!,
+            Bytes = recorded.Event.Data.Memory, AgreementVersion = permissions.Agreement.Version, Asked = step.Asked,
+            Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf }, StoresRefusal = false,
+            Intake = replay ? null : new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Event.Sequence),
+            TraceParent = span?.Id ?? recorded.Traceparent, TraceState = span?.TraceStateString ?? recorded.Tracestate,
+            Decide = (view, now) =>
+            {
+                // One that went before failed: this one must wait for it, or it would overtake.
+                if (step.Behind is { HasFailed: true }) return Hold(step);
+                try
+                {
+                    var act = new Act
+                    {
+                        Caller = permissions.Participant(producer) ?? throw new InvalidOperationException("no such participant"),
+                        Permissions = permissions, Method = recorded.Event.Type, RequestId = id, Now = now, Asked = step.Asked,
+                    };
+                    var decision = step.Reaction.Decide(view, step.Message!, act);
+                    step.Refused = decision.Refusal is not null;
+                    return replay && decision.Refusal is null ? DeadLetters.Settle(decision, recorded.Origin) : decision;
+                }
+                catch (Exception)
+                {
+                    (step.Refused, step.Failed) = (true, "RULE_FAILED");
+                    throw;
+                }
+            },
+        };
+    }
+
+    private static Decision Hold(Step step)
+    {
+        (step.Refused, step.HeldBack) = (true, true);
+        return Decision.Refuse(Errors.V1.Reason.Unavailable);
+    }
+
+    private async Task SetAside(Step step, string reason, int attempts, CancellationToken cancel)
+    {
+        var recorded = step.Recorded;
+        var id = EventTypes.IdOf(recorded.Origin);
+        var aside = new Operations.V1.EventSetAside { Origin = recorded.Origin, Reason = reason, Attempts = (uint)attempts };
+        await _ledger.Commit(new Command
+        {
+            Participant = $"service/{_service.Name}", RequestId = $"dead-letter/{id}", Method = DeadLetters.SetAsideMethod, Request = aside,
+            Bytes = aside.ToByteArray(), AgreementVersion = _permissions().Agreement.Version, StoresRefusal = false,
+            Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf },
+            Intake = new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Event.Sequence),
+            TraceParent = recorded.Traceparent, TraceState = recorded.Tracestate,
+            Decide = (_, _) => Decision.Accept(recorded.Event.Case, [], [new Change(aside, [DeadLetters.Kind.Id(id)])]),
+        }, cancel);
+        LogSetAside(_log, _service.Name, recorded.Event.Type, id, reason, attempts);
+    }
+
+    /// <summary>One event on its way into the ledger.</summary>
+    private sealed class Step(Reaction reaction, RecordedEvent recorded, Step? behind)
+    {
+        public Reaction Reaction => reaction;
+        public RecordedEvent Recorded => recorded;
+        public Step? Behind { get; set; } = behind;
+        public IMessage? Message { get; set; }
+        public IMessage? Asked { get; set; }
+        public Task<Outcome>? Commit { get; set; }
+
+        /// <summary>Set by the rule's last run: the committer runs rules in order, so the next step's rule sees it.</summary>
+        public volatile bool Refused;
+
+        /// <summary>True where the rule was not asked, for one before it failed.</summary>
+        public volatile bool HeldBack;
+
+        /// <summary>Why it could not be processed; null: it was not the software's fault.</summary>
+        public volatile string? Failed;
+
+        public bool HasFailed => Refused || Commit is { IsCompleted: true, IsCompletedSuccessfully: false };
+    }
+
+    /// <summary>One producer's events, in order.</summary>
+    private sealed class Lane(Intake intake, string producer, IReadOnlyList<Reaction> reactions)
+    {
+        private sealed record Delivery(DomainEvent Message, TaskCompletionSource Done, long Arrived);
+
+        private readonly Channel<Delivery> _arrivals = Channel.CreateUnbounded<Delivery>();
+        private readonly Dictionary<string, SortedDictionary<ulong, List<Delivery>>> _held =
+            reactions.ToDictionary(r => r.Event.FullName, _ => new SortedDictionary<ulong, List<Delivery>>());
+        private readonly Dictionary<string, ulong> _taken = [];
+        private int _count;
+
+        public int Held => Volatile.Read(ref _count);
+
+        public async Task Take(DomainEvent message)
+        {
+            var delivery = new Delivery(
+                message, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), Stopwatch.GetTimestamp());
+            Interlocked.Increment(ref _count);
+            try
+            {
+                if (!_arrivals.Writer.TryWrite(delivery)) throw new OperationCanceledException();
+                await delivery.Done.Task;
+            }
+            finally
+            {
+                Interlocked.Decrement(ref _count);
+            }
+        }
+
+        public void Abandon()
+        {
+            _arrivals.Writer.TryComplete();
+            while (_arrivals.Reader.TryRead(out var delivery)) delivery.Done.TrySetCanceled();
+            foreach (var delivery in _held.Values.SelectMany(h => h.Values).SelectMany(d => d)) delivery.Done.TrySetCanceled();
+        }
+
+        public async Task Run(CancellationToken stop)
+        {
+            var fillAt = 0L;
+            while (!stop.IsCancellationRequested)
+            {
+                try
+                {
+                    await ReadTaken(stop);
+                    while (true)
+                    {
+                        Accept();
+                        if (Stopwatch.GetTimestamp() >= fillAt)
+                        {
+                            // Soon again where the producer could not be asked or has what is too young yet.
+                            var asked = await Fill(null, stop);
+                            fillAt = Stopwatch.GetTimestamp() + Ticks(asked ? intake._options.FillInterval : intake._options.MaxDelay);
+                        }
+                        await Advance(stop);
+                        if (Oldest() is { } oldest)
+                        {
+                            if (Stopwatch.GetElapsedTime(oldest.Arrived) >= intake._options.GapPatience)
+                            {
+                                var asked = await Fill(oldest.Message.Recorded.Origin.Position, stop);
+                                // What the producer's ledger does not bear out is not an event of it.
+                                if (asked && Oldest() is { } still && still == oldest) Reject(still);
+                                continue;
+                            }
+                            await Arrival(intake._options.GapPatience / 3, stop);
+                        }
+                        else await Arrival(Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), fillAt), stop);
+                    }
+                }
+                catch (Exception e) when (!stop.IsCancellationRequested)
+                {
+                    LogLaneFailed(intake._log, intake._service.Name, producer, e.GetType().Name);
+                    fillAt = 0;
+                    await Task.Delay(intake._options.MaxDelay, intake._time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                }
+            }
+        }
+
+        private static long Ticks(TimeSpan time) => (long)(time.TotalSeconds * Stopwatch.Frequency);
+
+        private async Task ReadTaken(CancellationToken cancel)
+        {
+            foreach (var reaction in reactions)
+                _taken[reaction.Event.FullName] = await intake._ledger.LastTaken(producer, reaction.Event.FullName, cancel);
+        }
+
+        private async Task Arrival(TimeSpan atMost, CancellationToken stop)
+        {
+            using var patience = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            patience.CancelAfter(atMost < TimeSpan.FromMilliseconds(1) ? TimeSpan.FromMilliseconds(1) : atMost);
+            try
+            {
+                await _arrivals.Reader.WaitToReadAsync(patience.Token);
+            }
+            catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+            {
+            }
+        }
+
+        private void Accept()
+        {
+            while (_arrivals.Reader.TryRead(out var delivery))
+            {
+                var held = _held[delivery.Message.Recorded.Event.Type];
+                var sequence = delivery.Message.Recorded.Event.Sequence;
+                if (!held.TryGetValue(sequence, out var same)) held[sequence] = same = [];
+                same.Add(delivery);
+            }
+            Settle();
+        }
+
+        /// <summary>Answers what has been taken in already.</summary>
+        private void Settle()
+        {
+            foreach (var (type, held) in _held)
+                while (held.Count > 0 && held.First() is var (sequence, same) && sequence <= _taken[type])
+                {
+                    held.Remove(sequence);
+                    foreach (var delivery in same) delivery.Done.TrySetResult();
+                }
+        }
+
+        private void Reject(Delivery delivery)
+        {
+            var held = _held[delivery.Message.Recorded.Event.Type];
+            if (!held.Remove(delivery.Message.Recorded.Event.Sequence, out var same)) return;
+            LogRejected(intake._log, intake._service.Name, delivery.Message.Recorded.Event.Type, producer);
+            foreach (var one in same) one.Done.TrySetException(new InvalidDataException("the producer's ledger has no such event"));
+        }
+
+        private Delivery? Oldest() => _held.Values.SelectMany(h => h.Values).SelectMany(d => d).MinBy(d => d.Arrived);
+
+        /// <summary>Processes what is there as far as nothing is missing.</summary>
+        private async Task Advance(CancellationToken stop)
+        {
+            while (true)
+            {
+                var run = Ready();
+                if (run.Count == 0) return;
+                await Process(run, stop);
+                Accept();
+            }
+        }
+
+        /// <summary>The next events in order, a window at most: those whose predecessors are taken in or stand before them.</summary>
+        private List<RecordedEvent> Ready()
+        {
+            var ready = new List<RecordedEvent>();
+            var reached = new Dictionary<string, ulong>(_taken);
+            while (ready.Count < intake._options.CommitWindow)
+            {
+                var next = _held
+                    .Select(h => h.Value.TryGetValue(reached[h.Key] + 1, out var same) ? same[0].Message : null)
+                    .Where(m => m is not null && m.After.All(a => !reached.TryGetValue(a.Key, out var at) || at >= a.Value))
+                    .MinBy(m => (m!.Recorded.Origin.Position, m.Recorded.Origin.Index));
+                if (next is null) break;
+                ready.Add(next.Recorded);
+                reached[next.Recorded.Event.Type]++;
+            }
+            return ready;
+        }
+
+        /// <summary>Reads what is missing from the producer's ledger and processes it.</summary>
+        /// <param name="before">Up to which position a message shows that events are missing; null: nothing shows it, and only what
+        /// is old enough is taken.</param>
+        /// <param name="stop">Stops.</param>
+        /// <returns>Whether the producer could be asked and all that it has was taken.</returns>
+        private async Task<bool> Fill(ulong? before, CancellationToken stop)
+        {
+            while (true)
+            {
+                var request = new ListEventsRequest();
+                request.After.AddRange(_taken.Select(t => new EventCursor { Type = t.Key, Sequence = t.Value }));
+                ListEventsResponse response;
+                try
+                {
+                    response = await intake._read(producer, request, stop).WaitAsync(intake._options.AskDeadline, stop);
+                }
+                catch (Exception e) when (IsTransient(e) && !stop.IsCancellationRequested)
+                {
+                    LogProducerAway(intake._log, intake._service.Name, producer);
+                    if (before is not null) await Arrival(intake._options.MaxDelay, stop);
+                    return false;
+                }
+                var youngest = intake._time.GetUtcNow() - intake._options.FillAge;
+                List<RecordedEvent> missing =
+                    [.. response.Events.TakeWhile(e => before is { } limit ? e.Origin.Position <= limit : IsOlder(e, youngest))];
+                for (var i = 0; i < missing.Count; i += intake._options.CommitWindow)
+                    await Process(missing.GetRange(i, Math.Min(intake._options.CommitWindow, missing.Count - i)), stop);
+                if (missing.Count > 0) LogFilled(intake._log, intake._service.Name, missing.Count, producer);
+                Accept();
+                if (missing.Count < response.Events.Count) return before is not null;
+                if (response.Complete) return true;
+            }
+        }
+
+        private static bool IsOlder(RecordedEvent recorded, DateTimeOffset than) =>
+            !DateTimeOffset.TryParse(recorded.Time, System.Globalization.CultureInfo.InvariantCulture, out var time) || time <= than;
+
+        /// <summary>Commits a run of events in order. They wait for their commit together; where one fails, those after it are held
+        /// back and tried again behind it.</summary>
+        private async Task Process(List<RecordedEvent> run, CancellationToken stop)
+        {
+            var (done, attempts, tries) = (0, 0, 0);
+            while (done < run.Count)
+            {
+                var (succeeded, failure) = await Attempt(run, done, stop);
+                if (succeeded > 0) (attempts, tries) = (0, 0);
+                done += succeeded;
+                Settle();
+                if (failure is null) continue;
+                stop.ThrowIfCancellationRequested();
+                if (failure.Reason is { } reason && ++attempts >= intake._options.Attempts)
+                {
+                    if (!await TrySetAside(failure.Step, reason, attempts, stop)) continue;
+                    Took(run[done]);
+                    done++;
+                    (attempts, tries) = (0, 0);
+                    Settle();
+                    continue;
+                }
+                var delay = TimeSpan.FromTicks(Math.Min(
+                    intake._options.MaxDelay.Ticks, intake._options.FirstDelay.Ticks << Math.Min(tries++, 10)));
+                await Task.Delay(delay, stop);
+            }
+        }
+
+        private async Task<bool> TrySetAside(Step step, string reason, int attempts, CancellationToken stop)
+        {
+            try
+            {
+                await intake.SetAside(step, reason, attempts, stop);
+                return true;
+            }
+            catch (Exception e) when (IsTransient(e) && !stop.IsCancellationRequested)
+            {
+                await Task.Delay(intake._options.MaxDelay, stop);
+                return false;
+            }
+        }
+
+        private sealed record Failure(Step Step, string? Reason);
+
+        /// <summary>Tries the events from one on. Returns how many succeeded in a row, and what ended the row; the reason is null
+        /// where it passes by itself.</summary>
+        private async Task<(int Succeeded, Failure? Failure)> Attempt(List<RecordedEvent> run, int from, CancellationToken stop)
+        {
+            var steps = new List<(Step Step, Activity? Span)>();
+            Failure? failure = null;
+            for (var i = from; i < run.Count && failure is null; i++)
+            {
+                var recorded = run[i];
+                if (recorded.Event.Sequence <= _taken[recorded.Event.Type] && steps.Count == 0 && i == from)
+                    return (1, null);
+                var reaction = intake._reactions[recorded.Event.Type];
+                // What asks another service reads what those before it did: they are committed first.
+                if (reaction.Ask is not null && steps.Count > 0) break;
+                var step = new Step(reaction, recorded, steps.Count > 0 ? steps[^1].Step : null);
+                var span = intake.Start(recorded);
+                try
+                {
+                    await intake.Prepare(step, stop);
+                    step.Commit = intake._ledger.Commit(intake.CommandOf(step, span, replay: false), stop);
+                    steps.Add((step, span));
+                }
+                catch (Exception e)
+                {
+                    span?.SetStatus(ActivityStatusCode.Error);
+                    span?.Dispose();
+                    failure = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
+                }
+                finally
+                {
+                    Activity.Current = null;
+                }
+            }
+            var succeeded = 0;
+            var row = true;
+            foreach (var (step, span) in steps)
+            {
+                Failure? own = null;
+                try
+                {
+                    var outcome = await step.Commit!;
+                    if (outcome.Refusal is { } refusal)
+                        own = new Failure(step, step.HeldBack ? null : step.Failed ?? Refusals.NameOf(refusal.Reason));
+                    else
+                    {
+                        span?.SetTag("ministries.position", (long?)outcome.Position);
+                        Took(step.Recorded);
+                    }
+                }
+                catch (GapInEvents)
+                {
+                    own = new Failure(step, null);
+                    if (step.Behind is null) await ReadTaken(stop);
+                }
+                catch (Exception e)
+                {
+                    own = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
+                }
+                if (own is not null) span?.SetStatus(ActivityStatusCode.Error);
+                span?.Dispose();
+                if (own is null && row) succeeded++;
+                else if (row) (row, failure) = (false, own);
+            }
+            return (succeeded, failure);
+        }
+
+        private void Took(RecordedEvent recorded) =>
+            _taken[recorded.Event.Type] = Math.Max(_taken[recorded.Event.Type], recorded.Event.Sequence);
+    }
+
+    [LoggerMessage(1, LogLevel.Error, "{Service} set {Type} {Event} aside after {Attempts} attempts: {Reason}")]
+    private static partial void LogSetAside(ILogger log, string service, string type, string @event, string reason, int attempts);
+
+    [LoggerMessage(2, LogLevel.Warning, "{Service} cannot take in events of {Producer} at present: {Error}")]
+    private static partial void LogLaneFailed(ILogger log, string service, string producer, string error);
+
+    [LoggerMessage(3, LogLevel.Information, "{Service} took {Count} events from the ledger of {Producer}")]
+    private static partial void LogFilled(ILogger log, string service, int count, string producer);
+
+    [LoggerMessage(4, LogLevel.Information, "{Service} cannot reach the ledger of {Producer}")]
+    private static partial void LogProducerAway(ILogger log, string service, string producer);
+
+    [LoggerMessage(5, LogLevel.Error, "{Service} gave back a message of type {Type} that the ledger of {Producer} does not have")]
+    private static partial void LogRejected(ILogger log, string service, string type, string producer);
+}

@@ -1,0 +1,186 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using RabbitMQ.Client;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>
+/// Starts the link to the broker and watches it: a canary must go round through the broker, and the service's queue must have a
+/// consumer. The client has been seen to hang for ever and to report itself healthy, so its word does not count. Where it stalls
+/// while the broker answers somebody else, it is made anew; where that does not help, the process ends.
+/// </summary>
+internal sealed partial class Watchdog(
+    Service service, Broker broker, BusOptions options, BusStatus status, Lifecycle lifecycle, ILogger<Watchdog> log,
+    MemoryBroker? memory = null) : BackgroundService
+{
+    private IConnection? _plain;
+    private IChannel? _channel;
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        try
+        {
+            await Watch(stoppingToken);
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+        }
+        finally
+        {
+            Say(false);
+            await Close();
+            await broker.Stop();
+        }
+    }
+
+    private async Task Watch(CancellationToken stop)
+    {
+        await Start(stop);
+        var (number, renewed) = (0L, false);
+        var lastCanary = Stopwatch.GetTimestamp();
+        long? stalledSince = null;
+        while (true)
+        {
+            using (var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop))
+            {
+                deadline.CancelAfter(options.CanaryDeadline);
+                if (await GoesRound(++number, deadline.Token)) lastCanary = Stopwatch.GetTimestamp();
+                stop.ThrowIfCancellationRequested();
+            }
+            var round = Stopwatch.GetElapsedTime(lastCanary) < options.CanaryDeadline;
+            var answer = memory is null ? await Ask(stop) : new Answer(true, true);
+            Say(round && (answer.Consumed || !answer.Reached));
+            if (!answer.Reached || (round && answer.Consumed)) (stalledSince, renewed) = (null, renewed && !round);
+            else
+            {
+                stalledSince ??= Stopwatch.GetTimestamp();
+                var stalled = Stopwatch.GetElapsedTime(stalledSince.Value);
+                if (stalled > options.EndAfter)
+                {
+                    LogStalled(log, service.Name, stalled.TotalSeconds);
+                    End();
+                    return;
+                }
+                if (!renewed && stalled > options.RenewAfter)
+                {
+                    LogRenewed(log, service.Name);
+                    renewed = true;
+                    await broker.Stop();
+                    await Start(stop);
+                }
+            }
+            await Task.Delay(options.CanaryInterval, stop);
+        }
+    }
+
+    private async Task Start(CancellationToken stop)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(options.EndAfter / 3);
+        try
+        {
+            await broker.Start(deadline.Token).WaitAsync(deadline.Token);
+            LogStarted(log, service.Name);
+        }
+        catch (Exception e) when (!stop.IsCancellationRequested)
+        {
+            LogNotStarted(log, service.Name, e.GetType().Name);
+            await broker.Stop();
+        }
+    }
+
+    private async Task<bool> GoesRound(long number, CancellationToken deadline)
+    {
+        if (broker.Bus is null)
+        {
+            await Start(deadline);
+            if (broker.Bus is null) return false;
+        }
+        try
+        {
+            await broker.SendCanary(number, deadline).WaitAsync(deadline);
+            while (await broker.Canaries.ReadAsync(deadline) < number)
+            {
+            }
+            return true;
+        }
+        catch (Exception)
+        {
+            return false;
+        }
+    }
+
+    private readonly record struct Answer(bool Reached, bool Consumed);
+
+    /// <summary>Asks the broker itself, over a connection of the plain client.</summary>
+    private async Task<Answer> Ask(CancellationToken stop)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(TimeSpan.FromSeconds(3));
+        try
+        {
+            _plain ??= await broker.PlainConnection().CreateConnectionAsync(deadline.Token).WaitAsync(deadline.Token);
+            _channel ??= await _plain.CreateChannelAsync(cancellationToken: deadline.Token).WaitAsync(deadline.Token);
+            if (service.Reactions.Count == 0) return new Answer(true, _plain.IsOpen);
+            var queue = await _channel.QueueDeclarePassiveAsync(Broker.QueueOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
+            // Messages that wait while nothing is in hand: this or another replica must be taking them.
+            return new Answer(true, queue.ConsumerCount > 0);
+        }
+        catch (RabbitMQ.Client.Exceptions.OperationInterruptedException e) when (e.ShutdownReason?.ReplyCode == 404)
+        {
+            await Close();
+            return new Answer(true, false);
+        }
+        catch (Exception)
+        {
+            stop.ThrowIfCancellationRequested();
+            await Close();
+            return new Answer(false, false);
+        }
+    }
+
+    private async Task Close()
+    {
+        var plain = _plain;
+        (_plain, _channel) = (null, null);
+        if (plain is null) return;
+        try
+        {
+            await plain.CloseAsync(200, "done", TimeSpan.FromSeconds(1), abort: true).WaitAsync(TimeSpan.FromSeconds(2));
+        }
+        catch (Exception)
+        {
+            // It is gone already.
+        }
+    }
+
+    private void Say(bool ready)
+    {
+        status.BrokerReady = ready;
+        lifecycle.Say("broker", ready);
+    }
+
+    /// <summary>Ends the process: in order where that works, at once where the stalled client is in the way of it.</summary>
+    private void End()
+    {
+        lifecycle.End(ServiceHost.Stalled);
+        new Thread(() =>
+        {
+            Thread.Sleep(TimeSpan.FromSeconds(5));
+            Environment.Exit(ServiceHost.Stalled);
+        }) { IsBackground = true, Name = "end of a stalled process" }.Start();
+    }
+
+    [LoggerMessage(1, LogLevel.Information, "{Service} is linked to the broker")]
+    private static partial void LogStarted(ILogger log, string service);
+
+    [LoggerMessage(2, LogLevel.Warning, "{Service} cannot reach the broker: {Error}")]
+    private static partial void LogNotStarted(ILogger log, string service, string error);
+
+    [LoggerMessage(3, LogLevel.Warning, "{Service}: the broker answers, but no message goes round; its client is made anew")]
+    private static partial void LogRenewed(ILogger log, string service);
+
+    [LoggerMessage(4, LogLevel.Critical, "{Service}: no message has gone round for {Seconds:F0} s though the broker answers; the process ends")]
+    private static partial void LogStalled(ILogger log, string service, double seconds);
+}

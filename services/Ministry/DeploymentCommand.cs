@@ -93,7 +93,15 @@ internal static class DeploymentCommand
             new { user, vhost = "ministries", configure = allowed.Configure, write = allowed.Write, read = allowed.Read };
     }
 
-    private static (string Configure, string Write, string Read) PermissionsOf(string service) => (".*", ".*", ".*");
+    // A service declares its own queues and the exchanges that it binds to, writes its own events alone, and reads every event.
+    private static (string Configure, string Write, string Read) PermissionsOf(string service)
+    {
+        var queues = $@"{service}(\.dead|\.canary\..*)?";
+        return (
+            $@"^ministries\.({queues}|canary|[a-z]+\.v1\..*)$",
+            $@"^ministries\.({queues}|canary|{service}\.v1\..*)$",
+            $@"^ministries\.({queues}|canary|[a-z]+\.v1\..*)$");
+    }
 
     /// <summary>The broker's form of a password: salt of 4 bytes, then SHA-256 over salt and password.</summary>
     private static string Hash(string password)

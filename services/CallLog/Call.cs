@@ -539,6 +539,13 @@ public static class Calls
         var corrected = new RecordCorrected
         {
             Case = call.Case, Record = call.Id, Position = request.Position, Participant = act.Caller.Id,
+            Commitments =
+            {
+                from commitment in call.Commitments
+                let said = commitment.Sayings.Where(s => !s.Corrected).ToArray()
+                where said.Length > 0 && said.All(s => s.Position == request.Position)
+                select commitment.Id,
+            },
         };
         // A link is an entry of both records.
         var streams = call.Links.Where(l => l.Position == request.Position).Select(l => Kind.Id(l.Call)).Prepend(Kind.Id(call.Id));

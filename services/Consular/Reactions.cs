@@ -32,7 +32,9 @@ public static class Reactions
         Changed<FitnessRecorded>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.RecordCorrected>(e => (e.Case, e.Prisoner)),
         Changed<Custody.V1.DutyFellDue>(e => (e.Case, e.Prisoner)),
-        Reaction.To<CallLogged>("calllog", Draft),
+        Reaction.To<CallLogged>("calllog", (view, e, act) => Draft(view, e.Case, e.Call, e.TransferCommitments, act)),
+        Reaction.To<ReadoutSubmitted>("calllog", (view, e, act) => Draft(view, e.Case, e.Call, e.TransferCommitments, act)),
+        Reaction.To<ReadoutAmended>("calllog", (view, e, act) => Draft(view, e.Case, e.Call, e.TransferCommitments, act)),
         Reaction.To<CallLog.V1.RecordCorrected>("calllog", CallCorrected),
     ];
 
@@ -105,40 +107,41 @@ public static class Reactions
 
     /// <summary>Drafts a request for each prisoner of each commitment to request a transfer, for the state that is to request it and
     /// seen by it alone. The same event makes the same drafts.</summary>
-    private static Decision Draft(View view, CallLogged e, Act act)
+    private static Decision Draft(
+        View view, string @case, string call, IReadOnlyCollection<TransferCommitment> commitments, Act act)
     {
-        view.Find(Dossiers.Calls, e.Call);
+        view.Find(Dossiers.Calls, call);
         var changes = new List<Change>();
         var audience = new HashSet<string>();
-        foreach (var commitment in e.TransferCommitments)
+        foreach (var commitment in commitments)
         {
             if (act.Permissions.Participant(commitment.Participant)?.State is not { Length: > 0 } state) continue;
             foreach (var prisoner in commitment.Prisoners)
             {
-                view.Find(Dossiers.Kind, Dossiers.Key(e.Case, prisoner));
+                view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
                 var id = act.NewId("transfer", changes.Count);
                 changes.Add(new Change(
                     new TransferRequestDrafted
                     {
-                        Case = e.Case, Transfer = id, Prisoner = prisoner, Participant = commitment.Participant, Route = commitment.Route,
-                        Call = e.Call, Commitment = commitment.Commitment, Destination = commitment.Destination, RequestingState = state,
+                        Case = @case, Transfer = id, Prisoner = prisoner, Participant = commitment.Participant, Route = commitment.Route,
+                        Call = call, Commitment = commitment.Commitment, Destination = commitment.Destination, RequestingState = state,
                     },
-                    [Transfers.Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(e.Case, prisoner)), Dossiers.Calls.Id(e.Call)]));
-                audience.Add(Audience.State(e.Case, state));
+                    [Transfers.Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)), Dossiers.Calls.Id(call)]));
+                audience.Add(Audience.State(@case, state));
             }
         }
         // An entry that drafts for two states is neither's to see; each sees its own records.
-        return Decision.Accept(e.Case, audience.Count == 1 ? [.. audience] : [], changes);
+        return Decision.Accept(@case, audience.Count == 1 ? [.. audience] : [], changes);
     }
 
-    /// <summary>A side corrected what it had logged: what that side's state asks for on the ground of the call is suspended.</summary>
+    /// <summary>A side corrected what it had said: what was asked for on the ground of a commitment that nothing says any more is
+    /// suspended.</summary>
     private static Decision CallCorrected(View view, CallLog.V1.RecordCorrected e, Act act)
     {
-        var state = act.Permissions.Participant(e.Participant)?.State ?? "";
         var suspended = new List<Change>();
         foreach (var id in view.Find(Dossiers.Calls, e.Record)?.Transfers ?? [])
         {
-            if (view.Find(Transfers.Kind, id) is not { } transfer || transfer.RequestingState != state) continue;
+            if (view.Find(Transfers.Kind, id) is not { } transfer || !e.Commitments.Contains(transfer.Commitment)) continue;
             view.Find(Dossiers.Kind, Dossiers.Key(transfer));
             if (transfer.State is State.Submitted or State.UnderReview || Transfers.IsUnderWay(transfer.State))
                 suspended.Add(Transfers.On(Transfers.Suspended(transfer), transfer));

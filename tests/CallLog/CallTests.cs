@@ -127,6 +127,7 @@ public class CallTests
         Assert.Equal(CallState.OneSided, corrected.State);
         var published = Assert.IsType<RecordCorrected>(_scene.Stage.Events[^1]);
         Assert.Equal((logged.Call, position, Kr), (published.Record, published.Position, published.Participant));
+        Assert.Empty(published.Commitments);
         Assert.True(Readout(logged, Kr).Versions[0].Corrected);
         Assert.NotNull(Readout(logged, Kr).Versions[0].Account);
         Assert.Null(Calls.Compare(_scene.Call(logged)));
@@ -140,6 +141,7 @@ public class CallTests
         var logged = _scene.Log();
         _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[0].Position);
         Assert.Equal(CommitmentState.Suspended, _scene.Commitment(logged).State);
+        Assert.Equal(logged.Commitments, Assert.IsType<RecordCorrected>(_scene.Stage.Events[^1]).Commitments);
         Assert.Null(Calls.Kind.DueOf(_scene.Call(logged)));
 
         _scene.Amend(Kr, logged.Call);

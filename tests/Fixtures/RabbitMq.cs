@@ -1,0 +1,144 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+
+namespace Ministries.Fixtures;
+
+/// <summary>A RabbitMQ node of its own for the test process, in a temporary folder and on ports of its own, with whatever user
+/// name and password. It ends with the process, however that ends.</summary>
+public sealed partial class RabbitMq
+{
+    private static readonly Lazy<Task<RabbitMq>> One = new(Create);
+
+    private readonly string _folder;
+    private readonly int _port, _distribution, _names;
+    private Process? _epmd, _server;
+    private int _pid;
+
+    private RabbitMq(string folder, int port, int distribution, int names)
+    {
+        _folder = folder;
+        _port = port;
+        _distribution = distribution;
+        _names = names;
+    }
+
+    /// <summary>The node of this process; started when first asked for.</summary>
+    public static Task<RabbitMq> Shared => One.Value;
+
+    /// <summary>How to reach it.</summary>
+    public Uri Uri => new($"amqp://guest:guest@127.0.0.1:{_port}");
+
+    /// <summary>A node of one's own, to be killed at will.</summary>
+    public static async Task<RabbitMq> Create()
+    {
+        const string program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+        if (!File.Exists(program)) throw new InvalidOperationException($"RabbitMQ is not installed: no {program}");
+        var node = new RabbitMq(
+            Directory.CreateTempSubdirectory("ministries-rabbitmq-").FullName, FreePort(), FreePort(), FreePort());
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => node.Stop();
+        await File.WriteAllTextAsync(Path.Combine(node._folder, "plugins"), "[].");
+        await File.WriteAllTextAsync(Path.Combine(node._folder, "rabbitmq.conf"), $"""
+            listeners.tcp.1 = 127.0.0.1:{node._port}
+            loopback_users = none
+            disk_free_limit.absolute = 50MB
+            log.console.level = warning
+
+            """);
+        // The node's name service: without it the node would start one that stays.
+        node._epmd = node.Run($"epmd -address 127.0.0.1 -port {node._names}", "epmd.log");
+        await node.Start();
+        return node;
+    }
+
+    /// <summary>Starts the node, with what it has on its disk, and returns when it takes connections.</summary>
+    public async Task Start()
+    {
+        _server = Run("/usr/lib/rabbitmq/bin/rabbitmq-server", "log");
+        _pid = int.Parse((await _server.StandardOutput.ReadLineAsync())!);
+        var deadline = Stopwatch.StartNew();
+        while (!await Answers())
+        {
+            if (deadline.Elapsed > TimeSpan.FromSeconds(120) || !Directory.Exists($"/proc/{_pid}"))
+                throw new InvalidOperationException($"RabbitMQ did not start:\n{await File.ReadAllTextAsync(Path.Combine(_folder, "log"))}");
+            await Task.Delay(50);
+        }
+    }
+
+    /// <summary>Ends the node at once (SIGKILL): what is not on its disk is lost.</summary>
+    public void Kill()
+    {
+        if (_server is null) return;
+        Send(_pid, 9);
+        _server.StandardInput.Close();
+        _server.WaitForExit();
+        _server = null;
+    }
+
+    /// <summary>Stops it from doing anything (SIGSTOP): connections stay open, and nothing is answered.</summary>
+    public void Freeze() => Send(_pid, 19);
+
+    /// <summary>Lets it go on (SIGCONT).</summary>
+    public void Thaw() => Send(_pid, 18);
+
+    /// <summary>Loses its disk. Only while it does not run.</summary>
+    public void Wipe() => Directory.Delete(Path.Combine(_folder, "mnesia"), recursive: true);
+
+    /// <summary>Ends it and removes its folder.</summary>
+    public void Stop()
+    {
+        Kill();
+        _epmd?.StandardInput.Close();
+        _epmd?.WaitForExit();
+        _epmd = null;
+        if (Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
+    }
+
+    // The shell waits for the end of its input, which comes when this process ends, and then takes the program with it.
+    private Process Run(string program, string log)
+    {
+        var start = new ProcessStartInfo("/bin/sh", ["-c",
+            $"exec 2>/dev/null; {program} >{_folder}/{log} 2>&1 </dev/null & echo $!; trap '' INT TERM; cat >/dev/null; kill -KILL $! 2>/dev/null; wait $!"])
+        { RedirectStandardInput = true, RedirectStandardOutput = true, WorkingDirectory = _folder };
+        foreach (var (name, value) in new Dictionary<string, string>
+        {
+            ["HOME"] = _folder, ["RABBITMQ_NODENAME"] = $"ministries{_port}@localhost", ["RABBITMQ_LOGS"] = "-",
+            ["RABBITMQ_MNESIA_BASE"] = Path.Combine(_folder, "mnesia"), ["RABBITMQ_CONF_ENV_FILE"] = "/dev/null",
+            ["RABBITMQ_CONFIG_FILE"] = Path.Combine(_folder, "rabbitmq"), ["RABBITMQ_PID_FILE"] = Path.Combine(_folder, "pid"),
+            ["RABBITMQ_ENABLED_PLUGINS_FILE"] = Path.Combine(_folder, "plugins"), ["RABBITMQ_DIST_PORT"] = $"{_distribution}",
+            ["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] = "-kernel inet_dist_use_interface {127,0,0,1}",
+            ["ERL_EPMD_PORT"] = $"{_names}", ["ERL_EPMD_ADDRESS"] = "127.0.0.1",
+            // No shell between: the process that is started is the one that serves.
+            ["RUNNING_UNDER_SYSTEMD"] = "true",
+        }) start.Environment[name] = value;
+        return Process.Start(start)!;
+    }
+
+    private async Task<bool> Answers()
+    {
+        try
+        {
+            using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 5000 };
+            await socket.ConnectAsync(IPAddress.Loopback, _port);
+            await socket.SendAsync("AMQP\0\0\u0009\u0001"u8.ToArray());
+            return await socket.ReceiveAsync(new byte[1]).WaitAsync(TimeSpan.FromSeconds(5)) == 1;
+        }
+        catch (Exception e) when (e is SocketException or TimeoutException)
+        {
+            return false;
+        }
+    }
+
+    private static void Send(int pid, int signal) => _ = kill(pid, signal);
+
+    [LibraryImport("libc")]
+    private static partial int kill(int pid, int signal);
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}

@@ -7,6 +7,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 
 namespace Ministries.Hosting;
@@ -88,12 +89,15 @@ public static partial class ServiceHost
     /// <param name="service">The service.</param>
     /// <param name="settings">What it is told.</param>
     /// <param name="builder">What to build on; null: a new one.</param>
+    /// <param name="memory">The process's broker, where the settings say <c>memory:</c>; the caller disposes it after the hosts.
+    /// </param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="AgreementRefused">The agreement cannot be read or contradicts itself.</exception>
     /// <exception cref="LedgerInconsistent">The database must not be served from.</exception>
     /// <exception cref="LedgerUnavailable">The database cannot be reached.</exception>
     public static async Task<WebApplication> Build(
-        Service service, Settings settings, WebApplicationBuilder? builder = null, CancellationToken cancel = default)
+        Service service, Settings settings, WebApplicationBuilder? builder = null, MemoryBroker? memory = null,
+        CancellationToken cancel = default)
     {
         builder ??= WebApplication.CreateSlimBuilder();
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning);
@@ -113,6 +117,7 @@ public static partial class ServiceHost
         services.AddSingleton<Lifecycle>();
         services.AddIdentity();
         services.AddWrites();
+        services.AddBus(new BusOptions { Broker = settings.Broker, BrokerAuthority = settings.BrokerAuthority }, memory);
         AddHealth(services);
         if (settings.Reflection) services.AddGrpcReflection();
         Telemetry.Add(services, service.Name, settings);
@@ -123,6 +128,7 @@ public static partial class ServiceHost
         host.UseFrames();
         service.Map(host);
         host.MapLedger();
+        host.MapBus();
         host.MapGrpcHealthChecksService();
         if (settings.Reflection) host.MapGrpcReflectionService();
         LogLife(host, service.Name);
@@ -136,7 +142,7 @@ public static partial class ServiceHost
         var key = await File.ReadAllTextAsync(settings.CheckpointKey, cancel);
         return await ServiceLedger.Open(new LedgerOptions
         {
-            Service = service.Name, Kinds = [.. service.Streams, Agreements.Kind], Connection = settings.Ledger,
+            Service = service.Name, Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind], Connection = settings.Ledger,
             CheckpointFile = settings.Checkpoint, Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
         }, cancel);
     }

@@ -14,6 +14,10 @@ public sealed record Settings
     /// <summary><c>Broker:Uri</c>: <c>amqp://</c>, <c>amqps://</c>, or <c>memory:</c> for one process.</summary>
     public required Uri Broker { get; init; }
 
+    /// <summary><c>Broker:Authority</c>: file of the authority that vouches for the broker's certificate (PEM); null: those that
+    /// the system trusts.</summary>
+    public string? BrokerAuthority { get; init; }
+
     /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one; a name other
     /// than <c>localhost</c>: every address of the machine.</summary>
     public required Uri Listen { get; init; }
@@ -81,6 +85,7 @@ public sealed record Settings
         {
             Ledger = Text("Ledger:Connection"),
             Broker = Address("Broker:Uri", "amqp", "amqps", "memory"),
+            BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
             Listen = Address("Listen", "https"),
             Certificate = Readable("Certificate"),
             CertificateKey = Readable("CertificateKey"),

@@ -60,7 +60,7 @@ public static class Telemetry
     {
         ["commit" or "batch", var service] => service,
         ["publish", var type] when type.Split('.') is ["ministries", var service, ..] => service,
-        ["process", ..] => span.GetTagItem("messaging.consumer.group.name") as string,
+        ["process", ..] when (span.GetTagItem("messaging.consumer.group.name") as string)?.Split('.') is ["ministries", var service] => service,
         _ => span.GetCustomProperty(ServiceProperty) as string,
     };
 

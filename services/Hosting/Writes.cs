@@ -4,6 +4,7 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Errors.V1;
+using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -14,7 +15,8 @@ namespace Ministries.Hosting;
 /// <param name="ledger">The service's ledger.</param>
 /// <param name="agreements">The agreement in force.</param>
 /// <param name="time">The clock.</param>
-public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProvider time)
+/// <param name="bus">How the relay is; null: there is none.</param>
+public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProvider time, BusStatus? bus = null)
 {
     private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
 
@@ -34,6 +36,8 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         var terms = agreements.InForce;
         var caller = terms.Permissions.Participant(context.CallerOf().Participant.Id) ??
             throw Refuse(context, new Refusal(Reason.CallerUnknown));
+        // The ledger is the queue when the broker is down, but not without end.
+        if (bus is { Overloaded: true } && caller.Kind != ParticipantKind.Operator) throw Refuse(context, new Refusal(Reason.Overloaded));
         var shape = Shapes.GetOrAdd(request.Descriptor, static d => new Shape(d));
         var requestId = shape.Text(shape.RequestId, request);
         var method = context.NameOf();

@@ -104,9 +104,9 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         public readonly FieldDescriptor? Precedence = Find(type, "precedence", FieldType.Enum);
         public readonly FieldDescriptor? Receipt = Find(type, "receipt", FieldType.Message);
 
-        // Of a response: the id of the record, after its receipt.
+        // Of a response: the id of the record, after its receipt. A prisoner's reference goes into no trace (D16).
         public readonly FieldDescriptor? Record =
-            type.FindFieldByNumber(2) is { FieldType: FieldType.String, IsRepeated: false } field ? field : null;
+            type.FindFieldByNumber(2) is { FieldType: FieldType.String, IsRepeated: false, Name: not "prisoner" } field ? field : null;
 
         public string Text(FieldDescriptor? field, IMessage message) => (string?)field?.Accessor.GetValue(message) ?? "";
 

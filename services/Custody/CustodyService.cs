@@ -1,0 +1,187 @@
+using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Hosting;
+using Ministries.Ledger;
+using Ministries.Trust;
+using CorrectRecordRequest = Ministries.Custody.V1.CorrectRecordRequest;
+using CorrectRecordResponse = Ministries.Custody.V1.CorrectRecordResponse;
+
+namespace Ministries.Custody;
+
+/// <summary>The gRPC edge of custody.</summary>
+/// <param name="writes">The way of writes.</param>
+/// <param name="reads">The way of reads.</param>
+/// <param name="ledger">The ledger, for its number of entries.</param>
+/// <param name="agreements">The agreement in force.</param>
+/// <param name="time">The clock.</param>
+public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger ledger, Agreements agreements, TimeProvider time)
+    : V1.CustodyService.CustodyServiceBase
+{
+    /// <summary>The service, as its host needs to know it.</summary>
+    public static Service Definition { get; } = new()
+    {
+        Name = "custody",
+        Streams = [Cases.Kind, Prisoners.Kind, Statements.Kind],
+        Map = routes => routes.MapGrpcService<CustodyService>(),
+        Reactions = Custody.Reactions.All,
+        Duties = Custody.Duties.All,
+    };
+
+    /// <inheritdoc/>
+    public override Task<OpenCaseResponse> OpenCase(OpenCaseRequest request, ServerCallContext context) =>
+        writes.Run<OpenCaseRequest, OpenCaseResponse>(request, context, CaseRules.Open);
+
+    /// <inheritdoc/>
+    public override Task<AdmitPartyResponse> AdmitParty(AdmitPartyRequest request, ServerCallContext context) =>
+        writes.Run<AdmitPartyRequest, AdmitPartyResponse>(request, context, CaseRules.Admit);
+
+    /// <inheritdoc/>
+    public override Task<RemovePartyResponse> RemoveParty(RemovePartyRequest request, ServerCallContext context) =>
+        writes.Run<RemovePartyRequest, RemovePartyResponse>(request, context, CaseRules.Remove);
+
+    /// <inheritdoc/>
+    public override Task<CloseCaseResponse> CloseCase(CloseCaseRequest request, ServerCallContext context) =>
+        writes.Run<CloseCaseRequest, CloseCaseResponse>(request, context, CaseRules.Close);
+
+    /// <inheritdoc/>
+    public override Task<RegisterPrisonerResponse> RegisterPrisoner(RegisterPrisonerRequest request, ServerCallContext context) =>
+        writes.Run<RegisterPrisonerRequest, RegisterPrisonerResponse>(request, context, Prisoners.Register);
+
+    /// <inheritdoc/>
+    public override Task<RecordStatusResponse> RecordStatus(RecordStatusRequest request, ServerCallContext context) =>
+        writes.Run<RecordStatusRequest, RecordStatusResponse>(request, context, Prisoners.RecordStatus);
+
+    /// <inheritdoc/>
+    public override Task<RecordProceedingsResponse> RecordProceedings(
+        RecordProceedingsRequest request, ServerCallContext context) =>
+        writes.Run<RecordProceedingsRequest, RecordProceedingsResponse>(request, context, Prisoners.RecordProceedings);
+
+    /// <inheritdoc/>
+    public override Task<RecordClaimResponse> RecordClaim(RecordClaimRequest request, ServerCallContext context) =>
+        writes.Run<RecordClaimRequest, RecordClaimResponse>(request, context, Prisoners.RecordClaim);
+
+    /// <inheritdoc/>
+    public override Task<RecordStatementResponse> RecordStatement(RecordStatementRequest request, ServerCallContext context) =>
+        writes.Run<RecordStatementRequest, RecordStatementResponse>(request, context, Statements.Record);
+
+    /// <inheritdoc/>
+    public override Task<AttestStatementResponse> AttestStatement(AttestStatementRequest request, ServerCallContext context) =>
+        writes.Run<AttestStatementRequest, AttestStatementResponse>(request, context, Statements.Attest);
+
+    /// <inheritdoc/>
+    public override Task<RevokeAttestationResponse> RevokeAttestation(
+        RevokeAttestationRequest request, ServerCallContext context) =>
+        writes.Run<RevokeAttestationRequest, RevokeAttestationResponse>(request, context, Statements.Revoke);
+
+    /// <inheritdoc/>
+    public override Task<RecordRiskAssessmentResponse> RecordRiskAssessment(
+        RecordRiskAssessmentRequest request, ServerCallContext context) =>
+        writes.Run<RecordRiskAssessmentRequest, RecordRiskAssessmentResponse>(request, context, Prisoners.RecordRiskAssessment);
+
+    /// <inheritdoc/>
+    public override Task<RecordFitnessResponse> RecordFitness(RecordFitnessRequest request, ServerCallContext context) =>
+        writes.Run<RecordFitnessRequest, RecordFitnessResponse>(request, context, Prisoners.RecordFitness);
+
+    /// <inheritdoc/>
+    public override Task<NotifyBureauResponse> NotifyBureau(NotifyBureauRequest request, ServerCallContext context) =>
+        writes.Run<NotifyBureauRequest, NotifyBureauResponse>(request, context, Prisoners.Notify);
+
+    /// <inheritdoc/>
+    public override Task<LinkDuplicateResponse> LinkDuplicate(LinkDuplicateRequest request, ServerCallContext context) =>
+        writes.Run<LinkDuplicateRequest, LinkDuplicateResponse>(request, context, Prisoners.LinkDuplicate);
+
+    /// <inheritdoc/>
+    public override Task<CorrectRecordResponse> CorrectRecord(CorrectRecordRequest request, ServerCallContext context) =>
+        writes.Run<CorrectRecordRequest, CorrectRecordResponse>(request, context, Prisoners.Correct);
+
+    /// <inheritdoc/>
+    public override async Task<CheckStandingResponse> CheckStanding(CheckStandingRequest request, ServerCallContext context)
+    {
+        // Read before the record: what is answered is at least as new.
+        var position = ledger.Size;
+        var records = await Records(request.Case, request.Prisoner, context);
+        var permissions = agreements.InForce.Permissions;
+        return new CheckStandingResponse
+        {
+            Position = position,
+            Standings =
+            {
+                request.Destinations.Select(d =>
+                    Statements.StandingOf(records, request.Route, d, time.GetUtcNow(), permissions)),
+            },
+        };
+    }
+
+    /// <inheritdoc/>
+    public override async Task<CheckReadinessResponse> CheckReadiness(CheckReadinessRequest request, ServerCallContext context)
+    {
+        var position = ledger.Size;
+        var answer = Prisoners.ReadinessOf(
+            await Records(request.Case, request.Prisoner, context), request.Destination, time.GetUtcNow());
+        answer.Position = position;
+        return answer;
+    }
+
+    /// <inheritdoc/>
+    public override async Task<GetCaseResponse> GetCase(GetCaseRequest request, ServerCallContext context)
+    {
+        var (@case, reader) = await reads.Get(request, context, Cases.Kind, request.Case);
+        var shown = CaseRules.Show(@case, reader);
+        return new GetCaseResponse { Case = shown, Etag = Act.EtagOf(shown) };
+    }
+
+    /// <inheritdoc/>
+    public override async Task<ListCasesResponse> ListCases(ListCasesRequest request, ServerCallContext context)
+    {
+        var (cases, next, reader) = await reads.List(request, context, Cases.Kind, CaseRules.StateKey(request.State));
+        return new ListCasesResponse { Cases = { cases.Select(c => CaseRules.Show(c, reader)) }, NextPageToken = next };
+    }
+
+    /// <inheritdoc/>
+    public override async Task<GetPrisonerResponse> GetPrisoner(GetPrisonerRequest request, ServerCallContext context)
+    {
+        var (prisoner, reader) = await reads.Get(
+            request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner));
+        var shown = Prisoners.Show(prisoner, reader);
+        return new GetPrisonerResponse { Prisoner = shown, Etag = Act.EtagOf(shown) };
+    }
+
+    /// <inheritdoc/>
+    public override async Task<ListPrisonersResponse> ListPrisoners(ListPrisonersRequest request, ServerCallContext context)
+    {
+        var (prisoners, next, reader) = await reads.List(
+            request, context, Prisoners.Kind, Prisoners.CaseKey(request.Case), Prisoners.HeldKey(request.Held));
+        return new ListPrisonersResponse { Prisoners = { prisoners.Select(p => Prisoners.Show(p, reader)) }, NextPageToken = next };
+    }
+
+    /// <inheritdoc/>
+    public override async Task<GetStatementResponse> GetStatement(GetStatementRequest request, ServerCallContext context)
+    {
+        var (statement, reader) = await reads.Get(request, context, Statements.Kind, request.Statement);
+        var shown = Statements.Show(statement, reader);
+        return new GetStatementResponse { Statement = shown, Etag = Act.EtagOf(shown) };
+    }
+
+    /// <inheritdoc/>
+    public override async Task<ListStatementsResponse> ListStatements(ListStatementsRequest request, ServerCallContext context)
+    {
+        var (statements, next, reader) = await reads.List(request, context, Statements.Kind,
+            Statements.CaseKey(request.Case), Statements.PrisonerKey(request.Case, request.Prisoner));
+        return new ListStatementsResponse { Statements = { statements.Select(s => Statements.Show(s, reader)) }, NextPageToken = next };
+    }
+
+    // The prisoner's record and those of the same person that are no longer kept.
+    private async Task<IReadOnlyList<Prisoner>> Records(string @case, string reference, ServerCallContext context)
+    {
+        var records = new List<Prisoner>();
+        if (await reads.Peek(Prisoners.Kind, Prisoners.KeyOf(@case, reference), context.CancellationToken) is not { } prisoner)
+            throw new Refusal(Reason.NotFound).ToException();
+        records.Add(prisoner);
+        foreach (var duplicate in prisoner.Duplicates)
+            if (await reads.Peek(Prisoners.Kind, Prisoners.KeyOf(@case, duplicate), context.CancellationToken) is { } other)
+                records.Add(other);
+        return records;
+    }
+}

@@ -1,0 +1,69 @@
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Hosting;
+using Ministries.Ledger;
+using Ministries.Trust;
+
+namespace Ministries.Custody;
+
+/// <summary>
+/// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had (D14),
+/// the weekly report on one seriously ill or wounded, and the end of the validity of what a departure rests on, upon which the
+/// consular service asks for standing again. What falls due is told without telling whose health or wish it is about (D16).
+/// </summary>
+public static class Duties
+{
+    /// <summary>The duty to notify bureau and Central Tracing Agency.</summary>
+    public const string Notification = "bureau-notification";
+
+    /// <summary>The end of a statement's, an assessment's or a fitness record's validity.</summary>
+    public const string Validity = "validity";
+
+    /// <summary>All of them.</summary>
+    public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue)];
+
+    /// <summary>Records what has fallen due by now; refused where nothing has.</summary>
+    public static Decision FallDue(View view, string key, Act act)
+    {
+        if (view.Find(Prisoners.Kind, key) is not { } prisoner) return Decision.Refuse(Reason.NotFound);
+        var due = Running(prisoner).Where(d => d.Due.ToDateTimeOffset() <= act.Now).Distinct().OrderBy(d => d.Due).ThenBy(d => d.Duty)
+            .Select(d => new Change(
+                new DutyFellDue { Case = prisoner.Case, Prisoner = prisoner.Prisoner_, Duty = d.Duty, DueTime = d.Due },
+                [Prisoners.IdOf(prisoner)])).ToArray();
+        return due.Length == 0
+            ? Decision.Refuse(Reason.StateNotAllowed)
+            : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
+    }
+
+    /// <summary>When the record's next duty falls due; null: none runs.</summary>
+    internal static DateTimeOffset? DueOf(Prisoner prisoner) =>
+        Running(prisoner).Select(d => (DateTimeOffset?)d.Due.ToDateTimeOffset()).Min();
+
+    /// <summary>Takes note of a duty that fell due, so that it does not again.</summary>
+    internal static void Fold(Prisoner prisoner, DutyFellDue e)
+    {
+        if (e.Duty == Validity)
+        {
+            prisoner.ValidityReportedTime = e.DueTime;
+            return;
+        }
+        foreach (var occurrence in prisoner.Occurrences.Where(o => Prisoners.IsOwed(o) && o.DueTime <= e.DueTime))
+            occurrence.Overdue = true;
+        if (prisoner.HealthDueTime is { } health && health <= e.DueTime)
+            prisoner.HealthDueTime = (health.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
+    }
+
+    private static IEnumerable<(string Duty, Timestamp Due)> Running(Prisoner prisoner)
+    {
+        foreach (var occurrence in prisoner.Occurrences.Where(o => Prisoners.IsOwed(o) && !o.Overdue))
+            yield return (Notification, occurrence.DueTime);
+        if (prisoner.HealthDueTime is { } health) yield return (Notification, health);
+        if (!prisoner.Held) yield break;
+        foreach (var expires in prisoner.Statements.Where(s => s.State == StatementState.Attested).Select(s => s.ExpireTime)
+            .Concat(prisoner.RiskAssessments.Where(a => !a.Corrected).Select(a => a.ExpireTime))
+            .Concat(prisoner.Fitness.Where(f => !f.Corrected).Select(f => f.ExpireTime)))
+            if (prisoner.ValidityReportedTime is null || expires > prisoner.ValidityReportedTime)
+                yield return (Validity, expires);
+    }
+}

@@ -30,7 +30,8 @@ public static class CaseRules
             Answer<OpenCaseResponse>(after, id, act, (shown, etag) => new() { Case = id, Etag = etag, State = shown.State }));
     }
 
-    /// <summary>Admits a party: an organ of the detaining power or of another state, a neutral observer, a Protecting Power.</summary>
+    /// <summary>Admits a party: an organ of the detaining power or of another state, a neutral observer, a Protecting
+    /// Power.</summary>
     public static Decision Admit(View view, AdmitPartyRequest request, Act act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
@@ -56,8 +57,8 @@ public static class CaseRules
                 after, @case.Id, act, (shown, etag) => new() { Case = shown.Id, Etag = etag, State = shown.State }));
     }
 
-    /// <summary>Removes a party. While somebody is in custody, the last organ of a power that answers for him and the last neutral
-    /// observer stay (GC III 12, 126).</summary>
+    /// <summary>Removes a party. While somebody is in custody, the last organ of a power that answers for him and the last
+    /// neutral observer stay (GC III 12, 126).</summary>
     public static Decision Remove(View view, RemovePartyRequest request, Act act)
     {
         var @case = view.Find(Cases.Kind, request.Case);

@@ -153,7 +153,10 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
     {
         var (prisoners, next, reader) = await reads.List(
             request, context, Prisoners.Kind, Prisoners.CaseKey(request.Case), Prisoners.HeldKey(request.Held));
-        return new ListPrisonersResponse { Prisoners = { prisoners.Select(p => Prisoners.Show(p, reader)) }, NextPageToken = next };
+        return new ListPrisonersResponse
+        {
+            Prisoners = { prisoners.Select(p => Prisoners.Show(p, reader)) }, NextPageToken = next,
+        };
     }
 
     /// <inheritdoc/>
@@ -169,7 +172,10 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
     {
         var (statements, next, reader) = await reads.List(request, context, Statements.Kind,
             Statements.CaseKey(request.Case), Statements.PrisonerKey(request.Case, request.Prisoner));
-        return new ListStatementsResponse { Statements = { statements.Select(s => Statements.Show(s, reader)) }, NextPageToken = next };
+        return new ListStatementsResponse
+        {
+            Statements = { statements.Select(s => Statements.Show(s, reader)) }, NextPageToken = next,
+        };
     }
 
     // The prisoner's record and those of the same person that are no longer kept.

@@ -8,9 +8,10 @@ using Ministries.Trust;
 namespace Ministries.Custody;
 
 /// <summary>
-/// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had (D14),
-/// the weekly report on one seriously ill or wounded, and the end of the validity of what a departure rests on, upon which the
-/// consular service asks for standing again. What falls due is told without telling whose health or wish it is about (D16).
+/// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had
+/// (D14), the weekly report on one seriously ill or wounded, and the end of the validity of what a departure rests on, upon
+/// which the consular service asks for standing again. What falls due is told without telling whose health or wish it is about
+/// (D16).
 /// </summary>
 public static class Duties
 {
@@ -27,7 +28,8 @@ public static class Duties
     public static Decision FallDue(View view, string key, Act act)
     {
         if (view.Find(Prisoners.Kind, key) is not { } prisoner) return Decision.Refuse(Reason.NotFound);
-        var due = Running(prisoner).Where(d => d.Due.ToDateTimeOffset() <= act.Now).Distinct().OrderBy(d => d.Due).ThenBy(d => d.Duty)
+        var due = Running(prisoner).Where(d => d.Due.ToDateTimeOffset() <= act.Now).Distinct()
+            .OrderBy(d => d.Due).ThenBy(d => d.Duty)
             .Select(d => new Change(
                 new DutyFellDue { Case = prisoner.Case, Prisoner = prisoner.Prisoner_, Duty = d.Duty, DueTime = d.Due },
                 [Prisoners.IdOf(prisoner)])).ToArray();

@@ -18,9 +18,10 @@ namespace Ministries.Custody;
 
 /// <summary>
 /// Prisoners: custody status, claims, what a departure needs, whom to notify, corrections. CAPTURED → REGISTERED → INTERNED ⇄
-/// HOSPITALISED, from each of these HOSPITALISED; IN_TRANSIT and back by hand-overs alone; ESCAPED ⇄ RECAPTURED; at the end RELEASED,
-/// REPATRIATED, ACCOMMODATED_IN_NEUTRAL_COUNTRY, DIED. Only the detaining power writes (D4); custody passes when both sides confirmed
-/// a hand-over (D1), see <see cref="Reactions"/>. Escapes, recaptures and deaths are facts and are never refused.
+/// HOSPITALISED, from each of these HOSPITALISED; IN_TRANSIT and back by hand-overs alone; ESCAPED ⇄ RECAPTURED; at the end
+/// RELEASED, REPATRIATED, ACCOMMODATED_IN_NEUTRAL_COUNTRY, DIED. Only the detaining power writes (D4); custody passes when both
+/// sides confirmed a hand-over (D1), see <see cref="Reactions"/>. Escapes, recaptures and deaths are facts and are never
+/// refused.
 /// </summary>
 public static class Prisoners
 {
@@ -95,7 +96,8 @@ public static class Prisoners
         if (@case.Prisoners.Count >= MaxPrisoners) return Decision.Refuse(Reason.RecordFull);
         if (request.Status is not (CustodyState.Captured or CustodyState.Registered or CustodyState.Interned or
             CustodyState.Hospitalised)) return Decision.Refuse(Reason.StateNotAllowed);
-        if (request.CaptureTime.ToDateTimeOffset() > act.Now) return Decision.Refuse(Reason.TimeOutOfRange, ("field", "capture_time"));
+        if (request.CaptureTime.ToDateTimeOffset() > act.Now)
+            return Decision.Refuse(Reason.TimeOutOfRange, ("field", "capture_time"));
         var registered = new PrisonerRegistered
         {
             Case = @case.Id, Prisoner = request.Prisoner, DetainingPower = act.Caller.State, BureauDueTime = BureauDue(act),
@@ -108,17 +110,19 @@ public static class Prisoners
             }));
     }
 
-    /// <summary>Records a custody status. A departure that breaches an invariant is refused unless it took place all the same; facts
-    /// that do not fit the record are marked with D1.</summary>
+    /// <summary>Records a custody status. A departure that breaches an invariant is refused unless it took place all the same;
+    /// facts that do not fit the record are marked with D1.</summary>
     public static Decision RecordStatus(View view, RecordStatusRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, closedToo: true) is
-            { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
+            closedToo: true) is { } refusal)
+            return refusal;
         if (!Leads(prisoner.State, request.Status)) return Decision.Refuse(Reason.StateNotAllowed);
         var departs = RouteOf(request.Status) is not Route.Unspecified;
         if (departs != request.Destination.Length > 0)
             return Invalid("destination", departs ? "is required with this status" : "does not go with this status");
-        if (request.Serious && request.Status != CustodyState.Hospitalised) return Invalid("serious", "does not go with this status");
+        if (request.Serious && request.Status != CustodyState.Hospitalised)
+            return Invalid("serious", "does not go with this status");
         if (request.EscapeSucceeded && request.Status != CustodyState.Escaped)
             return Invalid("escape_succeeded", "does not go with this status");
         var time = request.StatusTime.ToDateTimeOffset();
@@ -158,8 +162,9 @@ public static class Prisoners
     /// <summary>Records what criminal proceedings mean for a departure (D12).</summary>
     public static Decision RecordProceedings(View view, RecordProceedingsRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
-            { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
+            inCustody: true) is { } refusal)
+            return refusal;
         if (request.Delay && request.Reason.Length == 0) return Decision.Refuse(Reason.ProceedingsReasonMissing);
         if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
         return Decision.Accept(@case.Id, SideOf(prisoner),
@@ -190,8 +195,9 @@ public static class Prisoners
     /// <summary>Records a risk assessment; the actor answers for it (D11).</summary>
     public static Decision RecordRiskAssessment(View view, RecordRiskAssessmentRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
-            { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
+            inCustody: true) is { } refusal)
+            return refusal;
         if (!Valid(request.AssessTime, request.ExpireTime, LongestAssessment, prisoner, act))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "assess_time, expire_time"));
         if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
@@ -208,8 +214,9 @@ public static class Prisoners
     /// <summary>Records whether the prisoner may travel (D10).</summary>
     public static Decision RecordFitness(View view, RecordFitnessRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
-            { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
+            inCustody: true) is { } refusal)
+            return refusal;
         if (!Valid(request.ExamineTime, request.ExpireTime, LongestFitness, prisoner, act))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "examine_time, expire_time"));
         if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
@@ -225,8 +232,9 @@ public static class Prisoners
     /// <summary>Records a notification and hands on its data (D14, D15).</summary>
     public static Decision Notify(View view, NotifyBureauRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, closedToo: true,
-            duplicateToo: true) is { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
+            closedToo: true, duplicateToo: true) is { } refusal)
+            return refusal;
         var holds = act.Caller.State == prisoner.LastDetainingPower;
         var owed = request.Occurrence == 0
             ? holds
@@ -262,7 +270,8 @@ public static class Prisoners
             }));
     }
 
-    /// <summary>Links two references of one person: the first is no longer kept, what he said in either counts for the other.</summary>
+    /// <summary>Links two references of one person: the first is no longer kept, what he said in either counts for the
+    /// other.</summary>
     public static Decision LinkDuplicate(View view, LinkDuplicateRequest request, Act act)
     {
         if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner) is { } refusal)
@@ -286,8 +295,9 @@ public static class Prisoners
     /// <summary>Corrects an entry of the caller's own: it no longer counts, and neither does what rested on it.</summary>
     public static Decision Correct(View view, CorrectRecordRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, closedToo: true,
-            duplicateToo: true) is { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
+            closedToo: true, duplicateToo: true) is { } refusal)
+            return refusal;
         if (prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { Corrected: false } mark ||
             mark.Participant != act.Caller.Id) return Decision.Refuse(Reason.NotCorrectable);
         var corrected = new RecordCorrected
@@ -324,7 +334,8 @@ public static class Prisoners
             }));
     }
 
-    /// <summary>What custody has recorded for a departure beside standing (D1, D10, D11, D12); the position is left to the caller.
+    /// <summary>What custody has recorded for a departure beside standing (D1, D10, D11, D12); the position is left to the
+    /// caller.
     /// </summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
@@ -341,7 +352,8 @@ public static class Prisoners
         var proceedings = prisoner.Proceedings.LastOrDefault(p => !p.Corrected && p.RecordedFor == power);
         return new CheckReadinessResponse
         {
-            RiskAssessed = assessment is { Finding: RiskFinding.NoSubstantialRisk } && assessment.ExpireTime.ToDateTimeOffset() > at,
+            RiskAssessed = assessment is { Finding: RiskFinding.NoSubstantialRisk } &&
+                assessment.ExpireTime.ToDateTimeOffset() > at,
             FitRecorded = fitness is { Fit: true } && fitness.ExpireTime.ToDateTimeOffset() > at &&
                 !(admitted?.Position > fitness.Position),
             FreeToDepart = prisoner.Held && proceedings is not { Delay: true },
@@ -374,9 +386,9 @@ public static class Prisoners
     ];
 
     /// <summary>
-    /// A prisoner as a reader sees it (D22): every party to the case the reference, who answers for him and whether he is held; the
-    /// power that holds him, those that held him and the observers what their part allows; anybody what it recorded itself or
-    /// what was released to it.
+    /// A prisoner as a reader sees it (D22): every party to the case the reference, who answers for him and whether he is held;
+    /// the power that holds him, those that held him and the observers what their part allows; anybody what it recorded itself
+    /// or what was released to it.
     /// </summary>
     public static Prisoner Show(Prisoner prisoner, Reader reader)
     {
@@ -387,8 +399,8 @@ public static class Prisoners
         var shown = new Prisoner
         {
             Case = prisoner.Case, Prisoner_ = prisoner.Prisoner_, DetainingPower = prisoner.DetainingPower,
-            LastDetainingPower = prisoner.LastDetainingPower, TransferringPower = prisoner.TransferringPower, Held = prisoner.Held,
-            DuplicateOf = prisoner.DuplicateOf,
+            LastDetainingPower = prisoner.LastDetainingPower, TransferringPower = prisoner.TransferringPower,
+            Held = prisoner.Held, DuplicateOf = prisoner.DuplicateOf,
         };
         if (power || observer)
         {
@@ -422,7 +434,10 @@ public static class Prisoners
             .Where(n => observer || Of(n.RecordedFor) || n.Data?.Recipients.Contains(id) == true)
             .Select(n => observer || Of(n.RecordedFor)
                 ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id))
-                : new Notification { Notification_ = n.Notification_, Data = n.Data, Participant = n.Participant, Time = n.Time }));
+                : new Notification
+                {
+                    Notification_ = n.Notification_, Data = n.Data, Participant = n.Participant, Time = n.Time,
+                }));
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && (power || observer)));
         shown.Entries.Add(prisoner.Entries.Where(e => e.Participant == id));
         return shown;
@@ -444,14 +459,15 @@ public static class Prisoners
         : [Audience.State(prisoner.Case, prisoner.LastDetainingPower), Audience.Observers(prisoner.Case)];
 
     /// <summary>By when bureau and Central Tracing Agency are to be notified of something recorded now (D14).</summary>
-    internal static Timestamp BureauDue(Act act) => act.Now.AddHours(act.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
+    internal static Timestamp BureauDue(Act act) =>
+        act.Now.AddHours(act.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
 
     /// <summary>
     /// What every write on a prisoner's record is asked first; null: it may be made. Without an etag that is left to the caller.
     /// </summary>
     internal static Refusal? Open(
-        View view, Act act, IMessage request, string caseId, string reference, string? etag, out Case @case, out Prisoner prisoner,
-        bool closedToo = false, bool duplicateToo = false, bool inCustody = false)
+        View view, Act act, IMessage request, string caseId, string reference, string? etag,
+        out Case @case, out Prisoner prisoner, bool closedToo = false, bool duplicateToo = false, bool inCustody = false)
     {
         @case = view.Find(Cases.Kind, caseId)!;
         prisoner = view.Find(Kind, KeyOf(caseId, reference))!;
@@ -463,8 +479,8 @@ public static class Prisoners
         return null;
     }
 
-    /// <summary>Makes the answer of a write on a prisoner's record: given the states after it, the record as the caller sees it and
-    /// its etag.</summary>
+    /// <summary>Makes the answer of a write on a prisoner's record: given the states after it, the record as the caller sees it
+    /// and its etag.</summary>
     internal static Func<View, IMessage> Answer<T>(Case @case, Prisoner prisoner, Act act, Func<View, Prisoner, string, T> make)
         where T : IMessage => Answer(@case, prisoner.Prisoner_, act, make);
 
@@ -493,7 +509,8 @@ public static class Prisoners
     private static (bool Held, bool Ended) After(CustodyState state, bool escapeSucceeded) => (InCustody(state), state switch
     {
         CustodyState.Escaped => escapeSucceeded,
-        CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry or CustodyState.Died => true,
+        CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry or
+            CustodyState.Died => true,
         _ => false,
     });
 
@@ -555,7 +572,10 @@ public static class Prisoners
                 Fold(state, e, entry);
                 break;
             case ClaimRecorded e:
-                var claim = new Claim { Claim_ = e.Claim, Participant = entry.Participant, Time = entry.Time, Position = entry.Position };
+                var claim = new Claim
+                {
+                    Claim_ = e.Claim, Participant = entry.Participant, Time = entry.Time, Position = entry.Position,
+                };
                 if (entry.Request is RecordClaimRequest claimed)
                 {
                     (claim.Claimant, claim.StateClaimed, claim.Basis) = (claimed.Claimant, claimed.StateClaimed, claimed.Basis);
@@ -622,7 +642,8 @@ public static class Prisoners
                     (notification.PowerOfOrigin, notification.Official) = (notified.PowerOfOrigin, notified.Actor.Official);
                     notification.Releases.Add(notified.Releases);
                     notification.Data = Seals.Keep(notified.Data);
-                    foreach (var told in state.Occurrences.Where(o => o.Occurrence_ == notified.Occurrence)) told.Notification = e.Notification;
+                    foreach (var told in state.Occurrences.Where(o => o.Occurrence_ == notified.Occurrence))
+                        told.Notification = e.Notification;
                     if (notified.HealthReport && state.HealthDueTime is not null)
                         state.HealthDueTime = (entry.Time.ToDateTimeOffset() + HealthEvery).ToTimestamp();
                 }
@@ -672,7 +693,8 @@ public static class Prisoners
             case DepartureRecorded e:
                 var left = StateOf((entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified);
                 Occur(state, entry, OccurrenceOf(left), e.BureauDueTime);
-                SetStatus(state, entry, state.State == CustodyState.Died ? CustodyState.Died : left, TimeOf(entry), ended: true, e.Breaches);
+                SetStatus(state, entry, state.State == CustodyState.Died ? CustodyState.Died : left,
+                    TimeOf(entry), ended: true, e.Breaches);
                 (state.Held, state.Ended, state.DetainingPower) = (false, true, "");
                 SetSerious(state, false, entry);
                 break;
@@ -681,7 +703,8 @@ public static class Prisoners
                 break;
             case RecordCorrected e:
                 Mend(state, e);
-                if (entry.Request is CorrectRecordRequest correction && e.Prisoner == state.Prisoner_ && IsRegistration(state, e.Position))
+                if (entry.Request is CorrectRecordRequest correction && e.Prisoner == state.Prisoner_ &&
+                    IsRegistration(state, e.Position))
                 {
                     state.Identity = Seals.Keep(correction.Identity);
                     state.IdentityParticipant = entry.Participant;
@@ -733,7 +756,7 @@ public static class Prisoners
             mark.Corrected = true;
             if (mark.OtherPrisoner.Length > 0) state.DuplicateOf = "";
             if (mark.Statement.Length > 0)
-                Statements.Apply(StatementOf(state, mark.Statement), e, new FoldedEntry(0, new Timestamp(), "", "", null), withContent: false);
+                Statements.Correct(StatementOf(state, mark.Statement), e);
         }
         // A registration stays; what it said of the person is replaced.
         if (!IsRegistration(state, e.Position))

@@ -9,8 +9,8 @@ using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Custody;
 
-/// <summary>What custody does on the consular service's events. Nothing that can be recorded is refused: what is refused waits for
-/// the operator.</summary>
+/// <summary>What custody does on the consular service's events. Nothing that can be recorded is refused: what is refused waits
+/// for the operator.</summary>
 public static class Reactions
 {
     private const string Consular = "consular";
@@ -24,7 +24,8 @@ public static class Reactions
         Reaction.To<ReturnConfirmed>(Consular, Returned),
     ];
 
-    /// <summary>Notes the interest of whom a transfer request was drafted for; until it is submitted, for its eyes alone.</summary>
+    /// <summary>Notes the interest of whom a transfer request was drafted for; until it is submitted, for its eyes
+    /// alone.</summary>
     public static Decision Drafted(View view, TransferRequestDrafted e, Act act)
     {
         if (Find(view, e.Case, e.Prisoner) is not { } prisoner) return Decision.Refuse(Reason.NotFound);
@@ -72,8 +73,8 @@ public static class Reactions
         if (e.FromPower != prisoner.LastDetainingPower || !ActsFor(act, @case, e.DetainingParticipant, e.FromPower) ||
             transfer && (e.ToPower == e.FromPower || !ActsFor(act, @case, e.AcceptingParticipant, e.ToPower)))
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
-        Invariant[] breaches =
-            [.. e.Breaches.Concat(Prisoners.Breaches(Prisoners.Records(view, prisoner), e.Route, e.ToPower, act)).Distinct().Order()];
+        var found = Prisoners.Breaches(Prisoners.Records(view, prisoner), e.Route, e.ToPower, act);
+        Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
         // Who may know of a breach are the power that departed from the rule and the observers.
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
         var due = Prisoners.BureauDue(act);
@@ -83,10 +84,13 @@ public static class Reactions
                 transfer
                     ? new CustodyTransferred
                     {
-                        Case = e.Case, Prisoner = e.Prisoner, FromPower = e.FromPower, ToPower = e.ToPower, Breaches = { breaches },
-                        BureauDueTime = due,
+                        Case = e.Case, Prisoner = e.Prisoner, FromPower = e.FromPower, ToPower = e.ToPower,
+                        Breaches = { breaches }, BureauDueTime = due,
                     }
-                    : new DepartureRecorded { Case = e.Case, Prisoner = e.Prisoner, Breaches = { breaches }, BureauDueTime = due },
+                    : new DepartureRecorded
+                    {
+                        Case = e.Case, Prisoner = e.Prisoner, Breaches = { breaches }, BureauDueTime = due,
+                    },
                 [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)]),
         ]);
     }

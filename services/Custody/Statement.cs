@@ -11,9 +11,10 @@ using Route = Ministries.Types.V1.Route;
 namespace Ministries.Custody;
 
 /// <summary>
-/// Statements: what the person himself said that he wants (D6, D8), how it is known that he said it (D7), and what stands behind a
-/// departure because of it (D9). A statement is RECORDED, ATTESTED while an attestation is in force, CORRECTED at the end. Each is
-/// folded twice: into its own stream with its content, and into the prisoner's without, so that one state answers for standing.
+/// Statements: what the person himself said that he wants (D6, D8), how it is known that he said it (D7), and what stands
+/// behind a departure because of it (D9). A statement is RECORDED, ATTESTED while an attestation is in force, CORRECTED at the
+/// end. Each is folded twice: into its own stream with its content, and into the prisoner's without, so that one state answers
+/// for standing.
 /// </summary>
 public static class Statements
 {
@@ -76,8 +77,8 @@ public static class Statements
     /// <summary>Attests a statement in the name of one who was present.</summary>
     public static Decision Attest(View view, AttestStatementRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Statement, request.Etag, out var @case, out var prisoner,
-            out var statement) is { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Statement, request.Etag, out var @case,
+            out var prisoner, out var statement) is { } refusal) return refusal;
         if (statement.State is not (StatementState.Recorded or StatementState.Attested))
             return Decision.Refuse(Reason.StateNotAllowed);
         if (statement.Interview is null) return Decision.Refuse(Reason.NotPrivate);
@@ -86,21 +87,25 @@ public static class Statements
             return Decision.Refuse(Reason.NotPresent);
         if (statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == act.Caller.Id &&
             a.Official == request.Actor.Official)) return Decision.Refuse(Reason.AlreadyExists);
-        if (statement.Attestations.Count >= MaxAttestations || Prisoners.Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
+        if (statement.Attestations.Count >= MaxAttestations || Prisoners.Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
         var attested = new StatementAttested { Case = @case.Id, Prisoner = prisoner.Prisoner_, Statement = statement.Statement_ };
         return Decision.Accept(@case.Id, [.. AudienceOf(statement)],
             [new Change(attested, [Kind.Id(statement.Statement_), Prisoners.IdOf(prisoner)])], after =>
             {
                 var shown = Show(after.Find(Kind, statement.Statement_)!, CaseRules.ReaderOf(act.Caller, @case));
-                return new AttestStatementResponse { Statement = shown.Statement_, Etag = Act.EtagOf(shown), State = shown.State };
+                return new AttestStatementResponse
+                {
+                    Statement = shown.Statement_, Etag = Act.EtagOf(shown), State = shown.State,
+                };
             });
     }
 
     /// <summary>Revokes an attestation.</summary>
     public static Decision Revoke(View view, RevokeAttestationRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Statement, request.Etag, out var @case, out var prisoner,
-            out var statement, closedToo: true) is { } refusal) return refusal;
+        if (Open(view, act, request, request.Case, request.Prisoner, request.Statement, request.Etag, out var @case,
+            out var prisoner, out var statement, closedToo: true) is { } refusal) return refusal;
         if (statement.State != StatementState.Attested) return Decision.Refuse(Reason.StateNotAllowed);
         if (!statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == act.Caller.Id))
             return Decision.Refuse(Reason.AttestationNotGiven);
@@ -109,7 +114,10 @@ public static class Statements
             [new Change(revoked, [Kind.Id(statement.Statement_), Prisoners.IdOf(prisoner)])], after =>
             {
                 var shown = Show(after.Find(Kind, statement.Statement_)!, CaseRules.ReaderOf(act.Caller, @case));
-                return new RevokeAttestationResponse { Statement = shown.Statement_, Etag = Act.EtagOf(shown), State = shown.State };
+                return new RevokeAttestationResponse
+                {
+                    Statement = shown.Statement_, Etag = Act.EtagOf(shown), State = shown.State,
+                };
             });
     }
 
@@ -128,8 +136,8 @@ public static class Statements
     /// <summary>Whether an attestation is in force.</summary>
     public static bool InForce(Attestation attestation) => attestation is { RevokeTime: null, Corrected: false };
 
-    /// <summary>Whether a statement counts as privately verified (D7): an interview without witnesses, attested by the set that the
-    /// agreement demands, a neutral observer always among them, a guardian for one under 18.</summary>
+    /// <summary>Whether a statement counts as privately verified (D7): an interview without witnesses, attested by the set that
+    /// the agreement demands, a neutral observer always among them, a guardian for one under 18.</summary>
     public static bool PrivatelyVerified(Statement statement, bool under18, Permissions permissions)
     {
         if (statement.State != StatementState.Attested || statement.Interview is not { WithoutWitnesses: true }) return false;
@@ -142,9 +150,9 @@ public static class Statements
     }
 
     /// <summary>
-    /// The standing for a destination at a time (D8, D9), from the person's latest statement that was not corrected: a transfer needs
-    /// it to be privately verified, not stale, and to accept the destination; every other route needs that it does not object.
-    /// A release where he is held is no departure. Anything unclear is not in force.
+    /// The standing for a destination at a time (D8, D9), from the person's latest statement that was not corrected: a transfer
+    /// needs it to be privately verified, not stale, and to accept the destination; every other route needs that it does not
+    /// object. A release where he is held is no departure. Anything unclear is not in force.
     /// </summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="route">The way in which he is to leave.</param>
@@ -202,7 +210,10 @@ public static class Statements
                 if (withContent) state.Content = Seals.Keep(request.Content);
                 break;
             case StatementAttested:
-                var attestation = new Attestation { Participant = entry.Participant, Time = entry.Time, Position = entry.Position };
+                var attestation = new Attestation
+                {
+                    Participant = entry.Participant, Time = entry.Time, Position = entry.Position,
+                };
                 if (entry.Request is AttestStatementRequest attest)
                     (attestation.Role, attestation.Official) = (attest.Role, attest.Actor.Official);
                 state.Attestations.Add(attestation);
@@ -215,12 +226,18 @@ public static class Statements
                     given.RevokeTime = entry.Time;
                 break;
             case RecordCorrected e:
-                if (state.Position == e.Position) state.State = StatementState.Corrected;
-                foreach (var given in state.Attestations.Where(a => a.Position == e.Position)) given.Corrected = true;
+                Correct(state, e);
                 break;
         }
-        if (state.State != StatementState.Corrected)
-            state.State = state.Attestations.Any(InForce) ? StatementState.Attested : StatementState.Recorded;
+        Settle(state);
+    }
+
+    /// <summary>Takes what rested on a corrected entry out of a statement.</summary>
+    internal static void Correct(Statement state, RecordCorrected e)
+    {
+        if (state.Position == e.Position) state.State = StatementState.Corrected;
+        foreach (var given in state.Attestations.Where(a => a.Position == e.Position)) given.Corrected = true;
+        Settle(state);
     }
 
     /// <summary>What an interview lacks (D7); null: nothing.</summary>
@@ -258,6 +275,12 @@ public static class Statements
             !Cases.MaySee(act.Caller, @case, [.. AudienceOf(found)])) return new Refusal(Reason.NotFound);
         statement = found;
         return Gate.Saw(etag, Show(found, CaseRules.ReaderOf(act.Caller, @case)));
+    }
+
+    private static void Settle(Statement state)
+    {
+        if (state.State != StatementState.Corrected)
+            state.State = state.Attestations.Any(InForce) ? StatementState.Attested : StatementState.Recorded;
     }
 
     private static bool IsObserver(Participant? participant) =>

@@ -4,6 +4,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Threading.Channels;
 using MassTransit;
 using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
 using RabbitMQ.Client;
 
 namespace Ministries.Hosting.Bus;
@@ -81,6 +82,7 @@ internal sealed partial class Broker(
         }
         var control = MassTransit.Bus.Factory.CreateUsingRabbitMq(Configure);
         _control = control;
+        control.ConnectReceiveObserver(new Acknowledged());
         await control.StartAsync(cancel);
         _bus = control;
     }
@@ -250,6 +252,25 @@ internal sealed partial class Broker(
         var parts = uri.UserInfo.Split(':', 2);
         return parts is [{ Length: > 0 } user, var password]
             ? (Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : ("guest", "guest");
+    }
+
+    /// <summary>Marks the moment after the broker was told that a message is done with.</summary>
+    private sealed class Acknowledged : IReceiveObserver
+    {
+        public Task PostReceive(ReceiveContext context)
+        {
+            Probe.At("after-ack");
+            return Task.CompletedTask;
+        }
+
+        public Task PreReceive(ReceiveContext context) => Task.CompletedTask;
+
+        public Task PostConsume<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType) where T : class => Task.CompletedTask;
+
+        public Task ConsumeFault<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType, Exception exception)
+            where T : class => Task.CompletedTask;
+
+        public Task ReceiveFault(ReceiveContext context, Exception exception) => Task.CompletedTask;
     }
 
     [LoggerMessage(1, LogLevel.Warning, "{Service}: the link to the broker did not end in order ({Error})")]

@@ -50,8 +50,15 @@ internal sealed partial class Intake : BackgroundService
     internal async Task Take(DomainEvent message)
     {
         if (_stopped || !_lanes.TryGetValue(message.Recorded.Origin.Service, out var lane)) throw new OperationCanceledException();
-        await lane.Take(message);
+        if (Probe.AcknowledgeFirst) _ = Later();
+        else await lane.Take(message);
         Probe.At("before-ack");
+
+        async Task Later()
+        {
+            await Task.Delay(TimeSpan.FromSeconds(1), _time);
+            await lane.Take(message);
+        }
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -366,6 +373,11 @@ internal sealed partial class Intake : BackgroundService
         /// <returns>Whether the producer could be asked and all that it has was taken.</returns>
         private async Task<bool> Fill(ulong? before, CancellationToken stop)
         {
+            if (Probe.LeaveGaps)
+            {
+                if (before is not null) await Arrival(intake._options.MaxDelay, stop);
+                return false;
+            }
             while (true)
             {
                 var request = new ListEventsRequest();

@@ -128,7 +128,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             if (agreement.Version == 0) throw new FormatException("it has no version");
             return (agreement, new Terms(new Permissions(agreement), new Authorities(agreement)));
         }
-        catch (Exception e) when (e is InvalidProtocolBufferException or FormatException or ArgumentException)
+        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException)
         {
             throw new AgreementRefused(e.Message, e);
         }

@@ -65,7 +65,14 @@ public static class IdentityExtensions
         services.AddSingleton<Credentials>();
         services.AddSingleton<Agreements>();
         services.AddHostedService<Reloading>();
-        services.AddAuthentication(Scheme).AddScheme<AuthenticationSchemeOptions, CertificateHandler>(Scheme, null);
+        // Without AddAuthentication, which brings cookies' keys along and keeps them in the user's home.
+        services.AddAuthenticationCore(options =>
+        {
+            options.AddScheme<CertificateHandler>(Scheme, null);
+            options.DefaultScheme = Scheme;
+        });
+        services.AddTransient<CertificateHandler>();
+        services.AddWebEncoders();
         services.AddAuthorizationBuilder().SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build());
         return services;
     }

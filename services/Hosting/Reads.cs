@@ -197,8 +197,15 @@ internal static class PageToken
     {
         number = 0;
         Span<byte> bytes = stackalloc byte[Length];
-        if (token.Length != Base64Url.GetEncodedLength(Length) || !Base64Url.TryDecodeFromChars(token, bytes, out var length) ||
-            length != Length || bytes[0] != Version || !bytes[(1 + sizeof(ulong))..].SequenceEqual(bound)) return false;
+        try
+        {
+            if (token.Length != Base64Url.GetEncodedLength(Length) || Base64Url.DecodeFromChars(token, bytes) != Length) return false;
+        }
+        catch (FormatException)
+        {
+            return false;
+        }
+        if (bytes[0] != Version || !bytes[(1 + sizeof(ulong))..].SequenceEqual(bound)) return false;
         number = BinaryPrimitives.ReadUInt64BigEndian(bytes[1..]);
         return true;
     }

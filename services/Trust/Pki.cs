@@ -73,8 +73,10 @@ public sealed class CertificateAuthority : IDisposable
         // 127 random bits: positive, and never the same twice.
         var serial = RandomNumberGenerator.GetBytes(16);
         serial[0] = (byte)(serial[0] & 0x7f | 0x40);
+        // Within the authority's own time.
+        var from = terms.From > _certificate.NotBefore ? terms.From : new DateTimeOffset(_certificate.NotBefore);
         var until = terms.Until < _certificate.NotAfter ? terms.Until : new DateTimeOffset(_certificate.NotAfter);
-        using var issued = request.Create(_certificate, terms.From, until, serial);
+        using var issued = request.Create(_certificate, from, until, serial);
         return issued.CopyWithPrivateKey(key);
     }
 
@@ -158,7 +160,7 @@ public static class Pki
         {
             return JsonParser.Default.Parse<Agreement>(File.ReadAllText(path));
         }
-        catch (InvalidProtocolBufferException e)
+        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException)
         {
             throw new FormatException($"{path} is no agreement: {e.Message}", e);
         }

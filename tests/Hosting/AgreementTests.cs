@@ -1,0 +1,171 @@
+using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>The agreement and the certificates change while the service runs; other services are who they say.</summary>
+public sealed class AgreementTests : IAsyncLifetime
+{
+    private readonly Running _running = new()
+    {
+        Limits = new EdgeLimits
+        {
+            ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnectionAge = TimeSpan.FromMilliseconds(400),
+            ConnectionGrace = TimeSpan.FromMilliseconds(400),
+        },
+    };
+
+    public ValueTask InitializeAsync() => _running.InitializeAsync();
+
+    public ValueTask DisposeAsync() => _running.DisposeAsync();
+
+    [Fact]
+    public async Task A_version_is_an_entry_before_anything_is_judged_by_it()
+    {
+        var first = await _running.Ledger.ReadEntry(0, null, Running.Cancel);
+        var header = EntryHeader.Parser.ParseFrom(first!.Entry.Header);
+        Assert.Equal(("service/calllog", "agreement", 1ul), (header.Participant, header.Method, header.AgreementVersion));
+        Assert.Equal(
+            _running.Agreements.InForce.Permissions.Agreement,
+            Agreement.Parser.ParseFrom(first.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data));
+
+        var next = Read();
+        next.Version = 2;
+        next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(_running.CertificateOf("kr/mfa").SerialNumber);
+        var client = _running.Calling("kr/mfa");
+        await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+        var size = _running.Ledger.Size;
+        Put(next);
+        await Running.Until(() => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == 2), "version 2 is in force");
+        await Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => client.LogCallAsync(Running.Request()).ResponseAsync);
+        Assert.Equal(size + 1, _running.Ledger.Size);
+        var position = (await _running.Log("ua/mfa")).Receipt.Position;
+        var entry = await _running.Ledger.ReadEntry(position, null, Running.Cancel);
+        Assert.Equal(2ul, EntryHeader.Parser.ParseFrom(entry!.Entry.Header).AgreementVersion);
+    }
+
+    [Fact]
+    public async Task Another_agreement_of_the_same_version_and_one_that_cannot_be_read_change_nothing()
+    {
+        var other = Read();
+        other.Grants.Clear();
+        Put(other);
+        await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        await File.WriteAllTextAsync(_running.AgreementFile, "{ not an agreement", Running.Cancel);
+        await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        await _running.Log();
+        Assert.Equal(1ul, _running.Agreements.InForce.Permissions.Agreement.Version);
+    }
+
+    [Fact]
+    public async Task A_version_that_is_not_valid_yet_waits()
+    {
+        var next = Read();
+        next.Version = 2;
+        next.ValidFromTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddHours(1));
+        Put(next);
+        await _running.Agreements.Adopt(_running.Ledger, Running.Cancel);
+        Assert.Equal(1ul, _running.Agreements.InForce.Permissions.Agreement.Version);
+        _running.Time.Moved = TimeSpan.FromHours(2);
+        await Running.Until(() => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == 2), "version 2 is in force");
+    }
+
+    [Fact]
+    public async Task A_new_certificate_is_served_without_a_restart()
+    {
+        var home = Path.Combine(_running.Folder, "service", "calllog");
+        File.Delete(Path.Combine(home, "system.pem"));
+        Pki.Init(_running.Folder, Read(), TimeProvider.System);
+        using var next = X509CertificateLoader.LoadCertificateFromFile(Path.Combine(home, "system.pem"));
+        await Running.Until(async () => await Served() == next.SerialNumber, "the new certificate is served");
+        await _running.Log();
+    }
+
+    [Fact]
+    public async Task An_old_connection_is_ended_and_calls_go_on_over_a_new_one()
+    {
+        var client = _running.Calling("kr/mfa");
+        using var follow = new LedgerService.LedgerServiceClient(_running.As("kr/mfa")).FollowEntries(new(), cancellationToken: Running.Cancel);
+        var ended = Assert.ThrowsAnyAsync<RpcException>(async () =>
+        {
+            while (await follow.ResponseStream.MoveNext(Running.Cancel)) { }
+        });
+        while (!ended.IsCompleted) await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+        await ended;
+    }
+
+    [Fact]
+    public async Task A_peer_must_be_the_service_that_it_is_taken_for()
+    {
+        await using var other = new Running();
+        await other.InitializeAsync();
+        // The call log of this set-up is called as calllog by one that knows its authority, and taken for custody by one that looks
+        // there for custody.
+        var settings = Settings(_running) with
+        {
+            Peers = new Dictionary<string, Uri> { ["calllog"] = _running.Address, ["custody"] = _running.Address },
+        };
+        using var peers = new Peers(settings, new Credentials(settings), _running.Agreements, TimeProvider.System);
+        var checkpoint = await new LedgerService.LedgerServiceClient(peers["calllog"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel);
+        Assert.NotEqual(0ul, checkpoint.TreeSize);
+        var e = await Assert.ThrowsAsync<PeerException>(
+            () => new LedgerService.LedgerServiceClient(peers["custody"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel).ResponseAsync);
+        Assert.Equal(("custody", "ministries.ledger.v1.LedgerService/GetCheckpoint"), (e.Service, e.Method));
+        // Another set-up's call log has the right name from an authority that this agreement does not know.
+        var wrong = settings with { Peers = new Dictionary<string, Uri> { ["calllog"] = other.Address } };
+        using var misled = new Peers(wrong, new Credentials(wrong), _running.Agreements, TimeProvider.System);
+        await Assert.ThrowsAsync<PeerException>(
+            () => new LedgerService.LedgerServiceClient(misled["calllog"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel).ResponseAsync);
+        Assert.Throws<ArgumentException>(() => peers["consular"]);
+    }
+
+    [Fact]
+    public async Task A_peer_that_is_not_there_fails_within_the_deadline()
+    {
+        var settings = Settings(_running) with { Peers = new Dictionary<string, Uri> { ["custody"] = new("https://127.0.0.1:1") } };
+        using var peers = new Peers(settings, new Credentials(settings), _running.Agreements, TimeProvider.System);
+        var call = new LedgerService.LedgerServiceClient(peers["custody"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel).ResponseAsync;
+        var e = await Assert.ThrowsAsync<PeerException>(() => call.WaitAsync(TimeSpan.FromSeconds(20), Running.Cancel));
+        Assert.True(e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded, e.Status.ToString());
+    }
+
+    private static Settings Settings(Running running) =>
+        (Settings)running.Host.Services.GetService(typeof(Settings))! with
+        {
+            Certificate = Path.Combine(running.Folder, "service", "consular", "system.pem"),
+            CertificateKey = Path.Combine(running.Folder, "service", "consular", "system.key"),
+        };
+
+    private Agreement Read() => JsonParser.Default.Parse<Agreement>(File.ReadAllText(_running.AgreementFile));
+
+    private void Put(Agreement agreement)
+    {
+        var next = _running.AgreementFile + ".next";
+        File.WriteAllText(next, JsonFormatter.Default.Format(agreement));
+        File.Move(next, _running.AgreementFile, overwrite: true);
+    }
+
+    private async Task<string> Served()
+    {
+        var serial = "";
+        using var client = new HttpClient(new SocketsHttpHandler
+        {
+            SslOptions = new System.Net.Security.SslClientAuthenticationOptions
+            {
+                ClientCertificates = [_running.CertificateOf("kr/mfa")],
+                RemoteCertificateValidationCallback = (_, server, _, _) => (serial = server?.GetSerialNumberString() ?? "").Length > 0,
+            },
+        });
+        using var request = new HttpRequestMessage(HttpMethod.Get, _running.Address)
+        {
+            Version = new Version(2, 0), VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
+        using var response = await client.SendAsync(request, Running.Cancel);
+        return serial;
+    }
+}

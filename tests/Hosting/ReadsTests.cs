@@ -1,0 +1,186 @@
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>Who reads what: records and lists of the service, and its ledger.</summary>
+public sealed class ReadsTests(Running running) : IClassFixture<Running>
+{
+    private const string Nobody = "call_0000000000000000000000000z";
+
+    [Theory]
+    [InlineData("kr/mfa")]
+    [InlineData("ua/mfa")]
+    [InlineData("icrc")]
+    public async Task A_party_to_the_case_reads_its_record(string participant)
+    {
+        var call = (await running.Log()).Call;
+        Assert.Equal(call, (await Get(participant, call)).Call.Id);
+    }
+
+    [Fact]
+    public async Task To_a_stranger_what_is_there_and_what_is_not_look_the_same()
+    {
+        var call = (await running.Log()).Call;
+        var (_, there) = await Running.Refused("NOT_FOUND", () => Get("kr/unification", call));
+        var (_, absent) = await Running.Refused("NOT_FOUND", () => Get("kr/unification", Nobody));
+        Assert.Equal(absent, there);
+        Assert.Empty((await running.Calling("kr/unification").ListCallsAsync(new(), cancellationToken: Running.Cancel)).Calls);
+    }
+
+    [Fact]
+    public async Task A_removed_party_reads_nothing_any_more()
+    {
+        await running.Seed(new PartyAdmitted { Case = Running.Case, Participant = "ua/coordination-hq", Part = Part.DetainingPower, State = "UA" });
+        var call = (await running.Log()).Call;
+        await Get("ua/coordination-hq", call);
+        await running.Seed(new PartyRemoved { Case = Running.Case, Participant = "ua/coordination-hq" });
+        await Running.Refused("NOT_FOUND", () => Get("ua/coordination-hq", call));
+        Assert.Empty((await running.Calling("ua/coordination-hq").ListCallsAsync(new(), cancellationToken: Running.Cancel)).Calls);
+    }
+
+    [Fact]
+    public async Task A_list_goes_on_where_it_stopped_while_others_write()
+    {
+        var made = new List<string>();
+        for (var i = 0; i < 5; i++) made.Add((await running.Log()).Call);
+        var client = running.Calling("ua/mfa");
+        var (seen, token) = (new List<string>(), "");
+        do
+        {
+            var page = await client.ListCallsAsync(
+                new ListCallsRequest { Case = Running.Case, PageSize = 2, PageToken = token }, cancellationToken: Running.Cancel);
+            Assert.InRange(page.Calls.Count, 0, 2);
+            seen.AddRange(page.Calls.Select(c => c.Call));
+            token = page.NextPageToken;
+            if (seen.Count == 4) made.Add((await running.Log()).Call);
+        }
+        while (token.Length > 0);
+        Assert.Equal(seen.Distinct(), seen);
+        Assert.Equal(made, seen.Where(made.Contains));
+    }
+
+    [Fact]
+    public async Task A_page_token_is_of_one_caller_and_one_list()
+    {
+        for (var i = 0; i < 3; i++) await running.Log();
+        var size = running.Ledger.Size;
+        var token = (await running.Calling("ua/mfa").ListCallsAsync(
+            new ListCallsRequest { Case = Running.Case, PageSize = 1 }, cancellationToken: Running.Cancel)).NextPageToken;
+        Assert.NotEmpty(token);
+        await Wrong("ua/mfa", new ListCallsRequest { PageToken = token });
+        await Wrong("icrc", new ListCallsRequest { Case = Running.Case, PageToken = token });
+        await Wrong("ua/mfa", new ListCallsRequest { Case = Running.Case, PageToken = token[1..] });
+        await Wrong("ua/mfa", new ListCallsRequest { Case = Running.Case, PageToken = "A" + token[1..^1] + "Z" });
+        await Wrong("ua/mfa", new ListCallsRequest { Case = Running.Case, PageToken = "not a token" });
+        await Wrong("ua/mfa", new ListCallsRequest { Case = Running.Case, PageToken = new string('A', 600) });
+        await running.Calling("ua/mfa").ListCallsAsync(
+            new ListCallsRequest { Case = Running.Case, PageSize = 1, PageToken = token }, cancellationToken: Running.Cancel);
+        Assert.Equal(size, running.Ledger.Size);
+
+        async Task Wrong(string participant, ListCallsRequest request)
+        {
+            var (_, status) = await Running.Refused(
+                "REQUEST_INVALID", () => running.Calling(participant).ListCallsAsync(request).ResponseAsync);
+            Assert.Equal(["page_token"], Running.FaultsOf(status));
+        }
+    }
+
+    [Fact]
+    public async Task An_entry_shows_its_request_to_its_sender_alone_and_its_events_to_every_party()
+    {
+        var position = (await running.Log()).Receipt.Position;
+        Assert.Equal(
+            [PartKind.Request, PartKind.Events, PartKind.Answer], (await Entry("kr/mfa", position)).Parts.Select(p => p.Kind).Order());
+        Assert.Equal([PartKind.Events], (await Entry("ua/mfa", position)).Parts.Select(p => p.Kind));
+        await Running.Refused("NOT_FOUND", () => Entry("kr/unification", position));
+        await Running.Refused("NOT_FOUND", () => Entry("kr/mfa", 1_000_000));
+        await Running.Refused("NOT_GRANTED", () => Entry("operator", position));
+        await Running.Refused("NOT_GRANTED", () => Entry("service/custody", position));
+    }
+
+    [Fact]
+    public async Task A_followed_ledger_resumes_without_loss_or_repeat()
+    {
+        var client = new LedgerService.LedgerServiceClient(running.As("ua/mfa"));
+        var from = running.Ledger.Size;
+        var expected = new List<ulong>();
+        for (var i = 0; i < 3; i++) expected.Add((await running.Log()).Receipt.Position);
+        var seen = new List<ulong>();
+        using (var first = client.FollowEntries(new FollowEntriesRequest { FromPosition = from, Case = Running.Case }, cancellationToken: Running.Cancel))
+            while (seen.Count < 2)
+            {
+                Assert.True(await first.ResponseStream.MoveNext(Running.Cancel));
+                Note(first.ResponseStream.Current);
+            }
+        using var second = client.FollowEntries(new FollowEntriesRequest { FromPosition = from }, cancellationToken: Running.Cancel);
+        var next = second.ResponseStream.MoveNext(Running.Cancel);
+        var late = running.Log("kr/mfa");
+        while (seen.Count < 4)
+        {
+            Assert.True(await next);
+            Note(second.ResponseStream.Current);
+            next = second.ResponseStream.MoveNext(Running.Cancel);
+        }
+        expected.Add((await late).Receipt.Position);
+        Assert.Equal(expected, seen);
+
+        void Note(FollowEntriesResponse response)
+        {
+            from = response.NextPosition;
+            if (response.Entry is { } entry) seen.Add(EntryHeader.Parser.ParseFrom(entry.Header).Position);
+        }
+    }
+
+    [Fact]
+    public async Task A_followed_ledger_shows_a_stranger_how_far_it_came_and_nothing_else()
+    {
+        await running.Log();
+        var client = new LedgerService.LedgerServiceClient(running.As("kr/unification"));
+        using var call = client.FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: Running.Cancel);
+        var responses = await call.ResponseStream.ReadAllAsync(Running.Cancel).ToListAsync(Running.Cancel);
+        Assert.All(responses, r => Assert.Null(r.Entry));
+        Assert.Equal(running.Ledger.Size, responses[^1].NextPosition);
+    }
+
+    [Fact]
+    public async Task Proofs_lead_to_the_checkpoint_and_wrong_trees_are_refused()
+    {
+        var receipt = (await running.Log()).Receipt;
+        var client = new LedgerService.LedgerServiceClient(running.As("icrc"));
+        var checkpoint = await client.GetCheckpointAsync(new(), cancellationToken: Running.Cancel);
+        Assert.True(checkpoint.TreeSize > receipt.Position);
+        var proof = await client.GetInclusionProofAsync(
+            new() { Position = receipt.Position, TreeSize = receipt.TreeSize }, cancellationToken: Running.Cancel);
+        Assert.Equal((receipt.RootHash, receipt.InclusionProof), (proof.RootHash, proof.Proof));
+        await client.GetConsistencyProofAsync(new() { FromSize = 1, ToSize = receipt.TreeSize }, cancellationToken: Running.Cancel);
+        await Running.Refused("REQUEST_INVALID", () => client.GetInclusionProofAsync(new() { Position = 5, TreeSize = 5 }).ResponseAsync);
+        await Running.Refused("NOT_FOUND", () => client.GetInclusionProofAsync(new() { Position = 1_000_000 }).ResponseAsync);
+        await Running.Refused("REQUEST_INVALID", () => client.GetConsistencyProofAsync(new() { FromSize = 0 }).ResponseAsync);
+        await Running.Refused(
+            "REQUEST_INVALID", () => client.GetConsistencyProofAsync(new() { FromSize = 1, ToSize = 1_000_000 }).ResponseAsync);
+    }
+
+    [Fact]
+    public async Task Events_are_listed_for_services_alone()
+    {
+        await running.Log();
+        var request = new ListEventsRequest { After = { new EventCursor { Type = CallLogged.Descriptor.FullName } } };
+        var events = (await new LedgerService.LedgerServiceClient(running.As("service/consular")).ListEventsAsync(
+            request, cancellationToken: Running.Cancel)).Events;
+        Assert.NotEmpty(events);
+        Assert.Equal(Enumerable.Range(1, events.Count).Select(i => (ulong)i), events.Select(e => e.Event.Sequence));
+        await Running.Refused(
+            "NOT_GRANTED", () => new LedgerService.LedgerServiceClient(running.As("ua/mfa")).ListEventsAsync(request).ResponseAsync);
+    }
+
+    private Task<GetCallResponse> Get(string participant, string call) => running.Calling(participant).GetCallAsync(
+        new GetCallRequest { Call = call }, cancellationToken: Running.Cancel).ResponseAsync;
+
+    private async Task<Entry> Entry(string participant, ulong position) =>
+        (await new LedgerService.LedgerServiceClient(running.As(participant)).GetEntryAsync(
+            new GetEntryRequest { Position = position }, cancellationToken: Running.Cancel)).Entry;
+}

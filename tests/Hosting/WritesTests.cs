@@ -1,0 +1,211 @@
+using Google.Protobuf;
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>The way of a write: what is kept of it, what is answered to it, and what becomes of what cannot be read.</summary>
+public sealed class WritesTests(Running running) : IClassFixture<Running>
+{
+    [Fact]
+    public async Task The_answer_carries_a_receipt_and_the_ledger_keeps_the_bytes_that_were_sent()
+    {
+        // Fields in another order than a library writes them, and a default value written out: the same request, other bytes.
+        var request = Running.Request();
+        var only = new LogCallRequest { RequestId = request.RequestId };
+        var rest = request.Clone();
+        rest.RequestId = "";
+        byte[] sent = [.. rest.ToByteArray(), 0x38, 0x00, .. only.ToByteArray()];
+        Assert.Equal(request, LogCallRequest.Parser.ParseFrom(sent));
+        var response = await Send<LogCallResponse>(sent);
+        Assert.Equal("calllog", response.Receipt.Service);
+        Assert.Equal(running.Ledger.Size, response.Receipt.TreeSize);
+        var stored = await running.Ledger.ReadEntry(response.Receipt.Position, null, Running.Cancel);
+        Assert.Equal(sent, stored!.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data.ToByteArray());
+        var header = EntryHeader.Parser.ParseFrom(stored.Entry.Header);
+        Assert.Equal(
+            ("kr/mfa", request.RequestId, "ministries.calllog.v1.CallLogService/LogCall", 1ul),
+            (header.Participant, header.RequestId, header.Method, header.AgreementVersion));
+    }
+
+    [Fact]
+    public async Task The_same_request_gets_the_same_answer_and_is_asked_about_once()
+    {
+        var asked = 0;
+        running.Ask = _ =>
+        {
+            asked++;
+            return Task.FromResult<IMessage?>(null);
+        };
+        try
+        {
+            var request = Running.Request();
+            var client = running.Calling("kr/mfa");
+            var first = await client.LogCallAsync(request, cancellationToken: Running.Cancel);
+            var size = running.Ledger.Size;
+            var second = await client.LogCallAsync(request, cancellationToken: Running.Cancel);
+            Assert.Equal((first.Call, first.Etag, first.Receipt.Position), (second.Call, second.Etag, second.Receipt.Position));
+            request.Actor.Official = "another";
+            await Running.Refused("REQUEST_ID_REUSED", () => client.LogCallAsync(request).ResponseAsync);
+            Assert.Equal((1, size), (asked, running.Ledger.Size));
+        }
+        finally
+        {
+            running.Ask = null;
+        }
+    }
+
+    [Fact]
+    public async Task What_cannot_be_asked_is_a_refusal_that_names_it_and_is_not_stored()
+    {
+        var request = Running.Request();
+        var client = running.Calling("kr/mfa");
+        var size = running.Ledger.Size;
+        running.Ask = _ => throw new PeerException(
+            "custody", "ministries.custody.v1.CustodyService/CheckStanding", new RpcException(new Status(StatusCode.Unavailable, "secret")));
+        try
+        {
+            var (info, status) = await Running.Refused("UNAVAILABLE", () => client.LogCallAsync(request).ResponseAsync);
+            Assert.Equal("ministries.custody.v1.CustodyService/CheckStanding", info.Metadata["asked"]);
+            Assert.DoesNotContain("secret", status.ToString());
+            Assert.Contains(status.Details, d => d.Is(Google.Rpc.RetryInfo.Descriptor));
+            Assert.Equal(size, running.Ledger.Size);
+        }
+        finally
+        {
+            running.Ask = null;
+        }
+        await client.LogCallAsync(request, cancellationToken: Running.Cancel);
+    }
+
+    [Fact]
+    public async Task A_refusal_of_a_rule_says_why_is_stored_and_answered_again()
+    {
+        var request = Running.Request();
+        request.Case = "case_0000000000000000000000000z";
+        var size = running.Ledger.Size;
+        for (var i = 0; i < 2; i++)
+        {
+            var (info, status) = await Running.Refused(
+                "NOT_FOUND", () => running.Calling("kr/mfa").LogCallAsync(request).ResponseAsync);
+            Assert.Equal(StatusCode.NotFound, (StatusCode)status.Code);
+            Assert.Equal("AGREEMENT", info.Metadata["basis"]);
+        }
+        Assert.Equal(size + 1, running.Ledger.Size);
+    }
+
+    [Fact]
+    public async Task A_fault_of_the_software_tells_its_id_and_nothing_else()
+    {
+        var request = new LinkCallsRequest
+        {
+            RequestId = Guid.NewGuid().ToString(), Actor = Running.Request().Actor, Etag = "e", Case = Running.Case,
+            Call = "call_00000000000000000000000001", SameAsCall = "call_00000000000000000000000002", SameAsEtag = "e",
+        };
+        var (info, status) = await Running.Refused(
+            "INTERNAL", () => running.Calling("kr/mfa").LinkCallsAsync(request).ResponseAsync);
+        Assert.Equal(StatusCode.Internal, (StatusCode)status.Code);
+        Assert.Contains(info.Metadata["id"], status.Message);
+        Assert.DoesNotContain("nobody outside", status.ToString());
+    }
+
+    [Fact]
+    public async Task Every_fault_of_a_request_is_told_at_once() => await NothingWritten(async () =>
+    {
+        var request = Running.Request();
+        request.Account.StartTime.Time.Seconds = long.MaxValue;
+        request.Account.StartTime.TimeZone = "";
+        request.Actor.Office = "a b";
+        byte[] sent = [.. request.ToByteArray(), 0xf8, 0x06, 0x01, .. new LogCallRequest { Counterpart = "again" }.ToByteArray()];
+        var status = await running.Post(Running.FrameOf(sent));
+        Running.Is("REQUEST_INVALID", status);
+        Assert.Equal(StatusCode.InvalidArgument, (StatusCode)status.Code);
+        Assert.Equal(
+            ["#111", "counterpart", "actor.office", "account.start_time.time", "account.start_time.time_zone"],
+            Running.FaultsOf(status));
+    });
+
+    public static TheoryData<string, byte[], string> Unreadable()
+    {
+        var good = Running.Request().ToByteArray();
+        return new()
+        {
+            { "no frame", [], "" },
+            { "half a prefix", [0, 0, 0], "" },
+            { "half a message", Running.FrameOf(good)[..^1], "" },
+            { "compressed", Running.FrameOf(good, compressed: true), "" },
+            { "two messages", [.. Running.FrameOf(good), .. Running.FrameOf(good)], "" },
+            { "a length beyond all", [0, 0xff, 0xff, 0xff, 0xff, 1], "" },
+            { "no message at all", Running.FrameOf(RandomBytes()), "" },
+            { "a broken varint", Running.FrameOf([0x38, .. Enumerable.Repeat((byte)0xff, 11)]), "precedence" },
+            { "a wrong wire type", Running.FrameOf([.. good, 0x08, 0x01]), "request_id" },
+            { "no UTF-8", Running.FrameOf([.. good, 0x52, 0x01, 0xff]), "counterpart" },
+            { "an unknown enum value", Running.FrameOf([.. good, 0x38, 0x63]), "precedence" },
+            { "an unknown field", Running.FrameOf([.. good, 0xf8, 0x06, 0x01]), "#111" },
+            { "a group", Running.FrameOf([.. good, 0xfb, 0x06, 0xfc, 0x06]), "#111" },
+        };
+
+        static byte[] RandomBytes() => [0xff, 0xff, 0xff, 0xff, 0xff];
+    }
+
+    [Theory]
+    [MemberData(nameof(Unreadable))]
+    public async Task What_cannot_be_read_in_one_way_only_is_refused(string what, byte[] body, string field) => await NothingWritten(async () =>
+    {
+        var status = await running.Post(body);
+        Running.Is("REQUEST_INVALID", status);
+        Assert.True(Running.FaultsOf(status).Contains(field), $"{what}: {status}");
+    });
+
+    [Fact]
+    public async Task More_than_a_message_may_be_is_refused_before_it_is_read() => await NothingWritten(async () =>
+    {
+        var request = Running.Request();
+        request.Account.Prisoners.Add(new string('A', 1 << 20));
+        Running.Is("REQUEST_INVALID", await running.Post(Running.FrameOf(request.ToByteArray())));
+        await Running.Refused("REQUEST_INVALID", () => running.Calling("kr/mfa").LogCallAsync(request).ResponseAsync);
+        // A message of exactly the limit is read, and refused for what it holds.
+        request.Account.Prisoners[0] = new string('A', (1 << 20) - (request.CalculateSize() - (1 << 20)));
+        Assert.Equal(1 << 20, request.CalculateSize());
+        Assert.Contains("account.prisoners[0]", Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
+    });
+
+    [Theory]
+    [InlineData(1000, 1)]
+    [InlineData(5, 300)]
+    public async Task Deep_and_wide_nesting_is_refused(int depth, int width) => await NothingWritten(async () =>
+    {
+        // Nothing in the contract nests so; the bytes say a field within a field within a field.
+        byte[] inner = [];
+        for (var i = 0; i < depth; i++)
+        {
+            var field = new MemoryStream();
+            using (var output = new CodedOutputStream(field, leaveOpen: true))
+                for (var j = 0; j < (i == 0 ? width : 1); j++)
+                {
+                    output.WriteTag(11, WireFormat.WireType.LengthDelimited);
+                    output.WriteBytes(ByteString.CopyFrom(inner));
+                }
+            inner = field.ToArray();
+        }
+        Running.Is("REQUEST_INVALID", await running.Post(Running.FrameOf(inner)));
+    });
+
+    private async Task<T> Send<T>(byte[] message) where T : class, IMessage<T>, new()
+    {
+        var method = new Method<byte[], T>(
+            MethodType.Unary, "ministries.calllog.v1.CallLogService", "LogCall", Marshallers.Create(b => b, b => b),
+            Marshallers.Create<T>(m => m.ToByteArray(), new MessageParser<T>(() => new T()).ParseFrom));
+        return await running.As("kr/mfa").AsyncUnaryCall(method, null, new CallOptions(cancellationToken: Running.Cancel), message);
+    }
+
+    private async Task NothingWritten(Func<Task> refused)
+    {
+        var before = running.Ledger.Size;
+        await refused();
+        Assert.Equal(before, running.Ledger.Size);
+        await running.Log();
+        Assert.Equal(before + 1, running.Ledger.Size);
+    }
+}

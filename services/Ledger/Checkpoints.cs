@@ -1,27 +1,171 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
 using NSec.Cryptography;
 
 namespace Ministries.Ledger;
 
-/// <summary>The Ed25519 key with which a service signs its checkpoints (C2SP signed-note).</summary>
+/// <summary>The Ed25519 key with which a service signs its checkpoints (C2SP signed-note, signature type 0x01).</summary>
 public sealed class CheckpointKey
 {
-    private CheckpointKey(string name, Key key) => throw new NotImplementedException();
+    private const string Mark = "— ";
+    private readonly Key? _key;
+    private readonly PublicKey _public;
+    private readonly byte[] _id;
+
+    private CheckpointKey(string name, Key? key, PublicKey @public)
+    {
+        if (name.Length is 0 or > 128 || name.Any(c => c == '+' || c < ' ' || char.IsWhiteSpace(c)))
+            throw new ArgumentException("a key name is 1 to 128 characters without spaces and plus signs", nameof(name));
+        Name = name;
+        _key = key;
+        _public = @public;
+        _id = SHA256.HashData([.. Encoding.UTF8.GetBytes(name), (byte)'\n', 1, .. PublicBytes])[..4];
+    }
 
     /// <summary>The key's name and the log's origin, such as <c>ministries.example/calllog</c>: without spaces and plus signs.
     /// </summary>
-    public string Name => throw new NotImplementedException();
+    public string Name { get; }
 
     /// <summary>The public key as verifiers are told it: name, key id and key (the notation of Go's sumdb/note).</summary>
-    public string Verifier => throw new NotImplementedException();
+    public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([1, .. PublicBytes])}";
+
+    private byte[] PublicBytes => _public.Export(KeyBlobFormat.RawPublicKey);
 
     /// <summary>The key of a seed.</summary>
     /// <param name="name">The name.</param>
     /// <param name="seed">The 32 bytes of an Ed25519 private key (RFC 8032).</param>
-    public static CheckpointKey FromSeed(string name, ReadOnlySpan<byte> seed) => throw new NotImplementedException();
+    public static CheckpointKey FromSeed(string name, ReadOnlySpan<byte> seed)
+    {
+        var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey);
+        return new(name, key, key.PublicKey);
+    }
 
-    /// <summary>The key of a PEM text (PKCS #8).</summary>
-    public static CheckpointKey FromPem(string name, string pem) => throw new NotImplementedException();
+    /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
+    public static CheckpointKey FromPem(string name, string pem)
+    {
+        var key = Key.Import(SignatureAlgorithm.Ed25519, Encoding.ASCII.GetBytes(pem), KeyBlobFormat.PkixPrivateKeyText);
+        return new(name, key, key.PublicKey);
+    }
+
+    /// <summary>The key that a verifier's text names (<see cref="Verifier"/>): it verifies and cannot sign.</summary>
+    /// <exception cref="FormatException">It is not such a text.</exception>
+    public static CheckpointKey FromVerifier(string verifier)
+    {
+        var parts = verifier.Split('+', 3);
+        if (parts.Length != 3 || Convert.FromBase64String(parts[2]) is not [1, .. { Length: 32 } bytes])
+            throw new FormatException("not a verifier's key of Ed25519");
+        var key = new CheckpointKey(parts[0], null, PublicKey.Import(SignatureAlgorithm.Ed25519, bytes, KeyBlobFormat.RawPublicKey));
+        return key.Verifier == verifier ? key : throw new FormatException("the key id is not that of the key");
+    }
 
     /// <summary>A new key.</summary>
-    public static CheckpointKey Generate(string name) => throw new NotImplementedException();
+    public static CheckpointKey Generate(string name) => FromSeed(name, RandomNumberGenerator.GetBytes(32));
+
+    /// <summary>Signs a checkpoint.</summary>
+    internal Checkpoint Sign(ulong size, byte[] root)
+    {
+        var text = $"{Name}\n{size.ToString(CultureInfo.InvariantCulture)}\n{Convert.ToBase64String(root)}\n";
+        var signature = SignatureAlgorithm.Ed25519.Sign(
+            _key ?? throw new InvalidOperationException("this key verifies only"), Encoding.UTF8.GetBytes(text));
+        return new(size, root, $"{text}\n{Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
+    }
+
+    /// <summary>Reads a checkpoint and verifies this key's signature on it; null: it has none that is valid, or is none.</summary>
+    /// <param name="note">The signed note; signatures of other keys are ignored.</param>
+    public Checkpoint? Verify(string note)
+    {
+        var end = note.LastIndexOf("\n\n", StringComparison.Ordinal);
+        if (end < 0 || note.Length > 64 << 10 || !note.EndsWith('\n')) return null;
+        var text = note[..(end + 1)];
+        var lines = text.Split('\n');
+        if (lines.Length < 4 || lines[0] != Name || lines[..^1].Any(l => l.Length == 0)) return null;
+        if (!ulong.TryParse(lines[1], NumberStyles.None, CultureInfo.InvariantCulture, out var size) ||
+            lines[1] != size.ToString(CultureInfo.InvariantCulture)) return null;
+        var root = new byte[32];
+        if (!Convert.TryFromBase64String(lines[2], root, out var length) || length != 32) return null;
+        foreach (var line in note[(end + 2)..^1].Split('\n'))
+        {
+            if (!line.StartsWith($"{Mark}{Name} ", StringComparison.Ordinal)) continue;
+            var signature = new byte[68];
+            if (!Convert.TryFromBase64String(line[(Mark.Length + Name.Length + 1)..], signature, out length) || length != 68) continue;
+            if (!signature.AsSpan(0, 4).SequenceEqual(_id)) continue;
+            return SignatureAlgorithm.Ed25519.Verify(_public, Encoding.UTF8.GetBytes(text), signature.AsSpan(4))
+                ? new(size, root, note)
+                : null;
+        }
+        return null;
+    }
+}
+
+/// <summary>
+/// The last checkpoint, kept in a file outside the database. The file has two places that are written in turn, so that a write
+/// that was cut off leaves the one before; the signature tells a whole one. Each is on the disk before it is told to anybody.
+/// </summary>
+internal sealed class Checkpoints : IDisposable
+{
+    private const int Place = 1024;
+
+    private readonly Lock _lock = new();
+    private readonly CheckpointKey _key;
+    private readonly FileStream _file;
+    private int _next;
+
+    public Checkpoints(CheckpointKey key, string path)
+    {
+        _key = key;
+        if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } folder) Directory.CreateDirectory(folder);
+        _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+        var bytes = new byte[2 * Place];
+        _file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+        var whole = false;
+        for (var place = 0; place < 2; place++)
+        {
+            var text = Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
+            whole |= place == 0 ? text.EndsWith('\n') : text.Length > 0;
+            if (key.Verify(text) is not { } found || found.Size < (Last?.Size ?? 0)) continue;
+            Last = found;
+            _next = 1 - place;
+        }
+        // Nothing, or a first write that was cut off, of which nobody was told.
+        if (Last is null && whole)
+        {
+            _file.Dispose();
+            throw new LedgerInconsistent(
+                $"{path} holds no checkpoint that {key.Verifier} signed. If the key was changed on purpose, verify the ledger with " +
+                "the old key and move the file away; otherwise restore the file or the key.");
+        }
+    }
+
+    /// <summary>The last checkpoint; null: there has been none.</summary>
+    public Checkpoint? Last { get; private set; }
+
+    /// <summary>Signs and stores the checkpoint over a greater tree; null: a greater one was signed meanwhile.</summary>
+    /// <exception cref="LedgerInconsistent">Another root was signed at this size: the ledger's history was changed.</exception>
+    public Checkpoint? Advance(ulong size, byte[] root)
+    {
+        lock (_lock)
+        {
+            if (Last is not null)
+            {
+                if (size < Last.Size) return null;
+                if (size == Last.Size)
+                    return root.AsSpan().SequenceEqual(Last.Root)
+                        ? Last
+                        : throw new LedgerInconsistent(
+                            $"the ledger's root at {size} entries is not the one that was signed: its history was changed. Stop, " +
+                            "and restore the database that fits the checkpoint.");
+            }
+            var signed = _key.Sign(size, root);
+            var bytes = new byte[Place];
+            Encoding.UTF8.GetBytes(signed.Text, bytes);
+            _file.Position = _next * Place;
+            _file.Write(bytes);
+            _file.Flush(flushToDisk: true);
+            _next = 1 - _next;
+            return Last = signed;
+        }
+    }
+
+    public void Dispose() => _file.Dispose();
 }

@@ -76,4 +76,6 @@ public sealed record Outcome(ulong? Position, DateTimeOffset Time, IMessage? Ans
 {
     /// <summary>The tree in which the entry was committed, so that its receipt needs no database; null for an old answer.</summary>
     internal TreeView? Tree { get; init; }
+
+    internal byte[]? EntryHash { get; init; }
 }

@@ -1,4 +1,6 @@
+using System.Globalization;
 using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger.V1;
 
 namespace Ministries.Ledger;
@@ -116,20 +118,68 @@ public sealed record TreeProof(ulong Size, byte[] Root, IReadOnlyList<byte[]> Ha
 /// </summary>
 public sealed class ServiceLedger : IAsyncDisposable
 {
+    /// <summary>How many positions one page looks at, whether the reader may see them or not.</summary>
+    private const ulong Window = 4096;
+
+    /// <summary>The bytes of parts beyond which a page ends.</summary>
+    private const long PageBytes = 8 << 20;
+
+    private readonly LedgerOptions _options;
+    private readonly Store _store;
+    private readonly Checkpoints _checkpoints;
+    private readonly Committer _committer;
+    private readonly SemaphoreSlim _look = new(1);
+    private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private ulong _size;
+    private long _looked;
+
+    private ServiceLedger(LedgerOptions options, Store store, Checkpoints checkpoints)
+    {
+        _options = options;
+        _store = store;
+        _checkpoints = checkpoints;
+        _committer = new Committer(options, store, checkpoints, Grow);
+    }
+
     /// <summary>Opens the ledger: creates what is missing in the database, checks it against the last checkpoint, and begins to
     /// take commands.</summary>
     /// <exception cref="LedgerInconsistent">The database must not be served from; the text says what to do.</exception>
     /// <exception cref="LedgerUnavailable">The database cannot be reached.</exception>
-    public static Task<ServiceLedger> Open(LedgerOptions options, CancellationToken cancel) => throw new NotImplementedException();
+    public static async Task<ServiceLedger> Open(LedgerOptions options, CancellationToken cancel)
+    {
+        var store = Store.For(options);
+        Checkpoints? checkpoints = null;
+        try
+        {
+            await store.Prepare(options.Service, cancel);
+            checkpoints = new Checkpoints(options.Key, options.CheckpointFile);
+            await using (var session = await store.Open(write: false, cancel))
+            {
+                var head = await session.ReadHead();
+                await CheckTree(session, head, checkpoints.Last, options.CheckpointFile);
+                if (head.Size > 0) checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
+                var ledger = new ServiceLedger(options, store, checkpoints) { _size = head.Size };
+                ledger._committer.Start();
+                return ledger;
+            }
+        }
+        catch (Exception e)
+        {
+            checkpoints?.Dispose();
+            await store.DisposeAsync();
+            if (store.IsOutage(e)) throw new LedgerUnavailable(e);
+            throw;
+        }
+    }
 
     /// <summary>The service's name.</summary>
-    public string Service => throw new NotImplementedException();
+    public string Service => _options.Service;
 
     /// <summary>The number of entries that this process knows of.</summary>
-    public ulong Size => throw new NotImplementedException();
+    public ulong Size => Volatile.Read(ref _size);
 
     /// <summary>The number of commands that wait.</summary>
-    public int Waiting => throw new NotImplementedException();
+    public int Waiting => _committer.Waiting;
 
     /// <summary>Puts a command into the queue and returns when it is committed, refused or failed. Cancelling takes it out of
     /// the queue; once its commit has begun it is carried out.</summary>
@@ -140,24 +190,63 @@ public sealed class ServiceLedger : IAsyncDisposable
     /// <exception cref="CommandFailed">Its rule failed.</exception>
     /// <exception cref="GapInEvents">Events before this one have not been taken in.</exception>
     /// <exception cref="FoldTooNew">It touches a record written by newer software.</exception>
-    public Task<Outcome> Commit(Command command, CancellationToken cancel) => throw new NotImplementedException();
+    public Task<Outcome> Commit(Command command, CancellationToken cancel) => _committer.Submit(command, cancel);
 
     /// <summary>The old answer to a request, or the refusal of its id where it was used for something else; null: the id is new.
     /// </summary>
     public Task<Outcome?> FindAnswer(
         string participant, string requestId, string method, ReadOnlyMemory<byte> bytes, CancellationToken cancel) =>
-        throw new NotImplementedException();
+        Read<Outcome?>(async session =>
+        {
+            var found = await session.FindRequests([(participant, requestId)]);
+            if (!found.TryGetValue((participant, requestId), out var request)) return null;
+            var outcome = Stored.OutcomeOf(request, Digests.OfRequest(method, bytes.Span), _options.Time);
+            // Nobody is told of an entry before a checkpoint covers it.
+            if (outcome.Position >= (_checkpoints.Last?.Size ?? 0)) await Signed(session);
+            return outcome;
+        }, cancel);
 
     /// <summary>What proves that the outcome's entry is in the ledger.</summary>
     /// <exception cref="ArgumentException">The outcome has no entry.</exception>
-    public ValueTask<Receipt> ReceiptOf(Outcome outcome, CancellationToken cancel) => throw new NotImplementedException();
+    public async ValueTask<Receipt> ReceiptOf(Outcome outcome, CancellationToken cancel)
+    {
+        var position = outcome.Position ?? throw new ArgumentException("the outcome has no entry", nameof(outcome));
+        if (outcome is { Tree: { Checkpoint: { } checkpoint } tree, EntryHash: { } hash })
+            return ReceiptFor(position, outcome.Time, hash, tree, checkpoint);
+        return await Read(async session =>
+        {
+            var (head, signed) = await Signed(session);
+            var headers = await session.Headers(position, position + 1);
+            if (headers.Count == 0) throw new ArgumentException("there is no such entry", nameof(outcome));
+            var view = await Load(session, head.Size, head.Size, view => view.Inclusion(position));
+            return ReceiptFor(position, Stored.TimeOf(headers[0]), TreeHash.Record(headers[0]), view, signed);
+        }, cancel);
+    }
+
+    private Receipt ReceiptFor(ulong position, DateTimeOffset time, byte[] hash, TreeView tree, Checkpoint checkpoint) => new()
+    {
+        Service = Service,
+        Position = position,
+        CommitTime = time.ToTimestamp(),
+        EntryHash = ByteString.CopyFrom(hash),
+        TreeSize = tree.Size,
+        RootHash = ByteString.CopyFrom(checkpoint.Root),
+        InclusionProof = { tree.Inclusion(position).Select(h => ByteString.CopyFrom(h)) },
+        Checkpoint = checkpoint.Text,
+    };
 
     /// <summary>An entry with its parts; null: there is none, or the reader holds none of its tokens.</summary>
     /// <param name="position">Its position.</param>
     /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
     /// <param name="cancel">Cancels.</param>
-    public Task<StoredEntry?> ReadEntry(ulong position, IReadOnlySet<string>? tokens, CancellationToken cancel) =>
-        throw new NotImplementedException();
+    public async Task<StoredEntry?> ReadEntry(ulong position, IReadOnlySet<string>? tokens, CancellationToken cancel) =>
+        position > long.MaxValue
+            ? null
+            : await Read(async session =>
+            {
+                var rows = await session.Entries(position, position + 1, null, tokens, 1);
+                return rows.Count == 0 ? null : EntryOf(rows[0], await session.Parts([position]));
+            }, cancel);
 
     /// <summary>Entries from a position on. A page may be empty though more follow: go on from its next position.</summary>
     /// <param name="from">The first position wanted.</param>
@@ -166,11 +255,83 @@ public sealed class ServiceLedger : IAsyncDisposable
     /// <param name="limit">The greatest number of entries, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<EntryPage> ReadEntries(
-        ulong from, string? @case, IReadOnlySet<string>? tokens, int limit, CancellationToken cancel) =>
-        throw new NotImplementedException();
+        ulong from, string? @case, IReadOnlySet<string>? tokens, int limit, CancellationToken cancel)
+    {
+        CheckLimit(limit);
+        return Read(async session =>
+        {
+            var size = (await session.ReadHead()).Size;
+            if (from >= size) return new EntryPage([], from, true);
+            var to = Math.Min(from + Window, size);
+            var rows = await session.Entries(from, to, @case, tokens, limit);
+            var next = rows.Count == limit ? rows[^1].Position + 1 : to;
+            var entries = new List<StoredEntry>(rows.Count);
+            var bytes = 0L;
+            foreach (var some in rows.Chunk(32))
+            {
+                var parts = (await session.Parts([.. some.Select(r => r.Position)])).ToLookup(p => p.Position);
+                entries.AddRange(some.Select(row => EntryOf(row, parts[row.Position])));
+                bytes += some.Sum(row => parts[row.Position].Sum(p => (long)(p.Data?.Length ?? 0)));
+                if (bytes <= PageBytes || entries.Count == rows.Count) continue;
+                next = entries[^1].Position + 1;
+                break;
+            }
+            return new EntryPage(entries, next, next >= size);
+        }, cancel);
+    }
+
+    private static StoredEntry EntryOf(EntryRow row, IEnumerable<PartRow> parts) => new(
+        row.Position, row.Participant,
+        new Entry
+        {
+            Header = UnsafeByteOperations.UnsafeWrap(row.Header),
+            Case = row.Case,
+            Traceparent = row.TraceParent,
+            Parts =
+            {
+                parts.Select(p => new EntryPart
+                {
+                    Kind = p.Kind,
+                    Salt = UnsafeByteOperations.UnsafeWrap(p.Salt),
+                    Data = p.Data is null ? ByteString.Empty : UnsafeByteOperations.UnsafeWrap(p.Data),
+                    Erased = p.Data is null,
+                }),
+            },
+        },
+        row.TraceState);
 
     /// <summary>Returns when there are more entries than <paramref name="size"/>.</summary>
-    public Task WaitForMore(ulong size, CancellationToken cancel) => throw new NotImplementedException();
+    public async Task WaitForMore(ulong size, CancellationToken cancel)
+    {
+        while (true)
+        {
+            var grown = _grown.Task;
+            if (Size > size) return;
+            try
+            {
+                await grown.WaitAsync(_options.PollInterval, cancel);
+            }
+            catch (TimeoutException)
+            {
+                // Another replica may have written: whoever waits longest looks for all.
+                if (!await _look.WaitAsync(0, cancel)) continue;
+                try
+                {
+                    if (Environment.TickCount64 - _looked < _options.PollInterval.TotalMilliseconds / 2) continue;
+                    Grow((await Read(session => session.ReadHead(), cancel)).Size);
+                    _looked = Environment.TickCount64;
+                }
+                catch (LedgerUnavailable)
+                {
+                    // It goes on waiting: the database may come back.
+                }
+                finally
+                {
+                    _look.Release();
+                }
+            }
+        }
+    }
 
     /// <summary>A record; null: there is none, or the reader holds none of its tokens.</summary>
     /// <param name="kind">The kind of record.</param>
@@ -180,7 +341,13 @@ public sealed class ServiceLedger : IAsyncDisposable
     /// <exception cref="FoldTooNew">It was written by newer software.</exception>
     public Task<Recorded<T>?> Find<T>(
         StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel) where T : class, IMessage<T>, new() =>
-        throw new NotImplementedException();
+        Read(async session =>
+        {
+            var rows = await session.FindStreams([kind.Id(key)]);
+            if (rows.Count == 0) return null;
+            var record = await RecordOf(session, kind, rows[0]);
+            return tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains) ? record : null;
+        }, cancel);
 
     /// <summary>Records, oldest first, in an order that stays while others write.</summary>
     /// <param name="kind">The kind of records.</param>
@@ -191,75 +358,236 @@ public sealed class ServiceLedger : IAsyncDisposable
     /// <param name="cancel">Cancels.</param>
     public Task<IReadOnlyList<Recorded<T>>> List<T>(
         StreamKind<T> kind, IReadOnlyCollection<string> keys, IReadOnlySet<string>? tokens, ulong after, int limit,
-        CancellationToken cancel) where T : class, IMessage<T>, new() => throw new NotImplementedException();
+        CancellationToken cancel) where T : class, IMessage<T>, new()
+    {
+        CheckLimit(limit);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(keys.Count, 16);
+        return Read<IReadOnlyList<Recorded<T>>>(async session =>
+        {
+            var records = new List<Recorded<T>>();
+            foreach (var row in await session.List(kind.Name, [.. keys], tokens, Math.Min(after, long.MaxValue), limit))
+                records.Add(await RecordOf(session, kind, row));
+            return records;
+        }, cancel);
+    }
+
+    private static async Task<Recorded<T>> RecordOf<T>(Session session, StreamKind<T> kind, StreamRow row)
+        where T : class, IMessage<T>, new() =>
+        new(row.Id.Key, (T)await Stored.StateOf(session, kind, row), row.Version, row.Number, row.Position);
 
     /// <summary>Records whose duty is due at <paramref name="now"/>, the longest due first.</summary>
-    public Task<IReadOnlyList<DueStream>> ListDue(DateTimeOffset now, int limit, CancellationToken cancel) =>
-        throw new NotImplementedException();
+    public Task<IReadOnlyList<DueStream>> ListDue(DateTimeOffset now, int limit, CancellationToken cancel)
+    {
+        CheckLimit(limit);
+        return Read<IReadOnlyList<DueStream>>(async session =>
+            [.. (await session.Due(now.UtcTicks, limit)).Select(d => new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
+            cancel);
+    }
 
     /// <summary>The number of records whose duty is due.</summary>
-    public Task<ulong> CountDue(DateTimeOffset now, CancellationToken cancel) => throw new NotImplementedException();
+    public Task<ulong> CountDue(DateTimeOffset now, CancellationToken cancel) =>
+        Read(session => session.CountDue(now.UtcTicks), cancel);
 
-    /// <summary>The number of records of a kind that have all the keys.</summary>
-    public Task<ulong> Count(StreamKind kind, IReadOnlyCollection<string> keys, CancellationToken cancel) =>
-        throw new NotImplementedException();
+    /// <summary>The number of records of a kind that have all the keys, at most 16 of them.</summary>
+    public Task<ulong> Count(StreamKind kind, IReadOnlyCollection<string> keys, CancellationToken cancel)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(keys.Count, 16);
+        return Read(session => session.Count(kind.Name, [.. keys]), cancel);
+    }
 
     /// <summary>The service's own events in the order of the ledger, for the relay.</summary>
     /// <param name="number">The number of the event to go on after; zero: from the first.</param>
     /// <param name="limit">The greatest number of events, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
-    public Task<IReadOnlyList<NumberedEvent>> EventsAfter(ulong number, int limit, CancellationToken cancel) =>
-        throw new NotImplementedException();
+    public Task<IReadOnlyList<NumberedEvent>> EventsAfter(ulong number, int limit, CancellationToken cancel)
+    {
+        CheckLimit(limit);
+        return Read(async session => Events(await session.EventsAfter(Math.Min(number, long.MaxValue), limit)), cancel);
+    }
 
     /// <summary>The service's own events of some types in the order of the ledger, for a consumer that fills a gap.</summary>
     /// <param name="after">Per event type the number of the event to go on after; zero: from the first. At most 64.</param>
     /// <param name="limit">The greatest number of events, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<IReadOnlyList<NumberedEvent>> EventsAfter(
-        IReadOnlyDictionary<string, ulong> after, int limit, CancellationToken cancel) => throw new NotImplementedException();
+        IReadOnlyDictionary<string, ulong> after, int limit, CancellationToken cancel)
+    {
+        CheckLimit(limit);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(after.Count, 64);
+        var bounded = after.ToDictionary(a => a.Key, a => Math.Min(a.Value, long.MaxValue));
+        return Read(async session => Events(await session.EventsAfter(bounded, limit)), cancel);
+    }
+
+    private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) => [.. sources.Select(source =>
+    {
+        var @event = V1.Events.Parser.ParseFrom(source.Events).Events_[source.Index];
+        return new NumberedEvent(source.Number, new RecordedEvent
+        {
+            Origin = new EventOrigin
+            {
+                Service = Service, Position = source.Position, Index = (uint)source.Index, Type = @event.Type, Sequence = @event.Sequence,
+            },
+            Event = @event,
+            Time = Stored.TimeOf(source.Header).ToString("yyyy-MM-ddTHH:mm:ss.FFFFFFFZ", CultureInfo.InvariantCulture),
+            Leaf = ByteString.CopyFrom(TreeHash.Leaf(source.Header)),
+            Traceparent = source.TraceParent,
+            Tracestate = source.TraceState,
+        });
+    })];
 
     /// <summary>The number of the service's own events: the number of the last one.</summary>
-    public Task<ulong> CountEvents(CancellationToken cancel) => throw new NotImplementedException();
+    public Task<ulong> CountEvents(CancellationToken cancel) =>
+        Read(async session => (await session.ReadHead()).Events, cancel);
 
     /// <summary>How far a reader such as the relay has come; zero: nowhere.</summary>
-    public Task<ulong> ReadCursor(string name, CancellationToken cancel) => throw new NotImplementedException();
+    public Task<ulong> ReadCursor(string name, CancellationToken cancel) =>
+        Read(async session => (await session.Cursors([name])).GetValueOrDefault(name), cancel);
 
     /// <summary>Says how far a reader has come. It never goes back.</summary>
-    public Task MoveCursor(string name, ulong value, CancellationToken cancel) => throw new NotImplementedException();
+    public Task MoveCursor(string name, ulong value, CancellationToken cancel) => Read(async session =>
+    {
+        await session.MoveCursor(name, value);
+        return true;
+    }, cancel, write: true);
 
     /// <summary>The number of the last event of a producer and type that was taken in; zero: none.</summary>
-    public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) => throw new NotImplementedException();
+    public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) =>
+        ReadCursor(new Intake(producer, type, 0).Cursor, cancel);
 
     /// <summary>Becomes the one replica that does something, such as the relay; null: another one is.</summary>
     /// <param name="name">What is done.</param>
     /// <param name="cancel">Cancels.</param>
-    public Task<Lead?> TryLead(string name, CancellationToken cancel) => throw new NotImplementedException();
+    public async Task<Lead?> TryLead(string name, CancellationToken cancel)
+    {
+        try
+        {
+            return await _store.TryLead(name, cancel);
+        }
+        catch (Exception e) when (_store.IsOutage(e))
+        {
+            throw new LedgerUnavailable(e);
+        }
+    }
 
     /// <summary>The tree as it is, signed.</summary>
-    public Task<Checkpoint> ReadCheckpoint(CancellationToken cancel) => throw new NotImplementedException();
+    public Task<Checkpoint> ReadCheckpoint(CancellationToken cancel) =>
+        Read(async session => (await Signed(session)).Checkpoint, cancel);
 
     /// <summary>Proves that an entry is in a tree (RFC 6962 2.1.1); null: there is no such entry or tree.</summary>
     /// <param name="position">The entry's position.</param>
     /// <param name="size">The tree's size, greater than the position; zero: the present one.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<TreeProof?> ProveInclusion(ulong position, ulong size, CancellationToken cancel) =>
-        throw new NotImplementedException();
+        Prove(size, to => position < to, view => view.Inclusion(position), cancel);
 
     /// <summary>Proves that a tree is a prefix of a later one (RFC 6962 2.1.2); null: there are no such trees.</summary>
     /// <param name="from">The earlier size, at least 1.</param>
     /// <param name="to">The later size; zero: the present one.</param>
     /// <param name="cancel">Cancels.</param>
-    public Task<TreeProof?> ProveConsistency(ulong from, ulong to, CancellationToken cancel) => throw new NotImplementedException();
+    public Task<TreeProof?> ProveConsistency(ulong from, ulong to, CancellationToken cancel) =>
+        Prove(to, to => from > 0 && from <= to, view => view.Consistency(from), cancel);
+
+    private Task<TreeProof?> Prove(
+        ulong size, Func<ulong, bool> possible, Func<TreeView, List<byte[]>> prove, CancellationToken cancel) =>
+        Read(async session =>
+        {
+            var present = (await session.ReadHead()).Size;
+            var to = size == 0 ? present : size;
+            if (to > present || !possible(to)) return null;
+            var view = await Load(session, to, present, view =>
+            {
+                view.Root();
+                prove(view);
+            });
+            return new TreeProof(to, view.Root(), prove(view));
+        }, cancel);
 
     /// <summary>Erases the request part of an entry, with its salt. Every proof stays valid. A retry of that request is then
     /// refused as a reuse of its id. False: there is no such part, or it was erased.</summary>
-    public Task<bool> EraseRequest(ulong position, CancellationToken cancel) => throw new NotImplementedException();
+    public Task<bool> EraseRequest(ulong position, CancellationToken cancel) =>
+        Read(session => session.EraseRequest(Math.Min(position, long.MaxValue - 1)), cancel, write: true);
 
     /// <summary>Takes no more commands and returns when those that wait are answered.</summary>
-    public Task Drain() => throw new NotImplementedException();
+    public Task Drain() => _committer.Drain();
 
     /// <summary>Drains and closes.</summary>
-    public ValueTask DisposeAsync() => throw new NotImplementedException();
+    public async ValueTask DisposeAsync()
+    {
+        await Drain();
+        _checkpoints.Dispose();
+        await _store.DisposeAsync();
+    }
+
+    /// <summary>The head, covered by a checkpoint.</summary>
+    private async Task<(Head Head, Checkpoint Checkpoint)> Signed(Session session)
+    {
+        // A commit may sign a greater tree between the reading and the signing; a database that went back stays behind.
+        for (var tries = 0; tries < 100; tries++)
+        {
+            var head = await session.ReadHead();
+            if (_checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge)) is { } signed) return (head, signed);
+        }
+        throw new LedgerInconsistent(
+            $"the database has fewer entries than the {_checkpoints.Last!.Size} that were signed: it was put back to an earlier " +
+            "state. Stop the service and restore the newest state.");
+    }
+
+    private void Grow(ulong size)
+    {
+        lock (_look)
+        {
+            if (size <= _size) return;
+            Volatile.Write(ref _size, size);
+            Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).SetResult();
+        }
+    }
+
+    private async Task<T> Read<T>(Func<Session, Task<T>> read, CancellationToken cancel, bool write = false)
+    {
+        try
+        {
+            await using var session = await _store.Open(write, cancel);
+            return await read(session);
+        }
+        catch (Exception e) when (_store.IsOutage(e))
+        {
+            throw new LedgerUnavailable(e);
+        }
+    }
+
+    /// <summary>The tree with what <paramref name="ask"/> needs of it.</summary>
+    private static async Task<TreeView> Load(Session session, ulong size, ulong present, Action<TreeView> ask)
+    {
+        var tiles = new Dictionary<(int Level, ulong Index), Tile>();
+        var view = new TreeView(size, tiles);
+        ask(view);
+        foreach (var (level, index) in view.TakeMissed()) tiles[(level, index)] = await Stored.TileOf(session, level, index, present);
+        return view;
+    }
+
+    private static async Task CheckTree(Session session, Head head, Checkpoint? last, string file)
+    {
+        var edge = await Load(session, head.Size, head.Size, view => view.Edge());
+        if (!edge.Edge().SelectMany(h => h).SequenceEqual(head.Edge))
+            throw new LedgerInconsistent("the ledger's tree does not fit its entries: the database was damaged. Restore it.");
+        if (last is null) return;
+        if (last.Size > head.Size)
+            throw new LedgerInconsistent(
+                $"the database has {head.Size} entries, but a checkpoint over {last.Size} was signed ({file}): acknowledged entries " +
+                "are missing. Restore the newest backup, or start against the replica that has them; do not remove the checkpoint.");
+        if (last.Size == 0) return;
+        var earlier = await Load(session, last.Size, head.Size, view => view.Root());
+        if (!earlier.Root().AsSpan().SequenceEqual(last.Root))
+            throw new LedgerInconsistent(
+                $"the database's first {last.Size} entries are not those of the checkpoint that was signed ({file}): its history was " +
+                "changed, or it is another ledger. Restore the database that fits the checkpoint.");
+    }
+
+    private static void CheckLimit(int limit)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(limit, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(limit, 1000);
+    }
 }
 
 /// <summary>Being the one replica that does something. Disposing gives it up.</summary>
@@ -273,5 +601,3 @@ public abstract class Lead : IAsyncDisposable
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();
 }
-
-internal sealed class TreeView;

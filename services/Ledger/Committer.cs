@@ -1,0 +1,716 @@
+using System.Data.Common;
+using System.Diagnostics;
+using System.Security.Cryptography;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Errors.V1;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Ledger;
+
+/// <summary>A command that waits, and who waits for it.</summary>
+internal sealed class Waiting(Command command, long since)
+{
+    private readonly TaskCompletionSource<Outcome> _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public Command Command { get; } = command;
+
+    /// <summary>When it came, for its span.</summary>
+    public long Since { get; } = since;
+
+    public Activity? Span { get; set; }
+
+    public Task<Outcome> Task => _done.Task;
+
+    public void Answer(Outcome outcome) => _done.TrySetResult(outcome);
+
+    public void Fail(Exception fault) => _done.TrySetException(fault);
+
+    public void Cancel(CancellationToken cancel) => _done.TrySetCanceled(cancel);
+}
+
+/// <summary>The commands that wait: by precedence, then in turn by participant, then in the order in which they came.</summary>
+internal sealed class Queue(LedgerOptions options)
+{
+    private readonly Lock _lock = new();
+    private readonly SemaphoreSlim _some = new(0);
+
+    /// <summary>Per precedence, greatest first, those who wait in the order of their turns.</summary>
+    private readonly SortedDictionary<int, LinkedList<(string Participant, LinkedList<Waiting> Commands)>> _ranks =
+        new(Comparer<int>.Create((a, b) => b.CompareTo(a)));
+
+    private readonly Dictionary<string, int> _perParticipant = [];
+    private int _count;
+    private long _bytes;
+    private bool _closed;
+
+    public int Count => Volatile.Read(ref _count);
+
+    public void Add(Waiting waiting)
+    {
+        var command = waiting.Command;
+        lock (_lock)
+        {
+            if (_closed) throw new LedgerClosed();
+            var own = _perParticipant.GetValueOrDefault(command.Participant);
+            if (_count >= options.MaxQueued || own >= options.MaxQueuedPerParticipant ||
+                _bytes + command.Bytes.Length > options.MaxQueuedBytes) throw new LedgerOverloaded();
+            if (!_ranks.TryGetValue(command.Precedence, out var rank)) _ranks[command.Precedence] = rank = [];
+            var turn = rank.FirstOrDefault(t => t.Participant == command.Participant);
+            if (turn.Commands is null) rank.AddLast(turn = (command.Participant, []));
+            turn.Commands.AddLast(waiting);
+            Counted(waiting, 1);
+        }
+        _some.Release();
+    }
+
+    /// <summary>Takes a command out; false: it is no longer there.</summary>
+    public bool Remove(Waiting waiting)
+    {
+        lock (_lock)
+        {
+            if (!_ranks.TryGetValue(waiting.Command.Precedence, out var rank)) return false;
+            var turn = rank.FirstOrDefault(t => t.Participant == waiting.Command.Participant);
+            if (turn.Commands is null || !turn.Commands.Remove(waiting)) return false;
+            if (turn.Commands.Count == 0) rank.Remove(turn);
+            if (rank.Count == 0) _ranks.Remove(waiting.Command.Precedence);
+            Counted(waiting, -1);
+            return true;
+        }
+    }
+
+    /// <summary>Takes the next commands, at least one; none: the queue is closed and empty.</summary>
+    public async Task<List<Waiting>> Take()
+    {
+        var taken = new List<Waiting>();
+        while (true)
+        {
+            lock (_lock)
+            {
+                var bytes = 0L;
+                while (_ranks.Count > 0 && taken.Count < options.MaxBatch && bytes < options.MaxBatchBytes)
+                {
+                    var (precedence, rank) = _ranks.First();
+                    var turn = rank.First!.Value;
+                    var next = turn.Commands.First!.Value;
+                    if (taken.Count > 0 && bytes + next.Command.Bytes.Length > options.MaxBatchBytes) break;
+                    turn.Commands.RemoveFirst();
+                    rank.RemoveFirst();
+                    if (turn.Commands.Count > 0) rank.AddLast(turn);
+                    if (rank.Count == 0) _ranks.Remove(precedence);
+                    Counted(next, -1);
+                    bytes += next.Command.Bytes.Length;
+                    taken.Add(next);
+                }
+                if (taken.Count > 0 || _closed) return taken;
+            }
+            await _some.WaitAsync();
+            // One look answers for all that came until now.
+            while (_some.Wait(0)) { }
+        }
+    }
+
+    public void Close()
+    {
+        lock (_lock) _closed = true;
+        _some.Release();
+    }
+
+    private void Counted(Waiting waiting, int sign)
+    {
+        _count += sign;
+        _bytes += sign * waiting.Command.Bytes.Length;
+        var participant = waiting.Command.Participant;
+        var own = _perParticipant.GetValueOrDefault(participant) + sign;
+        if (own == 0) _perParticipant.Remove(participant);
+        else _perParticipant[participant] = own;
+    }
+}
+
+/// <summary>Takes what waits, decides it one after the other, commits it together, answers. One at a time in a process; the head
+/// row's lock orders those of several replicas.</summary>
+internal sealed class Committer
+{
+    private static readonly ActivitySource Spans = new("Ministries");
+
+    private readonly LedgerOptions _options;
+    private readonly Store _store;
+    private readonly Checkpoints _checkpoints;
+    private readonly Action<ulong> _grown;
+    private readonly Queue _queue;
+    private readonly Dictionary<string, StreamKind> _kinds;
+    private readonly string _package;
+    private Task _running = Task.CompletedTask;
+    private Memory _memory = new();
+
+    public Committer(LedgerOptions options, Store store, Checkpoints checkpoints, Action<ulong> grown)
+    {
+        _options = options;
+        _store = store;
+        _checkpoints = checkpoints;
+        _grown = grown;
+        _queue = new Queue(options);
+        _kinds = options.Kinds.ToDictionary(k => k.Name);
+        _package = $"ministries.{options.Service}.v1.";
+    }
+
+    public int Waiting => _queue.Count;
+
+    /// <summary>What is known of the database as this process left it; forgotten when another replica wrote, and at any fault.
+    /// </summary>
+    private sealed class Memory
+    {
+        public View View { get; } = new();
+        public Dictionary<StreamId, ulong> Numbers { get; } = [];
+        public HashSet<StreamId> Rebuilt { get; } = [];
+        public Dictionary<string, ulong> LastOfTypes { get; } = [];
+        public Dictionary<string, ulong> LastOfParticipants { get; } = [];
+        public Dictionary<string, ulong> Cursors { get; } = [];
+        public TreeEdge? Tree { get; set; }
+        public int Held { get; set; }
+    }
+
+    public void Start()
+    {
+        // The loop serves everybody: it must not run under the span of whoever opened the ledger.
+        using (ExecutionContext.SuppressFlow()) _running = Task.Run(Run);
+    }
+
+    public async Task<Outcome> Submit(Command command, CancellationToken cancel)
+    {
+        cancel.ThrowIfCancellationRequested();
+        var waiting = new Waiting(command, Stopwatch.GetTimestamp());
+        _queue.Add(waiting);
+        await using var registration = cancel.UnsafeRegister((state, token) =>
+        {
+            var (queue, waiting) = ((Queue, Waiting))state!;
+            if (queue.Remove(waiting)) waiting.Cancel(token);
+        }, (_queue, waiting));
+        return await waiting.Task;
+    }
+
+    public Task Drain()
+    {
+        _queue.Close();
+        return _running;
+    }
+
+    private async Task Run()
+    {
+        while (await _queue.Take() is { Count: > 0 } batch)
+        {
+            try
+            {
+                await Commit(batch);
+            }
+            catch (Exception e)
+            {
+                // Nobody must wait for ever, whatever happened.
+                _memory = new();
+                FailAll(batch, () => new CommitOutcomeUnknown(e));
+            }
+        }
+    }
+
+    private async Task Commit(List<Waiting> batch)
+    {
+        Activity.Current = null;
+        using var span = Spans.StartActivity("commit batch", ActivityKind.Internal, default(ActivityContext));
+        span?.SetTag("db.operation.batch.size", batch.Count);
+        var started = DateTime.UtcNow;
+        foreach (var waiting in batch)
+        {
+            var command = waiting.Command;
+            ActivityContext.TryParse(command.TraceParent, command.TraceState, isRemote: false, out var parent);
+            // Without a parent it is a root, not a child of whatever runs here.
+            Activity.Current = null;
+            waiting.Span ??= Spans.StartActivity(
+                $"commit {_options.Service}", ActivityKind.Internal, parent,
+                [
+                    new("ministries.participant", command.Participant), new("ministries.request_id", command.RequestId),
+                ],
+                span is null ? null : [new ActivityLink(span.Context)], started - Stopwatch.GetElapsedTime(waiting.Since));
+        }
+        try
+        {
+            await Commit(batch, span);
+        }
+        finally
+        {
+            foreach (var waiting in batch) waiting.Span?.Dispose();
+            Activity.Current = span;
+        }
+    }
+
+    private async Task Commit(List<Waiting> batch, Activity? span)
+    {
+        Activity.Current = span;
+        for (var tries = 1; ; tries++)
+        {
+            var stage = new Stage();
+            try
+            {
+                await new Batch(this, batch).Run(stage);
+                return;
+            }
+            catch (Exception e)
+            {
+                _memory = new();
+                if (stage.Committing && !(stage.Committed is false && _store.IsNotCommitted(e)))
+                {
+                    FailAll(batch, () => new CommitOutcomeUnknown(e));
+                    return;
+                }
+                if (_store.IsOutage(e))
+                {
+                    // A pooled connection may have died while it was idle: what never began is tried again.
+                    if (!stage.Locked && tries < 3) continue;
+                    FailAll(batch, () => new LedgerUnavailable(e));
+                    return;
+                }
+                if (e is LedgerInconsistent inconsistent)
+                {
+                    FailAll(batch, () => inconsistent);
+                    return;
+                }
+                if (batch.Count == 1)
+                {
+                    FailAll(batch, () => new CommandFailed(batch[0].Command.Method, e, "its entry could not be written"));
+                    return;
+                }
+            }
+            foreach (var waiting in batch)
+                if (!waiting.Task.IsCompleted) await Commit([waiting], span);
+            return;
+        }
+    }
+
+    private static void FailAll(List<Waiting> batch, Func<Exception> fault)
+    {
+        foreach (var waiting in batch) Fail(waiting, fault());
+    }
+
+    private static void Fail(Waiting waiting, Exception fault)
+    {
+        waiting.Span?.SetStatus(ActivityStatusCode.Error);
+        waiting.Span?.SetTag("error.type", fault.GetType().Name);
+        waiting.Span?.Dispose();
+        waiting.Fail(fault);
+    }
+
+    /// <summary>How far a batch has come, for whoever must tell what its fault means.</summary>
+    private sealed class Stage
+    {
+        public bool Locked { get; set; }
+        public bool Committing { get; set; }
+        public bool Committed { get; set; }
+    }
+
+    /// <summary>A command that was decided and has an entry.</summary>
+    private sealed class Decided(Waiting waiting, Decision decision, ulong position, IMessage? answer)
+    {
+        public Waiting Waiting { get; } = waiting;
+        public Decision Decision { get; } = decision;
+        public ulong Position { get; } = position;
+        public IMessage? Answer { get; } = answer;
+        public byte[] EntryHash { get; set; } = [];
+    }
+
+    /// <summary>One attempt at committing some commands together.</summary>
+    private sealed class Batch(Committer committer, List<Waiting> batch)
+    {
+        private readonly LedgerOptions _options = committer._options;
+        private readonly List<Decided> _decided = [];
+        private readonly Dictionary<(string, string), (byte[] Digest, Decided Decided)> _new = [];
+        private readonly Dictionary<StreamId, (IMessage? State, ulong Version)> _before = [];
+        private readonly Dictionary<StreamId, List<(Decided Decided, ulong Version, string Indices)>> _changes = [];
+        private readonly Dictionary<string, ulong> _cursors = [];
+        private readonly Dictionary<StreamId, Exception> _unreadable = [];
+        private readonly List<(Waiting Waiting, Func<Outcome> Outcome)> _answers = [];
+        private readonly List<(Waiting Waiting, Exception Fault)> _faults = [];
+        private Memory _memory = committer._memory;
+        private Session _session = null!;
+        private Head _head = null!;
+        private DateTimeOffset _now;
+        private Timestamp _time = null!;
+
+        private StreamKind Kind(string name) => committer._kinds.TryGetValue(name, out var kind)
+            ? kind
+            : throw new ArgumentException($"the service keeps no streams of kind {name}");
+
+        public async Task Run(Stage stage)
+        {
+            // Rules are pure: what they would ask for can be learnt before anything is locked.
+            var wanted = new HashSet<StreamId>();
+            if (batch.Count > 1)
+                foreach (var waiting in batch) Rehearse(waiting.Command, wanted);
+
+            await using (_session = await committer._store.Open(write: true, default))
+            {
+                _head = await _session.LockHead();
+                stage.Locked = true;
+                if (_memory.Tree is null || _memory.Tree.Size != _head.Size || _memory.Held > _options.MaxHeld)
+                {
+                    committer._memory = _memory = new() { Tree = await Stored.EdgeOf(_session, _head) };
+                }
+                _now = new DateTimeOffset(Math.Max(_options.Time.GetUtcNow().UtcTicks, _head.Time), TimeSpan.Zero);
+                _time = _now.ToTimestamp();
+
+                var found = await _session.FindRequests(
+                    [.. batch.Select(w => (w.Command.Participant, w.Command.RequestId)).Distinct()]);
+                await LoadNumbers(_memory.Cursors, batch.Select(w => w.Command.Intake?.Cursor).OfType<string>(), _session.Cursors);
+                await Load(wanted);
+                foreach (var waiting in batch) await Take(waiting, found);
+
+                if (_decided.Count > 0) await Write(stage);
+            }
+            Sign();
+            foreach (var (waiting, fault) in _faults) Fail(waiting, fault);
+            foreach (var (waiting, outcome) in _answers) Answer(waiting, outcome());
+        }
+
+        private void Rehearse(Command command, HashSet<StreamId> wanted)
+        {
+            try
+            {
+                var decision = command.Decide(_memory.View, _options.Time.GetUtcNow());
+                foreach (var change in decision.Changes) wanted.UnionWith(change.Streams);
+            }
+            catch (Exception)
+            {
+                // It is told when it happens with everything loaded.
+            }
+            wanted.UnionWith(_memory.View.TakeMissed());
+        }
+
+        private async Task Load(IEnumerable<StreamId> wanted)
+        {
+            var missing = wanted
+                .Where(id => !_memory.View.Holds(id) && !_unreadable.ContainsKey(id) && committer._kinds.ContainsKey(id.Kind)).ToHashSet();
+            if (missing.Count == 0) return;
+            foreach (var row in await _session.FindStreams(missing))
+            {
+                missing.Remove(row.Id);
+                var kind = Kind(row.Id.Kind);
+                try
+                {
+                    Hold(row.Id, await Stored.StateOf(_session, kind, row), row.Version);
+                }
+                catch (Exception e) when (e is not DbException && !committer._store.IsOutage(e))
+                {
+                    // Whoever needs this record fails, and nobody else.
+                    _unreadable[row.Id] = e;
+                    continue;
+                }
+                _memory.Numbers[row.Id] = row.Number;
+                if (row.Fold != kind.Version) _memory.Rebuilt.Add(row.Id);
+            }
+            foreach (var id in missing) Hold(id, null, 0);
+
+            void Hold(StreamId id, IMessage? state, ulong version)
+            {
+                _memory.View.Put(Kind(id.Kind), id.Key, state, version);
+                _memory.Held++;
+            }
+        }
+
+        private static async Task LoadNumbers(
+            Dictionary<string, ulong> known, IEnumerable<string> names,
+            Func<IReadOnlyCollection<string>, Task<Dictionary<string, ulong>>> load)
+        {
+            var missing = names.Where(n => !known.ContainsKey(n)).ToHashSet();
+            if (missing.Count == 0) return;
+            var loaded = await load(missing);
+            foreach (var name in missing) known[name] = loaded.GetValueOrDefault(name);
+        }
+
+        private async Task Take(Waiting waiting, Dictionary<(string, string), FoundRequest> found)
+        {
+            var command = waiting.Command;
+            var id = (command.Participant, command.RequestId);
+            var digest = Digests.OfRequest(command.Method, command.Bytes.Span);
+            if (found.TryGetValue(id, out var old))
+            {
+                try
+                {
+                    var outcome = Stored.OutcomeOf(old, digest, _options.Time);
+                    _answers.Add((waiting, () => outcome));
+                }
+                catch (LedgerInconsistent e)
+                {
+                    _faults.Add((waiting, e));
+                }
+                return;
+            }
+            if (_new.TryGetValue(id, out var twin))
+            {
+                if (!twin.Digest.AsSpan().SequenceEqual(digest)) _answers.Add((waiting, () => Stored.Reused(_now)));
+                else _answers.Add((waiting, () => OutcomeOf(twin.Decided) with { Repeated = true }));
+                return;
+            }
+            if (command.Intake is { } intake)
+            {
+                var last = _cursors.GetValueOrDefault(intake.Cursor, _memory.Cursors[intake.Cursor]);
+                if (intake.Sequence <= last)
+                {
+                    _answers.Add((waiting, () => new Outcome(null, _now, null, null, Repeated: true)));
+                    return;
+                }
+                if (intake.Sequence > last + 1)
+                {
+                    _faults.Add((waiting, new GapInEvents(intake.Producer, intake.Type, last, intake.Sequence)));
+                    return;
+                }
+            }
+            try
+            {
+                var (decision, answer, touched) = await Decide(command);
+                if (decision.Refusal is { } refusal && !command.StoresRefusal)
+                {
+                    _answers.Add((waiting, () => new Outcome(null, _now, null, refusal, Repeated: false)));
+                    return;
+                }
+                var decided = new Decided(waiting, decision, _head.Size + (ulong)_decided.Count, answer);
+                foreach (var (stream, indices) in touched)
+                {
+                    if (!_changes.TryGetValue(stream, out var changes)) _changes[stream] = changes = [];
+                    changes.Add((decided, _memory.View.VersionOf(stream), indices));
+                }
+                _decided.Add(decided);
+                _new[id] = (digest, decided);
+                if (command.Intake is not null) _cursors[command.Intake.Cursor] = command.Intake.Sequence;
+                _answers.Add((waiting, () => OutcomeOf(decided)));
+            }
+            catch (LedgerException e)
+            {
+                _faults.Add((waiting, e));
+            }
+        }
+
+        /// <summary>Decides one command on the view and applies what it changed, or throws and leaves the view as it was.</summary>
+        private async Task<(Decision Decision, IMessage? Answer, Dictionary<StreamId, string> Touched)> Decide(Command command)
+        {
+            var view = _memory.View;
+            for (var round = 0; round < _options.MaxRounds; round++)
+            {
+                var missed = new HashSet<StreamId>();
+                Dictionary<StreamId, (IMessage? State, ulong Version)>? undo = null;
+                var kept = false;
+                try
+                {
+                    var decision = command.Decide(view, _now);
+                    missed.UnionWith(view.TakeMissed());
+                    var streams = decision.Changes.SelectMany(c => c.Streams).ToHashSet();
+                    missed.UnionWith(streams.Where(id => !view.Holds(id)));
+                    if (missed.Count == 0)
+                    {
+                        if (decision.Refusal is not null) return (decision, null, []);
+                        undo = streams.ToDictionary(id => id, id => (view.StateOf(id), view.VersionOf(id)));
+                        var entry = new FoldedEntry(
+                            _head.Size + (ulong)_decided.Count, _time, command.Participant, command.RequestId, command.Request);
+                        view.Apply(committer._kinds, decision.Changes, entry);
+                        var answer = decision.Answer?.Invoke(view);
+                        missed.UnionWith(view.TakeMissed());
+                        if (missed.Count == 0)
+                        {
+                            CheckLimits(command, decision, answer, streams);
+                            kept = true;
+                            foreach (var (id, before) in undo) _before.TryAdd(id, before);
+                            return (decision, answer, streams.ToDictionary(id => id, id => string.Join(',',
+                                decision.Changes.Index().Where(c => c.Item.Streams.Contains(id)).Select(c => c.Index))));
+                        }
+                    }
+                }
+                catch (Exception e) when (e is not LedgerException)
+                {
+                    // A rule that trips over what was not loaded yet is no fault.
+                    missed.UnionWith(view.TakeMissed());
+                    if (missed.Count == 0) throw new CommandFailed(command.Method, e);
+                }
+                finally
+                {
+                    view.TakeMissed();
+                    if (!kept)
+                        foreach (var (id, before) in undo ?? []) view.Put(Kind(id.Kind), id.Key, before.State, before.Version);
+                }
+                if (missed.FirstOrDefault(id => !committer._kinds.ContainsKey(id.Kind)) is { Kind: { } unknown })
+                    throw new CommandFailed(command.Method, null, $"the service keeps no streams of kind {unknown}");
+                if (missed.FirstOrDefault(id => id.Key.Length is 0 or > 200) is { Key: not null })
+                    throw new CommandFailed(command.Method, null, "the key of a stream is 1 to 200 characters");
+                await Load(missed);
+                foreach (var id in missed)
+                    if (_unreadable.TryGetValue(id, out var why))
+                        throw why as LedgerException ?? new CommandFailed(command.Method, why, "a record that it needs could not be rebuilt");
+            }
+            throw new CommandFailed(command.Method, null, "its rule asks for more records without end");
+        }
+
+        private void CheckLimits(Command command, Decision decision, IMessage? answer, IEnumerable<StreamId> streams)
+        {
+            if (decision.Changes.Count > _options.MaxEvents) throw new CommandFailed(command.Method, null, "more events than an entry may have");
+            var bytes = command.Bytes.Length + (answer?.CalculateSize() ?? 0) + (command.Asked?.CalculateSize() ?? 0) +
+                decision.Changes.Sum(c => c.Event.CalculateSize());
+            if (bytes > _options.MaxEntryBytes) throw new CommandFailed(command.Method, null, "its entry is greater than it may be");
+            CheckTokens(decision.Audience);
+            foreach (var id in streams)
+            {
+                if (_memory.View.StateOf(id) is not { } state) continue;
+                if (state.CalculateSize() > _options.MaxStateBytes) throw new CommandFailed(command.Method, null, "a record grew greater than it may be");
+                var kind = Kind(id.Kind);
+                CheckTokens(kind.AudienceOf(state));
+                CheckTokens(kind.KeysOf(state));
+                kind.DueOf(state);
+            }
+
+            void CheckTokens(IReadOnlyCollection<string> tokens)
+            {
+                if (tokens.Count > _options.MaxTokens || tokens.Any(t => t.Length is 0 or > 300 || t.Contains('\n')))
+                    throw new CommandFailed(command.Method, null, "tokens and keys are 1 to 300 characters of one line, and not more than may be");
+            }
+        }
+
+        private async Task Write(Stage stage)
+        {
+            await LoadNumbers(_memory.LastOfTypes, _decided.SelectMany(d => d.Decision.Changes).Select(c => c.Event.Descriptor.FullName)
+                .Where(Own).Distinct(), _session.LastOfTypes);
+            await LoadNumbers(_memory.LastOfParticipants, _decided.Select(d => d.Waiting.Command.Participant).Distinct(),
+                _session.LastOfParticipants);
+
+            var rows = new Rows();
+            var events = _head.Events;
+            foreach (var decided in _decided) Entry(decided, rows, ref events);
+            var streams = _head.Streams;
+            foreach (var (id, changes) in _changes) Stream(id, changes, rows, ref streams);
+            foreach (var (name, value) in _cursors) rows.Cursors[name] = _memory.Cursors[name] = value;
+
+            var tree = _memory.Tree!;
+            foreach (var entry in rows.Entries) tree.Add(TreeHash.Leaf(entry.Header), rows.Tiles);
+            _tree = tree.TakeView();
+            var edge = _tree.Edge();
+            var head = new Head(tree.Size, [.. edge.SelectMany(h => h)], _now.UtcTicks, streams, events);
+            await _session.Write(rows, head);
+            Probe.At("before-commit");
+            stage.Committing = true;
+            await _session.Commit();
+            stage.Committed = true;
+            _head = head;
+            Probe.At("after-commit");
+        }
+
+        private TreeView? _tree;
+
+        private static ulong Next(Dictionary<string, ulong> last, string name) => last[name] = last.GetValueOrDefault(name) + 1;
+
+        private bool Own(string type) => type.StartsWith(committer._package, StringComparison.Ordinal);
+
+        private void Entry(Decided decided, Rows rows, ref ulong eventNumber)
+        {
+            var (command, decision, span) = (decided.Waiting.Command, decided.Decision, decided.Waiting.Span);
+            var events = new Events();
+            foreach (var (index, change) in decision.Changes.Index())
+            {
+                var type = change.Event.Descriptor.FullName;
+                var own = Own(type);
+                var sequence = own ? Next(_memory.LastOfTypes, type) : 0;
+                events.Events_.Add(new Event { Type = type, Sequence = sequence, Data = change.Event.ToByteString(), Case = decision.Case });
+                if (own) rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
+            }
+            var header = new EntryHeader
+            {
+                Position = decided.Position,
+                CommitTime = _time,
+                Participant = command.Participant,
+                RequestId = command.RequestId,
+                Method = command.Method,
+                AgreementVersion = command.AgreementVersion,
+                ParticipantSequence = Next(_memory.LastOfParticipants, command.Participant),
+            };
+            Part(PartKind.Request, command.Request.Descriptor.FullName, command.Bytes.ToArray());
+            Part(PartKind.Events, Events.Descriptor.FullName, events.ToByteArray());
+            if (command.Asked is not null) Part(PartKind.Asked, Any.Descriptor.FullName, Any.Pack(command.Asked).ToByteArray());
+            if (command.Cause is not null) Part(PartKind.Cause, Cause.Descriptor.FullName, command.Cause.ToByteArray());
+            Part(PartKind.Answer, V1.Answer.Descriptor.FullName, AnswerOf(decided).ToByteArray());
+
+            var bytes = header.ToByteArray();
+            decided.EntryHash = TreeHash.Record(bytes);
+            span?.SetTag("ministries.position", (long)decided.Position);
+            if (decision.Case.Length > 0) span?.SetTag("ministries.case", decision.Case);
+            rows.Entries.Add(new EntryRow(
+                decided.Position, command.Participant, header.ParticipantSequence, decision.Case,
+                decision.Audience.Append(Audience.Of(command.Participant)).ToHashSet(),
+                span?.Id ?? command.TraceParent, span is null ? command.TraceState : span.TraceStateString ?? "", bytes));
+            if (!Probe.SkipRequestIds)
+                rows.Requests.Add(new RequestRow(
+                    command.Participant, command.RequestId, Digests.OfRequest(command.Method, command.Bytes.Span), decided.Position));
+
+            void Part(PartKind kind, string type, byte[] data)
+            {
+                var salt = RandomNumberGenerator.GetBytes(32);
+                header.Parts.Add(new PartDigest { Kind = kind, Digest = ByteString.CopyFrom(Digests.OfPart(salt, data)) });
+                rows.Parts.Add(new PartRow(decided.Position, kind, type, salt, data));
+            }
+        }
+
+        private static Answer AnswerOf(Decided decided) => decided switch
+        {
+            { Decision.Refusal: { } refusal } => new Answer
+            {
+                Refusal = new StoredRefusal
+                {
+                    Reason = Stored.NameOf(refusal.Reason),
+                    Metadata = { refusal.Metadata?.ToDictionary() ?? [] },
+                    Faults = { refusal.Faults ?? [] },
+                },
+            },
+            { Answer: { } answer } => new Answer { Response = Any.Pack(answer) },
+            _ => new Answer(),
+        };
+
+        private void Stream(
+            StreamId id, List<(Decided Decided, ulong Version, string Indices)> changes, Rows rows, ref ulong streams)
+        {
+            var kind = Kind(id.Kind);
+            var state = _memory.View.StateOf(id)!;
+            var isNew = !_memory.Numbers.TryGetValue(id, out var number);
+            if (isNew) _memory.Numbers[id] = number = ++streams;
+            rows.Streams.Add(new StreamRow(
+                number, id, changes[^1].Version, kind.Version, state.ToByteArray(), changes[^1].Decided.Position,
+                kind.DueOf(state)?.UtcTicks, kind.AudienceOf(state).ToHashSet(), isNew));
+            rows.Changes.AddRange(changes.Select(c => new ChangeRow(number, c.Version, c.Decided.Position, c.Indices)));
+            var keys = kind.KeysOf(state).ToHashSet();
+            // Under another fold the record may have been listed under other keys.
+            var rebuilt = _memory.Rebuilt.Remove(id);
+            if (!isNew && !rebuilt && _before[id].State is { } before && keys.SetEquals(kind.KeysOf(before))) return;
+            if (!isNew) rows.Unlisted.Add(number);
+            rows.Keys.AddRange(keys.Select(k => new KeyRow(id.Kind, k, number)));
+        }
+
+        /// <summary>Nobody is told of an entry before a signed checkpoint that covers it is on the disk.</summary>
+        private void Sign()
+        {
+            var last = committer._checkpoints.Last?.Size ?? 0;
+            if (last < _head.Size) Probe.At("before-checkpoint");
+            // Another replica may have gone further and a reader have signed that: then this tree needs no checkpoint of its own.
+            if (last <= _head.Size && _head.Size > 0)
+            {
+                var signed = committer._checkpoints.Advance(_head.Size, TreeView.RootOf(_head.Edge));
+                if (_tree is not null) _tree.Checkpoint = signed;
+            }
+            if (last < _head.Size) Probe.At("after-checkpoint");
+            committer._grown(_head.Size);
+        }
+
+        private Outcome OutcomeOf(Decided decided) => new(decided.Position, _now, decided.Answer, decided.Decision.Refusal, Repeated: false)
+        {
+            Tree = _tree,
+            EntryHash = decided.EntryHash,
+        };
+
+        private static void Answer(Waiting waiting, Outcome outcome)
+        {
+            if (outcome.Position is { } position) waiting.Span?.SetTag("ministries.position", (long)position);
+            waiting.Span?.Dispose();
+            waiting.Answer(outcome);
+        }
+    }
+}

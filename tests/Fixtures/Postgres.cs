@@ -1,0 +1,134 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using Npgsql;
+
+namespace Ministries.Fixtures;
+
+/// <summary>A PostgreSQL server of its own for the test process, in a temporary folder, with a database for each test. It ends with
+/// the process, however that ends.</summary>
+public sealed class Postgres
+{
+    private static readonly Lazy<Task<Postgres>> One = new(Create);
+
+    private readonly string _binaries;
+    private readonly string _folder;
+    private readonly int _port;
+    private Process? _server;
+    private int _databases;
+
+    private Postgres(string binaries, string folder, int port)
+    {
+        _binaries = binaries;
+        _folder = folder;
+        _port = port;
+    }
+
+    /// <summary>The server of this process; started when first asked for.</summary>
+    public static Task<Postgres> Shared => One.Value;
+
+    /// <summary>A server of one's own, to be crashed at will.</summary>
+    public static async Task<Postgres> Create()
+    {
+        var binaries = Directory.GetDirectories("/usr/lib/postgresql").Select(d => Path.Combine(d, "bin"))
+            .Where(d => File.Exists(Path.Combine(d, "initdb"))).Order().LastOrDefault()
+            ?? throw new InvalidOperationException("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin/initdb");
+        var folder = Directory.CreateTempSubdirectory("ministries-postgres-").FullName;
+        var server = new Postgres(binaries, folder, FreePort());
+        if (Environment.UserName == "root") await Run("chown", "postgres", folder);
+        await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync");
+        await server.Start();
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => server.Stop();
+        return server;
+    }
+
+    /// <summary>Makes an empty database and says how to reach it.</summary>
+    public async Task<string> CreateDatabase(string? template = null)
+    {
+        var name = $"test_{Interlocked.Increment(ref _databases)}";
+        await Execute($"create database {name}{(template is null ? "" : $" template {template}")}");
+        return ConnectionTo(name);
+    }
+
+    /// <summary>Makes a copy of a database that nobody uses, and says how to reach it.</summary>
+    public Task<string> Copy(string connection) => CreateDatabase(new NpgsqlConnectionStringBuilder(connection).Database);
+
+    /// <summary>Runs one statement as the superuser.</summary>
+    public async Task Execute(string sql, string? connection = null)
+    {
+        await using var open = new NpgsqlConnection(connection ?? ConnectionTo("postgres"));
+        await open.OpenAsync();
+        await using var command = new NpgsqlCommand(sql, open);
+        await command.ExecuteNonQueryAsync();
+    }
+
+    /// <summary>Starts the server and returns when it answers.</summary>
+    public async Task Start()
+    {
+        // The shell waits for the end of its input, which comes when this process ends, and then takes the server with it.
+        var server = string.Join(' ', [.. As, Path.Combine(_binaries, "postgres"), "-D", Path.Combine(_folder, "data"),
+            "-c", "listen_addresses=127.0.0.1", "-c", $"port={_port}", "-c", $"unix_socket_directories={_folder}",
+            "-c", "max_connections=200", "-c", "log_min_messages=fatal"]);
+        _server = Process.Start(new ProcessStartInfo("/bin/sh", ["-c",
+            $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; cat >/dev/null; kill -QUIT $!; wait $!"])
+        { RedirectStandardInput = true })!;
+        var deadline = Stopwatch.StartNew();
+        while (true)
+        {
+            try
+            {
+                await Execute("select 1");
+                return;
+            }
+            catch (NpgsqlException) when (deadline.Elapsed < TimeSpan.FromSeconds(30) && !_server.HasExited)
+            {
+                await Task.Delay(50);
+            }
+        }
+    }
+
+    /// <summary>Ends the server at once, as a crash would: what was not written to its log is lost.</summary>
+    public void Crash()
+    {
+        if (_server is null) return;
+        _server.StandardInput.Close();
+        _server.WaitForExit();
+        _server = null;
+    }
+
+    /// <summary>Ends the server and removes its folder.</summary>
+    public void Stop()
+    {
+        Crash();
+        if (Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
+    }
+
+    private static IEnumerable<string> As =>
+        Environment.UserName == "root" ? ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] : [];
+
+    private string ConnectionTo(string database) => new NpgsqlConnectionStringBuilder
+    {
+        Host = "127.0.0.1", Port = _port, Username = "postgres", Database = database,
+        Pooling = database != "postgres",
+    }.ToString();
+
+    private Task RunAs(params string[] command) => Run([.. As, .. command]);
+
+    private static async Task Run(params string[] command)
+    {
+        using var process = Process.Start(new ProcessStartInfo(command[0], command[1..])
+        { RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = "/" })!;
+        var output = process.StandardOutput.ReadToEndAsync();
+        var error = await process.StandardError.ReadToEndAsync();
+        await output;
+        await process.WaitForExitAsync();
+        if (process.ExitCode != 0) throw new InvalidOperationException($"{command[0]} failed: {error}");
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}

@@ -1,0 +1,622 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Ministries.Errors.V1;
+using Ministries.Ledger.V1;
+using static Ministries.Ledger.Tests.Counting;
+
+namespace Ministries.Ledger.Tests;
+
+public sealed class SqliteLedgerTests : LedgerTests
+{
+    protected override Engine Engine { get; } = new Sqlite();
+}
+
+public sealed class PostgresLedgerTests : LedgerTests
+{
+    protected override Engine Engine { get; } = new PostgreSql();
+}
+
+/// <summary>What is true of a ledger, whichever database holds it.</summary>
+public abstract class LedgerTests
+{
+    protected abstract Engine Engine { get; }
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    private async Task<ServiceLedger> Open() => await ServiceLedger.Open(Options(await Engine.Create()), Cancel);
+
+    /// <summary>Runs commands in one batch: the first one holds the committer until all wait.</summary>
+    private static async Task<Task<Outcome>[]> Together(ServiceLedger ledger, params IReadOnlyList<Command> commands)
+    {
+        using var go = new ManualResetEventSlim();
+        using var held = new ManualResetEventSlim();
+        var first = ledger.Commit(Add("holder", Guid.NewGuid().ToString(), "holder", before: () => { held.Set(); go.Wait(); }), Cancel);
+        held.Wait(Cancel);
+        var running = commands.Select(c => ledger.Commit(c, Cancel)).ToArray();
+        go.Set();
+        await first;
+        await Task.WhenAll(running).ContinueWith(_ => { }, TaskScheduler.Default);
+        return running;
+    }
+
+    private static async Task<List<StoredEntry>> ReadAll(ServiceLedger ledger)
+    {
+        var entries = new List<StoredEntry>();
+        for (var page = await ledger.ReadEntries(0, null, null, 100, Cancel); ; page = await ledger.ReadEntries(page.Next, null, null, 100, Cancel))
+        {
+            entries.AddRange(page.Entries);
+            if (page.Complete) return entries;
+        }
+    }
+
+    /// <summary>Whether entries, numbers, digests and the tree agree.</summary>
+    private static async Task Audit(ServiceLedger ledger)
+    {
+        var entries = await ReadAll(ledger);
+        var checkpoint = Key.Verify((await ledger.ReadCheckpoint(Cancel)).Text)!;
+        Assert.Equal((ulong)entries.Count, checkpoint.Size);
+        var tree = new TreeEdge(0, []);
+        var participants = new Dictionary<string, ulong>();
+        var types = new Dictionary<string, ulong>();
+        var time = DateTimeOffset.MinValue;
+        foreach (var (index, entry) in entries.Index())
+        {
+            var header = entry.HeaderOf();
+            Assert.Equal((ulong)index, entry.Position);
+            Assert.Equal((ulong)index, header.Position);
+            Assert.Equal(participants[header.Participant] = participants.GetValueOrDefault(header.Participant) + 1, header.ParticipantSequence);
+            Assert.True(header.CommitTime.ToDateTimeOffset() >= time);
+            time = header.CommitTime.ToDateTimeOffset();
+            Assert.Equal(header.Parts.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
+            foreach (var (part, digest) in entry.Entry.Parts.Zip(header.Parts))
+                if (!part.Erased) Assert.Equal(digest.Digest.ToByteArray(), Digests.OfPart(part.Salt.Span, part.Data.Span));
+            foreach (var e in Events.Parser.ParseFrom(entry.Entry.Parts.Single(p => p.Kind == PartKind.Events).Data).Events_)
+                if (e.Type.StartsWith("ministries.custody.v1.", StringComparison.Ordinal))
+                    Assert.Equal(types[e.Type] = types.GetValueOrDefault(e.Type) + 1, e.Sequence);
+                else Assert.Equal(0UL, e.Sequence);
+            tree.Add(TreeHash.Leaf(entry.Entry.Header.Span), []);
+        }
+        Assert.Equal(checkpoint.Root, tree.TakeView().Root());
+    }
+
+    private static void CheckReceipt(Receipt receipt)
+    {
+        var checkpoint = Key.Verify(receipt.Checkpoint)!;
+        Assert.Equal(checkpoint.Size, receipt.TreeSize);
+        Assert.Equal(checkpoint.Root, receipt.RootHash.ToByteArray());
+        var leaf = System.Security.Cryptography.SHA256.HashData([0, .. receipt.EntryHash.Span]);
+        Assert.True(Proofs.Includes(
+            leaf, receipt.Position, receipt.TreeSize, receipt.RootHash.Span, [.. receipt.InclusionProof.Select(h => h.ToByteArray())]));
+    }
+
+    [Fact]
+    public async Task Positions_and_numbers_have_no_gaps_under_many_callers()
+    {
+        await using var ledger = await Open();
+        var receipts = new ConcurrentBag<Receipt>();
+        await Parallel.ForAsync(0, 16, Cancel, async (participant, cancel) =>
+        {
+            for (var i = 0; i < 40; i++)
+            {
+                var outcome = await ledger.Commit(Add($"p/{participant}", $"request-{i}", $"c{i % 7}"), cancel);
+                receipts.Add(await ledger.ReceiptOf(outcome, cancel));
+            }
+        });
+        Assert.Equal(Enumerable.Range(0, 640).Select(p => (ulong)p), receipts.Select(r => r.Position).Order());
+        foreach (var receipt in receipts) CheckReceipt(receipt);
+        await Audit(ledger);
+        var counters = await ledger.List(Kind, ["all"], null, 0, 100, Cancel);
+        Assert.Equal(640UL, counters.Aggregate(0UL, (sum, c) => sum + c.State.Sequence));
+        Assert.All(counters, c => Assert.Equal(c.State.Sequence, c.Version));
+    }
+
+    [Fact]
+    public async Task Two_replicas_on_one_database_lose_and_repeat_nothing()
+    {
+        var connection = await Engine.Create();
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await using var two = await ServiceLedger.Open(Options(connection), Cancel);
+        await Parallel.ForAsync(0, 12, Cancel, async (caller, cancel) =>
+        {
+            for (var i = 0; i < 25; i++)
+            {
+                var first = caller % 2 == 0 ? one : two;
+                var outcome = await first.Commit(Add($"p/{caller}", $"request-{i}", "shared"), cancel);
+                CheckReceipt(await first.ReceiptOf(outcome, cancel));
+                if (i % 5 != 0) continue;
+                var again = await (first == one ? two : one).Commit(Add($"p/{caller}", $"request-{i}", "shared"), cancel);
+                Assert.True(again.Repeated);
+                Assert.Equal(outcome.Position, again.Position);
+                Assert.Equal(outcome.CountOf(), again.CountOf());
+            }
+        });
+        Assert.Equal(300UL, (await one.Find(Kind, "shared", null, Cancel))!.State.Sequence);
+        await Audit(one);
+        await Audit(two);
+    }
+
+    [Fact]
+    public async Task A_repeated_request_gets_its_old_answer_and_changed_content_is_refused_by_name()
+    {
+        var connection = await Engine.Create();
+        var checkpoint = Engine.NewFile("checkpoint");
+        Outcome first;
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+        {
+            first = await ledger.Commit(Add("a", "request", "c"), Cancel);
+            await ledger.Commit(Add("a", "another", "c"), Cancel);
+            var again = await ledger.Commit(Add("a", "request", "c"), Cancel);
+            Assert.True(again.Repeated);
+            Assert.Equal((first.Position, first.Time, 1UL), (again.Position, again.Time, again.CountOf()));
+            var reused = await ledger.Commit(Add("a", "request", "c", content: "other"), Cancel);
+            Assert.Equal((Reason.RequestIdReused, null), (reused.Refusal!.Reason, reused.Position));
+            Assert.False((await ledger.Commit(Add("b", "request", "c"), Cancel)).Repeated);
+        }
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+        {
+            var add = Add("a", "request", "c");
+            var found = await ledger.FindAnswer("a", "request", add.Method, add.Bytes, Cancel);
+            Assert.Equal((first.Position, 1UL), (found!.Position, found.CountOf()));
+            CheckReceipt(await ledger.ReceiptOf(found, Cancel));
+            Assert.Equal(Reason.RequestIdReused, (await ledger.FindAnswer("a", "request", "test/Other", add.Bytes, Cancel))!.Refusal!.Reason);
+            Assert.Null(await ledger.FindAnswer("a", "unknown", add.Method, add.Bytes, Cancel));
+            Assert.Equal(3UL, (await ledger.Find(Kind, "c", null, Cancel))!.State.Sequence);
+        }
+    }
+
+    [Fact]
+    public async Task The_same_request_twice_in_a_batch_is_carried_out_once()
+    {
+        await using var ledger = await Open();
+        var outcomes = await Together(ledger, Add("a", "r", "c"), Add("a", "r", "c"), Add("a", "r", "c", content: "other"));
+        Assert.Equal((1UL, false), ((await outcomes[0]).CountOf(), (await outcomes[0]).Repeated));
+        Assert.Equal((1UL, true), ((await outcomes[1]).CountOf(), (await outcomes[1]).Repeated));
+        Assert.Equal(Reason.RequestIdReused, (await outcomes[2]).Refusal!.Reason);
+        await Audit(ledger);
+    }
+
+    [Fact]
+    public async Task A_refusal_is_an_entry_without_events_and_is_answered_again()
+    {
+        await using var ledger = await Open();
+        var first = await ledger.Commit(Decides("a", "r", (_, _) => Refused), Cancel);
+        var again = await ledger.Commit(Decides("a", "r", (_, _) => throw new InvalidOperationException("not asked again")), Cancel);
+        Assert.Equal((0UL, Reason.StateNotAllowed, false), (first.Position, first.Refusal!.Reason, first.Repeated));
+        Assert.Equal((0UL, Reason.StateNotAllowed, true), (again.Position, again.Refusal!.Reason, again.Repeated));
+        Assert.Equal("CLOSED", again.Refusal.Metadata!["state"]);
+        CheckReceipt(await ledger.ReceiptOf(again, Cancel));
+        Assert.Null(await ledger.ReadEntry(0, new HashSet<string> { Audience.Of("b"), Audience.Everybody }, Cancel));
+        Assert.NotNull(await ledger.ReadEntry(0, new HashSet<string> { Audience.Of("a") }, Cancel));
+        await Audit(ledger);
+    }
+
+    [Fact]
+    public async Task A_refusal_that_is_not_stored_can_be_tried_again()
+    {
+        await using var ledger = await Open();
+        var first = await ledger.Commit(Decides("service/x", "e", (_, _) => Refused, storesRefusal: false), Cancel);
+        Assert.Equal((null, Reason.StateNotAllowed), (first.Position, first.Refusal!.Reason));
+        var again = await ledger.Commit(Decides("service/x", "e", (_, _) => Decision.Accept("", [], [Change("c")])), Cancel);
+        Assert.Equal((0UL, null), (again.Position, again.Refusal));
+    }
+
+    [Fact]
+    public async Task A_later_command_of_a_batch_sees_the_effect_of_an_earlier_one()
+    {
+        await using var ledger = await Open();
+        var outcomes = await Together(ledger, [.. Enumerable.Range(0, 50).Select(i => Add("a", $"r{i}", "c"))]);
+        for (var i = 0; i < 50; i++) Assert.Equal((ulong)i + 1, (await outcomes[i]).CountOf());
+        Assert.Single(outcomes.Select(o => o.Result.Time).Distinct());
+        await Audit(ledger);
+    }
+
+    [Fact]
+    public async Task A_poisoned_command_fails_alone()
+    {
+        await using var ledger = await Open();
+        var outcomes = await Together(
+            ledger,
+            Add("a", "1", "c"),
+            Decides("a", "2", (_, _) => throw new InvalidOperationException("the rule fails")),
+            Decides("a", "3", (_, _) => Decision.Accept("", [], [Change("c")], _ => throw new InvalidOperationException("the answer fails"))),
+            Decides("a", "4", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseClosed(), [Kind.Id("c")])])),
+            Decides("a", "5", (_, _) => Decision.Accept("", [], [new Change(Foreign, [new StreamId("unknown", "c")])])),
+            Decides("a", "6", (view, now) => { view.Find(Kind, Guid.NewGuid().ToString()); return Decision.Accept("", [], []); }),
+            Add("a", "7", "c"));
+        Assert.Equal(1UL, (await outcomes[0]).CountOf());
+        for (var i = 1; i <= 5; i++) await Assert.ThrowsAsync<CommandFailed>(() => outcomes[i]);
+        Assert.Equal(2UL, (await outcomes[6]).CountOf());
+        await Audit(ledger);
+    }
+
+    [Fact]
+    public async Task Rules_that_ask_for_one_record_after_another_are_run_until_they_have_them()
+    {
+        await using var ledger = await Open();
+        for (var i = 0; i < 5; i++) await ledger.Commit(Add("a", $"r{i}", $"link{i}"), Cancel);
+        await using var reopened = await ServiceLedger.Open(Options(await Engine.Create()), Cancel);
+        var outcome = await ledger.Commit(Decides("a", "chain", (view, _) =>
+        {
+            for (var i = 0; i < 5; i++)
+                if (view.Find(Kind, $"link{i}") is null) return Refused;
+            return Decision.Accept("", [], [Change("chain")], after => after.Find(Kind, "link3")!);
+        }), Cancel);
+        Assert.Null(outcome.Refusal);
+    }
+
+    [Fact]
+    public async Task States_of_an_older_fold_are_rebuilt_and_of_a_newer_one_refused()
+    {
+        var connection = await Engine.Create();
+        var checkpoint = Engine.NewFile("checkpoint");
+        var second = Version(2, 10);
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+            for (var i = 0; i < 3; i++) await ledger.Commit(Add("a", $"r{i}", "c"), Cancel);
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint, kind: second), Cancel))
+        {
+            Assert.Equal(30UL, (await ledger.Find(second, "c", null, Cancel))!.State.Sequence);
+            var outcome = await ledger.Commit(Add("a", "r3", "c", kind: second), Cancel);
+            Assert.Equal(40UL, outcome.CountOf());
+            Assert.Equal(4UL, (await ledger.Find(second, "c", null, Cancel))!.Version);
+            Assert.Single(await ledger.List(second, ["v2", "even"], null, 0, 10, Cancel));
+            Assert.Empty(await ledger.List(second, ["v1"], null, 0, 10, Cancel));
+        }
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+        {
+            await Assert.ThrowsAsync<FoldTooNew>(() => ledger.Find(Kind, "c", null, Cancel));
+            var outcomes = await Together(ledger, Add("a", "r4", "c"), Add("a", "r5", "other"));
+            await Assert.ThrowsAsync<FoldTooNew>(() => outcomes[0]);
+            Assert.Equal(1UL, (await outcomes[1]).CountOf());
+        }
+    }
+
+    [Fact]
+    public async Task Lists_keep_their_order_while_others_write()
+    {
+        await using var ledger = await Open();
+        for (var i = 0; i < 30; i++) await ledger.Commit(Add("a", $"r{i}", $"c{i:00}"), Cancel);
+        var seen = new List<string>();
+        ulong after = 0;
+        for (var page = 0; page < 10; page++)
+        {
+            var records = await ledger.List(Kind, ["all"], null, after, 4, Cancel);
+            seen.AddRange(records.Select(r => r.Key));
+            if (records.Count == 0) break;
+            after = records[^1].Number;
+            await ledger.Commit(Add("a", $"again{page}", seen[0]), Cancel);
+            await ledger.Commit(Add("a", $"ahead{page}", $"c{29 - page:00}"), Cancel);
+        }
+        Assert.Equal(Enumerable.Range(0, 30).Select(i => $"c{i:00}"), seen);
+    }
+
+    [Fact]
+    public async Task Lists_show_what_has_all_keys_and_what_the_reader_may_see()
+    {
+        await using var ledger = await Open();
+        foreach (var (i, counter) in new[] { "x", "y", "y", "z", "z", "z" }.Index()) await ledger.Commit(Add("a", $"r{i}", counter), Cancel);
+        async Task<string> Keys(IReadOnlySet<string>? tokens, params string[] keys) =>
+            string.Join(' ', (await ledger.List(Kind, keys, tokens, 0, 10, Cancel)).Select(r => r.Key));
+        Assert.Equal("x y z", await Keys(null));
+        Assert.Equal("x z", await Keys(null, "odd"));
+        Assert.Equal("y", await Keys(null, "all", "even"));
+        Assert.Equal("z", await Keys(new HashSet<string> { Audience.Of("reader/z") }, "odd"));
+        Assert.Equal("", await Keys(new HashSet<string> { Audience.Of("reader/q") }));
+        Assert.Null(await ledger.Find(Kind, "x", new HashSet<string> { Audience.Of("reader/z") }, Cancel));
+        Assert.Equal(2UL, await ledger.Count(Kind, ["odd"], Cancel));
+        var due = new DateTimeOffset(2025, 3, 18, 0, 0, 0, TimeSpan.Zero);
+        Assert.Equal([new DueStream(Kind.Id("z"), due)], await ledger.ListDue(due, 10, Cancel));
+        Assert.Equal(1UL, await ledger.CountDue(due, Cancel));
+        Assert.Empty(await ledger.ListDue(due - TimeSpan.FromTicks(1), 10, Cancel));
+    }
+
+    [Fact]
+    public async Task Followers_resume_without_loss_or_repeat()
+    {
+        await using var ledger = await Open();
+        var writing = Task.Run(async () =>
+        {
+            for (var i = 0; i < 60; i++)
+                await ledger.Commit(Add("a", $"r{i}", "c", @case: i % 3 == 0 ? "case_b" : "case_a"), Cancel);
+        }, Cancel);
+        var tokens = new HashSet<string> { Audience.Case("case_a") };
+        var seen = new List<ulong>();
+        ulong next = 0;
+        while (seen.Count < 40 && !writing.IsFaulted)
+        {
+            var page = await ledger.ReadEntries(next, "case_a", tokens, 3, Cancel);
+            seen.AddRange(page.Entries.Select(e => e.Position));
+            next = page.Next;
+            if (page.Complete && seen.Count < 40) await ledger.WaitForMore(next, Cancel);
+        }
+        await writing;
+        Assert.Equal(Enumerable.Range(0, 60).Where(i => i % 3 != 0).Select(i => (ulong)i), seen);
+        Assert.Empty((await ledger.ReadEntries(0, "case_b", tokens, 100, Cancel)).Entries);
+        Assert.Equal(20, (await ledger.ReadEntries(0, "case_b", null, 100, Cancel)).Entries.Count);
+        Assert.Equal(60, (await ledger.ReadEntries(0, null, new HashSet<string> { Audience.Of("a") }, 100, Cancel)).Entries.Count);
+    }
+
+    [Fact]
+    public async Task A_follower_hears_of_entries_of_another_replica()
+    {
+        var connection = await Engine.Create();
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await using var two = await ServiceLedger.Open(Options(connection), Cancel);
+        var heard = one.WaitForMore(0, Cancel);
+        await two.Commit(Add("a", "r", "c"), Cancel);
+        await heard.WaitAsync(TimeSpan.FromSeconds(20), Cancel);
+        Assert.Equal(1UL, one.Size);
+    }
+
+    [Fact]
+    public async Task Proofs_hold_between_all_kinds_of_sizes()
+    {
+        await using var ledger = await Open();
+        var leaves = new List<byte[]>();
+        for (var i = 0; i < 4; i++)
+            await Task.WhenAll(Enumerable.Range(0, 140).Select(n => ledger.Commit(Add($"p/{n % 5}", $"r{i}-{n}", "c"), Cancel)));
+        foreach (var entry in await ReadAll(ledger)) leaves.Add(TreeHash.Leaf(entry.Entry.Header.Span));
+        Assert.Equal(560, leaves.Count);
+        var roots = new Dictionary<ulong, byte[]>();
+        ulong[] sizes = [1, 2, 3, 255, 256, 257, 300, 511, 512, 513, 560];
+        foreach (var size in sizes) roots[size] = Reference.Root([.. leaves.Take((int)size)]);
+        foreach (var size in sizes)
+            foreach (var position in sizes.Select(s => s - 1).Where(p => p < size))
+            {
+                var proof = (await ledger.ProveInclusion(position, size, Cancel))!;
+                Assert.Equal(roots[size], proof.Root);
+                Assert.True(Proofs.Includes(leaves[(int)position], position, size, proof.Root, proof.Hashes));
+                var extends = (await ledger.ProveConsistency(position + 1, size, Cancel))!;
+                Assert.True(Proofs.Extends(position + 1, roots[position + 1], size, roots[size], extends.Hashes));
+            }
+        Assert.Equal(560UL, (await ledger.ProveInclusion(0, 0, Cancel))!.Size);
+        Assert.Null(await ledger.ProveInclusion(560, 0, Cancel));
+        Assert.Null(await ledger.ProveInclusion(0, 561, Cancel));
+        Assert.Null(await ledger.ProveConsistency(0, 5, Cancel));
+    }
+
+    [Fact]
+    public async Task A_ledger_goes_on_where_it_was_after_a_restart()
+    {
+        var connection = await Engine.Create();
+        var checkpoint = Engine.NewFile("checkpoint");
+        var clock = new Clock();
+        for (var round = 0; round < 3; round++)
+        {
+            // The clock may be put back: the ledger's time is not.
+            clock.Now -= TimeSpan.FromDays(1);
+            await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint, clock), Cancel);
+            Assert.Equal((ulong)round * 150, ledger.Size);
+            await Task.WhenAll(Enumerable.Range(0, 150).Select(i => ledger.Commit(Add($"p/{i % 3}", $"r{round}-{i}", $"c{i % 10}"), Cancel)));
+        }
+        await using var last = await ServiceLedger.Open(Options(connection, checkpoint, clock), Cancel);
+        await Audit(last);
+    }
+
+    [Fact]
+    public async Task A_database_behind_its_checkpoint_is_refused()
+    {
+        var connection = await Engine.Create();
+        var checkpoint = Engine.NewFile("checkpoint");
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(Add("a", "1", "c"), Cancel);
+        var copy = await Engine.Copy(connection);
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(Add("a", "2", "c"), Cancel);
+        var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(Options(copy, checkpoint), Cancel));
+        Assert.Contains("acknowledged entries are missing", refused.Message);
+        await (await ServiceLedger.Open(Options(connection, checkpoint), Cancel)).DisposeAsync();
+    }
+
+    [Fact]
+    public async Task A_database_of_another_history_is_refused()
+    {
+        var checkpoint = Engine.NewFile("checkpoint");
+        await using (var ledger = await ServiceLedger.Open(Options(await Engine.Create(), checkpoint), Cancel))
+            await ledger.Commit(Add("a", "1", "c"), Cancel);
+        var other = await Engine.Create();
+        await using (var ledger = await ServiceLedger.Open(Options(other), Cancel))
+            for (var i = 0; i < 3; i++) await ledger.Commit(Add("a", $"{i}", "c"), Cancel);
+        var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(Options(other, checkpoint), Cancel));
+        Assert.Contains("history was changed", refused.Message);
+    }
+
+    [Fact]
+    public async Task A_database_of_another_service_is_refused()
+    {
+        var connection = await Engine.Create();
+        await (await ServiceLedger.Open(Options(connection), Cancel)).DisposeAsync();
+        var options = Options(connection);
+        await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(new LedgerOptions
+        {
+            Service = "consular", Kinds = options.Kinds, Connection = connection, Key = Key, CheckpointFile = options.CheckpointFile,
+        }, Cancel));
+    }
+
+    [Fact]
+    public async Task Replicas_that_start_together_make_one_schema()
+    {
+        var connection = await Engine.Create();
+        var ledgers = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => ServiceLedger.Open(Options(connection), Cancel))));
+        foreach (var ledger in ledgers) await ledger.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task Events_are_taken_in_once_in_order_and_a_gap_is_named()
+    {
+        await using var ledger = await Open();
+        Command Event(ulong sequence, string? id = null) =>
+            Add("service/calllog", id ?? $"calllog/{sequence}/0", "c", intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", sequence));
+        Assert.Equal(1UL, (await ledger.Commit(Event(1), Cancel)).CountOf());
+        var gap = await Assert.ThrowsAsync<GapInEvents>(() => ledger.Commit(Event(4), Cancel));
+        Assert.Equal(("calllog", 1UL, 4UL), (gap.Producer, gap.Last, gap.Sequence));
+        var outcomes = await Together(ledger, Event(2), Event(3), Event(2), Event(5));
+        Assert.Equal(3UL, (await outcomes[1]).CountOf());
+        Assert.True((await outcomes[2]).Repeated);
+        await Assert.ThrowsAsync<GapInEvents>(() => outcomes[3]);
+        // A refusal that is not stored leaves the event to be taken in; a dead letter settles it.
+        var intake = new Intake("calllog", "ministries.calllog.v1.CallLogged", 4);
+        await ledger.Commit(Decides("service/calllog", "calllog/4/0", (_, _) => Refused, storesRefusal: false, intake), Cancel);
+        Assert.Equal(3UL, await ledger.LastTaken(intake.Producer, intake.Type, Cancel));
+        await ledger.Commit(Event(4, "calllog/4/0/dead"), Cancel);
+        var settled = await ledger.Commit(Event(4), Cancel);
+        Assert.Equal((null, true, null), (settled.Position, settled.Repeated, settled.Answer));
+        Assert.Equal(4UL, await ledger.LastTaken(intake.Producer, intake.Type, Cancel));
+        await Audit(ledger);
+    }
+
+    [Fact]
+    public async Task Own_events_are_numbered_and_foreign_ones_are_not_published()
+    {
+        await using var ledger = await Open();
+        await ledger.Commit(Add("a", "1", "c", traceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), Cancel);
+        await ledger.Commit(Decides("a", "2", (_, _) => Decision.Accept("case_1", [], [new Change(Foreign, [Kind.Id("c")]), Change("d"), Change("d")])), Cancel);
+        await ledger.Commit(Decides("a", "3", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseOpened(), [Kind.Id("e")])])), Cancel);
+        var events = await ledger.EventsAfter(0, 10, Cancel);
+        const string Admitted = "ministries.custody.v1.PartyAdmitted", Opened = "ministries.custody.v1.CaseOpened";
+        Assert.Equal(
+            [(1UL, Admitted, 1UL, 0UL, 0U), (2UL, Admitted, 2UL, 1UL, 1U), (3UL, Admitted, 3UL, 1UL, 2U), (4UL, Opened, 1UL, 2UL, 0U)],
+            events.Select(e => (e.Number, e.Event.Origin.Type, e.Event.Origin.Sequence, e.Event.Origin.Position, e.Event.Origin.Index)));
+        Assert.Equal("custody", events[0].Event.Origin.Service);
+        Assert.Contains("0af7651916cd43dd8448eb211c80319c", events[0].Event.Traceparent);
+        Assert.Equal([3UL, 4UL], (await ledger.EventsAfter(2, 10, Cancel)).Select(e => e.Number));
+        Assert.Equal([2UL, 3UL], (await ledger.EventsAfter(1, 2, Cancel)).Select(e => e.Number));
+        Assert.Equal(4UL, await ledger.CountEvents(Cancel));
+        Assert.Equal([3UL, 4UL], (await ledger.EventsAfter(
+            new Dictionary<string, ulong> { [Admitted] = 2, [Opened] = 0 }, 10, Cancel)).Select(e => e.Number));
+        Assert.Equal([2UL], (await ledger.EventsAfter(
+            new Dictionary<string, ulong> { [Admitted] = 1, [Opened] = 0 }, 1, Cancel)).Select(e => e.Number));
+        Assert.Empty(await ledger.EventsAfter(new Dictionary<string, ulong>(), 1, Cancel));
+        var entry = (await ledger.ReadEntry(2, null, Cancel))!;
+        Assert.Equal(TreeHash.Leaf(entry.Entry.Header.Span), events[3].Event.Leaf.ToByteArray());
+        await Audit(ledger);
+    }
+
+    [Fact]
+    public async Task Cursors_never_go_back()
+    {
+        await using var ledger = await Open();
+        Assert.Equal(0UL, await ledger.ReadCursor("relay", Cancel));
+        await ledger.MoveCursor("relay", 5, Cancel);
+        await ledger.MoveCursor("relay", 3, Cancel);
+        Assert.Equal(5UL, await ledger.ReadCursor("relay", Cancel));
+    }
+
+    [Fact]
+    public async Task One_replica_leads_at_a_time()
+    {
+        var connection = await Engine.Create();
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await using var two = await ServiceLedger.Open(Options(connection), Cancel);
+        var lead = await one.TryLead("relay", Cancel);
+        Assert.True(await lead!.Holds(Cancel));
+        Assert.Null(await two.TryLead("relay", Cancel));
+        await using (var other = await two.TryLead("sweep", Cancel)) Assert.NotNull(other);
+        await lead.DisposeAsync();
+        await using var next = await two.TryLead("relay", Cancel);
+        Assert.True(await next!.Holds(Cancel));
+        Assert.False(await lead.Holds(Cancel));
+    }
+
+    [Fact]
+    public async Task Erasing_a_request_keeps_every_proof_and_rebuilds_without_it()
+    {
+        var connection = await Engine.Create();
+        var checkpoint = Engine.NewFile("checkpoint");
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+        {
+            await ledger.Commit(Add("a", "1", "c"), Cancel);
+            var before = await ledger.ReadCheckpoint(Cancel);
+            Assert.True(await ledger.EraseRequest(0, Cancel));
+            Assert.False(await ledger.EraseRequest(0, Cancel));
+            Assert.False(await ledger.EraseRequest(9, Cancel));
+            var part = (await ledger.ReadEntry(0, null, Cancel))!.Entry.Parts.Single(p => p.Kind == PartKind.Request);
+            Assert.Equal((true, 0, 0), (part.Erased, part.Data.Length, part.Salt.Length));
+            Assert.Equal(before, await ledger.ReadCheckpoint(Cancel));
+            Assert.Equal(Reason.RequestIdReused, (await ledger.Commit(Add("a", "1", "c"), Cancel)).Refusal!.Reason);
+            await Audit(ledger);
+        }
+        var second = Version(2, 10);
+        await using var rebuilt = await ServiceLedger.Open(Options(connection, checkpoint, kind: second), Cancel);
+        Assert.Equal("erased", (await rebuilt.Find(second, "c", null, Cancel))!.State.Type);
+    }
+
+    [Fact]
+    public async Task The_queue_is_bounded_fair_and_takes_the_urgent_first()
+    {
+        var connection = await Engine.Create();
+        var options = Options(connection);
+        await using var ledger = await ServiceLedger.Open(new LedgerOptions
+        {
+            Service = options.Service, Kinds = options.Kinds, Connection = connection, Key = Key, CheckpointFile = options.CheckpointFile,
+            MaxQueued = 8, MaxQueuedPerParticipant = 4, MaxBatch = 1,
+        }, Cancel);
+        using var go = new ManualResetEventSlim();
+        using var held = new ManualResetEventSlim();
+        using var leaves = new CancellationTokenSource();
+        var first = ledger.Commit(Add("holder", "h", "h", before: () => { held.Set(); go.Wait(); }), Cancel);
+        held.Wait(Cancel);
+        List<Task<Outcome>> waiting =
+        [
+            ledger.Commit(Add("a", "a1", "c"), Cancel), ledger.Commit(Add("a", "a2", "c"), Cancel), ledger.Commit(Add("a", "a3", "c"), Cancel),
+            ledger.Commit(Add("b", "b1", "c"), Cancel), ledger.Commit(Add("a", "a4", "c", precedence: 4), Cancel),
+        ];
+        await Assert.ThrowsAsync<LedgerOverloaded>(() => ledger.Commit(Add("a", "a5", "c"), Cancel));
+        var gone = ledger.Commit(Add("d", "d1", "c"), leaves.Token);
+        var more = new[] { ledger.Commit(Add("e", "e1", "c"), Cancel), ledger.Commit(Add("e", "e2", "c"), Cancel) };
+        Assert.Equal(8, ledger.Waiting);
+        await Assert.ThrowsAsync<LedgerOverloaded>(() => ledger.Commit(Add("f", "f1", "c"), Cancel));
+        await leaves.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => gone);
+        go.Set();
+        await Task.WhenAll([first, .. waiting, .. more]);
+        var order = (await ReadAll(ledger)).Skip(1).Select(e => e.HeaderOf().RequestId);
+        Assert.Equal(["a4", "a1", "b1", "e1", "a2", "e2", "a3"], order);
+        var drained = ledger.Drain();
+        await Assert.ThrowsAsync<LedgerClosed>(() => ledger.Commit(Add("a", "late", "c"), Cancel));
+        await drained;
+    }
+
+    [Fact]
+    public async Task Each_command_has_a_span_in_its_own_trace_linked_to_its_batch()
+    {
+        var spans = new ConcurrentQueue<Activity>();
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = source => source.Name == "Ministries",
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
+            ActivityStopped = spans.Enqueue,
+        };
+        ActivitySource.AddActivityListener(listener);
+        await using var ledger = await Open();
+        const string Parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        var mine = $"traced-{Guid.NewGuid()}";
+        var outcomes = await Together(ledger, Add("a", mine, "c", traceParent: Parent), Add("a", $"{mine}-2", "c"));
+        var commits = spans.Where(s => ((string?)s.GetTagItem("ministries.request_id"))?.StartsWith(mine, StringComparison.Ordinal) == true).ToList();
+        Assert.Equal(2, commits.Count);
+        Assert.Equal(["commit custody", "commit custody"], commits.Select(s => s.OperationName));
+        var first = commits.Single(s => (string)s.GetTagItem("ministries.request_id")! == mine);
+        Assert.Equal(("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"), (first.TraceId.ToString(), first.ParentSpanId.ToString()));
+        Assert.Equal((long)(await outcomes[0]).Position!, first.GetTagItem("ministries.position"));
+        Assert.Equal("case_1", first.GetTagItem("ministries.case"));
+        var second = commits.Single(s => s != first);
+        Assert.Equal(default, second.ParentSpanId);
+        var link = Assert.Single(first.Links).Context;
+        Assert.Equal(link, Assert.Single(second.Links).Context);
+        await ledger.Drain();
+        var batch = spans.Single(s => s.SpanId == link.SpanId);
+        Assert.Equal(("commit batch", default(ActivitySpanId)), (batch.OperationName, batch.ParentSpanId));
+        Assert.NotEqual(first.TraceId, batch.TraceId);
+        Assert.Equal(first.Id, (await ledger.ReadEntry((await outcomes[0]).Position!.Value, null, Cancel))!.Entry.Traceparent);
+    }
+
+    [Fact]
+    public async Task An_entry_greater_than_it_may_be_is_not_recorded()
+    {
+        await using var ledger = await Open();
+        var large = new string('x', 5 << 20);
+        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Add("a", "1", "c", content: large), Cancel));
+        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Decides("a", "2", (_, _) =>
+            Decision.Accept("", [.. Enumerable.Range(0, 300).Select(i => $"t{i}")], [Change("c")])), Cancel));
+        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Add("a", "3", new string('k', 201)), Cancel));
+        Assert.Equal(0UL, ledger.Size);
+        Assert.Equal(1UL, (await ledger.Commit(Add("a", "4", "c"), Cancel)).CountOf());
+    }
+}

@@ -100,7 +100,7 @@ public static class IdentityExtensions
                 // A resumed session would carry an identity over from a handshake that checked it long ago.
                 AllowTlsResume = false,
                 AllowRenegotiation = false,
-                CertificateChainPolicy = Offline(),
+                CertificateChainPolicy = ServiceChannel.Offline(),
                 RemoteCertificateValidationCallback = (_, certificate, chain, _) =>
                     Vouched(handshake.Connection, agreements.InForce.Authorities, certificate, chain),
             }),
@@ -142,11 +142,6 @@ public static class IdentityExtensions
             http.RequestServices.GetRequiredService<Agreements>().InForce.Authorities,
             http.RequestServices.GetRequiredService<TimeProvider>().GetUtcNow());
     }
-
-    internal static X509ChainPolicy Offline() => new()
-    {
-        TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, DisableCertificateDownloads = true,
-    };
 
     private static bool Vouched(
         ConnectionContext connection, Authorities authorities, X509Certificate? certificate, X509Chain? chain)

@@ -1,12 +1,8 @@
 using System.Collections.Concurrent;
-using System.Net.Security;
-using System.Security.Authentication;
-using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Grpc.Net.Client;
 using Grpc.Net.Client.Configuration;
-using Ministries.Errors.V1;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;
@@ -39,22 +35,8 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
     {
         if (!settings.Peers.TryGetValue(service, out var address))
             throw new ArgumentException($"Peers:{service} is not set", nameof(service));
-        var handler = new SocketsHttpHandler
-        {
-            SslOptions = new SslClientAuthenticationOptions
-            {
-                EnabledSslProtocols = SslProtocols.Tls13,
-                AllowTlsResume = false,
-                CertificateChainPolicy = IdentityExtensions.Offline(),
-                LocalCertificateSelectionCallback = (_, _, _, _, _) => credentials.Certificate,
-                RemoteCertificateValidationCallback = (_, certificate, chain, errors) => Is(service, certificate, chain, errors),
-            },
-            ConnectTimeout = Deadline,
-            EnableMultipleHttp2Connections = true,
-            KeepAlivePingDelay = TimeSpan.FromSeconds(20),
-            KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
-            PooledConnectionLifetime = TimeSpan.FromMinutes(10),
-        };
+        var handler = ServiceChannel.Handler(
+            service, () => credentials.Certificate, () => agreements.InForce.Authorities, Deadline, time);
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
         {
             HttpHandler = handler,
@@ -80,15 +62,6 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
             },
         });
         return (channel, channel.Intercept(new Caller(service, time)));
-    }
-
-    private bool Is(string service, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
-    {
-        if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)) return false;
-        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
-        var identified = agreements.InForce.Authorities.Identify(
-            presented, chain?.ChainPolicy.ExtraStore ?? [], CertificateUse.Server, time.GetUtcNow());
-        return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == $"service/{service}";
     }
 
     /// <summary>Gives each call its deadline, and each failure the name of who was called.</summary>

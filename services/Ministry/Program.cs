@@ -1,8 +1,10 @@
 using System.CommandLine;
 using Ministries.Ministry;
 
-return await new RootCommand("What a ministry and an operator need beside the services.")
+var root = new RootCommand("What a ministry and an operator need beside the services.")
 {
     PkiCommand.Create(),
     DeploymentCommand.Create(),
-}.Parse(args).InvokeAsync();
+};
+foreach (var command in CallCommands.Create()) root.Add(command);
+return await root.Parse(args).InvokeAsync();

@@ -1,0 +1,64 @@
+using System.Collections.Frozen;
+using System.Reflection;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Ministries.Types.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>The contracts, asked by name: which methods there are, and how their messages are written as JSON.</summary>
+public static class Contract
+{
+    /// <summary>The services that keep records, by name.</summary>
+    public static readonly IReadOnlyList<string> Services = ["calllog", "custody", "consular"];
+
+    /// <summary>All message types, to write and read <c>google.protobuf.Any</c> and events.</summary>
+    public static readonly TypeRegistry Types;
+
+    /// <summary>Reads messages from JSON; a field that the contract does not know is an error.</summary>
+    public static readonly JsonParser Parser;
+
+    /// <summary>Writes messages as JSON, with the contract's own field names.</summary>
+    public static readonly JsonFormatter Formatter;
+
+    private static readonly FrozenDictionary<string, MethodDescriptor> ByName;
+
+    static Contract()
+    {
+        var files = typeof(Limits).Assembly.GetExportedTypes()
+            .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
+            .OfType<FileDescriptor>().OrderBy(f => f.Name, StringComparer.Ordinal).ToArray();
+        Types = TypeRegistry.FromFiles(files);
+        Parser = new JsonParser(JsonParser.Settings.Default.WithTypeRegistry(Types));
+        Formatter = new JsonFormatter(
+            JsonFormatter.Settings.Default.WithTypeRegistry(Types).WithPreserveProtoFieldNames(true).WithIndentation());
+        ByName = files.SelectMany(f => f.Services).SelectMany(s => s.Methods).ToFrozenDictionary(NameOf);
+        Writes = ByName.Values.Where(IsWrite).Select(NameOf).ToFrozenSet();
+    }
+
+    /// <summary>The full names of the methods that are writes, without a leading slash.</summary>
+    public static IReadOnlySet<string> Writes { get; }
+
+    /// <summary>The full method name without a leading slash, such as <c>ministries.calllog.v1.CallLogService/LogCall</c>.</summary>
+    public static string NameOf(MethodDescriptor method) => $"{method.Service.FullName}/{method.Name}";
+
+    /// <summary>Whether a method is a write: its request carries a request id.</summary>
+    public static bool IsWrite(MethodDescriptor method) => method.InputType.FindFieldByNumber(1) is { Name: "request_id" };
+
+    /// <summary>The methods that a service serves: its own, those of its ledger and those for its operator.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    public static IReadOnlyList<MethodDescriptor> MethodsOf(string service) =>
+    [
+        .. ((string[])[$"ministries.{service}.v1", "ministries.ledger.v1", "ministries.operations.v1"])
+            .SelectMany(package => ByName.Values.Where(m => m.Service.File.Package == package).OrderBy(m => m.Service.Name).ThenBy(m => m.Index)),
+    ];
+
+    /// <summary>The method of a service by its name, full or short, in any case; null: there is none.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="method">The method's name, such as <c>LogCall</c>.</param>
+    public static MethodDescriptor? Find(string service, string method) => MethodsOf(service).FirstOrDefault(m =>
+        string.Equals(m.Name, method, StringComparison.OrdinalIgnoreCase) || NameOf(m) == method.TrimStart('/'));
+
+    /// <summary>The method of this full name, without a leading slash; null: there is none.</summary>
+    public static MethodDescriptor? Find(string name) => ByName.GetValueOrDefault(name);
+}

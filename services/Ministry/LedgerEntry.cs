@@ -1,0 +1,97 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text.Json.Nodes;
+using Google.Protobuf;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>An entry of a ledger, read: its header, and those of its parts that were shown, each checked against its digest.
+/// </summary>
+/// <param name="Header">The header.</param>
+/// <param name="Case">The case; empty: none.</param>
+/// <param name="TraceParent">The W3C traceparent under which it was committed.</param>
+/// <param name="Parts">The parts that were shown.</param>
+public sealed record LedgerEntry(EntryHeader Header, string Case, string TraceParent, IReadOnlyList<ReadPart> Parts)
+{
+    /// <summary>Reads an entry.</summary>
+    /// <exception cref="InvalidProtocolBufferException">Its header cannot be read.</exception>
+    public static LedgerEntry Read(Entry entry)
+    {
+        var header = EntryHeader.Parser.ParseFrom(entry.Header);
+        return new LedgerEntry(header, entry.Case, entry.Traceparent, [.. entry.Parts.Select(p => ReadPart.Read(p, header))]);
+    }
+
+    /// <summary>Whether every part that was shown is the one that the header names.</summary>
+    public bool Holds => Parts.All(p => p.Holds);
+
+    /// <summary>The events, where they were shown.</summary>
+    public IEnumerable<(string Type, ulong Sequence, IMessage? Event)> Published =>
+        from events in Parts.Select(p => p.Content).OfType<Events>()
+        from e in events.Events_
+        select (e.Type, e.Sequence, ReadPart.Parse(e.Type, e.Data));
+
+    /// <summary>The entry in one line for a person.</summary>
+    public string ToText()
+    {
+        var refused = Parts.Select(p => p.Content).OfType<Answer>().FirstOrDefault()?.Refusal?.Reason;
+        var events = string.Join(", ", Published.Select(e => e.Type[(e.Type.LastIndexOf('.') + 1)..]));
+        return string.Join("  ", ((string[])
+        [
+            Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(6),
+            Header.CommitTime.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture),
+            Header.Participant.PadRight(20), Header.Method[(Header.Method.LastIndexOf('/') + 1)..].PadRight(24), Case,
+            refused is null ? events : $"refused {refused}", Holds ? "" : "DIGEST DOES NOT MATCH",
+        ]).Where(c => c.Length > 0)).TrimEnd();
+    }
+
+    /// <summary>The entry as JSON.</summary>
+    public JsonObject ToJson() => new()
+    {
+        ["position"] = Header.Position, ["commit_time"] = Json(Header)["commit_time"]?.DeepClone(), ["participant"] = Header.Participant,
+        ["request_id"] = Header.RequestId, ["method"] = Header.Method, ["agreement_version"] = Header.AgreementVersion,
+        ["case"] = Case, ["traceparent"] = TraceParent, ["holds"] = Holds,
+        ["events"] = new JsonArray(
+            [.. Published.Select(e => new JsonObject { ["type"] = e.Type, ["sequence"] = e.Sequence, ["event"] = e.Event is null ? null : Json(e.Event) })]),
+        ["parts"] = new JsonObject(Parts.Where(p => p.Content is not (null or Events))
+            .Select(p => KeyValuePair.Create(p.Kind.ToString().ToLowerInvariant(), (JsonNode?)Json(p.Content!)))),
+    };
+
+    private static JsonObject Json(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(message))!.AsObject();
+}
+
+/// <summary>A part of an entry, read.</summary>
+/// <param name="Kind">Which part.</param>
+/// <param name="Content">What it holds; null where it was erased, or is of a type that is not known here.</param>
+/// <param name="Holds">Whether its bytes are those that the header names; an erased part cannot be told.</param>
+public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
+{
+    internal static ReadPart Read(EntryPart part, EntryHeader header)
+    {
+        if (part.Erased) return new ReadPart(part.Kind, null, true);
+        var digest = SHA256.HashData([.. part.Salt.Span, .. part.Data.Span]);
+        var holds = header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
+        return new ReadPart(part.Kind, part.Kind switch
+        {
+            PartKind.Events => Parse(Events.Descriptor.FullName, part.Data),
+            PartKind.Answer => Parse(Answer.Descriptor.FullName, part.Data),
+            PartKind.Cause => Parse(Cause.Descriptor.FullName, part.Data),
+            PartKind.Signature => Parse(RequestSignature.Descriptor.FullName, part.Data),
+            PartKind.Request when Contract.Find(header.Method) is { } method => Parse(method.InputType.FullName, part.Data),
+            PartKind.Request => Parse(header.Method, part.Data),
+            _ => null,
+        }, holds);
+    }
+
+    internal static IMessage? Parse(string type, ByteString data)
+    {
+        try
+        {
+            return Contract.Types.Find(type)?.Parser.ParseFrom(data);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return null;
+        }
+    }
+}

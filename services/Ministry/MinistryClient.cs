@@ -1,0 +1,299 @@
+using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
+using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using Grpc.Core.Interceptors;
+using Grpc.Net.Client;
+using Grpc.Net.Client.Configuration;
+using Ministries.CallLog.V1;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Ledger.V1;
+using Ministries.Operations.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Ministry;
+
+/// <summary>Who a system is, and where the services are.</summary>
+public sealed record MinistrySettings
+{
+    /// <summary>File of the system's certificate chain (PEM).</summary>
+    public required string Certificate { get; init; }
+
+    /// <summary>File of the certificate's key (PEM).</summary>
+    public required string CertificateKey { get; init; }
+
+    /// <summary>File of the agreement, which says whose certificates are the services'.</summary>
+    public required string Agreement { get; init; }
+
+    /// <summary>File of the Ed25519 key that signs the participant's writes (PKCS #8, PEM); null: it sends unsigned, and reads.
+    /// </summary>
+    public string? RequestsKey { get; init; }
+
+    /// <summary>The services' addresses by name, such as <c>https://127.0.0.1:7101</c> for <c>calllog</c>.</summary>
+    public required IReadOnlyDictionary<string, Uri> Services { get; init; }
+
+    /// <summary>How long a call that names no deadline of its own may take, all attempts together. Default: 10 s.</summary>
+    public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>The settings of a participant for whom <see cref="Pki.Init"/> made the files.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="participant">The participant, such as <c>kr/mfa</c>.</param>
+    /// <param name="services">The services' addresses by name.</param>
+    public static MinistrySettings In(string folder, string participant, IReadOnlyDictionary<string, Uri> services)
+    {
+        var home = Path.Combine(folder, participant);
+        var key = Path.Combine(home, "requests.key");
+        return new MinistrySettings
+        {
+            Certificate = Path.Combine(home, $"{Pki.System}.pem"), CertificateKey = Path.Combine(home, $"{Pki.System}.key"),
+            Agreement = Path.Combine(folder, "agreement.json"), RequestsKey = File.Exists(key) ? key : null, Services = services,
+        };
+    }
+}
+
+/// <summary>
+/// What a ministry's system calls the services with: TLS with its own certificate, the services' identity checked against the
+/// agreement, its writes signed and given request ids, attempts repeated where that is safe, and refusals that can be read
+/// (<see cref="Refused"/>). Safe for use by many threads.
+/// </summary>
+/// <remarks>
+/// A write without a request id gets one, put into the request object: sending the same object again is the same write, whose
+/// answer is the same (D21). Attempts are repeated on UNAVAILABLE alone, where the service has not decided; never on ABORTED, after
+/// which somebody must look at the record and decide anew. A call whose answer was lost (DEADLINE_EXCEEDED) may have been decided:
+/// send the same object again to learn it.
+/// </remarks>
+public sealed class MinistryClient : IDisposable
+{
+    private const int Attempts = 5;
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
+
+    private readonly ConcurrentDictionary<string, Lazy<(GrpcChannel Channel, CallInvoker Invoker)>> _open = [];
+    private readonly MinistrySettings _settings;
+    private readonly TimeProvider _time;
+    private readonly X509Certificate2 _certificate;
+    private readonly Authorities _authorities;
+    private readonly Key? _key;
+    private readonly string _keyId = "";
+
+    /// <summary>Reads the files; connects when first called.</summary>
+    /// <param name="settings">Who it is, and where the services are.</param>
+    /// <param name="time">The clock; null: the system's.</param>
+    /// <exception cref="IOException">A file cannot be read.</exception>
+    /// <exception cref="FormatException">A file does not hold what it should, or the certificate or key is not of the agreement.
+    /// </exception>
+    public MinistryClient(MinistrySettings settings, TimeProvider? time = null)
+    {
+        _settings = settings;
+        _time = time ?? TimeProvider.System;
+        try
+        {
+            Agreement = JsonParser.Default.Parse<Agreement>(File.ReadAllText(settings.Agreement));
+            _certificate = X509Certificate2.CreateFromPemFile(settings.Certificate, settings.CertificateKey);
+            if (settings.RequestsKey is not null) _key = Pki.ReadKey(settings.RequestsKey);
+        }
+        catch (Exception e) when (e is InvalidProtocolBufferException or System.Security.Cryptography.CryptographicException)
+        {
+            throw new FormatException(e.Message, e);
+        }
+        _authorities = new Authorities(Agreement);
+        var identified = _authorities.Identify(_certificate, [], CertificateUse.Client, _time.GetUtcNow());
+        Participant = identified.Identity?.Participant ??
+            throw new FormatException($"{settings.Certificate} is no certificate of a participant of the agreement");
+        if (identified.Refused != Reason.Unspecified)
+            throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
+        if (_key is null) return;
+        var bytes = ByteString.CopyFrom(_key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        _keyId = Participant.SigningKeys.FirstOrDefault(k => k.Use == SigningKeyUse.Requests && k.PublicKey == bytes)?.Id ??
+            throw new FormatException($"{settings.RequestsKey} is none of {Participant.Id}'s keys for requests in the agreement");
+    }
+
+    /// <summary>The agreement.</summary>
+    public Agreement Agreement { get; }
+
+    /// <summary>The participant for whom it calls, as its certificate says.</summary>
+    public Participant Participant { get; }
+
+    /// <summary>The call log.</summary>
+    public CallLogService.CallLogServiceClient CallLog => new(this["calllog"]);
+
+    /// <summary>Custody and cases.</summary>
+    public CustodyService.CustodyServiceClient Custody => new(this["custody"]);
+
+    /// <summary>Access and transfers.</summary>
+    public ConsularService.ConsularServiceClient Consular => new(this["consular"]);
+
+    /// <summary>A service's ledger.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    public LedgerService.LedgerServiceClient LedgerOf(string service) => new(this[service]);
+
+    /// <summary>What the operator may call at a service.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    public OperationsService.OperationsServiceClient OperationsOf(string service) => new(this[service]);
+
+    /// <summary>The way to a service. A refused call throws <see cref="Refused"/>.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <exception cref="ArgumentException">The settings name no address of that service.</exception>
+    public CallInvoker this[string service] => _open.GetOrAdd(service, name => new(() => Open(name))).Value.Invoker;
+
+    /// <summary>A request id of its own: a UUID (version 7).</summary>
+    public static string NewRequestId() => Guid.CreateVersion7().ToString();
+
+    /// <summary>Calls a method by its descriptor.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="method">The method; not a streaming one.</param>
+    /// <param name="request">The request, of the method's type.</param>
+    /// <param name="cancel">Ends the call.</param>
+    /// <exception cref="Refused">The service refused.</exception>
+    public async Task<IMessage> Call(string service, MethodDescriptor method, IMessage request, CancellationToken cancel = default)
+    {
+        if (method.IsClientStreaming || method.IsServerStreaming) throw new ArgumentException($"{method.Name} streams", nameof(method));
+        if (request.Descriptor != method.InputType) throw new ArgumentException($"{method.Name} takes {method.InputType.FullName}", nameof(request));
+        var typed = new Method<IMessage, IMessage>(
+            MethodType.Unary, method.Service.FullName, method.Name, Marshaller(method.InputType), Marshaller(method.OutputType));
+        return await this[service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: cancel), request);
+
+        static Marshaller<IMessage> Marshaller(MessageDescriptor type) =>
+            Marshallers.Create(message => message.ToByteArray(), bytes => type.Parser.ParseFrom(bytes));
+    }
+
+    /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It goes on after the service was
+    /// unreachable, from where it was.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="from">The first position wanted. To resume later, name the <c>next_position</c> received last.</param>
+    /// <param name="case">Only entries of this case; empty: of every case.</param>
+    /// <param name="untilNow">True to end at the entries that are there.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="RpcException">The service refused, or could not be reached ten times in a row.</exception>
+    public async IAsyncEnumerable<FollowEntriesResponse> Follow(
+        string service, ulong from = 0, string @case = "", bool untilNow = false,
+        [EnumeratorCancellation] CancellationToken cancel = default)
+    {
+        for (var failures = 0;;)
+        {
+            using var call = LedgerOf(service).FollowEntries(
+                new FollowEntriesRequest { FromPosition = from, Case = @case, UntilNow = untilNow }, cancellationToken: cancel);
+            while (true)
+            {
+                try
+                {
+                    if (!await call.ResponseStream.MoveNext(cancel)) yield break;
+                }
+                catch (RpcException) when (cancel.IsCancellationRequested)
+                {
+                    throw new OperationCanceledException(cancel);
+                }
+                catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable && ++failures < 2 * Attempts)
+                {
+                    break;
+                }
+                catch (RpcException e) when (Refused.From(e) is { } refused)
+                {
+                    throw refused;
+                }
+                failures = 0;
+                from = call.ResponseStream.Current.NextPosition;
+                yield return call.ResponseStream.Current;
+            }
+            await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << failures)), _time, cancel);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var open in _open.Values.Where(o => o.IsValueCreated)) open.Value.Channel.Dispose();
+        _authorities.Dispose();
+        _certificate.Dispose();
+        _key?.Dispose();
+    }
+
+    private (GrpcChannel Channel, CallInvoker Invoker) Open(string service)
+    {
+        if (!_settings.Services.TryGetValue(service, out var address))
+            throw new ArgumentException($"no address of {service} is set", nameof(service));
+        HttpMessageHandler handler = ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
+        if (_key is not null) handler = new SigningHandler(_key, _keyId, Contract.Writes, _time) { InnerHandler = handler };
+        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
+        {
+            HttpHandler = handler,
+            DisposeHttpClient = true,
+            MaxReceiveMessageSize = 8 << 20,
+            InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
+            MaxReconnectBackoff = TimeSpan.FromSeconds(2),
+            ServiceConfig = new ServiceConfig
+            {
+                MethodConfigs =
+                {
+                    new MethodConfig
+                    {
+                        Names = { MethodName.Default },
+                        // Safe for every method of the contracts: reads change nothing, and a write is known by its request id.
+                        RetryPolicy = new RetryPolicy
+                        {
+                            MaxAttempts = Attempts, InitialBackoff = TimeSpan.FromMilliseconds(100),
+                            MaxBackoff = TimeSpan.FromSeconds(2), BackoffMultiplier = 2,
+                            RetryableStatusCodes = { StatusCode.Unavailable },
+                        },
+                    },
+                },
+            },
+        });
+        return (channel, channel.Intercept(new Caller(_settings.Deadline, _time)));
+    }
+
+    /// <summary>Gives each write its request id, each call its deadline, and each refusal its words.</summary>
+    private sealed class Caller(TimeSpan deadline, TimeProvider time) : Interceptor
+    {
+        public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
+            TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
+            AsyncUnaryCallContinuation<TRequest, TResponse> continuation)
+        {
+            var call = continuation(request, Prepare(request, context));
+            return new AsyncUnaryCall<TResponse>(
+                Worded(call.ResponseAsync), call.ResponseHeadersAsync, call.GetStatus, call.GetTrailers, call.Dispose);
+        }
+
+        public override TResponse BlockingUnaryCall<TRequest, TResponse>(
+            TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
+            BlockingUnaryCallContinuation<TRequest, TResponse> continuation)
+        {
+            try
+            {
+                return continuation(request, Prepare(request, context));
+            }
+            catch (RpcException e) when (Refused.From(e) is { } refused)
+            {
+                throw refused;
+            }
+        }
+
+        private ClientInterceptorContext<TRequest, TResponse> Prepare<TRequest, TResponse>(
+            TRequest request, ClientInterceptorContext<TRequest, TResponse> context)
+            where TRequest : class where TResponse : class
+        {
+            if (request is IMessage message && message.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } field &&
+                field.Accessor.GetValue(message) is "") field.Accessor.SetValue(message, NewRequestId());
+            return context.Options.Deadline is null
+                ? new(context.Method, context.Host, context.Options.WithDeadline((time.GetUtcNow() + deadline).UtcDateTime))
+                : context;
+        }
+
+        private static async Task<TResponse> Worded<TResponse>(Task<TResponse> response)
+        {
+            try
+            {
+                return await response;
+            }
+            catch (RpcException e) when (Refused.From(e) is { } refused)
+            {
+                throw refused;
+            }
+        }
+    }
+}

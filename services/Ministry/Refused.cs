@@ -1,0 +1,78 @@
+using System.Text;
+using Google.Rpc;
+using Grpc.Core;
+
+namespace Ministries.Ministry;
+
+/// <summary>A call that a service refused, with all that it said about it: what stands behind it, what is missing, who can supply
+/// it and what would unlock it.</summary>
+public sealed class Refused : RpcException
+{
+    private Refused(RpcException e, ErrorInfo info, IReadOnlyList<(string, string)> faults, TimeSpan? retryAfter)
+        : base(e.Status, e.Trailers, e.Message)
+    {
+        Reason = info.Reason;
+        Metadata = info.Metadata.ToDictionary();
+        Faults = faults;
+        RetryAfter = retryAfter;
+    }
+
+    /// <summary>The name of the reason, such as <c>STALE</c>: a value of <c>ministries.errors.v1.Reason</c> without its prefix.
+    /// </summary>
+    public string Reason { get; }
+
+    /// <summary>What stands behind it: <c>LAW</c>, <c>AGREEMENT</c> or <c>FORM</c>.</summary>
+    public string Basis => this["basis"];
+
+    /// <summary>The article, the invariant or the document.</summary>
+    public string Article => this["source"];
+
+    /// <summary>What evidence or condition is missing.</summary>
+    public string Missing => this["missing"];
+
+    /// <summary>Who can supply it.</summary>
+    public string Supplier => this["supplier"];
+
+    /// <summary>What would unlock it.</summary>
+    public string Unlock => this["unlock"];
+
+    /// <summary>All that the refusal says, by name.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; }
+
+    /// <summary>The fields at fault, each with what is wrong with it.</summary>
+    public IReadOnlyList<(string Field, string Description)> Faults { get; }
+
+    /// <summary>After what time the service asks to be tried again; null: it does not.</summary>
+    public TimeSpan? RetryAfter { get; }
+
+    private string this[string name] => Metadata.GetValueOrDefault(name, "");
+
+    /// <summary>The refusal that an error tells of; null: it is no refusal, such as an unreachable service.</summary>
+    public static Refused? From(RpcException e)
+    {
+        if (e is Refused already) return already;
+        if (e.GetRpcStatus() is not { } status || status.GetDetail<ErrorInfo>() is not { Domain: "ministries" } info) return null;
+        var faults = status.GetDetail<BadRequest>()?.FieldViolations.Select(v => (v.Field, v.Description)).ToArray() ?? [];
+        return new Refused(e, info, faults, status.GetDetail<RetryInfo>()?.RetryDelay.ToTimeSpan());
+    }
+
+    /// <summary>The refusal in lines for a person.</summary>
+    public string ToText()
+    {
+        var text = new StringBuilder($"refused: {Reason}");
+        if (Basis.Length > 0) text.Append($" ({Basis}: {Article})");
+        Line("missing", Missing);
+        Line("supplier", Supplier);
+        Line("unlock", Unlock);
+        foreach (var (name, value) in Metadata)
+            if (name is not ("basis" or "source" or "missing" or "supplier" or "unlock")) Line(name, value);
+        foreach (var (field, description) in Faults) Line("field", $"{field}: {description}");
+        if (RetryAfter is { } after) Line("try again", $"after {after.TotalSeconds:0.###} s");
+        return text.ToString();
+
+        void Line(string name, string value)
+        {
+            if (value.Length > 0) text.Append($"\n  {name + ":",-10} {value}");
+        }
+    }
+}

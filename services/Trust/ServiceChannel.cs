@@ -1,0 +1,53 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
+using Ministries.Errors.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must be the one that it is taken for:
+/// by its name, and by a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
+public static class ServiceChannel
+{
+    /// <summary>Makes the handler of a channel to a service.</summary>
+    /// <param name="service">The service's name, such as <c>custody</c>.</param>
+    /// <param name="own">The caller's certificate with its key, asked for at each connection.</param>
+    /// <param name="authorities">Who vouches for the service, asked for at each connection.</param>
+    /// <param name="connect">How long it may take to connect.</param>
+    /// <param name="time">The clock.</param>
+    public static SocketsHttpHandler Handler(
+        string service, Func<X509Certificate2> own, Func<Authorities> authorities, TimeSpan connect, TimeProvider time) => new()
+    {
+        SslOptions = new SslClientAuthenticationOptions
+        {
+            EnabledSslProtocols = SslProtocols.Tls13,
+            AllowTlsResume = false,
+            CertificateChainPolicy = Offline(),
+            LocalCertificateSelectionCallback = (_, _, _, _, _) => own(),
+            RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
+                Is(service, certificate, chain, errors, authorities(), time.GetUtcNow()),
+        },
+        ConnectTimeout = connect,
+        EnableMultipleHttp2Connections = true,
+        KeepAlivePingDelay = TimeSpan.FromSeconds(20),
+        KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+        PooledConnectionLifetime = TimeSpan.FromMinutes(10),
+    };
+
+    /// <summary>How a peer's chain is built before the agreement judges it: without the machine's own authorities, and without
+    /// asking anybody on the network.</summary>
+    public static X509ChainPolicy Offline() => new()
+    {
+        TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, DisableCertificateDownloads = true,
+    };
+
+    private static bool Is(
+        string service, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors, Authorities authorities,
+        DateTimeOffset now)
+    {
+        if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)) return false;
+        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
+        var identified = authorities.Identify(presented, chain?.ChainPolicy.ExtraStore ?? [], CertificateUse.Server, now);
+        return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == $"service/{service}";
+    }
+}

@@ -52,18 +52,26 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
             Caller = caller, Permissions = terms.Permissions, Method = method, RequestId = requestId, Now = now, Asked = asked,
         };
 
+        Command CommandOf(IMessage? asked, Func<View, DateTimeOffset, Decision> decide, bool stores) => new()
+        {
+            Participant = caller.Id, RequestId = requestId, Method = method, Request = request, Bytes = bytes, Asked = asked,
+            AgreementVersion = terms.Permissions.Agreement.Version, Decide = decide, StoresRefusal = stores,
+            Precedence = shape.Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
+            TraceParent = Activity.Current?.Id ?? "", TraceState = Activity.Current?.TraceStateString ?? "",
+        };
+
         var outcome = ask is null ? null : await ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
         if (outcome is null)
         {
-            var asked = ask is null ? null : await Ask(() => ask(request, ActAt(time.GetUtcNow(), null), cancel), context);
-            outcome = await ledger.Commit(new Command
-            {
-                Participant = caller.Id, RequestId = requestId, Method = method, Request = request, Bytes = bytes, Asked = asked,
-                AgreementVersion = terms.Permissions.Agreement.Version,
-                Precedence = shape.Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
-                Decide = (view, now) => rule(view, request, ActAt(now, asked)),
-                TraceParent = Activity.Current?.Id ?? "", TraceState = Activity.Current?.TraceStateString ?? "",
-            }, cancel);
+            var (asked, missed) = ask is null ? default : await Ask(() => ask(request, ActAt(time.GetUtcNow(), null), cancel), cancel);
+            outcome = await ledger.Commit(
+                missed is null
+                    ? CommandOf(asked, (view, now) => rule(view, request, ActAt(now, asked)), stores: true)
+                    // Who may not know of the record, or may not do this at all, learns no more than when the other service answers.
+                    : CommandOf(null, (view, now) => rule(view, request, ActAt(now, null)) is
+                        { Refusal.Reason: Reason.NotFound or Reason.NotGranted or Reason.NoCapacity } decision ? decision : missed,
+                        stores: false),
+                cancel);
         }
         if (outcome.Position is { } position) span?.SetTag("ministries.position", (long)position);
         if (outcome.Refusal is { } refusal) throw Refuse(context, refusal);
@@ -74,16 +82,17 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         return response;
     }
 
-    private static async Task<IMessage?> Ask(Func<Task<IMessage?>> ask, ServerCallContext context)
+    // The answer, or the refusal for want of one.
+    private static async Task<(IMessage? Asked, Refusal? Missed)> Ask(Func<Task<IMessage?>> ask, CancellationToken cancel)
     {
         try
         {
-            return await ask();
+            return (await ask(), null);
         }
-        catch (RpcException e) when (!context.CancellationToken.IsCancellationRequested)
+        catch (RpcException e) when (!cancel.IsCancellationRequested)
         {
             var asked = e is PeerException peer ? peer.Method : "another service";
-            throw Refuse(context, new Refusal(Reason.Unavailable, new Dictionary<string, string>
+            return (null, new Refusal(Reason.Unavailable, new Dictionary<string, string>
             {
                 ["missing"] = $"an answer to {asked}", ["asked"] = asked,
             }));

@@ -70,6 +70,8 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             Assert.Equal("ministries.custody.v1.CustodyService/CheckStanding", info.Metadata["asked"]);
             Assert.DoesNotContain("secret", status.ToString());
             Assert.Contains(status.Details, d => d.Is(Google.Rpc.RetryInfo.Descriptor));
+            // Who may not know of the case does not learn from it either that there is something to ask about.
+            await Running.Refused("NOT_FOUND", () => running.Calling("kr/unification").LogCallAsync(Running.Request()).ResponseAsync);
             Assert.Equal(size, running.Ledger.Size);
         }
         finally

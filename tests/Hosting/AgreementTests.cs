@@ -15,8 +15,8 @@ public sealed class AgreementTests : IAsyncLifetime
     {
         Limits = new EdgeLimits
         {
-            ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnectionAge = TimeSpan.FromMilliseconds(400),
-            ConnectionGrace = TimeSpan.FromMilliseconds(400),
+            ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnectionAge = TimeSpan.FromSeconds(3),
+            ConnectionGrace = TimeSpan.FromSeconds(1),
         },
     };
 

@@ -12,6 +12,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -25,6 +26,7 @@ public sealed class Running : IAsyncLifetime
     public const string Case = "case_00000000000000000000000001";
 
     private readonly List<IDisposable> _open = [];
+    private readonly MemoryBroker _broker = new();
 
     public string Folder { get; } = Directory.CreateTempSubdirectory("edge").FullName;
 
@@ -76,7 +78,7 @@ public sealed class Running : IAsyncLifetime
                     services.AddSingleton(Limits);
                     services.AddSingleton(this);
                 },
-            }, settings, cancel: Cancel);
+            }, settings, memory: _broker, cancel: Cancel);
         await Host.StartAsync(Cancel);
         var address = Host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
         Address = new Uri(address.Replace("[::]", "127.0.0.1", StringComparison.Ordinal));
@@ -90,6 +92,7 @@ public sealed class Running : IAsyncLifetime
             await Host.StopAsync(CancellationToken.None);
             await Host.DisposeAsync();
         }
+        await _broker.DisposeAsync();
         Directory.Delete(Folder, recursive: true);
     }
 

@@ -104,7 +104,7 @@ public static class CaseRules
     }
 
     /// <summary>A participant with the tokens that it holds through one case.</summary>
-    internal static Reader ReaderOf(Participant participant, Case @case) => new(
+    public static Reader ReaderOf(Participant participant, Case @case) => new(
         participant, new HashSet<string>(Cases.TokensIn(participant, @case)) { Audience.Everybody, Audience.Of(participant.Id) });
 
     private static bool SeesAll(Case @case, Reader reader) =>

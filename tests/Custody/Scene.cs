@@ -1,0 +1,261 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Fixtures;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using CorrectRecordRequest = Ministries.Custody.V1.CorrectRecordRequest;
+
+namespace Ministries.Custody.Tests;
+
+/// <summary>The case of 17 March 2025 as custody sees it, with invented identities: requests that are right unless a test changes
+/// them.</summary>
+internal sealed class Scene
+{
+    public const string Hq = "ua/coordination-hq";
+    public const string Mfa = "ua/mfa";
+    public const string Kr = "kr/mfa";
+    public const string Unification = "kr/unification";
+    public const string Ru = "ru/mod";
+    public const string Icrc = "icrc";
+    public const string Swiss = "ch/fdfa";
+    public const string Consular = "service/consular";
+    public const string P = "P-1";
+    public const string Q = "P-2";
+
+    public Scene()
+    {
+        Stage = new Stage([Cases.Kind, Prisoners.Kind, Statements.Kind], Agreement());
+        Case = ((OpenCaseResponse)Play(Hq, new OpenCaseRequest { Actor = Actor }, CaseRules.Open).Answer!).Case;
+        Admit(Kr, Part.RequestingState);
+        Admit(Icrc, Part.NeutralObserver);
+    }
+
+    public Stage Stage { get; }
+
+    public string Case { get; }
+
+    public static Actor Actor => Named("o-1");
+
+    public Prisoner Prisoner => PrisonerOf(P);
+
+    public Case TheCase => Stage.State(Cases.Kind, Case)!;
+
+    public static Agreement Agreement()
+    {
+        var agreement = StandardAgreement.Read();
+        agreement.States.Add(new State { Code = "CH", Name = "Switzerland", PartyToGc3 = true });
+        agreement.Participants.Add(new Participant
+        {
+            Id = Ru, Name = Ru, Kind = ParticipantKind.Ministry, State = "RU", Clearance = Level.Secret,
+            Capacities = { Capacity.Custody },
+        });
+        agreement.Participants.Add(new Participant
+        {
+            Id = Swiss, Name = Swiss, Kind = ParticipantKind.ProtectingPower, State = "CH", Clearance = Level.Secret,
+            Capacities = { Capacity.Custody },
+        });
+        return agreement;
+    }
+
+    public static Actor Named(string official) => new() { Office = "desk", Official = official, Authority = "order-7" };
+
+    public static Sealed Seal(params string[] recipients) =>
+        new() { Scheme = "test", Recipients = { recipients }, Content = ByteString.CopyFromUtf8("invented") };
+
+    public Timestamp Ago(double hours) => Stage.Now.AddHours(-hours).ToTimestamp();
+
+    public Timestamp In(double hours) => Stage.Now.AddHours(hours).ToTimestamp();
+
+    public Prisoner PrisonerOf(string reference) => Stage.State(Prisoners.Kind, Prisoners.KeyOf(Case, reference))!;
+
+    public Statement StatementOf(string id) => Stage.State(Statements.Kind, id)!;
+
+    public Hosting.Reader Reader(string who) => CaseRules.ReaderOf(Stage.Permissions.Participant(who)!, TheCase);
+
+    public Prisoner Seen(string who, string reference = P) => Prisoners.Show(PrisonerOf(reference), Reader(who));
+
+    public string Etag(string who, string reference = P) => Act.EtagOf(Seen(who, reference));
+
+    public string CaseEtag(string who) => Act.EtagOf(CaseRules.Show(TheCase, Reader(who)));
+
+    public string StatementEtag(string who, string id) => Act.EtagOf(Statements.Show(StatementOf(id), Reader(who)));
+
+    /// <summary>Plays a command and says what came of it.</summary>
+    public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, Act, Decision> rule) where T : IMessage =>
+        Stage.Play(who, request, rule, request.Descriptor.Name.EndsWith("Request", StringComparison.Ordinal)
+            ? $"ministries.custody.v1.CustodyService/{request.Descriptor.Name[..^"Request".Length]}"
+            : request.Descriptor.FullName);
+
+    /// <summary>Plays a command; the reason of its refusal, or unspecified.</summary>
+    public Reason Try<T>(string who, T request, Func<View, T, Act, Decision> rule) where T : IMessage =>
+        Stage.ReasonOf(Play(who, request, rule).Decision);
+
+    /// <summary>Plays a command that must be accepted.</summary>
+    public Decision Do<T>(string who, T request, Func<View, T, Act, Decision> rule) where T : IMessage
+    {
+        var (decision, _) = Play(who, request, rule);
+        Assert.Null(decision.Refusal);
+        return decision;
+    }
+
+    public void Admit(string who, Part part) => Do(Hq, AdmitRequest(who, part), CaseRules.Admit);
+
+    public AdmitPartyRequest AdmitRequest(string who, Part part, string by = Hq) =>
+        new() { Actor = Actor, Etag = CaseEtag(by), Case = Case, Participant = who, Part = part };
+
+    public RegisterPrisonerRequest RegisterRequest(string reference = P, CustodyState status = CustodyState.Interned) => new()
+    {
+        Actor = Actor, Etag = CaseEtag(Hq), Case = Case, Prisoner = reference, Status = status, CaptureTime = Ago(1000),
+        Identity = Seal(Icrc),
+    };
+
+    public void Register(string reference = P, CustodyState status = CustodyState.Interned) =>
+        Do(Hq, RegisterRequest(reference, status), Prisoners.Register);
+
+    public RecordStatusRequest StatusRequest(CustodyState status, string who = Hq, params Invariant[] acknowledged) => new()
+    {
+        Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, Status = status, StatusTime = Ago(1),
+        Destination = status is CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry
+            ? "KR" : "",
+        AcknowledgedBreaches = { acknowledged },
+    };
+
+    public void Status(CustodyState status, params Invariant[] acknowledged) =>
+        Do(Hq, StatusRequest(status, Hq, acknowledged), Prisoners.RecordStatus);
+
+    public RecordProceedingsRequest ProceedingsRequest(bool delay = true, string reason = "war-crimes-inquiry") => new()
+    {
+        Actor = Actor, Etag = Etag(Hq), Case = Case, Prisoner = P, Delay = delay, Reason = reason,
+    };
+
+    public RecordClaimRequest ClaimRequest(string who, string claimant, string state) => new()
+    {
+        Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, Claimant = claimant, StateClaimed = state,
+        Basis = ClaimBasis.Nationality, Evidence = Seal(Hq),
+    };
+
+    public static Interview Interview(params Attendant[] attendants) => new()
+    {
+        WithoutWitnesses = true, PlaceKind = PlaceKind.Internment,
+        Attendants = { attendants.Length > 0 ? attendants : Attendants },
+        OptionsExplained = { OptionExplained.Home, OptionExplained.RequestingState, OptionExplained.Stay },
+        Safeguards = { Safeguard.Voluntary, Safeguard.ReadBack },
+    };
+
+    public static Attendant[] Attendants =>
+    [
+        new() { Role = AttesterRole.Interviewer, Participant = Icrc, Official = "i-1" },
+        new() { Role = AttesterRole.Interpreter, Participant = Icrc, Official = "i-2" },
+        new() { Role = AttesterRole.Observer, Participant = Icrc, Official = "i-3" },
+    ];
+
+    public RecordStatementRequest StatementRequest(string who = Icrc, params string[] destinations)
+    {
+        var request = new RecordStatementRequest
+        {
+            Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, StatementTime = Ago(1), Language = "ko",
+            LanguageUnderstood = true, Uncoerced = true, Interpreter = "i-2", Interview = Interview(),
+            AcceptedDestinations = { destinations }, Content = Seal(Hq),
+        };
+        request.Interview.InterviewTime = Ago(2);
+        return request;
+    }
+
+    public string Record(RecordStatementRequest request, string who = Icrc)
+    {
+        var (decision, answer) = Play(who, request, Statements.Record);
+        Assert.Null(decision.Refusal);
+        return ((RecordStatementResponse)answer!).Statement;
+    }
+
+    public AttestStatementRequest AttestRequest(string id, AttesterRole role, string official, string who = Icrc) => new()
+    {
+        Actor = Named(official), Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner, Statement = id, Role = role,
+    };
+
+    public void Attest(string id, params AttesterRole[] roles)
+    {
+        foreach (var role in roles)
+            Do(Icrc, AttestRequest(id, role, $"i-{(int)role}"), Statements.Attest);
+    }
+
+    /// <summary>What he says in private, attested by all who must.</summary>
+    public string Says(params string[] destinations)
+    {
+        var id = Record(StatementRequest(Icrc, destinations));
+        Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
+        return id;
+    }
+
+    public RevokeAttestationRequest RevokeRequest(string id, AttesterRole role = AttesterRole.Interviewer, string who = Icrc) => new()
+    {
+        Actor = Actor, Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner, Statement = id, Role = role,
+    };
+
+    public RecordRiskAssessmentRequest RiskRequest(string destination = "KR") => new()
+    {
+        Actor = Actor, Etag = Etag(Hq), Case = Case, Prisoner = P, Destination = destination,
+        Finding = RiskFinding.NoSubstantialRisk, AssessTime = Ago(1), ExpireTime = In(24 * 30),
+    };
+
+    public RecordFitnessRequest FitnessRequest(bool fit = true) => new()
+    {
+        Actor = Actor, Etag = Etag(Hq), Case = Case, Prisoner = P, Fit = fit, Physician = "m-1", ExamineTime = Ago(1),
+        ExpireTime = In(24 * 7),
+    };
+
+    public NotifyBureauRequest NotifyRequest(uint occurrence, string who = Hq) => new()
+    {
+        Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, Occurrence = occurrence, Data = Seal(Icrc),
+        Disclosure = Disclosure.Withheld, DisclosureReason = "family-at-risk", PowerOfOrigin = "KP",
+    };
+
+    public LinkDuplicateRequest LinkRequest(string reference = P, string kept = Q) => new()
+    {
+        Actor = Actor, Etag = Etag(Hq, reference), Case = Case, Prisoner = reference, SameAsPrisoner = kept,
+    };
+
+    public CorrectRecordRequest CorrectRequest(ulong position, string who = Hq, string reference = P) => new()
+    {
+        Actor = Actor, Etag = Etag(who, reference), Case = Case, Prisoner = reference, Position = position, Reason = "mistaken",
+    };
+
+    public void Correct(ulong position, string who = Hq) => Do(who, CorrectRequest(position, who), Prisoners.Correct);
+
+    /// <summary>All that a transfer to the state needs of custody.</summary>
+    public void Ready(string destination = "KR")
+    {
+        Says(destination);
+        Do(Hq, RiskRequest(destination), Prisoners.RecordRiskAssessment);
+        Do(Hq, FitnessRequest(), Prisoners.RecordFitness);
+    }
+
+    public void Begin() => Do(Consular, new TransitBegun { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Departed);
+
+    public void Abort() => Do(Consular, new HandoverAborted { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Aborted);
+
+    public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer) => new()
+    {
+        Case = Case, Transfer = "transfer_1", Prisoner = P, Route = route, FromPower = "UA", ToPower = "KR", HandoverTime = Ago(1),
+        DetainingParticipant = Mfa, AcceptingParticipant = Kr,
+    };
+
+    public Decision HandOver(Types.V1.Route route = Types.V1.Route.Article12Transfer)
+    {
+        if (TheCase.Parties.All(p => p.Participant != Mfa)) Admit(Mfa, Part.DetainingPower);
+        return Do(Consular, Confirmed(route), Reactions.HandedOver);
+    }
+
+    public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
+        Statements.StandingOf([Prisoner], route, destination, Stage.Now, Stage.Permissions);
+
+    public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
+        StandingFor(destination, route).Standing == Standing.InForce;
+
+    public CheckReadinessResponse Readiness(string destination = "KR") =>
+        Prisoners.ReadinessOf([Prisoner], destination, Stage.Now);
+}

@@ -1,0 +1,129 @@
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Consular.V1;
+using Ministries.Ledger.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>A ministry's client against the services as they are.</summary>
+public class ClientTests(Services services) : IClassFixture<Services>
+{
+    [Fact]
+    public async Task A_call_that_is_logged_leads_to_drafts_that_the_requesting_side_alone_sees()
+    {
+        var (kr, ua) = (services.As("kr/mfa"), services.As("ua/mfa"));
+
+        var logged = await kr.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel);
+
+        Assert.Equal("calllog", logged.Receipt.Service);
+        await Until(async () => (await CallAs(kr, logged.Call)).Commitments[0].Requests.Count == 2);
+        Assert.Empty((await CallAs(ua, logged.Call)).Commitments[0].Requests);
+        Assert.Equal(2, (await TransfersAs(kr, logged.Call)).Count);
+        Assert.Empty(await TransfersAs(ua, logged.Call));
+    }
+
+    [Fact]
+    public async Task The_same_object_sent_again_is_the_same_write()
+    {
+        var kr = services.As("kr/mfa");
+        var request = services.Call();
+
+        var first = await kr.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        var again = await kr.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+
+        Assert.NotEmpty(request.RequestId);
+        Assert.Equal((first.Call, first.Receipt.Position), (again.Call, again.Receipt.Position));
+        var other = await kr.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel);
+        Assert.NotEqual(first.Call, other.Call);
+    }
+
+    [Fact]
+    public async Task A_refusal_says_what_stands_behind_it_and_what_would_unlock_it()
+    {
+        var refused = await Assert.ThrowsAsync<Refused>(async () => await services.As("icrc").CallLog.LogCallAsync(
+            services.Call(), cancellationToken: Cancel));
+        Assert.Equal(("NO_CAPACITY", "AGREEMENT", StatusCode.PermissionDenied), (refused.Reason, refused.Basis, refused.StatusCode));
+        Assert.All((string[])[refused.Article, refused.Missing, refused.Supplier, refused.Unlock], Assert.NotEmpty);
+        Assert.Contains("unlock:", refused.ToText());
+    }
+
+    [Fact]
+    public async Task A_refusal_of_the_form_names_each_field()
+    {
+        var request = services.Call();
+        request.Account.Channel = Channel.Unspecified;
+        request.Counterpart = "not a participant";
+        var refused = await Assert.ThrowsAsync<Refused>(async () =>
+            await services.As("kr/mfa").CallLog.LogCallAsync(request, cancellationToken: Cancel));
+        Assert.Equal("REQUEST_INVALID", refused.Reason);
+        Assert.Equal(["account.channel", "counterpart"], refused.Faults.Select(f => f.Field).Order());
+    }
+
+    [Fact]
+    public async Task A_service_that_is_another_than_it_is_taken_for_is_not_called()
+    {
+        var wrong = services.As("kr/mfa", s => s with
+        {
+            Services = new Dictionary<string, Uri> { ["calllog"] = services.Addresses["custody"] },
+        });
+        var failed = await Assert.ThrowsAsync<RpcException>(async () =>
+            await wrong.CallLog.GetCallAsync(new GetCallRequest { Call = "call_0" }, cancellationToken: Cancel));
+        Assert.Null(Refused.From(failed));
+    }
+
+    [Fact]
+    public void A_certificate_or_key_that_is_not_the_agreements_is_refused_before_anybody_is_called()
+    {
+        var of = MinistrySettings.In(services.Folder, "kr/mfa", services.Addresses);
+        Assert.Throws<FormatException>(() => new MinistryClient(of with
+        {
+            RequestsKey = Path.Combine(services.Folder, "ua/mfa", "requests.key"),
+        }));
+        Assert.Throws<FormatException>(() => new MinistryClient(of with
+        {
+            Certificate = Path.Combine(services.Folder, "kr/mfa", "authority.pem"),
+            CertificateKey = Path.Combine(services.Folder, "kr/mfa", "authority.key"),
+        }));
+    }
+
+    [Fact]
+    public async Task A_method_is_called_by_its_descriptor()
+    {
+        var answer = (GetCheckpointResponse)await services.As("kr/mfa").Call(
+            "consular", Contract.Find("consular", "getcheckpoint")!, new GetCheckpointRequest(), Cancel);
+        Assert.True(answer.TreeSize > 0);
+    }
+
+    [Fact]
+    public async Task Entries_are_followed_each_once_and_every_part_is_the_one_its_header_names()
+    {
+        var kr = services.As("kr/mfa");
+        var logged = await kr.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel);
+        var positions = new List<ulong>();
+        LedgerEntry? own = null;
+        await foreach (var response in kr.Follow("calllog", untilNow: true, cancel: Cancel))
+        {
+            if (response.Entry is not { } entry) continue;
+            var read = LedgerEntry.Read(entry);
+            Assert.True(read.Holds);
+            positions.Add(read.Header.Position);
+            if (read.Header.Position == logged.Receipt.Position) own = read;
+        }
+        Assert.Equal(positions.Distinct().Order(), positions);
+        Assert.Equal("ministries.calllog.v1.CallLogged", Assert.Single(own!.Published).Type);
+        Assert.Contains(own.Parts, p => p.Content is LogCallRequest);
+
+        var tampered = new Entry();
+        await foreach (var response in kr.Follow("calllog", logged.Receipt.Position, untilNow: true, cancel: Cancel))
+            if (response.Entry is { } entry) { tampered = entry.Clone(); break; }
+        tampered.Parts[0].Salt = Google.Protobuf.ByteString.CopyFrom(new byte[32]);
+        Assert.False(LedgerEntry.Read(tampered).Holds);
+    }
+
+    private static async Task<Call> CallAs(MinistryClient client, string call) =>
+        (await client.CallLog.GetCallAsync(new GetCallRequest { Call = call }, cancellationToken: Cancel)).Call;
+
+    private static async Task<IReadOnlyCollection<Transfer>> TransfersAs(MinistryClient client, string call) =>
+        (await client.Consular.ListTransfersAsync(new ListTransfersRequest { Call = call }, cancellationToken: Cancel)).Transfers;
+}

@@ -1,0 +1,156 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using Ministries.CallLog.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>The command, as a script uses it.</summary>
+public class CommandTests(Services services) : IClassFixture<Services>
+{
+    [Fact]
+    public async Task A_call_is_logged_from_JSON_and_read_back()
+    {
+        var logged = JsonNode.Parse((await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(services.Call()))).Output)!;
+        var id = (string)logged["call"]!;
+
+        var text = (await Succeed("kr/mfa", "get", id)).Output;
+        var json = JsonNode.Parse((await Succeed("ua/mfa", "get", "call", id, "-j")).Output)!;
+
+        Assert.Contains("state: CALL_STATE_ONE_SIDED", text);
+        Assert.Contains("- participant: kr/mfa", text);
+        Assert.Equal(id, (string)json["call"]!["id"]!);
+        Assert.NotNull(json["etag"]);
+    }
+
+    [Fact]
+    public async Task Records_are_listed_by_filters_page_by_page()
+    {
+        for (var i = 0; i < 3; i++) await Succeed("kr/mfa", "call", "calllog", "logcall", "--json", File(services.Call()));
+
+        var lines = (await Succeed(
+            "ua/mfa", "list", "calls", $"case={services.Case}", "state=one_sided", "page_size=2", "--all", "-j")).Output
+            .Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonNode.Parse(l)!).ToArray();
+        Assert.True(lines.Length >= 3);
+        Assert.Equal(lines.Length, lines.Select(l => (string)l["call"]!).Distinct().Count());
+
+        var page = await Succeed("ua/mfa", "list", "calls", "page_size=1");
+        Assert.StartsWith("CALL", page.Output);
+        Assert.Contains("ONE_SIDED", page.Output);
+        Assert.Contains("page_token=", page.Error);
+    }
+
+    [Fact]
+    public async Task The_ledger_is_followed()
+    {
+        await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(services.Call()));
+        var text = (await Succeed("ua/mfa", "follow", "calllog", "--until-now", "--case", services.Case)).Output;
+        Assert.Contains("LogCall", text);
+        Assert.Contains("CallLogged", text);
+        var json = (await Succeed("kr/mfa", "follow", "calllog", "--until-now", "-j")).Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(l => JsonNode.Parse(l)!).ToArray();
+        Assert.All(json, e => Assert.True((bool)e["holds"]!));
+        Assert.Contains(json, e => e["parts"]!["request"]?["counterpart"] is not null);
+    }
+
+    [Fact]
+    public async Task A_refusal_is_told_in_words_or_as_JSON_and_the_exit_code_says_so()
+    {
+        var request = services.Call();
+        request.Account.StartTime.TimeZone = "";
+        var refused = await Run("kr/mfa", "call", "calllog", "LogCall", "--json", File(request));
+        Assert.Equal(CallCommands.WasRefused, refused.Code);
+        Assert.Contains("account.start_time.time_zone", refused.Error);
+        Assert.Empty(refused.Output);
+
+        var json = await Run("kr/mfa", "get", "call", "call_00000000000000000000000000", "-j");
+        Assert.Equal(CallCommands.WasRefused, json.Code);
+        Assert.Equal("NOT_FOUND", (string)JsonNode.Parse(json.Output)!["refused"]!["reason"]!);
+    }
+
+    [Theory]
+    [InlineData("call", "calllog", "NoSuch", "--json", "-")]
+    [InlineData("call", "calllog", "LogCall", "--json", "/no/such/file")]
+    [InlineData("get", "nothing")]
+    [InlineData("get", "entry", "5")]
+    [InlineData("get", "call", "a", "b", "c")]
+    [InlineData("list", "calls", "nothing=1")]
+    [InlineData("list", "calls", "state=NOTHING")]
+    [InlineData("list", "calls", "--address", "calllog=http://127.0.0.1:1")]
+    [InlineData("list", "calls", "--timeout", "0")]
+    [InlineData("list", "calls", "--folder", "/no/such/folder")]
+    public async Task What_cannot_be_sent_is_told_before_anybody_is_called(params string[] args)
+    {
+        var (code, output, error) = await Run("kr/mfa", args);
+        Assert.Equal(CallCommands.WrongInput, code);
+        Assert.NotEmpty(error);
+        Assert.Empty(output);
+    }
+
+    [Fact]
+    public async Task A_field_that_the_contract_does_not_know_is_told()
+    {
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        await System.IO.File.WriteAllTextAsync(file, """{ "no_such_field": 1 }""", Cancel);
+        var (code, _, error) = await Run("kr/mfa", "call", "calllog", "LogCall", "--json", file);
+        Assert.Equal(CallCommands.WrongInput, code);
+        Assert.Contains("no_such_field", error);
+    }
+
+    [Fact]
+    public async Task A_service_that_is_not_there_is_told_with_the_request_id()
+    {
+        var (code, _, error) = await Run(
+            "kr/mfa", "call", "calllog", "LogCall", "--json", File(services.Call()), "--address", $"calllog=https://127.0.0.1:{FreePorts(1)[0]}",
+            "--timeout", "1");
+        Assert.Equal(CallCommands.NotReached, code);
+        Assert.Contains("request_id: ", error);
+    }
+
+    [Fact]
+    public async Task Methods_are_told_from_the_contracts_without_a_call()
+    {
+        var all = (await Succeed("", "methods", "custody")).Output;
+        Assert.All(V1Names(), name => Assert.Contains(name, all));
+        var one = (await Succeed("", "methods", "calllog", "ContestReadout")).Output;
+        Assert.Contains("request_id: string, REQUIRED, FORMAT_REQUEST_ID", one);
+        Assert.Contains("version: uint32, REQUIRED, from 1, to 32", one);
+
+        static IEnumerable<string> V1Names() => Custody.V1.CustodyService.Descriptor.Methods.Select(m => m.Name);
+    }
+
+    [Fact]
+    public async Task Every_verb_explains_itself()
+    {
+        foreach (var verb in CallCommands.Create())
+            Assert.Contains(verb.Description!, (await Succeed("", verb.Name, "--help")).Output.ReplaceLineEndings(" "));
+    }
+
+    private string File(LogCallRequest request)
+    {
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        System.IO.File.WriteAllText(file, Contract.Formatter.Format(request));
+        return file;
+    }
+
+    private async Task<(int Code, string Output, string Error)> Succeed(string participant, params string[] args)
+    {
+        var result = await Run(participant, args);
+        Assert.True(result.Code == 0, result.Error);
+        return result;
+    }
+
+    private async Task<(int Code, string Output, string Error)> Run(string participant, params string[] args)
+    {
+        var root = new RootCommand("ministry");
+        foreach (var command in CallCommands.Create()) root.Add(command);
+        // What the test says comes last: it wins.
+        string[] common = participant.Length == 0 ? []
+            : [.. args.Contains("--folder") ? (string[])[] : ["--folder", services.Folder], "--as", participant,
+                .. services.Addresses.SelectMany(a => (string[])["--address", $"{a.Key}={a.Value}"])];
+        var (output, error) = (new StringWriter(), new StringWriter());
+        var code = await root.Parse([args[0], .. common, .. args[1..]]).InvokeAsync(
+            new InvocationConfiguration { Output = output, Error = error }, Cancel);
+        return (code, output.ToString(), error.ToString());
+    }
+}

@@ -1,0 +1,172 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Security.Cryptography.X509Certificates;
+using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Ministries.CallLog.V1;
+using Ministries.Errors.V1;
+using Ministries.Hosting;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>What the client does when a service fails: a service of its own that fails as told.</summary>
+public sealed class RetryTests : IAsyncLifetime
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("retry").FullName;
+    private readonly Failing _failing = new();
+    private WebApplication _host = null!;
+    private MinistryClient _client = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+        var port = FreePorts(1)[0];
+        var home = Path.Combine(_folder, "service", "calllog");
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.UseKestrelHttpsConfiguration();
+        builder.WebHost.ConfigureKestrel(k => k.Listen(IPAddress.Loopback, port, l =>
+        {
+            l.Protocols = HttpProtocols.Http2;
+            l.UseHttps(X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key")), h =>
+            {
+                h.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+                h.AllowAnyClientCertificate();
+            });
+        }));
+        builder.Services.AddGrpc();
+        builder.Services.AddSingleton(_failing);
+        _host = builder.Build();
+        _host.MapGrpcService<Failing>();
+        _host.MapGrpcService<Following>();
+        await _host.StartAsync(Cancel);
+        _client = new MinistryClient(MinistrySettings.In(
+            _folder, "kr/mfa", new Dictionary<string, Uri> { ["calllog"] = new($"https://127.0.0.1:{port}") }));
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _client.Dispose();
+        await _host.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_service_that_is_not_ready_is_tried_again_with_the_same_request_id_and_a_signature_each_time()
+    {
+        _failing.Failures.Enqueue(new RpcException(new Status(StatusCode.Unavailable, "starting")));
+        _failing.Failures.Enqueue(new Refusal(Reason.Unavailable).ToException());
+
+        var answer = await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
+
+        Assert.Equal("call_1", answer.Call);
+        Assert.Equal(3, _failing.Seen.Count);
+        Assert.Single(_failing.Seen.Select(s => s.RequestId).Distinct());
+        Assert.All(_failing.Seen, s => Assert.StartsWith($"{HttpSignature.Label}=:", s.Signature));
+        Assert.All(_failing.Seen, s => Assert.Contains($"nonce=\"{s.RequestId}\"", s.Input));
+    }
+
+    [Theory]
+    [InlineData(Reason.Stale, StatusCode.Aborted)]
+    [InlineData(Reason.RecordFull, StatusCode.ResourceExhausted)]
+    [InlineData(Reason.NotFound, StatusCode.NotFound)]
+    public async Task What_was_decided_is_not_tried_again(Reason reason, StatusCode code)
+    {
+        _failing.Failures.Enqueue(new Refusal(reason).ToException());
+        var refused = await Assert.ThrowsAsync<Refused>(async () => await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel));
+        Assert.Equal(code, refused.StatusCode);
+        Assert.Single(_failing.Seen);
+    }
+
+    [Fact]
+    public async Task It_gives_up_after_five_attempts_and_leaves_the_request_id_to_whoever_tries_later()
+    {
+        for (var i = 0; i < 5; i++) _failing.Failures.Enqueue(new RpcException(new Status(StatusCode.Unavailable, "down")));
+        var request = new LogCallRequest();
+        await Assert.ThrowsAsync<RpcException>(async () => await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel));
+        Assert.Equal(5, _failing.Seen.Count);
+        await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+        Assert.Equal([request.RequestId], _failing.Seen.Select(s => s.RequestId).Distinct());
+    }
+
+    [Fact]
+    public async Task Reads_are_not_signed()
+    {
+        await _client.CallLog.GetCallAsync(new GetCallRequest(), cancellationToken: Cancel);
+        Assert.Equal("", Assert.Single(_failing.Seen).Signature);
+    }
+
+    [Fact]
+    public async Task A_call_ends_at_its_deadline()
+    {
+        _failing.Delay = Timeout.InfiniteTimeSpan;
+        var late = await Assert.ThrowsAsync<RpcException>(async () => await _client.CallLog.LogCallAsync(
+            new LogCallRequest(), deadline: DateTime.UtcNow.AddMilliseconds(200), cancellationToken: Cancel));
+        Assert.Equal(StatusCode.DeadlineExceeded, late.StatusCode);
+    }
+
+    [Fact]
+    public async Task Following_goes_on_where_it_was_when_the_service_comes_back()
+    {
+        _failing.BreakAt.UnionWith([0, 3, 7]);
+        var positions = new List<ulong>();
+        await foreach (var response in _client.Follow("calllog", cancel: Cancel))
+            if (response.Entry is { } entry) positions.Add(LedgerEntry.Read(entry).Header.Position);
+        Assert.Equal(Enumerable.Range(0, 10).Select(i => (ulong)i), positions);
+        Assert.Equal([0ul, 0, 3, 7], _failing.FollowedFrom);
+    }
+
+    /// <summary>Fails as it is told, and notes what came.</summary>
+    private sealed class Failing : CallLogService.CallLogServiceBase
+    {
+        public readonly ConcurrentQueue<RpcException> Failures = new();
+        public readonly ConcurrentQueue<(string RequestId, string Signature, string Input)> Seen = new();
+        public readonly HashSet<ulong> BreakAt = [];
+        public readonly List<ulong> FollowedFrom = [];
+        public TimeSpan Delay;
+
+        public override async Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context)
+        {
+            Note(request.RequestId, context);
+            if (Delay != TimeSpan.Zero) await Task.Delay(Delay, context.CancellationToken);
+            return Failures.TryDequeue(out var failure) ? throw failure : new LogCallResponse { Call = "call_1" };
+        }
+
+        public override Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context)
+        {
+            Note("", context);
+            return Task.FromResult(new GetCallResponse());
+        }
+
+        private void Note(string requestId, ServerCallContext context) => Seen.Enqueue((
+            requestId, context.RequestHeaders.GetValue("signature") ?? "", context.RequestHeaders.GetValue("signature-input") ?? ""));
+    }
+
+    /// <summary>Sends ten entries, and breaks once before each that it is told.</summary>
+    private sealed class Following(Failing failing) : LedgerService.LedgerServiceBase
+    {
+        public override async Task FollowEntries(
+            FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responseStream, ServerCallContext context)
+        {
+            failing.FollowedFrom.Add(request.FromPosition);
+            for (var position = request.FromPosition; position < 10; position++)
+            {
+                if (failing.BreakAt.Remove(position)) throw new RpcException(new Status(StatusCode.Unavailable, "stopping"));
+                await responseStream.WriteAsync(new FollowEntriesResponse
+                {
+                    Entry = new Entry { Header = Google.Protobuf.MessageExtensions.ToByteString(new EntryHeader { Position = position }) },
+                    NextPosition = position + 1,
+                });
+            }
+        }
+    }
+}

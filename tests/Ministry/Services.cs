@@ -1,0 +1,167 @@
+using System.Net;
+using System.Net.Sockets;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>The three services, each run by its real host, with a ledger in a file and a broker in memory; and the case of two
+/// prisoners, as Ukraine opens it.</summary>
+public sealed class Services : IAsyncLifetime
+{
+    private readonly Dictionary<string, WebApplication> _hosts = [];
+    private readonly List<MinistryClient> _clients = [];
+    private MemoryBroker? _broker;
+
+    public string Folder { get; } = Directory.CreateTempSubdirectory("ministry").FullName;
+
+    public IReadOnlyDictionary<string, Uri> Addresses { get; } = Contract.Services.Zip(FreePorts(3))
+        .ToDictionary(s => s.First, s => new Uri($"https://127.0.0.1:{s.Second}"));
+
+    public static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public string Case { get; private set; } = "";
+
+    public static Actor Actor => new() { Office = "consular-department", Official = "o-17", Authority = "order-12" };
+
+    public async ValueTask InitializeAsync()
+    {
+        Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System);
+        _broker = new MemoryBroker();
+        foreach (var service in Contract.Services) await Start(service);
+        using var headquarters = As("ua/coordination-hq");
+        var opened = await headquarters.Custody.OpenCaseAsync(new OpenCaseRequest { Actor = Actor }, cancellationToken: Cancel);
+        Case = opened.Case;
+        var etag = opened.Etag;
+        foreach (var (participant, part) in ((string, Part)[])
+            [("ua/mfa", Part.DetainingPower), ("kr/mfa", Part.RequestingState), ("icrc", Part.NeutralObserver)])
+            etag = (await headquarters.Custody.AdmitPartyAsync(
+                new AdmitPartyRequest { Actor = Actor, Etag = etag, Case = Case, Participant = participant, Part = part },
+                cancellationToken: Cancel)).Etag;
+        foreach (var prisoner in (string[])["UA-0001", "UA-0002"])
+        {
+            var seen = await headquarters.Custody.GetCaseAsync(new GetCaseRequest { Case = Case }, cancellationToken: Cancel);
+            await headquarters.Custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
+            {
+                Actor = Actor, Etag = seen.Etag, Case = Case, Prisoner = prisoner, Status = CustodyState.Registered,
+                CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
+                Identity = new Sealed
+                {
+                    Scheme = "ministries-sealed-v1", Recipients = { "ua/coordination-hq" }, Content = ByteString.CopyFromUtf8("sealed"),
+                },
+            }, cancellationToken: Cancel);
+        }
+        // The call log has its copy of the case once it knows the second prisoner.
+        using var ministry = As("kr/mfa");
+        await Until(async () => await Knows(ministry));
+    }
+
+    /// <summary>A client for a participant, with the files that were made for it.</summary>
+    public MinistryClient As(string participant, Func<MinistrySettings, MinistrySettings>? but = null)
+    {
+        var settings = MinistrySettings.In(Folder, participant, Addresses);
+        var client = new MinistryClient(but is null ? settings : but(settings));
+        _clients.Add(client);
+        return client;
+    }
+
+    /// <summary>The request with which kr/mfa logs the call of 17 March.</summary>
+    public LogCallRequest Call() => new()
+    {
+        Actor = Actor, Case = Case, Counterpart = "ua/mfa",
+        Account = new Account
+        {
+            StartTime = new ZonedTime { Time = Timestamp.FromDateTime(new DateTime(2025, 3, 17, 8, 0, 0, DateTimeKind.Utc)), TimeZone = "Asia/Seoul" },
+            Channel = Channel.Telephone, Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" } },
+            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { "UA-0001", "UA-0002" },
+            Commitments =
+            {
+                new CommitmentTerms
+                {
+                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { "UA-0001", "UA-0002" },
+                    Route = Types.V1.Route.Article12Transfer, Destination = "KR",
+                },
+            },
+        },
+    };
+
+    public async Task Start(string service)
+    {
+        var home = Path.Combine(Folder, "service", service);
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        var host = await ServiceHost.Build(
+            service switch
+            {
+                "calllog" => CallLog.CallLogService.Definition,
+                "custody" => Custody.CustodyService.Definition,
+                _ => Consular.ConsularService.Definition,
+            },
+            new Settings
+            {
+                Ledger = $"sqlite:{Path.Combine(Folder, $"{service}.db")}", Broker = new Uri("memory:"), Listen = Addresses[service],
+                Certificate = Path.Combine(home, "system.pem"), CertificateKey = Path.Combine(home, "system.key"),
+                Agreement = Path.Combine(Folder, "agreement.json"), Checkpoint = Path.Combine(Folder, $"{service}.checkpoint"),
+                CheckpointKey = Path.Combine(home, "checkpoint.key"), Peers = Addresses, Drain = TimeSpan.FromSeconds(5),
+            }, builder, _broker, Cancel);
+        await host.StartAsync(Cancel);
+        _hosts[service] = host;
+    }
+
+    public async Task Stop(string service)
+    {
+        await _hosts[service].StopAsync(CancellationToken.None);
+        await _hosts[service].DisposeAsync();
+        _hosts.Remove(service);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var client in _clients) client.Dispose();
+        foreach (var service in _hosts.Keys.ToArray()) await Stop(service);
+        if (_broker is not null) await _broker.DisposeAsync();
+        Directory.Delete(Folder, recursive: true);
+    }
+
+    /// <summary>Waits until something is so, a minute at most.</summary>
+    public static async Task Until(Func<Task<bool>> so)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        deadline.CancelAfter(TimeSpan.FromMinutes(1));
+        while (!await so()) await Task.Delay(50, deadline.Token);
+    }
+
+    public static int[] FreePorts(int count)
+    {
+        var listeners = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToArray();
+        foreach (var listener in listeners) listener.Start();
+        var ports = listeners.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToArray();
+        foreach (var listener in listeners) listener.Stop();
+        return ports;
+    }
+
+    // A write that every rule refuses for its own reason once the case and both prisoners are known: there is nothing to clean up.
+    private async Task<bool> Knows(MinistryClient ministry)
+    {
+        var request = Call();
+        request.Account.StartTime.Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddDays(1));
+        try
+        {
+            await ministry.CallLog.LogCallAsync(request, cancellationToken: Cancel);
+            return false;
+        }
+        catch (Refused refused)
+        {
+            return refused.Reason == "TIME_OUT_OF_RANGE";
+        }
+    }
+}

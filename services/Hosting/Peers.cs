@@ -61,18 +61,18 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
                 },
             },
         });
-        return (channel, channel.Intercept(new Caller(service, time)));
+        return (channel, channel.Intercept(new Caller(service)));
     }
 
     /// <summary>Gives each call its deadline, and each failure the name of who was called.</summary>
-    private sealed class Caller(string service, TimeProvider time) : Interceptor
+    private sealed class Caller(string service) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
             TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
             AsyncUnaryCallContinuation<TRequest, TResponse> continuation)
         {
             if (context.Options.Deadline is null)
-                context = new(context.Method, context.Host, context.Options.WithDeadline((time.GetUtcNow() + Deadline).UtcDateTime));
+                context = new(context.Method, context.Host, context.Options.WithDeadline(DateTime.UtcNow + Deadline));
             var call = continuation(request, context);
             var method = context.Method.FullName.TrimStart('/');
             return new AsyncUnaryCall<TResponse>(

@@ -43,6 +43,8 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
     {
         var cancel = context.CancellationToken;
         var (permissions, caller) = Caller(context);
+        // A key of two parts holds a prisoner's reference, which goes into no trace (D16).
+        if (!key.Contains('/')) Edge.SpanOf(context.GetHttpContext())?.SetTag("ministries.record", key);
         if (await ledger.Find(kind, key, null, cancel) is not { } found) throw Refuse(context, Reason.NotFound);
         var audience = kind.AudienceOf(found.State);
         var cases = new Dictionary<string, Case>();

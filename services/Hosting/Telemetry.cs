@@ -97,7 +97,7 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
         ["ministries.cause"] = EventId(),
         ["ministries.refusal"] = Word(),
         ["ministries.article"] = Source(),
-        ["ministries.batch_size"] = null,
+        ["db.operation.batch.size"] = null,
         ["rpc.system.name"] = null,
         ["rpc.method"] = Word(),
         ["rpc.response.status_code"] = Word(),

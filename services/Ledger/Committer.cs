@@ -163,6 +163,9 @@ internal sealed class Committer
         public View View { get; } = new();
         public Dictionary<StreamId, ulong> Numbers { get; } = [];
         public HashSet<StreamId> Rebuilt { get; } = [];
+
+        /// <summary>The traceparent of the last entry that changed a stream.</summary>
+        public Dictionary<StreamId, string> TraceParents { get; } = [];
         public Dictionary<string, ulong> LastOfTypes { get; } = [];
         public Dictionary<string, ulong> LastOfParticipants { get; } = [];
         public Dictionary<string, ulong> Cursors { get; } = [];
@@ -215,7 +218,7 @@ internal sealed class Committer
     private async Task Commit(List<Waiting> batch)
     {
         Activity.Current = null;
-        using var span = Spans.StartActivity("commit batch", ActivityKind.Internal, default(ActivityContext));
+        using var span = Spans.StartActivity($"batch {_options.Service}", ActivityKind.Internal, default(ActivityContext));
         span?.SetTag("db.operation.batch.size", batch.Count);
         var started = DateTime.UtcNow;
         foreach (var waiting in batch)
@@ -403,6 +406,7 @@ internal sealed class Committer
                     continue;
                 }
                 _memory.Numbers[row.Id] = row.Number;
+                _memory.TraceParents[row.Id] = row.TraceParent;
                 if (row.Fold != kind.Version) _memory.Rebuilt.Add(row.Id);
             }
             foreach (var id in missing) Hold(id, null, 0);
@@ -476,6 +480,7 @@ internal sealed class Committer
                     if (!_changes.TryGetValue(stream, out var changes)) _changes[stream] = changes = [];
                     changes.Add((decided, _memory.View.VersionOf(stream), indices));
                 }
+                Link(waiting, touched.Keys);
                 _decided.Add(decided);
                 _new[id] = (digest, decided);
                 if (command.Intake is not null) _cursors[command.Intake.Cursor] = command.Intake.Sequence;
@@ -486,6 +491,24 @@ internal sealed class Committer
                 _faults.Add((waiting, e));
             }
         }
+
+        /// <summary>Links a command's span to the entries that changed its streams last: to what it answers, where it is not of
+        /// the same trace. An event's span needs none, for its trace is its cause's.</summary>
+        private void Link(Waiting waiting, IEnumerable<StreamId> touched)
+        {
+            var (command, span) = (waiting.Command, waiting.Span);
+            foreach (var stream in touched)
+            {
+                if (span is not null && command.Intake is null && span.Links.Count() < MaxLinks &&
+                    _memory.TraceParents.TryGetValue(stream, out var before) &&
+                    ActivityContext.TryParse(before, null, isRemote: true, out var cause) &&
+                    cause.TraceId != span.TraceId && span.Links.All(l => l.Context.SpanId != cause.SpanId))
+                    span.AddLink(new ActivityLink(cause));
+                _memory.TraceParents[stream] = span?.Id ?? command.TraceParent;
+            }
+        }
+
+        private const int MaxLinks = 8;
 
         /// <summary>Decides one command on the view and applies what it changed, or throws and leaves the view as it was.</summary>
         private async Task<(Decision Decision, IMessage? Answer, Dictionary<StreamId, string> Touched)> Decide(Command command)

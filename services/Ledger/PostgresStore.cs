@@ -171,7 +171,8 @@ internal sealed class PostgresStore : Store
 internal sealed class PostgresSession(NpgsqlConnection connection) : Session
 {
     private const string StreamColumns =
-        "s.number, s.kind, s.key, s.version, s.fold, s.state, s.position, s.due, array_to_string(s.audience, E'\\n')";
+        "s.number, s.kind, s.key, s.version, s.fold, s.state, s.position, s.due, array_to_string(s.audience, E'\\n'), " +
+        "(select e.trace_parent from entries e where e.position = s.position)";
 
     private const string EventSources =
         """
@@ -447,7 +448,7 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
 
     private static StreamRow StreamOf(NpgsqlDataReader r) => new(
         U(r, 0), new StreamId(r.GetString(1), r.GetString(2)), U(r, 3), r.GetInt32(4), r.GetFieldValue<byte[]>(5), U(r, 6),
-        r.IsDBNull(7) ? null : r.GetInt64(7), r.GetString(8).Split('\n', StringSplitOptions.RemoveEmptyEntries), false);
+        r.IsDBNull(7) ? null : r.GetInt64(7), r.GetString(8).Split('\n', StringSplitOptions.RemoveEmptyEntries), false, r.GetString(9));
 
     private static EventSource EventOf(NpgsqlDataReader r) => new(
         U(r, 0), U(r, 1), r.GetInt32(2), r.GetFieldValue<byte[]>(3), r.GetFieldValue<byte[]>(4), r.GetString(5), r.GetString(6));

@@ -131,7 +131,9 @@ internal sealed class SqliteStore : Store
 
 internal sealed class SqliteSession(SqliteConnection connection) : Session
 {
-    private const string StreamColumns = "s.number, s.kind, s.key, s.version, s.fold, s.state, s.position, s.due, s.audience";
+    private const string StreamColumns =
+        "s.number, s.kind, s.key, s.version, s.fold, s.state, s.position, s.due, s.audience, " +
+        "(select e.trace_parent from entries e where e.position = s.position)";
 
     private const string EventSources =
         "n.header, p.data, n.trace_parent, n.trace_state from e join entries n on n.position = e.position " +
@@ -386,7 +388,7 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
 
     private static StreamRow StreamOf(SqliteDataReader r) => new(
         U(r, 0), new StreamId(r.GetString(1), r.GetString(2)), U(r, 3), r.GetInt32(4), B(r, 5), U(r, 6),
-        r.IsDBNull(7) ? null : r.GetInt64(7), JsonSerializer.Deserialize<string[]>(r.GetString(8))!, false);
+        r.IsDBNull(7) ? null : r.GetInt64(7), JsonSerializer.Deserialize<string[]>(r.GetString(8))!, false, r.GetString(9));
 
     private static EventSource EventOf(SqliteDataReader r) =>
         new(U(r, 0), U(r, 1), r.GetInt32(2), B(r, 3), B(r, 4), r.GetString(5), r.GetString(6));

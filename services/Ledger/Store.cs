@@ -19,10 +19,11 @@ internal sealed record EntryRow(
 internal sealed record PartRow(ulong Position, PartKind Kind, string Type, byte[] Salt, byte[]? Data);
 
 /// <summary>A stream: its number in the order in which streams came to be, from 1; the version of the fold that made its state;
-/// the position of the last entry that changed it; when it is due, in ticks of UTC.</summary>
+/// the position of the last entry that changed it; when it is due, in ticks of UTC; as read, the traceparent of that entry.
+/// </summary>
 internal sealed record StreamRow(
     ulong Number, StreamId Id, ulong Version, int Fold, byte[] State, ulong Position, long? Due,
-    IReadOnlyCollection<string> Audience, bool New);
+    IReadOnlyCollection<string> Audience, bool New, string TraceParent = "");
 
 /// <summary>One version of a stream: the indices, separated by commas, of the entry's events that made it.</summary>
 internal sealed record ChangeRow(ulong Stream, ulong Version, ulong Position, string Events);

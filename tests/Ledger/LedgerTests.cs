@@ -575,7 +575,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task Each_command_has_a_span_in_its_own_trace_linked_to_its_batch()
+    public async Task Each_command_has_a_span_in_its_own_trace_linked_to_its_batch_and_to_what_it_answers()
     {
         var spans = new ConcurrentQueue<Activity>();
         using var listener = new ActivityListener
@@ -599,10 +599,11 @@ public abstract class LedgerTests
         var second = commits.Single(s => s != first);
         Assert.Equal(default, second.ParentSpanId);
         var link = Assert.Single(first.Links).Context;
-        Assert.Equal(link, Assert.Single(second.Links).Context);
+        // The second changed the stream that the first had changed: it answers to it.
+        Assert.Equal([link, first.Context], second.Links.Select(l => l.Context), (a, b) => a.SpanId == b.SpanId && a.TraceId == b.TraceId);
         await ledger.Drain();
         var batch = spans.Single(s => s.SpanId == link.SpanId);
-        Assert.Equal(("commit batch", default(ActivitySpanId)), (batch.OperationName, batch.ParentSpanId));
+        Assert.Equal(("batch custody", default(ActivitySpanId)), (batch.OperationName, batch.ParentSpanId));
         Assert.NotEqual(first.TraceId, batch.TraceId);
         Assert.Equal(first.Id, (await ledger.ReadEntry((await outcomes[0]).Position!.Value, null, Cancel))!.Entry.Traceparent);
     }

@@ -1,0 +1,3 @@
+using Ministries.Local;
+
+return await Run.Command().Parse(args).InvokeAsync();

@@ -1,0 +1,199 @@
+using System.CommandLine;
+using System.Diagnostics;
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+
+namespace Ministries.Local;
+
+/// <summary>One command: starts the services, plays the story, shows what came of it and says whether all of it is true.</summary>
+public static class Run
+{
+    /// <summary>Exit code: all of it is true.</summary>
+    public const int True = 0;
+
+    /// <summary>Exit code: something is not as it must be.</summary>
+    public const int NotTrue = 1;
+
+    private static readonly long Started = Stopwatch.GetTimestamp() - (DateTime.Now - Process.GetCurrentProcess().StartTime).Ticks * Stopwatch.Frequency / TimeSpan.TicksPerSecond;
+
+    /// <summary>The command.</summary>
+    public static RootCommand Command()
+    {
+        var json = new Option<bool>("--json") { Description = "Writes what is shown as JSON, for programs; progress goes to standard error." };
+        var serve = new Option<bool>("--serve") { Description = "Goes on serving other clients afterwards, with gRPC reflection and health, until Ctrl-C." };
+        var data = new Option<DirectoryInfo?>("--data") { Description = "The folder for ledgers, certificates and logs. Default: a new one among temporary files." };
+        var command = new RootCommand("Plays the case of 17 March 2025 on three services in this process, and shows what happened.") { json, serve, data };
+        command.SetAction((result, cancel) => Play(
+            result.GetValue(json), result.GetValue(serve), result.GetValue(data)?.FullName ?? NewFolder(), Console.Out, Console.Error, cancel));
+        return command;
+    }
+
+    /// <summary>Plays it.</summary>
+    /// <param name="json">Whether to write JSON.</param>
+    /// <param name="serve">Whether to go on serving until <paramref name="cancel"/>.</param>
+    /// <param name="folder">Where data goes; made where it is not there. What is there of an earlier run stays.</param>
+    /// <param name="output">Standard output.</param>
+    /// <param name="error">Standard error.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>The exit code.</returns>
+    public static async Task<int> Play(
+        bool json, bool serve, string folder, TextWriter output, TextWriter error, CancellationToken cancel)
+    {
+        var screen = json ? new Screen(error, Console.IsErrorRedirected, brief: true) : new Screen(output, Console.IsOutputRedirected);
+        var run = FolderOfRun(folder);
+        screen.Title(run);
+        using var spans = new Spans();
+        screen.Progress("starting    three services, a certificate for each participant");
+        await using var cast = await Cast.Assemble(run, serve, OtlpEndpoint(), cancel);
+        var teller = new Teller(screen, Started);
+        var story = new Story(cast, teller);
+        Report report;
+        try
+        {
+            await story.Play(cancel);
+            report = await Gather(cast, story, teller, spans, run, cancel);
+        }
+        catch (Exception e) when (e is StoryBroke or RpcException)
+        {
+            teller.Broke(e is RpcException rpc ? rpc.Status.Detail : e.Message);
+            report = Told(story, teller, spans, run);
+        }
+        if (json) await output.WriteLineAsync(report.ToJson());
+        else screen.Show(report);
+        if (serve)
+        {
+            screen.Serving(cast.Addresses, run);
+            await Task.Delay(Timeout.Infinite, cancel).ContinueWith(_ => { }, CancellationToken.None);
+        }
+        return report.Holds ? True : NotTrue;
+    }
+
+    private static string NewFolder() => Path.Combine(Path.GetTempPath(), "ministries");
+
+    // A run has a folder of its own, so that a second one begins anew.
+    private static string FolderOfRun(string folder)
+    {
+        var name = DateTime.UtcNow.ToString("yyyyMMdd-HHmmss", System.Globalization.CultureInfo.InvariantCulture);
+        for (var i = 1; ; i++)
+        {
+            var run = Path.Combine(folder, i == 1 ? name : $"{name}-{i}");
+            if (Directory.Exists(run)) continue;
+            Directory.CreateDirectory(run);
+            return run;
+        }
+    }
+
+    private static Uri? OtlpEndpoint() =>
+        Environment.GetEnvironmentVariable("OTEL_EXPORTER_OTLP_ENDPOINT") is { Length: > 0 } endpoint ? new Uri(endpoint) : null;
+
+    private static Report Told(Story story, Teller teller, Spans spans, string folder) => new()
+    {
+        Data = folder, Case = story.Case, FirstResultMilliseconds = teller.FirstResult?.TotalMilliseconds ?? -1,
+        Timeline = [.. teller.Steps.Select(s => s.Step with { Trace = spans.TraceOf(s.RequestId) ?? "" })],
+        Trace = spans.TraceOf(teller.CallRequestId) is { } trace ? spans.Trace(trace) : [],
+        Links = [], Records = [], Ledgers = [], Checks = teller.Checks,
+    };
+
+    private static async Task<Report> Gather(
+        Cast cast, Story story, Teller teller, Spans spans, string folder, CancellationToken cancel)
+    {
+        var records = await Records(cast, story);
+        Nobody(teller, records);
+        var ledgers = new List<LedgerCheck>();
+        foreach (var service in Cast.Services)
+        {
+            var ledger = await Verification.Of(service, [.. cast.Everybody.Where(p => p != "operator").Select(p => cast[p].LedgerOf(service))], cancel);
+            ledgers.Add(ledger);
+            teller.Holds($"the ledger of {service} is whole: gapless, as its headers say, under its checkpoint", ledger.Wrong.Count == 0,
+                string.Join("; ", ledger.Wrong));
+        }
+        await cast.Until("the last spans have ended", () => Task.FromResult(
+            spans.TraceOf(teller.CallRequestId) is { } trace && Expected.All(e => spans.Trace(trace).Count(s => s.Name == e.Name) >= e.Times)), cancel);
+        var told = Told(story, teller, spans, folder);
+        CheckTrace(teller, told.Trace);
+        var links = spans.Links();
+        teller.Holds("later steps are traces of their own, linked to what caused them",
+            story.Transfers.Count == 2 && told.Timeline.Where(s => s.Method.EndsWith("/SubmitTransferRequest", StringComparison.Ordinal))
+                .All(s => links.Any(l => l.Trace == s.Trace && l.CauseTrace == told.Trace[0].Trace)));
+        return told with { Records = records, Ledgers = ledgers, Links = links, Checks = teller.Checks };
+    }
+
+    private static readonly IReadOnlyList<(string Name, int Times)> Expected =
+    [
+        ("ministries.calllog.v1.CallLogService/LogCall", 1),
+        ("commit calllog", 3),
+        ("publish ministries.calllog.v1.CallLogged", 1),
+        ("process ministries.calllog.v1.CallLogged", 1),
+        ("commit consular", 1),
+        ("publish ministries.consular.v1.TransferRequestDrafted", 2),
+        ("process ministries.consular.v1.TransferRequestDrafted", 4),
+        ("commit custody", 2),
+    ];
+
+    private static void CheckTrace(Teller teller, IReadOnlyList<TraceSpan> trace)
+    {
+        teller.Holds("the call's trace has one root, the call itself",
+            trace.Count(s => s.Parent is null) == 1 && trace[0].Name == Expected[0].Name, $"{trace.Count(s => s.Depth == 0)} roots");
+        teller.Holds("no span of it is without its parent", trace.All(s => s.Parent is null || trace.Any(p => p.Span == s.Parent)));
+        foreach (var (name, times) in Expected)
+        {
+            var found = trace.Count(s => s.Name == name);
+            teller.Holds($"it has {name}{(times == 1 ? "" : $" {times} times")}", found == times, $"{found} times");
+        }
+    }
+
+    // D9 and D22: nobody learns why.
+    private static void Nobody(Teller teller, IReadOnlyList<Sight> records)
+    {
+        var outsider = records.All(r => r.Seen["kr/unification"] is null);
+        teller.Holds("for kr/unification, which was not admitted, nothing of the case is there", outsider);
+        var statements = records.Where(r => r.Record.StartsWith("statement", StringComparison.Ordinal)).ToList();
+        teller.Holds("kr/mfa sees that a transfer is suspended, and no statement", statements.Count > 0 &&
+            statements.All(s => s.Seen["kr/mfa"] is null) &&
+            records.Single(r => r.Record == $"transfer of {Story.Second}").Seen["kr/mfa"] == "SUSPENDED");
+    }
+
+    private static async Task<IReadOnlyList<Sight>> Records(Cast cast, Story story)
+    {
+        var sights = new List<Sight>
+        {
+            await Sight("case", story.Case, async p => Words.Of((await p.Custody.GetCaseAsync(new() { Case = story.Case })).Case.State)),
+            await Sight("call", story.Call, async p => Words.Of((await p.Calls.GetCallAsync(new() { Call = story.Call })).Call.State)),
+        };
+        foreach (var prisoner in new[] { Story.First, Story.Second })
+            sights.Add(await Sight($"prisoner {prisoner}", prisoner, async p =>
+            {
+                var seen = (await p.Custody.GetPrisonerAsync(new() { Case = story.Case, Prisoner = prisoner })).Prisoner;
+                return seen.State == CustodyState.Unspecified ? $"held by {seen.DetainingPower}" : $"{Words.Of(seen.State)}, {seen.DetainingPower}";
+            }));
+        foreach (var (prisoner, transfer) in story.Transfers.OrderBy(t => t.Key))
+            sights.Add(await Sight($"transfer of {prisoner}", transfer, async p =>
+                Words.Of((await p.Consular.GetTransferAsync(new() { Transfer = transfer })).Transfer.State)));
+        foreach (var statement in (await cast["icrc"].Custody.ListStatementsAsync(new() { Case = story.Case })).Statements)
+            sights.Add(await Sight($"statement of {statement.Prisoner}", statement.Statement_, async p =>
+                Words.Of((await p.Custody.GetStatementAsync(new() { Statement = statement.Statement_ })).Statement.State)));
+        foreach (var access in (await cast["icrc"].Consular.ListAccessesAsync(new() { Case = story.Case })).Accesses)
+            sights.Add(await Sight($"visit to {access.Prisoner}", access.Id, async p =>
+                Words.Of((await p.Consular.GetAccessAsync(new() { Access = access.Id })).Access.State)));
+        return sights;
+
+        async Task<Sight> Sight(string record, string id, Func<Party, Task<string>> see)
+        {
+            var seen = new Dictionary<string, string?>();
+            foreach (var participant in cast.Participants)
+            {
+                try
+                {
+                    seen[participant] = await see(cast[participant]);
+                }
+                catch (RpcException e) when (e.StatusCode == StatusCode.NotFound)
+                {
+                    seen[participant] = null;
+                }
+            }
+            return new Sight(record, id, seen);
+        }
+    }
+}

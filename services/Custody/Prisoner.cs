@@ -658,12 +658,12 @@ public static class Prisoners
                 state.Duplicates.Add(e.Prisoner);
                 break;
             case InterestNoted e:
-                var interest = new Interest { Transfer = e.Transfer, Time = entry.Time };
+                var interest = InterestOf(state, e.Transfer, entry);
                 if (entry.Request is TransferRequestDrafted drafted) interest.Participant = drafted.Participant;
-                state.Interests.Add(interest);
                 break;
             case TransferRequestSubmitted e:
-                foreach (var noted in state.Interests.Where(i => i.Transfer == e.Transfer)) noted.Submitted = true;
+                var submitted = InterestOf(state, e.Transfer, entry);
+                (submitted.Participant, submitted.Submitted) = (e.Participant, true);
                 break;
             case DraftDiscarded e:
                 for (var i = state.Interests.Count - 1; i >= 0; i--)
@@ -834,6 +834,14 @@ public static class Prisoners
         {
             Position = entry.Position, Participant = entry.Participant, Statement = statement, OtherPrisoner = otherPrisoner,
         });
+
+    // The interest in a transfer request, noted now where it was not.
+    private static Interest InterestOf(Prisoner state, string transfer, FoldedEntry entry)
+    {
+        var interest = state.Interests.FirstOrDefault(i => i.Transfer == transfer);
+        if (interest is null) state.Interests.Add(interest = new Interest { Transfer = transfer, Time = entry.Time });
+        return interest;
+    }
 
     private static Statement StatementOf(Prisoner state, string id) => state.Statements.Single(s => s.Statement_ == id);
 }

@@ -42,15 +42,18 @@ public class InvariantTests
     public void D1_custody_passes_when_both_sides_confirmed_and_the_accepting_power_writes_from_then_on()
     {
         _scene.Ready();
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr,
+            _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus));
         _scene.Begin();
         var passed = _scene.HandOver();
         var moved = Assert.IsType<CustodyTransferred>(passed.Changes.Single().Event);
         Assert.Empty(moved.Breaches);
         Assert.Equal(("KR", "UA", CustodyState.Interned), (_scene.Prisoner.DetainingPower, _scene.Prisoner.TransferringPower, _scene.Prisoner.State));
         Assert.Equal("KR", _scene.TheCase.Prisoners[0].DetainingPower);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq, _scene.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr, _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq,
+            _scene.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr,
+            _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus));
     }
 
     [Theory]
@@ -113,10 +116,14 @@ public class InvariantTests
     [InlineData(Scene.Icrc)]
     public void D4_only_the_detaining_power_writes_custody(string who)
     {
-        Assert.Equal(Reason.NotGranted, _scene.Try(who, _scene.StatusRequest(CustodyState.Hospitalised, who), Prisoners.RecordStatus));
-        Assert.Equal(Reason.NotGranted, _scene.Try(who, new RecordFitnessRequest(_scene.FitnessRequest()) { Etag = _scene.Etag(who) }, Prisoners.RecordFitness));
-        Assert.Equal(Reason.NotGranted, _scene.Try(who, new RecordRiskAssessmentRequest(_scene.RiskRequest()) { Etag = _scene.Etag(who) }, Prisoners.RecordRiskAssessment));
-        Assert.Equal(Reason.NotGranted, _scene.Try(who, new NotifyBureauRequest(_scene.NotifyRequest(1)) { Etag = _scene.Etag(who) }, Prisoners.Notify));
+        Assert.Equal(Reason.NotGranted, _scene.Try(who,
+            _scene.StatusRequest(CustodyState.Hospitalised, who), Prisoners.RecordStatus));
+        Assert.Equal(Reason.NotGranted, _scene.Try(who,
+            new RecordFitnessRequest(_scene.FitnessRequest()) { Etag = _scene.Etag(who) }, Prisoners.RecordFitness));
+        Assert.Equal(Reason.NotGranted, _scene.Try(who,
+            new RecordRiskAssessmentRequest(_scene.RiskRequest()) { Etag = _scene.Etag(who) }, Prisoners.RecordRiskAssessment));
+        Assert.Equal(Reason.NotGranted, _scene.Try(who,
+            new NotifyBureauRequest(_scene.NotifyRequest(1)) { Etag = _scene.Etag(who) }, Prisoners.Notify));
         Assert.Equal(CustodyState.Interned, _scene.Prisoner.State);
     }
 
@@ -257,12 +264,17 @@ public class InvariantTests
     public void D7_only_who_was_there_attests_and_once()
     {
         var id = _scene.Record(_scene.StatementRequest(Scene.Icrc, "KR"));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.Attest));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.Attest));
+        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc,
+            _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.Attest));
+        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc,
+            _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.Attest));
         _scene.Attest(id, AttesterRole.Observer);
-        Assert.Equal(Reason.AlreadyExists, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Hq), Statements.Attest));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Kr), Statements.Attest));
+        Assert.Equal(Reason.AlreadyExists, _scene.Try(Scene.Icrc,
+            _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq,
+            _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Hq), Statements.Attest));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr,
+            _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Kr), Statements.Attest));
     }
 
     [Fact]
@@ -271,7 +283,8 @@ public class InvariantTests
         var request = _scene.StatementRequest(Scene.Hq, "KR");
         request.Interview = null;
         var id = _scene.Record(request, Scene.Hq);
-        Assert.Equal(Reason.NotPrivate, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
+        Assert.Equal(Reason.NotPrivate, _scene.Try(Scene.Icrc,
+            _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
         Assert.False(_scene.Stands("KR"));
     }
 
@@ -279,7 +292,8 @@ public class InvariantTests
     public void D7_an_attestation_is_revoked_by_who_gave_it_and_can_be_given_again()
     {
         var id = _scene.Says("KR");
-        Assert.Equal(Reason.AttestationNotGiven, _scene.Try(Scene.Icrc, _scene.RevokeRequest(id, AttesterRole.Guardian), Statements.Revoke));
+        Assert.Equal(Reason.AttestationNotGiven, _scene.Try(Scene.Icrc,
+            _scene.RevokeRequest(id, AttesterRole.Guardian), Statements.Revoke));
         _scene.Do(Scene.Icrc, _scene.RevokeRequest(id), Statements.Revoke);
         Assert.False(_scene.Stands("KR"));
         _scene.Attest(id, AttesterRole.Interviewer);
@@ -497,7 +511,8 @@ public class InvariantTests
     [Fact]
     public void D12_a_delay_needs_its_reason_and_ends_when_it_is_lifted()
     {
-        Assert.Equal(Reason.ProceedingsReasonMissing, _scene.Try(Scene.Hq, _scene.ProceedingsRequest(true, ""), Prisoners.RecordProceedings));
+        Assert.Equal(Reason.ProceedingsReasonMissing, _scene.Try(Scene.Hq,
+            _scene.ProceedingsRequest(true, ""), Prisoners.RecordProceedings));
         Assert.True(_scene.Readiness().FreeToDepart);
         _scene.Do(Scene.Hq, _scene.ProceedingsRequest(), Prisoners.RecordProceedings);
         Assert.False(_scene.Readiness().FreeToDepart);
@@ -708,7 +723,8 @@ public class InvariantTests
     public void A_participant_without_the_capacity_is_refused()
     {
         _scene.Admit(Scene.Mfa, Part.DetainingPower);
-        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.Mfa, _scene.StatusRequest(CustodyState.Hospitalised, Scene.Mfa), Prisoners.RecordStatus));
+        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.Mfa,
+            _scene.StatusRequest(CustodyState.Hospitalised, Scene.Mfa), Prisoners.RecordStatus));
     }
 
     // --- Duplicates.
@@ -721,7 +737,8 @@ public class InvariantTests
         _scene.Do(Scene.Hq, _scene.LinkRequest(), Prisoners.LinkDuplicate);
         Assert.Equal((Scene.Q, false, ""), (_scene.Prisoner.DuplicateOf, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
         Assert.Equal([Scene.P], _scene.PrisonerOf(Scene.Q).Duplicates);
-        Assert.Equal(Reason.DuplicateRecord, _scene.Try(Scene.Hq, _scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus));
+        Assert.Equal(Reason.DuplicateRecord, _scene.Try(Scene.Hq,
+            _scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus));
         Assert.Equal(Reason.DuplicateRecord, _scene.Try(Scene.Hq, _scene.LinkRequest(Scene.Q, Scene.P), Prisoners.LinkDuplicate));
         var records = new[] { _scene.PrisonerOf(Scene.Q), _scene.Prisoner };
         Assert.Equal(Standing.InForce, Statements.StandingOf(
@@ -812,7 +829,8 @@ public class InvariantTests
         Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Hq, _scene.CorrectRequest(position), Prisoners.Correct));
         Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(999, Scene.Icrc), Prisoners.Correct));
         _scene.Correct(position, Scene.Icrc);
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc,
+            _scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct));
     }
 
     // --- Folding.

@@ -99,7 +99,17 @@ internal sealed class Scene
     {
         var (decision, _) = Play(who, request, rule);
         Assert.Null(decision.Refusal);
+        AssertWellFormed(request);
         return decision;
+    }
+
+    // What the rules accept here would have come through the edge.
+    private static void AssertWellFormed(IMessage request)
+    {
+        if (request.Descriptor.FindFieldByName("request_id") is not { } id) return;
+        id.Accessor.SetValue(request, "request-0000000000");
+        Assert.Empty(Hosting.Validation.Check(request));
+        id.Accessor.SetValue(request, "");
     }
 
     public void Admit(string who, Part part) => Do(Hq, AdmitRequest(who, part), CaseRules.Admit);
@@ -169,6 +179,7 @@ internal sealed class Scene
     {
         var (decision, answer) = Play(who, request, Statements.Record);
         Assert.Null(decision.Refusal);
+        AssertWellFormed(request);
         return ((RecordStatementResponse)answer!).Statement;
     }
 

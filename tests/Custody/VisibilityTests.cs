@@ -316,8 +316,10 @@ public class VisibilityTests
         scene.Admit(Scene.Ru, Part.RequestingState);
         scene.Admit(Scene.Swiss, Part.ProtectingPower);
         scene.Register();
-        scene.Do(Scene.Kr, With(scene.ClaimRequest(Scene.Kr, "KR", "KR"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
-        scene.Do(Scene.Ru, With(scene.ClaimRequest(Scene.Ru, "RU", "RU"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
+        scene.Do(Scene.Kr,
+            With(scene.ClaimRequest(Scene.Kr, "KR", "KR"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
+        scene.Do(Scene.Ru,
+            With(scene.ClaimRequest(Scene.Ru, "RU", "RU"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
         scene.Says("KR");
         scene.Do(Scene.Hq, With(scene.RiskRequest(), r => r.Grounds = Scene.Seal(Scene.Icrc)), Prisoners.RecordRiskAssessment);
         scene.Do(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness);

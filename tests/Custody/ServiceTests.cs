@@ -1,0 +1,196 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.Extensions.DependencyInjection;
+using Ministries.Custody.V1;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using Client = Ministries.Custody.V1.CustodyService.CustodyServiceClient;
+using Route = Ministries.Types.V1.Route;
+
+namespace Ministries.Custody.Tests;
+
+/// <summary>Custody as it is served: over TLS by the real host, on SQLite.</summary>
+public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<ServiceTests.Running>
+{
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_case_is_opened_a_prisoner_registered_and_his_statement_counts_for_the_consular_service_alone()
+    {
+        var (hq, icrc, kr) = (running.As(Scene.Hq), running.As(Scene.Icrc), running.As(Scene.Kr));
+        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor }, cancellationToken: Cancel);
+        Assert.Equal("custody", opened.Receipt.Service);
+        var etag = opened.Etag;
+        foreach (var (who, part) in ((string, Part)[])[(Scene.Kr, Part.RequestingState), (Scene.Icrc, Part.NeutralObserver)])
+            etag = (await hq.AdmitPartyAsync(new AdmitPartyRequest
+            {
+                RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case, Participant = who, Part = part,
+            }, cancellationToken: Cancel)).Etag;
+        var registered = await hq.RegisterPrisonerAsync(new RegisterPrisonerRequest
+        {
+            RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case, Prisoner = Scene.P, Status = CustodyState.Interned,
+            CaptureTime = Ago(24), Identity = Scene.Seal(Scene.Icrc),
+        }, cancellationToken: Cancel);
+        Assert.Equal(CustodyState.Interned, registered.State);
+
+        var consular = running.As("service/consular");
+        var question = new CheckStandingRequest
+        {
+            Case = opened.Case, Prisoner = Scene.P, Route = Route.Article12Transfer, Destinations = { "KR", "KP" },
+        };
+        var before = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
+        Assert.All(before.Standings, s => Assert.Equal(Standing.NotInForce, s.Standing));
+
+        var seen = await icrc.GetPrisonerAsync(new GetPrisonerRequest { Case = opened.Case, Prisoner = Scene.P }, cancellationToken: Cancel);
+        var interview = Scene.Interview();
+        interview.InterviewTime = Ago(2);
+        var recorded = await icrc.RecordStatementAsync(new RecordStatementRequest
+        {
+            RequestId = Id(), Actor = Scene.Actor, Etag = seen.Etag, Case = opened.Case, Prisoner = Scene.P, StatementTime = Ago(1),
+            Language = "ko", LanguageUnderstood = true, Uncoerced = true, Interpreter = "i-2", Interview = interview,
+            AcceptedDestinations = { "KR" }, Content = Scene.Seal(Scene.Hq),
+        }, cancellationToken: Cancel);
+        etag = recorded.StatementEtag;
+        foreach (var attendant in interview.Attendants)
+            etag = (await icrc.AttestStatementAsync(new AttestStatementRequest
+            {
+                RequestId = Id(), Actor = Scene.Named(attendant.Official), Etag = etag, Case = opened.Case, Prisoner = Scene.P,
+                Statement = recorded.Statement, Role = attendant.Role,
+            }, cancellationToken: Cancel)).Etag;
+
+        var after = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
+        Assert.Equal([Standing.InForce, Standing.NotInForce], after.Standings.Select(s => s.Standing));
+        Assert.Equal(before.Position + 4, after.Position);
+        Assert.True((await consular.CheckReadinessAsync(new CheckReadinessRequest
+        {
+            Case = opened.Case, Prisoner = Scene.P, Route = Route.Article12Transfer, Destination = "KR",
+        }, cancellationToken: Cancel)).FreeToDepart);
+        await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => kr.CheckStandingAsync(question).ResponseAsync);
+        question.Prisoner = "P-9";
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => consular.CheckStandingAsync(question).ResponseAsync);
+
+        var statement = await hq.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }, cancellationToken: Cancel);
+        Assert.Equal(StatementState.Attested, statement.Statement.State);
+        Assert.NotEmpty(statement.Statement.Content.Content);
+        await Refused(StatusCode.NotFound, "NOT_FOUND",
+            () => kr.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }).ResponseAsync);
+        var listed = new ListStatementsRequest { Case = opened.Case, Prisoner = Scene.P };
+        Assert.Single((await hq.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
+        Assert.Empty((await kr.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
+        var prisoners = await kr.ListPrisonersAsync(new ListPrisonersRequest { Case = opened.Case, Held = true }, cancellationToken: Cancel);
+        Assert.Equal(CustodyState.Unspecified, Assert.Single(prisoners.Prisoners).State);
+        var shown = await kr.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
+        Assert.Equal(3, shown.Case.Parties.Count);
+        Assert.Contains((await kr.ListCasesAsync(new ListCasesRequest { State = CaseState.Open }, cancellationToken: Cancel)).Cases,
+            c => c.Id == opened.Case);
+        Assert.Empty((await running.As(Scene.Unification).ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel)).Cases);
+        await Refused(StatusCode.NotFound, "NOT_FOUND",
+            () => running.As(Scene.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync);
+    }
+
+    [Fact]
+    public async Task The_same_request_gets_the_same_answer_and_a_refusal_keeps_its_reason()
+    {
+        var hq = running.As(Scene.Hq);
+        var request = new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor };
+        var first = await hq.OpenCaseAsync(request, cancellationToken: Cancel);
+        var again = await hq.OpenCaseAsync(request, cancellationToken: Cancel);
+        Assert.Equal((first.Case, first.Receipt.Position), (again.Case, again.Receipt.Position));
+        var close = new CloseCaseRequest { RequestId = Id(), Actor = Scene.Actor, Etag = "of-another-time", Case = first.Case };
+        await Refused(StatusCode.Aborted, "STALE", () => hq.CloseCaseAsync(close).ResponseAsync);
+        await Refused(StatusCode.Aborted, "STALE", () => hq.CloseCaseAsync(close).ResponseAsync);
+        close.RequestId = Id();
+        close.Etag = first.Etag;
+        Assert.Equal(CaseState.Closed, (await hq.CloseCaseAsync(close, cancellationToken: Cancel)).State);
+    }
+
+    [Fact]
+    public async Task Every_fault_of_a_request_is_told_at_once() =>
+        await Refused(StatusCode.InvalidArgument, "REQUEST_INVALID", () => running.As(Scene.Icrc)
+            .RecordStatementAsync(new RecordStatementRequest { Case = "?", Language = "??" }).ResponseAsync);
+
+    private static string Id() => Guid.NewGuid().ToString();
+
+    private static Timestamp Ago(double hours) => DateTimeOffset.UtcNow.AddHours(-hours).ToTimestamp();
+
+    private static async Task Refused(StatusCode code, string reason, Func<Task> call)
+    {
+        var e = await Assert.ThrowsAnyAsync<RpcException>(call);
+        Assert.Equal(code, e.StatusCode);
+        Assert.Equal(reason, e.GetRpcStatus()!.Details[0].Unpack<Google.Rpc.ErrorInfo>().Reason);
+    }
+
+    /// <summary>The service, on a free port of the loopback address.</summary>
+    public sealed class Running : IAsyncLifetime
+    {
+        private readonly string _folder = Directory.CreateTempSubdirectory("custody").FullName;
+        private readonly List<IDisposable> _open = [];
+        private readonly MemoryBroker _broker = new();
+        private WebApplication? _host;
+        private string _address = "";
+
+        public async ValueTask InitializeAsync()
+        {
+            Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+            var home = Path.Combine(_folder, "service", "custody");
+            var definition = CustodyService.Definition;
+            _host = await ServiceHost.Build(
+                // Nobody else runs here: there is nothing to react to.
+                new Service { Name = definition.Name, Streams = definition.Streams, Map = definition.Map, Duties = definition.Duties },
+                new Settings
+                {
+                    Ledger = $"sqlite:{Path.Combine(_folder, "custody.db")}", Broker = new Uri("memory:"),
+                    Listen = new Uri("https://127.0.0.1:0"), Certificate = Path.Combine(home, "system.pem"),
+                    CertificateKey = Path.Combine(home, "system.key"), Agreement = Path.Combine(_folder, "agreement.json"),
+                    Checkpoint = Path.Combine(_folder, "custody.checkpoint"), CheckpointKey = Path.Combine(home, "checkpoint.key"),
+                    Peers = new Dictionary<string, Uri>(), Drain = TimeSpan.FromSeconds(5),
+                }, memory: _broker, cancel: Cancel);
+            await _host.StartAsync(Cancel);
+            _address = _host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
+        }
+
+        public Client As(string participant)
+        {
+            var certificate = X509Certificate2.CreateFromPemFile(
+                Path.Combine(_folder, participant, "system.pem"), Path.Combine(_folder, participant, "system.key"));
+            _open.Add(certificate);
+            var channel = GrpcChannel.ForAddress(_address, new GrpcChannelOptions
+            {
+                DisposeHttpClient = true,
+                HttpHandler = new SocketsHttpHandler
+                {
+                    SslOptions = new SslClientAuthenticationOptions
+                    {
+                        EnabledSslProtocols = SslProtocols.Tls13, ClientCertificates = [certificate],
+                        LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
+                        RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
+                    },
+                },
+            });
+            _open.Insert(0, channel);
+            return new Client(channel);
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            foreach (var open in _open) open.Dispose();
+            if (_host is not null)
+            {
+                await _host.StopAsync(CancellationToken.None);
+                await _host.DisposeAsync();
+            }
+            await _broker.DisposeAsync();
+            Directory.Delete(_folder, recursive: true);
+        }
+    }
+}

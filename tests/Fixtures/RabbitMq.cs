@@ -9,7 +9,7 @@ namespace Ministries.Fixtures;
 /// name and password. It ends with the process, however that ends.</summary>
 public sealed partial class RabbitMq
 {
-    private static readonly Lazy<Task<RabbitMq>> One = new(Create);
+    private static readonly Lazy<Task<RabbitMq>> One = new(() => Create());
 
     private readonly string _folder;
     private readonly int _port, _distribution, _names;
@@ -31,7 +31,8 @@ public sealed partial class RabbitMq
     public Uri Uri => new($"amqp://guest:guest@127.0.0.1:{_port}");
 
     /// <summary>A node of one's own, to be killed at will.</summary>
-    public static async Task<RabbitMq> Create()
+    /// <param name="settings">More lines of its configuration.</param>
+    public static async Task<RabbitMq> Create(string settings = "")
     {
         const string program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
         if (!File.Exists(program)) throw new InvalidOperationException($"RabbitMQ is not installed: no {program}");
@@ -44,6 +45,7 @@ public sealed partial class RabbitMq
             loopback_users = none
             disk_free_limit.absolute = 50MB
             log.console.level = warning
+            {settings}
 
             """);
         // The node's name service: without it the node would start one that stays.
@@ -135,7 +137,8 @@ public sealed partial class RabbitMq
     [LibraryImport("libc")]
     private static partial int kill(int pid, int signal);
 
-    private static int FreePort()
+    /// <summary>A port that nobody listens on at present.</summary>
+    public static int FreePort()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();

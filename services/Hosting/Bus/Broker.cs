@@ -68,22 +68,25 @@ internal sealed partial class Broker(
     /// <summary>Connects, declares the topology and begins to receive. Returns when all of it is done.</summary>
     internal async Task Start(CancellationToken cancel)
     {
+        // A link that was left behind may still hold its canary's queue: each has one of its own.
+        var canary = $"{QueueOf(service.Name)}.canary.{Guid.NewGuid():N}";
         if (memory is not null)
         {
             await memory.Start(cancel);
             _handles =
             [
                 memory.Bus.ConnectReceiveEndpoint(QueueOf(service.Name), Receive),
-                memory.Bus.ConnectReceiveEndpoint($"{QueueOf(service.Name)}.canary.{_self}", ReceiveCanary),
+                memory.Bus.ConnectReceiveEndpoint(canary, ReceiveCanary),
             ];
             foreach (var handle in _handles) await handle.Ready.WaitAsync(cancel);
             _bus = memory.Bus;
             return;
         }
-        var control = MassTransit.Bus.Factory.CreateUsingRabbitMq(Configure);
+        var control = MassTransit.Bus.Factory.CreateUsingRabbitMq(bus => Configure(bus, canary));
         _control = control;
         control.ConnectReceiveObserver(new Acknowledged());
         await control.StartAsync(cancel);
+        cancel.ThrowIfCancellationRequested();
         _bus = control;
     }
 
@@ -124,7 +127,7 @@ internal sealed partial class Broker(
         bus.MessageTopology.SetEntityNameFormatter(new ExchangeNames());
     }
 
-    private void Configure(IRabbitMqBusFactoryConfigurator bus)
+    private void Configure(IRabbitMqBusFactoryConfigurator bus, string canary)
     {
         var uri = options.Broker;
         var (user, password) = Credentials(uri);
@@ -167,7 +170,7 @@ internal sealed partial class Broker(
                 foreach (var reaction in service.Reactions) endpoint.Bind(reaction.Event.FullName);
                 Receive(endpoint);
             });
-        bus.ReceiveEndpoint($"{QueueOf(service.Name)}.canary.{_self}", endpoint =>
+        bus.ReceiveEndpoint(canary, endpoint =>
         {
             endpoint.Durable = false;
             endpoint.AutoDelete = true;

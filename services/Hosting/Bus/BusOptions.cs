@@ -67,11 +67,18 @@ public sealed record BusOptions
     /// <summary>How long no canary may come back before the broker counts as not ready.</summary>
     public TimeSpan CanaryDeadline { get; init; } = TimeSpan.FromSeconds(4);
 
+    /// <summary>How long it may take to connect and to declare the topology, before it is tried anew.</summary>
+    public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(10);
+
     /// <summary>How long the client may stall while the broker answers before it is made anew.</summary>
     public TimeSpan RenewAfter { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>How long the client may stall while the broker answers before the process ends.</summary>
+    /// <summary>How long the client, made anew, may stall while the broker answers before the process ends.</summary>
     public TimeSpan EndAfter { get; init; } = TimeSpan.FromSeconds(18);
+
+    /// <summary>Whether a stalled client ends the process where it does not end in order. Several services in one process may
+    /// not want it.</summary>
+    public bool EndsProcess { get; init; } = true;
 }
 
 /// <summary>Reads events from a producer's ledger (<c>LedgerService.ListEvents</c>).</summary>

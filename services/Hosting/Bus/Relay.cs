@@ -22,6 +22,7 @@ internal sealed partial class Relay(
     private readonly Dictionary<string, ulong> _last = [];
     private readonly ConcurrentDictionary<string, byte> _received = [];
     private readonly ConcurrentDictionary<string, long> _returned = [];
+    private volatile string? _error;
 
     protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
         Task.WhenAll(Lead(stoppingToken), Measure(stoppingToken));
@@ -120,6 +121,8 @@ internal sealed partial class Relay(
             row &= await one;
             if (row) inRow++;
         }
+        if (Interlocked.Exchange(ref _error, null) is { } error)
+            LogNotPublished(log, ledger.Service, sent.Count - inRow, EventTypes.IdOf(events[inRow].Event.Origin), error);
         return inRow;
     }
 
@@ -160,7 +163,7 @@ internal sealed partial class Relay(
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
             span?.SetStatus(ActivityStatusCode.Error);
-            LogNotPublished(log, ledger.Service, recorded.Event.Type, EventTypes.IdOf(recorded.Origin), e.GetType().Name);
+            _error = e.GetType().Name;
             return false;
         }
     }
@@ -206,8 +209,8 @@ internal sealed partial class Relay(
     [LoggerMessage(1, LogLevel.Warning, "{Service}: the relay failed and begins anew: {Error}")]
     private static partial void LogFailed(ILogger log, string service, string error);
 
-    [LoggerMessage(2, LogLevel.Warning, "{Service}: {Type} {Event} was not confirmed and will be sent again: {Error}")]
-    private static partial void LogNotPublished(ILogger log, string service, string type, string @event, string error);
+    [LoggerMessage(2, LogLevel.Warning, "{Service}: {Count} events from {Event} on were not confirmed and will be sent again: {Error}")]
+    private static partial void LogNotPublished(ILogger log, string service, int count, string @event, string error);
 
     [LoggerMessage(3, LogLevel.Warning, "{Service}: nobody receives {Type} any more; it will be sent again")]
     private static partial void LogReturned(ILogger log, string service, string type);

@@ -42,12 +42,8 @@ internal sealed partial class Watchdog(
         long? stalledSince = null;
         while (true)
         {
-            using (var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop))
-            {
-                deadline.CancelAfter(options.CanaryDeadline);
-                if (await GoesRound(++number, deadline.Token)) lastCanary = Stopwatch.GetTimestamp();
-                stop.ThrowIfCancellationRequested();
-            }
+            if (await GoesRound(++number, stop)) lastCanary = Stopwatch.GetTimestamp();
+            stop.ThrowIfCancellationRequested();
             var round = Stopwatch.GetElapsedTime(lastCanary) < options.CanaryDeadline;
             var answer = memory is null ? await Ask(stop) : new Answer(true, true);
             Say(round && (answer.Consumed || !answer.Reached));
@@ -68,6 +64,7 @@ internal sealed partial class Watchdog(
                     renewed = true;
                     await broker.Stop();
                     await Start(stop);
+                    stalledSince = lastCanary = Stopwatch.GetTimestamp();
                 }
             }
             await Task.Delay(options.CanaryInterval, stop);
@@ -77,7 +74,7 @@ internal sealed partial class Watchdog(
     private async Task Start(CancellationToken stop)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        deadline.CancelAfter(options.EndAfter / 3);
+        deadline.CancelAfter(options.StartDeadline);
         try
         {
             await broker.Start(deadline.Token).WaitAsync(deadline.Token);
@@ -90,17 +87,19 @@ internal sealed partial class Watchdog(
         }
     }
 
-    private async Task<bool> GoesRound(long number, CancellationToken deadline)
+    private async Task<bool> GoesRound(long number, CancellationToken stop)
     {
         if (broker.Bus is null)
         {
-            await Start(deadline);
+            await Start(stop);
             if (broker.Bus is null) return false;
         }
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(options.CanaryDeadline);
         try
         {
-            await broker.SendCanary(number, deadline).WaitAsync(deadline);
-            while (await broker.Canaries.ReadAsync(deadline) < number)
+            await broker.SendCanary(number, deadline.Token).WaitAsync(deadline.Token);
+            while (await broker.Canaries.ReadAsync(deadline.Token) < number)
             {
             }
             return true;
@@ -124,7 +123,6 @@ internal sealed partial class Watchdog(
             _channel ??= await _plain.CreateChannelAsync(cancellationToken: deadline.Token).WaitAsync(deadline.Token);
             if (service.Reactions.Count == 0) return new Answer(true, _plain.IsOpen);
             var queue = await _channel.QueueDeclarePassiveAsync(Broker.QueueOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
-            // Messages that wait while nothing is in hand: this or another replica must be taking them.
             return new Answer(true, queue.ConsumerCount > 0);
         }
         catch (RabbitMQ.Client.Exceptions.OperationInterruptedException e) when (e.ShutdownReason?.ReplyCode == 404)
@@ -165,6 +163,7 @@ internal sealed partial class Watchdog(
     private void End()
     {
         lifecycle.End(ServiceHost.Stalled);
+        if (!options.EndsProcess) return;
         new Thread(() =>
         {
             Thread.Sleep(TimeSpan.FromSeconds(5));

@@ -1,0 +1,407 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using Google.Protobuf;
+using Ministries.CallLog.V1;
+using Ministries.Fixtures;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger.V1;
+using RabbitMQ.Client;
+
+namespace Ministries.Bus.Tests;
+
+/// <summary>What is on the wire, and what a broker may do to it.</summary>
+[Collection("RabbitMQ")]
+public sealed class BrokerTests
+{
+    private const string CallLoggedExchange = "ministries.calllog.v1.CallLogged";
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_client_of_another_kind_decodes_an_event_from_the_contract_alone()
+    {
+        var uri = await Node.Clean();
+        await using var connection = await Node.Connect(uri);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
+        await channel.ExchangeDeclareAsync(CallLoggedExchange, "fanout", durable: true, cancellationToken: Cancel);
+        var queue = await channel.QueueDeclareAsync("", cancellationToken: Cancel);
+        await channel.QueueBindAsync(queue.QueueName, CallLoggedExchange, "", cancellationToken: Cancel);
+
+        await using var rig = new Rig(uri);
+        await rig.StartReady(rig.CallLog);
+        await rig.Log();
+        var id = await rig.Log("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        List<BasicGetResult> got = [];
+        await Rig.Until(
+            async () =>
+            {
+                if (await channel.BasicGetAsync(queue.QueueName, autoAck: true, Cancel) is { } one) got.Add(one);
+                return got.Count == 2;
+            }, () => "both messages");
+
+        var message = got[1];
+        Assert.Equal("application/x-protobuf", message.BasicProperties.ContentType);
+        Assert.True(message.BasicProperties.Persistent);
+        var headers = message.BasicProperties.Headers!.ToDictionary(h => h.Key, h => Encoding.UTF8.GetString((byte[])h.Value!));
+        var call = CallLogged.Parser.ParseFrom(message.Body.Span);
+        Assert.Equal(("case_1", "call-000002"), (call.Case, call.Call));
+        Assert.Equal("1.0", headers["cloudEvents:specversion"]);
+        Assert.Equal(id, headers["cloudEvents:id"]);
+        Assert.Equal("calllog", headers["cloudEvents:source"]);
+        Assert.Equal(CallLoggedExchange, headers["cloudEvents:type"]);
+        Assert.Equal("case_1", headers["cloudEvents:subject"]);
+        Assert.Equal("2", headers["cloudEvents:sequence"]);
+        Assert.InRange(
+            DateTimeOffset.Parse(headers["cloudEvents:time"], CultureInfo.InvariantCulture),
+            DateTimeOffset.UtcNow.AddMinutes(-1), DateTimeOffset.UtcNow.AddSeconds(1));
+        Assert.Matches("^[0-9a-f]{64}$", headers["cloudEvents:leaf"]);
+        Assert.Matches("^00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01$", headers["traceparent"]);
+        Assert.DoesNotContain(headers.Keys, k => k.StartsWith("MT-", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task The_queue_is_as_the_architecture_says()
+    {
+        var uri = await Node.Clean();
+        await using var rig = new Rig(uri);
+        await rig.StartReady(rig.Consular);
+        await using var connection = await Node.Connect(uri);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
+        // Declaring it again with the same arguments is accepted, with others refused.
+        await channel.QueueDeclareAsync("ministries.consular", durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?>
+        {
+            ["x-queue-type"] = "quorum", ["x-single-active-consumer"] = true, ["x-delivery-limit"] = 20, ["x-overflow"] = "reject-publish",
+            ["x-dead-letter-strategy"] = "at-least-once", ["x-dead-letter-exchange"] = "ministries.consular.dead",
+        }, cancellationToken: Cancel);
+        Assert.Equal(1u, await channel.ConsumerCountAsync("ministries.consular", Cancel));
+        await channel.QueueDeclarePassiveAsync("ministries.consular.dead", Cancel);
+    }
+
+    [Fact]
+    public async Task What_never_came_is_read_from_the_producers_ledger_before_what_came()
+    {
+        await using var rig = new Rig(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1) });
+        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Log()];
+        await rig.StartReady(rig.Consular);
+        await Send(rig, events[2]);
+        await rig.UntilEffects(events.GetRange(0, 3));
+        await Send(rig, events[3]);
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task What_came_in_another_order_has_its_effect_in_the_producers_order()
+    {
+        await using var rig = new Rig(await Node.Clean(), o => o with { GapPatience = TimeSpan.FromMinutes(1) });
+        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Submit()];
+        rig.LedgerReachable = false;
+        await rig.StartReady(rig.Consular);
+        foreach (var place in (int[])[3, 1, 2, 2, 0, 1]) await Send(rig, events[place]);
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task What_comes_again_has_no_second_effect()
+    {
+        await using var rig = new Rig(await Node.Clean());
+        await rig.StartReady(rig.Consular);
+        List<string> events = [await rig.Log(), await rig.Log()];
+        foreach (var place in (int[])[0, 0, 1, 0, 1, 1]) await Send(rig, events[place]);
+        await UntilQueueIsEmpty(rig.Uri);
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task What_is_no_event_is_put_aside_by_the_broker_and_stops_nobody()
+    {
+        await using var rig = new Rig(await Node.Clean());
+        await rig.StartReady(rig.Consular);
+        await using var connection = await Node.Connect(rig.Uri);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
+        await channel.BasicPublishAsync("ministries.consular", "", true, new BasicProperties { ContentType = "application/json" }, "{}"u8.ToArray(), Cancel);
+        var id = await rig.Log();
+        await Send(rig, id);
+        await rig.UntilEffects(id);
+        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1, () => "it is put aside");
+    }
+
+    [Theory]
+    [InlineData(null)]
+    [InlineData("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")]
+    [InlineData("nonsense")]
+    public async Task A_message_without_a_sampled_trace_is_processed_like_any_other(string? traceParent)
+    {
+        var spans = new List<Activity>();
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = source => source.Name == "Ministries",
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
+            ActivityStopped = span => { lock (spans) spans.Add(span); },
+        };
+        ActivitySource.AddActivityListener(listener);
+        await using var rig = new Rig(await Node.Clean());
+        await rig.StartReady(rig.Consular);
+        var id = await rig.Log();
+        await Send(rig, id, traceParent);
+        await rig.UntilEffects(id);
+        Activity? Process() { lock (spans) return spans.FirstOrDefault(s => s.OperationName == $"process {CallLoggedExchange}"); }
+        await Rig.Until(() => Process() is not null, "the span has ended");
+        var parent = ActivityContext.TryParse(traceParent, null, out var context) ? context.SpanId : default;
+        Assert.Equal(parent, Process()!.ParentSpanId);
+    }
+
+    [Fact]
+    public async Task What_nobody_receives_any_more_is_sent_again_until_somebody_does()
+    {
+        var uri = await Node.Clean();
+        await using var rig = new Rig(uri, o => o with { ReturnPatience = TimeSpan.FromMinutes(1) });
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        List<string> events = [await rig.Log()];
+        await rig.UntilEffects(events);
+        rig.LedgerReachable = false;
+        await using var connection = await Node.Connect(uri);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
+        await channel.ExchangeUnbindAsync("ministries.consular", CallLoggedExchange, "", cancellationToken: Cancel);
+        events.Add(await rig.Log());
+        await Rig.Until(() => rig.Status(rig.CallLog).Backlog == 1, "it was returned");
+        await channel.ExchangeBindAsync("ministries.consular", CallLoggedExchange, "", cancellationToken: Cancel);
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task A_broker_that_is_killed_and_started_again_loses_and_repeats_nothing()
+    {
+        var node = await RabbitMq.Shared;
+        await using var rig = new Rig(await Node.Clean());
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        var events = new List<string>();
+        for (var i = 0; i < 600; i++)
+        {
+            if (i == 200) node.Kill();
+            if (i == 400) await node.Start();
+            events.Add(await rig.Log());
+        }
+        var since = Stopwatch.StartNew();
+        await rig.UntilEffects(events);
+        Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(30));
+        await Rig.Until(() => rig.Status(rig.CallLog).BrokerReady && rig.Status(rig.Consular).BrokerReady, "ready again", 30);
+    }
+
+    [Fact]
+    public async Task A_broker_that_loses_its_disk_loses_nothing_of_ours()
+    {
+        var node = await RabbitMq.Shared;
+        await using var rig = new Rig(await Node.Clean());
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        List<string> events = [await rig.Log(), await rig.Submit()];
+        await rig.UntilEffects(events);
+        // What the consumer has not acknowledged is lost with the disk.
+        await rig.Stop(rig.Consular);
+        for (var i = 0; i < 50; i++) events.Add(await rig.Log());
+        await Rig.Until(() => rig.Status(rig.CallLog).Backlog == 0, "all is published");
+        node.Kill();
+        node.Wipe();
+        events.Add(await rig.Submit());
+        await node.Start();
+        var since = Stopwatch.StartNew();
+        await rig.StartReady(rig.Consular);
+        events.Add(await rig.Log());
+        await rig.UntilEffects(events);
+        Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(30));
+    }
+
+    [Fact]
+    public async Task A_frozen_broker_is_waited_for_while_the_ledger_goes_on()
+    {
+        var node = await RabbitMq.Shared;
+        await using var rig = new Rig(await Node.Clean(), o => o with { MaxBacklog = 3 });
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        rig.LedgerReachable = false;
+        var events = new List<string>();
+        node.Freeze();
+        try
+        {
+            for (var i = 0; i < 5; i++) events.Add(await rig.Log());
+            await Rig.Until(() => !rig.Status(rig.CallLog).BrokerReady, "not ready");
+            await Rig.Until(() => rig.Status(rig.CallLog).Overloaded, "overloaded");
+        }
+        finally
+        {
+            node.Thaw();
+        }
+        await rig.UntilEffects(events);
+        await Rig.Until(() => rig.Status(rig.CallLog) is { BrokerReady: true, Backlog: 0, Overloaded: false }, "ready again");
+    }
+
+    [Fact]
+    public async Task A_client_that_stalls_while_the_broker_answers_others_ends_the_process()
+    {
+        await using var proxy = new Proxy((await Node.Clean()).Port);
+        var builder = new UriBuilder(await Node.Clean()) { Port = proxy.Port };
+        await using var rig = new Rig(builder.Uri, o => o with
+        {
+            CanaryDeadline = TimeSpan.FromSeconds(1), RenewAfter = TimeSpan.FromSeconds(1), EndAfter = TimeSpan.FromSeconds(4),
+            StartDeadline = TimeSpan.FromSeconds(2),
+        });
+        var host = await rig.StartReady(rig.Consular);
+        proxy.Stall();
+        var lifecycle = (Lifecycle)host.Services.GetService(typeof(Lifecycle))!;
+        await Rig.Until(() => lifecycle.Stopping.IsCancellationRequested, "the process ends");
+        Assert.Equal(ServiceHost.Stalled, lifecycle.ExitCode);
+    }
+
+    [Fact]
+    public async Task Over_TLS_only_a_broker_of_a_trusted_authority_is_talked_to()
+    {
+        var folder = Directory.CreateTempSubdirectory("ministries-tls-").FullName;
+        var port = RabbitMq.FreePort();
+        string In(string file) => Path.Combine(folder, file);
+        Certificates(In("authority.pem"), In("broker.pem"), In("broker.key"));
+        Certificates(In("other.pem"), In("unused.pem"), In("unused.key"));
+        var node = await RabbitMq.Create($"""
+            listeners.ssl.1 = 127.0.0.1:{port}
+            ssl_options.cacertfile = {In("authority.pem")}
+            ssl_options.certfile = {In("broker.pem")}
+            ssl_options.keyfile = {In("broker.key")}
+            """);
+        try
+        {
+            var uri = new Uri($"amqps://guest:guest@127.0.0.1:{port}");
+            await using var trusting = new Rig(uri, o => o with { BrokerAuthority = In("authority.pem") });
+            await trusting.StartReady(trusting.Consular);
+            await trusting.Stop(trusting.Consular);
+            foreach (var authority in (string?[])[null, In("other.pem")])
+            {
+                await using var wary = new Rig(uri, o => o with { BrokerAuthority = authority });
+                var host = await wary.Start(wary.Consular);
+                var broker = (Broker)host.Services.GetService(typeof(Broker))!;
+                await Assert.ThrowsAnyAsync<Exception>(() => broker.PlainConnection().CreateConnectionAsync(Cancel));
+                using var soon = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+                soon.CancelAfter(TimeSpan.FromSeconds(3));
+                await Assert.ThrowsAnyAsync<Exception>(() => broker.Start(soon.Token));
+                Assert.False(wary.Status(wary.Consular).BrokerReady);
+            }
+        }
+        finally
+        {
+            node.Stop();
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static void Certificates(string authorityFile, string certificateFile, string keyFile)
+    {
+        using var authorityKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var authority = new CertificateRequest("CN=authority", authorityKey, HashAlgorithmName.SHA256);
+        authority.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+        using var signed = authority.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var request = new CertificateRequest("CN=broker", key, HashAlgorithmName.SHA256);
+        var names = new SubjectAlternativeNameBuilder();
+        names.AddIpAddress(IPAddress.Loopback);
+        request.CertificateExtensions.Add(names.Build());
+        using var certificate = request.Create(signed, DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddHours(12), [1, 2, 3, 4]);
+        File.WriteAllText(authorityFile, signed.ExportCertificatePem());
+        File.WriteAllText(certificateFile, certificate.ExportCertificatePem());
+        File.WriteAllText(keyFile, key.ExportPkcs8PrivateKeyPem());
+    }
+
+    /// <summary>Sends an event of the call log's ledger as a plain client would, with whatever trace.</summary>
+    private static async Task Send(Rig rig, string id, string? traceParent = "")
+    {
+        var events = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 1000, Cancel)).Select(e => e.Event).ToList();
+        var place = events.FindIndex(e => EventTypes.IdOf(e.Origin) == id);
+        var recorded = events[place];
+        var after = events.Take(place).Where(e => e.Event.Type != recorded.Event.Type)
+            .GroupBy(e => e.Event.Type).Select(g => $"{g.Key}={g.Max(e => e.Event.Sequence)}");
+        var headers = new Dictionary<string, object?>
+        {
+            ["cloudEvents:specversion"] = "1.0", ["cloudEvents:id"] = id, ["cloudEvents:source"] = "calllog",
+            ["cloudEvents:type"] = recorded.Event.Type, ["cloudEvents:subject"] = recorded.Event.Case, ["cloudEvents:time"] = recorded.Time,
+            ["cloudEvents:sequence"] = $"{recorded.Event.Sequence}", ["cloudEvents:leaf"] = Convert.ToHexStringLower(recorded.Leaf.Span),
+            ["cloudEvents:after"] = string.Join(' ', after),
+        };
+        if (!string.IsNullOrEmpty(traceParent)) headers["traceparent"] = traceParent;
+        await using var connection = await Node.Connect(rig.Uri);
+        await using var channel = await connection.CreateChannelAsync(
+            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true), Cancel);
+        await channel.BasicPublishAsync(
+            recorded.Event.Type, "", mandatory: true,
+            new BasicProperties { ContentType = "application/x-protobuf", Headers = headers }, recorded.Event.Data.Memory, Cancel);
+    }
+
+    private static async Task UntilQueueIsEmpty(Uri uri)
+    {
+        await using var connection = await Node.Connect(uri);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
+        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular", Cancel) == 0, () => "the queue is empty");
+    }
+
+    /// <summary>Stands between the services and the broker. Told to stall, it passes nothing on any more but what belongs to a
+    /// watchdog's own connection.</summary>
+    private sealed class Proxy : IAsyncDisposable
+    {
+        private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+        private readonly CancellationTokenSource _stop = new();
+        private readonly int _to;
+        private volatile bool _stalled;
+
+        public Proxy(int to)
+        {
+            _to = to;
+            _listener.Start();
+            _ = Serve();
+        }
+
+        public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
+
+        public void Stall() => _stalled = true;
+
+        public async ValueTask DisposeAsync()
+        {
+            await _stop.CancelAsync();
+            _listener.Stop();
+        }
+
+        private async Task Serve()
+        {
+            while (!_stop.IsCancellationRequested)
+            {
+                var client = await _listener.AcceptTcpClientAsync(_stop.Token);
+                _ = Relay(client);
+            }
+        }
+
+        private async Task Relay(TcpClient client)
+        {
+            using (client)
+            using (var server = new TcpClient())
+            {
+                await server.ConnectAsync(IPAddress.Loopback, _to, _stop.Token);
+                var watchdog = false;
+                async Task Copy(Stream from, Stream into, bool first)
+                {
+                    var buffer = new byte[65536];
+                    while (await from.ReadAsync(buffer, _stop.Token) is var read and > 0)
+                    {
+                        // Who it is stands in the client's first properties.
+                        if (first && buffer.AsSpan(0, read).IndexOf("watchdog"u8) >= 0) watchdog = true;
+                        while (_stalled && !watchdog) await Task.Delay(100, _stop.Token);
+                        await into.WriteAsync(buffer.AsMemory(0, read), _stop.Token);
+                    }
+                }
+                await Task.WhenAny(
+                    Copy(client.GetStream(), server.GetStream(), true), Copy(server.GetStream(), client.GetStream(), false));
+            }
+        }
+    }
+}

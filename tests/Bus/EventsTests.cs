@@ -1,0 +1,157 @@
+using System.Diagnostics;
+using Ministries.CallLog.V1;
+using Ministries.Errors.V1;
+using Ministries.Fixtures;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger;
+using Intake = Ministries.Hosting.Bus.Intake;
+
+namespace Ministries.Bus.Tests;
+
+/// <summary>What must hold whatever carries the messages.</summary>
+public abstract class EventsTests
+{
+    protected abstract Task<Rig> NewRig(Func<BusOptions, BusOptions>? with = null);
+
+    [Fact]
+    public async Task Every_event_has_its_effect_once_and_in_the_order_of_its_producer()
+    {
+        await using var rig = await NewRig();
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        var events = new List<string>();
+        for (var i = 0; i < 200; i++) events.Add(i % 3 == 0 ? await rig.Submit() : await rig.Log());
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task Events_from_before_a_consumer_was_there_come_from_the_ledger()
+    {
+        await using var rig = await NewRig();
+        await rig.StartReady(rig.CallLog);
+        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
+        await Rig.Until(() => rig.Status(rig.CallLog).Backlog == 0, "all is published");
+        await rig.StartReady(rig.Consular);
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task A_consumer_that_was_away_goes_on_where_it_was()
+    {
+        await using var rig = await NewRig();
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        List<string> events = [await rig.Log(), await rig.Submit()];
+        await rig.UntilEffects(events);
+        await rig.Stop(rig.Consular);
+        for (var i = 0; i < 20; i++) events.Add(await rig.Log());
+        await rig.StartReady(rig.Consular);
+        events.Add(await rig.Submit());
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task What_a_rule_cannot_process_is_set_aside_and_those_after_it_go_on()
+    {
+        await using var rig = await NewRig(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 3 });
+        var poison = true;
+        rig.OnCall = e => !poison || e.Call != "call-000002" ? null : throw new InvalidOperationException("a secret of the message");
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        List<string> events = [await rig.Log(), await rig.Log(), await rig.Log(), await rig.Submit()];
+        await rig.UntilEffects(events[0], events[2], events[3]);
+
+        var ledger = await rig.Ledger(rig.Consular);
+        var letter = Assert.Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken)).State;
+        Assert.Equal((events[1], "RULE_FAILED", 3u), (letter.Id, letter.Reason, letter.Attempts));
+        Assert.DoesNotContain("secret", letter.ToString());
+
+        // Given again by the broker it is settled already; processed again it has its effect.
+        var intake = (Intake)rig.HostOf(rig.Consular).Services.GetService(typeof(Intake))!;
+        var recorded = (await rig.Read("calllog", After(nameof(CallLogged), 1), TestContext.Current.CancellationToken)).Events[0];
+        Assert.Equal("RULE_FAILED", await intake.Replay(recorded, TestContext.Current.CancellationToken));
+        poison = false;
+        Assert.Null(await intake.Replay(recorded, TestContext.Current.CancellationToken));
+        Assert.Null(await intake.Replay(recorded, TestContext.Current.CancellationToken));
+        await rig.UntilEffects(events[0], events[2], events[3], events[1]);
+        Assert.Equal(0ul, await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task A_refused_event_is_set_aside_under_the_name_of_the_refusal()
+    {
+        await using var rig = await NewRig(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 2 });
+        rig.OnCall = e => e.Call == "call-000001" ? new Refusal(Reason.NotFound) : null;
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        List<string> events = [await rig.Log(), await rig.Log()];
+        await rig.UntilEffects(events[1]);
+        var letters = await (await rig.Ledger(rig.Consular)).List(
+            DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken);
+        Assert.Equal("NOT_FOUND", Assert.Single(letters).State.Reason);
+    }
+
+    [Fact]
+    public async Task What_must_be_asked_elsewhere_is_waited_for_and_never_given_up()
+    {
+        await using var rig = await NewRig(o => o with
+        {
+            FirstDelay = TimeSpan.FromMilliseconds(5), MaxDelay = TimeSpan.FromMilliseconds(20), Attempts = 2,
+        });
+        var (asked, away) = (0, true);
+        rig.OnAsk = _ => Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
+            ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, "")) : Task.CompletedTask;
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
+        await Rig.Until(() => Volatile.Read(ref asked) > 10, "it asks again and again");
+        Assert.Equal([events[0]], await rig.Effects());
+        Volatile.Write(ref away, false);
+        await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task A_trace_goes_from_the_commit_over_the_message_to_the_effect()
+    {
+        var spans = new List<Activity>();
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = source => source.Name == "Ministries",
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
+            ActivityStopped = span => { lock (spans) spans.Add(span); },
+        };
+        ActivitySource.AddActivityListener(listener);
+        await using var rig = await NewRig();
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        var trace = ActivityTraceId.CreateRandom();
+        var id = await rig.Log($"00-{trace}-00f067aa0ba902b7-01");
+        await rig.UntilEffects(id);
+        List<Activity> Of() { lock (spans) return [.. spans.Where(s => s.TraceId == trace)]; }
+        await Rig.Until(() => Of().Any(s => s.OperationName.StartsWith("process ", StringComparison.Ordinal)), "the span has ended");
+        var publish = Assert.Single(Of(), s => s.OperationName == "publish ministries.calllog.v1.CallLogged");
+        var process = Assert.Single(Of(), s => s.OperationName == "process ministries.calllog.v1.CallLogged");
+        Assert.Equal(publish.SpanId, process.ParentSpanId);
+        Assert.Contains(Of(), s => s.SpanId == publish.ParentSpanId || publish.ParentSpanId.ToString() == "00f067aa0ba902b7");
+    }
+
+    protected static Ministries.Ledger.V1.ListEventsRequest After(string type, ulong sequence)
+    {
+        var request = new Ministries.Ledger.V1.ListEventsRequest { PageSize = 1 };
+        request.After.Add(new Ministries.Ledger.V1.EventCursor { Type = $"ministries.calllog.v1.{type}", Sequence = sequence });
+        return request;
+    }
+}
+
+/// <summary>Services in one process, over memory.</summary>
+public sealed class MemoryTests : EventsTests
+{
+    protected override Task<Rig> NewRig(Func<BusOptions, BusOptions>? with = null) => Task.FromResult(new Rig(null, with));
+}
+
+/// <summary>Services over a real RabbitMQ.</summary>
+[Collection("RabbitMQ")]
+public sealed class RabbitTests : EventsTests
+{
+    protected override async Task<Rig> NewRig(Func<BusOptions, BusOptions>? with = null) => new(await Node.Clean(), with);
+}

@@ -1,0 +1,206 @@
+using System.Diagnostics;
+using Google.Protobuf;
+using Grpc.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.CallLog.V1;
+using Ministries.Consular.V1;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+
+namespace Ministries.Bus.Tests;
+
+/// <summary>Two services that are only as much as the bus needs: a call log that publishes, and a consular service that notes what
+/// comes, in order. Each has a ledger of its own in a temporary folder.</summary>
+public sealed class Rig : IAsyncDisposable
+{
+    /// <summary>A state that is a list: every event that had its effect on it, in order.</summary>
+    public static readonly StreamKind<CallLogged> Noted = new("noted", 1, (state, _, entry) => state.Prisoners.Add(entry.RequestId));
+
+    /// <summary>What the call log keeps.</summary>
+    public static readonly StreamKind<CallLogged> Calls = new("call", 1, (state, _, entry) => state.Call = entry.RequestId);
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("ministries-bus-").FullName;
+    private readonly Dictionary<string, ServiceLedger> _ledgers = [];
+    private readonly Dictionary<string, IHost> _hosts = [];
+    private readonly BusOptions _options;
+    private readonly MemoryBroker? _memory;
+    private int _next;
+
+    public Rig(Uri? broker, Func<BusOptions, BusOptions>? with = null)
+    {
+        _memory = broker is null ? new MemoryBroker() : null;
+        _options = new BusOptions { Broker = broker ?? new Uri("memory:"), FillAge = TimeSpan.FromSeconds(2), EndsProcess = false };
+        _options = with?.Invoke(_options) ?? _options;
+    }
+
+    /// <summary>Where the broker is.</summary>
+    public Uri Uri => _options.Broker;
+
+    /// <summary>What the consular service does with a call: null, note it.</summary>
+    public Func<CallLogged, Refusal?>? OnCall { get; set; }
+
+    /// <summary>What the consular service asks before it notes a readout.</summary>
+    public Func<CancellationToken, Task>? OnAsk { get; set; }
+
+    /// <summary>Whether the producer's ledger can be reached by gRPC.</summary>
+    public bool LedgerReachable { get; set; } = true;
+
+    /// <summary>How often the producer's ledger was asked.</summary>
+    public int Asked;
+
+    /// <summary>The duties of the call log, by their record's due time.</summary>
+    public IReadOnlyList<Duty> Duties { get; set; } = [];
+
+    public IReadOnlyList<StreamKind> MoreStreams { get; set; } = [];
+
+    public Service CallLog => new()
+    {
+        Name = "calllog", Streams = [Calls, .. MoreStreams], Map = _ => { }, Duties = Duties,
+    };
+
+    public Service Consular => new()
+    {
+        Name = "consular", Streams = [Noted], Map = _ => { },
+        Reactions =
+        [
+            Reaction.To<CallLogged>("calllog", (view, e, act) => OnCall?.Invoke(e) is { } refusal ? refusal : Note(view, e.Case, e.Call, act)),
+            Reaction.To<ReadoutSubmitted>("calllog", (view, e, act) => Note(view, e.Case, e.Call, act), async (_, _, cancel) =>
+            {
+                if (OnAsk is { } ask) await ask(cancel);
+                return null;
+            }),
+        ],
+    };
+
+    public async Task<ServiceLedger> Ledger(Service service)
+    {
+        if (_ledgers.TryGetValue(service.Name, out var ledger)) return ledger;
+        return _ledgers[service.Name] = await ServiceLedger.Open(new LedgerOptions
+        {
+            Service = service.Name, Kinds = [.. service.Streams, .. BusRegistration.Streams],
+            Connection = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
+            CheckpointFile = Path.Combine(_folder, service.Name + ".checkpoint"),
+            Key = CheckpointKey.FromSeed($"ministries.example/{service.Name}", new byte[32]),
+        }, CancellationToken.None);
+    }
+
+    public async Task<IHost> Start(Service service)
+    {
+        var ledger = await Ledger(service);
+        var builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Services.AddSingleton(service);
+        builder.Services.AddSingleton(ledger);
+        builder.Services.AddSingleton(TimeProvider.System);
+        builder.Services.AddSingleton<Lifecycle>();
+        builder.Services.AddSingleton<ReadEvents>(Read);
+        var permissions = new Permissions(StandardAgreement.Read());
+        builder.Services.AddSingleton<Func<Permissions>>(() => permissions);
+        builder.Services.AddBus(_options, _memory);
+        if (Environment.GetEnvironmentVariable("BUS_LOG") is not null) builder.Logging.AddSimpleConsole(o => o.SingleLine = true);
+        var host = builder.Build();
+        await host.StartAsync();
+        _hosts[service.Name] = host;
+        return host;
+    }
+
+    public async Task<IHost> StartReady(Service service)
+    {
+        var host = await Start(service);
+        await Until(() => Status(service).BrokerReady, "the broker is ready");
+        return host;
+    }
+
+    public BusStatus Status(Service service) => _hosts[service.Name].Services.GetRequiredService<BusStatus>();
+
+    public IHost HostOf(Service service) => _hosts[service.Name];
+
+    /// <summary>Stops a service; its ledger stays open, as another process's would be.</summary>
+    public async Task Stop(Service service)
+    {
+        if (!_hosts.Remove(service.Name, out var host)) return;
+        await host.StopAsync();
+        host.Dispose();
+    }
+
+    /// <summary>Commits a call to the call log's ledger, as a participant's write would.</summary>
+    public Task<string> Log(string traceParent = "") => Publish(call => new CallLogged { Case = "case_1", Call = call }, traceParent);
+
+    /// <summary>Commits a readout.</summary>
+    public Task<string> Submit() => Publish(call => new ReadoutSubmitted { Case = "case_1", Call = call });
+
+    public async Task<string> Publish(Func<string, IMessage> make, string traceParent = "")
+    {
+        var id = $"call-{Interlocked.Increment(ref _next):000000}";
+        var e = make(id);
+        var outcome = await (await Ledger(CallLog)).Commit(new Command
+        {
+            Participant = "kr/mfa", RequestId = id, Method = "test", Request = e, Bytes = e.ToByteArray(), AgreementVersion = 1,
+            TraceParent = traceParent,
+            Decide = (view, _) =>
+            {
+                view.Find(Calls, id);
+                return Decision.Accept("case_1", [], [new Change(e, [Calls.Id(id)])]);
+            },
+        }, TestContext.Current.CancellationToken);
+        return $"calllog/{outcome.Position}/0";
+    }
+
+    /// <summary>The events that had their effect in the consular service, in order.</summary>
+    public async Task<IReadOnlyList<string>> Effects() =>
+        [.. (await (await Ledger(Consular)).Find(Noted, "all", null, TestContext.Current.CancellationToken))?.State.Prisoners ?? []];
+
+    public async Task UntilEffects(params IReadOnlyList<string> expected)
+    {
+        IReadOnlyList<string> seen = [];
+        await Until(async () => (seen = await Effects()).Count >= expected.Count, () => $"{expected.Count} effects, there are {seen.Count}", 60);
+        Assert.Equal(expected, seen);
+    }
+
+    public static Task Until(Func<bool> condition, string what, int seconds = 40) =>
+        Until(() => Task.FromResult(condition()), () => what, seconds);
+
+    public static async Task Until(Func<Task<bool>> condition, Func<string> what, int seconds = 40)
+    {
+        var since = Stopwatch.StartNew();
+        while (!await condition())
+        {
+            if (since.Elapsed > TimeSpan.FromSeconds(seconds)) Assert.Fail($"not within {seconds} s: {what()}");
+            await Task.Delay(20, TestContext.Current.CancellationToken);
+        }
+    }
+
+    public async Task<ListEventsResponse> Read(string producer, ListEventsRequest request, CancellationToken cancel)
+    {
+        Interlocked.Increment(ref Asked);
+        if (!LedgerReachable) throw new RpcException(new Status(StatusCode.Unavailable, ""));
+        var size = request.PageSize == 0 ? 200 : request.PageSize;
+        var events = await _ledgers[producer].EventsAfter(request.After.ToDictionary(a => a.Type, a => a.Sequence), size, cancel);
+        var response = new ListEventsResponse { Complete = events.Count < size };
+        response.Events.AddRange(events.Select(e => e.Event));
+        return response;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var host in _hosts.Values)
+        {
+            await host.StopAsync();
+            host.Dispose();
+        }
+        if (_memory is not null) await _memory.DisposeAsync();
+        foreach (var ledger in _ledgers.Values) await ledger.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private static Decision Note(View view, string @case, string call, Act act)
+    {
+        view.Find(Noted, "all");
+        return Decision.Accept(@case, [], [new Change(
+            new TransferRequestDrafted { Case = @case, Transfer = call }, [Noted.Id("all")])]);
+    }
+}

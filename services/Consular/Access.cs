@@ -169,7 +169,6 @@ public static class Accesses
             (access.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(access)]))) access = null!;
         if (Gate.Check(act, request, open, access?.Prisoner, closedToo: closedToo) is { } refusal) return refusal;
         if (access is null) return new Refusal(Reason.NotFound);
-        view.Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner)); // What is changed must be loaded.
         return side(access, act) ?? Gate.Saw(etag, Show(access, act.Caller)) ?? (from.Contains(access.State) ? null : NotAllowed(access));
     }
 

@@ -20,7 +20,6 @@ public static class Duties
     public static Decision OfTransfer(View view, string key, Act act)
     {
         if (view.Find(Transfers.Kind, key) is not { } transfer) return Decision.Accept("", [], []);
-        view.Find(Dossiers.Kind, Dossiers.Key(transfer));
         var changes = new List<Change>();
         var suspends = false;
         foreach (var (duty, due) in Transfers.DutiesOf(transfer).Where(d => d.Due <= act.Now))
@@ -39,7 +38,6 @@ public static class Duties
     public static Decision OfAccess(View view, string key, Act act)
     {
         if (view.Find(Accesses.Kind, key) is not { } access) return Decision.Accept("", [], []);
-        view.Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner));
         if (Accesses.DueOf(access) is not { } due || due > act.Now) return Decision.Accept(access.Case, [], []);
         var decisionDue = act.Now.AddDays(act.Permissions.Agreement.AccessDecisionDays).ToTimestamp();
         return Decision.Accept(access.Case, [.. Accesses.AudienceOf(access)],

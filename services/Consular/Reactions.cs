@@ -58,7 +58,6 @@ public static class Reactions
     private static Decision Recheck(View view, IMessage e, Act act, string @case, string prisoner)
     {
         if (prisoner.Length == 0) return Decision.Accept(@case, [], []);
-        view.Find(Cases.Kind, @case);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
         List<Change> changes = [new Change(e, [Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))])];
         if (UnderWay(view, dossier) is { } transfer && Transfers.Obstacles(view, transfer, act).Count > 0)
@@ -110,7 +109,6 @@ public static class Reactions
     private static Decision Draft(
         View view, string @case, string call, IReadOnlyCollection<TransferCommitment> commitments, Act act)
     {
-        view.Find(Dossiers.Calls, call);
         var changes = new List<Change>();
         var audience = new HashSet<string>();
         foreach (var commitment in commitments)
@@ -118,7 +116,6 @@ public static class Reactions
             if (act.Permissions.Participant(commitment.Participant)?.State is not { Length: > 0 } state) continue;
             foreach (var prisoner in commitment.Prisoners)
             {
-                view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
                 var id = act.NewId("transfer", changes.Count);
                 changes.Add(new Change(
                     new TransferRequestDrafted
@@ -142,7 +139,6 @@ public static class Reactions
         foreach (var id in view.Find(Dossiers.Calls, e.Record)?.Transfers ?? [])
         {
             if (view.Find(Transfers.Kind, id) is not { } transfer || !e.Commitments.Contains(transfer.Commitment)) continue;
-            view.Find(Dossiers.Kind, Dossiers.Key(transfer));
             if (transfer.State is State.Submitted or State.UnderReview || Transfers.IsUnderWay(transfer.State))
                 suspended.Add(Transfers.On(Transfers.Suspended(transfer), transfer));
         }

@@ -477,8 +477,9 @@ public static class Transfers
     private static Refusal? Requesting(Transfer transfer, Act act) =>
         Acts.ActsFor(act.Caller, transfer.RequestingState) ? null : new Refusal(Reason.NotGranted);
 
+    // A draft is submitted to nobody yet: its state, not the side, is what refuses.
     private static Refusal? Accepting(Transfer transfer, Act act) =>
-        Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null : new Refusal(Reason.NotGranted);
+        transfer.AcceptingPower.Length == 0 || Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null : new Refusal(Reason.NotGranted);
 
     private static Refusal? Detaining(Transfer transfer, Act act) =>
         Acts.ActsFor(act.Caller, transfer.DetainingPower) ? null : new Refusal(Reason.NotGranted);
@@ -531,7 +532,6 @@ public static class Transfers
         if (transfer is not null && (transfer.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(transfer)]))) transfer = null!;
         if (Gate.Check(act, request, open, transfer?.Prisoner, closedToo: closedToo) is { } refusal) return refusal;
         if (transfer is null) return new Refusal(Reason.NotFound);
-        view.Find(Dossiers.Kind, Dossiers.Key(transfer)); // What is changed must be loaded; every act changes the dossier.
         return side(transfer, act) ?? Gate.Saw(etag, Show(transfer, act.Caller)) ?? (from.Contains(transfer.State) ? null : NotAllowed(transfer));
     }
 

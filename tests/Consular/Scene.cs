@@ -1,0 +1,277 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Fixtures;
+using Ministries.Hosting;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using Level = Ministries.Types.V1.Level;
+using State = Ministries.Consular.V1.TransferState;
+
+namespace Ministries.Consular.Tests;
+
+/// <summary>A case of two prisoners held by Ukraine, to which the Republic of Korea, Russia, Switzerland as Protecting Power, a state
+/// that is no party to the Convention, and the ICRC are admitted.</summary>
+internal sealed class Scene
+{
+    public const string Ua = "ua/coordination-hq", UaMfa = "ua/mfa", Kr = "kr/mfa", Ru = "ru/mfa", Icrc = "icrc", Swiss = "ch/fdfa", Xx = "xx/mfa";
+    public const string Stranger = "kr/unification";
+    public const string First = "UA-0001", Second = "UA-0002";
+    public const string Reference = "HO-17";
+
+    private static readonly string Service = V1.ConsularService.Descriptor.FullName;
+    private ulong _custody = 10;
+    private int _requests;
+
+    public Scene()
+    {
+        var agreement = StandardAgreement.Read();
+        agreement.States.Add(new Types.V1.State { Code = "XX", Name = "A state that is no party" });
+        agreement.States.Add(new Types.V1.State { Code = "CH", Name = "Switzerland", PartyToGc3 = true });
+        Add(Ru, "RU", ParticipantKind.Ministry);
+        Add(Xx, "XX", ParticipantKind.Ministry);
+        Add(Swiss, "CH", ParticipantKind.ProtectingPower);
+        Stage = new Stage(ConsularService.Definition.Streams, agreement);
+        Happen(new CaseOpened { Case = Case, DetainingPower = "UA", Participant = Ua });
+        Admit(UaMfa, Part.DetainingPower, "UA");
+        Admit(Kr, Part.RequestingState, "KR");
+        Admit(Ru, Part.RequestingState, "RU");
+        Admit(Xx, Part.RequestingState, "XX");
+        Admit(Icrc, Part.NeutralObserver, "");
+        Admit(Swiss, Part.ProtectingPower, "CH");
+        foreach (var prisoner in (string[])[First, Second])
+            Happen(new PrisonerRegistered { Case = Case, Prisoner = prisoner, DetainingPower = "UA" });
+
+        void Add(string id, string state, ParticipantKind kind) => agreement.Participants.Add(new Participant
+        {
+            Id = id, Name = id, Kind = kind, State = state, Clearance = Level.Secret, Capacities = { Capacity.Custody, Capacity.Consular },
+        });
+    }
+
+    public Stage Stage { get; }
+
+    public string Case { get; } = Act.IdOf("test", "test", "case");
+
+    /// <summary>What custody answers from now on; null: it does not answer.</summary>
+    public DepartureCheck? Custody { get; set; } = Answer();
+
+    public static DepartureCheck Answer(
+        string destination = "KR", Standing standing = Standing.InForce, bool fit = true, bool risk = true, bool free = true,
+        ulong position = 1_000_000) => new()
+        {
+            Standing = new CheckStandingResponse
+            {
+                Standings = { new DestinationStanding { Destination = destination, Standing = standing } }, Position = position,
+            },
+            Readiness = new CheckReadinessResponse { FitRecorded = fit, RiskAssessed = risk, FreeToDepart = free, Position = position },
+        };
+
+    /// <summary>What custody answers where standing is lost.</summary>
+    public static DepartureCheck Lost => Answer(standing: Standing.NotInForce);
+
+    public DateTimeOffset Now => Stage.Now;
+
+    public Timestamp In(double hours) => Now.AddHours(hours).ToTimestamp();
+
+    public Transfer Transfer(string id) => Stage.State(Transfers.Kind, id)!;
+
+    public Access Access(string id) => Stage.State(Accesses.Kind, id)!;
+
+    public Participant Participant(string id) => Stage.Permissions.Participant(id)!;
+
+    /// <summary>The request as the participant sees it; null: not at all.</summary>
+    public Transfer? Seen(string participant, string id) =>
+        Stage.State(Transfers.Kind, id) is { } transfer && MaySee(participant, Transfers.Kind.AudienceOf(transfer))
+            ? Transfers.Show(transfer, Participant(participant)) : null;
+
+    public Access? SeenAccess(string participant, string id) =>
+        Stage.State(Accesses.Kind, id) is { } access && MaySee(participant, Accesses.Kind.AudienceOf(access))
+            ? Accesses.Show(access, Participant(participant)) : null;
+
+    public bool MaySee(string participant, IReadOnlyCollection<string> audience) =>
+        Cases.MaySee(Participant(participant), Stage.State(Cases.Kind, Case)!, audience);
+
+    public string Etag(string participant, string id) =>
+        (IMessage?)Seen(participant, id) is { } seen ? Act.EtagOf(seen)
+        : SeenAccess(participant, id) is { } access ? Act.EtagOf(access) : "none";
+
+    /// <summary>Plays a write: fills in the common fields and the etag, and asks custody as the service would.</summary>
+    public (Decision Decision, IMessage? Answer) Play<T>(
+        string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null) where T : IMessage<T>
+    {
+        var fields = request.Descriptor;
+        Set("case", Case);
+        Set("etag", etag ?? Etag(participant, Text("transfer") ?? Text("access") ?? Text("record") ?? ""));
+        fields.FindFieldByName("actor")?.Accessor.SetValue(request, new Actor { Office = "o", Official = "official-1", Authority = "a" });
+        var asked = request switch
+        {
+            DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest => Custody,
+            ConfirmHandoverRequest when Participant(participant).State == "UA" => Custody,
+            ConfirmHandoverRequest when Custody is not null => new DepartureCheck
+            {
+                Clearance = new Clearance
+                {
+                    Cleared = Departure.Obstacles(Custody, "KR").Count == 0, Position = Departure.PositionOf(Custody),
+                },
+            },
+            _ => null,
+        };
+        return Stage.Play(participant, request, rule, $"{Service}/{fields.Name[..^"Request".Length]}", asked);
+
+        string? Text(string name) => fields.FindFieldByName(name)?.Accessor.GetValue(request) as string;
+        void Set(string name, string value)
+        {
+            if (fields.FindFieldByName(name) is { } field && Text(name) is "") field.Accessor.SetValue(request, value);
+        }
+    }
+
+    /// <summary>Plays a write that must be accepted.</summary>
+    public IMessage Do<T>(string participant, T request, Func<View, T, Act, Decision> rule) where T : IMessage<T>
+    {
+        var (decision, answer) = Play(participant, request, rule);
+        Assert.Equal(Reason.Unspecified, Stage.ReasonOf(decision));
+        return answer!;
+    }
+
+    /// <summary>Plays a write and says why it was refused; unspecified: it was not.</summary>
+    public Reason Try<T>(string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null) where T : IMessage<T> =>
+        Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
+
+    /// <summary>Another service's event comes in. A repeated <paramref name="eventId"/> is for the ledger, not the rule.</summary>
+    public Decision Happen(IMessage e, string? eventId = null)
+    {
+        var reaction = Reactions.All.Single(r => r.Event == e.Descriptor);
+        var asked = reaction.Ask is null ? null : Custody;
+        return Stage.Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName, asked,
+            eventId ?? $"{reaction.Producer}/{_custody++}/0").Decision;
+    }
+
+    public void Admit(string participant, Part part, string state) =>
+        Happen(new PartyAdmitted { Case = Case, Participant = participant, Part = part, State = state });
+
+    /// <summary>Records what is due now.</summary>
+    public Decision FallDue(string transfer) => Stage.Play(
+        "service/consular", new Empty(), (view, _, act) => Duties.OfTransfer(view, transfer, act), "duty", null, $"due-{_requests++}").Decision;
+
+    public Decision AccessFallsDue(string access) => Stage.Play(
+        "service/consular", new Empty(), (view, _, act) => Duties.OfAccess(view, access, act), "duty", null, $"due-{_requests++}").Decision;
+
+    // ------------------------------------------------------------------------------------------------------- requests, filled in
+
+    public string Draft(
+        string participant = Kr, string prisoner = First, Route route = Route.Article12Transfer, string destination = "KR", string previous = "") =>
+        ((DraftTransferRequestResponse)Do(participant, new DraftTransferRequestRequest
+        {
+            Prisoner = prisoner, Route = route, Destination = destination, PreviousTransfer = previous, Content = Sealed("icrc"),
+        }, Transfers.Draft)).Transfer;
+
+    public static Sealed Sealed(params string[] recipients) =>
+        new() { Scheme = "test", Recipients = { recipients }, Content = ByteString.CopyFromUtf8("sealed-bytes") };
+
+    public GiveAssuranceRequest Assurance(string transfer, double hours = 24 * 30) => new()
+    {
+        Transfer = transfer, ExpireTime = In(hours), NoteVerbale = "NV-2",
+        Undertakings = { Undertaking.ApplyConvention, Undertaking.NonRefoulement },
+    };
+
+    public RecordTransfereeAssessmentRequest Assessment(string transfer, bool willing = true, bool able = true, double hours = 24 * 30) =>
+        new() { Transfer = transfer, Willing = willing, Able = able, ExpireTime = In(hours), Content = Sealed(UaMfa) };
+
+    public ScheduleHandoverRequest Schedule(string transfer) => new()
+    {
+        Transfer = transfer, WindowStartTime = In(1), WindowEndTime = In(3), HandoverReference = Reference, Place = Sealed(Kr),
+    };
+
+    public ConfirmHandoverRequest Confirmation(string transfer, params Invariant[] acknowledged) => new()
+    {
+        Transfer = transfer, WindowStartTime = In(-1), WindowEndTime = In(0), HandoverReference = Reference,
+        AcknowledgedBreaches = { acknowledged },
+    };
+
+    public ConfirmReturnRequest ReturnConfirmation(string transfer) =>
+        new() { Transfer = transfer, WindowStartTime = In(-1), WindowEndTime = In(0), HandoverReference = "RET-1" };
+
+    public void Report(string transfer, string by = Icrc) =>
+        Do(by, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" }, Content = Sealed(Ua) }, Transfers.ReportFailure);
+
+    public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.Suspend);
+
+    public Reason TryDecide(string transfer, bool agreed = true) =>
+        Try(Ua, new DecideTransferRequest { Transfer = transfer, Agreed = agreed, NoteVerbale = "NV-3" }, Transfers.Decide);
+
+    /// <summary>Brings a request for the prisoner to a state by the ordinary way.</summary>
+    public string To(State state, string prisoner = First, Route route = Route.Article12Transfer, State from = State.Agreed)
+    {
+        var id = Draft(prisoner: prisoner, route: route);
+        State[] way =
+        [
+            State.Drafted, State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.HandedOver, State.Monitored,
+            State.ReturnRequested, State.Returned, State.Closed,
+        ];
+        var end = state switch
+        {
+            State.Suspended => from, State.Withdrawn => State.Submitted, State.Declined => State.UnderReview, State.Discarded => State.Drafted,
+            _ => state,
+        };
+        for (var i = 0; way[i] != end; i++) Step(way[i + 1]);
+        switch (state)
+        {
+            case State.Suspended: Suspend(id); break;
+            case State.Withdrawn: Do(Kr, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw); break;
+            case State.Declined: Do(Ua, new DecideTransferRequest { Transfer = id, NoteVerbale = "NV-3" }, Transfers.Decide); break;
+            case State.Discarded: Do(Kr, new DiscardDraftRequest { Transfer = id }, Transfers.Discard); break;
+        }
+        Assert.Equal(state, Transfer(id).State);
+        return id;
+
+        void Step(State next)
+        {
+            switch (next)
+            {
+                case State.Submitted:
+                    Do(Kr, new SubmitTransferRequestRequest { Transfer = id, NoteVerbale = "NV-1" }, Transfers.Submit);
+                    break;
+                case State.UnderReview:
+                    Do(Kr, Assurance(id), Transfers.Assure);
+                    Do(Ua, new BeginReviewRequest { Transfer = id }, Transfers.Review);
+                    Do(Ua, Assessment(id), Transfers.Assess);
+                    break;
+                case State.Agreed:
+                    Do(Ua, new DecideTransferRequest { Transfer = id, Agreed = true, NoteVerbale = "NV-3" }, Transfers.Decide);
+                    break;
+                case State.Scheduled:
+                    Do(Ua, Schedule(id), Transfers.Schedule);
+                    break;
+                case State.InTransit:
+                    Do(Ua, new BeginTransitRequest { Transfer = id }, Transfers.Begin);
+                    break;
+                case State.HandedOver:
+                    Stage.Now += TimeSpan.FromHours(4);
+                    Do(Ua, Confirmation(id), Transfers.Confirm);
+                    Do(Kr, Confirmation(id), Transfers.Confirm);
+                    break;
+                case State.Monitored:
+                    Happen(route == Route.Article12Transfer
+                        ? new CustodyTransferred { Case = Case, Prisoner = prisoner, FromPower = "UA", ToPower = "KR" }
+                        : new DepartureRecorded { Case = Case, Prisoner = prisoner });
+                    break;
+                case State.ReturnRequested:
+                    Report(id);
+                    Do(Ua, new RequestReturnRequest { Transfer = id, NoteVerbale = "NV-4" }, Transfers.RequestReturn);
+                    break;
+                case State.Returned:
+                    Stage.Now += TimeSpan.FromHours(4);
+                    Do(Kr, ReturnConfirmation(id), Transfers.ConfirmReturn);
+                    Do(Ua, ReturnConfirmation(id), Transfers.ConfirmReturn);
+                    Happen(new CustodyTransferred { Case = Case, Prisoner = prisoner, FromPower = "KR", ToPower = "UA", Returned = true });
+                    break;
+                case State.Closed:
+                    Do(Ua, new CloseTransferRequest { Transfer = id }, Transfers.Close);
+                    break;
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+using Google.Protobuf.Reflection;
+using Ministries.Consular.V1;
+using Ministries.Errors.V1;
+using Ministries.Fixtures;
+using Ministries.Types.V1;
+using State = Ministries.Consular.V1.TransferState;
+
+namespace Ministries.Consular.Tests;
+
+/// <summary>Every state × every command: what it leads to, or by which name it is refused.</summary>
+public sealed class TransitionTests
+{
+    // The columns: drafted, discarded, submitted, under review, agreed, declined, scheduled, in transit, handed over, monitored,
+    // return requested, returned, closed, suspended (from agreed), withdrawn. A state's letters: it leads there, or stays there.
+    // "-": STATE_NOT_ALLOWED. "?": NOT_FOUND, a draft is not the detaining power's to know of. "x": NOT_GRANTED, since another power
+    // answers for the prisoner or none has handed him over yet. Other refusals stand with their names.
+    private const string Table = """
+                                             | DR | DI | SU | UR | AG | DE | SC | IT | HO | MO | RR | RT | CL | SP | WD
+        DiscardDraft                         | DI | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -
+        SubmitTransferRequest                | SU | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -  | -
+        BeginReview                          | ?  | ?  | UR | -  | -  | -  | -  | -  | -  | x  | x  | -  | -  | -  | -
+        RecordTransfereeAssessment           | ?  | ?  | -  | UR | AG | -  | SC | IT | -  | x  | x  | -  | -  | SP | -
+        GiveAssurance                        | -  | -  | SU | UR | AG | -  | SC | IT | -  | -  | -  | -  | -  | SP | -
+        DecideTransfer                       | ?  | ?  | -  | AG | -  | -  | -  | -  | -  | x  | x  | -  | -  | -  | -
+        DecideTransfer (declines)            | ?  | ?  | -  | DE | -  | -  | -  | -  | -  | x  | x  | -  | -  | -  | -
+        ScheduleHandover                     | ?  | ?  | -  | -  | SC | -  | SC | -  | -  | x  | x  | -  | -  | -  | -
+        BeginTransit                         | ?  | ?  | -  | -  | -  | -  | IT | -  | -  | x  | x  | -  | -  | -  | -
+        AbortHandover                        | ?  | ?  | -  | -  | -  | -  | -  | AG | -  | x  | x  | -  | -  | -  | -
+        ConfirmHandover                      | ?  | ?  | -  | -  | -  | -  | -  | IT | -  | x  | x  | -  | -  | -  | -
+        ConfirmHandover (both)               | ?  | ?  | -  | -  | -  | -  | -  | HO | -  | x  | x  | -  | -  | -  | -
+        ConfirmHandover (both, acknowledged) | ?  | ?  | HO | HO | HO | HO | HO | HO | -  | x  | x  | -  | -  | HO | HO
+        SuspendTransfer                      | ?  | ?  | SP | SP | SP | -  | SP | SP | -  | x  | x  | -  | -  | -  | -
+        ResumeTransfer                       | ?  | ?  | -  | -  | -  | -  | -  | -  | -  | x  | x  | -  | -  | AG | -
+        WithdrawTransferRequest              | -  | -  | WD | WD | WD | -  | WD | -  | -  | -  | -  | -  | -  | WD | -
+        ReportTreatmentFailure               | ?  | ?  | -  | -  | -  | -  | -  | -  | HO | MO | RR | -  | -  | -  | -
+        RecordCorrectiveMeasures             | x  | x  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | RR | x  | x  | x  | x
+        RequestReturn                        | x  | x  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | -  | x  | x  | x  | x
+        ConfirmReturn                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | -  | RR | -  | -  | -  | -
+        CloseTransfer                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | NotFinallyReleased | -  | CL | -  | -  | -
+        CorrectRecord                        | DR | DI | SP | SP | SP | DE | SP | SP | HO | MO | RR | RT | CL | SP | WD
+        """;
+
+    private static readonly Dictionary<string, State> States = new()
+    {
+        ["DR"] = State.Drafted, ["DI"] = State.Discarded, ["SU"] = State.Submitted, ["UR"] = State.UnderReview, ["AG"] = State.Agreed,
+        ["DE"] = State.Declined, ["SC"] = State.Scheduled, ["IT"] = State.InTransit, ["HO"] = State.HandedOver, ["MO"] = State.Monitored,
+        ["RR"] = State.ReturnRequested, ["RT"] = State.Returned, ["CL"] = State.Closed, ["SP"] = State.Suspended, ["WD"] = State.Withdrawn,
+    };
+
+    private static readonly Dictionary<string, Func<Scene, string, Reason>> Commands = new()
+    {
+        ["DiscardDraft"] = (s, t) => s.Try(Scene.Kr, new DiscardDraftRequest { Transfer = t }, Transfers.Discard),
+        ["SubmitTransferRequest"] = (s, t) =>
+            s.Try(Scene.Kr, new SubmitTransferRequestRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.Submit),
+        ["BeginReview"] = (s, t) => s.Try(Scene.Ua, new BeginReviewRequest { Transfer = t }, Transfers.Review),
+        ["RecordTransfereeAssessment"] = (s, t) => s.Try(Scene.Ua, s.Assessment(t), Transfers.Assess),
+        ["GiveAssurance"] = (s, t) => s.Try(Scene.Kr, s.Assurance(t), Transfers.Assure),
+        ["DecideTransfer"] = (s, t) => s.TryDecide(t),
+        ["DecideTransfer (declines)"] = (s, t) => s.TryDecide(t, agreed: false),
+        ["ScheduleHandover"] = (s, t) => s.Try(Scene.Ua, s.Schedule(t), Transfers.Schedule),
+        ["BeginTransit"] = (s, t) => s.Try(Scene.Ua, new BeginTransitRequest { Transfer = t }, Transfers.Begin),
+        ["AbortHandover"] = (s, t) => s.Try(Scene.Ua, new AbortHandoverRequest { Transfer = t }, Transfers.Abort),
+        ["ConfirmHandover"] = (s, t) => Later(s).Try(Scene.Ua, s.Confirmation(t), Transfers.Confirm),
+        ["ConfirmHandover (both)"] = (s, t) => Both(s, t, () => s.Confirmation(t)),
+        ["ConfirmHandover (both, acknowledged)"] = (s, t) => Both(s, t, () => s.Confirmation(t, Invariant.D1, Invariant.D2)),
+        ["SuspendTransfer"] = (s, t) => s.Try(Scene.Ua, new SuspendTransferRequest { Transfer = t }, Transfers.Suspend),
+        ["ResumeTransfer"] = (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.Resume),
+        ["WithdrawTransferRequest"] = (s, t) => s.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = t }, Transfers.Withdraw),
+        ["ReportTreatmentFailure"] = (s, t) =>
+            s.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = t, Articles = { "13" } }, Transfers.ReportFailure),
+        ["RecordCorrectiveMeasures"] = (s, t) => s.Try(Scene.Ua, new RecordCorrectiveMeasuresRequest
+        {
+            Transfer = t, Failure = s.Transfer(t).Failures.FirstOrDefault()?.Id ?? "",
+        }, Transfers.RecordMeasures),
+        ["RequestReturn"] = (s, t) => s.Try(Scene.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
+        ["ConfirmReturn"] = (s, t) => Later(s).Try(Scene.Kr, s.ReturnConfirmation(t), Transfers.ConfirmReturn),
+        ["CloseTransfer"] = (s, t) => s.Try(Scene.Kr, new CloseTransferRequest { Transfer = t }, Transfers.Close),
+        ["CorrectRecord"] = (s, t) =>
+            s.Try(Scene.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position }, ConsularService.Correct),
+    };
+
+    private static Scene Later(Scene scene)
+    {
+        scene.Stage.Now += TimeSpan.FromHours(4);
+        return scene;
+    }
+
+    private static Reason Both(Scene s, string t, Func<ConfirmHandoverRequest> confirmation) =>
+        Later(s).Try(Scene.Ua, confirmation(), Transfers.Confirm) is var first && first != Reason.Unspecified
+            ? first
+            : s.Try(Scene.Kr, confirmation(), Transfers.Confirm);
+
+    public static TheoryData<string, string, string> Rows()
+    {
+        var rows = new TheoryData<string, string, string>();
+        var lines = Table.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split('|').Select(c => c.Trim()).ToArray()).ToArray();
+        foreach (var line in lines.Skip(1))
+            for (var i = 1; i < line.Length; i++) rows.Add(line[0], lines[0][i], line[i]);
+        return rows;
+    }
+
+    [Theory]
+    [MemberData(nameof(Rows))]
+    public void A_command_leads_on_or_is_refused_by_name(string command, string state, string expected)
+    {
+        Assert.Equal(expected, Outcome(command, state));
+    }
+
+    [Fact]
+    public void The_table_has_every_state_and_every_command_on_a_transfer_request()
+    {
+        Assert.Equal(System.Enum.GetValues<State>().Where(s => s != State.Unspecified).Order(), States.Values.Order());
+        var writes = V1.ConsularService.Descriptor.Methods
+            .Where(m => m.InputType.FindFieldByName("etag") is not null)
+            .Where(m => m.InputType.FindFieldByName("transfer") is not null || m.InputType.FindFieldByName("record") is not null)
+            .Select(m => m.Name);
+        Assert.Equal(writes.Order(), Commands.Keys.Select(c => c.Split(' ')[0]).Distinct().Order());
+        Assert.Equal(
+            Commands.Keys.SelectMany(c => States.Keys.Select(s => (c, s))).Order(),
+            Rows().Select(r => r.Data).Select(r => (r.Item1, r.Item2)).Order());
+    }
+
+    private static string Outcome(string command, string state)
+    {
+        var scene = new Scene();
+        var transfer = scene.To(States[state]);
+        return Commands[command](scene, transfer) switch
+        {
+            Reason.Unspecified => States.Single(s => s.Value == scene.Transfer(transfer).State).Key,
+            Reason.StateNotAllowed => "-",
+            Reason.NotFound => "?",
+            Reason.NotGranted => "x",
+            var reason => reason.ToString(),
+        };
+    }
+}

@@ -6,19 +6,26 @@ using Ministries.Errors.V1;
 using Ministries.Hosting;
 using Ministries.Trust;
 using Ministries.Types.V1;
+using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Consular;
 
 /// <summary>Asks custody, before a command queues, what a planned departure needs (D9 to D12). Silence is refusal.</summary>
 public sealed class Departure(Peers peers, Reads reads)
 {
-    /// <summary>Custody's answer for the transfer request; null where there is no such request, which its rule then refuses.
-    /// </summary>
+    /// <summary>Whether what is asked for is a planned departure (D9 to D12): a release where he is held is none.</summary>
+    public static bool IsPlanned(Transfer transfer) =>
+        !(transfer.Route == Route.Release && transfer.Destination == transfer.DetainingPower);
+
+    /// <summary>Custody's answer for the transfer request; null where there is no such request, which its rule then refuses, or
+    /// where it is no planned departure.</summary>
     /// <param name="transfer">The transfer request.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> Ask(string transfer, CancellationToken cancel) =>
-        await reads.Peek(Transfers.Kind, transfer, cancel) is { } record ? await Ask(record, cancel) : null;
+        await reads.Peek(Transfers.Kind, transfer, cancel) is { } record && IsPlanned(record)
+            ? await Ask(record, cancel)
+            : null;
 
     /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so another
     /// than the detaining power gets one answer for all of it. Where the hand-over took place all the same, silence is no refusal.
@@ -29,7 +36,7 @@ public sealed class Departure(Peers peers, Reads reads)
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> Ask(ConfirmHandoverRequest request, Act act, CancellationToken cancel)
     {
-        if (await reads.Peek(Transfers.Kind, request.Transfer, cancel) is not { } transfer) return null;
+        if (await reads.Peek(Transfers.Kind, request.Transfer, cancel) is not { } transfer || !IsPlanned(transfer)) return null;
         try
         {
             var check = await Ask(transfer, cancel);
@@ -65,7 +72,7 @@ public sealed class Departure(Peers peers, Reads reads)
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> AskAgain(string @case, string prisoner, CancellationToken cancel) =>
         await reads.Peek(Dossiers.Kind, Dossiers.Key(@case, prisoner), cancel) is { ActiveTransfer.Length: > 0 } dossier &&
-        await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer && Transfers.IsUnderWay(transfer.State)
+        await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer && Transfers.IsUnderWay(transfer.State) && IsPlanned(transfer)
             ? await Ask(transfer, cancel)
             : null;
 

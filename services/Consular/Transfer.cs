@@ -259,7 +259,7 @@ public static class Transfers
         var both = new HandoverConfirmed
         {
             Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Route = transfer.Route,
-            FromPower = transfer.DetainingPower, ToPower = transfer.AcceptingPower,
+            FromPower = transfer.DetainingPower, ToPower = transfer.Destination,
             HandoverTime = Latest(other.WindowStartTime, request.WindowStartTime),
             DetainingParticipant = side == HandoverSide.Giving ? act.Caller.Id : other.Participant,
             AcceptingParticipant = side == HandoverSide.Taking ? act.Caller.Id : other.Participant,
@@ -445,6 +445,7 @@ public static class Transfers
             if (transfer.Assessment is not { Corrected: false, Expired: false, Willing: true, Able: true } assessment ||
                 assessment.ExpireTime <= act.Time) obstacles.Add((Invariant.D2, Reason.AssessmentNotInForce));
         }
+        if (!Departure.IsPlanned(transfer)) return obstacles;
         if (Departure.Unusable(act.Asked, dossier) is { } unusable)
         {
             obstacles.AddRange([(Invariant.D9, unusable), (Invariant.D10, unusable), (Invariant.D11, unusable)]);
@@ -647,8 +648,11 @@ public static class Transfers
             case TransferRequestWithdrawn:
                 (transfer.State, transfer.SuspendedFrom) = (State.Withdrawn, State.Unspecified);
                 break;
-            case CustodyTransferred or DepartureRecorded when transfer.State == State.HandedOver:
-                transfer.State = State.Monitored;
+            case CustodyTransferred e when transfer.State == State.HandedOver:
+                Monitored(e.Breaches);
+                break;
+            case DepartureRecorded e when transfer.State == State.HandedOver:
+                Monitored(e.Breaches);
                 break;
             case TreatmentFailureReported e:
                 var report = entry.Request as ReportTreatmentFailureRequest;
@@ -697,6 +701,13 @@ public static class Transfers
         {
             if (position > 0)
                 transfer.Checks.Add(new CustodyCheck { Step = Acts.MethodOf(entry), CheckTime = entry.Time, CustodyPosition = position });
+        }
+
+        // Custody judges the hand-over once more in the commit that records it.
+        void Monitored(IEnumerable<Invariant> breaches)
+        {
+            transfer.State = State.Monitored;
+            transfer.Breaches.Add(breaches.Except(transfer.Breaches).ToArray());
         }
 
         void ClockStops() => (transfer.SecondConfirmationDueTime, transfer.SecondConfirmationOverdue) = (null, false);

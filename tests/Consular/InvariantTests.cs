@@ -255,6 +255,18 @@ public sealed class InvariantTests
     }
 
     [Fact]
+    public void A_release_where_he_is_held_is_no_departure_and_rests_on_nothing_of_custody()
+    {
+        _scene.Custody = null;
+        var release = _scene.Draft(route: Route.Release, destination: "UA");
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = release, NoteVerbale = "NV" }, Transfers.Submit);
+        _scene.Do(Scene.Ua, new BeginReviewRequest { Transfer = release }, Transfers.Review);
+        Assert.Equal(Reason.Unspecified, _scene.TryDecide(release));
+        _scene.Happen(new StatementRecorded { Case = _scene.Case, Prisoner = Scene.First });
+        Assert.Equal(State.Agreed, _scene.Transfer(release).State);
+    }
+
+    [Fact]
     public void To_decline_or_to_suspend_custody_need_not_answer()
     {
         var transfer = _scene.To(State.UnderReview);
@@ -279,6 +291,12 @@ public sealed class InvariantTests
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], both.Breaches);
         Assert.True(_scene.MaySee(Scene.Icrc, [.. decision.Audience]));
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], _scene.Seen(Scene.Icrc, transfer)!.Breaches);
+        // Custody judges it once more; what it finds stands beside.
+        _scene.Happen(new CustodyTransferred
+        {
+            Case = _scene.Case, Prisoner = Scene.First, FromPower = "UA", ToPower = "KR", Breaches = { Invariant.D9, Invariant.D12 },
+        });
+        Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12], _scene.Transfer(transfer).Breaches);
     }
 
     [Fact]

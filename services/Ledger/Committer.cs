@@ -266,8 +266,9 @@ internal sealed class Committer
                 }
                 if (_store.IsOutage(e))
                 {
-                    // A pooled connection may have died while it was idle: what never began is tried again.
-                    if (!stage.Locked && tries < 3) continue;
+                    // A connection may have died while it was idle: what never began is tried again.
+                    _store.Forget();
+                    if (!stage.Locked && tries == 1) continue;
                     FailAll(batch, () => new LedgerUnavailable(e));
                     return;
                 }

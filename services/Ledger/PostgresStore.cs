@@ -138,6 +138,8 @@ internal sealed class PostgresStore : Store
     // A statement's error ends its transaction; the end of the connection tells nothing.
     public override bool IsNotCommitted(Exception fault) => fault is PostgresException { Severity: "ERROR" };
 
+    public override void Forget() => _source.Clear();
+
     public override ValueTask DisposeAsync() => _source.DisposeAsync();
 
     private sealed class Held(NpgsqlConnection connection) : Lead

@@ -544,15 +544,18 @@ public sealed class ServiceLedger : IAsyncDisposable
 
     private async Task<T> Read<T>(Func<Session, Task<T>> read, CancellationToken cancel, bool write = false)
     {
-        try
-        {
-            await using var session = await _store.Open(write, cancel);
-            return await read(session);
-        }
-        catch (Exception e) when (_store.IsOutage(e))
-        {
-            throw new LedgerUnavailable(e);
-        }
+        for (var tries = 1; ; tries++)
+            try
+            {
+                await using var session = await _store.Open(write, cancel);
+                return await read(session);
+            }
+            catch (Exception e) when (_store.IsOutage(e))
+            {
+                // A connection may have died while it was idle; what is done here may be done twice.
+                _store.Forget();
+                if (tries == 2) throw new LedgerUnavailable(e);
+            }
     }
 
     /// <summary>The tree with what <paramref name="ask"/> needs of it.</summary>

@@ -106,10 +106,15 @@ internal sealed class SqliteStore : Store
     // Busy and full are said before anything is written to the log's end.
     public override bool IsNotCommitted(Exception fault) => fault is SqliteException { SqliteErrorCode: 5 or 13 or 19 };
 
-    public override ValueTask DisposeAsync()
+    public override void Forget()
     {
         using var connection = new SqliteConnection(_connection);
         SqliteConnection.ClearPool(connection);
+    }
+
+    public override ValueTask DisposeAsync()
+    {
+        Forget();
         return ValueTask.CompletedTask;
     }
 

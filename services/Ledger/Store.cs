@@ -87,6 +87,9 @@ internal abstract class Store : IAsyncDisposable
     /// <summary>Whether a fault of a commit says that it was not done.</summary>
     public abstract bool IsNotCommitted(Exception fault);
 
+    /// <summary>Gives up the connections that wait for use: they may have died with the server.</summary>
+    public abstract void Forget();
+
     public abstract ValueTask DisposeAsync();
 
     protected static void CheckSchema(string service, int version, string found)

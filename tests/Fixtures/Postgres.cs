@@ -38,7 +38,6 @@ public sealed class Postgres
         if (Environment.UserName == "root") await Run("chown", "postgres", folder);
         await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync");
         await server.Start();
-        AppDomain.CurrentDomain.ProcessExit += (_, _) => server.Stop();
         return server;
     }
 
@@ -65,12 +64,12 @@ public sealed class Postgres
     /// <summary>Starts the server and returns when it answers.</summary>
     public async Task Start()
     {
-        // The shell waits for the end of its input, which comes when this process ends, and then takes the server with it.
+        // The shell reads its input, which ends when this process does, however that is; then it takes the server with it.
         var server = string.Join(' ', [.. As, Path.Combine(_binaries, "postgres"), "-D", Path.Combine(_folder, "data"),
             "-c", "listen_addresses=127.0.0.1", "-c", $"port={_port}", "-c", $"unix_socket_directories={_folder}",
             "-c", "max_connections=200", "-c", "log_min_messages=fatal"]);
         _server = Process.Start(new ProcessStartInfo("/bin/sh", ["-c",
-            $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; cat >/dev/null; kill -QUIT $!; wait $!"])
+            $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || rm -rf {_folder}"])
         { RedirectStandardInput = true })!;
         var deadline = Stopwatch.StartNew();
         while (true)
@@ -91,7 +90,7 @@ public sealed class Postgres
     public void Crash()
     {
         if (_server is null) return;
-        _server.StandardInput.Close();
+        _server.StandardInput.WriteLine("keep");
         _server.WaitForExit();
         _server = null;
     }
@@ -99,8 +98,10 @@ public sealed class Postgres
     /// <summary>Ends the server and removes its folder.</summary>
     public void Stop()
     {
-        Crash();
-        if (Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
+        if (_server is null) return;
+        _server.StandardInput.Close();
+        _server.WaitForExit();
+        _server = null;
     }
 
     private static IEnumerable<string> As =>

@@ -23,7 +23,16 @@ public abstract class Engine
     /// <summary>A copy of a database that is closed.</summary>
     public abstract Task<string> Copy(string connection);
 
-    public static string NewFile(string name) => Path.Combine(Directory.CreateTempSubdirectory("ministries-ledger-").FullName, name);
+    /// <summary>A path in a folder of its own, which ends with the process.</summary>
+    public static string NewFile(string name) =>
+        Path.Combine(Directory.CreateDirectory(Path.Combine(Folder.Value, Guid.NewGuid().ToString())).FullName, name);
+
+    private static readonly Lazy<string> Folder = new(() =>
+    {
+        var folder = Directory.CreateTempSubdirectory("ministries-ledger-").FullName;
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => Directory.Delete(folder, recursive: true);
+        return folder;
+    });
 }
 
 public sealed class Sqlite : Engine

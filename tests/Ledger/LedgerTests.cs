@@ -26,7 +26,7 @@ public abstract class LedgerTests
     private async Task<ServiceLedger> Open() => await ServiceLedger.Open(Options(await Engine.Create()), Cancel);
 
     /// <summary>Runs commands in one batch: the first one holds the committer until all wait.</summary>
-    private static async Task<Task<Outcome>[]> Together(ServiceLedger ledger, params IReadOnlyList<Command> commands)
+    internal static async Task<Task<Outcome>[]> Together(ServiceLedger ledger, params IReadOnlyList<Command> commands)
     {
         using var go = new ManualResetEventSlim();
         using var held = new ManualResetEventSlim();
@@ -50,7 +50,7 @@ public abstract class LedgerTests
     }
 
     /// <summary>Whether entries, numbers, digests and the tree agree.</summary>
-    private static async Task Audit(ServiceLedger ledger)
+    internal static async Task Audit(ServiceLedger ledger)
     {
         var entries = await ReadAll(ledger);
         var checkpoint = Key.Verify((await ledger.ReadCheckpoint(Cancel)).Text)!;

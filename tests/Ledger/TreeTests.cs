@@ -127,6 +127,15 @@ public class CheckpointTests
     public void Known_verifier_keys_are_read(string verifier) => Assert.Equal(verifier, CheckpointKey.FromVerifier(verifier).Verifier);
 
     [Fact]
+    public void A_key_is_read_from_its_text()
+    {
+        // RFC 8410 section 7: a PKCS #8 text of an Ed25519 key, here of the seed of zeros.
+        byte[] der = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20, .. new byte[32]];
+        var pem = $"-----BEGIN PRIVATE KEY-----\n{Convert.ToBase64String(der)}\n-----END PRIVATE KEY-----\n";
+        Assert.Equal(Key.Verifier, CheckpointKey.FromPem(Key.Name, pem).Verifier);
+    }
+
+    [Fact]
     public void A_checkpoint_is_a_signed_note_of_origin_size_and_root()
     {
         var signed = Key.Sign(1234, SHA256.HashData("root"u8));

@@ -36,6 +36,16 @@ public sealed record EdgeLimits
     /// <summary>How long calls on an old connection may go on: 1 minute.</summary>
     public TimeSpan ConnectionGrace { get; init; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>How many connections may be open: 1000.</summary>
+    public int MaxConnections { get; init; } = 1000;
+
+    /// <summary>How many calls may run on one connection: 256.</summary>
+    public int MaxCallsPerConnection { get; init; } = 256;
+
+    /// <summary>After how much silence a peer is asked whether it is still there; it has half of that to answer: 30 seconds.
+    /// </summary>
+    public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(30);
+
     /// <summary>How long a TLS handshake may take: 10 seconds.</summary>
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
@@ -62,6 +72,14 @@ public static class IdentityExtensions
     public static IServiceCollection AddIdentity(this IServiceCollection services)
     {
         services.TryAddSingleton(new EdgeLimits());
+        services.AddOptions<KestrelServerOptions>().Configure<EdgeLimits>((kestrel, limits) =>
+        {
+            kestrel.Limits.MaxConcurrentConnections = limits.MaxConnections;
+            kestrel.Limits.Http2.MaxStreamsPerConnection = limits.MaxCallsPerConnection;
+            // One whose peer is gone would follow the ledger until its connection is old.
+            kestrel.Limits.Http2.KeepAlivePingDelay = limits.KeepAlive;
+            kestrel.Limits.Http2.KeepAlivePingTimeout = limits.KeepAlive / 2;
+        });
         services.AddSingleton<Credentials>();
         services.AddSingleton<Agreements>();
         services.AddHostedService<Reloading>();

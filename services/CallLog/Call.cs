@@ -223,7 +223,7 @@ public static class Calls
 
     // ---- what there is -----------------------------------------------------------------------------------------------------
 
-    /// <summary>When the commitment falls overdue; null: it does not. Where it became open again after its due time, that is when.
+    /// <summary>When the commitment falls overdue; null: it does not. Where it became open again after its due time, then.
     /// </summary>
     public static DateTimeOffset? DueOf(Commitment commitment) =>
         commitment.State != CommitmentState.Open || commitment.Terms.DueTime is not { } due ? null
@@ -235,8 +235,8 @@ public static class Calls
     /// <summary>The commitment of this id; null: there is none.</summary>
     public static Commitment? Commitment(Call call, string id) => call.Commitments.FirstOrDefault(c => c.Id == id);
 
-    /// <summary>The commitment that the terms speak of; null: they say a new one. Who promised, what, for whom, by which route and
-    /// to where make it the same; another due time does not.</summary>
+    /// <summary>The commitment that the terms speak of; null: they say a new one. Who promised, what, for whom, by which route
+    /// and to where make it the same; another due time does not.</summary>
     public static Commitment? Said(Call call, CommitmentTerms terms) =>
         call.Commitments.FirstOrDefault(c => Same(c.Terms, terms));
 
@@ -502,7 +502,7 @@ public static class Calls
             closedToo: true)) return refusal;
         if (Commitment(call, request.Commitment) is not { } commitment)
             return Decision.Refuse(Reason.NotFound, ("field", "commitment"));
-        if (request.Settlement != SettlementKind.Superseded && (request.SupersededBy.Length > 0 || request.SupersededByCall.Length > 0))
+        if (request.Settlement != SettlementKind.Superseded && request.SupersededBy.Length + request.SupersededByCall.Length > 0)
             return Invalid([("superseded_by", "only where the settlement is SUPERSEDED")]);
         if (act.Permissions.Participant(commitment.Terms.Participant)?.State == act.Caller.State)
             return Decision.Refuse(Reason.NotOwedToCaller);
@@ -548,7 +548,7 @@ public static class Calls
             },
         };
         // A link is an entry of both records.
-        var streams = call.Links.Where(l => l.Position == request.Position).Select(l => Kind.Id(l.Call)).Prepend(Kind.Id(call.Id));
+        var streams = call.Links.Where(l => l.Position == request.Position).Select(l => l.Call).Prepend(call.Id).Select(Kind.Id);
         foreach (var stream in streams) view.Find(Kind, stream.Key);
         return Decision.Accept(call.Case, [.. AudienceOf(call)], [new Change(corrected, [.. streams])], after =>
         {
@@ -584,7 +584,8 @@ public static class Calls
     private static bool Full(Call call, IMessage request) => call.CalculateSize() + request.CalculateSize() > MaxBytes;
 
     private static Call Shown(View view, Call call, Case @case, Act act) =>
-        Shown(call, act.Caller.Id, id => view.Find(Kind, id) is { } other && Cases.MaySee(act.Caller, @case, Kind.AudienceOf(other)));
+        Shown(call, act.Caller.Id, id =>
+            view.Find(Kind, id) is { } other && Cases.MaySee(act.Caller, @case, Kind.AudienceOf(other)));
 
     private static (Call Shown, string Etag) After(View after, string id, Act act)
     {
@@ -642,7 +643,8 @@ public static class Calls
         var outsiders = account.Attendees.Select((a, i) => (a.Participant, Path: $"account.attendees[{i}].participant"))
             .Concat(account.Positions.Select((p, i) => (p.Participant, Path: $"account.positions[{i}].participant")))
             .Concat(account.Commitments.Select((c, i) => (c.Participant, Path: $"account.commitments[{i}].participant")))
-            .Where(named => !@case.Parties.Any(p => p.Participant == named.Participant && call.Sides.Any(s => s.State == p.State)));
+            .Where(named => !@case.Parties.Any(
+                p => p.Participant == named.Participant && call.Sides.Any(s => s.State == p.State)));
         if (outsiders.FirstOrDefault() is { Path: { } path }) return new Refusal(Reason.AccountNamesOutsider, Field(path));
         var more = account.Commitments.Count(c => Said(call, c) is null);
         return call.Commitments.Count + more > MaxCommitments ? new Refusal(Reason.RecordFull) : null;

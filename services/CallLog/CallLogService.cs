@@ -55,16 +55,15 @@ public sealed class CallLogService(Writes writes, Reads reads) : V1.CallLogServi
         var (call, reader) = await reads.Get(request, context, Calls.Kind, request.Call);
         var linked = await Linked(call, reader, context);
         var shown = Calls.Shown(call, reader.Participant.Id, linked.ContainsKey);
-        return new GetCallResponse
-        {
-            Call = shown, Etag = Act.EtagOf(shown),
-            Comparison = Calls.Compare(call, call.Links.Where(l => !l.Corrected && linked.ContainsKey(l.Call)).Select(l => linked[l.Call])),
-        };
+        var same = shown.Links.Where(l => !l.Corrected).Select(l => linked[l.Call]);
+        return new GetCallResponse { Call = shown, Etag = Act.EtagOf(shown), Comparison = Calls.Compare(call, same) };
     }
 
     /// <inheritdoc/>
     public override async Task<ListCallsResponse> ListCalls(ListCallsRequest request, ServerCallContext context)
     {
+        if (request.Prisoner.Length > 0 && request.Case.Length == 0)
+            throw Refusals.Invalid("prisoner", "only with a case: a reference is the case's").ToException();
         var (calls, next, reader) = await reads.List(request, context, Calls.Kind,
             Calls.CaseKey(request.Case), Calls.StateKey(request.State), Calls.ParticipantKey(request.Participant),
             Calls.PrisonerKey(request.Case, request.Prisoner), Calls.CommitmentKey(request.CommitmentState));

@@ -54,13 +54,14 @@ internal static class CallCommands
 
     private static readonly Option<int> Timeout = new("--timeout")
     {
-        Description = "How many seconds a call may take, all attempts together, 1 to 600.", HelpName = "seconds", Recursive = true,
-        DefaultValueFactory = _ => 10,
+        Description = "How many seconds a call may take, all attempts together, 1 to 600.", HelpName = "seconds",
+        Recursive = true, DefaultValueFactory = _ => 10,
     };
 
     private static readonly Option<bool> Json = new("--json-output", "-j")
     {
-        Description = "Write JSON, refusals included: one document, or with `list --all` and `follow` one to a line.", Recursive = true,
+        Description = "Write JSON, refusals included: one document, or with `list --all` and `follow` one to a line.",
+        Recursive = true,
     };
 
     public static IEnumerable<Command> Create()
@@ -77,8 +78,14 @@ internal static class CallCommands
     private static Command Methods()
     {
         var service = ServiceArgument();
-        var method = new Argument<string>("method") { Arity = ArgumentArity.ZeroOrOne, Description = "A method: its fields are told, with what they may hold." };
-        var command = new Command("methods", "Tells which methods a service has, and what a method takes. It calls nobody.") { service, method };
+        var method = new Argument<string>("method")
+        {
+            Arity = ArgumentArity.ZeroOrOne, Description = "A method: its fields are told, with what they may hold.",
+        };
+        var command = new Command("methods", "Tells which methods a service has, and what a method takes. It calls nobody.")
+        {
+            service, method,
+        };
         command.SetAction(result =>
         {
             var (name, wanted) = (result.GetRequiredValue(service), result.GetValue(method));
@@ -102,18 +109,24 @@ internal static class CallCommands
 
     private static Command Call()
     {
-        var (service, method) = (ServiceArgument(), new Argument<string>("method") { Description = "The method, such as LogCall." });
+        var service = ServiceArgument();
+        var method = new Argument<string>("method") { Description = "The method, such as LogCall." };
         var input = new Option<string>("--json")
         {
-            Description = "The file with the request in JSON; - is standard input. Field names are the contract's. A missing request_id is made.",
+            Description = "The file with the request in JSON; - is standard input. Field names are the contract's. A missing " +
+                "request_id is made.",
             HelpName = "file|-", Required = true,
         };
-        var command = new Command("call", "Calls any method: the request in JSON, the answer in JSON.") { service, method, input };
+        var command = new Command("call", "Calls any method: the request in JSON, the answer in JSON.")
+        {
+            service, method, input,
+        };
         command.SetAction((result, cancel) => Run(result, async client =>
         {
             var name = result.GetRequiredValue(service);
-            var found = Contract.Find(name, result.GetRequiredValue(method)) ??
-                throw new FormatException($"{name} has no method {result.GetRequiredValue(method)}; see `ministry methods {name}`");
+            var wanted = result.GetRequiredValue(method);
+            var found = Contract.Find(name, wanted) ??
+                throw new FormatException($"{name} has no method {wanted}; see `ministry methods {name}`");
             if (found.IsServerStreaming) throw new FormatException($"{found.Name} streams; see `ministry follow`");
             var file = result.GetRequiredValue(input);
             var text = file == "-" ? await Console.In.ReadToEndAsync(cancel) : await File.ReadAllTextAsync(file, cancel);
@@ -123,7 +136,8 @@ internal static class CallCommands
                 var answer = await client.Call(name, found, request, cancel);
                 await result.InvocationConfiguration.Output.WriteLineAsync(Contract.Formatter.Format(answer));
             }
-            catch (RpcException e) when (Contract.IsWrite(found) && e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
+            catch (RpcException e) when (
+                Contract.IsWrite(found) && e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
             {
                 // Whoever tries again needs the id that was sent: the same id is the same write.
                 await result.InvocationConfiguration.Error.WriteLineAsync(
@@ -143,7 +157,8 @@ internal static class CallCommands
         };
         var key = new Argument<string[]>("key")
         {
-            Arity = ArgumentArity.ZeroOrMore, Description = "What names the record, in the order of the contract: `prisoner CASE REFERENCE`.",
+            Arity = ArgumentArity.ZeroOrMore,
+            Description = "What names the record, in the order of the contract: `prisoner CASE REFERENCE`.",
         };
         var at = AtOption();
         var command = new Command("get", "Reads one record, as the caller may see it.") { kind, key, at };
@@ -152,11 +167,11 @@ internal static class CallCommands
             var (named, values) = (result.GetRequiredValue(kind), result.GetValue(key) ?? []);
             if (values.Length == 0 && named.IndexOf('_') is var end && end > 0) (named, values) = (named[..end], [named]);
             var (service, method) = MethodFor("Get", named, result.GetValue(at));
-            var request = (IMessage)Activator.CreateInstance(method.InputType.ClrType)!;
             var fields = method.InputType.Fields.InFieldNumberOrder();
-            if (values.Length > fields.Count) throw new FormatException($"{method.Name} takes {string.Join(", ", fields.Select(f => f.Name))}");
+            if (values.Length > fields.Count)
+                throw new FormatException($"{method.Name} takes {string.Join(", ", fields.Select(f => f.Name))}");
             var json = new JsonObject(values.Select((v, i) => KeyValuePair.Create(fields[i].Name, (JsonNode?)v)));
-            request = Parse(method.InputType, json.ToJsonString());
+            var request = Parse(method.InputType, json.ToJsonString());
             Write(result, await client.Call(service, method, request, cancel));
             return 0;
         }, cancel));
@@ -200,7 +215,8 @@ internal static class CallCommands
                 if (next.Length == 0) return 0;
                 if (!result.GetValue(all))
                 {
-                    if (!result.GetValue(Json)) await result.InvocationConfiguration.Error.WriteLineAsync($"more: page_token={next}");
+                    if (!result.GetValue(Json))
+                        await result.InvocationConfiguration.Error.WriteLineAsync($"more: page_token={next}");
                     return 0;
                 }
                 json["page_token"] = next;
@@ -216,7 +232,7 @@ internal static class CallCommands
         var @case = new Option<string>("--case") { Description = "Only entries of this case.", DefaultValueFactory = _ => "" };
         var untilNow = new Option<bool>("--until-now") { Description = "End at the entries that are there." };
         var command = new Command(
-            "follow", "Follows the entries of a service's ledger that the caller may see, and checks each part against its digest.")
+            "follow", "Follows the entries of a service's ledger that the caller may see; checks each part against its digest.")
         {
             service, from, @case, untilNow,
         };
@@ -224,7 +240,8 @@ internal static class CallCommands
         {
             var output = result.InvocationConfiguration.Output;
             var entries = client.Follow(
-                result.GetRequiredValue(service), result.GetValue(from), result.GetValue(@case) ?? "", result.GetValue(untilNow), cancel);
+                result.GetRequiredValue(service), result.GetValue(from), result.GetValue(@case) ?? "", result.GetValue(untilNow),
+                cancel);
             await foreach (var response in entries)
             {
                 if (response.Entry is not { } entry) continue;
@@ -248,7 +265,10 @@ internal static class CallCommands
 
     private static Option<string> AtOption()
     {
-        var option = new Option<string>("--service") { Description = "Which service, where several could answer, such as for entry." };
+        var option = new Option<string>("--service")
+        {
+            Description = "Which service, where several could answer, such as for entry.",
+        };
         option.AcceptOnlyFromAmong([.. Contract.Services]);
         return option;
     }
@@ -258,17 +278,22 @@ internal static class CallCommands
     private static MinistryClient Client(ParseResult result)
     {
         var services = new Dictionary<string, Uri>(Standard);
-        var given = Contract.Services.Select(s => $"{s}={Variable($"MINISTRIES_{s.ToUpperInvariant()}")}").Where(a => !a.EndsWith('='))
-            .Concat(result.GetValue(Address) ?? []);
+        var given = Contract.Services.Select(s => $"{s}={Variable($"MINISTRIES_{s.ToUpperInvariant()}")}")
+            .Where(a => !a.EndsWith('=')).Concat(result.GetValue(Address) ?? []);
         foreach (var address in given)
             services[address.Split('=')[0]] =
                 address.Split('=', 2) is [var name, var at] && Contract.Services.Contains(name) &&
                 Uri.TryCreate(at, UriKind.Absolute, out var uri) && uri.Scheme == Uri.UriSchemeHttps
-                    ? uri : throw new FormatException($"--address {address}: NAME=https://HOST:PORT, the name one of {string.Join(", ", Contract.Services)}");
-        if (result.GetValue(Folder) is not { Length: > 0 } folder) throw new FormatException("--folder or MINISTRIES_FOLDER is needed");
+                    ? uri
+                    : throw new FormatException(
+                        $"--address {address}: NAME=https://HOST:PORT, the name one of {string.Join(", ", Contract.Services)}");
+        if (result.GetValue(Folder) is not { Length: > 0 } folder)
+            throw new FormatException("--folder or MINISTRIES_FOLDER is needed");
         if (result.GetValue(As) is not { Length: > 0 } participant) throw new FormatException("--as or MINISTRIES_AS is needed");
-        if (result.GetValue(Timeout) is var seconds && seconds is < 1 or > 600) throw new FormatException("--timeout is from 1 to 600");
-        return new MinistryClient(MinistrySettings.In(folder, participant, services) with { Deadline = TimeSpan.FromSeconds(seconds) });
+        var seconds = result.GetValue(Timeout);
+        if (seconds is < 1 or > 600) throw new FormatException("--timeout is from 1 to 600");
+        var settings = MinistrySettings.In(folder, participant, services);
+        return new MinistryClient(settings with { Deadline = TimeSpan.FromSeconds(seconds) });
     }
 
     private static async Task<int> Run(ParseResult result, Func<MinistryClient, Task<int>> verb, CancellationToken cancel)
@@ -293,7 +318,8 @@ internal static class CallCommands
         {
             await error.WriteLineAsync(e.StatusCode switch
             {
-                StatusCode.Unavailable => $"not reached: {e.Status.DebugException?.GetBaseException().Message ?? e.Status.Detail}",
+                StatusCode.Unavailable =>
+                    $"not reached: {e.Status.DebugException?.GetBaseException().Message ?? e.Status.Detail}",
                 StatusCode.DeadlineExceeded => "no answer in time",
                 _ => $"{e.StatusCode}: {e.Status.Detail}",
             });
@@ -342,8 +368,10 @@ internal static class CallCommands
     private static JsonNode Value(FieldDescriptor field, string text) => field.FieldType switch
     {
         FieldType.Enum => field.EnumType.FindValueByName(text)?.Name ??
-            field.EnumType.Values.FirstOrDefault(v => Short(field.EnumType, v).Equals(text, StringComparison.OrdinalIgnoreCase))?.Name ??
-            throw new FormatException($"{field.Name} is one of {string.Join(", ", field.EnumType.Values.Skip(1).Select(v => Short(field.EnumType, v)))}"),
+            field.EnumType.Values.FirstOrDefault(
+                v => Short(field.EnumType, v).Equals(text, StringComparison.OrdinalIgnoreCase))?.Name ??
+            throw new FormatException(
+                $"{field.Name} is one of {string.Join(", ", field.EnumType.Values.Skip(1).Select(v => Short(field.EnumType, v)))}"),
         FieldType.Bool => bool.TryParse(text, out var yes) ? yes : throw new FormatException($"{field.Name} is true or false"),
         _ => text,
     };
@@ -372,7 +400,8 @@ internal static class CallCommands
         {
             ["reason"] = refused.Reason, ["code"] = refused.StatusCode.ToString(),
             ["metadata"] = new JsonObject(refused.Metadata.Select(m => KeyValuePair.Create(m.Key, (JsonNode?)m.Value))),
-            ["faults"] = new JsonArray([.. refused.Faults.Select(f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description })]),
+            ["faults"] = new JsonArray([.. refused.Faults.Select(
+                f => new JsonObject { ["field"] = f.Field, ["description"] = f.Description })]),
         },
     };
 
@@ -404,18 +433,20 @@ internal static class CallCommands
         }
 
         static bool IsFlat(JsonNode value) => value is JsonArray array && array.All(i => i is JsonValue);
-        static string Flat(JsonNode value) => value is JsonArray array ? string.Join(", ", array.Select(i => i!.ToString())) : value.ToString();
+        static string Flat(JsonNode value) =>
+            value is JsonArray array ? string.Join(", ", array.Select(i => i!.ToString())) : value.ToString();
     }
 
     /// <summary>Records as a table of their single values.</summary>
     private static void Table(MessageDescriptor type, IEnumerable<IMessage> records, bool header, TextWriter output)
     {
-        var columns = type.Fields.InFieldNumberOrder()
-            .Where(f => !f.IsRepeated && (f.FieldType != FieldType.Message || f.MessageType.FullName == "google.protobuf.Timestamp")).ToArray();
+        var columns = type.Fields.InFieldNumberOrder().Where(f =>
+            !f.IsRepeated && (f.FieldType != FieldType.Message || f.MessageType.FullName == "google.protobuf.Timestamp")).ToArray();
         var rows = records.Select(r => columns.Select(c => Cell(c, r)).ToArray()).ToList();
         if (header) rows.Insert(0, [.. columns.Select(c => c.Name.ToUpperInvariant())]);
         var widths = columns.Select((_, i) => rows.Max(r => (int?)r[i].Length) ?? 0).ToArray();
-        foreach (var row in rows) output.WriteLine(string.Join("  ", row.Select((cell, i) => cell.PadRight(widths[i]))).TrimEnd());
+        foreach (var row in rows)
+            output.WriteLine(string.Join("  ", row.Select((cell, i) => cell.PadRight(widths[i]))).TrimEnd());
     }
 
     private static string Cell(FieldDescriptor field, IMessage record) => field.Accessor.GetValue(record) switch
@@ -423,7 +454,8 @@ internal static class CallCommands
         null => "",
         Enum value => field.EnumType.FindValueByNumber(Convert.ToInt32(value, CultureInfo.InvariantCulture)) is { } known
             ? Short(field.EnumType, known) : value.ToString("D"),
-        Google.Protobuf.WellKnownTypes.Timestamp time => time.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture),
+        Google.Protobuf.WellKnownTypes.Timestamp time =>
+            time.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture),
         ByteString bytes => Convert.ToHexStringLower(bytes.Span),
         bool yes => yes ? "true" : "false",
         var value => Convert.ToString(value, CultureInfo.InvariantCulture) ?? "",
@@ -458,8 +490,8 @@ internal static class CallCommands
                 if (limits.Unique) words.Add("all different");
             }
             output.WriteLine($"{indent}{field.Name}: {string.Join(", ", words)}");
-            if (field.FieldType == FieldType.Message && !field.MessageType.FullName.StartsWith("google.", StringComparison.Ordinal) &&
-                !above.Contains(field.MessageType))
+            if (field.FieldType == FieldType.Message && !above.Contains(field.MessageType) &&
+                !field.MessageType.FullName.StartsWith("google.", StringComparison.Ordinal))
                 Tell(field.MessageType, indent + "  ", [.. above, type], output);
         }
     }

@@ -39,7 +39,8 @@ public static class Contract
     /// <summary>The full names of the methods that are writes, without a leading slash.</summary>
     public static IReadOnlySet<string> Writes { get; }
 
-    /// <summary>The full method name without a leading slash, such as <c>ministries.calllog.v1.CallLogService/LogCall</c>.</summary>
+    /// <summary>The full method name without a leading slash, such as <c>ministries.calllog.v1.CallLogService/LogCall</c>.
+    /// </summary>
     public static string NameOf(MethodDescriptor method) => $"{method.Service.FullName}/{method.Name}";
 
     /// <summary>Whether a method is a write: its request carries a request id.</summary>
@@ -50,7 +51,8 @@ public static class Contract
     public static IReadOnlyList<MethodDescriptor> MethodsOf(string service) =>
     [
         .. ((string[])[$"ministries.{service}.v1", "ministries.ledger.v1", "ministries.operations.v1"])
-            .SelectMany(package => ByName.Values.Where(m => m.Service.File.Package == package).OrderBy(m => m.Service.Name).ThenBy(m => m.Index)),
+            .SelectMany(package => ByName.Values.Where(m => m.File.Package == package)
+                .OrderBy(m => m.Service.Name, StringComparer.Ordinal).ThenBy(m => m.Index)),
     ];
 
     /// <summary>The method of a service by its name, full or short, in any case; null: there is none.</summary>

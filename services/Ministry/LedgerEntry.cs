@@ -48,11 +48,14 @@ public sealed record LedgerEntry(EntryHeader Header, string Case, string TracePa
     /// <summary>The entry as JSON.</summary>
     public JsonObject ToJson() => new()
     {
-        ["position"] = Header.Position, ["commit_time"] = Json(Header)["commit_time"]?.DeepClone(), ["participant"] = Header.Participant,
-        ["request_id"] = Header.RequestId, ["method"] = Header.Method, ["agreement_version"] = Header.AgreementVersion,
+        ["position"] = Header.Position, ["commit_time"] = Json(Header)["commit_time"]?.DeepClone(),
+        ["participant"] = Header.Participant, ["request_id"] = Header.RequestId, ["method"] = Header.Method, ["agreement_version"] = Header.AgreementVersion,
         ["case"] = Case, ["traceparent"] = TraceParent, ["holds"] = Holds,
         ["events"] = new JsonArray(
-            [.. Published.Select(e => new JsonObject { ["type"] = e.Type, ["sequence"] = e.Sequence, ["event"] = e.Event is null ? null : Json(e.Event) })]),
+            [.. Published.Select(e => new JsonObject
+            {
+                ["type"] = e.Type, ["sequence"] = e.Sequence, ["event"] = e.Event is null ? null : Json(e.Event),
+            })]),
         ["parts"] = new JsonObject(Parts.Where(p => p.Content is not (null or Events))
             .Select(p => KeyValuePair.Create(p.Kind.ToString().ToLowerInvariant(), (JsonNode?)Json(p.Content!)))),
     };

@@ -64,9 +64,9 @@ public sealed record MinistrySettings
 /// </summary>
 /// <remarks>
 /// A write without a request id gets one, put into the request object: sending the same object again is the same write, whose
-/// answer is the same (D21). Attempts are repeated on UNAVAILABLE alone, where the service has not decided; never on ABORTED, after
-/// which somebody must look at the record and decide anew. A call whose answer was lost (DEADLINE_EXCEEDED) may have been decided:
-/// send the same object again to learn it.
+/// answer is the same (D21). Attempts are repeated on UNAVAILABLE alone, where the service has not decided; never on ABORTED,
+/// after which somebody must look at the record and decide anew. A call whose answer was lost (DEADLINE_EXCEEDED) may have been
+/// decided: send the same object again to learn it.
 /// </remarks>
 public sealed class MinistryClient : IDisposable
 {
@@ -150,10 +150,13 @@ public sealed class MinistryClient : IDisposable
     /// <param name="request">The request, of the method's type.</param>
     /// <param name="cancel">Ends the call.</param>
     /// <exception cref="Refused">The service refused.</exception>
-    public async Task<IMessage> Call(string service, MethodDescriptor method, IMessage request, CancellationToken cancel = default)
+    public async Task<IMessage> Call(
+        string service, MethodDescriptor method, IMessage request, CancellationToken cancel = default)
     {
-        if (method.IsClientStreaming || method.IsServerStreaming) throw new ArgumentException($"{method.Name} streams", nameof(method));
-        if (request.Descriptor != method.InputType) throw new ArgumentException($"{method.Name} takes {method.InputType.FullName}", nameof(request));
+        if (method.IsClientStreaming || method.IsServerStreaming)
+            throw new ArgumentException($"{method.Name} streams", nameof(method));
+        if (request.Descriptor != method.InputType)
+            throw new ArgumentException($"{method.Name} takes {method.InputType.FullName}", nameof(request));
         var typed = new Method<IMessage, IMessage>(
             MethodType.Unary, method.Service.FullName, method.Name, Marshaller(method.InputType), Marshaller(method.OutputType));
         return await this[service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: cancel), request);
@@ -217,7 +220,8 @@ public sealed class MinistryClient : IDisposable
     {
         if (!_settings.Services.TryGetValue(service, out var address))
             throw new ArgumentException($"no address of {service} is set", nameof(service));
-        HttpMessageHandler handler = ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
+        HttpMessageHandler handler =
+            ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
         if (_key is not null) handler = new SigningHandler(_key, _keyId, Contract.Writes, _time) { InnerHandler = handler };
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
         {

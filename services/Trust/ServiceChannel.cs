@@ -5,8 +5,8 @@ using Ministries.Errors.V1;
 
 namespace Ministries.Trust;
 
-/// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must be the one that it is taken for:
-/// by its name, and by a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
+/// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must be the one that it is taken
+/// for: by its name, and by a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
 public static class ServiceChannel
 {
     /// <summary>Makes the handler of a channel to a service.</summary>
@@ -38,7 +38,8 @@ public static class ServiceChannel
     /// asking anybody on the network.</summary>
     public static X509ChainPolicy Offline() => new()
     {
-        TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, DisableCertificateDownloads = true,
+        TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck,
+        DisableCertificateDownloads = true,
     };
 
     private static bool Is(

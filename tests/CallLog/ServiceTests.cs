@@ -1,0 +1,200 @@
+using Google.Protobuf;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger;
+using Ministries.Ministry;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using static Ministries.CallLog.Tests.Scene;
+
+namespace Ministries.CallLog.Tests;
+
+/// <summary>The call log as its callers meet it: over TLS, from its host, with a ledger in a file.</summary>
+public sealed class ServiceTests : IAsyncLifetime
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("calllog").FullName;
+    private readonly Scene _scene = new();
+    private readonly Dictionary<string, MinistryClient> _clients = [];
+    private readonly MemoryBroker _broker = new();
+    private WebApplication _host = null!;
+    private Uri _address = null!;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+        var home = Path.Combine(_folder, "service", "calllog");
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        _host = await ServiceHost.Build(CallLogService.Definition, new Settings
+        {
+            Ledger = $"sqlite:{Path.Combine(_folder, "calllog.db")}", Broker = new Uri("memory:"),
+            Listen = new Uri("https://127.0.0.1:0"), Certificate = Path.Combine(home, "system.pem"),
+            CertificateKey = Path.Combine(home, "system.key"), Agreement = Path.Combine(_folder, "agreement.json"),
+            Checkpoint = Path.Combine(_folder, "calllog.checkpoint"), CheckpointKey = Path.Combine(home, "checkpoint.key"),
+            // The others are not there: what custody would have published, the test records.
+            Peers = new Dictionary<string, Uri> { ["custody"] = new("https://127.0.0.1:1"), ["consular"] = new("https://127.0.0.1:1") },
+        }, builder, _broker, Cancel);
+        await _host.StartAsync(Cancel);
+        _address = new Uri(_host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
+        await Happen(new CaseOpened { Case = _scene.Case, DetainingPower = "UA", Participant = Headquarters });
+        await Happen(new PartyAdmitted { Case = _scene.Case, Participant = Ua, Part = Part.DetainingPower, State = "UA" });
+        await Happen(new PartyAdmitted { Case = _scene.Case, Participant = Kr, Part = Part.RequestingState, State = "KR" });
+        await Happen(new PartyAdmitted { Case = _scene.Case, Participant = Icrc, Part = Part.NeutralObserver });
+        foreach (var prisoner in (string[])[First, Second])
+            await Happen(new PrisonerRegistered { Case = _scene.Case, Prisoner = prisoner, DetainingPower = "UA" });
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var client in _clients.Values) client.Dispose();
+        await _host.StopAsync(CancellationToken.None);
+        await _host.DisposeAsync();
+        await _broker.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_call_goes_from_one_side_to_both_to_contested_with_the_etag_of_each_answer_good_for_the_next()
+    {
+        var logged = await Log(Kr);
+        Assert.Null((await Get(Kr, logged.Call)).Comparison);
+        var seen = await Get(Ua, logged.Call);
+
+        var submitted = await As(Ua).SubmitReadoutAsync(new SubmitReadoutRequest
+        {
+            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = seen.Etag,
+            Account = Account(a => (a.Channel, a.Commitments[0].DueTime) = (Channel.Video, null)),
+        }, cancellationToken: Cancel);
+        var contested = await As(Ua).ContestReadoutAsync(new ContestReadoutRequest
+        {
+            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = submitted.Etag, Participant = Kr, Version = 1,
+            Reason = Text("It was by video."),
+        }, cancellationToken: Cancel);
+        var settled = await As(Ua).SettleCommitmentAsync(new SettleCommitmentRequest
+        {
+            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = contested.Etag, Commitment = logged.Commitments[0],
+            Settlement = SettlementKind.Released,
+        }, cancellationToken: Cancel);
+        var corrected = await As(Ua).CorrectRecordAsync(new V1.CorrectRecordRequest
+        {
+            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = settled.Etag, Position = contested.Receipt.Position,
+            Reason = Text("It was by telephone after all."),
+        }, cancellationToken: Cancel);
+
+        Assert.Equal([CallState.OneSided, CallState.Mutual, CallState.Contested, CallState.Contested, CallState.Mutual],
+            [logged.State, submitted.State, contested.State, settled.State, corrected.State]);
+        var read = await Get(Ua, logged.Call);
+        Assert.Equal(corrected.Etag, read.Etag);
+        Assert.Equal([CodedField.Channel], read.Comparison.Fields.Where(f => f.Match != Match.Matched).Select(f => f.Field));
+        var listed = Assert.Single((await List(Ua, r => r.State = CallState.Mutual)).Calls);
+        Assert.Equal((logged.Call, corrected.Etag), (listed.Call, listed.Etag));
+    }
+
+    [Fact]
+    public async Task Linked_records_are_compared_for_those_who_see_both()
+    {
+        var one = await Log(Kr);
+        var two = await Log(Ua, r => r.Classification = new Classification { ReleasableTo = { Kr, Ua } });
+
+        var linked = await As(Kr).LinkCallsAsync(new LinkCallsRequest
+        {
+            Actor = Scene.Actor, Case = _scene.Case, Call = one.Call, Etag = one.Etag, SameAsCall = two.Call,
+            SameAsEtag = (await Get(Kr, two.Call)).Etag,
+        }, cancellationToken: Cancel);
+
+        Assert.Equal((await Get(Kr, one.Call)).Etag, linked.Etag);
+        Assert.Equal((await Get(Kr, two.Call)).Etag, linked.SameAsEtag);
+        Assert.NotNull((await Get(Ua, one.Call)).Comparison);
+        var observed = await Get(Icrc, one.Call);
+        Assert.Null(observed.Comparison);
+        Assert.Empty(observed.Call.Links);
+        Assert.Equal("NOT_FOUND", (await Assert.ThrowsAsync<Refused>(() => Get(Icrc, two.Call))).Reason);
+        Assert.Equal([one.Call], (await List(Icrc)).Calls.Select(c => c.Call));
+    }
+
+    [Fact]
+    public async Task Calls_are_listed_by_their_filters()
+    {
+        var about = await Log(Kr);
+        var general = await Log(Ua, r => r.Account = Account(a =>
+        {
+            a.Prisoners.Clear();
+            a.Positions.Clear();
+            a.Commitments.Clear();
+        }));
+        Assert.Equal([about.Call, general.Call], (await List(Kr)).Calls.Select(c => c.Call));
+        Assert.Equal([about.Call], (await List(Kr, r => (r.Case, r.Prisoner) = (_scene.Case, First))).Calls.Select(c => c.Call));
+        Assert.Equal([about.Call], (await List(Kr, r => r.CommitmentState = CommitmentState.Open)).Calls.Select(c => c.Call));
+        Assert.Equal(2, (await List(Kr, r => (r.Participant, r.State) = (Ua, CallState.OneSided))).Calls.Count);
+        Assert.Empty((await List(Kr, r => r.State = CallState.Mutual)).Calls);
+        Assert.Empty((await List(Unification)).Calls);
+        Assert.Equal("prisoner", Assert.Single(
+            (await Assert.ThrowsAsync<Refused>(() => List(Kr, r => r.Prisoner = First))).Faults).Field);
+        var page = await List(Kr, r => r.PageSize = 1);
+        Assert.Equal([general.Call], (await List(Kr, r => (r.PageSize, r.PageToken) = (1, page.NextPageToken))).Calls.Select(c => c.Call));
+    }
+
+    [Fact]
+    public async Task Minutes_come_back_to_whom_they_are_for()
+    {
+        var logged = await Log(Kr, r => r.Account.Minutes = new Sealed
+        {
+            Scheme = "ministries-sealed-v1", Recipients = { Ua }, Content = ByteString.CopyFromUtf8("sealed"),
+        });
+        Assert.Equal("sealed", (await Get(Ua, logged.Call)).Call.Readouts[0].Versions[0].Account.Minutes.Content.ToStringUtf8());
+        Assert.True((await Get(Icrc, logged.Call)).Call.Readouts[0].Versions[0].Account.Minutes.Content.IsEmpty);
+    }
+
+    private V1.CallLogService.CallLogServiceClient As(string participant)
+    {
+        if (!_clients.TryGetValue(participant, out var client))
+            _clients[participant] = client = new MinistryClient(MinistrySettings.In(
+                _folder, participant, new Dictionary<string, Uri> { ["calllog"] = _address }));
+        return client.CallLog;
+    }
+
+    private async Task<LogCallResponse> Log(string by, Action<LogCallRequest>? but = null)
+    {
+        var request = _scene.LogRequest(by, but);
+        request.RequestId = "";
+        // The host's clock is the machine's: what was due in 2025 would fall overdue between two steps of a test.
+        foreach (var commitment in request.Account.Commitments) commitment.DueTime = null;
+        return await As(by).LogCallAsync(request, cancellationToken: Cancel);
+    }
+
+    private async Task<GetCallResponse> Get(string by, string call) =>
+        await As(by).GetCallAsync(new GetCallRequest { Call = call }, cancellationToken: Cancel);
+
+    private async Task<ListCallsResponse> List(string by, Action<ListCallsRequest>? but = null)
+    {
+        var request = new ListCallsRequest();
+        but?.Invoke(request);
+        return await As(by).ListCallsAsync(request, cancellationToken: Cancel);
+    }
+
+    /// <summary>Records an event of custody as the bus would.</summary>
+    private async Task Happen(IMessage e)
+    {
+        var ledger = _host.Services.GetRequiredService<ServiceLedger>();
+        var permissions = _host.Services.GetRequiredService<Agreements>().InForce.Permissions;
+        var outcome = await ledger.Commit(new Command
+        {
+            Participant = "service/custody", RequestId = Guid.NewGuid().ToString(), Method = e.Descriptor.FullName, Request = e,
+            Bytes = e.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
+            Decide = (view, now) => Cases.Copy(view, e, new Act
+            {
+                Caller = new Participant(), Permissions = permissions, Method = "", RequestId = "", Now = now,
+            }),
+        }, Cancel);
+        Assert.Null(outcome.Refusal);
+    }
+}

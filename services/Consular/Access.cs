@@ -32,16 +32,19 @@ public static class Accesses
     /// <summary>The rule of RequestAccess.</summary>
     public static Decision Request(View view, RequestAccessRequest request, Act act)
     {
-        if (Ask(view, request, act, request.Case, request.Prisoner, act.Caller.State, out var held) is { } refusal) return refusal;
+        if (Ask(view, request, act, request.Case, request.Prisoner, act.Caller.State, out var held) is { } refusal)
+            return refusal;
         var id = act.NewId("access");
         var requested = new AccessRequested
         {
-            Case = request.Case, Access = id, Prisoner = request.Prisoner, Participant = act.Caller.Id, RequestingState = act.Caller.State,
+            Case = request.Case, Access = id, Prisoner = request.Prisoner, Participant = act.Caller.Id,
+            RequestingState = act.Caller.State,
             DetainingPower = held.DetainingPower,
             DecisionDueTime = act.Now.AddDays(act.Permissions.Agreement.AccessDecisionDays).ToTimestamp(),
         };
         return Decision.Accept(request.Case,
-            [Audience.State(request.Case, act.Caller.State), Audience.State(request.Case, held.DetainingPower), Audience.Observers(request.Case)],
+            [Audience.State(request.Case, act.Caller.State), Audience.State(request.Case, held.DetainingPower),
+                Audience.Observers(request.Case)],
             [On(requested, id, request.Case, request.Prisoner)],
             Answer(id, act, (access, etag, state) => new RequestAccessResponse { Access = access, Etag = etag, State = state }));
     }
@@ -53,7 +56,8 @@ public static class Accesses
         var id = act.NewId("access");
         var notified = new VisitNotified
         {
-            Case = request.Case, Access = id, Prisoner = request.Prisoner, Participant = act.Caller.Id, DetainingPower = held.DetainingPower,
+            Case = request.Case, Access = id, Prisoner = request.Prisoner, Participant = act.Caller.Id,
+            DetainingPower = held.DetainingPower,
         };
         return Decision.Accept(request.Case,
             [Audience.State(request.Case, held.DetainingPower), Audience.Observers(request.Case)],
@@ -64,21 +68,26 @@ public static class Accesses
     /// <summary>The rule of DecideAccess (D17, D18).</summary>
     public static Decision Decide(View view, DecideAccessRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Access, request.Etag, Detaining, [State.Requested, State.Granted, State.Denied],
-            out var access) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Access, request.Etag,
+            Detaining, [State.Requested, State.Granted, State.Denied], out var access) is { } refusal)
+            return refusal;
         var visit = access.Kind == AccessKind.ObserverVisit;
         // An observer's visit needs no grant; consular access that was granted is closed, not denied.
         if (access.State == State.Granted && (!visit || request.Granted)) return NotAllowed(access);
-        if (!visit && request.SendingState == SendingStateDecision.Unspecified) return Decision.Refuse(Reason.SendingStateNotDecided);
-        if (!visit && request.Granted && (request.PersonRequest is null || request.RightsToldTime is null || request.RightsToldTime > act.Time))
+        if (!visit && request.SendingState == SendingStateDecision.Unspecified)
+            return Decision.Refuse(Reason.SendingStateNotDecided);
+        if (!visit && request.Granted &&
+            (request.PersonRequest is null || request.RightsToldTime is null || request.RightsToldTime > act.Time))
             return Decision.Refuse(Reason.RightsNotRecorded);
         if (!request.Granted)
         {
             if (request.DenialGround == DenialGround.Unspecified) return Decision.Refuse(Reason.DenialWithoutGround);
-            if (visit && request.DenialGround != DenialGround.ImperativeMilitaryNecessity) return Decision.Refuse(Reason.DenialWithoutNecessity);
+            if (visit && request.DenialGround != DenialGround.ImperativeMilitaryNecessity)
+                return Decision.Refuse(Reason.DenialWithoutNecessity);
             if (request.DenialExpireTime is null) return Decision.Refuse(Reason.DenialWithoutExpiry);
             var end = request.DenialExpireTime.ToDateTimeOffset();
-            if (end <= act.Now || end - act.Now > LongestDenial) return Decision.Refuse(Reason.TimeOutOfRange, ("field", "denial_expire_time"));
+            if (end <= act.Now || end - act.Now > LongestDenial)
+                return Decision.Refuse(Reason.TimeOutOfRange, ("field", "denial_expire_time"));
         }
         if (access.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
         return Accept(access, act,
@@ -90,8 +99,10 @@ public static class Accesses
     /// <summary>The rule of RecordVisit. A visit that took place is a fact: what was missing is acknowledged.</summary>
     public static Decision RecordVisit(View view, RecordVisitRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Access, request.Etag, EitherSide,
-            [State.Requested, State.Granted, State.Denied, State.Closed], out var access, closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Access, request.Etag,
+            EitherSide, [State.Requested, State.Granted, State.Denied, State.Closed], out var access,
+            closedToo: true) is { } refusal)
+            return refusal;
         var breach = access.Kind == AccessKind.ObserverVisit ? Invariant.D17 : Invariant.D18;
         if (access.State != State.Granted && !request.AcknowledgedBreaches.Contains(breach)) return NotAllowed(access);
         if (request.StartTime > act.Time) return Decision.Refuse(Reason.TimeOutOfRange, ("field", "start_time"));
@@ -107,9 +118,11 @@ public static class Accesses
     /// <summary>The rule of CloseAccess.</summary>
     public static Decision Close(View view, CloseAccessRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Access, request.Etag, EitherSide, [State.Requested, State.Granted, State.Denied],
-            out var access, closedToo: true) is { } refusal) return refusal;
-        if (access.Kind == AccessKind.ObserverVisit && act.Caller.Id != access.Participant) return Decision.Refuse(Reason.DenialWithoutNecessity);
+        if (Enter(view, request, act, request.Case, request.Access, request.Etag,
+            EitherSide, [State.Requested, State.Granted, State.Denied], out var access, closedToo: true) is { } refusal)
+            return refusal;
+        if (access.Kind == AccessKind.ObserverVisit && act.Caller.Id != access.Participant)
+            return Decision.Refuse(Reason.DenialWithoutNecessity);
         return Accept(access, act, [Closed(access)], [],
             (id, etag, state) => new CloseAccessResponse { Access = id, Etag = etag, State = state });
     }
@@ -117,13 +130,16 @@ public static class Accesses
     /// <summary>The rule of CorrectRecord, where the record is access.</summary>
     public static Decision Correct(View view, V1.CorrectRecordRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Record, request.Etag, (_, _) => null, System.Enum.GetValues<State>(), out var access,
-            closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Record, request.Etag,
+            (_, _) => null, System.Enum.GetValues<State>(), out var access, closedToo: true) is { } refusal)
+            return refusal;
         var corrected = access.Acts.FirstOrDefault(a => a.Position == request.Position);
-        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id || corrected.Method == "CorrectRecord")
+        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id ||
+            corrected.Method == "CorrectRecord")
             return Decision.Refuse(Reason.NotCorrectable);
         return Accept(access, act,
-            [new V1.RecordCorrected { Case = access.Case, Record = access.Id, Position = request.Position, Participant = act.Caller.Id }],
+            [new V1.RecordCorrected { Case = access.Case, Record = access.Id, Position = request.Position,
+                Participant = act.Caller.Id }],
             Reserved.Contains(corrected.Method) ? [] : AudienceOf(access),
             (id, etag, _) => new V1.CorrectRecordResponse { Record = id, Etag = etag });
     }
@@ -134,7 +150,8 @@ public static class Accesses
     private static Change On(IMessage @event, string id, string @case, string prisoner) =>
         new(@event, [Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))]);
 
-    private static AccessClosed Closed(Access access) => new() { Case = access.Case, Access = access.Id, Prisoner = access.Prisoner };
+    private static AccessClosed Closed(Access access) =>
+        new() { Case = access.Case, Access = access.Id, Prisoner = access.Prisoner };
 
     private static Refusal NotAllowed(Access access) =>
         new(Reason.StateNotAllowed, new Dictionary<string, string> { ["record"] = access.Id });
@@ -143,11 +160,13 @@ public static class Accesses
         Acts.ActsFor(act.Caller, access.DetainingPower) ? null : new Refusal(Reason.NotGranted);
 
     private static Refusal? EitherSide(Access access, Act act) =>
-        (access.Kind == AccessKind.Consular ? Acts.ActsFor(act.Caller, access.RequestingState) : act.Caller.Id == access.Participant)
+        (access.Kind == AccessKind.Consular ? Acts.ActsFor(act.Caller, access.RequestingState)
+            : act.Caller.Id == access.Participant)
             ? null
             : Detaining(access, act);
 
-    private static Refusal? Ask(View view, IMessage request, Act act, string @case, string prisoner, string asker, out CasePrisoner held)
+    private static Refusal? Ask(View view, IMessage request, Act act, string @case, string prisoner, string asker,
+        out CasePrisoner held)
     {
         var open = view.Find(Cases.Kind, @case);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
@@ -159,7 +178,8 @@ public static class Accesses
     }
 
     private static Refusal? Enter(
-        View view, IMessage request, Act act, string @case, string id, string etag, Func<Access, Act, Refusal?> side, State[] from,
+        View view, IMessage request, Act act, string @case, string id, string etag, Func<Access, Act, Refusal?> side,
+        State[] from,
         out Access access, bool closedToo = false)
     {
         var open = view.Find(Cases.Kind, @case);
@@ -169,11 +189,13 @@ public static class Accesses
             (access.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(access)]))) access = null!;
         if (Gate.Check(act, request, open, access?.Prisoner, closedToo: closedToo) is { } refusal) return refusal;
         if (access is null) return new Refusal(Reason.NotFound);
-        return side(access, act) ?? Gate.Saw(etag, Show(access, act.Caller)) ?? (from.Contains(access.State) ? null : NotAllowed(access));
+        return side(access, act) ?? Gate.Saw(etag, Show(access, act.Caller))
+            ?? (from.Contains(access.State) ? null : NotAllowed(access));
     }
 
     private static Decision Accept(
-        Access access, Act act, IReadOnlyList<IMessage> events, IEnumerable<string> audience, Func<string, string, State, IMessage> answer) =>
+        Access access, Act act, IReadOnlyList<IMessage> events, IEnumerable<string> audience,
+        Func<string, string, State, IMessage> answer) =>
         Decision.Accept(access.Case, [.. audience], [.. events.Select(e => On(e, access))], Answer(access.Id, act, answer));
 
     private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) => after =>
@@ -188,7 +210,8 @@ public static class Accesses
         {
             case AccessRequested e:
                 (access.Id, access.Case, access.Prisoner, access.Kind) = (e.Access, e.Case, e.Prisoner, AccessKind.Consular);
-                (access.Participant, access.RequestingState, access.DetainingPower) = (e.Participant, e.RequestingState, e.DetainingPower);
+                (access.Participant, access.RequestingState, access.DetainingPower) =
+                    (e.Participant, e.RequestingState, e.DetainingPower);
                 (access.State, access.RequestTime, access.DecisionDueTime) = (State.Requested, entry.Time, e.DecisionDueTime);
                 access.NoteVerbale = (entry.Request as RequestAccessRequest)?.NoteVerbale ?? "";
                 break;
@@ -209,8 +232,10 @@ public static class Accesses
                 if (entry.Request is DecideAccessRequest decide)
                 {
                     (access.Decision.NoteVerbale, access.Decision.SendingState) = (decide.NoteVerbale, decide.SendingState);
-                    (access.Decision.DenialGround, access.Decision.DenialExpireTime) = (decide.DenialGround, decide.DenialExpireTime);
-                    (access.Decision.RightsToldTime, access.Decision.PersonRequest) = (decide.RightsToldTime, Acts.Kept(decide.PersonRequest));
+                    (access.Decision.DenialGround, access.Decision.DenialExpireTime) =
+                        (decide.DenialGround, decide.DenialExpireTime);
+                    (access.Decision.RightsToldTime, access.Decision.PersonRequest) =
+                        (decide.RightsToldTime, Acts.Kept(decide.PersonRequest));
                 }
                 break;
             case AccessReopened e:
@@ -223,7 +248,8 @@ public static class Accesses
                 visit.Breaches.Add(e.Breaches);
                 if (entry.Request is RecordVisitRequest made)
                 {
-                    (visit.StartTime, visit.DurationMinutes, visit.WithoutWitnesses) = (made.StartTime, made.DurationMinutes, made.WithoutWitnesses);
+                    (visit.StartTime, visit.DurationMinutes, visit.WithoutWitnesses) =
+                        (made.StartTime, made.DurationMinutes, made.WithoutWitnesses);
                     (visit.Language, visit.Interpreter, visit.Report) = (made.Language, made.Interpreter, Acts.Kept(made.Report));
                 }
                 access.Visits.Add(visit);
@@ -264,7 +290,8 @@ public static class Accesses
         if (shown.Decision is { } decision)
         {
             if (!Acts.IsNeutral(reader) && !Acts.ActsFor(reader, access.DetainingPower)) decision.RightsToldTime = null;
-            decision.PersonRequest = reader.Id == decision.Participant || decision.PersonRequest?.Recipients.Contains(reader.Id) == true
+            decision.PersonRequest = reader.Id == decision.Participant ||
+                decision.PersonRequest?.Recipients.Contains(reader.Id) == true
                 ? decision.PersonRequest : null;
         }
         foreach (var visit in shown.Visits) visit.Report = Acts.Opened(visit.Report, visit.Participant, reader);
@@ -273,7 +300,8 @@ public static class Accesses
     }
 
     private static IEnumerable<string> KeysOf(Access access) =>
-        [$"case:{access.Case}", $"prisoner:{Dossiers.Key(access.Case, access.Prisoner)}", $"state:{access.State}", $"kind:{access.Kind}"];
+        [$"case:{access.Case}", $"prisoner:{Dossiers.Key(access.Case, access.Prisoner)}", $"state:{access.State}",
+            $"kind:{access.Kind}"];
 
     /// <summary>When its next duty falls due; null: none runs.</summary>
     public static DateTimeOffset? DueOf(Access access) => access.State switch

@@ -147,8 +147,10 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
     public override async Task<ListAccessesResponse> ListAccesses(ListAccessesRequest request, ServerCallContext context)
     {
         var (accesses, next, reader) = await reads.List(request, context, Accesses.Kind,
-            Key("case", request.Case), Prisoner(request.Case, request.Prisoner), Key("state", request.State), Key("kind", request.Kind));
-        return new ListAccessesResponse { Accesses = { accesses.Select(a => Accesses.Show(a, reader.Participant)) }, NextPageToken = next };
+            Key("case", request.Case), Prisoner(request.Case, request.Prisoner), Key("state", request.State),
+                Key("kind", request.Kind));
+        return new ListAccessesResponse { Accesses = { accesses.Select(a => Accesses.Show(a, reader.Participant)) },
+            NextPageToken = next };
     }
 
     /// <inheritdoc/>
@@ -163,9 +165,11 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
     public override async Task<ListTransfersResponse> ListTransfers(ListTransfersRequest request, ServerCallContext context)
     {
         var (transfers, next, reader) = await reads.List(request, context, Transfers.Kind,
-            Key("case", request.Case), Prisoner(request.Case, request.Prisoner), Key("state", request.State), Key("route", request.Route),
+            Key("case", request.Case), Prisoner(request.Case, request.Prisoner), Key("state", request.State),
+                Key("route", request.Route),
             Key("call", request.Call));
-        return new ListTransfersResponse { Transfers = { transfers.Select(t => Transfers.Show(t, reader.Participant)) }, NextPageToken = next };
+        return new ListTransfersResponse { Transfers = { transfers.Select(t => Transfers.Show(t, reader.Participant)) },
+            NextPageToken = next };
     }
 
     /// <summary>The rule of CorrectRecord: that of the kind of record named.</summary>

@@ -27,9 +27,9 @@ public sealed class Departure(Peers peers, Reads reads)
             ? await Ask(record, cancel)
             : null;
 
-    /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so another
-    /// than the detaining power gets one answer for all of it. Where the hand-over took place all the same, silence is no refusal.
-    /// </summary>
+    /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so
+    /// another than the detaining power gets one answer for all of it. Where the hand-over took place all the same, silence is no
+    /// refusal. </summary>
     /// <param name="request">The confirmation.</param>
     /// <param name="act">Who confirms.</param>
     /// <param name="cancel">Gives up.</param>
@@ -42,7 +42,8 @@ public sealed class Departure(Peers peers, Reads reads)
             var check = await Ask(transfer, cancel);
             return Acts.ActsFor(act.Caller, transfer.DetainingPower) ? check : new DepartureCheck
             {
-                Clearance = new Clearance { Cleared = Obstacles(check, transfer.Destination).Count == 0, Position = PositionOf(check) },
+                Clearance = new Clearance { Cleared = Obstacles(check, transfer.Destination).Count == 0,
+                    Position = PositionOf(check) },
             };
         }
         catch (RpcException) when (request.AcknowledgedBreaches.Count > 0 && !cancel.IsCancellationRequested)
@@ -72,7 +73,8 @@ public sealed class Departure(Peers peers, Reads reads)
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> AskAgain(string @case, string prisoner, CancellationToken cancel) =>
         await reads.Peek(Dossiers.Kind, Dossiers.Key(@case, prisoner), cancel) is { ActiveTransfer.Length: > 0 } dossier &&
-        await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer && Transfers.IsUnderWay(transfer.State) && IsPlanned(transfer)
+        await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer &&
+            Transfers.IsUnderWay(transfer.State) && IsPlanned(transfer)
             ? await Ask(transfer, cancel)
             : null;
 
@@ -95,7 +97,8 @@ public sealed class Departure(Peers peers, Reads reads)
         asked switch
         {
             DepartureCheck { Clearance: { } clearance } => clearance.Position,
-            DepartureCheck { Standing: { } standing, Readiness: { } readiness } => Math.Min(standing.Position, readiness.Position),
+            DepartureCheck { Standing: { } standing, Readiness: { } readiness } =>
+                Math.Min(standing.Position, readiness.Position),
             _ => 0,
         };
 

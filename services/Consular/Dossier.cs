@@ -33,7 +33,8 @@ public static class Dossiers
 
     /// <summary>The requests of the state that were declined.</summary>
     public static IReadOnlyCollection<string> Declined(Dossier? dossier, string state) =>
-        [.. (dossier?.Transfers ?? []).Where(t => t.RequestingState == state && t.State == TransferState.Declined).Select(t => t.Transfer)];
+        [.. (dossier?.Transfers ?? []).Where(t => t.RequestingState == state && t.State == TransferState.Declined).Select(t =>
+            t.Transfer)];
 
     /// <summary>Whether who asks has access that is not closed.</summary>
     public static bool HasAccess(Dossier? dossier, string asker) =>
@@ -85,7 +86,8 @@ public static class Dossiers
                 End(e.Transfer);
                 break;
             case AccessRequested e:
-                dossier.Accesses.Add(new DossierAccess { Access = e.Access, Asker = e.RequestingState, State = AccessState.Requested });
+                dossier.Accesses.Add(new DossierAccess { Access = e.Access, Asker = e.RequestingState,
+                    State = AccessState.Requested });
                 break;
             case VisitNotified e:
                 dossier.Accesses.Add(new DossierAccess { Access = e.Access, Asker = e.Participant, State = AccessState.Granted });
@@ -134,7 +136,8 @@ public static class Acts
     }
 
     /// <summary>The name of the RPC behind the entry; empty where the request was erased.</summary>
-    public static string MethodOf(FoldedEntry entry) => entry.Request?.Descriptor.Name is { } name && name.EndsWith("Request", StringComparison.Ordinal)
+    public static string MethodOf(FoldedEntry entry) =>
+        entry.Request?.Descriptor.Name is { } name && name.EndsWith("Request", StringComparison.Ordinal)
         ? name[..^"Request".Length]
         : "";
 
@@ -154,8 +157,8 @@ public static class Acts
         return kept;
     }
 
-    /// <summary>Sealed content as its reader may have it: whole for its sender and recipients; for others that it is there, not to
-    /// whom.</summary>
+    /// <summary>Sealed content as its reader may have it: whole for its sender and recipients; for others that it is there, not
+    /// to whom.</summary>
     /// <param name="content">As kept.</param>
     /// <param name="sender">The participant that sent it.</param>
     /// <param name="reader">Who reads.</param>

@@ -15,8 +15,8 @@ public static class Duties
     /// <summary>The duties, one for each kind of record.</summary>
     public static readonly IReadOnlyList<Duty> All = [new(Transfers.Kind, OfTransfer), new(Accesses.Kind, OfAccess)];
 
-    /// <summary>Records what is due of a transfer request. An Article 12 transfer under way whose assurance or assessment ended is
-    /// suspended (D2).</summary>
+    /// <summary>Records what is due of a transfer request. An Article 12 transfer under way whose assurance or assessment ended
+    /// is suspended (D2).</summary>
     public static Decision OfTransfer(View view, string key, Act act)
     {
         if (view.Find(Transfers.Kind, key) is not { } transfer) return Decision.Accept("", [], []);
@@ -25,7 +25,8 @@ public static class Duties
         foreach (var (duty, due) in Transfers.DutiesOf(transfer).Where(d => d.Due <= act.Now))
         {
             changes.Add(Transfers.On(
-                new DutyFellDue { Case = transfer.Case, Record = transfer.Id, Duty = duty, DueTime = due.ToTimestamp() }, transfer));
+                new DutyFellDue { Case = transfer.Case, Record = transfer.Id, Duty = duty, DueTime = due.ToTimestamp() },
+                    transfer));
             suspends |= duty != Transfers.SecondConfirmation;
         }
         if (suspends && transfer.Route == Route.Article12Transfer && Transfers.IsUnderWay(transfer.State))

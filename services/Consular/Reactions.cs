@@ -43,7 +43,7 @@ public static class Reactions
     public static ulong? PositionOf(string eventId) =>
         eventId.Split('/') is [_, var position, _] && ulong.TryParse(position, out var number) ? number : null;
 
-    // --------------------------------------------------------------------------------------------------------------- from custody
+    // -------------------- from custody
 
     private static Reaction Changed<T>(Func<T, (string Case, string Prisoner)> of) where T : class, IMessage<T>, new() =>
         Reaction.To<T>("custody",
@@ -77,15 +77,16 @@ public static class Reactions
         return Decision.Accept(e.Case, [], [recorded, .. lost.Select(t => Transfers.On(Transfers.Suspended(t), t))]);
     }
 
-    /// <summary>Custody passed, or ended: the request that led there is monitored from now on; what else was asked of the power of
-    /// before is suspended, for that power can no longer decide on it.</summary>
+    /// <summary>Custody passed, or ended: the request that led there is monitored from now on; what else was asked of the power
+    /// of before is suspended, for that power can no longer decide on it.</summary>
     private static Decision Passed(View view, IMessage e, Act act, string @case, string prisoner)
     {
         var copied = Cases.Copy(view, e, act);
         if (copied.Refusal is not null) return copied;
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
         List<StreamId> streams = [Cases.Kind.Id(@case), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))];
-        if (dossier is { ActiveTransfer.Length: > 0 } && view.Find(Transfers.Kind, dossier.ActiveTransfer) is { State: State.HandedOver } done)
+        if (dossier is { ActiveTransfer.Length: > 0 } &&
+            view.Find(Transfers.Kind, dossier.ActiveTransfer) is { State: State.HandedOver } done)
             streams.Add(Transfers.Kind.Id(done.Id));
         return Decision.Accept(@case, [],
             [new Change(e, streams), .. Open(view, dossier).Select(t => Transfers.On(Transfers.Suspended(t), t))]);
@@ -102,10 +103,10 @@ public static class Reactions
             .OfType<Transfer>()
             .Where(t => t.State is State.Submitted or State.UnderReview || Transfers.IsUnderWay(t.State));
 
-    // ----------------------------------------------------------------------------------------------------------- from the call log
+    // -------------------- from the call log
 
-    /// <summary>Drafts a request for each prisoner of each commitment to request a transfer, for the state that is to request it and
-    /// seen by it alone. The same event makes the same drafts.</summary>
+    /// <summary>Drafts a request for each prisoner of each commitment to request a transfer, for the state that is to request it
+    /// and seen by it alone. The same event makes the same drafts.</summary>
     private static Decision Draft(
         View view, string @case, string call, IReadOnlyCollection<TransferCommitment> commitments, Act act)
     {
@@ -120,8 +121,10 @@ public static class Reactions
                 changes.Add(new Change(
                     new TransferRequestDrafted
                     {
-                        Case = @case, Transfer = id, Prisoner = prisoner, Participant = commitment.Participant, Route = commitment.Route,
-                        Call = call, Commitment = commitment.Commitment, Destination = commitment.Destination, RequestingState = state,
+                        Case = @case, Transfer = id, Prisoner = prisoner, Participant = commitment.Participant,
+                        Route = commitment.Route,
+                        Call = call, Commitment = commitment.Commitment, Destination = commitment.Destination,
+                        RequestingState = state,
                     },
                     [Transfers.Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)), Dossiers.Calls.Id(call)]));
                 audience.Add(Audience.State(@case, state));

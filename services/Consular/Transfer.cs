@@ -45,11 +45,11 @@ public static class Transfers
     private static readonly State[] AfterHandover = [State.HandedOver, State.Monitored, State.ReturnRequested];
 
     // What only the detaining power (an assessment: the observers too) may know to have happened.
-    private static readonly string[] Reserved = ["SuspendTransfer", "ResumeTransfer", "CorrectRecord", "RecordTransfereeAssessment"];
+    private static readonly string[] Reserved =
+        ["SuspendTransfer", "ResumeTransfer", "CorrectRecord", "RecordTransfereeAssessment"];
 
-    private static readonly string[] OfTheDraft = ["DraftTransferRequest"];
-
-    /// <summary>Whether the request stands where a planned departure is agreed and not yet done: at most one per prisoner.</summary>
+    /// <summary>Whether the request stands where a planned departure is agreed and not yet done: at most one per
+    /// prisoner.</summary>
     public static bool IsUnderWay(State state) => state is State.Agreed or State.Scheduled or State.InTransit;
 
     // ------------------------------------------------------------------------------------------------------------------ drafts
@@ -64,7 +64,8 @@ public static class Transfers
         if (request.Route == Route.Article12Transfer && request.Destination == held.DetainingPower)
             return Decision.Refuse(Reason.DestinationIsDetainingPower);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(request.Case, request.Prisoner));
-        if (request.PreviousTransfer.Length > 0 && !Dossiers.Declined(dossier, act.Caller.State).Contains(request.PreviousTransfer))
+        if (request.PreviousTransfer.Length > 0 &&
+            !Dossiers.Declined(dossier, act.Caller.State).Contains(request.PreviousTransfer))
             return Decision.Refuse(Reason.PreviousRequestNotNamed);
         if (dossier?.Transfers.Count >= Dossiers.MaxRecords) return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("transfer");
@@ -73,18 +74,22 @@ public static class Transfers
             Case = request.Case, Transfer = id, Prisoner = request.Prisoner, Participant = act.Caller.Id, Route = request.Route,
             Destination = request.Destination, RequestingState = act.Caller.State,
         };
-        return Decision.Accept(request.Case, [Audience.State(request.Case, act.Caller.State)], [On(drafted, id, request.Case, request.Prisoner)],
-            Answer(id, act, (transfer, etag, state) => new DraftTransferRequestResponse { Transfer = transfer, Etag = etag, State = state }));
+        return Decision.Accept(request.Case, [Audience.State(request.Case, act.Caller.State)],
+            [On(drafted, id, request.Case, request.Prisoner)],
+            Answer(id, act, (transfer, etag, state) =>
+                new DraftTransferRequestResponse { Transfer = transfer, Etag = etag, State = state }));
     }
 
     /// <summary>The rule of DiscardDraft.</summary>
     public static Decision Discard(View view, DiscardDraftRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Requesting, [State.Drafted], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Requesting, [State.Drafted], out var transfer) is { } refusal)
             return refusal;
         var discarded = new DraftDiscarded
         {
-            Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Call = transfer.Call, Commitment = transfer.Commitment,
+            Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Call = transfer.Call,
+            Commitment = transfer.Commitment,
         };
         return Accept(transfer, act, discarded, AudienceOf(transfer),
             (id, etag, state) => new DiscardDraftResponse { Transfer = id, Etag = etag, State = state });
@@ -93,7 +98,8 @@ public static class Transfers
     /// <summary>The rule of SubmitTransferRequest.</summary>
     public static Decision Submit(View view, SubmitTransferRequestRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Requesting, [State.Drafted], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Requesting, [State.Drafted], out var transfer) is { } refusal)
             return refusal;
         var held = Held(view.Find(Cases.Kind, transfer.Case)!, transfer.Prisoner);
         if (held is null) return Decision.Refuse(Reason.PrisonerNotHeld);
@@ -105,7 +111,8 @@ public static class Transfers
             return Decision.Refuse(Reason.PreviousRequestNotNamed);
         var submitted = new TransferRequestSubmitted
         {
-            Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id, Call = transfer.Call,
+            Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id,
+            Call = transfer.Call,
             Commitment = transfer.Commitment, DetainingPower = held.DetainingPower,
             AcceptingPower = transfer.Destination == held.DetainingPower ? transfer.RequestingState : transfer.Destination,
         };
@@ -119,7 +126,8 @@ public static class Transfers
     /// <summary>The rule of BeginReview.</summary>
     public static Decision Review(View view, BeginReviewRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.Submitted], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, [State.Submitted], out var transfer) is { } refusal)
             return refusal;
         if (Held(view, transfer) is null) return Decision.Refuse(Reason.PrisonerNotHeld);
         return Accept(transfer, act,
@@ -130,10 +138,12 @@ public static class Transfers
     /// <summary>The rule of RecordTransfereeAssessment.</summary>
     public static Decision Assess(View view, RecordTransfereeAssessmentRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining,
-            [State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.Suspended], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, [State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.Suspended],
+            out var transfer) is { } refusal)
             return refusal;
-        if (!IsAhead(request.ExpireTime, act, LongestAssessment)) return Decision.Refuse(Reason.TimeOutOfRange, ("field", "expire_time"));
+        if (!IsAhead(request.ExpireTime, act, LongestAssessment))
+            return Decision.Refuse(Reason.TimeOutOfRange, ("field", "expire_time"));
         if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
         List<IMessage> events =
             [new TransfereeAssessmentRecorded { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner }];
@@ -147,21 +157,26 @@ public static class Transfers
     /// <summary>The rule of GiveAssurance.</summary>
     public static Decision Assure(View view, GiveAssuranceRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Accepting, BeforeHandover, out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Accepting, BeforeHandover, out var transfer) is { } refusal)
             return refusal;
-        if (!IsAhead(request.ExpireTime, act, LongestAssurance)) return Decision.Refuse(Reason.TimeOutOfRange, ("field", "expire_time"));
-        if (!request.Undertakings.Contains(Undertaking.ApplyConvention) || !request.Undertakings.Contains(Undertaking.NonRefoulement))
+        if (!IsAhead(request.ExpireTime, act, LongestAssurance))
+            return Decision.Refuse(Reason.TimeOutOfRange, ("field", "expire_time"));
+        if (!request.Undertakings.Contains(Undertaking.ApplyConvention) ||
+            !request.Undertakings.Contains(Undertaking.NonRefoulement))
             return Decision.Refuse(Reason.AssuranceIncomplete);
         if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
         return Accept(transfer, act,
-            new AssuranceGiven { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, ExpireTime = request.ExpireTime },
+            new AssuranceGiven { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner,
+                ExpireTime = request.ExpireTime },
             AudienceOf(transfer), (id, etag, state) => new GiveAssuranceResponse { Transfer = id, Etag = etag, State = state });
     }
 
     /// <summary>The rule of DecideTransfer. Where it agrees, <see cref="Act.Asked"/> is custody's answer.</summary>
     public static Decision Decide(View view, DecideTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.UnderReview], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, [State.UnderReview], out var transfer) is { } refusal)
             return refusal;
         if (request.Agreed && Hindrance(view, transfer, act) is { } hindrance) return hindrance;
         return Accept(transfer, act,
@@ -178,7 +193,8 @@ public static class Transfers
     /// <summary>The rule of ScheduleHandover. <see cref="Act.Asked"/> is custody's answer.</summary>
     public static Decision Schedule(View view, ScheduleHandoverRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.Agreed, State.Scheduled], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, [State.Agreed, State.Scheduled], out var transfer) is { } refusal)
             return refusal;
         var start = request.WindowStartTime.ToDateTimeOffset();
         var end = request.WindowEndTime.ToDateTimeOffset();
@@ -189,21 +205,25 @@ public static class Transfers
         return Accept(transfer, act,
             new HandoverScheduled
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, CustodyPosition = Departure.PositionOf(act.Asked),
+                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner,
+                CustodyPosition = Departure.PositionOf(act.Asked),
             },
-            AudienceOf(transfer), (id, etag, state) => new ScheduleHandoverResponse { Transfer = id, Etag = etag, State = state });
+            AudienceOf(transfer),
+            (id, etag, state) => new ScheduleHandoverResponse { Transfer = id, Etag = etag, State = state });
     }
 
     /// <summary>The rule of BeginTransit. <see cref="Act.Asked"/> is custody's answer.</summary>
     public static Decision Begin(View view, BeginTransitRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, DetainingCustody, [State.Scheduled], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            DetainingCustody, [State.Scheduled], out var transfer) is { } refusal)
             return refusal;
         if (Hindrance(view, transfer, act) is { } hindrance) return hindrance;
         return Accept(transfer, act,
             new TransitBegun
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, CustodyPosition = Departure.PositionOf(act.Asked),
+                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner,
+                CustodyPosition = Departure.PositionOf(act.Asked),
             },
             AudienceOf(transfer), (id, etag, state) => new BeginTransitResponse { Transfer = id, Etag = etag, State = state });
     }
@@ -211,21 +231,24 @@ public static class Transfers
     /// <summary>The rule of AbortHandover.</summary>
     public static Decision Abort(View view, AbortHandoverRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, DetainingCustody, [State.InTransit, State.Suspended],
-            out var transfer, closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            DetainingCustody, [State.InTransit, State.Suspended], out var transfer, closedToo: true) is { } refusal)
+            return refusal;
         if (transfer.State == State.Suspended && transfer.SuspendedFrom != State.InTransit) return NotAllowed(transfer);
         if (transfer.Confirmations.Count > 0) return Decision.Refuse(Reason.ConfirmedByOneSide);
         return Accept(transfer, act,
-            new HandoverAborted { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner }, AudienceOf(transfer),
+            new HandoverAborted { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+            AudienceOf(transfer),
             (id, etag, state) => new AbortHandoverResponse { Transfer = id, Etag = etag, State = state });
     }
 
-    /// <summary>The rule of ConfirmHandover. <see cref="Act.Asked"/> is custody's answer; null where it gave none. A fact is never
-    /// refused for good: what is missing can be acknowledged.</summary>
+    /// <summary>The rule of ConfirmHandover. <see cref="Act.Asked"/> is custody's answer; null where it gave none. A fact is
+    /// never refused for good: what is missing can be acknowledged.</summary>
     public static Decision Confirm(View view, ConfirmHandoverRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, EitherSide,
-            [.. BeforeHandover, State.Declined, State.Withdrawn], out var transfer, closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            EitherSide, [.. BeforeHandover, State.Declined, State.Withdrawn], out var transfer, closedToo: true) is { } refusal)
+            return refusal;
         var acknowledged = request.AcknowledgedBreaches;
         if (transfer.State != State.InTransit && !acknowledged.Contains(Invariant.D1)) return NotAllowed(transfer);
         var side = SideOf(transfer, act.Caller);
@@ -233,7 +256,8 @@ public static class Transfers
         if (other?.Side == side) return Decision.Refuse(Reason.AlreadyConfirmed);
         if (!IsWindow(request.WindowStartTime, request.WindowEndTime, transfer.SubmitTime, act))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "window_end_time"));
-        if (Differs(other, transfer.Plan?.HandoverReference, request.HandoverReference, request.WindowStartTime, request.WindowEndTime))
+        if (Differs(other, transfer.Plan?.HandoverReference, request.HandoverReference, request.WindowStartTime,
+            request.WindowEndTime))
             return Decision.Refuse(Reason.ConfirmationsDiffer);
         var obstacles = Obstacles(view, transfer, act);
         if (side == HandoverSide.Giving)
@@ -249,8 +273,10 @@ public static class Transfers
         {
             var confirmed = new HandoverConfirmedByOneSide
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id, Side = side,
-                SecondConfirmationDueTime = act.Now.AddHours(act.Permissions.Agreement.ConfirmationHours).ToTimestamp(), CustodyPosition = position,
+                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id,
+                Side = side,
+                SecondConfirmationDueTime = act.Now.AddHours(act.Permissions.Agreement.ConfirmationHours).ToTimestamp(),
+                CustodyPosition = position,
             };
             return Accept(transfer, act, confirmed, AudienceOf(transfer),
                 (id, etag, state) => new ConfirmHandoverResponse { Transfer = id, Etag = etag, State = state });
@@ -274,22 +300,26 @@ public static class Transfers
             (id, etag, state) => new ConfirmHandoverResponse { Transfer = id, Etag = etag, State = state });
     }
 
-    // -------------------------------------------------------------------------------------------- suspension, resumption, withdrawal
+    // -------------------- suspension, resumption, withdrawal
 
     /// <summary>The rule of SuspendTransfer.</summary>
     public static Decision Suspend(View view, SuspendTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining,
-            [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit], out var transfer) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit],
+            out var transfer) is { } refusal)
+            return refusal;
         if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
         return Accept(transfer, act, Suspended(transfer), [Audience.State(transfer.Case, transfer.DetainingPower)],
             (id, etag, state) => new SuspendTransferResponse { Transfer = id, Etag = etag, State = state });
     }
 
-    /// <summary>The rule of ResumeTransfer. <see cref="Act.Asked"/> is custody's answer where the stage that it left needs it.</summary>
+    /// <summary>The rule of ResumeTransfer. <see cref="Act.Asked"/> is custody's answer where the stage that it left needs
+    /// it.</summary>
     public static Decision Resume(View view, ResumeTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.Suspended], out var transfer) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, [State.Suspended], out var transfer) is { } refusal)
             return refusal;
         if (Held(view, transfer) is null) return Decision.Refuse(Reason.PrisonerNotHeld);
         var checks = IsUnderWay(transfer.SuspendedFrom);
@@ -307,21 +337,25 @@ public static class Transfers
     /// <summary>The rule of WithdrawTransferRequest.</summary>
     public static Decision Withdraw(View view, WithdrawTransferRequestRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Requesting,
-            [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.Suspended], out var transfer) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Requesting, [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
+            out var transfer) is { } refusal)
+            return refusal;
         if (transfer.SuspendedFrom == State.InTransit) return NotAllowed(transfer);
         if (transfer.Confirmations.Count > 0) return Decision.Refuse(Reason.ConfirmedByOneSide);
         return Accept(transfer, act,
-            new TransferRequestWithdrawn { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner }, AudienceOf(transfer),
+            new TransferRequestWithdrawn { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+            AudienceOf(transfer),
             (id, etag, state) => new WithdrawTransferRequestResponse { Transfer = id, Etag = etag, State = state });
     }
 
-    // ------------------------------------------------------------------------------------------------ after the hand-over (12(3))
+    // -------------------- after the hand-over (12(3))
 
     /// <summary>The rule of ReportTreatmentFailure.</summary>
     public static Decision ReportFailure(View view, ReportTreatmentFailureRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Anybody, AfterHandover, out var transfer, closedToo: true) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Anybody, AfterHandover, out var transfer, closedToo: true) is { } refusal)
             return refusal;
         if (transfer.Route != Route.Article12Transfer) return Decision.Refuse(Reason.NotAnArticle12Transfer);
         if (act.Caller.Kind != ParticipantKind.ProtectingPower && !act.Permissions.Agreement.ObserverReportsTreatment)
@@ -332,13 +366,15 @@ public static class Transfers
             {
                 Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Failure = act.NewId("failure"),
             },
-            AudienceOf(transfer), (id, etag, state) => new ReportTreatmentFailureResponse { Transfer = id, Etag = etag, State = state });
+            AudienceOf(transfer),
+            (id, etag, state) => new ReportTreatmentFailureResponse { Transfer = id, Etag = etag, State = state });
     }
 
     /// <summary>The rule of RecordCorrectiveMeasures.</summary>
     public static Decision RecordMeasures(View view, RecordCorrectiveMeasuresRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, AfterHandover, out var transfer, closedToo: true) is { } refusal)
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, AfterHandover, out var transfer, closedToo: true) is { } refusal)
             return refusal;
         if (transfer.Route != Route.Article12Transfer) return Decision.Refuse(Reason.NotAnArticle12Transfer);
         if (transfer.Failures.All(f => f.Id != request.Failure)) return Decision.Refuse(Reason.NoFailureReported);
@@ -348,26 +384,30 @@ public static class Transfers
             {
                 Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Failure = request.Failure,
             },
-            AudienceOf(transfer), (id, etag, state) => new RecordCorrectiveMeasuresResponse { Transfer = id, Etag = etag, State = state });
+            AudienceOf(transfer),
+            (id, etag, state) => new RecordCorrectiveMeasuresResponse { Transfer = id, Etag = etag, State = state });
     }
 
     /// <summary>The rule of RequestReturn.</summary>
     public static Decision RequestReturn(View view, RequestReturnRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.HandedOver, State.Monitored],
-            out var transfer, closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            Detaining, [State.HandedOver, State.Monitored], out var transfer, closedToo: true) is { } refusal)
+            return refusal;
         if (transfer.Route != Route.Article12Transfer) return Decision.Refuse(Reason.NotAnArticle12Transfer);
         if (transfer.Failures.Count == 0) return Decision.Refuse(Reason.NoFailureReported);
         return Accept(transfer, act,
-            new ReturnRequested { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner }, AudienceOf(transfer),
+            new ReturnRequested { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+            AudienceOf(transfer),
             (id, etag, state) => new RequestReturnResponse { Transfer = id, Etag = etag, State = state });
     }
 
     /// <summary>The rule of ConfirmReturn. The accepting power of the hand-over gives back, the other one takes.</summary>
     public static Decision ConfirmReturn(View view, ConfirmReturnRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, EitherSideOfReturn, [State.ReturnRequested],
-            out var transfer, closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            EitherSideOfReturn, [State.ReturnRequested], out var transfer, closedToo: true) is { } refusal)
+            return refusal;
         var side = Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? HandoverSide.Giving : HandoverSide.Taking;
         var other = transfer.ReturnConfirmations.SingleOrDefault();
         if (other?.Side == side) return Decision.Refuse(Reason.AlreadyConfirmed);
@@ -378,7 +418,8 @@ public static class Transfers
         IMessage confirmed = other is null
             ? new ReturnConfirmedByOneSide
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id, Side = side,
+                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id,
+                Side = side,
                 SecondConfirmationDueTime = act.Now.AddHours(act.Permissions.Agreement.ConfirmationHours).ToTimestamp(),
             }
             : new ReturnConfirmed
@@ -393,27 +434,33 @@ public static class Transfers
     /// <summary>The rule of CloseTransfer.</summary>
     public static Decision Close(View view, CloseTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag, EitherPower, [State.Monitored, State.Returned],
-            out var transfer, closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
+            EitherPower, [State.Monitored, State.Returned], out var transfer, closedToo: true) is { } refusal)
+            return refusal;
         if (transfer.State == State.Monitored &&
-            view.Find(Cases.Kind, transfer.Case)!.Prisoners.Any(p => p.Prisoner == transfer.Prisoner && p.DetainingPower.Length > 0))
+            view.Find(Cases.Kind, transfer.Case)!.Prisoners.Any(p =>
+                p.Prisoner == transfer.Prisoner && p.DetainingPower.Length > 0))
             return Decision.Refuse(Reason.NotFinallyReleased);
         return Accept(transfer, act,
-            new TransferClosed { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner }, AudienceOf(transfer),
+            new TransferClosed { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+            AudienceOf(transfer),
             (id, etag, state) => new CloseTransferResponse { Transfer = id, Etag = etag, State = state });
     }
 
     /// <summary>The rule of CorrectRecord, where the record is a transfer request.</summary>
     public static Decision Correct(View view, V1.CorrectRecordRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Record, request.Etag, Anybody, System.Enum.GetValues<State>(), out var transfer,
-            closedToo: true) is { } refusal) return refusal;
+        if (Enter(view, request, act, request.Case, request.Record, request.Etag,
+            Anybody, System.Enum.GetValues<State>(), out var transfer, closedToo: true) is { } refusal)
+            return refusal;
         var corrected = transfer.Acts.FirstOrDefault(a => a.Position == request.Position);
-        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id || corrected.Method == "CorrectRecord")
+        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id ||
+            corrected.Method == "CorrectRecord")
             return Decision.Refuse(Reason.NotCorrectable);
         List<IMessage> events =
         [
-            new V1.RecordCorrected { Case = transfer.Case, Record = transfer.Id, Position = request.Position, Participant = act.Caller.Id },
+            new V1.RecordCorrected { Case = transfer.Case, Record = transfer.Id, Position = request.Position,
+                Participant = act.Caller.Id },
         ];
         var suspends = BeforeHandover.Contains(transfer.State) && transfer.State != State.Suspended;
         if (suspends) events.Add(Suspended(transfer));
@@ -422,10 +469,10 @@ public static class Transfers
             (id, etag, _) => new V1.CorrectRecordResponse { Record = id, Etag = etag });
     }
 
-    // -------------------------------------------------------------------------------------------------------------- what is asked
+    // -------------------- what is asked
 
-    /// <summary>What stands against a planned departure now, in the order of the refusals. Each with the invariant that a departure
-    /// all the same would breach.</summary>
+    /// <summary>What stands against a planned departure now, in the order of the refusals. Each with the invariant that a
+    /// departure all the same would breach.</summary>
     /// <param name="view">The states.</param>
     /// <param name="transfer">The transfer request.</param>
     /// <param name="act">The act; <see cref="Act.Asked"/> is custody's answer or null.</param>
@@ -480,7 +527,8 @@ public static class Transfers
 
     // A draft is submitted to nobody yet: its state, not the side, is what refuses.
     private static Refusal? Accepting(Transfer transfer, Act act) =>
-        transfer.AcceptingPower.Length == 0 || Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null : new Refusal(Reason.NotGranted);
+        transfer.AcceptingPower.Length == 0 || Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null
+            : new Refusal(Reason.NotGranted);
 
     private static Refusal? Detaining(Transfer transfer, Act act) =>
         Acts.ActsFor(act.Caller, transfer.DetainingPower) ? null : new Refusal(Reason.NotGranted);
@@ -530,18 +578,23 @@ public static class Transfers
         var open = view.Find(Cases.Kind, @case);
         transfer = view.Find(Kind, id)!;
         // What the caller may not see takes the same way as what is not there.
-        if (transfer is not null && (transfer.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(transfer)]))) transfer = null!;
+        if (transfer is not null &&
+            (transfer.Case != @case || open is null ||
+                !Cases.MaySee(act.Caller, open, [.. AudienceOf(transfer)]))) transfer = null!;
         if (Gate.Check(act, request, open, transfer?.Prisoner, closedToo: closedToo) is { } refusal) return refusal;
         if (transfer is null) return new Refusal(Reason.NotFound);
-        return side(transfer, act) ?? Gate.Saw(etag, Show(transfer, act.Caller)) ?? (from.Contains(transfer.State) ? null : NotAllowed(transfer));
+        return side(transfer, act) ?? Gate.Saw(etag, Show(transfer, act.Caller))
+            ?? (from.Contains(transfer.State) ? null : NotAllowed(transfer));
     }
 
     private static Decision Accept(
-        Transfer transfer, Act act, IMessage @event, IEnumerable<string> audience, Func<string, string, State, IMessage> answer) =>
+        Transfer transfer, Act act, IMessage @event, IEnumerable<string> audience,
+        Func<string, string, State, IMessage> answer) =>
         Accept(transfer, act, [@event], audience, answer);
 
     private static Decision Accept(
-        Transfer transfer, Act act, IReadOnlyList<IMessage> events, IEnumerable<string> audience, Func<string, string, State, IMessage> answer) =>
+        Transfer transfer, Act act, IReadOnlyList<IMessage> events, IEnumerable<string> audience,
+        Func<string, string, State, IMessage> answer) =>
         Decision.Accept(transfer.Case, [.. audience], [.. events.Select(e => On(e, transfer))], Answer(transfer.Id, act, answer));
 
     private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) => after =>
@@ -550,7 +603,7 @@ public static class Transfers
         return answer(id, Act.EtagOf(Show(transfer, act.Caller)), transfer.State);
     };
 
-    // ------------------------------------------------------------------------------------------------------------------- the fold
+    // -------------------- the fold
 
     private static void Apply(Transfer transfer, IMessage @event, FoldedEntry entry)
     {
@@ -558,7 +611,8 @@ public static class Transfers
         {
             case TransferRequestDrafted e:
                 (transfer.Id, transfer.Case, transfer.Prisoner, transfer.Route) = (e.Transfer, e.Case, e.Prisoner, e.Route);
-                (transfer.Destination, transfer.Participant, transfer.RequestingState) = (e.Destination, e.Participant, e.RequestingState);
+                (transfer.Destination, transfer.Participant, transfer.RequestingState) =
+                    (e.Destination, e.Participant, e.RequestingState);
                 (transfer.Call, transfer.Commitment, transfer.DraftTime) = (e.Call, e.Commitment, entry.Time);
                 transfer.State = State.Drafted;
                 if (entry.Request is DraftTransferRequestRequest draft)
@@ -568,7 +622,8 @@ public static class Transfers
                 transfer.State = State.Discarded;
                 break;
             case TransferRequestSubmitted e:
-                (transfer.DetainingPower, transfer.AcceptingPower, transfer.SubmitTime) = (e.DetainingPower, e.AcceptingPower, entry.Time);
+                (transfer.DetainingPower, transfer.AcceptingPower, transfer.SubmitTime) =
+                    (e.DetainingPower, e.AcceptingPower, entry.Time);
                 transfer.State = State.Submitted;
                 if (entry.Request is SubmitTransferRequestRequest submit)
                 {
@@ -592,7 +647,8 @@ public static class Transfers
                 var assure = entry.Request as GiveAssuranceRequest;
                 transfer.Assurance = new Assurance
                 {
-                    Participant = entry.Participant, NoteVerbale = assure?.NoteVerbale ?? "", GiveTime = entry.Time, ExpireTime = e.ExpireTime,
+                    Participant = entry.Participant, NoteVerbale = assure?.NoteVerbale ?? "", GiveTime = entry.Time,
+                    ExpireTime = e.ExpireTime,
                     Position = entry.Position,
                 };
                 if (assure is not null) transfer.Assurance.Undertakings.Add(assure.Undertakings);
@@ -611,7 +667,8 @@ public static class Transfers
                 if (entry.Request is ScheduleHandoverRequest plan)
                     transfer.Plan = new HandoverPlan
                     {
-                        HandoverReference = plan.HandoverReference, WindowStartTime = plan.WindowStartTime, WindowEndTime = plan.WindowEndTime,
+                        HandoverReference = plan.HandoverReference, WindowStartTime = plan.WindowStartTime,
+                        WindowEndTime = plan.WindowEndTime,
                         Place = Acts.Kept(plan.Place), Participant = entry.Participant,
                     };
                 Checked(e.CustodyPosition);
@@ -633,7 +690,8 @@ public static class Transfers
             case HandoverConfirmed e:
                 transfer.Confirmations.Add(Confirmed(
                     entry.Participant == e.DetainingParticipant ? HandoverSide.Giving : HandoverSide.Taking, entry));
-                (transfer.State, transfer.SuspendedFrom, transfer.HandoverTime) = (State.HandedOver, State.Unspecified, e.HandoverTime);
+                (transfer.State, transfer.SuspendedFrom, transfer.HandoverTime) =
+                    (State.HandedOver, State.Unspecified, e.HandoverTime);
                 transfer.Breaches.Add(e.Breaches);
                 ClockStops();
                 Checked(e.CustodyPosition);
@@ -658,7 +716,8 @@ public static class Transfers
                 var report = entry.Request as ReportTreatmentFailureRequest;
                 var failure = new TreatmentFailure
                 {
-                    Id = e.Failure, Participant = entry.Participant, ReportTime = entry.Time, Content = Acts.Kept(report?.Content),
+                    Id = e.Failure, Participant = entry.Participant, ReportTime = entry.Time,
+                    Content = Acts.Kept(report?.Content),
                 };
                 if (report is not null) failure.Articles.Add(report.Articles);
                 transfer.Failures.Add(failure);
@@ -679,7 +738,8 @@ public static class Transfers
                 break;
             case ReturnConfirmed e:
                 transfer.ReturnConfirmations.Add(Confirmed(
-                    transfer.ReturnConfirmations[0].Side == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving, entry));
+                    transfer.ReturnConfirmations[0].Side == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving,
+                    entry));
                 (transfer.State, transfer.ReturnTime) = (State.Returned, e.ReturnTime);
                 ClockStops();
                 break;
@@ -700,7 +760,8 @@ public static class Transfers
         void Checked(ulong position)
         {
             if (position > 0)
-                transfer.Checks.Add(new CustodyCheck { Step = Acts.MethodOf(entry), CheckTime = entry.Time, CustodyPosition = position });
+                transfer.Checks.Add(new CustodyCheck { Step = Acts.MethodOf(entry), CheckTime = entry.Time,
+                    CustodyPosition = position });
         }
 
         // Custody judges the hand-over once more in the commit that records it.
@@ -718,7 +779,8 @@ public static class Transfers
             if (transfer.Assurance?.Position == position) transfer.Assurance.Corrected = true;
             if (transfer.Assessment?.Position == position) transfer.Assessment.Corrected = true;
             // Once both sides have confirmed, custody has passed, and what was said stands beside its correction.
-            if (BeforeHandover.Contains(transfer.State) || transfer.State is State.Declined or State.Withdrawn) TakeBack(transfer.Confirmations);
+            if (BeforeHandover.Contains(transfer.State) || transfer.State is State.Declined or State.Withdrawn)
+                TakeBack(transfer.Confirmations);
             if (transfer.State == State.ReturnRequested) TakeBack(transfer.ReturnConfirmations);
 
             void TakeBack(Google.Protobuf.Collections.RepeatedField<Confirmation> confirmations)
@@ -732,7 +794,8 @@ public static class Transfers
 
     private static Confirmation Confirmed(HandoverSide side, FoldedEntry entry)
     {
-        var confirmation = new Confirmation { Side = side, Participant = entry.Participant, ConfirmTime = entry.Time, Position = entry.Position };
+        var confirmation = new Confirmation { Side = side, Participant = entry.Participant, ConfirmTime = entry.Time,
+            Position = entry.Position };
         switch (entry.Request)
         {
             case ConfirmHandoverRequest r:
@@ -779,16 +842,23 @@ public static class Transfers
         ShowConfirmations(shown.Confirmations, transfer.AcceptingPower, transfer.DetainingPower);
         ShowConfirmations(shown.ReturnConfirmations, transfer.DetainingPower, transfer.AcceptingPower);
         shown.Content = Acts.Opened(shown.Content, transfer.Participant, reader);
-        if (shown.Assessment is { } assessment) assessment.Content = Acts.Opened(assessment.Content, assessment.Participant, reader);
+        if (shown.Assessment is { } assessment)
+            assessment.Content = Acts.Opened(assessment.Content, assessment.Participant, reader);
         if (shown.Plan is { } plan) plan.Place = Acts.Opened(plan.Place, plan.Participant, reader);
         foreach (var failure in shown.Failures)
         {
             failure.Content = Acts.Opened(failure.Content, failure.Participant, reader);
-            foreach (var measures in failure.Measures) measures.Content = Acts.Opened(measures.Content, measures.Participant, reader);
+            foreach (var measures in failure.Measures)
+                measures.Content = Acts.Opened(measures.Content, measures.Participant, reader);
         }
-        Acts.Show(shown.Acts, a => a.Participant == reader.Id || !(Reserved.Contains(a.Method) || OfTheDraft.Contains(a.Method)) ||
-            detaining && a.Method != "CorrectRecord" && !OfTheDraft.Contains(a.Method) || requesting && OfTheDraft.Contains(a.Method) ||
-            observing && a.Method == "RecordTransfereeAssessment");
+        Acts.Show(shown.Acts, act => act.Participant == reader.Id || act.Method switch
+        {
+            "DraftTransferRequest" => requesting,
+            "RecordTransfereeAssessment" => detaining || observing,
+            "SuspendTransfer" or "ResumeTransfer" => detaining,
+            "CorrectRecord" => false,
+            _ => true,
+        });
         return shown;
 
         void ShowConfirmations(IEnumerable<Confirmation> confirmations, string taking, string giving)

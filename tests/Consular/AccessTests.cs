@@ -27,13 +27,15 @@ public sealed class AccessTests
 
     private DecideAccessRequest Denial(string access) => new()
     {
-        Access = access, SendingState = SendingStateDecision.DoesNotCount, DenialGround = DenialGround.ImperativeMilitaryNecessity,
+        Access = access, SendingState = SendingStateDecision.DoesNotCount,
+        DenialGround = DenialGround.ImperativeMilitaryNecessity,
         DenialExpireTime = _scene.In(48), NoteVerbale = "NV-2",
     };
 
     private RecordVisitRequest Visit(string access, params Invariant[] breaches) => new()
     {
-        Access = access, StartTime = _scene.In(-2), DurationMinutes = 60, WithoutWitnesses = true, Language = "ko", Interpreter = "i-1",
+        Access = access, StartTime = _scene.In(-2), DurationMinutes = 60, WithoutWitnesses = true, Language = "ko",
+        Interpreter = "i-1",
         Report = Scene.Sealed(), AcknowledgedBreaches = { breaches },
     };
 
@@ -45,7 +47,8 @@ public sealed class AccessTests
         {
             case State.Granted when consular: _scene.Do(Scene.Ua, Grant(access), Accesses.Decide); break;
             case State.Denied: _scene.Do(Scene.Ua, Denial(access), Accesses.Decide); break;
-            case State.Closed: _scene.Do(consular ? Scene.Kr : Scene.Icrc, new CloseAccessRequest { Access = access }, Accesses.Close); break;
+            case State.Closed: _scene.Do(consular ? Scene.Kr
+                : Scene.Icrc, new CloseAccessRequest { Access = access }, Accesses.Close); break;
         }
         Assert.Equal(state, _scene.Access(access).State);
         return access;
@@ -81,10 +84,12 @@ public sealed class AccessTests
         ["grant"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Grant(a), Accesses.Decide)),
         ["deny"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Denial(a), Accesses.Decide)),
         ["visit"] = ("RecordVisit", (t, a) => t._scene.Try(t._scene.Access(a).Participant, t.Visit(a), Accesses.RecordVisit)),
-        ["visit, breach"] = ("RecordVisit", (t, a) => t._scene.Try(Scene.Ua, t.Visit(a, Invariant.D17, Invariant.D18), Accesses.RecordVisit)),
+        ["visit, breach"] = ("RecordVisit", (t, a) =>
+            t._scene.Try(Scene.Ua, t.Visit(a, Invariant.D17, Invariant.D18), Accesses.RecordVisit)),
         ["last visit"] = ("RecordVisit", (t, a) => t._scene.Try(
             t._scene.Access(a).Participant, new RecordVisitRequest(t.Visit(a)) { Last = true }, Accesses.RecordVisit)),
-        ["close"] = ("CloseAccess", (t, a) => t._scene.Try(t._scene.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.Close)),
+        ["close"] = ("CloseAccess", (t, a) =>
+            t._scene.Try(t._scene.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.Close)),
         ["correct"] = ("CorrectRecord", (t, a) => t._scene.Try(t._scene.Access(a).Participant, new V1.CorrectRecordRequest
         {
             Record = a, Position = t._scene.Access(a).Acts[0].Position,
@@ -129,7 +134,7 @@ public sealed class AccessTests
         Assert.Equal(Commands.Count * (4 + 3), Rows().Count);
     }
 
-    // ------------------------------------------------------------------------------------------------------------ D18: consular access
+    // -------------------- D18: consular access
 
     [Fact]
     public void Whether_the_requester_counts_as_the_sending_state_is_decided_and_recorded()
@@ -186,14 +191,15 @@ public sealed class AccessTests
         Assert.Equal(State.Closed, Assert.Single(seen).State);
     }
 
-    // ----------------------------------------------------------------------------------------------------------- D17: observers' visits
+    // -------------------- D17: observers' visits
 
     [Fact]
     public void An_observers_visit_is_notified_and_not_petitioned()
     {
         Assert.Equal(State.Granted, _scene.Access(Notify()).State);
         Assert.Equal(State.Granted, _scene.Access(Notify(Scene.Swiss)).State);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(Reason.NotGranted,
+            _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new NotifyVisitRequest { Prisoner = Scene.First }, Accesses.Notify));
     }
 
@@ -215,7 +221,8 @@ public sealed class AccessTests
             Assert.Equal(expected, _scene.Try(Scene.Ua, denial, Accesses.Decide));
         }
         // To close it would deny it for ever.
-        Assert.Equal(Reason.DenialWithoutNecessity, _scene.Try(Scene.Ua, new CloseAccessRequest { Access = access }, Accesses.Close));
+        Assert.Equal(Reason.DenialWithoutNecessity,
+            _scene.Try(Scene.Ua, new CloseAccessRequest { Access = access }, Accesses.Close));
         _scene.Do(Scene.Ua, Denial(access), Accesses.Decide);
         Assert.Equal(_scene.Now.AddHours(48), Accesses.Kind.DueOf(_scene.Access(access)));
         _scene.Stage.Now += TimeSpan.FromHours(48);
@@ -228,7 +235,8 @@ public sealed class AccessTests
     public void A_denial_of_consular_access_ends_and_the_decision_is_owed_again()
     {
         var access = To(AccessKind.Consular, State.Denied);
-        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(Reason.AccessAlreadyOpen,
+            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
         _scene.Stage.Now += TimeSpan.FromHours(48);
         _scene.AccessFallsDue(access);
         Assert.Equal(State.Requested, _scene.Access(access).State);
@@ -240,7 +248,8 @@ public sealed class AccessTests
     {
         var access = Request();
         _scene.Stage.Now += TimeSpan.FromDays(14);
-        Assert.Equal(Accesses.DecisionDue, Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event).Duty);
+        Assert.Equal(Accesses.DecisionDue,
+            Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event).Duty);
         Assert.True(_scene.SeenAccess(Scene.Kr, access)!.DecisionOverdue);
         Assert.Null(Accesses.Kind.DueOf(_scene.Access(access)));
         _scene.Do(Scene.Ua, Grant(access), Accesses.Decide);
@@ -251,7 +260,8 @@ public sealed class AccessTests
     public void A_corrected_decision_is_owed_again()
     {
         var access = To(AccessKind.Consular, State.Granted);
-        _scene.Do(Scene.Ua, new V1.CorrectRecordRequest { Record = access, Position = _scene.Access(access).Decision.Position }, ConsularService.Correct);
+        _scene.Do(Scene.Ua, new V1.CorrectRecordRequest { Record = access, Position = _scene.Access(access).Decision.Position },
+            ConsularService.Correct);
         Assert.Equal(State.Requested, _scene.Access(access).State);
     }
 
@@ -259,7 +269,8 @@ public sealed class AccessTests
     public void Who_asks_has_one_access_to_a_prisoner_at_a_time()
     {
         var access = Request();
-        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(Reason.AccessAlreadyOpen,
+            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
         Request(Scene.Ru);
         _scene.Do(Scene.Kr, new CloseAccessRequest { Access = access }, Accesses.Close);
         Request();
@@ -280,8 +291,10 @@ public sealed class AccessTests
     {
         string[] everybody = [Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Ru, Scene.Icrc, Scene.Swiss, Scene.Stranger];
         var (consular, visit) = (Request(), Notify());
-        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Icrc, Scene.Swiss], everybody.Where(p => _scene.SeenAccess(p, consular) is not null));
-        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Icrc, Scene.Swiss], everybody.Where(p => _scene.SeenAccess(p, visit) is not null));
+        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Icrc, Scene.Swiss],
+            everybody.Where(p => _scene.SeenAccess(p, consular) is not null));
+        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Icrc, Scene.Swiss],
+            everybody.Where(p => _scene.SeenAccess(p, visit) is not null));
         Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ru, new CloseAccessRequest { Access = consular }, Accesses.Close));
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Swiss, new CloseAccessRequest { Access = visit }, Accesses.Close));
     }

@@ -12,7 +12,7 @@ public sealed class InvariantTests
 {
     private readonly Scene _scene = new();
 
-    // --------------------------------------------------------------------------------------------------------- D1: one power, one way
+    // -------------------- D1: one power, one way
 
     [Fact]
     public void At_most_one_request_per_prisoner_is_agreed()
@@ -54,7 +54,8 @@ public sealed class InvariantTests
         Assert.Equal(_scene.Now.AddHours(72), _scene.Transfer(transfer).SecondConfirmationDueTime.ToDateTimeOffset());
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
         var both = Assert.Single(_scene.Stage.Events.OfType<HandoverConfirmed>());
-        Assert.Equal(("UA", "KR", Scene.Ua, Scene.Kr), (both.FromPower, both.ToPower, both.DetainingParticipant, both.AcceptingParticipant));
+        Assert.Equal(("UA", "KR", Scene.Ua, Scene.Kr),
+            (both.FromPower, both.ToPower, both.DetainingParticipant, both.AcceptingParticipant));
         Assert.Empty(both.Breaches);
         Assert.Null(_scene.Transfer(transfer).SecondConfirmationDueTime);
     }
@@ -105,7 +106,8 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
-        Assert.Equal(Reason.ConfirmedByOneSide, _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort));
+        Assert.Equal(Reason.ConfirmedByOneSide,
+            _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort));
     }
 
     [Fact]
@@ -114,13 +116,15 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.UnderReview);
         _scene.Happen(new StatusRecorded { Case = _scene.Case, Prisoner = Scene.First, Held = false });
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        Assert.Equal(Reason.PrisonerNotHeld, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.PrisonerNotHeld,
+            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
         Assert.Equal(Reason.PrisonerNotHeld, _scene.Try(Scene.Kr, new DraftTransferRequestRequest
         {
             Prisoner = Scene.First, Route = Route.Release, Destination = "KR",
         }, Transfers.Draft));
         _scene.Happen(new StatusRecorded { Case = _scene.Case, Prisoner = Scene.First, Held = true });
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.Unspecified,
+            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
     }
 
     [Fact]
@@ -283,7 +287,8 @@ public sealed class InvariantTests
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Custody = Scene.Answer(standing: Standing.NotInForce, fit: false);
         Assert.Equal(Reason.StandingNotInForce, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm));
-        Assert.Equal(Reason.FitnessNotRecorded, _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.Confirm));
+        Assert.Equal(Reason.FitnessNotRecorded,
+            _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.Confirm));
         _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9, Invariant.D10), Transfers.Confirm);
         Assert.Equal(Reason.DepartureNotCleared, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm));
         var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer, Invariant.D11), Transfers.Confirm);
@@ -294,7 +299,8 @@ public sealed class InvariantTests
         // Custody judges it once more; what it finds stands beside.
         _scene.Happen(new CustodyTransferred
         {
-            Case = _scene.Case, Prisoner = Scene.First, FromPower = "UA", ToPower = "KR", Breaches = { Invariant.D9, Invariant.D12 },
+            Case = _scene.Case, Prisoner = Scene.First, FromPower = "UA", ToPower = "KR",
+            Breaches = { Invariant.D9, Invariant.D12 },
         });
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12], _scene.Transfer(transfer).Breaches);
     }
@@ -424,7 +430,7 @@ public sealed class InvariantTests
         }, Transfers.Decide));
     }
 
-    // --------------------------------------------------------------------------------------------------------------- asking again
+    // -------------------- asking again
 
     [Fact]
     public void Asking_again_after_a_refusal_names_the_request_that_was_declined()
@@ -448,7 +454,7 @@ public sealed class InvariantTests
         }, Transfers.Draft));
     }
 
-    // --------------------------------------------------------------------------------------------------- suspension and resumption
+    // -------------------- suspension and resumption
 
     [Theory]
     [InlineData(State.Submitted)]
@@ -460,7 +466,8 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Suspended, from: from);
         Assert.Equal(from, _scene.Transfer(transfer).SuspendedFrom);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.NotGranted,
+            _scene.Try(Scene.Kr, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
         _scene.Custody = Scene.Lost;
         var early = from is State.Submitted or State.UnderReview;
         Assert.Equal(early ? Reason.Unspecified : Reason.StandingNotInForce,
@@ -475,13 +482,14 @@ public sealed class InvariantTests
     public void A_hand_over_suspended_on_the_way_is_called_off_and_only_then_withdrawn()
     {
         var transfer = _scene.To(State.Suspended, from: State.InTransit);
-        Assert.Equal(Reason.StateNotAllowed, _scene.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw));
+        Assert.Equal(Reason.StateNotAllowed,
+            _scene.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw));
         _scene.Do(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort);
         Assert.Equal((State.Suspended, State.Agreed), (_scene.Transfer(transfer).State, _scene.Transfer(transfer).SuspendedFrom));
         _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw);
     }
 
-    // -------------------------------------------------------------------------------------------------------------- forms and limits
+    // -------------------- forms and limits
 
     [Fact]
     public void A_decision_on_what_is_no_longer_so_is_stale()
@@ -489,7 +497,8 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.UnderReview);
         var seen = _scene.Etag(Scene.Ua, transfer);
         _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
-        Assert.Equal(Reason.Stale, _scene.Try(Scene.Ua, new DecideTransferRequest { Transfer = transfer, Agreed = true }, Transfers.Decide, seen));
+        Assert.Equal(Reason.Stale,
+            _scene.Try(Scene.Ua, new DecideTransferRequest { Transfer = transfer, Agreed = true }, Transfers.Decide, seen));
     }
 
     [Fact]
@@ -521,11 +530,12 @@ public sealed class InvariantTests
     public void The_record_of_one_transfer_is_bounded()
     {
         var transfer = _scene.To(State.Submitted);
-        while (_scene.Transfer(transfer).Acts.Count < Transfers.MaxActs) _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
+        while (_scene.Transfer(transfer).Acts.Count < Transfers.MaxActs) _scene.Do(Scene.Kr, _scene.Assurance(transfer),
+            Transfers.Assure);
         Assert.Equal(Reason.RecordFull, _scene.Try(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure));
     }
 
-    // ------------------------------------------------------------------------------------------------------------------- corrections
+    // -------------------- corrections
 
     [Theory]
     [InlineData("GiveAssurance", Reason.AssuranceNotInForce)]
@@ -534,16 +544,19 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Scheduled);
         var act = _scene.Transfer(transfer).Acts.Single(a => a.Method == method);
-        var correct = new V1.CorrectRecordRequest { Record = transfer, Position = act.Position, Reason = Scene.Sealed(Scene.Icrc) };
+        var correct = new V1.CorrectRecordRequest { Record = transfer, Position = act.Position,
+            Reason = Scene.Sealed(Scene.Icrc) };
         var other = act.Participant == Scene.Kr ? Scene.Ua : Scene.Kr;
         Assert.Equal(Reason.NotCorrectable, _scene.Try(other, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
         _scene.Do(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct);
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
+        Assert.Equal(Reason.NotCorrectable,
+            _scene.Try(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
         Assert.Equal(missing, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
         if (method == "GiveAssurance") _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
         else _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.Unspecified,
+            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
     }
 
     [Fact]

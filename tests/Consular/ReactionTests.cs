@@ -35,7 +35,8 @@ public sealed class ReactionTests
     };
 
     private IEnumerable<Transfer> RequestsFor(string prisoner = Scene.First) =>
-        (_scene.Stage.State(Dossiers.Kind, Dossiers.Key(_scene.Case, prisoner))?.Transfers ?? []).Select(t => _scene.Transfer(t.Transfer));
+        (_scene.Stage.State(Dossiers.Kind, Dossiers.Key(_scene.Case, prisoner))?.Transfers ?? []).Select(t =>
+            _scene.Transfer(t.Transfer));
 
     [Fact]
     public void Every_event_that_changes_a_case_changes_the_copy()
@@ -61,11 +62,14 @@ public sealed class ReactionTests
         foreach (var draft in drafted)
         {
             var transfer = _scene.Transfer(draft.Transfer);
-            Assert.Equal((State.Drafted, Scene.Kr, "KR", Call), (transfer.State, transfer.Participant, transfer.RequestingState, transfer.Call));
+            Assert.Equal((State.Drafted, Scene.Kr, "KR", Call),
+                (transfer.State, transfer.Participant, transfer.RequestingState, transfer.Call));
             Assert.NotNull(_scene.Seen(Scene.Kr, draft.Transfer));
-            foreach (var other in (string[])[Scene.Ua, Scene.Ru, Scene.Icrc, Scene.Swiss]) Assert.Null(_scene.Seen(other, draft.Transfer));
+            foreach (var other in (string[])[Scene.Ua, Scene.Ru, Scene.Icrc, Scene.Swiss])
+                Assert.Null(_scene.Seen(other, draft.Transfer));
         }
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" }, Transfers.Submit);
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" },
+            Transfers.Submit);
         var submitted = _scene.Stage.Events.OfType<TransferRequestSubmitted>().Single();
         Assert.Equal((Call, drafted[0].Commitment), (submitted.Call, submitted.Commitment));
     }
@@ -73,9 +77,12 @@ public sealed class ReactionTests
     [Fact]
     public void The_same_event_names_the_same_drafts_and_another_event_others()
     {
-        var first = _scene.Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c => ((TransferRequestDrafted)c.Event).Transfer);
-        var again = new Scene().Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c => ((TransferRequestDrafted)c.Event).Transfer);
-        var another = new Scene().Happen(Logged(Scene.First), "calllog/6/0").Changes.Select(c => ((TransferRequestDrafted)c.Event).Transfer);
+        var first = _scene.Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c =>
+            ((TransferRequestDrafted)c.Event).Transfer);
+        var again = new Scene().Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c =>
+            ((TransferRequestDrafted)c.Event).Transfer);
+        var another = new Scene().Happen(Logged(Scene.First), "calllog/6/0").Changes.Select(c =>
+            ((TransferRequestDrafted)c.Event).Transfer);
         Assert.Equal(first, again);
         Assert.Empty(first.Intersect(another));
     }
@@ -84,8 +91,10 @@ public sealed class ReactionTests
     public void What_a_side_says_later_is_drafted_too()
     {
         var commitments = Logged(Scene.First).TransferCommitments;
-        _scene.Happen(new ReadoutSubmitted { Case = _scene.Case, Call = Call, Participant = Scene.Kr, TransferCommitments = { commitments } });
-        _scene.Happen(new ReadoutAmended { Case = _scene.Case, Call = Call, Participant = Scene.Kr, TransferCommitments = { commitments } });
+        _scene.Happen(new ReadoutSubmitted { Case = _scene.Case, Call = Call, Participant = Scene.Kr,
+            TransferCommitments = { commitments } });
+        _scene.Happen(new ReadoutAmended { Case = _scene.Case, Call = Call, Participant = Scene.Kr,
+            TransferCommitments = { commitments } });
         Assert.Equal([State.Drafted, State.Drafted], RequestsFor().Select(t => t.State));
     }
 
@@ -103,7 +112,8 @@ public sealed class ReactionTests
 
     private IMessage Event(string name)
     {
-        var e = (IMessage)Activator.CreateInstance(Reactions.All.Single(r => r.Producer == "custody" && r.Event.Name == name).Event.ClrType)!;
+        var e = (IMessage)Activator.CreateInstance(Reactions.All.Single(r =>
+            r.Producer == "custody" && r.Event.Name == name).Event.ClrType)!;
         e.Descriptor.FindFieldByName("case").Accessor.SetValue(e, _scene.Case);
         e.Descriptor.FindFieldByName("prisoner").Accessor.SetValue(e, Scene.First);
         e.Descriptor.FindFieldByName("held")?.Accessor.SetValue(e, true);
@@ -125,7 +135,8 @@ public sealed class ReactionTests
     {
         foreach (var stage in (State[])[State.Agreed, State.Scheduled, State.InTransit])
             foreach (var answer in (DepartureCheck?[])
-                [Scene.Lost, Scene.Answer(fit: false), Scene.Answer(risk: false), Scene.Answer(free: false), Scene.Answer(position: 3), null])
+                [Scene.Lost, Scene.Answer(fit: false), Scene.Answer(risk: false), Scene.Answer(free: false),
+                    Scene.Answer(position: 3), null])
             {
                 var test = new ReactionTests();
                 var transfer = test._scene.To(stage);
@@ -133,9 +144,11 @@ public sealed class ReactionTests
                 Assert.Equal(stage, test._scene.Transfer(transfer).State);
                 test._scene.Custody = answer;
                 var decision = test._scene.Happen(test.Event(name));
-                Assert.Equal((State.Suspended, stage), (test._scene.Transfer(transfer).State, test._scene.Transfer(transfer).SuspendedFrom));
+                Assert.Equal((State.Suspended, stage),
+                    (test._scene.Transfer(transfer).State, test._scene.Transfer(transfer).SuspendedFrom));
                 var suspended = Assert.Single(decision.Changes.Select(c => c.Event).OfType<TransferSuspended>());
-                Assert.Equal(new TransferSuspended { Case = test._scene.Case, Transfer = transfer, Prisoner = Scene.First }, suspended);
+                Assert.Equal(new TransferSuspended { Case = test._scene.Case, Transfer = transfer, Prisoner = Scene.First },
+                    suspended);
                 // Nothing more comes of another event.
                 Assert.Single(test._scene.Happen(test.Event(name)).Changes);
             }
@@ -202,7 +215,7 @@ public sealed class ReactionTests
         Assert.Equal((State.Suspended, State.Drafted), (_scene.Transfer(first).State, _scene.Transfer(second).State));
     }
 
-    // --------------------------------------------------------------------------------------------------------------------- duties
+    // -------------------- duties
 
     private DateTimeOffset? Due(string transfer) => Transfers.Kind.DueOf(_scene.Transfer(transfer));
 
@@ -224,7 +237,8 @@ public sealed class ReactionTests
         // It may still be confirmed, and the clock is gone then.
         _scene.Do(Scene.Kr, new ConfirmHandoverRequest(_scene.Confirmation(transfer))
         {
-            WindowStartTime = _scene.Transfer(transfer).Confirmations[0].WindowStartTime, WindowEndTime = _scene.Transfer(transfer).Confirmations[0].WindowEndTime,
+            WindowStartTime = _scene.Transfer(transfer).Confirmations[0].WindowStartTime,
+            WindowEndTime = _scene.Transfer(transfer).Confirmations[0].WindowEndTime,
         }, Transfers.Confirm);
         Assert.Null(Due(transfer));
     }
@@ -252,7 +266,8 @@ public sealed class ReactionTests
         Assert.Equal(_scene.Now.AddDays(30), Due(transfer));
         _scene.Stage.Now += TimeSpan.FromDays(30);
         var decision = _scene.FallDue(transfer);
-        Assert.Equal([Transfers.AssuranceExpiry, Transfers.AssessmentExpiry], decision.Changes.Select(c => c.Event).OfType<V1.DutyFellDue>().Select(d => d.Duty));
+        Assert.Equal([Transfers.AssuranceExpiry, Transfers.AssessmentExpiry],
+            decision.Changes.Select(c => c.Event).OfType<V1.DutyFellDue>().Select(d => d.Duty));
         Assert.Empty(decision.Audience);
         Assert.Equal(expected, _scene.Transfer(transfer).State);
         Assert.Null(Due(transfer));

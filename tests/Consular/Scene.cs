@@ -13,11 +13,12 @@ using State = Ministries.Consular.V1.TransferState;
 
 namespace Ministries.Consular.Tests;
 
-/// <summary>A case of two prisoners held by Ukraine, to which the Republic of Korea, Russia, Switzerland as Protecting Power, a state
-/// that is no party to the Convention, and the ICRC are admitted.</summary>
+/// <summary>A case of two prisoners held by Ukraine, to which the Republic of Korea, Russia, Switzerland as Protecting Power, a
+/// state that is no party to the Convention, and the ICRC are admitted.</summary>
 internal sealed class Scene
 {
-    public const string Ua = "ua/coordination-hq", UaMfa = "ua/mfa", Kr = "kr/mfa", Ru = "ru/mfa", Icrc = "icrc", Swiss = "ch/fdfa", Xx = "xx/mfa";
+    public const string Ua = "ua/coordination-hq", UaMfa = "ua/mfa", Kr = "kr/mfa", Ru = "ru/mfa", Icrc = "icrc",
+        Swiss = "ch/fdfa", Xx = "xx/mfa";
     public const string Stranger = "kr/unification";
     public const string First = "UA-0001", Second = "UA-0002";
     public const string Reference = "HO-17";
@@ -47,7 +48,8 @@ internal sealed class Scene
 
         void Add(string id, string state, ParticipantKind kind) => agreement.Participants.Add(new Participant
         {
-            Id = id, Name = id, Kind = kind, State = state, Clearance = Level.Secret, Capacities = { Capacity.Custody, Capacity.Consular },
+            Id = id, Name = id, Kind = kind, State = state, Clearance = Level.Secret,
+            Capacities = { Capacity.Custody, Capacity.Consular },
         });
     }
 
@@ -66,7 +68,8 @@ internal sealed class Scene
             {
                 Standings = { new DestinationStanding { Destination = destination, Standing = standing } }, Position = position,
             },
-            Readiness = new CheckReadinessResponse { FitRecorded = fit, RiskAssessed = risk, FreeToDepart = free, Position = position },
+            Readiness = new CheckReadinessResponse { FitRecorded = fit, RiskAssessed = risk, FreeToDepart = free,
+                Position = position },
         };
 
     /// <summary>What custody answers where standing is lost.</summary>
@@ -105,10 +108,12 @@ internal sealed class Scene
         var fields = request.Descriptor;
         Set("case", Case);
         Set("etag", etag ?? Etag(participant, Text("transfer") ?? Text("access") ?? Text("record") ?? ""));
-        fields.FindFieldByName("actor")?.Accessor.SetValue(request, new Actor { Office = "o", Official = "official-1", Authority = "a" });
+        fields.FindFieldByName("actor")?.Accessor.SetValue(request,
+            new Actor { Office = "o", Official = "official-1", Authority = "a" });
         var asked = request switch
         {
-            DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest => Custody,
+            DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest =>
+                Custody,
             ConfirmHandoverRequest when Participant(participant).State == "UA" => Custody,
             ConfirmHandoverRequest when Custody is not null => new DepartureCheck
             {
@@ -137,10 +142,12 @@ internal sealed class Scene
     }
 
     /// <summary>Plays a write and says why it was refused; unspecified: it was not.</summary>
-    public Reason Try<T>(string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null) where T : IMessage<T> =>
+    public Reason Try<T>(string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null) where T
+        : IMessage<T> =>
         Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
 
-    /// <summary>Another service's event comes in. A repeated <paramref name="eventId"/> is for the ledger, not the rule.</summary>
+    /// <summary>Another service's event comes in. A repeated <paramref name="eventId"/> is for the ledger, not the
+    /// rule.</summary>
     public Decision Happen(IMessage e, string? eventId = null)
     {
         var reaction = Reactions.All.Single(r => r.Event == e.Descriptor);
@@ -154,15 +161,18 @@ internal sealed class Scene
 
     /// <summary>Records what is due now.</summary>
     public Decision FallDue(string transfer) => Stage.Play(
-        "service/consular", new Empty(), (view, _, act) => Duties.OfTransfer(view, transfer, act), "duty", null, $"due-{_requests++}").Decision;
+        "service/consular", new Empty(), (view, _, act) =>
+            Duties.OfTransfer(view, transfer, act), "duty", null, $"due-{_requests++}").Decision;
 
     public Decision AccessFallsDue(string access) => Stage.Play(
-        "service/consular", new Empty(), (view, _, act) => Duties.OfAccess(view, access, act), "duty", null, $"due-{_requests++}").Decision;
+        "service/consular", new Empty(), (view, _, act) =>
+            Duties.OfAccess(view, access, act), "duty", null, $"due-{_requests++}").Decision;
 
     // ------------------------------------------------------------------------------------------------------- requests, filled in
 
     public string Draft(
-        string participant = Kr, string prisoner = First, Route route = Route.Article12Transfer, string destination = "KR", string previous = "") =>
+        string participant = Kr, string prisoner = First, Route route = Route.Article12Transfer, string destination = "KR",
+            string previous = "") =>
         ((DraftTransferRequestResponse)Do(participant, new DraftTransferRequestRequest
         {
             Prisoner = prisoner, Route = route, Destination = destination, PreviousTransfer = previous, Content = Sealed("icrc"),
@@ -177,7 +187,8 @@ internal sealed class Scene
         Undertakings = { Undertaking.ApplyConvention, Undertaking.NonRefoulement },
     };
 
-    public RecordTransfereeAssessmentRequest Assessment(string transfer, bool willing = true, bool able = true, double hours = 24 * 30) =>
+    public RecordTransfereeAssessmentRequest Assessment(string transfer, bool willing = true, bool able = true,
+        double hours = 24 * 30) =>
         new() { Transfer = transfer, Willing = willing, Able = able, ExpireTime = In(hours), Content = Sealed(UaMfa) };
 
     public ScheduleHandoverRequest Schedule(string transfer) => new()
@@ -195,7 +206,8 @@ internal sealed class Scene
         new() { Transfer = transfer, WindowStartTime = In(-1), WindowEndTime = In(0), HandoverReference = "RET-1" };
 
     public void Report(string transfer, string by = Icrc) =>
-        Do(by, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" }, Content = Sealed(Ua) }, Transfers.ReportFailure);
+        Do(by, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" }, Content = Sealed(Ua) },
+            Transfers.ReportFailure);
 
     public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.Suspend);
 
@@ -208,12 +220,14 @@ internal sealed class Scene
         var id = Draft(prisoner: prisoner, route: route);
         State[] way =
         [
-            State.Drafted, State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.HandedOver, State.Monitored,
+            State.Drafted, State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.HandedOver,
+                State.Monitored,
             State.ReturnRequested, State.Returned, State.Closed,
         ];
         var end = state switch
         {
-            State.Suspended => from, State.Withdrawn => State.Submitted, State.Declined => State.UnderReview, State.Discarded => State.Drafted,
+            State.Suspended => from, State.Withdrawn => State.Submitted, State.Declined => State.UnderReview, State.Discarded =>
+                State.Drafted,
             _ => state,
         };
         for (var i = 0; way[i] != end; i++) Step(way[i + 1]);
@@ -221,7 +235,8 @@ internal sealed class Scene
         {
             case State.Suspended: Suspend(id); break;
             case State.Withdrawn: Do(Kr, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw); break;
-            case State.Declined: Do(Ua, new DecideTransferRequest { Transfer = id, NoteVerbale = "NV-3" }, Transfers.Decide); break;
+            case State.Declined: Do(Ua, new DecideTransferRequest { Transfer = id, NoteVerbale = "NV-3" },
+                Transfers.Decide); break;
             case State.Discarded: Do(Kr, new DiscardDraftRequest { Transfer = id }, Transfers.Discard); break;
         }
         Assert.Equal(state, Transfer(id).State);
@@ -266,7 +281,8 @@ internal sealed class Scene
                     Stage.Now += TimeSpan.FromHours(4);
                     Do(Kr, ReturnConfirmation(id), Transfers.ConfirmReturn);
                     Do(Ua, ReturnConfirmation(id), Transfers.ConfirmReturn);
-                    Happen(new CustodyTransferred { Case = Case, Prisoner = prisoner, FromPower = "KR", ToPower = "UA", Returned = true });
+                    Happen(new CustodyTransferred { Case = Case, Prisoner = prisoner, FromPower = "KR", ToPower = "UA",
+                        Returned = true });
                     break;
                 case State.Closed:
                     Do(Ua, new CloseTransferRequest { Transfer = id }, Transfers.Close);

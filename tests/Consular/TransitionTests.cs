@@ -12,7 +12,8 @@ public sealed class TransitionTests
 {
     // The columns: drafted, discarded, submitted, under review, agreed, declined, scheduled, in transit, handed over, monitored,
     // return requested, returned, closed, suspended (from agreed), withdrawn. A state's letters: it leads there, or stays there.
-    // "-": STATE_NOT_ALLOWED. "?": NOT_FOUND, a draft is not the detaining power's to know of. "x": NOT_GRANTED, since another power
+    // "-": STATE_NOT_ALLOWED. "?": NOT_FOUND, a draft is not the detaining power's to know of. "x": NOT_GRANTED, since another
+    // power
     // answers for the prisoner or none has handed him over yet. Other refusals stand with their names.
     private const string Table = """
                                              | DR | DI | SU | UR | AG | DE | SC | IT | HO | MO | RR | RT | CL | SP | WD
@@ -42,9 +43,12 @@ public sealed class TransitionTests
 
     private static readonly Dictionary<string, State> States = new()
     {
-        ["DR"] = State.Drafted, ["DI"] = State.Discarded, ["SU"] = State.Submitted, ["UR"] = State.UnderReview, ["AG"] = State.Agreed,
-        ["DE"] = State.Declined, ["SC"] = State.Scheduled, ["IT"] = State.InTransit, ["HO"] = State.HandedOver, ["MO"] = State.Monitored,
-        ["RR"] = State.ReturnRequested, ["RT"] = State.Returned, ["CL"] = State.Closed, ["SP"] = State.Suspended, ["WD"] = State.Withdrawn,
+        ["DR"] = State.Drafted, ["DI"] = State.Discarded, ["SU"] = State.Submitted, ["UR"] = State.UnderReview,
+            ["AG"] = State.Agreed,
+        ["DE"] = State.Declined, ["SC"] = State.Scheduled, ["IT"] = State.InTransit, ["HO"] = State.HandedOver,
+            ["MO"] = State.Monitored,
+        ["RR"] = State.ReturnRequested, ["RT"] = State.Returned, ["CL"] = State.Closed, ["SP"] = State.Suspended,
+            ["WD"] = State.Withdrawn,
     };
 
     private static readonly Dictionary<string, Func<Scene, string, Reason>> Commands = new()
@@ -65,18 +69,21 @@ public sealed class TransitionTests
         ["ConfirmHandover (both, acknowledged)"] = (s, t) => Both(s, t, () => s.Confirmation(t, Invariant.D1, Invariant.D2)),
         ["SuspendTransfer"] = (s, t) => s.Try(Scene.Ua, new SuspendTransferRequest { Transfer = t }, Transfers.Suspend),
         ["ResumeTransfer"] = (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.Resume),
-        ["WithdrawTransferRequest"] = (s, t) => s.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = t }, Transfers.Withdraw),
+        ["WithdrawTransferRequest"] = (s, t) =>
+            s.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = t }, Transfers.Withdraw),
         ["ReportTreatmentFailure"] = (s, t) =>
             s.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = t, Articles = { "13" } }, Transfers.ReportFailure),
         ["RecordCorrectiveMeasures"] = (s, t) => s.Try(Scene.Ua, new RecordCorrectiveMeasuresRequest
         {
             Transfer = t, Failure = s.Transfer(t).Failures.FirstOrDefault()?.Id ?? "",
         }, Transfers.RecordMeasures),
-        ["RequestReturn"] = (s, t) => s.Try(Scene.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
+        ["RequestReturn"] = (s, t) =>
+            s.Try(Scene.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
         ["ConfirmReturn"] = (s, t) => Later(s).Try(Scene.Kr, s.ReturnConfirmation(t), Transfers.ConfirmReturn),
         ["CloseTransfer"] = (s, t) => s.Try(Scene.Kr, new CloseTransferRequest { Transfer = t }, Transfers.Close),
         ["CorrectRecord"] = (s, t) =>
-            s.Try(Scene.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position }, ConsularService.Correct),
+            s.Try(Scene.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position },
+                ConsularService.Correct),
     };
 
     private static Scene Later(Scene scene)
@@ -93,7 +100,8 @@ public sealed class TransitionTests
     public static TheoryData<string, string, string> Rows()
     {
         var rows = new TheoryData<string, string, string>();
-        var lines = Table.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split('|').Select(c => c.Trim()).ToArray()).ToArray();
+        var lines = Table.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l =>
+            l.Split('|').Select(c => c.Trim()).ToArray()).ToArray();
         foreach (var line in lines.Skip(1))
             for (var i = 1; i < line.Length; i++) rows.Add(line[0], lines[0][i], line[i]);
         return rows;

@@ -79,7 +79,8 @@ public sealed class VisibilityTests
     public void What_the_detaining_power_weighs_is_not_shown_to_the_requesting_side()
     {
         var transfer = _scene.To(State.Scheduled);
-        var (kr, ua, icrc) = (_scene.Seen(Scene.Kr, transfer)!, _scene.Seen(Scene.Ua, transfer)!, _scene.Seen(Scene.Icrc, transfer)!);
+        var (kr, ua, icrc) = (_scene.Seen(Scene.Kr, transfer)!, _scene.Seen(Scene.Ua, transfer)!,
+            _scene.Seen(Scene.Icrc, transfer)!);
         Assert.Null(kr.Assessment);
         Assert.Empty(kr.Checks);
         Assert.True(ua.Assessment.Willing);
@@ -199,9 +200,12 @@ public sealed class VisibilityTests
     {
         string[] known =
         [
-            "case", "transfer", "access", "prisoner", "participant", "route", "call", "commitment", "destination", "requesting_state",
-            "detaining_power", "accepting_power", "expire_time", "agreed", "granted", "custody_position", "from_power", "to_power",
-            "handover_time", "detaining_participant", "accepting_participant", "breaches", "return_time", "failure", "side", "record", "duty",
+            "case", "transfer", "access", "prisoner", "participant", "route", "call", "commitment", "destination",
+                "requesting_state",
+            "detaining_power", "accepting_power", "expire_time", "agreed", "granted", "custody_position", "from_power",
+                "to_power",
+            "handover_time", "detaining_participant", "accepting_participant", "breaches", "return_time", "failure", "side",
+                "record", "duty",
             "due_time", "position", "decision_due_time", "second_confirmation_due_time",
         ];
         foreach (var type in V1.EventsReflection.Descriptor.MessageTypes)

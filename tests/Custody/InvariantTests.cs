@@ -48,7 +48,8 @@ public class InvariantTests
         var passed = _scene.HandOver();
         var moved = Assert.IsType<CustodyTransferred>(passed.Changes.Single().Event);
         Assert.Empty(moved.Breaches);
-        Assert.Equal(("KR", "UA", CustodyState.Interned), (_scene.Prisoner.DetainingPower, _scene.Prisoner.TransferringPower, _scene.Prisoner.State));
+        Assert.Equal(("KR", "UA", CustodyState.Interned),
+            (_scene.Prisoner.DetainingPower, _scene.Prisoner.TransferringPower, _scene.Prisoner.State));
         Assert.Equal("KR", _scene.TheCase.Prisoners[0].DetainingPower);
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq,
             _scene.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
@@ -63,7 +64,8 @@ public class InvariantTests
     [InlineData("UA", Scene.Mfa, "KR", "")]
     [InlineData("UA", Scene.Mfa, "UA", Scene.Hq)]
     [InlineData("UA", Scene.Mfa, "RU", Scene.Ru)]
-    public void D1_custody_does_not_pass_without_the_confirmation_of_both(string from, string detaining, string to, string accepting)
+    public void D1_custody_does_not_pass_without_the_confirmation_of_both(
+        string from, string detaining, string to, string accepting)
     {
         _scene.Admit(Scene.Mfa, Part.DetainingPower);
         var confirmed = new HandoverConfirmed(_scene.Confirmed())
@@ -89,7 +91,8 @@ public class InvariantTests
         _scene.HandOver();
         var returned = new ReturnConfirmed
         {
-            Case = _scene.Case, Prisoner = Scene.P, Transfer = "transfer_1", FromPower = "KR", ToPower = "UA", ReturnTime = _scene.Ago(1),
+            Case = _scene.Case, Prisoner = Scene.P, Transfer = "transfer_1", FromPower = "KR", ToPower = "UA",
+            ReturnTime = _scene.Ago(1),
         };
         _scene.Do(Scene.Consular, returned, Reactions.Returned);
         Assert.Equal(("UA", ""), (_scene.Prisoner.DetainingPower, _scene.Prisoner.TransferringPower));
@@ -192,7 +195,9 @@ public class InvariantTests
             case "as it should be": break;
             case "no interview": request.Interview = null; break;
             case "in the future": request.StatementTime = _scene.In(1); break;
-            case "before his capture": (request.StatementTime, request.Interview.InterviewTime) = (_scene.Ago(2000), _scene.Ago(2001)); break;
+            case "before his capture":
+                (request.StatementTime, request.Interview.InterviewTime) = (_scene.Ago(2000), _scene.Ago(2001));
+                break;
             case "before the interview": request.Interview.InterviewTime = _scene.Ago(0.5); break;
             case "coerced": request.Uncoerced = false; break;
             case "not understood": request.LanguageUnderstood = false; break;
@@ -203,7 +208,10 @@ public class InvariantTests
             case "witnesses": request.Interview.WithoutWitnesses = false; break;
             case "no interviewer": attendants.RemoveAt(0); break;
             case "one official in two roles": attendants[2].Official = "i-1"; break;
-            case "one option": request.Interview.OptionsExplained.Clear(); request.Interview.OptionsExplained.Add(OptionExplained.Home); break;
+            case "one option":
+                request.Interview.OptionsExplained.Clear();
+                request.Interview.OptionsExplained.Add(OptionExplained.Home);
+                break;
             case "no safeguards": request.Interview.Safeguards.Clear(); break;
             case "unknown attendant": attendants[0].Participant = "xx/mfa"; break;
             case "the detaining power present": attendants[1].Participant = Scene.Mfa; break;
@@ -230,7 +238,8 @@ public class InvariantTests
         Assert.False(_scene.Stands("KR"));
         _scene.Attest(id, AttesterRole.Interpreter);
         Assert.True(_scene.Stands("KR"));
-        Assert.Equal([AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer], _scene.StandingFor("KR").AttestedBy);
+        Assert.Equal([AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer],
+            _scene.StandingFor("KR").AttestedBy);
     }
 
     [Fact]
@@ -252,7 +261,10 @@ public class InvariantTests
     {
         var request = _scene.StatementRequest(Scene.Icrc, "KR");
         request.Under18 = true;
-        request.Interview.Attendants.Add(new Attendant { Role = AttesterRole.Guardian, Participant = Scene.Icrc, Official = "i-4" });
+        request.Interview.Attendants.Add(new Attendant
+        {
+            Role = AttesterRole.Guardian, Participant = Scene.Icrc, Official = "i-4",
+        });
         var id = _scene.Record(request);
         _scene.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
         Assert.False(_scene.Stands("KR"));
@@ -419,7 +431,8 @@ public class InvariantTests
     {
         _scene.Says("KP");
         var recorded = _scene.Do(Scene.Hq, _scene.StatusRequest(
-            CustodyState.Repatriated, Scene.Hq, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12), Prisoners.RecordStatus);
+            CustodyState.Repatriated, Scene.Hq, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12),
+            Prisoners.RecordStatus);
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], ((StatusRecorded)recorded.Changes[0].Event).Breaches);
         Assert.Contains(recorded.Audience, _scene.Reader(Scene.Icrc).Tokens.Contains);
     }
@@ -448,7 +461,9 @@ public class InvariantTests
         _scene.Ready();
         var left = _scene.HandOver(route);
         Assert.Empty(Assert.IsType<DepartureRecorded>(left.Changes[0].Event).Breaches);
-        Assert.Equal((state, "", "UA", false), (_scene.Prisoner.State, _scene.Prisoner.DetainingPower, _scene.Prisoner.LastDetainingPower, _scene.Prisoner.Held));
+        Assert.Equal((state, "", "UA", false),
+            (_scene.Prisoner.State, _scene.Prisoner.DetainingPower, _scene.Prisoner.LastDetainingPower,
+                _scene.Prisoner.Held));
         Assert.Equal("", _scene.TheCase.Prisoners[0].DetainingPower);
         Assert.Contains(_scene.Prisoner.Occurrences, o => o.Kind == occurrence && o.OwedBy == "UA");
     }
@@ -651,7 +666,8 @@ public class InvariantTests
         Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.Notify));
         request.Disclosure = Disclosure.Released;
         Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, request, Prisoners.Notify));
-        Assert.Equal(("o-1", Disclosure.Released), (_scene.Prisoner.Notifications[0].Official, _scene.Prisoner.Notifications[0].Disclosure));
+        Assert.Equal(("o-1", Disclosure.Released),
+            (_scene.Prisoner.Notifications[0].Official, _scene.Prisoner.Notifications[0].Disclosure));
     }
 
     // --- D19: no statement waives protection.
@@ -761,7 +777,8 @@ public class InvariantTests
         _scene.Status(CustodyState.Died);
         Assert.False(_scene.TheCase.Prisoners[0].Held);
         _scene.Correct(_scene.Prisoner.Statuses[^1].Position);
-        Assert.Equal((CustodyState.Interned, true, "UA"), (_scene.Prisoner.State, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
+        Assert.Equal((CustodyState.Interned, true, "UA"),
+            (_scene.Prisoner.State, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
         Assert.True(_scene.TheCase.Prisoners[0].Held);
         Assert.True(_scene.Prisoner.Occurrences[^1].Corrected);
         Assert.Equal(2, _scene.Prisoner.Statuses.Count);
@@ -774,7 +791,8 @@ public class InvariantTests
         var observer = _scene.Prisoner.Statements[0].Attestations.Single(a => a.Role == AttesterRole.Observer).Position;
         _scene.Correct(observer, Scene.Icrc);
         Assert.False(_scene.Stands("KR"));
-        Assert.Equal(_scene.Prisoner.Statements[0].Attestations, _scene.StatementOf(_scene.Prisoner.Statements[0].Statement_).Attestations);
+        Assert.Equal(_scene.Prisoner.Statements[0].Attestations,
+            _scene.StatementOf(_scene.Prisoner.Statements[0].Statement_).Attestations);
         _scene.Correct(_scene.Prisoner.RiskAssessments[0].Position);
         Assert.False(_scene.Readiness().RiskAssessed);
         _scene.Correct(_scene.Prisoner.Fitness[0].Position);
@@ -859,10 +877,14 @@ public class InvariantTests
     public void A_status_whose_entry_was_erased_is_no_longer_known_and_any_can_follow()
     {
         var state = new Prisoner();
-        var registered = new PrisonerRegistered { Case = "case_1", Prisoner = Scene.P, DetainingPower = "UA", BureauDueTime = new Timestamp() };
+        var registered = new PrisonerRegistered
+        {
+            Case = "case_1", Prisoner = Scene.P, DetainingPower = "UA", BureauDueTime = new Timestamp(),
+        };
         Prisoners.Kind.Apply(state, registered, new FoldedEntry(0, new Timestamp(), Scene.Hq, "r", null));
         Assert.Equal(CustodyState.Unspecified, state.State);
-        Assert.Equal(Standing.NotInForce, Statements.StandingOf([state], Route.Repatriation, "KP", _scene.Stage.Now, _scene.Stage.Permissions).Standing);
+        Assert.Equal(Standing.NotInForce, Statements.StandingOf(
+            [state], Route.Repatriation, "KP", _scene.Stage.Now, _scene.Stage.Permissions).Standing);
         Assert.True(Prisoners.Leads(CustodyState.Unspecified, CustodyState.Interned));
         Assert.False(Prisoners.Leads(CustodyState.Unspecified, CustodyState.InTransit));
     }

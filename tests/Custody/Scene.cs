@@ -85,7 +85,8 @@ internal sealed class Scene
     public string StatementEtag(string who, string id) => Act.EtagOf(Statements.Show(StatementOf(id), Reader(who)));
 
     /// <summary>Plays a command and says what came of it.</summary>
-    public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, Act, Decision> rule) where T : IMessage =>
+    public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, Act, Decision> rule)
+        where T : IMessage =>
         Stage.Play(who, request, rule, request.Descriptor.Name.EndsWith("Request", StringComparison.Ordinal)
             ? $"ministries.custody.v1.CustodyService/{request.Descriptor.Name[..^"Request".Length]}"
             : request.Descriptor.FullName);
@@ -185,7 +186,8 @@ internal sealed class Scene
 
     public AttestStatementRequest AttestRequest(string id, AttesterRole role, string official, string who = Icrc) => new()
     {
-        Actor = Named(official), Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner, Statement = id, Role = role,
+        Actor = Named(official), Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner,
+        Statement = id, Role = role,
     };
 
     public void Attest(string id, params AttesterRole[] roles)
@@ -202,9 +204,11 @@ internal sealed class Scene
         return id;
     }
 
-    public RevokeAttestationRequest RevokeRequest(string id, AttesterRole role = AttesterRole.Interviewer, string who = Icrc) => new()
+    public RevokeAttestationRequest RevokeRequest(
+        string id, AttesterRole role = AttesterRole.Interviewer, string who = Icrc) => new()
     {
-        Actor = Actor, Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner, Statement = id, Role = role,
+        Actor = Actor, Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner,
+        Statement = id, Role = role,
     };
 
     public RecordRiskAssessmentRequest RiskRequest(string destination = "KR") => new()
@@ -245,9 +249,11 @@ internal sealed class Scene
         Do(Hq, FitnessRequest(), Prisoners.RecordFitness);
     }
 
-    public void Begin() => Do(Consular, new TransitBegun { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Departed);
+    public void Begin() =>
+        Do(Consular, new TransitBegun { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Departed);
 
-    public void Abort() => Do(Consular, new HandoverAborted { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Aborted);
+    public void Abort() =>
+        Do(Consular, new HandoverAborted { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Aborted);
 
     public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer) => new()
     {

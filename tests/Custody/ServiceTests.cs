@@ -28,7 +28,8 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     public async Task A_case_is_opened_a_prisoner_registered_and_his_statement_counts_for_the_consular_service_alone()
     {
         var (hq, icrc, kr) = (running.As(Scene.Hq), running.As(Scene.Icrc), running.As(Scene.Kr));
-        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor }, cancellationToken: Cancel);
+        var opened = await hq.OpenCaseAsync(
+            new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor }, cancellationToken: Cancel);
         Assert.Equal("custody", opened.Receipt.Service);
         var etag = opened.Etag;
         foreach (var (who, part) in ((string, Part)[])[(Scene.Kr, Part.RequestingState), (Scene.Icrc, Part.NeutralObserver)])
@@ -38,8 +39,8 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             }, cancellationToken: Cancel)).Etag;
         var registered = await hq.RegisterPrisonerAsync(new RegisterPrisonerRequest
         {
-            RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case, Prisoner = Scene.P, Status = CustodyState.Interned,
-            CaptureTime = Ago(24), Identity = Scene.Seal(Scene.Icrc),
+            RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case, Prisoner = Scene.P,
+            Status = CustodyState.Interned, CaptureTime = Ago(24), Identity = Scene.Seal(Scene.Icrc),
         }, cancellationToken: Cancel);
         Assert.Equal(CustodyState.Interned, registered.State);
 
@@ -51,13 +52,14 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         var before = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.All(before.Standings, s => Assert.Equal(Standing.NotInForce, s.Standing));
 
-        var seen = await icrc.GetPrisonerAsync(new GetPrisonerRequest { Case = opened.Case, Prisoner = Scene.P }, cancellationToken: Cancel);
+        var seen = await icrc.GetPrisonerAsync(
+            new GetPrisonerRequest { Case = opened.Case, Prisoner = Scene.P }, cancellationToken: Cancel);
         var interview = Scene.Interview();
         interview.InterviewTime = Ago(2);
         var recorded = await icrc.RecordStatementAsync(new RecordStatementRequest
         {
-            RequestId = Id(), Actor = Scene.Actor, Etag = seen.Etag, Case = opened.Case, Prisoner = Scene.P, StatementTime = Ago(1),
-            Language = "ko", LanguageUnderstood = true, Uncoerced = true, Interpreter = "i-2", Interview = interview,
+            RequestId = Id(), Actor = Scene.Actor, Etag = seen.Etag, Case = opened.Case, Prisoner = Scene.P,
+            StatementTime = Ago(1), Language = "ko", LanguageUnderstood = true, Uncoerced = true, Interpreter = "i-2", Interview = interview,
             AcceptedDestinations = { "KR" }, Content = Scene.Seal(Scene.Hq),
         }, cancellationToken: Cancel);
         etag = recorded.StatementEtag;
@@ -79,7 +81,8 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         question.Prisoner = "P-9";
         await Refused(StatusCode.NotFound, "NOT_FOUND", () => consular.CheckStandingAsync(question).ResponseAsync);
 
-        var statement = await hq.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }, cancellationToken: Cancel);
+        var statement = await hq.GetStatementAsync(
+            new GetStatementRequest { Statement = recorded.Statement }, cancellationToken: Cancel);
         Assert.Equal(StatementState.Attested, statement.Statement.State);
         Assert.NotEmpty(statement.Statement.Content.Content);
         await Refused(StatusCode.NotFound, "NOT_FOUND",
@@ -87,13 +90,15 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         var listed = new ListStatementsRequest { Case = opened.Case, Prisoner = Scene.P };
         Assert.Single((await hq.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
         Assert.Empty((await kr.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
-        var prisoners = await kr.ListPrisonersAsync(new ListPrisonersRequest { Case = opened.Case, Held = true }, cancellationToken: Cancel);
+        var prisoners = await kr.ListPrisonersAsync(
+            new ListPrisonersRequest { Case = opened.Case, Held = true }, cancellationToken: Cancel);
         Assert.Equal(CustodyState.Unspecified, Assert.Single(prisoners.Prisoners).State);
         var shown = await kr.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
         Assert.Equal(3, shown.Case.Parties.Count);
-        Assert.Contains((await kr.ListCasesAsync(new ListCasesRequest { State = CaseState.Open }, cancellationToken: Cancel)).Cases,
-            c => c.Id == opened.Case);
-        Assert.Empty((await running.As(Scene.Unification).ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel)).Cases);
+        var open = await kr.ListCasesAsync(new ListCasesRequest { State = CaseState.Open }, cancellationToken: Cancel);
+        Assert.Contains(open.Cases, c => c.Id == opened.Case);
+        var none = await running.As(Scene.Unification).ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel);
+        Assert.Empty(none.Cases);
         await Refused(StatusCode.NotFound, "NOT_FOUND",
             () => running.As(Scene.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync);
     }
@@ -146,7 +151,10 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             var definition = CustodyService.Definition;
             _host = await ServiceHost.Build(
                 // Nobody else runs here: there is nothing to react to.
-                new Service { Name = definition.Name, Streams = definition.Streams, Map = definition.Map, Duties = definition.Duties },
+                new Service
+                {
+                    Name = definition.Name, Streams = definition.Streams, Map = definition.Map, Duties = definition.Duties,
+                },
                 new Settings
                 {
                     Ledger = $"sqlite:{Path.Combine(_folder, "custody.db")}", Broker = new Uri("memory:"),

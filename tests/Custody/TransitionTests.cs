@@ -118,7 +118,8 @@ public class TransitionTests
     public void A_command_is_accepted_or_refused_in_a_status(CustodyState state, string command)
     {
         var (scene, statement) = In(state);
-        Assert.Equal(Cell(Commands, state, command) == "." ? Reason.StateNotAllowed : Reason.Unspecified, Run(scene, statement, command));
+        Assert.Equal(Cell(Commands, state, command) == "." ? Reason.StateNotAllowed : Reason.Unspecified,
+            Run(scene, statement, command));
         Assert.Equal(state, scene.Prisoner.State);
     }
 

@@ -35,8 +35,8 @@ public partial class ConventionTests
     /// <summary>The enums that an event may carry.</summary>
     private static readonly HashSet<string> PublicEnums =
     [
-        "ministries.calllog.v1.SettlementKind", "ministries.type.v1.Invariant", "ministries.type.v1.Part",
-        "ministries.type.v1.Route",
+        "ministries.calllog.v1.SettlementKind", "ministries.consular.v1.HandoverSide", "ministries.type.v1.Invariant",
+        "ministries.type.v1.Part", "ministries.type.v1.Route",
     ];
 
     private static readonly FileDescriptor[] Files =

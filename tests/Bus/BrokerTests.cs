@@ -47,7 +47,9 @@ public sealed class BrokerTests
         var message = got[1];
         Assert.Equal("application/x-protobuf", message.BasicProperties.ContentType);
         Assert.True(message.BasicProperties.Persistent);
-        var headers = message.BasicProperties.Headers!.ToDictionary(h => h.Key, h => Encoding.UTF8.GetString((byte[])h.Value!));
+        // The publishing client adds a number of its own, for its confirmations.
+        var headers = message.BasicProperties.Headers!.Where(h => h.Key != "x-dotnet-pub-seq-no")
+            .ToDictionary(h => h.Key, h => Encoding.UTF8.GetString((byte[])h.Value!));
         var call = CallLogged.Parser.ParseFrom(message.Body.Span);
         Assert.Equal(("case_1", "call-000002"), (call.Case, call.Call));
         Assert.Equal("1.0", headers["cloudEvents:specversion"]);
@@ -128,6 +130,21 @@ public sealed class BrokerTests
         await Send(rig, id);
         await rig.UntilEffects(id);
         await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1, () => "it is put aside");
+    }
+
+    [Fact]
+    public async Task What_another_signed_has_no_effect_and_the_true_one_has()
+    {
+        await using var rig = new Rig(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1), DeliveryLimit = 2 });
+        await rig.StartReady(rig.Consular);
+        await using var connection = await Node.Connect(rig.Uri);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
+        var id = await rig.Log();
+        await Send(rig, id, seal: Rig.NewSeal());
+        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1, () => "it is put aside");
+        Assert.Empty(await rig.Effects());
+        await Send(rig, id);
+        await rig.UntilEffects(id);
     }
 
     [Theory]
@@ -316,7 +333,7 @@ public sealed class BrokerTests
     }
 
     /// <summary>Sends an event of the call log's ledger as a plain client would, with whatever trace.</summary>
-    private static async Task Send(Rig rig, string id, string? traceParent = "")
+    private static async Task Send(Rig rig, string id, string? traceParent = "", MessageSeal? seal = null)
     {
         var events = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 1000, Cancel)).Select(e => e.Event).ToList();
         var place = events.FindIndex(e => EventTypes.IdOf(e.Origin) == id);
@@ -330,6 +347,7 @@ public sealed class BrokerTests
             ["cloudEvents:sequence"] = $"{recorded.Event.Sequence}", ["cloudEvents:leaf"] = Convert.ToHexStringLower(recorded.Leaf.Span),
             ["cloudEvents:after"] = string.Join(' ', after),
         };
+        (headers["cloudEvents:signature"], headers["cloudEvents:certificate"]) = (seal ?? rig.Seal).Sign(recorded);
         if (!string.IsNullOrEmpty(traceParent)) headers["traceparent"] = traceParent;
         await using var connection = await Node.Connect(rig.Uri);
         await using var channel = await connection.CreateChannelAsync(

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
@@ -36,6 +38,17 @@ public sealed class Rig : IAsyncDisposable
         _memory = broker is null ? new MemoryBroker() : null;
         _options = new BusOptions { Broker = broker ?? new Uri("memory:"), FillAge = TimeSpan.FromSeconds(2), EndsProcess = false };
         _options = with?.Invoke(_options) ?? _options;
+    }
+
+    /// <summary>Signs as every service of the rig.</summary>
+    internal MessageSeal Seal { get; } = NewSeal();
+
+    internal static MessageSeal NewSeal()
+    {
+        var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var certificate = new CertificateRequest("CN=services", key, HashAlgorithmName.SHA256)
+            .CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        return new MessageSeal(() => certificate, (_, shown) => shown.RawDataMemory.Span.SequenceEqual(certificate.RawData), TimeProvider.System);
     }
 
     /// <summary>Where the broker is.</summary>
@@ -98,6 +111,7 @@ public sealed class Rig : IAsyncDisposable
         builder.Services.AddSingleton(TimeProvider.System);
         builder.Services.AddSingleton<Lifecycle>();
         builder.Services.AddSingleton<ReadEvents>(Read);
+        builder.Services.AddSingleton(Seal);
         var permissions = new Permissions(StandardAgreement.Read());
         builder.Services.AddSingleton<Func<Permissions>>(() => permissions);
         builder.Services.AddBus(_options, _memory);

@@ -4,6 +4,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
@@ -19,8 +20,8 @@ public static class BusRegistration
     /// <summary>
     /// Registers the relay, the intake of other services' events, the watchdog and the sweep of duties. Needs
     /// <see cref="Service"/>, <see cref="ServiceLedger"/>, <see cref="Lifecycle"/> and <see cref="TimeProvider"/>, and, unless
-    /// <see cref="ReadEvents"/> and a <c>Func&lt;Permissions&gt;</c> are registered before, <see cref="Peers"/> and
-    /// <see cref="Agreements"/>. Gives <see cref="BusStatus"/>; says to <see cref="Lifecycle"/> whether <c>broker</c> is ready.
+    /// <see cref="ReadEvents"/>, <see cref="MessageSeal"/> and a <c>Func&lt;Permissions&gt;</c> are registered before,
+    /// <see cref="Peers"/>, <see cref="Credentials"/> and <see cref="Agreements"/>. Gives <see cref="BusStatus"/>; says to <see cref="Lifecycle"/> whether <c>broker</c> is ready.
     /// </summary>
     /// <param name="services">The host's services.</param>
     /// <param name="options">How the service is bound.</param>
@@ -37,6 +38,17 @@ public static class BusRegistration
             new LedgerService.LedgerServiceClient(provider.GetRequiredService<Peers>()[producer])
                 .ListEventsAsync(request, cancellationToken: cancel).ResponseAsync);
         services.TryAddSingleton<Func<Permissions>>(provider => () => provider.GetRequiredService<Agreements>().InForce.Permissions);
+        services.TryAddSingleton(provider =>
+        {
+            var (credentials, agreements, time) = (provider.GetRequiredService<Credentials>(),
+                provider.GetRequiredService<Agreements>(), provider.GetRequiredService<TimeProvider>());
+            return new MessageSeal(
+                () => credentials.Certificate,
+                (service, certificate) =>
+                    agreements.InForce.Authorities.Identify(certificate, [], CertificateUse.Server, time.GetUtcNow()) is
+                        { Refused: Reason.Unspecified, Identity: { } identity } && identity.Participant.Id == $"service/{service}",
+                time);
+        });
         services.AddSingleton<Intake>();
         services.AddSingleton(provider => new Broker(
             provider.GetRequiredService<Service>(), options, provider.GetRequiredService<Intake>(),

@@ -24,6 +24,7 @@ internal sealed partial class Intake : BackgroundService
     private readonly ServiceLedger _ledger;
     private readonly Func<Permissions> _permissions;
     private readonly ReadEvents _read;
+    private readonly MessageSeal _seal;
     private readonly IServiceProvider _services;
     private readonly BusOptions _options;
     private readonly TimeProvider _time;
@@ -33,11 +34,11 @@ internal sealed partial class Intake : BackgroundService
     private volatile bool _stopped;
 
     public Intake(
-        Service service, ServiceLedger ledger, Func<Permissions> permissions, ReadEvents read, IServiceProvider services,
-        BusOptions options, TimeProvider time, ILogger<Intake> log)
+        Service service, ServiceLedger ledger, Func<Permissions> permissions, ReadEvents read, MessageSeal seal,
+        IServiceProvider services, BusOptions options, TimeProvider time, ILogger<Intake> log)
     {
-        (_service, _ledger, _permissions, _read, _services, _options, _time, _log) =
-            (service, ledger, permissions, read, services, options, time, log);
+        (_service, _ledger, _permissions, _read, _seal, _services, _options, _time, _log) =
+            (service, ledger, permissions, read, seal, services, options, time, log);
         _reactions = service.Reactions.ToDictionary(r => r.Event.FullName);
         _lanes = service.Reactions.GroupBy(r => r.Producer).ToDictionary(g => g.Key, g => new Lane(this, g.Key, [.. g]));
     }
@@ -50,6 +51,11 @@ internal sealed partial class Intake : BackgroundService
     internal async Task Take(DomainEvent message)
     {
         if (_stopped || !_lanes.TryGetValue(message.Recorded.Origin.Service, out var lane)) throw new OperationCanceledException();
+        if (!_seal.Bears(message.Recorded, message.Seal.Signature, message.Seal.Certificate))
+        {
+            LogForged(_log, _service.Name, message.Recorded.Event.Type, message.Recorded.Origin.Service);
+            throw new InvalidDataException("the message does not bear its producer's signature");
+        }
         if (Probe.AcknowledgeFirst) _ = Later();
         else await lane.Take(message);
         Probe.At("before-ack");
@@ -533,6 +539,9 @@ internal sealed partial class Intake : BackgroundService
 
     [LoggerMessage(4, LogLevel.Information, "{Service} cannot reach the ledger of {Producer}")]
     private static partial void LogProducerAway(ILogger log, string service, string producer);
+
+    [LoggerMessage(6, LogLevel.Error, "{Service} gave back a message of type {Type} that does not bear the signature of {Producer}")]
+    private static partial void LogForged(ILogger log, string service, string type, string producer);
 
     [LoggerMessage(5, LogLevel.Error, "{Service} gave back a message of type {Type} that the ledger of {Producer} does not have")]
     private static partial void LogRejected(ILogger log, string service, string type, string producer);

@@ -13,7 +13,7 @@ namespace Ministries.Hosting.Bus;
 /// all up to there; what it sent beyond is sent again, and known by its id. One replica relays, the one that holds the lead.
 /// </summary>
 internal sealed partial class Relay(
-    ServiceLedger ledger, Broker broker, BusOptions options, BusStatus status, ILogger<Relay> log) : BackgroundService
+    ServiceLedger ledger, Broker broker, MessageSeal seal, BusOptions options, BusStatus status, ILogger<Relay> log) : BackgroundService
 {
     internal const string Name = "relay";
     private const int Page = 256;
@@ -141,11 +141,13 @@ internal sealed partial class Relay(
         {
             Probe.At("before-publish");
             var message = kind.Make(recorded, after);
+            var signed = seal.Sign(recorded);
             var publishing = kind.Publish(bus, message, context =>
             {
                 context.Mandatory = true;
                 context.Durable = true;
-                Wire.Write(message, context.Headers, span?.Id ?? recorded.Traceparent, span?.TraceStateString ?? recorded.Tracestate);
+                Wire.Write(
+                    message, context.Headers, signed, span?.Id ?? recorded.Traceparent, span?.TraceStateString ?? recorded.Tracestate);
             }, deadline.Token);
             Activity.Current = outside;
             Probe.At("after-publish");

@@ -119,9 +119,14 @@ internal sealed partial class Watchdog(
         deadline.CancelAfter(TimeSpan.FromSeconds(3));
         try
         {
+            if (_plain is { IsOpen: false } || _channel is { IsOpen: false }) await Close();
             _plain ??= await broker.PlainConnection().CreateConnectionAsync(deadline.Token).WaitAsync(deadline.Token);
             _channel ??= await _plain.CreateChannelAsync(cancellationToken: deadline.Token).WaitAsync(deadline.Token);
-            if (service.Reactions.Count == 0) return new Answer(true, _plain.IsOpen);
+            if (service.Reactions.Count == 0)
+            {
+                await _channel.ExchangeDeclarePassiveAsync(Broker.CanaryExchange, deadline.Token).WaitAsync(deadline.Token);
+                return new Answer(true, true);
+            }
             var queue = await _channel.QueueDeclarePassiveAsync(Broker.QueueOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
             return new Answer(true, queue.ConsumerCount > 0);
         }

@@ -24,6 +24,9 @@ public abstract class DomainEvent
     /// consumer that has not taken them all in has not got all of what came before.</summary>
     public IReadOnlyDictionary<string, ulong> After { get; init; } = FrozenDictionary<string, ulong>.Empty;
 
+    /// <summary>The producer's signature and certificate, as they came (<see cref="MessageSeal"/>).</summary>
+    internal (string Signature, string Certificate) Seal { get; init; }
+
     /// <summary>The event's id: service/position/index.</summary>
     public string Id => EventTypes.IdOf(Recorded.Origin);
 }
@@ -87,7 +90,8 @@ internal abstract class EventKind
 
     internal abstract Type MessageType { get; }
 
-    internal abstract DomainEvent Make(RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after);
+    internal abstract DomainEvent Make(
+        RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after, (string Signature, string Certificate) seal = default);
 
     /// <summary>Publishes by the concrete type: by the base type it would hang.</summary>
     internal abstract Task Publish(IBus bus, DomainEvent message, Action<PublishContext> context, CancellationToken cancel);
@@ -102,8 +106,9 @@ internal sealed class EventKind<T> : EventKind where T : class, IMessage<T>
 {
     internal override Type MessageType => typeof(DomainEvent<T>);
 
-    internal override DomainEvent Make(RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after) =>
-        new DomainEvent<T> { Recorded = recorded, After = after };
+    internal override DomainEvent Make(
+        RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after, (string Signature, string Certificate) seal) =>
+        new DomainEvent<T> { Recorded = recorded, After = after, Seal = seal };
 
     internal override Task Publish(IBus bus, DomainEvent message, Action<PublishContext> context, CancellationToken cancel) =>
         bus.Publish((DomainEvent<T>)message, (Action<PublishContext<DomainEvent<T>>>)context, cancel);
@@ -120,11 +125,14 @@ internal static class Wire
     internal const string Prefix = "cloudEvents:";
     internal const string TraceParent = "traceparent";
     internal const string TraceState = "tracestate";
+    internal const string Signature = Prefix + "signature";
+    internal const string Certificate = Prefix + "certificate";
     internal const string CanaryHeader = "ministries-canary";
     internal static readonly ContentType Protobuf = new("application/x-protobuf");
     private const int MaxAfter = 128;
 
-    internal static void Write(DomainEvent message, SendHeaders headers, string traceParent, string traceState)
+    internal static void Write(
+        DomainEvent message, SendHeaders headers, (string Signature, string Certificate) seal, string traceParent, string traceState)
     {
         var (origin, e) = (message.Recorded.Origin, message.Recorded.Event);
         headers.Set(Prefix + "specversion", "1.0");
@@ -136,6 +144,8 @@ internal static class Wire
         headers.Set(Prefix + "sequence", e.Sequence.ToString(CultureInfo.InvariantCulture));
         headers.Set(Prefix + "leaf", Convert.ToHexStringLower(message.Recorded.Leaf.Span));
         if (message.After.Count > 0) headers.Set(Prefix + "after", string.Join(' ', message.After.Select(a => $"{a.Key}={a.Value}")));
+        headers.Set(Signature, seal.Signature);
+        headers.Set(Certificate, seal.Certificate);
         if (traceParent.Length > 0) headers.Set(TraceParent, traceParent);
         if (traceState.Length > 0) headers.Set(TraceState, traceState);
     }
@@ -175,12 +185,13 @@ internal static class Wire
                 Leaf = UnsafeByteOperations.UnsafeWrap(Convert.FromHexString(leaf)),
                 Traceparent = Text(TraceParent),
                 Tracestate = Text(TraceState),
-            }, after);
+            }, after, (Text(Signature), Text(Certificate)));
         return true;
     }
 
     /// <summary>A message as it was read.</summary>
-    internal sealed record Received(RecordedEvent Recorded, IReadOnlyDictionary<string, ulong> After);
+    internal sealed record Received(
+        RecordedEvent Recorded, IReadOnlyDictionary<string, ulong> After, (string Signature, string Certificate) Seal);
 }
 
 /// <summary>Exchanges are named after what they carry: an event type's full name.</summary>
@@ -248,7 +259,7 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
                     long.TryParse(number as string, CultureInfo.InvariantCulture, out var parsed)) message = new Canary { Number = parsed };
             }
             else if (received is not null && EventKind.Of(received.Recorded.Event.Type) is { } kind && messageType == kind.MessageType)
-                message = kind.Make(received.Recorded, received.After);
+                message = kind.Make(received.Recorded, received.After, received.Seal);
             return message is not null;
         }
 

@@ -1,0 +1,91 @@
+using System.Buffers.Binary;
+using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>
+/// The broker is not trusted: a message carries its service's signature over the event's bytes, where it came from, its number
+/// and its leaf, and the certificate to check it with. What the trace says and what came before is not signed: the first harms
+/// nobody, the second can only make a consumer look into the producer's ledger.
+/// </summary>
+/// <param name="own">This service's certificate with its key (ECDSA).</param>
+/// <param name="belongs">Whether a certificate is at present one of the service of this name.</param>
+/// <param name="time">The clock.</param>
+public sealed class MessageSeal(Func<X509Certificate2> own, Func<string, X509Certificate2, bool> belongs, TimeProvider time)
+{
+    private const int MaxKnown = 256;
+    private static readonly TimeSpan Trust = TimeSpan.FromMinutes(1);
+    private readonly ConcurrentDictionary<(string Service, string Certificate), Known> _known = [];
+    private volatile Signer? _signer;
+
+    private sealed record Known(ECDsa? Key, DateTimeOffset Until);
+
+    private sealed record Signer(X509Certificate2 Certificate, ECDsa Key, string Text);
+
+    /// <summary>Signs a message about an event.</summary>
+    /// <returns>The signature (ECDSA with SHA-256, IEEE P1363) and the certificate (DER), both in Base64.</returns>
+    internal (string Signature, string Certificate) Sign(RecordedEvent recorded)
+    {
+        var certificate = own();
+        var signer = _signer;
+        if (signer is null || !ReferenceEquals(signer.Certificate, certificate))
+            _signer = signer = new Signer(
+                certificate, certificate.GetECDsaPrivateKey() ?? throw new CryptographicException("the service's key is not for ECDSA"),
+                Convert.ToBase64String(certificate.RawData));
+        lock (signer) return (Convert.ToBase64String(signer.Key.SignHash(Digest(recorded))), signer.Text);
+    }
+
+    /// <summary>Whether the service from which the event says it is has signed the message.</summary>
+    internal bool Bears(RecordedEvent recorded, string signature, string certificate)
+    {
+        var key = (recorded.Origin.Service, certificate);
+        if (!_known.TryGetValue(key, out var known) || known.Until < time.GetUtcNow())
+        {
+            if (_known.Count >= MaxKnown) _known.Clear();
+            _known[key] = known = new Known(KeyOf(recorded.Origin.Service, certificate), time.GetUtcNow() + Trust);
+        }
+        var bytes = new byte[256];
+        if (known.Key is not { } verifier || !Convert.TryFromBase64String(signature, bytes, out var length)) return false;
+        lock (verifier) return verifier.VerifyHash(Digest(recorded), bytes.AsSpan(0, length));
+    }
+
+    private ECDsa? KeyOf(string service, string certificate)
+    {
+        try
+        {
+            using var presented = X509CertificateLoader.LoadCertificate(Convert.FromBase64String(certificate));
+            return belongs(service, presented) ? presented.GetECDsaPublicKey() : null;
+        }
+        catch (Exception e) when (e is FormatException or CryptographicException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>SHA-256 over a domain name and each field with its length before it, so that no two messages have the same.
+    /// </summary>
+    private static byte[] Digest(RecordedEvent recorded)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        Span<byte> number = stackalloc byte[8];
+        void Add(ReadOnlySpan<byte> field, Span<byte> length)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(length, field.Length);
+            hash.AppendData(length);
+            hash.AppendData(field);
+        }
+        Add("ministries event v1"u8, number);
+        Add(Encoding.UTF8.GetBytes(EventTypes.IdOf(recorded.Origin)), number);
+        Add(Encoding.UTF8.GetBytes(recorded.Event.Type), number);
+        Add(Encoding.UTF8.GetBytes(recorded.Event.Case), number);
+        Add(Encoding.UTF8.GetBytes(recorded.Time), number);
+        Add(Encoding.UTF8.GetBytes(recorded.Event.Sequence.ToString(System.Globalization.CultureInfo.InvariantCulture)), number);
+        Add(recorded.Leaf.Span, number);
+        Add(recorded.Event.Data.Span, number);
+        return hash.GetHashAndReset();
+    }
+}

@@ -55,7 +55,8 @@ public sealed class CheckpointKey
         var parts = verifier.Split('+', 3);
         if (parts.Length != 3 || Convert.FromBase64String(parts[2]) is not [1, .. { Length: 32 } bytes])
             throw new FormatException("not a verifier's key of Ed25519");
-        var key = new CheckpointKey(parts[0], null, PublicKey.Import(SignatureAlgorithm.Ed25519, bytes, KeyBlobFormat.RawPublicKey));
+        var key = new CheckpointKey(parts[0], null,
+            PublicKey.Import(SignatureAlgorithm.Ed25519, bytes, KeyBlobFormat.RawPublicKey));
         return key.Verifier == verifier ? key : throw new FormatException("the key id is not that of the key");
     }
 
@@ -71,7 +72,8 @@ public sealed class CheckpointKey
         return new(size, root, $"{text}\n{Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
     }
 
-    /// <summary>Reads a checkpoint and verifies this key's signature on it; null: it has none that is valid, or is none.</summary>
+    /// <summary>Reads a checkpoint and verifies this key's signature on it; null: it has none that is valid, or is
+    /// none.</summary>
     /// <param name="note">The signed note; signatures of other keys are ignored.</param>
     public Checkpoint? Verify(string note)
     {
@@ -88,7 +90,8 @@ public sealed class CheckpointKey
         {
             if (!line.StartsWith($"{Mark}{Name} ", StringComparison.Ordinal)) continue;
             var signature = new byte[68];
-            if (!Convert.TryFromBase64String(line[(Mark.Length + Name.Length + 1)..], signature, out length) || length != 68) continue;
+            if (!Convert.TryFromBase64String(line[(Mark.Length + Name.Length + 1)..], signature, out length) ||
+                length != 68) continue;
             if (!signature.AsSpan(0, 4).SequenceEqual(_id)) continue;
             return SignatureAlgorithm.Ed25519.Verify(_public, Encoding.UTF8.GetBytes(text), signature.AsSpan(4))
                 ? new(size, root, note)
@@ -132,8 +135,8 @@ internal sealed class Checkpoints : IDisposable
         {
             _file.Dispose();
             throw new LedgerInconsistent(
-                $"{path} holds no checkpoint that {key.Verifier} signed. If the key was changed on purpose, verify the ledger with " +
-                "the old key and move the file away; otherwise restore the file or the key.");
+                $"{path} holds no checkpoint that {key.Verifier} signed. If the key was changed on purpose, verify the ledger " +
+                "with the old key and move the file away; otherwise restore the file or the key.");
         }
     }
 
@@ -153,8 +156,8 @@ internal sealed class Checkpoints : IDisposable
                     return root.AsSpan().SequenceEqual(Last.Root)
                         ? Last
                         : throw new LedgerInconsistent(
-                            $"the ledger's root at {size} entries is not the one that was signed: its history was changed. Stop, " +
-                            "and restore the database that fits the checkpoint.");
+                            $"the ledger's root at {size} entries is not the one that was signed: its history was changed. " +
+                            "Stop, and restore the database that fits the checkpoint.");
             }
             var signed = _key.Sign(size, root);
             var bytes = new byte[Place];

@@ -74,7 +74,8 @@ public sealed record Intake(string Producer, string Type, ulong Sequence)
 /// <param name="Repeated">True where the answer is an old one, to a request seen before.</param>
 public sealed record Outcome(ulong? Position, DateTimeOffset Time, IMessage? Answer, Refusal? Refusal, bool Repeated)
 {
-    /// <summary>The tree in which the entry was committed, so that its receipt needs no database; null for an old answer.</summary>
+    /// <summary>The tree in which the entry was committed, so that its receipt needs no database; null for an old
+    /// answer.</summary>
     internal TreeView? Tree { get; init; }
 
     internal byte[]? EntryHash { get; init; }

@@ -362,7 +362,8 @@ internal sealed class Committer
 
                 var found = await _session.FindRequests(
                     [.. batch.Select(w => (w.Command.Participant, w.Command.RequestId)).Distinct()]);
-                await LoadNumbers(_memory.Cursors, batch.Select(w => w.Command.Intake?.Cursor).OfType<string>(), _session.Cursors);
+                await LoadNumbers(_memory.Cursors, batch.Select(w => w.Command.Intake?.Cursor).OfType<string>(),
+                    _session.Cursors);
                 await Load(wanted);
                 foreach (var waiting in batch) await Take(waiting, found);
 
@@ -390,7 +391,8 @@ internal sealed class Committer
         private async Task Load(IEnumerable<StreamId> wanted)
         {
             var missing = wanted
-                .Where(id => !_memory.View.Holds(id) && !_unreadable.ContainsKey(id) && committer._kinds.ContainsKey(id.Kind)).ToHashSet();
+                .Where(id => !_memory.View.Holds(id) && !_unreadable.ContainsKey(id) && committer._kinds.ContainsKey(id.Kind))
+                .ToHashSet();
             if (missing.Count == 0) return;
             foreach (var row in await _session.FindStreams(missing))
             {
@@ -511,7 +513,8 @@ internal sealed class Committer
 
         private const int MaxLinks = 8;
 
-        /// <summary>Decides one command on the view and applies what it changed, or throws and leaves the view as it was.</summary>
+        /// <summary>Decides one command on the view and applies what it changed, or throws and leaves the view as it
+        /// was.</summary>
         private async Task<(Decision Decision, IMessage? Answer, Dictionary<StreamId, string> Touched)> Decide(Command command)
         {
             var view = _memory.View;
@@ -564,22 +567,26 @@ internal sealed class Committer
                 await Load(missed);
                 foreach (var id in missed)
                     if (_unreadable.TryGetValue(id, out var why))
-                        throw why as LedgerException ?? new CommandFailed(command.Method, why, "a record that it needs could not be rebuilt");
+                        throw why as LedgerException ?? new CommandFailed(command.Method, why,
+                            "a record that it needs could not be rebuilt");
             }
             throw new CommandFailed(command.Method, null, "its rule asks for more records without end");
         }
 
         private void CheckLimits(Command command, Decision decision, IMessage? answer, IEnumerable<StreamId> streams)
         {
-            if (decision.Changes.Count > _options.MaxEvents) throw new CommandFailed(command.Method, null, "more events than an entry may have");
+            if (decision.Changes.Count > _options.MaxEvents)
+                throw new CommandFailed(command.Method, null, "more events than an entry may have");
             var bytes = command.Bytes.Length + (answer?.CalculateSize() ?? 0) + (command.Asked?.CalculateSize() ?? 0) +
                 decision.Changes.Sum(c => c.Event.CalculateSize());
-            if (bytes > _options.MaxEntryBytes) throw new CommandFailed(command.Method, null, "its entry is greater than it may be");
+            if (bytes > _options.MaxEntryBytes)
+                throw new CommandFailed(command.Method, null, "its entry is greater than it may be");
             CheckTokens(decision.Audience);
             foreach (var id in streams)
             {
                 if (_memory.View.StateOf(id) is not { } state) continue;
-                if (state.CalculateSize() > _options.MaxStateBytes) throw new CommandFailed(command.Method, null, "a record grew greater than it may be");
+                if (state.CalculateSize() > _options.MaxStateBytes)
+                    throw new CommandFailed(command.Method, null, "a record grew greater than it may be");
                 var kind = Kind(id.Kind);
                 CheckTokens(kind.AudienceOf(state));
                 CheckTokens(kind.KeysOf(state));
@@ -589,13 +596,15 @@ internal sealed class Committer
             void CheckTokens(IReadOnlyCollection<string> tokens)
             {
                 if (tokens.Count > _options.MaxTokens || tokens.Any(t => t.Length is 0 or > 300 || t.Contains('\n')))
-                    throw new CommandFailed(command.Method, null, "tokens and keys are 1 to 300 characters of one line, and not more than may be");
+                    throw new CommandFailed(command.Method, null,
+                        "tokens and keys are 1 to 300 characters of one line, and not more than may be");
             }
         }
 
         private async Task Write(Stage stage)
         {
-            await LoadNumbers(_memory.LastOfTypes, _decided.SelectMany(d => d.Decision.Changes).Select(c => c.Event.Descriptor.FullName)
+            await LoadNumbers(_memory.LastOfTypes,
+                _decided.SelectMany(d => d.Decision.Changes).Select(c => c.Event.Descriptor.FullName)
                 .Where(Own).Distinct(), _session.LastOfTypes);
             await LoadNumbers(_memory.LastOfParticipants, _decided.Select(d => d.Waiting.Command.Participant).Distinct(),
                 _session.LastOfParticipants);
@@ -636,7 +645,8 @@ internal sealed class Committer
                 var type = change.Event.Descriptor.FullName;
                 var own = Own(type);
                 var sequence = own ? Next(_memory.LastOfTypes, type) : 0;
-                events.Events_.Add(new Event { Type = type, Sequence = sequence, Data = change.Event.ToByteString(), Case = decision.Case });
+                events.Events_.Add(
+                    new Event { Type = type, Sequence = sequence, Data = change.Event.ToByteString(), Case = decision.Case });
                 if (own) rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
             }
             var header = new EntryHeader
@@ -665,7 +675,8 @@ internal sealed class Committer
                 span?.Id ?? command.TraceParent, span is null ? command.TraceState : span.TraceStateString ?? "", bytes));
             if (!Probe.SkipRequestIds)
                 rows.Requests.Add(new RequestRow(
-                    command.Participant, command.RequestId, Digests.OfRequest(command.Method, command.Bytes.Span), decided.Position));
+                    command.Participant, command.RequestId, Digests.OfRequest(command.Method, command.Bytes.Span),
+                    decided.Position));
 
             void Part(PartKind kind, string type, byte[] data)
             {
@@ -724,7 +735,8 @@ internal sealed class Committer
             committer._grown(_head.Size);
         }
 
-        private Outcome OutcomeOf(Decided decided) => new(decided.Position, _now, decided.Answer, decided.Decision.Refusal, Repeated: false)
+        private Outcome OutcomeOf(Decided decided) =>
+            new(decided.Position, _now, decided.Answer, decided.Decision.Refusal, Repeated: false)
         {
             Tree = _tree,
             EntryHash = decided.EntryHash,

@@ -4,16 +4,20 @@ using Npgsql;
 
 namespace Ministries.Ledger;
 
-/// <summary>A ledger in PostgreSQL: READ COMMITTED, the head row's lock in a statement of its own, rows written as arrays.</summary>
+/// <summary>A ledger in PostgreSQL: READ COMMITTED, the head row's lock in a statement of its own, rows written as
+/// arrays.</summary>
 internal sealed class PostgresStore : Store
 {
     private static readonly string[] Tables =
     [
-        "create table if not exists ledger_schema (one boolean primary key default true check (one), version int not null, service text not null)",
+        """
+        create table if not exists ledger_schema (
+            one boolean primary key default true check (one), version int not null, service text not null)
+        """,
         """
         create table if not exists head (
-            one boolean primary key default true check (one), size bigint not null, edge bytea not null, last_time bigint not null,
-            streams bigint not null, events bigint not null)
+            one boolean primary key default true check (one), size bigint not null, edge bytea not null,
+            last_time bigint not null, streams bigint not null, events bigint not null)
         """,
         "insert into head (size, edge, last_time, streams, events) values (0, '', 0, 0, 0) on conflict do nothing",
         """
@@ -35,7 +39,10 @@ internal sealed class PostgresStore : Store
         """,
         "create unique index if not exists streams_of_kind on streams (kind, number)",
         "create index if not exists streams_due on streams (due) where due is not null",
-        "create table if not exists list_keys (kind text not null, token text not null, stream bigint not null, primary key (kind, token, stream))",
+        """
+        create table if not exists list_keys (
+            kind text not null, token text not null, stream bigint not null, primary key (kind, token, stream))
+        """,
         "create index if not exists list_keys_of_stream on list_keys (stream)",
         """
         create table if not exists changes (
@@ -54,7 +61,8 @@ internal sealed class PostgresStore : Store
         """,
         """
         create table if not exists tiles (
-            level smallint not null, index bigint not null, hashes bytea not null, root bytea not null, primary key (level, index))
+            level smallint not null, index bigint not null, hashes bytea not null, root bytea not null,
+            primary key (level, index))
         """,
         "alter table tiles alter column hashes set storage external",
         "create table if not exists cursors (name text primary key, value bigint not null)",
@@ -202,8 +210,9 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
             (long)head.Size, head.Edge, head.Time, (long)head.Streams, (long)head.Events);
         if (rows.Entries is { Count: > 0 } entries)
             Add("""
-                insert into entries select position, participant, sequence, case_id, string_to_array(audience, E'\n'), parent, state, header
-                from unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
+                insert into entries select position, participant, sequence, case_id, string_to_array(audience, E'\n'), parent,
+                state, header from unnest(
+                $1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
                 as u(position, participant, sequence, case_id, audience, parent, state, header)
                 """,
                 L(entries, e => e.Position), A(entries, e => e.Participant), L(entries, e => e.ParticipantSequence),
@@ -216,8 +225,10 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
         var made = rows.Streams.Where(s => s.New).ToList();
         if (made.Count > 0)
             Add("""
-                insert into streams select number, kind, key, version, fold, state, position, due, string_to_array(audience, E'\n')
-                from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::bytea[], $7::bigint[], $8::bigint[], $9::text[])
+                insert into streams
+                select number, kind, key, version, fold, state, position, due, string_to_array(audience, E'\n') from unnest(
+                $1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::bytea[], $7::bigint[], $8::bigint[],
+                $9::text[])
                 as u(number, kind, key, version, fold, state, position, due, audience)
                 """,
                 L(made, s => s.Number), A(made, s => s.Id.Kind), A(made, s => s.Id.Key), L(made, s => s.Version),
@@ -243,7 +254,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
                 A(keys, k => k.Kind), A(keys, k => k.Token), L(keys, k => k.Stream));
         if (rows.Requests is { Count: > 0 } requests)
             Add("insert into requests select * from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])",
-                A(requests, r => r.Participant), A(requests, r => r.RequestId), A(requests, r => r.Digest), L(requests, r => r.Position));
+                A(requests, r => r.Participant), A(requests, r => r.RequestId), A(requests, r => r.Digest),
+                L(requests, r => r.Position));
         if (rows.Events is { Count: > 0 } events)
             Add("insert into events select * from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::int[])",
                 L(events, e => e.Number), A(events, e => e.Type), L(events, e => e.Sequence), L(events, e => e.Position),
@@ -273,7 +285,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
         IReadOnlyCollection<(string Participant, string RequestId)> ids) =>
         (await Read(
             r => (Id: (r.GetString(0), r.GetString(1)),
-                Found: new FoundRequest(r.GetFieldValue<byte[]>(2), U(r, 3), r.GetFieldValue<byte[]>(4), r.GetFieldValue<byte[]>(5))),
+                Found: new FoundRequest(
+                    r.GetFieldValue<byte[]>(2), U(r, 3), r.GetFieldValue<byte[]>(4), r.GetFieldValue<byte[]>(5))),
             """
             select q.participant, q.request_id, q.digest, q.position, e.header, p.data
             from unnest($1::text[], $2::text[]) as u(participant, request_id) join requests q using (participant, request_id)
@@ -312,7 +325,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
         Numbers("select u.name, c.value from unnest($1::text[]) as u(name) left join cursors c using (name)", names);
 
     public override Task<List<byte[]>> Headers(ulong from, ulong to) =>
-        Read(r => r.GetFieldValue<byte[]>(0), "select header from entries where position >= $1 and position < $2 order by position",
+        Read(r => r.GetFieldValue<byte[]>(0),
+            "select header from entries where position >= $1 and position < $2 order by position",
             (long)from, (long)to);
 
     public override async Task<byte[]?> ReadTile(int level, ulong index) =>
@@ -320,18 +334,21 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
             (short)level, (long)index)).FirstOrDefault();
 
     public override Task<List<byte[]>> TileRoots(int level, ulong from, ulong to) =>
-        Read(r => r.GetFieldValue<byte[]>(0), "select root from tiles where level = $1 and index >= $2 and index < $3 order by index",
+        Read(r => r.GetFieldValue<byte[]>(0),
+            "select root from tiles where level = $1 and index >= $2 and index < $3 order by index",
             (short)level, (long)from, (long)to);
 
     public override Task<List<EntryRow>> Entries(
         ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit)
     {
         List<object> values = [(long)from, (long)to, limit];
-        var sql = "select position, participant, case_id, trace_parent, trace_state, header from entries where position >= $1 and position < $2";
+        var sql = "select position, participant, case_id, trace_parent, trace_state, header from entries " +
+            "where position >= $1 and position < $2";
         if (@case is not null) { values.Add(@case); sql += $" and case_id = ${values.Count} and case_id <> ''"; }
         if (tokens is not null) { values.Add(tokens.ToArray()); sql += $" and audience && ${values.Count}"; }
         return Read(
-            r => EntryOf(r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), r.GetFieldValue<byte[]>(5)),
+            r => EntryOf(
+                r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), r.GetFieldValue<byte[]>(5)),
             sql + " order by position limit $3", [.. values]);
     }
 
@@ -339,7 +356,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
         Read(r => new PartRow(
                 U(r, 0), (PartKind)r.GetInt16(1), r.GetString(2), r.GetFieldValue<byte[]>(3),
                 r.IsDBNull(4) ? null : r.GetFieldValue<byte[]>(4)),
-            "select position, kind, type, salt, data from parts where position = any($1) order by position, kind", L(positions, p => p));
+            "select position, kind, type, salt, data from parts where position = any($1) order by position, kind",
+            L(positions, p => p));
 
     public override Task<List<StreamRow>> List(
         string kind, IReadOnlyList<string> keys, IReadOnlyCollection<string>? tokens, ulong after, int limit)
@@ -362,7 +380,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
         foreach (var key in keys)
         {
             values.Add(key);
-            sql += $" and exists (select 1 from list_keys k where k.kind = $1 and k.token = ${values.Count} and k.stream = s.number)";
+            sql += " and exists (select 1 from list_keys k " +
+                $"where k.kind = $1 and k.token = ${values.Count} and k.stream = s.number)";
         }
         return sql;
     }
@@ -402,7 +421,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
         if (await Headers(position, position + 1) is not [var header]) return false;
         var entry = EntryHeader.Parser.ParseFrom(header);
         await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted);
-        var erased = await Run("update parts set data = null, salt = '' where position = $1 and kind = 1 and data is not null", (long)position);
+        var erased = await Run("update parts set data = null, salt = '' where position = $1 and kind = 1 and data is not null",
+            (long)position);
         await Run("update requests set digest = '' where participant = $1 and request_id = $2 and position = $3",
             entry.Participant, entry.RequestId, (long)position);
         await transaction.CommitAsync();
@@ -450,7 +470,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
 
     private static StreamRow StreamOf(NpgsqlDataReader r) => new(
         U(r, 0), new StreamId(r.GetString(1), r.GetString(2)), U(r, 3), r.GetInt32(4), r.GetFieldValue<byte[]>(5), U(r, 6),
-        r.IsDBNull(7) ? null : r.GetInt64(7), r.GetString(8).Split('\n', StringSplitOptions.RemoveEmptyEntries), false, r.GetString(9));
+        r.IsDBNull(7) ? null : r.GetInt64(7),
+        r.GetString(8).Split('\n', StringSplitOptions.RemoveEmptyEntries), false, r.GetString(9));
 
     private static EventSource EventOf(NpgsqlDataReader r) => new(
         U(r, 0), U(r, 1), r.GetInt32(2), r.GetFieldValue<byte[]>(3), r.GetFieldValue<byte[]>(4), r.GetString(5), r.GetString(6));

@@ -8,7 +8,8 @@ namespace Ministries.Ledger;
 /// <summary>How a service's ledger is kept, and the limits on it.</summary>
 public sealed class LedgerOptions
 {
-    /// <summary>The service's name, such as <c>calllog</c>. Messages of <c>ministries.calllog.v1</c> are its own events.</summary>
+    /// <summary>The service's name, such as <c>calllog</c>. Messages of <c>ministries.calllog.v1</c> are its own
+    /// events.</summary>
     public required string Service { get; init; }
 
     /// <summary>The kinds of streams that it keeps.</summary>
@@ -340,7 +341,8 @@ public sealed class ServiceLedger : IAsyncDisposable
     /// <param name="cancel">Cancels.</param>
     /// <exception cref="FoldTooNew">It was written by newer software.</exception>
     public Task<Recorded<T>?> Find<T>(
-        StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel) where T : class, IMessage<T>, new() =>
+        StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel)
+        where T : class, IMessage<T>, new() =>
         Read(async session =>
         {
             var rows = await session.FindStreams([kind.Id(key)]);
@@ -365,8 +367,19 @@ public sealed class ServiceLedger : IAsyncDisposable
         return Read<IReadOnlyList<Recorded<T>>>(async session =>
         {
             var records = new List<Recorded<T>>();
-            foreach (var row in await session.List(kind.Name, [.. keys], tokens, Math.Min(after, long.MaxValue), limit))
-                records.Add(await RecordOf(session, kind, row));
+            var wanted = limit;
+            for (var last = Math.Min(after, long.MaxValue); wanted > 0; wanted = limit - records.Count)
+            {
+                var rows = await session.List(kind.Name, [.. keys], tokens, last, wanted);
+                foreach (var row in rows)
+                {
+                    var record = await RecordOf(session, kind, row);
+                    // What another fold said of its audience does not count.
+                    if (tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains)) records.Add(record);
+                }
+                if (rows.Count < wanted) break;
+                last = rows[^1].Number;
+            }
             return records;
         }, cancel);
     }
@@ -380,7 +393,8 @@ public sealed class ServiceLedger : IAsyncDisposable
     {
         CheckLimit(limit);
         return Read<IReadOnlyList<DueStream>>(async session =>
-            [.. (await session.Due(now.UtcTicks, limit)).Select(d => new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
+            [.. (await session.Due(now.UtcTicks, limit)).Select(d =>
+                new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
             cancel);
     }
 
@@ -425,7 +439,8 @@ public sealed class ServiceLedger : IAsyncDisposable
         {
             Origin = new EventOrigin
             {
-                Service = Service, Position = source.Position, Index = (uint)source.Index, Type = @event.Type, Sequence = @event.Sequence,
+                Service = Service, Position = source.Position, Index = (uint)source.Index, Type = @event.Type,
+                Sequence = @event.Sequence,
             },
             Event = @event,
             Time = Stored.TimeOf(source.Header).ToString("yyyy-MM-ddTHH:mm:ss.FFFFFFFZ", CultureInfo.InvariantCulture),
@@ -528,8 +543,8 @@ public sealed class ServiceLedger : IAsyncDisposable
             if (_checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge)) is { } signed) return (head, signed);
         }
         throw new LedgerInconsistent(
-            $"the database has fewer entries than the {_checkpoints.Last!.Size} that were signed: it was put back to an earlier " +
-            "state. Stop the service and restore the newest state.");
+            $"the database has fewer entries than the {_checkpoints.Last!.Size} that were signed: it was put back to an " +
+            "earlier state. Stop the service and restore the newest state.");
     }
 
     private void Grow(ulong size)
@@ -564,7 +579,8 @@ public sealed class ServiceLedger : IAsyncDisposable
         var tiles = new Dictionary<(int Level, ulong Index), Tile>();
         var view = new TreeView(size, tiles);
         ask(view);
-        foreach (var (level, index) in view.TakeMissed()) tiles[(level, index)] = await Stored.TileOf(session, level, index, present);
+        foreach (var (level, index) in view.TakeMissed())
+            tiles[(level, index)] = await Stored.TileOf(session, level, index, present);
         return view;
     }
 
@@ -576,14 +592,15 @@ public sealed class ServiceLedger : IAsyncDisposable
         if (last is null) return;
         if (last.Size > head.Size)
             throw new LedgerInconsistent(
-                $"the database has {head.Size} entries, but a checkpoint over {last.Size} was signed ({file}): acknowledged entries " +
-                "are missing. Restore the newest backup, or start against the replica that has them; do not remove the checkpoint.");
+                $"the database has {head.Size} entries, but a checkpoint over {last.Size} was signed ({file}): acknowledged " +
+                "entries are missing. Restore the newest backup, or start against the replica that has them; do not remove the " +
+                "checkpoint.");
         if (last.Size == 0) return;
         var earlier = await Load(session, last.Size, head.Size, view => view.Root());
         if (!earlier.Root().AsSpan().SequenceEqual(last.Root))
             throw new LedgerInconsistent(
-                $"the database's first {last.Size} entries are not those of the checkpoint that was signed ({file}): its history was " +
-                "changed, or it is another ledger. Restore the database that fits the checkpoint.");
+                $"the database's first {last.Size} entries are not those of the checkpoint that was signed ({file}): its " +
+                "history was changed, or it is another ledger. Restore the database that fits the checkpoint.");
     }
 
     private static void CheckLimit(int limit)

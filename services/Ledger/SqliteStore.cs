@@ -9,7 +9,8 @@ internal sealed class SqliteStore : Store
 {
     private const string Tables =
         """
-        create table if not exists ledger_schema (one integer primary key check (one = 1), version integer not null, service text not null);
+        create table if not exists ledger_schema (
+            one integer primary key check (one = 1), version integer not null, service text not null);
         create table if not exists head (
             one integer primary key check (one = 1), size integer not null, edge blob not null, last_time integer not null,
             streams integer not null, events integer not null);
@@ -67,7 +68,8 @@ internal sealed class SqliteStore : Store
             throw new LedgerInconsistent($"{_path} cannot keep a write-ahead log: put it on a local file system.");
         await using (var second = (SqliteSession)await Open(write: true, cancel))
             if (second.Scalar("pragma journal_mode") is not "wal" || second.Scalar("pragma synchronous") is not 2L)
-                throw new LedgerInconsistent($"{_path} would not be written to the disk at each commit (synchronous is not FULL).");
+                throw new LedgerInconsistent(
+                    $"{_path} would not be written to the disk at each commit (synchronous is not FULL).");
         session.Begin();
         session.Run(Tables);
         session.Run("insert or ignore into ledger_schema values (1, @0, @1)", Schema, service);
@@ -172,10 +174,13 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         Each("insert into changes values (@0, @1, @2, @3)", rows.Changes, c => [c.Stream, c.Version, c.Position, c.Events]);
         Each("delete from list_keys where stream = @0", rows.Unlisted, u => [u]);
         Each("insert into list_keys values (@0, @1, @2)", rows.Keys, k => [k.Kind, k.Token, k.Stream]);
-        Each("insert into requests values (@0, @1, @2, @3)", rows.Requests, r => [r.Participant, r.RequestId, r.Digest, r.Position]);
-        Each("insert into events values (@0, @1, @2, @3, @4)", rows.Events, e => [e.Number, e.Type, e.Sequence, e.Position, e.Index]);
+        Each("insert into requests values (@0, @1, @2, @3)", rows.Requests, r =>
+            [r.Participant, r.RequestId, r.Digest, r.Position]);
+        Each("insert into events values (@0, @1, @2, @3, @4)", rows.Events, e =>
+            [e.Number, e.Type, e.Sequence, e.Position, e.Index]);
         Each("insert into tiles values (@0, @1, @2, @3)", rows.Tiles, t => [t.Level, t.Index, t.Hashes, t.Root]);
-        Each("insert into cursors values (@0, @1) on conflict (name) do update set value = excluded.value", rows.Cursors, c => [c.Key, c.Value]);
+        Each("insert into cursors values (@0, @1) on conflict (name) do update set value = excluded.value", rows.Cursors, c =>
+            [c.Key, c.Value]);
         return Task.CompletedTask;
     }
 
@@ -204,7 +209,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
     {
         var found = new List<StreamRow>();
         foreach (var id in ids)
-            found.AddRange(await Read(StreamOf, $"select {StreamColumns} from streams s where s.kind = @0 and s.key = @1", id.Kind, id.Key));
+            found.AddRange(
+                await Read(StreamOf, $"select {StreamColumns} from streams s where s.kind = @0 and s.key = @1", id.Kind, id.Key));
         return found;
     }
 
@@ -238,7 +244,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit)
     {
         List<object?> values = [from, to, limit];
-        var sql = "select position, participant, case_id, trace_parent, trace_state, header from entries s where position >= @0 and position < @1";
+        var sql = "select position, participant, case_id, trace_parent, trace_state, header from entries s " +
+            "where position >= @0 and position < @1";
         if (@case is not null) { sql += $" and case_id = @{values.Count} and case_id <> ''"; values.Add(@case); }
         if (tokens is not null) sql += Visible(tokens, values);
         return Read(r => EntryOf(r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), B(r, 5)),
@@ -275,7 +282,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         var sql = "streams s where s.kind = @0";
         foreach (var key in keys)
         {
-            sql += $" and exists (select 1 from list_keys k where k.kind = @0 and k.token = @{values.Count} and k.stream = s.number)";
+            sql += " and exists (select 1 from list_keys k " +
+                $"where k.kind = @0 and k.token = @{values.Count} and k.stream = s.number)";
             values.Add(key);
         }
         return sql;
@@ -316,7 +324,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
 
     public override Task MoveCursor(string name, ulong value)
     {
-        Run("insert into cursors values (@0, @1) on conflict (name) do update set value = max(value, excluded.value)", name, value);
+        Run("insert into cursors values (@0, @1) on conflict (name) do update set value = max(value, excluded.value)",
+            name, value);
         return Task.CompletedTask;
     }
 
@@ -325,7 +334,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         if (await Headers(position, position + 1) is not [var header]) return false;
         var entry = EntryHeader.Parser.ParseFrom(header);
         Begin();
-        var erased = Run("update parts set data = null, salt = x'' where position = @0 and kind = 1 and data is not null", position);
+        var erased = Run("update parts set data = null, salt = x'' where position = @0 and kind = 1 and data is not null",
+            position);
         Run("update requests set digest = x'' where participant = @0 and request_id = @1 and position = @2",
             entry.Participant, entry.RequestId, position);
         await Commit();
@@ -388,7 +398,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
     private static void Bind(SqliteCommand command, object?[] values)
     {
         for (var i = 0; i < values.Length; i++)
-            command.Parameters.AddWithValue($"@{i}", values[i] switch { null => DBNull.Value, ulong u => (long)u, var other => other });
+            command.Parameters.AddWithValue($"@{i}",
+                values[i] switch { null => DBNull.Value, ulong u => (long)u, var other => other });
     }
 
     private static StreamRow StreamOf(SqliteDataReader r) => new(

@@ -57,7 +57,8 @@ internal sealed class Rows
 internal sealed record FoundRequest(byte[] Digest, ulong Position, byte[] Header, byte[] Answer);
 
 /// <summary>One entry's part in a stream's history.</summary>
-internal sealed record HistoryRow(ulong Position, byte[] Header, string Indices, byte[] Events, string RequestType, byte[]? Request);
+internal sealed record HistoryRow(ulong Position, byte[] Header, string Indices, byte[] Events, string RequestType,
+    byte[]? Request);
 
 internal sealed record EventSource(
     ulong Number, ulong Position, int Index, byte[] Header, byte[] Events, string TraceParent, string TraceState);

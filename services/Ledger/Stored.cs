@@ -14,7 +14,8 @@ internal static class Stored
         var files = typeof(EntryHeader).Assembly.GetTypes()
             .Select(t => t.GetProperty("Descriptor")?.GetValue(null)).OfType<FileDescriptor>()
             .Append(Empty.Descriptor.File);
-        return files.SelectMany(f => f.MessageTypes).SelectMany(WithNested).DistinctBy(m => m.FullName).ToDictionary(m => m.FullName);
+        return files.SelectMany(f => f.MessageTypes).SelectMany(WithNested).DistinctBy(m => m.FullName)
+            .ToDictionary(m => m.FullName);
     });
 
     private static IEnumerable<MessageDescriptor> WithNested(MessageDescriptor message) =>
@@ -25,7 +26,8 @@ internal static class Stored
             ? message.Parser.ParseFrom(bytes)
             : throw new LedgerInconsistent($"the ledger holds a message of type {type}, which this software does not know.");
 
-    public static DateTimeOffset TimeOf(ReadOnlySpan<byte> header) => EntryHeader.Parser.ParseFrom(header).CommitTime.ToDateTimeOffset();
+    public static DateTimeOffset TimeOf(ReadOnlySpan<byte> header) =>
+        EntryHeader.Parser.ParseFrom(header).CommitTime.ToDateTimeOffset();
 
     /// <summary>The old answer to a request with this digest, or the refusal of its id.</summary>
     public static Outcome OutcomeOf(FoundRequest request, ReadOnlySpan<byte> digest, TimeProvider time)
@@ -38,11 +40,13 @@ internal static class Stored
                 ReasonOf(stored.Reason), stored.Metadata.Count == 0 ? null : stored.Metadata.ToDictionary(),
                 stored.Faults.Count == 0 ? null : [.. stored.Faults]);
         return new(
-            request.Position, TimeOf(request.Header), answer.Response is { } any ? Parse(Any.GetTypeName(any.TypeUrl), any.Value.Span) : null,
+            request.Position, TimeOf(request.Header),
+            answer.Response is { } any ? Parse(Any.GetTypeName(any.TypeUrl), any.Value.Span) : null,
             refusal, Repeated: true);
     }
 
-    public static Outcome Reused(DateTimeOffset now) => new(null, now, null, new Refusal(Reason.RequestIdReused), Repeated: false);
+    public static Outcome Reused(DateTimeOffset now) =>
+        new(null, now, null, new Refusal(Reason.RequestIdReused), Repeated: false);
 
     /// <summary>The name of a reason as it is stored: without its prefix.</summary>
     public static string NameOf(Reason reason) => Reasons.Names[reason];
@@ -90,7 +94,8 @@ internal static class Stored
         var hashes = level > 7 ? 0 : size >> (8 * level);
         if (index < hashes >> 8)
             return Tile.Of(await session.ReadTile(level, index) ??
-                throw new LedgerInconsistent($"tile {level}/{index} of the ledger's tree is missing: the database was damaged. Restore it."));
+                throw new LedgerInconsistent(
+                    $"tile {level}/{index} of the ledger's tree is missing: the database was damaged. Restore it."));
         var tile = new Tile();
         var parts = level == 0
             ? (await session.Headers(index << 8, hashes)).Select(h => TreeHash.Leaf(h))

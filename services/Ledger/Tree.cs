@@ -80,8 +80,8 @@ internal sealed class Tile
     private static int Slot(int height, int index) => 2 * Full - (2 * Full >> height) + index;
 }
 
-/// <summary>A tree of a size, over the tiles that are in memory. What is not in memory reads as zeros and is noted, so that it can
-/// be loaded and the question asked again.</summary>
+/// <summary>A tree of a size, over the tiles that are in memory. What is not in memory reads as zeros and is noted, so that
+/// it can be loaded and the question asked again.</summary>
 internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong Index), Tile> tiles)
 {
     private static readonly byte[] Absent = new byte[32];

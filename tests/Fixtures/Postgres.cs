@@ -5,8 +5,8 @@ using Npgsql;
 
 namespace Ministries.Fixtures;
 
-/// <summary>A PostgreSQL server of its own for the test process, in a temporary folder, with a database for each test. It ends with
-/// the process, however that ends.</summary>
+/// <summary>A PostgreSQL server of its own for the test process, in a temporary folder, with a database for each test. It ends
+/// with the process, however that ends.</summary>
 public sealed class Postgres
 {
     private static readonly Lazy<Task<Postgres>> One = new(Create);
@@ -36,7 +36,8 @@ public sealed class Postgres
         var folder = Directory.CreateTempSubdirectory("ministries-postgres-").FullName;
         var server = new Postgres(binaries, folder, FreePort());
         if (Environment.UserName == "root") await Run("chown", "postgres", folder);
-        await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync");
+        await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres",
+            "-E", "UTF8", "--no-sync");
         await server.Start();
         return server;
     }
@@ -69,7 +70,8 @@ public sealed class Postgres
             "-c", "listen_addresses=127.0.0.1", "-c", $"port={_port}", "-c", $"unix_socket_directories={_folder}",
             "-c", "max_connections=200", "-c", "log_min_messages=fatal"]);
         _server = Process.Start(new ProcessStartInfo("/bin/sh", ["-c",
-            $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || rm -rf {_folder}"])
+            $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; " +
+            $"read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || rm -rf {_folder}"])
         { RedirectStandardInput = true })!;
         var deadline = Stopwatch.StartNew();
         while (true)

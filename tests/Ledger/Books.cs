@@ -77,7 +77,8 @@ public static class Counting
         keys: state => ["all", $"v{version}", state.Sequence % (2 * each) == 0 ? "even" : "odd"],
         due: state => state.Sequence % (3 * each) == 0 ? new DateTimeOffset(2025, 3, 18, 0, 0, 0, TimeSpan.Zero) : null);
 
-    public static LedgerOptions Options(string connection, string? checkpoint = null, TimeProvider? time = null, StreamKind? kind = null) => new()
+    public static LedgerOptions Options(string connection, string? checkpoint = null, TimeProvider? time = null,
+        StreamKind? kind = null) => new()
     {
         Service = "custody",
         Kinds = [kind ?? Kind],
@@ -90,8 +91,10 @@ public static class Counting
 
     /// <summary>Counts one more; answers with the count.</summary>
     public static Command Add(
-        string participant, string requestId, string counter, IReadOnlyList<string>? audience = null, int precedence = 0, Action? before = null,
-        string content = "", Intake? intake = null, string traceParent = "", StreamKind<EventCursor>? kind = null, string @case = "case_1")
+        string participant, string requestId, string counter, IReadOnlyList<string>? audience = null, int precedence = 0,
+            Action? before = null,
+        string content = "", Intake? intake = null, string traceParent = "", StreamKind<EventCursor>? kind = null,
+            string @case = "case_1")
     {
         var request = new PartyAdmitted { Case = counter, Participant = content };
         return new()
@@ -119,7 +122,8 @@ public static class Counting
 
     /// <summary>A command with a rule of its own.</summary>
     public static Command Decides(
-        string participant, string requestId, Func<View, DateTimeOffset, Decision> rule, bool storesRefusal = true, Intake? intake = null)
+        string participant, string requestId, Func<View, DateTimeOffset, Decision> rule, bool storesRefusal = true,
+            Intake? intake = null)
     {
         var request = new PartyAdmitted { Case = "decides" };
         return new()

@@ -31,9 +31,12 @@ public sealed class CrashTests : IDisposable
     {
         var connection = Environment.GetEnvironmentVariable("LEDGER_TEST_CONNECTION");
         if (connection is null) return;
-        var (point, left) = (Environment.GetEnvironmentVariable("LEDGER_TEST_POINT"), int.Parse(Environment.GetEnvironmentVariable("LEDGER_TEST_HITS")!));
-        await using var answers = new StreamWriter(Environment.GetEnvironmentVariable("LEDGER_TEST_ANSWERS")!) { AutoFlush = true };
-        await using var ledger = await ServiceLedger.Open(Options(connection, Environment.GetEnvironmentVariable("LEDGER_TEST_CHECKPOINT")), Cancel);
+        var (point, left) = (Environment.GetEnvironmentVariable("LEDGER_TEST_POINT"),
+            int.Parse(Environment.GetEnvironmentVariable("LEDGER_TEST_HITS")!));
+        await using var answers = new StreamWriter(
+            Environment.GetEnvironmentVariable("LEDGER_TEST_ANSWERS")!) { AutoFlush = true };
+        await using var ledger = await ServiceLedger.Open(
+            Options(connection, Environment.GetEnvironmentVariable("LEDGER_TEST_CHECKPOINT")), Cancel);
         Probe.Hook = reached =>
         {
             if (reached != point || Interlocked.Decrement(ref left) != 0) return;
@@ -72,7 +75,8 @@ public sealed class CrashTests : IDisposable
             RedirectStandardError = true,
             Environment =
             {
-                ["LEDGER_TEST_CONNECTION"] = connection, ["LEDGER_TEST_CHECKPOINT"] = checkpoint, ["LEDGER_TEST_ANSWERS"] = answers,
+                ["LEDGER_TEST_CONNECTION"] = connection, ["LEDGER_TEST_CHECKPOINT"] = checkpoint,
+                    ["LEDGER_TEST_ANSWERS"] = answers,
                 ["LEDGER_TEST_POINT"] = point, ["LEDGER_TEST_HITS"] = $"{hits}",
             },
         };
@@ -85,9 +89,11 @@ public sealed class CrashTests : IDisposable
 
         await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
         await LedgerTests.Audit(ledger);
-        var answered = (await File.ReadAllLinesAsync(answers, Cancel)).Select(l => l.Split(' ')).ToDictionary(l => (int.Parse(l[0]), int.Parse(l[1])));
+        var answered = (await File.ReadAllLinesAsync(answers, Cancel)).Select(l => l.Split(' ')).ToDictionary(l =>
+            (int.Parse(l[0]), int.Parse(l[1])));
         var again = await Task.WhenAll(Enumerable.Range(0, Writers * Requests).Select(async n =>
-            (Writer: n / Requests, Number: n % Requests, Outcome: await ledger.Commit(Add($"w/{n / Requests}", $"r{n % Requests}", "c"), Cancel))));
+            (Writer: n / Requests, Number: n % Requests,
+                Outcome: await ledger.Commit(Add($"w/{n / Requests}", $"r{n % Requests}", "c"), Cancel))));
         foreach (var (writer, number, outcome) in again)
         {
             if (!answered.TryGetValue((writer, number), out var answer)) continue;
@@ -139,7 +145,8 @@ public sealed class CrashTests : IDisposable
         {
             if (point != "before-commit") return;
             Probe.Hook = null;
-            Postgres.Shared.Result.Execute($"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{database}'").Wait();
+            Postgres.Shared.Result.Execute(
+                $"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{database}'").Wait();
         };
         await Assert.ThrowsAsync<CommitOutcomeUnknown>(() => ledger.Commit(Add("a", "1", "c"), Cancel));
         var again = await ledger.Commit(Add("a", "1", "c"), Cancel);
@@ -156,7 +163,8 @@ public sealed class CrashTests : IDisposable
             var connection = await server.CreateDatabase();
             await using var ledger = await ServiceLedger.Open(Options(connection), Cancel);
             var answered = new ConcurrentDictionary<string, ulong>();
-            var writing = Parallel.ForAsync(0, Writers, new ParallelOptions { MaxDegreeOfParallelism = Writers }, async (writer, cancel) =>
+            var writing = Parallel.ForAsync(0, Writers, new ParallelOptions { MaxDegreeOfParallelism = Writers },
+                async (writer, cancel) =>
             {
                 for (var i = 0; i < Requests;)
                     try
@@ -212,7 +220,8 @@ public sealed class CrashTests : IDisposable
             {
                 while (clock.Elapsed < time)
                 {
-                    var outcome = await ledger.Commit(Add($"p/{caller % 16}", Guid.NewGuid().ToString(), $"c{Random.Shared.Next(1000)}"), Cancel);
+                    var outcome = await ledger.Commit(
+                        Add($"p/{caller % 16}", Guid.NewGuid().ToString(), $"c{Random.Shared.Next(1000)}"), Cancel);
                     await ledger.ReceiptOf(outcome, Cancel);
                     Interlocked.Increment(ref count);
                 }

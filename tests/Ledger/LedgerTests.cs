@@ -30,7 +30,8 @@ public abstract class LedgerTests
     {
         using var go = new ManualResetEventSlim();
         using var held = new ManualResetEventSlim();
-        var first = ledger.Commit(Add("holder", Guid.NewGuid().ToString(), "holder", before: () => { held.Set(); go.Wait(); }), Cancel);
+        var first = ledger.Commit(Add("holder", Guid.NewGuid().ToString(), "holder", before: () => { held.Set(); go.Wait(); }),
+            Cancel);
         held.Wait(Cancel);
         var running = commands.Select(c => ledger.Commit(c, Cancel)).ToArray();
         go.Set();
@@ -42,7 +43,8 @@ public abstract class LedgerTests
     private static async Task<List<StoredEntry>> ReadAll(ServiceLedger ledger)
     {
         var entries = new List<StoredEntry>();
-        for (var page = await ledger.ReadEntries(0, null, null, 100, Cancel); ; page = await ledger.ReadEntries(page.Next, null, null, 100, Cancel))
+        for (var page = await ledger.ReadEntries(0, null, null, 100, Cancel); ; page = await ledger.ReadEntries(page.Next, null,
+            null, 100, Cancel))
         {
             entries.AddRange(page.Entries);
             if (page.Complete) return entries;
@@ -64,7 +66,8 @@ public abstract class LedgerTests
             var header = entry.HeaderOf();
             Assert.Equal((ulong)index, entry.Position);
             Assert.Equal((ulong)index, header.Position);
-            Assert.Equal(participants[header.Participant] = participants.GetValueOrDefault(header.Participant) + 1, header.ParticipantSequence);
+            Assert.Equal(participants[header.Participant] = participants.GetValueOrDefault(header.Participant) +
+                1, header.ParticipantSequence);
             Assert.True(header.CommitTime.ToDateTimeOffset() >= time);
             time = header.CommitTime.ToDateTimeOffset();
             Assert.Equal(header.Parts.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
@@ -86,7 +89,8 @@ public abstract class LedgerTests
         Assert.Equal(checkpoint.Root, receipt.RootHash.ToByteArray());
         var leaf = System.Security.Cryptography.SHA256.HashData([0, .. receipt.EntryHash.Span]);
         Assert.True(Proofs.Includes(
-            leaf, receipt.Position, receipt.TreeSize, receipt.RootHash.Span, [.. receipt.InclusionProof.Select(h => h.ToByteArray())]));
+            leaf, receipt.Position, receipt.TreeSize, receipt.RootHash.Span,
+                [.. receipt.InclusionProof.Select(h => h.ToByteArray())]));
     }
 
     [Fact]
@@ -158,7 +162,8 @@ public abstract class LedgerTests
             var found = await ledger.FindAnswer("a", "request", add.Method, add.Bytes, Cancel);
             Assert.Equal((first.Position, 1UL), (found!.Position, found.CountOf()));
             CheckReceipt(await ledger.ReceiptOf(found, Cancel));
-            Assert.Equal(Reason.RequestIdReused, (await ledger.FindAnswer("a", "request", "test/Other", add.Bytes, Cancel))!.Refusal!.Reason);
+            Assert.Equal(Reason.RequestIdReused,
+                (await ledger.FindAnswer("a", "request", "test/Other", add.Bytes, Cancel))!.Refusal!.Reason);
             Assert.Null(await ledger.FindAnswer("a", "unknown", add.Method, add.Bytes, Cancel));
             Assert.Equal(3UL, (await ledger.Find(Kind, "c", null, Cancel))!.State.Sequence);
         }
@@ -180,7 +185,8 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         var first = await ledger.Commit(Decides("a", "r", (_, _) => Refused), Cancel);
-        var again = await ledger.Commit(Decides("a", "r", (_, _) => throw new InvalidOperationException("not asked again")), Cancel);
+        var again = await ledger.Commit(Decides("a", "r", (_, _) => throw new InvalidOperationException("not asked again")),
+            Cancel);
         Assert.Equal((0UL, Reason.StateNotAllowed, false), (first.Position, first.Refusal!.Reason, first.Repeated));
         Assert.Equal((0UL, Reason.StateNotAllowed, true), (again.Position, again.Refusal!.Reason, again.Repeated));
         Assert.Equal("CLOSED", again.Refusal.Metadata!["state"]);
@@ -218,7 +224,8 @@ public abstract class LedgerTests
             ledger,
             Add("a", "1", "c"),
             Decides("a", "2", (_, _) => throw new InvalidOperationException("the rule fails")),
-            Decides("a", "3", (_, _) => Decision.Accept("", [], [Change("c")], _ => throw new InvalidOperationException("the answer fails"))),
+            Decides("a", "3", (_, _) =>
+                Decision.Accept("", [], [Change("c")], _ => throw new InvalidOperationException("the answer fails"))),
             Decides("a", "4", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseClosed(), [Kind.Id("c")])])),
             Decides("a", "5", (_, _) => Decision.Accept("", [], [new Change(Foreign, [new StreamId("unknown", "c")])])),
             Decides("a", "6", (view, now) => { view.Find(Kind, Guid.NewGuid().ToString()); return Decision.Accept("", [], []); }),
@@ -293,7 +300,8 @@ public abstract class LedgerTests
     public async Task Lists_show_what_has_all_keys_and_what_the_reader_may_see()
     {
         await using var ledger = await Open();
-        foreach (var (i, counter) in new[] { "x", "y", "y", "z", "z", "z" }.Index()) await ledger.Commit(Add("a", $"r{i}", counter), Cancel);
+        foreach (var (i, counter) in new[] { "x", "y", "y", "z", "z", "z" }.Index()) await ledger.Commit(
+            Add("a", $"r{i}", counter), Cancel);
         async Task<string> Keys(IReadOnlySet<string>? tokens, params string[] keys) =>
             string.Join(' ', (await ledger.List(Kind, keys, tokens, 0, 10, Cancel)).Select(r => r.Key));
         Assert.Equal("x y z", await Keys(null));
@@ -332,7 +340,8 @@ public abstract class LedgerTests
         Assert.Equal(Enumerable.Range(0, 60).Where(i => i % 3 != 0).Select(i => (ulong)i), seen);
         Assert.Empty((await ledger.ReadEntries(0, "case_b", tokens, 100, Cancel)).Entries);
         Assert.Equal(20, (await ledger.ReadEntries(0, "case_b", null, 100, Cancel)).Entries.Count);
-        Assert.Equal(60, (await ledger.ReadEntries(0, null, new HashSet<string> { Audience.Of("a") }, 100, Cancel)).Entries.Count);
+        Assert.Equal(60,
+            (await ledger.ReadEntries(0, null, new HashSet<string> { Audience.Of("a") }, 100, Cancel)).Entries.Count);
     }
 
     [Fact]
@@ -386,7 +395,8 @@ public abstract class LedgerTests
             clock.Now -= TimeSpan.FromDays(1);
             await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint, clock), Cancel);
             Assert.Equal((ulong)round * 150, ledger.Size);
-            await Task.WhenAll(Enumerable.Range(0, 150).Select(i => ledger.Commit(Add($"p/{i % 3}", $"r{round}-{i}", $"c{i % 10}"), Cancel)));
+            await Task.WhenAll(
+                Enumerable.Range(0, 150).Select(i => ledger.Commit(Add($"p/{i % 3}", $"r{round}-{i}", $"c{i % 10}"), Cancel)));
         }
         await using var last = await ServiceLedger.Open(Options(connection, checkpoint, clock), Cancel);
         await Audit(last);
@@ -397,9 +407,11 @@ public abstract class LedgerTests
     {
         var connection = await Engine.Create();
         var checkpoint = Engine.NewFile("checkpoint");
-        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(Add("a", "1", "c"), Cancel);
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(
+            Add("a", "1", "c"), Cancel);
         var copy = await Engine.Copy(connection);
-        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(Add("a", "2", "c"), Cancel);
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(
+            Add("a", "2", "c"), Cancel);
         var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(Options(copy, checkpoint), Cancel));
         Assert.Contains("acknowledged entries are missing", refused.Message);
         await (await ServiceLedger.Open(Options(connection, checkpoint), Cancel)).DisposeAsync();
@@ -426,7 +438,8 @@ public abstract class LedgerTests
         var options = Options(connection);
         await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(new LedgerOptions
         {
-            Service = "consular", Kinds = options.Kinds, Connection = connection, Key = Key, CheckpointFile = options.CheckpointFile,
+            Service = "consular", Kinds = options.Kinds, Connection = connection, Key = Key,
+                CheckpointFile = options.CheckpointFile,
         }, Cancel));
     }
 
@@ -434,7 +447,8 @@ public abstract class LedgerTests
     public async Task Replicas_that_start_together_make_one_schema()
     {
         var connection = await Engine.Create();
-        var ledgers = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => ServiceLedger.Open(Options(connection), Cancel))));
+        var ledgers = await Task.WhenAll(
+            Enumerable.Range(0, 4).Select(_ => Task.Run(() => ServiceLedger.Open(Options(connection), Cancel))));
         foreach (var ledger in ledgers) await ledger.DisposeAsync();
     }
 
@@ -443,7 +457,8 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         Command Event(ulong sequence, string? id = null) =>
-            Add("service/calllog", id ?? $"calllog/{sequence}/0", "c", intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", sequence));
+            Add("service/calllog", id ?? $"calllog/{sequence}/0", "c",
+                intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", sequence));
         Assert.Equal(1UL, (await ledger.Commit(Event(1), Cancel)).CountOf());
         var gap = await Assert.ThrowsAsync<GapInEvents>(() => ledger.Commit(Event(4), Cancel));
         Assert.Equal(("calllog", 1UL, 4UL), (gap.Producer, gap.Last, gap.Sequence));
@@ -467,13 +482,17 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         await ledger.Commit(Add("a", "1", "c", traceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), Cancel);
-        await ledger.Commit(Decides("a", "2", (_, _) => Decision.Accept("case_1", [], [new Change(Foreign, [Kind.Id("c")]), Change("d"), Change("d")])), Cancel);
-        await ledger.Commit(Decides("a", "3", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseOpened(), [Kind.Id("e")])])), Cancel);
+        await ledger.Commit(Decides("a", "2", (_, _) =>
+            Decision.Accept("case_1", [], [new Change(Foreign, [Kind.Id("c")]), Change("d"), Change("d")])), Cancel);
+        await ledger.Commit(Decides("a", "3", (_, _) =>
+            Decision.Accept("", [], [new Change(new Custody.V1.CaseOpened(), [Kind.Id("e")])])), Cancel);
         var events = await ledger.EventsAfter(0, 10, Cancel);
         const string Admitted = "ministries.custody.v1.PartyAdmitted", Opened = "ministries.custody.v1.CaseOpened";
         Assert.Equal(
-            [(1UL, Admitted, 1UL, 0UL, 0U), (2UL, Admitted, 2UL, 1UL, 1U), (3UL, Admitted, 3UL, 1UL, 2U), (4UL, Opened, 1UL, 2UL, 0U)],
-            events.Select(e => (e.Number, e.Event.Origin.Type, e.Event.Origin.Sequence, e.Event.Origin.Position, e.Event.Origin.Index)));
+            [(1UL, Admitted, 1UL, 0UL, 0U), (2UL, Admitted, 2UL, 1UL, 1U), (3UL, Admitted, 3UL, 1UL, 2U),
+                (4UL, Opened, 1UL, 2UL, 0U)],
+            events.Select(e =>
+                (e.Number, e.Event.Origin.Type, e.Event.Origin.Sequence, e.Event.Origin.Position, e.Event.Origin.Index)));
         Assert.Equal("custody", events[0].Event.Origin.Service);
         Assert.Contains("0af7651916cd43dd8448eb211c80319c", events[0].Event.Traceparent);
         Assert.Equal([3UL, 4UL], (await ledger.EventsAfter(2, 10, Cancel)).Select(e => e.Number));
@@ -545,7 +564,8 @@ public abstract class LedgerTests
         var options = Options(connection);
         await using var ledger = await ServiceLedger.Open(new LedgerOptions
         {
-            Service = options.Service, Kinds = options.Kinds, Connection = connection, Key = Key, CheckpointFile = options.CheckpointFile,
+            Service = options.Service, Kinds = options.Kinds, Connection = connection, Key = Key,
+                CheckpointFile = options.CheckpointFile,
             MaxQueued = 8, MaxQueuedPerParticipant = 4, MaxBatch = 1,
         }, Cancel);
         using var go = new ManualResetEventSlim();
@@ -555,7 +575,8 @@ public abstract class LedgerTests
         held.Wait(Cancel);
         List<Task<Outcome>> waiting =
         [
-            ledger.Commit(Add("a", "a1", "c"), Cancel), ledger.Commit(Add("a", "a2", "c"), Cancel), ledger.Commit(Add("a", "a3", "c"), Cancel),
+            ledger.Commit(Add("a", "a1", "c"), Cancel), ledger.Commit(Add("a", "a2", "c"), Cancel),
+                ledger.Commit(Add("a", "a3", "c"), Cancel),
             ledger.Commit(Add("b", "b1", "c"), Cancel), ledger.Commit(Add("a", "a4", "c", precedence: 4), Cancel),
         ];
         await Assert.ThrowsAsync<LedgerOverloaded>(() => ledger.Commit(Add("a", "a5", "c"), Cancel));
@@ -589,18 +610,21 @@ public abstract class LedgerTests
         const string Parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         var mine = $"traced-{Guid.NewGuid()}";
         var outcomes = await Together(ledger, Add("a", mine, "c", traceParent: Parent), Add("a", $"{mine}-2", "c"));
-        var commits = spans.Where(s => ((string?)s.GetTagItem("ministries.request_id"))?.StartsWith(mine, StringComparison.Ordinal) == true).ToList();
+        var commits = spans.Where(s =>
+            ((string?)s.GetTagItem("ministries.request_id"))?.StartsWith(mine, StringComparison.Ordinal) == true).ToList();
         Assert.Equal(2, commits.Count);
         Assert.Equal(["commit custody", "commit custody"], commits.Select(s => s.OperationName));
         var first = commits.Single(s => (string)s.GetTagItem("ministries.request_id")! == mine);
-        Assert.Equal(("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"), (first.TraceId.ToString(), first.ParentSpanId.ToString()));
+        Assert.Equal(("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"),
+            (first.TraceId.ToString(), first.ParentSpanId.ToString()));
         Assert.Equal((long)(await outcomes[0]).Position!, first.GetTagItem("ministries.position"));
         Assert.Equal("case_1", first.GetTagItem("ministries.case"));
         var second = commits.Single(s => s != first);
         Assert.Equal(default, second.ParentSpanId);
         var link = Assert.Single(first.Links).Context;
         // The second changed the stream that the first had changed: it answers to it.
-        Assert.Equal([link, first.Context], second.Links.Select(l => l.Context), (a, b) => a.SpanId == b.SpanId && a.TraceId == b.TraceId);
+        Assert.Equal([link, first.Context], second.Links.Select(l => l.Context), (a, b) =>
+            a.SpanId == b.SpanId && a.TraceId == b.TraceId);
         await ledger.Drain();
         var batch = spans.Single(s => s.SpanId == link.SpanId);
         Assert.Equal(("batch custody", default(ActivitySpanId)), (batch.OperationName, batch.ParentSpanId));

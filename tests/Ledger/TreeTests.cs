@@ -68,7 +68,8 @@ public class TreeTests
 
     [Fact]
     public void An_empty_tree_has_the_hash_of_nothing() =>
-        Assert.Equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", Convert.ToHexStringLower(Grow([]).View.Root()));
+        Assert.Equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            Convert.ToHexStringLower(Grow([]).View.Root()));
 
     [Fact]
     public void Roots_and_proofs_are_those_of_the_standard_at_any_size() =>
@@ -89,12 +90,31 @@ public class TreeTests
             Assert.True(Proofs.Extends((ulong)from, earlier, (ulong)size, root, consistency));
 
             // Nothing else is proved.
-            Assert.False(Proofs.Includes(leaves[(position + 1) % size], (ulong)position, (ulong)size, root, inclusion) && size > 1);
+            Assert.False(Proofs.Includes(leaves[(position + 1) % size], (ulong)position, (ulong)size, root, inclusion) &&
+                size > 1);
             Assert.False(Proofs.Includes(leaves[position], (ulong)position + 1, (ulong)size, root, inclusion));
             Assert.False(Proofs.Includes(leaves[position], (ulong)position, (ulong)size, root, [.. inclusion, root]));
-            Assert.False(Proofs.Extends((ulong)from, leaves[0], (ulong)size, root, consistency) && (from > 1 || size == 1 && from != 1));
+            Assert.False(Proofs.Extends((ulong)from, leaves[0], (ulong)size, root, consistency) &&
+                (from > 1 || size == 1 && from != 1));
             Assert.False(Proofs.Extends((ulong)from, earlier, (ulong)size, root, [.. consistency, root]));
         }, iter: 150);
+
+    // The example of C2SP tlog-tiles: 273 full tiles of leaves and 112 leaves, one full tile of level 1 and 17 hashes.
+    [Fact]
+    public void A_tree_of_seventy_thousand_has_the_tiles_of_the_specification()
+    {
+        var leaves = Enumerable.Range(0, 70_000).Select(i => SHA256.HashData(BitConverter.GetBytes(i))).ToArray();
+        var edge = new TreeEdge(0, []);
+        var tiles = new List<TileRow>();
+        foreach (var leaf in leaves[..69_999]) edge.Add(leaf, tiles);
+        edge.TakeView();
+        edge.Add(leaves[^1], tiles);
+        var view = edge.TakeView();
+        Assert.Equal((273, 1), (tiles.Count(t => t.Level == 0), tiles.Count(t => t.Level == 1)));
+        Assert.Equal(Reference.Root(leaves.AsSpan(0, 65_536)), tiles.Single(t => t.Level == 1).Root);
+        Assert.Equal(Reference.Root(leaves), view.Root());
+        Assert.Equal(Reference.Path(69_999, leaves), view.Inclusion(69_999));
+    }
 
     [Fact]
     public void A_batch_proves_what_it_added_from_the_tiles_that_it_touched() =>
@@ -124,13 +144,15 @@ public class CheckpointTests
     [Theory]
     [InlineData("sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8")]
     [InlineData("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")]
-    public void Known_verifier_keys_are_read(string verifier) => Assert.Equal(verifier, CheckpointKey.FromVerifier(verifier).Verifier);
+    public void Known_verifier_keys_are_read(string verifier) =>
+        Assert.Equal(verifier, CheckpointKey.FromVerifier(verifier).Verifier);
 
     [Fact]
     public void A_key_is_read_from_its_text()
     {
         // RFC 8410 section 7: a PKCS #8 text of an Ed25519 key, here of the seed of zeros.
-        byte[] der = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20, .. new byte[32]];
+        byte[] der = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+            .. new byte[32]];
         var pem = $"-----BEGIN PRIVATE KEY-----\n{Convert.ToBase64String(der)}\n-----END PRIVATE KEY-----\n";
         Assert.Equal(Key.Verifier, CheckpointKey.FromPem(Key.Name, pem).Verifier);
     }
@@ -176,7 +198,8 @@ public class CheckpointTests
             bytes.AsSpan(cut, 1024 - cut).Clear();
             File.WriteAllBytes(path, bytes);
             using var reopened = new Checkpoints(Key, path);
-            Assert.Equal(cut > 0 && Key.Verify(Encoding.UTF8.GetString(bytes.AsSpan(0, 1024)).TrimEnd('\0')) is not null ? 3UL : 2UL, reopened.Last!.Size);
+            Assert.Equal(cut > 0 && Key.Verify(Encoding.UTF8.GetString(bytes.AsSpan(0, 1024)).TrimEnd('\0')) is not null ? 3UL
+                : 2UL, reopened.Last!.Size);
         }
     }
 

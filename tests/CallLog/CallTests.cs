@@ -143,11 +143,15 @@ public class CallTests
         Assert.Equal(CommitmentState.Suspended, _scene.Commitment(logged).State);
         Assert.Equal(logged.Commitments, Assert.IsType<RecordCorrected>(_scene.Stage.Events[^1]).Commitments);
         Assert.Null(Calls.Kind.DueOf(_scene.Call(logged)));
+        // What nothing says already is not told again.
+        _scene.Amend(Kr, logged.Call, Account(a => a.Commitments.Clear()));
+        _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[1].Position);
+        Assert.Empty(Assert.IsType<RecordCorrected>(_scene.Stage.Events[^1]).Commitments);
 
         _scene.Amend(Kr, logged.Call);
         Assert.Equal(CommitmentState.Open, _scene.Commitment(logged).State);
         _scene.Submit(Ua, logged.Call);
-        _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[1].Position);
+        _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[2].Position);
 
         Assert.Equal(CommitmentState.Open, _scene.Commitment(logged).State);
         Assert.Single(_scene.Call(logged).Commitments);

@@ -60,7 +60,7 @@ public static class Reactions
         if (prisoner.Length == 0) return Decision.Accept(@case, [], []);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
         List<Change> changes = [new Change(e, [Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))])];
-        if (UnderWay(view, dossier) is { } transfer && Transfers.Obstacles(view, transfer, act).Count > 0)
+        if (UnderWay(view, dossier) is { } transfer && !Knew(transfer, act) && Transfers.Obstacles(view, transfer, act).Count > 0)
             changes.Add(Transfers.On(Transfers.Suspended(transfer), transfer));
         return Decision.Accept(@case, [], changes);
     }
@@ -72,7 +72,7 @@ public static class Reactions
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
         var recorded = new Change(e, [Cases.Kind.Id(e.Case), Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner))]);
         Transfer[] lost = !e.Held ? [.. Open(view, dossier)]
-            : UnderWay(view, dossier) is { } transfer && Transfers.Obstacles(view, transfer, act).Count > 0 ? [transfer]
+            : UnderWay(view, dossier) is { } transfer && !Knew(transfer, act) && Transfers.Obstacles(view, transfer, act).Count > 0 ? [transfer]
             : [];
         return Decision.Accept(e.Case, [], [recorded, .. lost.Select(t => Transfers.On(Transfers.Suspended(t), t))]);
     }
@@ -91,6 +91,11 @@ public static class Reactions
         return Decision.Accept(@case, [],
             [new Change(e, streams), .. Open(view, dossier).Select(t => Transfers.On(Transfers.Suspended(t), t))]);
     }
+
+    /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked
+    /// on behalf of the event is older.</summary>
+    private static bool Knew(Transfer transfer, Act act) =>
+        PositionOf(act.RequestId) is { } position && transfer.Checks.LastOrDefault()?.CustodyPosition > position;
 
     private static Transfer? UnderWay(View view, Dossier? dossier) =>
         dossier is { ActiveTransfer.Length: > 0 } && view.Find(Transfers.Kind, dossier.ActiveTransfer) is { } transfer &&

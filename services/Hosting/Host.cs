@@ -64,8 +64,9 @@ public static partial class ServiceHost
         try
         {
             await using var host = await Build(service, settings, builder);
+            var life = host.Services.GetRequiredService<Lifecycle>();
             await host.RunAsync();
-            return host.Services.GetRequiredService<Lifecycle>().ExitCode;
+            return life.ExitCode;
         }
         catch (AgreementRefused e)
         {
@@ -157,13 +158,15 @@ public static partial class ServiceHost
             _ => IPAddress.Any,
         }, listen.Port);
 
+    private const string Alive = "alive";
+
     private static void AddHealth(IServiceCollection services)
     {
         services.AddGrpcHealthChecks(o =>
         {
-            o.Services.Map("", _ => false);
+            o.Services.Map("", check => check.Name == Alive);
             o.Services.Map(Ready, check => check.Name == Ready);
-        }).AddCheck<Lifecycle>(Ready);
+        }).AddCheck(Alive, () => HealthCheckResult.Healthy()).AddCheck<Lifecycle>(Ready);
         services.Configure<HealthCheckPublisherOptions>(o => (o.Delay, o.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
     }
 

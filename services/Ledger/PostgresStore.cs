@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Data;
 using Ministries.Ledger.V1;
 using Npgsql;
@@ -69,7 +70,7 @@ internal sealed class PostgresStore : Store
     ];
 
     private readonly NpgsqlDataSource _source;
-    private readonly string _unpooled;
+    private readonly NpgsqlDataSource _unpooled;
 
     public PostgresStore(LedgerOptions options)
     {
@@ -82,11 +83,20 @@ internal sealed class PostgresStore : Store
         text.Options = $"{text.Options} -c synchronous_commit=on -c default_transaction_isolation=read\\ committed " +
             $"-c statement_timeout={timeout} -c idle_in_transaction_session_timeout={timeout} " +
             $"-c lock_timeout={(long)options.LockTimeout.TotalMilliseconds}";
-        _source = NpgsqlDataSource.Create(text);
+        _source = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
         text.Pooling = false;
         text.KeepAlive = 10;
-        _unpooled = text.ConnectionString;
+        _unpooled = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
     }
+
+    // A batch's trace has its statements, named by their first word; reading and looking for work would drown it.
+    private static void Traced(NpgsqlTracingOptionsBuilder tracing) => tracing
+        .ConfigureCommandFilter(_ => InBatch).ConfigureBatchFilter(_ => InBatch)
+        .ConfigureCommandSpanNameProvider(command => $"postgresql {command.CommandText.TrimStart().Split(' ', '\n')[0]}")
+        .ConfigureBatchSpanNameProvider(_ => "postgresql batch")
+        .EnableFirstResponseEvent(false).EnablePhysicalOpenTracing(false);
+
+    private static bool InBatch => Activity.Current?.OperationName.StartsWith("batch ", StringComparison.Ordinal) == true;
 
     public override async Task Prepare(string service, CancellationToken cancel)
     {
@@ -117,7 +127,7 @@ internal sealed class PostgresStore : Store
 
     public override async Task<Lead?> TryLead(string name, CancellationToken cancel)
     {
-        var connection = new NpgsqlConnection(_unpooled);
+        var connection = _unpooled.CreateConnection();
         try
         {
             await connection.OpenAsync(cancel);
@@ -148,7 +158,11 @@ internal sealed class PostgresStore : Store
 
     public override void Forget() => _source.Clear();
 
-    public override ValueTask DisposeAsync() => _source.DisposeAsync();
+    public override async ValueTask DisposeAsync()
+    {
+        await _source.DisposeAsync();
+        await _unpooled.DisposeAsync();
+    }
 
     private sealed class Held(NpgsqlConnection connection) : Lead
     {

@@ -1,8 +1,10 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
+using Grpc.Health.V1;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
@@ -18,32 +20,39 @@ using Ministries.Trust;
 
 namespace Ministries.Local;
 
-/// <summary>The three services in this process, each with its own port, certificate, ledger and key, and everybody who takes part
-/// in the agreement, each with a certificate of its own authority.</summary>
+/// <summary>Everybody who takes part in the agreement, each with a certificate of its own authority, and the three services that
+/// they call: started in this process, each with its own port, certificate, ledger and key, or running elsewhere.</summary>
 public sealed class Cast : IAsyncDisposable
 {
     /// <summary>The services, in the order in which they are shown.</summary>
     public static readonly IReadOnlyList<string> Services = ["calllog", "consular", "custody"];
 
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private TimeSpan _patience = TimeSpan.FromSeconds(60);
 
     private readonly MemoryBroker _broker = new();
     private readonly List<WebApplication> _hosts = [];
-    private readonly Dictionary<string, Uri> _addresses = [];
+    private readonly ConcurrentDictionary<string, Uri> _addresses = [];
     private readonly Dictionary<string, Party> _parties = [];
-    private readonly string _folder;
+    private readonly string _certificates;
     private readonly Authorities _authorities;
 
-    private Cast(string folder, Authorities authorities) => (_folder, _authorities) = (folder, authorities);
+    private Cast(string certificates)
+    {
+        _certificates = certificates;
+        var (agreement, terms) = Agreements.Read(File.ReadAllBytes(Path.Combine(certificates, "agreement.json")));
+        _authorities = terms.Authorities;
+        Everybody = [.. agreement.Participants.Select(p => p.Id)];
+        Participants = [.. Everybody.Where(p => !p.StartsWith("service/", StringComparison.Ordinal) && p != "operator")];
+    }
 
     /// <summary>Where each service is, by its name.</summary>
     public IReadOnlyDictionary<string, Uri> Addresses => _addresses;
 
     /// <summary>The participants that are no services and no operator, in the agreement's order.</summary>
-    public IReadOnlyList<string> Participants { get; private init; } = [];
+    public IReadOnlyList<string> Participants { get; }
 
     /// <summary>Everybody, services and operator too.</summary>
-    public IReadOnlyList<string> Everybody { get; private init; } = [];
+    public IReadOnlyList<string> Everybody { get; }
 
     /// <summary>A participant.</summary>
     public Party this[string id] => _parties.TryGetValue(id, out var party) ? party : _parties[id] = Enter(id);
@@ -57,13 +66,7 @@ public sealed class Cast : IAsyncDisposable
     {
         var certificates = Path.Combine(folder, "certificates");
         Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
-        var agreementFile = Path.Combine(certificates, "agreement.json");
-        var (agreement, terms) = Agreements.Read(await File.ReadAllBytesAsync(agreementFile, cancel));
-        var cast = new Cast(folder, terms.Authorities)
-        {
-            Everybody = [.. agreement.Participants.Select(p => p.Id)],
-            Participants = [.. agreement.Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal) && p.Id != "operator").Select(p => p.Id)],
-        };
+        var cast = new Cast(certificates);
         try
         {
             foreach (var service in new[] { CallLogService.Definition, ConsularService.Definition, CustodyService.Definition })
@@ -76,7 +79,7 @@ public sealed class Cast : IAsyncDisposable
                     Listen = new Uri("https://127.0.0.1:0"),
                     Certificate = Path.Combine(keys, "system.pem"),
                     CertificateKey = Path.Combine(keys, "system.key"),
-                    Agreement = agreementFile,
+                    Agreement = Path.Combine(certificates, "agreement.json"),
                     Checkpoint = Path.Combine(folder, service.Name + ".checkpoint"),
                     CheckpointKey = Path.Combine(keys, "checkpoint.key"),
                     // Filled as they start; each is called only when all have.
@@ -91,8 +94,7 @@ public sealed class Cast : IAsyncDisposable
             await Task.WhenAll(cast._hosts.Select(h => h.StartAsync(cancel)));
             foreach (var host in cast._hosts)
                 cast._addresses[host.Services.GetRequiredService<Service>().Name] = new Uri(host.Urls.Single());
-            await cast.Until("the services are ready", () => Task.FromResult(
-                cast._hosts.All(h => h.Services.GetRequiredService<Lifecycle>().Ready)), cancel);
+            await cast.Ready(cancel);
             return cast;
         }
         catch
@@ -101,6 +103,35 @@ public sealed class Cast : IAsyncDisposable
             throw;
         }
     }
+
+    /// <summary>Takes part in services that run elsewhere.</summary>
+    /// <param name="certificates">The folder of certificates and agreement that they were started with.</param>
+    /// <param name="addresses">Where each service is, by its name.</param>
+    /// <param name="patience">How long to wait for what must come to be so, their readiness too.</param>
+    /// <param name="cancel">Ends it.</param>
+    public static async Task<Cast> Join(
+        string certificates, IReadOnlyDictionary<string, Uri> addresses, TimeSpan patience, CancellationToken cancel)
+    {
+        var cast = new Cast(certificates) { _patience = patience };
+        foreach (var (service, address) in addresses) cast._addresses[service] = address;
+        await cast.Ready(cancel);
+        return cast;
+    }
+
+    private Task Ready(CancellationToken cancel) => Until("the services are ready", async () =>
+    {
+        try
+        {
+            foreach (var service in Services)
+                if ((await this["operator"].HealthOf(service).CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready }, cancellationToken: cancel))
+                    .Status != HealthCheckResponse.Types.ServingStatus.Serving) return false;
+            return true;
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable)
+        {
+            return false;
+        }
+    }, cancel);
 
     /// <summary>Everybody's requests are about this case from now on.</summary>
     public void TakeUp(string @case)
@@ -124,7 +155,7 @@ public sealed class Cast : IAsyncDisposable
         var begun = Stopwatch.GetTimestamp();
         while (!await isSo())
         {
-            if (Stopwatch.GetElapsedTime(begun) > Patience) throw new StoryBroke($"it did not come to be that {what}");
+            if (Stopwatch.GetElapsedTime(begun) > _patience) throw new StoryBroke($"it did not come to be that {what}");
             await Task.Delay(10, cancel);
         }
     }
@@ -164,7 +195,7 @@ public sealed class Cast : IAsyncDisposable
 
     private HttpMessageHandler Handler(string participant, string service)
     {
-        var home = Path.Combine(_folder, "certificates", participant);
+        var home = Path.Combine(_certificates, participant);
         var own = X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key"));
         return new Untraced
         {

@@ -5,6 +5,7 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
+using Grpc.Health.V1;
 using Grpc.Net.Client;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
@@ -61,6 +62,9 @@ public sealed class Party : IDisposable
 
     /// <summary>The operations of a service.</summary>
     public OperationsService.OperationsServiceClient OperationsOf(string service) => new(_services[service]);
+
+    /// <summary>The health of a service.</summary>
+    public Health.HealthClient HealthOf(string service) => new(_services[service]);
 
     /// <summary>The last write that it sent.</summary>
     public Sent Last { get; private set; } = new("", "", 0);

@@ -1,3 +1,3 @@
 using Ministries.Local;
 
-return await Run.Command().Parse(args).InvokeAsync();
+return await Run.From(args);

@@ -16,7 +16,16 @@ public static class Run
     /// <summary>Exit code: something is not as it must be.</summary>
     public const int NotTrue = 1;
 
-    private static readonly long Started = Stopwatch.GetTimestamp() - (DateTime.Now - Process.GetCurrentProcess().StartTime).Ticks * Stopwatch.Frequency / TimeSpan.TicksPerSecond;
+    // The process's start, so that the runtime's own is counted.
+    private static readonly long Started = Stopwatch.GetTimestamp() -
+        (long)((DateTime.Now - Process.GetCurrentProcess().StartTime).TotalSeconds * Stopwatch.Frequency);
+
+    /// <summary>How long a stop may take, by Ctrl-C or SIGTERM, before the process ends all the same.</summary>
+    private static readonly TimeSpan StopWithin = TimeSpan.FromSeconds(30);
+
+    /// <summary>Runs the command line.</summary>
+    public static Task<int> From(string[] args) =>
+        Command().Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = StopWithin });
 
     /// <summary>The command.</summary>
     public static RootCommand Command()
@@ -171,9 +180,13 @@ public static class Run
         foreach (var (prisoner, transfer) in story.Transfers.OrderBy(t => t.Key))
             sights.Add(await Sight($"transfer of {prisoner}", transfer, async p =>
                 Words.Of((await p.Consular.GetTransferAsync(new() { Transfer = transfer })).Transfer.State)));
+        var numbers = new Dictionary<string, int>();
         foreach (var statement in (await cast["icrc"].Custody.ListStatementsAsync(new() { Case = story.Case })).Statements)
-            sights.Add(await Sight($"statement of {statement.Prisoner}", statement.Statement_, async p =>
+        {
+            var number = numbers[statement.Prisoner] = numbers.GetValueOrDefault(statement.Prisoner) + 1;
+            sights.Add(await Sight($"statement {number} of {statement.Prisoner}", statement.Statement_, async p =>
                 Words.Of((await p.Custody.GetStatementAsync(new() { Statement = statement.Statement_ })).Statement.State)));
+        }
         foreach (var access in (await cast["icrc"].Consular.ListAccessesAsync(new() { Case = story.Case })).Accesses)
             sights.Add(await Sight($"visit to {access.Prisoner}", access.Id, async p =>
                 Words.Of((await p.Consular.GetAccessAsync(new() { Access = access.Id })).Access.State)));

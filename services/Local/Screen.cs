@@ -20,7 +20,7 @@ public sealed class Screen
         _brief = brief;
         _console = AnsiConsole.Create(new AnsiConsoleSettings
         {
-            Out = new AnsiConsoleOutput(output), Interactive = InteractionSupport.No,
+            Out = new AnsiConsoleOutput(redirected ? new Trimmed(output) : output), Interactive = InteractionSupport.No,
             Ansi = redirected ? AnsiSupport.No : AnsiSupport.Detect,
             ColorSystem = redirected ? ColorSystemSupport.NoColors : ColorSystemSupport.Detect,
         });
@@ -97,19 +97,20 @@ public sealed class Screen
     public void Serving(IReadOnlyDictionary<string, Uri> addresses, string data)
     {
         Heading("The services go on", "stop them with Ctrl-C");
-        var grid = new Grid().AddColumn(new GridColumn().NoWrap().PadLeft(4)).AddColumn();
-        foreach (var (service, address) in addresses) grid.AddRow(service, $"{address}");
-        grid.AddRow("certificates", Markup.Escape(Path.Combine(data, "certificates", "<participant>", "system.pem and system.key")));
-        grid.AddRow("agreement", Markup.Escape(Path.Combine(data, "certificates", "agreement.json")));
-        grid.AddRow("health", "grpc.health.v1.Health/Check, service \"\" (alive) or \"ready\"");
-        _console.Write(grid);
-        var home = Path.Combine(data, "certificates", "kr", "mfa");
+        foreach (var (service, address) in addresses) Note(service, $"{address}", "");
+        Note("certificates", Path.Combine(data, "certificates", "<participant>", "system.pem, system.key"), "");
+        Note("agreement", Path.Combine(data, "certificates", "agreement.json"), "");
+        Note("health", "grpc.health.v1.Health, for \"\" (alive) and \"ready\"; gRPC reflection", "");
         _console.WriteLine();
-        _console.MarkupLine("    [dim]for example, with reflection (grpcurl):[/]");
-        _console.WriteLine(
-            $"    grpcurl -cacert {Path.Combine(data, "certificates", "service", "calllog", "authority.pem")} \\\n" +
-            $"      -cert {Path.Combine(home, "system.pem")} -key {Path.Combine(home, "system.key")} \\\n" +
-            $"      {addresses["calllog"].Authority} ministries.calllog.v1.CallLogService/ListCalls");
+        // Lines to be copied: whole, however wide the terminal is.
+        var lines = new[]
+        {
+            $"    export MINISTRIES_FOLDER={Path.Combine(data, "certificates")} MINISTRIES_AS=kr/mfa",
+            $"    export {string.Join(' ', addresses.Select(a => $"MINISTRIES_{a.Key.ToUpperInvariant()}={a.Value.GetLeftPart(UriPartial.Authority)}"))}",
+            "    dotnet run --project services/Ministry -- list transfers",
+        };
+        foreach (var line in lines) _console.Profile.Out.Writer.WriteLine(line);
+        _console.Profile.Out.Writer.Flush();
     }
 
     /// <summary>The story broke off.</summary>
@@ -129,9 +130,12 @@ public sealed class Screen
                 $"[dim]{branch}[/]{Markup.Escape(Short(span.Name, 64 - branch.Length))}", $"[dim]{span.Service}[/]",
                 $"[blue]{Bar(span, total)}[/]", $"{span.Milliseconds:F1} ms");
         _console.Write(grid);
-        if (report.Links.Count == 0) return;
-        _console.MarkupLine($"    [dim]{report.Links.Count} later steps are traces of their own, each linked to what caused it: " +
-            $"{Markup.Escape(string.Join(", ", report.Links.Where(l => l.CauseName is not null).Select(l => Last(l.Name)).Distinct().Take(4)))} …[/]");
+        var answers = report.Timeline
+            .Where(t => report.Links.Any(l => l.Trace == t.Trace && l.CauseTrace == report.Trace[0].Trace))
+            .GroupBy(t => Last(t.Method)).Select(g => g.Count() == 1 ? g.Key : $"{g.Key} ×{g.Count()}");
+        _console.WriteLine();
+        Note("linked to it", string.Join(", ", answers), "");
+        Note("", $"each later step is a trace of its own, linked to what it answers: {report.Links.Count} links in all", "dim");
     }
 
     private const int BarWidth = 20;
@@ -166,7 +170,7 @@ public sealed class Screen
         Heading("Each record as each party sees it", "· it is not there for the party");
         var parties = report.Records.SelectMany(r => r.Seen.Keys).Distinct().ToList();
         var table = new Table().Border(TableBorder.Simple).BorderColor(Color.Grey).Expand();
-        table.AddColumn("");
+        table.AddColumn("record");
         foreach (var party in parties) table.AddColumn(new TableColumn(party));
         foreach (var record in report.Records)
             table.AddRow([record.Record, .. parties.Select(p => record.Seen[p] is { } seen ? Coloured(seen) : "[dim]·[/]")]);
@@ -252,6 +256,27 @@ public sealed class Screen
     {
         name = name.Replace("ministries.", "", StringComparison.Ordinal);
         return name.Length <= width ? name : name[..(width - 1)] + "…";
+    }
+
+    // Without the spaces at the end of each line.
+    private sealed class Trimmed(TextWriter inner) : TextWriter
+    {
+        private readonly System.Text.StringBuilder _line = new();
+
+        public override System.Text.Encoding Encoding => inner.Encoding;
+
+        public override void Write(char value)
+        {
+            if (value != '\n')
+            {
+                _line.Append(value);
+                return;
+            }
+            inner.WriteLine(_line.ToString().TrimEnd());
+            _line.Clear();
+        }
+
+        public override void Flush() => inner.Flush();
     }
 
     private static string Last(string name) => name[(name.LastIndexOf('/') + 1)..];

@@ -1,0 +1,110 @@
+using System.Diagnostics;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Grpc.Health.V1;
+using Ministries.CallLog.V1;
+
+namespace Ministries.Local.Tests;
+
+/// <summary>The one command, as a person and a program start it.</summary>
+public sealed partial class LocalTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("ministries-local-").FullName;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task It_plays_the_case_and_a_program_reads_that_all_of_it_is_true()
+    {
+        var (code, output, error) = await Play("--json", "--data", _folder);
+        Assert.True(code == 0, $"exit code {code}\n{output}\n{error}");
+        var report = JsonDocument.Parse(output).RootElement;
+        Assert.Equal(1, report.GetProperty("schema").GetInt32());
+        Assert.True(report.GetProperty("holds").GetBoolean());
+        Assert.StartsWith(_folder, report.GetProperty("data").GetString(), StringComparison.Ordinal);
+        Assert.InRange(report.GetProperty("firstResultMilliseconds").GetDouble(), 1, 10_000);
+
+        var refused = report.GetProperty("timeline").EnumerateArray().Where(s => s.TryGetProperty("refusal", out _)).ToList();
+        Assert.Equal(["STANDING_NOT_IN_FORCE", "STATE_NOT_ALLOWED"],
+            refused.Select(s => s.GetProperty("refusal").GetProperty("reason").GetString()));
+        Assert.Equal("AGREEMENT", refused[0].GetProperty("refusal").GetProperty("basis").GetString());
+        Assert.All(report.GetProperty("timeline").EnumerateArray(), s => Assert.Matches("^[0-9a-f]{32}$", s.GetProperty("trace").GetString()));
+
+        Assert.Equal(("SUSPENDED", "SUSPENDED"), (Seen("transfer of P-2", "kr/mfa"), Seen("transfer of P-2", "ua/coordination-hq")));
+        Assert.Equal(("MONITORED", "INTERNED, KR"), (Seen("transfer of P-1", "kr/mfa"), Seen("prisoner P-1", "kr/mfa")));
+        Assert.Null(Seen("statement 2 of P-2", "kr/mfa"));
+        Assert.Null(Seen("case", "kr/unification"));
+
+        var ledgers = report.GetProperty("ledgers").EnumerateArray().ToList();
+        Assert.Equal(["calllog", "consular", "custody"], ledgers.Select(l => l.GetProperty("service").GetString()));
+        Assert.All(ledgers, l => Assert.True(l.GetProperty("gapless").GetBoolean() && l.GetProperty("agrees").GetBoolean()));
+        Assert.Single(report.GetProperty("trace").EnumerateArray(), s => !s.TryGetProperty("parent", out _));
+        Assert.All(report.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("holds").GetBoolean()));
+
+        string? Seen(string record, string party) => report.GetProperty("records").EnumerateArray()
+            .Single(r => r.GetProperty("record").GetString() == record).GetProperty("seen").GetProperty(party).GetString();
+    }
+
+    [Fact]
+    public async Task Without_a_terminal_it_writes_plain_text_and_a_second_run_in_the_same_folder_works()
+    {
+        for (var run = 0; run < 2; run++)
+        {
+            var (code, output, error) = await Play("--data", _folder);
+            Assert.True(code == 0, $"exit code {code}\n{output}\n{error}");
+            Assert.DoesNotContain('\x1b', output);
+            Assert.DoesNotMatch("(?m) $", output);
+            Assert.All(output.Split('\n'), line => Assert.InRange(line.Length, 0, 118));
+            Assert.Contains("STANDING_NOT_IN_FORCE  AGREEMENT: D9", output, StringComparison.Ordinal);
+            Assert.Contains("All of it is true.", output, StringComparison.Ordinal);
+        }
+        Assert.Equal(2, Directory.GetDirectories(_folder).Length);
+    }
+
+    [Fact]
+    public async Task Asked_to_serve_it_says_how_to_reach_it_answers_others_and_stops_when_told()
+    {
+        using var process = Start("--serve", "--data", _folder);
+        var lines = new List<string>();
+        while (await process.StandardOutput.ReadLineAsync(Cancel) is { } line)
+        {
+            lines.Add(line);
+            if (line.Contains("dotnet run --project services/Ministry", StringComparison.Ordinal)) break;
+        }
+        var text = string.Join('\n', lines);
+        Assert.Contains("All of it is true.", text, StringComparison.Ordinal);
+        var addresses = Cast.Services.ToDictionary(s => s, s => new Uri(Address(s).Match(text).Groups[1].Value));
+        var certificates = FolderLine().Match(text).Groups[1].Value;
+        await using (var cast = await Cast.Join(certificates, addresses, TimeSpan.FromMinutes(3), Cancel))
+        {
+            var alive = await cast["operator"].HealthOf("calllog").CheckAsync(new HealthCheckRequest(), cancellationToken: Cancel);
+            Assert.Equal(HealthCheckResponse.Types.ServingStatus.Serving, alive.Status);
+            Assert.Single((await cast["kr/mfa"].Calls.ListCallsAsync(new ListCallsRequest(), cancellationToken: Cancel)).Calls);
+        }
+        using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"])) await kill.WaitForExitAsync(Cancel);
+        await process.WaitForExitAsync(Cancel);
+        Assert.Equal(0, process.ExitCode);
+    }
+
+    private static Regex Address(string service) => new($"{service} +(https://[^ ]+)");
+
+    [GeneratedRegex("MINISTRIES_FOLDER=([^ ]+)")]
+    private static partial Regex FolderLine();
+
+    private static Process Start(params string[] arguments) => Process.Start(new ProcessStartInfo(
+        "dotnet", [Path.Combine(AppContext.BaseDirectory, "Ministries.Local.dll"), .. arguments])
+    {
+        RedirectStandardOutput = true, RedirectStandardError = true,
+    })!;
+
+    private static async Task<(int Code, string Output, string Error)> Play(params string[] arguments)
+    {
+        using var process = Start(arguments);
+        var output = process.StandardOutput.ReadToEndAsync(Cancel);
+        var error = process.StandardError.ReadToEndAsync(Cancel);
+        await process.WaitForExitAsync(Cancel);
+        return (process.ExitCode, await output, await error);
+    }
+}

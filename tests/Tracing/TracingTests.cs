@@ -1,0 +1,185 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using Ministries.Fixtures;
+using Ministries.Local;
+using Ministries.Trust;
+
+namespace Ministries.Tracing.Tests;
+
+/// <summary>The whole case, played on three processes over PostgreSQL and RabbitMQ, as a collector sees it.</summary>
+public sealed class TracingTests
+{
+    private static readonly string[] Exported =
+    [
+        "ministries.case", "ministries.record", "ministries.request_id", "ministries.participant", "ministries.position",
+        "ministries.cause", "ministries.refusal", "ministries.article", "rpc.system.name", "rpc.method", "rpc.response.status_code",
+        "messaging.system", "messaging.operation.name", "messaging.operation.type", "messaging.destination.name",
+        "messaging.consumer.group.name", "messaging.message.id", "db.system.name", "db.operation.batch.size",
+        "db.response.status_code", "error.type", "server.address", "server.port",
+    ];
+
+    // What became of kr/mfa's call: each line is a span, its depth the number of spaces; brothers in the order of their lines.
+    private const string CallTree = """
+        ministries.calllog.v1.CallLogService/LogCall [calllog]
+         commit calllog [calllog]
+          publish ministries.calllog.v1.CallLogged [calllog]
+           process ministries.calllog.v1.CallLogged [consular]
+            commit consular [consular]
+             publish ministries.consular.v1.TransferRequestDrafted [consular]
+              process ministries.consular.v1.TransferRequestDrafted [calllog]
+               commit calllog [calllog]
+                publish ministries.calllog.v1.DraftsTied [calllog]
+              process ministries.consular.v1.TransferRequestDrafted [custody]
+               commit custody [custody]
+                publish ministries.custody.v1.InterestNoted [custody]
+             publish ministries.consular.v1.TransferRequestDrafted [consular]
+              process ministries.consular.v1.TransferRequestDrafted [calllog]
+               commit calllog [calllog]
+                publish ministries.calllog.v1.DraftsTied [calllog]
+              process ministries.consular.v1.TransferRequestDrafted [custody]
+               commit custody [custody]
+                publish ministries.custody.v1.InterestNoted [custody]
+
+        """;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task One_trace_leads_from_the_call_to_the_drafts_and_nothing_personal_leaves()
+    {
+        await using var receiver = await OtlpReceiver.Start(Cancel);
+        var postgres = await Postgres.Shared;
+        var broker = await RabbitMq.Shared;
+        var folder = Directory.CreateTempSubdirectory("ministries-tracing-").FullName;
+        var certificates = Path.Combine(folder, "certificates");
+        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
+        var addresses = Cast.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{FreePort()}"));
+        var processes = new List<Process>();
+        List<Task<string>> logs = [];
+        try
+        {
+            foreach (var (service, program) in new[] { ("calllog", "CallLog"), ("consular", "Consular"), ("custody", "Custody") })
+            {
+                var keys = Path.Combine(certificates, "service", service);
+                var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, $"Ministries.{program}.dll")])
+                {
+                    RedirectStandardOutput = true, WorkingDirectory = folder,
+                    Environment =
+                    {
+                        ["Ledger__Connection"] = await postgres.CreateDatabase(), ["Broker__Uri"] = broker.Uri.ToString(),
+                        ["Listen"] = addresses[service].ToString(), ["Agreement"] = Path.Combine(certificates, "agreement.json"),
+                        ["Certificate"] = Path.Combine(keys, "system.pem"), ["CertificateKey"] = Path.Combine(keys, "system.key"),
+                        ["Checkpoint__File"] = Path.Combine(folder, $"{service}.checkpoint"),
+                        ["Checkpoint__Key"] = Path.Combine(keys, "checkpoint.key"),
+                        ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.Endpoint.ToString(),
+                    },
+                };
+                foreach (var (peer, address) in addresses) start.Environment[$"Peers__{peer}"] = address.ToString();
+                processes.Add(Process.Start(start)!);
+            }
+            logs = [.. processes.Select(p => p.StandardOutput.ReadToEndAsync(Cancel))];
+            string callRequest;
+            Teller teller;
+            await using (var cast = await Cast.Join(certificates, addresses, TimeSpan.FromMinutes(3), Cancel))
+            {
+                teller = new Teller(new Screen(TextWriter.Null, redirected: true, brief: true), Stopwatch.GetTimestamp());
+                await new Story(cast, teller).Play(Cancel);
+                callRequest = teller.CallRequestId;
+            }
+            Assert.All(teller.Checks, c => Assert.True(c.Holds, $"{c.What}: {c.Found}"));
+
+            // Told to stop, a service hands on what it has, its spans too.
+            foreach (var process in processes)
+                using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"])) await kill.WaitForExitAsync(Cancel);
+            foreach (var process in processes) await process.WaitForExitAsync(Cancel);
+            Assert.All(processes, p => Assert.Equal(0, p.ExitCode));
+            Assert.DoesNotContain(await Task.WhenAll(logs), text => text.Contains(Story.First, StringComparison.Ordinal));
+
+            var spans = receiver.Spans;
+            TheCallIsOneTree(spans, callRequest);
+            EverySpanIsInItsPlace(spans);
+            LaterStepsAreLinked(spans, callRequest);
+            NothingElseIsExported(spans);
+        }
+        finally
+        {
+            foreach (var process in processes)
+                if (!process.HasExited) process.Kill();
+            foreach (var log in logs) TestContext.Current.TestOutputHelper?.WriteLine(await log);
+            foreach (var process in processes) process.Dispose();
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static void TheCallIsOneTree(IReadOnlyList<ReceivedSpan> spans, string callRequest)
+    {
+        var trace = TraceOf(spans, callRequest);
+        var root = Assert.Single(trace, s => s.Parent.Length == 0);
+        Assert.Equal(CallTree.ReplaceLineEndings("\n"), Tree(root, trace));
+        Assert.Equal(CallTree.Count(c => c == '\n'), trace.Count);
+    }
+
+    // The subtree as text, brothers by what they and theirs are called.
+    private static string Tree(ReceivedSpan span, IReadOnlyList<ReceivedSpan> trace, int depth = 0) =>
+        $"{new string(' ', depth)}{span.Name} [{span.Service}]\n" + string.Concat(
+            trace.Where(s => s.Parent == span.Id).Select(s => Tree(s, trace, depth + 1)).Order(StringComparer.Ordinal));
+
+    private static void EverySpanIsInItsPlace(IReadOnlyList<ReceivedSpan> spans)
+    {
+        Assert.Equal(spans.Count, spans.DistinctBy(s => (s.Trace, s.Id)).Count());
+        var known = spans.Select(s => (s.Trace, s.Id)).ToHashSet();
+        Assert.Empty(spans.Where(s => s.Parent.Length > 0 && !known.Contains((s.Trace, s.Parent))).Select(s => s.Name));
+        Assert.DoesNotContain(spans, s => s.Name.Contains("grpc.health", StringComparison.Ordinal));
+        // A batch is a trace of its own, its statements included; a command's commit links to it.
+        var batches = spans.Where(s => s.Name.StartsWith("batch ", StringComparison.Ordinal)).ToList();
+        Assert.All(batches, b => Assert.Empty(b.Parent));
+        var statements = spans.Where(s => s.Attributes.ContainsKey("db.system.name")).ToList();
+        Assert.NotEmpty(statements);
+        Assert.Empty(statements.Where(s => batches.All(b => b.Trace != s.Trace)).Select(s => s.Name));
+        Assert.Empty(spans.Where(s => s.Name.StartsWith("commit ", StringComparison.Ordinal) &&
+            !batches.Any(b => s.Links.Contains((b.Trace, b.Id)))).Select(s => s.Name));
+    }
+
+    private static void LaterStepsAreLinked(IReadOnlyList<ReceivedSpan> spans, string callRequest)
+    {
+        var call = TraceOf(spans, callRequest)[0].Trace;
+        var submissions = spans.Where(s => s.Name == "ministries.consular.v1.ConsularService/SubmitTransferRequest").ToList();
+        Assert.Equal(2, submissions.Count);
+        Assert.All(submissions, s =>
+        {
+            Assert.NotEqual(call, s.Trace);
+            var commit = spans.Single(c => c.Trace == s.Trace && c.Parent == s.Id && c.Name == "commit consular");
+            Assert.Contains(commit.Links, l => l.Trace == call && spans.Any(c => c.Id == l.Span && c.Name == "commit consular"));
+        });
+    }
+
+    private static void NothingElseIsExported(IReadOnlyList<ReceivedSpan> spans)
+    {
+        Assert.Empty(spans.SelectMany(s => s.Attributes.Keys).Distinct().Except(Exported));
+        Assert.All(spans, s =>
+        {
+            Assert.Empty(s.Raw.Events);
+            Assert.Equal("", s.Raw.Status?.Message ?? "");
+            Assert.DoesNotContain(Story.First, s.Everything, StringComparison.Ordinal);
+            Assert.DoesNotContain(Story.Second, s.Everything, StringComparison.Ordinal);
+        });
+        var refused = spans.Where(s => s.Attributes.ContainsKey("ministries.refusal")).ToList();
+        Assert.Contains(refused, s => s.Name.EndsWith("/DecideTransfer", StringComparison.Ordinal) &&
+            s.Attributes["ministries.refusal"] == "STANDING_NOT_IN_FORCE" && s.Attributes["rpc.response.status_code"] == "FAILED_PRECONDITION");
+    }
+
+    private static List<ReceivedSpan> TraceOf(IReadOnlyList<ReceivedSpan> spans, string request)
+    {
+        var root = spans.Single(s => s.Parent.Length == 0 && s.Attributes.GetValueOrDefault("ministries.request_id") == request &&
+            s.Name.EndsWith("/LogCall", StringComparison.Ordinal));
+        return [.. spans.Where(s => s.Trace == root.Trace)];
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}

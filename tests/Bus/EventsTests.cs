@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
+using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Intake = Ministries.Hosting.Bus.Intake;
@@ -133,6 +134,41 @@ public abstract class EventsTests
         var process = Assert.Single(Of(), s => s.OperationName == "process ministries.calllog.v1.CallLogged");
         Assert.Equal(publish.SpanId, process.ParentSpanId);
         Assert.Contains(Of(), s => s.SpanId == publish.ParentSpanId || publish.ParentSpanId.ToString() == "00f067aa0ba902b7");
+    }
+
+    [Fact]
+    public async Task A_duty_that_falls_due_is_recorded_once_and_published()
+    {
+        await using var rig = await NewRig(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
+        var due = DateTimeOffset.UtcNow.AddSeconds(1);
+        // Its state has a due time until the readout that the duty makes is there.
+        var kind = new StreamKind<CallLogged>(
+            "reminder", 1, (state, e, _) => state.Call = e is ReadoutSubmitted ? "done" : "waits",
+            due: state => state.Call == "waits" ? due : null);
+        rig.MoreStreams = [kind];
+        rig.Duties = [new Duty(kind, (view, key, act) =>
+        {
+            Assert.True(act.Now >= due);
+            view.Find(kind, key);
+            return Decision.Accept("case_1", [], [new Change(new ReadoutSubmitted { Case = "case_1", Call = key }, [kind.Id(key)])]);
+        })];
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        var begun = new CallLogged { Case = "case_1", Call = "reminder" };
+        var ledger = await rig.Ledger(rig.CallLog);
+        await ledger.Commit(new Command
+        {
+            Participant = "kr/mfa", RequestId = "begun", Method = "test", Request = begun, Bytes = Google.Protobuf.MessageExtensions.ToByteArray(begun),
+            AgreementVersion = 1,
+            Decide = (view, _) =>
+            {
+                view.Find(kind, "one");
+                return Decision.Accept("case_1", [], [new Change(begun, [kind.Id("one")])]);
+            },
+        }, TestContext.Current.CancellationToken);
+        await rig.UntilEffects("calllog/0/0", "calllog/1/0");
+        await Rig.Until(() => rig.Status(rig.CallLog).LastDutySweep > due.AddSeconds(1), "it is looked again");
+        Assert.Equal(2ul, ledger.Size);
     }
 
     protected static Ministries.Ledger.V1.ListEventsRequest After(string type, ulong sequence)

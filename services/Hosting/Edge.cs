@@ -1,8 +1,6 @@
 using System.Buffers;
 using System.Buffers.Binary;
-using System.Collections.Frozen;
 using System.Diagnostics;
-using System.Reflection;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
@@ -21,28 +19,6 @@ using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
-
-/// <summary>Every RPC of the contracts, by the path at which it is called.</summary>
-public static class Methods
-{
-    /// <summary>Full method names without a leading slash, such as <c>ministries.custody.v1.CustodyService/RecordStatus</c>, in
-    /// the order of their names.</summary>
-    public static readonly IReadOnlyList<string> Names;
-
-    private static readonly FrozenDictionary<string, MethodDescriptor> ByName;
-
-    static Methods()
-    {
-        ByName = typeof(Limits).Assembly.GetExportedTypes()
-            .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
-            .OfType<FileDescriptor>().SelectMany(f => f.Services).SelectMany(s => s.Methods)
-            .ToFrozenDictionary(m => $"{m.Service.FullName}/{m.Name}");
-        Names = [.. ByName.Keys.Order(StringComparer.Ordinal)];
-    }
-
-    /// <summary>The RPC of this name; null: there is none.</summary>
-    public static MethodDescriptor? Find(string name) => ByName.GetValueOrDefault(name);
-}
 
 /// <summary>What every call passes before its method and after it: grant, size, the bytes' form, the fields' form; and what
 /// becomes of what goes wrong.</summary>
@@ -86,6 +62,23 @@ public static class Edge
     /// <summary>The request's message as it was sent, to the byte.</summary>
     public static ReadOnlyMemory<byte> BytesOf(this ServerCallContext context) =>
         context.GetHttpContext().Features.Get<Frame>()?.Message ?? throw new InvalidOperationException("the call has passed no edge");
+
+    /// <summary>The signature that the request carries (RFC 9421), as received; null: a field of it is missing or given twice.
+    /// </summary>
+    internal static RequestSignature? SignatureOf(this ServerCallContext context)
+    {
+        var request = context.GetHttpContext().Request;
+        if (One("Signature-Input") is not { } input || One("Signature") is not { } signature || One("Content-Digest") is not { } digest)
+            return null;
+        return new RequestSignature
+        {
+            Authority = request.Host.Value?.ToLowerInvariant() ?? "", ContentType = request.ContentType ?? "", ContentDigest = digest,
+            SignatureInput = input, Signature = signature,
+        };
+
+        string? One(string name) =>
+            request.Headers[name] is [{ Length: > 0 and <= HttpSignature.LongestField } value] ? value : null;
+    }
 
     /// <summary>The full method name without a leading slash.</summary>
     internal static string NameOf(this ServerCallContext context) => context.Method.TrimStart('/');

@@ -43,6 +43,7 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         var method = context.NameOf();
         var bytes = context.BytesOf();
         var cancel = context.CancellationToken;
+        var signature = context.SignatureOf();
         var span = Edge.SpanOf(context.GetHttpContext());
         span?.SetTag("ministries.request_id", requestId);
         if (shape.Text(shape.Case, request) is { Length: > 0 } named) span?.SetTag("ministries.case", named);
@@ -55,12 +56,20 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         Command CommandOf(IMessage? asked, Func<View, DateTimeOffset, Decision> decide, bool stores) => new()
         {
             Participant = caller.Id, RequestId = requestId, Method = method, Request = request, Bytes = bytes, Asked = asked,
-            AgreementVersion = terms.Permissions.Agreement.Version, Decide = decide, StoresRefusal = stores,
+            Signature = signature, AgreementVersion = terms.Permissions.Agreement.Version, Decide = decide, StoresRefusal = stores,
             Precedence = shape.Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
             TraceParent = Activity.Current?.Id ?? "", TraceState = Activity.Current?.TraceStateString ?? "",
         };
 
-        var outcome = ask is null ? null : await ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
+        // An old request gets its old answer, whatever the time: so whether there is one is asked where that makes a difference.
+        var refused = RequestSignatures.Check(
+            signature, method, bytes.Span, requestId, caller, terms.Permissions, time.GetUtcNow(), answered: false);
+        var outcome = ask is null && refused is null
+            ? null : await ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
+        if (refused is not null && outcome is not null)
+            refused = RequestSignatures.Check(
+                signature, method, bytes.Span, requestId, caller, terms.Permissions, time.GetUtcNow(), answered: true);
+        if (refused is not null) throw Refuse(context, refused);
         if (outcome is null)
         {
             var (asked, missed) = ask is null ? default : await Ask(() => ask(request, ActAt(time.GetUtcNow(), null), cancel), cancel);

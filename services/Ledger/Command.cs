@@ -28,6 +28,9 @@ public sealed class Command
     /// <summary>The version of the agreement by which it is judged.</summary>
     public required ulong AgreementVersion { get; init; }
 
+    /// <summary>The participant's signature over the request; null: the service's own command.</summary>
+    public RequestSignature? Signature { get; init; }
+
     /// <summary>What another service answered before the command was queued; null: nothing was asked.</summary>
     public IMessage? Asked { get; init; }
 

@@ -660,6 +660,8 @@ internal sealed class Committer
                 ParticipantSequence = Next(_memory.LastOfParticipants, command.Participant),
             };
             Part(PartKind.Request, command.Request.Descriptor.FullName, command.Bytes.ToArray());
+            if (command.Signature is { } signature)
+                Part(PartKind.Signature, RequestSignature.Descriptor.FullName, signature.ToByteArray());
             Part(PartKind.Events, Events.Descriptor.FullName, events.ToByteArray());
             if (command.Asked is not null) Part(PartKind.Asked, Any.Descriptor.FullName, Any.Pack(command.Asked).ToByteArray());
             if (command.Cause is not null) Part(PartKind.Cause, Cause.Descriptor.FullName, command.Cause.ToByteArray());

@@ -33,11 +33,7 @@ public static class Contract
         Formatter = new JsonFormatter(
             JsonFormatter.Settings.Default.WithTypeRegistry(Types).WithPreserveProtoFieldNames(true).WithIndentation());
         ByName = files.SelectMany(f => f.Services).SelectMany(s => s.Methods).ToFrozenDictionary(NameOf);
-        Writes = ByName.Values.Where(IsWrite).Select(NameOf).ToFrozenSet();
     }
-
-    /// <summary>The full names of the methods that are writes, without a leading slash.</summary>
-    public static IReadOnlySet<string> Writes { get; }
 
     /// <summary>The full method name without a leading slash, such as <c>ministries.calllog.v1.CallLogService/LogCall</c>.
     /// </summary>

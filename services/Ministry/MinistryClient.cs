@@ -79,7 +79,6 @@ public sealed class MinistryClient : IDisposable
     private readonly X509Certificate2 _certificate;
     private readonly Authorities _authorities;
     private readonly Key? _key;
-    private readonly string _keyId = "";
 
     /// <summary>Reads the files; connects when first called.</summary>
     /// <param name="settings">Who it is, and where the services are.</param>
@@ -107,10 +106,8 @@ public sealed class MinistryClient : IDisposable
             throw new FormatException($"{settings.Certificate} is no certificate of a participant of the agreement");
         if (identified.Refused != Reason.Unspecified)
             throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
-        if (_key is null) return;
-        var bytes = ByteString.CopyFrom(_key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-        _keyId = Participant.SigningKeys.FirstOrDefault(k => k.Use == SigningKeyUse.Requests && k.PublicKey == bytes)?.Id ??
-            throw new FormatException($"{settings.RequestsKey} is none of {Participant.Id}'s keys for requests in the agreement");
+        // Says at once, not at the first call, that a key is not the participant's.
+        if (_key is not null) new SigningHandler(_key, Participant, _time).Dispose();
     }
 
     /// <summary>The agreement.</summary>
@@ -222,7 +219,7 @@ public sealed class MinistryClient : IDisposable
             throw new ArgumentException($"no address of {service} is set", nameof(service));
         HttpMessageHandler handler =
             ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
-        if (_key is not null) handler = new SigningHandler(_key, _keyId, Contract.Writes, _time) { InnerHandler = handler };
+        if (_key is not null) handler = new SigningHandler(_key, Participant, _time) { InnerHandler = handler };
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
         {
             HttpHandler = handler,

@@ -142,7 +142,7 @@ public static class Pki
             IssueSystem(agreement.TrustDomain, participant, home, authority, now, hosts, made);
             if (participant.Kind == ParticipantKind.Service)
                 AddKey(participant, home, "checkpoint", SigningKeyUse.Checkpoints, now, made);
-            else if (participant.Kind != ParticipantKind.Operator)
+            else
                 AddKey(participant, home, "requests", SigningKeyUse.Requests, now, made);
         }
         if (there && agreement.Equals(before)) return Relative();

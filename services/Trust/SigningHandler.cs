@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net.Http.Headers;
 using Google.Protobuf;
+using Ministries.Types.V1;
 using NSec.Cryptography;
 
 namespace Ministries.Trust;
@@ -11,17 +12,23 @@ namespace Ministries.Trust;
 /// </summary>
 /// <param name="key">The participant's key for requests.</param>
 /// <param name="keyId">The key's id in the agreement.</param>
-/// <param name="writes">The full names of the methods that are writes, without a leading slash.</param>
 /// <param name="time">The clock.</param>
-public sealed class SigningHandler(Key key, string keyId, IReadOnlySet<string> writes, TimeProvider time) : DelegatingHandler
+public sealed class SigningHandler(Key key, string keyId, TimeProvider time) : DelegatingHandler
 {
+    /// <summary>Signs with the key for requests of which the agreement lists the public half.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="owner">The participant whose key it is.</param>
+    /// <param name="time">The clock.</param>
+    /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
+    public SigningHandler(Key key, Participant owner, TimeProvider time) : this(key, IdOf(key, owner), time) { }
+
     private static readonly TimeSpan Life = TimeSpan.FromMinutes(2);
 
     /// <inheritdoc/>
     protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         var uri = request.RequestUri!;
-        if (!writes.Contains(uri.AbsolutePath[1..]) || request.Content is not { } content)
+        if (!Methods.Writes.Contains(uri.AbsolutePath[1..]) || request.Content is not { } content)
             return await base.SendAsync(request, cancellationToken);
         // The frame is written once, signed as it is, and sent as it was signed.
         var frame = await content.ReadAsByteArrayAsync(cancellationToken);
@@ -49,6 +56,13 @@ public sealed class SigningHandler(Key key, string keyId, IReadOnlySet<string> w
     public static string AuthorityOf(Uri uri) =>
         uri.IsDefaultPort ? uri.IdnHost.ToLowerInvariant() :
         string.Create(CultureInfo.InvariantCulture, $"{uri.IdnHost.ToLowerInvariant()}:{uri.Port}");
+
+    private static string IdOf(Key key, Participant owner)
+    {
+        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        return owner.SigningKeys.FirstOrDefault(k => k.Use == SigningKeyUse.Requests && k.PublicKey == bytes)?.Id ??
+            throw new FormatException($"the key is none of {owner.Id}'s keys for requests in the agreement");
+    }
 
     private static string RequestIdIn(byte[] frame)
     {

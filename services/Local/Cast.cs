@@ -197,22 +197,23 @@ public sealed class Cast : IAsyncDisposable
     {
         var home = Path.Combine(_certificates, participant);
         var own = X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key"));
-        return new Untraced
+        HttpMessageHandler sender = new SocketsHttpHandler
         {
-            InnerHandler = new SocketsHttpHandler
+            // A ministry's own spans are its own affair: a trace begins where its call arrives.
+            ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator(),
+            SslOptions = new SslClientAuthenticationOptions
             {
-                // A ministry's own spans are its own affair: a trace begins where its call arrives.
-                ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator(),
-                SslOptions = new SslClientAuthenticationOptions
-                {
-                    EnabledSslProtocols = SslProtocols.Tls13,
-                    LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
-                    RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
-                        certificate is not null && !errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch) &&
-                        Is($"service/{service}", certificate, chain),
-                },
+                EnabledSslProtocols = SslProtocols.Tls13,
+                LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
+                RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
+                    certificate is not null && !errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch) &&
+                    Is($"service/{service}", certificate, chain),
             },
         };
+        var key = Path.Combine(home, "requests.key");
+        if (File.Exists(key))
+            sender = new SigningHandler(Pki.ReadKey(key), $"{participant}/requests-1", TimeProvider.System) { InnerHandler = sender };
+        return new Untraced { InnerHandler = sender };
     }
 
     private bool Is(string participant, X509Certificate certificate, X509Chain? chain)

@@ -9,6 +9,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -175,7 +176,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             var channel = GrpcChannel.ForAddress(_address, new GrpcChannelOptions
             {
                 DisposeHttpClient = true,
-                HttpHandler = new SocketsHttpHandler
+                HttpHandler = Signing.Handler(_folder, participant, new SocketsHttpHandler
                 {
                     SslOptions = new SslClientAuthenticationOptions
                     {
@@ -183,7 +184,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                         LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
                         RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
                     },
-                },
+                }),
             });
             _open.Insert(0, channel);
             return new Client(channel);

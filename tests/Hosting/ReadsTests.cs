@@ -94,12 +94,13 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     {
         var position = (await running.Log()).Receipt.Position;
         Assert.Equal(
-            [PartKind.Request, PartKind.Events, PartKind.Answer], (await Entry("kr/mfa", position)).Parts.Select(p => p.Kind).Order());
+            [PartKind.Request, PartKind.Events, PartKind.Answer, PartKind.Signature],
+            (await Entry("kr/mfa", position)).Parts.Select(p => p.Kind).Order());
         Assert.Equal([PartKind.Events], (await Entry("ua/mfa", position)).Parts.Select(p => p.Kind));
         await Running.Refused("NOT_FOUND", () => Entry("kr/unification", position));
         await Running.Refused("NOT_FOUND", () => Entry("kr/mfa", 1_000_000));
         await Running.Refused("NOT_GRANTED", () => Entry("operator", position));
-        await Running.Refused("NOT_GRANTED", () => Entry("service/custody", position));
+        await Running.Refused("NOT_FOUND", () => Entry("service/custody", position));
     }
 
     [Fact]

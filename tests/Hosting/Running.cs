@@ -12,6 +12,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Trust;
@@ -112,7 +113,7 @@ public sealed class Running : IAsyncLifetime
     }
 
     /// <summary>A client of the service with a certificate that the participant's own authority issued.</summary>
-    public CallInvoker As(string participant) => Channel(CertificateOf(participant)).CreateCallInvoker();
+    public CallInvoker As(string participant) => Channel(CertificateOf(participant), signer: participant).CreateCallInvoker();
 
     public CallLogService.CallLogServiceClient Calling(string participant) => new(As(participant));
 
@@ -127,11 +128,14 @@ public sealed class Running : IAsyncLifetime
         return authority;
     }
 
-    public GrpcChannel Channel(X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13)
+    public GrpcChannel Channel(
+        X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13, string? signer = "kr/mfa")
     {
+        HttpMessageHandler handler = Handler(certificate, protocols);
+        if (signer is not null) handler = Signing.Handler(Folder, signer, handler, Time);
         var channel = GrpcChannel.ForAddress(Address, new GrpcChannelOptions
         {
-            HttpHandler = Handler(certificate, protocols), DisposeHttpClient = true, MaxReceiveMessageSize = 16 << 20,
+            HttpHandler = handler, DisposeHttpClient = true, MaxReceiveMessageSize = 16 << 20,
         });
         _open.Add(channel);
         return channel;
@@ -182,6 +186,20 @@ public sealed class Running : IAsyncLifetime
         if (details is not null)
             return Google.Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(details.PadRight((details.Length + 3) / 4 * 4, '=')));
         return new Google.Rpc.Status { Code = int.Parse(Field("grpc-status")!), Message = Field("grpc-message") ?? "" };
+    }
+
+    /// <summary>The header fields of a request that kr/mfa signs by itself, without this project's handler.</summary>
+    public (string Name, string Value)[] Signed(string requestId, byte[] frame, TimeSpan ago = default)
+    {
+        using var key = Pki.ReadKey(Path.Combine(Folder, "kr/mfa", "requests.key"));
+        var values = new Dictionary<string, string>
+        {
+            ["@method"] = "POST", ["@path"] = "/ministries.calllog.v1.CallLogService/LogCall", ["@authority"] = Address.Authority,
+            ["content-type"] = "application/grpc", ["content-digest"] = HttpSignature.ContentDigest(frame),
+        };
+        var (input, signature) = HttpSignature.Sign(
+            key, "kr/mfa/requests-1", requestId, Time.GetUtcNow() + ago, TimeSpan.FromMinutes(1), values);
+        return [("Content-Digest", values["content-digest"]), ("Signature-Input", input), ("Signature", signature)];
     }
 
     public static byte[] FrameOf(ReadOnlySpan<byte> message, bool compressed = false)

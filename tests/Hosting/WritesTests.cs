@@ -81,6 +81,50 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
         await client.LogCallAsync(request, cancellationToken: Running.Cancel);
     }
 
+    [Theory]
+    [InlineData(null, "SIGNATURE_MISSING")]
+    [InlineData("ua/mfa", "SIGNATURE_NOT_OF_CALLER")]
+    public async Task A_write_that_its_sender_did_not_sign_is_refused_by_name(string? signer, string reason) => await NothingWritten(async () =>
+    {
+        var client = new CallLogService.CallLogServiceClient(running.Channel(running.CertificateOf("kr/mfa"), signer: signer));
+        var (_, status) = await Running.Refused(reason, () => client.LogCallAsync(Running.Request()).ResponseAsync);
+        Assert.Equal(StatusCode.Unauthenticated, (StatusCode)status.Code);
+    });
+
+    [Fact]
+    public async Task A_write_that_was_altered_on_the_way_is_refused_by_name() => await NothingWritten(async () =>
+    {
+        var request = Running.Request();
+        var original = request.Clone();
+        request.Counterpart = "ua/coordination-hq";
+        var status = await running.Post(
+            Running.FrameOf(request.ToByteArray()), headers: running.Signed(original.RequestId, Running.FrameOf(original.ToByteArray())));
+        Running.Is("CONTENT_DIGEST_WRONG", status);
+    });
+
+    [Fact]
+    public async Task A_signed_write_as_another_client_sends_it_is_accepted_and_its_answer_given_again_after_the_signature_expired()
+    {
+        var request = Running.Request();
+        var frame = Running.FrameOf(request.ToByteArray());
+        var signed = running.Signed(request.RequestId, frame);
+        Assert.Equal(0, (await running.Post(frame, headers: signed)).Code);
+        var size = running.Ledger.Size;
+        running.Time.Moved = TimeSpan.FromMinutes(10);
+        try
+        {
+            Assert.Equal(0, (await running.Post(frame, headers: signed)).Code);
+            Assert.Equal(size, running.Ledger.Size);
+            var late = Running.Request();
+            var first = running.Signed(late.RequestId, Running.FrameOf(late.ToByteArray()), TimeSpan.FromMinutes(-10));
+            Running.Is("SIGNATURE_EXPIRED", await running.Post(Running.FrameOf(late.ToByteArray()), headers: first));
+        }
+        finally
+        {
+            running.Time.Moved = TimeSpan.Zero;
+        }
+    }
+
     [Fact]
     public async Task A_refusal_of_a_rule_says_why_is_stored_and_answered_again()
     {

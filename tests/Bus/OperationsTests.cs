@@ -8,6 +8,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -103,14 +104,14 @@ public sealed class OperationsTests
             Path.Combine(folder, participant, "system.pem"), Path.Combine(folder, participant, "system.key"));
         return GrpcChannel.ForAddress(AddressOf(host), new GrpcChannelOptions
         {
-            HttpHandler = new SocketsHttpHandler
+            HttpHandler = Signing.Handler(folder, participant, new SocketsHttpHandler
             {
                 SslOptions = new SslClientAuthenticationOptions
                 {
                     LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
                     RemoteCertificateValidationCallback = (_, _, _, _) => true,
                 },
-            },
+            }),
         });
     }
 }

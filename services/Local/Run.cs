@@ -175,7 +175,7 @@ public static class Run
             sights.Add(await Sight($"prisoner {prisoner}", prisoner, async p =>
             {
                 var seen = (await p.Custody.GetPrisonerAsync(new() { Case = story.Case, Prisoner = prisoner })).Prisoner;
-                return seen.State == CustodyState.Unspecified ? $"held by {seen.DetainingPower}" : $"{Words.Of(seen.State)}, {seen.DetainingPower}";
+                return seen.State == CustodyState.Unspecified ? $"held by {seen.DetainingPower}" : $"{Words.Of(seen.State)} {seen.DetainingPower}";
             }));
         foreach (var (prisoner, transfer) in story.Transfers.OrderBy(t => t.Key))
             sights.Add(await Sight($"transfer of {prisoner}", transfer, async p =>

@@ -32,7 +32,7 @@ public sealed class Screen
     {
         if (_brief) return;
         _console.WriteLine();
-        _console.MarkupLine("[bold]Ministries[/]  the case of 17 March 2025: three services in this process, a ledger each, real calls over TLS 1.3");
+        _console.MarkupLine("[bold]Ministries[/]  the case of 17 March 2025: three services in this process, a ledger each, TLS 1.3");
         _console.MarkupLine($"[dim]data        {Markup.Escape(data)}[/]");
     }
 
@@ -120,22 +120,22 @@ public sealed class Screen
     {
         if (report.Trace.Count == 0) return;
         var total = Math.Max(report.Trace.Max(s => s.OffsetMilliseconds + s.Milliseconds), 0.001);
-        Heading("The trace of the call", $"one call, {report.Trace.Count} spans, {total:F0} ms until the last draft was told");
+        Heading("3  The trace of the call", $"one call, {report.Trace.Count} spans, {total:F0} ms until the last draft was told");
+        var names = Math.Max(40, _console.Profile.Width - 56);
         var grid = new Grid();
-        grid.AddColumn(new GridColumn().NoWrap().PadLeft(4).Width(64)).AddColumn(new GridColumn().NoWrap().Width(8))
+        grid.AddColumn(new GridColumn().NoWrap().PadLeft(4).Width(names)).AddColumn(new GridColumn().NoWrap().Width(8))
             .AddColumn(new GridColumn().NoWrap().Width(BarWidth)).AddColumn(new GridColumn().NoWrap().RightAligned());
         var lines = Branches(report.Trace);
         foreach (var (span, branch) in report.Trace.Zip(lines))
             grid.AddRow(
-                $"[dim]{branch}[/]{Markup.Escape(Short(span.Name, 64 - branch.Length))}", $"[dim]{span.Service}[/]",
+                $"[dim]{branch}[/]{Markup.Escape(Short(span.Name, names - branch.Length))}", $"[dim]{span.Service}[/]",
                 $"[blue]{Bar(span, total)}[/]", $"{span.Milliseconds:F1} ms");
         _console.Write(grid);
         var answers = report.Timeline
             .Where(t => report.Links.Any(l => l.Trace == t.Trace && l.CauseTrace == report.Trace[0].Trace))
             .GroupBy(t => Last(t.Method)).Select(g => g.Count() == 1 ? g.Key : $"{g.Key} ×{g.Count()}");
-        _console.WriteLine();
-        Note("linked to it", string.Join(", ", answers), "");
-        Note("", $"each later step is a trace of its own, linked to what it answers: {report.Links.Count} links in all", "dim");
+        Heading("6  Each later step is a trace of its own, linked to what it answers", $"{report.Links.Count} links");
+        Note("to the call's trace", string.Join(", ", answers), "");
     }
 
     private const int BarWidth = 20;
@@ -169,32 +169,38 @@ public sealed class Screen
         if (report.Records.Count == 0) return;
         Heading("Each record as each party sees it", "· it is not there for the party");
         var parties = report.Records.SelectMany(r => r.Seen.Keys).Distinct().ToList();
-        var table = new Table().Border(TableBorder.Simple).BorderColor(Color.Grey).Expand();
-        table.AddColumn("record");
-        foreach (var party in parties) table.AddColumn(new TableColumn(party));
-        foreach (var record in report.Records)
-            table.AddRow([record.Record, .. parties.Select(p => record.Seen[p] is { } seen ? Coloured(seen) : "[dim]·[/]")]);
-        _console.Write(new Padder(table, new Padding(3, 0, 0, 0)));
+        Columns(
+            [("", ""), .. parties.Select(p => (p, "dim"))],
+            report.Records.Select(r => (IReadOnlyList<(string, string)>)
+                [(r.Record, "dim"), .. parties.Select(p => r.Seen[p] is { } seen ? (seen, StyleOf(seen)) : ("·", "dim"))]));
     }
 
-    private static string Coloured(string seen) => seen.Contains("SUSPENDED", StringComparison.Ordinal)
-        ? $"[yellow]{Markup.Escape(seen)}[/]" : Markup.Escape(seen);
+    private static string StyleOf(string seen) => seen == "SUSPENDED" ? "yellow" : "";
 
     private void Ledgers(Report report)
     {
         if (report.Ledgers.Count == 0) return;
         Heading("The ledgers, fetched again by all who may see an entry, and computed again", "");
-        var table = new Table().Border(TableBorder.Simple).BorderColor(Color.Grey);
-        foreach (var title in new[] { "ledger", "entries", "positions", "parts", "Merkle root", "checkpoint" })
-            table.AddColumn(title == "entries" ? new TableColumn(title).RightAligned() : new TableColumn(title));
-        foreach (var ledger in report.Ledgers)
-            table.AddRow(
-                ledger.Service, $"{ledger.Entries}", ledger.Gapless ? "[green]gapless[/]" : "[red]missing[/]",
-                ledger.Digests is { } digests ? $"[green]{digests} as their headers say[/]" : "[red]differ[/]",
-                $"[dim]{ledger.Root[..16]}…[/]", ledger.Agrees ? "[green]the same root[/]" : "[red]another root[/]");
-        _console.Write(new Padder(table, new Padding(3, 0, 0, 0)));
-        foreach (var wrong in report.Ledgers.SelectMany(l => l.Wrong.Select(w => $"{l.Service}: {w}")))
-            _console.MarkupLine($"    [red]{Markup.Escape(wrong)}[/]");
+        Columns(
+            [("", ""), ("entries", "dim"), ("positions", "dim"), ("parts", "dim"), ("Merkle root", "dim"), ("checkpoint", "dim")],
+            report.Ledgers.Select(l => (IReadOnlyList<(string, string)>)
+            [
+                (l.Service, "dim"), ($"{l.Entries,7}", ""), l.Gapless ? ("gapless", "green") : ("missing", "red"),
+                l.Digests is { } digests ? ($"{digests} as their headers say", "green") : ("differ", "red"),
+                ($"{l.Root[..24]}…", "dim"), l.Agrees ? ("the same root", "green") : ("another root", "red"),
+            ]));
+        foreach (var wrong in report.Ledgers.SelectMany(l => l.Wrong.Select(w => $"{l.Service}: {w}"))) Note("", wrong, "red");
+    }
+
+    // Columns as wide as what is in them, two spaces apart, or one where two are too many.
+    private void Columns(IReadOnlyList<(string Text, string Style)> head, IEnumerable<IReadOnlyList<(string Text, string Style)>> rows)
+    {
+        var all = rows.Prepend(head).ToList();
+        var widths = head.Select((_, i) => all.Max(r => r[i].Text.Length)).ToList();
+        var gap = 4 + widths.Sum() + 2 * (widths.Count - 1) <= _console.Profile.Width ? 2 : 1;
+        foreach (var row in all)
+            _console.MarkupLine(new string(' ', gap * 2) + string.Concat(row.Select((cell, i) =>
+                Styled(i == row.Count - 1 ? cell.Text : cell.Text.PadRight(widths[i] + gap), cell.Style))));
     }
 
     private void Expectations(Report report)
@@ -202,9 +208,8 @@ public sealed class Screen
         var held = report.Checks.Count(c => c.Holds);
         Heading("What must be true", $"{held} of {report.Checks.Count}");
         foreach (var check in report.Checks)
-            _console.MarkupLine(check.Holds
-                ? $"    [green]✓[/] {Markup.Escape(check.What)}"
-                : $"    [red]✗ {Markup.Escape(check.What)}[/]  {Markup.Escape(check.Found ?? "")}");
+            foreach (var (i, line) in Wrap(check.Holds ? check.What : $"{check.What}; found: {check.Found}", _console.Profile.Width - 6).Index())
+                _console.MarkupLine($"    {(i > 0 ? " " : check.Holds ? "[green]✓[/]" : "[red]✗[/]")} {Styled(line, check.Holds ? "" : "red")}");
         _console.WriteLine();
         _console.MarkupLine(report.Holds
             ? $"    [bold green]All of it is true.[/]  [dim]Data: {Markup.Escape(report.Data)}[/]"
@@ -219,8 +224,11 @@ public sealed class Screen
     }
 
     private const int WhoWidth = 19;
-    private const int WhatWidth = 54;
     private const int MethodWidth = 27;
+    private const int WhereWidth = 12;
+
+    // What is left beside the others; a narrow terminal makes more lines of it.
+    private int WhatWidth => Math.Max(20, _console.Profile.Width - 4 - WhoWidth - 1 - 1 - MethodWidth - WhereWidth);
 
     // Who, what he did, by which method, and where it stands. What is too long goes on below.
     private void Row(string who, string what, string style, string method, string where)
@@ -234,7 +242,7 @@ public sealed class Screen
     // What belongs to the row above, or what a service says.
     private void Note(string who, string what, string style)
     {
-        var lines = Wrap(what, MaxWidth - WhoWidth - 5);
+        var lines = Wrap(what, Math.Max(20, _console.Profile.Width - WhoWidth - 5));
         for (var i = 0; i < lines.Count; i++)
             _console.MarkupLine($"    [dim]{(i == 0 ? who : ""),-WhoWidth}[/] {Styled(lines[i], style)}");
     }

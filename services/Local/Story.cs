@@ -91,6 +91,8 @@ public sealed class Story(Cast cast, Teller teller)
     private async Task SeoulLogsTheCall(CancellationToken cancel)
     {
         teller.Begin(1, "Seoul logs the call of 17 March: the position on citizenship, and that it will request a transfer");
+        foreach (var prisoner in Both)
+            await Claim(_seoul, prisoner, "KR", "KR", ClaimBasis.Constitution, "its own claim: its Constitution", "kr-constitution-art-3");
         var account = Account("Asia/Seoul");
         account.Positions.Add(new StatedPosition
         {
@@ -113,7 +115,7 @@ public sealed class Story(Cast cast, Teller teller)
 
     private async Task TheServicesDraftAndTell(CancellationToken cancel)
     {
-        teller.Begin(2, "The consular service drafts a transfer request for each, custody notes an interest, the call log ties them");
+        teller.Begin(2, "The consular service drafts a request for each, custody notes it, the call log ties them");
         var drafts = (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call })).Transfers;
         foreach (var draft in drafts.OrderBy(d => d.Prisoner))
         {
@@ -154,8 +156,6 @@ public sealed class Story(Cast cast, Teller teller)
         teller.Compares(compared.Fields.Select(f => ($"{Words.Of(f.Field)}", Words.Of(f.Match))));
         await teller.Expect("what only Seoul said is ONE_SIDE_ONLY", Match.OneSideOnly,
             () => compared.Fields.Single(f => f.Field == CodedField.Commitments).Match);
-        foreach (var prisoner in Both)
-            await Claim(_seoul, prisoner, "KR", "KR", ClaimBasis.Constitution, "its own claim: its Constitution", "kr-constitution-art-3");
     }
 
     private async Task SeoulSubmitsAndKyivReviews(CancellationToken cancel)

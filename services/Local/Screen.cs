@@ -128,7 +128,7 @@ public sealed class Screen
         var lines = Branches(report.Trace);
         foreach (var (span, branch) in report.Trace.Zip(lines))
             grid.AddRow(
-                $"[dim]{branch}[/]{Markup.Escape(Short(span.Name, names - branch.Length))}", $"[dim]{span.Service}[/]",
+                $"[dim]{branch}[/]{Markup.Escape(Short(span.Name, names - 1 - branch.Length))}", $"[dim]{span.Service}[/]",
                 $"[blue]{Bar(span, total)}[/]", $"{span.Milliseconds:F1} ms");
         _console.Write(grid);
         var answers = report.Timeline
@@ -260,9 +260,11 @@ public sealed class Screen
         return lines;
     }
 
+    // Without the package, and where that is too long still without its service and version.
     private static string Short(string name, int width)
     {
         name = name.Replace("ministries.", "", StringComparison.Ordinal);
+        if (name.Length > width && name.Split(' ') is [var verb, var type]) name = $"{verb} …{type[(type.LastIndexOf('.') + 1)..]}";
         return name.Length <= width ? name : name[..(width - 1)] + "…";
     }
 

@@ -1,0 +1,141 @@
+using System.Diagnostics;
+using Google.Protobuf;
+using Grpc.Core;
+using Grpc.Health.V1;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
+using Ministries.Ledger;
+using Ministries.Trust;
+using OpenTelemetry;
+using OpenTelemetry.Trace;
+
+namespace Ministries.Hosting.Tests;
+
+public class SettingsTests
+{
+    [Fact]
+    public void Everything_that_is_wrong_with_the_settings_is_said_at_once()
+    {
+        var e = Assert.Throws<SettingsException>(() => Settings.Read(Given(
+            ("Broker:Uri", "http://broker"), ("Listen", "http://127.0.0.1:7101"), ("Certificate", "/no/such/file"),
+            ("Drain:Seconds", "0"), ("Reflection", "perhaps"), ("Peers:custody", "custody:7102"))));
+        Assert.Equal(
+        [
+            "Drain:Seconds must be a whole number from 1 to 300", "Reflection must be true or false", "Ledger:Connection is not set",
+            "Broker:Uri must be an address that begins with amqp: or amqps: or memory:", "Listen must be an address that begins with https:",
+            "Certificate: there is no file /no/such/file", "CertificateKey is not set", "Agreement is not set", "Checkpoint:File is not set",
+            "Checkpoint:Key is not set", "Peers:custody must be an address that begins with https:",
+        ], e.Wrong);
+    }
+
+    [Fact]
+    public void What_is_given_is_read_and_the_rest_has_its_default()
+    {
+        var file = typeof(SettingsTests).Assembly.Location;
+        var settings = Settings.Read(Given(
+            ("Ledger:Connection", "sqlite:/tmp/a.db"), ("Broker:Uri", "amqp://u:p@h:5672"), ("Listen", "https://0.0.0.0:7101"),
+            ("Certificate", file), ("CertificateKey", file), ("Agreement", file), ("Checkpoint:File", "/tmp/c"), ("Checkpoint:Key", file),
+            ("Peers:custody", "https://custody:7102"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")));
+        Assert.Equal((TimeSpan.FromSeconds(20), false, (string?)null), (settings.Drain, settings.Reflection, settings.BrokerAuthority));
+        Assert.Equal(("https://custody:7102/", "http://collector:4317/"), (settings.Peers["custody"].ToString(), settings.Otlp!.ToString()));
+    }
+
+    private static IConfiguration Given(params (string Key, string Value)[] values) =>
+        new ConfigurationBuilder().AddInMemoryCollection(values.ToDictionary(v => v.Key, v => (string?)v.Value)).Build();
+}
+
+public class TelemetryTests
+{
+    [Fact]
+    public void Only_what_is_on_the_list_and_has_its_form_leaves_the_process()
+    {
+        var kept = new List<Activity>();
+        using var source = new ActivitySource(Telemetry.Source);
+        using (Telemetry.Traces(Sdk.CreateTracerProviderBuilder()).AddProcessor(new SimpleActivityExportProcessor(new Keeper(kept))).Build())
+        using (var span = source.StartActivity("commit telemetry-test")!)
+        {
+            span.SetTag("ministries.record", "transfer_0123456789abcdefghjkmnpqrs");
+            span.SetTag("ministries.case", "P-1");
+            span.SetTag("ministries.cause", "prisoner/case_1/P-1/notify/2025-03-20");
+            span.SetTag("ministries.position", 7L);
+            span.SetTag("db.query.text", "select 1");
+            span.SetTag("http.request.header.x", "y");
+            span.SetStatus(ActivityStatusCode.Error, "P-1 is not there");
+            span.AddException(new InvalidOperationException("P-1 is not there"));
+        }
+        var left = Assert.Single(kept, s => s.DisplayName == "commit telemetry-test");
+        Assert.Equal(["ministries.position", "ministries.record"], left.TagObjects.Select(t => t.Key).Order());
+        Assert.Equal((ActivityStatusCode.Error, null), (left.Status, left.StatusDescription));
+        Assert.Empty(left.Events);
+        Assert.True(left.Duration > TimeSpan.Zero);
+    }
+
+    private sealed class Keeper(List<Activity> kept) : BaseExporter<Activity>
+    {
+        public override ExportResult Export(in Batch<Activity> batch)
+        {
+            foreach (var span in batch)
+                if (span.DisplayName.EndsWith("telemetry-test", StringComparison.Ordinal)) kept.Add(span);
+            return ExportResult.Success;
+        }
+    }
+}
+
+public class HostTests
+{
+    [Fact]
+    public async Task Ready_is_told_from_alive_and_a_stop_finishes_the_call_that_runs()
+    {
+        await using var running = new Running();
+        await running.InitializeAsync();
+        var health = new Health.HealthClient(running.Channel(running.CertificateOf("operator"), signer: null));
+        await Running.Until(async () => await StatusOf(ServiceHost.Ready) == HealthCheckResponse.Types.ServingStatus.Serving, "it is ready");
+        running.Host.Services.GetRequiredService<Lifecycle>().Say("broker", false);
+        Assert.Equal(HealthCheckResponse.Types.ServingStatus.Serving, await StatusOf(""));
+
+        var (asked, answer) = (new TaskCompletionSource(), new TaskCompletionSource<IMessage?>());
+        running.Ask = _ =>
+        {
+            asked.TrySetResult();
+            return answer.Task;
+        };
+        var call = running.Log();
+        await asked.Task.WaitAsync(Running.Cancel);
+        var stopping = running.Host.StopAsync(Running.Cancel);
+        Assert.False(stopping.IsCompleted);
+        answer.SetResult(null);
+        Assert.NotEmpty((await call).Call);
+        await stopping;
+        await Assert.ThrowsAnyAsync<RpcException>(() => StatusOf(""));
+
+        async Task<HealthCheckResponse.Types.ServingStatus> StatusOf(string service) =>
+            (await health.CheckAsync(new HealthCheckRequest { Service = service }, cancellationToken: Running.Cancel)).Status;
+    }
+
+    [Fact]
+    public async Task A_ledger_behind_its_checkpoint_is_not_served_and_the_exit_code_says_so()
+    {
+        var running = new Running();
+        await running.InitializeAsync();
+        await running.Host.StopAsync(Running.Cancel);
+        await running.Host.DisposeAsync();
+        try
+        {
+            foreach (var file in Directory.GetFiles(running.Folder, "calllog.db*")) File.Delete(file);
+            var home = Path.Combine(running.Folder, "service", "calllog");
+            var code = await ServiceHost.Run(
+            [
+                $"--Ledger:Connection=sqlite:{Path.Combine(running.Folder, "calllog.db")}", "--Broker:Uri=amqp://127.0.0.1:1",
+                "--Listen=https://127.0.0.1:0", $"--Agreement={running.AgreementFile}",
+                $"--Certificate={Path.Combine(home, "system.pem")}", $"--CertificateKey={Path.Combine(home, "system.key")}",
+                $"--Checkpoint:File={Path.Combine(running.Folder, "calllog.checkpoint")}",
+                $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}",
+            ], new Service { Name = "calllog", Streams = [Cases.Kind], Map = _ => { } });
+            Assert.Equal(ServiceHost.LedgerRefused, code);
+        }
+        finally
+        {
+            Directory.Delete(running.Folder, recursive: true);
+        }
+    }
+}

@@ -53,7 +53,7 @@ internal static class DeploymentCommand
             var database = Password(Path.Combine(folder, "postgres", $"{service}.password"), Open);
             var broker = Password(Path.Combine(authorities, $"{service}.broker-password"), Secret);
             Write(Path.Combine(to, "settings", "Ledger__Connection"),
-                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12", Secret);
+                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable", Secret);
             Write(Path.Combine(to, "settings", "Broker__Uri"), $"amqp://{service}:{broker}@rabbitmq:5672/ministries", Secret);
         }
         foreach (var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal)))

@@ -67,6 +67,7 @@ public sealed partial class LocalTests : IDisposable
     public async Task Asked_to_serve_it_says_how_to_reach_it_answers_others_and_stops_when_told()
     {
         using var process = Start("--serve", "--data", _folder);
+        using var end = new Ending(process);
         var lines = new List<string>();
         while (await process.StandardOutput.ReadLineAsync(Cancel) is { } line)
         {
@@ -88,6 +89,17 @@ public sealed partial class LocalTests : IDisposable
         Assert.Equal(0, process.ExitCode);
     }
 
+    // A test that fails leaves nothing running.
+    private sealed class Ending(Process process) : IDisposable
+    {
+        public void Dispose()
+        {
+            if (process.HasExited) return;
+            process.Kill();
+            process.WaitForExit();
+        }
+    }
+
     private static Regex Address(string service) => new($"{service} +(https://[^ ]+)");
 
     [GeneratedRegex("MINISTRIES_FOLDER=([^ ]+)")]
@@ -102,6 +114,7 @@ public sealed partial class LocalTests : IDisposable
     private static async Task<(int Code, string Output, string Error)> Play(params string[] arguments)
     {
         using var process = Start(arguments);
+        using var end = new Ending(process);
         var output = process.StandardOutput.ReadToEndAsync(Cancel);
         var error = process.StandardError.ReadToEndAsync(Cancel);
         await process.WaitForExitAsync(Cancel);

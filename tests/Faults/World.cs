@@ -1,0 +1,304 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Net;
+using System.Net.Security;
+using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
+using Grpc.Core;
+using Grpc.Health.V1;
+using Grpc.Net.Client;
+using Ministries.Fixtures;
+using Ministries.Trust;
+
+namespace Ministries.Faults.Tests;
+
+/// <summary>A service as a process of its own. Whoever supervises services starts one again that has ended, and so does this,
+/// unless it is held down.</summary>
+internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<string> settings, string log)
+{
+    private readonly Lock _lock = new();
+    private readonly ConcurrentDictionary<string, int> _points = [];
+    private Process? _process;
+    private TaskCompletionSource _ended = new(), _reached = new();
+    private bool _held;
+
+    public string Name => name;
+
+    /// <summary>Exit codes other than those of a kill, in order.</summary>
+    public ConcurrentQueue<int> ExitCodes { get; } = [];
+
+    /// <summary>How often the process ended at which named point.</summary>
+    public IReadOnlyDictionary<string, int> Points => _points;
+
+    /// <summary>When it was last started, as a <see cref="Stopwatch"/> timestamp.</summary>
+    public long Started { get; private set; }
+
+    public void Start()
+    {
+        lock (_lock)
+        {
+            if (_process is not null) return;
+            _held = false;
+            Started = Stopwatch.GetTimestamp();
+            var host = Path.Combine(AppContext.BaseDirectory, "Ministries.FaultHost.dll");
+            var start = new ProcessStartInfo("dotnet", ["exec", host, name])
+            { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+            if (removed.Length > 0) start.ArgumentList.Add(removed);
+            start.ArgumentList.Add("--");
+            foreach (var setting in settings) start.ArgumentList.Add(setting);
+            start.Environment["DOTNET_TieredPGO"] = "0";
+            var process = new Process { StartInfo = start, EnableRaisingEvents = true };
+            process.OutputDataReceived += (_, e) => Heard(e.Data);
+            process.ErrorDataReceived += (_, e) => Heard(e.Data);
+            process.Exited += (_, _) => Exited(process);
+            _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            process.Start();
+            process.BeginOutputReadLine();
+            process.BeginErrorReadLine();
+            _process = process;
+        }
+    }
+
+    /// <summary>Ends it at once (SIGKILL).</summary>
+    public Task Kill() => End(process => process.Kill());
+
+    /// <summary>Ends it at once, and keeps it down until it is started.</summary>
+    public Task HoldDown()
+    {
+        lock (_lock) _held = true;
+        return Kill();
+    }
+
+    /// <summary>Once it has ended, keeps it down until it is started.</summary>
+    public void HoldAtEnd()
+    {
+        lock (_lock) _held = true;
+    }
+
+    /// <summary>Tells it to stop (SIGTERM) and keeps it down.</summary>
+    public Task Stop()
+    {
+        lock (_lock) _held = true;
+        return End(process => Process.Start("kill", ["-TERM", $"{process.Id}"]).WaitForExit());
+    }
+
+    /// <summary>Lets it end at a hit of a named point, as SIGKILL would. Returns what ends when it has ended.</summary>
+    public Task Arm(string point, int hits)
+    {
+        lock (_lock)
+        {
+            Order($"kill {point} {hits}");
+            return _ended.Task;
+        }
+    }
+
+    /// <summary>Returns what ends when the process comes to a named point, which it passes.</summary>
+    public Task Tell(string point)
+    {
+        lock (_lock)
+        {
+            _reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            Order($"tell {point} 1");
+            return _reached.Task;
+        }
+    }
+
+    private void Order(string order)
+    {
+        try
+        {
+            _process?.StandardInput.WriteLine(order);
+            _process?.StandardInput.Flush();
+        }
+        catch (IOException)
+        {
+            // It has just ended.
+        }
+    }
+
+    private Task End(Action<Process> how)
+    {
+        lock (_lock)
+        {
+            if (_process is null) return Task.CompletedTask;
+            try
+            {
+                how(_process);
+            }
+            catch (InvalidOperationException)
+            {
+                // It has ended already.
+            }
+            return _ended.Task;
+        }
+    }
+
+    private void Heard(string? line)
+    {
+        if (line is null) return;
+        if (line.StartsWith("came to ", StringComparison.Ordinal)) _reached.TrySetResult();
+        if (line.StartsWith("killed at ", StringComparison.Ordinal))
+            _points.AddOrUpdate(line["killed at ".Length..], 1, (_, n) => n + 1);
+        lock (_points) File.AppendAllText(log, line + "\n");
+    }
+
+    private void Exited(Process process)
+    {
+        // What it wrote last is read before it is forgotten.
+        process.WaitForExit();
+        bool again;
+        TaskCompletionSource ended;
+        lock (_lock)
+        {
+            if (_process != process) return;
+            if (process.ExitCode != 137) ExitCodes.Enqueue(process.ExitCode);
+            (_process, again, ended) = (null, !_held, _ended);
+        }
+        process.Dispose();
+        if (again) Start();
+        ended.TrySetResult();
+    }
+}
+
+/// <summary>Three services as processes, a database for each, and a broker.</summary>
+internal sealed class World : IAsyncDisposable
+{
+    public static readonly IReadOnlyList<string> Names = ["calllog", "consular", "custody"];
+
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
+    private readonly string _folder;
+    private readonly Dictionary<string, Uri> _addresses = [];
+    private readonly ConcurrentDictionary<(string, string), GrpcChannel> _channels = [];
+
+    private World(string folder, RabbitMq broker) => (_folder, Broker) = (folder, broker);
+
+    public RabbitMq Broker { get; }
+
+    public Dictionary<string, ServiceProcess> Services { get; } = [];
+
+    public Dictionary<string, string> Databases { get; } = [];
+
+    /// <summary>The folder of what the services wrote.</summary>
+    public string Logs => _folder;
+
+    /// <summary>Whether it stays, for whoever looks into a failure.</summary>
+    public bool KeepsLogs { get; set; }
+
+    /// <summary>Starts everything and returns when all services are ready.</summary>
+    /// <param name="removed">The protection to take out; empty: none.</param>
+    /// <param name="cancel">Cancels.</param>
+    public static async Task<World> Start(string removed, CancellationToken cancel)
+    {
+        var postgres = await Postgres.Shared;
+        var broker = await RabbitMq.Shared;
+        broker.Kill();
+        broker.Wipe();
+        await broker.Start();
+        var world = new World(Directory.CreateTempSubdirectory("ministries-faults-").FullName, broker);
+        Pki.Init(Path.Combine(world._folder, "pki"), StandardAgreement.Read(), TimeProvider.System);
+        foreach (var name in Names) world._addresses[name] = new Uri($"https://127.0.0.1:{FreePort()}");
+        foreach (var name in Names)
+        {
+            world.Databases[name] = await postgres.CreateDatabase();
+            string Own(string file) => Path.Combine(world._folder, "pki", "service", name, file);
+            world.Services[name] = new ServiceProcess(name, removed,
+            [
+                $"--Ledger:Connection={world.Databases[name]}", $"--Broker:Uri={broker.Uri}", $"--Listen={world._addresses[name]}",
+                $"--Certificate={Own("system.pem")}", $"--CertificateKey={Own("system.key")}",
+                $"--Checkpoint:Key={Own("checkpoint.key")}",
+                $"--Checkpoint:File={Path.Combine(world._folder, name + ".checkpoint")}",
+                $"--Agreement={Path.Combine(world._folder, "pki", "agreement.json")}",
+                .. Names.Where(n => n != name).Select(n => $"--Peers:{n}={world._addresses[n]}"),
+            ], Path.Combine(world._folder, name + ".log"));
+        }
+        foreach (var service in world.Services.Values) service.Start();
+        await world.Ready(cancel);
+        return world;
+    }
+
+    /// <summary>A participant's way to a service.</summary>
+    public CallInvoker Reach(string participant, string service) =>
+        _channels.GetOrAdd((participant, service), _ => Open(participant, service)).CreateCallInvoker();
+
+    /// <summary>Waits until every service says that it is ready.</summary>
+    public async Task Ready(CancellationToken cancel)
+    {
+        var began = Stopwatch.GetTimestamp();
+        foreach (var name in Names)
+            while (true)
+            {
+                try
+                {
+                    var answer = await new Health.HealthClient(Reach("operator", name)).CheckAsync(
+                        new HealthCheckRequest { Service = "ready" }, deadline: DateTime.UtcNow.AddSeconds(5), cancellationToken: cancel);
+                    if (answer.Status == HealthCheckResponse.Types.ServingStatus.Serving) break;
+                }
+                catch (RpcException) when (!cancel.IsCancellationRequested)
+                {
+                    // Not there yet.
+                }
+                if (Stopwatch.GetElapsedTime(began) > Patience) throw new TimeoutException($"{name} is not ready; see {_folder}");
+                await Task.Delay(50, cancel);
+            }
+    }
+
+    /// <summary>Ends all services at once and keeps them down.</summary>
+    public Task Blackout() => Task.WhenAll(Services.Values.Select(s => s.HoldDown()));
+
+    /// <summary>Ends the broker at once, lets something happen to its disk, and starts it again.</summary>
+    public async Task RestartBroker(bool wipe = false)
+    {
+        Broker.Kill();
+        if (wipe) Broker.Wipe();
+        await Broker.Start();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Blackout();
+        foreach (var channel in _channels.Values) channel.Dispose();
+        if (KeepsLogs) return;
+        try
+        {
+            Directory.Delete(_folder, recursive: true);
+        }
+        catch (IOException)
+        {
+            // A log is being written still.
+        }
+    }
+
+    private GrpcChannel Open(string participant, string service)
+    {
+        string Pem(string of, string file) => Path.Combine(_folder, "pki", of, file);
+        var policy = new X509ChainPolicy
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck,
+            DisableCertificateDownloads = true,
+        };
+        policy.CustomTrustStore.ImportFromPemFile(Pem($"service/{service}", "authority.pem"));
+        return GrpcChannel.ForAddress(_addresses[service], new GrpcChannelOptions
+        {
+            HttpHandler = Signing.Handler(Path.Combine(_folder, "pki"), participant, new SocketsHttpHandler
+            {
+                ConnectTimeout = TimeSpan.FromSeconds(5),
+                SslOptions = new SslClientAuthenticationOptions
+                {
+                    ClientCertificates =
+                        [X509Certificate2.CreateFromPemFile(Pem(participant, "system.pem"), Pem(participant, "system.key"))],
+                    CertificateChainPolicy = policy,
+                },
+            }),
+            DisposeHttpClient = true, MaxRetryAttempts = 1, InitialReconnectBackoff = TimeSpan.FromMilliseconds(50),
+            MaxReconnectBackoff = TimeSpan.FromMilliseconds(500),
+        });
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}

@@ -62,7 +62,8 @@ internal static class Buf
         }
     }
 
-    private static async Task<(int Code, string Output)> Run(string program, params string[] arguments)
+    /// <summary>Runs a program to its end.</summary>
+    public static async Task<(int Code, string Output)> Run(string program, params string[] arguments)
     {
         if (Path.IsPathRooted(program) && !File.Exists(program))
             Assert.Fail("buf is not installed: run tests/run, or `npm ci --ignore-scripts` in tests/Contracts");

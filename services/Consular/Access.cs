@@ -187,9 +187,10 @@ public static class Accesses
         // What the caller may not see takes the same way as what is not there.
         if (access is not null &&
             (access.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(access)]))) access = null!;
-        if (Gate.Check(act, request, open, access?.Prisoner, closedToo: closedToo) is { } refusal) return refusal;
         if (access is null) return new Refusal(Reason.NotFound);
-        return side(access, act) ?? Gate.Saw(etag, Show(access, act.Caller))
+        var found = access;
+        return Gate.Check(act, request, open, found.Prisoner, closedToo: closedToo, side: () => side(found, act))
+            ?? Gate.Saw(etag, Show(access, act.Caller))
             ?? (from.Contains(access.State) ? null : NotAllowed(access));
     }
 

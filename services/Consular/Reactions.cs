@@ -110,8 +110,8 @@ public static class Reactions
 
     // -------------------- from the call log
 
-    /// <summary>Drafts a request for each prisoner of each commitment to request a transfer, for the state that is to request it
-    /// and seen by it alone. The same event makes the same drafts.</summary>
+    /// <summary>Drafts a request for each prisoner of each commitment to request a transfer, for the participant that is to request
+    /// it and seen by it alone. The same event makes the same drafts.</summary>
     private static Decision Draft(
         View view, string @case, string call, IReadOnlyCollection<TransferCommitment> commitments, Act act)
     {
@@ -132,10 +132,10 @@ public static class Reactions
                         RequestingState = state,
                     },
                     [Transfers.Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)), Dossiers.Calls.Id(call)]));
-                audience.Add(Audience.State(@case, state));
+                audience.Add(Transfers.Drafter(@case, state, commitment.Participant));
             }
         }
-        // An entry that drafts for two states is neither's to see; each sees its own records.
+        // An entry that drafts for two participants is neither's to see; each sees its own records.
         return Decision.Accept(@case, audience.Count == 1 ? [.. audience] : [], changes);
     }
 

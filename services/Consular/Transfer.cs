@@ -74,7 +74,7 @@ public static class Transfers
             Case = request.Case, Transfer = id, Prisoner = request.Prisoner, Participant = act.Caller.Id, Route = request.Route,
             Destination = request.Destination, RequestingState = act.Caller.State,
         };
-        return Decision.Accept(request.Case, [Audience.State(request.Case, act.Caller.State)],
+        return Decision.Accept(request.Case, [Drafter(request.Case, act.Caller.State, act.Caller.Id)],
             [On(drafted, id, request.Case, request.Prisoner)],
             Answer(id, act, (transfer, etag, state) =>
                 new DraftTransferRequestResponse { Transfer = transfer, Etag = etag, State = state }));
@@ -265,8 +265,10 @@ public static class Transfers
             foreach (var obstacle in obstacles)
                 if (!acknowledged.Contains(obstacle.Breach)) return Decision.Refuse(obstacle.Reason);
         }
-        // What is missing is not the accepting power's to know, custody's silence included.
-        else if (obstacles.Count > 0 && acknowledged.Count == 0) return Decision.Refuse(Reason.DepartureNotCleared);
+        // What is missing is not the accepting power's to know; that custody is silent tells nothing of it.
+        else if (obstacles.Count > 0 && acknowledged.Count == 0)
+            return Decision.Refuse(obstacles.Any(o => o.Reason == Reason.Unavailable)
+                ? Reason.Unavailable : Reason.DepartureNotCleared);
 
         var position = Departure.PositionOf(act.Asked);
         if (other is null)
@@ -581,9 +583,10 @@ public static class Transfers
         if (transfer is not null &&
             (transfer.Case != @case || open is null ||
                 !Cases.MaySee(act.Caller, open, [.. AudienceOf(transfer)]))) transfer = null!;
-        if (Gate.Check(act, request, open, transfer?.Prisoner, closedToo: closedToo) is { } refusal) return refusal;
         if (transfer is null) return new Refusal(Reason.NotFound);
-        return side(transfer, act) ?? Gate.Saw(etag, Show(transfer, act.Caller))
+        var found = transfer;
+        return Gate.Check(act, request, open, found.Prisoner, closedToo: closedToo, side: () => side(found, act))
+            ?? Gate.Saw(etag, Show(transfer, act.Caller))
             ?? (from.Contains(transfer.State) ? null : NotAllowed(transfer));
     }
 
@@ -816,8 +819,12 @@ public static class Transfers
     private static IEnumerable<string> Sides(string @case, params string[] states) =>
         [.. states.Distinct().Select(s => Audience.State(@case, s)), Audience.Observers(@case)];
 
+    /// <summary>Who sees a draft: the participant for which it was made, while it is party to the case.</summary>
+    public static string Drafter(string @case, string state, string participant) =>
+        Audience.Named(Audience.State(@case, state), participant);
+
     private static IEnumerable<string> AudienceOf(Transfer transfer) => transfer.DetainingPower.Length == 0
-        ? [Audience.State(transfer.Case, transfer.RequestingState)]
+        ? [Drafter(transfer.Case, transfer.RequestingState, transfer.Participant)]
         : Sides(transfer.Case, transfer.RequestingState, transfer.DetainingPower, transfer.AcceptingPower);
 
     /// <summary>The request as the reader may know it: what is another's to know is left out, as if it were not there.</summary>

@@ -18,8 +18,10 @@ public static class Gate
     /// <param name="prisoner">The prisoner's reference, where the write is about one.</param>
     /// <param name="opensCase">True for the one write that needs no case.</param>
     /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
+    /// <param name="side">What the record says of the caller's part in it, asked together with the grants; null: nothing.</param>
     public static Refusal? Check(
-        Act act, IMessage request, Case? @case, string? prisoner = null, bool opensCase = false, bool closedToo = false)
+        Act act, IMessage request, Case? @case, string? prisoner = null, bool opensCase = false, bool closedToo = false,
+        Func<Refusal?>? side = null)
     {
         if (@case is null && !opensCase) return new Refusal(Reason.NotFound);
         var parts = Cases.PartsOf(act.Caller, @case, prisoner);
@@ -28,6 +30,7 @@ public static class Gate
         if (CapacityFor(act.Method) is { } capacity && act.Caller.Kind is not (ParticipantKind.Service or ParticipantKind.Operator) &&
             !act.Caller.Capacities.Contains(capacity)) return new Refusal(Reason.NoCapacity);
         if (!act.Permissions.Grants(parts, act.Method)) return new Refusal(Reason.NotGranted);
+        if (side?.Invoke() is { } ofRecord) return ofRecord;
         if (Approvals(act, request) is { } refusal) return refusal;
         if (@case is { State: CaseState.Closed } && !closedToo) return new Refusal(Reason.CaseClosed);
         return null;

@@ -247,7 +247,7 @@ public sealed class InvariantTests
         Assert.Equal(expected == Reason.Unspecified ? to : from, _scene.Transfer(transfer).State);
         if (expected != Reason.Unspecified) return;
         var check = _scene.Transfer(transfer).Checks[checks];
-        Assert.Equal((step, 1_000_000ul), (check.Step, check.CustodyPosition));
+        Assert.Equal((step, _scene.CustodyEnd), (check.Step, check.CustodyPosition));
     }
 
     [Fact]
@@ -332,7 +332,7 @@ public sealed class InvariantTests
     [Fact]
     public void What_custody_lacks_is_told_to_the_detaining_power_alone()
     {
-        foreach (var answer in Answers.Where(a => a.Key is not (Reason.Unspecified or Reason.Unavailable)))
+        foreach (var answer in Answers.Where(a => a.Key != Reason.Unspecified))
         {
             var scene = new Scene();
             var transfer = scene.To(State.InTransit);
@@ -340,7 +340,8 @@ public sealed class InvariantTests
             scene.Stage.Now += TimeSpan.FromHours(4);
             scene.Custody = answer.Value;
             var (decision, _) = scene.Play(Scene.Kr, scene.Confirmation(transfer), Transfers.Confirm);
-            Assert.Equal(Reason.DepartureNotCleared, decision.Refusal!.Reason);
+            Assert.Equal(answer.Key == Reason.Unavailable ? Reason.Unavailable : Reason.DepartureNotCleared,
+                decision.Refusal!.Reason);
             Assert.Null(decision.Refusal.Metadata);
         }
     }
@@ -521,6 +522,12 @@ public sealed class InvariantTests
         var other = _scene.To(State.UnderReview, Scene.Second);
         _scene.Happen(new CaseClosed { Case = _scene.Case });
         Assert.Equal(Reason.CaseClosed, _scene.TryDecide(other));
+        // Whose act it is comes before whether the case is open, and what is not there before both.
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, _scene.Assurance(other), Transfers.Assure));
+        Assert.Equal(Reason.NoCapacity,
+            _scene.Try(Scene.UaMfa, new BeginTransitRequest { Transfer = other }, Transfers.Begin));
+        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua,
+            new BeginReviewRequest { Transfer = Trust.Act.IdOf("nobody", "nothing", "transfer") }, Transfers.Review));
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);

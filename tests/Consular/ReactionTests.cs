@@ -7,6 +7,7 @@ using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Trust;
+using Part = Ministries.Types.V1.Part;
 using Route = Ministries.Types.V1.Route;
 using State = Ministries.Consular.V1.TransferState;
 
@@ -53,19 +54,21 @@ public sealed class ReactionTests
         Assert.Equal(Reactions.All.Count, Reactions.All.Select(r => r.Event.FullName).Distinct().Count());
 
     [Fact]
-    public void A_logged_commitment_drafts_one_request_for_each_prisoner_seen_by_the_committing_state_alone()
+    public void A_logged_commitment_drafts_one_request_for_each_prisoner_seen_by_the_committing_participant_alone()
     {
+        _scene.Admit(Scene.Stranger, Part.RequestingState, "KR");
         var decision = _scene.Happen(Logged(Scene.First, Scene.Second));
         var drafted = decision.Changes.Select(c => c.Event).Cast<TransferRequestDrafted>().ToArray();
         Assert.Equal([Scene.First, Scene.Second], drafted.Select(d => d.Prisoner));
-        Assert.Equal([Audience.State(_scene.Case, "KR")], decision.Audience);
+        Assert.True(_scene.MaySee(Scene.Kr, [.. decision.Audience]));
+        Assert.False(_scene.MaySee(Scene.Stranger, [.. decision.Audience]));
         foreach (var draft in drafted)
         {
             var transfer = _scene.Transfer(draft.Transfer);
             Assert.Equal((State.Drafted, Scene.Kr, "KR", Call),
                 (transfer.State, transfer.Participant, transfer.RequestingState, transfer.Call));
             Assert.NotNull(_scene.Seen(Scene.Kr, draft.Transfer));
-            foreach (var other in (string[])[Scene.Ua, Scene.Ru, Scene.Icrc, Scene.Swiss])
+            foreach (var other in (string[])[Scene.Stranger, Scene.Ua, Scene.Ru, Scene.Icrc, Scene.Swiss])
                 Assert.Null(_scene.Seen(other, draft.Transfer));
         }
         _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" },
@@ -152,6 +155,18 @@ public sealed class ReactionTests
                 // Nothing more comes of another event.
                 Assert.Single(test._scene.Happen(test.Event(name)).Changes);
             }
+    }
+
+    [Fact]
+    public void An_event_that_custody_knew_of_when_the_last_step_asked_it_suspends_nothing()
+    {
+        var transfer = _scene.To(State.Scheduled);
+        var before = $"custody/{_scene.CustodyEnd - 1}/0";
+        _scene.Custody = Scene.Lost;
+        _scene.Happen(new StatementRecorded { Case = _scene.Case, Prisoner = Scene.First }, before);
+        Assert.Equal(State.Scheduled, _scene.Transfer(transfer).State);
+        _scene.Happen(new StatementRecorded { Case = _scene.Case, Prisoner = Scene.First });
+        Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
     }
 
     [Theory]

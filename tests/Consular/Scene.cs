@@ -60,9 +60,11 @@ internal sealed class Scene
     /// <summary>What custody answers from now on; null: it does not answer.</summary>
     public DepartureCheck? Custody { get; set; } = Answer();
 
+    /// <summary>An answer of custody. Without a position it is as of the end of custody's ledger at the time when it is asked.
+    /// </summary>
     public static DepartureCheck Answer(
         string destination = "KR", Standing standing = Standing.InForce, bool fit = true, bool risk = true, bool free = true,
-        ulong position = 1_000_000) => new()
+        ulong position = 0) => new()
         {
             Standing = new CheckStandingResponse
             {
@@ -71,6 +73,9 @@ internal sealed class Scene
             Readiness = new CheckReadinessResponse { FitRecorded = fit, RiskAssessed = risk, FreeToDepart = free,
                 Position = position },
         };
+
+    /// <summary>The number of entries in custody's ledger.</summary>
+    public ulong CustodyEnd => _custody;
 
     /// <summary>What custody answers where standing is lost.</summary>
     public static DepartureCheck Lost => Answer(standing: Standing.NotInForce);
@@ -113,13 +118,13 @@ internal sealed class Scene
         var asked = request switch
         {
             DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest =>
-                Custody,
-            ConfirmHandoverRequest when Participant(participant).State == "UA" => Custody,
-            ConfirmHandoverRequest when Custody is not null => new DepartureCheck
+                Asked(),
+            ConfirmHandoverRequest when Participant(participant).State == "UA" => Asked(),
+            ConfirmHandoverRequest when Asked() is { } check => new DepartureCheck
             {
                 Clearance = new Clearance
                 {
-                    Cleared = Departure.Obstacles(Custody, "KR").Count == 0, Position = Departure.PositionOf(Custody),
+                    Cleared = Departure.Obstacles(check, "KR").Count == 0, Position = Departure.PositionOf(check),
                 },
             },
             _ => null,
@@ -151,9 +156,16 @@ internal sealed class Scene
     public Decision Happen(IMessage e, string? eventId = null)
     {
         var reaction = Reactions.All.Single(r => r.Event == e.Descriptor);
-        var asked = reaction.Ask is null ? null : Custody;
-        return Stage.Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName, asked,
-            eventId ?? $"{reaction.Producer}/{_custody++}/0").Decision;
+        eventId ??= $"{reaction.Producer}/{_custody++}/0";
+        return Stage.Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName,
+            reaction.Ask is null ? null : Asked(), eventId).Decision;
+    }
+
+    private DepartureCheck? Asked()
+    {
+        if (Custody?.Clone() is not { Standing.Position: 0 } check) return Custody;
+        check.Standing.Position = check.Readiness.Position = _custody;
+        return check;
     }
 
     public void Admit(string participant, Part part, string state) =>

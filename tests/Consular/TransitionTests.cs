@@ -34,8 +34,8 @@ public sealed class TransitionTests
         ResumeTransfer                       | ?  | ?  | -  | -  | -  | -  | -  | -  | -  | x  | x  | -  | -  | AG | -
         WithdrawTransferRequest              | -  | -  | WD | WD | WD | -  | WD | -  | -  | -  | -  | -  | -  | WD | -
         ReportTreatmentFailure               | ?  | ?  | -  | -  | -  | -  | -  | -  | HO | MO | RR | -  | -  | -  | -
-        RecordCorrectiveMeasures             | x  | x  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | RR | x  | x  | x  | x
-        RequestReturn                        | x  | x  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | -  | x  | x  | x  | x
+        RecordCorrectiveMeasures             | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | RR | x  | x  | x  | x
+        RequestReturn                        | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | -  | x  | x  | x  | x
         ConfirmReturn                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | -  | RR | -  | -  | -  | -
         CloseTransfer                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | NotFinallyReleased | -  | CL | -  | -  | -
         CorrectRecord                        | DR | DI | SP | SP | SP | DE | SP | SP | HO | MO | RR | RT | CL | SP | WD

@@ -22,7 +22,7 @@ public sealed class VisibilityTests
 
     [Theory]
     [MemberData(nameof(States))]
-    public void A_draft_is_seen_by_the_requesting_state_alone_and_what_was_submitted_by_both_sides_and_the_neutral(State state)
+    public void A_draft_is_seen_by_its_participant_alone_and_what_was_submitted_by_both_sides_and_the_neutral(State state)
     {
         var transfer = _scene.To(state);
         string[] expected = state is State.Drafted or State.Discarded
@@ -32,13 +32,25 @@ public sealed class VisibilityTests
     }
 
     [Fact]
-    public void A_draft_is_seen_by_every_organ_of_the_requesting_state_that_is_party_to_the_case()
+    public void Another_organ_of_the_requesting_state_sees_a_request_from_its_submission_on()
     {
         _scene.Admit(Scene.Stranger, Part.RequestingState, "KR");
         var transfer = _scene.To(State.Drafted);
-        Assert.Equal([Scene.Kr, Scene.Stranger], Everybody.Where(p => _scene.Seen(p, transfer) is not null));
+        Assert.Equal([Scene.Kr], Everybody.Where(p => _scene.Seen(p, transfer) is not null));
+        Assert.Equal(Reason.NotFound,
+            _scene.Try(Scene.Stranger, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.Submit));
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.Submit);
+        Assert.NotNull(_scene.Seen(Scene.Stranger, transfer));
         _scene.Happen(new PartyRemoved { Case = _scene.Case, Participant = Scene.Stranger });
         Assert.Null(_scene.Seen(Scene.Stranger, transfer));
+    }
+
+    [Fact]
+    public void A_draft_is_no_longer_seen_by_who_was_removed_from_the_case()
+    {
+        var transfer = _scene.To(State.Drafted);
+        _scene.Happen(new PartyRemoved { Case = _scene.Case, Participant = Scene.Kr });
+        Assert.Null(_scene.Seen(Scene.Kr, transfer));
     }
 
     [Theory]

@@ -35,7 +35,8 @@ public sealed class Service
 /// <param name="Producer">The other service's name.</param>
 /// <param name="Event">The event's type.</param>
 /// <param name="Decide">The rule; it never refuses what it can record.</param>
-/// <param name="Ask">Asks another service before the command is queued; null: nothing is asked.</param>
+/// <param name="Ask">Asks another service before the command is queued; null: nothing is asked. Where it cannot be asked for long
+/// (<see cref="Bus.BusOptions.AskPatience"/>), the rule decides without an answer, on the safe side.</param>
 public sealed record Reaction(
     string Producer, MessageDescriptor Event, Func<View, IMessage, Act, Decision> Decide,
     Func<IMessage, IServiceProvider, CancellationToken, Task<IMessage?>>? Ask = null)

@@ -76,9 +76,9 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
             outcome = await ledger.Commit(
                 missed is null
                     ? CommandOf(asked, (view, now) => rule(view, request, ActAt(now, asked)), stores: true)
-                    // Who may not know of the record, or may not do this at all, learns no more than when the other service answers.
+                    // Silence comes where the rule asks for the answer: what it refuses before is told as when there is one.
                     : CommandOf(null, (view, now) => rule(view, request, ActAt(now, null)) is
-                        { Refusal.Reason: Reason.NotFound or Reason.NotGranted or Reason.NoCapacity } decision ? decision : missed,
+                        { Refusal: { Reason: not Reason.Unavailable } } decision ? decision : missed,
                         stores: false),
                 cancel);
         }

@@ -93,7 +93,7 @@ public abstract class EventsTests
     }
 
     [Fact]
-    public async Task What_must_be_asked_elsewhere_is_waited_for_and_never_given_up()
+    public async Task What_must_be_asked_elsewhere_is_waited_for()
     {
         await using var rig = await NewRig(o => o with
         {
@@ -107,8 +107,29 @@ public abstract class EventsTests
         List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
         await Rig.Until(() => Volatile.Read(ref asked) > 10, "it asks again and again");
         Assert.Equal([events[0]], await rig.Effects());
+        Assert.NotNull(rig.Status(rig.Consular).WaitingSince);
         Volatile.Write(ref away, false);
         await rig.UntilEffects(events);
+        Assert.Null(rig.Status(rig.Consular).WaitingSince);
+    }
+
+    [Fact]
+    public async Task Where_no_answer_comes_for_long_the_rule_decides_without_and_what_follows_goes_on()
+    {
+        await using var rig = await NewRig(o => o with
+        {
+            FirstDelay = TimeSpan.FromMilliseconds(5), MaxDelay = TimeSpan.FromMilliseconds(20),
+            AskPatience = TimeSpan.FromMilliseconds(200),
+        });
+        var asked = 0;
+        rig.OnAsk = _ => Interlocked.Increment(ref asked) > 0
+            ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, "")) : Task.CompletedTask;
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        await rig.UntilEffects([await rig.Log(), await rig.Submit(), await rig.Log()]);
+        Assert.True(asked > 1, "it was asked once only");
+        Assert.Equal(0ul, await (await rig.Ledger(rig.Consular)).Count(
+            DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
     }
 
     [Fact]

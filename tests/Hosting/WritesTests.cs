@@ -72,6 +72,10 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             Assert.Contains(status.Details, d => d.Is(Google.Rpc.RetryInfo.Descriptor));
             // Who may not know of the case does not learn from it either that there is something to ask about.
             await Running.Refused("NOT_FOUND", () => running.Calling("kr/unification").LogCallAsync(Running.Request()).ResponseAsync);
+            // What the rule refuses before it asks for the answer is refused as ever.
+            var nowhere = Running.Request();
+            nowhere.Case = "case_0000000000000000000000000z";
+            await Running.Refused("NOT_FOUND", () => client.LogCallAsync(nowhere).ResponseAsync);
             Assert.Equal(size, running.Ledger.Size);
         }
         finally

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Ministries.Ledger.V1;
 
 namespace Ministries.Hosting.Bus;
@@ -32,7 +33,7 @@ public sealed record BusOptions
     public int CommitWindow { get; init; } = 64;
 
     /// <summary>How often an event is tried before it becomes a dead letter. What is only out of reach (the database, a service
-    /// that must be asked) does not count.</summary>
+    /// that must be asked) does not count: the one is waited for, the other up to <see cref="AskPatience"/>.</summary>
     public int Attempts { get; init; } = 5;
 
     /// <summary>How long to wait before something is tried again, the first time; doubled each time.</summary>
@@ -43,6 +44,10 @@ public sealed record BusOptions
 
     /// <summary>How long one question to another service on behalf of an event may take.</summary>
     public TimeSpan AskDeadline { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long an event waits for an answer of a service that cannot be asked, before its reaction decides without one.
+    /// </summary>
+    public TimeSpan AskPatience { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>How long an event that something is missing before is held, for what is missing to come by itself, before the
     /// producer's ledger is asked.</summary>
@@ -90,6 +95,7 @@ public delegate Task<ListEventsResponse> ReadEvents(string producer, ListEventsR
 /// <summary>How the service's relay, broker and duties are: what health checks, limits on writes and operators read.</summary>
 public sealed class BusStatus
 {
+    private readonly ConcurrentDictionary<string, DateTimeOffset> _waiting = new();
     private long _backlog;
     private long _sweep;
 
@@ -106,6 +112,16 @@ public sealed class BusStatus
 
     /// <summary>Whether so many events are unpublished that writes of participants are refused.</summary>
     public bool Overloaded { get; internal set; }
+
+    /// <summary>Since when an event of another service cannot be taken in, for what it needs is out of reach or its rule fails;
+    /// null: none waits.</summary>
+    public DateTimeOffset? WaitingSince => _waiting.Values.Select(w => (DateTimeOffset?)w).Min();
+
+    /// <summary>Notes that an event of a producer waits, from the first time on.</summary>
+    internal void Waits(string producer, DateTimeOffset now) => _waiting.TryAdd(producer, now);
+
+    /// <summary>Notes that an event of a producer was taken in.</summary>
+    internal void Goes(string producer) => _waiting.TryRemove(producer, out _);
 
     /// <summary>When duties were last looked for; null: not yet.</summary>
     public DateTimeOffset? LastDutySweep

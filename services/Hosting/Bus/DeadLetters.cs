@@ -64,7 +64,7 @@ internal sealed class OperationsEndpoint(
             BrokerReady = status.BrokerReady,
             DeadLetters = await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], cancel),
             DutiesDue = await ledger.CountDue(time.GetUtcNow(), cancel),
-            LastDutySweepTime = status.LastDutySweep?.ToTimestamp(),
+            LastDutySweepTime = status.LastDutySweep?.ToTimestamp(), WaitingSinceTime = status.WaitingSince?.ToTimestamp(),
             AgreementVersion = permissions().Agreement.Version,
             CertificateExpireTime = services.GetService<Credentials>()?.Certificate.NotAfter.ToUniversalTime().ToTimestamp(),
         };
@@ -88,13 +88,13 @@ internal sealed class OperationsEndpoint(
 
     private static Decision Decide(View view, ReplayDeadLetterRequest request, Act act) => act.Asked switch
     {
-        ReplayResult { Origin: null } or null => Decision.Refuse(Reason.NotFound),
+        ReplayResult { Origin: null } => Decision.Refuse(Reason.NotFound),
         ReplayResult { Processed: true } => Decision.Accept("", [], [], _ => new ReplayDeadLetterResponse { Processed = true }),
         ReplayResult failed => Decision.Accept(
             "", [], [new Change(
                 new SetAsideEventFailed { Origin = failed.Origin, Reason = failed.Reason }, [DeadLetters.Kind.Id(request.Id)])],
             _ => new ReplayDeadLetterResponse()),
-        _ => throw new InvalidOperationException(),
+        _ => Decision.Refuse(Reason.Unavailable),
     };
 
     private async Task<Google.Protobuf.IMessage?> Replay(ReplayDeadLetterRequest request, Act act, CancellationToken cancel)

@@ -27,6 +27,7 @@ internal sealed partial class Intake : BackgroundService
     private readonly MessageSeal _seal;
     private readonly IServiceProvider _services;
     private readonly BusOptions _options;
+    private readonly BusStatus _status;
     private readonly TimeProvider _time;
     private readonly ILogger<Intake> _log;
     private readonly Dictionary<string, Reaction> _reactions;
@@ -35,10 +36,10 @@ internal sealed partial class Intake : BackgroundService
 
     public Intake(
         Service service, ServiceLedger ledger, Func<Permissions> permissions, ReadEvents read, MessageSeal seal,
-        IServiceProvider services, BusOptions options, TimeProvider time, ILogger<Intake> log)
+        IServiceProvider services, BusOptions options, BusStatus status, TimeProvider time, ILogger<Intake> log)
     {
-        (_service, _ledger, _permissions, _read, _seal, _services, _options, _time, _log) =
-            (service, ledger, permissions, read, seal, services, options, time, log);
+        (_service, _ledger, _permissions, _read, _seal, _services, _options, _status, _time, _log) =
+            (service, ledger, permissions, read, seal, services, options, status, time, log);
         _reactions = service.Reactions.ToDictionary(r => r.Event.FullName);
         _lanes = service.Reactions.GroupBy(r => r.Producer).ToDictionary(g => g.Key, g => new Lane(this, g.Key, [.. g]));
     }
@@ -128,7 +129,15 @@ internal sealed partial class Intake : BackgroundService
         if (step.Reaction.Ask is not { } ask) return;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         deadline.CancelAfter(_options.AskDeadline);
-        step.Asked = await ask(message, _services, deadline.Token).WaitAsync(deadline.Token);
+        try
+        {
+            step.Asked = await ask(message, _services, deadline.Token).WaitAsync(deadline.Token);
+        }
+        catch (Exception e) when (step.Patience is { } patience && patience <= TimeSpan.Zero && IsTransient(e) &&
+            !cancel.IsCancellationRequested)
+        {
+            LogUnanswered(_log, _service.Name, step.Recorded.Event.Type, EventTypes.IdOf(step.Recorded.Origin));
+        }
     }
 
     private Command CommandOf(Step step, Activity? span, bool replay)
@@ -144,6 +153,8 @@ internal sealed partial class Intake : BackgroundService
             TraceParent = span?.Id ?? recorded.Traceparent, TraceState = span?.TraceStateString ?? recorded.Tracestate,
             Decide = (view, now) =>
             {
+                // The last run counts.
+                (step.HeldBack, step.Failed) = (false, null);
                 // One that went before failed: this one must wait for it, or it would overtake.
                 if (step.Behind is { HasFailed: true }) return Hold(step);
                 try
@@ -197,6 +208,9 @@ internal sealed partial class Intake : BackgroundService
         public Step? Behind { get; set; } = behind;
         public IMessage? Message { get; set; }
         public IMessage? Asked { get; set; }
+
+        /// <summary>How long its question may go unanswered still; null: for ever.</summary>
+        public TimeSpan? Patience { get; init; }
         public Task<Outcome>? Commit { get; set; }
 
         /// <summary>Set by the rule's last run: the committer runs rules in order, so the next step's rule sees it.</summary>
@@ -419,26 +433,42 @@ internal sealed partial class Intake : BackgroundService
         private async Task Process(List<RecordedEvent> run, CancellationToken stop)
         {
             var (done, attempts, tries) = (0, 0, 0);
+            var since = Stopwatch.GetTimestamp();
             while (done < run.Count)
             {
-                var (succeeded, failure) = await Attempt(run, done, stop);
-                if (succeeded > 0) (attempts, tries) = (0, 0);
+                var (succeeded, failure) = await Attempt(
+                    run, done, intake._options.AskPatience - (tries > 0 ? Stopwatch.GetElapsedTime(since) : TimeSpan.Zero), stop);
+                if (succeeded > 0) Went();
                 done += succeeded;
                 Settle();
                 if (failure is null) continue;
                 stop.ThrowIfCancellationRequested();
+                if (tries == 0)
+                {
+                    since = Stopwatch.GetTimestamp();
+                    intake._status.Waits(producer, intake._time.GetUtcNow());
+                    var waiting = failure.Step.Recorded;
+                    LogWaits(intake._log, intake._service.Name, waiting.Event.Type, EventTypes.IdOf(waiting.Origin),
+                        failure.Reason ?? "UNAVAILABLE");
+                }
                 if (failure.Reason is { } reason && ++attempts >= intake._options.Attempts)
                 {
                     if (!await TrySetAside(failure.Step, reason, attempts, stop)) continue;
                     Took(run[done]);
                     done++;
-                    (attempts, tries) = (0, 0);
+                    Went();
                     Settle();
                     continue;
                 }
                 var delay = TimeSpan.FromTicks(Math.Min(
                     intake._options.MaxDelay.Ticks, intake._options.FirstDelay.Ticks << Math.Min(tries++, 10)));
                 await Task.Delay(delay, stop);
+            }
+
+            void Went()
+            {
+                (attempts, tries) = (0, 0);
+                intake._status.Goes(producer);
             }
         }
 
@@ -460,7 +490,12 @@ internal sealed partial class Intake : BackgroundService
 
         /// <summary>Tries the events from one on. Returns how many succeeded in a row, and what ended the row; the reason is null
         /// where it passes by itself.</summary>
-        private async Task<(int Succeeded, Failure? Failure)> Attempt(List<RecordedEvent> run, int from, CancellationToken stop)
+        /// <param name="run">The events.</param>
+        /// <param name="from">The first one to try.</param>
+        /// <param name="patience">How long its question may go unanswered still.</param>
+        /// <param name="stop">Stops.</param>
+        private async Task<(int Succeeded, Failure? Failure)> Attempt(
+            List<RecordedEvent> run, int from, TimeSpan patience, CancellationToken stop)
         {
             var steps = new List<(Step Step, Activity? Span)>();
             Failure? failure = null;
@@ -472,7 +507,7 @@ internal sealed partial class Intake : BackgroundService
                 var reaction = intake._reactions[recorded.Event.Type];
                 // What asks another service reads what those before it did: they are committed first.
                 if (reaction.Ask is not null && steps.Count > 0) break;
-                var step = new Step(reaction, recorded, steps.Count > 0 ? steps[^1].Step : null);
+                var step = new Step(reaction, recorded, steps.Count > 0 ? steps[^1].Step : null) { Patience = patience };
                 var span = intake.Start(recorded);
                 try
                 {
@@ -539,6 +574,12 @@ internal sealed partial class Intake : BackgroundService
 
     [LoggerMessage(4, LogLevel.Information, "{Service} cannot reach the ledger of {Producer}")]
     private static partial void LogProducerAway(ILogger log, string service, string producer);
+
+    [LoggerMessage(7, LogLevel.Warning, "{Service} cannot take in {Type} {Event} yet: {Reason}")]
+    private static partial void LogWaits(ILogger log, string service, string type, string @event, string reason);
+
+    [LoggerMessage(8, LogLevel.Error, "{Service} had no answer to what it had to ask for {Type} {Event}, and goes on without")]
+    private static partial void LogUnanswered(ILogger log, string service, string type, string @event);
 
     [LoggerMessage(6, LogLevel.Error, "{Service} gave back a message of type {Type} that does not bear the signature of {Producer}")]
     private static partial void LogForged(ILogger log, string service, string type, string producer);

@@ -23,7 +23,9 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
     /// <summary>The way to a service. A call that fails throws a <see cref="PeerException"/>.</summary>
     /// <param name="service">Its name, such as <c>custody</c>.</param>
     /// <exception cref="ArgumentException">The settings name no address of that service.</exception>
-    public CallInvoker this[string service] => _open.GetOrAdd(service, name => new(() => Open(name))).Value.Invoker;
+    public CallInvoker this[string service] => settings.Peers.TryGetValue(service, out var address)
+        ? _open.GetOrAdd(service, name => new(() => Open(name, address))).Value.Invoker
+        : throw new ArgumentException($"Peers:{service} is not set", nameof(service));
 
     /// <inheritdoc/>
     public void Dispose()
@@ -31,10 +33,8 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
         foreach (var open in _open.Values.Where(o => o.IsValueCreated)) open.Value.Channel.Dispose();
     }
 
-    private (GrpcChannel Channel, CallInvoker Invoker) Open(string service)
+    private (GrpcChannel Channel, CallInvoker Invoker) Open(string service, Uri address)
     {
-        if (!settings.Peers.TryGetValue(service, out var address))
-            throw new ArgumentException($"Peers:{service} is not set", nameof(service));
         var handler = ServiceChannel.Handler(
             service, () => credentials.Certificate, () => agreements.InForce.Authorities, Deadline, time);
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions

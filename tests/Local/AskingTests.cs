@@ -1,0 +1,149 @@
+using System.Collections.Concurrent;
+using Google.Protobuf.WellKnownTypes;
+using Google.Rpc;
+using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Logging;
+using Ministries.CallLog;
+using Ministries.Consular;
+using Ministries.Consular.V1;
+using Ministries.Custody;
+using Ministries.Custody.V1;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using Route = Ministries.Types.V1.Route;
+
+namespace Ministries.Local.Tests;
+
+/// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, silence is refusal.</summary>
+public sealed class AskingTests : IAsyncLifetime
+{
+    private const string Prisoner = "P-1";
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("ministries-asking-").FullName;
+    private readonly MemoryBroker _broker = new();
+    private readonly ConcurrentDictionary<string, Uri> _addresses = [];
+    private readonly Dictionary<string, WebApplication> _hosts = [];
+    private Cast _cast = null!;
+    private string _transfer = "";
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    private Party Hq => _cast["ua/coordination-hq"];
+
+    public async ValueTask InitializeAsync()
+    {
+        var certificates = Path.Combine(_folder, "certificates");
+        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
+        foreach (var service in new[]
+        {
+            CallLogService.Definition, Consular.ConsularService.Definition, Custody.CustodyService.Definition,
+        })
+        {
+            var keys = Path.Combine(certificates, "service", service.Name);
+            var builder = WebApplication.CreateSlimBuilder();
+            builder.Logging.ClearProviders();
+            var host = _hosts[service.Name] = await ServiceHost.Build(service, new Settings
+            {
+                Ledger = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}", Broker = new Uri("memory:"),
+                Listen = new Uri("https://127.0.0.1:0"), Certificate = Path.Combine(keys, "system.pem"),
+                CertificateKey = Path.Combine(keys, "system.key"), Agreement = Path.Combine(certificates, "agreement.json"),
+                Checkpoint = Path.Combine(_folder, service.Name + ".checkpoint"),
+                CheckpointKey = Path.Combine(keys, "checkpoint.key"), Peers = _addresses, Drain = TimeSpan.FromSeconds(5),
+            }, builder, _broker, Cancel);
+            await host.StartAsync(Cancel);
+            _addresses[service.Name] = new Uri(host.Urls.Single());
+        }
+        _cast = await Cast.Join(certificates, _addresses, TimeSpan.FromMinutes(1), Cancel);
+        await AnExchangeIsUnderReview();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _cast.DisposeAsync();
+        foreach (var host in _hosts.Values)
+        {
+            await host.StopAsync(CancellationToken.None);
+            await host.DisposeAsync();
+        }
+        await _broker.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task The_answer_and_its_ledger_position_are_kept_and_where_custody_is_silent_nothing_moves()
+    {
+        Assert.Equal("FITNESS_NOT_RECORDED", (await Refused(() => Decide().ResponseAsync)).Reason);
+        var fit = await Hq.Custody.RecordFitnessAsync(new()
+        {
+            Prisoner = Prisoner, Fit = true, Physician = "physician-7", ExamineTime = In(0), ExpireTime = In(30),
+        }, cancellationToken: Cancel);
+        await _cast.Heard("consular", "custody", fit.Receipt.Position, Cancel);
+
+        var agreed = await Decide();
+        Assert.Equal(TransferState.Agreed, agreed.State);
+        var entry = (await Hq.LedgerOf("consular").GetEntryAsync(
+            new GetEntryRequest { Position = agreed.Receipt.Position }, cancellationToken: Cancel)).Entry;
+        var asked = Any.Parser.ParseFrom(entry.Parts.Single(p => p.Kind == PartKind.Asked).Data).Unpack<DepartureCheck>();
+        Assert.Equal(("KR", Standing.InForce, true),
+            (asked.Standing.Standings.Single().Destination, asked.Standing.Standings.Single().Standing, asked.Readiness.FitRecorded));
+        Assert.True(asked.Standing.Position > fit.Receipt.Position);
+        var seen = (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer;
+        Assert.Equal(("DecideTransfer", Departure.PositionOf(asked)), (seen.Checks.Single().Step, seen.Checks.Single().CustodyPosition));
+
+        await _hosts["custody"].StopAsync(Cancel);
+        var size = await Size();
+        var silent = await Refused(() => Schedule().ResponseAsync);
+        Assert.Equal("UNAVAILABLE", silent.Reason);
+        Assert.StartsWith("ministries.custody.v1.CustodyService/Check", silent.Metadata["asked"], StringComparison.Ordinal);
+        // What is refused before custody's answer matters is refused as ever.
+        Assert.Equal("STATE_NOT_ALLOWED", (await Refused(() => Decide().ResponseAsync)).Reason);
+        Assert.Equal(size, await Size());
+        Assert.Equal(TransferState.Agreed,
+            (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer.State);
+    }
+
+    // An exchange of one who said nothing: nothing is missing but his fitness to travel.
+    private async Task AnExchangeIsUnderReview()
+    {
+        var opened = await Hq.Custody.OpenCaseAsync(new(), cancellationToken: Cancel);
+        _cast.TakeUp(opened.Case);
+        await Hq.Custody.RegisterPrisonerAsync(new()
+        {
+            Prisoner = Prisoner, Status = CustodyState.Interned, CaptureTime = In(-60), Identity = Party.Seal("invented", "icrc"),
+        }, cancellationToken: Cancel);
+        await Hq.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState }, cancellationToken: Cancel);
+        var assessed = await Hq.Custody.RecordRiskAssessmentAsync(new()
+        {
+            Prisoner = Prisoner, Destination = "KR", Finding = RiskFinding.NoSubstantialRisk, AssessTime = In(0), ExpireTime = In(30),
+        }, cancellationToken: Cancel);
+        await _cast.Heard("consular", "custody", assessed.Receipt.Position, Cancel);
+        var seoul = _cast["kr/mfa"];
+        _transfer = (await seoul.Consular.DraftTransferRequestAsync(new()
+        {
+            Prisoner = Prisoner, Route = Route.Exchange, Destination = "KR",
+        }, cancellationToken: Cancel)).Transfer;
+        await seoul.Consular.SubmitTransferRequestAsync(
+            new() { Transfer = _transfer, NoteVerbale = "NV-1" }, cancellationToken: Cancel);
+        await Hq.Consular.BeginReviewAsync(new() { Transfer = _transfer }, cancellationToken: Cancel);
+    }
+
+    private AsyncUnaryCall<DecideTransferResponse> Decide() => Hq.Consular.DecideTransferAsync(
+        new() { Transfer = _transfer, Agreed = true, NoteVerbale = "NV-2" }, cancellationToken: Cancel);
+
+    private AsyncUnaryCall<ScheduleHandoverResponse> Schedule() => Hq.Consular.ScheduleHandoverAsync(new()
+    {
+        Transfer = _transfer, WindowStartTime = In(1), WindowEndTime = In(2), HandoverReference = "HO-1",
+    }, cancellationToken: Cancel);
+
+    private async Task<ulong> Size() =>
+        (await Hq.LedgerOf("consular").GetCheckpointAsync(new GetCheckpointRequest(), cancellationToken: Cancel)).TreeSize;
+
+    private static async Task<ErrorInfo> Refused(Func<Task> call) =>
+        Teller.InfoOf(await Assert.ThrowsAnyAsync<RpcException>(call)) ?? throw new InvalidOperationException("it gave no reason");
+
+    private static Timestamp In(double days) => DateTimeOffset.UtcNow.AddDays(days).ToTimestamp();
+}

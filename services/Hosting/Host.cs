@@ -53,7 +53,7 @@ public static partial class ServiceHost
         Settings settings;
         try
         {
-            settings = Settings.Read(builder.Configuration);
+            settings = Settings.Read(builder.Configuration, service.Reactions.Select(r => r.Producer).Distinct());
         }
         catch (SettingsException e)
         {

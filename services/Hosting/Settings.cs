@@ -51,10 +51,12 @@ public sealed record Settings
     public Uri? Otlp { get; init; }
 
     /// <summary>Reads and checks the settings.</summary>
+    /// <param name="configuration">Where they stand.</param>
+    /// <param name="peers">The other services whose addresses are needed.</param>
     /// <exception cref="SettingsException">Something is missing or wrong; it names everything at once.</exception>
-    public static Settings Read(IConfiguration configuration)
+    public static Settings Read(IConfiguration configuration, params IEnumerable<string> peers)
     {
-        var wrong = new List<string>();
+        List<string> wrong = [.. peers.Where(p => configuration[$"Peers:{p}"] is null).Select(p => $"Peers:{p} is not set")];
         string Text(string key)
         {
             if (configuration[key] is { Length: > 0 } value) return value;

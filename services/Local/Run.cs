@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Diagnostics;
 using Grpc.Core;
 using Ministries.CallLog.V1;
@@ -33,11 +34,60 @@ public static class Run
         var json = new Option<bool>("--json") { Description = "Writes what is shown as JSON, for programs; progress goes to standard error." };
         var serve = new Option<bool>("--serve") { Description = "Goes on serving other clients afterwards, with gRPC reflection and health, until Ctrl-C." };
         var data = new Option<DirectoryInfo?>("--data") { Description = "The folder for ledgers, certificates and logs. Default: a new one among temporary files." };
-        var command = new RootCommand("Plays the case of 17 March 2025 on three services in this process, and shows what happened.") { json, serve, data };
+        var join = new Option<DirectoryInfo?>("--join")
+        {
+            Description = "Plays on services that run elsewhere: the folder of certificates and agreement that they were started with.",
+        };
+        var at = new Option<string[]>("--at")
+        {
+            Description = "With --join, where a service is, such as calllog=https://127.0.0.1:7101; once for each.", DefaultValueFactory = _ => [],
+        };
+        var jaeger = new Option<Uri?>("--jaeger")
+        {
+            CustomParser = Address,
+            Description = "With --join, Jaeger's query address, to read the traces from.",
+        };
+        var page = new Option<Uri?>("--page")
+        {
+            CustomParser = Address,
+            Description = "With --join, Jaeger's address as a person's browser calls it. Default: that of --jaeger.",
+        };
+        var command = new RootCommand("Plays the case of 17 March 2025 on three services in this process, and shows what happened.")
+        {
+            json, serve, data, join, at, jaeger, page,
+        };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(join) is null) return;
+            var known = result.GetValue(at)!.Select(a => a.Split('=', 2)).Where(a => a.Length == 2 && Uri.IsWellFormedUriString(a[1], UriKind.Absolute))
+                .Select(a => a[0]).ToHashSet();
+            if (!known.SetEquals(Cast.Services)) result.AddError($"--join needs --at for each of {string.Join(", ", Cast.Services)}");
+            if (result.GetValue(jaeger) is null) result.AddError("--join needs --jaeger");
+            if (result.GetValue(serve)) result.AddError("--serve has no meaning with --join");
+        });
         command.SetAction((result, cancel) => Play(
-            result.GetValue(json), result.GetValue(serve), result.GetValue(data)?.FullName ?? NewFolder(), Console.Out, Console.Error, cancel));
+            result.GetValue(json), result.GetValue(serve), result.GetValue(data)?.FullName ?? NewFolder(), Console.Out, Console.Error, cancel,
+            result.GetValue(join) is { } certificates
+                ? new Elsewhere(
+                    certificates.FullName, result.GetValue(at)!.Select(a => a.Split('=', 2)).ToDictionary(a => a[0], a => new Uri(a[1])),
+                    result.GetValue(jaeger)!, result.GetValue(page) ?? result.GetValue(jaeger)!)
+                : null));
         return command;
     }
+
+    private static Uri? Address(ArgumentResult result)
+    {
+        if (Uri.TryCreate(result.Tokens.SingleOrDefault()?.Value, UriKind.Absolute, out var address)) return address;
+        result.AddError($"{((OptionResult)result.Parent!).Option.Name} must be an address such as http://127.0.0.1:16686");
+        return null;
+    }
+
+    /// <summary>Services that run elsewhere.</summary>
+    /// <param name="Certificates">The folder of certificates and agreement that they were started with.</param>
+    /// <param name="Addresses">Where each service is, by its name.</param>
+    /// <param name="Jaeger">Jaeger's query address.</param>
+    /// <param name="Page">Jaeger's address as a person's browser calls it.</param>
+    public sealed record Elsewhere(string Certificates, IReadOnlyDictionary<string, Uri> Addresses, Uri Jaeger, Uri Page);
 
     /// <summary>Plays it.</summary>
     /// <param name="json">Whether to write JSON.</param>
@@ -46,16 +96,20 @@ public static class Run
     /// <param name="output">Standard output.</param>
     /// <param name="error">Standard error.</param>
     /// <param name="cancel">Ends it.</param>
+    /// <param name="elsewhere">Where the services run; null: in this process.</param>
     /// <returns>The exit code.</returns>
     public static async Task<int> Play(
-        bool json, bool serve, string folder, TextWriter output, TextWriter error, CancellationToken cancel)
+        bool json, bool serve, string folder, TextWriter output, TextWriter error, CancellationToken cancel, Elsewhere? elsewhere = null)
     {
         var screen = json ? new Screen(error, Console.IsErrorRedirected, brief: true) : new Screen(output, Console.IsOutputRedirected);
         var run = FolderOfRun(folder);
         screen.Title(run);
-        using var spans = new Spans();
-        screen.Progress("starting    three services, a certificate for each participant");
-        await using var cast = await Cast.Assemble(run, serve, OtlpEndpoint(), cancel);
+        using var spans = elsewhere is null ? new Spans() : new Spans(elsewhere.Jaeger);
+        screen.Progress(elsewhere is null
+            ? "starting    three services, a certificate for each participant" : "joining     three services, each participant with its certificate");
+        await using var cast = elsewhere is null
+            ? await Cast.Assemble(run, serve, OtlpEndpoint(), cancel)
+            : await Cast.Join(elsewhere.Certificates, elsewhere.Addresses, TimeSpan.FromSeconds(60), cancel);
         var teller = new Teller(screen, Started);
         var story = new Story(cast, teller);
         Report report;
@@ -71,6 +125,8 @@ public static class Run
         }
         if (json) await output.WriteLineAsync(report.ToJson());
         else screen.Show(report);
+        if (elsewhere is not null && !json && report.Trace is [var root, ..])
+            screen.Traced(new Uri(elsewhere.Page, $"/trace/{root.Trace}"));
         if (serve)
         {
             screen.Serving(cast.Addresses, run);
@@ -118,8 +174,12 @@ public static class Run
             teller.Holds($"the ledger of {service} is whole: gapless, as its headers say, under its checkpoint", ledger.Wrong.Count == 0,
                 string.Join("; ", ledger.Wrong));
         }
-        await cast.Until("the last spans have ended", () => Task.FromResult(
-            spans.TraceOf(teller.CallRequestId) is { } trace && Expected.All(e => spans.Trace(trace).Count(s => s.Name == e.Name) >= e.Times)), cancel);
+        await cast.Until("the last spans have ended", async () =>
+        {
+            await spans.Look(teller.CallRequestId, cancel);
+            return spans.TraceOf(teller.CallRequestId) is { } trace && Expected.All(e => spans.Trace(trace).Count(s => s.Name == e.Name) >= e.Times);
+        }, cancel);
+        foreach (var step in teller.Steps) await spans.Look(step.RequestId, cancel);
         var told = Told(story, teller, spans, folder);
         CheckTrace(teller, told.Trace);
         var links = spans.Links();

@@ -113,6 +113,15 @@ public sealed class Screen
         _console.Profile.Out.Writer.Flush();
     }
 
+    /// <summary>Where the call's trace is to be looked at.</summary>
+    public void Traced(Uri page)
+    {
+        _console.MarkupLine("    The call's trace, for a browser:");
+        // To be copied: whole, however wide the terminal is.
+        _console.Profile.Out.Writer.WriteLine($"    {page}");
+        _console.Profile.Out.Writer.Flush();
+    }
+
     /// <summary>The story broke off.</summary>
     public void Broke(string why) => _console.MarkupLine($"\n[red]The story broke off:[/] {Markup.Escape(why)}");
 

@@ -1,75 +1,120 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
 using Ministries.Hosting;
 using OpenTelemetry;
 using OpenTelemetry.Trace;
 
 namespace Ministries.Local;
 
-/// <summary>The spans of all three services, as they would be exported, kept in this process.</summary>
+/// <summary>The spans of all three services: collected in this process, as they would be exported, or asked of Jaeger.</summary>
 public sealed class Spans : IDisposable
 {
-    private readonly ConcurrentQueue<Activity> _ended = [];
-    private readonly TracerProvider _provider;
+    // By span id, so that what Jaeger tells twice is one.
+    private readonly ConcurrentDictionary<string, Seen> _ended = [];
+    private readonly TracerProvider? _provider;
+    private readonly HttpClient? _jaeger;
 
-    /// <summary>Begins to collect.</summary>
+    private sealed record Seen(
+        string Trace, string Span, string? Parent, string Name, string? Service, DateTime Start, double Milliseconds,
+        IReadOnlyDictionary<string, string> Attributes, IReadOnlyList<(string Trace, string Span)> Links);
+
+    /// <summary>Begins to collect what happens in this process.</summary>
     public Spans() => _provider = Telemetry.Traces(Sdk.CreateTracerProviderBuilder())
-        .AddProcessor(new SimpleActivityExportProcessor(new Keeper(_ended))).Build();
+        .AddProcessor(new SimpleActivityExportProcessor(new Keeper(this))).Build();
 
-    /// <summary>What has ended so far.</summary>
-    public IReadOnlyList<Activity> Ended => [.. _ended];
+    /// <summary>Asks Jaeger for what happens elsewhere.</summary>
+    /// <param name="jaeger">Its query address, such as <c>http://127.0.0.1:16686</c>.</param>
+    public Spans(Uri jaeger) => _jaeger = new HttpClient { BaseAddress = jaeger, Timeout = TimeSpan.FromSeconds(10) };
+
+    /// <summary>Looks what has come since; of this process all is there at once.</summary>
+    /// <param name="requestId">The request whose trace is wanted.</param>
+    /// <param name="cancel">Ends it.</param>
+    public async Task Look(string requestId, CancellationToken cancel)
+    {
+        if (_jaeger is null) return;
+        var tags = Uri.EscapeDataString(JsonSerializer.Serialize(new Dictionary<string, string> { ["ministries.request_id"] = requestId }));
+        foreach (var service in Cast.Services)
+        {
+            var address = new Uri($"/api/traces?service={service}&tags={tags}&limit=20&lookback=1h", UriKind.Relative);
+            using var answer = JsonDocument.Parse(await _jaeger.GetStringAsync(address, cancel));
+            foreach (var trace in answer.RootElement.GetProperty("data").EnumerateArray())
+                foreach (var span in trace.GetProperty("spans").EnumerateArray()) Keep(Read(trace, span));
+        }
+    }
 
     /// <summary>The trace of a call, by its request id; null: not seen.</summary>
-    public string? TraceOf(string requestId) => _ended
-        .FirstOrDefault(s => s.Kind == ActivityKind.Server && s.GetTagItem("ministries.request_id") as string == requestId)?.TraceId.ToHexString();
+    public string? TraceOf(string requestId) => _ended.Values
+        .FirstOrDefault(s => s.Name.Contains('/') && s.Attributes.GetValueOrDefault("ministries.request_id") == requestId)?.Trace;
 
     /// <summary>The links from one trace to another; a batch's own trace is left out.</summary>
-    public IReadOnlyList<TraceLink> Links()
-    {
-        var names = _ended.ToLookup(s => s.SpanId);
-        return
-        [
-            .. _ended.SelectMany(s => s.Links.Select(l => (Span: s, l.Context)))
-                .Where(l => l.Context.TraceId != l.Span.TraceId && names[l.Context.SpanId].All(s => !s.DisplayName.StartsWith("batch ", StringComparison.Ordinal)))
-                .Select(l => new TraceLink(
-                    l.Span.DisplayName, l.Span.TraceId.ToHexString(), l.Context.TraceId.ToHexString(),
-                    names[l.Context.SpanId].FirstOrDefault()?.DisplayName)),
-        ];
-    }
+    public IReadOnlyList<TraceLink> Links() =>
+    [
+        .. _ended.Values.SelectMany(s => s.Links.Select(l => (Span: s, Cause: _ended.GetValueOrDefault(l.Span), l.Trace)))
+            .Where(l => l.Trace != l.Span.Trace && l.Cause?.Name.StartsWith("batch ", StringComparison.Ordinal) != true)
+            .Select(l => new TraceLink(l.Span.Name, l.Span.Trace, l.Trace, l.Cause?.Name)),
+    ];
 
     /// <summary>The spans of a trace, a parent before its children, children by their start.</summary>
     /// <param name="trace">The trace's id, in hexadecimal.</param>
     public IReadOnlyList<TraceSpan> Trace(string trace)
     {
-        var spans = _ended.Where(s => s.TraceId.ToHexString() == trace).OrderBy(s => s.StartTimeUtc).ToList();
+        var spans = _ended.Values.Where(s => s.Trace == trace).OrderBy(s => s.Start).ToList();
         var shown = new List<TraceSpan>();
         if (spans.Count == 0) return shown;
-        var known = spans.Select(s => s.SpanId).ToHashSet();
-        var start = spans[0].StartTimeUtc;
-        foreach (var root in spans.Where(s => !known.Contains(s.ParentSpanId))) Add(root, 0, "");
+        var known = spans.Select(s => s.Span).ToHashSet();
+        var start = spans[0].Start;
+        foreach (var root in spans.Where(s => s.Parent is null || !known.Contains(s.Parent))) Add(root, 0, "");
         return shown;
 
-        void Add(Activity span, int depth, string around)
+        void Add(Seen span, int depth, string around)
         {
-            var children = spans.Where(s => s.ParentSpanId == span.SpanId).ToList();
-            var service = Telemetry.ServiceOf(span) ?? children.Select(Telemetry.ServiceOf).FirstOrDefault(s => s is not null) ?? around;
+            var children = spans.Where(s => s.Parent == span.Span).ToList();
+            var service = span.Service ?? children.Select(s => s.Service).FirstOrDefault(s => s is not null) ?? around;
             shown.Add(new TraceSpan(
-                trace, span.DisplayName, depth, span.SpanId.ToHexString(),
-                span.ParentSpanId == default ? null : span.ParentSpanId.ToHexString(), service,
-                (span.StartTimeUtc - start).TotalMilliseconds, span.Duration.TotalMilliseconds,
-                span.TagObjects.ToDictionary(t => t.Key, t => $"{t.Value}")));
+                trace, span.Name, depth, span.Span, span.Parent, service, (span.Start - start).TotalMilliseconds, span.Milliseconds,
+                span.Attributes));
             foreach (var child in children) Add(child, depth + 1, service);
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _provider.Dispose();
+    public void Dispose()
+    {
+        _provider?.Dispose();
+        _jaeger?.Dispose();
+    }
 
-    private sealed class Keeper(ConcurrentQueue<Activity> ended) : BaseExporter<Activity>
+    private void Keep(Seen span) => _ended[span.Span] = span;
+
+    private static Seen Read(JsonElement trace, JsonElement span)
+    {
+        var id = span.GetProperty("traceID").GetString()!;
+        var references = span.GetProperty("references").EnumerateArray()
+            .Select(r => (Type: r.GetProperty("refType").GetString(), Trace: r.GetProperty("traceID").GetString()!,
+                Span: r.GetProperty("spanID").GetString()!)).ToList();
+        return new Seen(
+            id, span.GetProperty("spanID").GetString()!, references.FirstOrDefault(r => r.Type == "CHILD_OF" && r.Trace == id).Span,
+            span.GetProperty("operationName").GetString()!,
+            trace.GetProperty("processes").GetProperty(span.GetProperty("processID").GetString()!).GetProperty("serviceName").GetString(),
+            DateTime.UnixEpoch.AddMicroseconds(span.GetProperty("startTime").GetInt64()), span.GetProperty("duration").GetInt64() / 1000.0,
+            span.GetProperty("tags").EnumerateArray().GroupBy(t => t.GetProperty("key").GetString()!)
+                .ToDictionary(t => t.Key, t => t.First().GetProperty("value").ToString()),
+            [.. references.Where(r => r.Type == "FOLLOWS_FROM").Select(r => (r.Trace, r.Span))]);
+    }
+
+    private sealed class Keeper(Spans spans) : BaseExporter<Activity>
     {
         public override ExportResult Export(in Batch<Activity> batch)
         {
-            foreach (var span in batch) ended.Enqueue(span);
+            foreach (var span in batch)
+                spans.Keep(new Seen(
+                    span.TraceId.ToHexString(), span.SpanId.ToHexString(),
+                    span.ParentSpanId == default ? null : span.ParentSpanId.ToHexString(), span.DisplayName, Telemetry.ServiceOf(span),
+                    span.StartTimeUtc, span.Duration.TotalMilliseconds,
+                    span.TagObjects.ToDictionary(t => t.Key, t => Convert.ToString(t.Value, CultureInfo.InvariantCulture) ?? ""),
+                    [.. span.Links.Select(l => (l.Context.TraceId.ToHexString(), l.Context.SpanId.ToHexString()))]));
             return ExportResult.Success;
         }
     }

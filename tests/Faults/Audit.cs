@@ -86,6 +86,22 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         return size;
     }
 
+    /// <summary>The Merkle root (RFC 6962) over the first entries of a ledger, worked out from their headers.</summary>
+    public async Task<byte[]> Root(string service, ulong size, CancellationToken cancel)
+    {
+        var leaves = await Query(databases[service], $"select header from entries where position < {size} order by position",
+            r => SHA256.HashData([0, .. SHA256.HashData(r.GetFieldValue<byte[]>(0))]), cancel);
+        return RootOf(leaves.ToArray());
+
+        static byte[] RootOf(ReadOnlySpan<byte[]> leaves)
+        {
+            if (leaves.Length == 0) return SHA256.HashData([]);
+            if (leaves.Length == 1) return leaves[0];
+            var left = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)leaves.Length) / 2;
+            return SHA256.HashData([1, .. RootOf(leaves[..left]), .. RootOf(leaves[left..])]);
+        }
+    }
+
     /// <summary>How many events a service's relay has handed to the broker.</summary>
     public async Task<ulong> Relayed(string service, CancellationToken cancel) =>
         (await Query(databases[service], Cursor, r => (ulong)r.GetInt64(0), cancel)).FirstOrDefault();

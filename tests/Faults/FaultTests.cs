@@ -10,34 +10,34 @@ public class FaultTests(ITestOutputHelper output)
         int.TryParse(Environment.GetEnvironmentVariable("MINISTRIES_SEED"), CultureInfo.InvariantCulture, out var seed)
             ? seed : Random.Shared.Next(1_000_000);
 
-    [Fact]
+    [Fact(Timeout = 600_000)]
     public async Task Nothing_is_lost_and_nothing_doubled_whatever_is_killed()
     {
-        var result = await Run(Scenario.Points.Count, "");
+        var result = await Run(Scenario.Points.Count, "", TestContext.Current.CancellationToken);
         Assert.Empty(result.Complaints);
         Assert.NotNull(result.Recovery);
         Assert.All(Scenario.Points, point => Assert.True(result.Points.ContainsKey(point), $"nothing ended at {point}"));
     }
 
-    [Theory]
+    [Theory(Timeout = 600_000)]
     [InlineData("request-id", "is there 2 times")]
     [InlineData("confirm", "had no effect and is not with the broker")]
     [InlineData("commit-before-ack", "had no effect and is not with the broker")]
     [InlineData("gap-filling", "had no effect")]
     public async Task A_protection_that_is_taken_out_is_missed(string protection, string complaint)
     {
-        var result = await Run(0, protection);
+        var result = await Run(0, protection, TestContext.Current.CancellationToken);
         Assert.Contains(result.Complaints, c => c.Contains(complaint, StringComparison.Ordinal));
     }
 
-    private async Task<Result> Run(int rounds, string removed)
+    private async Task<Result> Run(int rounds, string removed, CancellationToken cancel)
     {
         void Say(string what)
         {
             output.WriteLine(what);
             Console.WriteLine(what);
         }
-        var result = await Scenario.Run(Seed, rounds, removed, Say, TestContext.Current.CancellationToken);
+        var result = await Scenario.Run(Seed, rounds, removed, Say, cancel);
         foreach (var complaint in result.Complaints.Take(20)) Say(complaint);
         return result;
     }

@@ -32,6 +32,12 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     /// <summary>The cases that were played to their end.</summary>
     public ConcurrentBag<Played> Done { get; } = [];
 
+    /// <summary>Cases that were opened and no more: something for custody to publish whatever the others do.</summary>
+    public ConcurrentBag<string> Opened { get; } = [];
+
+    /// <summary>Opens a case to which nobody else is admitted.</summary>
+    public async Task Open(CancellationToken cancel) => Opened.Add((await Opening(cancel)).Case);
+
     /// <summary>Plays case after case until told to stop; what was begun is finished.</summary>
     public async Task Run(int atOnce, CancellationToken stop, CancellationToken cancel)
     {
@@ -47,8 +53,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     {
         var random = new Random(seed + Interlocked.Increment(ref _cases));
         var (played, moves) = (new Played(), random.Next(2, 6));
-        var opened = Taken(await Send(_hq, "custody", id => new OpenCaseRequest { RequestId = id, Actor = _hq.Actor },
-            (i, r, o) => Custody(i).OpenCaseAsync(r, o), cancel));
+        var opened = await Opening(cancel);
         played.Case = opened.Case;
         var etag = opened.Etag;
         foreach (var (party, part) in new[]
@@ -73,6 +78,10 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
         await Task.WhenAll(Talk(played, random, cancel), Hold(played, moves, cancel));
         return played;
     }
+
+    private async Task<OpenCaseResponse> Opening(CancellationToken cancel) =>
+        Taken(await Send(_hq, "custody", id => new OpenCaseRequest { RequestId = id, Actor = _hq.Actor },
+            (i, r, o) => Custody(i).OpenCaseAsync(r, o), cancel));
 
     // The detaining power records the prisoners' statuses.
     private async Task Hold(Played played, int moves, CancellationToken cancel)

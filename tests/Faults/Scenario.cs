@@ -6,6 +6,7 @@ using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
+using Ministries.Ledger.V1;
 
 namespace Ministries.Faults.Tests;
 
@@ -103,6 +104,7 @@ internal sealed class Scenario
                 _world.Broker.Freeze();
                 // Soon it is noticed that the broker answers nothing: then there is nothing sent, and it is begun anew.
                 sent = _world.Services["custody"].Tell("after-publish");
+                await _play.Open(cancel);
                 if (await Task.WhenAny(sent, Task.Delay(TimeSpan.FromSeconds(4), cancel)) == sent) break;
             }
             // Only a relay that waits for nobody goes on now.
@@ -131,6 +133,7 @@ internal sealed class Scenario
 
         Say("the broker loses its disk with messages in its queues");
         await Task.WhenAll(_world.Services["consular"].HoldDown(), _world.Services["calllog"].HoldDown());
+        await _play.Open(cancel);
         await Play.For(async () => await _audit.Waiting("consular", cancel) > 0 ? "some" : null, "messages in a queue", cancel);
         await _world.RestartBroker(wipe: true);
         foreach (var service in _world.Services.Values) service.Start();
@@ -273,7 +276,9 @@ internal sealed class Scenario
                     .ListCasesAsync(new() { PageSize = 7, PageToken = token }, options), o);
                 return (page.Cases, page.NextPageToken);
             }, cancel);
-            Same($"{ministry.Participant}: cases", played.Select(p => p.Case), [.. cases.Select(c => c.Id)]);
+            Same($"{ministry.Participant}: cases",
+                played.Select(p => p.Case).Concat(ministry.Participant == "ua/coordination-hq" ? _play.Opened : []),
+                [.. cases.Select(c => c.Id)]);
 
             var prisoners = await All(async (token, o) =>
             {
@@ -315,6 +320,13 @@ internal sealed class Scenario
             Same($"{ministry.Participant}: transfers",
                 played.SelectMany(p => p.Transfers.Select(t => $"{t} {TransferState.Submitted}")),
                 [.. transfers.Select(t => $"{t.Id} {t.State}")]);
+        }
+        foreach (var service in World.Names)
+        {
+            var checkpoint = await _ministries["kr/mfa"].Read(service, (i, options) => new LedgerService.LedgerServiceClient(i)
+                .GetCheckpointAsync(new(), options), cancel);
+            if (!(await _audit.Root(service, checkpoint.TreeSize, cancel)).AsSpan().SequenceEqual(checkpoint.RootHash.Span))
+                complaints.Add($"{service}: the checkpoint over {checkpoint.TreeSize} entries is not theirs");
         }
         return complaints;
     }

@@ -20,6 +20,9 @@ internal sealed class Played
     public readonly List<string> Transfers = [];
 }
 
+/// <summary>Somebody was answered what he could not be, had all gone as it should.</summary>
+internal sealed class Unexpected(string what) : Exception(what);
+
 /// <summary>Plays cases: the first steps of the main job, in which every service hears of what the others did.</summary>
 internal sealed class Play(Func<string, Ministry> ministry, int seed)
 {
@@ -106,7 +109,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
                     StatusTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
                 }, (i, r, o) => Custody(i).RecordStatusAsync(r, o), cancel);
                 if (response is not null) recorded++;
-                else if (reason != "STALE") throw new InvalidOperationException($"RecordStatus was refused with {reason}");
+                else if (reason != "STALE") throw new Unexpected($"RecordStatus was refused with {reason}");
             }
             played.Statuses[prisoner] = recorded;
         }
@@ -205,7 +208,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     }
 
     private static T Taken<T>((T? Response, string Reason) answer) where T : class =>
-        answer.Response ?? throw new InvalidOperationException($"{typeof(T).Name}: refused with {answer.Reason}");
+        answer.Response ?? throw new Unexpected($"{typeof(T).Name}: refused with {answer.Reason}");
 
     // Another service may not have heard yet of what this rests on: then it is refused, and asked again under a new id.
     private static Task<T> Until<T>(Func<Task<(T? Response, string Reason)>> attempt, CancellationToken cancel) where T : class =>
@@ -213,7 +216,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
         {
             var (response, reason) = await attempt();
             return response is not null || reason is "NOT_FOUND" or "STALE" ? response
-                : throw new InvalidOperationException($"{typeof(T).Name}: refused with {reason}");
+                : throw new Unexpected($"{typeof(T).Name}: refused with {reason}");
         }, typeof(T).Name, cancel);
 
     /// <summary>Waits for something to be there.</summary>

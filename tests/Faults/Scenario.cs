@@ -73,9 +73,12 @@ internal sealed class Scenario
         var playing = scenario._play.Run(4, stop.Token, end.Token);
         try
         {
-            var running = scenario.Run(rounds, playing, stop, cancel);
-            if (await Task.WhenAny(running, playing) == playing) await playing;
-            var result = await running;
+            var running = scenario.Run(rounds, playing, stop, end.Token);
+            // The play ends before the run only where somebody was answered what he could not be.
+            await Task.WhenAny(running, playing);
+            var broken = playing.Exception ?? running.Exception;
+            var result = broken?.InnerException is Unexpected unexpected
+                ? await scenario.BreakOff(unexpected, running, end, cancel) : await running;
             world.KeepsLogs &= result.Complaints.Count > 0;
             return result;
         }
@@ -166,6 +169,15 @@ internal sealed class Scenario
         var ends = recovery is null ? [] : _world.Services.Values.Where(s => s.ExitCodes.LastOrDefault(-1) != ServiceHost.Stopped)
             .Select(s => $"{s.Name} was told to stop and ended with {s.ExitCodes.LastOrDefault(-1)}");
         return Found([.. complaints, .. dead, .. ends, .. await _audit.Check([.. _journal], null, cancel)], recovery);
+    }
+
+    private async Task<Result> BreakOff(Unexpected unexpected, Task running, CancellationTokenSource end, CancellationToken cancel)
+    {
+        await end.CancelAsync();
+        await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _world.Blackout();
+        await _audit.Quiet(cancel);
+        return Found([.. await _audit.Check([.. _journal], null, cancel, onItsWay: true), unexpected.Message], null);
     }
 
     private Result Found(IReadOnlyList<string> complaints, TimeSpan? recovery)

@@ -79,7 +79,7 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
     public Task Stop()
     {
         lock (_lock) _held = true;
-        return End(process => Process.Start("kill", ["-TERM", $"{process.Id}"]).WaitForExit());
+        return End(process => Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]).WaitForExit());
     }
 
     /// <summary>Lets it end at a hit of a named point, as SIGKILL would. Returns what ends when it has ended.</summary>

@@ -102,7 +102,7 @@ public sealed partial class LocalTests : IDisposable
             Assert.False(some.Gapless || some.Agrees);
             Assert.NotEmpty(some.Wrong);
         }
-        using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"])) await kill.WaitForExitAsync(Cancel);
+        using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"])) await kill.WaitForExitAsync(Cancel);
         await process.WaitForExitAsync(Cancel);
         Assert.Equal(0, process.ExitCode);
     }

@@ -91,7 +91,7 @@ public sealed class TracingTests
 
             // Told to stop, a service hands on what it has, its spans too.
             foreach (var process in processes)
-                using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"])) await kill.WaitForExitAsync(Cancel);
+                using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"])) await kill.WaitForExitAsync(Cancel);
             foreach (var process in processes) await process.WaitForExitAsync(Cancel);
             Assert.All(processes, p => Assert.Equal(0, p.ExitCode));
             Assert.DoesNotContain(await Task.WhenAll(logs), text => text.Contains(Story.First, StringComparison.Ordinal));

@@ -137,12 +137,20 @@ public static class Accesses
         if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id ||
             corrected.Method == "CorrectRecord")
             return Decision.Refuse(Reason.NotCorrectable);
+        var again = access.Kind == AccessKind.Consular && RestsOn(access, request.Position);
         return Accept(access, act,
-            [new V1.RecordCorrected { Case = access.Case, Record = access.Id, Position = request.Position,
-                Participant = act.Caller.Id }],
+            [new V1.RecordCorrected
+            {
+                Case = access.Case, Record = access.Id, Position = request.Position, Participant = act.Caller.Id,
+                DecisionDueTime = again ? act.Now.AddDays(act.Permissions.Agreement.AccessDecisionDays).ToTimestamp() : null,
+            }],
             Reserved.Contains(corrected.Method) ? [] : AudienceOf(access),
             (id, etag, _) => new V1.CorrectRecordResponse { Record = id, Etag = etag });
     }
+
+    // Whether it is granted or denied by the decision at this position.
+    private static bool RestsOn(Access access, ulong position) =>
+        access.Decision?.Position == position && access.State is State.Granted or State.Denied;
 
     /// <summary>A change of the access and of its prisoner's dossier.</summary>
     public static Change On(IMessage @event, Access access) => On(@event, access.Id, access.Case, access.Prisoner);
@@ -266,7 +274,9 @@ public static class Accesses
                 foreach (var act in access.Acts) act.Corrected |= act.Position == e.Position;
                 foreach (var wrong in access.Visits) wrong.Corrected |= wrong.Position == e.Position;
                 // What rested on a decision is as before it.
-                if (access.Decision?.Position == e.Position && access.State is State.Granted or State.Denied) Reopen();
+                if (!RestsOn(access, e.Position)) break;
+                Reopen();
+                (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
                 break;
         }
         Acts.Note(access.Acts, entry);

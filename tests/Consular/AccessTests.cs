@@ -263,6 +263,7 @@ public sealed class AccessTests
         _scene.Do(Scene.Ua, new V1.CorrectRecordRequest { Record = access, Position = _scene.Access(access).Decision.Position },
             ConsularService.Correct);
         Assert.Equal(State.Requested, _scene.Access(access).State);
+        Assert.Equal(_scene.Now.AddDays(14), Accesses.Kind.DueOf(_scene.Access(access)));
     }
 
     [Fact]

@@ -60,6 +60,12 @@ public sealed class CheckpointKey
         return key.Verifier == verifier ? key : throw new FormatException("the key id is not that of the key");
     }
 
+    /// <summary>The key of a public key: it verifies and cannot sign.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="bytes">The 32 bytes of an Ed25519 public key (RFC 8032).</param>
+    public static CheckpointKey FromPublic(string name, ReadOnlySpan<byte> bytes) =>
+        new(name, null, PublicKey.Import(SignatureAlgorithm.Ed25519, bytes, KeyBlobFormat.RawPublicKey));
+
     /// <summary>A new key.</summary>
     public static CheckpointKey Generate(string name) => FromSeed(name, RandomNumberGenerator.GetBytes(32));
 

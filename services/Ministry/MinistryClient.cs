@@ -35,6 +35,10 @@ public sealed record MinistrySettings
     /// </summary>
     public string? RequestsKey { get; init; }
 
+    /// <summary>Folder in which the receipt of each accepted write is kept, as JSON in <c>&lt;service&gt;-&lt;position&gt;.json</c>;
+    /// null: they are checked and not kept.</summary>
+    public string? ReceiptFolder { get; init; }
+
     /// <summary>The services' addresses by name, such as <c>https://127.0.0.1:7101</c> for <c>calllog</c>.</summary>
     public required IReadOnlyDictionary<string, Uri> Services { get; init; }
 
@@ -245,11 +249,22 @@ public sealed class MinistryClient : IDisposable
                 },
             },
         });
-        return (channel, channel.Intercept(new Caller(_settings.Deadline, _time)));
+        return (channel, channel.Intercept(new Caller(service, this)));
     }
 
-    /// <summary>Gives each write its request id, each call its deadline, and each refusal its words.</summary>
-    private sealed class Caller(TimeSpan deadline, TimeProvider time) : Interceptor
+    /// <summary>Checks the receipt of an accepted write, and keeps it where that is wanted.</summary>
+    private void Take(string service, object response)
+    {
+        if (response is not IMessage message || message.Descriptor.FindFieldByNumber(1) is not { Name: "receipt" } field) return;
+        var receipt = (Receipt?)field.Accessor.GetValue(message);
+        if (Receipts.Wrong(receipt, service, Agreement) is { } wrong) throw new ReceiptWrong(service, wrong);
+        if (_settings.ReceiptFolder is not { } folder) return;
+        Directory.CreateDirectory(folder);
+        File.WriteAllText(Path.Combine(folder, $"{service}-{receipt!.Position}.json"), Contract.Formatter.Format(receipt));
+    }
+
+    /// <summary>Gives each write its request id, each call its deadline, each refusal its words, and checks each receipt.</summary>
+    private sealed class Caller(string service, MinistryClient client) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
             TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
@@ -266,7 +281,9 @@ public sealed class MinistryClient : IDisposable
         {
             try
             {
-                return continuation(request, Prepare(request, context));
+                var response = continuation(request, Prepare(request, context));
+                client.Take(service, response);
+                return response;
             }
             catch (RpcException e) when (Refused.From(e) is { } refused)
             {
@@ -281,15 +298,17 @@ public sealed class MinistryClient : IDisposable
             if (request is IMessage message && message.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } field &&
                 field.Accessor.GetValue(message) is "") field.Accessor.SetValue(message, NewRequestId());
             return context.Options.Deadline is null
-                ? new(context.Method, context.Host, context.Options.WithDeadline((time.GetUtcNow() + deadline).UtcDateTime))
+                ? new(context.Method, context.Host, context.Options.WithDeadline((client._time.GetUtcNow() + client._settings.Deadline).UtcDateTime))
                 : context;
         }
 
-        private static async Task<TResponse> Worded<TResponse>(Task<TResponse> response)
+        private async Task<TResponse> Worded<TResponse>(Task<TResponse> response) where TResponse : class
         {
             try
             {
-                return await response;
+                var answer = await response;
+                client.Take(service, answer);
+                return answer;
             }
             catch (RpcException e) when (Refused.From(e) is { } refused)
             {
@@ -298,3 +317,9 @@ public sealed class MinistryClient : IDisposable
         }
     }
 }
+
+/// <summary>A service answered that it took a write in, and its receipt does not prove it: whether the write is recorded is not
+/// known. Nobody but the service can have made such an answer.</summary>
+/// <param name="service">The service's name.</param>
+/// <param name="wrong">What is wrong with the receipt.</param>
+public sealed class ReceiptWrong(string service, string wrong) : Exception($"the receipt of {service} proves nothing: {wrong}");

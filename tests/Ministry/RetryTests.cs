@@ -1,6 +1,9 @@
 using System.Collections.Concurrent;
 using System.Net;
+using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -14,6 +17,7 @@ using Ministries.Hosting;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
+using NSec.Cryptography;
 using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
@@ -22,13 +26,18 @@ namespace Ministries.Ministry.Tests;
 public sealed class RetryTests : IAsyncLifetime
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("retry").FullName;
-    private readonly Failing _failing = new();
+    private readonly Failing _failing;
     private WebApplication _host = null!;
     private MinistryClient _client = null!;
 
-    public async ValueTask InitializeAsync()
+    public RetryTests()
     {
         Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+        _failing = new(ReceiptOf(Path.Combine(_folder, "service", "calllog", "checkpoint.key")));
+    }
+
+    public async ValueTask InitializeAsync()
+    {
         var port = FreePorts(1)[0];
         var home = Path.Combine(_folder, "service", "calllog");
         var builder = WebApplication.CreateSlimBuilder();
@@ -125,9 +134,57 @@ public sealed class RetryTests : IAsyncLifetime
         Assert.Equal([0ul, 0, 3, 7], _failing.FollowedFrom);
     }
 
-    /// <summary>Fails as it is told, and notes what came.</summary>
-    private sealed class Failing : CallLogService.CallLogServiceBase
+    // Of a log with one entry, made here from the specifications.
+    private static Receipt ReceiptOf(string keyFile)
     {
+        using var key = Pki.ReadKey(keyFile);
+        var record = SHA256.HashData([1, 2, 3]);
+        var root = SHA256.HashData([0, .. record]);
+        const string Origin = "ministries.example/calllog";
+        var note = $"{Origin}\n1\n{Convert.ToBase64String(root)}\n";
+        var id = SHA256.HashData([.. Encoding.UTF8.GetBytes(Origin), 10, 1, .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey)])[..4];
+        var signature = SignatureAlgorithm.Ed25519.Sign(key, Encoding.UTF8.GetBytes(note));
+        return new Receipt
+        {
+            Service = "calllog", Position = 0, EntryHash = ByteString.CopyFrom(record), TreeSize = 1, RootHash = ByteString.CopyFrom(root),
+            Checkpoint = $"{note}\n\u2014 {Origin} {Convert.ToBase64String([.. id, .. signature])}\n",
+        };
+    }
+
+    public static TheoryData<string, Action<Receipt>> Wrong() => new()
+    {
+        { "it is of the service custody", r => r.Service = "custody" },
+        { "its entry hash is not", r => r.EntryHash = ByteString.CopyFrom(1) },
+        { "its proof does not lead", r => r.Position = 1 },
+        { "its proof does not lead", r => r.EntryHash = r.RootHash },
+        { "its proof does not lead", r => r.InclusionProof.Add(r.RootHash) },
+        { "its checkpoint is not signed", r => r.Checkpoint = r.Checkpoint.Replace("\n1\n", "\n2\n") },
+        { "its checkpoint is not signed", r => r.Checkpoint = "" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Wrong))]
+    public async Task A_receipt_that_proves_nothing_is_not_taken_for_an_answer(string why, Action<Receipt> spoil)
+    {
+        await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
+        _failing.Receipt = _failing.Receipt.Clone();
+        spoil(_failing.Receipt);
+        var e = await Assert.ThrowsAsync<ReceiptWrong>(() => _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync);
+        Assert.Contains(why, e.Message);
+    }
+
+    [Fact]
+    public async Task An_answer_without_a_receipt_is_none()
+    {
+        _failing.Receipt = null!;
+        await Assert.ThrowsAsync<ReceiptWrong>(() => _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync);
+    }
+
+    /// <summary>Fails as it is told, and notes what came.</summary>
+    private sealed class Failing(Receipt receipt) : CallLogService.CallLogServiceBase
+    {
+        public Receipt Receipt = receipt;
+
         public readonly ConcurrentQueue<RpcException> Failures = new();
         public readonly ConcurrentQueue<(string RequestId, string Signature, string Input)> Seen = new();
         public readonly HashSet<ulong> BreakAt = [];
@@ -138,7 +195,7 @@ public sealed class RetryTests : IAsyncLifetime
         {
             Note(request.RequestId, context);
             if (Delay != TimeSpan.Zero) await Task.Delay(Delay, context.CancellationToken);
-            return Failures.TryDequeue(out var failure) ? throw failure : new LogCallResponse { Call = "call_1" };
+            return Failures.TryDequeue(out var failure) ? throw failure : new LogCallResponse { Call = "call_1", Receipt = Receipt };
         }
 
         public override Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context)

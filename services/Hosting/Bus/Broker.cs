@@ -96,8 +96,9 @@ internal sealed partial class Broker(
         _bus = null;
         try
         {
-            foreach (var handle in _handles) await handle.StopAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(3));
-            if (_control is { } control) await control.StopAsync(TimeSpan.FromSeconds(2)).WaitAsync(TimeSpan.FromSeconds(3));
+            foreach (var handle in _handles)
+                await Aside(() => handle.StopAsync(CancellationToken.None)).WaitAsync(TimeSpan.FromSeconds(3));
+            if (_control is { } control) await Aside(() => control.StopAsync(TimeSpan.FromSeconds(2))).WaitAsync(TimeSpan.FromSeconds(3));
         }
         catch (Exception e)
         {
@@ -107,6 +108,13 @@ internal sealed partial class Broker(
     }
 
     public async ValueTask DisposeAsync() => await Stop();
+
+    /// <summary>Begins something on another thread: a client that hangs may do so before it returns a task, and must not take its
+    /// watchdog with it.</summary>
+    internal static Task Aside(Func<Task> begin) => Task.Run(begin);
+
+    /// <inheritdoc cref="Aside(Func{Task})"/>
+    internal static Task<T> Aside<T>(Func<Task<T>> begin) => Task.Run(begin);
 
     internal Task SendCanary(long number, CancellationToken cancel) => _bus is { } bus
         ? bus.Publish(new Canary { Number = number }, context =>

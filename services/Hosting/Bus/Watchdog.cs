@@ -77,7 +77,7 @@ internal sealed partial class Watchdog(
         deadline.CancelAfter(options.StartDeadline);
         try
         {
-            await broker.Start(deadline.Token).WaitAsync(deadline.Token);
+            await Broker.Aside(() => broker.Start(deadline.Token)).WaitAsync(deadline.Token);
             LogStarted(log, service.Name);
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
@@ -98,7 +98,7 @@ internal sealed partial class Watchdog(
         deadline.CancelAfter(options.CanaryDeadline);
         try
         {
-            await broker.SendCanary(number, deadline.Token).WaitAsync(deadline.Token);
+            await Broker.Aside(() => broker.SendCanary(number, deadline.Token)).WaitAsync(deadline.Token);
             while (await broker.Canaries.ReadAsync(deadline.Token) < number)
             {
             }
@@ -120,8 +120,9 @@ internal sealed partial class Watchdog(
         try
         {
             if (_plain is { IsOpen: false } || _channel is { IsOpen: false }) await Close();
-            _plain ??= await broker.PlainConnection().CreateConnectionAsync(deadline.Token).WaitAsync(deadline.Token);
-            _channel ??= await _plain.CreateChannelAsync(cancellationToken: deadline.Token).WaitAsync(deadline.Token);
+            _plain ??= await Broker.Aside(() => broker.PlainConnection().CreateConnectionAsync(deadline.Token)).WaitAsync(deadline.Token);
+            var plain = _plain;
+            _channel ??= await Broker.Aside(() => plain.CreateChannelAsync(cancellationToken: deadline.Token)).WaitAsync(deadline.Token);
             if (service.Reactions.Count == 0)
             {
                 await _channel.ExchangeDeclarePassiveAsync(Broker.CanaryExchange, deadline.Token).WaitAsync(deadline.Token);
@@ -150,7 +151,7 @@ internal sealed partial class Watchdog(
         if (plain is null) return;
         try
         {
-            await plain.CloseAsync(200, "done", TimeSpan.FromSeconds(1), abort: true).WaitAsync(TimeSpan.FromSeconds(2));
+            await Broker.Aside(() => plain.CloseAsync(200, "done", TimeSpan.FromSeconds(1), abort: true)).WaitAsync(TimeSpan.FromSeconds(2));
         }
         catch (Exception)
         {

@@ -1,0 +1,34 @@
+using System.Security.Cryptography;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>Judges what an accepted write is answered with: whoever holds a good receipt can show later that the service took the
+/// write in, and where it stands; the service cannot deny it.</summary>
+public static class Receipts
+{
+    /// <summary>What is wrong with a receipt; null: the service's own signature covers a tree in which the entry is.</summary>
+    /// <param name="receipt">The receipt; null: there is none.</param>
+    /// <param name="service">The service that was called, such as <c>calllog</c>.</param>
+    /// <param name="agreement">The agreement, which names the service's keys for checkpoints.</param>
+    public static string? Wrong(Receipt? receipt, string service, Agreement agreement)
+    {
+        if (receipt is null) return "there is no receipt";
+        if (receipt.Service != service) return $"it is of the service {receipt.Service}, not of {service}";
+        if (receipt.EntryHash.Length != 32) return "its entry hash is not of 32 bytes";
+        // RFC 6962, 2.1: a leaf is the hash of a zero byte and the log record, which is the hash of the entry's header.
+        var leaf = SHA256.HashData([0, .. receipt.EntryHash.Span]);
+        if (!Proofs.Includes(
+            leaf, receipt.Position, receipt.TreeSize, receipt.RootHash.Span, [.. receipt.InclusionProof.Select(h => h.ToByteArray())]))
+            return "its proof does not lead from the entry to the root";
+        var signed = agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys)
+            .Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32)
+            .Select(k => CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", k.PublicKey.Span).Verify(receipt.Checkpoint))
+            .FirstOrDefault(c => c is not null);
+        if (signed is null) return "its checkpoint is not signed with a key that the agreement lists for the service";
+        return signed.Size == receipt.TreeSize && signed.Root.AsSpan().SequenceEqual(receipt.RootHash.Span)
+            ? null : "its checkpoint is of another tree than its proof";
+    }
+}

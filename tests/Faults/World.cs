@@ -197,7 +197,7 @@ internal sealed class World : IAsyncDisposable
         await broker.Start();
         var world = new World(Directory.CreateTempSubdirectory("ministries-faults-").FullName, broker);
         Pki.Init(Path.Combine(world._folder, "pki"), StandardAgreement.Read(), TimeProvider.System);
-        foreach (var name in Names) world._addresses[name] = new Uri($"https://127.0.0.1:{FreePort()}");
+        foreach (var name in Names) world._addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}");
         foreach (var name in Names)
         {
             world.Databases[name] = await postgres.CreateDatabase();
@@ -293,12 +293,5 @@ internal sealed class World : IAsyncDisposable
             DisposeHttpClient = true, MaxRetryAttempts = 1, InitialReconnectBackoff = TimeSpan.FromMilliseconds(50),
             MaxReconnectBackoff = TimeSpan.FromMilliseconds(500),
         });
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

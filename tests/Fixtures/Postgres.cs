@@ -34,7 +34,7 @@ public sealed class Postgres
             .Where(d => File.Exists(Path.Combine(d, "initdb"))).Order().LastOrDefault()
             ?? throw new InvalidOperationException("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin/initdb");
         var folder = Directory.CreateTempSubdirectory("ministries-postgres-").FullName;
-        var server = new Postgres(binaries, folder, FreePort());
+        var server = new Postgres(binaries, folder, Ports.Free());
         if (Environment.UserName == "root") await Run("chown", "postgres", folder);
         await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres",
             "-E", "UTF8", "--no-sync");
@@ -126,12 +126,5 @@ public sealed class Postgres
         await output;
         await process.WaitForExitAsync();
         if (process.ExitCode != 0) throw new InvalidOperationException($"{command[0]} failed: {error}");
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

@@ -37,7 +37,7 @@ public sealed partial class RabbitMq
         const string program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
         if (!File.Exists(program)) throw new InvalidOperationException($"RabbitMQ is not installed: no {program}");
         var node = new RabbitMq(
-            Directory.CreateTempSubdirectory("ministries-rabbitmq-").FullName, FreePort(), FreePort(), FreePort());
+            Directory.CreateTempSubdirectory("ministries-rabbitmq-").FullName, Ports.Free(), Ports.Free(), Ports.Free());
         AppDomain.CurrentDomain.ProcessExit += (_, _) => node.Stop();
         await File.WriteAllTextAsync(Path.Combine(node._folder, "plugins"), "[].");
         await File.WriteAllTextAsync(Path.Combine(node._folder, "rabbitmq.conf"), $"""
@@ -136,12 +136,4 @@ public sealed partial class RabbitMq
 
     [LibraryImport("libc")]
     private static partial int kill(int pid, int signal);
-
-    /// <summary>A port that nobody listens on at present.</summary>
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 }

@@ -129,6 +129,14 @@ public sealed class Rig : IAsyncDisposable
         return host;
     }
 
+    /// <summary>Starts a service again that ended because its client of the broker stalled, as a supervisor does.</summary>
+    public async Task Supervise(Service service)
+    {
+        if (HostOf(service).Services.GetRequiredService<Lifecycle>().ExitCode != ServiceHost.Stalled) return;
+        await Stop(service);
+        await Start(service);
+    }
+
     public BusStatus Status(Service service) => _hosts[service.Name].Services.GetRequiredService<BusStatus>();
 
     public IHost HostOf(Service service) => _hosts[service.Name];

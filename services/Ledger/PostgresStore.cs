@@ -188,7 +188,20 @@ internal sealed class PostgresStore : Store
             }
         }
 
-        public override ValueTask DisposeAsync() => connection.DisposeAsync();
+        public override async ValueTask DisposeAsync()
+        {
+            try
+            {
+                // The server notices the end of a connection when it gets round to it; the next one need not wait for that.
+                await using var command = new NpgsqlCommand("select pg_advisory_unlock_all()", connection);
+                await command.ExecuteNonQueryAsync();
+            }
+            catch (Exception e) when (e is NpgsqlException or InvalidOperationException or IOException or TimeoutException)
+            {
+                // The session has ended, and the lock with it.
+            }
+            await connection.DisposeAsync();
+        }
     }
 }
 

@@ -126,6 +126,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         {
             var agreement = JsonParser.Default.Parse<Agreement>(System.Text.Encoding.UTF8.GetString(text));
             if (agreement.Version == 0) throw new FormatException("it has no version");
+            if (Cosigners.Wrong(agreement) is { } wrong) throw new FormatException(wrong);
             return (agreement, new Terms(new Permissions(agreement), new Authorities(agreement)));
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException)

@@ -93,13 +93,16 @@ public sealed class CertificateAuthority : IDisposable
 
 /// <summary>
 /// Makes what a development set-up needs: an authority and a system certificate for every participant, a key with which each
-/// ministry signs its requests and each service its checkpoints, and the agreement that names them. What is there already stays.
+/// ministry signs its requests, each service its checkpoints and each witness its cosignatures, and the agreement that names them.
+/// What is there already stays.
 /// <code>
 /// agreement.json
 /// &lt;participant id&gt;/authority.pem  authority.key   its authority
 ///                  system.pem     system.key      its system's certificate; a service's is for calling and being called
 ///                  requests.key                   Ed25519, of one that writes: signs its requests
 ///                  checkpoint.key                 Ed25519, of a service: signs its checkpoints
+///                  cosignatures.key               Ed25519, of one that may witness: cosigns the services' checkpoints
+///                  witness.pem    witness.key     the certificate of its witness, for being called
 /// </code>
 /// Private keys are readable by their owner alone.
 /// </summary>
@@ -116,6 +119,9 @@ public static class Pki
 
     /// <summary>The name of the one system that each participant has.</summary>
     public const string System = "system";
+
+    /// <summary>The name of the system that is a participant's witness.</summary>
+    public const string Witness = "witness";
 
     /// <summary>Makes what is missing.</summary>
     /// <param name="folder">Where; it is made too.</param>
@@ -139,11 +145,14 @@ public static class Pki
             var home = Path.Combine(folder, participant.Id);
             Directory.CreateDirectory(home);
             using var authority = AuthorityOf(participant, home, now, made);
-            IssueSystem(agreement.TrustDomain, participant, home, authority, now, hosts, made);
+            Issue(agreement.TrustDomain, participant, System, home, authority, now, hosts, made);
             if (participant.Kind == ParticipantKind.Service)
                 AddKey(participant, home, "checkpoint", SigningKeyUse.Checkpoints, now, made);
             else
                 AddKey(participant, home, "requests", SigningKeyUse.Requests, now, made);
+            if (participant.Kind is ParticipantKind.Service or ParticipantKind.Operator) continue;
+            Issue(agreement.TrustDomain, participant, Witness, home, authority, now, hosts, made);
+            AddKey(participant, home, "cosignatures", SigningKeyUse.Cosignatures, now, made);
         }
         if (there && agreement.Equals(before)) return Relative();
         // Services refuse another agreement of a version that they know.
@@ -181,21 +190,23 @@ public static class Pki
         return authority;
     }
 
-    private static void IssueSystem(
-        string domain, Participant participant, string home, CertificateAuthority authority, DateTimeOffset now,
+    private static void Issue(
+        string domain, Participant participant, string system, string home, CertificateAuthority authority, DateTimeOffset now,
         IReadOnlyList<string> hosts, List<string> made)
     {
-        var (certificate, key) = (Path.Combine(home, $"{System}.pem"), Path.Combine(home, $"{System}.key"));
+        var (certificate, key) = (Path.Combine(home, $"{system}.pem"), Path.Combine(home, $"{system}.key"));
         if (File.Exists(certificate) && File.Exists(key))
         {
             using var old = X509CertificateLoader.LoadCertificateFromFile(certificate);
             if (old.NotAfter > now + RenewBefore && old.IssuerName.RawData.AsSpan().SequenceEqual(authority.Certificate.SubjectName.RawData) &&
                 File.GetLastWriteTimeUtc(certificate) >= File.GetLastWriteTimeUtc(Path.Combine(home, "authority.pem"))) return;
         }
-        var service = participant.Kind == ParticipantKind.Service ? participant.Id[(participant.Id.IndexOf('/') + 1)..] : null;
-        using var issued = authority.Issue($"{participant.Id}/{System}", new CertificateTerms(
-            [$"spiffe://{domain}/{participant.Id}/{System}"], now.AddMinutes(-5), now + SystemLife,
-            Hosts: service is null ? null : [.. new[] { "localhost", "127.0.0.1", "::1", service }.Union(hosts)]));
+        // A service is known by its own name, a witness by its participant's: kr/mfa as witness-kr-mfa.
+        var host = system == Witness ? $"{Witness}-{participant.Id.Replace('/', '-')}"
+            : participant.Kind == ParticipantKind.Service ? participant.Id[(participant.Id.IndexOf('/') + 1)..] : null;
+        using var issued = authority.Issue($"{participant.Id}/{system}", new CertificateTerms(
+            [$"spiffe://{domain}/{participant.Id}/{system}"], now.AddMinutes(-5), now + SystemLife, Client: system != Witness,
+            Hosts: host is null ? null : [.. new[] { "localhost", "127.0.0.1", "::1", host }.Union(hosts)]));
         Write(key, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", secret: true, made);
         Write(certificate, issued.ExportCertificatePem() + "\n", secret: false, made);
     }

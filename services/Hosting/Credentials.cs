@@ -90,6 +90,9 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The version in force.</summary>
     public Terms InForce => _inForce ?? throw new InvalidOperationException("no agreement has been adopted yet");
 
+    /// <summary>Whether there is one: before the service serves, there may be none yet.</summary>
+    internal bool IsInForce => _inForce is not null;
+
     /// <summary>Reads the file and, where it holds another version than the one in force, records it in the ledger and puts it
     /// into force.</summary>
     /// <exception cref="AgreementRefused">The file's agreement cannot follow the one that the ledger has, or cannot be read.

@@ -109,6 +109,7 @@ public static partial class ServiceHost
         {
             kestrel.AddServerHeader = false;
             kestrel.Listen(AddressOf(settings.Listen), listen => listen.UseIdentity());
+            if (settings.Metrics is { } metrics) kestrel.Listen(AddressOf(metrics), listen => listen.ForMetrics());
         });
         var ledger = await OpenLedger(service, settings, cancel);
         var services = builder.Services;
@@ -127,6 +128,7 @@ public static partial class ServiceHost
         service.Register?.Invoke(services);
 
         var host = builder.Build();
+        host.UseMetrics(settings);
         host.UseIdentity();
         host.UseFrames();
         service.Map(host);

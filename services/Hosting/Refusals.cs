@@ -30,6 +30,13 @@ public static class Refusals
     /// <summary>The reason's name without its prefix, such as <c>NOT_FOUND</c>.</summary>
     public static string NameOf(Reason reason) => Abouts[reason].Name;
 
+    /// <summary>The names of all reasons.</summary>
+    internal static IEnumerable<string> Reasons => Abouts.Values.Select(a => a.Name);
+
+    /// <summary>A status as the gRPC specification writes it, in upper case with underscores.</summary>
+    internal static string NameOf(StatusCode code) => code == StatusCode.OK ? "OK" :
+        string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}"));
+
     /// <summary>What a refusal for this reason tells.</summary>
     public static About AboutOf(Reason reason) => Abouts[reason].About;
 
@@ -101,9 +108,10 @@ public static class Refusals
         return Task.CompletedTask;
     }
 
-    /// <summary>Puts the refusal on the call's span.</summary>
+    /// <summary>Puts the refusal on the call's span, and counts it.</summary>
     internal static void Trace(HttpContext http, Refusal refusal)
     {
+        Metrics.Note(http, refusal.Reason);
         var span = Edge.SpanOf(http);
         if (span is null) return;
         span.SetTag("ministries.refusal", NameOf(refusal.Reason));

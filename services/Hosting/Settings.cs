@@ -50,6 +50,11 @@ public sealed record Settings
     /// <summary><c>OTEL_EXPORTER_OTLP_ENDPOINT</c>: where traces and metrics go by OTLP/gRPC; null: nowhere.</summary>
     public Uri? Otlp { get; init; }
 
+    /// <summary><c>Metrics:Listen</c>: the address at which metrics are served to Prometheus, and nothing else, such as
+    /// <c>http://0.0.0.0:9464</c>; without TLS and for whoever reaches it, so within the deployment's network only. null: nowhere.
+    /// </summary>
+    public Uri? Metrics { get; init; }
+
     /// <summary>Reads and checks the settings.</summary>
     /// <param name="configuration">Where they stand.</param>
     /// <param name="peers">The other services whose addresses are needed.</param>
@@ -99,6 +104,7 @@ public sealed record Settings
             Drain = TimeSpan.FromSeconds(seconds),
             Otlp = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 }
                 ? Address("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https") : null,
+            Metrics = configuration["Metrics:Listen"] is { Length: > 0 } ? Address("Metrics:Listen", "http") : null,
         };
         return wrong.Count == 0 ? settings : throw new SettingsException(wrong);
     }

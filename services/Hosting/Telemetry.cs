@@ -20,24 +20,31 @@ public static class Telemetry
     /// <c>process</c> and batches.</summary>
     public const string Source = "Ministries";
 
-    /// <summary>Exports a service's traces and metrics by OTLP/gRPC where the settings name an endpoint.</summary>
+    /// <summary>Exports a service's traces and metrics by OTLP/gRPC where the settings name an endpoint, and lets Prometheus read its
+    /// metrics where they name a listener for it.</summary>
     /// <param name="services">The service's services.</param>
     /// <param name="service">The service's name: the resource's <c>service.name</c>.</param>
     /// <param name="settings">The settings.</param>
     public static void Add(IServiceCollection services, string service, Settings settings)
     {
-        if (settings.Otlp is not { } endpoint) return;
-        void To(OtlpExporterOptions options) => (options.Endpoint, options.Protocol) = (endpoint, OtlpExportProtocol.Grpc);
-        var otlp = new OtlpExporterOptions();
-        To(otlp);
+        if (settings.Otlp is null && settings.Metrics is null) return;
+        services.AddHostedService<Vitals>();
         services.AddOpenTelemetry()
             .ConfigureResource(resource => resource.Clear().AddService(service))
-            .WithTracing(traces => Traces(traces).AddProcessor(_ =>
-                new OfService(service, new BatchActivityExportProcessor(
-                    new OtlpTraceExporter(otlp), scheduledDelayMilliseconds: 1000))))
-            .WithMetrics(metrics => metrics
-                .AddMeter(Source, "Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel", "System.Runtime")
-                .AddOtlpExporter(To));
+            .WithMetrics(metrics =>
+            {
+                Metrics.Read(metrics);
+                if (settings.Otlp is { } endpoint) metrics.AddOtlpExporter(o => (o.Endpoint, o.Protocol) = (endpoint, OtlpExportProtocol.Grpc));
+                if (settings.Metrics is not null) metrics.AddPrometheusExporter(o => o.ScopeInfoEnabled = o.TargetInfoEnabled = false);
+            });
+        if (settings.Otlp is not null) AddTraces(services, service, settings.Otlp);
+    }
+
+    private static void AddTraces(IServiceCollection services, string service, Uri endpoint)
+    {
+        var otlp = new OtlpExporterOptions { Endpoint = endpoint, Protocol = OtlpExportProtocol.Grpc };
+        services.AddOpenTelemetry().WithTracing(traces => Traces(traces).AddProcessor(_ =>
+            new OfService(service, new BatchActivityExportProcessor(new OtlpTraceExporter(otlp), scheduledDelayMilliseconds: 1000))));
     }
 
     /// <summary>Says which spans are made and what is left of them, whoever exports them. Every trace is taken: sampling is for
@@ -48,7 +55,7 @@ public static class Telemetry
         .AddSource(Source, "Npgsql")
         .AddAspNetCoreInstrumentation(options =>
         {
-            options.Filter = http => !IsPlumbing(http.Request.Path);
+            options.Filter = http => !Metrics.IsScrape(http) && !IsPlumbing(http.Request.Path);
             options.EnrichWithHttpRequest = (span, request) =>
                 span.SetCustomProperty(ServiceProperty, request.HttpContext.RequestServices.GetService<Service>()?.Name);
         })
@@ -135,7 +142,7 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
         span.DisplayName = known?.TrimStart('/') ?? "_OTHER";
         span.SetTag("rpc.system.name", "grpc");
         span.SetTag("rpc.method", span.DisplayName);
-        if (int.TryParse(status, out var code)) span.SetTag("rpc.response.status_code", NameOf((StatusCode)code));
+        if (int.TryParse(status, out var code)) span.SetTag("rpc.response.status_code", Refusals.NameOf((StatusCode)code));
     }
 
     // Events cannot be taken off a span. The spans that have any are a library's (a database command that failed) and have no
@@ -156,10 +163,6 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
         }
         Activity.Current = current;
     }
-
-    // As the gRPC specification writes them, in upper case with underscores.
-    private static string NameOf(StatusCode code) => code == StatusCode.OK ? "OK" :
-        string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}"));
 
     [GeneratedRegex("^[a-z]{1,13}_[0-9a-z]{26}$")] private static partial Regex RecordId();
     [GeneratedRegex("^(?:[A-Za-z0-9_-]{16,64}|[a-z]+/[0-9]+/[0-9]+)$")] private static partial Regex RequestId();

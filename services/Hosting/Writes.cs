@@ -82,6 +82,11 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
                         stores: false),
                 cancel);
         }
+        if (outcome.Repeated)
+        {
+            span?.SetTag("ministries.repeated", true);
+            Metrics.Repeated();
+        }
         if (outcome.Position is { } position) span?.SetTag("ministries.position", (long)position);
         if (outcome.Refusal is { } refusal) throw Refuse(context, refusal);
         var response = ((TResponse)outcome.Answer!).Clone();

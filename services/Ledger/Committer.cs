@@ -22,7 +22,10 @@ internal sealed class Waiting(Command command, long since)
 
     public Task<Outcome> Task => _done.Task;
 
-    public void Answer(Outcome outcome) => _done.TrySetResult(outcome);
+    public void Answer(Outcome outcome)
+    {
+        if (_done.TrySetResult(outcome)) Measures.Answered(Since);
+    }
 
     public void Fail(Exception fault) => _done.TrySetException(fault);
 
@@ -131,7 +134,7 @@ internal sealed class Queue(LedgerOptions options)
 /// row's lock orders those of several replicas.</summary>
 internal sealed class Committer
 {
-    private static readonly ActivitySource Spans = new("Ministries");
+    private static readonly ActivitySource Spans = new(Measures.Name);
 
     private readonly LedgerOptions _options;
     private readonly Store _store;
@@ -220,7 +223,7 @@ internal sealed class Committer
         Activity.Current = null;
         using var span = Spans.StartActivity($"batch {_options.Service}", ActivityKind.Internal, default(ActivityContext));
         span?.SetTag("db.operation.batch.size", batch.Count);
-        var started = DateTime.UtcNow;
+        var (started, began) = (DateTime.UtcNow, Stopwatch.GetTimestamp());
         foreach (var waiting in batch)
         {
             var command = waiting.Command;
@@ -241,6 +244,7 @@ internal sealed class Committer
         finally
         {
             foreach (var waiting in batch) waiting.Span?.Dispose();
+            Measures.Batch(batch.Count, Stopwatch.GetElapsedTime(began));
             Activity.Current = span;
         }
     }
@@ -299,6 +303,8 @@ internal sealed class Committer
         waiting.Span?.SetStatus(ActivityStatusCode.Error);
         waiting.Span?.SetTag("error.type", fault.GetType().Name);
         waiting.Span?.Dispose();
+        // A gap is filled, not a fault.
+        if (fault is not GapInEvents) Measures.Failed(fault);
         waiting.Fail(fault);
     }
 

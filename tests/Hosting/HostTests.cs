@@ -18,13 +18,15 @@ public class SettingsTests
     {
         var e = Assert.Throws<SettingsException>(() => Settings.Read(Given(
             ("Broker:Uri", "http://broker"), ("Listen", "http://127.0.0.1:7101"), ("Certificate", "/no/such/file"),
-            ("Drain:Seconds", "0"), ("Reflection", "perhaps"), ("Peers:custody", "custody:7102")), "calllog", "custody"));
+            ("Drain:Seconds", "0"), ("Reflection", "perhaps"), ("Peers:custody", "custody:7102"),
+            ("Metrics:Listen", "https://0.0.0.0:9464")), "calllog", "custody"));
         Assert.Equal(
         [
             "Peers:calllog is not set", "Drain:Seconds must be a whole number from 1 to 300", "Reflection must be true or false", "Ledger:Connection is not set",
             "Broker:Uri must be an address that begins with amqp: or amqps: or memory:", "Listen must be an address that begins with https:",
             "Certificate: there is no file /no/such/file", "CertificateKey is not set", "Agreement is not set", "Checkpoint:File is not set",
             "Checkpoint:Key is not set", "Peers:custody must be an address that begins with https:",
+            "Metrics:Listen must be an address that begins with http:",
         ], e.Wrong);
     }
 

@@ -46,6 +46,9 @@ public sealed class Running : IAsyncLifetime
 
     public Uri Address { get; private set; } = null!;
 
+    /// <summary>Where metrics are served.</summary>
+    public Uri MetricsAddress { get; private set; } = null!;
+
     public string AgreementFile => Path.Combine(Folder, "agreement.json");
 
     public static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -68,6 +71,7 @@ public sealed class Running : IAsyncLifetime
             Certificate = Path.Combine(home, "system.pem"), CertificateKey = Path.Combine(home, "system.key"),
             Agreement = AgreementFile, Checkpoint = Path.Combine(Folder, $"{name}.checkpoint"),
             CheckpointKey = Path.Combine(home, "checkpoint.key"), Peers = peers, Reflection = true, Drain = TimeSpan.FromSeconds(5),
+            Metrics = new Uri("http://127.0.0.1:0"),
         };
         Host = await ServiceHost.Build(
             new Service
@@ -81,8 +85,9 @@ public sealed class Running : IAsyncLifetime
                 },
             }, settings, memory: _broker, cancel: Cancel);
         await Host.StartAsync(Cancel);
-        var address = Host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
-        Address = new Uri(address.Replace("[::]", "127.0.0.1", StringComparison.Ordinal));
+        var addresses = Host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
+        Address = new Uri(addresses.Single(a => a.StartsWith("https:", StringComparison.Ordinal)));
+        MetricsAddress = new Uri(addresses.Single(a => a.StartsWith("http:", StringComparison.Ordinal)));
     }
 
     public async ValueTask DisposeAsync()

@@ -98,6 +98,7 @@ public sealed class BusStatus
     private readonly ConcurrentDictionary<string, DateTimeOffset> _waiting = new();
     private long _backlog;
     private long _sweep;
+    private long _oldest;
 
     /// <summary>Whether the topology is declared and the broker takes and delivers messages: the last canary came back in time.
     /// </summary>
@@ -108,6 +109,13 @@ public sealed class BusStatus
     {
         get => (ulong)Interlocked.Read(ref _backlog);
         internal set => Interlocked.Exchange(ref _backlog, (long)value);
+    }
+
+    /// <summary>When the oldest event was committed that the relay has not handed to the broker yet; null: there is none.</summary>
+    public DateTimeOffset? OldestUnpublished
+    {
+        get => TimeOf(ref _oldest);
+        internal set => Interlocked.Exchange(ref _oldest, value?.UtcTicks ?? 0);
     }
 
     /// <summary>Whether so many events are unpublished that writes of participants are refused.</summary>
@@ -126,7 +134,10 @@ public sealed class BusStatus
     /// <summary>When duties were last looked for; null: not yet.</summary>
     public DateTimeOffset? LastDutySweep
     {
-        get => Interlocked.Read(ref _sweep) is var ticks and > 0 ? new DateTimeOffset(ticks, TimeSpan.Zero) : null;
+        get => TimeOf(ref _sweep);
         internal set => Interlocked.Exchange(ref _sweep, value?.UtcTicks ?? 0);
     }
+
+    private static DateTimeOffset? TimeOf(ref long ticks) =>
+        Interlocked.Read(ref ticks) is var set and > 0 ? new DateTimeOffset(set, TimeSpan.Zero) : null;
 }

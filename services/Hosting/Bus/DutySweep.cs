@@ -81,6 +81,7 @@ internal sealed partial class DutySweep(
                         ? Decision.Refuse(Reason.NotFound) : decision;
                 },
             }, stop);
+            if (outcome is { Refusal: null, Repeated: false }) Metrics.FellDue(due.Stream.Kind);
             if (outcome.Refusal is { } refusal) LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(refusal.Reason));
         }
         catch (Exception e) when (!stop.IsCancellationRequested)

@@ -54,6 +54,7 @@ internal sealed partial class Intake : BackgroundService
         if (_stopped || !_lanes.TryGetValue(message.Recorded.Origin.Service, out var lane)) throw new OperationCanceledException();
         if (!_seal.Bears(message.Recorded, message.Seal.Signature, message.Seal.Certificate))
         {
+            Metrics.Rejected(Metrics.Forged);
             LogForged(_log, _service.Name, message.Recorded.Event.Type, message.Recorded.Origin.Service);
             throw new InvalidDataException("the message does not bear its producer's signature");
         }
@@ -197,6 +198,7 @@ internal sealed partial class Intake : BackgroundService
             TraceParent = recorded.Traceparent, TraceState = recorded.Tracestate,
             Decide = (_, _) => Decision.Accept(recorded.Event.Case, [], [new Change(aside, [DeadLetters.Kind.Id(id)])]),
         }, cancel);
+        Metrics.SetAside(recorded.Origin.Service);
         LogSetAside(_log, _service.Name, recorded.Event.Type, id, reason, attempts);
     }
 
@@ -350,6 +352,7 @@ internal sealed partial class Intake : BackgroundService
         {
             var held = _held[delivery.Message.Recorded.Event.Type];
             if (!held.Remove(delivery.Message.Recorded.Event.Sequence, out var same)) return;
+            Metrics.Rejected(Metrics.NotInLedger);
             LogRejected(intake._log, intake._service.Name, delivery.Message.Recorded.Event.Type, producer);
             foreach (var one in same) one.Done.TrySetException(new InvalidDataException("the producer's ledger has no such event"));
         }
@@ -426,7 +429,7 @@ internal sealed partial class Intake : BackgroundService
         }
 
         private static bool IsOlder(RecordedEvent recorded, DateTimeOffset than) =>
-            !DateTimeOffset.TryParse(recorded.Time, System.Globalization.CultureInfo.InvariantCulture, out var time) || time <= than;
+            recorded.CommittedAt() is not { } time || time <= than;
 
         /// <summary>Commits a run of events in order. They wait for their commit together; where one fails, those after it are held
         /// back and tried again behind it.</summary>
@@ -539,6 +542,7 @@ internal sealed partial class Intake : BackgroundService
                     else
                     {
                         span?.SetTag("ministries.position", (long?)outcome.Position);
+                        if (!outcome.Repeated) Metrics.TakenIn(step.Recorded, intake._time.GetUtcNow());
                         Took(step.Recorded);
                     }
                 }

@@ -154,6 +154,7 @@ internal sealed partial class Relay(
             // The client has been seen to hang for ever on a lost connection: its own cancellation is not relied upon.
             if (!Probe.SkipConfirms) await publishing.WaitAsync(deadline.Token);
             Probe.At("after-confirm");
+            Metrics.Published(recorded, DateTimeOffset.UtcNow);
             _received.TryAdd(recorded.Event.Type, 0);
             _returned.TryRemove(recorded.Event.Type, out _);
             return true;
@@ -165,6 +166,7 @@ internal sealed partial class Relay(
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
             span?.SetStatus(ActivityStatusCode.Error);
+            Metrics.NotPublished();
             _error = e.GetType().Name;
             return false;
         }
@@ -196,6 +198,8 @@ internal sealed partial class Relay(
                     var (events, cursor) = (await ledger.CountEvents(stop), await ledger.ReadCursor(Name, stop));
                     status.Backlog = events > cursor ? events - cursor : 0;
                     status.Overloaded = status.Backlog > options.MaxBacklog;
+                    status.OldestUnpublished = status.Backlog == 0 || await ledger.EventsAfter(cursor, 1, stop) is not [var oldest]
+                        ? null : oldest.Event.CommittedAt();
                 }
                 catch (LedgerException)
                 {

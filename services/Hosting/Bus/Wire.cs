@@ -65,6 +65,10 @@ public static class EventTypes
     public static string IdOf(EventOrigin origin) =>
         string.Create(CultureInfo.InvariantCulture, $"{origin.Service}/{origin.Position}/{origin.Index}");
 
+    /// <summary>When an event was committed; null: what says so cannot be read.</summary>
+    internal static DateTimeOffset? CommittedAt(this RecordedEvent recorded) =>
+        DateTimeOffset.TryParse(recorded.Time, CultureInfo.InvariantCulture, out var time) ? time : null;
+
     /// <summary>Reads an event's id.</summary>
     public static bool TryReadId(string id, [NotNullWhen(true)] out EventOrigin? origin)
     {

@@ -1,0 +1,307 @@
+using System.Collections.Frozen;
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using System.Globalization;
+using System.Security.Cryptography.X509Certificates;
+using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Ministries.Errors.V1;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using OpenTelemetry.Metrics;
+using Counters = System.Diagnostics.Metrics.Counter<long>;
+
+namespace Ministries.Hosting;
+
+/// <summary>What a service counts and measures as it works, and where Prometheus reads it. No label names a case, a record, a
+/// request or a person (D16): every label is one of <see cref="Labels"/>, each of which has values known beforehand.</summary>
+public static class Metrics
+{
+    /// <summary>The labels that may leave the process; every other is taken off, whoever attached it.</summary>
+    public static readonly FrozenSet<string> Labels = FrozenSet.Create(
+        // An RPC of the contracts; what became of a call: OK, a refusal's reason, or a gRPC status.
+        "rpc.method", "outcome",
+        // Why something was refused, given back or failed: one of an enumeration.
+        "reason",
+        // The service whose events are meant; the kind of record; own or authority; a participant of the agreement.
+        "producer", "kind", "certificate", "participant",
+        // Of the runtime and the web server.
+        "gc.heap.generation", "cpu.mode");
+
+    /// <summary>The path at which metrics are served.</summary>
+    public const string Path = "/metrics";
+
+    private static readonly Counters Calls = Measures.Meter.CreateCounter<long>(
+        "ministries.calls", "{call}", "Calls by RPC and what became of them.");
+
+    private static readonly Histogram<double> CallDurations = Measures.Meter.CreateHistogram(
+        "ministries.call.duration", "s", "How long calls took that are not followed.", advice: Measures.Times);
+
+    private static readonly Counters RefusalCount = Measures.Meter.CreateCounter<long>(
+        "ministries.refusals", "{call}", "Refused calls by reason.");
+
+    private static readonly Counters RepeatedRequests = Measures.Meter.CreateCounter<long>(
+        "ministries.requests.repeated", "{call}", "Requests that got the answer that they had got before.");
+
+    private static readonly Histogram<double> RelayLags = Measures.Meter.CreateHistogram(
+        "ministries.relay.lag", "s", "From an event's commit until the broker confirmed it.", advice: Measures.Times);
+
+    private static readonly Counters PublishFailures = Measures.Meter.CreateCounter<long>(
+        "ministries.relay.failures", "{message}", "Messages that the broker did not confirm; they are sent again.");
+
+    private static readonly Histogram<double> IntakeLags = Measures.Meter.CreateHistogram(
+        "ministries.intake.lag", "s", "From an event's commit by its producer until it is taken in here.", advice: Measures.Times);
+
+    private static readonly Counters Redeliveries = Measures.Meter.CreateCounter<long>(
+        "ministries.messages.redelivered", "{message}", "Messages that the broker gave once more.");
+
+    private static readonly Counters Rejections = Measures.Meter.CreateCounter<long>(
+        "ministries.messages.rejected", "{message}", "Messages given back: not signed by their producer, or not in its ledger.");
+
+    private static readonly Counters SetAsideEvents = Measures.Meter.CreateCounter<long>(
+        "ministries.events.set_aside", "{event}", "Events that could not be processed and became dead letters.");
+
+    private static readonly Counters FallenDuties = Measures.Meter.CreateCounter<long>(
+        "ministries.duties.fell_due", "{record}", "Times that passed without what was owed until then, by kind of record.");
+
+    internal const string Forged = "forged", NotInLedger = "not_in_ledger";
+
+    // A counter that is not told before its first rise has no rise to be seen.
+    internal static void Begin(Service service)
+    {
+        foreach (var reason in Refusals.Reasons) RefusalCount.Add(0, Tag("reason", reason));
+        foreach (var reason in (string[])[Forged, NotInLedger]) Rejections.Add(0, Tag("reason", reason));
+        foreach (var counter in (Counters[])[RepeatedRequests, PublishFailures, Redeliveries]) counter.Add(0);
+        foreach (var producer in service.Reactions.Select(r => r.Producer).Distinct()) SetAsideEvents.Add(0, Tag("producer", producer));
+        foreach (var duty in service.Duties) FallenDuties.Add(0, Tag("kind", duty.Kind.Name));
+    }
+
+    internal static void Repeated() => RepeatedRequests.Add(1);
+
+    internal static void Published(RecordedEvent recorded, DateTimeOffset now) => Lag(RelayLags, recorded, now);
+
+    internal static void NotPublished() => PublishFailures.Add(1);
+
+    internal static void TakenIn(RecordedEvent recorded, DateTimeOffset now) =>
+        Lag(IntakeLags, recorded, now, Tag("producer", recorded.Origin.Service));
+
+    internal static void Redelivered() => Redeliveries.Add(1);
+
+    internal static void Rejected(string reason) => Rejections.Add(1, Tag("reason", reason));
+
+    internal static void SetAside(string producer) => SetAsideEvents.Add(1, Tag("producer", producer));
+
+    internal static void FellDue(string kind) => FallenDuties.Add(1, Tag("kind", kind));
+
+    private static void Lag(
+        Histogram<double> lags, RecordedEvent recorded, DateTimeOffset now, params ReadOnlySpan<KeyValuePair<string, object?>> tags)
+    {
+        if (recorded.CommittedAt() is { } then) lags.Record(Math.Max(0, (now - then).TotalSeconds), tags);
+    }
+
+    internal static KeyValuePair<string, object?> Tag(string name, string value) => new(name, value);
+
+    /// <summary>Says which meters are read and what is left of their labels, whoever exports them.</summary>
+    internal static MeterProviderBuilder Read(MeterProviderBuilder metrics) => metrics
+        .AddMeter(Measures.Name, "System.Runtime", "Microsoft.AspNetCore.Server.Kestrel")
+        .AddView(instrument => instrument.Meter.Name == Measures.Name || Foreign.Contains(instrument.Name)
+            ? new MetricStreamConfiguration { TagKeys = [.. Labels], CardinalityLimit = 2000 }
+            : MetricStreamConfiguration.Drop);
+
+    // What is worth an operator's look, of what the runtime and the web server tell.
+    private static readonly FrozenSet<string> Foreign = FrozenSet.Create(
+        "dotnet.process.cpu.time", "dotnet.process.memory.working_set", "dotnet.gc.collections", "dotnet.gc.pause.time",
+        "dotnet.gc.last_collection.heap.size", "dotnet.exceptions",
+        "kestrel.active_connections", "kestrel.rejected_connections", "kestrel.queued_requests", "kestrel.tls_handshake.duration");
+
+    /// <summary>Serves metrics at their own listener, nothing else there, and metrics nowhere else; counts every other call.
+    /// Before everything else in the pipeline.</summary>
+    internal static void UseMetrics(this WebApplication host, Settings settings)
+    {
+        if (settings.Metrics is not null)
+            host.MapWhen(IsScrape, scraped =>
+            {
+                scraped.UseOpenTelemetryPrometheusScrapingEndpoint(http => http.Request.Path == Path);
+                scraped.Run(http =>
+                {
+                    http.Response.StatusCode = StatusCodes.Status404NotFound;
+                    return Task.CompletedTask;
+                });
+            });
+        host.Use(Count);
+    }
+
+    /// <summary>Marks the connections of the listener for metrics: HTTP/1.1 without TLS.</summary>
+    internal static void ForMetrics(this ListenOptions listen)
+    {
+        listen.Protocols = HttpProtocols.Http1;
+        listen.Use(next => connection =>
+        {
+            connection.Items[typeof(Metrics)] = true;
+            return next(connection);
+        });
+    }
+
+    /// <summary>Whether the request came to the listener for metrics.</summary>
+    internal static bool IsScrape(HttpContext http) =>
+        http.Features.Get<IConnectionItemsFeature>()?.Items.ContainsKey(typeof(Metrics)) == true;
+
+    private static async Task Count(HttpContext http, RequestDelegate next)
+    {
+        if (http.Request.Path.Value is not { Length: > 1 } path || Methods.Find(path[1..]) is not { } method)
+        {
+            await next(http);
+            return;
+        }
+        var began = Stopwatch.GetTimestamp();
+        try
+        {
+            await next(http);
+        }
+        finally
+        {
+            var (name, outcome) = (Tag("rpc.method", path[1..]), OutcomeOf(http));
+            Calls.Add(1, name, Tag("outcome", outcome));
+            if (http.Features.Get<Refused>() is { Reason: var reason }) RefusalCount.Add(1, Tag("reason", reason));
+            if (!method.IsServerStreaming) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
+        }
+    }
+
+    private sealed record Refused(string Reason);
+
+    /// <summary>Notes that the call was refused.</summary>
+    internal static void Note(HttpContext http, Reason reason) => http.Features.Set(new Refused(Refusals.NameOf(reason)));
+
+    private static string OutcomeOf(HttpContext http)
+    {
+        if (http.Features.Get<Refused>() is { Reason: var reason }) return reason;
+        if (http.RequestAborted.IsCancellationRequested) return Refusals.NameOf(StatusCode.Cancelled);
+        var trailers = http.Features.Get<IHttpResponseTrailersFeature>()?.Trailers;
+        var status = http.Response.Headers.GrpcStatus is [{ } inHead] ? inHead : trailers?.GrpcStatus is [{ } inTail] ? inTail : null;
+        return int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code) && Enum.IsDefined((StatusCode)code)
+            ? Refusals.NameOf((StatusCode)code) : Refusals.NameOf(StatusCode.Unknown);
+    }
+}
+
+/// <summary>Looks every few seconds at what can only be looked at: the database, dead letters, due duties, certificates; and tells
+/// it together with what others know, whenever it is asked for.</summary>
+internal sealed class Vitals : BackgroundService
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
+
+    private readonly ServiceLedger _ledger;
+    private readonly BusStatus _bus;
+    private readonly Agreements _agreements;
+    private readonly TimeProvider _time;
+    private readonly Meter _meter = new(Measures.Name);
+    private readonly long _started = Stopwatch.GetTimestamp();
+    private (Terms Terms, IReadOnlyList<(string Participant, DateTimeOffset End)> Ends)? _authorities;
+    private volatile bool _database = true;
+    private long _deadLetters;
+    private long _due;
+
+    public Vitals(
+        Service service, ServiceLedger ledger, BusStatus bus, Lifecycle life, Agreements agreements, Credentials credentials,
+        TimeProvider time)
+    {
+        (_ledger, _bus, _agreements, _time) = (ledger, bus, agreements, time);
+        Metrics.Begin(service);
+        void Gauge(string name, string? unit, string description, Func<double> value) =>
+            _meter.CreateObservableGauge(name, value, unit, description);
+        Gauge("ministries.ready", null, "1 where a call would be served in full, else 0.", () => life.Ready ? 1 : 0);
+        Gauge("ministries.database.reachable", null, "1 where the ledger's database answered when it was asked last, else 0.",
+            () => _database ? 1 : 0);
+        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.",
+            () => bus.BrokerReady ? 1 : 0);
+        Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => ledger.Size);
+        Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => ledger.Waiting);
+        Gauge("ministries.relay.backlog", "{event}", "Events that the broker has not got yet.", () => bus.Backlog);
+        Gauge("ministries.relay.oldest.age", "s", "Age of the oldest event that the broker has not got yet; 0: it has all.",
+            () => Since(bus.OldestUnpublished));
+        Gauge("ministries.intake.waiting.age", "s",
+            "For how long an event of another service has not been taken in though it came; 0: none waits.",
+            () => Since(bus.WaitingSince));
+        Gauge("ministries.dead.letters", "{event}", "Events that could not be processed and wait for an operator.",
+            () => Interlocked.Read(ref _deadLetters));
+        Gauge("ministries.duties.due", "{record}", "Records whose time has come and of which that is not recorded yet.", () => Interlocked.Read(ref _due));
+        Gauge("ministries.duties.sweep.age", "s", "Time since due duties were last looked for; since the start, where they never were.",
+            () => bus.LastDutySweep is { } last ? Math.Max(0, (time.GetUtcNow() - last).TotalSeconds)
+                : Stopwatch.GetElapsedTime(_started).TotalSeconds);
+        Gauge("ministries.agreement.version", null, "The version of the agreement that is in force here.",
+            () => agreements.IsInForce ? agreements.InForce.Permissions.Agreement.Version : 0);
+        _meter.CreateObservableGauge("ministries.certificate.remaining", () => Ends(credentials), "s",
+            "Time until a certificate ends: the service's own, and of each participant's authorities the one that ends last.");
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stop)
+    {
+        using var timer = new PeriodicTimer(Interval);
+        try
+        {
+            do
+                try
+                {
+                    using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                    late.CancelAfter(Interval);
+                    var letters = await _ledger.Count(DeadLetters.Kind, [DeadLetters.Open], late.Token);
+                    var due = await _ledger.CountDue(_time.GetUtcNow(), late.Token);
+                    Interlocked.Exchange(ref _deadLetters, (long)letters);
+                    Interlocked.Exchange(ref _due, (long)due);
+                    _database = true;
+                }
+                catch (Exception) when (!stop.IsCancellationRequested)
+                {
+                    // Whatever it is: what is told is that the database does not answer. Its numbers stay those of before.
+                    _database = false;
+                }
+            while (await timer.WaitForNextTickAsync(stop));
+        }
+        catch (OperationCanceledException)
+        {
+        }
+    }
+
+    public override void Dispose()
+    {
+        _meter.Dispose();
+        base.Dispose();
+    }
+
+    private double Since(DateTimeOffset? then) => then is { } since ? Math.Max(0, (_time.GetUtcNow() - since).TotalSeconds) : 0;
+
+    private List<Measurement<double>> Ends(Credentials credentials)
+    {
+        var now = _time.GetUtcNow();
+        var ends = new List<Measurement<double>>
+        {
+            new((credentials.Certificate.NotAfter.ToUniversalTime() - now).TotalSeconds, Metrics.Tag("certificate", "own")),
+        };
+        if (!_agreements.IsInForce) return ends;
+        var terms = _agreements.InForce;
+        if (_authorities is not { } known || !ReferenceEquals(known.Terms, terms))
+            _authorities = known = (terms, [.. terms.Permissions.Agreement.Participants.SelectMany(EndOf)]);
+        ends.AddRange(known.Ends.Select(e => new Measurement<double>(
+            (e.End - now).TotalSeconds, Metrics.Tag("certificate", "authority"), Metrics.Tag("participant", e.Participant))));
+        return ends;
+    }
+
+    private static IEnumerable<(string Participant, DateTimeOffset End)> EndOf(Participant participant)
+    {
+        List<DateTimeOffset> ends = [];
+        foreach (var pem in participant.AuthorityCertificates)
+        {
+            using var certificate = X509Certificate2.CreateFromPem(pem);
+            ends.Add(certificate.NotAfter.ToUniversalTime());
+        }
+        return ends.Count == 0 ? [] : [(participant.Id, ends.Max())];
+    }
+}

@@ -1,0 +1,57 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+
+namespace Ministries.Ledger;
+
+/// <summary>What the ledger measures of itself, under the meter <c>Ministries</c>.</summary>
+internal static class Measures
+{
+    /// <summary>The name of every meter of the services.</summary>
+    internal const string Name = "Ministries";
+
+    /// <summary>The bounds of times, in seconds: from a commit on a fast disk to an outage of some minutes.</summary>
+    internal static readonly InstrumentAdvice<double> Times = new()
+    {
+        HistogramBucketBoundaries = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
+    };
+
+    internal static readonly Meter Meter = new(Name);
+
+    private static readonly Histogram<int> Batches = Meter.CreateHistogram(
+        "ministries.batch.size", "{command}", "Commands that were committed together.",
+        advice: new InstrumentAdvice<int> { HistogramBucketBoundaries = [1, 2, 4, 8, 16, 32, 64, 128, 256] });
+
+    private static readonly Histogram<double> Durations = Meter.CreateHistogram(
+        "ministries.commit.duration", "s", "From the taking of a batch until its commands are durable and answered.", advice: Times);
+
+    private static readonly Histogram<double> Lags = Meter.CreateHistogram(
+        "ministries.commit.lag", "s", "From a command's entry into the queue until it is durable and answered.", advice: Times);
+
+    private static readonly Counter<long> Failures = Meter.CreateCounter<long>(
+        "ministries.commit.failures", "{command}",
+        "Commands that were not committed though no rule refused them; what is inconsistent must not be served.");
+
+    // A counter that is not told before its first rise has no rise to be seen.
+    static Measures()
+    {
+        foreach (var reason in (string[])["unavailable", "unknown", "inconsistent", "failed"]) Failures.Add(0, Reason(reason));
+    }
+
+    internal static void Batch(int commands, TimeSpan took)
+    {
+        Batches.Record(commands);
+        Durations.Record(took.TotalSeconds);
+    }
+
+    internal static void Answered(long since) => Lags.Record(Stopwatch.GetElapsedTime(since).TotalSeconds);
+
+    internal static void Failed(Exception fault) => Failures.Add(1, Reason(fault switch
+    {
+        LedgerUnavailable => "unavailable",
+        CommitOutcomeUnknown => "unknown",
+        LedgerInconsistent => "inconsistent",
+        _ => "failed",
+    }));
+
+    private static KeyValuePair<string, object?> Reason(string reason) => new("reason", reason);
+}

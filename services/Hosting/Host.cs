@@ -147,7 +147,8 @@ public static partial class ServiceHost
         var key = await File.ReadAllTextAsync(settings.CheckpointKey, cancel);
         return await ServiceLedger.Open(new LedgerOptions
         {
-            Service = service.Name, Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind], Connection = settings.Ledger,
+            Service = service.Name, Connection = settings.Ledger,
+            Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
             CheckpointFile = settings.Checkpoint, Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
         }, cancel);
     }

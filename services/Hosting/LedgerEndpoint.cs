@@ -5,27 +5,39 @@ using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
 /// <summary>
 /// <c>ministries.ledger.v1</c> over the service's ledger. Whoever may see an entry sees its header and its events, which hold ids
-/// and public facts only. Its other parts – what was asked, what was answered, what another service said, what caused it – only
-/// the participant sees whose command it was: a request may hold what is sealed for some, and what is coded for fewer still. The
-/// others read the record, which shows each what is his to know; the header's digests bind them to the same bytes.
+/// and public facts only; the request as it was signed too, where its message is <c>shown</c> and nothing in it is sealed to
+/// others; and an agreement. All other parts – what was answered, what another service said, what caused it, a request that holds
+/// what is coded for fewer – only the participant sees whose command it was. The others read the record, which shows each what is
+/// his to know; the header's digests bind them to the same bytes.
 /// </summary>
-internal sealed class LedgerEndpoint(ServiceLedger ledger, Reads reads, IHostApplicationLifetime lifetime)
+internal sealed class LedgerEndpoint(
+    ServiceLedger ledger, Reads reads, Writes writes, Agreements agreements, IHostApplicationLifetime lifetime)
     : LedgerService.LedgerServiceBase
 {
     private const int Page = 200;
 
     public override async Task<GetEntryResponse> GetEntry(GetEntryRequest request, ServerCallContext context)
     {
-        var reader = await reads.ReaderOf(context);
-        var stored = await ledger.ReadEntry(request.Position, reader.Tokens, context.CancellationToken);
+        var (reader, cancel) = (await reads.ReaderOf(context), context.CancellationToken);
+        if (request.OwnRequestId.Length > 0 && request.Position != 0)
+            throw Refusals.Invalid("position", "must be left out where own_request_id is given").ToException();
+        var position = request.OwnRequestId.Length == 0
+            ? request.Position : await ledger.FindPosition(reader.Participant.Id, request.OwnRequestId, cancel);
+        var stored = position is null ? null : await ledger.ReadEntry(position.Value, reader.Tokens, cancel);
         return stored is not null
-            ? new GetEntryResponse { Entry = Shown(stored, reader) } : throw new Refusal(Reason.NotFound).ToException();
+            ? new GetEntryResponse { Entry = await Shown(stored, reader, cancel) }
+            : throw new Refusal(Reason.NotFound).ToException();
     }
+
+    public override Task<PermitDisclosureResponse> PermitDisclosure(PermitDisclosureRequest request, ServerCallContext context) =>
+        writes.Run<PermitDisclosureRequest, PermitDisclosureResponse>(
+            request, context, Disclosures.Permit, (r, act, cancel) => Disclosures.Ask(ledger, r, act, cancel));
 
     public override async Task FollowEntries(
         FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responseStream, ServerCallContext context)
@@ -44,7 +56,7 @@ internal sealed class LedgerEndpoint(ServiceLedger ledger, Reads reads, IHostApp
                 {
                     said = stored.Position + 1;
                     await responseStream.WriteAsync(
-                        new FollowEntriesResponse { Entry = Shown(stored, reader), NextPosition = said }, stop.Token);
+                        new FollowEntriesResponse { Entry = await Shown(stored, reader, stop.Token), NextPosition = said }, stop.Token);
                 }
                 from = page.Next;
                 if (!page.Complete) continue;
@@ -110,11 +122,32 @@ internal sealed class LedgerEndpoint(ServiceLedger ledger, Reads reads, IHostApp
     }
 
     // What of the entry the reader may see, beside that he may see it at all.
-    private static Entry Shown(StoredEntry stored, Reader reader)
+    private async Task<Entry> Shown(StoredEntry stored, Reader reader, CancellationToken cancel)
     {
-        if (stored.Participant == reader.Participant.Id) return stored.Entry;
-        var shown = new Entry { Header = stored.Entry.Header, Case = stored.Entry.Case, Traceparent = stored.Entry.Traceparent };
-        shown.Parts.AddRange(stored.Entry.Parts.Where(p => p.Kind == PartKind.Events));
+        var entry = stored.Entry;
+        var shown = new Entry { Header = entry.Header, Case = entry.Case, Traceparent = entry.Traceparent };
+        shown.Audience.AddRange(entry.Audience.Where(a => reader.Tokens.Contains(a.Audience)));
+        if (stored.Participant == reader.Participant.Id)
+        {
+            shown.Parts.AddRange(entry.Parts);
+            return shown;
+        }
+        var request = MayReadRequest(entry, reader);
+        shown.Parts.AddRange(entry.Parts.Where(p =>
+            p.Kind == PartKind.Events || request && p.Kind is PartKind.Request or PartKind.Signature));
+        shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements.InForce.Permissions, cancel);
+        if (shown.Privileged)
+            foreach (var part in shown.Parts) part.Salt = ByteString.Empty;
         return shown;
+    }
+
+    private static bool MayReadRequest(Entry entry, Reader reader)
+    {
+        if (entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } request) return false;
+        var method = EntryHeader.Parser.ParseFrom(entry.Header).Method;
+        // Everybody may know what everybody is judged by.
+        if (method == Agreements.Method) return true;
+        return Methods.Find(method)?.InputType is { } type && type.GetOptions()?.GetExtension(LimitsExtensions.Shown) == true &&
+            Seals.In(type.Parser.ParseFrom(request.Data)).All(s => s.Recipients.Contains(reader.Participant.Id));
     }
 }

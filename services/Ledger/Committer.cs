@@ -614,6 +614,9 @@ internal sealed class Committer
                 .Where(Own).Distinct(), _session.LastOfTypes);
             await LoadNumbers(_memory.LastOfParticipants, _decided.Select(d => d.Waiting.Command.Participant).Distinct(),
                 _session.LastOfParticipants);
+            var known = _memory.Cursors.Count;
+            await LoadNumbers(_memory.Cursors, _decided.SelectMany(d => d.Decision.Audience).Select(AudienceCursor), _session.Cursors);
+            _memory.Held += _memory.Cursors.Count - known;
 
             var rows = new Rows();
             var events = _head.Events;
@@ -637,6 +640,9 @@ internal sealed class Committer
         }
 
         private TreeView? _tree;
+
+        // How many entries an audience may see, kept beside the other numbers that readers and consumers have come to.
+        private static string AudienceCursor(string audience) => $"audience/{audience}";
 
         private static ulong Next(Dictionary<string, ulong> last, string name) => last[name] = last.GetValueOrDefault(name) + 1;
 
@@ -672,6 +678,7 @@ internal sealed class Committer
             if (command.Asked is not null) Part(PartKind.Asked, Any.Descriptor.FullName, Any.Pack(command.Asked).ToByteArray());
             if (command.Cause is not null) Part(PartKind.Cause, Cause.Descriptor.FullName, command.Cause.ToByteArray());
             Part(PartKind.Answer, V1.Answer.Descriptor.FullName, AnswerOf(decided).ToByteArray());
+            Number();
 
             var bytes = header.ToByteArray();
             decided.EntryHash = TreeHash.Record(bytes);
@@ -685,6 +692,25 @@ internal sealed class Committer
                 rows.Requests.Add(new RequestRow(
                     command.Participant, command.RequestId, Digests.OfRequest(command.Method, command.Bytes.Span),
                     decided.Position));
+
+            // In no order that tells anything: the commitments are sorted.
+            void Number()
+            {
+                var numbers = new AudienceNumbers();
+                foreach (var audience in decision.Audience.Distinct())
+                {
+                    var name = AudienceCursor(audience);
+                    numbers.Numbers.Add(new AudienceNumber
+                    {
+                        Audience = audience, Number = rows.Cursors[name] = Next(_memory.Cursors, name),
+                        Salt = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(32)),
+                    });
+                }
+                if (numbers.Numbers.Count == 0) return;
+                header.Audience.AddRange(numbers.Numbers.Select(Digests.OfAudience).OrderBy(d => d, Digests.Order));
+                rows.Parts.Add(new PartRow(
+                    decided.Position, PartKind.Audience, AudienceNumbers.Descriptor.FullName, [], numbers.ToByteArray()));
+            }
 
             void Part(PartKind kind, string type, byte[] data)
             {

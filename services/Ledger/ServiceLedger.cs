@@ -81,7 +81,8 @@ public sealed record Recorded<T>(string Key, T State, ulong Version, ulong Numbe
 /// <summary>An entry as stored.</summary>
 /// <param name="Position">Its position, from 0.</param>
 /// <param name="Participant">Whose command it is.</param>
-/// <param name="Entry">Its header and all of its parts, the request's among them: leave out what the reader may not see.</param>
+/// <param name="Entry">Its header, all of its parts, the request's among them, and its numbers in all of its audiences: leave out
+/// what the reader may not see.</param>
 /// <param name="TraceState">The W3C tracestate under which it was committed.</param>
 public sealed record StoredEntry(ulong Position, string Participant, Entry Entry, string TraceState);
 
@@ -207,6 +208,11 @@ public sealed class ServiceLedger : IAsyncDisposable
             return outcome;
         }, cancel);
 
+    /// <summary>The position of the entry with a participant's request; null: there is none.</summary>
+    public Task<ulong?> FindPosition(string participant, string requestId, CancellationToken cancel) =>
+        Read<ulong?>(async session =>
+            (await session.FindRequests([(participant, requestId)])).GetValueOrDefault((participant, requestId))?.Position, cancel);
+
     /// <summary>What proves that the outcome's entry is in the ledger.</summary>
     /// <exception cref="ArgumentException">The outcome has no entry.</exception>
     public async ValueTask<Receipt> ReceiptOf(Outcome outcome, CancellationToken cancel)
@@ -281,16 +287,17 @@ public sealed class ServiceLedger : IAsyncDisposable
         }, cancel);
     }
 
-    private static StoredEntry EntryOf(EntryRow row, IEnumerable<PartRow> parts) => new(
-        row.Position, row.Participant,
-        new Entry
+    private static StoredEntry EntryOf(EntryRow row, IEnumerable<PartRow> parts)
+    {
+        var byAudience = parts.ToLookup(p => p.Kind == PartKind.Audience);
+        var entry = new Entry
         {
             Header = UnsafeByteOperations.UnsafeWrap(row.Header),
             Case = row.Case,
             Traceparent = row.TraceParent,
             Parts =
             {
-                parts.Select(p => new EntryPart
+                byAudience[false].Select(p => new EntryPart
                 {
                     Kind = p.Kind,
                     Salt = UnsafeByteOperations.UnsafeWrap(p.Salt),
@@ -298,8 +305,10 @@ public sealed class ServiceLedger : IAsyncDisposable
                     Erased = p.Data is null,
                 }),
             },
-        },
-        row.TraceState);
+        };
+        foreach (var numbers in byAudience[true]) entry.Audience.AddRange(AudienceNumbers.Parser.ParseFrom(numbers.Data).Numbers);
+        return new StoredEntry(row.Position, row.Participant, entry, row.TraceState);
+    }
 
     /// <summary>Returns when there are more entries than <paramref name="size"/>.</summary>
     public async Task WaitForMore(ulong size, CancellationToken cancel)

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using Google.Protobuf;
 using Ministries.Ledger.V1;
 
 namespace Ministries.Ledger;
@@ -149,9 +150,17 @@ internal abstract class Session : IAsyncDisposable
         new((ulong)position, participant, 0, @case, [], traceParent, traceState, header);
 }
 
-/// <summary>The digests by which requests and parts are told apart.</summary>
-internal static class Digests
+/// <summary>The digests by which requests, parts and audiences are told apart.</summary>
+public static class Digests
 {
+    /// <summary>The commitment of an entry's header to its number in an audience: SHA-256 over the message's bytes, with its fields
+    /// in the order of their numbers.</summary>
+    public static ByteString OfAudience(AudienceNumber number) => ByteString.CopyFrom(SHA256.HashData(number.ToByteArray()));
+
+    /// <summary>The order of such commitments in a header: that of their bytes.</summary>
+    internal static readonly Comparer<ByteString> Order = Comparer<ByteString>.Create((a, b) => a.Span.SequenceCompareTo(b.Span));
+
+    /// <summary>What tells a request from another of the same id: SHA-256 over method, a zero byte and message.</summary>
     public static byte[] OfRequest(string method, ReadOnlySpan<byte> bytes)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -161,6 +170,7 @@ internal static class Digests
         return hash.GetHashAndReset();
     }
 
+    /// <summary>The digest of a part in an entry's header: SHA-256 over salt and bytes.</summary>
     public static byte[] OfPart(ReadOnlySpan<byte> salt, ReadOnlySpan<byte> bytes)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);

@@ -118,6 +118,11 @@ public static class Audience
     /// <summary>The neutral observers and Protecting Powers of the case.</summary>
     public static string Observers(string @case) => $"c:{@case}:observers";
 
+    /// <summary>Whether an audience is one of the case.</summary>
+    public static bool IsOf(string audience, string @case) =>
+        audience.StartsWith(Case(@case), StringComparison.Ordinal) &&
+        (audience.Length == Case(@case).Length || audience[Case(@case).Length] is ':' or '=');
+
     /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
     /// named.</summary>
     /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>

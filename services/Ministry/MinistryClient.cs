@@ -167,17 +167,19 @@ public sealed class MinistryClient : IDisposable
     }
 
     /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It goes on after the service was
-    /// unreachable, from where it was.</summary>
+    /// unreachable, from where it was. Of what it reads it checks that no entry for the participant was left out.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="from">The first position wanted. To resume later, name the <c>next_position</c> received last.</param>
     /// <param name="case">Only entries of this case; empty: of every case.</param>
     /// <param name="untilNow">True to end at the entries that are there.</param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="RpcException">The service refused, or could not be reached ten times in a row.</exception>
+    /// <exception cref="EntryMissing">An entry that is for the participant was left out.</exception>
     public async IAsyncEnumerable<FollowEntriesResponse> Follow(
         string service, ulong from = 0, string @case = "", bool untilNow = false,
         [EnumeratorCancellation] CancellationToken cancel = default)
     {
+        var complete = new Completeness(from == 0, @case);
         for (var failures = 0;;)
         {
             using var call = LedgerOf(service).FollowEntries(
@@ -202,6 +204,9 @@ public sealed class MinistryClient : IDisposable
                 }
                 failures = 0;
                 from = call.ResponseStream.Current.NextPosition;
+                if (call.ResponseStream.Current.Entry is { } entry &&
+                    complete.Take(EntryHeader.Parser.ParseFrom(entry.Header), entry.Audience) is { } missing)
+                    throw new EntryMissing(service, missing);
                 yield return call.ResponseStream.Current;
             }
             await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << failures)), _time, cancel);
@@ -323,3 +328,8 @@ public sealed class MinistryClient : IDisposable
 /// <param name="service">The service's name.</param>
 /// <param name="wrong">What is wrong with the receipt.</param>
 public sealed class ReceiptWrong(string service, string wrong) : Exception($"the receipt of {service} proves nothing: {wrong}");
+
+/// <summary>A service left out an entry that is for the participant: its own numbers show the gap.</summary>
+/// <param name="service">The service's name.</param>
+/// <param name="missing">What is missing.</param>
+public sealed class EntryMissing(string service, string missing) : Exception($"the ledger of {service} keeps an entry back: {missing}");

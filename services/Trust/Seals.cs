@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust;
@@ -26,4 +27,18 @@ public static class Seals
         @sealed is null || sender == reader || @sealed.Recipients.Contains(reader)
             ? @sealed
             : new Sealed { Scheme = @sealed.Scheme, Digest = @sealed.Digest };
+
+    /// <summary>All that is sealed in a message, however deep.</summary>
+    public static IEnumerable<Sealed> In(IMessage message)
+    {
+        if (message is Sealed @sealed) return [@sealed];
+        return message.Descriptor.Fields.InFieldNumberOrder()
+            .Where(f => f.FieldType == FieldType.Message && !f.IsMap)
+            .SelectMany(f => f.Accessor.GetValue(message) switch
+            {
+                System.Collections.IEnumerable many => many.Cast<IMessage>(),
+                IMessage one => [one],
+                _ => [],
+            }).SelectMany(In);
+    }
 }

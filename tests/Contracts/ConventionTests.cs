@@ -49,7 +49,7 @@ public partial class ConventionTests
     private static readonly MethodDescriptor[] Methods = [.. Files.SelectMany(f => f.Services).SelectMany(s => s.Methods)];
 
     private static readonly MethodDescriptor[] Writes =
-        [.. Methods.Where(m => !ReadName().IsMatch(m.Name) && m.File.Package != "ministries.ledger.v1")];
+        [.. Methods.Where(m => !ReadName().IsMatch(m.Name))];
 
     private static readonly MessageDescriptor[] Published =
         [.. Files.SelectMany(f => f.MessageTypes).Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)];

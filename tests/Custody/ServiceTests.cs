@@ -13,6 +13,7 @@ using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
+using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Client = Ministries.Custody.V1.CustodyService.CustodyServiceClient;
@@ -64,12 +65,16 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             AcceptedDestinations = { "KR" }, Content = Scene.Seal(Scene.Hq),
         }, cancellationToken: Cancel);
         etag = recorded.StatementEtag;
+        AttestStatementResponse attested = null!;
         foreach (var attendant in interview.Attendants)
-            etag = (await icrc.AttestStatementAsync(new AttestStatementRequest
+        {
+            attested = await icrc.AttestStatementAsync(new AttestStatementRequest
             {
                 RequestId = Id(), Actor = Scene.Named(attendant.Official), Etag = etag, Case = opened.Case, Prisoner = Scene.P,
                 Statement = recorded.Statement, Role = attendant.Role,
-            }, cancellationToken: Cancel)).Etag;
+            }, cancellationToken: Cancel);
+            etag = attested.Etag;
+        }
 
         var after = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.Equal([Standing.InForce, Standing.NotInForce], after.Standings.Select(s => s.Standing));
@@ -102,6 +107,37 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.Empty(none.Cases);
         await Refused(StatusCode.NotFound, "NOT_FOUND",
             () => running.As(Scene.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync);
+
+        await AnObserversEntryIsReadAndNotProvedUntilItPermits(attested.Receipt.Position, opened.Receipt.Position);
+    }
+
+    private async Task AnObserversEntryIsReadAndNotProvedUntilItPermits(ulong position, ulong another)
+    {
+        var attestation = await Entry(Scene.Hq, position);
+        Assert.True(attestation.Privileged);
+        Assert.Equal([PartKind.Request, PartKind.Signature, PartKind.Events], attestation.Parts.Select(p => p.Kind));
+        Assert.All(attestation.Parts, p => Assert.True(p.Salt.IsEmpty && !p.Data.IsEmpty));
+        Assert.False((await Entry(Scene.Icrc, position)).Privileged);
+        Assert.False((await Entry(Scene.Icrc, another)).Privileged);
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Entry(Scene.Kr, position));
+
+        await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => Permit(Scene.Hq, another));
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Permit(Scene.Icrc, another));
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Permit(Scene.Icrc, 1_000_000));
+        Assert.Equal("custody", (await Permit(Scene.Icrc, position)).Receipt.Service);
+        await Refused(StatusCode.AlreadyExists, "ALREADY_EXISTS", () => Permit(Scene.Icrc, position));
+
+        attestation = await Entry(Scene.Hq, position);
+        Assert.False(attestation.Privileged);
+        var header = EntryHeader.Parser.ParseFrom(attestation.Header);
+        Assert.All(attestation.Parts, p => Assert.Contains(
+            header.Parts, d => d.Kind == p.Kind && d.Digest.Span.SequenceEqual(Digests.OfPart(p.Salt.Span, p.Data.Span))));
+
+        async Task<Entry> Entry(string who, ulong at) => (await running.LedgerAs(who).GetEntryAsync(
+            new GetEntryRequest { Position = at }, cancellationToken: Cancel)).Entry;
+
+        async Task<PermitDisclosureResponse> Permit(string who, ulong at) => await running.LedgerAs(who).PermitDisclosureAsync(
+            new PermitDisclosureRequest { RequestId = Id(), Actor = Scene.Actor, Position = at }, cancellationToken: Cancel);
     }
 
     [Fact]
@@ -168,7 +204,11 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             _address = _host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
         }
 
-        public Client As(string participant)
+        public Client As(string participant) => new(Channel(participant));
+
+        public LedgerService.LedgerServiceClient LedgerAs(string participant) => new(Channel(participant));
+
+        private GrpcChannel Channel(string participant)
         {
             var certificate = X509Certificate2.CreateFromPemFile(
                 Path.Combine(_folder, participant, "system.pem"), Path.Combine(_folder, participant, "system.key"));
@@ -187,7 +227,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                 }),
             });
             _open.Insert(0, channel);
-            return new Client(channel);
+            return channel;
         }
 
         public async ValueTask DisposeAsync()

@@ -1,7 +1,10 @@
+using Google.Protobuf;
 using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
@@ -90,17 +93,69 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task An_entry_shows_its_request_to_its_sender_alone_and_its_events_to_every_party()
+    public async Task An_entry_shows_its_request_to_every_party_where_nothing_in_it_is_sealed_to_others()
     {
-        var position = (await running.Log()).Receipt.Position;
+        var request = Running.Request();
+        request.Account.Minutes = null;
+        var response = await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
+        var position = response.Receipt.Position;
         Assert.Equal(
             [PartKind.Request, PartKind.Events, PartKind.Answer, PartKind.Signature],
             (await Entry("kr/mfa", position)).Parts.Select(p => p.Kind).Order());
-        Assert.Equal([PartKind.Events], (await Entry("ua/mfa", position)).Parts.Select(p => p.Kind));
+        var shown = await Entry("ua/mfa", position);
+        Assert.Equal([PartKind.Request, PartKind.Events, PartKind.Signature], shown.Parts.Select(p => p.Kind).Order());
+        Assert.Equal(request.ToByteString(), shown.Parts.Single(p => p.Kind == PartKind.Request).Data);
+
+        request = Running.Request();
+        request.Account.Minutes = new Sealed
+        {
+            Scheme = "test", Recipients = { "ua/mfa" }, Content = ByteString.CopyFromUtf8("sealed bytes"),
+        };
+        var @sealed = (await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel)).Receipt.Position;
+        Assert.Contains(PartKind.Request, (await Entry("ua/mfa", @sealed)).Parts.Select(p => p.Kind));
+        Assert.Equal([PartKind.Events], (await Entry("icrc", @sealed)).Parts.Select(p => p.Kind));
+
         await Running.Refused("NOT_FOUND", () => Entry("kr/unification", position));
         await Running.Refused("NOT_FOUND", () => Entry("kr/mfa", 1_000_000));
         await Running.Refused("NOT_GRANTED", () => Entry("operator", position));
         await Running.Refused("NOT_FOUND", () => Entry("service/custody", position));
+    }
+
+    [Fact]
+    public async Task A_participant_reads_the_entry_of_its_own_request_by_its_id()
+    {
+        var request = Running.Request();
+        var position = (await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel)).Receipt.Position;
+        var client = new LedgerService.LedgerServiceClient(running.As("kr/mfa"));
+        var found = await client.GetEntryAsync(new GetEntryRequest { OwnRequestId = request.RequestId }, cancellationToken: Running.Cancel);
+        Assert.Equal(position, EntryHeader.Parser.ParseFrom(found.Entry.Header).Position);
+        await Running.Refused("NOT_FOUND", () => new LedgerService.LedgerServiceClient(running.As("ua/mfa"))
+            .GetEntryAsync(new GetEntryRequest { OwnRequestId = request.RequestId }).ResponseAsync);
+        await Running.Refused("REQUEST_INVALID", () => client.GetEntryAsync(
+            new GetEntryRequest { Position = position, OwnRequestId = request.RequestId }).ResponseAsync);
+    }
+
+    [Fact]
+    public async Task Each_reader_is_shown_his_own_audiences_numbers_and_a_missing_one_is_noticed()
+    {
+        for (var i = 0; i < 3; i++) await running.Log();
+        var seen = new List<(EntryHeader Header, Entry Entry)>();
+        using var call = new LedgerService.LedgerServiceClient(running.As("ua/mfa"))
+            .FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: Running.Cancel);
+        await foreach (var response in call.ResponseStream.ReadAllAsync(Running.Cancel))
+            if (response.Entry is { } entry) seen.Add((EntryHeader.Parser.ParseFrom(entry.Header), entry));
+        Assert.All(seen.SelectMany(s => s.Entry.Audience), a => Assert.True(
+            a.Audience == Audience.Everybody || Audience.IsOf(a.Audience, Running.Case)));
+
+        var whole = new Completeness(fromStart: true);
+        Assert.All(seen, s => Assert.Null(whole.Take(s.Header, s.Entry.Audience)));
+        var left = seen.FindLastIndex(s => s.Entry.Audience.Any(a => a.Audience == Audience.Case(Running.Case))) - 1;
+        var gap = new Completeness(fromStart: true);
+        var complaints = seen.Where((_, i) => i != left).Select(s => gap.Take(s.Header, s.Entry.Audience)).OfType<string>().ToList();
+        Assert.Contains($"an entry between {seen[left - 1].Header.Position} and {seen[left + 1].Header.Position} was left out",
+            Assert.Single(complaints));
+        seen[left].Entry.Audience[0].Number++;
+        Assert.Contains("does not commit", new Completeness(false).Take(seen[left].Header, seen[left].Entry.Audience));
     }
 
     [Fact]

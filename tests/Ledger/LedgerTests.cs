@@ -60,6 +60,7 @@ public abstract class LedgerTests
         var tree = new TreeEdge(0, []);
         var participants = new Dictionary<string, ulong>();
         var types = new Dictionary<string, ulong>();
+        var audiences = new Dictionary<string, ulong>();
         var time = DateTimeOffset.MinValue;
         foreach (var (index, entry) in entries.Index())
         {
@@ -73,6 +74,9 @@ public abstract class LedgerTests
             Assert.Equal(header.Parts.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
             foreach (var (part, digest) in entry.Entry.Parts.Zip(header.Parts))
                 if (!part.Erased) Assert.Equal(digest.Digest.ToByteArray(), Digests.OfPart(part.Salt.Span, part.Data.Span));
+            Assert.Equal(header.Audience.Order(Digests.Order), entry.Entry.Audience.Select(Digests.OfAudience).Order(Digests.Order));
+            foreach (var number in entry.Entry.Audience)
+                Assert.Equal(audiences[number.Audience] = audiences.GetValueOrDefault(number.Audience) + 1, number.Number);
             foreach (var e in Events.Parser.ParseFrom(entry.Entry.Parts.Single(p => p.Kind == PartKind.Events).Data).Events_)
                 if (e.Type.StartsWith("ministries.custody.v1.", StringComparison.Ordinal))
                     Assert.Equal(types[e.Type] = types.GetValueOrDefault(e.Type) + 1, e.Sequence);

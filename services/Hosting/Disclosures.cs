@@ -1,0 +1,52 @@
+using Google.Protobuf;
+using Grpc.Core;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// Whether what a neutral observer wrote may be shown in evidence. Its entries are privileged (ICC Rules of Procedure and Evidence,
+/// rule 73(4)): whoever may see one reads it, but is not given the salts that would prove it, until the observer permits it.
+/// </summary>
+internal static class Disclosures
+{
+    /// <summary>The stream of permissions; its key is the entry's position.</summary>
+    public static readonly StreamKind<DisclosurePermitted> Kind = new(
+        "disclosure", 1, (state, @event, _) =>
+        {
+            if (@event is DisclosurePermitted permitted) state.Position = permitted.Position;
+        });
+
+    /// <summary>The key of an entry's permission.</summary>
+    public static string KeyOf(ulong position) => $"{position}";
+
+    /// <summary>Looks up the entry before the command queues: rules see records, not entries.</summary>
+    public static async Task<IMessage?> Ask(ServiceLedger ledger, PermitDisclosureRequest request, Act act, CancellationToken cancel) =>
+        await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(act.Caller.Id) }, cancel) is { } found &&
+        found.Participant == act.Caller.Id
+            ? new Entry { Header = found.Entry.Header, Case = found.Entry.Case, Audience = { found.Entry.Audience } }
+            : null;
+
+    /// <summary>Permits it.</summary>
+    public static Decision Permit(View view, PermitDisclosureRequest request, Act act)
+    {
+        if (!act.Permissions.Grants(Cases.PartsEverOf(act.Caller), act.Method)) return Decision.Refuse(Reason.NotGranted);
+        if (act.Asked is not Entry entry) return Decision.Refuse(Reason.NotFound);
+        if (view.Find(Kind, KeyOf(request.Position)) is not null) return Decision.Refuse(Reason.AlreadyExists);
+        return Decision.Accept(
+            entry.Case, [.. entry.Audience.Select(a => a.Audience)],
+            [new Change(new DisclosurePermitted { Position = request.Position }, [Kind.Id(KeyOf(request.Position))])],
+            _ => new PermitDisclosureResponse());
+    }
+
+    /// <summary>Whether a reader is to be given no proof of an entry.</summary>
+    public static async Task<bool> IsPrivileged(
+        ServiceLedger ledger, StoredEntry entry, Reader reader, Permissions permissions, CancellationToken cancel) =>
+        entry.Participant != reader.Participant.Id &&
+        permissions.Participant(entry.Participant) is { Kind: ParticipantKind.NeutralObserver } &&
+        await ledger.Find(Kind, KeyOf(entry.Position), null, cancel) is null;
+}

@@ -1,0 +1,43 @@
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>
+/// Tells whether a reader was shown every entry of a ledger that is for him. An entry is numbered in each of its audiences, from 1
+/// without gaps, and its header commits to these numbers: of what is between two of his entries nothing can be kept from him
+/// without a number missing. What comes after the last one that he was shown, only time and the others' receipts tell.
+/// </summary>
+/// <param name="fromStart">True where the entries are read from position 0; else the first number of an audience is taken as it
+/// is.</param>
+/// <param name="case">Where the entries of one case alone are read, the case; only audiences of it are judged then.</param>
+public sealed class Completeness(bool fromStart, string @case = "")
+{
+    private readonly Dictionary<string, (ulong Number, ulong Position)> _last = [];
+
+    /// <summary>How far each audience was seen without a gap: the number of its last entry.</summary>
+    public IEnumerable<(string Audience, ulong Number)> Seen =>
+        _last.Select(l => (l.Key, l.Value.Number)).OrderBy(l => l.Key, StringComparer.Ordinal);
+
+    /// <summary>Takes the next entry, in the order of the ledger.</summary>
+    /// <param name="header">Its header.</param>
+    /// <param name="numbers">The numbers that its reader was shown.</param>
+    /// <returns>What is missing before it, or is not what its header commits to; null: nothing.</returns>
+    public string? Take(EntryHeader header, IEnumerable<AudienceNumber> numbers)
+    {
+        foreach (var number in numbers)
+        {
+            if (!header.Audience.Contains(Digests.OfAudience(number)))
+                return $"the header of entry {header.Position} does not commit to number {number.Number} of {number.Audience}";
+            if (@case.Length > 0 && !Audience.IsOf(number.Audience, @case)) continue;
+            var known = _last.TryGetValue(number.Audience, out var last);
+            if ((known || fromStart) && number.Number != last.Number + 1)
+                return number.Number <= last.Number
+                    ? $"entry {header.Position} has number {number.Number} of {number.Audience} again"
+                    : $"number {last.Number + 1} of what {number.Audience} may see is missing: an entry " +
+                      (known ? $"between {last.Position} and {header.Position}" : $"before {header.Position}") + " was left out";
+            _last[number.Audience] = (number.Number, header.Position);
+        }
+        return null;
+    }
+}

@@ -80,7 +80,7 @@ public static partial class ServiceHost
         }
         catch (LedgerUnavailable e)
         {
-            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            await Console.Error.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
             return Failed;
         }
     }
@@ -151,6 +151,12 @@ public static partial class ServiceHost
             Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
             CheckpointFile = settings.Checkpoint, Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
         }, cancel);
+    }
+
+    // The database's client says in its innermost exception what is wrong, such as a certificate that is not accepted.
+    private static IEnumerable<string> Messages(Exception e)
+    {
+        for (Exception? inner = e; inner is not null; inner = inner.InnerException) yield return inner.Message.TrimEnd('.', ' ');
     }
 
     private static IPEndPoint AddressOf(Uri listen) => new(

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using Ministries.Trust;
@@ -17,7 +18,9 @@ namespace Ministries.Ministry;
 /// postgres/                the passwords that the databases' roles are made with
 /// rabbitmq/                definitions.json: users with hashed passwords, permissions, the virtual host
 /// </code>
-/// What is there already stays.
+/// With an operator's authority, the database and the broker get a certificate of it (server.pem, server.key), each service its
+/// certificate (operator-authority.pem), and the services talk to both over TLS alone. What is there already stays, but for
+/// certificates that end soon.
 /// </summary>
 internal static class DeploymentCommand
 {
@@ -29,18 +32,35 @@ internal static class DeploymentCommand
     public static Command Create()
     {
         var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
+        var authority = new Option<DirectoryInfo?>("--operator-authority")
+        {
+            Description = "The folder of the operator's authority (authority.pem, authority.key; made where there is none). With it, " +
+                "PostgreSQL and RabbitMQ get certificates, and the services accept no others.",
+        };
         var init = new Command("init", "Makes what is missing of certificates, keys, passwords and definitions. What is there stays.")
         {
-            folder,
+            folder, authority,
         };
-        init.SetAction(result => Init(result.GetRequiredValue(folder).FullName, TimeProvider.System));
+        init.SetAction(result =>
+        {
+            try
+            {
+                return Init(result.GetRequiredValue(folder).FullName, result.GetValue(authority)?.FullName, TimeProvider.System);
+            }
+            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
+            {
+                Console.Error.WriteLine(e.Message);
+                return 1;
+            }
+        });
         return new Command("deployment", "Secrets of a set of containers, each container's in a folder of its own.") { init };
     }
 
-    private static int Init(string folder, TimeProvider time)
+    private static int Init(string folder, string? operatorAuthority, TimeProvider time)
     {
         var authorities = Path.Combine(folder, "authorities");
         var made = Pki.Init(authorities, StandardAgreement.Read(), time);
+        var issued = operatorAuthority is null ? 0 : IssueServers(folder, operatorAuthority, time.GetUtcNow());
         foreach (var service in Services)
         {
             var home = Path.Combine(authorities, "service", service);
@@ -52,9 +72,18 @@ internal static class DeploymentCommand
             // The database's and the broker's containers run under accounts of their own images: their folders are theirs alone.
             var database = Password(Path.Combine(folder, "postgres", $"{service}.password"), Open);
             var broker = Password(Path.Combine(authorities, $"{service}.broker-password"), Secret);
+            var (tls, uri) = ("", $"amqp://{service}:{broker}@rabbitmq:5672/ministries");
+            if (operatorAuthority is not null)
+            {
+                Copy(Path.Combine(operatorAuthority, "authority.pem"), Path.Combine(to, "operator-authority.pem"), Open);
+                tls = ";SSL Mode=VerifyFull;Root Certificate=/secrets/operator-authority.pem";
+                uri = $"amqps://{service}:{broker}@rabbitmq:5671/ministries";
+                Write(Path.Combine(to, "settings", "Broker__Authority"), "/secrets/operator-authority.pem", Open);
+            }
             Write(Path.Combine(to, "settings", "Ledger__Connection"),
-                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable", Secret);
-            Write(Path.Combine(to, "settings", "Broker__Uri"), $"amqp://{service}:{broker}@rabbitmq:5672/ministries", Secret);
+                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable{tls}", Secret);
+            Write(Path.Combine(to, "settings", "Broker__Uri"), uri, Secret);
+            if (operatorAuthority is null) File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
         foreach (var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal)))
             foreach (var file in new[] { "system.pem", "system.key", "requests.key" })
@@ -64,8 +93,50 @@ internal static class DeploymentCommand
         Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(folder, "participants", "agreement.json"), Open);
         Password(Path.Combine(folder, "postgres", "password"), Open);
         Definitions(folder, authorities);
-        Console.WriteLine(made.Count == 0 ? $"nothing is missing in {folder}" : $"made {made.Count} files under {folder}");
+        Console.WriteLine(made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}");
         return 0;
+    }
+
+    /// <summary>Certificates of the operator's authority for the database and the broker, under their names in the set of containers.
+    /// One that holds for long enough and is of this authority stays.</summary>
+    /// <returns>How many files were made.</returns>
+    private static int IssueServers(string folder, string home, DateTimeOffset now)
+    {
+        var (certificate, key) = (Path.Combine(home, "authority.pem"), Path.Combine(home, "authority.key"));
+        var made = 0;
+        if (!File.Exists(certificate) && !File.Exists(key))
+        {
+            using var created = CertificateAuthority.Create("operator authority", now.AddMinutes(-5), now + Pki.AuthorityLife);
+            Write(key, created.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", Secret);
+            Write(certificate, created.Certificate.ExportCertificatePem() + "\n", Open);
+            made += 2;
+        }
+        using var authority = CertificateAuthority.Read(certificate, key);
+        var above = new X509Certificate2Collection();
+        above.ImportFromPemFile(certificate);
+        foreach (var server in new[] { "postgres", "rabbitmq" })
+        {
+            var (to, toKey) = (Path.Combine(folder, server, "server.pem"), Path.Combine(folder, server, "server.key"));
+            if (File.Exists(to) && File.Exists(toKey))
+            {
+                using var old = X509CertificateLoader.LoadCertificateFromFile(to);
+                if (old.NotAfter > now + Pki.RenewBefore && IsOf(old, authority.Certificate)) continue;
+            }
+            using var issued = authority.Issue(server, new CertificateTerms(
+                [], now.AddMinutes(-5), now + Pki.SystemLife, Client: false, Hosts: [server, "localhost"]));
+            // The broker's container reads its key under an account of its image; no other container has this folder.
+            Write(toKey, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", Open);
+            Write(to, string.Concat(above.Where(c => !c.SubjectName.RawData.AsSpan().SequenceEqual(c.IssuerName.RawData))
+                .Prepend(issued).Select(c => c.ExportCertificatePem() + "\n")), Open);
+            made += 2;
+        }
+        Copy(certificate, Path.Combine(folder, "rabbitmq", "authority.pem"), Open);
+        return made;
+
+        static bool IsOf(X509Certificate2 issued, X509Certificate2 by) =>
+            issued.Extensions.OfType<X509AuthorityKeyIdentifierExtension>().FirstOrDefault()?.KeyIdentifier is { } named &&
+            by.Extensions.OfType<X509SubjectKeyIdentifierExtension>().FirstOrDefault()?.SubjectKeyIdentifierBytes is { } own &&
+            named.Span.SequenceEqual(own.Span);
     }
 
     /// <summary>The broker's users: each service may declare and write what it publishes and read what it consumes; the operator

@@ -76,9 +76,15 @@ public sealed class CertificateAuthority : IDisposable
         // Within the authority's own time.
         var from = terms.From > _certificate.NotBefore ? terms.From : new DateTimeOffset(_certificate.NotBefore);
         var until = terms.Until < _certificate.NotAfter ? terms.Until : new DateTimeOffset(_certificate.NotAfter);
-        using var issued = request.Create(_certificate, from, until, serial);
+        using var issued = request.Create(_certificate.SubjectName, Signer(), from, until, serial);
         return issued.CopyWithPrivateKey(key);
     }
+
+    // One's own authority is of ECDSA; an operator's may be of RSA.
+    private X509SignatureGenerator Signer() =>
+        _certificate.GetECDsaPrivateKey() is { } ecdsa ? X509SignatureGenerator.CreateForECDsa(ecdsa) :
+        _certificate.GetRSAPrivateKey() is { } rsa ? X509SignatureGenerator.CreateForRSA(rsa, RSASignaturePadding.Pkcs1) :
+        throw new FormatException($"the key of {_certificate.Subject} is neither of ECDSA nor of RSA");
 
     /// <inheritdoc/>
     public void Dispose() => _certificate.Dispose();

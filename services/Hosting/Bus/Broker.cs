@@ -52,6 +52,7 @@ internal sealed partial class Broker(
     private IBusControl? _control;
     private HostReceiveEndpointHandle[] _handles = [];
     private volatile IBus? _bus;
+    private volatile string? _distrusted;
 
     /// <summary>The service's queue.</summary>
     internal static string QueueOf(string service) => $"ministries.{service}";
@@ -154,7 +155,7 @@ internal sealed partial class Broker(
                     ssl.ServerName = uri.Host;
                     ssl.EnforcePolicyErrors(SslPolicyErrors.RemoteCertificateChainErrors |
                         SslPolicyErrors.RemoteCertificateNameMismatch | SslPolicyErrors.RemoteCertificateNotAvailable);
-                    ssl.CertificateValidationCallback = (_, certificate, _, errors) => Trusts(certificate, errors);
+                    ssl.CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors);
                 });
         });
         Common(bus);
@@ -239,21 +240,38 @@ internal sealed partial class Broker(
             factory.Ssl = new SslOption
             {
                 Enabled = true, ServerName = uri.Host, Version = SslProtocols.Tls12 | SslProtocols.Tls13,
-                CertificateValidationCallback = (_, certificate, _, errors) => Trusts(certificate, errors),
+                CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors),
             };
         return factory;
     }
 
-    private bool Trusts(X509Certificate? certificate, SslPolicyErrors errors)
+    /// <summary>Whether a certificate is the broker's: for its name, and of the authority that the settings name. Why it is not is
+    /// logged once, not with each attempt.</summary>
+    private bool Trusts(X509Certificate? certificate, X509Chain? sent, SslPolicyErrors errors)
     {
-        if (certificate is null || options.BrokerAuthority is null) return errors == SslPolicyErrors.None;
-        if ((errors & ~SslPolicyErrors.RemoteCertificateChainErrors) != 0) return false;
+        var wrong = Wrong(certificate, sent, errors);
+        if (wrong is not null && wrong != _distrusted)
+            LogDistrusted(log, service.Name, wrong, options.BrokerAuthority ?? "one of the system's authorities");
+        _distrusted = wrong;
+        return wrong is null;
+    }
+
+    private string? Wrong(X509Certificate? certificate, X509Chain? sent, SslPolicyErrors errors)
+    {
+        if (certificate is null) return "it sent none";
+        if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)) return $"{certificate.Subject} is not for {options.Broker.Host}";
+        if (options.BrokerAuthority is null)
+            return errors == SslPolicyErrors.None ? null : $"{certificate.Subject}, issued by {certificate.Issuer}: {errors}";
         using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        chain.ChainPolicy.DisableCertificateDownloads = true;
         chain.ChainPolicy.CustomTrustStore.ImportFromPemFile(options.BrokerAuthority);
-        return chain.Build(presented);
+        if (sent is not null) chain.ChainPolicy.ExtraStore.AddRange(sent.ChainPolicy.ExtraStore);
+        if (chain.Build(presented)) return null;
+        return $"{certificate.Subject}, issued by {certificate.Issuer}: " +
+            string.Join(", ", chain.ChainStatus.Select(s => s.Status).Distinct());
     }
 
     private static string VirtualHost(Uri uri) => uri.AbsolutePath.Length > 1 ? Uri.UnescapeDataString(uri.AbsolutePath[1..]) : "/";
@@ -286,4 +304,7 @@ internal sealed partial class Broker(
 
     [LoggerMessage(1, LogLevel.Warning, "{Service}: the link to the broker did not end in order ({Error})")]
     private static partial void LogStopFailed(ILogger log, string service, string error);
+
+    [LoggerMessage(2, LogLevel.Error, "{Service}: the broker's certificate is not accepted: {Why}; it must be of {Authority}")]
+    private static partial void LogDistrusted(ILogger log, string service, string why, string authority);
 }

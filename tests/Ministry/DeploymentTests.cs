@@ -1,0 +1,84 @@
+using System.CommandLine;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using Ministries.Trust;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>What a set of containers is given before its first start.</summary>
+public sealed class DeploymentTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("ministries-deployment-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void With_an_operators_authority_the_database_and_the_broker_are_known_by_its_certificates_and_by_no_others()
+    {
+        Init("--operator-authority", In("operator"));
+
+        foreach (var server in new[] { "postgres", "rabbitmq" })
+        {
+            Assert.True(Verifies($"{server}/server.pem", "operator/authority.pem"));
+            using var certificate = X509CertificateLoader.LoadCertificateFromFile(In($"{server}/server.pem"));
+            Assert.True(certificate.MatchesHostname(server));
+            Assert.False(certificate.MatchesHostname("calllog"));
+        }
+        foreach (var service in new[] { "calllog", "custody", "consular" })
+        {
+            var database = Read($"{service}/settings/Ledger__Connection");
+            Assert.Contains(";SSL Mode=VerifyFull;Root Certificate=/secrets/operator-authority.pem", database);
+            Assert.StartsWith($"amqps://{service}:", Read($"{service}/settings/Broker__Uri"), StringComparison.Ordinal);
+            Assert.Equal("/secrets/operator-authority.pem", Read($"{service}/settings/Broker__Authority"));
+            Assert.Equal(Read("operator/authority.pem"), Read($"{service}/operator-authority.pem"));
+            Assert.False(File.Exists(In($"{service}/authority.key")));
+        }
+    }
+
+    [Fact]
+    public void What_is_there_stays_and_another_authority_means_new_certificates()
+    {
+        Init("--operator-authority", In("operator"));
+        var (before, key) = (Read("postgres/server.pem"), Read("calllog/server.key"));
+        Init("--operator-authority", In("operator"));
+        Assert.Equal(before, Read("postgres/server.pem"));
+
+        // An authority of RSA, such as many operators have.
+        using var rsa = RSA.Create(2048);
+        var request = new CertificateRequest("CN=the ministry's own authority", rsa, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
+        request.CertificateExtensions.Add(X509BasicConstraintsExtension.CreateForCertificateAuthority());
+        request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, critical: false));
+        using var authority = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddYears(5));
+        Directory.CreateDirectory(In("other"));
+        File.WriteAllText(In("other/authority.pem"), authority.ExportCertificatePem());
+        File.WriteAllText(In("other/authority.key"), rsa.ExportPkcs8PrivateKeyPem());
+        Init("--operator-authority", In("other"));
+        Assert.True(Verifies("postgres/server.pem", "other/authority.pem"));
+        Assert.False(Verifies("postgres/server.pem", "operator/authority.pem"));
+        Assert.Equal(Read("other/authority.pem"), Read("custody/operator-authority.pem"));
+        Assert.Equal(key, Read("calllog/server.key"));
+
+        // Without one the network within is trusted, as for development.
+        Init();
+        Assert.False(File.Exists(In("calllog/settings/Broker__Authority")));
+        Assert.DoesNotContain("SSL Mode", Read("calllog/settings/Ledger__Connection"));
+        Assert.StartsWith("amqp://", Read("calllog/settings/Broker__Uri"), StringComparison.Ordinal);
+    }
+
+    private void Init(params string[] more) => Assert.Equal(0, new RootCommand { DeploymentCommand.Create() }
+        .Parse(["deployment", "init", "--out", _folder, .. more]).Invoke());
+
+    private bool Verifies(string certificate, string authority)
+    {
+        using var presented = X509CertificateLoader.LoadCertificateFromFile(In(certificate));
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        chain.ChainPolicy.CustomTrustStore.ImportFromPemFile(In(authority));
+        return chain.Build(presented);
+    }
+
+    private string In(string path) => Path.Combine(_folder, path);
+
+    private string Read(string path) => File.ReadAllText(In(path));
+}

@@ -1,0 +1,376 @@
+using System.Diagnostics;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Google.Rpc;
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Local;
+using Ministries.Types.V1;
+using Route = Ministries.Types.V1.Route;
+
+namespace Ministries.Containers.Tests;
+
+/// <summary>The project as a developer starts it: brought up once for all its tests.</summary>
+public sealed class Development : IAsyncLifetime
+{
+    private Deployment? _deployment;
+
+    /// <summary>Why there can be none; null: there is one.</summary>
+    public string? Absent { get; private set; }
+
+    internal Deployment Deployment
+    {
+        get
+        {
+            Assert.SkipWhen(Absent is not null, Absent ?? "");
+            return _deployment!;
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask InitializeAsync()
+    {
+        Absent = await Deployment.Absent();
+        if (Absent is null) _deployment = await Containers.Tests.Deployment.Start("dev", ["docker-compose.dev.yml"], CancellationToken.None);
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        if (_deployment is not null) await _deployment.DisposeAsync();
+    }
+}
+
+/// <summary>The whole system in containers, asked through its public interfaces alone: gRPC, Jaeger's query API, the broker's
+/// management API.</summary>
+public sealed partial class SystemTests(Development development) : IClassFixture<Development>
+{
+    private static readonly string[] Prisoners = ["P-1", "P-2"];
+
+    private Deployment Deployment => development.Deployment;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task One_command_plays_the_case_and_Jaeger_has_its_trace_whole()
+    {
+        var played = await Deployment.TryCompose("run", "--rm", "-T", "play");
+        Assert.True(played.Code == 0, played.All);
+        Assert.Contains("All of it is true", played.Output);
+        var trace = TraceAddress().Match(played.Output);
+        Assert.True(trace.Success, played.Output);
+        Assert.StartsWith(Deployment.Jaeger.ToString().TrimEnd('/'), trace.Value);
+        IsWhole((await Deployment.AskJaeger($"/api/traces/{trace.Groups[1].Value}", Cancel))[0]);
+        await Settled();
+    }
+
+    [Fact]
+    public async Task Every_service_is_one_of_Jaegers_and_a_calls_id_leads_to_its_trace_in_one_search()
+    {
+        await using var cast = await Deployment.Join(Cancel);
+        var played = await Play(cast);
+        JsonElement found = default;
+        await Deployment.Until("the call's trace is there, whole", async () =>
+        {
+            found = await Tagged("calllog", "ministries.record", played.Call);
+            return found.EnumerateArray().Any(t => t.GetProperty("spans").EnumerateArray()
+                .Count(s => Name(s) == "process ministries.consular.v1.TransferRequestDrafted") == 4);
+        }, Cancel);
+        IsWhole(found.EnumerateArray().Single(t => t.GetProperty("spans").EnumerateArray().Any(s => Name(s).EndsWith("/LogCall"))));
+        var services = (await Deployment.AskJaeger("/api/services", Cancel)).EnumerateArray().Select(s => s.GetString()).ToHashSet();
+        Assert.Superset(Deployment.Services.ToHashSet(), services!);
+        Assert.Empty(services.Except(["calllog", "consular", "custody", "jaeger"]));
+    }
+
+    public static TheoryData<string> Containers => ["calllog", "consular", "custody", "rabbitmq", "postgres", "jaeger"];
+
+    [Theory]
+    [MemberData(nameof(Containers))]
+    public async Task A_container_killed_under_a_case_loses_nothing_and_doubles_nothing(string container)
+    {
+        await using var cast = await Deployment.Join(Cancel);
+        var before = await Play(cast);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        var cases = Enumerable.Range(0, 3).Select(async i =>
+        {
+            await using var own = await Deployment.Join(Cancel);
+            return await Play(own, TimeSpan.FromMilliseconds(300 * i));
+        }).ToList();
+        await Deployment.Kill(container);
+        // Down until a case has felt it: nothing but the command that is being sent is waited for.
+        await Task.WhenAny(Task.WhenAll(cases), Task.Delay(TimeSpan.FromSeconds(3), Cancel));
+        await Deployment.StartAgain(container);
+        var played = await Task.WhenAll(cases);
+        await Deployment.Healthy(Cancel);
+        await Settled();
+        foreach (var one in played.Append(before)) await IsThereOnce(cast, one);
+        await Whole(cast);
+    }
+
+    [Fact]
+    public async Task A_broker_that_lost_its_disk_costs_nothing()
+    {
+        await using var cast = await Deployment.Join(Cancel);
+        await Deployment.Kill("rabbitmq");
+        // It is taken in and answered while there is no broker at all.
+        var begun = await Begin(cast);
+        await Deployment.Compose("rm", "--force", "rabbitmq");
+        var removed = await Deployment.RemoveVolume("rabbitmq-data");
+        Assert.True(removed.Code == 0, removed.All);
+        await Deployment.Compose("up", "--detach", "rabbitmq");
+        await Deployment.Healthy(Cancel);
+        await Finish(cast, begun);
+        await Settled();
+        await IsThereOnce(cast, begun);
+        await Whole(cast);
+    }
+
+    [Fact]
+    public async Task Told_to_stop_every_service_ends_in_order_and_down_and_up_keep_what_was_recorded()
+    {
+        Played played;
+        Dictionary<string, ulong> sizes = [];
+        await using (var cast = await Deployment.Join(Cancel))
+        {
+            played = await Play(cast);
+            await Settled();
+            foreach (var service in Deployment.Services) sizes[service] = (await Checkpoint(cast, service)).TreeSize;
+        }
+        foreach (var service in Deployment.Services) Assert.Equal(0, await Deployment.Stop(service));
+        await Deployment.Compose("down");
+        await Deployment.Up(Cancel);
+        await using var again = await Deployment.Join(Cancel);
+        foreach (var service in Deployment.Services) Assert.True((await Checkpoint(again, service)).TreeSize >= sizes[service]);
+        await IsThereOnce(again, played);
+        await Whole(again);
+    }
+
+    [Fact]
+    public async Task The_brokers_queues_are_replicated_kinds_and_each_service_may_do_no_more_than_it_must()
+    {
+        var queues = (await Deployment.AskBroker("/api/queues/ministries", Cancel)).EnumerateArray()
+            .ToDictionary(q => q.GetProperty("name").GetString()!);
+        foreach (var service in Deployment.Services)
+            foreach (var queue in new[] { $"ministries.{service}", $"ministries.{service}.dead" })
+            {
+                Assert.Equal("quorum", queues[queue].GetProperty("type").GetString());
+                Assert.True(queues[queue].GetProperty("durable").GetBoolean());
+            }
+        var connections = (await Deployment.AskBroker("/api/vhosts/ministries/connections", Cancel)).EnumerateArray()
+            .Select(c => c.GetProperty("user").GetString()).ToHashSet();
+        Assert.Equal(Deployment.Services.ToHashSet(), connections!);
+        // A service's role reaches its own database and no other.
+        var password = (await Deployment.In("postgres", "cat", "/secrets/calllog.password")).Output.Trim();
+        Assert.Equal(0, (await Query("calllog")).Code);
+        foreach (var other in new[] { "custody", "consular", "postgres" })
+        {
+            var refused = await Query(other);
+            Assert.NotEqual(0, refused.Code);
+            Assert.Contains("permission denied for database", refused.Error);
+        }
+
+        Task<Ended> Query(string database) => Deployment.In("postgres",
+            "psql", $"host=127.0.0.1 user=calllog password={password} dbname={database}", "-Atc", "select 1");
+    }
+
+    [Fact]
+    public async Task Every_container_is_read_only_without_capabilities_and_limited_and_none_of_the_services_is_root()
+    {
+        foreach (var service in Deployment.Services.Concat(["postgres", "rabbitmq", "jaeger", "secrets"]))
+        {
+            var told = await Deployment.Inspect(await Deployment.Container(service));
+            var host = told.GetProperty("HostConfig");
+            Assert.True(host.GetProperty("ReadonlyRootfs").GetBoolean(), service);
+            Assert.Equal(["ALL"], host.GetProperty("CapDrop").EnumerateArray().Select(c => c.GetString()));
+            Assert.Equal(service is "postgres" or "rabbitmq" ? 5 : 0,
+                host.GetProperty("CapAdd") is { ValueKind: JsonValueKind.Array } added ? added.GetArrayLength() : 0);
+            Assert.Contains("no-new-privileges:true", host.GetProperty("SecurityOpt").EnumerateArray().Select(o => o.GetString()));
+            Assert.True(host.GetProperty("Memory").GetInt64() > 0, service);
+            Assert.True(host.GetProperty("LogConfig").GetProperty("Config").TryGetProperty("max-size", out _), service);
+            if (Deployment.Services.Contains(service))
+            {
+                Assert.Equal("1654:1654", told.GetProperty("Config").GetProperty("User").GetString());
+                Assert.NotEqual(0, (await Deployment.In(service, "touch", "/app/here")).Code);
+            }
+        }
+    }
+
+    /// <summary>A case up to what the services made of its call.</summary>
+    private sealed record Played(string Case, string Call);
+
+    private static async Task<Played> Play(Cast cast, TimeSpan after = default)
+    {
+        if (after > TimeSpan.Zero) await Task.Delay(after, Cancel);
+        var begun = await Begin(cast);
+        await Finish(cast, begun);
+        return begun;
+    }
+
+    /// <summary>The detaining power opens a case, registers two prisoners and admits Seoul, which logs its call.</summary>
+    private static async Task<Played> Begin(Cast cast)
+    {
+        var (kyiv, seoul) = (cast["ua/coordination-hq"], cast["kr/mfa"]);
+        var opened = await Write(kyiv, new OpenCaseRequest(), (p, r) => p.Custody.OpenCaseAsync(r));
+        cast.TakeUp(opened.Case);
+        foreach (var prisoner in Prisoners)
+            await Write(kyiv, new RegisterPrisonerRequest
+            {
+                Prisoner = prisoner, Status = CustodyState.Hospitalised, CaptureTime = At(2025, 1, 9),
+                Identity = Party.Seal($"an invented identity of {prisoner}", "ua/coordination-hq", "icrc"),
+            }, (p, r) => p.Custody.RegisterPrisonerAsync(r));
+        await Write(kyiv, new AdmitPartyRequest { Participant = "ua/mfa", Part = Part.DetainingPower }, (p, r) => p.Custody.AdmitPartyAsync(r));
+        var admitted = await Write(
+            kyiv, new AdmitPartyRequest { Participant = "kr/mfa", Part = Part.RequestingState }, (p, r) => p.Custody.AdmitPartyAsync(r));
+        foreach (var service in new[] { "calllog", "consular" }) await Heard(cast, service, admitted.Receipt.Position);
+        var account = new Account
+        {
+            StartTime = new ZonedTime { Time = At(2025, 3, 17), TimeZone = "Asia/Seoul" }, Channel = Channel.Telephone,
+            Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" }, new Attendee { Participant = "ua/mfa", Office = "minister" } },
+            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { Prisoners },
+        };
+        account.Commitments.Add(new CommitmentTerms
+        {
+            Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Prisoners }, Route = Route.Article12Transfer,
+            Destination = "KR", DueTime = DateTimeOffset.UtcNow.AddDays(30).ToTimestamp(),
+        });
+        var logged = await Write(seoul, new LogCallRequest { Counterpart = "ua/mfa", Account = account }, (p, r) => p.Calls.LogCallAsync(r));
+        return new Played(opened.Case, logged.Call);
+    }
+
+    /// <summary>Returns when the consular service has drafted, custody has noted and the call log has tied the drafts.</summary>
+    private static async Task Finish(Cast cast, Played played)
+    {
+        await Deployment.Until("the drafts are tied to the call", async () => (await Drafts(cast, played), await Tied(cast, played)) == (2, 2), Cancel);
+        foreach (var prisoner in Prisoners)
+            await Deployment.Until("custody notes the interest", async () => await Interests(cast, played, prisoner) == 1, Cancel);
+    }
+
+    private static async Task IsThereOnce(Cast cast, Played played)
+    {
+        Assert.Equal(2, await Drafts(cast, played));
+        Assert.Equal(2, await Tied(cast, played));
+        foreach (var prisoner in Prisoners) Assert.Equal(1, await Interests(cast, played, prisoner));
+        var calls = await Read(() => cast["kr/mfa"].Calls.ListCallsAsync(new() { Case = played.Case }));
+        Assert.Equal(played.Call, Assert.Single(calls.Calls).Call);
+    }
+
+    private static async Task<int> Drafts(Cast cast, Played played) => (await Read(() =>
+        cast["kr/mfa"].Consular.ListTransfersAsync(new() { Case = played.Case, Call = played.Call }))).Transfers.Count;
+
+    private static async Task<int> Tied(Cast cast, Played played) => (await Read(() =>
+        cast["kr/mfa"].Calls.GetCallAsync(new() { Call = played.Call }))).Call.Commitments.Single().Requests.Count;
+
+    private static async Task<int> Interests(Cast cast, Played played, string prisoner) => (await Read(() =>
+        cast["kr/mfa"].Custody.GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner }))).Prisoner.Interests.Count;
+
+    /// <summary>Each ledger, fetched by all who may see an entry, is gapless and is the tree under its checkpoint.</summary>
+    private static async Task Whole(Cast cast)
+    {
+        foreach (var service in Deployment.Services)
+        {
+            var check = await Verification.Of(
+                service, [.. cast.Everybody.Where(p => p != "operator").Select(p => cast[p].LedgerOf(service))], Cancel);
+            Assert.True(check.Wrong.Count == 0, $"{service}: {string.Join("; ", check.Wrong)}");
+        }
+    }
+
+    /// <summary>Nothing is on its way: no event waits for the broker, no message in a queue, nothing was put aside.</summary>
+    private async Task Settled()
+    {
+        await using var cast = await Deployment.Join(Cancel);
+        await Deployment.Until("nothing is on its way any more", async () =>
+        {
+            foreach (var service in Deployment.Services)
+            {
+                var status = await Read(() => cast["operator"].OperationsOf(service).GetStatusAsync(new()));
+                Assert.Equal(0ul, status.DeadLetters);
+                if (!status.BrokerReady || status.RelayBacklog > 0 || status.WaitingSinceTime is not null) return false;
+            }
+            var queues = (await Deployment.AskBroker("/api/queues/ministries", Cancel)).EnumerateArray().ToList();
+            Assert.All(queues.Where(q => q.GetProperty("name").GetString()!.EndsWith(".dead")), q => Assert.Equal(0, Messages(q)));
+            return queues.Where(q => !q.GetProperty("name").GetString()!.Contains(".canary.")).All(q => Messages(q) == 0);
+        }, Cancel);
+
+        static long Messages(JsonElement queue) => queue.TryGetProperty("messages", out var messages) ? messages.GetInt64() : 0;
+    }
+
+    private static async Task<Ledger.V1.GetCheckpointResponse> Checkpoint(Cast cast, string service) =>
+        await Read(() => cast["operator"].LedgerOf(service).GetCheckpointAsync(new()));
+
+    /// <summary>Returns when a service has taken in what custody recorded at a position.</summary>
+    private static Task Heard(Cast cast, string service, ulong position) => Decided(async () =>
+    {
+        await cast.Heard(service, "custody", position, Cancel);
+        return true;
+    });
+
+    /// <summary>Sends a write until it is decided: the same request, which has its id and its etag from the first time on.</summary>
+    private static Task<TResponse> Write<TRequest, TResponse>(
+        Party party, TRequest request, Func<Party, TRequest, AsyncUnaryCall<TResponse>> send) where TRequest : IMessage<TRequest> =>
+        Decided(async () => await send(party, request));
+
+    private static Task<T> Read<T>(Func<AsyncUnaryCall<T>> read) => Decided(async () => await read());
+
+    private static async Task<T> Decided<T>(Func<Task<T>> call)
+    {
+        var begun = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                return await call();
+            }
+            catch (RpcException e) when (IsUndecided(e) && Stopwatch.GetElapsedTime(begun) < TimeSpan.FromMinutes(3))
+            {
+                await Task.Delay(100, Cancel);
+            }
+        }
+    }
+
+    private static bool IsUndecided(RpcException e) =>
+        !Cancel.IsCancellationRequested && ReasonOf(e) is null or "UNAVAILABLE" or "OVERLOADED";
+
+    private static string? ReasonOf(RpcException e) => e.GetRpcStatus()?.GetDetail<ErrorInfo>()?.Reason;
+
+    private static Timestamp At(int year, int month, int day) =>
+        new DateTimeOffset(year, month, day, 9, 0, 0, TimeSpan.Zero).ToTimestamp();
+
+    private async Task<JsonElement> Tagged(string service, string tag, string value) => await Deployment.AskJaeger(
+        $"/api/traces?service={service}&limit=20&lookback=1h&tags={Uri.EscapeDataString($"{{\"{tag}\":\"{value}\"}}")}", Cancel);
+
+    private static string Name(JsonElement span) => span.GetProperty("operationName").GetString()!;
+
+    /// <summary>One root, which is the call; nothing without its parent; every step once, and no warning.</summary>
+    private static void IsWhole(JsonElement trace)
+    {
+        var spans = trace.GetProperty("spans").EnumerateArray().ToList();
+        var ids = spans.Select(s => s.GetProperty("spanID").GetString()).ToHashSet();
+        var roots = spans.Where(s => Parents(s).Count == 0).ToList();
+        Assert.EndsWith("CallLogService/LogCall", Name(Assert.Single(roots)));
+        Assert.All(spans.SelectMany(Parents), p => Assert.Contains(p, ids));
+        Assert.Equal(spans.Count, ids.Count);
+        foreach (var (name, times) in new[]
+        {
+            ("commit calllog", 3), ("commit consular", 1), ("commit custody", 2), ("publish ministries.calllog.v1.CallLogged", 1),
+            ("process ministries.calllog.v1.CallLogged", 1), ("publish ministries.consular.v1.TransferRequestDrafted", 2),
+            ("process ministries.consular.v1.TransferRequestDrafted", 4),
+        }) Assert.True(spans.Count(s => Name(s) == name) == times, $"{name}: {spans.Count(s => Name(s) == name)} times");
+        Assert.All(spans.Append(trace), s => Assert.True(
+            !s.TryGetProperty("warnings", out var warnings) || warnings.ValueKind == JsonValueKind.Null || warnings.GetArrayLength() == 0));
+        Assert.Equal(Deployment.Services.Order(), trace.GetProperty("processes").EnumerateObject()
+            .Select(p => p.Value.GetProperty("serviceName").GetString()).Distinct().Order());
+
+        static List<string> Parents(JsonElement span) =>
+        [
+            .. span.GetProperty("references").EnumerateArray().Where(r => r.GetProperty("refType").GetString() == "CHILD_OF")
+                .Select(r => r.GetProperty("spanID").GetString()!),
+        ];
+    }
+
+    [GeneratedRegex("http://[0-9.:]+/trace/([0-9a-f]{32})")]
+    private static partial Regex TraceAddress();
+}

@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
+using System.Collections.Frozen;
 using System.Diagnostics;
 using Google.Protobuf;
+using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Errors.V1;
@@ -44,6 +46,14 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         var bytes = context.BytesOf();
         var cancel = context.CancellationToken;
         var signature = context.SignatureOf();
+        var (refused, whereAnswered) = RequestSignatures.Check(
+            signature, method, bytes.Span, requestId, caller, terms.Permissions, time.GetUtcNow());
+        // Once, before the command queues: the rule, which may run again, counts those whose approvals were verified here.
+        var (approved, unapproved) = shape.Approvals is { } given && refused is null
+            ? Approvals.Check(
+                (RepeatedField<Approval>)given.Accessor.GetValue(request), method, bytes.Span, caller, terms.Permissions, time.GetUtcNow())
+            : default;
+        refused ??= unapproved;
         var span = Edge.SpanOf(context.GetHttpContext());
         span?.SetTag("ministries.request_id", requestId);
         if (shape.Text(shape.Case, request) is { Length: > 0 } named) span?.SetTag("ministries.case", named);
@@ -51,6 +61,7 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         Act ActAt(DateTimeOffset now, IMessage? asked) => new()
         {
             Caller = caller, Permissions = terms.Permissions, Method = method, RequestId = requestId, Now = now, Asked = asked,
+            Approved = approved ?? FrozenSet<string>.Empty,
         };
 
         Command CommandOf(IMessage? asked, Func<View, DateTimeOffset, Decision> decide, bool stores) => new()
@@ -62,14 +73,9 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         };
 
         // An old request gets its old answer, whatever the time: so whether there is one is asked where that makes a difference.
-        var refused = RequestSignatures.Check(
-            signature, method, bytes.Span, requestId, caller, terms.Permissions, time.GetUtcNow(), answered: false);
         var outcome = ask is null && refused is null
             ? null : await ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
-        if (refused is not null && outcome is not null)
-            refused = RequestSignatures.Check(
-                signature, method, bytes.Span, requestId, caller, terms.Permissions, time.GetUtcNow(), answered: true);
-        if (refused is not null) throw Refuse(context, refused);
+        if ((outcome is null ? refused : whereAnswered) is { } wrong) throw Refuse(context, wrong);
         if (outcome is null)
         {
             var (asked, missed) = ask is null ? default : await Ask(() => ask(request, ActAt(time.GetUtcNow(), null), cancel), cancel);
@@ -125,6 +131,9 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         public readonly FieldDescriptor? RequestId = Find(type, "request_id", FieldType.String);
         public readonly FieldDescriptor? Case = Find(type, "case", FieldType.String);
         public readonly FieldDescriptor? Precedence = Find(type, "precedence", FieldType.Enum);
+        public readonly FieldDescriptor? Approvals =
+            type.FindFieldByNumber(Trust.Approvals.Field) is { Name: "approvals" } field ? field : null;
+
         public readonly FieldDescriptor? Receipt = Find(type, "receipt", FieldType.Message);
 
         // Of a response: the id of the record, after its receipt. A prisoner's reference goes into no trace (D16).

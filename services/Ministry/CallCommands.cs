@@ -6,6 +6,7 @@ using Google.Api;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Trust;
 using Ministries.Types.V1;
 using Enum = System.Enum;
 
@@ -13,7 +14,7 @@ namespace Ministries.Ministry;
 
 /// <summary>
 /// The verbs with which an integrator tries the services before he writes his own system, and with which a script asks them:
-/// <c>methods</c>, <c>call</c>, <c>get</c>, <c>list</c> and <c>follow</c>. They know the methods from the contracts; a new method
+/// <c>methods</c>, <c>call</c>, <c>approve</c>, <c>get</c>, <c>list</c> and <c>follow</c>. They know the methods from the contracts; a new method
 /// needs nothing here.
 /// </summary>
 internal static class CallCommands
@@ -66,7 +67,7 @@ internal static class CallCommands
 
     public static IEnumerable<Command> Create()
     {
-        foreach (var command in (Command[])[Methods(), Call(), Get(), List(), Follow()])
+        foreach (var command in (Command[])[Methods(), Call(), Approve(), Get(), List(), Follow()])
         {
             foreach (var option in (Option[])[Folder, As, Address, Timeout, Json]) command.Add(option);
             yield return command;
@@ -146,6 +147,49 @@ internal static class CallCommands
             }
             return 0;
         }, cancel));
+        return command;
+    }
+
+    private static Command Approve()
+    {
+        var service = ServiceArgument();
+        var method = new Argument<string>("method") { Description = "The method, such as DecideTransfer." };
+        var input = new Option<string>("--json")
+        {
+            Description = "The file with the request in JSON; the approval is put into it. A missing request_id is made.",
+            HelpName = "file", Required = true,
+        };
+        var key = new Option<string>("--key") { Description = "The official's key (PKCS #8, PEM).", HelpName = "file", Required = true };
+        var office = new Option<string>("--office") { Description = "The office in which the official approves.", Required = true };
+        var command = new Command(
+            "approve", "Adds an official's approval to a request in a file, for `call` to send. It calls nobody, and needs of the folder " +
+            "the agreement alone. Whose the key is, the agreement says.")
+        {
+            service, method, input, key, office,
+        };
+        command.SetAction(result =>
+        {
+            try
+            {
+                var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
+                var found = Contract.Find(name, wanted) ?? throw new FormatException($"{name} has no method {wanted}");
+                var request = Parse(found.InputType, File.ReadAllText(result.GetRequiredValue(input)));
+                using var official = Pki.ReadKey(result.GetRequiredValue(key));
+                var bytes = ByteString.CopyFrom(official.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey));
+                var agreement = JsonParser.Default.Parse<Agreement>(File.ReadAllText(Path.Combine(FolderOf(result), "agreement.json")));
+                var owner = agreement.Participants.FirstOrDefault(
+                    p => p.SigningKeys.Any(k => k.Use == SigningKeyUse.Approvals && k.PublicKey == bytes)) ??
+                    throw new FormatException("the agreement lists the key as nobody's for approvals");
+                MinistryClient.Approve(request, owner, result.GetRequiredValue(key), result.GetRequiredValue(office));
+                File.WriteAllText(result.GetRequiredValue(input), Contract.Formatter.Format(request) + "\n");
+                return 0;
+            }
+            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or ArgumentException or
+                InvalidProtocolBufferException or InvalidJsonException)
+            {
+                return Wrong(result, e.Message);
+            }
+        });
         return command;
     }
 
@@ -287,14 +331,16 @@ internal static class CallCommands
                     ? uri
                     : throw new FormatException(
                         $"--address {address}: NAME=https://HOST:PORT, the name one of {string.Join(", ", Contract.Services)}");
-        if (result.GetValue(Folder) is not { Length: > 0 } folder)
-            throw new FormatException("--folder or MINISTRIES_FOLDER is needed");
+        var folder = FolderOf(result);
         if (result.GetValue(As) is not { Length: > 0 } participant) throw new FormatException("--as or MINISTRIES_AS is needed");
         var seconds = result.GetValue(Timeout);
         if (seconds is < 1 or > 600) throw new FormatException("--timeout is from 1 to 600");
         var settings = MinistrySettings.In(folder, participant, services);
         return new MinistryClient(settings with { Deadline = TimeSpan.FromSeconds(seconds) });
     }
+
+    private static string FolderOf(ParseResult result) => result.GetValue(Folder) is { Length: > 0 } folder
+        ? folder : throw new FormatException("--folder or MINISTRIES_FOLDER is needed");
 
     private static async Task<int> Run(ParseResult result, Func<MinistryClient, Task<int>> verb, CancellationToken cancel)
     {

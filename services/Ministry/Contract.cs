@@ -1,8 +1,6 @@
-using System.Collections.Frozen;
-using System.Reflection;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
-using Ministries.Types.V1;
+using Ministries.Trust;
 
 namespace Ministries.Ministry;
 
@@ -21,18 +19,12 @@ public static class Contract
     /// <summary>Writes messages as JSON, with the contract's own field names.</summary>
     public static readonly JsonFormatter Formatter;
 
-    private static readonly FrozenDictionary<string, MethodDescriptor> ByName;
-
     static Contract()
     {
-        var files = typeof(Limits).Assembly.GetExportedTypes()
-            .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
-            .OfType<FileDescriptor>().OrderBy(f => f.Name, StringComparer.Ordinal).ToArray();
-        Types = TypeRegistry.FromFiles(files);
+        Types = TypeRegistry.FromFiles(Methods.Files);
         Parser = new JsonParser(JsonParser.Settings.Default.WithTypeRegistry(Types));
         Formatter = new JsonFormatter(
             JsonFormatter.Settings.Default.WithTypeRegistry(Types).WithPreserveProtoFieldNames(true).WithIndentation());
-        ByName = files.SelectMany(f => f.Services).SelectMany(s => s.Methods).ToFrozenDictionary(NameOf);
     }
 
     /// <summary>The full method name without a leading slash, such as <c>ministries.calllog.v1.CallLogService/LogCall</c>.
@@ -40,14 +32,14 @@ public static class Contract
     public static string NameOf(MethodDescriptor method) => $"{method.Service.FullName}/{method.Name}";
 
     /// <summary>Whether a method is a write: its request carries a request id.</summary>
-    public static bool IsWrite(MethodDescriptor method) => method.InputType.FindFieldByNumber(1) is { Name: "request_id" };
+    public static bool IsWrite(MethodDescriptor method) => Methods.Writes.Contains(NameOf(method));
 
     /// <summary>The methods that a service serves: its own, those of its ledger and those for its operator.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public static IReadOnlyList<MethodDescriptor> MethodsOf(string service) =>
     [
         .. ((string[])[$"ministries.{service}.v1", "ministries.ledger.v1", "ministries.operations.v1"])
-            .SelectMany(package => ByName.Values.Where(m => m.File.Package == package)
+            .SelectMany(package => Methods.All.Where(m => m.File.Package == package)
                 .OrderBy(m => m.Service.Name, StringComparer.Ordinal).ThenBy(m => m.Index)),
     ];
 
@@ -58,5 +50,5 @@ public static class Contract
         string.Equals(m.Name, method, StringComparison.OrdinalIgnoreCase) || NameOf(m) == method.TrimStart('/'));
 
     /// <summary>The method of this full name, without a leading slash; null: there is none.</summary>
-    public static MethodDescriptor? Find(string name) => ByName.GetValueOrDefault(name);
+    public static MethodDescriptor? Find(string name) => Methods.Find(name);
 }

@@ -145,6 +145,30 @@ public sealed class MinistryClient : IDisposable
     /// <summary>A request id of its own: a UUID (version 7).</summary>
     public static string NewRequestId() => Guid.CreateVersion7().ToString();
 
+    /// <summary>Adds an official's approval to a request, which gets its request id here where it has none. Afterwards nothing of
+    /// it may change but its approvals; the same object, or its bytes, are sent.</summary>
+    /// <param name="request">The request of a write, its actor and etag included.</param>
+    /// <param name="keyFile">File of the official's key (PKCS #8, PEM): whose it is, the agreement says.</param>
+    /// <param name="office">The office in which the official approves.</param>
+    /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
+    /// <exception cref="FormatException">The key is none of the participant's keys for approvals.</exception>
+    public void Approve(IMessage request, string keyFile, string office) => Approve(request, Participant, keyFile, office);
+
+    /// <summary>Adds an official's approval to a request on a machine that has neither the participant's certificate nor its key for
+    /// requests.</summary>
+    /// <param name="request">The request of a write, its actor and etag included.</param>
+    /// <param name="participant">The participant that will call, as the agreement lists it.</param>
+    /// <param name="keyFile">File of the official's key (PKCS #8, PEM): whose it is, the agreement says.</param>
+    /// <param name="office">The office in which the official approves.</param>
+    /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
+    /// <exception cref="FormatException">The key is none of the participant's keys for approvals.</exception>
+    public static void Approve(IMessage request, Participant participant, string keyFile, string office)
+    {
+        Name(request);
+        using var key = Pki.ReadKey(keyFile);
+        Approvals.Add(request, participant, key, office);
+    }
+
     /// <summary>Calls a method by its descriptor.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="method">The method; not a streaming one.</param>
@@ -257,6 +281,12 @@ public sealed class MinistryClient : IDisposable
         return (channel, channel.Intercept(new Caller(service, this)));
     }
 
+    private static void Name(IMessage request)
+    {
+        if (request.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } field && field.Accessor.GetValue(request) is "")
+            field.Accessor.SetValue(request, NewRequestId());
+    }
+
     /// <summary>Checks the receipt of an accepted write, and keeps it where that is wanted.</summary>
     private void Take(string service, object response)
     {
@@ -300,8 +330,7 @@ public sealed class MinistryClient : IDisposable
             TRequest request, ClientInterceptorContext<TRequest, TResponse> context)
             where TRequest : class where TResponse : class
         {
-            if (request is IMessage message && message.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } field &&
-                field.Accessor.GetValue(message) is "") field.Accessor.SetValue(message, NewRequestId());
+            if (request is IMessage message) Name(message);
             return context.Options.Deadline is null
                 ? new(context.Method, context.Host, context.Options.WithDeadline((client._time.GetUtcNow() + client._settings.Deadline).UtcDateTime))
                 : context;

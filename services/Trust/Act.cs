@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
@@ -29,6 +30,10 @@ public sealed class Act
 
     /// <summary>What another service answered before the command was queued; null: nothing was asked.</summary>
     public IMessage? Asked { get; init; }
+
+    /// <summary>The officials whose approvals of this request were verified before it was queued (<see cref="Approvals"/>); nobody's
+    /// approval counts that is not among them.</summary>
+    public IReadOnlySet<string> Approved { get; init; } = FrozenSet<string>.Empty;
 
     /// <summary>The commit's time as a protobuf timestamp.</summary>
     public Timestamp Time => Now.ToTimestamp();

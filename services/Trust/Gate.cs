@@ -1,5 +1,4 @@
 using Google.Protobuf;
-using Google.Protobuf.Reflection;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
@@ -13,7 +12,7 @@ public static class Gate
 {
     /// <summary>Checks whether the caller may make this write at all; null: it may.</summary>
     /// <param name="act">Who does what.</param>
-    /// <param name="request">The request; its <c>approvals</c> and <c>actor</c> are read where it has them.</param>
+    /// <param name="request">The request; its <c>actor</c> is read where it has one.</param>
     /// <param name="case">The case; null: there is none of the id named.</param>
     /// <param name="prisoner">The prisoner's reference, where the write is about one.</param>
     /// <param name="opensCase">True for the one write that needs no case.</param>
@@ -55,17 +54,11 @@ public static class Gate
     {
         var demanded = act.Permissions.ApprovalsDemanded(act.Method);
         if (demanded == 0) return null;
-        var fields = request.Descriptor.Fields;
-        var actor = (Read(fields, "actor", request) as Actor)?.Official;
-        var given = Read(fields, "approvals", request) is IEnumerable<Approval> approvals
-            ? approvals.Select(a => a.Official).Where(o => o != actor).Distinct().Count()
-            : 0;
+        var actor = (request.Descriptor.FindFieldByName("actor")?.Accessor.GetValue(request) as Actor)?.Official;
+        var given = act.Approved.Count(o => o != actor);
         return given >= demanded ? null : new Refusal(Reason.ApprovalsMissing, new Dictionary<string, string>
         {
             ["demanded"] = $"{demanded}", ["given"] = $"{given}",
         });
     }
-
-    private static object? Read(MessageDescriptor.FieldCollection fields, string name, IMessage request) =>
-        fields.InDeclarationOrder().FirstOrDefault(f => f.Name == name)?.Accessor.GetValue(request);
 }

@@ -8,6 +8,9 @@ namespace Ministries.Trust;
 /// <summary>Every RPC of the contracts, by the path at which it is called.</summary>
 public static class Methods
 {
+    /// <summary>The contracts' files, in the order of their names.</summary>
+    public static readonly IReadOnlyList<FileDescriptor> Files;
+
     /// <summary>Full method names without a leading slash, such as <c>ministries.custody.v1.CustodyService/RecordStatus</c>, in
     /// the order of their names.</summary>
     public static readonly IReadOnlyList<string> Names;
@@ -16,17 +19,26 @@ public static class Methods
     public static readonly IReadOnlySet<string> Writes;
 
     private static readonly FrozenDictionary<string, MethodDescriptor> ByName;
+    private static readonly FrozenDictionary<MessageDescriptor, string> ByRequest;
 
     static Methods()
     {
-        ByName = typeof(Limits).Assembly.GetExportedTypes()
+        Files = [.. typeof(Limits).Assembly.GetExportedTypes()
             .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
-            .OfType<FileDescriptor>().SelectMany(f => f.Services).SelectMany(s => s.Methods)
+            .OfType<FileDescriptor>().OrderBy(f => f.Name, StringComparer.Ordinal)];
+        ByName = Files.SelectMany(f => f.Services).SelectMany(s => s.Methods)
             .ToFrozenDictionary(m => $"{m.Service.FullName}/{m.Name}");
         Names = [.. ByName.Keys.Order(StringComparer.Ordinal)];
+        ByRequest = ByName.ToFrozenDictionary(m => m.Value.InputType, m => m.Key);
         Writes = Names.Where(n => ByName[n].InputType.FindFieldByNumber(1) is { Name: "request_id" }).ToFrozenSet();
     }
 
+    /// <summary>All of them.</summary>
+    public static IEnumerable<MethodDescriptor> All => ByName.Values;
+
     /// <summary>The RPC of this name; null: there is none.</summary>
     public static MethodDescriptor? Find(string name) => ByName.GetValueOrDefault(name);
+
+    /// <summary>The full name of the RPC that takes this request, for each request is of one RPC; null: none takes it.</summary>
+    public static string? NameFor(MessageDescriptor request) => ByRequest.GetValueOrDefault(request);
 }

@@ -9,7 +9,7 @@ namespace Ministries.Trust;
 /// <summary>Judges the signature that every write of a participant carries.</summary>
 public static class RequestSignatures
 {
-    /// <summary>Checks a signature, in the order of the reasons; null: it is the caller's over this request.</summary>
+    /// <summary>Checks a signature, in the order of the reasons.</summary>
     /// <param name="signature">The fields as received; null: one of them is missing.</param>
     /// <param name="method">The full method name without a leading slash.</param>
     /// <param name="message">The request's exact bytes.</param>
@@ -17,29 +17,33 @@ public static class RequestSignatures
     /// <param name="caller">The participant whose certificate opened the channel.</param>
     /// <param name="permissions">The agreement by which it is judged.</param>
     /// <param name="now">The time by which it is judged.</param>
-    /// <param name="answered">True for a request that has its answer: then an expired signature still gets it (no nonce is
-    /// stored anywhere; the request id is the nonce).</param>
-    public static Refusal? Check(
+    /// <returns>What refuses it; null: it is the caller's over this request. And what refuses it even where the request has its
+    /// answer: then one whose time is over still gets it (no nonce is stored anywhere; the request id is the nonce).</returns>
+    public static (Refusal? Refusal, Refusal? WhereAnswered) Check(
         RequestSignature? signature, string method, ReadOnlySpan<byte> message, string requestId, Participant caller,
-        Permissions permissions, DateTimeOffset now, bool answered)
+        Permissions permissions, DateTimeOffset now)
     {
         if (signature is null || SignatureFields.Read(signature.SignatureInput, signature.Signature) is not { } fields)
-            return new Refusal(Reason.SignatureMissing);
+            return Never(Reason.SignatureMissing);
         if (!fields.Components.SequenceEqual(HttpSignature.Covered) || fields.Tag != HttpSignature.Tag ||
             fields.Algorithm is not (null or "ed25519") ||
             fields is not { Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce })
-            return new Refusal(Reason.SignatureIncomplete);
+            return Never(Reason.SignatureIncomplete);
         if (permissions.SigningKey(keyId) is not { } found || found.Key.Use != SigningKeyUse.Requests)
-            return new Refusal(Reason.SignatureKeyUnknown);
-        if (found.Owner.Id != caller.Id) return new Refusal(Reason.SignatureNotOfCaller);
-        if (!IsValidAt(found.Key, created) || (!answered && !IsValidAt(found.Key, now)))
-            return new Refusal(Reason.SignatureKeyNotValid);
-        if (created > now + HttpSignature.ClockSkew || expires <= created || expires - created > HttpSignature.LongestLife ||
-            (!answered && expires < now)) return new Refusal(Reason.SignatureExpired);
-        if (nonce != requestId) return new Refusal(Reason.SignatureNonceWrong);
-        if (signature.ContentDigest != HttpSignature.ContentDigestOfFrame(message))
-            return new Refusal(Reason.ContentDigestWrong);
-        return Verifies(fields, found.Key, signature, method) ? null : new Refusal(Reason.SignatureWrong);
+            return Never(Reason.SignatureKeyUnknown);
+        if (found.Owner.Id != caller.Id) return Never(Reason.SignatureNotOfCaller);
+        if (!IsValidAt(found.Key, created)) return Never(Reason.SignatureKeyNotValid);
+        var late = !IsValidAt(found.Key, now) ? Reason.SignatureKeyNotValid : expires < now ? Reason.SignatureExpired : Reason.Unspecified;
+        var ever =
+            created > now + HttpSignature.ClockSkew || expires <= created || expires - created > HttpSignature.LongestLife
+                ? Reason.SignatureExpired :
+            nonce != requestId ? Reason.SignatureNonceWrong :
+            signature.ContentDigest != HttpSignature.ContentDigestOfFrame(message) ? Reason.ContentDigestWrong :
+            !Verifies(fields, found.Key, signature, method) ? Reason.SignatureWrong : Reason.Unspecified;
+        return (Of(late != Reason.Unspecified ? late : ever), Of(ever));
+
+        static (Refusal?, Refusal?) Never(Reason reason) => (Of(reason), Of(reason));
+        static Refusal? Of(Reason reason) => reason == Reason.Unspecified ? null : new Refusal(reason);
     }
 
     /// <summary>Whether a key may sign at a moment.</summary>

@@ -30,6 +30,30 @@ public static class WireWalk
         return faults;
     }
 
+    /// <summary>A message's bytes with every field of one number left out at the top, all others as they stand.</summary>
+    /// <param name="message">The message's bytes.</param>
+    /// <param name="number">The field's number.</param>
+    /// <exception cref="FormatException">The bytes break off or hold no message.</exception>
+    public static byte[] Without(ReadOnlySpan<byte> message, int number)
+    {
+        var kept = new byte[message.Length];
+        var length = 0;
+        while (message.Length > 0)
+        {
+            var rest = message;
+            if (!Varint(ref rest, out var tag) || tag > uint.MaxValue || tag >> 3 == 0 || !Value(ref rest, (WireFormat.WireType)(tag & 7), out _))
+                throw new FormatException("the bytes are no message");
+            var field = message[..^rest.Length];
+            if (tag >> 3 != (ulong)number)
+            {
+                field.CopyTo(kept.AsSpan(length));
+                length += field.Length;
+            }
+            message = rest;
+        }
+        return kept[..length];
+    }
+
     private static void Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes, string path, int depth, List<FieldFault> faults)
     {
         if (depth > Deepest)

@@ -48,10 +48,13 @@ public sealed class RequestSignaturesTests : IDisposable
         };
     }
 
-    private Reason Judge(RequestSignature? signature, string caller = "kr/mfa", string method = Method, bool answered = false) =>
-        RequestSignatures.Check(
+    private Reason Judge(RequestSignature? signature, string caller = "kr/mfa", string method = Method, bool answered = false)
+    {
+        var (refusal, whereAnswered) = RequestSignatures.Check(
             signature, method, Message, RequestId, _agreement.Participants.Single(p => p.Id == caller),
-            new Permissions(_agreement), Now, answered)?.Reason ?? Reason.Unspecified;
+            new Permissions(_agreement), Now);
+        return (answered ? whereAnswered : refusal)?.Reason ?? Reason.Unspecified;
+    }
 
     [Fact]
     public void A_callers_own_signature_over_the_request_is_accepted() => Assert.Equal(Reason.Unspecified, Judge(Sign()));

@@ -1,0 +1,103 @@
+using System.Collections.Frozen;
+using System.Security.Cryptography;
+using System.Text;
+using Google.Protobuf;
+using Google.Protobuf.Collections;
+using Google.Protobuf.Reflection;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Trust;
+
+/// <summary>Officials' approvals: each a signature over one request's content, by a key that the agreement lists for the official.
+/// </summary>
+public static class Approvals
+{
+    /// <summary>The number of the field <c>approvals</c> in every write that has it.</summary>
+    public const int Field = 4;
+
+    private static readonly IReadOnlySet<string> None = FrozenSet<string>.Empty;
+
+    /// <summary>Judges the approvals of a request. One that is wrong refuses the request, for whoever sent it did not mean it.
+    /// </summary>
+    /// <param name="approvals">The approvals that the request carries.</param>
+    /// <param name="method">The full method name without a leading slash.</param>
+    /// <param name="message">The request's exact bytes, walked.</param>
+    /// <param name="caller">The participant that calls.</param>
+    /// <param name="permissions">The agreement by which they are judged.</param>
+    /// <param name="now">The time by which they are judged.</param>
+    /// <returns>The officials who approved, each once; or what refuses the request, and nobody.</returns>
+    public static (IReadOnlySet<string> Officials, Refusal? Refusal) Check(
+        IReadOnlyList<Approval> approvals, string method, ReadOnlySpan<byte> message, Participant caller, Permissions permissions,
+        DateTimeOffset now)
+    {
+        if (approvals.Count == 0) return (None, null);
+        var digest = DigestOf(message);
+        var officials = new HashSet<string>();
+        for (var i = 0; i < approvals.Count; i++)
+        {
+            var approval = approvals[i];
+            var why = Wrong(approval, Text(caller.Id, method, digest, approval.Official, approval.Office), caller, permissions, now);
+            if (why != Reason.Unspecified)
+                return (None, new Refusal(why, new Dictionary<string, string> { ["field"] = $"approvals[{i}]" }));
+            officials.Add(approval.Official);
+        }
+        return (officials, null);
+    }
+
+    /// <summary>Adds an official's approval to a request. Afterwards nothing of the request may change but its approvals.</summary>
+    /// <param name="request">The request of a write, with its request id.</param>
+    /// <param name="owner">The participant that will call, as the agreement lists it.</param>
+    /// <param name="key">The official's key: whose it is, the agreement says.</param>
+    /// <param name="office">The office in which the official approves.</param>
+    /// <exception cref="ArgumentException">The request is of no write that has approvals, or has no request id yet.</exception>
+    /// <exception cref="FormatException">The agreement lists no such key for approvals of the participant.</exception>
+    public static void Add(IMessage request, Participant owner, Key key, string office)
+    {
+        if (request.Descriptor.FindFieldByNumber(Field) is not { Name: "approvals" } field ||
+            Methods.NameFor(request.Descriptor) is not { } method)
+            throw new ArgumentException($"{request.Descriptor.Name} has no approvals", nameof(request));
+        if (request.Descriptor.FindFieldByNumber(1).Accessor.GetValue(request) is "")
+            throw new ArgumentException("the request has no request id yet: an approval is of one request only", nameof(request));
+        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        var listed = owner.SigningKeys.FirstOrDefault(k => k.Use == SigningKeyUse.Approvals && k.PublicKey == bytes) ??
+            throw new FormatException($"the key is none of {owner.Id}'s keys for approvals in the agreement");
+        var text = Text(owner.Id, method, DigestOf(request.ToByteArray()), listed.Official, office);
+        ((RepeatedField<Approval>)field.Accessor.GetValue(request)).Add(new Approval
+        {
+            Official = listed.Official, Office = office, KeyId = listed.Id,
+            Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, text)),
+        });
+    }
+
+    /// <summary>Whether the signature is the key's over the request and the approval's names, whatever the time.</summary>
+    /// <param name="approval">The approval.</param>
+    /// <param name="key">The key that it names.</param>
+    /// <param name="participant">The participant whose request it is.</param>
+    /// <param name="method">The full method name without a leading slash.</param>
+    /// <param name="message">The request's exact bytes.</param>
+    public static bool Verifies(Approval approval, SigningKey key, string participant, string method, ReadOnlySpan<byte> message) =>
+        Verifies(approval, key, Text(participant, method, DigestOf(message), approval.Official, approval.Office));
+
+    private static Reason Wrong(Approval approval, byte[] text, Participant caller, Permissions permissions, DateTimeOffset now)
+    {
+        if (permissions.SigningKey(approval.KeyId) is not { } found || found.Key.Use != SigningKeyUse.Approvals)
+            return Reason.ApprovalKeyUnknown;
+        if (found.Owner.Id != caller.Id) return Reason.ApprovalNotOfCaller;
+        if (found.Key.Official.Length == 0 || found.Key.Official != approval.Official) return Reason.ApprovalNotOfOfficial;
+        if (!RequestSignatures.IsValidAt(found.Key, now)) return Reason.ApprovalKeyNotValid;
+        return Verifies(approval, found.Key, text) ? Reason.Unspecified : Reason.ApprovalWrong;
+    }
+
+    private static bool Verifies(Approval approval, SigningKey key, byte[] text) =>
+        key.PublicKey.Length == 32 && approval.Signature.Length == 64 && SignatureAlgorithm.Ed25519.Verify(
+            PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey), text, approval.Signature.Span);
+
+    private static string DigestOf(ReadOnlySpan<byte> message) =>
+        Convert.ToBase64String(SHA256.HashData(WireWalk.Without(message, Field)));
+
+    private static byte[] Text(string participant, string method, string digest, string official, string office) =>
+        Encoding.UTF8.GetBytes($"ministries.approval.v1\n{participant}\n{method}\n{digest}\n{official}\n{office}\n");
+}

@@ -93,32 +93,45 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>Whether there is one: before the service serves, there may be none yet.</summary>
     internal bool IsInForce => _inForce is not null;
 
-    /// <summary>Reads the file and, where it holds another version than the one in force, records it in the ledger and puts it
-    /// into force.</summary>
-    /// <exception cref="AgreementRefused">The file's agreement cannot follow the one that the ledger has, or cannot be read.
-    /// </exception>
+    /// <summary>Reads the agreement's file and that of the key for checkpoints and, where the first holds another version than the
+    /// one in force, records it in the ledger and puts it into force. Checkpoints are signed with the key from then on.</summary>
+    /// <exception cref="AgreementRefused">The file's agreement cannot follow the one that the ledger has, is not signed by those
+    /// whom it affects, does not list the key for checkpoints, or cannot be read.</exception>
     public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
     {
         byte[] text;
+        CheckpointKey key;
         try
         {
             text = await File.ReadAllBytesAsync(settings.Agreement, cancel);
+            key = CheckpointKey.FromPem(ledger.Key.Name, await File.ReadAllTextAsync(settings.CheckpointKey, cancel));
         }
         catch (IOException e)
         {
-            throw new AgreementRefused("its file cannot be read", e);
+            throw new AgreementRefused("its file or that of the key for checkpoints cannot be read", e);
         }
-        if (SHA256.HashData(text).AsSpan().SequenceEqual(_digest)) return;
+        catch (FormatException e)
+        {
+            throw new AgreementRefused("the file of the key for checkpoints holds none", e);
+        }
+        var digest = SHA256.HashData(text);
+        if (digest.AsSpan().SequenceEqual(_digest) && key.Verifier == ledger.Key.Verifier) return;
         var (agreement, terms) = Read(text);
         if (agreement.ValidFromTime?.ToDateTimeOffset() > time.GetUtcNow())
         {
             if (_inForce is null) throw new AgreementRefused("it is not valid yet");
             return;
         }
+        // Else the operator could change the key in silence, and every receipt from then on would be worth nothing.
+        if (!KeyHistory.CheckpointKeysOf(agreement, ledger.Service, time.GetUtcNow()).Any(k => k.Verifier == key.Verifier))
+            throw new AgreementRefused(
+                $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants " +
+                "can supply it, by signing a version that lists it");
         await Record(ledger, agreement, cancel);
+        ledger.SignWith(key);
         // Authorities of the version before may be in use by a handshake: they are left to the collector.
         _inForce = terms;
-        _digest = SHA256.HashData(text);
+        _digest = digest;
     }
 
     /// <summary>Reads an agreement's text.</summary>
@@ -138,35 +151,50 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         }
     }
 
-    private static async Task Record(ServiceLedger ledger, Agreement agreement, CancellationToken cancel)
+    private async Task Record(ServiceLedger ledger, Agreement agreement, CancellationToken cancel)
     {
-        var bytes = agreement.ToByteArray();
         var adopted = new AgreementAdopted
         {
-            Version = agreement.Version, Digest = ByteString.CopyFrom(SHA256.HashData(bytes)),
+            Version = agreement.Version, Digest = ByteString.CopyFrom(AgreementVersions.DigestOf(agreement)),
         };
-        var known = (await ledger.Find(Kind, Key, null, cancel))?.State;
-        if (adopted.Equals(known)) return;
-        if (known?.Version == agreement.Version)
-            throw new AgreementRefused($"the ledger has another agreement of version {known.Version}: a change needs the next version");
-        if (known?.Version > agreement.Version)
-            throw new AgreementRefused($"the ledger has version {known.Version}, which is later than {agreement.Version}");
+        var known = await ledger.Find(Kind, Key, null, cancel);
+        // The same with other signatures is the same.
+        if (adopted.Equals(known?.State)) return;
+        if (known?.State.Version == agreement.Version)
+            throw new AgreementRefused($"the ledger has another agreement of version {agreement.Version}: a change needs the next version");
+        if (known?.State.Version > agreement.Version)
+            throw new AgreementRefused($"the ledger has version {known.State.Version}, which is later than {agreement.Version}");
+        var previous = known is null ? null : await Recorded(ledger, known.Position, cancel);
+        if (AgreementVersions.Check(previous, agreement, time.GetUtcNow()) is { } fault) throw new AgreementRefused(fault);
         var outcome = await ledger.Commit(new Command
         {
             Participant = $"service/{ledger.Service}", RequestId = $"agreement-{agreement.Version}", Method = Method,
-            Request = agreement, Bytes = bytes, AgreementVersion = agreement.Version, StoresRefusal = false,
+            Request = agreement, Bytes = agreement.ToByteArray(), AgreementVersion = agreement.Version, StoresRefusal = false,
             Decide = (view, _) => view.Find(Kind, Key)?.Version >= agreement.Version
                 ? Decision.Refuse(Reason.AlreadyExists)
-                : Decision.Accept("", [], [new Change(adopted, [Kind.Id(Key)])]),
+                : Decision.Accept("", [Audience.Everybody], [new Change(adopted, [Kind.Id(Key)])]),
         }, cancel);
-        // Another replica may have recorded the same; its request id makes them one.
-        if (outcome.Refusal is not null)
+        // Another replica may have recorded the same, with other signatures perhaps.
+        if (outcome.Refusal is not null && !adopted.Equals((await ledger.Find(Kind, Key, null, cancel))?.State))
             throw new AgreementRefused($"the ledger has another agreement of version {agreement.Version} or a later one");
+    }
+
+    private static async Task<Agreement> Recorded(ServiceLedger ledger, ulong position, CancellationToken cancel)
+    {
+        var entry = await ledger.ReadEntry(position, null, cancel) ?? throw new AgreementRefused($"entry {position} cannot be read");
+        return Agreement.Parser.ParseFrom(entry.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
     }
 }
 
 /// <summary>An agreement that this service must not judge by.</summary>
-public sealed class AgreementRefused(string why, Exception? inner = null) : Exception($"the agreement is refused: {why}", inner);
+public sealed class AgreementRefused(string why, Exception? inner = null) : Exception($"the agreement is refused: {why}", inner)
+{
+    /// <summary>It does not follow from the version that the ledger has, or is not signed by those whom it affects.</summary>
+    public AgreementRefused(AgreementFault fault) : this(fault.ToString()) => Fault = fault;
+
+    /// <summary>What of its signatures is wrong; null: it is something else.</summary>
+    public AgreementFault? Fault { get; }
+}
 
 /// <summary>Adopts the agreement before the service serves, and looks for new files from then on.</summary>
 internal sealed partial class Reloading(

@@ -9,6 +9,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
+using Ministries.Trust;
 
 namespace Ministries.Hosting;
 
@@ -150,6 +151,7 @@ public static partial class ServiceHost
             Service = service.Name, Connection = settings.Ledger,
             Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
             CheckpointFile = settings.Checkpoint, Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
+            FormerKeys = KeyHistory.CheckpointKeysOf(agreement, service.Name),
         }, cancel);
     }
 

@@ -116,11 +116,11 @@ internal sealed class Checkpoints : IDisposable
     private const int Place = 1024;
 
     private readonly Lock _lock = new();
-    private readonly CheckpointKey _key;
     private readonly FileStream _file;
+    private CheckpointKey _key;
     private int _next;
 
-    public Checkpoints(CheckpointKey key, string path)
+    public Checkpoints(CheckpointKey key, string path, IReadOnlyList<CheckpointKey> former)
     {
         _key = key;
         if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } folder) Directory.CreateDirectory(folder);
@@ -132,7 +132,7 @@ internal sealed class Checkpoints : IDisposable
         {
             var text = Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
             whole |= place == 0 ? text.EndsWith('\n') : text.Length > 0;
-            if (key.Verify(text) is not { } found || found.Size < (Last?.Size ?? 0)) continue;
+            if (former.Prepend(key).Select(k => k.Verify(text)).FirstOrDefault(c => c is not null) is not { } found || found.Size < (Last?.Size ?? 0)) continue;
             Last = found;
             _next = 1 - place;
         }
@@ -141,9 +141,10 @@ internal sealed class Checkpoints : IDisposable
         {
             _file.Dispose();
             throw new LedgerInconsistent(
-                $"{path} holds no checkpoint that {key.Verifier} signed. If the key was changed on purpose, verify the ledger " +
-                "with the old key and move the file away; otherwise restore the file or the key.");
+                $"{path} holds no checkpoint that {key.Verifier} or another key that the agreement lists for the service signed. " +
+                "Restore the file or the key; a new key is first listed in the agreement, beside the old one.");
         }
+        if (Last is not null && key.Verify(Last.Text) is null) Last = Write(Last.Size, Last.Root);
     }
 
     /// <summary>The last checkpoint; null: there has been none.</summary>
@@ -165,15 +166,33 @@ internal sealed class Checkpoints : IDisposable
                             $"the ledger's root at {size} entries is not the one that was signed: its history was changed. " +
                             "Stop, and restore the database that fits the checkpoint.");
             }
-            var signed = _key.Sign(size, root);
-            var bytes = new byte[Place];
-            Encoding.UTF8.GetBytes(signed.Text, bytes);
-            _file.Position = _next * Place;
-            _file.Write(bytes);
-            _file.Flush(flushToDisk: true);
-            _next = 1 - _next;
-            return Last = signed;
+            return Last = Write(size, root);
         }
+    }
+
+    /// <summary>Signs with another key from now on: the last tree at once.</summary>
+    public void SignWith(CheckpointKey key)
+    {
+        lock (_lock)
+        {
+            if (key.Verifier == _key.Verifier) return;
+            _key = key;
+            if (Last is not null) Last = Write(Last.Size, Last.Root);
+        }
+    }
+
+    public CheckpointKey Key => Volatile.Read(ref _key);
+
+    private Checkpoint Write(ulong size, byte[] root)
+    {
+        var signed = _key.Sign(size, root);
+        var bytes = new byte[Place];
+        Encoding.UTF8.GetBytes(signed.Text, bytes);
+        _file.Position = _next * Place;
+        _file.Write(bytes);
+        _file.Flush(flushToDisk: true);
+        _next = 1 - _next;
+        return signed;
     }
 
     public void Dispose() => _file.Dispose();

@@ -21,6 +21,9 @@ public sealed class LedgerOptions
     /// <summary>The key that signs checkpoints.</summary>
     public required CheckpointKey Key { get; init; }
 
+    /// <summary>Keys that may have signed the last checkpoint before <see cref="Key"/> took over.</summary>
+    public IReadOnlyList<CheckpointKey> FormerKeys { get; init; } = [];
+
     /// <summary>The file that holds the last checkpoint, outside the database; each replica has its own.</summary>
     public required string CheckpointFile { get; init; }
 
@@ -154,7 +157,7 @@ public sealed class ServiceLedger : IAsyncDisposable
         try
         {
             await store.Prepare(options.Service, cancel);
-            checkpoints = new Checkpoints(options.Key, options.CheckpointFile);
+            checkpoints = new Checkpoints(options.Key, options.CheckpointFile, options.FormerKeys);
             await using (var session = await store.Open(write: false, cancel))
             {
                 var head = await session.ReadHead();
@@ -176,6 +179,16 @@ public sealed class ServiceLedger : IAsyncDisposable
 
     /// <summary>The service's name.</summary>
     public string Service => _options.Service;
+
+    /// <summary>The key that signs checkpoints now.</summary>
+    public CheckpointKey Key => _checkpoints.Key;
+
+    /// <summary>Signs checkpoints with another key of the same name from now on, the last one at once.</summary>
+    public void SignWith(CheckpointKey key)
+    {
+        if (key.Name != Key.Name) throw new ArgumentException($"the key's name must be {Key.Name}: it is the log's origin", nameof(key));
+        _checkpoints.SignWith(key);
+    }
 
     /// <summary>The number of entries that this process knows of.</summary>
     public ulong Size => Volatile.Read(ref _size);

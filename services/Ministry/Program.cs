@@ -4,6 +4,7 @@ using Ministries.Ministry;
 var root = new RootCommand("What a ministry and an operator need beside the services.")
 {
     PkiCommand.Create(),
+    AgreementCommand.Create(),
     DeploymentCommand.Create(),
 };
 foreach (var command in CallCommands.Create()) root.Add(command);

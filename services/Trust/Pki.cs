@@ -106,11 +106,15 @@ public sealed class CertificateAuthority : IDisposable
 /// &lt;participant id&gt;/authority.pem  authority.key   its authority
 ///                  system.pem     system.key      its system's certificate; a service's is for calling and being called
 ///                  requests.key                   Ed25519, of one that writes: signs its requests
+///                  agreements.key                 Ed25519, of a ministry, an observer or a Protecting Power: signs versions of
+///                                                 the agreement; a real participant's never comes near a system that calls
+///                  officials/&lt;official&gt;.key       Ed25519, of each of its three officials: signs approvals
 ///                  checkpoint.key                 Ed25519, of a service: signs its checkpoints
 ///                  cosignatures.key               Ed25519, of one that may witness: cosigns the services' checkpoints
 ///                  witness.pem    witness.key     the certificate of its witness, for being called
 /// </code>
-/// Private keys are readable by their owner alone.
+/// Every version of the agreement is signed with the keys for agreements of all who have one, since a development set-up has them
+/// all. Private keys are readable by their owner alone.
 /// </summary>
 public static class Pki
 {
@@ -128,6 +132,9 @@ public static class Pki
 
     /// <summary>The name of the system that is a participant's witness.</summary>
     public const string Witness = "witness";
+
+    /// <summary>How many officials of each participant have a key for approvals: 3, <c>kr-mfa-official-1</c> and so on.</summary>
+    public const int Officials = 3;
 
     /// <summary>Makes what is missing.</summary>
     /// <param name="folder">Where; it is made too.</param>
@@ -153,20 +160,47 @@ public static class Pki
             using var authority = AuthorityOf(participant, home, now, made);
             Issue(agreement.TrustDomain, participant, System, home, authority, now, hosts, made);
             if (participant.Kind == ParticipantKind.Service)
-                AddKey(participant, home, "checkpoint", SigningKeyUse.Checkpoints, now, made);
-            else
-                AddKey(participant, home, "requests", SigningKeyUse.Requests, now, made);
-            if (participant.Kind is ParticipantKind.Service or ParticipantKind.Operator) continue;
+            {
+                AddKey(participant, Path.Combine(home, "checkpoint.key"), "checkpoint", SigningKeyUse.Checkpoints, now, made);
+                continue;
+            }
+            AddKey(participant, Path.Combine(home, "requests.key"), "requests", SigningKeyUse.Requests, now, made);
+            if (!AgreementVersions.Signs(participant)) continue;
             Issue(agreement.TrustDomain, participant, Witness, home, authority, now, hosts, made);
-            AddKey(participant, home, "cosignatures", SigningKeyUse.Cosignatures, now, made);
+            AddKey(participant, Path.Combine(home, "cosignatures.key"), "cosignatures", SigningKeyUse.Cosignatures, now, made);
+            AddKey(participant, Path.Combine(home, "agreements.key"), "agreements", SigningKeyUse.Agreements, now, made);
+            for (var i = 1; i <= Officials; i++)
+            {
+                var official = $"{participant.Id.Replace('/', '-')}-official-{i}";
+                AddKey(participant, Path.Combine(home, "officials", $"{official}.key"), "approvals", SigningKeyUse.Approvals, now, made, official);
+            }
         }
         if (there && agreement.Equals(before)) return Relative();
         // Services refuse another agreement of a version that they know.
-        if (there) agreement.Version++;
+        if (there) AgreementVersions.Follow(before, agreement);
+        foreach (var participant in agreement.Participants.Where(AgreementVersions.Signs))
+            Sign(there ? before : null, agreement, participant.Id, Path.Combine(folder, participant.Id, "agreements.key"));
         Write(path, new JsonFormatter(JsonFormatter.Settings.Default.WithIndentation()).Format(agreement) + "\n", secret: false, made);
         return Relative();
 
         string[] Relative() => [.. made.Select(m => Path.GetRelativePath(folder, m))];
+    }
+
+    /// <summary>Signs a version of the agreement with a participant's key for agreements.</summary>
+    /// <param name="previous">The version before, which says which of its keys counts; null: there is none.</param>
+    /// <param name="agreement">The version.</param>
+    /// <param name="participant">The participant.</param>
+    /// <param name="file">The key's file (PKCS #8, PEM).</param>
+    /// <exception cref="FormatException">Neither version lists the key as one of the participant's for agreements.</exception>
+    public static void Sign(Agreement? previous, Agreement agreement, string participant, string file)
+    {
+        using var key = ReadKey(file);
+        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        var listed = new[] { previous, agreement }
+            .SelectMany(a => a?.Participants.Where(p => p.Id == participant).SelectMany(p => p.SigningKeys) ?? [])
+            .FirstOrDefault(k => k.Use == SigningKeyUse.Agreements && k.PublicKey == bytes) ??
+            throw new FormatException($"{file} is none of {participant}'s keys for agreements");
+        AgreementVersions.Sign(agreement, participant, listed.Id, key);
     }
 
     private static Agreement ReadAgreement(string path)
@@ -218,9 +252,9 @@ public static class Pki
     }
 
     private static void AddKey(
-        Participant participant, string home, string name, SigningKeyUse use, DateTimeOffset now, List<string> made)
+        Participant participant, string path, string name, SigningKeyUse use, DateTimeOffset now, List<string> made, string official = "")
     {
-        var path = Path.Combine(home, $"{name}.key");
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         if (!File.Exists(path))
         {
             using var created = Key.Create(
@@ -233,7 +267,7 @@ public static class Pki
         participant.SigningKeys.Add(new SigningKey
         {
             Id = $"{participant.Id}/{name}-{participant.SigningKeys.Count(k => k.Use == use) + 1}", Use = use, PublicKey = bytes,
-            ValidFromTime = Timestamp.FromDateTimeOffset(now.AddMinutes(-5)),
+            ValidFromTime = Timestamp.FromDateTimeOffset(now.AddMinutes(-5)), Official = official,
         });
     }
 

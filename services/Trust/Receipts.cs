@@ -23,9 +23,7 @@ public static class Receipts
         if (!Proofs.Includes(
             leaf, receipt.Position, receipt.TreeSize, receipt.RootHash.Span, [.. receipt.InclusionProof.Select(h => h.ToByteArray())]))
             return "its proof does not lead from the entry to the root";
-        var signed = agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys)
-            .Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32)
-            .Select(k => CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", k.PublicKey.Span).Verify(receipt.Checkpoint))
+        var signed = KeyHistory.CheckpointKeysOf(agreement, service).Select(k => k.Verify(receipt.Checkpoint))
             .FirstOrDefault(c => c is not null);
         if (signed is null) return "its checkpoint is not signed with a key that the agreement lists for the service";
         return signed.Size == receipt.TreeSize && signed.Root.AsSpan().SequenceEqual(receipt.RootHash.Span)

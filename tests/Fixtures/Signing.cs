@@ -1,8 +1,11 @@
+using Google.Protobuf;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Fixtures;
 
-/// <summary>Signs what a test's plain gRPC client sends, with the participant's key as <see cref="Pki.Init"/> made it.</summary>
+/// <summary>Signs what a test's plain gRPC client sends, with the participant's key as <see cref="Pki.Init"/> made it,
+/// and versions of the agreement likewise.</summary>
 public static class Signing
 {
     /// <summary>A handler that signs writes before it hands them on.</summary>
@@ -17,5 +20,33 @@ public static class Signing
         return File.Exists(key)
             ? new SigningHandler(Pki.ReadKey(key), $"{participant}/requests-1", time ?? TimeProvider.System) { InnerHandler = inner }
             : inner;
+    }
+
+    /// <summary>Puts the next version of the folder's agreement in its place, signed, at once or not at all.</summary>
+    /// <param name="folder">Where the agreement and the keys are.</param>
+    /// <param name="change">What it changes.</param>
+    /// <param name="signers">Who signs; null: everybody who may.</param>
+    public static Agreement Next(string folder, Action<Agreement> change, IEnumerable<string>? signers = null)
+    {
+        var previous = Agreement(folder);
+        var next = previous.Clone();
+        change(next);
+        AgreementVersions.Follow(previous, next);
+        foreach (var signer in signers ?? previous.Participants.Where(AgreementVersions.Signs).Select(p => p.Id))
+            Pki.Sign(previous, next, signer, Path.Combine(folder, signer, "agreements.key"));
+        Put(folder, next);
+        return next;
+    }
+
+    /// <summary>The folder's agreement.</summary>
+    public static Agreement Agreement(string folder) =>
+        JsonParser.Default.Parse<Agreement>(File.ReadAllText(Path.Combine(folder, "agreement.json")));
+
+    /// <summary>Puts an agreement in the place of the folder's, as it is.</summary>
+    public static void Put(string folder, Agreement agreement)
+    {
+        var path = Path.Combine(folder, "agreement.json");
+        File.WriteAllText(path + ".next", JsonFormatter.Default.Format(agreement));
+        File.Move(path + ".next", path, overwrite: true);
     }
 }

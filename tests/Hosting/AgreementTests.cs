@@ -2,6 +2,7 @@ using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -34,13 +35,11 @@ public sealed class AgreementTests : IAsyncLifetime
             _running.Agreements.InForce.Permissions.Agreement,
             Agreement.Parser.ParseFrom(first.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data));
 
-        var next = Read();
-        next.Version = 2;
-        next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(_running.CertificateOf("kr/mfa").SerialNumber);
         var client = _running.Calling("kr/mfa");
         await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         var size = _running.Ledger.Size;
-        Put(next);
+        Signing.Next(_running.Folder, next => next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(
+            _running.CertificateOf("kr/mfa").SerialNumber), ["kr/mfa"]);
         await Running.Until(() => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == 2), "version 2 is in force");
         await Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => client.LogCallAsync(Running.Request()).ResponseAsync);
         Assert.Equal(size + 1, _running.Ledger.Size);
@@ -52,9 +51,9 @@ public sealed class AgreementTests : IAsyncLifetime
     [Fact]
     public async Task Another_agreement_of_the_same_version_and_one_that_cannot_be_read_change_nothing()
     {
-        var other = Read();
+        var other = Signing.Agreement(_running.Folder);
         other.Grants.Clear();
-        Put(other);
+        Signing.Put(_running.Folder, other);
         await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         await File.WriteAllTextAsync(_running.AgreementFile, "{ not an agreement", Running.Cancel);
         await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
@@ -65,10 +64,8 @@ public sealed class AgreementTests : IAsyncLifetime
     [Fact]
     public async Task A_version_that_is_not_valid_yet_waits()
     {
-        var next = Read();
-        next.Version = 2;
-        next.ValidFromTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddHours(1));
-        Put(next);
+        Signing.Next(_running.Folder, next => next.ValidFromTime =
+            Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddHours(1)));
         await _running.Agreements.Adopt(_running.Ledger, Running.Cancel);
         Assert.Equal(1ul, _running.Agreements.InForce.Permissions.Agreement.Version);
         _running.Time.Moved = TimeSpan.FromHours(2);
@@ -80,7 +77,7 @@ public sealed class AgreementTests : IAsyncLifetime
     {
         var home = Path.Combine(_running.Folder, "service", "calllog");
         File.Delete(Path.Combine(home, "system.pem"));
-        Pki.Init(_running.Folder, Read(), TimeProvider.System);
+        Pki.Init(_running.Folder, StandardAgreement.Read(), TimeProvider.System);
         using var next = X509CertificateLoader.LoadCertificateFromFile(Path.Combine(home, "system.pem"));
         await Running.Until(async () => await Served() == next.SerialNumber, "the new certificate is served");
         await _running.Log();
@@ -140,15 +137,6 @@ public sealed class AgreementTests : IAsyncLifetime
             Certificate = Path.Combine(running.Folder, "service", "consular", "system.pem"),
             CertificateKey = Path.Combine(running.Folder, "service", "consular", "system.key"),
         };
-
-    private Agreement Read() => JsonParser.Default.Parse<Agreement>(File.ReadAllText(_running.AgreementFile));
-
-    private void Put(Agreement agreement)
-    {
-        var next = _running.AgreementFile + ".next";
-        File.WriteAllText(next, JsonFormatter.Default.Format(agreement));
-        File.Move(next, _running.AgreementFile, overwrite: true);
-    }
 
     private async Task<string> Served()
     {

@@ -192,13 +192,14 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task A_followed_ledger_shows_a_stranger_how_far_it_came_and_nothing_else()
+    public async Task A_followed_ledger_shows_a_stranger_the_agreement_and_how_far_it_came_and_nothing_else()
     {
         await running.Log();
         var client = new LedgerService.LedgerServiceClient(running.As("kr/unification"));
         using var call = client.FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: Running.Cancel);
         var responses = await call.ResponseStream.ReadAllAsync(Running.Cancel).ToListAsync(Running.Cancel);
-        Assert.All(responses, r => Assert.Null(r.Entry));
+        var entry = Assert.Single(responses, r => r.Entry is not null).Entry;
+        Assert.Equal("agreement", EntryHeader.Parser.ParseFrom(entry.Header).Method);
         Assert.Equal(running.Ledger.Size, responses[^1].NextPosition);
     }
 

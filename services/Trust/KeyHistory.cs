@@ -1,0 +1,144 @@
+using Google.Protobuf;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>A version of the agreement as a ledger took it over.</summary>
+/// <param name="Bytes">Its bytes, signatures included: the request part of the entry.</param>
+/// <param name="Time">The entry's commit time.</param>
+public sealed record AdoptedAgreement(ReadOnlyMemory<byte> Bytes, DateTimeOffset Time);
+
+/// <summary>A version of the agreement in a ledger that nobody can rely on, and those after it.</summary>
+/// <param name="version">The version; zero where it cannot be read.</param>
+/// <param name="index">Its place among the versions that were given, from 0.</param>
+/// <param name="why">What is wrong.</param>
+/// <param name="fault">The fault, where it is of the signatures; null: the bytes are no agreement.</param>
+public sealed class KeyHistoryBroken(ulong version, int index, string why, AgreementFault? fault = null)
+    : Exception($"version {version} of the agreement does not hold: {why}")
+{
+    /// <summary>The version; zero where it cannot be read.</summary>
+    public ulong Version => version;
+
+    /// <summary>Its place among the versions that were given, from 0.</summary>
+    public int Index => index;
+
+    /// <summary>The fault, where it is of the signatures; null: the bytes are no agreement.</summary>
+    public AgreementFault? Fault => fault;
+}
+
+/// <summary>
+/// The keys of all participants as the versions of the agreement listed them, one version after the other. An entry names the
+/// version that it was judged by, so a signature is judged as what it was then, whatever became of its key later.
+/// </summary>
+public sealed class KeyHistory
+{
+    // How long a request may have waited for its commit after its signature was checked.
+    private static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(1);
+
+    private readonly SortedDictionary<ulong, Permissions> _versions = [];
+
+    private KeyHistory() { }
+
+    /// <summary>Reads the versions of one ledger in their order, and checks that each follows from the one before and is signed by
+    /// those whom it affects.</summary>
+    /// <param name="adopted">The versions, the first one first.</param>
+    /// <exception cref="KeyHistoryBroken">A version is not signed so, does not follow, or cannot be read.</exception>
+    public static KeyHistory Read(IEnumerable<AdoptedAgreement> adopted)
+    {
+        var history = new KeyHistory();
+        Agreement? previous = null;
+        var index = 0;
+        foreach (var (bytes, time) in adopted)
+        {
+            Agreement next;
+            try
+            {
+                next = Agreement.Parser.ParseFrom(bytes.Span);
+                // What this reader does not know it cannot judge; and there is one form only, so that there is one digest only.
+                if (!Agreement.Parser.WithDiscardUnknownFields(true).ParseFrom(bytes.Span).ToByteArray().AsSpan().SequenceEqual(bytes.Span))
+                    throw new FormatException("its bytes are not in the order of the fields, or hold fields that are not known here");
+                if (AgreementVersions.Check(previous, next, time) is { } fault)
+                    throw new KeyHistoryBroken(next.Version, index, fault.ToString(), fault);
+                history._versions.Add(next.Version, new Permissions(next));
+            }
+            catch (Exception e) when (e is InvalidProtocolBufferException or FormatException or ArgumentException)
+            {
+                throw new KeyHistoryBroken(0, index, e.Message);
+            }
+            previous = next;
+            index++;
+        }
+        return history;
+    }
+
+    /// <summary>The versions, in order.</summary>
+    public IEnumerable<Agreement> Versions => _versions.Values.Select(p => p.Agreement);
+
+    /// <summary>A version, ready to be asked; null: it is not among them.</summary>
+    public Permissions? Version(ulong version) => _versions.GetValueOrDefault(version);
+
+    /// <summary>A key with its owner as a version lists it; null: it does not.</summary>
+    /// <param name="keyId">The key's id.</param>
+    /// <param name="agreementVersion">The version.</param>
+    public (Participant Owner, SigningKey Key)? Key(string keyId, ulong agreementVersion) => Version(agreementVersion)?.SigningKey(keyId);
+
+    /// <summary>The version that first listed a key as it stands in a version; null: that one does not list it.</summary>
+    /// <param name="keyId">The key's id.</param>
+    /// <param name="agreementVersion">The version.</param>
+    public ulong? Since(string keyId, ulong agreementVersion)
+    {
+        if (Key(keyId, agreementVersion)?.Key is not { } key) return null;
+        return _versions.Keys.Where(v => v <= agreementVersion).Reverse()
+            .TakeWhile(v => Key(keyId, v)?.Key.PublicKey == key.PublicKey).Last();
+    }
+
+    /// <summary>The keys with which a service's checkpoints were signed under a version.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="agreementVersion">The version.</param>
+    public IReadOnlyList<CheckpointKey> CheckpointKeys(string service, ulong agreementVersion) =>
+        Version(agreementVersion) is { } permissions ? CheckpointKeysOf(permissions.Agreement, service) : [];
+
+    /// <summary>The keys for checkpoints that an agreement lists for a service.</summary>
+    /// <param name="agreement">The agreement.</param>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="at">Only those that are valid then; null: ended ones too.</param>
+    public static IReadOnlyList<CheckpointKey> CheckpointKeysOf(Agreement agreement, string service, DateTimeOffset? at = null) =>
+    [
+        .. agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys)
+            .Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32 &&
+                (at is not { } moment || RequestSignatures.IsValidAt(k, moment)))
+            .Select(k => CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", k.PublicKey.Span)),
+    ];
+
+    /// <summary>Judges the signature of a committed request as what it was when it was committed; null: it was the participant's
+    /// own, over these bytes, with a key that was valid.</summary>
+    /// <param name="header">The entry's header.</param>
+    /// <param name="signature">The signature part.</param>
+    /// <param name="request">The request part.</param>
+    /// <param name="requestId">The request id that the request carries.</param>
+    public Reason? WrongRequest(EntryHeader header, RequestSignature? signature, ReadOnlySpan<byte> request, string requestId)
+    {
+        if (Version(header.AgreementVersion) is not { } permissions || permissions.Participant(header.Participant) is not { } caller)
+            return Reason.CallerUnknown;
+        var (_, wrong) = RequestSignatures.Check(
+            signature, header.Method, request, requestId, caller, permissions, header.CommitTime.ToDateTimeOffset());
+        if (wrong is not null) return wrong.Reason;
+        if (requestId != header.RequestId) return Reason.SignatureNonceWrong;
+        return SignatureFields.Read(signature!.SignatureInput, signature.Signature) is { Expires: { } expires } &&
+            expires + LongestWait >= header.CommitTime.ToDateTimeOffset() ? null : Reason.SignatureExpired;
+    }
+
+    /// <summary>Judges the approvals of a committed request as what they were when it was committed.</summary>
+    /// <param name="header">The entry's header.</param>
+    /// <param name="approvals">The approvals that the request carries.</param>
+    /// <param name="request">The request part.</param>
+    /// <returns>The officials who approved, and what was wrong; null: nothing.</returns>
+    public (IReadOnlySet<string> Officials, Refusal? Wrong) Approved(
+        EntryHeader header, IReadOnlyList<Approval> approvals, ReadOnlySpan<byte> request) =>
+        Version(header.AgreementVersion) is { } permissions && permissions.Participant(header.Participant) is { } caller
+            ? Approvals.Check(approvals, header.Method, request, caller, permissions, header.CommitTime.ToDateTimeOffset())
+            : (new HashSet<string>(), new Refusal(Reason.CallerUnknown));
+}

@@ -103,7 +103,7 @@ public static partial class ServiceHost
     {
         builder ??= WebApplication.CreateSlimBuilder();
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning)
-            // Each look at a service that is not ready would be an error in its log.
+            // Each look at a service that is not ready would be an error in its log; Lifecycle says it once.
             .AddFilter("Microsoft.Extensions.Diagnostics.HealthChecks", LogLevel.None);
         builder.WebHost.UseKestrelHttpsConfiguration();
         builder.WebHost.ConfigureKestrel(kestrel =>

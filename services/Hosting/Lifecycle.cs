@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 
 namespace Ministries.Hosting;
 
@@ -10,12 +11,15 @@ namespace Ministries.Hosting;
 /// not ready still answers and commits, for the ledger is the queue.
 /// </summary>
 /// <param name="lifetime">The process's life.</param>
-public sealed class Lifecycle(IHostApplicationLifetime lifetime) : IHealthCheck
+/// <param name="log">Where it is said, once each time, that the service is ready or not any more.</param>
+public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger<Lifecycle> log) : IHealthCheck
 {
     /// <summary>The parts that must be ready.</summary>
     public static readonly IReadOnlyList<string> Parts = ["ledger", "broker"];
 
     private readonly ConcurrentDictionary<string, bool> _ready = [];
+    private readonly Lock _saying = new();
+    private bool _said;
 
     /// <summary>Cancelled as soon as the service is told to stop: streams end with UNAVAILABLE.</summary>
     public CancellationToken Stopping => lifetime.ApplicationStopping;
@@ -29,7 +33,17 @@ public sealed class Lifecycle(IHostApplicationLifetime lifetime) : IHealthCheck
     /// <summary>Says that a part is ready, or not any more.</summary>
     /// <param name="part">One of <see cref="Parts"/>.</param>
     /// <param name="ready">Whether it is.</param>
-    public void Say(string part, bool ready) => _ready[part] = ready;
+    public void Say(string part, bool ready)
+    {
+        lock (_saying)
+        {
+            _ready[part] = ready;
+            if (Ready == _said || Stopping.IsCancellationRequested) return;
+            _said = Ready;
+            if (_said) LogReady(log);
+            else LogNotReady(log, string.Join(", ", Parts.Where(p => !_ready.GetValueOrDefault(p))));
+        }
+    }
 
     /// <summary>Ends the process in order, so that whoever supervises it starts it again.</summary>
     /// <param name="exitCode">One of the exit codes of <see cref="ServiceHost"/>.</param>
@@ -42,4 +56,10 @@ public sealed class Lifecycle(IHostApplicationLifetime lifetime) : IHealthCheck
     /// <inheritdoc/>
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
         Task.FromResult(Ready ? HealthCheckResult.Healthy() : HealthCheckResult.Unhealthy());
+
+    [LoggerMessage(1, LogLevel.Information, "ready: calls are served in full")]
+    private static partial void LogReady(ILogger log);
+
+    [LoggerMessage(2, LogLevel.Warning, "not ready any more: {Parts}")]
+    private static partial void LogNotReady(ILogger log, string parts);
 }

@@ -71,8 +71,10 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
             TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
             AsyncUnaryCallContinuation<TRequest, TResponse> continuation)
         {
-            if (context.Options.Deadline is null)
-                context = new(context.Method, context.Host, context.Options.WithDeadline(DateTime.UtcNow + Deadline));
+            var headers = new Metadata { { Boundary.Header, "continued" } };
+            foreach (var header in context.Options.Headers ?? []) headers.Add(header);
+            var options = context.Options.WithHeaders(headers);
+            context = new(context.Method, context.Host, options.Deadline is null ? options.WithDeadline(DateTime.UtcNow + Deadline) : options);
             var call = continuation(request, context);
             var method = context.Method.FullName.TrimStart('/');
             return new AsyncUnaryCall<TResponse>(

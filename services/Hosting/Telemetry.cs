@@ -4,6 +4,7 @@ using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using OpenTelemetry;
+using OpenTelemetry.Context.Propagation;
 using OpenTelemetry.Exporter;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
@@ -42,13 +43,16 @@ public static class Telemetry
 
     private static void AddTraces(IServiceCollection services, string service, Uri endpoint)
     {
+        // Both for the web server's span and for what a library would read beside it: no baggage, and only what services send.
+        services.AddSingleton<DistributedContextPropagator>(new Boundary());
+        Sdk.SetDefaultTextMapPropagator(new TraceContextPropagator());
         var otlp = new OtlpExporterOptions { Endpoint = endpoint, Protocol = OtlpExportProtocol.Grpc };
         services.AddOpenTelemetry().WithTracing(traces => Traces(traces).AddProcessor(_ =>
             new OfService(service, new BatchActivityExportProcessor(new OtlpTraceExporter(otlp), scheduledDelayMilliseconds: 1000))));
     }
 
-    /// <summary>Says which spans are made and what is left of them, whoever exports them. Every trace is taken: sampling is for
-    /// a collector.</summary>
+    /// <summary>Says which spans are made and what is left of them, whoever exports them. Every trace is taken, also where a caller's
+    /// says that it was not: the volume is small, and a case may be asked about years later.</summary>
     /// <param name="traces">The builder; exporters are added to it afterwards.</param>
     public static TracerProviderBuilder Traces(TracerProviderBuilder traces) => traces
         .SetSampler(new AlwaysOnSampler())
@@ -57,7 +61,13 @@ public static class Telemetry
         {
             options.Filter = http => !Metrics.IsScrape(http) && !IsPlumbing(http.Request.Path);
             options.EnrichWithHttpRequest = (span, request) =>
+            {
                 span.SetCustomProperty(ServiceProperty, request.HttpContext.RequestServices.GetService<Service>()?.Name);
+                // Where several services run in one process, each enriches.
+                if (span.ParentSpanId == default && !span.Links.Any() &&
+                    ActivityContext.TryParse(request.Headers.TraceParent, null, out var caller))
+                    span.AddLink(new ActivityLink(caller));
+            };
         })
         .AddGrpcClientInstrumentation(options => options.SuppressDownstreamInstrumentation = true)
         .AddProcessor(new AllowList());
@@ -65,9 +75,9 @@ public static class Telemetry
     /// <summary>The service that a span happened in; null where the span does not say.</summary>
     public static string? ServiceOf(Activity span) => span.DisplayName.Split(' ') switch
     {
-        ["commit" or "batch", var service] => service,
+        ["commit" or "batch" or "broker-outage", var service] => service,
         ["publish", var type] when type.Split('.') is ["ministries", var service, ..] => service,
-        ["process", ..] when (span.GetTagItem("messaging.consumer.group.name") as string)?.Split('.') is ["ministries", var service] => service,
+        ["process" or "set-aside", ..] when (span.GetTagItem("messaging.consumer.group.name") as string)?.Split('.') is ["ministries", var service] => service,
         _ => span.GetCustomProperty(ServiceProperty) as string,
     };
 
@@ -84,6 +94,35 @@ public static class Telemetry
 
     private static bool IsPlumbing(PathString path) =>
         path.StartsWithSegments("/grpc.health.v1.Health") || path.Value!.StartsWith("/grpc.reflection.", StringComparison.Ordinal);
+}
+
+/// <summary>
+/// Where a trace begins: with the call of a participant. Its own spans are in another collector, so one of them as parent would be
+/// a parent that nobody here finds, and what it sends along (tracestate, baggage) is not this system's to keep; its span is linked.
+/// A call between services goes on in the trace that it is part of.
+/// </summary>
+internal sealed class Boundary : DistributedContextPropagator
+{
+    /// <summary>The header by which a service says that its spans are found where this one's are.</summary>
+    internal const string Header = "ministries-trace";
+
+    private static readonly DistributedContextPropagator W3C = CreateW3CPropagator();
+
+    public override IReadOnlyCollection<string> Fields => W3C.Fields;
+
+    public override void Inject(Activity? activity, object? carrier, PropagatorSetterCallback? setter) =>
+        W3C.Inject(activity, carrier, setter);
+
+    public override void ExtractTraceIdAndState(
+        object? carrier, PropagatorGetterCallback? getter, out string? traceId, out string? traceState)
+    {
+        (traceId, traceState) = (null, null);
+        string? continues = null;
+        getter?.Invoke(carrier, Header, out continues, out _);
+        if (continues is not null) W3C.ExtractTraceIdAndState(carrier, getter, out traceId, out traceState);
+    }
+
+    public override IEnumerable<KeyValuePair<string, string?>>? ExtractBaggage(object? carrier, PropagatorGetterCallback? getter) => null;
 }
 
 /// <summary>
@@ -104,6 +143,11 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
         ["ministries.cause"] = EventId(),
         ["ministries.refusal"] = Word(),
         ["ministries.article"] = Source(),
+        ["ministries.repeated"] = Word(),
+        ["ministries.redelivered"] = Word(),
+        ["ministries.replayed"] = Word(),
+        ["ministries.filled"] = Word(),
+        ["ministries.attempt"] = Word(),
         ["db.operation.batch.size"] = null,
         ["rpc.system.name"] = null,
         ["rpc.method"] = Word(),
@@ -137,6 +181,8 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
 
     private static void NameByMethod(Activity span)
     {
+        // Where several services run in one process, each has a list, and the first has named it.
+        if (span.GetTagItem("rpc.system.name") is "grpc") return;
         var known = span.GetTagItem("grpc.method") as string;
         var status = span.GetTagItem("grpc.status_code") as string;
         span.DisplayName = known?.TrimStart('/') ?? "_OTHER";

@@ -490,6 +490,9 @@ internal sealed class Committer
                     changes.Add((decided, _memory.View.VersionOf(stream), indices));
                 }
                 Link(waiting, touched.Keys);
+                // A record's id is its stream's key and names its kind; a prisoner's reference does not.
+                if (touched.Keys.FirstOrDefault(s => s.Key.StartsWith($"{s.Kind}_", StringComparison.Ordinal)) is { Key: { } record })
+                    waiting.Span?.SetTag("ministries.record", record);
                 _decided.Add(decided);
                 _new[id] = (digest, decided);
                 if (command.Intake is not null) _cursors[command.Intake.Cursor] = command.Intake.Sequence;
@@ -779,6 +782,8 @@ internal sealed class Committer
         private static void Answer(Waiting waiting, Outcome outcome)
         {
             if (outcome.Position is { } position) waiting.Span?.SetTag("ministries.position", (long)position);
+            if (outcome.Refusal is { } refusal) waiting.Span?.SetTag("ministries.refusal", Stored.NameOf(refusal.Reason));
+            if (outcome.Repeated) waiting.Span?.SetTag("ministries.repeated", true);
             waiting.Span?.Dispose();
             waiting.Answer(outcome);
         }

@@ -87,16 +87,22 @@ internal sealed partial class Intake : BackgroundService
     {
         if (!_reactions.TryGetValue(recorded.Event.Type, out var reaction)) return "UNKNOWN_TYPE";
         var step = new Step(reaction, recorded, null);
-        using var span = Start(recorded);
+        // In the trace that the event was lost from, linked to the operator's call.
+        using var span = Start(recorded, Activity.Current is { } call ? [new ActivityLink(call.Context)] : null);
+        span?.SetTag("ministries.replayed", true);
         try
         {
             await Prepare(step, cancel);
             var outcome = await _ledger.Commit(CommandOf(step, span, replay: true), cancel);
-            return outcome.Refusal is { } refusal ? step.Failed ?? Refusals.NameOf(refusal.Reason) : null;
+            var reason = outcome.Refusal is { } refusal ? step.Failed ?? Refusals.NameOf(refusal.Reason) : null;
+            if (reason is not null) span.Fail(reason, null);
+            return reason;
         }
         catch (Exception e) when (e is not OperationCanceledException && !IsTransient(e))
         {
-            return step.Failed ?? "PROCESSING_FAILED";
+            var reason = step.Failed ?? "PROCESSING_FAILED";
+            span.Fail(reason, e);
+            return reason;
         }
     }
 
@@ -104,13 +110,10 @@ internal sealed partial class Intake : BackgroundService
     private static bool IsTransient(Exception e) => e is LedgerOverloaded or LedgerClosed or LedgerUnavailable or CommitOutcomeUnknown
         or RpcException or DbException or IOException or TimeoutException or OperationCanceledException;
 
-    private Activity? Start(RecordedEvent recorded)
+    private Activity? Start(RecordedEvent recorded, IEnumerable<ActivityLink>? links = null, string operation = "process")
     {
-        ActivityContext.TryParse(recorded.Traceparent, recorded.Tracestate, isRemote: true, out var parent);
-        // Without a parent of its own it begins a trace: nothing of the surroundings may become its parent.
-        Activity.Current = null;
-        var span = Tracing.Source.StartActivity($"process {recorded.Event.Type}", ActivityKind.Consumer, parent);
-        Tracing.Describe(span, recorded, "process");
+        var span = Tracing.Start($"{operation} {recorded.Event.Type}", ActivityKind.Consumer, recorded, links: links);
+        Tracing.Describe(span, recorded, operation);
         span?.SetTag("messaging.consumer.group.name", Broker.QueueOf(_service.Name));
         return span;
     }
@@ -189,13 +192,16 @@ internal sealed partial class Intake : BackgroundService
         var recorded = step.Recorded;
         var id = EventTypes.IdOf(recorded.Origin);
         var aside = new Operations.V1.EventSetAside { Origin = recorded.Origin, Reason = reason, Attempts = (uint)attempts };
+        using var span = Start(recorded, operation: "set-aside");
+        span.Fail(reason, null);
+        span?.SetTag("ministries.attempt", attempts);
         await _ledger.Commit(new Command
         {
             Participant = $"service/{_service.Name}", RequestId = $"dead-letter/{id}", Method = DeadLetters.SetAsideMethod, Request = aside,
             Bytes = aside.ToByteArray(), AgreementVersion = _permissions().Agreement.Version, StoresRefusal = false,
             Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf },
             Intake = new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Event.Sequence),
-            TraceParent = recorded.Traceparent, TraceState = recorded.Tracestate,
+            TraceParent = span?.Id ?? recorded.Traceparent, TraceState = span?.TraceStateString ?? recorded.Tracestate,
             Decide = (_, _) => Decision.Accept(recorded.Event.Case, [], [new Change(aside, [DeadLetters.Kind.Id(id)])]),
         }, cancel);
         Metrics.SetAside(recorded.Origin.Service);
@@ -236,6 +242,7 @@ internal sealed partial class Intake : BackgroundService
         private readonly Dictionary<string, SortedDictionary<ulong, List<Delivery>>> _held =
             reactions.ToDictionary(r => r.Event.FullName, _ => new SortedDictionary<ulong, List<Delivery>>());
         private readonly Dictionary<string, ulong> _taken = [];
+        private readonly HashSet<RecordedEvent> _again = new(ReferenceEqualityComparer.Instance);
         private int _count;
 
         public int Held => Volatile.Read(ref _count);
@@ -331,10 +338,24 @@ internal sealed partial class Intake : BackgroundService
             {
                 var held = _held[delivery.Message.Recorded.Event.Type];
                 var sequence = delivery.Message.Recorded.Event.Sequence;
+                if (delivery.Message.Redelivered)
+                {
+                    Metrics.Redelivered();
+                    _again.Add(delivery.Message.Recorded);
+                    if (sequence <= _taken[delivery.Message.Recorded.Event.Type]) TellRepeated(delivery.Message.Recorded);
+                }
                 if (!held.TryGetValue(sequence, out var same)) held[sequence] = same = [];
                 same.Add(delivery);
             }
             Settle();
+        }
+
+        /// <summary>What the broker gives again after it had its effect has none, and its trace says so.</summary>
+        private void TellRepeated(RecordedEvent recorded)
+        {
+            using var span = intake.Start(recorded);
+            span?.SetTag("ministries.redelivered", true);
+            span?.SetTag("ministries.repeated", true);
         }
 
         /// <summary>Answers what has been taken in already.</summary>
@@ -344,7 +365,11 @@ internal sealed partial class Intake : BackgroundService
                 while (held.Count > 0 && held.First() is var (sequence, same) && sequence <= _taken[type])
                 {
                     held.Remove(sequence);
-                    foreach (var delivery in same) delivery.Done.TrySetResult();
+                    foreach (var delivery in same)
+                    {
+                        _again.Remove(delivery.Message.Recorded);
+                        delivery.Done.TrySetResult();
+                    }
                 }
         }
 
@@ -354,6 +379,7 @@ internal sealed partial class Intake : BackgroundService
             if (!held.Remove(delivery.Message.Recorded.Event.Sequence, out var same)) return;
             Metrics.Rejected(Metrics.NotInLedger);
             LogRejected(intake._log, intake._service.Name, delivery.Message.Recorded.Event.Type, producer);
+            foreach (var one in same) _again.Remove(one.Message.Recorded);
             foreach (var one in same) one.Done.TrySetException(new InvalidDataException("the producer's ledger has no such event"));
         }
 
@@ -420,7 +446,7 @@ internal sealed partial class Intake : BackgroundService
                 List<RecordedEvent> missing =
                     [.. response.Events.TakeWhile(e => before is { } limit ? e.Origin.Position <= limit : IsOlder(e, youngest))];
                 for (var i = 0; i < missing.Count; i += intake._options.CommitWindow)
-                    await Process(missing.GetRange(i, Math.Min(intake._options.CommitWindow, missing.Count - i)), stop);
+                    await Process(missing.GetRange(i, Math.Min(intake._options.CommitWindow, missing.Count - i)), stop, filled: true);
                 if (missing.Count > 0) LogFilled(intake._log, intake._service.Name, missing.Count, producer);
                 Accept();
                 if (missing.Count < response.Events.Count) return before is not null;
@@ -433,14 +459,15 @@ internal sealed partial class Intake : BackgroundService
 
         /// <summary>Commits a run of events in order. They wait for their commit together; where one fails, those after it are held
         /// back and tried again behind it.</summary>
-        private async Task Process(List<RecordedEvent> run, CancellationToken stop)
+        private async Task Process(List<RecordedEvent> run, CancellationToken stop, bool filled = false)
         {
             var (done, attempts, tries) = (0, 0, 0);
             var since = Stopwatch.GetTimestamp();
             while (done < run.Count)
             {
                 var (succeeded, failure) = await Attempt(
-                    run, done, intake._options.AskPatience - (tries > 0 ? Stopwatch.GetElapsedTime(since) : TimeSpan.Zero), stop);
+                    run, done, tries + 1, filled,
+                    intake._options.AskPatience - (tries > 0 ? Stopwatch.GetElapsedTime(since) : TimeSpan.Zero), stop);
                 if (succeeded > 0) Went();
                 done += succeeded;
                 Settle();
@@ -489,16 +516,21 @@ internal sealed partial class Intake : BackgroundService
             }
         }
 
+        // Why an attempt had no effect though nothing is wrong with the event: what it needs is out of reach; one before it failed.
+        private const string Waiting = "UNAVAILABLE", HeldBack = "HELD_BACK";
+
         private sealed record Failure(Step Step, string? Reason);
 
         /// <summary>Tries the events from one on. Returns how many succeeded in a row, and what ended the row; the reason is null
         /// where it passes by itself.</summary>
         /// <param name="run">The events.</param>
         /// <param name="from">The first one to try.</param>
+        /// <param name="attempt">How often that one has been tried, this time included.</param>
+        /// <param name="filled">Whether they were read from the producer's ledger, for no message had come.</param>
         /// <param name="patience">How long its question may go unanswered still.</param>
         /// <param name="stop">Stops.</param>
         private async Task<(int Succeeded, Failure? Failure)> Attempt(
-            List<RecordedEvent> run, int from, TimeSpan patience, CancellationToken stop)
+            List<RecordedEvent> run, int from, int attempt, bool filled, TimeSpan patience, CancellationToken stop)
         {
             var steps = new List<(Step Step, Activity? Span)>();
             Failure? failure = null;
@@ -512,6 +544,9 @@ internal sealed partial class Intake : BackgroundService
                 if (reaction.Ask is not null && steps.Count > 0) break;
                 var step = new Step(reaction, recorded, steps.Count > 0 ? steps[^1].Step : null) { Patience = patience };
                 var span = intake.Start(recorded);
+                if (filled) span?.SetTag("ministries.filled", true);
+                if (_again.Contains(recorded)) span?.SetTag("ministries.redelivered", true);
+                if (i == from && attempt > 1) span?.SetTag("ministries.attempt", attempt);
                 try
                 {
                     await intake.Prepare(step, stop);
@@ -520,9 +555,9 @@ internal sealed partial class Intake : BackgroundService
                 }
                 catch (Exception e)
                 {
-                    span?.SetStatus(ActivityStatusCode.Error);
-                    span?.Dispose();
                     failure = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
+                    span.Fail(failure.Reason ?? Waiting, e);
+                    span?.Dispose();
                 }
                 finally
                 {
@@ -538,24 +573,29 @@ internal sealed partial class Intake : BackgroundService
                 {
                     var outcome = await step.Commit!;
                     if (outcome.Refusal is { } refusal)
+                    {
                         own = new Failure(step, step.HeldBack ? null : step.Failed ?? Refusals.NameOf(refusal.Reason));
+                        span.Fail(step.HeldBack ? HeldBack : own.Reason, null);
+                    }
                     else
                     {
                         span?.SetTag("ministries.position", (long?)outcome.Position);
+                        if (outcome.Repeated) span?.SetTag("ministries.repeated", true);
                         if (!outcome.Repeated) Metrics.TakenIn(step.Recorded, intake._time.GetUtcNow());
                         Took(step.Recorded);
                     }
                 }
-                catch (GapInEvents)
+                catch (GapInEvents e)
                 {
                     own = new Failure(step, null);
+                    span.Fail(HeldBack, e);
                     if (step.Behind is null) await ReadTaken(stop);
                 }
                 catch (Exception e)
                 {
                     own = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
+                    span.Fail(own.Reason ?? Waiting, e);
                 }
-                if (own is not null) span?.SetStatus(ActivityStatusCode.Error);
                 span?.Dispose();
                 if (own is null && row) succeeded++;
                 else if (row) (row, failure) = (false, own);

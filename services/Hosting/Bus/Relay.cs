@@ -23,6 +23,7 @@ internal sealed partial class Relay(
     private readonly ConcurrentDictionary<string, byte> _received = [];
     private readonly ConcurrentDictionary<string, long> _returned = [];
     private volatile string? _error;
+    private (DateTimeOffset From, DateTimeOffset? Until)? _outage;
 
     protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
         Task.WhenAll(Lead(stoppingToken), Measure(stoppingToken));
@@ -51,9 +52,9 @@ internal sealed partial class Relay(
     {
         var cursor = await ledger.ReadCursor(Name, stop);
         _last.Clear();
-        var from = cursor > Memory ? cursor - Memory : 0;
+        var first = cursor > Memory ? cursor - Memory : 0;
         if (cursor > 0)
-            foreach (var before in await ledger.EventsAfter(from, (int)(cursor - from), stop)) Remember(before.Event.Event);
+            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop)) Remember(before.Event.Event);
         var delay = options.FirstDelay;
         while (await lead.Holds(stop))
         {
@@ -67,7 +68,10 @@ internal sealed partial class Relay(
                 stop.ThrowIfCancellationRequested();
                 continue;
             }
-            var published = broker.Bus is { } bus && status.BrokerReady ? await Publish(bus, events, stop) : 0;
+            var (published, began, away) = (0, DateTimeOffset.UtcNow, true);
+            if (broker.Bus is { } bus && status.BrokerReady) (published, away) = await Publish(bus, events, stop);
+            if (published > 0 && _outage is (var from, null)) _outage = (from, began);
+            if (away && _outage is not (_, null)) _outage = (DateTimeOffset.UtcNow, null);
             if (published > 0)
             {
                 cursor = events[published - 1].Number;
@@ -83,8 +87,9 @@ internal sealed partial class Relay(
 
     private void Remember(Ledger.V1.Event e) => _last[e.Type] = Math.Max(_last.GetValueOrDefault(e.Type), e.Sequence);
 
-    /// <summary>Publishes in order, a window at a time. Returns how many were confirmed in a row.</summary>
-    private async Task<int> Publish(IBus bus, IReadOnlyList<NumberedEvent> events, CancellationToken stop)
+    /// <summary>Publishes in order, a window at a time. Returns how many were confirmed in a row, and whether the broker failed.
+    /// </summary>
+    private async Task<(int InRow, bool Away)> Publish(IBus bus, IReadOnlyList<NumberedEvent> events, CancellationToken stop)
     {
         using var window = new SemaphoreSlim(options.PublishWindow);
         var after = new Dictionary<string, ulong>(_last);
@@ -121,19 +126,18 @@ internal sealed partial class Relay(
             row &= await one;
             if (row) inRow++;
         }
-        if (Interlocked.Exchange(ref _error, null) is { } error)
+        var error = Interlocked.Exchange(ref _error, null);
+        if (error is not null)
             LogNotPublished(log, ledger.Service, sent.Count - inRow, EventTypes.IdOf(events[inRow].Event.Origin), error);
-        return inRow;
+        return (inRow, error is not null);
     }
 
     private async Task<bool> Publish(
         IBus bus, RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after, CancellationToken stop)
     {
         if (EventKind.Of(recorded.Event.Type) is not { } kind) return true;
-        ActivityContext.TryParse(recorded.Traceparent, recorded.Tracestate, isRemote: true, out var parent);
-        var outside = Activity.Current;
-        Activity.Current = null;
-        using var span = Tracing.Source.StartActivity($"publish {recorded.Event.Type}", ActivityKind.Producer, parent);
+        var (outside, began) = (Activity.Current, DateTimeOffset.UtcNow);
+        using var span = Tracing.Start($"publish {recorded.Event.Type}", ActivityKind.Producer, recorded);
         Tracing.Describe(span, recorded, "publish");
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(options.PublishDeadline);
@@ -155,6 +159,7 @@ internal sealed partial class Relay(
             if (!Probe.SkipConfirms) await publishing.WaitAsync(deadline.Token);
             Probe.At("after-confirm");
             Metrics.Published(recorded, DateTimeOffset.UtcNow);
+            TellOutage(recorded, began);
             _received.TryAdd(recorded.Event.Type, 0);
             _returned.TryRemove(recorded.Event.Type, out _);
             return true;
@@ -165,11 +170,27 @@ internal sealed partial class Relay(
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
-            span?.SetStatus(ActivityStatusCode.Error);
+            span.Fail(null, e);
             Metrics.NotPublished();
             _error = e.GetType().Name;
             return false;
         }
+    }
+
+    /// <summary>What an event waited for between its commit and its publish is a span of its own, so that its trace has no hole
+    /// that nothing explains.</summary>
+    private void TellOutage(RecordedEvent recorded, DateTimeOffset began)
+    {
+        if (_outage is not var (from, until) || recorded.CommittedAt() is not { } committed || committed >= (until ?? began)) return;
+        var outside = Activity.Current;
+        using (var span = Tracing.Start(
+            $"broker-outage {ledger.Service}", ActivityKind.Internal, recorded, committed > from ? committed : from))
+        {
+            Tracing.Describe(span, recorded, "publish");
+            span?.SetStatus(ActivityStatusCode.Error);
+            span?.SetEndTime((until ?? began).UtcDateTime);
+        }
+        Activity.Current = outside;
     }
 
     /// <summary>Nobody's queue is bound to the event type. Where somebody's was, the message is sent again until it is again;

@@ -3,10 +3,21 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>The spans of messages.</summary>
+/// <summary>The spans of messages, in the words of what happens: <c>publish</c>, <c>process</c>, <c>set-aside</c> (a dead letter),
+/// <c>broker-outage</c> (what stood between commit and publish).</summary>
 internal static class Tracing
 {
     internal static readonly ActivitySource Source = new(Telemetry.Source);
+
+    /// <summary>Begins a span under what the event's trace context names; a root where it names nothing. Nothing of the surroundings
+    /// becomes its parent.</summary>
+    internal static Activity? Start(
+        string name, ActivityKind kind, RecordedEvent recorded, DateTimeOffset begin = default, IEnumerable<ActivityLink>? links = null)
+    {
+        ActivityContext.TryParse(recorded.Traceparent, recorded.Tracestate, isRemote: true, out var parent);
+        Activity.Current = null;
+        return Source.StartActivity(name, kind, parent, links: links, startTime: begin);
+    }
 
     internal static void Describe(Activity? span, RecordedEvent recorded, string operation)
     {
@@ -18,5 +29,14 @@ internal static class Tracing
         span.SetTag("messaging.message.id", EventTypes.IdOf(recorded.Origin));
         span.SetTag("ministries.cause", EventTypes.IdOf(recorded.Origin));
         if (recorded.Event.Case.Length > 0) span.SetTag("ministries.case", recorded.Event.Case);
+    }
+
+    /// <summary>Says that what the span stands for failed, and why: a reason's name, or an error's type; never its text.</summary>
+    internal static void Fail(this Activity? span, string? reason, Exception? error)
+    {
+        if (span is null) return;
+        span.SetStatus(ActivityStatusCode.Error);
+        if (reason is not null) span.SetTag("ministries.refusal", reason);
+        if (error is not null) span.SetTag("error.type", error.GetType().Name);
     }
 }

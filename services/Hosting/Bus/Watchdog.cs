@@ -16,6 +16,7 @@ internal sealed partial class Watchdog(
 {
     private IConnection? _plain;
     private IChannel? _channel;
+    private string? _complained;
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -78,11 +79,13 @@ internal sealed partial class Watchdog(
         try
         {
             await Broker.Aside(() => broker.Start(deadline.Token)).WaitAsync(deadline.Token);
+            _complained = null;
             LogStarted(log, service.Name);
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
-            LogNotStarted(log, service.Name, e.GetType().Name);
+            // It is tried again every second or so: what keeps failing alike is said once.
+            if (_complained != e.GetType().Name) LogNotStarted(log, service.Name, _complained = e.GetType().Name);
             await broker.Stop();
         }
     }

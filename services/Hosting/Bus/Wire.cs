@@ -24,6 +24,9 @@ public abstract class DomainEvent
     /// consumer that has not taken them all in has not got all of what came before.</summary>
     public IReadOnlyDictionary<string, ulong> After { get; init; } = FrozenDictionary<string, ulong>.Empty;
 
+    /// <summary>Whether the broker gave it before and was not told that it is done with.</summary>
+    internal bool Redelivered { get; set; }
+
     /// <summary>The producer's signature and certificate, as they came (<see cref="MessageSeal"/>).</summary>
     internal (string Signature, string Certificate) Seal { get; init; }
 
@@ -120,7 +123,11 @@ internal sealed class EventKind<T> : EventKind where T : class, IMessage<T>
     internal override void Declare(IBusFactoryConfigurator bus) => bus.Publish<DomainEvent<T>>(_ => { });
 
     internal override void Handle(IReceiveEndpointConfigurator endpoint, Func<DomainEvent, Task> take) =>
-        endpoint.Handler<DomainEvent<T>>(context => take(context.Message));
+        endpoint.Handler<DomainEvent<T>>(context =>
+        {
+            context.Message.Redelivered = context.ReceiveContext.Redelivered;
+            return take(context.Message);
+        });
 }
 
 /// <summary>The headers of a message about an event (protos/README.md, "Events on the wire").</summary>

@@ -1,0 +1,386 @@
+using System.Diagnostics;
+using System.Net.Security;
+using System.Security.Cryptography.X509Certificates;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Ministries.CallLog;
+using Ministries.CallLog.V1;
+using Ministries.Consular;
+using Ministries.Custody;
+using Ministries.Custody.V1;
+using Ministries.Fixtures;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger;
+using Ministries.Local;
+using Ministries.Operations.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using CallLogService = Ministries.CallLog.CallLogService;
+using ConsularService = Ministries.Consular.ConsularService;
+using CustodyService = Ministries.Custody.CustodyService;
+using V1Client = Ministries.CallLog.V1.CallLogService.CallLogServiceClient;
+
+namespace Ministries.Tracing.Tests;
+
+/// <summary>The three services over a broker of their own, in one process, seen by a collector. The consular service's rule on
+/// logged calls can be made to fail.</summary>
+public sealed class Scene : IAsyncLifetime
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("ministries-operator-").FullName;
+    private readonly List<WebApplication> _hosts = [];
+    private readonly List<IDisposable> _open = [];
+    private TaskCompletionSource _failed = new();
+    private Dictionary<string, Uri> _addresses = [];
+    private volatile bool _fails;
+
+    public RabbitMq Broker { get; private set; } = null!;
+
+    public OtlpReceiver Receiver { get; private set; } = null!;
+
+    public Cast Cast { get; private set; } = null!;
+
+    /// <summary>The rule fails from now on.</summary>
+    public void Fail() => (_failed, _fails) = (new(TaskCreationOptions.RunContinuationsAsynchronously), true);
+
+    /// <summary>It does not any more.</summary>
+    public void FailNoMore() => _fails = false;
+
+    /// <summary>Comes when it has failed once.</summary>
+    public Task Failed => _failed.Task;
+
+    public BusStatus BusOf(string service) => _hosts.Single(h => h.Services.GetRequiredService<Service>().Name == service)
+        .Services.GetRequiredService<BusStatus>();
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        Broker = await RabbitMq.Create();
+        Receiver = await OtlpReceiver.Start(Cancel);
+        Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+        _addresses = Cast.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
+        foreach (var service in new[] { CallLogService.Definition, Failing(ConsularService.Definition), CustodyService.Definition })
+        {
+            var keys = Path.Combine(_folder, "service", service.Name);
+            var builder = WebApplication.CreateSlimBuilder();
+            builder.Logging.ClearProviders();
+            var host = await ServiceHost.Build(service, new Settings
+            {
+                Ledger = $"sqlite:{Path.Combine(_folder, $"{service.Name}.db")}", Broker = Broker.Uri, Listen = _addresses[service.Name],
+                Certificate = Path.Combine(keys, "system.pem"), CertificateKey = Path.Combine(keys, "system.key"),
+                Agreement = Path.Combine(_folder, "agreement.json"), Checkpoint = Path.Combine(_folder, $"{service.Name}.checkpoint"),
+                CheckpointKey = Path.Combine(keys, "checkpoint.key"), Peers = _addresses, Drain = TimeSpan.FromSeconds(5),
+                Otlp = Receiver.Endpoint,
+            }, builder, cancel: Cancel);
+            _hosts.Add(host);
+            await host.StartAsync(Cancel);
+        }
+        Cast = await Cast.Join(_folder, _addresses, TimeSpan.FromMinutes(2), Cancel);
+        var headquarters = Cast["ua/coordination-hq"];
+        Cast.TakeUp((await headquarters.Custody.OpenCaseAsync(new())).Case);
+        await headquarters.Custody.RegisterPrisonerAsync(new()
+        {
+            Prisoner = Story.First, Status = CustodyState.Interned,
+            CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
+            Identity = Party.Seal("invented", "ua/coordination-hq"),
+        });
+        await headquarters.Custody.AdmitPartyAsync(new() { Participant = "ua/mfa", Part = Part.DetainingPower });
+        var admitted = await headquarters.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState });
+        foreach (var service in new[] { "calllog", "consular" })
+            await Cast.Heard(service, "custody", admitted.Receipt.Position, Cancel);
+    }
+
+    private Service Failing(Service service) => new()
+    {
+        Name = service.Name, Streams = service.Streams, Map = service.Map, Duties = service.Duties, Register = service.Register,
+        Reactions =
+        [
+            .. service.Reactions.Select(r => r.Event != CallLogged.Descriptor ? r : r with
+            {
+                Decide = (view, e, act) =>
+                {
+                    if (!_fails) return r.Decide(view, e, act);
+                    _failed.TrySetResult();
+                    throw new InvalidOperationException(Story.First);
+                },
+            }),
+        ],
+    };
+
+    /// <summary>The call log as a plain client of kr/mfa calls it.</summary>
+    public V1Client Plain()
+    {
+        var home = Path.Combine(_folder, "kr/mfa");
+        var own = X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key"));
+        var channel = GrpcChannel.ForAddress(_addresses["calllog"], new GrpcChannelOptions
+        {
+            DisposeHttpClient = true,
+            HttpHandler = Signing.Handler(_folder, "kr/mfa", new SocketsHttpHandler
+            {
+                SslOptions = new SslClientAuthenticationOptions
+                {
+                    LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
+                    RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
+                },
+            }),
+        });
+        _open.AddRange([channel, own]);
+        return new V1Client(channel);
+    }
+
+    /// <summary>A call of kr/mfa about the prisoner, after which the consular service drafts a request.</summary>
+    public static LogCallRequest Request() => new()
+    {
+        RequestId = Guid.CreateVersion7().ToString(), Counterpart = "ua/mfa",
+        Account = new Account
+        {
+            StartTime = new ZonedTime
+            {
+                Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(new DateTime(2025, 3, 17, 9, 0, 0, DateTimeKind.Utc)),
+                TimeZone = "Asia/Seoul",
+            },
+            Channel = Channel.Telephone,
+            Attendees =
+            {
+                new Attendee { Participant = "kr/mfa", Office = "minister" }, new Attendee { Participant = "ua/mfa", Office = "minister" },
+            },
+            Subjects = { Subject.Transfer }, Prisoners = { Story.First },
+            Commitments =
+            {
+                new CommitmentTerms
+                {
+                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Story.First },
+                    Route = Types.V1.Route.Article12Transfer, Destination = "KR",
+                    DueTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(30)),
+                },
+            },
+        },
+    };
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var open in _open) open.Dispose();
+        if (Cast is not null) await Cast.DisposeAsync();
+        await Task.WhenAll(_hosts.Select(h => h.StopAsync(CancellationToken.None)));
+        foreach (var host in _hosts) await host.DisposeAsync();
+        if (Receiver is not null) await Receiver.DisposeAsync();
+        Broker?.Stop();
+        Directory.Delete(_folder, recursive: true);
+    }
+}
+
+/// <summary>What an operator who knows no code sees of what goes wrong, in the traces of those whom it concerns.</summary>
+public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
+{
+    private const string CallLogged = "ministries.calllog.v1.CallLogged", Log = "ministries.calllog.v1.CallLogService/LogCall";
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_calls_id_leads_to_its_trace_and_a_drafts_id_to_where_it_was_drafted_and_to_what_was_done_with_it_later()
+    {
+        var (call, _) = await Logged();
+        var trace = await TraceOf(call, Ends("process", "TransferRequestDrafted", "custody"));
+        // One search by tag: the call itself, and where its draft was tied to it.
+        Assert.Equal(Log, Assert.Single(trace, s => s.Parent.Length == 0).Name);
+        var drafted = Assert.Single(trace, s => s.Name == "commit consular");
+        var draft = drafted.Attributes["ministries.record"];
+        Assert.StartsWith("transfer_", draft);
+        Everything_has_its_parent(trace);
+
+        await scene.Cast["kr/mfa"].Consular.SubmitTransferRequestAsync(new()
+        {
+            Transfer = draft, NoteVerbale = "KR-1", Content = Party.Seal("in words", "kr/mfa"),
+        }, cancellationToken: Cancel);
+        // The step of weeks later: another trace, found by the draft's id, that links back to the one that caused it.
+        var spans = await scene.Receiver.WaitFor(s => s.Any(x => x.Trace != trace[0].Trace && x.Name == "commit consular" &&
+            x.Attributes.GetValueOrDefault("ministries.record") == draft), Patience, Cancel);
+        var submitted = spans.Single(x => x.Trace != trace[0].Trace && x.Name == "commit consular" &&
+            x.Attributes.GetValueOrDefault("ministries.record") == draft);
+        Assert.Contains((drafted.Trace, drafted.Id), submitted.Links);
+    }
+
+    [Fact]
+    public async Task A_refusal_has_its_reason_and_article()
+    {
+        var (call, _) = await Logged();
+        var request = new SubmitReadoutRequest { Call = call, Account = Scene.Request().Account, RequestId = Guid.NewGuid().ToString() };
+        await Assert.ThrowsAsync<RpcException>(async () => await scene.Cast["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel));
+        var spans = await With("ministries.request_id", request.RequestId, 2);
+        var rpc = spans.Single(s => s.Parent.Length == 0);
+        Assert.EndsWith("/SubmitReadout", rpc.Name);
+        Assert.Equal("READOUT_ALREADY_GIVEN", rpc.Attributes["ministries.refusal"]);
+        Assert.Equal(Refusals.AboutOf(Errors.V1.Reason.ReadoutAlreadyGiven).Source, rpc.Attributes["ministries.article"]);
+        Assert.Equal("kr/mfa", rpc.Attributes["ministries.participant"]);
+        // What the ledger keeps of it.
+        var commit = spans.Single(s => s.Name == "commit calllog");
+        Assert.Equal(("READOUT_ALREADY_GIVEN", rpc.Id), (commit.Attributes["ministries.refusal"], commit.Parent));
+    }
+
+    [Fact]
+    public async Task A_repeated_request_says_so_and_names_the_entry_that_it_had_made()
+    {
+        var (_, request) = await Logged();
+        await scene.Cast["kr/mfa"].Calls.LogCallAsync(request, cancellationToken: Cancel);
+        var spans = (await With("ministries.request_id", request.RequestId, 4)).Where(s => s.Name == Log).OrderBy(s => s.Start).ToList();
+        Assert.Equal(2, spans.Count);
+        Assert.NotEqual(spans[0].Trace, spans[1].Trace);
+        Assert.DoesNotContain("ministries.repeated", spans[0].Attributes.Keys);
+        Assert.Contains("true", spans[1].Attributes["ministries.repeated"]);
+        Assert.Equal(spans[0].Attributes["ministries.position"], spans[1].Attributes["ministries.position"]);
+        Assert.Equal(spans[0].Attributes["ministries.record"], spans[1].Attributes["ministries.record"]);
+    }
+
+    [Fact]
+    public async Task A_trace_begins_with_the_call_of_a_participant_and_links_to_its_own()
+    {
+        using var source = new ActivitySource("a ministry's own");
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = s => s.Name == source.Name,
+            // The ministry does not sample: kept all the same.
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.PropagationData,
+        };
+        ActivitySource.AddActivityListener(listener);
+        var request = Scene.Request();
+        using var own = source.StartActivity("a minister's afternoon")!;
+        var headers = new Metadata { { "traceparent", own.Id! }, { "tracestate", "official=kwon" }, { "baggage", "prisoner=P-1" } };
+        (request.Case, request.Actor) = (scene.Cast["kr/mfa"].Case, scene.Cast["kr/mfa"].Actor);
+        await scene.Plain().LogCallAsync(request, headers, cancellationToken: Cancel);
+        var root = (await With("ministries.request_id", request.RequestId, 2)).Single(s => s.Name == Log);
+        Assert.Empty(root.Parent);
+        Assert.NotEqual(own.TraceId.ToHexString(), root.Trace);
+        Assert.Equal(own.TraceId.ToHexString(), Assert.Single(root.Links).Trace);
+        Assert.DoesNotContain(scene.Receiver.Spans, s => s.Everything.Contains("kwon", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task What_cannot_be_processed_shows_each_attempt_then_the_dead_letter_and_when_it_is_replayed_that_too()
+    {
+        scene.Fail();
+        var (call, _) = await Logged(drafted: false);
+        var trace = await TraceOf(call, Ends("set-aside", "CallLogged"));
+        scene.FailNoMore();
+        var publish = trace.Single(s => s.Name == $"publish {CallLogged}");
+        var attempts = trace.Where(s => s.Name == $"process {CallLogged}").OrderBy(s => s.Start).ToList();
+        Assert.Equal(5, attempts.Count);
+        Assert.All(attempts, a => Assert.Equal((publish.Id, "RULE_FAILED", 2),
+            (a.Parent, a.Attributes["ministries.refusal"], a.Raw.Status.Code)));
+        Assert.Equal(["2", "3", "4", "5"], attempts.Skip(1).Select(a => Number(a.Attributes["ministries.attempt"])));
+        var aside = trace.Single(s => s.Name == $"set-aside {CallLogged}");
+        Assert.Equal((publish.Id, "consular", "RULE_FAILED", "5"),
+            (aside.Parent, aside.Service, aside.Attributes["ministries.refusal"], Number(aside.Attributes["ministries.attempt"])));
+        Assert.Contains(trace, s => s.Name == "commit consular" && s.Parent == aside.Id);
+        Everything_has_its_parent(trace);
+
+        var operations = scene.Cast["operator"].OperationsOf("consular");
+        var letter = Assert.Single((await operations.ListDeadLettersAsync(new(), cancellationToken: Cancel)).DeadLetters);
+        var replay = new ReplayDeadLetterRequest { RequestId = Guid.NewGuid().ToString(), Id = letter.Id };
+        Assert.True((await operations.ReplayDeadLetterAsync(replay, cancellationToken: Cancel)).Processed);
+        trace = await TraceOf(call, Ends("process", "TransferRequestDrafted", "custody"));
+        var replayed = trace.Single(s => s.Attributes.ContainsKey("ministries.replayed"));
+        Assert.Equal($"process {CallLogged}", replayed.Name);
+        var operatorsCall = (await With("ministries.request_id", replay.RequestId, 2)).Single(s => s.Parent.Length == 0);
+        Assert.Contains((operatorsCall.Trace, operatorsCall.Id), replayed.Links);
+        Everything_has_its_parent(trace);
+        Assert.DoesNotContain(scene.Receiver.Spans, s => s.Everything.Contains(Story.First, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_message_that_the_broker_gives_again_is_seen_as_that_and_as_repeated_where_it_had_its_effect()
+    {
+        // The broker dies while the consular service has the message in hand: it takes the event in, and cannot say so any more.
+        scene.Fail();
+        var (call, _) = await Logged(drafted: false);
+        await scene.Failed.WaitAsync(Cancel);
+        scene.Broker.Kill();
+        scene.FailNoMore();
+        await Drafted(call);
+        await scene.Broker.Start();
+        var trace = await TraceOf(call, s => s.Attributes.ContainsKey("ministries.redelivered"));
+        var again = trace.Single(s => s.Attributes.ContainsKey("ministries.redelivered"));
+        Assert.Equal($"process {CallLogged}", again.Name);
+        Assert.Contains("ministries.repeated", again.Attributes.Keys);
+        Assert.Equal(trace.Single(s => s.Name == $"publish {CallLogged}").Id, again.Parent);
+        Everything_has_its_parent(trace);
+    }
+
+    [Fact]
+    public async Task An_outage_of_the_broker_stands_in_the_trace_between_the_commit_and_the_publish()
+    {
+        scene.Broker.Kill();
+        await scene.Cast.Until("the outage is noticed", () => Task.FromResult(!scene.BusOf("calllog").BrokerReady), Cancel);
+        var (call, _) = await Logged(drafted: false);
+        await scene.Cast.Until("the event waits", () => Task.FromResult(scene.BusOf("calllog").Backlog > 0), Cancel);
+        // No message comes, and the draft is made all the same: from the producer's ledger, which its span says.
+        await Drafted(call);
+        var filled = (await TraceOf(call, Ends("commit", "consular"))).Single(s => s.Name == $"process {CallLogged}");
+        Assert.Contains("ministries.filled", filled.Attributes.Keys);
+        await scene.Broker.Start();
+        var trace = await TraceOf(call, Ends("broker-outage", "calllog"));
+        var commit = trace.Single(s => s.Name == "commit calllog" && trace.Single(p => p.Id == s.Parent).Name == Log);
+        var outage = trace.Single(s => s.Name == "broker-outage calllog");
+        var publish = trace.Last(s => s.Name == $"publish {CallLogged}");
+        Assert.Equal((commit.Id, commit.Id, "calllog"), (outage.Parent, publish.Parent, outage.Service));
+        Assert.Equal(2, outage.Raw.Status.Code);
+        Assert.InRange(outage.Start, commit.Start, publish.Start);
+        Assert.InRange(outage.Raw.EndTimeUnixNano, outage.Start + 100_000_000, publish.Start + 50_000_000);
+        Everything_has_its_parent(trace);
+    }
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    private async Task<(string Call, LogCallRequest Request)> Logged(bool drafted = true)
+    {
+        var seoul = scene.Cast["kr/mfa"];
+        var request = Scene.Request();
+        var call = (await seoul.Calls.LogCallAsync(request, cancellationToken: Cancel)).Call;
+        if (drafted) await Drafted(call);
+        return (call, request);
+    }
+
+    private Task Drafted(string call) => scene.Cast.Until("a request is drafted", async () =>
+        (await scene.Cast["kr/mfa"].Consular.ListTransfersAsync(
+            new() { Case = scene.Cast["kr/mfa"].Case, Call = call }, cancellationToken: Cancel)).Transfers.Count == 1, Cancel);
+
+    private static Func<ReceivedSpan, bool> Ends(string begin, string end, string? service = null) => s =>
+        s.Name.StartsWith(begin, StringComparison.Ordinal) && s.Name.EndsWith(end, StringComparison.Ordinal) &&
+        (service is null || s.Service == service);
+
+    // What an operator does: one search by tag for the call's id, then the whole trace.
+    private async Task<List<ReceivedSpan>> TraceOf(string call, Func<ReceivedSpan, bool> has)
+    {
+        List<ReceivedSpan> trace = [];
+        await scene.Receiver.WaitFor(spans =>
+        {
+            var root = spans.FirstOrDefault(s => s.Parent.Length == 0 && s.Attributes.GetValueOrDefault("ministries.record") == call);
+            trace = [.. spans.Where(s => s.Trace == root?.Trace)];
+            return trace.Any(has) && trace.All(s => s.Parent.Length == 0 || trace.Any(p => p.Id == s.Parent));
+        }, Patience, Cancel);
+        return trace;
+    }
+
+    private async Task<List<ReceivedSpan>> With(string tag, string value, int count)
+    {
+        bool Has(ReceivedSpan s) => s.Attributes.GetValueOrDefault(tag) == value;
+        return [.. (await scene.Receiver.WaitFor(spans => spans.Count(Has) >= count, Patience, Cancel)).Where(Has)];
+    }
+
+    private static string Number(string attribute) => new([.. attribute.Where(char.IsDigit)]);
+
+    private static void Everything_has_its_parent(List<ReceivedSpan> trace)
+    {
+        var known = trace.ToDictionary(s => s.Id);
+        Assert.Single(trace, s => s.Parent.Length == 0);
+        foreach (var span in trace.Where(s => s.Parent.Length > 0))
+        {
+            Assert.True(known.TryGetValue(span.Parent, out var parent), span.Name);
+            // No child begins before its parent: what a page of traces takes for clocks that differ.
+            Assert.True(span.Start + 1_000_000 >= parent.Start, $"{span.Name} begins before {parent.Name}");
+        }
+    }
+}

@@ -53,6 +53,60 @@ public sealed class Postgres
     /// <summary>Makes a copy of a database that nobody uses, and says how to reach it.</summary>
     public Task<string> Copy(string connection) => CreateDatabase(new NpgsqlConnectionStringBuilder(connection).Database);
 
+    /// <summary>Writes a database to a file, as <c>pg_dump --format=custom</c> does.</summary>
+    public Task Dump(string connection, string file) => Run(
+        [Path.Combine(_binaries, "pg_dump"), .. Reach, "--format=custom", "--file", file,
+            new NpgsqlConnectionStringBuilder(connection).Database!]);
+
+    /// <summary>Makes a database of such a file, and says how to reach it.</summary>
+    public async Task<string> Restore(string file)
+    {
+        var connection = await CreateDatabase();
+        await Run([Path.Combine(_binaries, "pg_restore"), .. Reach, "--exit-on-error", "--dbname",
+            new NpgsqlConnectionStringBuilder(connection).Database!, file]);
+        return connection;
+    }
+
+    /// <summary>Copies the server's files while it runs, and keeps receiving its log from then on: a commit waits until the log is
+    /// on that disk too. What it returns ends the receiving.</summary>
+    public async Task<Process> BackUp(string folder)
+    {
+        var log = Directory.CreateDirectory(Path.Combine(folder, "wal")).FullName;
+        string[] receive = [Path.Combine(_binaries, "pg_receivewal"), .. Reach, "--slot=backup", "--directory", log];
+        await Run([.. receive, "--create-slot"]);
+        var receiving = Process.Start(new ProcessStartInfo(receive[0], [.. receive[1..], "--synchronous"])
+        { RedirectStandardError = true, WorkingDirectory = "/" })!;
+        await Execute("alter system set synchronous_standby_names = '*'");
+        await Execute("select pg_reload_conf()");
+        await Run([Path.Combine(_binaries, "pg_basebackup"), .. Reach, "--pgdata", Path.Combine(folder, "data"), "--checkpoint=fast",
+            "--no-sync"]);
+        return receiving;
+    }
+
+    /// <summary>Starts a server on such a copy, with all of the log that was received.</summary>
+    public static async Task<Postgres> Recover(Postgres lost, string folder)
+    {
+        var server = new Postgres(lost._binaries, folder, Ports.Free());
+        var data = Path.Combine(folder, "data");
+        await File.WriteAllTextAsync(Path.Combine(data, "recovery.signal"), "");
+        // A segment that was not full yet is there under another name.
+        await File.AppendAllTextAsync(Path.Combine(data, "postgresql.auto.conf"), $"""
+            synchronous_standby_names = ''
+            hot_standby = off
+            restore_command = 'cp {folder}/wal/%f %p || cp {folder}/wal/%f.partial %p'
+
+            """);
+        if (Environment.UserName == "root") await Run("chown", "-R", "postgres", folder);
+        await Run("chmod", "700", folder, data);
+        await server.Start();
+        return server;
+    }
+
+    /// <summary>How to reach the same database on another server.</summary>
+    public string On(string connection) => ConnectionTo(new NpgsqlConnectionStringBuilder(connection).Database!);
+
+    private string[] Reach => ["--host=127.0.0.1", $"--port={_port}", "--username=postgres"];
+
     /// <summary>Runs one statement as the superuser.</summary>
     public async Task Execute(string sql, string? connection = null)
     {

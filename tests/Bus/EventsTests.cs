@@ -1,10 +1,12 @@
 using System.Diagnostics;
+using Google.Protobuf;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
+using Ministries.Ledger.V1;
 using Intake = Ministries.Hosting.Bus.Intake;
 
 namespace Ministries.Bus.Tests;
@@ -49,6 +51,36 @@ public abstract class EventsTests
         await rig.StartReady(rig.Consular);
         events.Add(await rig.Submit());
         await rig.UntilEffects(events);
+    }
+
+    [Fact]
+    public async Task An_event_of_a_later_contract_has_its_effect_and_nothing_of_it_is_lost()
+    {
+        await using var rig = await NewRig();
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        // A route that is not known here, in a commitment, and a field that is not known here, in both.
+        var later = new CallLogged
+        {
+            TransferCommitments = { Later(new TransferCommitment { Participant = "kr/mfa", Route = (Types.V1.Route)99 }) },
+        };
+        var sent = new CallLogged();
+        List<string> events = [await rig.Log(), await rig.Publish(call =>
+        {
+            later.Call = call;
+            return sent = Later(later);
+        }), await rig.Log()];
+        await rig.UntilEffects(events);
+
+        var ledger = await rig.Ledger(rig.Consular);
+        var taken = new List<byte[]>();
+        for (var position = 0ul; position < ledger.Size; position++)
+            if ((await ledger.ReadEntry(position, null, TestContext.Current.CancellationToken))!.Entry.Parts
+                .FirstOrDefault(p => p.Kind == PartKind.Request) is { } part) taken.Add(part.Data.ToByteArray());
+        Assert.Contains(sent.ToByteArray(), taken);
+
+        static T Later<T>(T message) where T : IMessage<T> =>
+            (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), 0x9a, 0x06, 0x02, 0x08, 0x01]);
     }
 
     [Fact]

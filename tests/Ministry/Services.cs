@@ -2,7 +2,11 @@ using System.Net;
 using System.Net.Sockets;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Grpc.AspNetCore.Server;
+using Grpc.Core;
+using Grpc.Core.Interceptors;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
@@ -30,6 +34,9 @@ public sealed class Services : IAsyncLifetime
     public static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     public string Case { get; private set; } = "";
+
+    /// <summary>What a service of a later contract would answer in place of an answer; null: the answer as it is.</summary>
+    public Func<IMessage, IMessage>? Later { get; set; }
 
     public static Actor Actor => new() { Office = "consular-department", Official = "o-17", Authority = "order-12" };
 
@@ -99,6 +106,8 @@ public sealed class Services : IAsyncLifetime
         var home = Path.Combine(Folder, "service", service);
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
+        builder.Services.AddSingleton(this);
+        builder.Services.Configure<GrpcServiceOptions>(o => o.Interceptors.Add<Answering>());
         var host = await ServiceHost.Build(
             service switch
             {
@@ -147,6 +156,16 @@ public sealed class Services : IAsyncLifetime
         var ports = listeners.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToArray();
         foreach (var listener in listeners) listener.Stop();
         return ports;
+    }
+
+    private sealed class Answering(Services services) : Interceptor
+    {
+        public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
+            TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
+        {
+            var answer = await continuation(request, context);
+            return services.Later is { } later ? (TResponse)later((IMessage)answer) : answer;
+        }
     }
 
     // A write that every rule refuses for its own reason once the case and both prisoners are known: there is nothing to clean up.

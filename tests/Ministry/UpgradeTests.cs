@@ -1,0 +1,124 @@
+using Google.Protobuf;
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>A later contract has a field, a value and an RPC more. Its client meets today's services, and today's client meets its
+/// services: the bytes on the wire are those of the later one.</summary>
+public class UpgradeTests(Services services) : IClassFixture<Services>
+{
+    // Field 99, a message of a field: nothing of today's contract has it.
+    private static readonly byte[] Field99 = [0x9a, 0x06, 0x02, 0x08, 0x01];
+
+    [Fact]
+    public async Task A_later_client_is_refused_by_todays_service_with_the_numbers_of_what_it_does_not_know_and_nothing_is_recorded()
+    {
+        using var client = services.As("kr/mfa");
+        var before = (await client.LedgerOf("calllog").GetCheckpointAsync(new(), cancellationToken: Cancel)).TreeSize;
+
+        var field = With99(services.Call());
+        Assert.Equal(["#99"], (await Refused(field)).Faults.Select(f => f.Field));
+
+        var nested = services.Call();
+        nested.Account = With99(nested.Account);
+        Assert.Equal(["account.#99"], (await Refused(nested)).Faults.Select(f => f.Field));
+
+        var value = services.Call();
+        value.Account.Channel = (Channel)99;
+        Assert.Equal(["account.channel"], (await Refused(value)).Faults.Select(f => f.Field));
+
+        var rpc = new Method<CloseCaseRequest, CloseCaseResponse>(
+            MethodType.Unary, "ministries.custody.v1.CustodyService", "ReopenCase",
+            Marshallers.Create(m => m.ToByteArray(), CloseCaseRequest.Parser.ParseFrom),
+            Marshallers.Create(m => m.ToByteArray(), CloseCaseResponse.Parser.ParseFrom));
+        var unknown = await Assert.ThrowsAnyAsync<RpcException>(async () =>
+            await client["custody"].AsyncUnaryCall(rpc, null, new CallOptions(cancellationToken: Cancel), new CloseCaseRequest()));
+        Assert.Equal(StatusCode.Unimplemented, unknown.StatusCode);
+
+        Assert.Equal(before, (await client.LedgerOf("calllog").GetCheckpointAsync(new(), cancellationToken: Cancel)).TreeSize);
+        // What it left out of today's contract it may leave out: the same client goes on with what both know.
+        Assert.StartsWith("call_", (await client.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel)).Call);
+
+        async Task<Refused> Refused(LogCallRequest request)
+        {
+            var refused = await Assert.ThrowsAsync<Refused>(async () => await client.CallLog.LogCallAsync(request, cancellationToken: Cancel));
+            Assert.Equal("REQUEST_INVALID", refused.Reason);
+            return refused;
+        }
+    }
+
+    [Fact]
+    public async Task Todays_client_reads_what_a_later_service_answers_and_loses_nothing_of_it()
+    {
+        using var client = services.As("kr/mfa");
+        (GetCallResponse? Got, LogCallResponse? Logged) sent = (null, null);
+        services.Later = answer => answer switch
+        {
+            // A state that is not known here, and a field more in the answer, in its record and in its receipt.
+            GetCallResponse got =>
+                sent.Got = With99(Merged(got, new GetCallResponse { Call = With99(new Call { State = (CallState)99 }) })),
+            LogCallResponse logged =>
+                sent.Logged = With99(Merged(logged, new LogCallResponse { Receipt = With99(new Ledger.V1.Receipt()) })),
+            // The services among themselves too.
+            _ => With99((dynamic)answer),
+        };
+        try
+        {
+            // The client takes an answer only with a receipt that proves it.
+            var logged = await client.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel);
+            Assert.StartsWith("call_", logged.Call);
+            Assert.Equal(sent.Logged!.ToByteArray(), logged.ToByteArray());
+
+            var got = await client.CallLog.GetCallAsync(new GetCallRequest { Call = logged.Call }, cancellationToken: Cancel);
+            Assert.Equal((logged.Call, (CallState)99), (got.Call.Id, got.Call.State));
+            Assert.Equal(["UA-0001", "UA-0002"], got.Call.Commitments.Single().Terms.Prisoners);
+            Assert.Equal(sent.Got!.ToByteArray(), got.ToByteArray());
+            // The command shows the value by its number.
+            Assert.Contains("99", Contract.Formatter.Format(got));
+
+            var status = await services.As("operator").OperationsOf("custody").GetStatusAsync(new(), cancellationToken: Cancel);
+            Assert.Equal("custody", status.Service);
+        }
+        finally
+        {
+            services.Later = null;
+        }
+    }
+
+    [Fact]
+    public async Task A_reason_that_todays_client_does_not_know_is_a_refusal_with_all_that_was_said()
+    {
+        using var client = services.As("kr/mfa");
+        services.Later = _ => throw new Google.Rpc.Status
+        {
+            Code = (int)Google.Rpc.Code.FailedPrecondition, Message = "a rule of a later agreement",
+            Details =
+            {
+                Google.Protobuf.WellKnownTypes.Any.Pack(new Google.Rpc.ErrorInfo
+                {
+                    Domain = "ministries", Reason = "A_LATER_REASON", Metadata = { ["source"] = "Art. 12 bis", ["missing"] = "a form" },
+                }),
+            },
+        }.ToRpcException();
+        try
+        {
+            var refused = await Assert.ThrowsAsync<Refused>(async () =>
+                await client.Custody.GetCaseAsync(new GetCaseRequest { Case = services.Case }, cancellationToken: Cancel));
+            Assert.Equal(("A_LATER_REASON", "Art. 12 bis", "a form"), (refused.Reason, refused.Article, refused.Missing));
+        }
+        finally
+        {
+            services.Later = null;
+        }
+    }
+
+    private static T With99<T>(T message) where T : IMessage<T> =>
+        (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. Field99]);
+
+    // Bytes one after the other: for a reader, what stands later in them counts.
+    private static T Merged<T>(T message, T more) where T : IMessage<T> =>
+        (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. more.ToByteArray()]);
+}

@@ -122,6 +122,7 @@ public static partial class ServiceHost
         services.AddSingleton<Lifecycle>();
         services.AddIdentity();
         services.AddWrites();
+        services.AddWitnessing();
         services.AddBus(new BusOptions { Broker = settings.Broker, BrokerAuthority = settings.BrokerAuthority }, memory);
         AddHealth(services);
         if (settings.Reflection) services.AddGrpcReflection();
@@ -134,6 +135,7 @@ public static partial class ServiceHost
         host.UseFrames();
         service.Map(host);
         host.MapLedger();
+        host.MapLog();
         host.MapBus();
         host.MapGrpcHealthChecksService();
         if (settings.Reflection) host.MapGrpcReflectionService();

@@ -81,6 +81,7 @@ internal sealed class LedgerEndpoint(
         return new GetCheckpointResponse
         {
             TreeSize = checkpoint.Size, RootHash = ByteString.CopyFrom(checkpoint.Root), Checkpoint = checkpoint.Text,
+            CosignedCheckpoint = ledger.Cosigned?.Text ?? "", CosignedTreeSize = ledger.Cosigned?.Size ?? 0,
         };
     }
 

@@ -99,6 +99,14 @@ public static class Refusals
     {
         var status = refusal.ToStatus();
         var response = http.Response;
+        if (HttpMethods.IsGet(http.Request.Method) || HttpMethods.IsHead(http.Request.Method))
+        {
+            // Whoever reads the log's files knows HTTP alone.
+            response.StatusCode = StatusCodes.Status403Forbidden;
+            response.ContentType = "text/plain; charset=utf-8";
+            Trace(http, refusal);
+            return HttpMethods.IsGet(http.Request.Method) ? response.WriteAsync(status.Message + "\n") : Task.CompletedTask;
+        }
         response.StatusCode = StatusCodes.Status200OK;
         response.ContentType = "application/grpc";
         response.Headers["grpc-status"] = status.Code.ToString(CultureInfo.InvariantCulture);

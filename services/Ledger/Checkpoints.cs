@@ -78,6 +78,9 @@ public sealed class CheckpointKey
         return new(size, root, $"{text}\n{Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
     }
 
+    /// <summary>Whether the line says that it is this key's: by name and key id. Others are to be ignored.</summary>
+    public bool Names(NoteSignature signature) => signature.Name == Name && signature.KeyId.AsSpan().SequenceEqual(_id);
+
     /// <summary>Reads a checkpoint and verifies this key's signature on it; null: it has none that is valid, or is
     /// none.</summary>
     /// <param name="note">The signed note; signatures of other keys are ignored.</param>
@@ -86,17 +89,12 @@ public sealed class CheckpointKey
         var end = note.LastIndexOf("\n\n", StringComparison.Ordinal);
         if (end < 0 || note.Length > 64 << 10 || !note.EndsWith('\n')) return null;
         var text = note[..(end + 1)];
-        var lines = text.Split('\n');
-        if (lines.Length < 4 || lines[0] != Name || lines[..^1].Any(l => l.Length == 0)) return null;
-        if (!ulong.TryParse(lines[1], NumberStyles.None, CultureInfo.InvariantCulture, out var size) ||
-            lines[1] != size.ToString(CultureInfo.InvariantCulture)) return null;
-        var root = new byte[32];
-        if (!Convert.TryFromBase64String(lines[2], root, out var length) || length != 32) return null;
+        if (!text.StartsWith($"{Name}\n", StringComparison.Ordinal) || SignedNote.TreeOf(text) is not var (size, root)) return null;
         foreach (var line in note[(end + 2)..^1].Split('\n'))
         {
             if (!line.StartsWith($"{Mark}{Name} ", StringComparison.Ordinal)) continue;
             var signature = new byte[68];
-            if (!Convert.TryFromBase64String(line[(Mark.Length + Name.Length + 1)..], signature, out length) ||
+            if (!Convert.TryFromBase64String(line[(Mark.Length + Name.Length + 1)..], signature, out var length) ||
                 length != 68) continue;
             if (!signature.AsSpan(0, 4).SequenceEqual(_id)) continue;
             return SignatureAlgorithm.Ed25519.Verify(_public, Encoding.UTF8.GetBytes(text), signature.AsSpan(4))

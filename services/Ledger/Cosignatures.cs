@@ -29,6 +29,10 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
     /// <summary>The first line: of a checkpoint, its origin.</summary>
     public string Origin => Text[..Text.IndexOf('\n')];
 
+    /// <summary>The tree of which the text tells, where it is a checkpoint's (C2SP tlog-checkpoint), whoever signed it; null: it is
+    /// none.</summary>
+    public Checkpoint? Tree => TreeOf(Text) is var (size, root) ? new Checkpoint(size, root, ToString()) : null;
+
     /// <summary>Reads a note; null: it is none.</summary>
     public static SignedNote? Read(string note)
     {
@@ -53,6 +57,15 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
 
     /// <summary>The note's text.</summary>
     public override string ToString() => $"{Text}\n{string.Concat(Signatures.Select(s => s.Line))}";
+
+    internal static (ulong Size, byte[] Root)? TreeOf(string text)
+    {
+        var lines = text.Split('\n');
+        if (lines.Length < 4 || lines[..^1].Any(l => l.Length == 0) ||
+            !ulong.TryParse(lines[1], NumberStyles.None, CultureInfo.InvariantCulture, out var size) ||
+            lines[1] != size.ToString(CultureInfo.InvariantCulture)) return null;
+        return Base64(lines[2]) is { Length: 32 } root ? (size, root) : null;
+    }
 
     internal static bool IsName(string name) =>
         name.Length is > 0 and <= 256 && !name.Any(c => c == '+' || c < ' ' || char.IsWhiteSpace(c));

@@ -121,7 +121,7 @@ public sealed record TreeProof(ulong Size, byte[] Root, IReadOnlyList<byte[]> Ha
 /// A service's ledger: its store of record, its outbox and its audit log at once. Commands are committed in batches, one entry
 /// each, at gapless positions; all that is read is what was committed. Safe for concurrent use.
 /// </summary>
-public sealed class ServiceLedger : IAsyncDisposable
+public sealed partial class ServiceLedger : IAsyncDisposable
 {
     /// <summary>How many positions one page looks at, whether the reader may see them or not.</summary>
     private const ulong Window = 4096;
@@ -161,9 +161,11 @@ public sealed class ServiceLedger : IAsyncDisposable
             await using (var session = await store.Open(write: false, cancel))
             {
                 var head = await session.ReadHead();
+                var cosigned = new CosignedFile(options.Key, options.CheckpointFile + ".cosigned");
                 await CheckTree(session, head, checkpoints.Last, options.CheckpointFile);
+                await CheckTree(session, head, cosigned.Enough, options.CheckpointFile + ".cosigned");
                 if (head.Size > 0) checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
-                var ledger = new ServiceLedger(options, store, checkpoints) { _size = head.Size };
+                var ledger = new ServiceLedger(options, store, checkpoints) { _size = head.Size, _cosigned = cosigned };
                 ledger._committer.Start();
                 return ledger;
             }
@@ -506,9 +508,9 @@ public sealed class ServiceLedger : IAsyncDisposable
         }
     }
 
-    /// <summary>The tree as it is, signed.</summary>
+    /// <summary>The tree as it is, signed, with the cosignatures that it has so far.</summary>
     public Task<Checkpoint> ReadCheckpoint(CancellationToken cancel) =>
-        Read(async session => (await Signed(session)).Checkpoint, cancel);
+        Read(async session => WithCosignatures((await Signed(session)).Checkpoint), cancel);
 
     /// <summary>Proves that an entry is in a tree (RFC 6962 2.1.1); null: there is no such entry or tree.</summary>
     /// <param name="position">The entry's position.</param>

@@ -16,7 +16,17 @@ public static class ServiceChannel
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
     public static SocketsHttpHandler Handler(
-        string service, Func<X509Certificate2> own, Func<Authorities> authorities, TimeSpan connect, TimeProvider time) => new()
+        string service, Func<X509Certificate2> own, Func<Authorities> authorities, TimeSpan connect, TimeProvider time) =>
+        HandlerOf($"service/{service}", own, authorities, connect, time);
+
+    /// <summary>Makes the handler of a channel to a system of any participant, such as its witness.</summary>
+    /// <param name="participant">The participant's id, such as <c>kr/mfa</c>.</param>
+    /// <param name="own">The caller's certificate with its key, asked for at each connection.</param>
+    /// <param name="authorities">Who vouches for the other, asked for at each connection.</param>
+    /// <param name="connect">How long it may take to connect.</param>
+    /// <param name="time">The clock.</param>
+    public static SocketsHttpHandler HandlerOf(
+        string participant, Func<X509Certificate2> own, Func<Authorities> authorities, TimeSpan connect, TimeProvider time) => new()
     {
         SslOptions = new SslClientAuthenticationOptions
         {
@@ -25,7 +35,7 @@ public static class ServiceChannel
             CertificateChainPolicy = Offline(),
             LocalCertificateSelectionCallback = (_, _, _, _, _) => own(),
             RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
-                Is(service, certificate, chain, errors, authorities(), time.GetUtcNow()),
+                Is(participant, certificate, chain, errors, authorities(), time.GetUtcNow()),
         },
         ConnectTimeout = connect,
         EnableMultipleHttp2Connections = true,
@@ -43,12 +53,12 @@ public static class ServiceChannel
     };
 
     private static bool Is(
-        string service, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors, Authorities authorities,
+        string participant, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors, Authorities authorities,
         DateTimeOffset now)
     {
         if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)) return false;
         using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
         var identified = authorities.Identify(presented, chain?.ChainPolicy.ExtraStore ?? [], CertificateUse.Server, now);
-        return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == $"service/{service}";
+        return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == participant;
     }
 }

@@ -56,6 +56,7 @@ internal sealed class OperationsEndpoint(
     public override async Task<GetStatusResponse> GetStatus(GetStatusRequest request, ServerCallContext context)
     {
         var cancel = context.CancellationToken;
+        var witnessing = services.GetService<Witnessing>();
         return new GetStatusResponse
         {
             Service = service.Name,
@@ -67,6 +68,8 @@ internal sealed class OperationsEndpoint(
             LastDutySweepTime = status.LastDutySweep?.ToTimestamp(), WaitingSinceTime = status.WaitingSince?.ToTimestamp(),
             AgreementVersion = permissions().Agreement.Version,
             CertificateExpireTime = services.GetService<Credentials>()?.Certificate.NotAfter.ToUniversalTime().ToTimestamp(),
+            CosignedEntries = ledger.Cosigned?.Size ?? 0, CosignaturesLate = witnessing?.Late ?? false,
+            CosignaturesWaitingSinceTime = witnessing?.WaitingSince?.ToTimestamp(), WitnessesMissing = { witnessing?.Missing ?? [] },
         };
     }
 

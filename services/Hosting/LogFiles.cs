@@ -1,0 +1,117 @@
+using System.Globalization;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Ministries.Ledger;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// The service's log as others' tools read it (C2SP tlog-tiles), at the address of the service itself and for the participants of
+/// the agreement: <c>/checkpoint</c>, <c>/tile/&lt;L&gt;/&lt;N&gt;[.p/&lt;W&gt;]</c> and
+/// <c>/tile/entries/&lt;N&gt;[.p/&lt;W&gt;]</c>; besides them <c>/checkpoint/cosigned</c>, the greatest checkpoint that has the
+/// cosignatures that the agreement demands. A log record is SHA-256 of an entry's header: it tells nothing.
+/// </summary>
+internal static class LogFiles
+{
+    // What a tile or bundle holds never changes; whom it is for is decided with each call, so no proxy may keep it for others.
+    private const string Lasting = "private, max-age=31536000, immutable", Passing = "no-store";
+
+    /// <summary>The most digits of a tile's index: those of the greatest number of 64 bits, in groups of three.</summary>
+    private const int MaxGroups = 7;
+
+    /// <summary>Registers what asks the agreement's witnesses for cosignatures.</summary>
+    public static IServiceCollection AddWitnessing(this IServiceCollection services)
+    {
+        services.TryAddSingleton(new WitnessingOptions());
+        services.AddSingleton<Witnessing>();
+        services.AddHostedService(s => s.GetRequiredService<Witnessing>());
+        return services;
+    }
+
+    /// <summary>Maps them.</summary>
+    public static IEndpointRouteBuilder MapLog(this IEndpointRouteBuilder endpoints)
+    {
+        string[] methods = [HttpMethods.Get, HttpMethods.Head];
+        endpoints.MapMethods("/checkpoint", methods, async (HttpContext http, ServiceLedger ledger) =>
+            await Tell(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text));
+        endpoints.MapMethods("/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text));
+        endpoints.MapMethods("/tile/{level}/{**index}", methods, Tile);
+        return endpoints;
+    }
+
+    private static async Task Tile(HttpContext http, string level, string? index, ServiceLedger ledger)
+    {
+        byte[]? bytes = null;
+        try
+        {
+            if (Read(index ?? "") is var (number, width))
+                bytes = level == "entries" ? await ledger.ReadRecords(number, width, http.RequestAborted)
+                    : Number(level, 63) is { } at ? await ledger.ReadTile((int)at, number, width, http.RequestAborted) : null;
+        }
+        catch (LedgerUnavailable)
+        {
+            await Say(http, StatusCodes.Status503ServiceUnavailable, "the ledger cannot be read at present");
+            return;
+        }
+        if (bytes is null)
+        {
+            await Say(http, StatusCodes.Status404NotFound, "there is no such tile, or not yet");
+            return;
+        }
+        http.Response.ContentType = "application/octet-stream";
+        http.Response.ContentLength = bytes.Length;
+        http.Response.Headers.CacheControl = Lasting;
+        if (HttpMethods.IsGet(http.Request.Method)) await http.Response.Body.WriteAsync(bytes, http.RequestAborted);
+    }
+
+    /// <summary>The index and width that a tile's path names; null: it names none.</summary>
+    internal static (ulong Index, int Width)? Read(string path)
+    {
+        var parts = path.Split('/');
+        var width = Ministries.Ledger.Tile.Full;
+        if (parts.Length > 1 && parts[^2].EndsWith(".p", StringComparison.Ordinal))
+        {
+            if (Number(parts[^1], 255) is not (> 0 and { } partial)) return null;
+            width = (int)partial;
+            parts = [.. parts[..^2], parts[^2][..^2]];
+        }
+        if (parts.Length > MaxGroups) return null;
+        UInt128 index = 0;
+        for (var i = 0; i < parts.Length; i++)
+        {
+            var group = parts[i];
+            if (i < parts.Length - 1)
+            {
+                if (!group.StartsWith('x')) return null;
+                group = group[1..];
+            }
+            if (group.Length != 3 || !group.All(char.IsAsciiDigit)) return null;
+            index = index * 1000 + UInt128.Parse(group, CultureInfo.InvariantCulture);
+        }
+        // A first group of zeros would be a second name for the same tile.
+        return index > ulong.MaxValue || parts.Length > 1 && parts[0] == "x000" ? null : ((ulong)index, width);
+    }
+
+    private static ulong? Number(string text, ulong max) =>
+        ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number <= max &&
+        text == number.ToString(CultureInfo.InvariantCulture) ? number : null;
+
+    private static Task Tell(HttpContext http, string? checkpoint)
+    {
+        if (checkpoint is null) return Say(http, StatusCodes.Status404NotFound, "there is no such checkpoint yet");
+        http.Response.Headers.CacheControl = Passing;
+        http.Response.ContentType = "text/plain; charset=utf-8";
+        return HttpMethods.IsGet(http.Request.Method) ? http.Response.WriteAsync(checkpoint, http.RequestAborted) : Task.CompletedTask;
+    }
+
+    private static Task Say(HttpContext http, int status, string text)
+    {
+        http.Response.StatusCode = status;
+        http.Response.Headers.CacheControl = Passing;
+        http.Response.ContentType = "text/plain; charset=utf-8";
+        return HttpMethods.IsGet(http.Request.Method) ? http.Response.WriteAsync(text + "\n", http.RequestAborted) : Task.CompletedTask;
+    }
+}

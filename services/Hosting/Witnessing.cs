@@ -1,0 +1,307 @@
+using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
+using System.Globalization;
+using System.Net;
+using System.Security.Cryptography;
+using System.Text;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>How a service asks for cosignatures.</summary>
+public sealed record WitnessingOptions
+{
+    /// <summary>How long it waits from one round to the next: half a second. What is committed meanwhile is covered together.</summary>
+    public TimeSpan Pause { get; init; } = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>How long it waits at most where witnesses are missing: 15 seconds, from <see cref="Pause"/> on doubled each time.
+    /// </summary>
+    public TimeSpan LongestPause { get; init; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>How long a witness may take to answer: 5 seconds.</summary>
+    public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(5);
+}
+
+/// <summary>
+/// Asks the agreement's witnesses for cosignatures on this service's checkpoints (C2SP tlog-witness), in rounds: the newest
+/// checkpoint to all of them at once, so that as many as are demanded meet on one. It runs beside the writes, which never wait
+/// for it. A witness that has a checkpoint of this service's own key that its ledger does not bear out shows that the database is
+/// not the one that was served from: the process ends as it would not have started.
+/// </summary>
+public sealed partial class Witnessing : BackgroundService
+{
+    private readonly ServiceLedger _ledger;
+    private readonly Agreements _agreements;
+    private readonly Credentials _credentials;
+    private readonly Lifecycle _life;
+    private readonly IHostApplicationLifetime _lifetime;
+    private readonly WitnessingOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger<Witnessing> _log;
+    private readonly Meter _meter = new(Telemetry.Source);
+    private readonly ConcurrentDictionary<Witness, Way> _ways = [];
+    private readonly ConcurrentDictionary<string, string> _missing = [];
+    private long _waitingSince;
+    private bool _saidLate;
+
+    // The way to a witness, and the size of the tree that it cosigned last.
+    private sealed class Way(HttpClient client)
+    {
+        public HttpClient Client => client;
+
+        public ulong Size { get; set; }
+    }
+
+    /// <summary>Begins when the host starts.</summary>
+    public Witnessing(
+        ServiceLedger ledger, Agreements agreements, Credentials credentials, Lifecycle life, IHostApplicationLifetime lifetime,
+        WitnessingOptions options, TimeProvider time, ILogger<Witnessing> log)
+    {
+        (_ledger, _agreements, _credentials, _life, _lifetime) = (ledger, agreements, credentials, life, lifetime);
+        (_options, _time, _log) = (options, time, log);
+        _meter.CreateObservableGauge(
+            "ministries.cosignatures.late", () => Late ? 1 : 0, description:
+            "1 while an entry has waited longer for the demanded cosignatures than the agreement allows, else 0.");
+        _meter.CreateObservableGauge(
+            "ministries.cosignatures.wait", () => WaitingSince is { } since ? (_time.GetUtcNow() - since).TotalSeconds : 0, "s",
+            "How long the oldest entry without the demanded cosignatures has waited; 0 where none waits.");
+    }
+
+    /// <summary>Since when an entry waits for the demanded cosignatures; null: none waits, or none are demanded.</summary>
+    public DateTimeOffset? WaitingSince =>
+        Interlocked.Read(ref _waitingSince) is > 0 and var ticks ? new DateTimeOffset(ticks, TimeSpan.Zero) : null;
+
+    /// <summary>Whether it has waited longer than the agreement allows.</summary>
+    public bool Late => WaitingSince is { } since && _time.GetUtcNow() - since > Allowed;
+
+    /// <summary>The witnesses that did not answer, or refused, when they were asked last, by participant.</summary>
+    public IReadOnlyCollection<string> Missing => [.. _missing.Keys.Order(StringComparer.Ordinal)];
+
+    private TimeSpan Allowed => TimeSpan.FromSeconds(_agreements.InForce.Permissions.Agreement.CosignatureSeconds);
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        foreach (var way in _ways.Values) way.Client.Dispose();
+        _meter.Dispose();
+        base.Dispose();
+    }
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stop)
+    {
+        var pause = _options.Pause;
+        try
+        {
+            // A host that is told to end while it starts would not say why.
+            var started = new TaskCompletionSource();
+            await using (_lifetime.ApplicationStarted.Register(started.SetResult)) await started.Task.WaitAsync(stop);
+            while (true)
+            {
+                var agreement = _agreements.InForce.Permissions.Agreement;
+                var complete = false;
+                try
+                {
+                    complete = await Round(agreement, stop);
+                }
+                catch (LedgerException e)
+                {
+                    LogNoRound(e.Message);
+                }
+                SayLate(agreement);
+                pause = complete ? _options.Pause : pause * 2 < _options.LongestPause ? pause * 2 : _options.LongestPause;
+                await Task.Delay(pause, _time, stop);
+                // Where all is cosigned, the next entry or the next agreement is waited for.
+                while (complete && _ledger.Size == _asked && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement))
+                {
+                    using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                    look.CancelAfter(TimeSpan.FromSeconds(2));
+                    try
+                    {
+                        await _ledger.WaitForMore(_asked, look.Token);
+                    }
+                    catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+                    {
+                    }
+                }
+            }
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+        }
+    }
+
+    // The size of the tree that was asked for last.
+    private ulong _asked;
+
+    /// <summary>Asks every witness once; whether all have cosigned.</summary>
+    private async Task<bool> Round(Agreement agreement, CancellationToken stop)
+    {
+        var began = _time.GetUtcNow();
+        _asked = _ledger.Size;
+        if (agreement.Witnesses.Count == 0 || _asked == 0)
+        {
+            _missing.Clear();
+            Interlocked.Exchange(ref _waitingSince, 0);
+            return true;
+        }
+        var checkpoint = await _ledger.ReadCheckpoint(stop);
+        _asked = checkpoint.Size;
+        var demanded = (int)agreement.CosignaturesDemanded;
+        if (demanded > 0 && WaitingSince is null && !Covers(_ledger.Cosigned, checkpoint.Size, agreement))
+            Interlocked.Exchange(ref _waitingSince, began.UtcTicks);
+        foreach (var gone in _missing.Keys.Where(m => agreement.Witnesses.All(w => w.Participant != m))) _missing.TryRemove(gone, out _);
+
+        var note = SignedNote.Read(checkpoint.Text)!;
+        var has = Cosigners.Of(checkpoint.Text, agreement);
+        var kept = new List<string>();
+        await Task.WhenAll(agreement.Witnesses.Select(async witness =>
+        {
+            // One that is slow or away is asked again alone.
+            if (has.Contains(witness.Participant) && _ways.TryGetValue(witness, out var way) && way.Size == checkpoint.Size) return;
+            string? why;
+            try
+            {
+                using var patience = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                patience.CancelAfter(_options.Patience);
+                why = await Ask(witness, agreement, checkpoint.Size, note, patience.Token, lines =>
+                {
+                    // Each as it comes: one that is slow does not keep back the others.
+                    lock (kept)
+                    {
+                        kept.AddRange(lines.Where(l => !kept.Contains(l)));
+                        Keep(agreement, note, checkpoint, kept);
+                    }
+                });
+            }
+            catch (Exception e) when (e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
+            {
+                why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
+            }
+            if (why is null) _missing.TryRemove(witness.Participant, out _);
+            else if (!_missing.TryGetValue(witness.Participant, out var said) || said != why)
+            {
+                _missing[witness.Participant] = why;
+                LogMissing(_ledger.Service, witness.Participant, why);
+            }
+        }));
+        if (demanded == 0 || Covers(_ledger.Cosigned, checkpoint.Size, agreement))
+        {
+            // What came after the checkpoint was read came after the round began.
+            Interlocked.Exchange(ref _waitingSince, demanded > 0 && _ledger.Size > checkpoint.Size ? began.UtcTicks : 0);
+            if (_saidLate && !Late)
+            {
+                _saidLate = false;
+                LogNotLate(_ledger.Service, checkpoint.Size);
+            }
+        }
+        return _missing.IsEmpty;
+    }
+
+    private static bool Covers(Checkpoint? cosigned, ulong size, Agreement agreement) =>
+        cosigned?.Size >= size && Cosigners.Of(cosigned.Text, agreement).Count >= agreement.CosignaturesDemanded;
+
+    private void Keep(Agreement agreement, SignedNote note, Checkpoint checkpoint, List<string> lines)
+    {
+        // Those that it had before, of witnesses that are away now, stay unless there is a later one of the same key.
+        var heads = lines.Select(l => l[..l.LastIndexOf(' ')]).ToHashSet();
+        var all = note.Signatures.Select(s => s.Line).Where(l => !heads.Contains(l[..l.LastIndexOf(' ')])).Concat(lines);
+        var text = $"{note.Text}\n{string.Concat(all)}";
+        var count = Cosigners.Of(text, agreement).Intersect(agreement.Witnesses.Select(w => w.Participant)).Count();
+        _ledger.KeepCosigned(checkpoint with { Text = text }, count >= Math.Max(1, (int)agreement.CosignaturesDemanded));
+    }
+
+    /// <summary>Asks one witness; what is wrong, null: nothing.</summary>
+    private async Task<string?> Ask(
+        Witness witness, Agreement agreement, ulong size, SignedNote note, CancellationToken cancel, Action<IReadOnlyList<string>> take)
+    {
+        var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
+        for (var tries = 0; tries < 3; tries++)
+        {
+            var old = way.Size;
+            if (old > size)
+            {
+                // It is asked anew next time: what it says of itself is not believed for long.
+                way.Size = 0;
+                return await Behind(way, note.Origin, cancel) ?? "it has a greater checkpoint than this replica";
+            }
+            var proof = old == 0 || old == size ? [] : (await _ledger.ProveConsistency(old, size, cancel))!.Hashes;
+            var body = new StringBuilder($"old {old.ToString(CultureInfo.InvariantCulture)}\n");
+            foreach (var hash in proof) body.Append(Convert.ToBase64String(hash)).Append('\n');
+            body.Append('\n').Append(note);
+            using var content = new StringContent(body.ToString());
+            using var answer = await way.Client.PostAsync(new Uri("add-checkpoint", UriKind.Relative), content, cancel);
+            var text = await answer.Content.ReadAsStringAsync(cancel);
+            switch (answer.StatusCode)
+            {
+                case HttpStatusCode.OK:
+                    var cosigners = Cosigners.KeysOf(agreement).Where(k => k.Participant.Id == witness.Participant &&
+                        RequestSignatures.IsValidAt(k.Key, _time.GetUtcNow())).Select(k => k.Cosigner).ToArray();
+                    var lines = (SignedNote.ReadLines(text) ?? [])
+                        .Where(l => cosigners.Any(c => c.Verify(note, l) is not null)).Select(l => l.Line).ToArray();
+                    if (lines.Length == 0) return "its answer has no cosignature of a key of its own that is valid now";
+                    way.Size = size;
+                    take(lines);
+                    return null;
+                case HttpStatusCode.Conflict when answer.Content.Headers.ContentType?.MediaType == "text/x.tlog.size" &&
+                    ulong.TryParse(text.TrimEnd('\n'), NumberStyles.None, CultureInfo.InvariantCulture, out var has) && has != old:
+                    way.Size = has;
+                    continue;
+                default:
+                    way.Size = 0;
+                    if (answer.StatusCode == HttpStatusCode.UnprocessableEntity && await Behind(way, note.Origin, cancel) is { } forked)
+                        return forked;
+                    return $"it refuses the checkpoint with status {(int)answer.StatusCode}";
+            }
+        }
+        return "it changes its mind about which checkpoint it has";
+    }
+
+    /// <summary>Looks at the checkpoint that a witness has, where it says that it is not this one's: one of this service's own key that
+    /// the ledger does not bear out is no lie of the witness.</summary>
+    private async Task<string?> Behind(Way way, string origin, CancellationToken cancel)
+    {
+        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));
+        using var answer = await way.Client.GetAsync(new Uri($"{hash}/checkpoint", UriKind.Relative), cancel);
+        if (answer.StatusCode != HttpStatusCode.OK) return null;
+        if (await _ledger.Contradicts(await answer.Content.ReadAsStringAsync(cancel), cancel) is not { } wrong) return null;
+        LogContradicted(_ledger.Service, wrong);
+        _life.End(ServiceHost.LedgerRefused);
+        return wrong;
+    }
+
+    private HttpClient Open(Witness witness) => new(
+        ServiceChannel.HandlerOf(
+            witness.Participant, () => _credentials.Certificate, () => _agreements.InForce.Authorities, _options.Patience, _time))
+    {
+        BaseAddress = new Uri(witness.Address), MaxResponseContentBufferSize = SignedNote.MaxLength,
+        DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
+    };
+
+    private void SayLate(Agreement agreement)
+    {
+        if (!Late || _saidLate) return;
+        _saidLate = true;
+        LogLate(_ledger.Service, agreement.CosignaturesDemanded, agreement.CosignatureSeconds, string.Join(", ", Missing));
+    }
+
+    [LoggerMessage(40, LogLevel.Warning,
+        "cosignatures are late: entries of {Service} do not have {Demanded} cosignatures within {Seconds} s; missing: {Missing}")]
+    private partial void LogLate(string service, uint demanded, uint seconds, string missing);
+
+    [LoggerMessage(41, LogLevel.Information, "cosignatures are not late any more: {Service} has them up to {Size} entries")]
+    private partial void LogNotLate(string service, ulong size);
+
+    [LoggerMessage(42, LogLevel.Warning, "the witness {Participant} did not cosign the log of {Service}: {Why}")]
+    private partial void LogMissing(string service, string participant, string why);
+
+    [LoggerMessage(43, LogLevel.Warning, "no cosignatures were asked for: {Why}")]
+    private partial void LogNoRound(string why);
+
+    [LoggerMessage(44, LogLevel.Critical, "{Service} must not be served from this database: a witness shows that {Why}")]
+    private partial void LogContradicted(string service, string why);
+}

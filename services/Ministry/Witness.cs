@@ -1,0 +1,160 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>What a witness answers with: an HTTP status, and its body.</summary>
+/// <param name="Status">200, 400, 403, 404, 409 or 422.</param>
+/// <param name="Body">The cosignature line, the size of its tree, or a sentence.</param>
+/// <param name="Type">The body's media type.</param>
+public sealed record WitnessAnswer(int Status, string Body, string Type = "text/plain; charset=utf-8");
+
+/// <summary>
+/// A participant's witness (C2SP tlog-witness): it cosigns a service's checkpoint once it has a proof that every tree of that
+/// service which it cosigned before is a prefix of it. What it keeps of a log is the checkpoint that it cosigned last, on the disk
+/// before it answers. It asks nobody for a name: a checkpoint's own signature says whose it is. Safe for concurrent use.
+/// </summary>
+public sealed class Witness : IDisposable
+{
+    /// <summary>The greatest length of a request, in bytes: a note, and 63 hashes.</summary>
+    public const int MaxRequest = SignedNote.MaxLength + 4096;
+
+    private const int MaxHashes = 63;
+    private readonly ConcurrentDictionary<string, Lock> _locks = [];
+    private readonly string _folder;
+    private readonly Func<Agreement> _agreement;
+    private readonly CosignatureKey _key;
+    private readonly TimeProvider _time;
+    private readonly FileStream _alone;
+
+    /// <summary>Opens a witness.</summary>
+    /// <param name="folder">Where it keeps what it cosigned; it is made where it is not there. To go on with an older state of it
+    /// would mean to sign what contradicts what was signed: do not restore it from a backup, begin a new key instead.</param>
+    /// <param name="agreement">The agreement in force, which names the services' keys.</param>
+    /// <param name="key">The participant's key for cosignatures.</param>
+    /// <param name="time">The clock.</param>
+    /// <exception cref="IOException">The folder cannot be used, or another witness uses it.</exception>
+    public Witness(string folder, Func<Agreement> agreement, CosignatureKey key, TimeProvider time)
+    {
+        (_folder, _agreement, _key, _time) = (folder, agreement, key, time);
+        Directory.CreateDirectory(folder);
+        _alone = new FileStream(Path.Combine(folder, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+    }
+
+    /// <summary>The key as those are told it who verify.</summary>
+    public string Verifier => _key.Verifier;
+
+    /// <summary>What was noticed that a person should see: that a log shows another history, by its origin. Never null.</summary>
+    public Action<string> Alarm { get; init; } = _ => { };
+
+    /// <inheritdoc/>
+    public void Dispose() => _alone.Dispose();
+
+    /// <summary>The hash by which a log is named in addresses: SHA-256 of its origin, in lower-case hexadecimal.</summary>
+    public static string HashOf(string origin) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));
+
+    /// <summary>The checkpoint of a log that was cosigned last, with the log's signature and the cosignature; null: there is none.
+    /// </summary>
+    /// <param name="originHash">The log (<see cref="HashOf"/>).</param>
+    public string? CheckpointOf(string originHash)
+    {
+        if (originHash.Length != 64 || !originHash.All(char.IsAsciiHexDigitLower)) return null;
+        var path = PathOf(originHash);
+        return File.Exists(path) ? File.ReadAllText(path) : null;
+    }
+
+    /// <summary>Answers <c>add-checkpoint</c>.</summary>
+    /// <param name="request">The request's body.</param>
+    public WitnessAnswer AddCheckpoint(string request)
+    {
+        if (Read(request) is not var (old, proof, note) || note.Tree is not { } tree)
+            return new(400, "the request is not of the form that tlog-witness prescribes\n");
+        var agreement = _agreement();
+        var now = _time.GetUtcNow();
+        var listed = agreement.Participants.Where(p => p.Kind == ParticipantKind.Service &&
+            note.Origin == $"{agreement.TrustDomain}/{p.Id[(p.Id.IndexOf('/') + 1)..]}").SelectMany(p => p.SigningKeys).ToArray();
+        if (listed.Length == 0) return new(404, "the agreement has no service of this origin\n");
+        var keys = listed.Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32 && RequestSignatures.IsValidAt(k, now))
+            .Select(k => CheckpointKey.FromPublic(note.Origin, k.PublicKey.Span)).ToArray();
+        var by = keys.Where(k => note.Signatures.Any(k.Names)).ToArray();
+        if (by.Length == 0) return new(403, "it is not signed with a key that the agreement lists for the service, valid now\n");
+        if (by.Any(k => k.Verify(note.ToString()) is null)) return new(403, "a signature on it is not its key's\n");
+        if (old > tree.Size) return new(400, "the old size is greater than that of the checkpoint\n");
+        var hash = HashOf(note.Origin);
+        // The look at what was cosigned last and the replacing of it are one.
+        lock (_locks.GetOrAdd(hash, _ => new Lock()))
+        {
+            var last = CheckpointOf(hash) is { } kept
+                ? SignedNote.Read(kept)?.Tree ?? throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged")
+                : null;
+            if (old != (last?.Size ?? 0))
+                return new(409, $"{(last?.Size ?? 0).ToString(CultureInfo.InvariantCulture)}\n", "text/x.tlog.size");
+            if (Wrong(last, tree, proof) is { } wrong)
+            {
+                if (last is not null) KeepConflict(hash, note, wrong);
+                return new(422, $"{wrong}\n");
+            }
+            var line = _key.Cosign(note, now);
+            // Of the signatures that came with it only those that were verified.
+            var signed = note.Signatures.Where(s => by.Any(k => k.Names(s))).Select(s => s.Line);
+            Write(PathOf(hash), $"{note.Text}\n{string.Concat(signed)}{line}");
+            return new(200, line);
+        }
+    }
+
+    private static string? Wrong(Checkpoint? last, Checkpoint tree, IReadOnlyList<byte[]> proof)
+    {
+        if (tree.Size == 0 && !tree.Root.AsSpan().SequenceEqual(SHA256.HashData([]))) return "an empty tree has another root";
+        if (last is null or { Size: 0 })
+            return proof.Count == 0 ? null : "every tree follows from the empty one: there is nothing to prove";
+        if (last.Size == tree.Size && !last.Root.AsSpan().SequenceEqual(tree.Root))
+            return $"the log has shown another root at size {tree.Size}";
+        return Proofs.Extends(last.Size, last.Root, tree.Size, tree.Root, proof)
+            ? null : $"it is not proved that the tree of size {last.Size} is a prefix of this one";
+    }
+
+    /// <summary>Keeps the first checkpoint of a log that did not follow from what it had shown: with the one that was cosigned it is
+    /// what shows that the log has two histories, or that a proof was wrong.</summary>
+    private void KeepConflict(string hash, SignedNote note, string wrong)
+    {
+        var path = Path.Combine(_folder, $"{hash}.conflict");
+        if (!File.Exists(path)) Write(path, note.ToString());
+        Alarm($"the log {note.Origin} does not go on from what it has shown: {wrong}; {path} has the checkpoint that it signed");
+    }
+
+    private string PathOf(string hash) => Path.Combine(_folder, $"{hash}.checkpoint");
+
+    private static void Write(string path, string text)
+    {
+        var next = path + ".next";
+        using (var file = new FileStream(next, FileMode.Create, FileAccess.Write, FileShare.None))
+        {
+            file.Write(Encoding.UTF8.GetBytes(text));
+            file.Flush(flushToDisk: true);
+        }
+        File.Move(next, path, overwrite: true);
+    }
+
+    private static (ulong Old, IReadOnlyList<byte[]> Proof, SignedNote Note)? Read(string request)
+    {
+        var end = request.IndexOf("\n\n", StringComparison.Ordinal);
+        if (end < 0 || request.Length > MaxRequest) return null;
+        var lines = request[..end].Split('\n');
+        if (!lines[0].StartsWith("old ", StringComparison.Ordinal) || lines.Length - 1 > MaxHashes ||
+            !ulong.TryParse(lines[0].AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out var old) ||
+            lines[0] != $"old {old.ToString(CultureInfo.InvariantCulture)}") return null;
+        var proof = new List<byte[]>();
+        foreach (var line in lines[1..])
+        {
+            var hash = new byte[33];
+            if (!Convert.TryFromBase64String(line, hash, out var length) || length != 32 || line.Length != 44) return null;
+            proof.Add(hash[..32]);
+        }
+        return SignedNote.Read(request[(end + 2)..]) is { } note ? (old, proof, note) : null;
+    }
+}

@@ -1,0 +1,250 @@
+using System.CommandLine;
+using System.Net;
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using Google.Protobuf;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using Command = System.CommandLine.Command;
+
+namespace Ministries.Ministry;
+
+/// <summary>Where a witness finds its files, and where it listens.</summary>
+public sealed record WitnessSettings
+{
+    /// <summary>The participant, such as <c>kr/mfa</c>.</summary>
+    public required string Participant { get; init; }
+
+    /// <summary>File of the agreement; it is read again when it changes.</summary>
+    public required string Agreement { get; init; }
+
+    /// <summary>File of the Ed25519 key for cosignatures (PKCS #8, PEM).</summary>
+    public required string Key { get; init; }
+
+    /// <summary>File of the certificate chain with which it is called (PEM); it is read again when it changes.</summary>
+    public required string Certificate { get; init; }
+
+    /// <summary>File of the certificate's key (PEM).</summary>
+    public required string CertificateKey { get; init; }
+
+    /// <summary>Folder in which it keeps what it cosigned.</summary>
+    public required string State { get; init; }
+
+    /// <summary>The address to serve at, such as <c>https://0.0.0.0:7110</c>; a name other than <c>localhost</c>: every address of the
+    /// machine.</summary>
+    public required Uri Listen { get; init; }
+
+    /// <summary>The settings of a participant for whom <see cref="Pki.Init"/> made the files.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="participant">The participant.</param>
+    /// <param name="state">Where it keeps what it cosigned.</param>
+    /// <param name="listen">The address to serve at.</param>
+    public static WitnessSettings In(string folder, string participant, string state, Uri listen)
+    {
+        var home = Path.Combine(folder, participant);
+        return new WitnessSettings
+        {
+            Participant = participant, Agreement = Path.Combine(folder, "agreement.json"), Key = Path.Combine(home, "cosignatures.key"),
+            Certificate = Path.Combine(home, $"{Pki.Witness}.pem"), CertificateKey = Path.Combine(home, $"{Pki.Witness}.key"),
+            State = state, Listen = listen,
+        };
+    }
+}
+
+/// <summary>The verb <c>witness</c>: a participant's witness for the services' logs.</summary>
+public static partial class WitnessCommand
+{
+    internal static Command Create()
+    {
+        var folder = new Option<string>("--folder") { Required = true, Description = "The folder that `pki init` made." };
+        var participant = new Option<string>("--as") { Required = true, Description = "The participant whose witness it is, such as kr/mfa." };
+        var state = new Option<string>("--state")
+        {
+            Required = true, Description = "The folder in which it keeps what it cosigned. Never restore it from a backup.",
+        };
+        var listen = new Option<Uri>("--listen")
+        {
+            Description = "The address to serve at.", HelpName = "https://host:port",
+            DefaultValueFactory = _ => new Uri("https://127.0.0.1:7110"),
+        };
+        var run = new Command("run", "Cosigns the checkpoints of the agreement's services (C2SP tlog-witness) until it is told to stop.")
+        {
+            folder, participant, state, listen,
+        };
+        run.SetAction(async (result, cancel) =>
+        {
+            try
+            {
+                await using var host = Build(WitnessSettings.In(
+                    result.GetRequiredValue(folder), result.GetRequiredValue(participant), result.GetRequiredValue(state),
+                    result.GetRequiredValue(listen)), TimeProvider.System);
+                await host.StartAsync(cancel);
+                Console.WriteLine($"{host.Services.GetService<Witness>()!.Verifier} at {string.Join(", ", host.Urls)}");
+                await host.WaitForShutdownAsync(cancel);
+                return 0;
+            }
+            catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
+            {
+                await Console.Error.WriteLineAsync(e.Message);
+                return CallCommands.WrongInput;
+            }
+        });
+        return new Command("witness", "A witness: shows that the services' logs only grow, and are the same for everybody.") { run };
+    }
+
+    /// <summary>Opens a witness and builds its server without starting it. It demands no certificate of its callers: that is how the
+    /// protocol has it, and a checkpoint says by its own signature whose it is.</summary>
+    /// <param name="settings">Where its files are.</param>
+    /// <param name="time">The clock.</param>
+    /// <exception cref="FormatException">The agreement cannot be read, or does not list the key for the participant.</exception>
+    /// <exception cref="IOException">A file cannot be read, or another witness uses the folder.</exception>
+    public static WebApplication Build(WitnessSettings settings, TimeProvider time)
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders().AddSimpleConsole(o =>
+            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ ")).AddFilter("Microsoft", LogLevel.Warning);
+        builder.WebHost.UseKestrelHttpsConfiguration();
+        ILogger? log = null;
+        void Complain(string text) => LogComplaint(log!, text);
+        var certificate = new Reread<SslStreamCertificateContext>(settings.Certificate, () =>
+        {
+            var chain = new X509Certificate2Collection();
+            chain.ImportFromPemFile(settings.Certificate);
+            chain.RemoveAt(0);
+            return SslStreamCertificateContext.Create(
+                X509Certificate2.CreateFromPemFile(settings.Certificate, settings.CertificateKey), chain, offline: true);
+        }, Complain);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = Witness.MaxRequest;
+            kestrel.Limits.MaxConcurrentConnections = 256;
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+            kestrel.Listen(
+                IPAddress.TryParse(settings.Listen.Host.Trim('[', ']'), out var address) ? address :
+                settings.Listen.Host == "localhost" ? IPAddress.Loopback : IPAddress.Any,
+                settings.Listen.Port, listen => listen.UseHttps(new TlsHandshakeCallbackOptions
+                {
+                    HandshakeTimeout = TimeSpan.FromSeconds(10),
+                    OnConnection = _ => new(new SslServerAuthenticationOptions
+                    {
+                        ServerCertificateContext = certificate.Current, EnabledSslProtocols = SslProtocols.Tls13,
+                        ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
+                    }),
+                }));
+        });
+        builder.Services.AddSingleton(_ =>
+        {
+            var agreement = new Reread<Agreement>(
+                settings.Agreement, () => JsonParser.Default.Parse<Agreement>(File.ReadAllText(settings.Agreement)), Complain);
+            var name = CosignatureKey.NameOf(agreement.Current.TrustDomain, settings.Participant);
+            var key = CosignatureKey.FromPem(name, File.ReadAllText(settings.Key));
+            if (!Cosigners.KeysOf(agreement.Current).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == key.Verifier))
+                throw new FormatException($"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
+            return new Witness(settings.State, () => agreement.Current, key, time) { Alarm = text => LogAlarm(log!, text) };
+        });
+        var host = builder.Build();
+        log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Witness");
+        try
+        {
+            _ = certificate.Current;
+            var witness = host.Services.GetRequiredService<Witness>();
+            host.MapPost("/add-checkpoint", (HttpContext http) => Add(http, witness));
+            host.MapGet("/{hash}/checkpoint", (HttpContext http, string hash) => Show(http, witness.CheckpointOf(hash)));
+            return host;
+        }
+        catch
+        {
+            ((IDisposable)host).Dispose();
+            throw;
+        }
+    }
+
+    private static async Task Add(HttpContext http, Witness witness)
+    {
+        string request;
+        try
+        {
+            using var reader = new StreamReader(http.Request.Body, new UTF8Encoding(false, throwOnInvalidBytes: true), false);
+            request = await reader.ReadToEndAsync(http.RequestAborted);
+        }
+        catch (Microsoft.AspNetCore.Http.BadHttpRequestException e)
+        {
+            await Answer(http, new WitnessAnswer(e.StatusCode, "the request cannot be read\n"));
+            return;
+        }
+        catch (DecoderFallbackException)
+        {
+            await Answer(http, new WitnessAnswer(400, "the request is not UTF-8\n"));
+            return;
+        }
+        await Answer(http, witness.AddCheckpoint(request));
+    }
+
+    private static Task Show(HttpContext http, string? checkpoint)
+    {
+        http.Response.Headers.CacheControl = "no-store";
+        return Answer(http, checkpoint is null ? new WitnessAnswer(404, "no checkpoint of this log was cosigned\n") : new WitnessAnswer(200, checkpoint));
+    }
+
+    private static Task Answer(HttpContext http, WitnessAnswer answer)
+    {
+        http.Response.StatusCode = answer.Status;
+        http.Response.ContentType = answer.Type;
+        return http.Response.WriteAsync(answer.Body, http.RequestAborted);
+    }
+
+    [LoggerMessage(1, LogLevel.Critical, "{What}")]
+    private static partial void LogAlarm(ILogger log, string what);
+
+    [LoggerMessage(2, LogLevel.Error, "{What}")]
+    private static partial void LogComplaint(ILogger log, string what);
+}
+
+/// <summary>What is made of a file, made again when the file has changed; where that fails, the one before stays.</summary>
+/// <param name="path">The file.</param>
+/// <param name="read">Makes it.</param>
+/// <param name="complain">Told why it failed.</param>
+internal sealed class Reread<T>(string path, Func<T> read, Action<string> complain) where T : class
+{
+    private readonly Lock _lock = new();
+    private T? _value;
+    private DateTime _written;
+
+    /// <summary>What the file holds.</summary>
+    /// <exception cref="FormatException">It has never held what it should.</exception>
+    public T Current
+    {
+        get
+        {
+            lock (_lock)
+            {
+                var written = File.GetLastWriteTimeUtc(path);
+                if (_value is not null && written == _written) return _value;
+                try
+                {
+                    _value = read();
+                    _written = written;
+                }
+                catch (Exception e) when (e is IOException or CryptographicException or InvalidProtocolBufferException or InvalidJsonException)
+                {
+                    if (_value is null) throw new FormatException($"{path} cannot be read: {e.Message}", e);
+                    complain($"{path} cannot be read, what it held before stays: {e.Message}");
+                }
+                return _value;
+            }
+        }
+    }
+}

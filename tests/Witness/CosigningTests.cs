@@ -1,0 +1,175 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using Ministries.Hosting;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Operations.V1;
+using Ministries.Trust;
+
+namespace Ministries.Witness.Tests;
+
+/// <summary>A service asks its witnesses, through the real hosts of both.</summary>
+public sealed class CosigningTests
+{
+    private static LedgerService.LedgerServiceClient LedgerOf(Hub hub) => new(hub.As("kr/mfa")["custody"]);
+
+    [Fact]
+    public async Task A_checkpoint_is_cosigned_by_as_many_as_the_agreement_demands_and_shown_with_it()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write(5);
+        var cosigned = await hub.Cosigned();
+        Assert.Equal(["icrc", "kr/mfa"], Cosigners.Of(cosigned.Text, hub.Agreement));
+
+        var shown = await LedgerOf(hub).GetCheckpointAsync(new GetCheckpointRequest(), cancellationToken: Hub.Cancel);
+        Assert.Equal((cosigned.Text, cosigned.Size), (shown.CosignedCheckpoint, shown.CosignedTreeSize));
+        // The present checkpoint has what it has so far: here, all.
+        Assert.Equal(["icrc", "kr/mfa"], Cosigners.Of(shown.Checkpoint, hub.Agreement));
+        using var http = hub.Http("ua/mfa");
+        Assert.Equal(cosigned.Text, await http.GetStringAsync(new Uri("/checkpoint/cosigned", UriKind.Relative), Hub.Cancel));
+        Assert.Equal(shown.Checkpoint, await http.GetStringAsync(new Uri("/checkpoint", UriKind.Relative), Hub.Cancel));
+
+        // What was committed later is in a greater tree; every entry is proved in the cosigned one.
+        await hub.Write(5);
+        await hub.Cosigned();
+        var proof = (await hub.Ledger.ProveInclusion(2, cosigned.Size, Hub.Cancel))!;
+        var header = (await hub.Ledger.ReadEntry(2, null, Hub.Cancel))!.Entry.Header;
+        Assert.True(Proofs.Includes(TreeHash.Leaf(header.Span), 2, cosigned.Size, cosigned.Root, proof.Hashes));
+    }
+
+    [Fact]
+    public async Task One_that_comes_later_is_asked_too_and_catches_up()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write(3);
+        await hub.Cosigned();
+        await Hub.Until(() => hub.Witnessing.Missing.SequenceEqual(["ua/mfa"]), "the missing witness was not told");
+        Assert.Contains(hub.Warnings, w => w.Contains("the witness ua/mfa did not cosign the log of custody: it cannot be reached"));
+        await hub.StartWitness("ua/mfa");
+        await Hub.Until(() => hub.Witnessing.Missing.Count == 0, "the witness that came was not asked");
+        Assert.Equal(["icrc", "kr/mfa", "ua/mfa"], Cosigners.Of((await hub.Cosigned()).Text, hub.Agreement));
+        Assert.Equal(3, Cosigners.On(hub.WitnessOf("ua/mfa").CheckpointOf(
+            Ministry.Witness.HashOf("ministries.example/custody"))!, hub.Agreement).Count + 2);
+    }
+
+    [Fact]
+    public async Task What_was_cosigned_is_kept_while_the_witnesses_are_away()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write(4);
+        var cosigned = await hub.Cosigned();
+        await hub.StopWitness("icrc");
+        await hub.StopWitness("kr/mfa");
+        await hub.StopService();
+        await hub.StartService();
+        Assert.Equal(cosigned.Text, hub.Ledger.Cosigned!.Text);
+        // Writes go on, and wait for nobody.
+        var began = Stopwatch.GetTimestamp();
+        await hub.Write(10);
+        Assert.True(Stopwatch.GetElapsedTime(began) < TimeSpan.FromSeconds(10));
+        Assert.Equal(cosigned.Size, hub.Ledger.Cosigned!.Size);
+        Assert.False(hub.Witnessing.Late);
+    }
+
+    [Fact]
+    public async Task Cosignatures_that_are_late_are_told_by_name_until_they_come()
+    {
+        await using var hub = await Hub.Start(2, 1, "icrc");
+        var gauges = new Dictionary<string, double>();
+        using var listener = new MeterListener();
+        listener.InstrumentPublished = (instrument, l) =>
+        {
+            if (instrument.Meter.Name == Telemetry.Source && instrument.Name.StartsWith("ministries.cosignatures.")) l.EnableMeasurementEvents(instrument);
+        };
+        listener.SetMeasurementEventCallback<int>((instrument, value, _, _) => Largest(instrument.Name, value));
+        listener.SetMeasurementEventCallback<double>((instrument, value, _, _) => Largest(instrument.Name, value));
+        listener.Start();
+        // Other tests' services measure in this process too.
+        void Largest(string name, double value) => gauges[name] = Math.Max(value, gauges.GetValueOrDefault(name));
+
+        await hub.Write(2);
+        await Hub.Until(() => hub.Witnessing.Late, "nobody was told that the cosignatures are late");
+        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("cosignatures are late: entries of custody do not have 2 cosignatures within 1 s")),
+            "it was not logged");
+        Assert.Null(hub.Ledger.Cosigned);
+        listener.RecordObservableInstruments();
+        Assert.Equal(1, gauges["ministries.cosignatures.late"]);
+        Assert.True(gauges["ministries.cosignatures.wait"] > 1);
+        var status = await new OperationsService.OperationsServiceClient(hub.As("operator")["custody"])
+            .GetStatusAsync(new GetStatusRequest(), cancellationToken: Hub.Cancel);
+        Assert.True(status.CosignaturesLate);
+        Assert.Equal(["kr/mfa", "ua/mfa"], status.WitnessesMissing);
+        Assert.InRange(status.CosignaturesWaitingSinceTime.ToDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(-2), DateTimeOffset.UtcNow);
+
+        await hub.StartWitness("kr/mfa");
+        await hub.Cosigned();
+        await Hub.Until(() => !hub.Witnessing.Late && hub.Witnessing.WaitingSince is null, "it is still said to be late");
+        status = await new OperationsService.OperationsServiceClient(hub.As("operator")["custody"])
+            .GetStatusAsync(new GetStatusRequest(), cancellationToken: Hub.Cancel);
+        Assert.Equal((false, hub.Ledger.Size, null), (status.CosignaturesLate, status.CosignedEntries, status.CosignaturesWaitingSinceTime));
+    }
+
+    [Fact]
+    public async Task Another_in_the_place_of_a_witness_is_not_believed()
+    {
+        await using var hub = Hub.Make();
+        await hub.StartWitness("icrc");
+        // The witness of ua/mfa at the address of kr/mfa: its certificate is another participant's.
+        var address = hub.AddressOf("kr/mfa");
+        await using var other = Ministry.WitnessCommand.Build(
+            Ministry.WitnessSettings.In(hub.Folder, "ua/mfa", hub.StateOf("ua/mfa"), address), TimeProvider.System);
+        await other.StartAsync(Hub.Cancel);
+        await hub.StartService();
+        await hub.Write(2);
+        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it cannot be reached")),
+            "it was taken for the other");
+        Assert.Null(hub.Ledger.Cosigned);
+        await other.StopAsync(CancellationToken.None);
+    }
+
+    [Fact]
+    public async Task A_database_and_its_checkpoint_restored_from_yesterday_are_found_out_by_a_witness()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write(3);
+        await hub.Cosigned();
+        await hub.StopService();
+        foreach (var file in Directory.GetFiles(hub.Folder, "custody.*")) File.Copy(file, file.Replace("custody.", "yesterday."));
+        await hub.StartService();
+        await hub.Write(3);
+        await hub.Cosigned();
+        await hub.StopService();
+        // All that the service has is of yesterday: nothing that it can look at by itself says so.
+        await hub.StartService(Path.Combine(hub.Folder, "yesterday.db"), Path.Combine(hub.Folder, "yesterday.checkpoint"));
+        await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with yesterday's database");
+        Assert.Contains(hub.Warnings, w => w.Contains("custody must not be served from this database") && w.Contains("acknowledged entries are missing"));
+    }
+
+    [Fact]
+    public async Task A_service_that_begins_another_history_is_found_out_by_a_witness()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write(3);
+        var first = await hub.Cosigned();
+        await hub.StopService();
+        await hub.StartService(Path.Combine(hub.Folder, "other.db"), Path.Combine(hub.Folder, "other.checkpoint"));
+        await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with another history");
+        Assert.Contains(hub.Warnings, w => w.Contains("custody must not be served from this database"));
+        // The witnesses stand by what they cosigned.
+        Assert.Equal(first.Size, SignedNote.Read(
+            hub.WitnessOf("icrc").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!)!.Tree!.Size);
+    }
+
+    [Fact]
+    public async Task A_ledger_that_does_not_bear_out_its_cosigned_checkpoint_does_not_start()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write(3);
+        await hub.Cosigned();
+        await hub.StopService();
+        File.Delete(hub.Checkpoint);
+        foreach (var file in Directory.GetFiles(hub.Folder, "custody.db*")) File.Delete(file);
+        var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => hub.StartService());
+        Assert.Contains("acknowledged entries are missing", refused.Message);
+    }
+}

@@ -1,0 +1,269 @@
+using System.Net;
+using System.Security.Cryptography;
+using System.Text;
+using Ministries.Ledger;
+using Ministries.Ministry;
+using Ministries.Trust;
+
+namespace Ministries.Witness.Tests;
+
+/// <summary>A log of the custody service's key, as any history one wants.</summary>
+internal sealed class Log
+{
+    private readonly List<byte[]> _leaves = [];
+    private readonly CheckpointKey _key;
+
+    public Log(Hub hub) => _key = CheckpointKey.FromPem(
+        $"{hub.Agreement.TrustDomain}/custody", File.ReadAllText(Path.Combine(hub.Folder, "service/custody/checkpoint.key")));
+
+    public static byte[] Leaf(string entry) => TreeHash.Leaf(Encoding.UTF8.GetBytes(entry));
+
+    public Log Add(params string[] entries)
+    {
+        _leaves.AddRange(entries.Select(Leaf));
+        return this;
+    }
+
+    public TreeView At(int size)
+    {
+        var edge = new TreeEdge(0, []);
+        foreach (var leaf in _leaves.Take(size)) edge.Add(leaf, []);
+        return edge.TakeView();
+    }
+
+    public string Checkpoint(int size) => _key.Sign((ulong)size, At(size).Root()).Text;
+
+    public string Request(int old, int size, CheckpointKey? key = null)
+    {
+        var proof = old > 0 && old < size ? At(size).Consistency((ulong)old) : [];
+        var note = key is null ? Checkpoint(size) : key.Sign((ulong)size, At(size).Root()).Text;
+        return $"old {old}\n{string.Concat(proof.Select(h => Convert.ToBase64String(h) + "\n"))}\n{note}";
+    }
+}
+
+public sealed class WitnessTests : IAsyncDisposable
+{
+    private readonly Hub _hub = Hub.Make();
+    private readonly List<string> _alarms = [];
+    private readonly Clock _clock = new();
+    private readonly string _origin;
+    private readonly CosignatureKey _key;
+    private Ministry.Witness _witness;
+
+    private sealed class Clock : TimeProvider
+    {
+        public DateTimeOffset Now { get; set; } = DateTimeOffset.UtcNow;
+
+        public override DateTimeOffset GetUtcNow() => Now;
+    }
+
+    public WitnessTests()
+    {
+        var agreement = _hub.Agreement;
+        _origin = $"{agreement.TrustDomain}/custody";
+        _key = CosignatureKey.FromPem(
+            CosignatureKey.NameOf(agreement.TrustDomain, "icrc"), File.ReadAllText(Path.Combine(_hub.Folder, "icrc/cosignatures.key")));
+        _witness = Open();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _witness.Dispose();
+        await _hub.DisposeAsync();
+    }
+
+    private Ministry.Witness Open() => new(_hub.StateOf("icrc"), () => _hub.Agreement, _key, _clock) { Alarm = _alarms.Add };
+
+    private Log New() => new(_hub);
+
+    [Fact]
+    public void A_log_that_grows_is_cosigned_with_the_time_and_the_largest_is_shown()
+    {
+        var log = New().Add("a", "b", "c", "d", "e", "f", "g");
+        Assert.Null(_witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
+        foreach (var (old, size) in ((int, int)[])[(0, 1), (1, 1), (1, 4), (4, 7), (7, 7)])
+        {
+            _clock.Now = _clock.Now.AddSeconds(1);
+            var answer = _witness.AddCheckpoint(log.Request(old, size));
+            Assert.Equal((200, "text/plain; charset=utf-8"), (answer.Status, answer.Type));
+            var note = SignedNote.Read(log.Checkpoint(size) + answer.Body)!;
+            Assert.Equal(_clock.Now.ToUnixTimeSeconds(), _key.Verify(note, note.Signatures.Single(_key.Names))!.Value.ToUnixTimeSeconds());
+            // What is shown has the log's signature and the cosignature.
+            Assert.Equal(note.ToString(), _witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
+        }
+    }
+
+    [Fact]
+    public void What_it_cosigned_outlives_it()
+    {
+        var log = New().Add("a", "b", "c");
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 2)).Status);
+        _witness.Dispose();
+        _witness = Open();
+        var conflict = _witness.AddCheckpoint(log.Request(0, 3));
+        Assert.Equal((409, "2\n", "text/x.tlog.size"), (conflict.Status, conflict.Body, conflict.Type));
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(2, 3)).Status);
+    }
+
+    [Fact]
+    public void Two_witnesses_do_not_share_a_state() => Assert.ThrowsAny<IOException>(Open);
+
+    [Fact]
+    public void A_log_of_two_histories_is_cosigned_in_one_of_them_only()
+    {
+        var one = New().Add("a", "b", "c", "d");
+        var rewritten = New().Add("a", "B", "c", "d", "e");
+        var reordered = New().Add("a", "c", "b", "d", "e");
+        Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 4)).Status);
+        foreach (var other in (Log[])[rewritten, reordered])
+        {
+            var answer = _witness.AddCheckpoint(other.Request(4, 5));
+            Assert.Equal((422, "it is not proved that the tree of size 4 is a prefix of this one\n"), (answer.Status, answer.Body));
+            answer = _witness.AddCheckpoint(other.Request(4, 4));
+            Assert.Equal((422, "the log has shown another root at size 4\n"), (answer.Status, answer.Body));
+        }
+        // A truncated log is offered from its own size, or from nothing.
+        Assert.Equal((409, "4\n"), (_witness.AddCheckpoint(one.Request(0, 3)) is var cut ? cut.Status : 0, cut.Body));
+        Assert.Equal(400, _witness.AddCheckpoint(one.Request(4, 3)).Status);
+        Assert.Equal(4, _alarms.Count);
+        // The first that was refused is kept: with what was cosigned it shows the two histories.
+        var kept = File.ReadAllText(Path.Combine(_hub.StateOf("icrc"), $"{Ministry.Witness.HashOf(_origin)}.conflict"));
+        Assert.Equal(rewritten.Checkpoint(5), kept);
+        // The log that goes on is cosigned still.
+        Assert.Equal(200, _witness.AddCheckpoint(one.Add("e").Request(4, 5)).Status);
+    }
+
+    [Fact]
+    public void Who_has_not_signed_is_refused_by_status()
+    {
+        var log = New().Add("a", "b", "c");
+        var good = log.Request(0, 2);
+        Assert.Equal(403, _witness.AddCheckpoint(log.Request(0, 2, CheckpointKey.Generate(_origin))).Status);
+        Assert.Equal(404, _witness.AddCheckpoint(log.Request(0, 2, CheckpointKey.Generate("ministries.example/nobody"))).Status);
+        // A signature that names the key and is not of it makes the note a bad one, whatever else is on it.
+        Assert.Equal(403, _witness.AddCheckpoint(log.Request(0, 2)[..^1].Replace("\n2\n", "\n3\n") + "\n").Status);
+        var stranger = $"— stranger.example/w {Convert.ToBase64String(new byte[76])}\n";
+        Assert.Equal(200, _witness.AddCheckpoint(good + stranger).Status);
+        // What it did not verify it does not pass on.
+        Assert.DoesNotContain(stranger, _witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
+    }
+
+    [Fact]
+    public void A_checkpoint_of_a_key_that_is_revoked_is_refused()
+    {
+        var log = New().Add("a");
+        var key = _hub.Agreement.Participants.Single(p => p.Id == "service/custody").SigningKeys.Single(k => k.Use == Types.V1.SigningKeyUse.Checkpoints);
+        _clock.Now = key.ValidFromTime.ToDateTimeOffset().AddSeconds(-1);
+        Assert.Equal(403, _witness.AddCheckpoint(log.Request(0, 1)).Status);
+        _clock.Now = key.ValidFromTime.ToDateTimeOffset();
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 1)).Status);
+    }
+
+    [Fact]
+    public void What_is_not_of_the_form_is_refused()
+    {
+        var log = New().Add("a", "b", "c");
+        var good = log.Request(0, 2);
+        var hash = Convert.ToBase64String(new byte[32]);
+        foreach (var wrong in (string[])
+        [
+            "", "\n\n", "old 0\n", good["old 0\n".Length..], good.Replace("old 0", "old 00"), good.Replace("old 0", "old -1"),
+            good.Replace("old 0", "old"), good.Replace("old 0", "new 0"), good.Replace("old 0\n", "old 0\nAAAA\n"),
+            good.Replace("old 0\n", "old 0\n!\n"), good.Replace("\n2\n", "\nx\n"), good[..^1], good.Replace("\n", "\r\n"),
+            good.Replace("old 0\n", "old 0\n" + string.Concat(Enumerable.Repeat(hash + "\n", 64))),
+        ]) Assert.Equal(400, _witness.AddCheckpoint(wrong).Status);
+        // A proof where there is nothing to prove.
+        Assert.Equal(422, _witness.AddCheckpoint(good.Replace("old 0\n", $"old 0\n{hash}\n")).Status);
+        Assert.Equal(200, _witness.AddCheckpoint(good).Status);
+        Assert.Equal(422, _witness.AddCheckpoint(log.Request(2, 3).Replace("old 2\n", $"old 2\n{hash}\n")).Status);
+        Assert.Equal(422, _witness.AddCheckpoint(log.Request(2, 2).Replace("old 2\n", $"old 2\n{hash}\n")).Status);
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(2, 3)).Status);
+    }
+
+    [Fact]
+    public void An_empty_log_has_the_root_of_nothing()
+    {
+        var log = New();
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 0)).Status);
+        Assert.Equal(200, _witness.AddCheckpoint(log.Add("a").Request(0, 1)).Status);
+        var key = CheckpointKey.FromPem(_origin, File.ReadAllText(Path.Combine(_hub.Folder, "service/custody/checkpoint.key")));
+        Assert.Equal(409, _witness.AddCheckpoint($"old 0\n\n{key.Sign(0, SHA256.HashData([])).Text}").Status);
+        _witness.Dispose();
+        Directory.Delete(_hub.StateOf("icrc"), recursive: true);
+        _witness = Open();
+        Assert.Equal(422, _witness.AddCheckpoint($"old 0\n\n{key.Sign(0, new byte[32]).Text}").Status);
+    }
+
+    [Fact]
+    public async Task Requests_that_race_leave_the_greatest_checkpoint()
+    {
+        var log = New().Add([.. Enumerable.Range(0, 40).Select(i => $"{i}")]);
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 1)).Status);
+        for (var round = 0; round < 30; round++)
+        {
+            var from = 1 + round;
+            var requests = Enumerable.Range(from + 1, 4).Select(size => log.Request(from, size)).ToArray();
+            var answers = await Task.WhenAll(requests.Select(r => Task.Run(() => _witness.AddCheckpoint(r))));
+            Assert.Single(answers, a => a.Status == 200);
+            Assert.All(answers.Where(a => a.Status != 200), a => Assert.Equal(409, a.Status));
+            var size = SignedNote.Read(_witness.CheckpointOf(Ministry.Witness.HashOf(_origin))!)!.Tree!.Size;
+            Assert.Equal(from + 1 + Array.FindIndex(answers, a => a.Status == 200), (int)size);
+            // On to the next.
+            if ((int)size != from + 1) _witness = Reset(log, from + 1);
+        }
+    }
+
+    private Ministry.Witness Reset(Log log, int size)
+    {
+        _witness.Dispose();
+        Directory.Delete(_hub.StateOf("icrc"), recursive: true);
+        var witness = Open();
+        Assert.Equal(200, witness.AddCheckpoint(log.Request(0, size)).Status);
+        return witness;
+    }
+
+    [Fact]
+    public async Task It_is_called_over_https_as_the_protocol_has_it()
+    {
+        var log = New().Add("a", "b");
+        await _hub.StartWitness("kr/mfa");
+        using var http = new HttpClient(new SocketsHttpHandler
+        {
+            SslOptions = { RemoteCertificateValidationCallback = (_, c, _, _) => c is not null },
+        }) { BaseAddress = _hub.AddressOf("kr/mfa") };
+        http.DefaultRequestHeaders.ExpectContinue = true;
+        // HTTP/1.1, as the simplest client speaks it.
+        using var added = await http.PostAsync(new Uri("add-checkpoint", UriKind.Relative), new StringContent(log.Request(0, 2)), Hub.Cancel);
+        Assert.Equal(HttpStatusCode.OK, added.StatusCode);
+        Assert.StartsWith($"— {_hub.Agreement.TrustDomain}/witness/kr/mfa ", await added.Content.ReadAsStringAsync(Hub.Cancel));
+        using var again = await http.PostAsync(new Uri("add-checkpoint", UriKind.Relative), new StringContent(log.Request(0, 2)), Hub.Cancel);
+        Assert.Equal((HttpStatusCode.Conflict, "text/x.tlog.size", "2\n"),
+            (again.StatusCode, again.Content.Headers.ContentType!.ToString(), await again.Content.ReadAsStringAsync(Hub.Cancel)));
+        var shown = await http.GetStringAsync(new Uri($"{Ministry.Witness.HashOf(_origin)}/checkpoint", UriKind.Relative), Hub.Cancel);
+        Assert.Equal(["kr/mfa"], Cosigners.Of(shown, _hub.Agreement));
+        foreach (var (path, body, status) in ((string, byte[], HttpStatusCode)[])
+        [
+            ("add-checkpoint", [0xff], HttpStatusCode.BadRequest),
+            ("add-checkpoint", new byte[Ministry.Witness.MaxRequest + 1], HttpStatusCode.RequestEntityTooLarge),
+            ("checkpoint", [], HttpStatusCode.NotFound),
+        ])
+        {
+            using var answer = await http.PostAsync(new Uri(path, UriKind.Relative), new ByteArrayContent(body), Hub.Cancel);
+            Assert.Equal(status, answer.StatusCode);
+        }
+        foreach (var path in (string[])[$"{new string('0', 64)}/checkpoint", "..%2flock/checkpoint", "lock/checkpoint", "add-checkpoint"])
+        {
+            using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), Hub.Cancel);
+            Assert.True(answer.StatusCode is HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed, path);
+        }
+    }
+
+    [Fact]
+    public void A_key_that_the_agreement_does_not_list_is_refused_at_the_start()
+    {
+        File.Copy(Path.Combine(_hub.Folder, "kr/mfa/cosignatures.key"), Path.Combine(_hub.Folder, "ua/mfa/cosignatures.key"), overwrite: true);
+        var e = Assert.Throws<FormatException>(() => WitnessCommand.Build(
+            WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")), TimeProvider.System));
+        Assert.Contains("does not list", e.Message);
+    }
+}

@@ -134,10 +134,12 @@ public sealed class Running : IAsyncLifetime
     }
 
     public GrpcChannel Channel(
-        X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13, string? signer = "kr/mfa")
+        X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13, string? signer = "kr/mfa",
+        Func<HttpMessageHandler, HttpMessageHandler>? sign = null)
     {
         HttpMessageHandler handler = Handler(certificate, protocols);
-        if (signer is not null) handler = Signing.Handler(Folder, signer, handler, Time);
+        if (sign is not null) handler = sign(handler);
+        else if (signer is not null) handler = Signing.Handler(Folder, signer, handler, Time);
         var channel = GrpcChannel.ForAddress(Address, new GrpcChannelOptions
         {
             HttpHandler = handler, DisposeHttpClient = true, MaxReceiveMessageSize = 16 << 20,

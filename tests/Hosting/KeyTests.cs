@@ -1,0 +1,248 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Fixtures;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>Keys change while the service runs: by those whose they are, without a failed call, and by nobody else.</summary>
+public sealed class KeyTests : IAsyncLifetime
+{
+    private readonly Running _running = new();
+
+    public ValueTask InitializeAsync() => _running.InitializeAsync();
+
+    public ValueTask DisposeAsync() => _running.DisposeAsync();
+
+    private ulong InForce => _running.Agreements.InForce.Permissions.Agreement.Version;
+
+    private static Participant Of(Agreement agreement, string id) => agreement.Participants.Single(p => p.Id == id);
+
+    private async Task Next(Action<Agreement> change, params string[] signers)
+    {
+        var version = Signing.Next(_running.Folder, change, signers.Length == 0 ? null : signers).Version;
+        await Running.Until(() => Task.FromResult(InForce == version), $"version {version} is in force");
+    }
+
+    private static SigningKey Listed(string id, SigningKeyUse use, Key key) => new()
+    {
+        Id = id, Use = use, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+    };
+
+    private static Key NewKey() => Key.Create(
+        SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+
+    private CallLogService.CallLogServiceClient Signed(Key key, string id) => new(_running.Channel(
+        _running.CertificateOf("kr/mfa"), sign: inner => new SigningHandler(key, id, _running.Time) { InnerHandler = inner }));
+
+    // Calls without a pause until the work is done; every one of them must be accepted.
+    private async Task<List<LogCallResponse>> Under(Func<CallLogService.CallLogServiceClient> client, Func<Task> work)
+    {
+        var answers = new List<LogCallResponse>();
+        var done = work();
+        while (!done.IsCompleted) answers.Add(await client().LogCallAsync(Running.Request(), cancellationToken: Running.Cancel));
+        await done;
+        answers.Add(await client().LogCallAsync(Running.Request(), cancellationToken: Running.Cancel));
+        return answers;
+    }
+
+    [Fact]
+    public async Task A_key_for_requests_is_changed_under_calls_of_which_none_fails()
+    {
+        using var old = Pki.ReadKey(Path.Combine(_running.Folder, "kr/mfa", "requests.key"));
+        using var fresh = NewKey();
+        var (first, second) = (Signed(old, "kr/mfa/requests-1"), Signed(fresh, "kr/mfa/requests-2"));
+        await Running.Refused("SIGNATURE_KEY_UNKNOWN", () => second.LogCallAsync(Running.Request()).ResponseAsync);
+        var current = first;
+        var answers = await Under(() => Volatile.Read(ref current), async () =>
+        {
+            await Next(a => Of(a, "kr/mfa").SigningKeys.Add(Listed("kr/mfa/requests-2", SigningKeyUse.Requests, fresh)), "kr/mfa");
+            // Both are good now.
+            await first.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+            await second.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+            Volatile.Write(ref current, second);
+            await Next(
+                a => Of(a, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").ValidUntilTime = DateTimeOffset.UtcNow.AddSeconds(2).ToTimestamp(),
+                "kr/mfa");
+            await Running.Until(() => Task.FromResult(!RequestSignatures.IsValidAt(
+                _running.Agreements.InForce.Permissions.SigningKey("kr/mfa/requests-1")!.Value.Key, DateTimeOffset.UtcNow)), "the key has ended");
+        });
+        Assert.NotEmpty(answers);
+        await Running.Refused("SIGNATURE_KEY_NOT_VALID", () => first.LogCallAsync(Running.Request()).ResponseAsync);
+        // Every signature that was accepted stands, each as its own version has it.
+        var (history, entries) = await HistorySeenBy("kr/mfa");
+        Assert.Equal([1ul, 2, 3], history.Versions.Select(v => v.Version));
+        Assert.Equal([1ul, 2, 3], entries.Select(e => e.Header.AgreementVersion).Distinct());
+        Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId)));
+    }
+
+    [Fact]
+    public async Task The_key_for_checkpoints_is_changed_under_calls_of_which_none_fails_and_without_a_restart()
+    {
+        using var fresh = NewKey();
+        var path = Path.Combine(_running.Folder, "service/calllog", "checkpoint.key");
+        var client = _running.Calling("kr/mfa");
+        var before = _running.Ledger.Key.Verifier;
+        var answers = await Under(() => client, async () =>
+        {
+            await Next(a => Of(a, "service/calllog").SigningKeys.Add(Listed("service/calllog/checkpoint-2", SigningKeyUse.Checkpoints, fresh)));
+            Replace(path, fresh);
+            await Running.Until(() => Task.FromResult(_running.Ledger.Key.Verifier != before), "checkpoints are signed with the new key");
+            await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+            await Next(a => Of(a, "service/calllog").SigningKeys[0].ValidUntilTime = DateTimeOffset.UtcNow.ToTimestamp());
+        });
+        var agreement = _running.Agreements.InForce.Permissions.Agreement;
+        Assert.Equal(3ul, agreement.Version);
+        Assert.All(answers, a => Assert.Null(Receipts.Wrong(a.Receipt, "calllog", agreement)));
+        var key = CheckpointKey.FromPublic("ministries.example/calllog", fresh.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        Assert.NotNull(key.Verify(answers[^1].Receipt.Checkpoint));
+        // A restart finds its last checkpoint, signed with the new key.
+        await Restart();
+        Assert.NotNull(key.Verify((await _running.Log()).Receipt.Checkpoint));
+    }
+
+    [Fact]
+    public async Task A_key_for_checkpoints_that_no_version_lists_is_not_taken_over_and_not_started_with()
+    {
+        using var own = NewKey();
+        var before = _running.Ledger.Key.Verifier;
+        var path = Path.Combine(_running.Folder, "service/calllog", "checkpoint.key");
+        var kept = await File.ReadAllBytesAsync(path, Running.Cancel);
+        Replace(path, own);
+        var e = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        Assert.Contains("all participants can supply it", e.Message);
+        Assert.Equal(before, _running.Ledger.Key.Verifier);
+        await _running.Log();
+        await _running.Host.StopAsync(Running.Cancel);
+        await _running.Host.DisposeAsync();
+        await Assert.ThrowsAsync<AgreementRefused>(() => _running.Start("calllog", new Dictionary<string, Uri>()));
+        await _running.Host.DisposeAsync();
+        await File.WriteAllBytesAsync(path, kept, Running.Cancel);
+        await _running.Start("calllog", new Dictionary<string, Uri>());
+        await _running.Log();
+    }
+
+    [Fact]
+    public async Task A_revoked_key_is_refused_from_the_next_call_on_and_what_it_signed_stands()
+    {
+        var request = Running.Request();
+        var frame = Running.FrameOf(request.ToByteArray());
+        var signed = _running.Signed(request.RequestId, frame);
+        Assert.Equal(0, (await _running.Post(frame, headers: signed)).Code);
+        var client = _running.Calling("kr/mfa");
+        await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+        await Next(
+            a => Of(a, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime = DateTimeOffset.UtcNow.ToTimestamp(), "kr/mfa");
+        var (_, status) = await Running.Refused("SIGNATURE_KEY_NOT_VALID", () => client.LogCallAsync(Running.Request()).ResponseAsync);
+        Assert.Equal(StatusCode.Unauthenticated, (StatusCode)status.Code);
+        var size = _running.Ledger.Size;
+        Assert.Equal(0, (await _running.Post(frame, headers: signed)).Code);
+        Assert.Equal(size, _running.Ledger.Size);
+        var (history, entries) = await HistorySeenBy("kr/mfa");
+        Assert.Equal(2, entries.Count);
+        Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId)));
+        // But of another request or sender, or under a version that is not there, it is nothing.
+        var entry = entries[0];
+        Assert.NotNull(history.WrongRequest(entry.Header, entry.Signature, entries[1].Request, entry.Header.RequestId));
+        Assert.NotNull(history.WrongRequest(new(entry.Header) { Participant = "ua/mfa" }, entry.Signature, entry.Request, entry.Header.RequestId));
+        Assert.NotNull(history.WrongRequest(new(entry.Header) { AgreementVersion = 9 }, entry.Signature, entry.Request, entry.Header.RequestId));
+    }
+
+    [Fact]
+    public async Task Everybody_can_read_every_version_and_check_who_signed_it()
+    {
+        await Next(a => Of(a, "ua/mfa").DeniedCertificates.Add("0A"), "ua/mfa");
+        // One that is admitted to no case.
+        var (history, entries) = await HistorySeenBy("kr/unification");
+        Assert.Empty(entries);
+        Assert.Equal([1ul, 2], history.Versions.Select(v => v.Version));
+    }
+
+    public static TheoryData<string, AgreementWrong> Swaps() => new()
+    {
+        { "unsigned", AgreementWrong.SignatureMissing },
+        { "signed by the others", AgreementWrong.SignatureMissing },
+        { "signed with the key that was put in", AgreementWrong.SignatureKeyTooNew },
+        { "with the signatures of the version before", AgreementWrong.SignatureWrong },
+        { "after another predecessor", AgreementWrong.PreviousDigestWrong },
+        { "two versions on", AgreementWrong.VersionNotNext },
+    };
+
+    [Theory]
+    [MemberData(nameof(Swaps))]
+    public async Task The_operator_swaps_no_key_what_was_in_force_stays_and_the_refusal_says_who_is_missing(string how, AgreementWrong wrong)
+    {
+        using var own = NewKey();
+        var previous = Signing.Agreement(_running.Folder);
+        var next = previous.Clone();
+        var keys = Of(next, "kr/mfa").SigningKeys;
+        keys.Single(k => k.Use == SigningKeyUse.Requests).PublicKey = Listed("", SigningKeyUse.Requests, own).PublicKey;
+        keys.Add(Listed("kr/mfa/agreements-2", SigningKeyUse.Agreements, own));
+        AgreementVersions.Follow(previous, next);
+        switch (how)
+        {
+            case "signed by the others":
+                foreach (var other in previous.Participants.Where(p => AgreementVersions.Signs(p) && p.Id != "kr/mfa"))
+                    Pki.Sign(previous, next, other.Id, Path.Combine(_running.Folder, other.Id, "agreements.key"));
+                break;
+            case "signed with the key that was put in": AgreementVersions.Sign(next, "kr/mfa", "kr/mfa/agreements-2", own); break;
+            case "with the signatures of the version before": next.Signatures.Add(previous.Signatures); break;
+            case "after another predecessor": next.PreviousDigest = ByteString.CopyFrom(new byte[32]); break;
+            case "two versions on": next.Version = 3; break;
+        }
+        Signing.Put(_running.Folder, next);
+        var e = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        Assert.Equal(wrong, e.Fault?.Wrong);
+        if (wrong == AgreementWrong.SignatureMissing) Assert.Equal(["kr/mfa"], e.Fault!.Suppliers);
+        Assert.Equal(1ul, InForce);
+        await _running.Log();
+        var swapped = Signed(own, "kr/mfa/requests-1");
+        await Running.Refused("SIGNATURE_WRONG", () => swapped.LogCallAsync(Running.Request()).ResponseAsync);
+        // Nor by a restart, which starts with nothing but the ledger's version.
+        await _running.Host.StopAsync(Running.Cancel);
+        await _running.Host.DisposeAsync();
+        var start = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Start("calllog", new Dictionary<string, Uri>()));
+        Assert.Equal(wrong, start.Fault?.Wrong);
+        await _running.Host.DisposeAsync();
+        Signing.Put(_running.Folder, previous);
+        await _running.Start("calllog", new Dictionary<string, Uri>());
+    }
+
+    private async Task Restart()
+    {
+        await _running.Host.StopAsync(Running.Cancel);
+        await _running.Host.DisposeAsync();
+        await _running.Start("calllog", new Dictionary<string, Uri>());
+    }
+
+    private static void Replace(string path, Key key)
+    {
+        File.WriteAllBytes(path + ".next", key.Export(KeyBlobFormat.PkixPrivateKeyText));
+        File.Move(path + ".next", path, overwrite: true);
+    }
+
+    // The key history and the signed requests of a participant, from what the ledger shows it.
+    private async Task<(KeyHistory History, List<(EntryHeader Header, RequestSignature Signature, byte[] Request)> Entries)> HistorySeenBy(string reader)
+    {
+        var client = new LedgerService.LedgerServiceClient(_running.As(reader));
+        using var call = client.FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: Running.Cancel);
+        var versions = new List<AdoptedAgreement>();
+        var entries = new List<(EntryHeader, RequestSignature, byte[])>();
+        await foreach (var response in call.ResponseStream.ReadAllAsync(Running.Cancel))
+        {
+            if (response.Entry is not { } entry) continue;
+            var header = EntryHeader.Parser.ParseFrom(entry.Header);
+            byte[]? Part(PartKind kind) => entry.Parts.FirstOrDefault(p => p.Kind == kind)?.Data.ToByteArray();
+            if (header.Method == Agreements.Method) versions.Add(new(Part(PartKind.Request)!, header.CommitTime.ToDateTimeOffset()));
+            else if (header.Participant == reader)
+                entries.Add((header, RequestSignature.Parser.ParseFrom(Part(PartKind.Signature)), Part(PartKind.Request)!));
+        }
+        return (KeyHistory.Read(versions), entries);
+    }
+}

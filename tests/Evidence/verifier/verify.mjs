@@ -716,10 +716,11 @@ function judgeEntry(entry, log, head, recorded, numbers) {
     entry.approvals = judgeApprovals(header, request.data, version);
   }
   if (receipt) judgeReceipt(receipt, entry, log);
-  for (const [kind, name] of [
-    [EVENTS, 'Events'],
-    [ANSWER, 'Answer']])
-    if (partOf(kind) && !partOf(kind).erased) readMessage(partOf(kind).data, Messages[name], false);
+  const dataOf = kind => (partOf(kind) && !partOf(kind).erased ? partOf(kind).data : Buffer.alloc(0));
+  readMessage(dataOf(ANSWER), Messages.Answer, false);
+  const { events } = readMessage(dataOf(EVENTS), Messages.Events, false);
+  const other = head.case && events.find(e => !['', head.case].includes(e.case));
+  if (other) malformed(`it is of case ${plain(other.case)}, which is not the file's`);
 }
 
 const Components = '("@method" "@path" "@authority" "content-type" "content-digest")';
@@ -805,6 +806,9 @@ function judge({ head, logs, end, last }, agreement) {
       `the key that signed the file is no key of ${plain(head.participant)} for requests: somebody else made it`);
   if (!wasValid(key, head.exportTime)) throw new Break(last, 'the key that signed the file was not valid when it was exported');
   if (head.trustDomain !== greatest.trustDomain) throw new Break(1, 'the file names another trust domain than the agreement');
+  const isMeant = ({ header }) => header.participant === head.participant && header.requestId === head.requestId;
+  if (head.requestId && !logs.some(log => log.entries.some(isMeant)))
+    throw new Break(1, `the file has no request ${plain(head.requestId)} of ${plain(head.participant)}`);
   for (const log of agreement ? logs : [])
     if (![...log.versions.values()].some(v => v.digest.equals(agreement)))
       throw new Break(log.entries[0].line,

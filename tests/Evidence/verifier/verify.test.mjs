@@ -585,6 +585,57 @@ test('an entry of the case that is left out leaves a gap', () => {
   }
 });
 
+test('a file says which case or which request it is of', () => {
+  let found = tampered({ head: h => { h.case = 'C-2026-000002'; } });
+  refused(found.lines, found.places.calllog.request, /not the file's/);
+  found = tampered({ head: h => { h.case = ''; h.requestId = 'other'; } });
+  refused(found.lines, 1, /no request other/);
+});
+
+test('whatever the exporter changes and signs again is found', () => {
+  const flip = value => value.replace(/[A-Za-z0-9](?=[^A-Za-z0-9]*$)/, c => (c === '7' ? '8' : c === 'X' ? 'Y' : /\d/.test(c) ? '7' : 'X'));
+  const flipBytes = value => {
+    const bytes = Buffer.from(value, 'base64');
+    bytes[bytes.length >> 1] ^= 4;
+    return bytes.toString('base64');
+  };
+  const texts = ['format', 'participant', 'trustDomain', 'case', 'service', 'audience', 'commitTime', 'number', 'position', 'treeSize'];
+  /** What can stand in a place of a line instead; undefined: nothing. */
+  const instead = (key, value) => {
+    // When it was exported is the exporter's word alone.
+    if (key === 'exportTime') return [];
+    if (key === 'checkpoint') return [0, 1, 2, 4].map(at => value.split('\n').map((l, i) => (i === at ? flip(l) : l)).join('\n'));
+    if (key === 'kind') return ['PART_KIND_CAUSE'];
+    if (value === true) return [undefined];
+    // Numbers that are not shown are missed at the next entry only, and parts need not all be shown.
+    if (Array.isArray(value)) return key === 'proof' || key === 'inclusionProof' ? [value.length > 1 ? value.slice(1) : undefined] : [];
+    return typeof value === 'object' ? [] : [texts.includes(key) ? flip(value) : flipBytes(value)];
+  };
+  let count = 0, malformed = 0;
+  good.lines.slice(0, -1).forEach((line, index) => {
+    const text = line.toString(), places = [];
+    const walk = (value, path) => {
+      for (const item of path.length ? instead(path.filter(k => !/^\d+$/.test(k)).at(-1), value) : []) places.push([path, item]);
+      if (typeof value === 'object') for (const [key, inner] of Object.entries(value)) walk(inner, [...path, key]);
+    };
+    walk(JSON.parse(text), []);
+    for (const [path, item] of places) {
+      const whole = JSON.parse(text), holder = path.slice(0, -1).reduce((value, key) => value[key], whole);
+      if (item === undefined) delete holder[path.at(-1)];
+      else holder[path.at(-1)] = item;
+      const lines = good.lines.slice(0, -1);
+      lines[index] = Buffer.from(JSON.stringify(whole));
+      const result = verify(file([...lines, made.end(lines, 'aa/requests/2')])), where = path.join('.');
+      assert.equal(result.ok, false, `line ${index + 1} was taken for whole with another ${where}`);
+      // What the file and a log are called shows at the first entry that is of another one, or at the end.
+      if (index > 0 && where !== 'log.service') assert.equal(result.line, index + 1, `${where}: ${result.meaning}`);
+      if (/not in the form/.test(result.meaning)) malformed++;
+      count++;
+    }
+  });
+  assert.ok(count > 300 && malformed < count / 10, `${count} ${malformed}`);
+});
+
 test('numbers of another case are not counted', () => {
   const other = make(Sizes, { entry: of('request', e => { e.audiences = [`c:${Case}1`, `c:${Case}=x`]; }) });
   holds(other);

@@ -1,8 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
-using System.Net.Security;
-using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Health.V1;
 using Grpc.Net.Client;
@@ -17,6 +16,7 @@ using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Local;
 
@@ -33,14 +33,17 @@ public sealed class Cast : IAsyncDisposable
     private readonly List<WebApplication> _hosts = [];
     private readonly ConcurrentDictionary<string, Uri> _addresses = [];
     private readonly Dictionary<string, Party> _parties = [];
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(10);
+
     private readonly string _certificates;
+    private readonly Permissions _permissions;
     private readonly Authorities _authorities;
 
     private Cast(string certificates)
     {
         _certificates = certificates;
         var (agreement, terms) = Agreements.Read(File.ReadAllBytes(Path.Combine(certificates, "agreement.json")));
-        _authorities = terms.Authorities;
+        (_permissions, _authorities) = (terms.Permissions, terms.Authorities);
         Everybody = [.. agreement.Participants.Select(p => p.Id)];
         Participants = [.. Everybody.Where(p => !p.StartsWith("service/", StringComparison.Ordinal) && p != "operator")];
     }
@@ -191,37 +194,34 @@ public sealed class Cast : IAsyncDisposable
         Services.ToDictionary(s => s, s => GrpcChannel.ForAddress(_addresses[s], new GrpcChannelOptions
         {
             HttpHandler = Handler(id, s), DisposeHttpClient = true,
-        })));
+        })), request => Approve(id, request));
+
+    // The officials who are not the actor put their own keys to it.
+    private void Approve(string participant, IMessage request)
+    {
+        var demanded = Methods.NameFor(request.Descriptor) is { } method ? (int)_permissions.ApprovalsDemanded(method) : 0;
+        if (demanded == 0) return;
+        var actor = ((Actor)request.Descriptor.FindFieldByName("actor").Accessor.GetValue(request)).Official;
+        foreach (var file in Directory.GetFiles(Path.Combine(_certificates, participant, "officials")).Order(StringComparer.Ordinal)
+            .Where(f => Path.GetFileNameWithoutExtension(f) != actor).Take(demanded))
+        {
+            using var key = Pki.ReadKey(file);
+            Approvals.Add(request, _permissions.Participant(participant)!, key, "legal-department");
+        }
+    }
 
     private HttpMessageHandler Handler(string participant, string service)
     {
         var home = Path.Combine(_certificates, participant);
         var own = X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key"));
-        HttpMessageHandler sender = new SocketsHttpHandler
-        {
-            // A ministry's own spans are its own affair: a trace begins where its call arrives.
-            ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator(),
-            SslOptions = new SslClientAuthenticationOptions
-            {
-                EnabledSslProtocols = SslProtocols.Tls13,
-                LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
-                RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
-                    certificate is not null && !errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch) &&
-                    Is($"service/{service}", certificate, chain),
-            },
-        };
+        var channel = ServiceChannel.Handler(service, () => own, () => _authorities, ConnectTimeout, TimeProvider.System);
+        // A ministry's own spans are its own affair: a trace begins where its call arrives.
+        channel.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
+        HttpMessageHandler sender = channel;
         var key = Path.Combine(home, "requests.key");
         if (File.Exists(key))
             sender = new SigningHandler(Pki.ReadKey(key), $"{participant}/requests-1", TimeProvider.System) { InnerHandler = sender };
         return new Untraced { InnerHandler = sender };
-    }
-
-    private bool Is(string participant, X509Certificate certificate, X509Chain? chain)
-    {
-        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
-        var identified = _authorities.Identify(
-            presented, chain?.ChainPolicy.ExtraStore ?? [], CertificateUse.Server, DateTimeOffset.UtcNow);
-        return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == participant;
     }
 
     private sealed class Untraced : DelegatingHandler

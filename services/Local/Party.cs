@@ -27,12 +27,13 @@ public sealed class Party : IDisposable
     /// <param name="id">The participant.</param>
     /// <param name="office">The office of its official.</param>
     /// <param name="channels">Its channel to each service, by the service's name.</param>
-    public Party(string id, string office, Dictionary<string, GrpcChannel> channels)
+    /// <param name="approve">Has other officials approve a write, as many as the agreement demands.</param>
+    public Party(string id, string office, Dictionary<string, GrpcChannel> channels, Action<IMessage> approve)
     {
         Id = id;
         Actor = new Actor { Office = office, Official = $"{id.Replace('/', '-')}-official-1", Authority = "standing-order-2025-1" };
         _channels = channels;
-        var clerk = new Clerk(this);
+        var clerk = new Clerk(this, approve);
         _services = channels.ToDictionary(c => c.Key, c => c.Value.CreateCallInvoker().Intercept(clerk));
         Calls = new(_services["calllog"]);
         Custody = new(_services["custody"]);
@@ -99,9 +100,9 @@ public sealed class Party : IDisposable
     /// <param name="Milliseconds">How long its answer took.</param>
     public sealed record Sent(string Method, string RequestId, double Milliseconds);
 
-    // The office's clerk: gives each write its id, its official and its case, and reads the record that it is about just before,
-    // for its etag.
-    private sealed class Clerk(Party party) : Interceptor
+    // The office's clerk: gives each write its id, its official and its case, reads the record that it is about just before, for its
+    // etag, and has it approved.
+    private sealed class Clerk(Party party, Action<IMessage> approve) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
             TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
@@ -119,6 +120,7 @@ public sealed class Party : IDisposable
                 Fill(message, "actor", party.Actor);
                 Fill(message, "case", party.Case);
                 if (Get(message, "etag") is "") Fill(message, "etag", await EtagFor(message));
+                approve(message);
                 return continuation(request, context);
             }
 

@@ -269,7 +269,7 @@ public sealed class Story(Cast cast, Teller teller)
         teller.Begin(5, "The detaining power agrees; custody is asked for the standing at every step");
         foreach (var prisoner in Both)
         {
-            await teller.Does(_headquarters, $"agrees to the transfer of {prisoner}", p => Decide(p, _transfers[prisoner]));
+            await teller.Does(_headquarters, $"agrees to the transfer of {prisoner}; two officials sign", p => Decide(p, _transfers[prisoner]));
             await teller.Does(_headquarters, $"schedules the hand-over of {prisoner}", p => p.Consular.ScheduleHandoverAsync(new()
             {
                 Transfer = _transfers[prisoner], WindowStartTime = Now(), WindowEndTime = In(days: 2), HandoverReference = $"HO-{prisoner}",

@@ -18,6 +18,9 @@ public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = 
     /// <summary>The agreement in force.</summary>
     public Permissions Permissions { get; set; } = new(agreement ?? StandardAgreement.Read());
 
+    /// <summary>The officials who approve every command: their signatures are the edge's affair.</summary>
+    public IReadOnlySet<string> Approved { get; set; } = new HashSet<string> { "approver-1", "approver-2" };
+
     /// <summary>The time of the next command.</summary>
     public DateTimeOffset Now { get; set; } = new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero);
 
@@ -39,7 +42,7 @@ public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = 
         var act = new Act
         {
             Caller = Permissions.Participant(participant) ?? throw new ArgumentException($"no participant {participant}"),
-            Permissions = Permissions, Method = method, Now = Now, Asked = asked,
+            Permissions = Permissions, Method = method, Now = Now, Asked = asked, Approved = Approved,
             RequestId = requestId ?? $"request-{_requests++:00000000}",
         };
         var view = new View();

@@ -49,6 +49,9 @@ public static class Metrics
     private static readonly Counters RefusalCount = Measures.Meter.CreateCounter<long>(
         "ministries.refusals", "{call}", "Refused calls by reason.");
 
+    private static readonly Counters Faults = Measures.Meter.CreateCounter<long>(
+        "ministries.faults", "{call}", "Calls that a fault of the software ended.");
+
     private static readonly Counters RepeatedRequests = Measures.Meter.CreateCounter<long>(
         "ministries.requests.repeated", "{call}", "Requests that got the answer that they had got before.");
 
@@ -80,7 +83,7 @@ public static class Metrics
     {
         foreach (var reason in Refusals.Reasons) RefusalCount.Add(0, Tag("reason", reason));
         foreach (var reason in (string[])[Forged, NotInLedger]) Rejections.Add(0, Tag("reason", reason));
-        foreach (var counter in (Counters[])[RepeatedRequests, PublishFailures, Redeliveries]) counter.Add(0);
+        foreach (var counter in (Counters[])[Faults, RepeatedRequests, PublishFailures, Redeliveries]) counter.Add(0);
         foreach (var producer in service.Reactions.Select(r => r.Producer).Distinct()) SetAsideEvents.Add(0, Tag("producer", producer));
         foreach (var duty in service.Duties) FallenDuties.Add(0, Tag("kind", duty.Kind.Name));
     }
@@ -171,6 +174,7 @@ public static class Metrics
         {
             var (name, outcome) = (Tag("rpc.method", path[1..]), OutcomeOf(http));
             Calls.Add(1, name, Tag("outcome", outcome));
+            if (outcome is "INTERNAL" or "UNKNOWN") Faults.Add(1);
             if (http.Features.Get<Refused>() is { Reason: var reason }) RefusalCount.Add(1, Tag("reason", reason));
             if (!method.IsServerStreaming) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
         }

@@ -59,7 +59,7 @@ internal static class CallCommands
         Recursive = true, DefaultValueFactory = _ => 10,
     };
 
-    private static readonly Option<bool> Json = new("--json-output", "-j")
+    internal static readonly Option<bool> Json = new("--json-output", "-j")
     {
         Description = "Write JSON, refusals included: one document, or with `list --all` and `follow` one to a line.",
         Recursive = true,
@@ -67,7 +67,7 @@ internal static class CallCommands
 
     public static IEnumerable<Command> Create()
     {
-        foreach (var command in (Command[])[Methods(), Call(), Approve(), Get(), List(), Follow()])
+        foreach (var command in (Command[])[Methods(), Call(), Approve(), Get(), List(), Follow(), LogCommand.Create()])
         {
             foreach (var option in (Option[])[Folder, As, Address, Timeout, Json]) command.Add(option);
             yield return command;
@@ -300,7 +300,7 @@ internal static class CallCommands
 
     // ---- what they share ---------------------------------------------------------------------------------------------------
 
-    private static Argument<string> ServiceArgument()
+    internal static Argument<string> ServiceArgument()
     {
         var argument = new Argument<string>("service") { Description = "calllog, custody or consular." };
         argument.AcceptOnlyFromAmong([.. Contract.Services]);
@@ -319,7 +319,7 @@ internal static class CallCommands
 
     private static string Variable(string name) => Environment.GetEnvironmentVariable(name) ?? "";
 
-    private static MinistryClient Client(ParseResult result)
+    private static MinistryClient Client(ParseResult result, Func<MinistrySettings, MinistrySettings>? but)
     {
         var services = new Dictionary<string, Uri>(Standard);
         var given = Contract.Services.Select(s => $"{s}={Variable($"MINISTRIES_{s.ToUpperInvariant()}")}")
@@ -335,19 +335,20 @@ internal static class CallCommands
         if (result.GetValue(As) is not { Length: > 0 } participant) throw new FormatException("--as or MINISTRIES_AS is needed");
         var seconds = result.GetValue(Timeout);
         if (seconds is < 1 or > 600) throw new FormatException("--timeout is from 1 to 600");
-        var settings = MinistrySettings.In(folder, participant, services);
-        return new MinistryClient(settings with { Deadline = TimeSpan.FromSeconds(seconds) });
+        var settings = MinistrySettings.In(folder, participant, services) with { Deadline = TimeSpan.FromSeconds(seconds) };
+        return new MinistryClient(but is null ? settings : but(settings));
     }
 
     private static string FolderOf(ParseResult result) => result.GetValue(Folder) is { Length: > 0 } folder
         ? folder : throw new FormatException("--folder or MINISTRIES_FOLDER is needed");
 
-    private static async Task<int> Run(ParseResult result, Func<MinistryClient, Task<int>> verb, CancellationToken cancel)
+    internal static async Task<int> Run(
+        ParseResult result, Func<MinistryClient, Task<int>> verb, CancellationToken cancel, Func<MinistrySettings, MinistrySettings>? but = null)
     {
         var (output, error) = (result.InvocationConfiguration.Output, result.InvocationConfiguration.Error);
         try
         {
-            using var client = Client(result);
+            using var client = Client(result, but);
             return await verb(client);
         }
         catch (OperationCanceledException) when (cancel.IsCancellationRequested)
@@ -369,6 +370,11 @@ internal static class CallCommands
                 StatusCode.DeadlineExceeded => "no answer in time",
                 _ => $"{e.StatusCode}: {e.Status.Detail}",
             });
+            return NotReached;
+        }
+        catch (HttpRequestException e)
+        {
+            await error.WriteLineAsync($"not reached: {e.GetBaseException().Message}");
             return NotReached;
         }
         catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or ArgumentException)

@@ -39,6 +39,14 @@ public sealed record MinistrySettings
     /// null: they are checked and not kept.</summary>
     public string? ReceiptFolder { get; init; }
 
+    /// <summary>Folder in which it is remembered which checkpoints of each service were seen, so that a log that goes back on one is
+    /// found out after a restart too; null: that is remembered as long as the client lives.</summary>
+    public string? SeenFolder { get; init; }
+
+    /// <summary>After how many new checkpoints in receipts the service's log is audited beside the writes
+    /// (<see cref="MinistryClient.Audit"/>). Default: 256; zero: only when it is asked for.</summary>
+    public int AuditEvery { get; init; } = 256;
+
     /// <summary>The services' addresses by name, such as <c>https://127.0.0.1:7101</c> for <c>calllog</c>.</summary>
     public required IReadOnlyDictionary<string, Uri> Services { get; init; }
 
@@ -72,7 +80,7 @@ public sealed record MinistrySettings
 /// after which somebody must look at the record and decide anew. A call whose answer was lost (DEADLINE_EXCEEDED) may have been
 /// decided: send the same object again to learn it.
 /// </remarks>
-public sealed class MinistryClient : IDisposable
+public sealed partial class MinistryClient : IDisposable
 {
     private const int Attempts = 5;
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
@@ -293,6 +301,7 @@ public sealed class MinistryClient : IDisposable
         if (response is not IMessage message || message.Descriptor.FindFieldByNumber(1) is not { Name: "receipt" } field) return;
         var receipt = (Receipt?)field.Accessor.GetValue(message);
         if (Receipts.Wrong(receipt, service, Agreement) is { } wrong) throw new ReceiptWrong(service, wrong);
+        Remember(service, receipt!);
         if (_settings.ReceiptFolder is not { } folder) return;
         Directory.CreateDirectory(folder);
         File.WriteAllText(Path.Combine(folder, $"{service}-{receipt!.Position}.json"), Contract.Formatter.Format(receipt));

@@ -72,7 +72,7 @@ public sealed class Hub : IAsyncDisposable
         return hub;
     }
 
-    public async Task StartService(string? database = null, string? checkpoint = null)
+    public async Task StartService(string? database = null, string? checkpoint = null, WitnessingOptions? options = null)
     {
         var definition = Custody.CustodyService.Definition;
         var home = Path.Combine(Folder, "service", "custody");
@@ -86,7 +86,7 @@ public sealed class Hub : IAsyncDisposable
                 Register = services =>
                 {
                     definition.Register?.Invoke(services);
-                    services.AddSingleton(new WitnessingOptions
+                    services.AddSingleton(options ?? new WitnessingOptions
                     {
                         Pause = TimeSpan.FromMilliseconds(20), LongestPause = TimeSpan.FromMilliseconds(100),
                     });

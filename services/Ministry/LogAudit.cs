@@ -1,0 +1,436 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Net;
+using System.Text;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+
+namespace Ministries.Ministry;
+
+/// <summary>How a log broke its promise only to grow.</summary>
+public enum LogBreak
+{
+    /// <summary>Two roots were signed over as many entries: two histories were shown (a split view).</summary>
+    TwoRoots,
+
+    /// <summary>What was signed before is no prefix of the log: an entry was rewritten, left out or moved.</summary>
+    NotAPrefix,
+
+    /// <summary>The log has fewer entries than were signed before: it was cut off, or put back to an earlier state.</summary>
+    Truncated,
+
+    /// <summary>The tiles that the service shows are not of the tree that it signed.</summary>
+    TilesDoNotMatch,
+
+    /// <summary>The service has answered thousands of writes and has not let its log be read since.</summary>
+    NotShown,
+}
+
+/// <summary>A service's log contradicts what the service signed. Only the holder of the service's key can have made what shows it.
+/// </summary>
+public sealed class LogBroken : Exception
+{
+    internal LogBroken(string service, LogBreak @break, string what, string? one = null, string? other = null)
+        : base($"the log of {service} is broken ({@break}): {what}") => (Service, Break, What, One, Other) = (service, @break, what, one, other);
+
+    /// <summary>The service's name.</summary>
+    public string Service { get; }
+
+    /// <summary>How it is broken.</summary>
+    public LogBreak Break { get; }
+
+    /// <summary>A checkpoint that the service signed; null: it is not shown by two checkpoints.</summary>
+    public string? One { get; }
+
+    /// <summary>The checkpoint that contradicts it.</summary>
+    public string? Other { get; }
+
+    internal string What { get; }
+}
+
+/// <summary>What was found out about a log from outside; where it is broken there is a <see cref="LogBroken"/> instead.</summary>
+/// <param name="Service">The service's name.</param>
+/// <param name="Checkpoint">The newest checkpoint: the service signed it, and the tiles are of its tree.</param>
+/// <param name="Linked">How many checkpoints that were seen before it goes on from: the last, and those in receipts since.</param>
+/// <param name="LinkedSize">The number of entries under the greatest of them; zero: there was none.</param>
+/// <param name="Entries">How many of the entries' hashes were read and counted, one by one; zero: none, the tree's upper tiles were.
+/// </param>
+/// <param name="Cosigned">The greatest checkpoint with the demanded cosignatures; null: there is none. It is a prefix of the newest.
+/// </param>
+/// <param name="Cosignatures">The cosignatures on it, good and bad.</param>
+/// <param name="Compared">By participant, the number of entries for which its witness has the same log.</param>
+/// <param name="NotCompared">By participant, why its witness was not asked with success.</param>
+public sealed record LogAudit(
+    string Service, Checkpoint Checkpoint, int Linked, ulong LinkedSize, ulong Entries, Checkpoint? Cosigned,
+    IReadOnlyList<Cosignature> Cosignatures, IReadOnlyDictionary<string, ulong> Compared,
+    IReadOnlyDictionary<string, string> NotCompared)
+{
+    /// <summary>The participants with a good cosignature on <see cref="Cosigned"/>, each once.</summary>
+    public IReadOnlyList<string> Cosigners =>
+        [.. Cosignatures.Where(c => c.Wrong is null).Select(c => c.Participant).Distinct().Order(StringComparer.Ordinal)];
+}
+
+public sealed partial class MinistryClient
+{
+    private readonly ConcurrentDictionary<string, SeenLog> _seen = [];
+
+    /// <summary>
+    /// Checks a service's log from outside: fetches its checkpoint and as many of its tiles as are needed, and finds out whether every
+    /// checkpoint that this client has seen – the last that was audited, and those of all receipts since – is of the one history
+    /// that it shows now, and whether the agreement's witnesses have seen that history too. Two participants who are shown two
+    /// histories cannot both agree with the same witnesses.
+    /// </summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="whole">Whether to read the hash of every entry and work the root out from them alone.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="LogBroken">The log has two histories, or does not show the one that was signed.</exception>
+    /// <exception cref="HttpRequestException">The service cannot be reached.</exception>
+    public async Task<LogAudit> Audit(string service, bool whole = false, CancellationToken cancel = default)
+    {
+        var seen = SeenOf(service);
+        await seen.OneAtATime.WaitAsync(cancel);
+        try
+        {
+            var (linked, pending) = seen.Take();
+            return await new Auditor(this, service, seen).Run(linked, pending, whole, cancel);
+        }
+        catch (LogBroken e) when (e.Break != LogBreak.TilesDoNotMatch)
+        {
+            seen.Break(e);
+            throw;
+        }
+        finally
+        {
+            seen.OneAtATime.Release();
+        }
+    }
+
+    private SeenLog SeenOf(string service) => _seen.GetOrAdd(service, name => new SeenLog(name, _settings.SeenFolder));
+
+    /// <summary>Remembers the checkpoint of a receipt that holds. What the service shows at present is looked at beside the writes,
+    /// after so many receipts: none waits for it.</summary>
+    private void Remember(string service, Receipt receipt)
+    {
+        var seen = SeenOf(service);
+        var waiting = seen.Add(new Checkpoint(receipt.TreeSize, receipt.RootHash.ToByteArray(), receipt.Checkpoint));
+        if (_settings.AuditEvery <= 0 || waiting % _settings.AuditEvery != 0 && !seen.TakeUp() || seen.OneAtATime.CurrentCount == 0) return;
+        _ = Task.Run(async () =>
+        {
+            try
+            {
+                using var end = new CancellationTokenSource(TimeSpan.FromSeconds(30), _time);
+                await Audit(service, cancel: end.Token);
+            }
+            catch (Exception e) when (e is LogBroken or HttpRequestException or IOException or OperationCanceledException or ObjectDisposedException)
+            {
+                // What is broken is thrown at the next receipt; what could not be asked is asked after the next.
+            }
+        });
+    }
+
+    /// <summary>One look at one log.</summary>
+    private sealed class Auditor(MinistryClient client, string service, SeenLog seen)
+    {
+        private readonly CheckpointKey[] _keys = [.. KeyHistory.CheckpointKeysOf(client.Agreement, service)];
+
+        public async Task<LogAudit> Run(
+            Checkpoint? linked, IReadOnlyList<Checkpoint> pending, bool whole, CancellationToken cancel)
+        {
+            if (!client._settings.Services.TryGetValue(service, out var address))
+                throw new ArgumentException($"no address of {service} is set", nameof(service));
+            using var http = Open(
+                ServiceChannel.Handler(service, () => client._certificate, () => client._authorities, ConnectTimeout, client._time), address,
+                HttpVersionPolicy.RequestVersionExact);
+            var (compared, notCompared) = await AskWitnesses(cancel);
+            // After the others were asked: what they have seen must be there by now.
+            var newest = await ReadCheckpoint(http, cancel);
+            var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? Signed(text) : null;
+            if (cosigned?.Size > newest.Size) newest = await ReadCheckpoint(http, cancel);
+
+            var tiles = new RemoteTiles(http, service, newest);
+            var earlier = pending.Concat(compared.Values).Concat(((Checkpoint?[])[linked, cosigned]).OfType<Checkpoint>())
+                .Where(c => c.Size > 0).ToArray();
+            foreach (var one in earlier)
+                if (one.Size > newest.Size)
+                    throw new LogBroken(service, LogBreak.Truncated,
+                        $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}", one.Text, newest.Text);
+            if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
+                throw new LogBroken(service, LogBreak.TilesDoNotMatch, $"the tiles do not lead to the root that it signed over {newest.Size} entries");
+            var roots = new Dictionary<ulong, byte[]>();
+            foreach (var one in earlier) roots[one.Size] = await tiles.RootOf(one.Size, cancel);
+            // Before anything is concluded from them.
+            await tiles.Check(cancel);
+            foreach (var one in earlier)
+                if (!roots[one.Size].AsSpan().SequenceEqual(one.Root))
+                    throw new LogBroken(service, one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
+                        one.Size == newest.Size
+                            ? $"two histories of {one.Size} entries were signed"
+                            : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, left out or moved",
+                        one.Text, newest.Text);
+            var entries = whole ? await tiles.ReadAll(cancel) : 0;
+            seen.Link(newest, pending);
+            return new LogAudit(
+                service, newest, pending.Count + (linked is null ? 0 : 1),
+                pending.Select(c => c.Size).Append(linked?.Size ?? 0).Max(), entries, cosigned,
+                cosigned is null ? [] : Trust.Cosigners.On(cosigned.Text, client.Agreement),
+                compared.ToDictionary(c => c.Key, c => c.Value.Size), notCompared);
+        }
+
+        private async Task<(ConcurrentDictionary<string, Checkpoint> Compared, ConcurrentDictionary<string, string> Not)> AskWitnesses(
+            CancellationToken cancel)
+        {
+            var (compared, not) = (new ConcurrentDictionary<string, Checkpoint>(), new ConcurrentDictionary<string, string>());
+            var path = $"{Witness.HashOf($"{client.Agreement.TrustDomain}/{service}")}/checkpoint";
+            await Task.WhenAll(client.Agreement.Witnesses.Select(async witness =>
+            {
+                using var http = Open(
+                    ServiceChannel.HandlerOf(
+                        witness.Participant, () => client._certificate, () => client._authorities, ConnectTimeout, client._time),
+                    new Uri(witness.Address), HttpVersionPolicy.RequestVersionOrLower);
+                try
+                {
+                    if (await Text(http, path, cancel) is not { } text) not[witness.Participant] = "it has no checkpoint of this log";
+                    else if (Signed(text) is not { } theirs) not[witness.Participant] = "what it shows is not signed by the service";
+                    else compared[witness.Participant] = theirs;
+                }
+                catch (Exception e) when (e is HttpRequestException || e is OperationCanceledException && !cancel.IsCancellationRequested)
+                {
+                    not[witness.Participant] = "it cannot be reached";
+                }
+            }));
+            return (compared, not);
+        }
+
+        private static HttpClient Open(HttpMessageHandler handler, Uri address, HttpVersionPolicy policy) => new(handler)
+        {
+            BaseAddress = address, DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = policy,
+            MaxResponseContentBufferSize = 1 << 20, Timeout = TimeSpan.FromSeconds(10),
+        };
+
+        private async Task<Checkpoint> ReadCheckpoint(HttpClient http, CancellationToken cancel) =>
+            await Text(http, "checkpoint", cancel) is { } text && Signed(text) is { } checkpoint
+                ? checkpoint
+                : throw new LogBroken(service, LogBreak.TilesDoNotMatch, "its checkpoint is not signed with a key that the agreement lists");
+
+        private Checkpoint? Signed(string text) => _keys.Select(k => k.Verify(text)).FirstOrDefault(c => c is not null);
+
+        private static async Task<string?> Text(HttpClient http, string path, CancellationToken cancel)
+        {
+            using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), cancel);
+            if (answer.StatusCode == HttpStatusCode.NotFound) return null;
+            return await answer.EnsureSuccessStatusCode().Content.ReadAsStringAsync(cancel);
+        }
+    }
+
+    /// <summary>The tiles under one checkpoint, fetched when they are asked for.</summary>
+    private sealed class RemoteTiles(HttpClient http, string service, Checkpoint checkpoint)
+    {
+        private readonly Dictionary<(int Level, ulong Index), Tile> _tiles = [];
+
+        /// <summary>The root of the first entries.</summary>
+        public async Task<byte[]> RootOf(ulong size, CancellationToken cancel)
+        {
+            var view = new TreeView(size, _tiles);
+            while (true)
+            {
+                var root = view.Root();
+                var missed = view.TakeMissed();
+                if (missed.Count == 0) return root;
+                foreach (var (level, index) in missed) _tiles[(level, index)] = await Read(level, index, cancel);
+            }
+        }
+
+        /// <summary>Checks that each full tile is what the tile above it says: the root does not lead through it otherwise.</summary>
+        public async Task Check(CancellationToken cancel)
+        {
+            var unchecked_ = new Queue<(int Level, ulong Index)>(_tiles.Keys);
+            while (unchecked_.TryDequeue(out var at))
+            {
+                var tile = _tiles[at];
+                if (tile.Width < Tile.Full) continue;
+                var above = (at.Level + 1, at.Index >> 8);
+                if (!_tiles.TryGetValue(above, out var parent))
+                {
+                    _tiles[above] = parent = await Read(above.Item1, above.Item2, cancel);
+                    unchecked_.Enqueue(above);
+                }
+                if (!parent.NodeAt(0, (int)(at.Index & 0xff)).AsSpan().SequenceEqual(tile.Root)) throw Wrong($"{at.Level}/{at.Index}");
+            }
+            // A tile that was fetched for this check at the right edge is part of what the root is made of.
+            if (checkpoint.Size > 0 && !(await RootOf(checkpoint.Size, cancel)).AsSpan().SequenceEqual(checkpoint.Root)) throw Wrong("of the edge");
+        }
+
+        /// <summary>Reads every entry's record and hash, and works the root out from them.</summary>
+        public async Task<ulong> ReadAll(CancellationToken cancel)
+        {
+            var edge = new TreeEdge(0, []);
+            var filled = new List<TileRow>();
+            for (ulong index = 0; index << 8 < checkpoint.Size; index++)
+            {
+                var tile = await Read(0, index, cancel);
+                var records = await Bytes("entries", index, tile.Width, 34, cancel);
+                for (var i = 0; i < tile.Width; i++)
+                {
+                    var record = records.AsSpan(34 * i, 34);
+                    if (record[0] != 0 || record[1] != 32 ||
+                        !System.Security.Cryptography.SHA256.HashData([0, .. record[2..]]).AsSpan().SequenceEqual(tile.NodeAt(0, i)))
+                        throw Wrong($"of records {index}");
+                    edge.Add(tile.NodeAt(0, i), filled);
+                }
+                filled.Clear();
+            }
+            var root = edge.Size == 0 ? checkpoint.Root : edge.TakeView().Root();
+            return root.AsSpan().SequenceEqual(checkpoint.Root) ? edge.Size
+                : throw new LogBroken(service, LogBreak.TilesDoNotMatch, $"its {edge.Size} entries do not lead to the root that it signed");
+        }
+
+        private async Task<Tile> Read(int level, ulong index, CancellationToken cancel)
+        {
+            var hashes = checkpoint.Size >> (8 * level);
+            var width = (int)Math.Min(Tile.Full, hashes - (index << 8));
+            return Tile.Of(await Bytes(level.ToString(CultureInfo.InvariantCulture), index, width, 32, cancel));
+        }
+
+        private async Task<byte[]> Bytes(string level, ulong index, int width, int each, CancellationToken cancel)
+        {
+            var path = new StringBuilder((index % 1000).ToString("000", CultureInfo.InvariantCulture));
+            for (var rest = index / 1000; rest > 0; rest /= 1000)
+                path.Insert(0, $"x{(rest % 1000).ToString("000", CultureInfo.InvariantCulture)}/");
+            if (width < Tile.Full) path.Append(CultureInfo.InvariantCulture, $".p/{width}");
+            using var answer = await http.GetAsync(new Uri($"tile/{level}/{path}", UriKind.Relative), cancel);
+            if (answer.StatusCode == HttpStatusCode.NotFound) throw Wrong($"{level}/{index}");
+            var bytes = await answer.EnsureSuccessStatusCode().Content.ReadAsByteArrayAsync(cancel);
+            return bytes.Length == width * each ? bytes : throw Wrong($"{level}/{index}");
+        }
+
+        private LogBroken Wrong(string tile) =>
+            new(service, LogBreak.TilesDoNotMatch, $"the tile {tile} is missing, or is not of the tree that it signed over {checkpoint.Size} entries");
+    }
+}
+
+/// <summary>
+/// What one has seen of a service's log: the last checkpoint that was found to go on from all before it, and those seen since. In a
+/// folder, where there is one: <c>&lt;service&gt;.checkpoint</c>, <c>&lt;service&gt;.seen</c> (each line a checkpoint in base64) and,
+/// once the log is broken, <c>&lt;service&gt;.broken</c> with what shows it.
+/// </summary>
+internal sealed class SeenLog
+{
+    /// <summary>How many checkpoints may wait to be looked at before no further receipt is taken.</summary>
+    internal const int MaxPending = 4096;
+
+    private readonly Lock _lock = new();
+    private readonly string _service;
+    private readonly string? _path;
+    private readonly SortedDictionary<ulong, Checkpoint> _pending = [];
+    private Checkpoint? _linked;
+    private LogBroken? _broken;
+    private int _remembered;
+
+    public SeenLog(string service, string? folder)
+    {
+        _service = service;
+        if (folder is null) return;
+        Directory.CreateDirectory(folder);
+        _path = Path.Combine(folder, service);
+        if (File.Exists($"{_path}.checkpoint")) _linked = SignedNote.Read(File.ReadAllText($"{_path}.checkpoint"))?.Tree;
+        if (File.Exists($"{_path}.seen"))
+            foreach (var line in File.ReadAllLines($"{_path}.seen"))
+            {
+                var bytes = new byte[line.Length];
+                // A line that was cut off is of a receipt that nobody was told of.
+                if (Convert.TryFromBase64String(line, bytes, out var length) &&
+                    SignedNote.Read(Encoding.UTF8.GetString(bytes, 0, length))?.Tree is { } tree) Note(tree);
+            }
+        _remembered = _linked is null && _pending.Count == 0 ? 0 : 1;
+        if (!File.Exists($"{_path}.broken")) return;
+        var (what, one, other) = Read(File.ReadAllText($"{_path}.broken"));
+        _broken = new LogBroken(service, Enum.Parse<LogBreak>(what.Split(' ', 2)[0]), what.Split(' ', 2)[1], one, other);
+    }
+
+    /// <summary>Whether what is remembered from before is to be compared with what the service shows now; true once.</summary>
+    public bool TakeUp() => Interlocked.Exchange(ref _remembered, 0) == 1;
+
+    /// <summary>Held while the log is being looked at.</summary>
+    public SemaphoreSlim OneAtATime { get; } = new(1);
+
+    /// <summary>Adds what a receipt has shown; returns how many wait to be looked at.</summary>
+    /// <exception cref="LogBroken">The log is broken, by this one or since before.</exception>
+    public int Add(Checkpoint checkpoint)
+    {
+        lock (_lock)
+        {
+            if (_broken is { } broken) throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
+            if (_linked is not null && _linked.Size == checkpoint.Size && _linked.Root.AsSpan().SequenceEqual(checkpoint.Root)) return _pending.Count;
+            if (_pending.Count >= MaxPending && !_pending.ContainsKey(checkpoint.Size))
+                throw new LogBroken(_service, LogBreak.NotShown, $"{_pending.Count} of its checkpoints could not be compared with its log");
+            if (Note(checkpoint) && _path is not null)
+                File.AppendAllText($"{_path}.seen", Convert.ToBase64String(Encoding.UTF8.GetBytes(checkpoint.Text)) + "\n");
+            return _pending.Count;
+        }
+    }
+
+    /// <summary>What is to be looked at.</summary>
+    /// <exception cref="LogBroken">The log is broken since before.</exception>
+    public (Checkpoint? Linked, IReadOnlyList<Checkpoint> Pending) Take()
+    {
+        lock (_lock)
+        {
+            if (_broken is { } broken) throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
+            return (_linked, [.. _pending.Values]);
+        }
+    }
+
+    /// <summary>All of these are of one history, which goes up to the newest.</summary>
+    public void Link(Checkpoint newest, IReadOnlyList<Checkpoint> looked)
+    {
+        lock (_lock)
+        {
+            if (newest.Size > 0) _linked = newest;
+            foreach (var one in looked) _pending.Remove(one.Size);
+            if (_path is null || newest.Size == 0) return;
+            Write($"{_path}.checkpoint", newest.Text);
+            Write($"{_path}.seen", string.Concat(
+                _pending.Values.Select(c => Convert.ToBase64String(Encoding.UTF8.GetBytes(c.Text)) + "\n")));
+        }
+    }
+
+    /// <summary>The log is broken: nothing of it is taken any more.</summary>
+    public void Break(LogBroken e)
+    {
+        lock (_lock)
+        {
+            _broken ??= e;
+            if (_path is not null) Write($"{_path}.broken", $"{e.Break} {e.What}\n\n{e.One}\n{e.Other}");
+        }
+    }
+
+    private bool Note(Checkpoint checkpoint)
+    {
+        foreach (var known in (Checkpoint?[])[_linked, _pending.GetValueOrDefault(checkpoint.Size)])
+        {
+            if (known is null || known.Size != checkpoint.Size) continue;
+            if (known.Root.AsSpan().SequenceEqual(checkpoint.Root)) return false;
+            var e = new LogBroken(
+                _service, LogBreak.TwoRoots, $"two histories of {checkpoint.Size} entries were signed", known.Text, checkpoint.Text);
+            Break(e);
+            throw e;
+        }
+        _pending[checkpoint.Size] = checkpoint;
+        return true;
+    }
+
+    // A sentence, and two signed notes, each of which has one empty line.
+    private static (string What, string? One, string? Other) Read(string text)
+    {
+        var parts = text.Split("\n\n");
+        if (parts.Length < 5) return (parts[0].TrimEnd('\n'), null, null);
+        return (parts[0], $"{parts[1]}\n\n{parts[2]}\n", $"{parts[3]}\n\n{parts[4]}");
+    }
+
+    private static void Write(string path, string text)
+    {
+        File.WriteAllText(path + ".next", text);
+        File.Move(path + ".next", path, overwrite: true);
+    }
+}

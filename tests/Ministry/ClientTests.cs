@@ -39,6 +39,21 @@ public class ClientTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task Officials_approve_a_plain_request_and_the_client_sends_it()
+    {
+        var kr = services.As("kr/mfa");
+        var request = services.Call();
+        foreach (var number in (int[])[2, 3])
+            kr.Approve(request, Path.Combine(services.Folder, "kr/mfa/officials", $"kr-mfa-official-{number}.key"), "legal-department");
+        Assert.NotEmpty((await kr.CallLog.LogCallAsync(request, cancellationToken: Cancel)).Call);
+        var altered = services.Call();
+        kr.Approve(altered, Path.Combine(services.Folder, "kr/mfa/officials/kr-mfa-official-2.key"), "legal-department");
+        altered.Actor.Authority = "order-13";
+        Assert.Equal("APPROVAL_WRONG", (await Assert.ThrowsAsync<Refused>(
+            async () => await kr.CallLog.LogCallAsync(altered, cancellationToken: Cancel))).Reason);
+    }
+
+    [Fact]
     public async Task A_refusal_says_what_stands_behind_it_and_what_would_unlock_it()
     {
         var refused = await Assert.ThrowsAsync<Refused>(async () => await services.As("icrc").CallLog.LogCallAsync(

@@ -108,6 +108,53 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task Two_officials_approve_a_request_in_a_file_one_after_the_other_and_it_is_sent()
+    {
+        var file = File(services.Call());
+        foreach (var number in (int[])[2, 3])
+            await Succeed("", "approve", "calllog", "LogCall", "--folder", services.Folder, "--json", file, "--office", "legal",
+                "--key", Path.Combine(services.Folder, "kr/mfa/officials", $"kr-mfa-official-{number}.key"));
+        var approved = JsonNode.Parse(await System.IO.File.ReadAllTextAsync(file, Cancel))!;
+        Assert.Equal(["kr-mfa-official-2", "kr-mfa-official-3"], approved["approvals"]!.AsArray().Select(a => (string)a!["official"]!));
+        Assert.NotEmpty((string)approved["request_id"]!);
+        await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", file);
+
+        approved["request_id"] = MinistryClient.NewRequestId();
+        await System.IO.File.WriteAllTextAsync(file, approved.ToJsonString(), Cancel);
+        var refused = await Run("kr/mfa", "call", "calllog", "LogCall", "--json", file);
+        Assert.Equal(CallCommands.WasRefused, refused.Code);
+        Assert.Contains("APPROVAL_WRONG", refused.Error);
+
+        var stranger = await Run("", "approve", "calllog", "LogCall", "--folder", services.Folder, "--json", file, "--office", "legal",
+            "--key", Path.Combine(services.Folder, "kr/mfa/requests.key"));
+        Assert.Equal(CallCommands.WrongInput, stranger.Code);
+    }
+
+    [Fact]
+    public async Task A_version_of_the_agreement_is_drafted_told_signed_and_checked_without_a_call()
+    {
+        var (previous, next) = (Path.Combine(services.Folder, "agreement.json"), Path.Combine(services.Folder, Path.GetRandomFileName()));
+        var altered = JsonNode.Parse(await System.IO.File.ReadAllTextAsync(previous, Cancel))!;
+        altered["participants"]!.AsArray().Single(p => (string)p!["id"]! == "kr/mfa")!["deniedCertificates"] = new JsonArray("0A");
+        await System.IO.File.WriteAllTextAsync(next, altered.ToJsonString(), Cancel);
+
+        Assert.Contains("must sign: kr/mfa", (await Succeed("", "agreement", "draft", previous, next)).Output);
+        var told = (await Succeed("", "agreement", "diff", previous, next)).Output;
+        Assert.Contains("signed by kr/mfa  kr/mfa: denied certificates: 0A", told);
+        var unsigned = await Run("", "agreement", "check", next, "--previous", previous);
+        Assert.Equal(CallCommands.WasRefused, unsigned.Code);
+        Assert.Contains("SignatureMissing", unsigned.Output);
+        Assert.Contains("kr/mfa can supply it", unsigned.Output);
+        await Succeed("", "agreement", "sign", next, "--previous", previous, "--as", "kr/mfa",
+            "--key", Path.Combine(services.Folder, "kr/mfa/agreements.key"));
+        Assert.Contains("version 2 is signed", (await Succeed("", "agreement", "check", next, "--previous", previous)).Output);
+        await Succeed("", "agreement", "check", previous);
+        var wrong = await Run("", "agreement", "sign", next, "--previous", previous, "--as", "kr/mfa",
+            "--key", Path.Combine(services.Folder, "ua/mfa/agreements.key"));
+        Assert.Equal(CallCommands.WrongInput, wrong.Code);
+    }
+
+    [Fact]
     public async Task Methods_are_told_from_the_contracts_without_a_call()
     {
         var all = (await Succeed("", "methods", "custody")).Output;
@@ -143,7 +190,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     private async Task<(int Code, string Output, string Error)> Run(string participant, params string[] args)
     {
         var root = new RootCommand("ministry");
-        foreach (var command in CallCommands.Create()) root.Add(command);
+        foreach (var command in CallCommands.Create().Append(AgreementCommand.Create())) root.Add(command);
         // What the test says comes last: it wins.
         string[] common = participant.Length == 0 ? []
             : [.. args.Contains("--folder") ? (string[])[] : ["--folder", services.Folder], "--as", participant,

@@ -96,7 +96,8 @@ export function checkpoint(service, size, rootHash, signer, cosigners) {
     ...cosigners.map(([participant, of, time]) => {
       const name = `${Domain}/witness/${participant}`, stamp = Buffer.alloc(8);
       stamp.writeBigUInt64BE(BigInt(time));
-      return `— ${name} ${base64(Buffer.concat([id(name, 4, of), stamp, pair(of).sign(Buffer.from(`cosignature/v1\ntime ${time}\n${said}`))]))}`;
+      const signature = pair(of).sign(Buffer.from(`cosignature/v1\ntime ${time}\n${said}`));
+      return `— ${name} ${base64(Buffer.concat([id(name, 4, of), stamp, signature]))}`;
     })
   ];
   return `${said}\n${lines.join('\n')}\n`;
@@ -125,7 +126,8 @@ export function requestSignature(s) {
     `("@method" "@path" "@authority" "content-type" "content-digest");created=${s.created};expires=${s.expires}` +
     `;keyid="${s.keyId}";nonce="${s.nonce}";tag="${s.tag ?? 'ministries'}"${s.more ?? ''}`;
   const base =
-    `"@method": POST\n"@path": /${s.method}\n"@authority": hub:443\n"content-type": application/grpc\n"content-digest": ${digest}\n` +
+    `"@method": POST\n"@path": /${s.method}\n"@authority": hub:443\n"content-type": application/grpc\n` +
+    `"content-digest": ${digest}\n` +
     `"@signature-params": ${parameters}`;
   return { authority: 'hub:443', contentType: 'application/grpc', contentDigest: digest, signatureInput: `sig1=${parameters}`,
     signature: `sig1=:${base64(pair(s.signer ?? s.keyId).sign(Buffer.from(base)))}:` };
@@ -134,8 +136,8 @@ export function requestSignature(s) {
 const Templates = ['agreement', 'request', 'approved', 'duty', 'privileged', 'next', 'rotated', 'hidden', 'erased'];
 
 /**
- * A file: `sizes` says how great each service's log is. `hooks` tamper with it: `agreement`, `signers`, `signedAgreement` (version 2),
- * `entry` (an entry before it is recorded), `log` and `shown` (what the exporter writes of them), `lines` (before he signs), `head`, `end`.
+ * A file: `sizes` says how great each service's log is. `hooks` tamper with it: `agreement`, `signers`, `signedAgreement`
+ * (version 2), `entry` (before it is recorded), `log` and `shown` (as written), `lines` (before they are signed), `head`, `end`.
  * Answers the file's lines, and where each entry stands by service and template.
  */
 export function make(sizes, hooks = {}) {

@@ -30,9 +30,11 @@ const Enums = { PartKind: names('PART_KIND_', 'UNSPECIFIED REQUEST EVENTS ASKED 
 };
 const Messages = messages(`
   EvidenceLine: 1 head EvidenceHead, 2 log EvidenceLog, 3 entry EvidenceEntry, 4 end EvidenceEnd
-  EvidenceHead: 1 format string, 2 participant string, 3 trustDomain string, 4 case string, 5 requestId string, 6 exportTime Timestamp
+  EvidenceHead: 1 format string, 2 participant string, 3 trustDomain string, 4 case string, 5 requestId string,
+    6 exportTime Timestamp
   EvidenceLog: 1 service string, 2 checkpoint string
-  EvidenceEntry: 1 header bytes, 2 parts EntryPart*, 3 audience AudienceNumber*, 4 privileged bool, 5 proof bytes*, 6 receipt Receipt
+  EvidenceEntry: 1 header bytes, 2 parts EntryPart*, 3 audience AudienceNumber*, 4 privileged bool, 5 proof bytes*,
+    6 receipt Receipt
   EvidenceEnd: 1 lines bytes*, 2 keyId string, 3 publicKey bytes, 4 signature bytes
   EntryPart: 1 kind PartKind, 2 salt bytes, 3 data bytes, 4 erased bool
   AudienceNumber: 1 audience string, 2 number uint64, 3 salt bytes
@@ -53,15 +55,16 @@ const Messages = messages(`
   Approval: 1 official string, 2 office string, 3 keyId string, 4 signature bytes
   Agreement: 1 version uint64, 2 validFromTime Timestamp, 3 trustDomain string, 4 states State*, 5 participants Participant*,
     6 grants Grant*, 7 approvalDemands ApprovalDemand*, 8 attestersDemanded AttesterRole*, 9 statementValidityDays uint32,
-    10 observerReportsTreatment bool, 11 confirmationHours uint32, 12 bureauNotificationHours uint32, 13 accessDecisionDays uint32,
-    14 hostilities bool, 15 previousDigest bytes, 16 signatures AgreementSignature*, 17 witnesses Witness*,
+    10 observerReportsTreatment bool, 11 confirmationHours uint32, 12 bureauNotificationHours uint32,
+    13 accessDecisionDays uint32, 14 hostilities bool, 15 previousDigest bytes, 16 signatures AgreementSignature*,
+    17 witnesses Witness*,
     18 cosignaturesDemanded uint32, 19 cosignatureSeconds uint32
   AgreementSignature: 1 participant string, 2 keyId string, 3 signature bytes
   Witness: 1 participant string, 2 address string
   State: 1 code string, 2 name string, 3 partyToGc3 bool
   Participant: 1 id string, 2 name string, 3 kind ParticipantKind, 4 state string, 5 capacities Capacity*,
-    6 authorityCertificates string*, 7 clearance Level, 8 systems string*, 9 deniedCertificates string*, 10 signingKeys SigningKey*,
-    11 addresses string*
+    6 authorityCertificates string*, 7 clearance Level, 8 systems string*, 9 deniedCertificates string*,
+    10 signingKeys SigningKey*, 11 addresses string*
   SigningKey: 1 id string, 2 use SigningKeyUse, 3 publicKey bytes, 4 validFromTime Timestamp, 5 validUntilTime Timestamp,
     6 revokeTime Timestamp, 7 official string
   Grant: 1 part Part, 2 methods string*
@@ -700,7 +703,8 @@ function judgeEntry(entry, log, head, recorded, numbers) {
     const expected = (numbers.get(number.audience) ?? 0n) + 1n;
     if (number.number !== expected)
       malformed(
-        `it has the number ${number.number} in the audience ${plain(number.audience)} where ${expected} is next: an entry was left out`
+        `it has the number ${number.number} in the audience ${plain(number.audience)} where ${expected} is next: ` +
+          'an entry was left out'
       );
     numbers.set(number.audience, expected);
   }
@@ -849,10 +853,12 @@ function inWords(proved) {
   const { agreements: versions } = proved, first = versions[0], list = counts => Object.entries(counts)
         .map(([who, n]) => `${plain(who)} ${n}`).join(', ') || 'none';
   return [
-    `The file holds: ${plural(proved.entries, 'entry', 'entries')} of ${proved.case ? `case ${plain(proved.case)}` : `request ${plain(proved.requestId)}`}, ` +
+    `The file holds: ${plural(proved.entries, 'entry', 'entries')} of ` +
+      `${proved.case ? `case ${plain(proved.case)}` : `request ${plain(proved.requestId)}`}, ` +
       `as ${plain(proved.exporter)} may see it, exported ${proved.exportTime} and signed with its key ${plain(proved.keyId)}.`,
     ...proved.logs.flatMap(log => ['',
-      `Log ${plain(log.service)}: ${plural(log.entries.length, 'entry', 'entries')} of ${log.size}, under a checkpoint that the service signed, ` +
+      `Log ${plain(log.service)}: ${plural(log.entries.length, 'entry', 'entries')} of ${log.size}, ` +
+        'under a checkpoint that the service signed, ' +
         (log.cosigned.length ? `cosigned by ${log.cosigned.map(c => `${plain(c.participant)} (${c.time})`).join(', ')}.`
           : 'cosigned by nobody.'),
       ...log.entries.map(e =>
@@ -860,15 +866,19 @@ function inWords(proved) {
           (e.approvals.length ? `; approved by ${e.approvals.map(plain).join(', ')}` : ''))]), '',
     `Signed requests: ${list(proved.signed)}.`, `Approvals: ${list(proved.approved)}.`,
     `Entries with a receipt: ${proved.receipts}.`,
-    `Not shown: ${proved.notShown} requests; ${proved.privileged} privileged entries of neutral observers; erased in part: ${proved.erased}.`,
+    `Not shown: ${proved.notShown} requests; ${proved.privileged} privileged entries of neutral observers; ` +
+      `erased in part: ${proved.erased}.`,
     `Services' own entries, by their word: ${proved.ofServices}.`,
-    `Agreement: ${versions.length === 1 ? 'version' : 'versions'} ${versions.map(v => v.version).join(', ')}, each signed by those whom it affects.`,
+    `Agreement: ${versions.length === 1 ? 'version' : 'versions'} ${versions.map(v => v.version).join(', ')}, ` +
+      'each signed by those whom it affects.',
     proved.compared ? 'It is the agreement that you gave.'
-      : `Its version ${first.version} has the digest ${first.digest}: compare it with what you know (--agreement), for all keys rest on it.`,
+      : `Its version ${first.version} has the digest ${first.digest}: compare it with what you know (--agreement), ` +
+        'for all keys rest on it.',
     proved.case ? 'By their numbers, no entry of the case that the exporter may see was left out up to the last one here.'
       : 'It is of one request: that nothing was left out is not shown.', '',
-    "Not proved: that nothing came after; that the services' clocks were right, beyond the cosigners' times; who the officials are;",
-    `what is sealed; what a neutral observer did not permit to be shown${proved.compared ? '' : '; whose keys the agreement lists'}.`
+    "Not proved: that nothing came after; that the services' clocks were right, beyond the cosigners' times;",
+    `who the officials are; what is sealed; what a neutral observer did not permit to be shown` +
+      (proved.compared ? '.' : '; whose keys the agreement lists.')
   ].join('\n');
 }
 
@@ -876,8 +886,8 @@ function inWords(proved) {
  * Verifies an evidence file.
  * @param {Buffer} bytes The file.
  * @param {{agreement?: Buffer}} options The digest of the reader's own agreement.
- * @returns {{ok: boolean, line: ?number, meaning: ?string, entries: number, signed: Object<string, number>}} Where it is broken and what
- * that means, or what it proves (more fields: `describe`).
+ * @returns {{ok: boolean, line: ?number, meaning: ?string, entries: number, signed: Object<string, number>}} Where it is broken
+ * and what that means, or what it proves (more fields: `describe`).
  */
 export function verify(bytes, { agreement } = {}) {
   try {

@@ -78,6 +78,12 @@ public static partial class WitnessCommand
         {
             Description = "The address to serve at.", HelpName = "https://host:port",
             DefaultValueFactory = _ => new Uri("https://127.0.0.1:7110"),
+            CustomParser = given =>
+            {
+                if (Uri.TryCreate(given.Tokens[0].Value, UriKind.Absolute, out var address) && address.Scheme == Uri.UriSchemeHttps) return address;
+                given.AddError($"--listen must be an address such as https://0.0.0.0:7110, not {given.Tokens[0].Value}");
+                return null;
+            },
         };
         var run = new Command("run", "Cosigns the checkpoints of the agreement's services (C2SP tlog-witness) until it is told to stop.")
         {

@@ -4,6 +4,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
@@ -12,15 +13,17 @@ namespace Ministries.Ministry;
 /// that it can be given that one alone:
 /// <code>
 /// authorities/             the authorities and their keys: kept away from every service
-/// participants/            what each participant's system needs to call: system.pem, system.key, requests.key; agreement.json
+/// participants/            what each participant needs, but for its authority: certificates, keys of its system, its officials and
+///                          its witness; agreement.json
 /// calllog/ custody/ consular/
 ///                          server.pem, server.key, checkpoint.key, agreement.json and settings/ with a file for each secret setting
 /// postgres/                the passwords that the databases' roles are made with
+/// witness-kr-mfa/ …        for each witness: agreement.json, and its key and certificate in a folder named after the participant
 /// rabbitmq/                definitions.json: users with hashed passwords, permissions, the virtual host
 /// </code>
 /// With an operator's authority, the database and the broker get a certificate of it (server.pem, server.key), each service its
-/// certificate (operator-authority.pem), and the services talk to both over TLS alone. What is there already stays, but for
-/// certificates that end soon.
+/// certificate (operator-authority.pem), and the services talk to both over TLS alone; Grafana gets its administrator's password
+/// (grafana/password). What is there already stays, but for certificates that end soon.
 /// </summary>
 internal static class DeploymentCommand
 {
@@ -37,15 +40,27 @@ internal static class DeploymentCommand
             Description = "The folder of the operator's authority (authority.pem, authority.key; made where there is none). With it, " +
                 "PostgreSQL and RabbitMQ get certificates, and the services accept no others.",
         };
+        var witness = new Option<string[]>("--witness")
+        {
+            DefaultValueFactory = _ => [],
+            Description = "A participant that witnesses the services' logs, such as kr/mfa; may be given again. Counts where there is no " +
+                "agreement yet: witnesses join or leave one that is there by its next version.",
+        };
+        var host = new Option<string[]>("--host")
+        {
+            DefaultValueFactory = _ => [],
+            Description = "A host at which other ministries call the services, for certificates that are issued now. May be given again.",
+        };
         var init = new Command("init", "Makes what is missing of certificates, keys, passwords and definitions. What is there stays.")
         {
-            folder, authority,
+            folder, authority, witness, host,
         };
         init.SetAction(result =>
         {
             try
             {
-                return Init(result.GetRequiredValue(folder).FullName, result.GetValue(authority)?.FullName, TimeProvider.System);
+                return Init(result.GetRequiredValue(folder).FullName, result.GetValue(authority)?.FullName, result.GetValue(witness)!,
+                    result.GetValue(host)!, TimeProvider.System);
             }
             catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
             {
@@ -56,10 +71,10 @@ internal static class DeploymentCommand
         return new Command("deployment", "Secrets of a set of containers, each container's in a folder of its own.") { init };
     }
 
-    private static int Init(string folder, string? operatorAuthority, TimeProvider time)
+    private static int Init(string folder, string? operatorAuthority, string[] witnesses, string[] hosts, TimeProvider time)
     {
         var authorities = Path.Combine(folder, "authorities");
-        var made = Pki.Init(authorities, StandardAgreement.Read(), time);
+        var made = Pki.Init(authorities, Witnessed(StandardAgreement.Read(), witnesses), time, hosts);
         var issued = operatorAuthority is null ? 0 : IssueServers(folder, operatorAuthority, time.GetUtcNow());
         foreach (var service in Services)
         {
@@ -86,16 +101,45 @@ internal static class DeploymentCommand
             if (operatorAuthority is null) File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
         foreach (var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal)))
-            foreach (var file in new[] { "system.pem", "system.key", "requests.key" })
-                if (File.Exists(Path.Combine(authorities, participant.Id, file)))
-                    Copy(Path.Combine(authorities, participant.Id, file), Path.Combine(folder, "participants", participant.Id, file),
+        {
+            var home = Path.Combine(authorities, participant.Id);
+            foreach (var file in Directory.EnumerateFiles(home, "*", SearchOption.AllDirectories))
+                if (Path.GetFileName(file) is not ("authority.pem" or "authority.key"))
+                    Copy(file, Path.Combine(folder, "participants", participant.Id, Path.GetRelativePath(home, file)),
                         file.EndsWith(".key", StringComparison.Ordinal) ? Secret : Open);
+        }
         Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(folder, "participants", "agreement.json"), Open);
+        foreach (var witness in witnesses)
+        {
+            var to = Path.Combine(folder, HostOf(witness));
+            Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(to, "agreement.json"), Open);
+            foreach (var file in new[] { "cosignatures.key", "witness.pem", "witness.key" })
+                Copy(Path.Combine(authorities, witness, file), Path.Combine(to, witness, file), Secret);
+        }
         Password(Path.Combine(folder, "postgres", "password"), Open);
+        if (operatorAuthority is not null) Password(Path.Combine(folder, "grafana", "password"), Open);
         Definitions(folder, authorities);
         Console.WriteLine(made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}");
         return 0;
     }
+
+    /// <summary>The agreement with its witnesses: all but one of them must cosign, so that one may be away.</summary>
+    private static Agreement Witnessed(Agreement agreement, string[] witnesses)
+    {
+        foreach (var witness in witnesses)
+        {
+            if (!agreement.Participants.Any(p => p.Id == witness && AgreementVersions.Signs(p)))
+                throw new FormatException($"{witness} is no ministry, observer or Protecting Power of the agreement");
+            agreement.Witnesses.Add(new Types.V1.Witness { Participant = witness, Address = $"https://{HostOf(witness)}:7110/" });
+        }
+        if (witnesses.Length == 0) return agreement;
+        agreement.CosignaturesDemanded = (uint)Math.Max(1, witnesses.Length - 1);
+        agreement.CosignatureSeconds = 60;
+        return agreement;
+    }
+
+    // The name in its certificate.
+    private static string HostOf(string witness) => $"{Pki.Witness}-{witness.Replace('/', '-')}";
 
     /// <summary>Certificates of the operator's authority for the database and the broker, under their names in the set of containers.
     /// One that holds for long enough and is of this authority stays.</summary>

@@ -65,6 +65,22 @@ public sealed class DeploymentTests : IDisposable
         Assert.StartsWith("amqp://", Read("calllog/settings/Broker__Uri"), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Services_are_known_by_the_hosts_they_are_called_at_and_witnesses_get_their_own_keys_and_no_others()
+    {
+        Init("--host", "hub.example", "--witness", "icrc", "--witness", "kr/mfa", "--witness", "ua/mfa");
+
+        using var certificate = X509CertificateLoader.LoadCertificateFromFile(In("calllog/server.pem"));
+        Assert.All(["hub.example", "calllog", "localhost"], h => Assert.True(certificate.MatchesHostname(h)));
+        var agreement = Google.Protobuf.JsonParser.Default.Parse<Types.V1.Agreement>(Read("calllog/agreement.json"));
+        Assert.Equal(["https://witness-icrc:7110/", "https://witness-kr-mfa:7110/", "https://witness-ua-mfa:7110/"],
+            agreement.Witnesses.Select(w => w.Address));
+        Assert.Equal(2u, agreement.CosignaturesDemanded);
+        Assert.Equal(["agreement.json", "kr/mfa/cosignatures.key", "kr/mfa/witness.key", "kr/mfa/witness.pem"],
+            Directory.GetFiles(In("witness-kr-mfa"), "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(In("witness-kr-mfa"), f)).Order());
+        Assert.DoesNotContain(Directory.GetFiles(In("participants"), "*", SearchOption.AllDirectories), f => f.EndsWith("authority.key"));
+    }
+
     private void Init(params string[] more) => Assert.Equal(0, new RootCommand { DeploymentCommand.Create() }
         .Parse(["deployment", "init", "--out", _folder, .. more]).Invoke());
 

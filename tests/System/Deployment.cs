@@ -29,17 +29,22 @@ internal sealed class Deployment : IAsyncDisposable
     private readonly Dictionary<string, int> _ports = new[]
     {
         "CALLLOG_PORT", "CUSTODY_PORT", "CONSULAR_PORT", "JAEGER_PORT", "POSTGRES_PORT", "RABBITMQ_PORT", "RABBITMQ_PAGE_PORT", "OTLP_PORT",
+        "PROMETHEUS_PORT", "GRAFANA_PORT",
     }.ToDictionary(p => p, _ => Ports.Free());
 
+    private readonly Dictionary<string, string> _environment;
+
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-system-").FullName;
-    private readonly string[] _files;
+    private readonly string[] _files, _more;
     private HttpClient? _broker;
 
-    private Deployment(string name, string[] files)
+    private Deployment(string name, string[] files, string[] more)
     {
+        _more = more;
         // The command that runs these tests gives the name's beginning, and looks behind them whether something is left.
         Name = $"{Environment.GetEnvironmentVariable("MINISTRIES_PROJECT") ?? $"ministries-test-{Environment.ProcessId}"}-{name}";
         _files = files;
+        _environment = _ports.ToDictionary(p => p.Key, p => $"{p.Value}");
         AppDomain.CurrentDomain.ProcessExit += (_, _) => Remove().GetAwaiter().GetResult();
     }
 
@@ -72,10 +77,11 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Builds and starts the project, and returns when its services are healthy.</summary>
     /// <param name="name">What it is called, beside the name of this run.</param>
     /// <param name="files">What stands beside docker-compose.yml.</param>
+    /// <param name="more">What is started beside the services and what they need.</param>
     /// <param name="cancel">Ends it.</param>
-    public static async Task<Deployment> Start(string name, string[] files, CancellationToken cancel)
+    public static async Task<Deployment> Start(string name, string[] files, string[] more, CancellationToken cancel)
     {
-        var deployment = new Deployment(name, ["docker-compose.yml", .. files]);
+        var deployment = new Deployment(name, ["docker-compose.yml", .. files], more);
         try
         {
             await deployment.Compose("build", "--quiet", "secrets");
@@ -96,7 +102,7 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Starts what is not running, and returns when the services are healthy.</summary>
     public async Task Up(CancellationToken cancel)
     {
-        await Compose("up", "--detach", "jaeger", "calllog", "custody", "consular");
+        await Compose(["up", "--detach", "jaeger", .. Services, .. _more]);
         await Healthy(cancel);
     }
 
@@ -105,12 +111,15 @@ internal sealed class Deployment : IAsyncDisposable
 
     /// <summary>Runs a compose command on the project that may fail.</summary>
     public Task<Ended> TryCompose(params string[] command) => Execute(
-        [.. ComposeCommand.Value, "--project-name", Name, .. _files.SelectMany(f => new[] { "--file", f }), .. command], _ports);
+        [.. ComposeCommand.Value, "--project-name", Name, .. _files.SelectMany(f => new[] { "--file", f }), .. command], _environment);
 
     /// <summary>The id of a service's container.</summary>
     public async Task<string> Container(string service) => Expect(await Execute(
         "docker", "ps", "--all", "--quiet", "--filter", $"label=com.docker.compose.project={Name}",
         "--filter", $"label=com.docker.compose.service={service}")).Output.Trim().Split('\n')[0];
+
+    /// <summary>Runs a shell's line in a container that has every secret.</summary>
+    public Task<string> Secrets(string line) => Compose("run", "--rm", "-T", "secrets", "bash", "-euc", line);
 
     /// <summary>Throws one of the project's volumes away.</summary>
     public Task<Ended> RemoveVolume(string volume) => Execute("docker", "volume", "rm", $"{Name}_{volume}");
@@ -135,6 +144,10 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Runs a program in a service's running container.</summary>
     public async Task<Ended> In(string service, params string[] command) =>
         await Execute(["docker", "exec", await Container(service), .. command]);
+
+    /// <summary>Runs a program as the database's administrator, who is known by the account.</summary>
+    public async Task<Ended> AsPostgres(params string[] command) =>
+        await Execute(["docker", "exec", "--user", "postgres", await Container("postgres"), .. command]);
 
     /// <summary>What a service wrote to its log.</summary>
     public async Task<string> Log(string service) => (await Execute("docker", "logs", await Container(service))).All;
@@ -183,6 +196,42 @@ internal sealed class Deployment : IAsyncDisposable
         return JsonDocument.Parse(await jaeger.GetStringAsync(new Uri(path, UriKind.Relative), cancel)).RootElement.GetProperty("data");
     }
 
+    /// <summary>Asks Prometheus' API.</summary>
+    public async Task<JsonElement> AskPrometheus(string path, CancellationToken cancel)
+    {
+        using var prometheus = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{_ports["PROMETHEUS_PORT"]}") };
+        try
+        {
+            return JsonDocument.Parse(await prometheus.GetStringAsync(new Uri(path, UriKind.Relative), cancel)).RootElement.GetProperty("data");
+        }
+        catch (HttpRequestException)
+        {
+            return JsonDocument.Parse("""{"result":[]}""").RootElement;
+        }
+    }
+
+    /// <summary>Whether there is a Prometheus: its image, or else an image made here of Debian's program.</summary>
+    public async Task<bool> HasPrometheus()
+    {
+        var pinned = (await File.ReadAllLinesAsync(Path.Combine(Root(), ".env"))).Single(l => l.StartsWith("PROMETHEUS_IMAGE=", StringComparison.Ordinal))
+            ["PROMETHEUS_IMAGE=".Length..];
+        if ((await Execute("docker", "image", "inspect", pinned)).Code == 0) return true;
+        const string program = "/usr/bin/prometheus";
+        if (!File.Exists(program)) return false;
+        var folder = Directory.CreateDirectory(Path.Combine(_folder, "prometheus")).FullName;
+        File.Copy(program, Path.Combine(folder, "prometheus"));
+        await File.WriteAllTextAsync(Path.Combine(folder, "Dockerfile"), """
+            FROM ministries
+            USER root
+            COPY prometheus /bin/prometheus
+            RUN mkdir /prometheus && chown 65534:65534 /prometheus
+            ENTRYPOINT ["/bin/prometheus"]
+            """);
+        _environment["PROMETHEUS_IMAGE"] = "ministries-test-prometheus";
+        Expect(await Execute("docker", "build", "--quiet", "--tag", "ministries-test-prometheus", folder));
+        return true;
+    }
+
     /// <summary>Takes part as every participant.</summary>
     public Task<Cast> Join(CancellationToken cancel) => Cast.Join(Certificates, Addresses, Patience, cancel);
 
@@ -213,11 +262,11 @@ internal sealed class Deployment : IAsyncDisposable
 
     private static Task<Ended> Execute(params string[] command) => Execute(command, []);
 
-    private static async Task<Ended> Execute(string[] command, Dictionary<string, int> environment)
+    private static async Task<Ended> Execute(string[] command, Dictionary<string, string> environment)
     {
         var start = new ProcessStartInfo(command[0], command[1..])
         { RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = Root() };
-        foreach (var (name, value) in environment) start.Environment[name] = $"{value}";
+        foreach (var (name, value) in environment) start.Environment[name] = value;
         using var process = Process.Start(start)!;
         var output = process.StandardOutput.ReadToEndAsync();
         var error = process.StandardError.ReadToEndAsync();

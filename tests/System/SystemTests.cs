@@ -35,7 +35,7 @@ public sealed class Development : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         Absent = await Deployment.Absent();
-        if (Absent is null) _deployment = await Containers.Tests.Deployment.Start("dev", ["docker-compose.dev.yml"], CancellationToken.None);
+        if (Absent is null) _deployment = await Containers.Tests.Deployment.Start("dev", ["docker-compose.dev.yml"], [], CancellationToken.None);
     }
 
     /// <inheritdoc/>
@@ -147,6 +147,48 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         foreach (var service in Deployment.Services) Assert.True((await Checkpoint(again, service)).TreeSize >= sizes[service]);
         await IsThereOnce(again, played);
         await Whole(again);
+    }
+
+    [Fact]
+    public async Task A_restored_database_is_served_where_it_has_what_the_checkpoint_says_and_refused_where_it_is_older()
+    {
+        // As the operator's guide has it.
+        const string dump = "pg_dump --format=custom --file=/var/lib/postgresql/data/{0}.dump calllog";
+        const string restore = "psql -qd postgres -c 'drop database calllog with (force)' && " +
+            "psql -qd postgres -c \"create database calllog owner calllog encoding 'UTF8' lc_collate 'C' lc_ctype 'C' template template0\" && " +
+            "psql -qd postgres -c 'revoke all on database calllog from public' && " +
+            "pg_restore --exit-on-error --dbname=calllog /var/lib/postgresql/data/{0}.dump";
+        Played played;
+        await using (var cast = await Deployment.Join(Cancel))
+        {
+            await AsPostgres(dump, "older");
+            played = await Play(cast);
+            await Settled();
+        }
+        Assert.Equal(0, await Deployment.Stop("calllog"));
+        await AsPostgres(dump, "newest");
+
+        await AsPostgres(restore, "older");
+        await Deployment.StartAgain("calllog");
+        await Deployment.Until("the older database is refused", async () =>
+            (await Deployment.Log("calllog")).Contains("acknowledged entries are missing. Restore the newest backup"), Cancel, () => Deployment.Log("calllog"));
+        await Deployment.Kill("calllog");
+        Assert.Contains("calllog: the database has", await Deployment.Log("calllog"));
+
+        await AsPostgres(restore, "newest");
+        await Deployment.StartAgain("calllog");
+        await Deployment.Healthy(Cancel);
+        await using var again = await Deployment.Join(Cancel);
+        await IsThereOnce(again, played);
+        await IsThereOnce(again, await Play(again));
+        await Settled();
+        await Whole(again);
+
+        async Task AsPostgres(string command, string name)
+        {
+            var ended = await Deployment.AsPostgres("bash", "-euc", command.Replace("{0}", name));
+            Assert.True(ended.Code == 0, ended.All);
+        }
     }
 
     [Fact]

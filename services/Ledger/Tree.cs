@@ -250,7 +250,7 @@ public static class Proofs
     public static bool Includes(
         ReadOnlySpan<byte> leaf, ulong position, ulong size, ReadOnlySpan<byte> root, IReadOnlyList<byte[]> proof)
     {
-        if (position >= size) return false;
+        if (position >= size || leaf.Length != 32) return false;
         var (index, last, hash) = (position, size - 1, leaf.ToArray());
         foreach (var sibling in proof)
         {

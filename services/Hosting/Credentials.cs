@@ -84,6 +84,9 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The method under which a version is recorded.</summary>
     public const string Method = "agreement";
 
+    /// <summary>The request id under which a version is recorded.</summary>
+    public static string RequestIdOf(ulong version) => $"agreement-{version}";
+
     private volatile Terms? _inForce;
     private byte[] _digest = [];
 
@@ -168,7 +171,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         if (AgreementVersions.Check(previous, agreement, time.GetUtcNow()) is { } fault) throw new AgreementRefused(fault);
         var outcome = await ledger.Commit(new Command
         {
-            Participant = $"service/{ledger.Service}", RequestId = $"agreement-{agreement.Version}", Method = Method,
+            Participant = $"service/{ledger.Service}", RequestId = RequestIdOf(agreement.Version), Method = Method,
             Request = agreement, Bytes = agreement.ToByteArray(), AgreementVersion = agreement.Version, StoresRefusal = false,
             Decide = (view, _) => view.Find(Kind, Key)?.Version >= agreement.Version
                 ? Decision.Refuse(Reason.AlreadyExists)

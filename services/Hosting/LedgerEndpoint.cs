@@ -25,10 +25,15 @@ internal sealed class LedgerEndpoint(
     public override async Task<GetEntryResponse> GetEntry(GetEntryRequest request, ServerCallContext context)
     {
         var (reader, cancel) = (await reads.ReaderOf(context), context.CancellationToken);
-        if (request.OwnRequestId.Length > 0 && request.Position != 0)
-            throw Refusals.Invalid("position", "must be left out where own_request_id is given").ToException();
-        var position = request.OwnRequestId.Length == 0
-            ? request.Position : await ledger.FindPosition(reader.Participant.Id, request.OwnRequestId, cancel);
+        bool[] named = [request.Position != 0, request.OwnRequestId.Length > 0, request.AgreementVersion != 0];
+        if (named.Count(n => n) > 1) throw Refusals.Invalid("", "the entry must be named in one way only").ToException();
+        ulong? position = request switch
+        {
+            { AgreementVersion: > 0 and var version } =>
+                await ledger.FindPosition($"service/{ledger.Service}", Agreements.RequestIdOf(version), cancel),
+            { OwnRequestId.Length: > 0 } => await ledger.FindPosition(reader.Participant.Id, request.OwnRequestId, cancel),
+            _ => request.Position,
+        };
         var stored = position is null ? null : await ledger.ReadEntry(position.Value, reader.Tokens, cancel);
         return stored is not null
             ? new GetEntryResponse { Entry = await Shown(stored, reader, cancel) }

@@ -1,22 +1,18 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
-using System.Security.Cryptography.X509Certificates;
-using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Health.V1;
-using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog;
 using Ministries.Consular;
 using Ministries.Custody;
-using Ministries.Errors.V1;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger.V1;
+using Ministries.Ministry;
 using Ministries.Trust;
-using Ministries.Types.V1;
 
 namespace Ministries.Local;
 
@@ -33,17 +29,13 @@ public sealed class Cast : IAsyncDisposable
     private readonly List<WebApplication> _hosts = [];
     private readonly ConcurrentDictionary<string, Uri> _addresses = [];
     private readonly Dictionary<string, Party> _parties = [];
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(10);
-
     private readonly string _certificates;
-    private readonly Permissions _permissions;
-    private readonly Authorities _authorities;
+    private readonly string? _receipts;
 
-    private Cast(string certificates)
+    private Cast(string certificates, string? receipts)
     {
-        _certificates = certificates;
-        var (agreement, terms) = Agreements.Read(File.ReadAllBytes(Path.Combine(certificates, "agreement.json")));
-        (_permissions, _authorities) = (terms.Permissions, terms.Authorities);
+        (_certificates, _receipts) = (certificates, receipts);
+        var (agreement, _) = Agreements.Read(File.ReadAllBytes(Path.Combine(certificates, "agreement.json")));
         Everybody = [.. agreement.Participants.Select(p => p.Id)];
         Participants = [.. Everybody.Where(p => !p.StartsWith("service/", StringComparison.Ordinal) && p != "operator")];
     }
@@ -69,7 +61,7 @@ public sealed class Cast : IAsyncDisposable
     {
         var certificates = Path.Combine(folder, "certificates");
         Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
-        var cast = new Cast(certificates);
+        var cast = new Cast(certificates, Path.Combine(folder, "receipts"));
         try
         {
             foreach (var service in new[] { CallLogService.Definition, ConsularService.Definition, CustodyService.Definition })
@@ -112,10 +104,12 @@ public sealed class Cast : IAsyncDisposable
     /// <param name="addresses">Where each service is, by its name.</param>
     /// <param name="patience">How long to wait for what must come to be so, their readiness too.</param>
     /// <param name="cancel">Ends it.</param>
+    /// <param name="receipts">The folder in which each participant keeps its receipts; null: none does.</param>
     public static async Task<Cast> Join(
-        string certificates, IReadOnlyDictionary<string, Uri> addresses, TimeSpan patience, CancellationToken cancel)
+        string certificates, IReadOnlyDictionary<string, Uri> addresses, TimeSpan patience, CancellationToken cancel,
+        string? receipts = null)
     {
-        var cast = new Cast(certificates) { _patience = patience };
+        var cast = new Cast(certificates, receipts) { _patience = patience };
         foreach (var (service, address) in addresses) cast._addresses[service] = address;
         await cast.Ready(cancel);
         return cast;
@@ -185,55 +179,17 @@ public sealed class Cast : IAsyncDisposable
     }
 
     private Party Enter(string id) => new(
-        id, id switch
+        new MinistryClient(MinistrySettings.In(_certificates, id, _addresses) with
+        {
+            ReceiptFolder = _receipts is null ? null : Path.Combine(_receipts, id), PassesTrace = false,
+        }),
+        id switch
         {
             "ua/coordination-hq" => "prisoners-department",
             "icrc" => "delegation",
             _ => "consular-department",
         },
-        Services.ToDictionary(s => s, s => GrpcChannel.ForAddress(_addresses[s], new GrpcChannelOptions
-        {
-            HttpHandler = Handler(id, s), DisposeHttpClient = true,
-        })), request => Approve(id, request));
-
-    // The officials who are not the actor put their own keys to it.
-    private void Approve(string participant, IMessage request)
-    {
-        var demanded = Methods.NameFor(request.Descriptor) is { } method ? (int)_permissions.ApprovalsDemanded(method) : 0;
-        if (demanded == 0) return;
-        var actor = ((Actor)request.Descriptor.FindFieldByName("actor").Accessor.GetValue(request)).Official;
-        foreach (var file in Directory.GetFiles(Path.Combine(_certificates, participant, "officials")).Order(StringComparer.Ordinal)
-            .Where(f => Path.GetFileNameWithoutExtension(f) != actor).Take(demanded))
-        {
-            using var key = Pki.ReadKey(file);
-            Approvals.Add(request, _permissions.Participant(participant)!, key, "legal-department");
-        }
-    }
-
-    private HttpMessageHandler Handler(string participant, string service)
-    {
-        var home = Path.Combine(_certificates, participant);
-        var own = X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key"));
-        var channel = ServiceChannel.Handler(service, () => own, () => _authorities, ConnectTimeout, TimeProvider.System);
-        // A ministry's own spans are its own affair: a trace begins where its call arrives.
-        channel.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
-        HttpMessageHandler sender = channel;
-        var key = Path.Combine(home, "requests.key");
-        if (File.Exists(key))
-            sender = new SigningHandler(Pki.ReadKey(key), $"{participant}/requests-1", TimeProvider.System) { InnerHandler = sender };
-        return new Untraced { InnerHandler = sender };
-    }
-
-    private sealed class Untraced : DelegatingHandler
-    {
-        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
-        {
-            request.Headers.Remove("traceparent");
-            request.Headers.Remove("tracestate");
-            if (Activity.Current is { } span) span.ActivityTraceFlags &= ~ActivityTraceFlags.Recorded;
-            return base.SendAsync(request, cancellationToken);
-        }
-    }
+        Path.Combine(_certificates, id));
 
     // A service's log goes to a file beside its ledger: the screen is the story's.
     private sealed class FileLog(string path) : ILoggerProvider

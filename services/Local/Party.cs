@@ -6,12 +6,13 @@ using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Grpc.Health.V1;
-using Grpc.Net.Client;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger.V1;
+using Ministries.Ministry;
 using Ministries.Operations.V1;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Local;
@@ -20,28 +21,30 @@ namespace Ministries.Local;
 /// </summary>
 public sealed class Party : IDisposable
 {
-    private readonly Dictionary<string, GrpcChannel> _channels;
+    private readonly MinistryClient _client;
+    private readonly string _home;
     private readonly Dictionary<string, CallInvoker> _services;
 
     /// <summary>Makes a party.</summary>
-    /// <param name="id">The participant.</param>
+    /// <param name="client">The participant's system.</param>
     /// <param name="office">The office of its official.</param>
-    /// <param name="channels">Its channel to each service, by the service's name.</param>
-    /// <param name="approve">Has other officials approve a write, as many as the agreement demands.</param>
-    public Party(string id, string office, Dictionary<string, GrpcChannel> channels, Action<IMessage> approve)
+    /// <param name="home">The folder of its keys.</param>
+    public Party(MinistryClient client, string office, string home)
     {
-        Id = id;
-        Actor = new Actor { Office = office, Official = $"{id.Replace('/', '-')}-official-1", Authority = "standing-order-2025-1" };
-        _channels = channels;
-        var clerk = new Clerk(this, approve);
-        _services = channels.ToDictionary(c => c.Key, c => c.Value.CreateCallInvoker().Intercept(clerk));
+        (_client, _home) = (client, home);
+        Actor = new Actor { Office = office, Official = Pki.OfficialOf(Id, 1), Authority = "standing-order-2025-1" };
+        var clerk = new Clerk(this);
+        _services = client.Services.ToDictionary(s => s, s => client[s].Intercept(clerk));
         Calls = new(_services["calllog"]);
         Custody = new(_services["custody"]);
         Consular = new(_services["consular"]);
     }
 
     /// <summary>The participant.</summary>
-    public string Id { get; }
+    public string Id => _client.Participant.Id;
+
+    /// <summary>The participant's system.</summary>
+    public MinistryClient Client => _client;
 
     /// <summary>The official who acts where a request names nobody else.</summary>
     public Actor Actor { get; }
@@ -72,7 +75,7 @@ public sealed class Party : IDisposable
 
     /// <summary>Another official of the participant.</summary>
     public Actor Another(string office, int number) =>
-        new(Actor) { Office = office, Official = $"{Id.Replace('/', '-')}-official-{number}" };
+        new(Actor) { Office = office, Official = Pki.OfficialOf(Id, number) };
 
     /// <summary>Seals a text for the recipients. The services cannot read it, and in this story nobody needs to: its key is thrown
     /// away.</summary>
@@ -89,10 +92,7 @@ public sealed class Party : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        foreach (var channel in _channels.Values) channel.Dispose();
-    }
+    public void Dispose() => _client.Dispose();
 
     /// <summary>A write as it was sent.</summary>
     /// <param name="Method">The full method name.</param>
@@ -100,9 +100,9 @@ public sealed class Party : IDisposable
     /// <param name="Milliseconds">How long its answer took.</param>
     public sealed record Sent(string Method, string RequestId, double Milliseconds);
 
-    // The office's clerk: gives each write its id, its official and its case, reads the record that it is about just before, for its
-    // etag, and has it approved.
-    private sealed class Clerk(Party party, Action<IMessage> approve) : Interceptor
+    // The office's clerk: gives each write its id, its official and its case, and reads the record that it is about just before,
+    // for its etag.
+    private sealed class Clerk(Party party) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
             TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
@@ -120,7 +120,7 @@ public sealed class Party : IDisposable
                 Fill(message, "actor", party.Actor);
                 Fill(message, "case", party.Case);
                 if (Get(message, "etag") is "") Fill(message, "etag", await EtagFor(message));
-                approve(message);
+                Approve(message, $"{context.Method.ServiceName}/{context.Method.Name}");
                 return continuation(request, context);
             }
 
@@ -139,6 +139,14 @@ public sealed class Party : IDisposable
                         Stopwatch.GetElapsedTime(begun).TotalMilliseconds);
                 }
             }
+        }
+
+        // As many officials approve as the agreement demands, the one who acts not among them.
+        private void Approve(IMessage request, string method)
+        {
+            var demanded = party._client.Agreement.ApprovalDemands.FirstOrDefault(d => d.Method == method)?.Officials ?? 0;
+            for (var number = 2; number < demanded + 2; number++)
+                party._client.Approve(request, Path.Combine(party._home, "officials", $"{Pki.OfficialOf(party.Id, number)}.key"), "legal-department");
         }
 
         private async Task<string> EtagFor(IMessage request) => request switch

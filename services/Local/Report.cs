@@ -43,6 +43,9 @@ public sealed record Report
     /// <summary>The ledgers, verified from their entries.</summary>
     public required IReadOnlyList<LedgerCheck> Ledgers { get; init; }
 
+    /// <summary>The history as parties exported it, verified from the files alone.</summary>
+    public required IReadOnlyList<EvidenceFileReport> Evidence { get; init; }
+
     /// <summary>What was expected, and whether it is so.</summary>
     public required IReadOnlyList<Check> Checks { get; init; }
 
@@ -113,6 +116,18 @@ public sealed record Sight(string Record, string Id, IReadOnlyDictionary<string,
 /// <param name="Wrong">What is wrong; empty: nothing.</param>
 public sealed record LedgerCheck(
     string Service, int Entries, bool Gapless, int? Digests, string Root, bool Agrees, IReadOnlyList<string> Wrong);
+
+/// <summary>A history that a party exported.</summary>
+/// <param name="Path">The file.</param>
+/// <param name="Exporter">The party.</param>
+/// <param name="Entries">The number of entries in it.</param>
+/// <param name="Signed">By participant how many requests in it are proved by its signature.</param>
+/// <param name="Approvals">The number of approvals proved by officials' signatures.</param>
+/// <param name="Receipts">The number of entries with a receipt.</param>
+/// <param name="Privileged">The number of entries that a neutral observer has not permitted to be shown.</param>
+/// <param name="Break">Where it breaks; null: nowhere.</param>
+public sealed record EvidenceFileReport(
+    string Path, string Exporter, int Entries, IReadOnlyDictionary<string, int> Signed, int Approvals, int Receipts, int Privileged, string? Break);
 
 /// <summary>An expectation of the story.</summary>
 /// <param name="What">What is expected.</param>

@@ -5,6 +5,8 @@ using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Ledger.V1;
+using Ministries.Ministry;
 
 namespace Ministries.Local;
 
@@ -109,7 +111,8 @@ public static class Run
             ? "starting    three services, a certificate for each participant" : "joining     three services, each participant with its certificate");
         await using var cast = elsewhere is null
             ? await Cast.Assemble(run, serve, OtlpEndpoint(), cancel)
-            : await Cast.Join(elsewhere.Certificates, elsewhere.Addresses, TimeSpan.FromSeconds(60), cancel);
+            : await Cast.Join(
+                elsewhere.Certificates, elsewhere.Addresses, TimeSpan.FromSeconds(60), cancel, Path.Combine(run, "receipts"));
         var teller = new Teller(screen, Started);
         var story = new Story(cast, teller);
         Report report;
@@ -158,7 +161,7 @@ public static class Run
         Data = folder, Case = story.Case, FirstResultMilliseconds = teller.FirstResult?.TotalMilliseconds ?? -1,
         Timeline = [.. teller.Steps.Select(s => s.Step with { Trace = spans.TraceOf(s.RequestId) ?? "" })],
         Trace = spans.TraceOf(teller.CallRequestId) is { } trace ? spans.Trace(trace) : [],
-        Links = [], Records = [], Ledgers = [], Checks = teller.Checks,
+        Links = [], Records = [], Ledgers = [], Evidence = [], Checks = teller.Checks,
     };
 
     private static async Task<Report> Gather(
@@ -174,6 +177,9 @@ public static class Run
             teller.Holds($"the ledger of {service} is whole: gapless, as its headers say, under its checkpoint", ledger.Wrong.Count == 0,
                 string.Join("; ", ledger.Wrong));
         }
+        var evidence = new List<EvidenceFileReport>();
+        foreach (var exporter in new[] { "kr/mfa", "ua/coordination-hq" })
+            evidence.Add(await Evidence(cast[exporter], story.Case, folder, teller, cancel));
         await cast.Until("the last spans have ended", async () =>
         {
             await spans.Look(teller.CallRequestId, cancel);
@@ -186,7 +192,32 @@ public static class Run
         teller.Holds("later steps are traces of their own, linked to what caused them",
             story.Transfers.Count == 2 && told.Timeline.Where(s => s.Method.EndsWith("/SubmitTransferRequest", StringComparison.Ordinal))
                 .All(s => links.Any(l => l.Trace == s.Trace && l.CauseTrace == told.Trace[0].Trace)));
-        return told with { Records = records, Ledgers = ledgers, Links = links, Checks = teller.Checks };
+        return told with { Records = records, Ledgers = ledgers, Evidence = evidence, Links = links, Checks = teller.Checks };
+    }
+
+    // The history as one party may show it to a court: exported, verified without the services, and no longer true once a byte of it
+    // is another.
+    private static async Task<EvidenceFileReport> Evidence(
+        Party party, string @case, string folder, Teller teller, CancellationToken cancel)
+    {
+        var path = Path.Combine(folder, $"evidence-{party.Id.Replace('/', '-')}.jsonl");
+        await using (var stream = File.Create(path))
+            await new EvidenceExport(party.Client, TimeProvider.System).Write(@case, stream, null, cancel);
+        var file = await File.ReadAllBytesAsync(path, cancel);
+        var report = EvidenceVerification.Verify(file, party.Client.Agreement);
+        teller.Holds($"the evidence that {party.Id} exports is verified by the agreement alone", report.Break is null, $"{report.Break}");
+        var signed = report.Entries.Where(e => e.Key.Length > 0).GroupBy(e => e.Header.Participant).ToDictionary(g => g.Key, g => g.Count());
+        teller.Holds($"it holds what {party.Id} signed itself, with the receipts", signed.GetValueOrDefault(party.Id) > 0 &&
+            report.Entries.Where(e => e.Key.Length > 0 && e.Header.Participant == party.Id &&
+                e.Parts.All(p => p.Content is not Answer { Refusal: not null })).All(e => e.Receipt));
+        var changed = (byte[])file.Clone();
+        var at = file.AsSpan().LastIndexOf("\"data\":\""u8) + 12;
+        changed[at] = changed[at] == (byte)'A' ? (byte)'B' : (byte)'A';
+        var line = 1 + file.AsSpan(0, at).Count((byte)'\n');
+        teller.Holds("one changed letter breaks it, at its line", EvidenceVerification.Verify(changed).Break?.Line == line);
+        return new EvidenceFileReport(
+            path, party.Id, report.Entries.Count, signed, report.Entries.Sum(e => e.Approvers.Count), report.Entries.Count(e => e.Receipt),
+            report.Entries.Count(e => e.Privileged), report.Break?.ToString());
     }
 
     private static readonly IReadOnlyList<(string Name, int Times)> Expected =

@@ -90,6 +90,7 @@ public sealed class Screen
         Trace(report);
         Records(report);
         Ledgers(report);
+        Evidence(report);
         Expectations(report);
     }
 
@@ -199,6 +200,19 @@ public sealed class Screen
                 ($"{l.Root[..24]}…", "dim"), l.Agrees ? ("the same root", "green") : ("another root", "red"),
             ]));
         foreach (var wrong in report.Ledgers.SelectMany(l => l.Wrong.Select(w => $"{l.Service}: {w}"))) Note("", wrong, "red");
+    }
+
+    private void Evidence(Report report)
+    {
+        if (report.Evidence.Count == 0) return;
+        Heading("The evidence that a court could be given, verified from the file alone", "ministry evidence verify <file>");
+        foreach (var file in report.Evidence)
+        {
+            Note(file.Exporter, Path.GetFileName(file.Path), "");
+            Note("", $"{file.Entries} entries; signed {string.Join(", ", file.Signed.Select(s => $"{s.Value} by {s.Key}"))}; " +
+                $"{file.Approvals} approvals, {file.Receipts} receipts, {file.Privileged} privileged", "dim");
+            Note("", file.Break is null ? "it holds" : $"broken at {file.Break}", file.Break is null ? "green" : "red");
+        }
     }
 
     // Columns as wide as what is in them, two spaces apart, or one where two are too many.

@@ -69,9 +69,15 @@ internal static class CallCommands
     {
         foreach (var command in (Command[])[Methods(), Call(), Approve(), Get(), List(), Follow(), LogCommand.Create()])
         {
-            foreach (var option in (Option[])[Folder, As, Address, Timeout, Json]) command.Add(option);
+            AddConnection(command);
             yield return command;
         }
+    }
+
+    /// <summary>Adds the options that say who calls, and whom.</summary>
+    public static void AddConnection(Command command)
+    {
+        foreach (var option in (Option[])[Folder, As, Address, Timeout, Json]) command.Add(option);
     }
 
     // ---- the verbs ---------------------------------------------------------------------------------------------------------
@@ -342,6 +348,7 @@ internal static class CallCommands
     private static string FolderOf(ParseResult result) => result.GetValue(Folder) is { Length: > 0 } folder
         ? folder : throw new FormatException("--folder or MINISTRIES_FOLDER is needed");
 
+    /// <summary>Runs a verb as the participant that the options name, and says in words what goes wrong.</summary>
     internal static async Task<int> Run(
         ParseResult result, Func<MinistryClient, Task<int>> verb, CancellationToken cancel, Func<MinistrySettings, MinistrySettings>? but = null)
     {
@@ -376,6 +383,11 @@ internal static class CallCommands
         {
             await error.WriteLineAsync($"not reached: {e.GetBaseException().Message}");
             return NotReached;
+        }
+        catch (EntryMissing e)
+        {
+            await error.WriteLineAsync(e.Message);
+            return WasRefused;
         }
         catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or ArgumentException)
         {

@@ -1,7 +1,7 @@
 using System.Globalization;
-using System.Security.Cryptography;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 
 namespace Ministries.Ministry;
@@ -12,14 +12,16 @@ namespace Ministries.Ministry;
 /// <param name="Case">The case; empty: none.</param>
 /// <param name="TraceParent">The W3C traceparent under which it was committed.</param>
 /// <param name="Parts">The parts that were shown.</param>
-public sealed record LedgerEntry(EntryHeader Header, string Case, string TraceParent, IReadOnlyList<ReadPart> Parts)
+/// <param name="Privileged">Whether it is a neutral observer's that must not be proved: its parts cannot be checked.</param>
+public sealed record LedgerEntry(
+    EntryHeader Header, string Case, string TraceParent, IReadOnlyList<ReadPart> Parts, bool Privileged = false)
 {
     /// <summary>Reads an entry.</summary>
     /// <exception cref="InvalidProtocolBufferException">Its header cannot be read.</exception>
     public static LedgerEntry Read(Entry entry)
     {
         var header = EntryHeader.Parser.ParseFrom(entry.Header);
-        return new LedgerEntry(header, entry.Case, entry.Traceparent, [.. entry.Parts.Select(p => ReadPart.Read(p, header))]);
+        return new LedgerEntry(header, entry.Case, entry.Traceparent, [.. entry.Parts.Select(p => ReadPart.Read(p, header, entry.Privileged))], entry.Privileged);
     }
 
     /// <summary>Whether every part that was shown is the one that the header names.</summary>
@@ -41,7 +43,7 @@ public sealed record LedgerEntry(EntryHeader Header, string Case, string TracePa
             Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(6),
             Header.CommitTime.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture),
             Header.Participant.PadRight(20), Header.Method[(Header.Method.LastIndexOf('/') + 1)..].PadRight(24), Case,
-            refused is null ? events : $"refused {refused}", Holds ? "" : "DIGEST DOES NOT MATCH",
+            refused is null ? events : $"refused {refused}", Privileged ? "privileged" : "", Holds ? "" : "DIGEST DOES NOT MATCH",
         ]).Where(c => c.Length > 0)).TrimEnd();
     }
 
@@ -50,7 +52,7 @@ public sealed record LedgerEntry(EntryHeader Header, string Case, string TracePa
     {
         ["position"] = Header.Position, ["commit_time"] = Json(Header)["commit_time"]?.DeepClone(),
         ["participant"] = Header.Participant, ["request_id"] = Header.RequestId, ["method"] = Header.Method, ["agreement_version"] = Header.AgreementVersion,
-        ["case"] = Case, ["traceparent"] = TraceParent, ["holds"] = Holds,
+        ["case"] = Case, ["traceparent"] = TraceParent, ["holds"] = Holds, ["privileged"] = Privileged,
         ["events"] = new JsonArray(
             [.. Published.Select(e => new JsonObject
             {
@@ -66,14 +68,15 @@ public sealed record LedgerEntry(EntryHeader Header, string Case, string TracePa
 /// <summary>A part of an entry, read.</summary>
 /// <param name="Kind">Which part.</param>
 /// <param name="Content">What it holds; null where it was erased, or is of a type that is not known here.</param>
-/// <param name="Holds">Whether its bytes are those that the header names; an erased part cannot be told.</param>
+/// <param name="Holds">Whether its bytes are those that the header names; of an erased or privileged part that cannot be told.
+/// </param>
 public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
 {
-    internal static ReadPart Read(EntryPart part, EntryHeader header)
+    internal static ReadPart Read(EntryPart part, EntryHeader header, bool privileged)
     {
         if (part.Erased) return new ReadPart(part.Kind, null, true);
-        var digest = SHA256.HashData([.. part.Salt.Span, .. part.Data.Span]);
-        var holds = header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
+        var digest = Digests.OfPart(part.Salt.Span, part.Data.Span);
+        var holds = privileged && part.Salt.IsEmpty || header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
         return new ReadPart(part.Kind, part.Kind switch
         {
             PartKind.Events => Parse(Events.Descriptor.FullName, part.Data),

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
@@ -49,6 +50,10 @@ public sealed record MinistrySettings
 
     /// <summary>The services' addresses by name, such as <c>https://127.0.0.1:7101</c> for <c>calllog</c>.</summary>
     public required IReadOnlyDictionary<string, Uri> Services { get; init; }
+
+    /// <summary>Whether the caller's own trace goes on in the services. False: its spans are its own affair, and each call begins a
+    /// trace where it arrives.</summary>
+    public bool PassesTrace { get; init; } = true;
 
     /// <summary>How long a call that names no deadline of its own may take, all attempts together. Default: 10 s.</summary>
     public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(10);
@@ -127,6 +132,20 @@ public sealed partial class MinistryClient : IDisposable
 
     /// <summary>The participant for whom it calls, as its certificate says.</summary>
     public Participant Participant { get; }
+
+    /// <summary>The names of the services whose addresses it was given.</summary>
+    public IReadOnlyCollection<string> Services => [.. _settings.Services.Keys];
+
+    /// <summary>The key that signs the participant's requests, with its id in the agreement; null: it has none.</summary>
+    internal (string Id, Key Key)? RequestsKey
+    {
+        get
+        {
+            if (_key is null) return null;
+            var bytes = ByteString.CopyFrom(_key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+            return (Participant.SigningKeys.First(k => k.Use == SigningKeyUse.Requests && k.PublicKey == bytes).Id, _key);
+        }
+    }
 
     /// <summary>The call log.</summary>
     public CallLogService.CallLogServiceClient CallLog => new(this["calllog"]);
@@ -258,9 +277,11 @@ public sealed partial class MinistryClient : IDisposable
     {
         if (!_settings.Services.TryGetValue(service, out var address))
             throw new ArgumentException($"no address of {service} is set", nameof(service));
-        HttpMessageHandler handler =
-            ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
+        var sender = ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
+        if (!_settings.PassesTrace) sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
+        HttpMessageHandler handler = sender;
         if (_key is not null) handler = new SigningHandler(_key, Participant, _time) { InnerHandler = handler };
+        if (!_settings.PassesTrace) handler = new Untraced { InnerHandler = handler };
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
         {
             HttpHandler = handler,
@@ -304,7 +325,26 @@ public sealed partial class MinistryClient : IDisposable
         Remember(service, receipt!);
         if (_settings.ReceiptFolder is not { } folder) return;
         Directory.CreateDirectory(folder);
-        File.WriteAllText(Path.Combine(folder, $"{service}-{receipt!.Position}.json"), Contract.Formatter.Format(receipt));
+        File.WriteAllText(PathOf(folder, service, receipt!.Position), Contract.Formatter.Format(receipt));
+    }
+
+    /// <summary>The receipt that was kept for an entry; null: none was.</summary>
+    internal Receipt? ReceiptFor(string service, ulong position) =>
+        _settings.ReceiptFolder is { } folder && PathOf(folder, service, position) is var path && File.Exists(path)
+            ? Contract.Parser.Parse<Receipt>(File.ReadAllText(path)) : null;
+
+    private static string PathOf(string folder, string service, ulong position) => Path.Combine(folder, $"{service}-{position}.json");
+
+    /// <summary>Keeps the caller's trace to itself: what an instrumentation put into the request is taken out again.</summary>
+    private sealed class Untraced : DelegatingHandler
+    {
+        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            request.Headers.Remove("traceparent");
+            request.Headers.Remove("tracestate");
+            if (Activity.Current is { } span) span.ActivityTraceFlags &= ~ActivityTraceFlags.Recorded;
+            return base.SendAsync(request, cancellationToken);
+        }
     }
 
     /// <summary>Gives each write its request id, each call its deadline, each refusal its words, and checks each receipt.</summary>

@@ -7,6 +7,7 @@ var root = new RootCommand("What a ministry and an operator need beside the serv
     AgreementCommand.Create(),
     DeploymentCommand.Create(),
     WitnessCommand.Create(),
+    EvidenceCommand.Create(),
 };
 foreach (var command in CallCommands.Create()) root.Add(command);
 return await root.Parse(args).InvokeAsync();

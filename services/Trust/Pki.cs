@@ -133,6 +133,11 @@ public static class Pki
     /// <summary>The name of the system that is a participant's witness.</summary>
     public const string Witness = "witness";
 
+    /// <summary>The pseudonymous id of an official for whom a key is made.</summary>
+    /// <param name="participant">The participant, such as <c>kr/mfa</c>.</param>
+    /// <param name="number">Which of them, from 1.</param>
+    public static string OfficialOf(string participant, int number) => $"{participant.Replace('/', '-')}-official-{number}";
+
     /// <summary>How many officials of each participant have a key for approvals: 3, <c>kr-mfa-official-1</c> and so on.</summary>
     public const int Officials = 3;
 
@@ -171,7 +176,7 @@ public static class Pki
             AddKey(participant, Path.Combine(home, "agreements.key"), "agreements", SigningKeyUse.Agreements, now, made);
             for (var i = 1; i <= Officials; i++)
             {
-                var official = $"{participant.Id.Replace('/', '-')}-official-{i}";
+                var official = OfficialOf(participant.Id, i);
                 AddKey(participant, Path.Combine(home, "officials", $"{official}.key"), "approvals", SigningKeyUse.Approvals, now, made, official);
             }
         }

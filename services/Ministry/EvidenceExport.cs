@@ -1,0 +1,158 @@
+using System.Security.Cryptography;
+using System.Text;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using Ministries.Evidence.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Ministry;
+
+/// <summary>What was exported.</summary>
+/// <param name="Entries">The number of entries by service, those of the agreement among them.</param>
+/// <param name="Privileged">How many of them a neutral observer has not permitted to be shown.</param>
+/// <param name="Uncosigned">The services whose checkpoint has fewer cosignatures than the agreement demands.</param>
+public sealed record Exported(IReadOnlyDictionary<string, int> Entries, int Privileged, IReadOnlyList<string> Uncosigned);
+
+/// <summary>Writes the history of a case, or of one request, as a file that proves itself (<c>protos/EVIDENCE.md</c>).</summary>
+/// <param name="client">Whose history: what it may see is what the file holds, and its key signs the file.</param>
+/// <param name="time">The clock.</param>
+public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
+{
+    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>Writes the file.</summary>
+    /// <param name="subject">The case's id, or the participant's own id of a request.</param>
+    /// <param name="file">Where to.</param>
+    /// <param name="progress">Is told what is being done, in words.</param>
+    /// <param name="cancel">Cancels.</param>
+    /// <exception cref="FormatException">There is nothing of that id for the participant, or it has no key to sign with.</exception>
+    /// <exception cref="EntryMissing">A service left an entry out.</exception>
+    /// <exception cref="RpcException">A service refused, or was not reached.</exception>
+    public async Task<Exported> Write(string subject, Stream file, IProgress<string>? progress, CancellationToken cancel)
+    {
+        var isCase = subject.StartsWith("case_", StringComparison.Ordinal);
+        var (keyId, key) = client.RequestsKey ??
+            throw new FormatException($"{client.Participant.Id} has no key for requests here: nothing would vouch for the file");
+        var head = new EvidenceHead
+        {
+            Format = EvidenceFile.Format, Participant = client.Participant.Id, TrustDomain = client.Agreement.TrustDomain,
+            Case = isCase ? subject : "", RequestId = isCase ? "" : subject, ExportTime = time.GetUtcNow().ToTimestamp(),
+        };
+        var found = new SortedDictionary<string, List<EvidenceEntry>>(StringComparer.Ordinal);
+        foreach (var service in client.Services.Order(StringComparer.Ordinal))
+        {
+            progress?.Report($"reading {service}");
+            var entries = isCase ? await OfCase(service, subject, cancel) : await OfRequest(service, subject, cancel);
+            if (entries.Count > 0) found[service] = entries;
+        }
+        if (found.Count == 0)
+            throw new FormatException($"there is no {(isCase ? "case" : "request")} {subject} that {client.Participant.Id} may see");
+
+        var digests = new List<ByteString>();
+        var (counts, privileged, uncosigned) = (new Dictionary<string, int>(), 0, new List<string>());
+        await Put(new EvidenceLine { Head = head });
+        foreach (var (service, entries) in found)
+        {
+            progress?.Report($"proving {entries.Count} entries of {service}");
+            entries.InsertRange(0, await OfAgreement(service, cancel));
+            var ordered = entries.DistinctBy(PositionOf).OrderBy(PositionOf).ToList();
+            var (size, checkpoint, cosigned) = await CheckpointOver(service, PositionOf(ordered[^1]), progress, cancel);
+            if (!cosigned) uncosigned.Add(service);
+            await Put(new EvidenceLine { Log = new EvidenceLog { Service = service, Checkpoint = checkpoint } });
+            foreach (var entry in ordered)
+            {
+                var proof = await client.LedgerOf(service).GetInclusionProofAsync(
+                    new GetInclusionProofRequest { Position = PositionOf(entry), TreeSize = size }, cancellationToken: cancel);
+                entry.Proof.AddRange(proof.Proof);
+                if (entry.Privileged) privileged++;
+                else if (client.ReceiptFor(service, PositionOf(entry)) is { } receipt) entry.Receipt = receipt;
+                await Put(new EvidenceLine { Entry = entry });
+            }
+            counts[service] = ordered.Count;
+        }
+        var end = new EvidenceEnd
+        {
+            Lines = { digests }, KeyId = keyId, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+        };
+        end.Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, EvidenceFile.TextOf(end)));
+        await Put(new EvidenceLine { End = end });
+        return new Exported(counts, privileged, uncosigned);
+
+        async Task Put(EvidenceLine line)
+        {
+            var bytes = Encoding.UTF8.GetBytes(EvidenceFile.Write(line));
+            if (bytes.Length > EvidenceFile.LongestLine || digests.Count == EvidenceFile.MostLines)
+                throw new FormatException("the history is longer than a file may be");
+            digests.Add(ByteString.CopyFrom(SHA256.HashData(bytes)));
+            await file.WriteAsync((byte[])[.. bytes, (byte)'\n'], cancel);
+        }
+    }
+
+    private async Task<List<EvidenceEntry>> OfCase(string service, string @case, CancellationToken cancel)
+    {
+        var entries = new List<EvidenceEntry>();
+        await foreach (var response in client.Follow(service, 0, @case, untilNow: true, cancel))
+            if (response.Entry is { } entry) entries.Add(Of(entry));
+        return entries;
+    }
+
+    private async Task<List<EvidenceEntry>> OfRequest(string service, string requestId, CancellationToken cancel) =>
+        await Find(service, new GetEntryRequest { OwnRequestId = requestId }, cancel) is { } entry ? [entry] : [];
+
+    // Every version from the first that the ledger has: an earlier one is not there, and nothing names it.
+    private async Task<List<EvidenceEntry>> OfAgreement(string service, CancellationToken cancel)
+    {
+        var entries = new List<EvidenceEntry>();
+        for (var version = 1ul; ; version++)
+        {
+            if (await Find(service, new GetEntryRequest { AgreementVersion = version }, cancel) is { } entry) entries.Add(entry);
+            else if (entries.Count > 0 || version >= client.Agreement.Version) return entries;
+        }
+    }
+
+    private async Task<EvidenceEntry?> Find(string service, GetEntryRequest request, CancellationToken cancel)
+    {
+        try
+        {
+            return Of((await client.LedgerOf(service).GetEntryAsync(request, cancellationToken: cancel)).Entry);
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.NotFound)
+        {
+            return null;
+        }
+    }
+
+    // The tree to prove in: one that is cosigned as the agreement demands, if there is one in the time that it allows.
+    private async Task<(ulong Size, string Checkpoint, bool Cosigned)> CheckpointOver(
+        string service, ulong position, IProgress<string>? progress, CancellationToken cancel)
+    {
+        var demanded = client.Agreement.CosignaturesDemanded;
+        var until = time.GetUtcNow().AddSeconds(client.Agreement.CosignatureSeconds);
+        while (true)
+        {
+            var checkpoint = await client.LedgerOf(service).GetCheckpointAsync(new(), cancellationToken: cancel);
+            if (demanded == 0) return (checkpoint.TreeSize, checkpoint.Checkpoint, true);
+            if (checkpoint.CosignedTreeSize > position) return (checkpoint.CosignedTreeSize, checkpoint.CosignedCheckpoint, true);
+            if (time.GetUtcNow() >= until) return (checkpoint.TreeSize, checkpoint.Checkpoint, false);
+            progress?.Report($"waiting for the cosignatures of {service}");
+            await Task.Delay(Poll, time, cancel);
+        }
+    }
+
+    private static ulong PositionOf(EvidenceEntry entry) => EntryHeader.Parser.ParseFrom(entry.Header).Position;
+
+    private static EvidenceEntry Of(Entry entry)
+    {
+        var header = EntryHeader.Parser.ParseFrom(entry.Header);
+        var shown = new EvidenceEntry { Header = entry.Header, Privileged = entry.Privileged };
+        shown.Audience.AddRange(entry.Audience.OrderBy(a => header.Audience.IndexOf(Digests.OfAudience(a))));
+        if (entry.Privileged) return shown;
+        shown.Parts.AddRange(entry.Parts.OrderBy(p => header.Parts.Select(d => d.Kind).ToList().IndexOf(p.Kind)));
+        return shown;
+    }
+}

@@ -1,0 +1,111 @@
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Google.Protobuf;
+using Ministries.Evidence.V1;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>Where an evidence file breaks, and what that means.</summary>
+/// <param name="Line">The line, from 1.</param>
+/// <param name="Meaning">What is wrong there, in words.</param>
+public sealed record EvidenceBreak(int Line, string Meaning)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"line {Line}: {Meaning}";
+}
+
+/// <summary>The lines of an evidence file (<c>protos/EVIDENCE.md</c>, 1), each in its one form.</summary>
+public static class EvidenceFile
+{
+    /// <summary>What the first line says.</summary>
+    public const string Format = "ministries.evidence.v1";
+
+    /// <summary>The greatest number of lines.</summary>
+    public const int MostLines = 100_000;
+
+    /// <summary>The greatest length of a line, in bytes.</summary>
+    public const int LongestLine = 16 << 20;
+
+    private static readonly JsonSerializerOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+    /// <summary>A line's text, without its line feed.</summary>
+    public static string Write(EvidenceLine line) => JsonNode.Parse(JsonFormatter.Default.Format(line))!.ToJsonString(Compact);
+
+    /// <summary>Reads all lines.</summary>
+    /// <param name="file">The file's bytes.</param>
+    /// <param name="lines">The lines with their digests, as far as they have the form.</param>
+    /// <param name="headers">The headers of those that are entries, by the line's index.</param>
+    /// <returns>Where it has not the form; null: it has. How the lines stand to each other is not looked at here.</returns>
+    public static EvidenceBreak? Read(
+        ReadOnlySpan<byte> file, out List<(EvidenceLine Line, byte[] Digest)> lines, out Dictionary<int, EntryHeader> headers)
+    {
+        (lines, headers) = ([], []);
+        while (file.Length > 0)
+        {
+            var number = lines.Count + 1;
+            if (number > MostLines) return new(number, $"a file has at most {MostLines} lines");
+            var end = file.IndexOf((byte)'\n');
+            if (end < 0) return new(number, "the line does not end: the file was cut off");
+            if (end > LongestLine) return new(number, $"a line has at most {LongestLine} bytes");
+            var bytes = file[..end];
+            try
+            {
+                var text = Strict.GetString(bytes);
+                var line = JsonParser.Default.Parse<EvidenceLine>(text);
+                if (line.LineCase == EvidenceLine.LineOneofCase.None) return new(number, "the line is of no kind");
+                if (Write(line) != text) return new(number, "the line is not in its one form: white space, order or notation differs");
+                if (lines.Count > 0 && lines[^1].Line.End is not null) return new(number, "something stands after the end");
+                if (Form(line, lines.Count, headers) is { } wrong) return new(number, wrong);
+                lines.Add((line, SHA256.HashData(bytes)));
+            }
+            catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or JsonException or DecoderFallbackException
+                or InvalidOperationException or FormatException or OverflowException or ArgumentException)
+            {
+                return new(number, "the line cannot be read");
+            }
+            file = file[(end + 1)..];
+        }
+        if (lines.Count == 0) return new(1, "the file is empty");
+        return lines[^1].Line.End is null ? new(lines.Count, "the file's end is missing") : null;
+    }
+
+    /// <summary>The text that the exporter signs.</summary>
+    internal static byte[] TextOf(EvidenceEnd end)
+    {
+        var digest = Convert.ToBase64String(SHA256.HashData([.. end.Lines.SelectMany(l => l)]));
+        return Encoding.UTF8.GetBytes($"{Format}\n{end.KeyId}\n{digest}\n");
+    }
+
+    // What a line must be by itself (3, step 1).
+    private static string? Form(EvidenceLine line, int index, Dictionary<int, EntryHeader> headers) => line switch
+    {
+        { Head: { } head } when head.Format != Format => $"the format is not {Format}",
+        { Head: { } head } when head.Case.Length > 0 == head.RequestId.Length > 0 => "the head names a case or a request, and not both",
+        { Head: { ExportTime: null } } => "the head does not say when the file was exported",
+        { Entry: { } entry } => HeaderOf(entry, index, headers),
+        _ => null,
+    };
+
+    private static string? HeaderOf(EvidenceEntry entry, int index, Dictionary<int, EntryHeader> headers)
+    {
+        try
+        {
+            var header = EntryHeader.Parser.ParseFrom(entry.Header);
+            if (!EntryHeader.Parser.WithDiscardUnknownFields(true).ParseFrom(entry.Header).ToByteString().Equals(entry.Header))
+                return "the entry's header is not in its one form";
+            if (header.CommitTime is null) return "the entry's header has no time";
+            if (header.Parts.Select(p => p.Kind).Distinct().Count() != header.Parts.Count) return "the entry's header names a part twice";
+            headers[index] = header;
+            return null;
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return "the entry's header cannot be read";
+        }
+    }
+}

@@ -1,0 +1,413 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using Google.Protobuf;
+using Ministries.Errors.V1;
+using Ministries.Evidence.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Ministry;
+
+/// <summary>An entry of an evidence file, as far as it is proved.</summary>
+/// <param name="Service">The service.</param>
+/// <param name="Header">The entry's header.</param>
+/// <param name="Parts">The parts that were shown, read.</param>
+/// <param name="Privileged">Whether it is a neutral observer's that must not be shown.</param>
+/// <param name="Key">The key that signed the request, by its id; empty: no signature is shown.</param>
+/// <param name="Approvers">The officials whose approvals were verified.</param>
+/// <param name="Receipt">Whether a receipt for it was verified.</param>
+public sealed record ProvedEntry(
+    string Service, EntryHeader Header, IReadOnlyList<ReadPart> Parts, bool Privileged, string Key, IReadOnlyList<string> Approvers,
+    bool Receipt)
+{
+    /// <summary>The request, where it is shown.</summary>
+    public IMessage? Request => Parts.FirstOrDefault(p => p.Kind == PartKind.Request)?.Content;
+
+    /// <summary>The types of its events.</summary>
+    public IEnumerable<string> Events => Parts.Select(p => p.Content).OfType<Events>().SelectMany(e => e.Events_).Select(e => e.Type);
+
+    /// <summary>Whether it records a version of the agreement.</summary>
+    public bool IsAgreement => Header.Method == EvidenceVerification.AgreementMethod;
+}
+
+/// <summary>A log of an evidence file, as far as it is proved.</summary>
+/// <param name="Service">The service.</param>
+/// <param name="Size">The number of entries under the checkpoint.</param>
+/// <param name="Root">The root hash.</param>
+/// <param name="Cosigned">Who cosigned the checkpoint, and when.</param>
+/// <param name="Demanded">How many cosignatures the agreement demands.</param>
+/// <param name="Complete">Per audience of the case how many entries it may see, all of which are in the file.</param>
+public sealed record ProvedLog(
+    string Service, ulong Size, byte[] Root, IReadOnlyList<(string Participant, DateTimeOffset Time)> Cosigned, uint Demanded,
+    IReadOnlyList<(string Audience, ulong Number)> Complete);
+
+/// <summary>What came of verifying an evidence file.</summary>
+public sealed class EvidenceReport
+{
+    /// <summary>Where it breaks; null: it does not.</summary>
+    public EvidenceBreak? Break { get; internal set; }
+
+    /// <summary>What the file says that it is; null: it cannot be read.</summary>
+    public EvidenceHead? Head { get; internal set; }
+
+    /// <summary>The logs.</summary>
+    public IReadOnlyList<ProvedLog> Logs { get; internal set; } = [];
+
+    /// <summary>The entries, in the order of the file.</summary>
+    public IReadOnlyList<ProvedEntry> Entries { get; internal set; } = [];
+
+    /// <summary>The digest of the first version of the agreement: on it rests whose keys are whose.</summary>
+    public byte[] Anchor { get; internal set; } = [];
+
+    /// <summary>The number of the version whose digest <see cref="Anchor"/> is.</summary>
+    public ulong AnchorVersion { get; internal set; }
+
+    /// <summary>Whether the reader gave an agreement of his own, which was found among each log's versions.</summary>
+    public bool Anchored { get; internal set; }
+}
+
+/// <summary>
+/// Verifies an evidence file offline (<c>protos/EVIDENCE.md</c>): the first line at which it breaks, in the order of the checks
+/// there, or what it proves.
+/// </summary>
+public sealed class EvidenceVerification
+{
+    /// <summary>The method of the entries that hold the agreement.</summary>
+    internal const string AgreementMethod = "agreement";
+
+    private readonly List<(EvidenceLine Line, byte[] Digest)> _lines;
+    private readonly EvidenceHead _head;
+    private readonly Dictionary<int, EntryHeader> _headers;
+    private readonly Dictionary<string, KeyHistory> _histories = [];
+    private readonly List<ProvedEntry> _entries = [];
+    private readonly List<ProvedLog> _logs = [];
+
+    private EvidenceVerification(List<(EvidenceLine, byte[])> lines, Dictionary<int, EntryHeader> headers) =>
+        (_lines, _headers, _head) = (lines, headers, lines[0].Item1.Head ?? new EvidenceHead());
+
+    /// <summary>Verifies a file.</summary>
+    /// <param name="file">Its bytes.</param>
+    /// <param name="own">An agreement of the reader's own, which must be among the versions of each log; null: none.</param>
+    public static EvidenceReport Verify(ReadOnlySpan<byte> file, Agreement? own = null)
+    {
+        if (EvidenceFile.Read(file, out var lines, out var headers) is { } broken)
+            return new EvidenceReport { Break = broken, Head = lines.FirstOrDefault().Line?.Head };
+        var verification = new EvidenceVerification(lines, headers);
+        var report = new EvidenceReport { Head = lines[0].Line.Head, Break = verification.Check(own) };
+        if (report.Break is not null) return report;
+        (report.Logs, report.Entries) = (verification._logs, verification._entries);
+        var first = verification._histories.Values.First().Versions.First();
+        (report.Anchor, report.AnchorVersion, report.Anchored) = (AgreementVersions.DigestOf(first), first.Version, own is not null);
+        return report;
+    }
+
+    private EvidenceBreak? Check(Agreement? own)
+    {
+        if (AsExported() is not { } changed) return Contents() ?? Exporter() ?? (own is null ? null : Owned(own));
+        // What the changed line says now is the meaning of the change.
+        var meaning = Contents();
+        return meaning is null || meaning.Line != changed.Line ? changed : changed with { Meaning = $"{changed.Meaning}; {meaning.Meaning}" };
+    }
+
+    private EvidenceBreak? Contents() => Order() ?? Histories() ?? Bodies();
+
+    // ---- the file as its exporter made it --------------------------------------------------------------------------------------
+
+    private EvidenceBreak? AsExported()
+    {
+        var end = _lines[^1].Line.End;
+        if (!Verifies(end.PublicKey, EvidenceFile.TextOf(end), end.Signature))
+            return new(_lines.Count, "the file's signature is not that of its key over these lines");
+        var count = _lines.Count - 1;
+        for (var i = 0; i < Math.Max(count, end.Lines.Count); i++)
+        {
+            if (i == count) return new(_lines.Count, $"{end.Lines.Count - count} lines before the end were removed");
+            if (i == end.Lines.Count) return new(i + 1, "the line was put in after the export");
+            var (digest, due) = (_lines[i].Digest, end.Lines[i]);
+            if (due.Span.SequenceEqual(digest)) continue;
+            var here = end.Lines.Select((l, n) => (l, n)).Where(l => l.l.Span.SequenceEqual(digest)).Select(l => l.n).DefaultIfEmpty(-1).First();
+            var there = _lines.FindIndex(l => due.Span.SequenceEqual(l.Digest));
+            return new(i + 1, (here, there) switch
+            {
+                (-1, -1) => "the line was changed after the export",
+                (-1, _) => "the line was put in after the export",
+                (_, -1) => "a line that stood here was removed",
+                _ when here < i => $"line {here + 1} stands here again",
+                _ => $"the lines were put in another order: here stood what is now line {there + 1}",
+            });
+        }
+        return null;
+    }
+
+    private EvidenceBreak? Exporter()
+    {
+        var (end, last) = (_lines[^1].Line.End, _histories.Values.SelectMany(h => h.Versions).MaxBy(v => v.Version)!);
+        if (_head.TrustDomain != last.TrustDomain) return new(1, $"the agreement is of the trust domain {last.TrustDomain}");
+        if (_head.RequestId.Length > 0 && !_headers.Values.Any(h => h.Participant == _head.Participant && h.RequestId == _head.RequestId))
+            return new(1, $"the file is said to be of request {_head.RequestId} of {_head.Participant}, and does not hold it");
+        var key = last.Participants.FirstOrDefault(p => p.Id == _head.Participant)?.SigningKeys
+            .FirstOrDefault(k => k.Id == end.KeyId && k.Use == SigningKeyUse.Requests && k.PublicKey == end.PublicKey);
+        return key is null ? new(_lines.Count, $"the key that signed the file is no key of {_head.Participant} for requests")
+            : !RequestSignatures.IsValidAt(key, _head.ExportTime.ToDateTimeOffset())
+                ? new(_lines.Count, $"the key that signed the file was not valid when {_head.Participant} exported it")
+                : null;
+    }
+
+    private EvidenceBreak? Owned(Agreement own)
+    {
+        var digest = AgreementVersions.DigestOf(own);
+        foreach (var log in Logs())
+            if (!_histories[log.Service].Versions.Any(v => AgreementVersions.DigestOf(v).AsSpan().SequenceEqual(digest)))
+                return new(log.Entries[0] + 1, $"the reader's own agreement, version {own.Version}, is not among those by which {log.Service} judged");
+        return null;
+    }
+
+    // ---- order ---------------------------------------------------------------------------------------------------------------
+
+    private EvidenceBreak? Order()
+    {
+        var (service, before) = ("", (ulong?)null);
+        for (var i = 0; i < _lines.Count; i++)
+        {
+            var line = _lines[i].Line;
+            var previous = i == 0 ? EvidenceLine.LineOneofCase.None : _lines[i - 1].Line.LineCase;
+            var wrong = (previous, line.LineCase) switch
+            {
+                (EvidenceLine.LineOneofCase.None, EvidenceLine.LineOneofCase.Head) => null,
+                (EvidenceLine.LineOneofCase.None, _) => "the first line is no head",
+                (_, EvidenceLine.LineOneofCase.Head) => "a second head",
+                (EvidenceLine.LineOneofCase.Head, not EvidenceLine.LineOneofCase.Log) => "a log's line is missing here: the file has no logs before it",
+                (EvidenceLine.LineOneofCase.Log, not EvidenceLine.LineOneofCase.Entry) => "the log before it has no entries",
+                _ => null,
+            };
+            if (wrong is not null) return new(i + 1, wrong);
+            if (line.Log is { } log)
+            {
+                var order = Encoding.UTF8.GetBytes(log.Service).AsSpan().SequenceCompareTo(Encoding.UTF8.GetBytes(service));
+                if (order <= 0) return new(i + 1, $"the log of {log.Service} stands here {(order == 0 ? "again" : $"after that of {service}")}");
+                (service, before) = (log.Service, null);
+            }
+            else if (_headers.TryGetValue(i, out var header))
+            {
+                if (header.Position == before) return new(i + 1, $"entry {header.Position} of {service} stands here again");
+                if (header.Position < before)
+                    return new(i + 1, $"entry {header.Position} of {service} stands after entry {before}: the order was changed");
+                before = header.Position;
+            }
+        }
+        return null;
+    }
+
+    // ---- the agreement's versions ----------------------------------------------------------------------------------------------
+
+    private EvidenceBreak? Histories()
+    {
+        var known = new Dictionary<ulong, ByteString>();
+        foreach (var log in Logs())
+        {
+            var adopted = new List<(int Index, AdoptedAgreement Version)>();
+            foreach (var i in log.Entries.Where(i => _headers[i].Method == AgreementMethod))
+            {
+                var header = _headers[i];
+                if (header.Participant != $"service/{log.Service}") return new(i + 1, "the agreement is recorded by another than the service");
+                if (_lines[i].Line.Entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } part)
+                    return new(i + 1, "the agreement itself is missing");
+                adopted.Add((i, new AdoptedAgreement(part.Data.Memory, header.CommitTime.ToDateTimeOffset())));
+            }
+            if (adopted.Count == 0 || adopted[0].Index != log.Entries[0])
+                return new(log.Entries[0] + 1, $"the agreement by which {log.Service} judged is missing");
+            try
+            {
+                _histories[log.Service] = KeyHistory.Read(adopted.Select(a => a.Version));
+            }
+            catch (KeyHistoryBroken e)
+            {
+                return new(adopted[e.Index].Index + 1, e.Message);
+            }
+            foreach (var (version, (index, _)) in _histories[log.Service].Versions.Zip(adopted))
+            {
+                // Each service may have it with other signatures; they are enough in each.
+                var digest = ByteString.CopyFrom(AgreementVersions.DigestOf(version));
+                if (known.TryAdd(version.Version, digest) || known[version.Version].Equals(digest)) continue;
+                return new(index + 1, $"version {version.Version} of the agreement is another one than in the log before");
+            }
+        }
+        return null;
+    }
+
+    // ---- logs and entries ------------------------------------------------------------------------------------------------------
+
+    private EvidenceBreak? Bodies()
+    {
+        _entries.Clear();
+        _logs.Clear();
+        foreach (var log in Logs())
+        {
+            var (line, history) = (_lines[log.Index].Line.Log, _histories[log.Service]);
+            var latest = history.Versions.Last();
+            if (Signed(line.Checkpoint, log.Service, history, out var signed, out var cosigned) is { } unsigned) return new(log.Index + 1, unsigned);
+            var complete = new Completeness(fromStart: true, _head.Case);
+            var versions = new HashSet<ulong>();
+            foreach (var i in log.Entries)
+                if (Entry(log.Service, i, signed!, history, versions, complete, out var proved) is { } wrong) return new(i + 1, wrong);
+                else _entries.Add(proved!);
+            _logs.Add(new ProvedLog(
+                log.Service, signed!.Size, signed.Root, cosigned,
+                latest.CosignaturesDemanded,
+                _head.Case.Length == 0 ? [] : [.. complete.Seen]));
+        }
+        return null;
+    }
+
+    // Judges a checkpoint: by whom it is signed and cosigned.
+    private static string? Signed(
+        string note, string service, KeyHistory history, out Checkpoint? checkpoint,
+        out IReadOnlyList<(string Participant, DateTimeOffset Time)> cosigned)
+    {
+        (checkpoint, cosigned) = (null, []);
+        var lines = SignedNote.Read(note)?.Signatures ?? [];
+        foreach (var key in history.Versions.SelectMany(v => KeyHistory.CheckpointKeysOf(v, service)).Where(k => lines.Any(k.Names)))
+        {
+            if (key.Verify(note) is not { } verified) return $"a signature on the checkpoint of {service} is not its key's";
+            checkpoint = verified;
+        }
+        if (checkpoint is null) return $"the checkpoint is not signed with a key of {service}";
+        var cosignatures = history.Versions.Reverse().SelectMany(v => Cosigners.On(note, v)).DistinctBy(c => (c.Participant, c.Key)).ToList();
+        if (cosignatures.FirstOrDefault(c => c.Time is null) is { } forged)
+            return $"the cosignature of {forged.Participant} is not its key's over this checkpoint";
+        cosigned =
+        [
+            .. cosignatures.Where(c => c.Wrong is null).GroupBy(c => c.Participant).OrderBy(g => g.Key, StringComparer.Ordinal)
+                .Select(g => (g.Key, g.Min(c => c.Time!.Value))),
+        ];
+        return null;
+    }
+
+    private string? Entry(
+        string service, int index, Checkpoint checkpoint, KeyHistory history, HashSet<ulong> versions, Completeness complete,
+        out ProvedEntry? proved)
+    {
+        proved = null;
+        var (entry, header) = (_lines[index].Line.Entry, _headers[index]);
+        var record = SHA256.HashData(entry.Header.Span);
+        if (!Proofs.Includes(
+            SHA256.HashData([0, .. record]), header.Position, checkpoint.Size, checkpoint.Root, [.. entry.Proof.Select(h => h.ToByteArray())]))
+            return $"entry {header.Position} is not in the log of {service} as its checkpoint has it: its header or its proof was changed";
+        if (header.Method == AgreementMethod) versions.Add(header.AgreementVersion);
+        if (!versions.Contains(header.AgreementVersion) || history.Version(header.AgreementVersion) is not { } permissions)
+            return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, is not recorded before it";
+
+        if (Parts(entry, header, permissions) is { } part) return part;
+        if (complete.Take(header, entry.Audience) is { } missing) return missing;
+        var places = entry.Audience.Select(a => header.Audience.IndexOf(Digests.OfAudience(a))).ToList();
+        if (places.Where((p, i) => i > 0 && p <= places[i - 1]).Any()) return $"the audience numbers of entry {header.Position} are in another order";
+        var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
+        var signs = header.Parts.Any(p => p.Kind == PartKind.Signature);
+        if (own == signs)
+            return own ? "a service's own entry names a signature" : $"{header.Participant} did not sign entry {header.Position}: the service wrote it itself";
+
+        var (keyId, approvers) = ("", (IReadOnlyList<string>)[]);
+        if (signs && Data(entry, PartKind.Request) is { } request && Data(entry, PartKind.Signature) is { } bytes)
+            if (Signature(header, request, bytes, history, out keyId, out approvers) is { } wrong) return wrong;
+        if (entry.Receipt is { } receipt && Receipt(receipt, service, header, record, history) is { } bad) return bad;
+        var read = new List<ReadPart>();
+        foreach (var shown in entry.Parts)
+        {
+            read.Add(ReadPart.Read(shown, header, privileged: false));
+            if (!shown.Erased && read[^1].Content is null && shown.Kind is PartKind.Events or PartKind.Answer)
+                return $"the part {shown.Kind} of entry {header.Position} cannot be read";
+        }
+        if (_head.Case.Length > 0 && read.Select(p => p.Content).OfType<Events>().SelectMany(e => e.Events_)
+            .FirstOrDefault(e => e.Case.Length > 0 && e.Case != _head.Case) is { } stray) return $"entry {header.Position} is of another case, {stray.Case}";
+        proved = new ProvedEntry(service, header, read, entry.Privileged, keyId, approvers, entry.Receipt is not null);
+        return null;
+    }
+
+    private static string? Parts(EvidenceEntry entry, EntryHeader header, Permissions permissions)
+    {
+        var at = -1;
+        foreach (var part in entry.Parts)
+        {
+            var named = header.Parts.Select(p => p.Kind).ToList().IndexOf(part.Kind);
+            if (named < 0) return $"entry {header.Position} has no part {part.Kind}";
+            if (named == at) return $"the part {part.Kind} of entry {header.Position} is there twice";
+            if (named < at) return $"the parts of entry {header.Position} are in another order";
+            at = named;
+            if (part.Erased)
+            {
+                if (!part.Salt.IsEmpty || !part.Data.IsEmpty) return $"the part {part.Kind} of entry {header.Position} is called erased and is there";
+            }
+            else if (part.Salt.Length != 32) return $"the part {part.Kind} of entry {header.Position} has no salt of 32 bytes";
+            else if (!header.Parts[named].Digest.Span.SequenceEqual(Digests.OfPart(part.Salt.Span, part.Data.Span)))
+                return $"the part {part.Kind} of entry {header.Position} is not what was recorded: it was altered";
+        }
+        if (entry.Privileged)
+            return permissions.Participant(header.Participant) is not { Kind: ParticipantKind.NeutralObserver }
+                ? $"entry {header.Position} is called privileged, and {header.Participant} is no neutral observer"
+                : entry.Parts.Count > 0 || entry.Receipt is not null ? $"entry {header.Position} is privileged and shown all the same" : null;
+        if (!Has(PartKind.Events)) return $"the events of entry {header.Position} were left out";
+        if (Names(PartKind.Request) && Names(PartKind.Signature) && Has(PartKind.Request) != Has(PartKind.Signature))
+            return $"of entry {header.Position} the {(Has(PartKind.Request) ? "signature" : "request")} was left out";
+        return null;
+
+        bool Has(PartKind kind) => entry.Parts.Any(p => p.Kind == kind);
+        bool Names(PartKind kind) => header.Parts.Any(p => p.Kind == kind);
+    }
+
+    private static string? Signature(
+        EntryHeader header, ByteString request, ByteString signature, KeyHistory history, out string keyId, out IReadOnlyList<string> approvers)
+    {
+        (keyId, approvers) = ("", []);
+        var who = $"the signature of {header.Participant} on entry {header.Position}";
+        RequestSignature given;
+        SignedFields fields;
+        try
+        {
+            (given, fields) = (RequestSignature.Parser.ParseFrom(signature), SignedFields.Parser.ParseFrom(request));
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return $"{who} cannot be read";
+        }
+        if (history.WrongRequest(header, given, request.Span, fields.RequestId) is { } reason) return $"{who} does not hold: {Words(reason)}";
+        keyId = SignatureFields.Read(given.SignatureInput, given.Signature)!.KeyId!;
+        var (officials, refusal) = history.Approved(header, fields.Approvals, request.Span);
+        if (refusal is not null) return $"an approval in entry {header.Position} does not hold: {Words(refusal.Reason)}";
+        approvers = [.. officials.Order(StringComparer.Ordinal)];
+        return null;
+    }
+
+    private static string? Receipt(Receipt receipt, string service, EntryHeader header, byte[] record, KeyHistory history)
+    {
+        var of = $"the receipt of entry {header.Position}";
+        if (receipt.Position != header.Position || !Equals(receipt.CommitTime, header.CommitTime) || !receipt.EntryHash.Span.SequenceEqual(record))
+            return $"{of} is for another entry";
+        if (receipt.Service == service && Signed(receipt.Checkpoint, service, history, out _, out _) is { } unsigned) return $"{of} proves nothing: {unsigned}";
+        var wrong = history.Versions.Reverse().Select(v => Receipts.Wrong(receipt, service, v)).ToList();
+        return wrong.Contains(null) ? null : $"{of} proves nothing: {wrong[0]}";
+    }
+
+    private static ByteString? Data(EvidenceEntry entry, PartKind kind) =>
+        entry.Parts.FirstOrDefault(p => p.Kind == kind) is { Erased: false } part ? part.Data : null;
+
+    private static string Words(Reason reason)
+    {
+        var value = ReasonReflection.Descriptor.EnumTypes.Single(e => e.Name == nameof(Reason)).FindValueByNumber((int)reason);
+        return $"{value.Name["REASON_".Length..]}, missing is {value.GetOptions().GetExtension(ReasonExtensions.About).Missing}";
+    }
+
+    private static bool Verifies(ByteString key, byte[] text, ByteString signature) =>
+        key.Length == 32 && signature.Length == 64 && SignatureAlgorithm.Ed25519.Verify(
+            PublicKey.Import(SignatureAlgorithm.Ed25519, key.Span, KeyBlobFormat.RawPublicKey), text, signature.Span);
+
+    private IEnumerable<(int Index, string Service, List<int> Entries)> Logs()
+    {
+        for (var i = 1; i < _lines.Count - 1; i++)
+            if (_lines[i].Line.Log is { } log)
+                yield return (i, log.Service, [.. Enumerable.Range(i + 1, _lines.Count - i - 1).TakeWhile(_headers.ContainsKey)]);
+    }
+}

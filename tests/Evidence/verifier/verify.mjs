@@ -9,7 +9,7 @@
 // 0 where the file holds (a batch: was read), 1 where it is broken, 2 where it cannot be read or the command line is wrong.
 
 import { createHash, createPublicKey, verify as verifyEd25519 } from 'node:crypto';
-import { readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 
@@ -533,7 +533,7 @@ function readHistory(log, known) {
     if (version instanceof Malformed) wrong(`it is not in canonical bytes: ${version.message}`);
     checkVersion(previous, version, entry.header.commitTime, wrong);
     const other = known.get(version.version);
-    if (other && !other.bytes.equals(version.bytes)) wrong(`another log of the file holds another version ${version.version}`);
+    if (other && !other.digest.equals(version.digest)) wrong(`another log of the file holds another version ${version.version}`);
     known.set(version.version, version);
     versions.set(version.version, version);
     entry.version = previous = version;
@@ -869,8 +869,7 @@ function inWords(proved) {
     `Not shown: ${proved.notShown} requests; ${proved.privileged} privileged entries of neutral observers; ` +
       `erased in part: ${proved.erased}.`,
     `Services' own entries, by their word: ${proved.ofServices}.`,
-    `Agreement: ${versions.length === 1 ? 'version' : 'versions'} ${versions.map(v => v.version).join(', ')}, ` +
-      'each signed by those whom it affects.',
+    `Agreement: ${versions.map(v => `version ${v.version}`).join(', ')}, signed by those whom it affects.`,
     proved.compared ? 'It is the agreement that you gave.'
       : `Its version ${first.version} has the digest ${first.digest}: compare it with what you know (--agreement), ` +
         'for all keys rest on it.',
@@ -953,4 +952,4 @@ async function main(args) {
   }
 }
 
-if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));
+if (existsSync(process.argv[1] ?? '') && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));

@@ -1,4 +1,3 @@
-using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
@@ -98,20 +97,10 @@ public sealed class OperationsTests
     private static Uri AddressOf(WebApplication host) => new(
         host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
 
-    private static GrpcChannel Channel(WebApplication host, string folder, string participant)
-    {
-        var certificate = X509Certificate2.CreateFromPemFile(
-            Path.Combine(folder, participant, "system.pem"), Path.Combine(folder, participant, "system.key"));
-        return GrpcChannel.ForAddress(AddressOf(host), new GrpcChannelOptions
+    private static GrpcChannel Channel(WebApplication host, string folder, string participant) =>
+        GrpcChannel.ForAddress(AddressOf(host), new GrpcChannelOptions
         {
-            HttpHandler = Signing.Handler(folder, participant, new SocketsHttpHandler
-            {
-                SslOptions = new SslClientAuthenticationOptions
-                {
-                    LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
-                    RemoteCertificateValidationCallback = (_, _, _, _) => true,
-                },
-            }),
+            DisposeHttpClient = true,
+            HttpHandler = Signing.Handler(folder, participant, host.Services.GetRequiredService<Service>().Name),
         });
-    }
 }

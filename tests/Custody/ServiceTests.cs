@@ -1,5 +1,3 @@
-using System.Net.Security;
-using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
@@ -210,21 +208,9 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
 
         private GrpcChannel Channel(string participant)
         {
-            var certificate = X509Certificate2.CreateFromPemFile(
-                Path.Combine(_folder, participant, "system.pem"), Path.Combine(_folder, participant, "system.key"));
-            _open.Add(certificate);
             var channel = GrpcChannel.ForAddress(_address, new GrpcChannelOptions
             {
-                DisposeHttpClient = true,
-                HttpHandler = Signing.Handler(_folder, participant, new SocketsHttpHandler
-                {
-                    SslOptions = new SslClientAuthenticationOptions
-                    {
-                        EnabledSslProtocols = SslProtocols.Tls13, ClientCertificates = [certificate],
-                        LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
-                        RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
-                    },
-                }),
+                DisposeHttpClient = true, HttpHandler = Signing.Handler(_folder, participant, "custody"),
             });
             _open.Insert(0, channel);
             return channel;

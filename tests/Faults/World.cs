@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
-using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
@@ -269,29 +268,11 @@ internal sealed class World : IAsyncDisposable
         }
     }
 
-    private GrpcChannel Open(string participant, string service)
-    {
-        string Pem(string of, string file) => Path.Combine(_folder, "pki", of, file);
-        var policy = new X509ChainPolicy
+    private GrpcChannel Open(string participant, string service) =>
+        GrpcChannel.ForAddress(_addresses[service], new GrpcChannelOptions
         {
-            TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck,
-            DisableCertificateDownloads = true,
-        };
-        policy.CustomTrustStore.ImportFromPemFile(Pem($"service/{service}", "authority.pem"));
-        return GrpcChannel.ForAddress(_addresses[service], new GrpcChannelOptions
-        {
-            HttpHandler = Signing.Handler(Path.Combine(_folder, "pki"), participant, new SocketsHttpHandler
-            {
-                ConnectTimeout = TimeSpan.FromSeconds(5),
-                SslOptions = new SslClientAuthenticationOptions
-                {
-                    ClientCertificates =
-                        [X509Certificate2.CreateFromPemFile(Pem(participant, "system.pem"), Pem(participant, "system.key"))],
-                    CertificateChainPolicy = policy,
-                },
-            }),
+            HttpHandler = Signing.Handler(Path.Combine(_folder, "pki"), participant, service),
             DisposeHttpClient = true, MaxRetryAttempts = 1, InitialReconnectBackoff = TimeSpan.FromMilliseconds(50),
             MaxReconnectBackoff = TimeSpan.FromMilliseconds(500),
         });
-    }
 }

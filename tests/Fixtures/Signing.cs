@@ -1,3 +1,4 @@
+using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -20,6 +21,20 @@ public static class Signing
         return File.Exists(key)
             ? new SigningHandler(Pki.ReadKey(key), $"{participant}/requests-1", time ?? TimeProvider.System) { InnerHandler = inner }
             : inner;
+    }
+
+    /// <summary>A handler with the participant's certificate that knows the service by the agreement, as every client of this project
+    /// does, and signs writes.</summary>
+    /// <param name="folder">Where the certificates, keys and agreement are.</param>
+    /// <param name="participant">The participant.</param>
+    /// <param name="service">The service that is called, such as <c>calllog</c>.</param>
+    public static HttpMessageHandler Handler(string folder, string participant, string service)
+    {
+        var certificate = X509Certificate2.CreateFromPemFile(
+            Path.Combine(folder, participant, "system.pem"), Path.Combine(folder, participant, "system.key"));
+        var authorities = new Authorities(Agreement(folder));
+        return Handler(folder, participant, ServiceChannel.Handler(
+            service, () => certificate, () => authorities, TimeSpan.FromSeconds(5), TimeProvider.System));
     }
 
     /// <summary>Puts the next version of the folder's agreement in its place, signed, at once or not at all.</summary>

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Grpc.Net.Client;
@@ -114,21 +113,11 @@ public sealed class Scene : IAsyncLifetime
     /// <summary>The call log as a plain client of kr/mfa calls it.</summary>
     public V1Client Plain()
     {
-        var home = Path.Combine(_folder, "kr/mfa");
-        var own = X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key"));
         var channel = GrpcChannel.ForAddress(_addresses["calllog"], new GrpcChannelOptions
         {
-            DisposeHttpClient = true,
-            HttpHandler = Signing.Handler(_folder, "kr/mfa", new SocketsHttpHandler
-            {
-                SslOptions = new SslClientAuthenticationOptions
-                {
-                    LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
-                    RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
-                },
-            }),
+            DisposeHttpClient = true, HttpHandler = Signing.Handler(_folder, "kr/mfa", "calllog"),
         });
-        _open.AddRange([channel, own]);
+        _open.Add(channel);
         return new V1Client(channel);
     }
 

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
+using Ministries.Trust;
 using OpenTelemetry;
 using OpenTelemetry.Context.Propagation;
 using OpenTelemetry.Exporter;
@@ -59,7 +60,7 @@ public static class Telemetry
         .AddSource(Source, "Npgsql")
         .AddAspNetCoreInstrumentation(options =>
         {
-            options.Filter = http => !Metrics.IsScrape(http) && !IsPlumbing(http.Request.Path);
+            options.Filter = http => !Metrics.IsScrape(http) && TellsSomething(http.Request.Path);
             options.EnrichWithHttpRequest = (span, request) =>
             {
                 span.SetCustomProperty(ServiceProperty, request.HttpContext.RequestServices.GetService<Service>()?.Name);
@@ -92,8 +93,10 @@ public static class Telemetry
         }
     }
 
-    private static bool IsPlumbing(PathString path) =>
-        path.StartsWithSegments("/grpc.health.v1.Health") || path.Value!.StartsWith("/grpc.reflection.", StringComparison.Ordinal);
+    // Health, tiles and what else is no call of the contracts is no step in a case; nor is a service's look, every few seconds,
+    // whether events of another one never came. What it finds is told by the spans of their processing.
+    private static bool TellsSomething(PathString path) => path.Value is { Length: > 1 } value &&
+        Methods.Find(value[1..]) is { } method && method.FullName != "ministries.ledger.v1.LedgerService.ListEvents";
 }
 
 /// <summary>
@@ -139,6 +142,7 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
         ["ministries.record"] = RecordId(),
         ["ministries.request_id"] = RequestId(),
         ["ministries.participant"] = Word(),
+        ["ministries.method"] = Word(),
         ["ministries.position"] = null,
         ["ministries.cause"] = EventId(),
         ["ministries.refusal"] = Word(),

@@ -233,7 +233,8 @@ internal sealed class Committer
             waiting.Span ??= Spans.StartActivity(
                 $"commit {_options.Service}", ActivityKind.Internal, parent,
                 [
-                    new("ministries.participant", command.Participant), new("ministries.request_id", command.RequestId),
+                    new("ministries.method", command.Method), new("ministries.participant", command.Participant),
+                    new("ministries.request_id", command.RequestId),
                 ],
                 span is null ? null : [new ActivityLink(span.Context)], started - Stopwatch.GetElapsedTime(waiting.Since));
         }

@@ -179,6 +179,8 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         var drafted = Assert.Single(trace, s => s.Name == "commit consular");
         var draft = drafted.Attributes["ministries.record"];
         Assert.StartsWith("transfer_", draft);
+        // Nobody's call stands behind it, and it says what did.
+        Assert.Equal(CallLogged, drafted.Attributes["ministries.method"]);
         Everything_has_its_parent(trace);
 
         await scene.Cast["kr/mfa"].Consular.SubmitTransferRequestAsync(new()
@@ -197,6 +199,9 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     public async Task A_refusal_has_its_reason_and_article()
     {
         var (call, _) = await Logged();
+        // The draft's tie changes the call once more.
+        await scene.Cast.Until("the draft is tied", async () => (await scene.Cast["kr/mfa"].Calls.GetCallAsync(
+            new() { Call = call }, cancellationToken: Cancel)).Call.Commitments.Single().Requests.Count == 1, Cancel);
         var request = new SubmitReadoutRequest { Call = call, Account = Scene.Request().Account, RequestId = Guid.NewGuid().ToString() };
         await Assert.ThrowsAsync<RpcException>(async () => await scene.Cast["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel));
         var spans = await With("ministries.request_id", request.RequestId, 2);
@@ -319,6 +324,12 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         Assert.InRange(outage.Start, commit.Start, publish.Start);
         Assert.InRange(outage.Raw.EndTimeUnixNano, outage.Start + 100_000_000, publish.Start + 50_000_000);
         Everything_has_its_parent(trace);
+        // Nobody's call is no trace: neither health nor the looks for events that never came.
+        const int client = 3;
+        // This test's own client, in the same process, asks for health; the services do not.
+        Assert.Empty(scene.Receiver.Spans.Where(s => s.Name == "_OTHER" ||
+            (s.Raw.Kind != client && s.Name.Contains("health", StringComparison.Ordinal)) ||
+            (s.Parent.Length == 0 && s.Name.EndsWith("/ListEvents", StringComparison.Ordinal))).Select(s => $"{s.Service} {s.Name}"));
     }
 
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);

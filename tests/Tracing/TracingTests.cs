@@ -17,7 +17,7 @@ public sealed class TracingTests
         "messaging.system", "messaging.operation.name", "messaging.operation.type", "messaging.destination.name",
         "messaging.consumer.group.name", "messaging.message.id", "db.system.name", "db.operation.batch.size",
         "db.response.status_code", "error.type", "server.address", "server.port", "ministries.repeated", "ministries.redelivered",
-        "ministries.replayed", "ministries.filled", "ministries.attempt",
+        "ministries.replayed", "ministries.filled", "ministries.attempt", "ministries.method",
     ];
 
     // What became of kr/mfa's call: each line is a span, its depth the number of spaces; brothers in the order of their lines.

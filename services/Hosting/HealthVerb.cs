@@ -12,7 +12,8 @@ namespace Ministries.Hosting;
 /// service's own certificate, whether it is ready. A container's health check needs nothing else.</summary>
 internal static class HealthVerb
 {
-    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
+    // The check is a process of its own that starts, connects and asks: on a busy machine that alone takes seconds.
+    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(20);
 
     /// <summary>Asks; writes the answer as one word.</summary>
     /// <returns>0: it is ready; 1: it is not, or does not answer.</returns>

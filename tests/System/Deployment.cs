@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Net.Http.Headers;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using Ministries.Fixtures;
@@ -22,7 +23,7 @@ internal sealed class Deployment : IAsyncDisposable
 {
     public static readonly IReadOnlyList<string> Services = ["calllog", "consular", "custody"];
 
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
     private static readonly Lazy<string[]> ComposeCommand = new(() =>
         Execute("docker", "compose", "version").GetAwaiter().GetResult().Code == 0 ? ["docker", "compose"] : ["docker-compose"]);
 
@@ -36,6 +37,7 @@ internal sealed class Deployment : IAsyncDisposable
 
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-system-").FullName;
     private readonly string[] _files, _more;
+    private readonly List<PosixSignalRegistration> _signals = [];
     private HttpClient? _broker;
 
     private Deployment(string name, string[] files, string[] more)
@@ -46,6 +48,9 @@ internal sealed class Deployment : IAsyncDisposable
         _files = files;
         _environment = _ports.ToDictionary(p => p.Key, p => $"{p.Value}");
         AppDomain.CurrentDomain.ProcessExit += (_, _) => Remove().GetAwaiter().GetResult();
+        // Whoever ends the test program ends what it started.
+        foreach (var signal in new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP })
+            _signals.Add(PosixSignalRegistration.Create(signal, _ => Remove().GetAwaiter().GetResult()));
     }
 
     /// <summary>Why there can be no containers here; null: there can.</summary>
@@ -239,6 +244,7 @@ internal sealed class Deployment : IAsyncDisposable
     {
         _broker?.Dispose();
         await Remove();
+        foreach (var signal in _signals) signal.Dispose();
         if (Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
     }
 

@@ -1,5 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
 using Grpc.Core;
 using Grpc.Health.V1;
 using Microsoft.AspNetCore.Builder;
@@ -22,6 +24,9 @@ public sealed class Cast : IAsyncDisposable
 {
     /// <summary>The services, in the order in which they are shown.</summary>
     public static readonly IReadOnlyList<string> Services = ["calllog", "consular", "custody"];
+
+    /// <summary>Those who witness the services' logs: one side, and who is on none.</summary>
+    private static readonly IReadOnlyList<string> Witnesses = ["kr/mfa", "icrc"];
 
     private TimeSpan _patience = TimeSpan.FromSeconds(60);
 
@@ -60,10 +65,22 @@ public sealed class Cast : IAsyncDisposable
     public static async Task<Cast> Assemble(string folder, bool reflection, Uri? otlp, CancellationToken cancel)
     {
         var certificates = Path.Combine(folder, "certificates");
-        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
+        var agreement = StandardAgreement.Read();
+        var ports = FreePorts(Witnesses.Count);
+        foreach (var (witness, port) in Witnesses.Zip(ports))
+            agreement.Witnesses.Add(new Types.V1.Witness { Participant = witness, Address = $"https://127.0.0.1:{port}/" });
+        (agreement.CosignaturesDemanded, agreement.CosignatureSeconds) = ((uint)Witnesses.Count, 60);
+        Pki.Init(certificates, agreement, TimeProvider.System);
         var cast = new Cast(certificates, Path.Combine(folder, "receipts"));
         try
         {
+            foreach (var (witness, port) in Witnesses.Zip(ports))
+            {
+                var home = Path.Combine(folder, $"witness-{witness.Replace('/', '-')}");
+                cast._hosts.Add(WitnessCommand.Build(
+                    WitnessSettings.In(certificates, witness, home, new Uri($"https://127.0.0.1:{port}")), TimeProvider.System,
+                    log => log.AddProvider(new FileLog(home + ".log"))));
+            }
             foreach (var service in new[] { CallLogService.Definition, ConsularService.Definition, CustodyService.Definition })
             {
                 var keys = Path.Combine(certificates, "service", service.Name);
@@ -87,7 +104,7 @@ public sealed class Cast : IAsyncDisposable
                 cast._hosts.Add(await ServiceHost.Build(service, settings, builder, cast._broker, cancel));
             }
             await Task.WhenAll(cast._hosts.Select(h => h.StartAsync(cancel)));
-            foreach (var host in cast._hosts)
+            foreach (var host in cast._hosts.Skip(Witnesses.Count))
                 cast._addresses[host.Services.GetRequiredService<Service>().Name] = new Uri(host.Urls.Single());
             await cast.Ready(cancel);
             return cast;
@@ -190,6 +207,16 @@ public sealed class Cast : IAsyncDisposable
             _ => "consular-department",
         },
         Path.Combine(_certificates, id));
+
+    // The agreement names the witnesses' addresses before they listen.
+    private static List<int> FreePorts(int count)
+    {
+        var held = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToList();
+        foreach (var listener in held) listener.Start();
+        var ports = held.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToList();
+        foreach (var listener in held) listener.Dispose();
+        return ports;
+    }
 
     // A service's log goes to a file beside its ledger: the screen is the story's.
     private sealed class FileLog(string path) : ILoggerProvider

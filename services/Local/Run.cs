@@ -108,7 +108,7 @@ public static class Run
         screen.Title(run);
         using var spans = elsewhere is null ? new Spans() : new Spans(elsewhere.Jaeger);
         screen.Progress(elsewhere is null
-            ? "starting    three services, a certificate for each participant" : "joining     three services, each participant with its certificate");
+            ? "starting    three services, two witnesses, a certificate for each participant" : "joining     three services, each participant with its certificate");
         await using var cast = elsewhere is null
             ? await Cast.Assemble(run, serve, OtlpEndpoint(), cancel)
             : await Cast.Join(
@@ -210,6 +210,9 @@ public static class Run
         teller.Holds($"it holds what {party.Id} signed itself, with the receipts", signed.GetValueOrDefault(party.Id) > 0 &&
             report.Entries.Where(e => e.Key.Length > 0 && e.Header.Participant == party.Id &&
                 e.Parts.All(p => p.Content is not Answer { Refusal: not null })).All(e => e.Receipt));
+        if (party.Client.Agreement.CosignaturesDemanded is > 0 and var demanded)
+            teller.Holds($"{demanded} participants cosigned each log that it rests on", report.Logs.All(l => l.Cosigned.Count >= demanded),
+                string.Join("; ", report.Logs.Select(l => $"{l.Service}: {l.Cosigned.Count}")));
         var changed = (byte[])file.Clone();
         var at = file.AsSpan().LastIndexOf("\"data\":\""u8) + 12;
         changed[at] = changed[at] == (byte)'A' ? (byte)'B' : (byte)'A';

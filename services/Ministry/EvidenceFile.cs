@@ -1,8 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
-using System.Text.Encodings.Web;
 using System.Text.Json;
-using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Ministries.Evidence.V1;
 using Ministries.Ledger.V1;
@@ -30,11 +28,16 @@ public static class EvidenceFile
     /// <summary>The greatest length of a line, in bytes.</summary>
     public const int LongestLine = 16 << 20;
 
-    private static readonly JsonSerializerOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <summary>A line's text, without its line feed.</summary>
-    public static string Write(EvidenceLine line) => JsonNode.Parse(JsonFormatter.Default.Format(line))!.ToJsonString(Compact);
+    public static string Write(EvidenceLine line)
+    {
+        using var json = JsonDocument.Parse(JsonFormatter.Default.Format(line));
+        var text = new StringBuilder();
+        Write(json.RootElement, text);
+        return text.ToString();
+    }
 
     /// <summary>Reads all lines.</summary>
     /// <param name="file">The file's bytes.</param>
@@ -72,6 +75,49 @@ public static class EvidenceFile
         }
         if (lines.Count == 0) return new(1, "the file is empty");
         return lines[^1].Line.End is null ? new(lines.Count, "the file's end is missing") : null;
+    }
+
+    private static void Write(JsonElement value, StringBuilder text)
+    {
+        switch (value.ValueKind)
+        {
+            case JsonValueKind.Object:
+                var before = '{';
+                foreach (var property in value.EnumerateObject())
+                {
+                    Write(property.Name, text.Append(before));
+                    Write(property.Value, text.Append(':'));
+                    before = ',';
+                }
+                text.Append(before == '{' ? "{}" : "}");
+                break;
+            case JsonValueKind.Array:
+                text.Append('[');
+                foreach (var (i, item) in value.EnumerateArray().Index()) Write(item, i == 0 ? text : text.Append(','));
+                text.Append(']');
+                break;
+            case JsonValueKind.String:
+                Write(value.GetString()!, text);
+                break;
+            default:
+                text.Append(value.GetRawText());
+                break;
+        }
+    }
+
+    private static void Write(string value, StringBuilder text)
+    {
+        text.Append('"');
+        foreach (var c in value)
+            _ = c switch
+            {
+                '"' => text.Append("\\\""),
+                '\\' => text.Append("\\\\"),
+                '\n' => text.Append("\\n"),
+                < ' ' => text.Append($"\\u{(int)c:x4}"),
+                _ => text.Append(c),
+            };
+        text.Append('"');
     }
 
     /// <summary>The text that the exporter signs.</summary>

@@ -302,7 +302,10 @@ public sealed class EvidenceVerification
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, is not recorded before it";
 
         if (Parts(entry, header, permissions) is { } part) return part;
-        if (complete.Take(header, entry.Audience) is { } missing) return missing;
+        if (entry.Audience.FirstOrDefault(n => !header.Audience.Contains(Digests.OfAudience(n))) is { } strange)
+            return $"the header of entry {header.Position} does not commit to number {strange.Number} of {strange.Audience}";
+        // Of one request the entries are not all that an audience may see.
+        if (_head.Case.Length > 0 && complete.Take(header, entry.Audience) is { } missing) return missing;
         var places = entry.Audience.Select(a => header.Audience.IndexOf(Digests.OfAudience(a))).ToList();
         if (places.Where((p, i) => i > 0 && p <= places[i - 1]).Any()) return $"the audience numbers of entry {header.Position} are in another order";
         var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);

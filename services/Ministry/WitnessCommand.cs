@@ -110,17 +110,21 @@ public static partial class WitnessCommand
         return new Command("witness", "A witness: shows that the services' logs only grow, and are the same for everybody.") { run };
     }
 
+    private static void ToConsole(ILoggingBuilder logging) => logging.AddSimpleConsole(o =>
+        (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
+
     /// <summary>Opens a witness and builds its server without starting it. It demands no certificate of its callers: that is how the
     /// protocol has it, and a checkpoint says by its own signature whose it is.</summary>
     /// <param name="settings">Where its files are.</param>
     /// <param name="time">The clock.</param>
+    /// <param name="logging">Where its log goes; null: to the console.</param>
     /// <exception cref="FormatException">The agreement cannot be read, or does not list the key for the participant.</exception>
     /// <exception cref="IOException">A file cannot be read, or another witness uses the folder.</exception>
-    public static WebApplication Build(WitnessSettings settings, TimeProvider time)
+    public static WebApplication Build(WitnessSettings settings, TimeProvider time, Action<ILoggingBuilder>? logging = null)
     {
         var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders().AddSimpleConsole(o =>
-            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ ")).AddFilter("Microsoft", LogLevel.Warning);
+        builder.Logging.ClearProviders().AddFilter("Microsoft", LogLevel.Warning);
+        (logging ?? ToConsole)(builder.Logging);
         builder.WebHost.UseKestrelHttpsConfiguration();
         ILogger? log = null;
         void Complain(string text) => LogComplaint(log!, text);

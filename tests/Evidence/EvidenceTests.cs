@@ -28,6 +28,7 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
             Assert.True(report.Anchored);
             Assert.Null((await Node.Verify([file], Cancel))[0]);
             Assert.Equal(["calllog", "consular", "custody"], report.Logs.Select(l => l.Service));
+            Assert.All(report.Logs, l => Assert.Equal(["icrc", Seoul], l.Cosigned.Select(c => c.Participant)));
             Assert.Subset(report.Entries.Where(e => e.Key.Length > 0).Select(e => e.Header.Participant).ToHashSet(),
                 new HashSet<string> { Seoul, Headquarters, "ua/mfa" });
         }
@@ -110,7 +111,7 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
         "the checkpoint is of another log", "the checkpoint's root is altered", "a receipt is of another entry",
         "a receipt's time is altered", "an entry is called privileged", "an approval is of another request",
         "a number of an audience is altered", "it is said to be another's", "it is said to be of another case",
-        "a part's salt takes its first byte from the data", "a part is called erased",
+        "a part's salt takes its first byte from the data", "a part is called erased", "a cosignature is of another log",
     ];
 
     /// <summary>The exporter himself alters the file and signs it anew.</summary>
@@ -218,6 +219,13 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
                 break;
             case "a part is called erased":
                 Part(first.Entry, PartKind.Request).Erased = true;
+                break;
+            case "a cosignature is of another log":
+                var cosignature = lines.Last(l => l.Log is not null).Log.Checkpoint.Split('\n')[^2];
+                var cosigned = lines[1].Log.Checkpoint.Split('\n');
+                cosigned[^2] = cosignature;
+                lines[1].Log.Checkpoint = string.Join('\n', cosigned);
+                line = 2;
                 break;
             default:
                 Assert.Fail($"no forgery is called {forgery}");

@@ -43,7 +43,7 @@ public static class Node
     /// <summary>Runs the verifier's own tests.</summary>
     public static async Task<(int Code, string Output)> Test(CancellationToken cancel)
     {
-        using var node = Process.Start(new ProcessStartInfo("node", ["--test", Path.GetDirectoryName(Script())!])
+        using var node = Process.Start(new ProcessStartInfo("node", ["--test", Path.Combine(Path.GetDirectoryName(Script())!, "verify.test.mjs")])
         {
             RedirectStandardOutput = true, RedirectStandardError = true,
         })!;

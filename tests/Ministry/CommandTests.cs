@@ -54,6 +54,37 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task The_evidence_of_a_case_or_a_request_is_exported_to_a_file_and_verified_from_it_alone()
+    {
+        var call = services.Call();
+        var id = call.RequestId = MinistryClient.NewRequestId();
+        await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(call));
+        var folder = Directory.CreateTempSubdirectory("evidence").FullName;
+        try
+        {
+            foreach (var subject in (string[])[services.Case, id])
+            {
+                var file = Path.Combine(folder, $"{subject}.jsonl");
+                var told = (await Succeed("kr/mfa", "evidence", "export", subject, "--out", file)).Error;
+                Assert.Contains("entries of calllog", told);
+                var report = EvidenceVerification.Verify(await System.IO.File.ReadAllBytesAsync(file, Services.Cancel));
+                Assert.Null(report.Break);
+                Assert.Contains(report.Entries, e => e.Header.RequestId == id && e.Key == "kr/mfa/requests-1");
+            }
+            var there = await Run("kr/mfa", "evidence", "export", id, "--out", Path.Combine(folder, $"{id}.jsonl"));
+            Assert.Equal(CallCommands.WrongInput, there.Code);
+            Assert.Contains("is there already", there.Error);
+            var none = await Run("kr/unification", "evidence", "export", services.Case, "--out", Path.Combine(folder, "none"));
+            Assert.Equal(CallCommands.WrongInput, none.Code);
+            Assert.Contains("there is no case", none.Error);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
     public async Task A_refusal_is_told_in_words_or_as_JSON_and_the_exit_code_says_so()
     {
         var request = services.Call();
@@ -190,13 +221,14 @@ public class CommandTests(Services services) : IClassFixture<Services>
     private async Task<(int Code, string Output, string Error)> Run(string participant, params string[] args)
     {
         var root = new RootCommand("ministry");
-        foreach (var command in CallCommands.Create().Append(AgreementCommand.Create())) root.Add(command);
+        foreach (var command in CallCommands.Create().Append(AgreementCommand.Create()).Append(EvidenceCommand.Create())) root.Add(command);
         // What the test says comes last: it wins.
         string[] common = participant.Length == 0 ? []
             : [.. args.Contains("--folder") ? (string[])[] : ["--folder", services.Folder], "--as", participant,
                 .. services.Addresses.SelectMany(a => (string[])["--address", $"{a.Key}={a.Value}"])];
+        var verbs = args[0] == "evidence" ? 2 : 1;
         var (output, error) = (new StringWriter(), new StringWriter());
-        var code = await root.Parse([args[0], .. common, .. args[1..]]).InvokeAsync(
+        var code = await root.Parse([.. args[..verbs], .. common, .. args[verbs..]]).InvokeAsync(
             new InvocationConfiguration { Output = output, Error = error }, Cancel);
         return (code, output.ToString(), error.ToString());
     }

@@ -37,7 +37,8 @@ internal static class LogFiles
         string[] methods = [HttpMethods.Get, HttpMethods.Head];
         endpoints.MapMethods("/checkpoint", methods, async (HttpContext http, ServiceLedger ledger) =>
             await Tell(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text));
-        endpoints.MapMethods("/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text));
+        endpoints.MapMethods(
+            "/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text));
         endpoints.MapMethods("/tile/{level}/{**index}", methods, Tile);
         return endpoints;
     }
@@ -104,7 +105,7 @@ internal static class LogFiles
         if (checkpoint is null) return Say(http, StatusCodes.Status404NotFound, "there is no such checkpoint yet");
         http.Response.Headers.CacheControl = Passing;
         http.Response.ContentType = "text/plain; charset=utf-8";
-        return HttpMethods.IsGet(http.Request.Method) ? http.Response.WriteAsync(checkpoint, http.RequestAborted) : Task.CompletedTask;
+        return Write(http, checkpoint);
     }
 
     private static Task Say(HttpContext http, int status, string text)
@@ -112,6 +113,9 @@ internal static class LogFiles
         http.Response.StatusCode = status;
         http.Response.Headers.CacheControl = Passing;
         http.Response.ContentType = "text/plain; charset=utf-8";
-        return HttpMethods.IsGet(http.Request.Method) ? http.Response.WriteAsync(text + "\n", http.RequestAborted) : Task.CompletedTask;
+        return Write(http, text + "\n");
     }
+
+    private static Task Write(HttpContext http, string text) =>
+        HttpMethods.IsGet(http.Request.Method) ? http.Response.WriteAsync(text, http.RequestAborted) : Task.CompletedTask;
 }

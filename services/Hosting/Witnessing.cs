@@ -15,7 +15,8 @@ namespace Ministries.Hosting;
 /// <summary>How a service asks for cosignatures.</summary>
 public sealed record WitnessingOptions
 {
-    /// <summary>How long it waits from one round to the next: half a second. What is committed meanwhile is covered together.</summary>
+    /// <summary>How long it waits from one round to the next: half a second. What is committed meanwhile is covered together.
+    /// </summary>
     public TimeSpan Pause { get; init; } = TimeSpan.FromMilliseconds(500);
 
     /// <summary>How long it waits at most where witnesses are missing: 15 seconds, from <see cref="Pause"/> on doubled each time.
@@ -154,7 +155,8 @@ public sealed partial class Witnessing : BackgroundService
         var demanded = (int)agreement.CosignaturesDemanded;
         if (demanded > 0 && WaitingSince is null && !Covers(_ledger.Cosigned, checkpoint.Size, agreement))
             Interlocked.Exchange(ref _waitingSince, began.UtcTicks);
-        foreach (var gone in _missing.Keys.Where(m => agreement.Witnesses.All(w => w.Participant != m))) _missing.TryRemove(gone, out _);
+        foreach (var gone in _missing.Keys.Where(m => agreement.Witnesses.All(w => w.Participant != m)))
+            _missing.TryRemove(gone, out _);
 
         var note = SignedNote.Read(checkpoint.Text)!;
         var has = Cosigners.Of(checkpoint.Text, agreement);
@@ -178,7 +180,8 @@ public sealed partial class Witnessing : BackgroundService
                     }
                 });
             }
-            catch (Exception e) when (e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
+            catch (Exception e) when (
+                e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
             {
                 why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
             }
@@ -217,7 +220,8 @@ public sealed partial class Witnessing : BackgroundService
 
     /// <summary>Asks one witness; what is wrong, null: nothing.</summary>
     private async Task<string?> Ask(
-        Witness witness, Agreement agreement, ulong size, SignedNote note, CancellationToken cancel, Action<IReadOnlyList<string>> take)
+        Witness witness, Agreement agreement, ulong size, SignedNote note, CancellationToken cancel,
+        Action<IReadOnlyList<string>> take)
     {
         var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
         for (var tries = 0; tries < 3; tries++)
@@ -253,8 +257,8 @@ public sealed partial class Witnessing : BackgroundService
                     continue;
                 default:
                     way.Size = 0;
-                    if (answer.StatusCode == HttpStatusCode.UnprocessableEntity && await Behind(way, note.Origin, cancel) is { } forked)
-                        return forked;
+                    if (answer.StatusCode == HttpStatusCode.UnprocessableEntity &&
+                        await Behind(way, note.Origin, cancel) is { } forked) return forked;
                     return $"it refuses the checkpoint with status {(int)answer.StatusCode}";
             }
         }

@@ -208,7 +208,8 @@ public sealed record LogProof(ulong Index, IReadOnlyList<byte[]> Hashes, string 
         var at = 1;
         byte[]? extra = null;
         if (lines.Length > at && lines[at].StartsWith("extra ", StringComparison.Ordinal))
-            extra = SignedNote.Base64(lines[at++]["extra ".Length..]) ?? throw new FormatException("line 2: what is extra is not base64");
+            extra = SignedNote.Base64(lines[at++]["extra ".Length..]) ??
+                throw new FormatException("line 2: what is extra is not base64");
         if (lines.Length <= at || !lines[at].StartsWith("index ", StringComparison.Ordinal) ||
             !ulong.TryParse(lines[at].AsSpan("index ".Length), NumberStyles.None, CultureInfo.InvariantCulture, out var index) ||
             lines[at] != $"index {index.ToString(CultureInfo.InvariantCulture)}")

@@ -46,7 +46,8 @@ public sealed partial class ServiceLedger
     /// <exception cref="ArgumentException">This ledger did not sign it.</exception>
     public void KeepCosigned(Checkpoint cosigned, bool enough)
     {
-        if (_options.Key.Verify(cosigned.Text) is null) throw new ArgumentException("it is not signed by this ledger", nameof(cosigned));
+        if (_options.Key.Verify(cosigned.Text) is null)
+            throw new ArgumentException("it is not signed by this ledger", nameof(cosigned));
         _cosigned.Keep(cosigned, enough);
     }
 

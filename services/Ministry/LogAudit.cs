@@ -27,12 +27,13 @@ public enum LogBreak
     NotShown,
 }
 
-/// <summary>A service's log contradicts what the service signed. Only the holder of the service's key can have made what shows it.
-/// </summary>
+/// <summary>A service's log contradicts what the service signed. Where two checkpoints show it, only the holder of the service's key
+/// can have made them.</summary>
 public sealed class LogBroken : Exception
 {
     internal LogBroken(string service, LogBreak @break, string what, string? one = null, string? other = null)
-        : base($"the log of {service} is broken ({@break}): {what}") => (Service, Break, What, One, Other) = (service, @break, what, one, other);
+        : base($"the log of {service} is broken ({@break}): {what}") =>
+        (Service, Break, What, One, Other) = (service, @break, what, one, other);
 
     /// <summary>The service's name.</summary>
     public string Service { get; }
@@ -114,7 +115,8 @@ public sealed partial class MinistryClient
     {
         var seen = SeenOf(service);
         var waiting = seen.Add(new Checkpoint(receipt.TreeSize, receipt.RootHash.ToByteArray(), receipt.Checkpoint));
-        if (_settings.AuditEvery <= 0 || waiting % _settings.AuditEvery != 0 && !seen.TakeUp() || seen.OneAtATime.CurrentCount == 0) return;
+        if (_settings.AuditEvery <= 0 || waiting % _settings.AuditEvery != 0 && !seen.TakeUp() ||
+            seen.OneAtATime.CurrentCount == 0) return;
         _ = Task.Run(async () =>
         {
             try
@@ -122,7 +124,8 @@ public sealed partial class MinistryClient
                 using var end = new CancellationTokenSource(TimeSpan.FromSeconds(30), _time);
                 await Audit(service, cancel: end.Token);
             }
-            catch (Exception e) when (e is LogBroken or HttpRequestException or IOException or OperationCanceledException or ObjectDisposedException)
+            catch (Exception e) when (
+                e is LogBroken or HttpRequestException or IOException or OperationCanceledException or ObjectDisposedException)
             {
                 // What is broken is thrown at the next receipt; what could not be asked is asked after the next.
             }
@@ -140,8 +143,8 @@ public sealed partial class MinistryClient
             if (!client._settings.Services.TryGetValue(service, out var address))
                 throw new ArgumentException($"no address of {service} is set", nameof(service));
             using var http = Open(
-                ServiceChannel.Handler(service, () => client._certificate, () => client._authorities, ConnectTimeout, client._time), address,
-                HttpVersionPolicy.RequestVersionExact);
+                ServiceChannel.Handler(service, () => client._certificate, () => client._authorities, ConnectTimeout, client._time),
+                address, HttpVersionPolicy.RequestVersionExact);
             var (compared, notCompared) = await AskWitnesses(cancel);
             // After the others were asked: what they have seen must be there by now.
             var newest = await ReadCheckpoint(http, cancel);
@@ -156,7 +159,8 @@ public sealed partial class MinistryClient
                     throw new LogBroken(service, LogBreak.Truncated,
                         $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}", one.Text, newest.Text);
             if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
-                throw new LogBroken(service, LogBreak.TilesDoNotMatch, $"the tiles do not lead to the root that it signed over {newest.Size} entries");
+                throw new LogBroken(service, LogBreak.TilesDoNotMatch,
+                    $"the tiles do not lead to the root that it signed over {newest.Size} entries");
             var roots = new Dictionary<ulong, byte[]>();
             foreach (var one in earlier) roots[one.Size] = await tiles.RootOf(one.Size, cancel);
             // Before anything is concluded from them.
@@ -166,7 +170,8 @@ public sealed partial class MinistryClient
                     throw new LogBroken(service, one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
                         one.Size == newest.Size
                             ? $"two histories of {one.Size} entries were signed"
-                            : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, left out or moved",
+                            : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, " +
+                                "left out or moved",
                         one.Text, newest.Text);
             var entries = whole ? await tiles.ReadAll(cancel) : 0;
             seen.Link(newest, pending);
@@ -211,7 +216,8 @@ public sealed partial class MinistryClient
         private async Task<Checkpoint> ReadCheckpoint(HttpClient http, CancellationToken cancel) =>
             await Text(http, "checkpoint", cancel) is { } text && Signed(text) is { } checkpoint
                 ? checkpoint
-                : throw new LogBroken(service, LogBreak.TilesDoNotMatch, "its checkpoint is not signed with a key that the agreement lists");
+                : throw new LogBroken(service, LogBreak.TilesDoNotMatch,
+                    "its checkpoint is not signed with a key that the agreement lists");
 
         private Checkpoint? Signed(string text) => _keys.Select(k => k.Verify(text)).FirstOrDefault(c => c is not null);
 
@@ -258,7 +264,8 @@ public sealed partial class MinistryClient
                 if (!parent.NodeAt(0, (int)(at.Index & 0xff)).AsSpan().SequenceEqual(tile.Root)) throw Wrong($"{at.Level}/{at.Index}");
             }
             // A tile that was fetched for this check at the right edge is part of what the root is made of.
-            if (checkpoint.Size > 0 && !(await RootOf(checkpoint.Size, cancel)).AsSpan().SequenceEqual(checkpoint.Root)) throw Wrong("of the edge");
+            if (checkpoint.Size > 0 && !(await RootOf(checkpoint.Size, cancel)).AsSpan().SequenceEqual(checkpoint.Root))
+                throw Wrong("of the edge");
         }
 
         /// <summary>Reads every entry's record and hash, and works the root out from them.</summary>
@@ -282,7 +289,8 @@ public sealed partial class MinistryClient
             }
             var root = edge.Size == 0 ? checkpoint.Root : edge.TakeView().Root();
             return root.AsSpan().SequenceEqual(checkpoint.Root) ? edge.Size
-                : throw new LogBroken(service, LogBreak.TilesDoNotMatch, $"its {edge.Size} entries do not lead to the root that it signed");
+                : throw new LogBroken(service, LogBreak.TilesDoNotMatch,
+                    $"its {edge.Size} entries do not lead to the root that it signed");
         }
 
         private async Task<Tile> Read(int level, ulong index, CancellationToken cancel)
@@ -305,7 +313,8 @@ public sealed partial class MinistryClient
         }
 
         private LogBroken Wrong(string tile) =>
-            new(service, LogBreak.TilesDoNotMatch, $"the tile {tile} is missing, or is not of the tree that it signed over {checkpoint.Size} entries");
+            new(service, LogBreak.TilesDoNotMatch,
+                $"the tile {tile} is missing, or is not of the tree that it signed over {checkpoint.Size} entries");
     }
 }
 
@@ -361,9 +370,11 @@ internal sealed class SeenLog
         lock (_lock)
         {
             if (_broken is { } broken) throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
-            if (_linked is not null && _linked.Size == checkpoint.Size && _linked.Root.AsSpan().SequenceEqual(checkpoint.Root)) return _pending.Count;
+            if (_linked is not null && _linked.Size == checkpoint.Size && _linked.Root.AsSpan().SequenceEqual(checkpoint.Root))
+                return _pending.Count;
             if (_pending.Count >= MaxPending && !_pending.ContainsKey(checkpoint.Size))
-                throw new LogBroken(_service, LogBreak.NotShown, $"{_pending.Count} of its checkpoints could not be compared with its log");
+                throw new LogBroken(_service, LogBreak.NotShown,
+                    $"{_pending.Count} of its checkpoints could not be compared with its log");
             if (Note(checkpoint) && _path is not null)
                 File.AppendAllText($"{_path}.seen", Convert.ToBase64String(Encoding.UTF8.GetBytes(checkpoint.Text)) + "\n");
             return _pending.Count;

@@ -21,14 +21,16 @@ internal static class LogCommand
             HelpName = "folder",
         };
         var verify = new Command(
-            "verify", "Reads a service's checkpoint and all of its log, works the root out anew, checks the cosignatures, compares with what " +
-            "the witnesses and earlier checks have seen, and says what is proved and by whom. Exit code 0: all; 1: not; 3: not reached.")
+            "verify",
+            "Reads a service's checkpoint and all of its log, works the root out anew, checks the cosignatures, compares with " +
+            "what the witnesses and earlier checks have seen, and says what is proved and by whom. Exit code 0: all; 1: not; 3: not reached.")
         {
             service, seen,
         };
         verify.SetAction((result, cancel) => CallCommands.Run(result, async client =>
         {
-            var (name, output, json) = (result.GetRequiredValue(service), result.InvocationConfiguration.Output, result.GetValue(CallCommands.Json));
+            var (name, json) = (result.GetRequiredValue(service), result.GetValue(CallCommands.Json));
+            var output = result.InvocationConfiguration.Output;
             try
             {
                 var audit = await client.Audit(name, whole: true, cancel);
@@ -44,7 +46,8 @@ internal static class LogCommand
                     await output.WriteLineAsync(new JsonObject
                     {
                         ["service"] = name, ["proved"] = false, ["break"] = e.Break.ToString(), ["what"] = e.What,
-                        ["checkpoints"] = new JsonArray([.. ((string?[])[e.One, e.Other]).Where(c => c is not null).Select(c => (JsonNode?)c)]),
+                        ["checkpoints"] = new JsonArray(
+                            [.. ((string?[])[e.One, e.Other]).Where(c => c is not null).Select(c => (JsonNode?)c)]),
                     }.ToJsonString());
                 else
                 {
@@ -69,13 +72,14 @@ internal static class LogCommand
             : "unproved   whether it goes on from an earlier one: none was seen before (--seen)";
         foreach (var one in audit.Cosignatures.OrderBy(c => c.Participant, StringComparer.Ordinal))
             yield return one.Wrong is null
-                ? $"proved     {one.Participant} cosigned the first {audit.Cosigned!.Size} entries at {Time(one.Time!.Value)}, and that it only ever grew"
+                ? $"proved     {one.Participant} cosigned the first {audit.Cosigned!.Size} entries at {Time(one.Time!.Value)}, " +
+                    "and that it only ever grew"
                 : $"unproved   {one.Participant}'s cosignature does not count: {one.Wrong}";
         var counted = audit.Cosigners.Intersect(agreement.Witnesses.Select(w => w.Participant)).Count();
         yield return agreement.CosignaturesDemanded == 0
             ? "unproved   by anybody but the service and this check: the agreement demands no cosignatures"
-            : $"{(counted >= agreement.CosignaturesDemanded ? "proved    " : "UNPROVED  ")} {counted} of {agreement.Witnesses.Count} witnesses; the agreement " +
-                $"demands {agreement.CosignaturesDemanded}";
+            : $"{(counted >= agreement.CosignaturesDemanded ? "proved    " : "UNPROVED  ")} {counted} of " +
+                $"{agreement.Witnesses.Count} witnesses; the agreement demands {agreement.CosignaturesDemanded}";
         if (agreement.CosignaturesDemanded > 0 && size > (audit.Cosigned?.Size ?? 0))
             yield return $"unproved   by witnesses: the last {size - (audit.Cosigned?.Size ?? 0)} entries, which are not cosigned yet";
         foreach (var (participant, entries) in audit.Compared.OrderBy(c => c.Key, StringComparer.Ordinal))
@@ -88,7 +92,8 @@ internal static class LogCommand
     private static JsonObject InJson(LogAudit audit, MinistryClient client, bool proved) => new()
     {
         ["service"] = audit.Service, ["proved"] = proved, ["size"] = audit.Checkpoint.Size,
-        ["root"] = Convert.ToBase64String(audit.Checkpoint.Root), ["entries_read"] = audit.Entries, ["checkpoint"] = audit.Checkpoint.Text,
+        ["root"] = Convert.ToBase64String(audit.Checkpoint.Root), ["entries_read"] = audit.Entries,
+        ["checkpoint"] = audit.Checkpoint.Text,
         ["linked"] = audit.Linked, ["linked_size"] = audit.LinkedSize, ["demanded"] = client.Agreement.CosignaturesDemanded,
         ["cosigned_size"] = audit.Cosigned?.Size ?? 0,
         ["cosignatures"] = new JsonArray([.. audit.Cosignatures.Select(c => new JsonObject

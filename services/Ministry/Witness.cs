@@ -79,18 +79,21 @@ public sealed class Witness : IDisposable
         var listed = agreement.Participants.Where(p => p.Kind == ParticipantKind.Service &&
             note.Origin == $"{agreement.TrustDomain}/{p.Id[(p.Id.IndexOf('/') + 1)..]}").SelectMany(p => p.SigningKeys).ToArray();
         if (listed.Length == 0) return new(404, "the agreement has no service of this origin\n");
-        var keys = listed.Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32 && RequestSignatures.IsValidAt(k, now))
+        var keys = listed
+            .Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32 && RequestSignatures.IsValidAt(k, now))
             .Select(k => CheckpointKey.FromPublic(note.Origin, k.PublicKey.Span)).ToArray();
         var by = keys.Where(k => note.Signatures.Any(k.Names)).ToArray();
         if (by.Length == 0) return new(403, "it is not signed with a key that the agreement lists for the service, valid now\n");
-        if (by.Any(k => k.Verify(note.ToString()) is null)) return new(403, "a signature on it is not its key's\n");
+        if (by.Any(k => note.Signatures.Count(k.Names) > 1 || k.Verify(note.ToString()) is null))
+            return new(403, "a signature on it is not its key's\n");
         if (old > tree.Size) return new(400, "the old size is greater than that of the checkpoint\n");
         var hash = HashOf(note.Origin);
         // The look at what was cosigned last and the replacing of it are one.
         lock (_locks.GetOrAdd(hash, _ => new Lock()))
         {
             var last = CheckpointOf(hash) is { } kept
-                ? SignedNote.Read(kept)?.Tree ?? throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged")
+                ? SignedNote.Read(kept)?.Tree ??
+                    throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged")
                 : null;
             if (old != (last?.Size ?? 0))
                 return new(409, $"{(last?.Size ?? 0).ToString(CultureInfo.InvariantCulture)}\n", "text/x.tlog.size");

@@ -56,7 +56,8 @@ public sealed record WitnessSettings
         var home = Path.Combine(folder, participant);
         return new WitnessSettings
         {
-            Participant = participant, Agreement = Path.Combine(folder, "agreement.json"), Key = Path.Combine(home, "cosignatures.key"),
+            Participant = participant, Agreement = Path.Combine(folder, "agreement.json"),
+            Key = Path.Combine(home, "cosignatures.key"),
             Certificate = Path.Combine(home, $"{Pki.Witness}.pem"), CertificateKey = Path.Combine(home, $"{Pki.Witness}.key"),
             State = state, Listen = listen,
         };
@@ -69,7 +70,10 @@ public static partial class WitnessCommand
     internal static Command Create()
     {
         var folder = new Option<string>("--folder") { Required = true, Description = "The folder that `pki init` made." };
-        var participant = new Option<string>("--as") { Required = true, Description = "The participant whose witness it is, such as kr/mfa." };
+        var participant = new Option<string>("--as")
+        {
+            Required = true, Description = "The participant whose witness it is, such as kr/mfa.",
+        };
         var state = new Option<string>("--state")
         {
             Required = true, Description = "The folder in which it keeps what it cosigned. Never restore it from a backup.",
@@ -80,7 +84,8 @@ public static partial class WitnessCommand
             DefaultValueFactory = _ => new Uri("https://127.0.0.1:7110"),
             CustomParser = given =>
             {
-                if (Uri.TryCreate(given.Tokens[0].Value, UriKind.Absolute, out var address) && address.Scheme == Uri.UriSchemeHttps) return address;
+                if (Uri.TryCreate(given.Tokens[0].Value, UriKind.Absolute, out var address) &&
+                    address.Scheme == Uri.UriSchemeHttps) return address;
                 given.AddError($"--listen must be an address such as https://0.0.0.0:7110, not {given.Tokens[0].Value}");
                 return null;
             },
@@ -161,8 +166,10 @@ public static partial class WitnessCommand
                 settings.Agreement, () => JsonParser.Default.Parse<Agreement>(File.ReadAllText(settings.Agreement)), Complain);
             var name = CosignatureKey.NameOf(agreement.Current.TrustDomain, settings.Participant);
             var key = CosignatureKey.FromPem(name, File.ReadAllText(settings.Key));
-            if (!Cosigners.KeysOf(agreement.Current).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == key.Verifier))
-                throw new FormatException($"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
+            if (!Cosigners.KeysOf(agreement.Current)
+                .Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == key.Verifier))
+                throw new FormatException(
+                    $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
             return new Witness(settings.State, () => agreement.Current, key, time) { Alarm = text => LogAlarm(log!, text) };
         });
         var host = builder.Build();
@@ -206,7 +213,8 @@ public static partial class WitnessCommand
     private static Task Show(HttpContext http, string? checkpoint)
     {
         http.Response.Headers.CacheControl = "no-store";
-        return Answer(http, checkpoint is null ? new WitnessAnswer(404, "no checkpoint of this log was cosigned\n") : new WitnessAnswer(200, checkpoint));
+        return Answer(http, checkpoint is null
+            ? new WitnessAnswer(404, "no checkpoint of this log was cosigned\n") : new WitnessAnswer(200, checkpoint));
     }
 
     private static Task Answer(HttpContext http, WitnessAnswer answer)
@@ -248,7 +256,8 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
                     _value = read();
                     _written = written;
                 }
-                catch (Exception e) when (e is IOException or CryptographicException or InvalidProtocolBufferException or InvalidJsonException)
+                catch (Exception e) when (
+                    e is IOException or CryptographicException or InvalidProtocolBufferException or InvalidJsonException)
                 {
                     if (_value is null) throw new FormatException($"{path} cannot be read: {e.Message}", e);
                     complain($"{path} cannot be read, what it held before stays: {e.Message}");

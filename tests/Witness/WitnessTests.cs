@@ -142,6 +142,10 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(404, _witness.AddCheckpoint(log.Request(0, 2, CheckpointKey.Generate("ministries.example/nobody"))).Status);
         // A signature that names the key and is not of it makes the note a bad one, whatever else is on it.
         Assert.Equal(403, _witness.AddCheckpoint(log.Request(0, 2)[..^1].Replace("\n2\n", "\n3\n") + "\n").Status);
+        var lines = good[(good.LastIndexOf("\n\n", StringComparison.Ordinal) + 2)..];
+        var forged = Convert.FromBase64String(lines.Trim().Split(' ')[2]);
+        forged[^1] ^= 1;
+        Assert.Equal(403, _witness.AddCheckpoint(good + $"— {_origin} {Convert.ToBase64String(forged)}\n").Status);
         var stranger = $"— stranger.example/w {Convert.ToBase64String(new byte[76])}\n";
         Assert.Equal(200, _witness.AddCheckpoint(good + stranger).Status);
         // What it did not verify it does not pass on.

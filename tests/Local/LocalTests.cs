@@ -40,6 +40,8 @@ public sealed partial class LocalTests : IDisposable
         var ledgers = report.GetProperty("ledgers").EnumerateArray().ToList();
         Assert.Equal(["calllog", "consular", "custody"], ledgers.Select(l => l.GetProperty("service").GetString()));
         Assert.All(ledgers, l => Assert.True(l.GetProperty("gapless").GetBoolean() && l.GetProperty("agrees").GetBoolean()));
+        Assert.Equal([("kr/mfa", true), ("ua/coordination-hq", true)], report.GetProperty("evidence").EnumerateArray().Select(e =>
+            (e.GetProperty("exporter").GetString()!, File.Exists(e.GetProperty("path").GetString()) && !e.TryGetProperty("break", out _))));
         Assert.Single(report.GetProperty("trace").EnumerateArray(), s => !s.TryGetProperty("parent", out _));
         Assert.All(report.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("holds").GetBoolean()));
 
@@ -57,7 +59,7 @@ public sealed partial class LocalTests : IDisposable
         static Report Of(params Check[] checks) => new()
         {
             Data = "", Case = "", FirstResultMilliseconds = 1, Timeline = [], Trace = [], Links = [], Records = [], Ledgers = [],
-            Checks = checks,
+            Evidence = [], Checks = checks,
         };
     }
 

@@ -39,7 +39,7 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
             service, () => credentials.Certificate, () => agreements.InForce.Authorities, Deadline, time);
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
         {
-            HttpHandler = handler,
+            HttpHandler = ServiceChannel.AcrossClosing(handler),
             DisposeHttpClient = true,
             MaxReceiveMessageSize = 8 << 20,
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),

@@ -230,7 +230,7 @@ public sealed partial class MinistryClient : IDisposable
         string service, ulong from = 0, string @case = "", bool untilNow = false,
         [EnumeratorCancellation] CancellationToken cancel = default)
     {
-        var complete = new Completeness(from == 0, @case);
+        var complete = new Completeness(from == 0, @case, Participant.Id);
         for (var failures = 0;;)
         {
             using var call = LedgerOf(service).FollowEntries(
@@ -279,7 +279,7 @@ public sealed partial class MinistryClient : IDisposable
             throw new ArgumentException($"no address of {service} is set", nameof(service));
         var sender = ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
         if (!_settings.PassesTrace) sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
-        HttpMessageHandler handler = sender;
+        var handler = ServiceChannel.AcrossClosing(sender);
         if (_key is not null) handler = new SigningHandler(_key, Participant, _time) { InnerHandler = handler };
         if (!_settings.PassesTrace) handler = new Untraced { InnerHandler = handler };
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions

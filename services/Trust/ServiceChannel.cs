@@ -44,6 +44,27 @@ public static class ServiceChannel
         PooledConnectionLifetime = TimeSpan.FromMinutes(10),
     };
 
+    /// <summary>Makes a call again, once, that met a connection which the service was just closing (GOAWAY with NO_ERROR, RFC 9113,
+    /// 6.8): services ask for new connections from time to time, and a call may cross that. Safe for every method of the contracts:
+    /// a write is known by its request id.</summary>
+    /// <param name="inner">The way to the service.</param>
+    public static HttpMessageHandler AcrossClosing(HttpMessageHandler inner) => new Again { InnerHandler = inner };
+
+    private sealed class Again : DelegatingHandler
+    {
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            try
+            {
+                return await base.SendAsync(request, cancellationToken);
+            }
+            catch (HttpRequestException e) when (e.InnerException is HttpProtocolException { ErrorCode: 0 })
+            {
+                return await base.SendAsync(request, cancellationToken);
+            }
+        }
+    }
+
     /// <summary>How a peer's chain is built before the agreement judges it: without the machine's own authorities, and without
     /// asking anybody on the network.</summary>
     public static X509ChainPolicy Offline() => new()

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.Metrics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -149,6 +150,40 @@ public sealed class BrokerTests
         Assert.Empty(await rig.Effects());
         await Send(rig, id);
         await rig.UntilEffects(id);
+    }
+
+    [Fact]
+    public async Task A_brokers_operator_who_forges_alters_drops_repeats_and_reorders_achieves_delay_and_a_named_alert()
+    {
+        // The alert MessagesRejected rests on this counter.
+        var rejected = 0L;
+        using var listener = new MeterListener
+        {
+            InstrumentPublished = (instrument, listener) =>
+            {
+                if (instrument.Name == "ministries.messages.rejected") listener.EnableMeasurementEvents(instrument);
+            },
+        };
+        listener.SetMeasurementEventCallback<long>((_, count, _, _) => Interlocked.Add(ref rejected, count));
+        listener.Start();
+
+        await using var rig = new Rig(await Node.Clean(), o => o with { DeliveryLimit = 1 });
+        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Log(), await rig.Submit(), await rig.Log()];
+        var data = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 100, Cancel)).Select(e => e.Event.Event.Data.ToByteArray()).ToList();
+        await rig.StartReady(rig.Consular);
+
+        await Send(rig, events[0], seal: Rig.NewSeal());
+        await Send(rig, events[0], body: data[2]);
+        await Send(rig, events[0], alter: h => h["cloudEvents:sequence"] = "3");
+        await Send(rig, events[0], alter: h => h["cloudEvents:time"] = "2025-03-17T00:00:00Z");
+        await Send(rig, events[0], alter: h => h["cloudEvents:id"] = events[3]);
+        await Send(rig, events[0], alter: h => h.Remove("cloudEvents:signature"));
+        await Rig.Until(() => Interlocked.Read(ref rejected) >= 6, "each is rejected");
+        Assert.DoesNotContain(events[3], await rig.Effects());
+
+        // The second one is never handed on, the others come late, twice and in another order.
+        foreach (var place in (int[])[5, 3, 3, 0, 2, 5, 4, 0]) await Send(rig, events[place]);
+        await rig.UntilEffects(events);
     }
 
     [Theory]
@@ -351,7 +386,9 @@ public sealed class BrokerTests
     }
 
     /// <summary>Sends an event of the call log's ledger as a plain client would, with whatever trace.</summary>
-    private static async Task Send(Rig rig, string id, string? traceParent = "", MessageSeal? seal = null)
+    private static async Task Send(
+        Rig rig, string id, string? traceParent = "", MessageSeal? seal = null, Action<Dictionary<string, object?>>? alter = null,
+        byte[]? body = null)
     {
         var events = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 1000, Cancel)).Select(e => e.Event).ToList();
         var place = events.FindIndex(e => EventTypes.IdOf(e.Origin) == id);
@@ -367,12 +404,13 @@ public sealed class BrokerTests
         };
         (headers["cloudEvents:signature"], headers["cloudEvents:certificate"]) = (seal ?? rig.Seal).Sign(recorded);
         if (!string.IsNullOrEmpty(traceParent)) headers["traceparent"] = traceParent;
+        alter?.Invoke(headers);
         await using var connection = await Node.Connect(rig.Uri);
         await using var channel = await connection.CreateChannelAsync(
             new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true), Cancel);
         await channel.BasicPublishAsync(
             recorded.Event.Type, "", mandatory: true,
-            new BasicProperties { ContentType = "application/x-protobuf", Headers = headers }, recorded.Event.Data.Memory, Cancel);
+            new BasicProperties { ContentType = "application/x-protobuf", Headers = headers }, body ?? recorded.Event.Data.Memory, Cancel);
     }
 
     private static async Task UntilQueueIsEmpty(Uri uri)

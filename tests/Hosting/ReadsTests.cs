@@ -154,8 +154,16 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         var complaints = seen.Where((_, i) => i != left).Select(s => gap.Take(s.Header, s.Entry.Audience)).OfType<string>().ToList();
         Assert.Contains($"an entry between {seen[left - 1].Header.Position} and {seen[left + 1].Header.Position} was left out",
             Assert.Single(complaints));
+        var (lost, after) = (Header(4), Header(5));
+        var own = new Completeness(fromStart: false, reader: "ua/mfa");
+        Assert.Null(own.Take(lost, []));
+        Assert.Null(own.Take(after, []));
+        Assert.Contains("number 6 of ua/mfa's own commands is missing", own.Take(Header(7), []));
+        Assert.Contains("number 1 of ua/mfa's own", new Completeness(fromStart: true, reader: "ua/mfa").Take(lost, []));
         seen[left].Entry.Audience[0].Number++;
         Assert.Contains("does not commit", new Completeness(false).Take(seen[left].Header, seen[left].Entry.Audience));
+
+        static EntryHeader Header(ulong number) => new() { Participant = "ua/mfa", ParticipantSequence = number };
     }
 
     [Fact]

@@ -1,0 +1,45 @@
+using System.Net;
+
+namespace Ministries.Trust.Tests;
+
+/// <summary>A call that meets a connection which is just being closed.</summary>
+public sealed class ServiceChannelTests
+{
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_call_that_crosses_a_connections_closing_is_made_again_once()
+    {
+        var sender = new Sender(new HttpRequestException("closed", new HttpProtocolException(0, "NO_ERROR", null)), null);
+        using var client = new HttpMessageInvoker(ServiceChannel.AcrossClosing(sender));
+        using var request = new HttpRequestMessage(HttpMethod.Post, "https://calllog.example/") { Content = new ByteArrayContent([1, 2]) };
+        Assert.Equal(HttpStatusCode.OK, (await client.SendAsync(request, Cancel)).StatusCode);
+        Assert.Equal(2, sender.Sent);
+    }
+
+    public static readonly TheoryData<Exception> Others =
+    [
+        new HttpRequestException("refused", new HttpProtocolException(2, "INTERNAL_ERROR", null)),
+        new HttpRequestException("not reached", new IOException("reset")),
+        new HttpRequestException("nothing known"),
+    ];
+
+    [Theory]
+    [MemberData(nameof(Others))]
+    public async Task Any_other_fault_is_its_callers(Exception fault)
+    {
+        var sender = new Sender(fault, null);
+        using var client = new HttpMessageInvoker(ServiceChannel.AcrossClosing(sender));
+        using var request = new HttpRequestMessage(HttpMethod.Post, "https://calllog.example/");
+        Assert.Same(fault, await Assert.ThrowsAsync<HttpRequestException>(() => client.SendAsync(request, Cancel)));
+        Assert.Equal(1, sender.Sent);
+    }
+
+    private sealed class Sender(params Exception?[] faults) : HttpMessageHandler
+    {
+        public int Sent { get; private set; }
+
+        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
+            faults[Sent++] is { } fault ? Task.FromException<HttpResponseMessage>(fault) : Task.FromResult(new HttpResponseMessage());
+    }
+}

@@ -1,0 +1,275 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Security.Cryptography;
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Ministries.CallLog.V1;
+using Ministries.Fixtures;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Benchmarks;
+
+/// <summary>How long is measured.</summary>
+/// <param name="Rounds">How often each of the two that are compared is measured, in turn.</param>
+/// <param name="Round">How long, each time.</param>
+/// <param name="WarmUp">How long before the first time.</param>
+/// <param name="Full">Whether rows that take long are measured too.</param>
+internal sealed record Plan(int Rounds, TimeSpan Round, TimeSpan WarmUp, bool Full);
+
+/// <summary>What all rows share: keys and certificates, PostgreSQL, the processes that were started.</summary>
+internal sealed class Bench : IAsyncDisposable
+{
+    private readonly List<IAsyncDisposable> _open = [];
+
+    private Bench(Plan plan, Postgres postgres, string folder)
+    {
+        (Plan, Postgres, Folder) = (plan, postgres, folder);
+        Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System);
+        Agreement = Signing.Agreement(folder);
+        Permissions = new Permissions(Agreement);
+    }
+
+    public static async Task<Bench> Create(Plan plan) => new(
+        plan, await Fixtures.Postgres.Create(), Directory.CreateTempSubdirectory("ministries-bench-").FullName);
+
+    public Plan Plan { get; }
+    public Postgres Postgres { get; }
+    public string Folder { get; }
+    public Agreement Agreement { get; }
+    public Permissions Permissions { get; }
+
+    /// <summary>A service's process on a database of its own.</summary>
+    public async Task<Child> Service(
+        string name, string words, string? database = null, Uri? broker = null, Uri? otlp = null,
+        IReadOnlyDictionary<string, Uri>? peers = null, Uri? listen = null)
+    {
+        database ??= await Postgres.CreateDatabase();
+        string Own(string file) => Path.Combine(Folder, "service", name, file);
+        listen ??= new Uri($"https://127.0.0.1:{Ports.Free()}");
+        string[] settings =
+        [
+            $"--Ledger:Connection={database}", $"--Broker:Uri={broker ?? new Uri("memory:")}", $"--Listen={listen}",
+            $"--Certificate={Own("system.pem")}", $"--CertificateKey={Own("system.key")}", $"--Checkpoint:Key={Own("checkpoint.key")}",
+            $"--Checkpoint:File={Path.Combine(Folder, Guid.NewGuid() + ".checkpoint")}",
+            $"--Agreement={Path.Combine(Folder, "agreement.json")}",
+            .. (peers ?? new[] { "calllog", "custody", "consular" }.Where(n => n != name).ToDictionary(n => n, _ => new Uri("https://127.0.0.1:9")))
+                .Select(p => $"--Peers:{p.Key}={p.Value}"),
+            .. otlp is null ? Array.Empty<string>() : [$"--OTEL_EXPORTER_OTLP_ENDPOINT={otlp}"],
+        ];
+        var child = await Start(name, serverGc: false, ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]);
+        child.Database = database;
+        return child;
+    }
+
+    /// <summary>A process of this program in another role.</summary>
+    public async Task<Child> Start(string name, bool serverGc, params string[] args)
+    {
+        var child = new Child(name, serverGc, args);
+        _open.Add(child);
+        await child.Started;
+        return child;
+    }
+
+    /// <summary>A participant's channels to a service, signed where the service demands it.</summary>
+    public CallInvoker[] Reach(Child child, string participant, string service, bool signed = true, int channels = 4) =>
+        [.. Enumerable.Range(0, channels).Select(_ =>
+        {
+            var handler = signed ? Signing.Handler(Folder, participant, service) : ServiceChannel.Handler(
+                service, () => Hosts.Certificate(
+                    Path.Combine(Folder, participant, "system.pem"), Path.Combine(Folder, participant, "system.key")),
+                () => new Authorities(Agreement), TimeSpan.FromSeconds(5), TimeProvider.System);
+            var channel = GrpcChannel.ForAddress(child.Address, new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
+            _open.Add(new Closing(channel));
+            return channel.CreateCallInvoker();
+        })];
+
+    /// <summary>The disk's own rate of writing 8 KiB and waiting for it, in times per second.</summary>
+    public static double FsyncRate()
+    {
+        var path = Path.Combine(Path.GetTempPath(), $"ministries-fsync-{Guid.NewGuid():N}");
+        try
+        {
+            using var file = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.None, 0);
+            var page = new byte[8192];
+            var began = Stopwatch.GetTimestamp();
+            var times = 0;
+            for (; Stopwatch.GetElapsedTime(began).TotalSeconds < 0.5; times++)
+            {
+                file.Position = times % 128 * 8192;
+                file.Write(page);
+                file.Flush(flushToDisk: true);
+            }
+            return times / Stopwatch.GetElapsedTime(began).TotalSeconds;
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var open in Enumerable.Reverse(_open)) await open.DisposeAsync();
+        Postgres.Stop();
+        Directory.Delete(Folder, recursive: true);
+    }
+
+    private sealed class Closing(IDisposable inner) : IAsyncDisposable
+    {
+        public ValueTask DisposeAsync()
+        {
+            inner.Dispose();
+            return ValueTask.CompletedTask;
+        }
+    }
+}
+
+/// <summary>A process of this program in another role. It ends with this one.</summary>
+internal sealed class Child : IAsyncDisposable
+{
+    private readonly Process _process;
+    private readonly TaskCompletionSource<Uri> _serves = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly ConcurrentQueue<string> _errors = [];
+    private bool _ended;
+
+    public Child(string name, bool serverGc, string[] args)
+    {
+        Name = name;
+        var start = new ProcessStartInfo("dotnet", ["exec", typeof(Child).Assembly.Location, .. args])
+        { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["DOTNET_gcServer"] = serverGc ? "1" : "0";
+        start.Environment.Remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        var began = Stopwatch.GetTimestamp();
+        _process = new Process { StartInfo = start, EnableRaisingEvents = true };
+        _process.OutputDataReceived += (_, e) =>
+        {
+            if (e.Data?.StartsWith("serves ", StringComparison.Ordinal) != true) return;
+            ReadyAfter = Stopwatch.GetElapsedTime(began);
+            _serves.TrySetResult(new Uri(e.Data["serves ".Length..]));
+        };
+        _process.ErrorDataReceived += (_, e) =>
+        {
+            if (e.Data is null) return;
+            _errors.Enqueue(e.Data);
+            if (_errors.Count > 50) _errors.TryDequeue(out var _);
+        };
+        _process.Exited += (_, _) =>
+            _serves.TrySetException(new InvalidOperationException($"{name} ended:\n{string.Join('\n', _errors)}"));
+        _process.Start();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    public string Name { get; }
+    public Task Started => _serves.Task;
+    public Uri Address => _serves.Task.Result;
+
+    /// <summary>From the start of the process until it served.</summary>
+    public TimeSpan ReadyAfter { get; private set; }
+
+    public string Database { get; set; } = "";
+
+    /// <summary>What it last said on standard error.</summary>
+    public IReadOnlyCollection<string> Errors => _errors;
+
+    /// <summary>The processor time that it has taken so far, user and system.</summary>
+    public TimeSpan ProcessorTime
+    {
+        get
+        {
+            _process.Refresh();
+            return _process.TotalProcessorTime;
+        }
+    }
+
+    /// <summary>Its resident memory in bytes.</summary>
+    public long Memory
+    {
+        get
+        {
+            _process.Refresh();
+            return _process.WorkingSet64;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_ended) return;
+        _ended = true;
+        if (!_process.HasExited)
+        {
+            _process.StandardInput.Close();
+            using var late = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+            try
+            {
+                await _process.WaitForExitAsync(late.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                _process.Kill();
+            }
+        }
+        _process.Dispose();
+    }
+}
+
+/// <summary>Makes writes and checks every answer to them.</summary>
+/// <param name="bench">The keys.</param>
+/// <param name="receipts">Whether the answers have receipts.</param>
+internal sealed class Writer(Bench bench, bool receipts)
+{
+    private readonly IReadOnlyList<CheckpointKey> _keys = [.. KeyHistory.CheckpointKeysOf(bench.Agreement, "calllog")];
+    private readonly ConcurrentDictionary<string, Checkpoint> _checkpoints = new();
+
+    /// <summary>Logs a call, as a ministry does, and checks the answer.</summary>
+    public async Task Log(CallInvoker invoker, CancellationToken cancel, Precedence precedence = default, DateTime? deadline = null)
+    {
+        var request = Request();
+        request.Precedence = precedence;
+        var response = await new CallLogService.CallLogServiceClient(invoker).LogCallAsync(request, deadline: deadline, cancellationToken: cancel);
+        if (!response.Call.StartsWith("call_", StringComparison.Ordinal) || response.State != CallState.OneSided || response.Etag.Length == 0)
+            throw new InvalidOperationException($"a wrong answer: {response}");
+        var wrong = receipts ? Wrong(response.Receipt) : response.Receipt is null ? null : "nobody was to give one";
+        if (wrong is not null) throw new InvalidOperationException($"a wrong receipt: {wrong}");
+    }
+
+    public static LogCallRequest Request() => new()
+    {
+        RequestId = Guid.NewGuid().ToString(), Case = Hosts.Case, Counterpart = "ua/mfa",
+        Actor = new Actor { Office = "minister", Official = "o-1", Authority = "order-7" },
+        Account = new Account
+        {
+            StartTime = new ZonedTime { Time = new Timestamp { Seconds = 1742169600 }, TimeZone = "Asia/Seoul" },
+            Channel = Channel.Telephone,
+            Attendees =
+            {
+                new Attendee { Participant = "kr/mfa", Office = "minister", Official = "kr-1" },
+                new Attendee { Participant = "ua/mfa", Office = "minister" },
+            },
+            Subjects = { Subject.Citizenship, Subject.Transfer },
+            Summary = new Text { Language = "en", Text_ = "The ministers spoke of the two prisoners and of the next steps." },
+        },
+    };
+
+    // As Receipts.Wrong does, but a checkpoint that several receipts share is verified once.
+    private string? Wrong(Receipt? receipt)
+    {
+        if (receipt is not { Service: "calllog", EntryHash.Length: 32 }) return "there is none, or another service's";
+        if (!Proofs.Includes(
+            SHA256.HashData([0, .. receipt.EntryHash.Span]), receipt.Position, receipt.TreeSize, receipt.RootHash.Span,
+            [.. receipt.InclusionProof.Select(h => h.ToByteArray())])) return "its proof does not lead to the root";
+        if (!_checkpoints.TryGetValue(receipt.Checkpoint, out var signed))
+        {
+            if (_keys.Select(k => k.Verify(receipt.Checkpoint)).FirstOrDefault(c => c is not null) is not { } verified)
+                return "its checkpoint is not signed by the service";
+            if (_checkpoints.Count > 1000) _checkpoints.Clear();
+            _checkpoints[receipt.Checkpoint] = signed = verified;
+        }
+        return signed.Size == receipt.TreeSize && signed.Root.AsSpan().SequenceEqual(receipt.RootHash.Span)
+            ? null : "its checkpoint is of another tree";
+    }
+}

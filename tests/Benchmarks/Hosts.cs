@@ -1,0 +1,152 @@
+using System.Globalization;
+using System.Security.Cryptography.X509Certificates;
+using Google.Protobuf;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.CallLog;
+using Ministries.Consular;
+using Ministries.Custody;
+using Ministries.Custody.V1;
+using Ministries.Fixtures.Otlp;
+using Ministries.Hosting;
+using Ministries.Hosting.Bus;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using Grpc.Core;
+
+namespace Ministries.Benchmarks;
+
+/// <summary>What runs in a process of its own, so that its processor time is its own: a service as its Program.cs runs it, and the
+/// servers that it is compared with. Each says on standard output where it serves and ends with its standard input.</summary>
+internal static class Hosts
+{
+    public const string Case = "case_00000000000000000000000001";
+
+    /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-trust</c> takes out what makes writes provable,
+    /// <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it.</summary>
+    public static async Task<int> Service(string[] args)
+    {
+        var split = Array.IndexOf(args, "--");
+        var words = args[1..split];
+        Probe.WithoutTrust = words.Contains("without-trust");
+        var definition = args[0] switch
+        {
+            "calllog" => CallLogService.Definition,
+            "consular" => ConsularService.Definition,
+            "custody" => Custody.CustodyService.Definition,
+            _ => throw new ArgumentException($"there is no service {args[0]}"),
+        };
+        var builder = WebApplication.CreateSlimBuilder(args[(split + 1)..]);
+        builder.Logging.ClearProviders().AddSimpleConsole();
+        builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(
+            o => o.LogToStandardErrorThreshold = LogLevel.Trace);
+        var settings = Settings.Read(builder.Configuration, []);
+        await using var memory = settings.Broker.Scheme == "memory" ? new MemoryBroker() : null;
+        await using var host = await ServiceHost.Build(
+            new Service
+            {
+                Name = definition.Name, Streams = definition.Streams, Map = definition.Map, Reactions = definition.Reactions,
+                Duties = definition.Duties,
+                Register = services =>
+                {
+                    definition.Register?.Invoke(services);
+                    if (words.Contains("without-relay"))
+                        services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));
+                },
+            }, settings, builder, memory);
+        if (words.Contains("seed")) await Seed(host.Services.GetRequiredService<ServiceLedger>());
+        return await Serve(host);
+    }
+
+    /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that a client's certificate is there.
+    /// </summary>
+    public static async Task<int> Echo(string[] args)
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.UseKestrelHttpsConfiguration();
+        var certificate = Certificate(args[0], args[1]);
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.ListenLocalhost(int.Parse(args[2], CultureInfo.InvariantCulture), listen =>
+        {
+            listen.Protocols = HttpProtocols.Http2;
+            listen.UseHttps(certificate, https =>
+            {
+                https.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+                https.ClientCertificateValidation = (_, _, _) => true;
+            });
+        }));
+        builder.Services.AddGrpc();
+        builder.Services.AddSingleton(new Echoed(GetPrisonerResponse.Parser.ParseFrom(Convert.FromBase64String(args[3]))));
+        await using var host = builder.Build();
+        host.MapGrpcService<Echoing>();
+        return await Serve(host);
+    }
+
+    /// <summary>A collector that throws away what it is sent.</summary>
+    public static async Task<int> Collector()
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(System.Net.IPAddress.Loopback, 0, o => o.Protocols = HttpProtocols.Http2));
+        builder.Services.AddGrpc(o => o.MaxReceiveMessageSize = 64 << 20);
+        await using var host = builder.Build();
+        host.MapGrpcService<Discarding>();
+        return await Serve(host);
+    }
+
+    public static X509Certificate2 Certificate(string certificate, string key)
+    {
+        using var pem = X509Certificate2.CreateFromPemFile(certificate, key);
+        return X509CertificateLoader.LoadPkcs12(pem.Export(X509ContentType.Pkcs12), null);
+    }
+
+    internal static async Task<int> Serve(WebApplication host)
+    {
+        await host.StartAsync();
+        Console.Out.WriteLine($"serves {host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()}");
+        Console.Out.Flush();
+        await Task.Run(() => { while (Console.In.ReadLine() is not null) { } });
+        await host.StopAsync();
+        return 0;
+    }
+
+    private static async Task Seed(ServiceLedger ledger)
+    {
+        foreach (var e in new IMessage[]
+        {
+            new CaseOpened { Case = Case, DetainingPower = "UA", Participant = "ua/mfa" },
+            new PartyAdmitted { Case = Case, Participant = "kr/mfa", Part = Part.RequestingState, State = "KR" },
+        })
+            await ledger.Commit(new Command
+            {
+                Participant = "service/custody", RequestId = Guid.NewGuid().ToString(), Method = e.Descriptor.FullName,
+                Request = e, Bytes = e.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
+                Decide = (view, now) => Cases.Copy(view, e, new Act
+                {
+                    Caller = new Participant(), Permissions = new Permissions(new Agreement()), Method = "", RequestId = "", Now = now,
+                }),
+            }, default);
+    }
+
+    private sealed record Echoed(GetPrisonerResponse Response);
+
+    private sealed class Echoing(Echoed echoed) : Custody.V1.CustodyService.CustodyServiceBase
+    {
+        public override Task<GetPrisonerResponse> GetPrisoner(GetPrisonerRequest request, ServerCallContext context) =>
+            Task.FromResult(echoed.Response);
+    }
+
+    private sealed class Discarding : TraceService.TraceServiceBase
+    {
+        public override Task<ExportTraceServiceResponse> Export(ExportTraceServiceRequest request, ServerCallContext context) =>
+            Task.FromResult(new ExportTraceServiceResponse());
+    }
+}

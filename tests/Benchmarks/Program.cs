@@ -1,0 +1,11 @@
+using System.Globalization;
+using Ministries.Benchmarks;
+
+switch (args)
+{
+    case ["service", ..]: return await Hosts.Service(args[1..]);
+    case ["echo", ..]: return await Hosts.Echo(args[1..]);
+    case ["collector"]: return await Hosts.Collector();
+}
+CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
+return await Table.Run(args);

@@ -23,7 +23,7 @@ public sealed class Production : IAsyncLifetime
         _absent = await Deployment.Absent();
         if (_absent is null)
             _deployment = await Containers.Tests.Deployment.Start(
-                "prod", ["docker-compose.prod.yml"], ["witness-icrc", "witness-kr-mfa", "witness-ua-mfa"], CancellationToken.None);
+                "prod", ["deploy/compose.prod.yml"], ["witness-icrc", "witness-kr-mfa", "witness-ua-mfa"], CancellationToken.None);
     }
 
     /// <inheritdoc/>

@@ -35,7 +35,7 @@ public sealed class Development : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         Absent = await Deployment.Absent();
-        if (Absent is null) _deployment = await Containers.Tests.Deployment.Start("dev", ["docker-compose.dev.yml"], [], CancellationToken.None);
+        if (Absent is null) _deployment = await Containers.Tests.Deployment.Start("dev", ["deploy/compose.dev.yml"], [], CancellationToken.None);
     }
 
     /// <inheritdoc/>

@@ -125,9 +125,11 @@ public sealed record LedgerCheck(
 /// <param name="Approvals">The number of approvals proved by officials' signatures.</param>
 /// <param name="Receipts">The number of entries with a receipt.</param>
 /// <param name="Privileged">The number of entries that a neutral observer has not permitted to be shown.</param>
+/// <param name="Cosigned">Who cosigned every log that it rests on.</param>
 /// <param name="Break">Where it breaks; null: nowhere.</param>
 public sealed record EvidenceFileReport(
-    string Path, string Exporter, int Entries, IReadOnlyDictionary<string, int> Signed, int Approvals, int Receipts, int Privileged, string? Break);
+    string Path, string Exporter, int Entries, IReadOnlyDictionary<string, int> Signed, int Approvals, int Receipts, int Privileged,
+    IReadOnlyList<string> Cosigned, string? Break);
 
 /// <summary>An expectation of the story.</summary>
 /// <param name="What">What is expected.</param>

@@ -220,7 +220,9 @@ public static class Run
         teller.Holds("one changed letter breaks it, at its line", EvidenceVerification.Verify(changed).Break?.Line == line);
         return new EvidenceFileReport(
             path, party.Id, report.Entries.Count, signed, report.Entries.Sum(e => e.Approvers.Count), report.Entries.Count(e => e.Receipt),
-            report.Entries.Count(e => e.Privileged), report.Break?.ToString());
+            report.Entries.Count(e => e.Privileged),
+            [.. report.Logs.SelectMany(l => l.Cosigned).GroupBy(c => c.Participant).Where(g => g.Count() == report.Logs.Count).Select(g => g.Key)],
+            report.Break?.ToString());
     }
 
     private static readonly IReadOnlyList<(string Name, int Times)> Expected =

@@ -211,8 +211,11 @@ public sealed class Screen
             Note(file.Exporter, Path.GetFileName(file.Path), "");
             Note("", $"{file.Entries} entries; signed {string.Join(", ", file.Signed.Select(s => $"{s.Value} by {s.Key}"))}; " +
                 $"{file.Approvals} approvals, {file.Receipts} receipts, {file.Privileged} privileged", "dim");
-            Note("", file.Break is null ? "it holds" : $"broken at {file.Break}", file.Break is null ? "green" : "red");
+            Note("", file.Break is null ? $"it holds{(file.Cosigned.Count == 0 ? "" : $"; its logs are cosigned by {string.Join(" and ", file.Cosigned)}")}"
+                : $"broken at {file.Break}", file.Break is null ? "green" : "red");
         }
+        var receipts = Directory.EnumerateFiles(Path.Combine(report.Data, "receipts"), "*", SearchOption.AllDirectories).Count();
+        Note("receipts", $"{receipts}, each verified, in receipts/<participant>", "");
     }
 
     // Columns as wide as what is in them, two spaces apart, or one where two are too many.

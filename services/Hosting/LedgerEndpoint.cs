@@ -138,10 +138,11 @@ internal sealed class LedgerEndpoint(
             shown.Parts.AddRange(entry.Parts);
             return shown;
         }
-        var request = MayReadRequest(entry, reader);
+        shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements.InForce.Permissions, cancel);
+        // A signature proves by itself what was signed, and so does an approval in the request: no salt is needed for that.
+        var request = !shown.Privileged && MayReadRequest(entry, reader);
         shown.Parts.AddRange(entry.Parts.Where(p =>
             p.Kind == PartKind.Events || request && p.Kind is PartKind.Request or PartKind.Signature));
-        shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements.InForce.Permissions, cancel);
         if (shown.Privileged)
             foreach (var part in shown.Parts) part.Salt = ByteString.Empty;
         return shown;

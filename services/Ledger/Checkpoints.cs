@@ -87,7 +87,7 @@ public sealed class CheckpointKey
     public Checkpoint? Verify(string note)
     {
         var end = note.LastIndexOf("\n\n", StringComparison.Ordinal);
-        if (end < 0 || note.Length > 64 << 10 || !note.EndsWith('\n')) return null;
+        if (end < 0 || end + 2 >= note.Length || note.Length > 64 << 10 || !note.EndsWith('\n')) return null;
         var text = note[..(end + 1)];
         if (!text.StartsWith($"{Name}\n", StringComparison.Ordinal) || SignedNote.TreeOf(text) is not var (size, root)) return null;
         foreach (var line in note[(end + 2)..^1].Split('\n'))

@@ -112,6 +112,7 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
         "a receipt's time is altered", "an entry is called privileged", "an approval is of another request",
         "a number of an audience is altered", "it is said to be another's", "it is said to be of another case",
         "a part's salt takes its first byte from the data", "a part is called erased", "a cosignature is of another log",
+        "a cosignature of another log stands beside the true one",
     ];
 
     /// <summary>The exporter himself alters the file and signs it anew.</summary>
@@ -221,10 +222,11 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
                 Part(first.Entry, PartKind.Request).Erased = true;
                 break;
             case "a cosignature is of another log":
-                var cosignature = lines.Last(l => l.Log is not null).Log.Checkpoint.Split('\n')[^2];
-                var cosigned = lines[1].Log.Checkpoint.Split('\n');
-                cosigned[^2] = cosignature;
-                lines[1].Log.Checkpoint = string.Join('\n', cosigned);
+            case "a cosignature of another log stands beside the true one":
+                var cosignature = Cosignature(lines.Last(l => l.Log is not null).Log);
+                lines[1].Log.Checkpoint = forgery.EndsWith("true one", StringComparison.Ordinal)
+                    ? lines[1].Log.Checkpoint + cosignature + "\n"
+                    : lines[1].Log.Checkpoint.Replace(Cosignature(lines[1].Log), cosignature, StringComparison.Ordinal);
                 line = 2;
                 break;
             default:
@@ -232,6 +234,9 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
                 break;
         }
         await AllBreak([(files.Sealed(lines, Seoul), line)]);
+
+        static string Cosignature(EvidenceLog log) =>
+            log.Checkpoint.Split('\n').Single(l => l.Contains("/witness/icrc ", StringComparison.Ordinal));
 
         static EntryPart Part(EvidenceEntry entry, PartKind kind) => entry.Parts.Single(p => p.Kind == kind);
 

@@ -10,7 +10,8 @@ namespace Ministries.Hosting;
 
 /// <summary>
 /// Whether what a neutral observer wrote may be shown in evidence. Its entries are privileged (ICC Rules of Procedure and Evidence,
-/// rule 73(4)): whoever may see one reads it, but is not given the salts that would prove it, until the observer permits it.
+/// rule 73(4)): whoever may see one reads its events, but is given neither the salts that would prove them nor the signed request,
+/// until the observer permits it.
 /// </summary>
 internal static class Disclosures
 {

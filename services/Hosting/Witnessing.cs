@@ -239,7 +239,7 @@ public sealed partial class Witnessing : BackgroundService
             body.Append('\n').Append(note);
             using var content = new StringContent(body.ToString());
             using var answer = await way.Client.PostAsync(new Uri("add-checkpoint", UriKind.Relative), content, cancel);
-            var text = await answer.Content.ReadAsStringAsync(cancel);
+            var text = await TextOf(answer, cancel);
             switch (answer.StatusCode)
             {
                 case HttpStatusCode.OK:
@@ -272,11 +272,15 @@ public sealed partial class Witnessing : BackgroundService
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));
         using var answer = await way.Client.GetAsync(new Uri($"{hash}/checkpoint", UriKind.Relative), cancel);
         if (answer.StatusCode != HttpStatusCode.OK) return null;
-        if (await _ledger.Contradicts(await answer.Content.ReadAsStringAsync(cancel), cancel) is not { } wrong) return null;
+        if (await _ledger.Contradicts(await TextOf(answer, cancel), cancel) is not { } wrong) return null;
         LogContradicted(_ledger.Service, wrong);
         _life.End(ServiceHost.LedgerRefused);
         return wrong;
     }
+
+    // Whatever character set the answer claims to be in.
+    private static async Task<string> TextOf(HttpResponseMessage answer, CancellationToken cancel) =>
+        Encoding.UTF8.GetString(await answer.Content.ReadAsByteArrayAsync(cancel));
 
     private HttpClient Open(Witness witness) => new(
         ServiceChannel.HandlerOf(

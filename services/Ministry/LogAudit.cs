@@ -225,7 +225,8 @@ public sealed partial class MinistryClient
         {
             using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), cancel);
             if (answer.StatusCode == HttpStatusCode.NotFound) return null;
-            return await answer.EnsureSuccessStatusCode().Content.ReadAsStringAsync(cancel);
+            // Whatever character set the answer claims to be in.
+            return Encoding.UTF8.GetString(await answer.EnsureSuccessStatusCode().Content.ReadAsByteArrayAsync(cancel));
         }
     }
 
@@ -441,7 +442,12 @@ internal sealed class SeenLog
 
     private static void Write(string path, string text)
     {
-        File.WriteAllText(path + ".next", text);
+        // On the disk before it takes the other's place: what was seen must not be forgotten in a power cut.
+        using (var file = new FileStream(path + ".next", FileMode.Create, FileAccess.Write, FileShare.None))
+        {
+            file.Write(Encoding.UTF8.GetBytes(text));
+            file.Flush(flushToDisk: true);
+        }
         File.Move(path + ".next", path, overwrite: true);
     }
 }

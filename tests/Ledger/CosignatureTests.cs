@@ -31,6 +31,17 @@ public class CosignatureTests
         Assert.True(SignatureAlgorithm.Ed25519.Verify(key.PublicKey, Encoding.UTF8.GetBytes(message), bytes.AsSpan(12)));
     }
 
+    [Fact]
+    public void A_checkpoint_without_a_line_of_signatures_is_signed_by_nobody()
+    {
+        var text = Signed().Text;
+        foreach (var note in (string[])[$"{text}\n", $"{text}\n\n", text, "\n\n", $"{Log.Name}\n\n"])
+        {
+            Assert.Null(Log.Verify(note));
+            Assert.Null(SignedNote.Read(note));
+        }
+    }
+
     // A public witness's key, as its operator publishes it, and the other forms that are refused.
     [Fact]
     public void A_known_witness_key_is_read_and_other_keys_are_not()

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using Microsoft.AspNetCore.Http;
 using Ministries.Hosting;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -125,6 +126,32 @@ public sealed class CosigningTests
             "it was taken for the other");
         Assert.Null(hub.Ledger.Cosigned);
         await other.StopAsync(CancellationToken.None);
+    }
+
+    [Theory]
+    [InlineData("text/plain; charset=none-such", "not a note")]
+    [InlineData("text/plain", "ministries.example/custody\n5\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n")]
+    public async Task A_witness_that_answers_nonsense_stops_nobody(string type, string body)
+    {
+        await using var hub = Hub.Make(1);
+        await hub.StartWitness("icrc");
+        await using var other = await hub.StartFalseWitness("kr/mfa", async http =>
+        {
+            http.Response.StatusCode = http.Request.Method == "POST" ? 422 : 200;
+            http.Response.ContentType = type;
+            await http.Response.WriteAsync(body, http.RequestAborted);
+        });
+        await hub.StartService();
+        await hub.Write(2);
+        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it refuses")),
+            "what it answers was not told");
+        await hub.Cosigned();
+        await hub.Write();
+        await hub.Cosigned();
+        Assert.Equal(0, hub.ExitCode);
+        // Nor is an auditor kept from looking.
+        var audit = await hub.As("ua/mfa").Audit("custody", cancel: Hub.Cancel);
+        Assert.Equal("what it shows is not signed by the service", audit.NotCompared["kr/mfa"]);
     }
 
     [Fact]

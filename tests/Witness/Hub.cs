@@ -2,6 +2,8 @@ using System.Collections.Concurrent;
 using System.Net;
 using Google.Protobuf;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.Custody.V1;
@@ -121,6 +123,23 @@ public sealed class Hub : IAsyncDisposable
             WitnessSettings.In(Folder, participant, state ?? StateOf(participant), AddressOf(participant)), TimeProvider.System);
         await host.StartAsync(Cancel);
         _witnesses[participant] = host;
+    }
+
+    /// <summary>Another server at the address of a witness, with its certificate.</summary>
+    public async Task<WebApplication> StartFalseWitness(string participant, RequestDelegate answer)
+    {
+        var home = Path.Combine(Folder, participant);
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.UseKestrelHttpsConfiguration();
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, AddressOf(participant).Port, listen => listen.UseHttps(
+            System.Security.Cryptography.X509Certificates.X509Certificate2.CreateFromPemFile(
+                Path.Combine(home, $"{Pki.Witness}.pem"), Path.Combine(home, $"{Pki.Witness}.key")),
+            https => https.SslProtocols = System.Security.Authentication.SslProtocols.Tls13)));
+        var host = builder.Build();
+        host.Run(answer);
+        await host.StartAsync(Cancel);
+        return host;
     }
 
     public Ministry.Witness WitnessOf(string participant) => _witnesses[participant].Services.GetRequiredService<Ministry.Witness>();

@@ -276,9 +276,10 @@ public sealed class EvidenceVerification
             checkpoint = verified;
         }
         if (checkpoint is null) return $"the checkpoint is not signed with a key of {service}";
-        var cosignatures = history.Versions.Reverse().SelectMany(v => Cosigners.On(note, v)).DistinctBy(c => (c.Participant, c.Key)).ToList();
-        if (cosignatures.FirstOrDefault(c => c.Time is null) is { } forged)
+        var all = history.Versions.Reverse().SelectMany(v => Cosigners.On(note, v)).ToList();
+        if (all.FirstOrDefault(c => c.Time is null) is { } forged)
             return $"the cosignature of {forged.Participant} is not its key's over this checkpoint";
+        var cosignatures = all.DistinctBy(c => (c.Participant, c.Key)).ToList();
         cosigned =
         [
             .. cosignatures.Where(c => c.Wrong is null).GroupBy(c => c.Participant).OrderBy(g => g.Key, StringComparer.Ordinal)

@@ -76,6 +76,8 @@ internal sealed class PostgresStore : Store
     {
         var text = new NpgsqlConnectionStringBuilder(options.Connection);
         if (text.MaxPoolSize == 100) text.MaxPoolSize = 16;
+        // No session is left in another state than it was found in: what leads has a connection of its own.
+        text.NoResetOnClose = true;
         text.MaxAutoPrepare = 100;
         text.AutoPrepareMinUsages = 2;
         text.CommandTimeout = (int)options.StatementTimeout.TotalSeconds + 5;

@@ -133,6 +133,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     private readonly Store _store;
     private readonly Checkpoints _checkpoints;
     private readonly Committer _committer;
+    private readonly Finder _finder;
     private readonly SemaphoreSlim _look = new(1);
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ulong _size;
@@ -144,6 +145,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         _store = store;
         _checkpoints = checkpoints;
         _committer = new Committer(options, store, checkpoints, Grow);
+        _finder = new Finder(this);
     }
 
     /// <summary>Opens the ledger: creates what is missing in the database, checks it against the last checkpoint, and begins to
@@ -364,16 +366,12 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
     /// <param name="cancel">Cancels.</param>
     /// <exception cref="FoldTooNew">It was written by newer software.</exception>
-    public Task<Recorded<T>?> Find<T>(
+    public async Task<Recorded<T>?> Find<T>(
         StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel)
         where T : class, IMessage<T>, new() =>
-        Read(async session =>
-        {
-            var rows = await session.FindStreams([kind.Id(key)]);
-            if (rows.Count == 0) return null;
-            var record = await RecordOf(session, kind, rows[0]);
-            return tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains) ? record : null;
-        }, cancel);
+        await _finder.Find(kind, key).WaitAsync(cancel) is not ({ } row, { } state) ||
+        tokens is not null && !kind.AudienceOf(state).Any(tokens.Contains)
+            ? null : new Recorded<T>(row.Id.Key, (T)state, row.Version, row.Number, row.Position);
 
     /// <summary>Records, oldest first, in an order that stays while others write.</summary>
     /// <param name="kind">The kind of records.</param>
@@ -578,6 +576,91 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             if (size <= _size) return;
             Volatile.Write(ref _size, size);
             Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).SetResult();
+        }
+    }
+
+    /// <summary>Finds records: what is asked for while the database answers is asked for together by the next query. A query begins
+    /// after all that it answers came, so each sees what was committed before; nothing is kept.</summary>
+    private sealed class Finder(ServiceLedger ledger)
+    {
+        // One whose answer is being read, one that the database works on.
+        private const int MostQueries = 2;
+        private const int MostRecords = 256;
+
+        private readonly Lock _lock = new();
+        private Dictionary<StreamId, (StreamKind Kind, TaskCompletionSource<(StreamRow?, IMessage?)> Found)> _wanted = [];
+        private readonly Queue<Dictionary<StreamId, (StreamKind, TaskCompletionSource<(StreamRow?, IMessage?)>)>> _full = [];
+        private int _running;
+
+        public Task<(StreamRow?, IMessage?)> Find(StreamKind kind, string key)
+        {
+            var id = kind.Id(key);
+            lock (_lock)
+            {
+                if (!_wanted.TryGetValue(id, out var wanted))
+                {
+                    if (_wanted.Count == MostRecords)
+                    {
+                        _full.Enqueue(_wanted);
+                        _wanted = [];
+                    }
+                    wanted = (kind, new(TaskCreationOptions.RunContinuationsAsynchronously));
+                    _wanted[id] = wanted;
+                }
+                if (_running < MostQueries)
+                {
+                    _running++;
+                    // It works for others too: not under the span of whoever came first.
+                    using (ExecutionContext.SuppressFlow()) _ = Task.Run(Run);
+                }
+                return wanted.Found.Task;
+            }
+        }
+
+        private async Task Run()
+        {
+            while (true)
+            {
+                Dictionary<StreamId, (StreamKind Kind, TaskCompletionSource<(StreamRow?, IMessage?)> Found)> wanted;
+                lock (_lock)
+                {
+                    if (!_full.TryDequeue(out wanted!))
+                    {
+                        wanted = _wanted;
+                        _wanted = [];
+                    }
+                    if (wanted.Count == 0)
+                    {
+                        _running--;
+                        return;
+                    }
+                }
+                try
+                {
+                    await ledger.Read(async session =>
+                    {
+                        foreach (var row in await session.FindStreams(wanted.Keys))
+                        {
+                            var (kind, found) = wanted[row.Id];
+                            try
+                            {
+                                found.TrySetResult((row, await Stored.StateOf(session, kind, row)));
+                            }
+                            catch (Exception e) when (!ledger._store.IsOutage(e))
+                            {
+                                // Whoever wants this record fails, and nobody else.
+                                found.TrySetException(e);
+                            }
+                        }
+                        return true;
+                    }, default);
+                    foreach (var (_, found) in wanted.Values) found.TrySetResult((null, null));
+                }
+                catch (Exception e)
+                {
+                    foreach (var (_, found) in wanted.Values) found.TrySetException(e);
+                }
+            }
         }
     }
 

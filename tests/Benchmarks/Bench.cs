@@ -11,6 +11,8 @@ using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
+using CallLogClient = Ministries.CallLog.V1.CallLogService.CallLogServiceClient;
+
 namespace Ministries.Benchmarks;
 
 /// <summary>How long is measured.</summary>
@@ -64,6 +66,16 @@ internal sealed class Bench : IAsyncDisposable
         child.Database = database;
         return child;
     }
+
+    /// <summary>A call log's ledger in this process.</summary>
+    public async Task<OwnLedger> OpenLedger(string database) => new(await ServiceLedger.Open(new LedgerOptions
+    {
+        Service = "calllog", Connection = database,
+        Kinds = [.. CallLog.CallLogService.Definition.Streams, .. Hosting.Bus.BusRegistration.Streams, Hosting.Agreements.Kind],
+        Key = CheckpointKey.FromPem($"{Agreement.TrustDomain}/calllog", await File.ReadAllTextAsync(
+            Path.Combine(Folder, "service", "calllog", "checkpoint.key"))),
+        CheckpointFile = Path.Combine(Folder, $"{Guid.NewGuid()}.checkpoint"),
+    }, default), database, Permissions);
 
     /// <summary>A process of this program in another role.</summary>
     public async Task<Child> Start(string name, bool serverGc, params string[] args)
@@ -230,7 +242,7 @@ internal sealed class Writer(Bench bench, bool receipts)
     {
         var request = Request();
         request.Precedence = precedence;
-        var response = await new CallLogService.CallLogServiceClient(invoker).LogCallAsync(request, deadline: deadline, cancellationToken: cancel);
+        var response = await new CallLogClient(invoker).LogCallAsync(request, deadline: deadline, cancellationToken: cancel);
         if (!response.Call.StartsWith("call_", StringComparison.Ordinal) || response.State != CallState.OneSided || response.Etag.Length == 0)
             throw new InvalidOperationException($"a wrong answer: {response}");
         var wrong = receipts ? Wrong(response.Receipt) : response.Receipt is null ? null : "nobody was to give one";

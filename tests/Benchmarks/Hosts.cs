@@ -118,7 +118,7 @@ internal static class Hosts
         return 0;
     }
 
-    private static async Task Seed(ServiceLedger ledger)
+    public static async Task Seed(ServiceLedger ledger)
     {
         foreach (var e in new IMessage[]
         {

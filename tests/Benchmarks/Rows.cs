@@ -1,11 +1,137 @@
+using System.Security.Cryptography;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using Ministries.CallLog;
+using Ministries.Custody.V1;
+using Ministries.Fixtures;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>The rows of the table.</summary>
+/// <summary>The rows of the table that one service alone is measured for.</summary>
 internal static class Rows
 {
     private const int Callers = 64;
+
+    /// <summary>Measures two rates in turn, round by round.</summary>
+    public static async Task<(Figures Ratio, Figures Ours, Figures Theirs)> Compare(
+        Plan plan, Func<TimeSpan, Task<double>> ours, Func<TimeSpan, Task<double>> theirs)
+    {
+        await ours(plan.WarmUp);
+        await theirs(plan.WarmUp);
+        var (one, other) = (new List<double>(), new List<double>());
+        for (var round = 0; round < plan.Rounds; round++)
+        {
+            one.Add(await ours(plan.Round));
+            other.Add(await theirs(plan.Round));
+        }
+        return (Figures.Of(one.Zip(other, (a, b) => a / b)), Figures.Of(one), Figures.Of(other));
+    }
+
+    private static string PerSecond(Figures ours, Figures theirs) => $"{ours.Median:F0}/s against {theirs.Median:F0}/s";
+
+    /// <summary>R: reading a record, against an echo of the same sizes over the same TLS.</summary>
+    public static async Task<Line> Read(Bench bench)
+    {
+        const string owner = "ua/coordination-hq", prisoner = "P-1";
+        await using var collector = await bench.Start("collector", serverGc: true, "collector");
+        await using var custody = await bench.Service("custody", "without-relay", otlp: collector.Address);
+        var (@case, expected) = await Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner, prisoner);
+        var reach = bench.Reach(custody, owner, "custody");
+        string Own(string file) => Path.Combine(bench.Folder, "service", "custody", file);
+        await using var echo = await bench.Start("echo", serverGc: true, "echo", Own("system.pem"), Own("system.key"),
+            $"{Ports.Free()}", expected.ToByteString().ToBase64());
+        var echoes = bench.Reach(echo, owner, "custody", signed: false);
+        async Task Get(CallInvoker to, CancellationToken cancel)
+        {
+            var got = await new CustodyService.CustodyServiceClient(to).GetPrisonerAsync(
+                new GetPrisonerRequest { Case = @case, Prisoner = prisoner }, cancellationToken: cancel);
+            if (!got.Equals(expected)) throw new InvalidOperationException("another record than was registered");
+        }
+        var (ratio, ours, theirs) = await Compare(bench.Plan,
+            async time => (await Load.Closed(Callers, time, (i, c) => Get(reach[i % 4], c))).Rate,
+            async time => (await Load.Closed(Callers, time, (i, c) => Get(echoes[i % 4], c))).Rate);
+        var open = await Load.Open(0.7 * ours.Median, 3 * bench.Plan.Round, async (i, c) =>
+        {
+            await Get(reach[i % 4], c);
+            return true;
+        });
+        return new Line("R", "GetPrisoner over TLS with client certificates, traced and exported", "a bare gRPC echo of the same sizes over the same TLS",
+            ratio, "≥ 0.6", ratio.Median >= 0.6, PerSecond(ours, theirs), open.At(0.5), open.At(0.99));
+    }
+
+    private static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner, string prisoner)
+    {
+        var custody = new CustodyService.CustodyServiceClient(invoker);
+        var actor = new Actor { Office = "custody-department", Official = "o-1", Authority = "order-12" };
+        var @case = (await custody.OpenCaseAsync(new OpenCaseRequest { RequestId = NewId(), Actor = actor })).Case;
+        await custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
+        {
+            RequestId = NewId(), Actor = actor, Case = @case, Prisoner = prisoner, Status = CustodyState.Hospitalised,
+            CaptureTime = new Timestamp { Seconds = 1736380800 }, Etag = (await custody.GetCaseAsync(new GetCaseRequest { Case = @case })).Etag,
+            Identity = new Sealed
+            {
+                Scheme = "none", Recipients = { owner, "icrc" }, Content = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(540)),
+            },
+        });
+        return (@case, await custody.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = prisoner }));
+    }
+
+    private static string NewId() => Guid.NewGuid().ToString();
+
+    /// <summary>W: a write with all that belongs to it, against PostgreSQL's own benchmark with the same rows.</summary>
+    public static async Task<Line> Write(Bench bench)
+    {
+        await using var service = await bench.Service("calllog", "seed without-relay");
+        var writer = new Writer(bench, receipts: true);
+        var reach = bench.Reach(service, "kr/mfa", "calllog");
+        await Load.Closed(4, TimeSpan.FromSeconds(0.2), (i, c) => writer.Log(reach[i], c));
+        var pgbench = await Pgbench.Create(bench, service.Database);
+        var (ratio, ours, theirs) = await Compare(bench.Plan,
+            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(reach[i % 4], c))).Rate, pgbench.Run);
+        var rate = 0.7 * ours.Median;
+        var open = await Load.Open(rate, 5 * bench.Plan.Round, async (i, c) =>
+        {
+            await writer.Log(reach[i % 4], c);
+            return true;
+        });
+        return new Line("W", $"a write, all included: signed, durable, receipted; {Callers} callers", $"pgbench, a transaction per command with the same rows, {pgbench.Clients} clients",
+            ratio, "≥ 0.8; p99 ≤ 25 ms at 70 %", ratio.Median >= 0.8 && open.At(0.99) <= 25,
+            $"{PerSecond(ours, theirs)}; open loop at {rate:F0}/s", open.At(0.5), open.At(0.99));
+    }
+
+    /// <summary>L: the ledger alone.</summary>
+    public static async Task<Line> LedgerAlone(Bench bench)
+    {
+        await using var ledger = await bench.OpenLedger(await bench.Postgres.CreateDatabase());
+        await Hosts.Seed(ledger.Ledger);
+        await Load.Closed(4, TimeSpan.FromSeconds(0.2), (_, _) => ledger.Commit());
+        var pgbench = await Pgbench.Create(bench, ledger.Database);
+        var (ratio, ours, theirs) = await Compare(bench.Plan,
+            async time => (await Load.Closed(256, time, (_, _) => ledger.Commit())).Rate, pgbench.Run);
+        return new Line("L", "the ledger alone, 256 waiting commands", $"pgbench as in W, {pgbench.Clients} clients",
+            ratio, "≥ 3", ratio.Median >= 3, PerSecond(ours, theirs));
+    }
+
+    /// <summary>O: tracing on and exported, against off.</summary>
+    public static async Task<Line> Tracing(Bench bench)
+    {
+        await using var collector = await bench.Start("collector", serverGc: true, "collector");
+        await using var traced = await bench.Service("calllog", "seed without-relay", otlp: collector.Address);
+        await using var silent = await bench.Service("calllog", "seed without-relay");
+        var writer = new Writer(bench, receipts: true);
+        var toTraced = bench.Reach(traced, "kr/mfa", "calllog");
+        var toSilent = bench.Reach(silent, "kr/mfa", "calllog");
+        var (ratio, ours, theirs) = await Compare(bench.Plan,
+            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toTraced[i % 4], c))).Rate,
+            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toSilent[i % 4], c))).Rate);
+        return new Line("O", "writes with tracing on and exported", "the same with tracing off",
+            ratio, "≥ 0.85", ratio.Median >= 0.85, PerSecond(ours, theirs));
+    }
 
     /// <summary>S: the processor time of a signed and receipted write against that of the same write with nothing to prove it.</summary>
     public static async Task<Line> CostOfTrust(Bench bench)
@@ -15,24 +141,53 @@ internal static class Rows
         var (signed, unsigned) = (new Writer(bench, receipts: true), new Writer(bench, receipts: false));
         var toTrusted = bench.Reach(trusted, "kr/mfa", "calllog");
         var toBare = bench.Reach(bare, "kr/mfa", "calllog", signed: false);
-        await Load.Closed(Callers, bench.Plan.WarmUp, (i, c) => signed.Log(toTrusted[i % 4], c));
-        await Load.Closed(Callers, bench.Plan.WarmUp, (i, c) => unsigned.Log(toBare[i % 4], c));
-        var (ratios, with, without) = (new List<double>(), new List<double>(), new List<double>());
-        for (var round = 0; round < bench.Plan.Rounds; round++)
-        {
-            with.Add(await Cost(trusted, (i, c) => signed.Log(toTrusted[i % 4], c)));
-            without.Add(await Cost(bare, (i, c) => unsigned.Log(toBare[i % 4], c)));
-            ratios.Add(with[^1] / without[^1]);
-        }
-        var ratio = Figures.Of(ratios);
-        return new Line("S", "processor time of a signed, receipted write", "the same write unsigned, without entry digests, proof, receipt",
-            ratio, "≤ 2", ratio.Median <= 2, $"{Figures.Of(with).Median:F0} µs against {Figures.Of(without).Median:F0} µs");
+        var (ratio, with, without) = await Compare(bench.Plan,
+            time => Cost(trusted, time, (i, c) => signed.Log(toTrusted[i % 4], c)),
+            time => Cost(bare, time, (i, c) => unsigned.Log(toBare[i % 4], c)));
+        return new Line("S", "processor time of a signed, receipted write", "the same write unsigned, without digests, proof, receipt",
+            ratio, "≤ 2", ratio.Median <= 2, $"{with.Median:F0} µs against {without.Median:F0} µs");
 
-        async Task<double> Cost(Child child, Func<int, CancellationToken, Task> call)
+        static async Task<double> Cost(Child child, TimeSpan time, Func<int, CancellationToken, Task> call)
         {
             var before = child.ProcessorTime;
-            var measured = await Load.Closed(Callers, bench.Plan.Round, call);
+            var measured = await Load.Closed(Callers, time, call);
             return (child.ProcessorTime - before).TotalMicroseconds / measured.Count;
         }
     }
+}
+
+/// <summary>A ledger in this process, as a service has one, and commands for it.</summary>
+internal sealed class OwnLedger(ServiceLedger ledger, string database, Permissions permissions) : IAsyncDisposable
+{
+    private readonly Participant _caller = permissions.Participant("kr/mfa")!;
+
+    // As long as one is; the ledger stores it and does not check it.
+    private static readonly RequestSignature Signature = new()
+    {
+        Authority = "127.0.0.1:7101", ContentType = "application/grpc", ContentDigest = $"sha-256=:{new string('A', 44)}:",
+        SignatureInput = new string('i', 260), Signature = $"sig=:{new string('A', 88)}:",
+    };
+
+    public ServiceLedger Ledger => ledger;
+
+    public string Database => database;
+
+    /// <summary>Commits a logged call.</summary>
+    public async Task Commit()
+    {
+        var request = Writer.Request();
+        var outcome = await ledger.Commit(new Command
+        {
+            Participant = "kr/mfa", RequestId = request.RequestId, Method = "ministries.calllog.v1.CallLogService/LogCall",
+            Request = request, Bytes = request.ToByteArray(), AgreementVersion = 1, Signature = Signature,
+            Decide = (view, now) => Calls.Log(view, request, new Act
+            {
+                Caller = _caller, Permissions = permissions, Method = "ministries.calllog.v1.CallLogService/LogCall",
+                RequestId = request.RequestId, Now = now,
+            }),
+        }, default);
+        if (outcome.Refusal is not null || outcome.Position is null) throw new InvalidOperationException($"refused: {outcome.Refusal}");
+    }
+
+    public ValueTask DisposeAsync() => ledger.DisposeAsync();
 }

@@ -23,7 +23,7 @@ internal static class Table
 
     private static readonly (string Row, Func<Bench, Task<Line>> Measure)[] All =
     [
-        ("S", Rows.CostOfTrust),
+        ("R", Rows.Read), ("W", Rows.Write), ("L", Rows.LedgerAlone), ("S", Rows.CostOfTrust), ("O", Rows.Tracing),
     ];
 
     public static async Task<int> Run(string[] args)

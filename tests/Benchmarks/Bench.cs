@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Globalization;
 using System.Security.Cryptography;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
@@ -146,6 +147,8 @@ internal sealed class Child : IAsyncDisposable
     private readonly Process _process;
     private readonly TaskCompletionSource<Uri> _serves = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ConcurrentQueue<string> _errors = [];
+    private readonly List<(ulong Size, long At)> _growth = [];
+    private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _ended;
 
     public Child(string name, bool serverGc, string[] args)
@@ -159,6 +162,14 @@ internal sealed class Child : IAsyncDisposable
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, e) =>
         {
+            if (e.Data?.Split(' ') is ["grown", var size, var at])
+            {
+                lock (_growth)
+                {
+                    _growth.Add((ulong.Parse(size, CultureInfo.InvariantCulture), long.Parse(at, CultureInfo.InvariantCulture)));
+                    Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).SetResult();
+                }
+            }
             if (e.Data?.StartsWith("serves ", StringComparison.Ordinal) != true) return;
             ReadyAfter = Stopwatch.GetElapsedTime(began);
             _serves.TrySetResult(new Uri(e.Data["serves ".Length..]));
@@ -184,6 +195,38 @@ internal sealed class Child : IAsyncDisposable
     public TimeSpan ReadyAfter { get; private set; }
 
     public string Database { get; set; } = "";
+
+    /// <summary>How far it has come, as it last said.</summary>
+    public ulong Size
+    {
+        get
+        {
+            lock (_growth) return _growth.Count == 0 ? 0 : _growth[^1].Size;
+        }
+    }
+
+    /// <summary>Tells it something.</summary>
+    public void Order(string order)
+    {
+        _process.StandardInput.WriteLine(order);
+        _process.StandardInput.Flush();
+    }
+
+    /// <summary>When it came to a size, as a <see cref="Stopwatch"/> timestamp.</summary>
+    public async Task<long> CameTo(ulong size)
+    {
+        while (true)
+        {
+            Task grown;
+            lock (_growth)
+            {
+                var at = _growth.FindIndex(g => g.Size >= size);
+                if (at >= 0) return _growth[at].At;
+                grown = _grown.Task;
+            }
+            await grown.WaitAsync(TimeSpan.FromSeconds(60));
+        }
+    }
 
     /// <summary>What it last said on standard error.</summary>
     public IReadOnlyCollection<string> Errors => _errors;
@@ -238,17 +281,18 @@ internal sealed class Writer(Bench bench, bool receipts)
     private readonly ConcurrentDictionary<string, Checkpoint> _checkpoints = new();
 
     /// <summary>Logs a call, as a ministry does, and checks the answer.</summary>
-    public async Task Log(CallInvoker invoker, CancellationToken cancel, Precedence precedence = default, DateTime? deadline = null)
+    public async Task Log(CallInvoker invoker, CancellationToken cancel, Action<LogCallRequest>? but = null)
     {
         var request = Request();
-        request.Precedence = precedence;
-        var response = await new CallLogClient(invoker).LogCallAsync(request, deadline: deadline, cancellationToken: cancel);
+        but?.Invoke(request);
+        var response = await new CallLogClient(invoker).LogCallAsync(request, cancellationToken: cancel);
         if (!response.Call.StartsWith("call_", StringComparison.Ordinal) || response.State != CallState.OneSided || response.Etag.Length == 0)
             throw new InvalidOperationException($"a wrong answer: {response}");
         var wrong = receipts ? Wrong(response.Receipt) : response.Receipt is null ? null : "nobody was to give one";
         if (wrong is not null) throw new InvalidOperationException($"a wrong receipt: {wrong}");
     }
 
+    /// <summary>A call as it is logged, every time under another id.</summary>
     public static LogCallRequest Request() => new()
     {
         RequestId = Guid.NewGuid().ToString(), Case = Hosts.Case, Counterpart = "ua/mfa",

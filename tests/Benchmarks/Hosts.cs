@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
@@ -14,6 +15,7 @@ using Ministries.CallLog;
 using Ministries.Consular;
 using Ministries.Custody;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Fixtures.Otlp;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
@@ -29,6 +31,8 @@ namespace Ministries.Benchmarks;
 internal static class Hosts
 {
     public const string Case = "case_00000000000000000000000001";
+
+    public const string Prisoner = "P-1";
 
     /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-trust</c> takes out what makes writes provable,
     /// <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it.</summary>
@@ -62,8 +66,21 @@ internal static class Hosts
                         services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));
                 },
             }, settings, builder, memory);
-        if (words.Contains("seed")) await Seed(host.Services.GetRequiredService<ServiceLedger>());
-        return await Serve(host);
+        var ledger = host.Services.GetRequiredService<ServiceLedger>();
+        if (words.Contains("seed")) await Seed(ledger);
+        if (words.Contains("tells")) _ = Task.Run(async () =>
+        {
+            for (var told = ledger.Size; ; TellGrown(told = ledger.Size)) await ledger.WaitForMore(told, default);
+        });
+        var own = new OwnLedger(ledger, settings.Ledger, new Permissions(Signing.Agreement(Path.GetDirectoryName(settings.Agreement)!)));
+        return await Serve(host, async order =>
+        {
+            var left = int.Parse(order.Split(' ')[1], CultureInfo.InvariantCulture);
+            await Task.WhenAll(Enumerable.Range(0, Math.Min(256, left)).Select(async _ =>
+            {
+                while (Interlocked.Decrement(ref left) >= 0) await own.Commit();
+            }));
+        });
     }
 
     /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that a client's certificate is there.
@@ -108,14 +125,35 @@ internal static class Hosts
         return X509CertificateLoader.LoadPkcs12(pem.Export(X509ContentType.Pkcs12), null);
     }
 
-    internal static async Task<int> Serve(WebApplication host)
+    /// <summary>Says when something has come to a size, by the machine's monotonic clock, which all processes share.</summary>
+    public static void TellGrown(ulong size)
+    {
+        var line = $"grown {size} {Stopwatch.GetTimestamp()}";
+        lock (Console.Out)
+        {
+            Console.Out.WriteLine(line);
+            Console.Out.Flush();
+        }
+    }
+
+    /// <summary>Does what it is told on standard input, a line at a time, until that ends.</summary>
+    public static async Task<int> Obey(Func<string, Task> obey, Func<CancellationToken, Task> stop, string address = "none:")
+    {
+        Console.Out.WriteLine($"serves {address}");
+        Console.Out.Flush();
+        await Task.Run(async () =>
+        {
+            while (Console.In.ReadLine() is { } order) await obey(order);
+        });
+        await stop(default);
+        return 0;
+    }
+
+    internal static async Task<int> Serve(WebApplication host, Func<string, Task>? obey = null)
     {
         await host.StartAsync();
-        Console.Out.WriteLine($"serves {host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()}");
-        Console.Out.Flush();
-        await Task.Run(() => { while (Console.In.ReadLine() is not null) { } });
-        await host.StopAsync();
-        return 0;
+        return await Obey(obey ?? (_ => Task.CompletedTask), host.StopAsync,
+            host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
     }
 
     public static async Task Seed(ServiceLedger ledger)
@@ -124,6 +162,7 @@ internal static class Hosts
         {
             new CaseOpened { Case = Case, DetainingPower = "UA", Participant = "ua/mfa" },
             new PartyAdmitted { Case = Case, Participant = "kr/mfa", Part = Part.RequestingState, State = "KR" },
+            new PrisonerRegistered { Case = Case, Prisoner = Prisoner, DetainingPower = "UA", BureauDueTime = new() { Seconds = 4102444800 } },
         })
             await ledger.Commit(new Command
             {

@@ -75,7 +75,7 @@ internal sealed partial class Pgbench
         await process.WaitForExitAsync();
         return process.ExitCode == 0 && Tps().Match(output) is { Success: true } tps
             ? double.Parse(tps.Groups[1].Value, CultureInfo.InvariantCulture)
-            : throw new InvalidOperationException($"pgbench failed: {await error}");
+            : throw new InvalidOperationException($"pgbench failed: {output}{await error}");
     }
 
     [GeneratedRegex(@"tps = ([0-9.]+) \(without initial")] private static partial Regex Tps();

@@ -10,7 +10,11 @@ namespace Ministries.Benchmarks;
 /// <param name="Cores">The machine's processor cores.</param>
 /// <param name="Fsyncs">How many times per second its disk writes 8 KiB and waits for it.</param>
 /// <param name="Lines">The table.</param>
-internal sealed record Occasion(string Date, string Form, int Cores, double Fsyncs, List<Line> Lines);
+internal sealed record Occasion(string Date, string Form, int Cores, double Fsyncs, List<Line> Lines)
+{
+    /// <summary>Throughput and latency against load, from row X; none: it was not measured.</summary>
+    public List<LoadPoint> Load { get; set; } = [];
+}
 
 /// <summary>Measures the rows that are asked for, and prints and writes what came of them.</summary>
 internal static class Table
@@ -21,9 +25,11 @@ internal static class Table
         NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals,
     };
 
-    private static readonly (string Row, Func<Bench, Task<Line>> Measure)[] All =
+    private static readonly (string Row, Func<Bench, Task<Line>>? Measure)[] All =
     [
-        ("R", Rows.Read), ("W", Rows.Write), ("L", Rows.LedgerAlone), ("S", Rows.CostOfTrust), ("O", Rows.Tracing),
+        ("R", Rows.Read), ("W", Rows.Write), ("W'", Flow.Conventionally), ("L", Rows.LedgerAlone), ("E", Flow.Effects),
+        ("E'", Flow.AtRest), ("T", Flow.Draft), ("S", Rows.CostOfTrust), ("O", Rows.Tracing),
+        ("X", null), ("N", Overload.Neighbour),
     ];
 
     public static async Task<int> Run(string[] args)
@@ -32,12 +38,13 @@ internal static class Table
         for (var i = 0; i < args.Length; i++)
             switch (args[i])
             {
+                case "--chart" when i + 2 < args.Length: return await Draw(args[i + 1], args[i + 2]);
                 case "--short": full = false; break;
                 case "--full": full = true; break;
                 case "--json" when i + 1 < args.Length: json = args[++i]; break;
                 case var row when All.Any(a => a.Row == row): rows.Add(row); break;
                 default:
-                    await Console.Error.WriteLineAsync($"usage: tests/bench [--short|--full] [--json FILE] [{string.Join('|', All.Select(a => a.Row))}]…");
+                    await Console.Error.WriteLineAsync($"usage: tests/bench [--short|--full] [--json FILE] [--chart JSON SVG] [{string.Join('|', All.Select(a => a.Row))}]…");
                     return 2;
             }
         var plan = full
@@ -50,13 +57,32 @@ internal static class Table
         await using (var bench = await Bench.Create(plan))
             foreach (var (row, measure) in All.Where(a => rows.Count == 0 || rows.Contains(a.Row)))
             {
-                var line = await measure(bench);
+                Line line;
+                if (measure is not null) line = await measure(bench);
+                else (line, occasion.Load) = await Overload.Curve(bench);
                 occasion.Lines.Add(line);
                 Print(line);
             }
+        if (rows.Count == 0)
+            Console.WriteLine("""
+                K  not measured: nothing is sealed by the services yet
+                G, V, M  not measured: a ledger of 5 million entries, the audit of a whole ledger, a soak of 10 minutes
+                """);
         Console.WriteLine($"\n{Stopwatch.GetElapsedTime(began).TotalSeconds:F0} s");
         if (json is not null) await File.WriteAllTextAsync(json, JsonSerializer.Serialize(occasion, Json) + "\n");
         return occasion.Lines.All(l => l.Reached != false) ? 0 : 1;
+    }
+
+    private static async Task<int> Draw(string json, string svg)
+    {
+        var occasion = JsonSerializer.Deserialize<Occasion>(await File.ReadAllTextAsync(json), Json)!;
+        if (occasion.Load.Count == 0)
+        {
+            await Console.Error.WriteLineAsync($"{json} has no row X");
+            return 2;
+        }
+        await File.WriteAllTextAsync(svg, Overload.Chart(occasion.Load, $"{occasion.Cores} cores, load included, {occasion.Date}"));
+        return 0;
     }
 
     private static void Print(Line line)

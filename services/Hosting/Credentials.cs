@@ -109,7 +109,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             text = await File.ReadAllBytesAsync(settings.Agreement, cancel);
             key = CheckpointKey.FromPem(ledger.Key.Name, await File.ReadAllTextAsync(settings.CheckpointKey, cancel));
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new AgreementRefused("its file or that of the key for checkpoints cannot be read", e);
         }
@@ -229,7 +229,8 @@ internal sealed partial class Reloading(
             {
                 return;
             }
-            catch (Exception e) when (e is AgreementRefused or CryptographicException or IOException or LedgerException)
+            catch (Exception e) when (
+                e is AgreementRefused or CryptographicException or IOException or UnauthorizedAccessException or LedgerException)
             {
                 if (complained != e.Message) LogKept(e.Message);
                 complained = e.Message;

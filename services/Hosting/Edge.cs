@@ -248,7 +248,7 @@ internal sealed partial class Guard(ILogger<Guard> log) : Interceptor
                 return new RpcException(new Status(StatusCode.Cancelled, "the call was cancelled"));
             case LedgerOverloaded:
                 return Refused(Reason.Overloaded);
-            case LedgerClosed or LedgerUnavailable or CommitOutcomeUnknown:
+            case LedgerClosed or LedgerUnavailable or CommitOutcomeUnknown or TermsOver:
                 LogUnavailable(context.NameOf(), e.Message);
                 return Refused(Reason.Unavailable, ("missing", "the service's ledger"));
             default:

@@ -8,6 +8,7 @@ using Grpc.Core;
 using Ministries.Errors.V1;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
+using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
@@ -35,6 +36,23 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask = null)
         where TRequest : class, IMessage<TRequest> where TResponse : class, IMessage<TResponse>
     {
+        for (var tries = 1; ; tries++)
+            try
+            {
+                return await RunOnce<TRequest, TResponse>(request, context, rule, ask);
+            }
+            catch (TermsOver) when (tries < 3)
+            {
+                // The version that the ledger has is about to be in force here.
+                await Task.Delay(TimeSpan.FromMilliseconds(10 * tries), context.CancellationToken);
+            }
+    }
+
+    private async Task<TResponse> RunOnce<TRequest, TResponse>(
+        TRequest request, ServerCallContext context, Func<View, TRequest, Act, Decision> rule,
+        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask)
+        where TRequest : class, IMessage<TRequest> where TResponse : class, IMessage<TResponse>
+    {
         var terms = agreements.InForce;
         var caller = terms.Permissions.Participant(context.CallerOf().Participant.Id) ??
             throw Refuse(context, new Refusal(Reason.CallerUnknown));
@@ -47,13 +65,15 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         var cancel = context.CancellationToken;
         var signature = Probe.WithoutTrust ? null : context.SignatureOf();
         var (refused, whereAnswered) = Probe.WithoutTrust ? default : RequestSignatures.Check(
-            signature, method, bytes.Span, requestId, caller, terms.Permissions, time.GetUtcNow());
+            signature, method, bytes.Span, requestId, caller, terms.Permissions, time.GetUtcNow(), ledger.Service);
         // Once, before the command queues: the rule, which may run again, counts those whose approvals were verified here.
         var (approved, unapproved) = shape.Approvals is { } given && refused is null
             ? Approvals.Check(
                 (RepeatedField<Approval>)given.Accessor.GetValue(request), method, bytes.Span, caller, terms.Permissions, time.GetUtcNow())
             : default;
         refused ??= unapproved;
+        // The keys must hold when it is committed, too.
+        var keys = refused is null && signature is not null ? KeysOf(signature, shape.Approvals, request, terms.Permissions) : [];
         var span = Edge.SpanOf(context.GetHttpContext());
         span?.SetTag("ministries.request_id", requestId);
         if (shape.Text(shape.Case, request) is { Length: > 0 } named) span?.SetTag("ministries.case", named);
@@ -72,6 +92,13 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
             TraceParent = Activity.Current?.Id ?? "", TraceState = Activity.Current?.TraceStateString ?? "",
         };
 
+        Decision Judged(View view, DateTimeOffset now, IMessage? about)
+        {
+            if (view.Find(Agreements.Kind, Agreements.Key)?.Version > terms.Permissions.Agreement.Version ||
+                keys.Any(k => !RequestSignatures.IsValidAt(k, now))) throw new TermsOver();
+            return rule(view, request, ActAt(now, about));
+        }
+
         // An old request gets its old answer, whatever the time: so whether there is one is asked where that makes a difference.
         var outcome = ask is null && refused is null
             ? null : await ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
@@ -81,9 +108,9 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
             var (asked, missed) = ask is null ? default : await Ask(() => ask(request, ActAt(time.GetUtcNow(), null), cancel), cancel);
             outcome = await ledger.Commit(
                 missed is null
-                    ? CommandOf(asked, (view, now) => rule(view, request, ActAt(now, asked)), stores: true)
+                    ? CommandOf(asked, (view, now) => Judged(view, now, asked), stores: true)
                     // Silence comes where the rule asks for the answer: what it refuses before is told as when there is one.
-                    : CommandOf(null, (view, now) => rule(view, request, ActAt(now, null)) is
+                    : CommandOf(null, (view, now) => Judged(view, now, null) is
                         { Refusal: { Reason: not Reason.Unavailable } } decision ? decision : missed,
                         stores: false),
                 cancel);
@@ -100,6 +127,14 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         if (!Probe.WithoutTrust) answer.Receipt!.Accessor.SetValue(response, await ledger.ReceiptOf(outcome, cancel));
         if (answer.Text(answer.Record, response) is { Length: > 0 } record) span?.SetTag("ministries.record", record);
         return response;
+    }
+
+    private static SigningKey[] KeysOf(RequestSignature signature, FieldDescriptor? approvals, IMessage request, Permissions permissions)
+    {
+        IEnumerable<string?> ids = [SignatureFields.Read(signature.SignatureInput, signature.Signature)?.KeyId];
+        if (approvals is not null)
+            ids = ids.Concat(((RepeatedField<Approval>)approvals.Accessor.GetValue(request)).Select(a => a.KeyId));
+        return [.. ids.Select(i => permissions.SigningKey(i ?? "")).Where(k => k is not null).Select(k => k!.Value.Key)];
     }
 
     // The answer, or the refusal for want of one.

@@ -18,6 +18,10 @@ public sealed class LedgerUnavailable(Exception inner)
 public sealed class CommitOutcomeUnknown(Exception inner)
     : LedgerException("the database did not say whether it committed; repeat the same request to learn it", inner);
 
+/// <summary>While the command waited, the agreement by which it was judged, or a key that signed it, ceased to hold. Nothing was
+/// recorded; it is to be judged anew.</summary>
+public sealed class TermsOver() : LedgerException("what the command was judged by no longer holds");
+
 /// <summary>The command could not be carried out, through a fault of the software: a rule threw, an entry is greater than it may
 /// be. Nothing was recorded; others are not affected.</summary>
 public sealed class CommandFailed(string method, Exception? inner, string why = "its rule failed")

@@ -145,11 +145,13 @@ public static class EvidenceFile
             if (!EntryHeader.Parser.WithDiscardUnknownFields(true).ParseFrom(entry.Header).ToByteString().Equals(entry.Header))
                 return "the entry's header is not in its one form";
             if (header.CommitTime is null) return "the entry's header has no time";
+            // A time that is none is an invalid operation.
+            _ = header.CommitTime.ToDateTimeOffset();
             if (header.Parts.Select(p => p.Kind).Distinct().Count() != header.Parts.Count) return "the entry's header names a part twice";
             headers[index] = header;
             return null;
         }
-        catch (InvalidProtocolBufferException)
+        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidOperationException)
         {
             return "the entry's header cannot be read";
         }

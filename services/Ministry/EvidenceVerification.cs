@@ -302,6 +302,9 @@ public sealed class EvidenceVerification
         if (!versions.Contains(header.AgreementVersion) || history.Version(header.AgreementVersion) is not { } permissions)
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, is not recorded before it";
 
+        if (history.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset()))
+            return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, was no longer in force";
+
         if (Parts(entry, header, permissions) is { } part) return part;
         if (entry.Audience.FirstOrDefault(n => !header.Audience.Contains(Digests.OfAudience(n))) is { } strange)
             return $"the header of entry {header.Position} does not commit to number {strange.Number} of {strange.Audience}";
@@ -316,7 +319,7 @@ public sealed class EvidenceVerification
 
         var (keyId, approvers) = ("", (IReadOnlyList<string>)[]);
         if (signs && Data(entry, PartKind.Request) is { } request && Data(entry, PartKind.Signature) is { } bytes)
-            if (Signature(header, request, bytes, history, out keyId, out approvers) is { } wrong) return wrong;
+            if (Signature(service, header, request, bytes, history, out keyId, out approvers) is { } wrong) return wrong;
         if (entry.Receipt is { } receipt && Receipt(receipt, service, header, record, history) is { } bad) return bad;
         var read = new List<ReadPart>();
         foreach (var shown in entry.Parts)
@@ -363,7 +366,8 @@ public sealed class EvidenceVerification
     }
 
     private static string? Signature(
-        EntryHeader header, ByteString request, ByteString signature, KeyHistory history, out string keyId, out IReadOnlyList<string> approvers)
+        string service, EntryHeader header, ByteString request, ByteString signature, KeyHistory history, out string keyId,
+        out IReadOnlyList<string> approvers)
     {
         (keyId, approvers) = ("", []);
         var who = $"the signature of {header.Participant} on entry {header.Position}";
@@ -377,10 +381,18 @@ public sealed class EvidenceVerification
         {
             return $"{who} cannot be read";
         }
-        if (history.WrongRequest(header, given, request.Span, fields.RequestId) is { } reason) return $"{who} does not hold: {Words(reason)}";
+        if (history.WrongRequest(header, given, request.Span, fields.RequestId, service) is { } reason) return $"{who} does not hold: {Words(reason)}";
         keyId = SignatureFields.Read(given.SignatureInput, given.Signature)!.KeyId!;
-        var (officials, refusal) = history.Approved(header, fields.Approvals, request.Span);
-        if (refusal is not null) return $"an approval in entry {header.Position} does not hold: {Words(refusal.Reason)}";
+        IReadOnlySet<string> officials;
+        try
+        {
+            (officials, var refusal) = history.Approved(header, fields.Approvals, request.Span);
+            if (refusal is not null) return $"an approval in entry {header.Position} does not hold: {Words(refusal.Reason)}";
+        }
+        catch (FormatException)
+        {
+            return $"the request of entry {header.Position} holds what no request holds: its approvals cannot be judged";
+        }
         approvers = [.. officials.Order(StringComparer.Ordinal)];
         return null;
     }

@@ -257,7 +257,8 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
                     _written = written;
                 }
                 catch (Exception e) when (
-                    e is IOException or CryptographicException or InvalidProtocolBufferException or InvalidJsonException)
+                    e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException
+                        or InvalidProtocolBufferException or InvalidJsonException)
                 {
                     if (_value is null) throw new FormatException($"{path} cannot be read: {e.Message}", e);
                     complain($"{path} cannot be read, what it held before stays: {e.Message}");

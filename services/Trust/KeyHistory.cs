@@ -39,6 +39,7 @@ public sealed class KeyHistory
     private static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(1);
 
     private readonly SortedDictionary<ulong, Permissions> _versions = [];
+    private readonly Dictionary<ulong, DateTimeOffset> _adopted = [];
 
     private KeyHistory() { }
 
@@ -63,8 +64,11 @@ public sealed class KeyHistory
                 if (AgreementVersions.Check(previous, next, time) is { } fault)
                     throw new KeyHistoryBroken(next.Version, index, fault.ToString(), fault);
                 history._versions.Add(next.Version, new Permissions(next));
+                history._adopted[next.Version] = time;
             }
-            catch (Exception e) when (e is InvalidProtocolBufferException or FormatException or ArgumentException)
+            // A time that is none is an invalid operation.
+            catch (Exception e) when (
+                e is InvalidProtocolBufferException or FormatException or ArgumentException or InvalidOperationException)
             {
                 throw new KeyHistoryBroken(0, index, e.Message);
             }
@@ -79,6 +83,14 @@ public sealed class KeyHistory
 
     /// <summary>A version, ready to be asked; null: it is not among them.</summary>
     public Permissions? Version(ulong version) => _versions.GetValueOrDefault(version);
+
+    /// <summary>Whether a version no longer judges what is committed at a moment: the one after it was taken over more than a minute
+    /// before, which is longer than a request waits. Else a key that was revoked would serve whoever keeps to the version before.
+    /// </summary>
+    /// <param name="version">The version.</param>
+    /// <param name="at">When it was committed.</param>
+    public bool IsOver(ulong version, DateTimeOffset at) =>
+        _adopted.TryGetValue(version + 1, out var next) && next + LongestWait < at;
 
     /// <summary>A key with its owner as a version lists it; null: it does not.</summary>
     /// <param name="keyId">The key's id.</param>
@@ -119,16 +131,20 @@ public sealed class KeyHistory
     /// <param name="signature">The signature part.</param>
     /// <param name="request">The request part.</param>
     /// <param name="requestId">The request id that the request carries.</param>
-    public Reason? WrongRequest(EntryHeader header, RequestSignature? signature, ReadOnlySpan<byte> request, string requestId)
+    /// <param name="service">The service whose entry it is; empty: whether it was signed for this one is not asked.</param>
+    public Reason? WrongRequest(
+        EntryHeader header, RequestSignature? signature, ReadOnlySpan<byte> request, string requestId, string service = "")
     {
         if (Version(header.AgreementVersion) is not { } permissions || permissions.Participant(header.Participant) is not { } caller)
             return Reason.CallerUnknown;
         var (_, wrong) = RequestSignatures.Check(
-            signature, header.Method, request, requestId, caller, permissions, header.CommitTime.ToDateTimeOffset());
+            signature, header.Method, request, requestId, caller, permissions, header.CommitTime.ToDateTimeOffset(), service);
         if (wrong is not null) return wrong.Reason;
         if (requestId != header.RequestId) return Reason.SignatureNonceWrong;
-        return SignatureFields.Read(signature!.SignatureInput, signature.Signature) is { Expires: { } expires } &&
-            expires + LongestWait >= header.CommitTime.ToDateTimeOffset() ? null : Reason.SignatureExpired;
+        var (fields, committed) =
+            (SignatureFields.Read(signature!.SignatureInput, signature.Signature)!, header.CommitTime.ToDateTimeOffset());
+        if (!RequestSignatures.IsValidAt(permissions.SigningKey(fields.KeyId!)!.Value.Key, committed)) return Reason.SignatureKeyNotValid;
+        return fields.Expires + LongestWait >= committed ? null : Reason.SignatureExpired;
     }
 
     /// <summary>Judges the approvals of a committed request as what they were when it was committed.</summary>

@@ -17,11 +17,13 @@ public static class RequestSignatures
     /// <param name="caller">The participant whose certificate opened the channel.</param>
     /// <param name="permissions">The agreement by which it is judged.</param>
     /// <param name="now">The time by which it is judged.</param>
+    /// <param name="service">The service that judges, such as <c>calllog</c>: where the agreement says under which addresses it is
+    /// called, one that was signed for another is refused. Empty: that is not asked.</param>
     /// <returns>What refuses it; null: it is the caller's over this request. And what refuses it even where the request has its
     /// answer: then one whose time is over still gets it (no nonce is stored anywhere; the request id is the nonce).</returns>
     public static (Refusal? Refusal, Refusal? WhereAnswered) Check(
         RequestSignature? signature, string method, ReadOnlySpan<byte> message, string requestId, Participant caller,
-        Permissions permissions, DateTimeOffset now)
+        Permissions permissions, DateTimeOffset now, string service = "")
     {
         if (signature is null || SignatureFields.Read(signature.SignatureInput, signature.Signature) is not { } fields)
             return Never(Reason.SignatureMissing);
@@ -39,7 +41,9 @@ public static class RequestSignatures
                 ? Reason.SignatureExpired :
             nonce != requestId ? Reason.SignatureNonceWrong :
             signature.ContentDigest != HttpSignature.ContentDigestOfFrame(message) ? Reason.ContentDigestWrong :
-            !Verifies(fields, found.Key, signature, method) ? Reason.SignatureWrong : Reason.Unspecified;
+            !Verifies(fields, found.Key, signature, method) ||
+            permissions.Participant($"service/{service}") is { Addresses: { Count: > 0 } own } && !own.Contains(signature.Authority)
+                ? Reason.SignatureWrong : Reason.Unspecified;
         return (Of(late != Reason.Unspecified ? late : ever), Of(ever));
 
         static (Refusal?, Refusal?) Never(Reason reason) => (Of(reason), Of(reason));

@@ -112,6 +112,7 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
         "a receipt's time is altered", "an entry is called privileged", "an approval is of another request",
         "a number of an audience is altered", "it is said to be another's", "it is said to be of another case",
         "a part's salt takes its first byte from the data", "a part is called erased", "a cosignature is of another log",
+        "a header's time is none", "a time in the agreement is none",
         "a cosignature of another log stands beside the true one",
     ];
 
@@ -154,6 +155,18 @@ public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
             case "a header is altered":
                 first.Header.CommitTime.Seconds++;
                 first.Entry.Header = first.Header.ToByteString();
+                break;
+            case "a header's time is none":
+                first.Header.CommitTime.Nanos = -1;
+                first.Entry.Header = first.Header.ToByteString();
+                break;
+            case "a time in the agreement is none":
+                var adopted = Part(agreement.Entry, PartKind.Request);
+                var timed = Types.V1.Agreement.Parser.ParseFrom(adopted.Data);
+                foreach (var key in timed.Participants.SelectMany(p => p.SigningKeys))
+                    key.ValidFromTime = new Google.Protobuf.WellKnownTypes.Timestamp { Seconds = long.MaxValue };
+                adopted.Data = timed.ToByteString();
+                line = agreement.Index + 1;
                 break;
             case "a proof is of another entry":
                 first.Entry.Proof.Clear();

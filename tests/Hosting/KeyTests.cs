@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger;
@@ -59,6 +60,8 @@ public sealed class KeyTests : IAsyncLifetime
         using var fresh = NewKey();
         var (first, second) = (Signed(old, "kr/mfa/requests-1"), Signed(fresh, "kr/mfa/requests-2"));
         await Running.Refused("SIGNATURE_KEY_UNKNOWN", () => second.LogCallAsync(Running.Request()).ResponseAsync);
+        // Under version 1, however soon the next one comes.
+        await first.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         var current = first;
         var answers = await Under(() => Volatile.Read(ref current), async () =>
         {
@@ -149,9 +152,56 @@ public sealed class KeyTests : IAsyncLifetime
         Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId)));
         // But of another request or sender, or under a version that is not there, it is nothing.
         var entry = entries[0];
+        // Nor with a key that had ended by then, whatever the signature says of its own time.
+        var (late, ended) = (new EntryHeader(entry.Header), Signing.Agreement(_running.Folder));
+        late.AgreementVersion = 2;
+        late.CommitTime = Of(ended, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime;
+        Assert.Equal(Errors.V1.Reason.SignatureKeyNotValid, history.WrongRequest(late, entry.Signature, entry.Request, late.RequestId));
         Assert.NotNull(history.WrongRequest(entry.Header, entry.Signature, entries[1].Request, entry.Header.RequestId));
         Assert.NotNull(history.WrongRequest(new(entry.Header) { Participant = "ua/mfa" }, entry.Signature, entry.Request, entry.Header.RequestId));
         Assert.NotNull(history.WrongRequest(new(entry.Header) { AgreementVersion = 9 }, entry.Signature, entry.Request, entry.Header.RequestId));
+    }
+
+    [Fact]
+    public async Task A_replica_that_has_not_the_version_of_the_ledger_yet_judges_nothing_by_the_one_before()
+    {
+        var client = _running.Calling("kr/mfa");
+        await _running.Log();
+        // Another replica takes the next version over; this one's file is still the one before.
+        var home = Path.Combine(_running.Folder, "elsewhere");
+        Directory.CreateDirectory(home);
+        var before = Signing.Agreement(_running.Folder);
+        var next = before.Clone();
+        Of(next, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime = DateTimeOffset.UtcNow.ToTimestamp();
+        AgreementVersions.Follow(before, next);
+        Pki.Sign(before, next, "kr/mfa", Path.Combine(_running.Folder, "kr/mfa", "agreements.key"));
+        Signing.Put(home, next);
+        var settings = _running.Host.Services.GetRequiredService<Settings>() with { Agreement = Path.Combine(home, "agreement.json") };
+        await new Agreements(settings, TimeProvider.System).Adopt(_running.Ledger, Running.Cancel);
+        var size = _running.Ledger.Size;
+        await Running.Refused("UNAVAILABLE", () => client.LogCallAsync(Running.Request()).ResponseAsync);
+        Assert.Equal((1ul, size), (InForce, _running.Ledger.Size));
+        Signing.Put(_running.Folder, next);
+        await Running.Until(() => Task.FromResult(InForce == 2), "version 2 is in force");
+        await Running.Refused("SIGNATURE_KEY_NOT_VALID", () => client.LogCallAsync(Running.Request()).ResponseAsync);
+    }
+
+    [Fact]
+    public async Task A_file_that_may_not_be_read_ends_nothing()
+    {
+        var version = Signing.Agreement(_running.Folder);
+        foreach (var path in (string[])
+            [Path.Combine(_running.Folder, "agreement.json"), Path.Combine(_running.Folder, "service", "calllog", "checkpoint.key")])
+        {
+            // To open a folder is refused as a file without the permission is.
+            File.Move(path, path + ".away");
+            Directory.CreateDirectory(path);
+            await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+            Directory.Delete(path);
+            File.Move(path + ".away", path);
+        }
+        await _running.Log();
+        Assert.Equal(version.Version, InForce);
     }
 
     [Fact]

@@ -285,6 +285,10 @@ public sealed class AgreementVersionsTests : IDisposable
         Assert.Equal(("kr/mfa", key), (history.Key("kr/mfa/requests-1", 2)!.Value.Owner.Id, history.Key("kr/mfa/requests-1", 2)!.Value.Key));
         Assert.Null(history.Key("kr/mfa/requests-1", 3));
         Assert.Equal(1ul, history.Since("kr/mfa/agreements-1", 3));
+        // What waited while a version was taken over was judged by the one before; what came later was not.
+        Assert.False(history.IsOver(1, Now.AddDays(1).AddSeconds(60)));
+        Assert.True(history.IsOver(1, Now.AddDays(1).AddSeconds(61)));
+        Assert.False(history.IsOver(3, Now.AddYears(1)));
         Assert.Equal(2ul, history.Since("kr/mfa/requests-1", 2));
         Assert.Single(history.CheckpointKeys("custody", 3));
     }

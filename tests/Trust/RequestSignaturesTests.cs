@@ -100,6 +100,20 @@ public sealed class RequestSignaturesTests : IDisposable
     }
 
     [Fact]
+    public void One_for_another_address_than_the_services_own_is_refused_where_the_agreement_says_which_they_are()
+    {
+        Assert.Equal(Reason.Unspecified, Of("calllog"));
+        _agreement.Participants.Single(p => p.Id == "service/calllog").Addresses.Add("calllog:7100");
+        _agreement.Participants.Single(p => p.Id == "service/custody").Addresses.Add("custody:7100");
+        Assert.Equal(Reason.Unspecified, Of("calllog"));
+        Assert.Equal(Reason.SignatureWrong, Of("custody"));
+
+        Reason Of(string service) => RequestSignatures.Check(
+            Sign(), Method, Message, RequestId, _agreement.Participants.Single(p => p.Id == "kr/mfa"), new Permissions(_agreement), Now,
+            service).WhereAnswered?.Reason ?? Reason.Unspecified;
+    }
+
+    [Fact]
     public void Another_body_than_the_signed_one_is_refused() =>
         Assert.Equal(Reason.ContentDigestWrong, Judge(Sign(body: [10, 0])));
 

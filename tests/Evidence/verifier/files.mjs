@@ -40,7 +40,8 @@ function agreement(services) {
       { id: 'icrc', name: 'ICRC', kind: Kind.NEUTRAL_OBSERVER,
         signingKeys: [key('icrc/requests', Use.REQUESTS), key('icrc/cosignatures', Use.COSIGNATURES),
           key('icrc/agreements', Use.AGREEMENTS)] },
-      ...services.map(s => ({ id: `service/${s}`, kind: Kind.SERVICE, signingKeys: [key(`${s}/checkpoints`, Use.CHECKPOINTS)] })),
+      ...services.map(s => ({ id: `service/${s}`, kind: Kind.SERVICE, signingKeys: [key(`${s}/checkpoints`, Use.CHECKPOINTS)],
+        addresses: ['hub:443', 'hub'] })),
       { id: 'operator', kind: Kind.OPERATOR }], grants: [{ part: 1, methods: ['ministries.test.v1.Test/Write'] }],
     statementValidityDays: 30, signatures: [] };
 }
@@ -119,17 +120,17 @@ export function request({ requestId, content, approvals = [] }) {
 
 /** A signature of a request (RFC 9421). */
 export function requestSignature(s) {
-  const length = Buffer.alloc(5);
+  const length = Buffer.alloc(5), authority = s.authority ?? 'hub:443';
   length.writeUInt32BE(s.request.length, 1);
   const digest = `sha-256=:${base64(hash(length, s.request))}:`;
   const parameters =
     `("@method" "@path" "@authority" "content-type" "content-digest");created=${s.created};expires=${s.expires}` +
     `;keyid="${s.keyId}";nonce="${s.nonce}";tag="${s.tag ?? 'ministries'}"${s.more ?? ''}`;
   const base =
-    `"@method": POST\n"@path": /${s.method}\n"@authority": hub:443\n"content-type": application/grpc\n` +
+    `"@method": POST\n"@path": /${s.method}\n"@authority": ${authority}\n"content-type": application/grpc\n` +
     `"content-digest": ${digest}\n` +
     `"@signature-params": ${parameters}`;
-  return { authority: 'hub:443', contentType: 'application/grpc', contentDigest: digest, signatureInput: `sig1=${parameters}`,
+  return { authority, contentType: 'application/grpc', contentDigest: digest, signatureInput: `sig1=${parameters}`,
     signature: `sig1=:${base64(pair(s.signer ?? s.keyId).sign(Buffer.from(base)))}:` };
 }
 

@@ -518,6 +518,7 @@ function keyOf(version, participant, id, use) {
 
 function readHistory(log, known) {
   const versions = new Map();
+  log.recordTimes = new Map();
   let previous = null;
   if (log.entries[0].header.method !== 'agreement')
     throw new Break(log.entries[0].line,
@@ -536,6 +537,7 @@ function readHistory(log, known) {
     if (other && !other.digest.equals(version.digest)) wrong(`another log of the file holds another version ${version.version}`);
     known.set(version.version, version);
     versions.set(version.version, version);
+    log.recordTimes.set(version.version, entry.header.commitTime);
     entry.version = previous = version;
   }
   return versions;
@@ -674,6 +676,10 @@ function judgeEntry(entry, log, head, recorded, numbers) {
   if (!version)
     malformed(`it was judged by version ${header.agreementVersion} of the agreement, which no entry before it records`);
 
+  const followed = log.recordTimes.get(header.agreementVersion + 1n);
+  if (followed !== undefined && header.commitTime > followed + 60n * Second)
+    malformed(`it was judged by version ${header.agreementVersion} of the agreement, which another had followed by then`);
+
   let next = 0;
   for (const part of parts) {
     const place = header.parts.findIndex((p, i) => i >= next && p.kind === part.kind);
@@ -716,7 +722,7 @@ function judgeEntry(entry, log, head, recorded, numbers) {
           ? 'erased' : 'signed';
   entry.approvals = [];
   if (entry.state === 'signed') {
-    judgeRequest(header, request.data, readMessage(signature.data, Messages.RequestSignature, false), version);
+    judgeRequest(header, request.data, readMessage(signature.data, Messages.RequestSignature, false), version, log.service);
     entry.approvals = judgeApprovals(header, request.data, version);
   }
   if (receipt) judgeReceipt(receipt, entry, log);
@@ -732,7 +738,7 @@ const Label = '[a-z*][a-z0-9_.*-]*';
 const Parameters = { created: 'number', expires: 'number', keyid: 'string', nonce: 'string', tag: 'string', alg: 'string' };
 
 /** A request's signature (RFC 9421) as section 5 says. */
-function judgeRequest(header, request, given, version) {
+function judgeRequest(header, request, given, version, service) {
   const unreadable = () => malformed("its signature's fields are not in their form");
   const [, label, parameters] = new RegExp(`^(${Label})=(.*)$`, 's').exec(given.signatureInput) ?? unreadable();
   const [, again, encoded] = new RegExp(`^(${Label})=:([A-Za-z0-9+/=]*):$`).exec(given.signature) ?? unreadable();
@@ -761,6 +767,8 @@ function judgeRequest(header, request, given, version) {
   if (!wasValid(key, from) || !wasValid(key, commit)) wrong(`its key ${plain(keyid)} was not valid then`);
   if (from > commit + 30n * Second || until <= from || until - from > 300n * Second || until < commit - 60n * Second)
     wrong('it was made at another time than the entry');
+  const addresses = version.participants.get(`service/${service}`)?.addresses ?? [];
+  if (addresses.length && !addresses.includes(given.authority)) wrong('it is addressed to another service');
   const base =
     `"@method": POST\n"@path": /${header.method}\n"@authority": ${given.authority}\n"content-type": ${given.contentType}\n` +
     `"content-digest": ${given.contentDigest}\n"@signature-params": ${parameters}`;

@@ -27,6 +27,7 @@ internal sealed record Plan(int Rounds, TimeSpan Round, TimeSpan WarmUp, bool Fu
 internal sealed class Bench : IAsyncDisposable
 {
     private readonly List<IAsyncDisposable> _open = [];
+    private readonly Dictionary<string, Task<Child>> _shared = [];
 
     private Bench(Plan plan, Postgres postgres, string folder)
     {
@@ -65,6 +66,13 @@ internal sealed class Bench : IAsyncDisposable
         ];
         var child = await Start(name, serverGc: false, ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]);
         child.Database = database;
+        return child;
+    }
+
+    /// <summary>A call log with a case, its relay off, that all rows share: once it is warm it stays so.</summary>
+    public Task<Child> SharedCallLog(string words = "")
+    {
+        if (!_shared.TryGetValue(words, out var child)) _shared[words] = child = Service("calllog", $"seed without-relay {words}");
         return child;
     }
 

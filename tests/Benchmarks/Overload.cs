@@ -19,11 +19,11 @@ internal static class Overload
     /// <summary>X: throughput and latency from half of the peak to three times it, and after it.</summary>
     public static async Task<(Line Line, List<LoadPoint> Points)> Curve(Bench bench)
     {
-        await using var service = await bench.Service("calllog", "seed without-relay");
+        var service = await bench.SharedCallLog();
         var writer = new Writer(bench, receipts: true);
         var reach = bench.Reach(service, "kr/mfa", "calllog", channels: 8);
         Task<Measured> Closed(TimeSpan time) => Load.Closed(256, time, (i, c) => writer.Log(reach[i % 8], c));
-        await Closed(bench.Plan.WarmUp);
+        await Rows.Warm(bench.Plan, async time => (await Closed(time)).Rate);
         var peak = (await Closed(2 * bench.Plan.Round)).Rate;
         var points = new List<LoadPoint>();
         foreach (var times in (double[])[0.25, 0.5, 0.75, 1, 1.5, 2, 3])
@@ -43,7 +43,7 @@ internal static class Overload
     /// <summary>N: how one participant's flood changes another's latency.</summary>
     public static async Task<Line> Neighbour(Bench bench)
     {
-        await using var service = await bench.Service("calllog", "seed without-relay");
+        var service = await bench.SharedCallLog();
         var writer = new Writer(bench, receipts: true);
         var flood = bench.Reach(service, "kr/mfa", "calllog", channels: 8);
         var other = bench.Reach(service, "ua/mfa", "calllog", channels: 1)[0];
@@ -53,7 +53,7 @@ internal static class Overload
             foreach (var attendee in request.Account.Attendees) attendee.Official = "";
         });
         Task<Measured> Flood(TimeSpan time) => Load.Closed(512, time, (i, c) => Try(writer, flood[i % 8], c));
-        await Flood(bench.Plan.WarmUp);
+        await Rows.Warm(bench.Plan, async time => (await Flood(time)).Rate);
         var (ratios, alone, beside) = (new List<double>(), new List<double>(), new List<double>());
         for (var round = 0; round < bench.Plan.Rounds; round++)
         {

@@ -48,8 +48,8 @@ internal static class Table
                     return 2;
             }
         var plan = full
-            ? new Plan(7, TimeSpan.FromSeconds(5), TimeSpan.FromSeconds(10), true)
-            : new Plan(5, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(2.5), false);
+            ? new Plan(7, TimeSpan.FromSeconds(5), TimeSpan.FromSeconds(30), true)
+            : new Plan(5, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(8), false);
         var occasion = new Occasion(
             DateTime.UtcNow.ToString("yyyy-MM-dd"), full ? "full" : "short", Environment.ProcessorCount, Bench.FsyncRate(), []);
         Console.WriteLine($"{occasion.Form} form, {occasion.Cores} cores, the load's own work included; the disk: {occasion.Fsyncs:F0} fsyncs/s\n");

@@ -507,6 +507,7 @@ public static class Calls
         if (act.Permissions.Participant(commitment.Terms.Participant)?.State == act.Caller.State)
             return Decision.Refuse(Reason.NotOwedToCaller);
         if (IsSettled(commitment)) return Decision.Refuse(Reason.CommitmentAlreadySettled);
+        IEnumerable<string> audience = AudienceOf(call);
         if (request.Settlement == SettlementKind.Superseded)
         {
             var of = request.SupersededByCall.Length == 0 ? call : view.Find(Kind, request.SupersededByCall);
@@ -515,12 +516,14 @@ public static class Calls
                 ? null : Commitment(of, request.SupersededBy);
             if (by is null || by.Id == commitment.Id || IsSettled(by))
                 return Decision.Refuse(Reason.SupersedingCommitmentMissing, ("field", "superseded_by"));
+            // The request names that call: nobody learns from it of a record that is not for him.
+            audience = audience.Intersect(AudienceOf(of!));
         }
         if (commitment.Settlements.Count >= MaxItems || Full(call, request)) return Decision.Refuse(Reason.RecordFull);
         return Done(call, new CommitmentSettled
         {
             Case = call.Case, Call = call.Id, Commitment = commitment.Id, Kind = request.Settlement,
-        }, act, (shown, etag) => new SettleCommitmentResponse { Call = shown.Id, Etag = etag, State = shown.State });
+        }, act, (shown, etag) => new SettleCommitmentResponse { Call = shown.Id, Etag = etag, State = shown.State }, audience);
     }
 
     /// <summary>A side says that an entry of its own was wrong.</summary>
@@ -594,8 +597,9 @@ public static class Calls
         return (shown, Act.EtagOf(shown));
     }
 
-    private static Decision Done(Call call, IMessage @event, Act act, Func<Call, string, IMessage> answer) =>
-        Decision.Accept(call.Case, [.. AudienceOf(call)], [new Change(@event, [Kind.Id(call.Id)])], after =>
+    private static Decision Done(
+        Call call, IMessage @event, Act act, Func<Call, string, IMessage> answer, IEnumerable<string>? audience = null) =>
+        Decision.Accept(call.Case, [.. audience ?? AudienceOf(call)], [new Change(@event, [Kind.Id(call.Id)])], after =>
         {
             var (shown, etag) = After(after, call.Id, act);
             return answer(shown, etag);

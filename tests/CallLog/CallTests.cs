@@ -271,6 +271,25 @@ public class CallTests
     }
 
     [Fact]
+    public void A_settlement_that_names_another_call_is_seen_by_those_who_may_see_both()
+    {
+        var logged = _scene.Log();
+        var closed = _scene.Log(Ua, r =>
+        {
+            r.Account.Commitments[0].Route = Route.Release;
+            r.Classification = new Classification { ReleasableTo = { Kr, Ua } };
+        });
+        var (decision, _) = _scene.Try(Ua, _scene.SettleRequest(Ua, logged.Call, logged.Commitments[0], SettlementKind.Superseded, r =>
+        {
+            r.SupersededBy = closed.Commitments[0];
+            r.SupersededByCall = closed.Call;
+        }));
+        Assert.Null(decision.Refusal);
+        Assert.Equal(Calls.Kind.AudienceOf(_scene.Call(logged)).Intersect(Calls.Kind.AudienceOf(_scene.Call(closed))), decision.Audience);
+        Assert.DoesNotContain(Ministries.Ledger.Audience.Observers(_scene.Case), decision.Audience);
+    }
+
+    [Fact]
     public void A_closed_case_takes_corrections_and_settlements_and_nothing_else()
     {
         var logged = _scene.Log();

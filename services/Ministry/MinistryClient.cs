@@ -325,7 +325,11 @@ public sealed partial class MinistryClient : IDisposable
         Remember(service, receipt!);
         if (_settings.ReceiptFolder is not { } folder) return;
         Directory.CreateDirectory(folder);
-        File.WriteAllText(PathOf(folder, service, receipt!.Position), Contract.Formatter.Format(receipt));
+        // Whole or not at all: an export reads it.
+        var path = PathOf(folder, service, receipt!.Position);
+        var next = $"{path}.{Guid.NewGuid():N}";
+        File.WriteAllText(next, Contract.Formatter.Format(receipt));
+        File.Move(next, path, overwrite: true);
     }
 
     /// <summary>The receipt that was kept for an entry; null: none was.</summary>

@@ -63,8 +63,26 @@ public sealed class Act
         })}";
     }
 
-    /// <summary>The etag of a record as this caller sees it.</summary>
+    private static byte[]? _etagKey;
+
+    /// <summary>Gives etags their secret, once in a process, before the first one is made. A request with its etag is shown to others
+    /// too: without a secret they could try out what its sender saw that they may not know.</summary>
+    /// <param name="secret">What a service keeps across restarts and all of its replicas have; a key of the etags' own is derived
+    /// from it (HKDF, RFC 5869).</param>
+    public static void KeyEtags(ReadOnlySpan<byte> secret)
+    {
+        var key = new byte[32];
+        HKDF.DeriveKey(HashAlgorithmName.SHA256, secret, key, [], "ministries.etag.v1"u8);
+        Interlocked.CompareExchange(ref _etagKey, key, null);
+    }
+
+    /// <summary>The etag of a record as this caller sees it: a keyed digest (HMAC-SHA-256).</summary>
     /// <param name="seen">The record as it is shown to the caller.</param>
-    public static string EtagOf(IMessage seen) =>
-        Convert.ToBase64String(SHA256.HashData(seen.ToByteArray()).AsSpan(0, 16)).TrimEnd('=').Replace('+', '-').Replace('/', '_');
+    public static string EtagOf(IMessage seen)
+    {
+        // Rules without a service around them, such as in tests, have a secret of the process.
+        if (Volatile.Read(ref _etagKey) is null) Interlocked.CompareExchange(ref _etagKey, RandomNumberGenerator.GetBytes(32), null);
+        return Convert.ToBase64String(HMACSHA256.HashData(_etagKey!, seen.ToByteArray()).AsSpan(0, 16))
+            .TrimEnd('=').Replace('+', '-').Replace('/', '_');
+    }
 }

@@ -148,6 +148,7 @@ public static partial class ServiceHost
     {
         var (agreement, _) = Agreements.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel));
         var key = await File.ReadAllTextAsync(settings.CheckpointKey, cancel);
+        Act.KeyEtags(System.Text.Encoding.UTF8.GetBytes(key));
         return await ServiceLedger.Open(new LedgerOptions
         {
             Service = service.Name, Connection = settings.Ledger,

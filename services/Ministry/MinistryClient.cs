@@ -321,7 +321,7 @@ public sealed partial class MinistryClient : IDisposable
     {
         if (response is not IMessage message || message.Descriptor.FindFieldByNumber(1) is not { Name: "receipt" } field) return;
         var receipt = (Receipt?)field.Accessor.GetValue(message);
-        if (Receipts.Wrong(receipt, service, Agreement) is { } wrong) throw new ReceiptWrong(service, wrong);
+        if (Receipts.Wrong(receipt, service, Agreement, _time.GetUtcNow()) is { } wrong) throw new ReceiptWrong(service, wrong);
         Remember(service, receipt!);
         if (_settings.ReceiptFolder is not { } folder) return;
         Directory.CreateDirectory(folder);

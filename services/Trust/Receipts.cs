@@ -13,7 +13,8 @@ public static class Receipts
     /// <param name="receipt">The receipt; null: there is none.</param>
     /// <param name="service">The service that was called, such as <c>calllog</c>.</param>
     /// <param name="agreement">The agreement, which names the service's keys for checkpoints.</param>
-    public static string? Wrong(Receipt? receipt, string service, Agreement agreement)
+    /// <param name="at">When the receipt was given: the key must be valid then; null: that is not asked.</param>
+    public static string? Wrong(Receipt? receipt, string service, Agreement agreement, DateTimeOffset? at = null)
     {
         if (receipt is null) return "there is no receipt";
         if (receipt.Service != service) return $"it is of the service {receipt.Service}, not of {service}";
@@ -23,7 +24,7 @@ public static class Receipts
         if (!Proofs.Includes(
             leaf, receipt.Position, receipt.TreeSize, receipt.RootHash.Span, [.. receipt.InclusionProof.Select(h => h.ToByteArray())]))
             return "its proof does not lead from the entry to the root";
-        var signed = KeyHistory.CheckpointKeysOf(agreement, service).Select(k => k.Verify(receipt.Checkpoint))
+        var signed = KeyHistory.CheckpointKeysOf(agreement, service, at).Select(k => k.Verify(receipt.Checkpoint))
             .FirstOrDefault(c => c is not null);
         if (signed is null) return "its checkpoint is not signed with a key that the agreement lists for the service";
         return signed.Size == receipt.TreeSize && signed.Root.AsSpan().SequenceEqual(receipt.RootHash.Span)

@@ -2,6 +2,7 @@ using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
+using Grpc.Net.Client.Configuration;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Trust;
@@ -10,7 +11,8 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting.Tests;
 
 /// <summary>Certificates and the authorities that issue them are replaced while calls run, one after the other, as the operator's
-/// guide says. No call is repeated here, but for one that crosses a connection's closing, and none may fail.</summary>
+/// guide says. Calls are made as the client library and the services make them: what crosses a connection's closing, or finds none yet
+/// (UNAVAILABLE), is tried again. None may fail.</summary>
 public sealed class RotationTests : IAsyncLifetime
 {
     private static readonly EdgeLimits Limits = new()
@@ -43,6 +45,21 @@ public sealed class RotationTests : IAsyncLifetime
         _channel = GrpcChannel.ForAddress(_running.Address, new GrpcChannelOptions
         {
             HttpHandler = Signing.Handler(_running.Folder, "kr/mfa", ServiceChannel.AcrossClosing(handler), _running.Time), DisposeHttpClient = true,
+            ServiceConfig = new ServiceConfig
+            {
+                MethodConfigs =
+                {
+                    new MethodConfig
+                    {
+                        Names = { MethodName.Default },
+                        RetryPolicy = new RetryPolicy
+                        {
+                            MaxAttempts = 5, InitialBackoff = TimeSpan.FromMilliseconds(100), MaxBackoff = TimeSpan.FromSeconds(2),
+                            BackoffMultiplier = 2, RetryableStatusCodes = { StatusCode.Unavailable },
+                        },
+                    },
+                },
+            },
         });
     }
 

@@ -44,9 +44,9 @@ public static class ServiceChannel
         PooledConnectionLifetime = TimeSpan.FromMinutes(10),
     };
 
-    /// <summary>Makes a call again, once, that met a connection which the service was just closing (GOAWAY with NO_ERROR, RFC 9113,
-    /// 6.8): services ask for new connections from time to time, and a call may cross that. Safe for every method of the contracts:
-    /// a write is known by its request id.</summary>
+    /// <summary>Makes a call again, at most twice, that met a connection which the service was just closing (GOAWAY with NO_ERROR, RFC
+    /// 9113, 6.8), or one that was closed before it was ready: services ask for new connections from time to time, and a call may cross
+    /// that. Safe for every method of the contracts: a write is known by its request id.</summary>
     /// <param name="inner">The way to the service.</param>
     public static HttpMessageHandler AcrossClosing(HttpMessageHandler inner) => new Again { InnerHandler = inner };
 
@@ -54,14 +54,15 @@ public static class ServiceChannel
     {
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
-            try
-            {
-                return await base.SendAsync(request, cancellationToken);
-            }
-            catch (HttpRequestException e) when (e.InnerException is HttpProtocolException { ErrorCode: 0 })
-            {
-                return await base.SendAsync(request, cancellationToken);
-            }
+            for (var again = 2; ; again--)
+                try
+                {
+                    return await base.SendAsync(request, cancellationToken);
+                }
+                // Without a cause of its own: the connection was not usable any more once it had been made.
+                catch (HttpRequestException e) when (again > 0 && e.InnerException is null or HttpProtocolException { ErrorCode: 0 })
+                {
+                }
         }
     }
 

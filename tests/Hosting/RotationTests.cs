@@ -17,7 +17,7 @@ public sealed class RotationTests : IAsyncLifetime
 {
     private static readonly EdgeLimits Limits = new()
     {
-        ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnectionAge = TimeSpan.FromSeconds(1), ConnectionGrace = TimeSpan.FromSeconds(2),
+        ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnectionAge = TimeSpan.FromSeconds(2), ConnectionGrace = TimeSpan.FromSeconds(4),
     };
 
     private readonly Running _running = new() { Limits = Limits };

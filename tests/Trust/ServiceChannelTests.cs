@@ -7,21 +7,36 @@ public sealed class ServiceChannelTests
 {
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    [Fact]
-    public async Task A_call_that_crosses_a_connections_closing_is_made_again_once()
+    public static readonly TheoryData<Exception> Closings =
+    [
+        new HttpRequestException("closed", new HttpProtocolException(0, "NO_ERROR", null)),
+        new HttpRequestException("closed before it was ready"),
+    ];
+
+    [Theory]
+    [MemberData(nameof(Closings))]
+    public async Task A_call_that_crosses_a_connections_closing_is_made_again_at_most_twice(Exception closing)
     {
-        var sender = new Sender(new HttpRequestException("closed", new HttpProtocolException(0, "NO_ERROR", null)), null);
-        using var client = new HttpMessageInvoker(ServiceChannel.AcrossClosing(sender));
-        using var request = new HttpRequestMessage(HttpMethod.Post, "https://calllog.example/") { Content = new ByteArrayContent([1, 2]) };
-        Assert.Equal(HttpStatusCode.OK, (await client.SendAsync(request, Cancel)).StatusCode);
-        Assert.Equal(2, sender.Sent);
+        foreach (var times in (int[])[1, 2])
+        {
+            var sender = new Sender([.. Enumerable.Repeat(closing, times), null]);
+            using var client = new HttpMessageInvoker(ServiceChannel.AcrossClosing(sender));
+            using var request = new HttpRequestMessage(HttpMethod.Post, "https://calllog.example/") { Content = new ByteArrayContent([1, 2]) };
+            Assert.Equal(HttpStatusCode.OK, (await client.SendAsync(request, Cancel)).StatusCode);
+            Assert.Equal(times + 1, sender.Sent);
+        }
+        var never = new Sender(closing, closing, closing, null);
+        using var last = new HttpMessageInvoker(ServiceChannel.AcrossClosing(never));
+        using var asked = new HttpRequestMessage(HttpMethod.Post, "https://calllog.example/");
+        await Assert.ThrowsAsync<HttpRequestException>(() => last.SendAsync(asked, Cancel));
+        Assert.Equal(3, never.Sent);
     }
 
     public static readonly TheoryData<Exception> Others =
     [
         new HttpRequestException("refused", new HttpProtocolException(2, "INTERNAL_ERROR", null)),
         new HttpRequestException("not reached", new IOException("reset")),
-        new HttpRequestException("nothing known"),
+        new HttpRequestException("not trusted", new System.Security.Authentication.AuthenticationException("the certificate")),
     ];
 
     [Theory]

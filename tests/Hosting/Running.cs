@@ -255,7 +255,7 @@ public sealed class Running : IAsyncLifetime
     public static async Task Until(Func<Task<bool>> isSo, string what)
     {
         using var late = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
-        late.CancelAfter(TimeSpan.FromSeconds(20));
+        late.CancelAfter(TimeSpan.FromSeconds(60));
         using var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
         while (!await isSo())
         {

@@ -81,9 +81,6 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The key of the one record of <see cref="Kind"/>.</summary>
     public const string Key = "agreement";
 
-    /// <summary>The method under which a version is recorded.</summary>
-    public const string Method = "agreement";
-
     /// <summary>The request id under which a version is recorded.</summary>
     public static string RequestIdOf(ulong version) => $"agreement-{version}";
 
@@ -171,7 +168,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         if (AgreementVersions.Check(previous, agreement, time.GetUtcNow()) is { } fault) throw new AgreementRefused(fault);
         var outcome = await ledger.Commit(new Command
         {
-            Participant = $"service/{ledger.Service}", RequestId = RequestIdOf(agreement.Version), Method = Method,
+            Participant = $"service/{ledger.Service}", RequestId = RequestIdOf(agreement.Version), Method = AgreementVersions.Method,
             Request = agreement, Bytes = agreement.ToByteArray(), AgreementVersion = agreement.Version, StoresRefusal = false,
             Decide = (view, _) => view.Find(Kind, Key)?.Version >= agreement.Version
                 ? Decision.Refuse(Reason.AlreadyExists)

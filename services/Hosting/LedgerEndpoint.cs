@@ -153,7 +153,7 @@ internal sealed class LedgerEndpoint(
         if (entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } request) return false;
         var method = EntryHeader.Parser.ParseFrom(entry.Header).Method;
         // Everybody may know what everybody is judged by.
-        if (method == Agreements.Method) return true;
+        if (method == AgreementVersions.Method) return true;
         return Methods.Find(method)?.InputType is { } type && type.GetOptions()?.GetExtension(LimitsExtensions.Shown) == true &&
             Seals.In(type.Parser.ParseFrom(request.Data)).All(s => s.Recipients.Contains(reader.Participant.Id));
     }

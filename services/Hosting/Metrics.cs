@@ -81,7 +81,7 @@ public static class Metrics
     // A counter that is not told before its first rise has no rise to be seen.
     internal static void Begin(Service service)
     {
-        foreach (var reason in Refusals.Reasons) RefusalCount.Add(0, Tag("reason", reason));
+        foreach (var reason in Reasons.All) RefusalCount.Add(0, Tag("reason", Reasons.NameOf(reason)));
         foreach (var reason in (string[])[Forged, NotInLedger]) Rejections.Add(0, Tag("reason", reason));
         foreach (var counter in (Counters[])[Faults, RepeatedRequests, PublishFailures, Redeliveries]) counter.Add(0);
         foreach (var producer in service.Reactions.Select(r => r.Producer).Distinct()) SetAsideEvents.Add(0, Tag("producer", producer));

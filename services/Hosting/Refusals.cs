@@ -1,4 +1,3 @@
-using System.Collections.Frozen;
 using System.Globalization;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
@@ -22,28 +21,20 @@ public static class Refusals
     /// <summary>When a caller that was refused for want of room or of a peer should try again: after 1 second.</summary>
     public static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(1);
 
-    private static readonly FrozenDictionary<Reason, (string Name, About About)> Abouts =
-        ReasonReflection.Descriptor.EnumTypes.Single(e => e.Name == nameof(Reason)).Values
-            .Where(v => v.GetOptions()?.GetExtension(ReasonExtensions.About) is not null)
-            .ToFrozenDictionary(v => (Reason)v.Number, v => (Short(v.Name), v.GetOptions().GetExtension(ReasonExtensions.About)));
-
     /// <summary>The reason's name without its prefix, such as <c>NOT_FOUND</c>.</summary>
-    public static string NameOf(Reason reason) => Abouts[reason].Name;
-
-    /// <summary>The names of all reasons.</summary>
-    internal static IEnumerable<string> Reasons => Abouts.Values.Select(a => a.Name);
+    public static string NameOf(Reason reason) => Reasons.NameOf(reason);
 
     /// <summary>A status as the gRPC specification writes it, in upper case with underscores.</summary>
     internal static string NameOf(StatusCode code) => code == StatusCode.OK ? "OK" :
         string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}"));
 
     /// <summary>What a refusal for this reason tells.</summary>
-    public static About AboutOf(Reason reason) => Abouts[reason].About;
+    public static About AboutOf(Reason reason) => Reasons.AboutOf(reason);
 
     /// <summary>The refusal as a status.</summary>
     public static Status ToStatus(this Refusal refusal)
     {
-        var (name, about) = Abouts[refusal.Reason];
+        var (name, about) = (NameOf(refusal.Reason), AboutOf(refusal.Reason));
         var info = new ErrorInfo { Reason = name, Domain = Domain };
         info.Metadata["basis"] = about.Basis switch
         {
@@ -125,6 +116,4 @@ public static class Refusals
         span.SetTag("ministries.refusal", NameOf(refusal.Reason));
         span.SetTag("ministries.article", refusal.Metadata?.GetValueOrDefault("source") ?? AboutOf(refusal.Reason).Source);
     }
-
-    private static string Short(string name) => name["REASON_".Length..];
 }

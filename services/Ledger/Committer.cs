@@ -735,7 +735,7 @@ internal sealed class Committer
             {
                 Refusal = new StoredRefusal
                 {
-                    Reason = Stored.NameOf(refusal.Reason),
+                    Reason = Reasons.NameOf(refusal.Reason),
                     Metadata = { refusal.Metadata?.ToDictionary() ?? [] },
                     Faults = { refusal.Faults ?? [] },
                 },
@@ -788,7 +788,7 @@ internal sealed class Committer
         private static void Answer(Waiting waiting, Outcome outcome)
         {
             if (outcome.Position is { } position) waiting.Span?.SetTag("ministries.position", (long)position);
-            if (outcome.Refusal is { } refusal) waiting.Span?.SetTag("ministries.refusal", Stored.NameOf(refusal.Reason));
+            if (outcome.Refusal is { } refusal) waiting.Span?.SetTag("ministries.refusal", Reasons.NameOf(refusal.Reason));
             if (outcome.Repeated) waiting.Span?.SetTag("ministries.repeated", true);
             waiting.Span?.Dispose();
             waiting.Answer(outcome);

@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Ministries.Ledger;
 
 /// <summary>What a ledger shows of itself to those who check it: tiles, the log's records, and cosigned checkpoints.</summary>
@@ -106,13 +104,7 @@ internal sealed class CosignedFile
         {
             if (cosigned.Size >= (Newest?.Size ?? 0)) Newest = cosigned;
             if (!enough || cosigned.Size < (Enough?.Size ?? 0) || cosigned.Text == Enough?.Text) return;
-            var next = _path + ".next";
-            using (var file = new FileStream(next, FileMode.Create, FileAccess.Write, FileShare.None))
-            {
-                file.Write(Encoding.UTF8.GetBytes(cosigned.Text));
-                file.Flush(flushToDisk: true);
-            }
-            File.Move(next, _path, overwrite: true);
+            WholeFile.Write(_path, cosigned.Text);
             Enough = cosigned;
         }
     }

@@ -48,21 +48,8 @@ internal static class Stored
     public static Outcome Reused(DateTimeOffset now) =>
         new(null, now, null, new Refusal(Reason.RequestIdReused), Repeated: false);
 
-    /// <summary>The name of a reason as it is stored: without its prefix.</summary>
-    public static string NameOf(Reason reason) => Reasons.Names[reason];
-
-    private static Reason ReasonOf(string name) =>
-        Reasons.Values.TryGetValue(name, out var reason)
-            ? reason
-            : throw new LedgerInconsistent($"the ledger holds a refusal for {name}, which this software does not know.");
-
-    private static class Reasons
-    {
-        public static readonly Dictionary<string, Reason> Values = ReasonReflection.Descriptor.EnumTypes
-            .Single(e => e.Name == nameof(Reason)).Values.ToDictionary(v => v.Name["REASON_".Length..], v => (Reason)v.Number);
-
-        public static readonly Dictionary<Reason, string> Names = Values.ToDictionary(v => v.Value, v => v.Key);
-    }
+    private static Reason ReasonOf(string name) => Reasons.Find(name) ??
+        throw new LedgerInconsistent($"the ledger holds a refusal for {name}, which this software does not know.");
 
     /// <summary>A stream's state, rebuilt from its entries where an older fold made it.</summary>
     /// <exception cref="FoldTooNew">A newer fold made it.</exception>

@@ -8,7 +8,6 @@ using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Ministry;
 
@@ -24,14 +23,11 @@ public sealed record ProvedEntry(
     string Service, EntryHeader Header, IReadOnlyList<ReadPart> Parts, bool Privileged, string Key, IReadOnlyList<string> Approvers,
     bool Receipt)
 {
-    /// <summary>The request, where it is shown.</summary>
-    public IMessage? Request => Parts.FirstOrDefault(p => p.Kind == PartKind.Request)?.Content;
-
     /// <summary>The types of its events.</summary>
     public IEnumerable<string> Events => Parts.Select(p => p.Content).OfType<Events>().SelectMany(e => e.Events_).Select(e => e.Type);
 
     /// <summary>Whether it records a version of the agreement.</summary>
-    public bool IsAgreement => Header.Method == EvidenceVerification.AgreementMethod;
+    public bool IsAgreement => Header.Method == AgreementVersions.Method;
 }
 
 /// <summary>A log of an evidence file, as far as it is proved.</summary>
@@ -76,9 +72,6 @@ public sealed class EvidenceReport
 /// </summary>
 public sealed class EvidenceVerification
 {
-    /// <summary>The method of the entries that hold the agreement.</summary>
-    internal const string AgreementMethod = "agreement";
-
     private readonly List<(EvidenceLine Line, byte[] Digest)> _lines;
     private readonly EvidenceHead _head;
     private readonly Dictionary<int, EntryHeader> _headers;
@@ -120,7 +113,7 @@ public sealed class EvidenceVerification
     private EvidenceBreak? AsExported()
     {
         var end = _lines[^1].Line.End;
-        if (!Verifies(end.PublicKey, EvidenceFile.TextOf(end), end.Signature))
+        if (!SigningKeys.Verifies(end.PublicKey, EvidenceFile.TextOf(end), end.Signature))
             return new(_lines.Count, "the file's signature is not that of its key over these lines");
         var count = _lines.Count - 1;
         for (var i = 0; i < Math.Max(count, end.Lines.Count); i++)
@@ -210,7 +203,7 @@ public sealed class EvidenceVerification
         foreach (var log in Logs())
         {
             var adopted = new List<(int Index, AdoptedAgreement Version)>();
-            foreach (var i in log.Entries.Where(i => _headers[i].Method == AgreementMethod))
+            foreach (var i in log.Entries.Where(i => _headers[i].Method == AgreementVersions.Method))
             {
                 var header = _headers[i];
                 if (header.Participant != $"service/{log.Service}") return new(i + 1, "the agreement is recorded by another than the service");
@@ -298,7 +291,7 @@ public sealed class EvidenceVerification
         if (!Proofs.Includes(
             SHA256.HashData([0, .. record]), header.Position, checkpoint.Size, checkpoint.Root, [.. entry.Proof.Select(h => h.ToByteArray())]))
             return $"entry {header.Position} is not in the log of {service} as its checkpoint has it: its header or its proof was changed";
-        if (header.Method == AgreementMethod) versions.Add(header.AgreementVersion);
+        if (header.Method == AgreementVersions.Method) versions.Add(header.AgreementVersion);
         if (!versions.Contains(header.AgreementVersion) || history.Version(header.AgreementVersion) is not { } permissions)
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, is not recorded before it";
 
@@ -306,11 +299,12 @@ public sealed class EvidenceVerification
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, was no longer in force";
 
         if (Parts(entry, header, permissions) is { } part) return part;
-        if (entry.Audience.FirstOrDefault(n => !header.Audience.Contains(Digests.OfAudience(n))) is { } strange)
-            return $"the header of entry {header.Position} does not commit to number {strange.Number} of {strange.Audience}";
+        var places = entry.Audience.Select(a => header.Audience.IndexOf(Digests.OfAudience(a))).ToList();
+        if (places.IndexOf(-1) is >= 0 and var strange)
+            return $"the header of entry {header.Position} does not commit to number {entry.Audience[strange].Number} of " +
+                entry.Audience[strange].Audience;
         // Of one request the entries are not all that an audience may see.
         if (_head.Case.Length > 0 && complete.Take(header, entry.Audience) is { } missing) return missing;
-        var places = entry.Audience.Select(a => header.Audience.IndexOf(Digests.OfAudience(a))).ToList();
         if (places.Where((p, i) => i > 0 && p <= places[i - 1]).Any()) return $"the audience numbers of entry {header.Position} are in another order";
         var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
         var signs = header.Parts.Any(p => p.Kind == PartKind.Signature);
@@ -410,15 +404,7 @@ public sealed class EvidenceVerification
     private static ByteString? Data(EvidenceEntry entry, PartKind kind) =>
         entry.Parts.FirstOrDefault(p => p.Kind == kind) is { Erased: false } part ? part.Data : null;
 
-    private static string Words(Reason reason)
-    {
-        var value = ReasonReflection.Descriptor.EnumTypes.Single(e => e.Name == nameof(Reason)).FindValueByNumber((int)reason);
-        return $"{value.Name["REASON_".Length..]}, missing is {value.GetOptions().GetExtension(ReasonExtensions.About).Missing}";
-    }
-
-    private static bool Verifies(ByteString key, byte[] text, ByteString signature) =>
-        key.Length == 32 && signature.Length == 64 && SignatureAlgorithm.Ed25519.Verify(
-            PublicKey.Import(SignatureAlgorithm.Ed25519, key.Span, KeyBlobFormat.RawPublicKey), text, signature.Span);
+    private static string Words(Reason reason) => $"{Reasons.NameOf(reason)}, missing is {Reasons.AboutOf(reason).Missing}";
 
     private IEnumerable<(int Index, string Service, List<int> Entries)> Logs()
     {

@@ -401,8 +401,8 @@ internal sealed class SeenLog
             if (newest.Size > 0) _linked = newest;
             foreach (var one in looked) _pending.Remove(one.Size);
             if (_path is null || newest.Size == 0) return;
-            Write($"{_path}.checkpoint", newest.Text);
-            Write($"{_path}.seen", string.Concat(
+            WholeFile.Write($"{_path}.checkpoint", newest.Text);
+            WholeFile.Write($"{_path}.seen", string.Concat(
                 _pending.Values.Select(c => Convert.ToBase64String(Encoding.UTF8.GetBytes(c.Text)) + "\n")));
         }
     }
@@ -413,7 +413,7 @@ internal sealed class SeenLog
         lock (_lock)
         {
             _broken ??= e;
-            if (_path is not null) Write($"{_path}.broken", $"{e.Break} {e.What}\n\n{e.One}\n{e.Other}");
+            if (_path is not null) WholeFile.Write($"{_path}.broken", $"{e.Break} {e.What}\n\n{e.One}\n{e.Other}");
         }
     }
 
@@ -438,16 +438,5 @@ internal sealed class SeenLog
         var parts = text.Split("\n\n");
         if (parts.Length < 5) return (parts[0].TrimEnd('\n'), null, null);
         return (parts[0], $"{parts[1]}\n\n{parts[2]}\n", $"{parts[3]}\n\n{parts[4]}");
-    }
-
-    private static void Write(string path, string text)
-    {
-        // On the disk before it takes the other's place: what was seen must not be forgotten in a power cut.
-        using (var file = new FileStream(path + ".next", FileMode.Create, FileAccess.Write, FileShare.None))
-        {
-            file.Write(Encoding.UTF8.GetBytes(text));
-            file.Flush(flushToDisk: true);
-        }
-        File.Move(path + ".next", path, overwrite: true);
     }
 }

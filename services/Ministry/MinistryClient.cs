@@ -137,15 +137,8 @@ public sealed partial class MinistryClient : IDisposable
     public IReadOnlyCollection<string> Services => [.. _settings.Services.Keys];
 
     /// <summary>The key that signs the participant's requests, with its id in the agreement; null: it has none.</summary>
-    internal (string Id, Key Key)? RequestsKey
-    {
-        get
-        {
-            if (_key is null) return null;
-            var bytes = ByteString.CopyFrom(_key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-            return (Participant.SigningKeys.First(k => k.Use == SigningKeyUse.Requests && k.PublicKey == bytes).Id, _key);
-        }
-    }
+    internal (string Id, Key Key)? RequestsKey =>
+        _key is null ? null : (SigningKeys.Listed(Participant, SigningKeyUse.Requests, _key).Id, _key);
 
     /// <summary>The call log.</summary>
     public CallLogService.CallLogServiceClient CallLog => new(this["calllog"]);

@@ -105,7 +105,7 @@ public sealed class Witness : IDisposable
             var line = _key.Cosign(note, now);
             // Of the signatures that came with it only those that were verified.
             var signed = note.Signatures.Where(s => by.Any(k => k.Names(s))).Select(s => s.Line);
-            Write(PathOf(hash), $"{note.Text}\n{string.Concat(signed)}{line}");
+            WholeFile.Write(PathOf(hash), $"{note.Text}\n{string.Concat(signed)}{line}");
             return new(200, line);
         }
     }
@@ -126,22 +126,11 @@ public sealed class Witness : IDisposable
     private void KeepConflict(string hash, SignedNote note, string wrong)
     {
         var path = Path.Combine(_folder, $"{hash}.conflict");
-        if (!File.Exists(path)) Write(path, note.ToString());
+        if (!File.Exists(path)) WholeFile.Write(path, note.ToString());
         Alarm($"the log {note.Origin} does not go on from what it has shown: {wrong}; {path} has the checkpoint that it signed");
     }
 
     private string PathOf(string hash) => Path.Combine(_folder, $"{hash}.checkpoint");
-
-    private static void Write(string path, string text)
-    {
-        var next = path + ".next";
-        using (var file = new FileStream(next, FileMode.Create, FileAccess.Write, FileShare.None))
-        {
-            file.Write(Encoding.UTF8.GetBytes(text));
-            file.Flush(flushToDisk: true);
-        }
-        File.Move(next, path, overwrite: true);
-    }
 
     private static (ulong Old, IReadOnlyList<byte[]> Proof, SignedNote Note)? Read(string request)
     {

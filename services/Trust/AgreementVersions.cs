@@ -67,6 +67,9 @@ public sealed record AgreementFault(AgreementWrong Wrong, string Missing, IReadO
 /// </summary>
 public static class AgreementVersions
 {
+    /// <summary>The method of the entries by which a service takes over a version; the entry's request is the version.</summary>
+    public const string Method = "agreement";
+
     private const int SignaturesField = Agreement.SignaturesFieldNumber;
 
     // What a participant may change of its own block alone. Whatever is not here is everybody's affair.
@@ -147,8 +150,7 @@ public static class AgreementVersions
             var key = old ?? KeyOf(next, id, signature.KeyId);
             if (key is null)
                 return new(AgreementWrong.SignatureKeyUnknown, $"{signature.KeyId} among the keys for agreements of {id}", [id]);
-            if (key.PublicKey.Length != 32 || signature.Signature.Length != 64 || !SignatureAlgorithm.Ed25519.Verify(
-                PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey), text, signature.Signature.Span))
+            if (!SigningKeys.Verifies(key.PublicKey, text, signature.Signature))
                 return new(AgreementWrong.SignatureWrong, $"a signature of {id} over version {next.Version} as it stands here", [id]);
             if (old is null && previous is not null && Find(previous, id) is { } before && Signs(before))
                 uncounted[id] = AgreementWrong.SignatureKeyTooNew;

@@ -61,9 +61,7 @@ public static class Approvals
             throw new ArgumentException($"{request.Descriptor.Name} has no approvals", nameof(request));
         if (request.Descriptor.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             throw new ArgumentException("the request has no request id yet: an approval is of one request only", nameof(request));
-        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-        var listed = owner.SigningKeys.FirstOrDefault(k => k.Use == SigningKeyUse.Approvals && k.PublicKey == bytes) ??
-            throw new FormatException($"the key is none of {owner.Id}'s keys for approvals in the agreement");
+        var listed = SigningKeys.Listed(owner, SigningKeyUse.Approvals, key);
         var text = Text(owner.Id, method, DigestOf(request.ToByteArray()), listed.Official, office);
         ((RepeatedField<Approval>)field.Accessor.GetValue(request)).Add(new Approval
         {
@@ -72,15 +70,6 @@ public static class Approvals
         });
     }
 
-    /// <summary>Whether the signature is the key's over the request and the approval's names, whatever the time.</summary>
-    /// <param name="approval">The approval.</param>
-    /// <param name="key">The key that it names.</param>
-    /// <param name="participant">The participant whose request it is.</param>
-    /// <param name="method">The full method name without a leading slash.</param>
-    /// <param name="message">The request's exact bytes.</param>
-    public static bool Verifies(Approval approval, SigningKey key, string participant, string method, ReadOnlySpan<byte> message) =>
-        Verifies(approval, key, Text(participant, method, DigestOf(message), approval.Official, approval.Office));
-
     private static Reason Wrong(Approval approval, byte[] text, Participant caller, Permissions permissions, DateTimeOffset now)
     {
         if (permissions.SigningKey(approval.KeyId) is not { } found || found.Key.Use != SigningKeyUse.Approvals)
@@ -88,12 +77,8 @@ public static class Approvals
         if (found.Owner.Id != caller.Id) return Reason.ApprovalNotOfCaller;
         if (found.Key.Official.Length == 0 || found.Key.Official != approval.Official) return Reason.ApprovalNotOfOfficial;
         if (!RequestSignatures.IsValidAt(found.Key, now)) return Reason.ApprovalKeyNotValid;
-        return Verifies(approval, found.Key, text) ? Reason.Unspecified : Reason.ApprovalWrong;
+        return SigningKeys.Verifies(found.Key.PublicKey, text, approval.Signature) ? Reason.Unspecified : Reason.ApprovalWrong;
     }
-
-    private static bool Verifies(Approval approval, SigningKey key, byte[] text) =>
-        key.PublicKey.Length == 32 && approval.Signature.Length == 64 && SignatureAlgorithm.Ed25519.Verify(
-            PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey), text, approval.Signature.Span);
 
     private static string DigestOf(ReadOnlySpan<byte> message) =>
         Convert.ToBase64String(SHA256.HashData(WireWalk.Without(message, Field)));

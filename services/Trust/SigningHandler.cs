@@ -20,7 +20,8 @@ public sealed class SigningHandler(Key key, string keyId, TimeProvider time) : D
     /// <param name="owner">The participant whose key it is.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
-    public SigningHandler(Key key, Participant owner, TimeProvider time) : this(key, IdOf(key, owner), time) { }
+    public SigningHandler(Key key, Participant owner, TimeProvider time) : this(
+        key, SigningKeys.Listed(owner, SigningKeyUse.Requests, key).Id, time) { }
 
     private static readonly TimeSpan Life = TimeSpan.FromMinutes(2);
 
@@ -56,13 +57,6 @@ public sealed class SigningHandler(Key key, string keyId, TimeProvider time) : D
     public static string AuthorityOf(Uri uri) =>
         uri.IsDefaultPort ? uri.IdnHost.ToLowerInvariant() :
         string.Create(CultureInfo.InvariantCulture, $"{uri.IdnHost.ToLowerInvariant()}:{uri.Port}");
-
-    private static string IdOf(Key key, Participant owner)
-    {
-        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-        return owner.SigningKeys.FirstOrDefault(k => k.Use == SigningKeyUse.Requests && k.PublicKey == bytes)?.Id ??
-            throw new FormatException($"the key is none of {owner.Id}'s keys for requests in the agreement");
-    }
 
     private static string RequestIdIn(byte[] frame)
     {

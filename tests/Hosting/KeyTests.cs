@@ -289,7 +289,7 @@ public sealed class KeyTests : IAsyncLifetime
             if (response.Entry is not { } entry) continue;
             var header = EntryHeader.Parser.ParseFrom(entry.Header);
             byte[]? Part(PartKind kind) => entry.Parts.FirstOrDefault(p => p.Kind == kind)?.Data.ToByteArray();
-            if (header.Method == Agreements.Method) versions.Add(new(Part(PartKind.Request)!, header.CommitTime.ToDateTimeOffset()));
+            if (header.Method == AgreementVersions.Method) versions.Add(new(Part(PartKind.Request)!, header.CommitTime.ToDateTimeOffset()));
             else if (header.Participant == reader)
                 entries.Add((header, RequestSignature.Parser.ParseFrom(Part(PartKind.Signature)), Part(PartKind.Request)!));
         }

@@ -1,0 +1,29 @@
+using Google.Protobuf;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Trust;
+
+/// <summary>The agreement's signing keys, and what they sign (Ed25519, RFC 8032).</summary>
+public static class SigningKeys
+{
+    /// <summary>Whether a signature is the key's over the text; false too where either has another length than it must.</summary>
+    /// <param name="publicKey">The public key.</param>
+    /// <param name="text">What was signed.</param>
+    /// <param name="signature">The signature.</param>
+    public static bool Verifies(ByteString publicKey, ReadOnlySpan<byte> text, ByteString signature) =>
+        publicKey.Length == 32 && signature.Length == 64 && SignatureAlgorithm.Ed25519.Verify(
+            PublicKey.Import(SignatureAlgorithm.Ed25519, publicKey.Span, KeyBlobFormat.RawPublicKey), text, signature.Span);
+
+    /// <summary>A participant's key as the agreement lists it.</summary>
+    /// <param name="owner">The participant.</param>
+    /// <param name="use">What it signs.</param>
+    /// <param name="key">The key.</param>
+    /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
+    public static SigningKey Listed(Participant owner, SigningKeyUse use, Key key)
+    {
+        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        return owner.SigningKeys.FirstOrDefault(k => k.Use == use && k.PublicKey == bytes) ??
+            throw new FormatException($"the key is none of {owner.Id}'s keys for {use.ToString().ToLowerInvariant()} in the agreement");
+    }
+}

@@ -82,7 +82,10 @@ internal sealed class PostgresStore : Store
         text.AutoPrepareMinUsages = 2;
         text.CommandTimeout = (int)options.StatementTimeout.TotalSeconds + 5;
         var timeout = (long)options.StatementTimeout.TotalMilliseconds;
-        text.Options = $"{text.Options} -c synchronous_commit=on -c default_transaction_isolation=read\\ committed " +
+        // Every statement finds its rows by key. Left to itself the planner, which knows nothing yet of a table that has just grown,
+        // reads all of it for the few rows that a batch asks for.
+        text.Options = $"{text.Options} -c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off " +
+            $"-c synchronous_commit=on -c default_transaction_isolation=read\\ committed " +
             $"-c statement_timeout={timeout} -c idle_in_transaction_session_timeout={timeout} " +
             $"-c lock_timeout={(long)options.LockTimeout.TotalMilliseconds}";
         _source = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();

@@ -136,12 +136,12 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
         writes.Run<CorrectRecordRequest, CorrectRecordResponse>(request, context, Correct);
 
     /// <inheritdoc/>
-    public override async Task<GetAccessResponse> GetAccess(GetAccessRequest request, ServerCallContext context)
-    {
-        var (access, reader) = await reads.Get(request, context, Accesses.Kind, request.Access);
-        var shown = Accesses.Show(access, reader.Participant);
-        return new GetAccessResponse { Access = shown, Etag = Act.EtagOf(shown) };
-    }
+    public override Task<GetAccessResponse> GetAccess(GetAccessRequest request, ServerCallContext context) =>
+        reads.Show(request, context, Accesses.Kind, request.Access, static (access, reader) =>
+        {
+            var shown = Accesses.Show(access, reader.Participant);
+            return new GetAccessResponse { Access = shown, Etag = Act.EtagOf(shown) };
+        });
 
     /// <inheritdoc/>
     public override async Task<ListAccessesResponse> ListAccesses(ListAccessesRequest request, ServerCallContext context)
@@ -154,12 +154,12 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
     }
 
     /// <inheritdoc/>
-    public override async Task<GetTransferResponse> GetTransfer(GetTransferRequest request, ServerCallContext context)
-    {
-        var (transfer, reader) = await reads.Get(request, context, Transfers.Kind, request.Transfer);
-        var shown = Transfers.Show(transfer, reader.Participant);
-        return new GetTransferResponse { Transfer = shown, Etag = Act.EtagOf(shown) };
-    }
+    public override Task<GetTransferResponse> GetTransfer(GetTransferRequest request, ServerCallContext context) =>
+        reads.Show(request, context, Transfers.Kind, request.Transfer, static (transfer, reader) =>
+        {
+            var shown = Transfers.Show(transfer, reader.Participant);
+            return new GetTransferResponse { Transfer = shown, Etag = Act.EtagOf(shown) };
+        });
 
     /// <inheritdoc/>
     public override async Task<ListTransfersResponse> ListTransfers(ListTransfersRequest request, ServerCallContext context)

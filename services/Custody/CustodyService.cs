@@ -125,12 +125,12 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
     }
 
     /// <inheritdoc/>
-    public override async Task<GetCaseResponse> GetCase(GetCaseRequest request, ServerCallContext context)
-    {
-        var (@case, reader) = await reads.Get(request, context, Cases.Kind, request.Case);
-        var shown = CaseRules.Show(@case, reader);
-        return new GetCaseResponse { Case = shown, Etag = Act.EtagOf(shown) };
-    }
+    public override Task<GetCaseResponse> GetCase(GetCaseRequest request, ServerCallContext context) =>
+        reads.Show(request, context, Cases.Kind, request.Case, static (@case, reader) =>
+        {
+            var shown = CaseRules.Show(@case, reader);
+            return new GetCaseResponse { Case = shown, Etag = Act.EtagOf(shown) };
+        });
 
     /// <inheritdoc/>
     public override async Task<ListCasesResponse> ListCases(ListCasesRequest request, ServerCallContext context)
@@ -140,13 +140,12 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
     }
 
     /// <inheritdoc/>
-    public override async Task<GetPrisonerResponse> GetPrisoner(GetPrisonerRequest request, ServerCallContext context)
-    {
-        var (prisoner, reader) = await reads.Get(
-            request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner));
-        var shown = Prisoners.Show(prisoner, reader);
-        return new GetPrisonerResponse { Prisoner = shown, Etag = Act.EtagOf(shown) };
-    }
+    public override Task<GetPrisonerResponse> GetPrisoner(GetPrisonerRequest request, ServerCallContext context) =>
+        reads.Show(request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner), static (prisoner, reader) =>
+        {
+            var shown = Prisoners.Show(prisoner, reader);
+            return new GetPrisonerResponse { Prisoner = shown, Etag = Act.EtagOf(shown) };
+        });
 
     /// <inheritdoc/>
     public override async Task<ListPrisonersResponse> ListPrisoners(ListPrisonersRequest request, ServerCallContext context)
@@ -160,12 +159,12 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
     }
 
     /// <inheritdoc/>
-    public override async Task<GetStatementResponse> GetStatement(GetStatementRequest request, ServerCallContext context)
-    {
-        var (statement, reader) = await reads.Get(request, context, Statements.Kind, request.Statement);
-        var shown = Statements.Show(statement, reader);
-        return new GetStatementResponse { Statement = shown, Etag = Act.EtagOf(shown) };
-    }
+    public override Task<GetStatementResponse> GetStatement(GetStatementRequest request, ServerCallContext context) =>
+        reads.Show(request, context, Statements.Kind, request.Statement, static (statement, reader) =>
+        {
+            var shown = Statements.Show(statement, reader);
+            return new GetStatementResponse { Statement = shown, Etag = Act.EtagOf(shown) };
+        });
 
     /// <inheritdoc/>
     public override async Task<ListStatementsResponse> ListStatements(ListStatementsRequest request, ServerCallContext context)

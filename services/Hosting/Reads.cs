@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Buffers.Text;
 using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
@@ -30,7 +31,10 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
 
     private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
 
-    /// <summary>Reads one record that the caller may see, with the cases that it needs to show it.</summary>
+    // Of records that a request names without their case: which it was when they were read before. A guess and no more.
+    private static readonly ConcurrentDictionary<string, string> CasesOfRecords = new();
+
+    /// <summary>Reads one record that the caller may see.</summary>
     /// <param name="request">The request, as received.</param>
     /// <param name="context">The call.</param>
     /// <param name="kind">The kind of record.</param>
@@ -41,21 +45,96 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
     public async Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
         where T : class, IMessage<T>, new()
     {
+        var (record, judged) = await Judged(request, context, kind, key);
+        return (record, judged.Reader);
+    }
+
+    /// <summary>Reads one record that the caller may see, and shows it.</summary>
+    /// <param name="request">The request, as received.</param>
+    /// <param name="context">The call.</param>
+    /// <param name="kind">The kind of record.</param>
+    /// <param name="key">The record's key.</param>
+    /// <param name="show">Makes the answer, of record and reader alone: it is made once for as long as the database says the same of
+    /// both and the same agreement is in force.</param>
+    /// <returns>The answer, not to be changed.</returns>
+    /// <exception cref="RpcException">As <see cref="Get"/>.</exception>
+    public async Task<TResponse> Show<T, TResponse>(
+        IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Reader, TResponse> show)
+        where T : class, IMessage<T>, new() where TResponse : class, IMessage<TResponse>
+    {
+        var (record, judged) = await Judged(request, context, kind, key);
+        return (TResponse)(judged.Shown ??= show(record, judged.Reader));
+    }
+
+    private async Task<(T Record, Judgement Judged)> Judged<T>(
+        IMessage request, ServerCallContext context, StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
+    {
         var cancel = context.CancellationToken;
         var (permissions, caller) = Caller(context);
         // A key of two parts holds a prisoner's reference, which goes into no trace (D16).
         if (!key.Contains('/')) Edge.SpanOf(context.GetHttpContext())?.SetTag("ministries.record", key);
-        if (await ledger.Find(kind, key, null, cancel) is not { } found) throw Refuse(context, Reason.NotFound);
-        var audience = kind.AudienceOf(found.State);
-        var cases = new Dictionary<string, Case>();
-        foreach (var id in audience.Select(CaseOf).Append(Of(found.State).CaseOf(found.State)).Where(c => c.Length > 0).Distinct())
-            if ((await ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case) cases[id] = @case;
-        var reader = ReaderOf(caller, cases.Values);
-        return Judge(found.State, kind, reader, permissions, cases, context.NameOf()) switch
+        // The case must not be older than the record: who was removed before the record changed does not see the change. So it is read
+        // with the record or after it. Which case it is, the request says or an earlier read of the record: if not, it is read after.
+        var isCase = ReferenceEquals(kind, Cases.Kind);
+        var named = isCase ? "" : Of(request).CaseOf(request) is { Length: > 0 } said ? said : CasesOfRecords.GetValueOrDefault(key, "");
+        Recorded<T>? found;
+        Recorded<Case>? beside = null;
+        if (named.Length == 0) found = await ledger.Find(kind, key, null, cancel);
+        else (found, beside) = await ledger.Find(kind, key, Cases.Kind, named, cancel);
+        if (found is null) throw Refuse(context, Reason.NotFound);
+        var record = found.State;
+        var method = context.NameOf();
+        // Most records are about one case, the one that was read with them.
+        if (Judgement.Find(record, caller, permissions, method, isCase ? (Case)(object)record : beside?.State) is not { } judged)
         {
-            Reason.Unspecified => (found.State, reader),
-            var reason => throw Refuse(context, reason),
-        };
+            var own = Of(record).CaseOf(record);
+            if (named.Length == 0 && own.Length > 0 && !isCase)
+            {
+                if (CasesOfRecords.Count >= MostCases) CasesOfRecords.Clear();
+                CasesOfRecords[key] = own;
+            }
+            var ids = kind.AudienceOf(record).Select(CaseOf).Append(own).Where(c => c.Length > 0).Distinct().ToList();
+            var cases = new Dictionary<string, Case>();
+            foreach (var id in ids)
+                if (isCase && id == key) cases[id] = (Case)(object)record;
+                else if ((id == named ? beside : await ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case) cases[id] = @case;
+            var reader = ReaderOf(caller, cases.Values);
+            judged = new(caller, permissions, method, cases.GetValueOrDefault(ids.FirstOrDefault("")), reader,
+                Judge(record, kind, reader, permissions, cases, method));
+            if (ids.Count == 1 && cases.Count == 1) judged.Keep(record);
+        }
+        return judged.Reason == Reason.Unspecified ? (record, judged) : throw Refuse(context, judged.Reason);
+    }
+
+    /// <summary>What came of judging whether a participant may see a record, by the very states of record and case and the very
+    /// agreement that it was judged by. It is found again only where the database says the same again.</summary>
+    private sealed class Judgement(
+        Participant caller, Permissions permissions, string method, Case? @case, Reader reader, Reason reason)
+    {
+        private const int Most = 4;
+
+        // With a record's state goes what was judged of it.
+        private static readonly ConditionalWeakTable<IMessage, Judgement[]> OfRecords = [];
+
+        public Reader Reader => reader;
+
+        public Reason Reason => reason;
+
+        public IMessage? Shown { get; set; }
+
+        public static Judgement? Find(IMessage record, Participant caller, Permissions permissions, string method, Case? @case)
+        {
+            if (@case is null || !OfRecords.TryGetValue(record, out var known)) return null;
+            foreach (var judged in known)
+                if (judged.Is(caller, permissions, method, @case)) return judged;
+            return null;
+        }
+
+        public void Keep(IMessage record) => OfRecords.AddOrUpdate(
+            record, OfRecords.TryGetValue(record, out var known) ? [this, .. known.Take(Most - 1)] : [this]);
+
+        private bool Is(Participant reader, Permissions by, string asked, Case about) =>
+            ReferenceEquals(caller, reader) && ReferenceEquals(permissions, by) && ReferenceEquals(@case, about) && method == asked;
     }
 
     /// <summary>Lists records that the caller may see, oldest first, in an order that stays while others write. A page may be

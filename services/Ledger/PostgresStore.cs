@@ -331,6 +331,17 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
             $"select {StreamColumns} from unnest($1::text[], $2::text[]) as u(kind, key) join streams s using (kind, key)",
             A(ids, i => i.Kind), A(ids, i => i.Key));
 
+    public override Task<List<StreamRow>> FindStates(IReadOnlyCollection<StreamId> ids) =>
+        Read(
+            r => new StreamRow(
+                U(r, 0), new StreamId(r.GetString(1), r.GetString(2)), U(r, 3), r.GetInt32(4), r.GetFieldValue<byte[]>(5), U(r, 6), null, [],
+                false),
+            """
+            select s.number, s.kind, s.key, s.version, s.fold, s.state, s.position
+            from unnest($1::text[], $2::text[]) as u(kind, key) join streams s using (kind, key)
+            """,
+            A(ids, i => i.Kind), A(ids, i => i.Key));
+
     public override Task<List<HistoryRow>> History(ulong stream) =>
         Read(r => new HistoryRow(
                 U(r, 0), r.GetFieldValue<byte[]>(1), r.GetString(2), r.GetFieldValue<byte[]>(3), r.GetString(4),

@@ -1,4 +1,6 @@
+using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.ExceptionServices;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger.V1;
@@ -369,9 +371,24 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public async Task<Recorded<T>?> Find<T>(
         StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel)
         where T : class, IMessage<T>, new() =>
-        await _finder.Find(kind, key).WaitAsync(cancel) is not ({ } row, { } state) ||
-        tokens is not null && !kind.AudienceOf(state).Any(tokens.Contains)
-            ? null : new Recorded<T>(row.Id.Key, (T)state, row.Version, row.Number, row.Position);
+        (await _finder.Find(kind.Id(key), kind).WaitAsync(cancel)).Of(kind, key) is not { } found ||
+        tokens is not null && !kind.AudienceOf(found.State).Any(tokens.Contains)
+            ? null : found;
+
+    /// <summary>Two records as they are at one moment, read for the service itself; null: there is none.</summary>
+    /// <param name="kind">The kind of the first.</param>
+    /// <param name="key">Its key.</param>
+    /// <param name="otherKind">The kind of the second.</param>
+    /// <param name="otherKey">Its key.</param>
+    /// <param name="cancel">Cancels.</param>
+    /// <exception cref="FoldTooNew">One of them was written by newer software.</exception>
+    public async Task<(Recorded<T>? Record, Recorded<TOther>? Other)> Find<T, TOther>(
+        StreamKind<T> kind, string key, StreamKind<TOther> otherKind, string otherKey, CancellationToken cancel)
+        where T : class, IMessage<T>, new() where TOther : class, IMessage<TOther>, new()
+    {
+        var answer = await _finder.Find(kind.Id(key), kind, otherKind.Id(otherKey), otherKind).WaitAsync(cancel);
+        return (answer.Of(kind, key), answer.Of(otherKind, otherKey));
+    }
 
     /// <summary>Records, oldest first, in an order that stays while others write.</summary>
     /// <param name="kind">The kind of records.</param>
@@ -580,40 +597,66 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     }
 
     /// <summary>Finds records: what is asked for while the database answers is asked for together by the next query. A query begins
-    /// after all that it answers came, so each sees what was committed before; nothing is kept.</summary>
+    /// after all that it answers came, so each sees what was committed before; and it is one statement, so all that one caller asked
+    /// for is of one moment. Nothing of what it says is kept but <see cref="Parsed"/>.</summary>
     private sealed class Finder(ServiceLedger ledger)
     {
-        // One whose answer is being read, one that the database works on.
-        private const int MostQueries = 2;
         private const int MostRecords = 256;
 
-        private readonly Lock _lock = new();
-        private Dictionary<StreamId, (StreamKind Kind, TaskCompletionSource<(StreamRow?, IMessage?)> Found)> _wanted = [];
-        private readonly Queue<Dictionary<StreamId, (StreamKind, TaskCompletionSource<(StreamRow?, IMessage?)>)>> _full = [];
-        private int _running;
+        // While one query is under way, what comes waits for it to end, so that the next one answers many: unless they are many already,
+        // or it takes long.
+        private const int MostQueries = 2, Many = 32;
+        private static readonly TimeSpan Long = TimeSpan.FromMilliseconds(5);
 
-        public Task<(StreamRow?, IMessage?)> Find(StreamKind kind, string key)
+        private readonly Lock _lock = new();
+        private readonly Queue<Query> _full = [];
+        private readonly Parsed _parsed = new();
+        private Query _next = new();
+        private int _running;
+        private long _began;
+
+        /// <summary>What is asked for together.</summary>
+        private sealed class Query
         {
-            var id = kind.Id(key);
+            public readonly Dictionary<StreamId, StreamKind> Wanted = [];
+            public readonly TaskCompletionSource<Answer> Answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+
+        /// <summary>What a query found.</summary>
+        public sealed class Answer
+        {
+            private readonly Dictionary<StreamId, (StreamRow Row, IMessage? State, Exception? Fault)> _found = [];
+
+            public void Add(StreamRow row, IMessage? state, Exception? fault) => _found[row.Id] = (row, state, fault);
+
+            public Recorded<T>? Of<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
+            {
+                if (!_found.TryGetValue(kind.Id(key), out var found)) return null;
+                // Whoever wants this record fails, and nobody else.
+                if (found.Fault is not null) ExceptionDispatchInfo.Throw(found.Fault);
+                return new(key, (T)found.State!, found.Row.Version, found.Row.Number, found.Row.Position);
+            }
+        }
+
+        public Task<Answer> Find(StreamId id, StreamKind kind, StreamId other = default, StreamKind? otherKind = null)
+        {
             lock (_lock)
             {
-                if (!_wanted.TryGetValue(id, out var wanted))
+                if (_next.Wanted.Count > MostRecords - 2)
                 {
-                    if (_wanted.Count == MostRecords)
-                    {
-                        _full.Enqueue(_wanted);
-                        _wanted = [];
-                    }
-                    wanted = (kind, new(TaskCreationOptions.RunContinuationsAsynchronously));
-                    _wanted[id] = wanted;
+                    _full.Enqueue(_next);
+                    _next = new();
                 }
-                if (_running < MostQueries)
+                _next.Wanted[id] = kind;
+                if (otherKind is not null) _next.Wanted[other] = otherKind;
+                if (_running == 0 || _running < MostQueries && (_full.Count > 0 || _next.Wanted.Count >= Many || Stopwatch.GetElapsedTime(_began) > Long))
                 {
                     _running++;
+                    _began = Stopwatch.GetTimestamp();
                     // It works for others too: not under the span of whoever came first.
                     using (ExecutionContext.SuppressFlow()) _ = Task.Run(Run);
                 }
-                return wanted.Found.Task;
+                return _next.Answer.Task;
             }
         }
 
@@ -621,45 +664,70 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         {
             while (true)
             {
-                Dictionary<StreamId, (StreamKind Kind, TaskCompletionSource<(StreamRow?, IMessage?)> Found)> wanted;
+                Query? query;
                 lock (_lock)
                 {
-                    if (!_full.TryDequeue(out wanted!))
+                    if (!_full.TryDequeue(out query)) (query, _next) = (_next, new());
+                    if (query.Wanted.Count == 0)
                     {
-                        wanted = _wanted;
-                        _wanted = [];
-                    }
-                    if (wanted.Count == 0)
-                    {
-                        _running--;
+                        (_next, _running) = (query, _running - 1);
                         return;
                     }
+                    _began = Stopwatch.GetTimestamp();
                 }
                 try
                 {
-                    await ledger.Read(async session =>
+                    query.Answer.SetResult(await ledger.Read(async session =>
                     {
-                        foreach (var row in await session.FindStreams(wanted.Keys))
-                        {
-                            var (kind, found) = wanted[row.Id];
+                        var answer = new Answer();
+                        foreach (var row in await session.FindStates(query.Wanted.Keys))
                             try
                             {
-                                found.TrySetResult((row, await Stored.StateOf(session, kind, row)));
+                                var kind = query.Wanted[row.Id];
+                                answer.Add(row, row.Fold == kind.Version ? _parsed.StateOf(kind, row) : await Stored.StateOf(session, kind, row), null);
                             }
                             catch (Exception e) when (!ledger._store.IsOutage(e))
                             {
-                                // Whoever wants this record fails, and nobody else.
-                                found.TrySetException(e);
+                                answer.Add(row, null, e);
                             }
-                        }
-                        return true;
-                    }, default);
-                    foreach (var (_, found) in wanted.Values) found.TrySetResult((null, null));
+                        return answer;
+                    }, default));
                 }
                 catch (Exception e)
                 {
-                    foreach (var (_, found) in wanted.Values) found.TrySetException(e);
+                    query.Answer.SetException(e);
                 }
+            }
+        }
+    }
+
+    /// <summary>States that were read lately, by the very bytes that they were read from: a query that brings the same bytes again need
+    /// not parse them again. So what is read of a record that nobody changes is the same object each time.</summary>
+    private sealed class Parsed
+    {
+        // In each of two generations; a state counts with its bytes, and greater ones are not kept.
+        private const int MostBytes = 2 << 20, Greatest = 64 << 10;
+
+        private readonly Lock _lock = new();
+        private Dictionary<StreamId, (byte[] Bytes, IMessage State)> _young = [], _old = [];
+        private int _bytes;
+
+        public IMessage StateOf(StreamKind kind, StreamRow row)
+        {
+            lock (_lock)
+            {
+                if (_young.TryGetValue(row.Id, out var known) && row.State.AsSpan().SequenceEqual(known.Bytes)) return known.State;
+                if (_old.Remove(row.Id, out known) && row.State.AsSpan().SequenceEqual(known.Bytes)) return Keep(known.State);
+            }
+            var state = kind.Parse(row.State);
+            lock (_lock) return Keep(state);
+
+            IMessage Keep(IMessage state)
+            {
+                if (row.State.Length > Greatest) return state;
+                if ((_bytes += row.State.Length) > MostBytes) (_old, _young, _bytes) = (_young, [], row.State.Length);
+                _young[row.Id] = (row.State, state);
+                return state;
             }
         }
     }

@@ -214,6 +214,17 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         return found;
     }
 
+    public override async Task<List<StreamRow>> FindStates(IReadOnlyCollection<StreamId> ids)
+    {
+        // Its statements all see what the first of them saw.
+        using (_transaction = connection.BeginTransaction(deferred: true))
+        {
+            var found = await FindStreams(ids);
+            await Commit();
+            return found;
+        }
+    }
+
     public override Task<List<HistoryRow>> History(ulong stream) =>
         Read(r => new HistoryRow(U(r, 0), B(r, 1), r.GetString(2), B(r, 3), r.GetString(4), r.IsDBNull(5) ? null : B(r, 5)),
             """

@@ -116,6 +116,9 @@ internal abstract class Session : IAsyncDisposable
     public abstract Task<Dictionary<(string Participant, string RequestId), FoundRequest>> FindRequests(
         IReadOnlyCollection<(string Participant, string RequestId)> ids);
     public abstract Task<List<StreamRow>> FindStreams(IReadOnlyCollection<StreamId> ids);
+
+    /// <summary>Streams as they all are at one moment, for a read: without due time, audience and traceparent.</summary>
+    public abstract Task<List<StreamRow>> FindStates(IReadOnlyCollection<StreamId> ids);
     public abstract Task<List<HistoryRow>> History(ulong stream);
     public abstract Task<Dictionary<string, ulong>> LastOfTypes(IReadOnlyCollection<string> types);
     public abstract Task<Dictionary<string, ulong>> LastOfParticipants(IReadOnlyCollection<string> participants);

@@ -58,7 +58,8 @@ internal static class Stored
         if (row.Fold == kind.Version) return kind.Parse(row.State);
         if (row.Fold > kind.Version) throw new FoldTooNew(kind.Name, row.Fold, kind.Version);
         var state = kind.Empty();
-        foreach (var change in await session.History(row.Number))
+        // Not what came after the row was read.
+        foreach (var change in (await session.History(row.Number)).Take((int)row.Version))
         {
             var header = EntryHeader.Parser.ParseFrom(change.Header);
             var entry = new FoldedEntry(

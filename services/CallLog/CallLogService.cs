@@ -1,5 +1,6 @@
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Hosting;
 using Ministries.Trust;
@@ -19,6 +20,7 @@ public sealed class CallLogService(Writes writes, Reads reads) : V1.CallLogServi
         Map = routes => routes.MapGrpcService<CallLogService>(),
         Reactions = CallLog.Reactions.All,
         Duties = CallLog.Duties.All,
+        Register = services => services.AddSingleton<CallLogService>(),
     };
 
     /// <inheritdoc/>

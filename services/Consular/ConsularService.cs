@@ -21,7 +21,7 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
         Map = routes => routes.MapGrpcService<ConsularService>(),
         Reactions = Consular.Reactions.All,
         Duties = Consular.Duties.All,
-        Register = services => services.AddSingleton<Departure>(),
+        Register = services => services.AddSingleton<Departure>().AddSingleton<ConsularService>(),
     };
 
     /// <inheritdoc/>

@@ -1,5 +1,6 @@
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Hosting;
@@ -27,6 +28,7 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
         Map = routes => routes.MapGrpcService<CustodyService>(),
         Reactions = Custody.Reactions.All,
         Duties = Custody.Duties.All,
+        Register = services => services.AddSingleton<CustodyService>(),
     };
 
     /// <inheritdoc/>

@@ -7,7 +7,6 @@ using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -32,6 +31,7 @@ public static class Edge
         services.AddSingleton<Reads>();
         services.AddSingleton<Peers>();
         services.AddSingleton<Guard>();
+        services.AddSingleton<LedgerEndpoint>();
         services.AddGrpc(grpc =>
         {
             grpc.Interceptors.Add<Guard>();
@@ -43,13 +43,22 @@ public static class Edge
         return services;
     }
 
-    /// <summary>Reads each request's bytes as they were sent, and refuses those that the caller may not send or that cannot be
-    /// read in one way only. After <see cref="IdentityExtensions.UseIdentity(IApplicationBuilder)"/>.</summary>
-    public static IApplicationBuilder UseFrames(this IApplicationBuilder app)
+    /// <summary>What every request passes, in this order: that it comes from no proxy, that its caller is known and its certificate holds
+    /// (<see cref="Peer"/>), that he could be granted the call, and that its bytes can be read in one way only. Of a call, what became
+    /// of it is counted and told by its span, also where it was refused here.</summary>
+    internal static IApplicationBuilder UseEdge(this IApplicationBuilder app)
     {
-        var limits = app.ApplicationServices.GetRequiredService<EdgeLimits>();
-        var agreements = app.ApplicationServices.GetRequiredService<Agreements>();
-        return app.Use((http, next) => Take(http, next, limits, agreements));
+        var services = app.ApplicationServices;
+        var limits = services.GetRequiredService<EdgeLimits>();
+        var agreements = services.GetRequiredService<Agreements>();
+        var time = services.GetRequiredService<TimeProvider>();
+        var spans = new CallSpans(services.GetRequiredService<Service>().Name, services.GetRequiredService<DistributedContextPropagator>());
+        return app.Use(next => http =>
+        {
+            if (Methods.At(http.Request.Path.Value) is { } rpc) return Pass(rpc, http, next, limits, agreements, time, spans);
+            var refusal = IdentityExtensions.Check(http, Peer.Identify(Peer.Of(http), agreements, time));
+            return refusal is null ? next(http) : Refusals.Answer(http, refusal);
+        });
     }
 
     /// <summary>Maps <c>ministries.ledger.v1</c> over the service's ledger.</summary>
@@ -61,7 +70,7 @@ public static class Edge
 
     /// <summary>The request's message as it was sent, to the byte.</summary>
     public static ReadOnlyMemory<byte> BytesOf(this ServerCallContext context) =>
-        context.GetHttpContext().Features.Get<Frame>()?.Message ?? throw new InvalidOperationException("the call has passed no edge");
+        Call.Of(context).Message;
 
     /// <summary>The signature that the request carries (RFC 9421), as received; null: a field of it is missing or given twice.
     /// </summary>
@@ -81,47 +90,53 @@ public static class Edge
     }
 
     /// <summary>The full method name without a leading slash.</summary>
-    internal static string NameOf(this ServerCallContext context) => context.Method.TrimStart('/');
+    internal static string NameOf(this ServerCallContext context) =>
+        Call.Of(context.GetHttpContext())?.Rpc.Name ?? context.Method.TrimStart('/');
 
-    internal static Activity? SpanOf(HttpContext http) => http.Features.Get<IHttpActivityFeature>()?.Activity ?? Activity.Current;
-
-    private sealed record Frame(ReadOnlyMemory<byte> Message);
-
-    private static async Task Take(HttpContext http, RequestDelegate next, EdgeLimits limits, Agreements agreements)
+    private static async Task Pass(
+        Rpc rpc, HttpContext http, RequestDelegate next, EdgeLimits limits, Agreements agreements, TimeProvider time, CallSpans spans)
     {
-        var path = http.Request.Path.Value ?? "";
-        if (path.Length < 2 || Methods.Find(path[1..]) is not { } method || http.GetEndpoint() is null)
+        var began = Stopwatch.GetTimestamp();
+        var call = new Call(rpc, http, agreements, time) { Span = spans.Begin(rpc, http.Request) };
+        http.Features.Set(call);
+        Exception? fault = null;
+        try
         {
-            await next(http);
-            return;
+            var identified = call.Identify();
+            if (IdentityExtensions.Check(http, identified) is { } refusal) await Refusals.Answer(http, refusal);
+            // What another service serves.
+            else if (http.GetEndpoint() is null) await next(http);
+            else
+            {
+                var caller = identified.Identity!.Participant;
+                call.Span?.SetTag("ministries.participant", caller.Id);
+                byte[]? frame = null;
+                if (!agreements.InForce.Permissions.Grants(Cases.PartsEverOf(caller), rpc.Name)) refusal = new Refusal(Reason.NotGranted);
+                else (frame, refusal) = await Read(http, limits.MaxMessageBytes);
+                if (refusal is null && Check(rpc.Method, frame!) is { Count: > 0 } faults) refusal = Refusals.Invalid(faults);
+                if (refusal is not null) await Refusals.Answer(http, refusal);
+                else
+                {
+                    call.Take(frame!);
+                    await next(http);
+                }
+            }
         }
-        var identified = IdentityExtensions.Identify(http);
-        if (identified.Refused != Reason.Unspecified)
+        catch (Exception e)
         {
-            await Refusals.Answer(http, new Refusal(identified.Refused));
-            return;
+            fault = e;
+            throw;
         }
-        var caller = identified.Identity!.Participant;
-        SpanOf(http)?.SetTag("ministries.participant", caller.Id);
-        if (!agreements.InForce.Permissions.Grants(Cases.PartsEverOf(caller), path[1..]))
+        finally
         {
-            await Refusals.Answer(http, new Refusal(Reason.NotGranted));
-            return;
+            var status = Refusals.StatusOf(http);
+            Metrics.Count(call, http, status, began);
+            CallSpans.End(call.Span, status is { } code ? Refusals.NameOf(code) : null, fault);
         }
-        var (message, refusal) = await Read(http, limits.MaxMessageBytes);
-        if (refusal is null && Check(method, message!) is { Count: > 0 } faults) refusal = Refusals.Invalid(faults);
-        if (refusal is not null)
-        {
-            await Refusals.Answer(http, refusal);
-            return;
-        }
-        http.Features.Set(new Frame(message!.AsMemory(Prefix)));
-        http.Request.Body = new MemoryStream(message!, writable: false);
-        await next(http);
     }
 
     // One frame: a byte that says whether it is compressed, the message's length in 4 bytes, the message.
-    private const int Prefix = 5;
+    internal const int Prefix = 5;
 
     private static async Task<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit)
     {
@@ -233,7 +248,7 @@ internal sealed partial class Guard(ILogger<Guard> log) : Interceptor
 
     private static void Check(object request, ServerCallContext context)
     {
-        if (Methods.Find(context.NameOf()) is null || request is not IMessage message) return;
+        if (Call.Of(context.GetHttpContext()) is null || request is not IMessage message) return;
         if (Validation.Check(message) is not { Count: > 0 } faults) return;
         var refusal = Refusals.Invalid(faults);
         Refusals.Trace(context.GetHttpContext(), refusal);

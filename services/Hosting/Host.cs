@@ -104,7 +104,9 @@ public static partial class ServiceHost
         builder ??= WebApplication.CreateSlimBuilder();
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning)
             // Each look at a service that is not ready would be an error in its log; Lifecycle says it once.
-            .AddFilter("Microsoft.Extensions.Diagnostics.HealthChecks", LogLevel.None);
+            .AddFilter("Microsoft.Extensions.Diagnostics.HealthChecks", LogLevel.None)
+            // It logs no request at this level, and makes a span for each as long as it might: a call has its own (CallSpans).
+            .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None);
         builder.WebHost.UseKestrelHttpsConfiguration();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -131,8 +133,7 @@ public static partial class ServiceHost
 
         var host = builder.Build();
         host.UseMetrics(settings);
-        host.UseIdentity();
-        host.UseFrames();
+        host.UseEdge();
         service.Map(host);
         host.MapLedger();
         host.MapLog();

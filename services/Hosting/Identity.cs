@@ -1,12 +1,7 @@
 using System.Net.Security;
 using System.Security.Authentication;
-using System.Security.Claims;
 using System.Security.Cryptography.X509Certificates;
-using System.Text.Encodings.Web;
 using Grpc.Core;
-using Microsoft.AspNetCore.Authentication;
-using Microsoft.AspNetCore.Authorization;
-using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Hosting;
@@ -15,8 +10,6 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
-using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Options;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Trust;
@@ -56,8 +49,6 @@ public sealed record EdgeLimits
 /// <summary>Who calls: TLS 1.3 with a client certificate, ended here and nowhere before.</summary>
 public static class IdentityExtensions
 {
-    internal const string Scheme = "certificate";
-
     // What proxies are known to pass a client's certificate or address in (RFC 9440 and older habits). There is no proxy before a
     // service: a request that has one of them wants to be taken for somebody else's.
     private static readonly string[] Forwarded =
@@ -67,7 +58,7 @@ public static class IdentityExtensions
         "Client-Cert", "Client-Cert-Chain", "X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Leaf", "X-Spiffe-Id",
     ];
 
-    /// <summary>Registers the service's credentials, the agreement and the authentication of callers. Needs <see cref="Settings"/>,
+    /// <summary>Registers the service's credentials and the agreement. Needs <see cref="Settings"/>,
     /// <see cref="ServiceLedger"/> and <see cref="TimeProvider"/>.</summary>
     public static IServiceCollection AddIdentity(this IServiceCollection services)
     {
@@ -83,15 +74,6 @@ public static class IdentityExtensions
         services.AddSingleton<Credentials>();
         services.AddSingleton<Agreements>();
         services.AddHostedService<Reloading>();
-        // Without AddAuthentication, which brings cookies' keys along and keeps them in the user's home.
-        services.AddAuthenticationCore(options =>
-        {
-            options.AddScheme<CertificateHandler>(Scheme, null);
-            options.DefaultScheme = Scheme;
-        });
-        services.AddTransient<CertificateHandler>();
-        services.AddWebEncoders();
-        services.AddAuthorizationBuilder().SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build());
         return services;
     }
 
@@ -126,39 +108,24 @@ public static class IdentityExtensions
         return listen;
     }
 
-    /// <summary>Refuses forwarded certificates, authenticates the caller and demands that there is one.</summary>
-    public static IApplicationBuilder UseIdentity(this IApplicationBuilder app)
+    /// <summary>What refuses a request before anything is asked of it: that it came through a proxy, or that it is nobody's; null:
+    /// nothing.</summary>
+    /// <param name="http">The request.</param>
+    /// <param name="identified">Whose it is.</param>
+    internal static Refusal? Check(HttpContext http, Identified identified)
     {
-        app.Use((http, next) =>
-        {
-            foreach (var name in Forwarded)
-                if (http.Request.Headers.ContainsKey(name))
-                    return Refusals.Answer(http, new Refusal(
-                        Reason.CertificateNotAccepted, new Dictionary<string, string> { ["header"] = name }));
-            return next(http);
-        });
-        app.UseAuthentication();
-        app.UseAuthorization();
-        return app;
+        foreach (var name in Forwarded)
+            if (http.Request.Headers.ContainsKey(name))
+                return new Refusal(Reason.CertificateNotAccepted, new Dictionary<string, string> { ["header"] = name });
+        return identified.Refused == Reason.Unspecified ? null : new Refusal(identified.Refused);
     }
 
     /// <summary>Whose call it is.</summary>
     /// <exception cref="RpcException">UNAUTHENTICATED: nobody's that the agreement knows, or not any more.</exception>
     public static Identity CallerOf(this ServerCallContext context)
     {
-        var http = context.GetHttpContext();
-        var identified = Identify(http);
+        var identified = Call.Of(context).Identify();
         return identified.Refused == Reason.Unspecified ? identified.Identity! : throw new Refusal(identified.Refused).ToException();
-    }
-
-    internal static Identified Identify(HttpContext http)
-    {
-        var items = http.Features.Get<IConnectionItemsFeature>()?.Items;
-        if (items is null || !items.TryGetValue(typeof(Peer), out var found) || found is not Peer peer)
-            return new(null, Reason.CallerUnknown);
-        return peer.Identify(
-            http.RequestServices.GetRequiredService<Agreements>().InForce.Authorities,
-            http.RequestServices.GetRequiredService<TimeProvider>().GetUtcNow());
     }
 
     private static bool Vouched(
@@ -201,46 +168,35 @@ public static class IdentityExtensions
             }
         }
     }
-
-    /// <summary>A connection's peer. Whose its certificate is is worked out once for each version of the agreement; whether it
-    /// still holds, with every call.</summary>
-    private sealed class Peer(X509Certificate2 certificate, IReadOnlyList<X509Certificate2> sent)
-    {
-        private volatile Judged? _judged;
-
-        private sealed record Judged(Authorities By, Identified Identified);
-
-        public X509Certificate2 Certificate => certificate;
-
-        public IReadOnlyList<X509Certificate2> Sent => sent;
-
-        public Identified Identify(Authorities authorities, DateTimeOffset now)
-        {
-            var judged = _judged;
-            if (judged is null || !ReferenceEquals(judged.By, authorities))
-                _judged = judged = new(authorities, authorities.Identify(certificate, sent, CertificateUse.Client, now));
-            return judged.Identified is { Refused: Reason.Unspecified, Identity: { } identity } && !identity.HoldsAt(now)
-                ? new(identity, Reason.CertificateNotAccepted) : judged.Identified;
-        }
-    }
 }
 
-/// <summary>Says who calls, by the connection's client certificate. <c>Microsoft.AspNetCore.Authentication.Certificate</c> would
-/// take any certificate that a store of the machine trusts; here each participant has its own authority.</summary>
-internal sealed class CertificateHandler(
-    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory logger, UrlEncoder encoder)
-    : AuthenticationHandler<AuthenticationSchemeOptions>(options, logger, encoder)
+/// <summary>Who is at the other end of a connection. Whose its certificate is is worked out once for each version of the agreement;
+/// whether it still holds, with every call. ASP.NET Core's authentication would take any certificate that a store of the machine trusts,
+/// and make a ticket of the answer for each call; here each participant has its own authority.</summary>
+internal sealed class Peer(X509Certificate2 certificate, IReadOnlyList<X509Certificate2> sent)
 {
-    protected override Task<AuthenticateResult> HandleAuthenticateAsync()
-    {
-        var identified = IdentityExtensions.Identify(Context);
-        if (identified.Refused != Reason.Unspecified) return Task.FromResult(AuthenticateResult.Fail(identified.Refused.ToString()));
-        var identity = new ClaimsIdentity([new Claim(ClaimTypes.Name, identified.Identity!.Participant.Id)], IdentityExtensions.Scheme);
-        return Task.FromResult(AuthenticateResult.Success(
-            new AuthenticationTicket(new ClaimsPrincipal(identity), IdentityExtensions.Scheme)));
-    }
+    private volatile Judged? _judged;
 
-    protected override Task HandleChallengeAsync(AuthenticationProperties properties) =>
-        Refusals.Answer(Context, new Refusal(IdentityExtensions.Identify(Context).Refused is var reason and not Reason.Unspecified
-            ? reason : Reason.CallerUnknown));
+    private sealed record Judged(Authorities By, Identified Identified);
+
+    public X509Certificate2 Certificate => certificate;
+
+    public IReadOnlyList<X509Certificate2> Sent => sent;
+
+    /// <summary>The peer of the request's connection; null: it has shown no certificate.</summary>
+    public static Peer? Of(HttpContext http) =>
+        http.Features.Get<IConnectionItemsFeature>()?.Items is { } items && items.TryGetValue(typeof(Peer), out var found) ? found as Peer : null;
+
+    /// <summary>Whose certificate the peer has, and whether it holds at this moment.</summary>
+    public static Identified Identify(Peer? peer, Agreements agreements, TimeProvider time) =>
+        peer?.Identify(agreements.InForce.Authorities, time.GetUtcNow()) ?? new(null, Reason.CallerUnknown);
+
+    private Identified Identify(Authorities authorities, DateTimeOffset now)
+    {
+        var judged = _judged;
+        if (judged is null || !ReferenceEquals(judged.By, authorities))
+            _judged = judged = new(authorities, authorities.Identify(certificate, sent, CertificateUse.Client, now));
+        return judged.Identified is { Refused: Reason.Unspecified, Identity: { } identity } && !identity.HoldsAt(now)
+            ? new(identity, Reason.CertificateNotAccepted) : judged.Identified;
+    }
 }

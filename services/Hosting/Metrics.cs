@@ -126,8 +126,8 @@ public static class Metrics
         "dotnet.gc.last_collection.heap.size", "dotnet.exceptions",
         "kestrel.active_connections", "kestrel.rejected_connections", "kestrel.queued_requests", "kestrel.tls_handshake.duration");
 
-    /// <summary>Serves metrics at their own listener, nothing else there, and metrics nowhere else; counts every other call.
-    /// Before everything else in the pipeline.</summary>
+    /// <summary>Serves metrics at their own listener, nothing else there, and metrics nowhere else. Before everything else in the
+    /// pipeline.</summary>
     internal static void UseMetrics(this WebApplication host, Settings settings)
     {
         if (settings.Metrics is not null)
@@ -140,7 +140,6 @@ public static class Metrics
                     return Task.CompletedTask;
                 });
             });
-        host.Use(Count);
     }
 
     /// <summary>Marks the connections of the listener for metrics: HTTP/1.1 without TLS.</summary>
@@ -158,41 +157,20 @@ public static class Metrics
     internal static bool IsScrape(HttpContext http) =>
         http.Features.Get<IConnectionItemsFeature>()?.Items.ContainsKey(typeof(Metrics)) == true;
 
-    private static async Task Count(HttpContext http, RequestDelegate next)
+    /// <summary>Counts a call that has ended.</summary>
+    /// <param name="call">The call.</param>
+    /// <param name="http">Its request.</param>
+    /// <param name="status">The status that was answered; null: none was.</param>
+    /// <param name="began">When it began, as a timestamp of <see cref="Stopwatch"/>.</param>
+    internal static void Count(Call call, HttpContext http, StatusCode? status, long began)
     {
-        if (http.Request.Path.Value is not { Length: > 1 } path || Methods.Find(path[1..]) is not { } method)
-        {
-            await next(http);
-            return;
-        }
-        var began = Stopwatch.GetTimestamp();
-        try
-        {
-            await next(http);
-        }
-        finally
-        {
-            var (name, outcome) = (Tag("rpc.method", path[1..]), OutcomeOf(http));
-            Calls.Add(1, name, Tag("outcome", outcome));
-            if (outcome is "INTERNAL" or "UNKNOWN") Faults.Add(1);
-            if (http.Features.Get<Refused>() is { Reason: var reason }) RefusalCount.Add(1, Tag("reason", reason));
-            if (!method.IsServerStreaming) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
-        }
-    }
-
-    private sealed record Refused(string Reason);
-
-    /// <summary>Notes that the call was refused.</summary>
-    internal static void Note(HttpContext http, Reason reason) => http.Features.Set(new Refused(Refusals.NameOf(reason)));
-
-    private static string OutcomeOf(HttpContext http)
-    {
-        if (http.Features.Get<Refused>() is { Reason: var reason }) return reason;
-        if (http.RequestAborted.IsCancellationRequested) return Refusals.NameOf(StatusCode.Cancelled);
-        var trailers = http.Features.Get<IHttpResponseTrailersFeature>()?.Trailers;
-        var status = http.Response.Headers.GrpcStatus is [{ } inHead] ? inHead : trailers?.GrpcStatus is [{ } inTail] ? inTail : null;
-        return int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code) && Enum.IsDefined((StatusCode)code)
-            ? Refusals.NameOf((StatusCode)code) : Refusals.NameOf(StatusCode.Unknown);
+        var refused = call.Refused == Reason.Unspecified ? null : Refusals.NameOf(call.Refused);
+        var outcome = refused ?? Refusals.NameOf(http.RequestAborted.IsCancellationRequested ? StatusCode.Cancelled : status ?? StatusCode.Unknown);
+        var name = Tag("rpc.method", call.Rpc.Name);
+        Calls.Add(1, name, Tag("outcome", outcome));
+        if (outcome is "INTERNAL" or "UNKNOWN") Faults.Add(1);
+        if (refused is not null) RefusalCount.Add(1, Tag("reason", refused));
+        if (!call.Rpc.Method.IsServerStreaming) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
     }
 }
 

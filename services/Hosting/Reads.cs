@@ -72,7 +72,7 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
         var cancel = context.CancellationToken;
         var (permissions, caller) = Caller(context);
         // A key of two parts holds a prisoner's reference, which goes into no trace (D16).
-        if (!key.Contains('/')) Edge.SpanOf(context.GetHttpContext())?.SetTag("ministries.record", key);
+        if (!key.Contains('/')) Call.Of(context).Span?.SetTag("ministries.record", key);
         // The case must not be older than the record: who was removed before the record changed does not see the change. So it is read
         // with the record or after it. Which case it is, the request says or an earlier read of the record: if not, it is read after.
         var isCase = ReferenceEquals(kind, Cases.Kind);

@@ -4,6 +4,7 @@ using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -25,8 +26,19 @@ public static class Refusals
     public static string NameOf(Reason reason) => Reasons.NameOf(reason);
 
     /// <summary>A status as the gRPC specification writes it, in upper case with underscores.</summary>
-    internal static string NameOf(StatusCode code) => code == StatusCode.OK ? "OK" :
-        string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}"));
+    internal static string NameOf(StatusCode code) => Statuses[(int)code];
+
+    private static readonly string[] Statuses = [.. System.Enum.GetValues<StatusCode>().Select(code => code == StatusCode.OK ? "OK" :
+        string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}")))];
+
+    /// <summary>The gRPC status that the response has, in its head or its tail; null: none, or one that gRPC does not know.</summary>
+    internal static StatusCode? StatusOf(HttpContext http)
+    {
+        var status = http.Response.Headers.GrpcStatus is [{ } inHead] ? inHead
+            : http.Features.Get<IHttpResponseTrailersFeature>()?.Trailers.GrpcStatus is [{ } inTail] ? inTail : null;
+        return int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code) && code < Statuses.Length
+            ? (StatusCode)code : null;
+    }
 
     /// <summary>What a refusal for this reason tells.</summary>
     public static About AboutOf(Reason reason) => Reasons.AboutOf(reason);
@@ -110,9 +122,9 @@ public static class Refusals
     /// <summary>Puts the refusal on the call's span, and counts it.</summary>
     internal static void Trace(HttpContext http, Refusal refusal)
     {
-        Metrics.Note(http, refusal.Reason);
-        var span = Edge.SpanOf(http);
-        if (span is null) return;
+        if (Call.Of(http) is not { } call) return;
+        call.Refused = refusal.Reason;
+        if (call.Span is not { } span) return;
         span.SetTag("ministries.refusal", NameOf(refusal.Reason));
         span.SetTag("ministries.article", refusal.Metadata?.GetValueOrDefault("source") ?? AboutOf(refusal.Reason).Source);
     }

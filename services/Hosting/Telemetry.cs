@@ -1,9 +1,7 @@
+using System.Buffers;
 using System.Collections.Frozen;
 using System.Diagnostics;
-using System.Text.RegularExpressions;
-using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
-using Ministries.Trust;
 using OpenTelemetry;
 using OpenTelemetry.Context.Propagation;
 using OpenTelemetry.Exporter;
@@ -42,6 +40,9 @@ public static class Telemetry
         if (settings.Otlp is not null) AddTraces(services, service, settings.Otlp);
     }
 
+    // What waits for the collector, some 1 KiB each: beyond that, spans are lost. And how many it is sent at once.
+    private const int MaxQueuedSpans = 16_384, SpansAtOnce = 2048;
+
     private static void AddTraces(IServiceCollection services, string service, Uri endpoint)
     {
         // Both for the web server's span and for what a library would read beside it: no baggage, and only what services send.
@@ -49,7 +50,8 @@ public static class Telemetry
         Sdk.SetDefaultTextMapPropagator(new TraceContextPropagator());
         var otlp = new OtlpExporterOptions { Endpoint = endpoint, Protocol = OtlpExportProtocol.Grpc };
         services.AddOpenTelemetry().WithTracing(traces => Traces(traces).AddProcessor(_ =>
-            new OfService(service, new BatchActivityExportProcessor(new OtlpTraceExporter(otlp), scheduledDelayMilliseconds: 1000))));
+            new OfService(service, new BatchActivityExportProcessor(
+                new OtlpTraceExporter(otlp), MaxQueuedSpans, scheduledDelayMilliseconds: 1000, maxExportBatchSize: SpansAtOnce))));
     }
 
     /// <summary>Says which spans are made and what is left of them, whoever exports them. Every trace is taken, also where a caller's
@@ -58,31 +60,28 @@ public static class Telemetry
     public static TracerProviderBuilder Traces(TracerProviderBuilder traces) => traces
         .SetSampler(new AlwaysOnSampler())
         .AddSource(Source, "Npgsql")
-        .AddAspNetCoreInstrumentation(options =>
-        {
-            options.Filter = http => !Metrics.IsScrape(http) && TellsSomething(http.Request.Path);
-            options.EnrichWithHttpRequest = (span, request) =>
-            {
-                span.SetCustomProperty(ServiceProperty, request.HttpContext.RequestServices.GetService<Service>()?.Name);
-                // Where several services run in one process, each enriches.
-                if (span.ParentSpanId == default && !span.Links.Any() &&
-                    ActivityContext.TryParse(request.Headers.TraceParent, null, out var caller))
-                    span.AddLink(new ActivityLink(caller));
-            };
-        })
         .AddGrpcClientInstrumentation(options => options.SuppressDownstreamInstrumentation = true)
         .AddProcessor(new AllowList());
 
     /// <summary>The service that a span happened in; null where the span does not say.</summary>
-    public static string? ServiceOf(Activity span) => span.DisplayName.Split(' ') switch
+    public static string? ServiceOf(Activity span)
     {
-        ["commit" or "batch" or "broker-outage", var service] => service,
-        ["publish", var type] when type.Split('.') is ["ministries", var service, ..] => service,
-        ["process" or "set-aside", ..] when (span.GetTagItem("messaging.consumer.group.name") as string)?.Split('.') is ["ministries", var service] => service,
-        _ => span.GetCustomProperty(ServiceProperty) as string,
-    };
+        var text = span.OperationName.StartsWith(CallOf, StringComparison.Ordinal) ? span.OperationName : span.DisplayName;
+        if (text.IndexOf(' ') is not (> 0 and var space)) return null;
+        var rest = text[(space + 1)..];
+        return text.AsSpan(0, space) switch
+        {
+            "call" or "commit" or "batch" or "broker-outage" => rest,
+            "publish" when rest.Split('.') is ["ministries", var service, ..] => service,
+            "process" or "set-aside" when (span.GetTagItem("messaging.consumer.group.name") as string)?.Split('.') is ["ministries", var service] => service,
+            _ => null,
+        };
+    }
 
-    private const string ServiceProperty = "service";
+    private const string CallOf = "call ";
+
+    /// <summary>The operation's name of a call's span: its service in it, while the span itself is named by the RPC.</summary>
+    internal static string OperationOf(string service) => CallOf + service;
 
     // Several services may run in one process, and each sees every span: it exports its own and those that nobody claims.
     private sealed class OfService(string service, BaseProcessor<Activity> export) : CompositeProcessor<Activity>([export])
@@ -92,11 +91,6 @@ public static class Telemetry
             if ((ServiceOf(span) ?? service) == service) base.OnEnd(span);
         }
     }
-
-    // Health, tiles and what else is no call of the contracts is no step in a case; nor is a service's look, every few seconds,
-    // whether events of another one never came. What it finds is told by the spans of their processing.
-    private static bool TellsSomething(PathString path) => path.Value is { Length: > 1 } value &&
-        Methods.Find(value[1..]) is { } method && method.FullName != "ministries.ledger.v1.LedgerService.ListEvents";
 }
 
 /// <summary>
@@ -133,38 +127,38 @@ internal sealed class Boundary : DistributedContextPropagator
 /// form that the list gives it, every event, and every status text. So nothing that a library chose to attach leaves the
 /// process, and no prisoner's reference (D16): a record's id has a form that no reference has.
 /// </summary>
-internal sealed partial class AllowList : BaseProcessor<Activity>
+internal sealed class AllowList : BaseProcessor<Activity>
 {
     /// <summary>The attributes that may leave, and the form that a text must have; null: any.</summary>
-    internal static readonly FrozenDictionary<string, Regex?> Allowed = new Dictionary<string, Regex?>
+    private static readonly FrozenDictionary<string, Func<string, bool>?> Allowed = new Dictionary<string, Func<string, bool>?>
     {
-        ["ministries.case"] = RecordId(),
-        ["ministries.record"] = RecordId(),
-        ["ministries.request_id"] = RequestId(),
-        ["ministries.participant"] = Word(),
-        ["ministries.method"] = Word(),
+        ["ministries.case"] = IsRecordId,
+        ["ministries.record"] = IsRecordId,
+        ["ministries.request_id"] = IsRequestId,
+        ["ministries.participant"] = IsWord,
+        ["ministries.method"] = IsWord,
         ["ministries.position"] = null,
-        ["ministries.cause"] = EventId(),
-        ["ministries.refusal"] = Word(),
-        ["ministries.article"] = Source(),
-        ["ministries.repeated"] = Word(),
-        ["ministries.redelivered"] = Word(),
-        ["ministries.replayed"] = Word(),
-        ["ministries.filled"] = Word(),
-        ["ministries.attempt"] = Word(),
+        ["ministries.cause"] = IsEventId,
+        ["ministries.refusal"] = IsWord,
+        ["ministries.article"] = IsSource,
+        ["ministries.repeated"] = IsWord,
+        ["ministries.redelivered"] = IsWord,
+        ["ministries.replayed"] = IsWord,
+        ["ministries.filled"] = IsWord,
+        ["ministries.attempt"] = IsWord,
         ["db.operation.batch.size"] = null,
         ["rpc.system.name"] = null,
-        ["rpc.method"] = Word(),
-        ["rpc.response.status_code"] = Word(),
+        ["rpc.method"] = IsWord,
+        ["rpc.response.status_code"] = IsWord,
         ["messaging.system"] = null,
         ["messaging.operation.name"] = null,
         ["messaging.operation.type"] = null,
-        ["messaging.destination.name"] = Word(),
-        ["messaging.consumer.group.name"] = Word(),
-        ["messaging.message.id"] = EventId(),
+        ["messaging.destination.name"] = IsWord,
+        ["messaging.consumer.group.name"] = IsWord,
+        ["messaging.message.id"] = IsEventId,
         ["db.system.name"] = null,
         ["db.response.status_code"] = null,
-        ["error.type"] = Word(),
+        ["error.type"] = IsWord,
         ["server.address"] = null,
         ["server.port"] = null,
     }.ToFrozenDictionary();
@@ -174,13 +168,14 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
     public override void OnEnd(Activity span)
     {
         if (!span.Recorded) return;
-        if (span.Source.Name is "Microsoft.AspNetCore" or "Grpc.Net.Client" or "OpenTelemetry.Instrumentation.GrpcNetClient")
-            NameByMethod(span);
-        foreach (var (key, value) in span.TagObjects.ToArray())
-            if (!Allowed.TryGetValue(key, out var form) || value is string text && form?.IsMatch(text) == false)
-                span.SetTag(key, null);
-        span.SetStatus(span.Status);
-        if (span.Events.Any()) Replace(span);
+        if (span.Source.Name is "Grpc.Net.Client" or "OpenTelemetry.Instrumentation.GrpcNetClient") NameByMethod(span);
+        List<string>? dropped = null;
+        foreach (ref readonly var tag in span.EnumerateTagObjects())
+            if (!Allowed.TryGetValue(tag.Key, out var form) || tag.Value is string text && form?.Invoke(text) == false)
+                (dropped ??= []).Add(tag.Key);
+        foreach (var key in dropped ?? []) span.SetTag(key, null);
+        if (span.StatusDescription is not null) span.SetStatus(span.Status);
+        if (span.EnumerateEvents().GetEnumerator().MoveNext()) Replace(span);
     }
 
     private static void NameByMethod(Activity span)
@@ -214,9 +209,31 @@ internal sealed partial class AllowList : BaseProcessor<Activity>
         Activity.Current = current;
     }
 
-    [GeneratedRegex("^[a-z]{1,13}_[0-9a-z]{26}$")] private static partial Regex RecordId();
-    [GeneratedRegex("^(?:[A-Za-z0-9_-]{16,64}|[a-z]+/[0-9]+/[0-9]+)$")] private static partial Regex RequestId();
-    [GeneratedRegex("^[a-z]+/[0-9]+/[0-9]+$")] private static partial Regex EventId();
-    [GeneratedRegex("^[A-Za-z0-9._/-]{1,128}$")] private static partial Regex Word();
-    [GeneratedRegex("^[A-Za-z0-9 .,;()-]{1,128}$")] private static partial Regex Source();
+    private static readonly SearchValues<char>
+        Word = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-"),
+        Sources = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,;()-"),
+        Base64Url = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"),
+        Id = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789"),
+        Lower = SearchValues.Create("abcdefghijklmnopqrstuvwxyz"),
+        Digits = SearchValues.Create("0123456789");
+
+    private static bool IsWord(string text) => text.Length is >= 1 and <= 128 && Only(text, Word);
+
+    private static bool IsSource(string text) => text.Length is >= 1 and <= 128 && Only(text, Sources);
+
+    // A kind of up to 13 letters, an underscore, 26 characters of base 32.
+    private static bool IsRecordId(string text) => text.Length is >= 28 and <= 40 && text[^27] == '_' &&
+        Only(text.AsSpan(0, text.Length - 27), Lower) && Only(text.AsSpan(text.Length - 26), Id);
+
+    private static bool IsRequestId(string text) => text.Length is >= 16 and <= 64 && Only(text, Base64Url) || IsEventId(text);
+
+    // A service, a position and an index.
+    private static bool IsEventId(string text)
+    {
+        var (first, last) = (text.IndexOf('/'), text.LastIndexOf('/'));
+        return first > 0 && last > first + 1 && last < text.Length - 1 && Only(text.AsSpan(0, first), Lower) &&
+            Only(text.AsSpan(first + 1, last - first - 1), Digits) && Only(text.AsSpan(last + 1), Digits);
+    }
+
+    private static bool Only(ReadOnlySpan<char> text, SearchValues<char> allowed) => text.IndexOfAnyExcept(allowed) < 0;
 }

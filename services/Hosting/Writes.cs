@@ -74,7 +74,7 @@ public sealed class Writes(ServiceLedger ledger, Agreements agreements, TimeProv
         refused ??= unapproved;
         // The keys must hold when it is committed, too.
         var keys = refused is null && signature is not null ? KeysOf(signature, shape.Approvals, request, terms.Permissions) : [];
-        var span = Edge.SpanOf(context.GetHttpContext());
+        var span = Call.Of(context).Span;
         span?.SetTag("ministries.request_id", requestId);
         if (shape.Text(shape.Case, request) is { Length: > 0 } named) span?.SetTag("ministries.case", named);
 

@@ -19,6 +19,7 @@ public static class Methods
     public static readonly IReadOnlySet<string> Writes;
 
     private static readonly FrozenDictionary<string, MethodDescriptor> ByName;
+    private static readonly FrozenDictionary<string, Rpc> ByPath;
     private static readonly FrozenDictionary<MessageDescriptor, string> ByRequest;
 
     static Methods()
@@ -28,6 +29,7 @@ public static class Methods
             .OfType<FileDescriptor>().OrderBy(f => f.Name, StringComparer.Ordinal)];
         ByName = Files.SelectMany(f => f.Services).SelectMany(s => s.Methods)
             .ToFrozenDictionary(m => $"{m.Service.FullName}/{m.Name}");
+        ByPath = ByName.ToFrozenDictionary(m => $"/{m.Key}", m => new Rpc(m.Key, m.Value));
         Names = [.. ByName.Keys.Order(StringComparer.Ordinal)];
         ByRequest = ByName.ToFrozenDictionary(m => m.Value.InputType, m => m.Key);
         Writes = Names.Where(n => ByName[n].InputType.FindFieldByNumber(1) is { Name: "request_id" }).ToFrozenSet();
@@ -39,6 +41,15 @@ public static class Methods
     /// <summary>The RPC of this name; null: there is none.</summary>
     public static MethodDescriptor? Find(string name) => ByName.GetValueOrDefault(name);
 
+    /// <summary>The RPC that is called at this path, such as <c>/ministries.custody.v1.CustodyService/RecordStatus</c>; null: there is
+    /// none.</summary>
+    public static Rpc? At(string? path) => path is null ? null : ByPath.GetValueOrDefault(path);
+
     /// <summary>The full name of the RPC that takes this request, for each request is of one RPC; null: none takes it.</summary>
     public static string? NameFor(MessageDescriptor request) => ByRequest.GetValueOrDefault(request);
 }
+
+/// <summary>An RPC of the contracts.</summary>
+/// <param name="Name">Its full name without a leading slash.</param>
+/// <param name="Method">Its declaration.</param>
+public sealed record Rpc(string Name, MethodDescriptor Method);

@@ -1,4 +1,4 @@
-using System.Text;
+using System.Text.Unicode;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Ledger.V1;
@@ -18,16 +18,14 @@ public static class WireWalk
     /// <summary>The greatest number of faults that are told: 32.</summary>
     public const int MostFaults = 32;
 
-    private static readonly UTF8Encoding Utf8 = new(false, throwOnInvalidBytes: true);
-
     /// <summary>What is wrong with the bytes of a message; empty: nothing.</summary>
     /// <param name="type">The message's type.</param>
     /// <param name="bytes">Its bytes, as received.</param>
     public static IReadOnlyList<FieldFault> Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes)
     {
-        var faults = new List<FieldFault>();
-        Walk(type, bytes, "", 0, faults);
-        return faults;
+        List<FieldFault>? faults = null;
+        Walk(type, bytes, null, ref faults);
+        return faults ?? (IReadOnlyList<FieldFault>)[];
     }
 
     /// <summary>A message's bytes with every field of one number left out at the top, all others as they stand.</summary>
@@ -54,34 +52,47 @@ public static class WireWalk
         return kept[..length];
     }
 
-    private static void Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes, string path, int depth, List<FieldFault> faults)
+    // Where a message stands in those around it. It is written out only where something is wrong: most requests are without fault.
+    private sealed record Place(Place? Around, FieldDescriptor Field, int Index)
     {
-        if (depth > Deepest)
+        public int Depth { get; } = (Around?.Depth ?? 0) + 1;
+
+        public override string ToString() => $"{Prefix(Around)}{Field.Name}{(Field.IsRepeated ? $"[{Index}]" : "")}";
+
+        public static string Prefix(Place? place) => place is null ? "" : $"{place}.";
+    }
+
+    private static void Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes, Place? place, ref List<FieldFault>? faults)
+    {
+        if (place?.Depth > Deepest)
         {
-            Fault(path, $"nested deeper than {Deepest} messages");
+            Fault(place.ToString(), $"nested deeper than {Deepest} messages", ref faults);
             return;
         }
-        var counts = new Dictionary<FieldDescriptor, int>();
-        var oneofs = new Dictionary<OneofDescriptor, FieldDescriptor>();
-        while (bytes.Length > 0 && faults.Count < MostFaults)
+        var fields = type.Fields.InDeclarationOrder();
+        // How often each field was given; and of each choice, one more than the index of the field that was given.
+        Span<int> counts = fields.Count <= 64 ? stackalloc int[fields.Count] : new int[fields.Count];
+        Span<int> chosen = type.Oneofs.Count <= 16 ? stackalloc int[type.Oneofs.Count] : new int[type.Oneofs.Count];
+        counts.Clear();
+        chosen.Clear();
+        while (bytes.Length > 0 && (faults?.Count ?? 0) < MostFaults)
         {
             if (!Varint(ref bytes, out var tag) || tag > uint.MaxValue || tag >> 3 == 0)
             {
-                Fault(path, "the bytes break off or hold no field tag");
+                Fault(place?.ToString() ?? "", "the bytes break off or hold no field tag", ref faults);
                 return;
             }
             var number = (int)(tag >> 3);
             var wire = (WireFormat.WireType)(tag & 7);
             var field = type.FindFieldByNumber(number);
-            var name = field is null ? $"{Prefix(path)}#{number}" : $"{Prefix(path)}{field.Name}";
             if (!Value(ref bytes, wire, out var value))
             {
-                Fault(name, "the bytes break off or are of a wire type that is not used");
+                Fault(Name(), "the bytes break off or are of a wire type that is not used", ref faults);
                 return;
             }
             if (field is null)
             {
-                Fault(name, "there is no field of this number");
+                Fault(Name(), "there is no field of this number", ref faults);
                 continue;
             }
             var expected = WireTypeOf(field);
@@ -89,42 +100,31 @@ public static class WireWalk
                 expected != WireFormat.WireType.LengthDelimited;
             if (wire != expected && !packed)
             {
-                Fault(name, "the bytes are of another wire type than the field's");
+                Fault(Name(), "the bytes are of another wire type than the field's", ref faults);
                 continue;
             }
             if (packed && !IsPacked(value, expected))
             {
-                Fault(name, "the bytes break off");
+                Fault(Name(), "the bytes break off", ref faults);
                 return;
             }
-            var count = counts[field] = counts.GetValueOrDefault(field) + 1;
-            if (count > 1 && !field.IsRepeated) Fault(name, "the field is given more than once");
-            if (field.RealContainingOneof is { } oneof && !oneofs.TryAdd(oneof, field) && oneofs[oneof] != field)
-                Fault(name, $"{oneofs[oneof].Name} of the same choice is given too");
-            if (field.FieldType == FieldType.Message)
-                Walk(field.MessageType, value, field.IsRepeated ? $"{name}[{count - 1}]" : name, depth + 1, faults);
-            else if (field.FieldType == FieldType.String && !IsUtf8(value))
-                Fault(name, "the text is not UTF-8");
+            var count = ++counts[field.Index];
+            if (count > 1 && !field.IsRepeated) Fault(Name(), "the field is given more than once", ref faults);
+            if (field.RealContainingOneof is { } oneof)
+            {
+                ref var choice = ref chosen[oneof.Index];
+                if (choice == 0) choice = field.Index + 1;
+                else if (choice != field.Index + 1) Fault(Name(), $"{fields[choice - 1].Name} of the same choice is given too", ref faults);
+            }
+            if (field.FieldType == FieldType.Message) Walk(field.MessageType, value, new Place(place, field, count - 1), ref faults);
+            else if (field.FieldType == FieldType.String && !Utf8.IsValid(value)) Fault(Name(), "the text is not UTF-8", ref faults);
+
+            string Name() => $"{Place.Prefix(place)}{field?.Name ?? $"#{number}"}";
         }
 
-        void Fault(string at, string what)
+        static void Fault(string at, string what, ref List<FieldFault>? faults)
         {
-            if (faults.Count < MostFaults) faults.Add(new FieldFault { Field = at, Description = what });
-        }
-    }
-
-    private static string Prefix(string path) => path.Length == 0 ? "" : path + ".";
-
-    private static bool IsUtf8(ReadOnlySpan<byte> value)
-    {
-        try
-        {
-            Utf8.GetCharCount(value);
-            return true;
-        }
-        catch (DecoderFallbackException)
-        {
-            return false;
+            if ((faults ??= []).Count < MostFaults) faults.Add(new FieldFault { Field = at, Description = what });
         }
     }
 

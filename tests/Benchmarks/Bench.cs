@@ -64,7 +64,7 @@ internal sealed class Bench : IAsyncDisposable
                 .Select(p => $"--Peers:{p.Key}={p.Value}"),
             .. otlp is null ? Array.Empty<string>() : [$"--OTEL_EXPORTER_OTLP_ENDPOINT={otlp}"],
         ];
-        var child = await Start(name, serverGc: false, ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]);
+        var child = await Start(name, serverGc: null, ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]);
         child.Database = database;
         return child;
     }
@@ -87,7 +87,11 @@ internal sealed class Bench : IAsyncDisposable
     }, default), database, Permissions);
 
     /// <summary>A process of this program in another role.</summary>
-    public async Task<Child> Start(string name, bool serverGc, params string[] args)
+    /// <param name="name">What it is called; of a service, the service's name.</param>
+    /// <param name="serverGc">Whether it has the server's garbage collector; null: it is a service and has what the service ships with.
+    /// </param>
+    /// <param name="args">Its role.</param>
+    public async Task<Child> Start(string name, bool? serverGc, params string[] args)
     {
         var child = new Child(name, serverGc, args);
         _open.Add(child);
@@ -159,12 +163,18 @@ internal sealed class Child : IAsyncDisposable
     private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _ended;
 
-    public Child(string name, bool serverGc, string[] args)
+    public Child(string name, bool? serverGc, string[] args)
     {
         Name = name;
-        var start = new ProcessStartInfo("dotnet", ["exec", typeof(Child).Assembly.Location, .. args])
+        // A service runs with the settings of the runtime that its own program ships with.
+        var program = (serverGc, name) switch
+        {
+            (null, "calllog") => "CallLog", (null, "consular") => "Consular", (null, "custody") => "Custody", _ => "Benchmarks",
+        };
+        var runtime = Path.Combine(AppContext.BaseDirectory, $"Ministries.{program}.runtimeconfig.json");
+        var start = new ProcessStartInfo("dotnet", ["exec", "--runtimeconfig", runtime, typeof(Child).Assembly.Location, .. args])
         { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["DOTNET_gcServer"] = serverGc ? "1" : "0";
+        if (serverGc is { } server) start.Environment["DOTNET_gcServer"] = server ? "1" : "0";
         start.Environment.Remove("OTEL_EXPORTER_OTLP_ENDPOINT");
         var began = Stopwatch.GetTimestamp();
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };

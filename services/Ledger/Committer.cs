@@ -140,18 +140,20 @@ internal sealed class Committer
     private readonly Store _store;
     private readonly Checkpoints _checkpoints;
     private readonly Action<ulong> _grown;
+    private readonly RecentEvents _recent;
     private readonly Queue _queue;
     private readonly Dictionary<string, StreamKind> _kinds;
     private readonly string _package;
     private Task _running = Task.CompletedTask;
     private Memory _memory = new();
 
-    public Committer(LedgerOptions options, Store store, Checkpoints checkpoints, Action<ulong> grown)
+    public Committer(LedgerOptions options, Store store, Checkpoints checkpoints, Action<ulong> grown, RecentEvents recent)
     {
         _options = options;
         _store = store;
         _checkpoints = checkpoints;
         _grown = grown;
+        _recent = recent;
         _queue = new Queue(options);
         _kinds = options.Kinds.ToDictionary(k => k.Name);
         _package = $"ministries.{options.Service}.v1.";
@@ -336,6 +338,7 @@ internal sealed class Committer
         private readonly Dictionary<StreamId, (IMessage? State, ulong Version)> _before = [];
         private readonly Dictionary<StreamId, List<(Decided Decided, ulong Version, string Indices)>> _changes = [];
         private readonly Dictionary<string, ulong> _cursors = [];
+        private readonly List<(EventRow Row, Event Event)> _published = [];
         private readonly Dictionary<StreamId, Exception> _unreadable = [];
         private readonly List<(Waiting Waiting, Func<Outcome> Outcome)> _answers = [];
         private readonly List<(Waiting Waiting, Exception Fault)> _faults = [];
@@ -630,8 +633,8 @@ internal sealed class Committer
             foreach (var (name, value) in _cursors) rows.Cursors[name] = _memory.Cursors[name] = value;
 
             var tree = _memory.Tree!;
-            foreach (var entry in rows.Entries)
-                tree.Add(Probe.WithoutTrust ? new byte[32] : TreeHash.Leaf(entry.Header), rows.Tiles);
+            List<byte[]> leaves = [.. rows.Entries.Select(e => Probe.WithoutTrust ? new byte[32] : TreeHash.Leaf(e.Header))];
+            foreach (var leaf in leaves) tree.Add(leaf, rows.Tiles);
             _tree = tree.TakeView();
             var edge = _tree.Edge();
             var head = new Head(tree.Size, [.. edge.SelectMany(h => h)], _now.UtcTicks, streams, events);
@@ -640,8 +643,23 @@ internal sealed class Committer
             stage.Committing = true;
             await _session.Commit();
             stage.Committed = true;
+            KeepPublished(rows, leaves, head);
             _head = head;
             Probe.At("after-commit");
+        }
+
+        private void KeepPublished(Rows rows, List<byte[]> leaves, Head head)
+        {
+            committer._recent.Come(head.Size, head.Events);
+            if (_published.Count == 0) return;
+            var time = NumberedEvent.TimeText(_now);
+            foreach (var (row, e) in _published)
+            {
+                var place = (int)(row.Position - _head.Size);
+                committer._recent.Keep(NumberedEvent.Of(
+                    _options.Service, row.Number, row.Position, row.Index, e, time, leaves[place], rows.Entries[place].TraceParent,
+                    rows.Entries[place].TraceState));
+            }
         }
 
         private TreeView? _tree;
@@ -664,7 +682,9 @@ internal sealed class Committer
                 var sequence = own ? Next(_memory.LastOfTypes, type) : 0;
                 events.Events_.Add(
                     new Event { Type = type, Sequence = sequence, Data = change.Event.ToByteString(), Case = decision.Case });
-                if (own) rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
+                if (!own) continue;
+                rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
+                if (committer._recent.Wanted) _published.Add((rows.Events[^1], events.Events_[^1]));
             }
             var header = new EntryHeader
             {

@@ -100,7 +100,24 @@ public sealed record EntryPage(IReadOnlyList<StoredEntry> Entries, ulong Next, b
 /// <summary>An event in the order in which the service publishes.</summary>
 /// <param name="Number">Its number among all events that the service publishes, from 1 without gaps.</param>
 /// <param name="Event">The event with all that a message about it carries.</param>
-public sealed record NumberedEvent(ulong Number, RecordedEvent Event);
+public sealed record NumberedEvent(ulong Number, RecordedEvent Event)
+{
+    /// <summary>A time as a <see cref="RecordedEvent"/> says it: RFC 3339, UTC, no more digits than it needs.</summary>
+    public static string TimeText(DateTimeOffset time) =>
+        time.UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ss.FFFFFFFZ", CultureInfo.InvariantCulture);
+
+    internal static NumberedEvent Of(
+        string service, ulong number, ulong position, int index, Event @event, string time, byte[] leaf, string traceParent,
+        string traceState) => new(number, new RecordedEvent
+        {
+            Origin = new EventOrigin
+            {
+                Service = service, Position = position, Index = (uint)index, Type = @event.Type, Sequence = @event.Sequence,
+            },
+            Event = @event, Time = time, Leaf = UnsafeByteOperations.UnsafeWrap(leaf), Traceparent = traceParent,
+            Tracestate = traceState,
+        });
+}
 
 /// <summary>A record whose duty is due.</summary>
 /// <param name="Stream">The record.</param>
@@ -136,6 +153,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     private readonly Checkpoints _checkpoints;
     private readonly Committer _committer;
     private readonly Finder _finder;
+    private readonly RecentEvents _recent = new();
     private readonly SemaphoreSlim _look = new(1);
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ulong _size;
@@ -146,7 +164,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         _options = options;
         _store = store;
         _checkpoints = checkpoints;
-        _committer = new Committer(options, store, checkpoints, Grow);
+        _committer = new Committer(options, store, checkpoints, Grow, _recent);
         _finder = new Finder(this);
     }
 
@@ -455,7 +473,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public Task<IReadOnlyList<NumberedEvent>> EventsAfter(ulong number, int limit, CancellationToken cancel)
     {
         CheckLimit(limit);
-        return Read(async session => Events(await session.EventsAfter(Math.Min(number, long.MaxValue), limit)), cancel);
+        return _recent.After(number, limit, Size) is { } recent ? Task.FromResult(recent)
+            : Read(async session => Events(await session.EventsAfter(Math.Min(number, long.MaxValue), limit)), cancel);
     }
 
     /// <summary>The service's own events of some types in the order of the ledger, for a consumer that fills a gap.</summary>
@@ -471,23 +490,9 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         return Read(async session => Events(await session.EventsAfter(bounded, limit)), cancel);
     }
 
-    private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) => [.. sources.Select(source =>
-    {
-        var @event = V1.Events.Parser.ParseFrom(source.Events).Events_[source.Index];
-        return new NumberedEvent(source.Number, new RecordedEvent
-        {
-            Origin = new EventOrigin
-            {
-                Service = Service, Position = source.Position, Index = (uint)source.Index, Type = @event.Type,
-                Sequence = @event.Sequence,
-            },
-            Event = @event,
-            Time = Stored.TimeOf(source.Header).ToString("yyyy-MM-ddTHH:mm:ss.FFFFFFFZ", CultureInfo.InvariantCulture),
-            Leaf = ByteString.CopyFrom(TreeHash.Leaf(source.Header)),
-            Traceparent = source.TraceParent,
-            Tracestate = source.TraceState,
-        });
-    })];
+    private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) => [.. sources.Select(source => NumberedEvent.Of(
+        Service, source.Number, source.Position, source.Index, V1.Events.Parser.ParseFrom(source.Events).Events_[source.Index],
+        NumberedEvent.TimeText(Stored.TimeOf(source.Header)), TreeHash.Leaf(source.Header), source.TraceParent, source.TraceState))];
 
     /// <summary>The number of the service's own events: the number of the last one.</summary>
     public Task<ulong> CountEvents(CancellationToken cancel) =>
@@ -782,6 +787,46 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(limit, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(limit, 1000);
+    }
+}
+
+/// <summary>The last events that this process committed, so that whoever publishes them need not read them back. What is not here is
+/// in the database: events of other replicas, of before, of more bytes than are kept.</summary>
+internal sealed class RecentEvents
+{
+    private const int Kept = 2048;
+    private const int MaxBytes = 16 << 10;
+
+    private readonly NumberedEvent?[] _events = new NumberedEvent?[Kept];
+    private volatile Tuple<ulong, ulong> _head = new(0, 0);
+
+    /// <summary>Whether somebody reads them: until then none are kept.</summary>
+    public bool Wanted { get; private set; }
+
+    /// <summary>Keeps an event that is committed.</summary>
+    public void Keep(NumberedEvent e)
+    {
+        if (e.Event.Event.Data.Length <= MaxBytes) Volatile.Write(ref _events[e.Number % Kept], e);
+    }
+
+    /// <summary>Notes how many entries and events there are.</summary>
+    public void Come(ulong entries, ulong events) => _head = new(entries, events);
+
+    /// <summary>The events that follow upon a number, as far as they are here without a gap; null: who wants to know must ask the
+    /// database.</summary>
+    /// <param name="number">The number.</param>
+    /// <param name="limit">The greatest number of events.</param>
+    /// <param name="size">The number of entries that there are.</param>
+    public IReadOnlyList<NumberedEvent>? After(ulong number, int limit, ulong size)
+    {
+        Wanted = true;
+        var (head, found) = (_head, new List<NumberedEvent>());
+        while (found.Count < limit && Volatile.Read(ref _events[(number + 1) % Kept]) is { } next && next.Number == number + 1)
+        {
+            found.Add(next);
+            number++;
+        }
+        return found.Count > 0 || (head.Item2 == number && head.Item1 >= size && size > 0) ? found : null;
     }
 }
 

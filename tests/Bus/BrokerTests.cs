@@ -8,6 +8,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Google.Protobuf;
 using Ministries.CallLog.V1;
+using Ministries.CloudEvents.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
@@ -69,6 +70,51 @@ public sealed class BrokerTests
         Assert.Matches("^[0-9a-f]{64}$", headers["cloudEvents:leaf"]);
         Assert.Matches("^00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01$", headers["traceparent"]);
         Assert.DoesNotContain(headers.Keys, k => k.StartsWith("MT-", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Several_events_of_a_type_go_in_one_message_of_a_public_format_that_is_signed_as_a_whole()
+    {
+        var uri = await Node.Clean();
+        await using var connection = await Node.Connect(uri);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
+        await channel.ExchangeDeclareAsync(CallLoggedExchange, "fanout", durable: true, cancellationToken: Cancel);
+        var queue = await channel.QueueDeclareAsync("", cancellationToken: Cancel);
+        await channel.QueueBindAsync(queue.QueueName, CallLoggedExchange, "", cancellationToken: Cancel);
+
+        await using var rig = new Rig(uri) { LedgerReachable = false };
+        List<string> events = [await rig.Log(), await rig.Log(), await rig.Submit(), await rig.Log()];
+        await rig.StartReady(rig.CallLog);
+        BasicGetResult? got = null;
+        await Rig.Until(
+            async () => (got = await channel.BasicGetAsync(queue.QueueName, autoAck: true, Cancel)) is not null, () => "the message");
+        Assert.Equal("application/cloudevents-batch+protobuf", got!.BasicProperties.ContentType);
+        var batch = CloudEventBatch.Parser.ParseFrom(got.Body.Span);
+        Assert.Equal([events[0], events[1], events[3]], batch.Events.Select(e => e.Id));
+        Assert.Equal(["1", "2", "3"], batch.Events.Select(e => e.Attributes["sequence"].CeString));
+        Assert.Equal(["", "", "ministries.calllog.v1.ReadoutSubmitted=1"],
+            batch.Events.Select(e => e.Attributes.GetValueOrDefault("after")?.CeString ?? ""));
+        Assert.All(batch.Events, e => Assert.Equal(
+            ("calllog", "1.0", CallLoggedExchange, "case_1", 32),
+            (e.Source, e.SpecVersion, e.Type, e.Attributes["subject"].CeString, e.Attributes["leaf"].CeBytes.Length)));
+        Assert.InRange(
+            batch.Events[0].Attributes["time"].CeTimestamp.ToDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(-1), DateTimeOffset.UtcNow.AddSeconds(1));
+        Assert.Equal("call-000004", batch.Events[2].ProtoData.Unpack<CallLogged>().Call);
+
+        await rig.Stop(rig.CallLog);
+        await rig.StartReady(rig.Consular);
+        var altered = got.Body.ToArray();
+        altered[altered.AsSpan().IndexOf("case_1"u8) + 5] = (byte)'2';
+        await Publish(altered);
+        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1, () => "it is put aside");
+        Assert.Empty(await rig.Effects());
+        await Publish(got.Body);
+        await Send(rig, events[2]);
+        await rig.UntilEffects(events);
+
+        ValueTask Publish(ReadOnlyMemory<byte> body) => channel.BasicPublishAsync(
+            CallLoggedExchange, "", mandatory: true,
+            new BasicProperties { ContentType = got.BasicProperties.ContentType, Headers = got.BasicProperties.Headers }, body, Cancel);
     }
 
     [Fact]

@@ -4,6 +4,7 @@ using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.CallLog;
+using Ministries.CloudEvents.V1;
 using Ministries.Consular;
 using Ministries.Custody;
 using Ministries.Hosting;
@@ -155,8 +156,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
                 var consumer = new RabbitMQ.Client.Events.AsyncEventingBasicConsumer(channel);
                 consumer.ReceivedAsync += (_, message) =>
                 {
-                    var id = (byte[])message.BasicProperties.Headers!["cloudEvents:id"]!;
-                    lock (ids) ids.Add(Encoding.UTF8.GetString(id));
+                    lock (ids) ids.UnionWith(IdsOf(message));
                     if (Interlocked.Decrement(ref left) == 0) all.TrySetResult();
                     return Task.CompletedTask;
                 };
@@ -171,6 +171,11 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
                 await Task.Delay(100, cancel);
             }
     }
+
+    private static IEnumerable<string> IdsOf(RabbitMQ.Client.Events.BasicDeliverEventArgs message) =>
+        message.BasicProperties.ContentType == "application/x-protobuf"
+            ? [Encoding.UTF8.GetString((byte[])message.BasicProperties.Headers!["cloudEvents:id"]!)]
+            : CloudEventBatch.Parser.ParseFrom(message.Body.Span).Events.Select(e => e.Id);
 
     private async Task<Book> Read(string service, CancellationToken cancel)
     {

@@ -29,8 +29,9 @@ public sealed record BusOptions
     /// <summary>How many messages a consumer has in hand at once.</summary>
     public ushort Prefetch { get; init; } = 128;
 
-    /// <summary>The greatest number of commands of one producer's events that wait for their commit at once.</summary>
-    public int CommitWindow { get; init; } = 64;
+    /// <summary>The greatest number of commands of one producer's events that wait for their commit at once: two of the ledger's
+    /// batches, so that one is ready when the other is committed.</summary>
+    public int CommitWindow { get; init; } = 512;
 
     /// <summary>How often an event is tried before it becomes a dead letter. What is only out of reach (the database, a service
     /// that must be asked) does not count: the one is waited for, the other up to <see cref="AskPatience"/>.</summary>

@@ -50,13 +50,13 @@ internal sealed partial class Intake : BackgroundService
 
     /// <summary>Takes a message; returns when its effect is durable, or when it was set aside as a dead letter.</summary>
     /// <exception cref="OperationCanceledException">The service stops: the broker keeps the message.</exception>
-    internal async Task Take(DomainEvent message)
+    internal async Task Take(EventMessage message)
     {
-        if (_stopped || !_lanes.TryGetValue(message.Recorded.Origin.Service, out var lane)) throw new OperationCanceledException();
-        if (!_seal.Bears(message.Recorded, message.Seal.Signature, message.Seal.Certificate))
+        if (_stopped || !_lanes.TryGetValue(message.Origin.Service, out var lane)) throw new OperationCanceledException();
+        if (!_seal.Bears(message))
         {
             Metrics.Rejected(Metrics.Forged);
-            LogForged(_log, _service.Name, message.Recorded.Event.Type, message.Recorded.Origin.Service);
+            LogForged(_log, _service.Name, message.Type, message.Origin.Service);
             throw new InvalidDataException("the message does not bear its producer's signature");
         }
         if (Probe.AcknowledgeFirst) _ = Later();
@@ -234,29 +234,56 @@ internal sealed partial class Intake : BackgroundService
         public bool HasFailed => Refused || Commit is { IsCompleted: true, IsCompletedSuccessfully: false };
     }
 
+    /// <summary>A message that is in hand until each of its events is settled.</summary>
+    private sealed class Message(EventMessage message)
+    {
+        private readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private int _left = message.Events.Count;
+
+        public EventMessage Content => message;
+        public long Arrived { get; } = Stopwatch.GetTimestamp();
+        public Task Done => _done.Task;
+
+        /// <summary>One of its events is done with, or never will be.</summary>
+        public void Settle(Exception? fault = null)
+        {
+            if (fault is not null) _done.TrySetException(fault);
+            else if (--_left == 0) _done.TrySetResult();
+        }
+
+        public void Abandon() => _done.TrySetCanceled();
+    }
+
+    /// <summary>An event of a message.</summary>
+    private sealed record Delivery(Message Message, PublishedEvent Published)
+    {
+        public RecordedEvent Recorded => Published.Recorded;
+    }
+
+    /// <summary>An event whose turn it is.</summary>
+    /// <param name="Recorded">The event.</param>
+    /// <param name="Redelivered">Whether the broker gave its message before.</param>
+    private readonly record struct Next(RecordedEvent Recorded, bool Redelivered);
+
     /// <summary>One producer's events, in order.</summary>
     private sealed class Lane(Intake intake, string producer, IReadOnlyList<Reaction> reactions)
     {
-        private sealed record Delivery(DomainEvent Message, TaskCompletionSource Done, long Arrived);
-
-        private readonly Channel<Delivery> _arrivals = Channel.CreateUnbounded<Delivery>();
+        private readonly Channel<Message> _arrivals = Channel.CreateUnbounded<Message>();
         private readonly Dictionary<string, SortedDictionary<ulong, List<Delivery>>> _held =
             reactions.ToDictionary(r => r.Event.FullName, _ => new SortedDictionary<ulong, List<Delivery>>());
         private readonly Dictionary<string, ulong> _taken = [];
-        private readonly HashSet<RecordedEvent> _again = new(ReferenceEqualityComparer.Instance);
         private int _count;
 
         public int Held => Volatile.Read(ref _count);
 
-        public async Task Take(DomainEvent message)
+        public async Task Take(EventMessage content)
         {
-            var delivery = new Delivery(
-                message, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), Stopwatch.GetTimestamp());
+            var message = new Message(content);
             Interlocked.Increment(ref _count);
             try
             {
-                if (!_arrivals.Writer.TryWrite(delivery)) throw new OperationCanceledException();
-                await delivery.Done.Task;
+                if (!_arrivals.Writer.TryWrite(message)) throw new OperationCanceledException();
+                await message.Done;
             }
             finally
             {
@@ -267,8 +294,8 @@ internal sealed partial class Intake : BackgroundService
         public void Abandon()
         {
             _arrivals.Writer.TryComplete();
-            while (_arrivals.Reader.TryRead(out var delivery)) delivery.Done.TrySetCanceled();
-            foreach (var delivery in _held.Values.SelectMany(h => h.Values).SelectMany(d => d)) delivery.Done.TrySetCanceled();
+            while (_arrivals.Reader.TryRead(out var message)) message.Abandon();
+            foreach (var delivery in _held.Values.SelectMany(h => h.Values).SelectMany(d => d)) delivery.Message.Abandon();
         }
 
         public async Task Run(CancellationToken stop)
@@ -291,9 +318,9 @@ internal sealed partial class Intake : BackgroundService
                         await Advance(stop);
                         if (Oldest() is { } oldest)
                         {
-                            if (Stopwatch.GetElapsedTime(oldest.Arrived) >= intake._options.GapPatience)
+                            if (Stopwatch.GetElapsedTime(oldest.Message.Arrived) >= intake._options.GapPatience)
                             {
-                                var asked = await Fill(oldest.Message.Recorded.Origin.Position, stop);
+                                var asked = await Fill(oldest.Recorded.Origin.Position, stop);
                                 // What the producer's ledger does not bear out is not an event of it.
                                 if (asked && Oldest() is { } still && still == oldest) Reject(still);
                                 continue;
@@ -335,18 +362,17 @@ internal sealed partial class Intake : BackgroundService
 
         private void Accept()
         {
-            while (_arrivals.Reader.TryRead(out var delivery))
+            while (_arrivals.Reader.TryRead(out var message))
             {
-                var held = _held[delivery.Message.Recorded.Event.Type];
-                var sequence = delivery.Message.Recorded.Event.Sequence;
-                if (delivery.Message.Redelivered)
+                var held = _held[message.Content.Type];
+                if (message.Content.Redelivered) Metrics.Redelivered();
+                foreach (var published in message.Content.Events)
                 {
-                    Metrics.Redelivered();
-                    _again.Add(delivery.Message.Recorded);
-                    if (sequence <= _taken[delivery.Message.Recorded.Event.Type]) TellRepeated(delivery.Message.Recorded);
+                    var sequence = published.Recorded.Event.Sequence;
+                    if (message.Content.Redelivered && sequence <= _taken[message.Content.Type]) TellRepeated(published.Recorded);
+                    if (!held.TryGetValue(sequence, out var same)) held[sequence] = same = new(1);
+                    same.Add(new Delivery(message, published));
                 }
-                if (!held.TryGetValue(sequence, out var same)) held[sequence] = same = [];
-                same.Add(delivery);
             }
             Settle();
         }
@@ -366,54 +392,77 @@ internal sealed partial class Intake : BackgroundService
                 while (held.Count > 0 && held.First() is var (sequence, same) && sequence <= _taken[type])
                 {
                     held.Remove(sequence);
-                    foreach (var delivery in same)
-                    {
-                        _again.Remove(delivery.Message.Recorded);
-                        delivery.Done.TrySetResult();
-                    }
+                    foreach (var delivery in same) delivery.Message.Settle();
                 }
         }
 
         private void Reject(Delivery delivery)
         {
-            var held = _held[delivery.Message.Recorded.Event.Type];
-            if (!held.Remove(delivery.Message.Recorded.Event.Sequence, out var same)) return;
+            var type = delivery.Recorded.Event.Type;
+            if (!_held[type].Remove(delivery.Recorded.Event.Sequence, out var same)) return;
             Metrics.Rejected(Metrics.NotInLedger);
-            LogRejected(intake._log, intake._service.Name, delivery.Message.Recorded.Event.Type, producer);
-            foreach (var one in same) _again.Remove(one.Message.Recorded);
-            foreach (var one in same) one.Done.TrySetException(new InvalidDataException("the producer's ledger has no such event"));
+            LogRejected(intake._log, intake._service.Name, type, producer);
+            foreach (var one in same) one.Message.Settle(new InvalidDataException("the producer's ledger has no such event"));
         }
 
-        private Delivery? Oldest() => _held.Values.SelectMany(h => h.Values).SelectMany(d => d).MinBy(d => d.Arrived);
+        private Delivery? Oldest() => _held.Values.SelectMany(h => h.Values).SelectMany(d => d).MinBy(d => d.Message.Arrived);
 
-        /// <summary>Processes what is there as far as nothing is missing.</summary>
+        /// <summary>Processes what is there as far as nothing is missing. A window of events waits for commits, so that while some are
+        /// committed those behind them are ready; what comes meanwhile joins. Where one fails, those behind it are held back and
+        /// tried again behind it.</summary>
         private async Task Advance(CancellationToken stop)
         {
+            var waiting = new Queue<(Step Step, Activity? Span, Next Next)>();
+            var (reached, last) = (new Dictionary<string, ulong>(_taken), (Step?)null);
             while (true)
             {
-                var run = Ready();
-                if (run.Count == 0) return;
-                await Process(run, stop);
+                var (failure, again) = ((Failure?)null, new List<Next>());
+                while (waiting.Count < intake._options.CommitWindow && Ready(reached) is { } next)
+                {
+                    // What asks another service reads what those before it did: they are committed first.
+                    if (waiting.Count > 0 && intake._reactions[next.Recorded.Event.Type].Ask is not null) break;
+                    (var step, var span, failure) = await Begin(next, waiting.Count > 0 ? last : null, 1, false, intake._options.AskPatience, stop);
+                    reached[next.Recorded.Event.Type]++;
+                    if (failure is null) waiting.Enqueue((last = step, span, next));
+                    else again.Add(next);
+                    if (failure is not null) break;
+                }
+                if (waiting.Count == 0 && failure is null) return;
+                if (failure is null) await ((Task)waiting.Peek().Step.Commit!).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                // What one commit has committed is answered together; behind a failure nothing is left on its way.
+                var behind = new List<Next>();
+                Failure? before = null;
+                while (waiting.TryPeek(out var oldest) && (failure is not null || before is not null || oldest.Step.Commit!.IsCompleted))
+                {
+                    waiting.Dequeue();
+                    var own = await End(oldest.Step, oldest.Span, stop);
+                    before ??= own;
+                    if (before is not null) behind.Add(oldest.Next);
+                    else if (waiting.TryPeek(out var following)) following.Step.Behind = null;
+                }
+                intake._status.Goes(producer);
+                Settle();
+                if ((before ?? failure) is { } first)
+                {
+                    await Process([.. behind, .. again], stop, first: first);
+                    reached = new(_taken);
+                }
                 Accept();
             }
         }
 
-        /// <summary>The next events in order, a window at most: those whose predecessors are taken in or stand before them.</summary>
-        private List<RecordedEvent> Ready()
+        /// <summary>The next event in order: one whose predecessors are reached; null: there is none at present.</summary>
+        private Next? Ready(Dictionary<string, ulong> reached)
         {
-            var ready = new List<RecordedEvent>();
-            var reached = new Dictionary<string, ulong>(_taken);
-            while (ready.Count < intake._options.CommitWindow)
+            Delivery? next = null;
+            foreach (var (type, held) in _held)
             {
-                var next = _held
-                    .Select(h => h.Value.TryGetValue(reached[h.Key] + 1, out var same) ? same[0].Message : null)
-                    .Where(m => m is not null && m.After.All(a => !reached.TryGetValue(a.Key, out var at) || at >= a.Value))
-                    .MinBy(m => (m!.Recorded.Origin.Position, m.Recorded.Origin.Index));
-                if (next is null) break;
-                ready.Add(next.Recorded);
-                reached[next.Recorded.Event.Type]++;
+                if (held.Count == 0 || !held.TryGetValue(reached[type] + 1, out var same)) continue;
+                var (here, there) = (same[0].Recorded.Origin, next?.Recorded.Origin);
+                if (there is not null && (here.Position, here.Index).CompareTo((there.Position, there.Index)) > 0) continue;
+                if (same[0].Published.After.All(a => !reached.TryGetValue(a.Key, out var at) || at >= a.Value)) next = same[0];
             }
-            return ready;
+            return next is null ? null : new Next(next.Recorded, next.Message.Content.Redelivered);
         }
 
         /// <summary>Reads what is missing from the producer's ledger and processes it.</summary>
@@ -449,7 +498,8 @@ internal sealed partial class Intake : BackgroundService
                 List<RecordedEvent> missing =
                     [.. response.Events.TakeWhile(e => before is { } limit ? e.Origin.Position <= limit : IsOlder(e, youngest))];
                 for (var i = 0; i < missing.Count; i += intake._options.CommitWindow)
-                    await Process(missing.GetRange(i, Math.Min(intake._options.CommitWindow, missing.Count - i)), stop, filled: true);
+                    await Process(
+                        [.. missing.Skip(i).Take(intake._options.CommitWindow).Select(e => new Next(e, false))], stop, filled: true);
                 if (missing.Count > 0) LogFilled(intake._log, intake._service.Name, missing.Count, producer);
                 Accept();
                 if (missing.Count < response.Events.Count) return before is not null;
@@ -462,15 +512,20 @@ internal sealed partial class Intake : BackgroundService
 
         /// <summary>Commits a run of events in order. They wait for their commit together; where one fails, those after it are held
         /// back and tried again behind it.</summary>
-        private async Task Process(List<RecordedEvent> run, CancellationToken stop, bool filled = false)
+        /// <param name="run">The events.</param>
+        /// <param name="stop">Stops.</param>
+        /// <param name="filled">Whether they were read from the producer's ledger, for no message had come.</param>
+        /// <param name="first">How the first of them has failed, where it was tried already.</param>
+        private async Task Process(IReadOnlyList<Next> run, CancellationToken stop, bool filled = false, Failure? first = null)
         {
             var (done, attempts, tries) = (0, 0, 0);
             var since = Stopwatch.GetTimestamp();
             while (done < run.Count)
             {
-                var (succeeded, failure) = await Attempt(
+                var (succeeded, failure) = first is not null ? (0, first) : await Attempt(
                     run, done, tries + 1, filled,
                     intake._options.AskPatience - (tries > 0 ? Stopwatch.GetElapsedTime(since) : TimeSpan.Zero), stop);
+                first = null;
                 if (succeeded > 0) Went();
                 done += succeeded;
                 Settle();
@@ -487,7 +542,7 @@ internal sealed partial class Intake : BackgroundService
                 if (failure.Reason is { } reason && ++attempts >= intake._options.Attempts)
                 {
                     if (!await TrySetAside(failure.Step, reason, attempts, stop)) continue;
-                    Took(run[done]);
+                    Took(run[done].Recorded);
                     done++;
                     Went();
                     Settle();
@@ -533,77 +588,100 @@ internal sealed partial class Intake : BackgroundService
         /// <param name="patience">How long its question may go unanswered still.</param>
         /// <param name="stop">Stops.</param>
         private async Task<(int Succeeded, Failure? Failure)> Attempt(
-            List<RecordedEvent> run, int from, int attempt, bool filled, TimeSpan patience, CancellationToken stop)
+            IReadOnlyList<Next> run, int from, int attempt, bool filled, TimeSpan patience, CancellationToken stop)
         {
             var steps = new List<(Step Step, Activity? Span)>();
             Failure? failure = null;
             for (var i = from; i < run.Count && failure is null; i++)
             {
-                var recorded = run[i];
+                var recorded = run[i].Recorded;
                 if (recorded.Event.Sequence <= _taken[recorded.Event.Type] && steps.Count == 0 && i == from)
                     return (1, null);
-                var reaction = intake._reactions[recorded.Event.Type];
                 // What asks another service reads what those before it did: they are committed first.
-                if (reaction.Ask is not null && steps.Count > 0) break;
-                var step = new Step(reaction, recorded, steps.Count > 0 ? steps[^1].Step : null) { Patience = patience };
-                var span = intake.Start(recorded);
-                if (filled) span?.SetTag("ministries.filled", true);
-                if (_again.Contains(recorded)) span?.SetTag("ministries.redelivered", true);
-                if (i == from && attempt > 1) span?.SetTag("ministries.attempt", attempt);
-                try
-                {
-                    await intake.Prepare(step, stop);
-                    step.Commit = intake._ledger.Commit(intake.CommandOf(step, span, replay: false), stop);
-                    steps.Add((step, span));
-                }
-                catch (Exception e)
-                {
-                    failure = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
-                    span.Fail(failure.Reason ?? Waiting, e);
-                    span?.Dispose();
-                }
-                finally
-                {
-                    Activity.Current = null;
-                }
+                if (steps.Count > 0 && intake._reactions[recorded.Event.Type].Ask is not null) break;
+                (var step, var span, failure) = await Begin(
+                    run[i], steps.Count > 0 ? steps[^1].Step : null, i == from ? attempt : 1, filled, patience, stop);
+                if (failure is null) steps.Add((step, span));
             }
             var succeeded = 0;
             var row = true;
             foreach (var (step, span) in steps)
             {
-                Failure? own = null;
-                try
-                {
-                    var outcome = await step.Commit!;
-                    if (outcome.Refusal is { } refusal)
-                    {
-                        own = new Failure(step, step.HeldBack ? null : step.Failed ?? Refusals.NameOf(refusal.Reason));
-                        span.Fail(step.HeldBack ? HeldBack : own.Reason, null);
-                    }
-                    else
-                    {
-                        span?.SetTag("ministries.position", (long?)outcome.Position);
-                        if (outcome.Repeated) span?.SetTag("ministries.repeated", true);
-                        if (!outcome.Repeated) Metrics.TakenIn(step.Recorded, intake._time.GetUtcNow());
-                        Took(step.Recorded);
-                    }
-                }
-                catch (GapInEvents e)
-                {
-                    own = new Failure(step, null);
-                    span.Fail(HeldBack, e);
-                    if (step.Behind is null) await ReadTaken(stop);
-                }
-                catch (Exception e)
-                {
-                    own = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
-                    span.Fail(own.Reason ?? Waiting, e);
-                }
-                span?.Dispose();
+                var own = await End(step, span, stop);
                 if (own is null && row) succeeded++;
                 else if (row) (row, failure) = (false, own);
             }
             return (succeeded, failure);
+        }
+
+        /// <summary>Puts an event's command into the ledger's queue.</summary>
+        /// <param name="next">The event.</param>
+        /// <param name="behind">The one before it, where that waits too.</param>
+        /// <param name="attempt">How often it has been tried, this time included.</param>
+        /// <param name="filled">Whether it was read from the producer's ledger, for no message had come.</param>
+        /// <param name="patience">How long its question may go unanswered still.</param>
+        /// <param name="stop">Stops.</param>
+        private async ValueTask<(Step Step, Activity? Span, Failure? Failure)> Begin(
+            Next next, Step? behind, int attempt, bool filled, TimeSpan patience, CancellationToken stop)
+        {
+            var recorded = next.Recorded;
+            var step = new Step(intake._reactions[recorded.Event.Type], recorded, behind) { Patience = patience };
+            var span = intake.Start(recorded);
+            if (filled) span?.SetTag("ministries.filled", true);
+            if (next.Redelivered) span?.SetTag("ministries.redelivered", true);
+            if (attempt > 1) span?.SetTag("ministries.attempt", attempt);
+            try
+            {
+                await intake.Prepare(step, stop);
+                step.Commit = intake._ledger.Commit(intake.CommandOf(step, span, replay: false), stop);
+                return (step, span, null);
+            }
+            catch (Exception e)
+            {
+                var failure = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
+                span.Fail(failure.Reason ?? Waiting, e);
+                span?.Dispose();
+                return (step, span, failure);
+            }
+            finally
+            {
+                Activity.Current = null;
+            }
+        }
+
+        /// <summary>Waits for an event's commit. Returns why it had no effect; null: it had, now or before.</summary>
+        private async ValueTask<Failure?> End(Step step, Activity? span, CancellationToken stop)
+        {
+            Failure? failure = null;
+            try
+            {
+                var outcome = await step.Commit!;
+                if (outcome.Refusal is { } refusal)
+                {
+                    failure = new Failure(step, step.HeldBack ? null : step.Failed ?? Refusals.NameOf(refusal.Reason));
+                    span.Fail(step.HeldBack ? HeldBack : failure.Reason, null);
+                }
+                else
+                {
+                    span?.SetTag("ministries.position", (long?)outcome.Position);
+                    if (outcome.Repeated) span?.SetTag("ministries.repeated", true);
+                    if (!outcome.Repeated) Metrics.TakenIn(step.Recorded, intake._time.GetUtcNow());
+                    Took(step.Recorded);
+                }
+            }
+            catch (GapInEvents e)
+            {
+                failure = new Failure(step, null);
+                span.Fail(HeldBack, e);
+                if (step.Behind is null) await ReadTaken(stop);
+            }
+            catch (Exception e)
+            {
+                failure = new Failure(step, IsTransient(e) ? null : step.Failed ?? "PROCESSING_FAILED");
+                span.Fail(failure.Reason ?? Waiting, e);
+            }
+            span?.Dispose();
+            return failure;
         }
 
         private void Took(RecordedEvent recorded) =>

@@ -10,7 +10,7 @@ namespace Ministries.Hosting.Bus;
 /// <summary>
 /// The broker is not trusted: a message carries its service's signature over the event's bytes, where it came from, its number
 /// and its leaf, and the certificate to check it with. What the trace says and what came before is not signed: the first harms
-/// nobody, the second can only make a consumer look into the producer's ledger.
+/// nobody, the second can only make a consumer look into the producer's ledger. Of a message of several events all is signed.
 /// </summary>
 /// <param name="own">This service's certificate with its key (ECDSA).</param>
 /// <param name="belongs">Whether a certificate is at present one of the service of this name.</param>
@@ -26,9 +26,14 @@ public sealed class MessageSeal(Func<X509Certificate2> own, Func<string, X509Cer
 
     private sealed record Signer(X509Certificate2 Certificate, ECDsa Key, string Text);
 
-    /// <summary>Signs a message about an event.</summary>
+    /// <summary>Signs a message.</summary>
     /// <returns>The signature (ECDSA with SHA-256, IEEE P1363) and the certificate (DER), both in Base64.</returns>
-    internal (string Signature, string Certificate) Sign(RecordedEvent recorded)
+    internal (string Signature, string Certificate) Sign(EventMessage message) => Sign(Digest(message));
+
+    /// <summary>Signs a message about one event.</summary>
+    internal (string Signature, string Certificate) Sign(RecordedEvent recorded) => Sign(Digest(recorded));
+
+    private (string Signature, string Certificate) Sign(byte[] digest)
     {
         var certificate = own();
         var signer = _signer;
@@ -36,21 +41,22 @@ public sealed class MessageSeal(Func<X509Certificate2> own, Func<string, X509Cer
             _signer = signer = new Signer(
                 certificate, certificate.GetECDsaPrivateKey() ?? throw new CryptographicException("the service's key is not for ECDSA"),
                 Convert.ToBase64String(certificate.RawData));
-        lock (signer) return (Convert.ToBase64String(signer.Key.SignHash(Digest(recorded))), signer.Text);
+        lock (signer) return (Convert.ToBase64String(signer.Key.SignHash(digest)), signer.Text);
     }
 
-    /// <summary>Whether the service from which the event says it is has signed the message.</summary>
-    internal bool Bears(RecordedEvent recorded, string signature, string certificate)
+    /// <summary>Whether the service from which the events say they are has signed the message.</summary>
+    internal bool Bears(EventMessage message)
     {
-        var key = (recorded.Origin.Service, certificate);
+        var (service, (signature, certificate)) = (message.Origin.Service, message.Seal);
+        var key = (service, certificate);
         if (!_known.TryGetValue(key, out var known) || known.Until < time.GetUtcNow())
         {
             if (_known.Count >= MaxKnown) _known.Clear();
-            _known[key] = known = new Known(KeyOf(recorded.Origin.Service, certificate), time.GetUtcNow() + Trust);
+            _known[key] = known = new Known(KeyOf(service, certificate), time.GetUtcNow() + Trust);
         }
         var bytes = new byte[256];
         if (known.Key is not { } verifier || !Convert.TryFromBase64String(signature, bytes, out var length)) return false;
-        lock (verifier) return verifier.VerifyHash(Digest(recorded), bytes.AsSpan(0, length));
+        lock (verifier) return verifier.VerifyHash(Digest(message), bytes.AsSpan(0, length));
     }
 
     private ECDsa? KeyOf(string service, string certificate)
@@ -66,26 +72,36 @@ public sealed class MessageSeal(Func<X509Certificate2> own, Func<string, X509Cer
         }
     }
 
+    private static byte[] Digest(EventMessage message)
+    {
+        if (message.Events is [var single]) return Digest(single.Recorded);
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        Add(hash, "ministries events v1"u8);
+        Add(hash, message.Body);
+        return hash.GetHashAndReset();
+    }
+
     /// <summary>SHA-256 over a domain name and each field with its length before it, so that no two messages have the same.
     /// </summary>
     private static byte[] Digest(RecordedEvent recorded)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        Span<byte> number = stackalloc byte[8];
-        void Add(ReadOnlySpan<byte> field, Span<byte> length)
-        {
-            BinaryPrimitives.WriteInt64BigEndian(length, field.Length);
-            hash.AppendData(length);
-            hash.AppendData(field);
-        }
-        Add("ministries event v1"u8, number);
-        Add(Encoding.UTF8.GetBytes(EventTypes.IdOf(recorded.Origin)), number);
-        Add(Encoding.UTF8.GetBytes(recorded.Event.Type), number);
-        Add(Encoding.UTF8.GetBytes(recorded.Event.Case), number);
-        Add(Encoding.UTF8.GetBytes(recorded.Time), number);
-        Add(Encoding.UTF8.GetBytes(recorded.Event.Sequence.ToString(System.Globalization.CultureInfo.InvariantCulture)), number);
-        Add(recorded.Leaf.Span, number);
-        Add(recorded.Event.Data.Span, number);
+        Add(hash, "ministries event v1"u8);
+        Add(hash, Encoding.UTF8.GetBytes(EventTypes.IdOf(recorded.Origin)));
+        Add(hash, Encoding.UTF8.GetBytes(recorded.Event.Type));
+        Add(hash, Encoding.UTF8.GetBytes(recorded.Event.Case));
+        Add(hash, Encoding.UTF8.GetBytes(recorded.Time));
+        Add(hash, Encoding.UTF8.GetBytes(recorded.Event.Sequence.ToString(System.Globalization.CultureInfo.InvariantCulture)));
+        Add(hash, recorded.Leaf.Span);
+        Add(hash, recorded.Event.Data.Span);
         return hash.GetHashAndReset();
+    }
+
+    private static void Add(IncrementalHash hash, ReadOnlySpan<byte> field)
+    {
+        Span<byte> length = stackalloc byte[8];
+        BinaryPrimitives.WriteInt64BigEndian(length, field.Length);
+        hash.AppendData(length);
+        hash.AppendData(field);
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Collections.Frozen;
 using System.Diagnostics;
 using MassTransit;
 using Microsoft.Extensions.Hosting;
@@ -19,10 +20,22 @@ internal sealed partial class Relay(
     private const int Page = 256;
     private const int Memory = 1000;
 
+    /// <summary>The greatest number of bytes of one message's events.</summary>
+    private const int MessageBytes = 256 << 10;
+
+    /// <summary>The greatest number of pages that are on their way at once.</summary>
+    private const int Pages = 16;
+
+    /// <summary>How far behind the stored cursor may be, and how old the knowledge that the lead is held. After a crash so much is
+    /// published again.</summary>
+    private static readonly TimeSpan Lag = TimeSpan.FromMilliseconds(200);
+
     private readonly Dictionary<string, ulong> _last = [];
     private readonly ConcurrentDictionary<string, byte> _received = [];
     private readonly ConcurrentDictionary<string, long> _returned = [];
+    private readonly SemaphoreSlim _window = new(options.PublishWindow);
     private volatile string? _error;
+    private volatile bool _failed;
     private (DateTimeOffset From, DateTimeOffset? Until)? _outage;
 
     protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
@@ -48,6 +61,12 @@ internal sealed partial class Relay(
             }
     }
 
+    /// <summary>Events on their way to the broker.</summary>
+    /// <param name="Events">The events, in order.</param>
+    /// <param name="Began">When they were sent.</param>
+    /// <param name="Confirmed">How many of them the broker confirmed in a row.</param>
+    private sealed record Sent(IReadOnlyList<NumberedEvent> Events, DateTimeOffset Began, Task<int> Confirmed);
+
     private async Task Run(Lead lead, CancellationToken stop)
     {
         var cursor = await ledger.ReadCursor(Name, stop);
@@ -55,125 +74,252 @@ internal sealed partial class Relay(
         var first = cursor > Memory ? cursor - Memory : 0;
         if (cursor > 0)
             foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop)) Remember(before.Event.Event);
-        var delay = options.FirstDelay;
-        while (await lead.Holds(stop))
+        // How far it has read; what is confirmed; what is stored of that.
+        var (read, stored, delay) = (cursor, cursor, options.FirstDelay);
+        var (sent, after) = (new Queue<Sent>(), new Dictionary<string, ulong>(_last));
+        var looked = 0L;
+        try
         {
-            var size = ledger.Size;
-            var events = await ledger.EventsAfter(cursor, Page, stop);
-            if (events.Count == 0)
+            while (true)
             {
-                using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                look.CancelAfter(options.MaxDelay);
-                await ledger.WaitForMore(size, look.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-                stop.ThrowIfCancellationRequested();
-                continue;
+                while (sent.TryPeek(out var oldest) && (oldest.Confirmed.IsCompleted || sent.Count == Pages))
+                {
+                    var confirmed = await Confirmed(sent.Dequeue());
+                    if (confirmed > 0) (cursor, delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
+                    if (confirmed == oldest.Events.Count) continue;
+                    // All from there on is sent again, in order, once nothing is on its way any more.
+                    foreach (var behind in sent) await behind.Confirmed;
+                    sent.Clear();
+                    (read, after, _error, _failed) = (cursor, new(_last), null, false);
+                    await Wait(stop);
+                }
+                var size = ledger.Size;
+                // What ends an outage goes alone: what comes behind it did not wait for the broker.
+                var alone = sent.Count > 0 && _outage is (_, null);
+                var events = alone ? [] : await ledger.EventsAfter(read, Page, stop);
+                if (events.Count == 0)
+                {
+                    using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                    look.CancelAfter(stored < cursor || sent.Count > 0 ? Lag : options.MaxDelay);
+                    var more = alone ? Task.Delay(Timeout.Infinite, look.Token) : ledger.WaitForMore(size, look.Token);
+                    await Task.WhenAny([more, .. sent.Take(1).Select(s => s.Confirmed)]);
+                    await look.CancelAsync();
+                    await more.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                    stop.ThrowIfCancellationRequested();
+                }
+                else if (broker.Bus is { } bus && status.BrokerReady)
+                {
+                    sent.Enqueue(await Send(bus, events, after, stop));
+                    read = events[^1].Number;
+                }
+                else if (sent.Count > 0) await Task.WhenAny(sent.Peek().Confirmed);
+                else
+                {
+                    if (_outage is not (_, null)) _outage = (DateTimeOffset.UtcNow, null);
+                    await Wait(stop);
+                }
+                if (Stopwatch.GetElapsedTime(looked) >= Lag)
+                {
+                    if (!await lead.Holds(stop)) return;
+                    if (stored < cursor) await ledger.MoveCursor(Name, stored = cursor, stop);
+                    looked = Stopwatch.GetTimestamp();
+                }
             }
-            var (published, began, away) = (0, DateTimeOffset.UtcNow, true);
-            if (broker.Bus is { } bus && status.BrokerReady) (published, away) = await Publish(bus, events, stop);
-            if (published > 0 && _outage is (var from, null)) _outage = (from, began);
-            if (away && _outage is not (_, null)) _outage = (DateTimeOffset.UtcNow, null);
-            if (published > 0)
-            {
-                cursor = events[published - 1].Number;
-                foreach (var done in events.Take(published)) Remember(done.Event.Event);
-                await ledger.MoveCursor(Name, cursor, stop);
-                delay = options.FirstDelay;
-            }
-            if (published == events.Count) continue;
+        }
+        finally
+        {
+            foreach (var page in sent) await ((Task)page.Confirmed).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (stored < cursor) await Store(cursor);
+        }
+
+        async Task Wait(CancellationToken stop)
+        {
             await Task.Delay(delay, stop);
             delay = delay * 2 < options.MaxDelay ? delay * 2 : options.MaxDelay;
         }
     }
 
+    /// <summary>Stores at the end what was not stored yet; without it, it would be published again.</summary>
+    private async Task Store(ulong cursor)
+    {
+        try
+        {
+            using var late = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+            await ledger.MoveCursor(Name, cursor, late.Token);
+        }
+        catch (Exception e)
+        {
+            LogFailed(log, ledger.Service, e.GetType().Name);
+        }
+    }
+
     private void Remember(Ledger.V1.Event e) => _last[e.Type] = Math.Max(_last.GetValueOrDefault(e.Type), e.Sequence);
 
-    /// <summary>Publishes in order, a window at a time. Returns how many were confirmed in a row, and whether the broker failed.
-    /// </summary>
-    private async Task<(int InRow, bool Away)> Publish(IBus bus, IReadOnlyList<NumberedEvent> events, CancellationToken stop)
+    /// <summary>Waits until the broker has answered for events. Returns how many it confirmed in a row.</summary>
+    private async Task<int> Confirmed(Sent sent)
     {
-        using var window = new SemaphoreSlim(options.PublishWindow);
-        var after = new Dictionary<string, ulong>(_last);
-        var sent = new List<Task<bool>>(events.Count);
-        var failed = false;
+        var count = await sent.Confirmed;
+        if (count > 0 && _outage is (var from, null)) _outage = (from, sent.Began);
+        if (count < sent.Events.Count && _error is { } error)
+        {
+            if (_outage is not (_, null)) _outage = (DateTimeOffset.UtcNow, null);
+            LogNotPublished(log, ledger.Service, sent.Events.Count - count, EventTypes.IdOf(sent.Events[count].Event.Origin), error);
+        }
+        foreach (var done in sent.Events.Take(count)) Remember(done.Event.Event);
+        return count;
+    }
 
-        async Task<bool> Send(NumberedEvent e, IReadOnlyDictionary<string, ulong> before)
+    /// <summary>Sends events, those of one type together, in order and a window of messages at a time. Returns when all are sent.
+    /// </summary>
+    /// <param name="bus">The way out.</param>
+    /// <param name="events">The events, in order.</param>
+    /// <param name="last">Per event type the number of the last event before them; of these afterwards.</param>
+    /// <param name="stop">Stops.</param>
+    private async Task<Sent> Send(
+        IBus bus, IReadOnlyList<NumberedEvent> events, Dictionary<string, ulong> last, CancellationToken stop)
+    {
+        var began = DateTimeOffset.UtcNow;
+        var (messages, sent) = (MessagesOf(events, last), new List<Task<bool>>());
+        foreach (var message in messages)
+        {
+            await _window.WaitAsync(stop);
+            sent.Add(Send(message));
+        }
+        return new Sent(events, began, InRow());
+
+        async Task<bool> Send(Outgoing message)
         {
             var confirmed = false;
             try
             {
-                confirmed = await Publish(bus, e.Event, before, stop);
-                return confirmed;
+                // Behind what failed nothing more is sent, for all of it would be sent again.
+                return confirmed = !_failed && await Publish(bus, message, stop);
             }
             finally
             {
-                if (!confirmed) Volatile.Write(ref failed, true);
-                window.Release();
+                _window.Release();
+                if (!confirmed) _failed = true;
             }
         }
 
-        foreach (var e in events)
+        async Task<int> InRow()
         {
-            await window.WaitAsync(stop);
-            if (Volatile.Read(ref failed)) break;
-            var type = e.Event.Event.Type;
-            sent.Add(Send(e, after.Where(a => a.Key != type).ToDictionary()));
-            after[type] = e.Event.Event.Sequence;
+            var confirmed = await Task.WhenAll(sent);
+            var failed = messages.Where((_, i) => !confirmed[i]).SelectMany(m => m.Numbers).ToHashSet();
+            return failed.Count == 0 ? events.Count : events.TakeWhile(e => !failed.Contains(e.Number)).Count();
         }
-        var inRow = 0;
-        var row = true;
-        foreach (var one in sent)
-        {
-            row &= await one;
-            if (row) inRow++;
-        }
-        var error = Interlocked.Exchange(ref _error, null);
-        if (error is not null)
-            LogNotPublished(log, ledger.Service, sent.Count - inRow, EventTypes.IdOf(events[inRow].Event.Origin), error);
-        return (inRow, error is not null);
     }
 
-    private async Task<bool> Publish(
-        IBus bus, RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after, CancellationToken stop)
+    /// <summary>Events of one type that go in one message.</summary>
+    private sealed class Outgoing(EventKind kind)
     {
-        if (EventKind.Of(recorded.Event.Type) is not { } kind) return true;
+        public EventKind Kind => kind;
+        public List<PublishedEvent> Events { get; } = [];
+        public List<ulong> Numbers { get; } = [];
+        public int Bytes { get; set; }
+
+        /// <summary>How many events of the page stood before what was added last, and that one.</summary>
+        public int Seen { get; set; }
+    }
+
+    private static List<Outgoing> MessagesOf(IReadOnlyList<NumberedEvent> events, Dictionary<string, ulong> last)
+    {
+        var (messages, open) = (new List<Outgoing>(), new Dictionary<string, Outgoing>());
+        for (var i = 0; i < events.Count; i++)
+        {
+            var (recorded, e) = (events[i].Event, events[i].Event.Event);
+            if (EventKind.Of(e.Type) is not { } kind) continue;
+            IReadOnlyDictionary<string, ulong> after;
+            if (open.TryGetValue(e.Type, out var message) && message.Events.Count < Wire.MaxEvents &&
+                message.Bytes + e.Data.Length <= MessageBytes)
+            {
+                // What has changed since the event before it in the same message.
+                Dictionary<string, ulong>? changed = null;
+                for (var j = message.Seen; j < i; j++)
+                    if (events[j].Event.Event is var between && between.Type != e.Type) (changed ??= [])[between.Type] = between.Sequence;
+                after = changed ?? (IReadOnlyDictionary<string, ulong>)FrozenDictionary<string, ulong>.Empty;
+            }
+            else
+            {
+                messages.Add(open[e.Type] = message = new Outgoing(kind));
+                after = last.Where(l => l.Key != e.Type).ToDictionary();
+            }
+            message.Events.Add(new PublishedEvent(recorded, after));
+            message.Numbers.Add(events[i].Number);
+            message.Bytes += e.Data.Length;
+            message.Seen = i + 1;
+            last[e.Type] = e.Sequence;
+        }
+        return messages;
+    }
+
+    /// <summary>Publishes a message and waits until the broker has it. Returns whether it is done with.</summary>
+    private async Task<bool> Publish(IBus bus, Outgoing outgoing, CancellationToken stop)
+    {
         var (outside, began) = (Activity.Current, DateTimeOffset.UtcNow);
-        using var span = Tracing.Start($"publish {recorded.Event.Type}", ActivityKind.Producer, recorded);
-        Tracing.Describe(span, recorded, "publish");
+        var type = outgoing.Events[0].Recorded.Event.Type;
+        List<PublishedEvent> events = outgoing.Events;
+        List<Activity?> spans = [];
+        if (Tracing.Source.HasListeners())
+        {
+            events = [.. events];
+            for (var i = 0; i < events.Count; i++)
+            {
+                var recorded = events[i].Recorded;
+                var span = Tracing.Start($"publish {type}", ActivityKind.Producer, recorded);
+                Tracing.Describe(span, recorded, "publish");
+                if (events.Count > 1) span?.SetTag("messaging.batch.message_count", events.Count);
+                spans.Add(span);
+                if (span is null) continue;
+                recorded = recorded.Clone();
+                (recorded.Traceparent, recorded.Tracestate) = (span.Id, span.TraceStateString ?? "");
+                events[i] = events[i] with { Recorded = recorded };
+            }
+        }
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(options.PublishDeadline);
         try
         {
             Probe.At("before-publish");
-            var message = kind.Make(recorded, after);
-            var signed = seal.Sign(recorded);
-            var publishing = kind.Publish(bus, message, context =>
+            var message = outgoing.Kind.Make(events, Wire.BodyOf(events));
+            var signed = seal.Sign(message);
+            var publishing = outgoing.Kind.Publish(bus, message, context =>
             {
                 context.Mandatory = true;
                 context.Durable = true;
-                Wire.Write(
-                    message, context.Headers, signed, span?.Id ?? recorded.Traceparent, span?.TraceStateString ?? recorded.Tracestate);
+                context.ContentType = Wire.ContentTypeOf(message);
+                Wire.Write(message, context.Headers, signed);
             }, deadline.Token);
             Activity.Current = outside;
             Probe.At("after-publish");
             // The client has been seen to hang for ever on a lost connection: its own cancellation is not relied upon.
             if (!Probe.SkipConfirms) await publishing.WaitAsync(deadline.Token);
             Probe.At("after-confirm");
-            Metrics.Published(recorded, DateTimeOffset.UtcNow);
-            TellOutage(recorded, began);
-            _received.TryAdd(recorded.Event.Type, 0);
-            _returned.TryRemove(recorded.Event.Type, out _);
+            var now = DateTimeOffset.UtcNow;
+            foreach (var (recorded, _) in outgoing.Events)
+            {
+                Metrics.Published(recorded, now);
+                TellOutage(recorded, began);
+            }
+            _received.TryAdd(type, 0);
+            _returned.TryRemove(type, out _);
             return true;
         }
         catch (MessageReturnedException)
         {
-            return Returned(recorded.Event.Type);
+            return Returned(type);
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
-            span.Fail(null, e);
-            Metrics.NotPublished();
+            foreach (var span in spans) span.Fail(null, e);
+            foreach (var _ in outgoing.Events) Metrics.NotPublished();
             _error = e.GetType().Name;
             return false;
+        }
+        finally
+        {
+            foreach (var span in spans) span?.Dispose();
+            Activity.Current = outside;
         }
     }
 

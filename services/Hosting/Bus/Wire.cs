@@ -6,38 +6,48 @@ using System.Net.Mime;
 using System.Reflection;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Google.Protobuf.WellKnownTypes;
 using MassTransit;
 using MassTransit.Serialization;
+using Ministries.CloudEvents.V1;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
+using Type = System.Type;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>An event as a message: what the ledger recorded of it, and what came before it.</summary>
-[ExcludeFromTopology]
-public abstract class DomainEvent
-{
-    /// <summary>The event with its origin, time, leaf and trace context.</summary>
-    public required RecordedEvent Recorded { get; init; }
+/// <summary>An event on its way, and what came before it.</summary>
+/// <param name="Recorded">The event with its origin, time, leaf and trace context.</param>
+/// <param name="After">Per other event type of the same service the number of the last event before this one, as far as the relay
+/// knows. A consumer that has not taken them all in has not got all of what came before.</param>
+public sealed record PublishedEvent(RecordedEvent Recorded, IReadOnlyDictionary<string, ulong> After);
 
-    /// <summary>Per event type of the same service the number of the last event before this one, as far as the relay knows. A
-    /// consumer that has not taken them all in has not got all of what came before.</summary>
-    public IReadOnlyDictionary<string, ulong> After { get; init; } = FrozenDictionary<string, ulong>.Empty;
+/// <summary>A message: events of one type of one service, in the order of its ledger.</summary>
+[ExcludeFromTopology]
+public abstract class EventMessage
+{
+    /// <summary>The events, at least one.</summary>
+    public required IReadOnlyList<PublishedEvent> Events { get; init; }
 
     /// <summary>Whether the broker gave it before and was not told that it is done with.</summary>
     internal bool Redelivered { get; set; }
 
+    /// <summary>What is on the wire.</summary>
+    internal byte[] Body { get; init; } = [];
+
     /// <summary>The producer's signature and certificate, as they came (<see cref="MessageSeal"/>).</summary>
     internal (string Signature, string Certificate) Seal { get; init; }
 
-    /// <summary>The event's id: service/position/index.</summary>
-    public string Id => EventTypes.IdOf(Recorded.Origin);
+    internal EventOrigin Origin => Events[0].Recorded.Origin;
+
+    internal string Type => Events[0].Recorded.Event.Type;
 }
 
-/// <summary>An event of one type. A class of its own for each type makes MassTransit give each its own exchange; it never sees
+/// <summary>Events of one type. A class of its own for each type makes MassTransit give each its own exchange; it never sees
 /// the protobuf class, whose interfaces it would take for messages too.</summary>
 /// <typeparam name="T">The event.</typeparam>
-public sealed class DomainEvent<T> : DomainEvent where T : IMessage<T>;
+public sealed class EventMessage<T> : EventMessage where T : IMessage<T>;
 
 /// <summary>A message that a process sends to itself through the broker, to see that it goes round.</summary>
 public sealed class Canary
@@ -95,42 +105,39 @@ internal abstract class EventKind
         ? (EventKind)Activator.CreateInstance(typeof(EventKind<>).MakeGenericType(descriptor.ClrType))!
         : null);
 
-    internal abstract Type MessageType { get; }
-
-    internal abstract DomainEvent Make(
-        RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after, (string Signature, string Certificate) seal = default);
+    internal abstract EventMessage Make(
+        IReadOnlyList<PublishedEvent> events, byte[] body, (string Signature, string Certificate) seal = default);
 
     /// <summary>Publishes by the concrete type: by the base type it would hang.</summary>
-    internal abstract Task Publish(IBus bus, DomainEvent message, Action<PublishContext> context, CancellationToken cancel);
+    internal abstract Task Publish(IBus bus, EventMessage message, Action<PublishContext> context, CancellationToken cancel);
 
     /// <summary>Makes the exchange part of the topology that is declared when the bus starts.</summary>
     internal abstract void Declare(IBusFactoryConfigurator bus);
 
-    internal abstract void Handle(IReceiveEndpointConfigurator endpoint, Func<DomainEvent, Task> take);
+    internal abstract void Handle(IReceiveEndpointConfigurator endpoint, Func<EventMessage, Task> take);
 }
 
 internal sealed class EventKind<T> : EventKind where T : class, IMessage<T>
 {
-    internal override Type MessageType => typeof(DomainEvent<T>);
+    internal override EventMessage Make(
+        IReadOnlyList<PublishedEvent> events, byte[] body, (string Signature, string Certificate) seal) =>
+        new EventMessage<T> { Events = events, Body = body, Seal = seal };
 
-    internal override DomainEvent Make(
-        RecordedEvent recorded, IReadOnlyDictionary<string, ulong> after, (string Signature, string Certificate) seal) =>
-        new DomainEvent<T> { Recorded = recorded, After = after, Seal = seal };
+    internal override Task Publish(IBus bus, EventMessage message, Action<PublishContext> context, CancellationToken cancel) =>
+        bus.Publish((EventMessage<T>)message, (Action<PublishContext<EventMessage<T>>>)context, cancel);
 
-    internal override Task Publish(IBus bus, DomainEvent message, Action<PublishContext> context, CancellationToken cancel) =>
-        bus.Publish((DomainEvent<T>)message, (Action<PublishContext<DomainEvent<T>>>)context, cancel);
+    internal override void Declare(IBusFactoryConfigurator bus) => bus.Publish<EventMessage<T>>(_ => { });
 
-    internal override void Declare(IBusFactoryConfigurator bus) => bus.Publish<DomainEvent<T>>(_ => { });
-
-    internal override void Handle(IReceiveEndpointConfigurator endpoint, Func<DomainEvent, Task> take) =>
-        endpoint.Handler<DomainEvent<T>>(context =>
+    internal override void Handle(IReceiveEndpointConfigurator endpoint, Func<EventMessage, Task> take) =>
+        endpoint.Handler<EventMessage<T>>(context =>
         {
             context.Message.Redelivered = context.ReceiveContext.Redelivered;
             return take(context.Message);
         });
 }
 
-/// <summary>The headers of a message about an event (protos/README.md, "Events on the wire").</summary>
+/// <summary>Messages as they are on the wire (protos/README.md, "Events on the wire"): one event by itself is its bytes, with
+/// CloudEvents attributes as headers; several are a CloudEvents batch.</summary>
 internal static class Wire
 {
     internal const string Prefix = "cloudEvents:";
@@ -140,81 +147,161 @@ internal static class Wire
     internal const string Certificate = Prefix + "certificate";
     internal const string CanaryHeader = "ministries-canary";
     internal static readonly ContentType Protobuf = new("application/x-protobuf");
-    private const int MaxAfter = 128;
+    internal static readonly ContentType Batch = new("application/cloudevents-batch+protobuf");
 
-    internal static void Write(
-        DomainEvent message, SendHeaders headers, (string Signature, string Certificate) seal, string traceParent, string traceState)
+    /// <summary>The greatest number of events of one message.</summary>
+    internal const int MaxEvents = 256;
+    private const int MaxAfter = 128;
+    private const string TypeUrl = "type.googleapis.com/";
+
+    internal static ContentType ContentTypeOf(EventMessage message) => message.Events.Count == 1 ? Protobuf : Batch;
+
+    /// <summary>The body of a message about events of one type. What stands after an event is, from the second one on, only what
+    /// has changed since the event before it in the same message.</summary>
+    internal static byte[] BodyOf(IReadOnlyList<PublishedEvent> events)
     {
-        var (origin, e) = (message.Recorded.Origin, message.Recorded.Event);
+        if (events is [var single]) return single.Recorded.Event.Data.ToByteArray();
+        var batch = new CloudEventBatch();
+        foreach (var (recorded, after) in events)
+        {
+            var (origin, e) = (recorded.Origin, recorded.Event);
+            var cloud = new CloudEvent
+            {
+                Id = EventTypes.IdOf(origin), Source = origin.Service, SpecVersion = "1.0", Type = e.Type,
+                ProtoData = new Any { TypeUrl = TypeUrl + e.Type, Value = e.Data },
+            };
+            void Add(string name, string value)
+            {
+                if (value.Length > 0) cloud.Attributes[name] = new() { CeString = value };
+            }
+            Add("subject", e.Case);
+            if (recorded.CommittedAt() is { } time) cloud.Attributes["time"] = new() { CeTimestamp = time.ToTimestamp() };
+            Add("sequence", e.Sequence.ToString(CultureInfo.InvariantCulture));
+            cloud.Attributes["leaf"] = new() { CeBytes = recorded.Leaf };
+            Add("after", TextOf(after));
+            Add(TraceParent, recorded.Traceparent);
+            Add(TraceState, recorded.Tracestate);
+            batch.Events.Add(cloud);
+        }
+        return batch.ToByteArray();
+    }
+
+    internal static void Write(EventMessage message, SendHeaders headers, (string Signature, string Certificate) seal)
+    {
+        headers.Set(Signature, seal.Signature);
+        headers.Set(Certificate, seal.Certificate);
+        if (message.Events is not [var (recorded, after)]) return;
+        var (origin, e) = (recorded.Origin, recorded.Event);
         headers.Set(Prefix + "specversion", "1.0");
-        headers.Set(Prefix + "id", message.Id);
+        headers.Set(Prefix + "id", EventTypes.IdOf(origin));
         headers.Set(Prefix + "source", origin.Service);
         headers.Set(Prefix + "type", e.Type);
         if (e.Case.Length > 0) headers.Set(Prefix + "subject", e.Case);
-        headers.Set(Prefix + "time", message.Recorded.Time);
+        headers.Set(Prefix + "time", recorded.Time);
         headers.Set(Prefix + "sequence", e.Sequence.ToString(CultureInfo.InvariantCulture));
-        headers.Set(Prefix + "leaf", Convert.ToHexStringLower(message.Recorded.Leaf.Span));
-        if (message.After.Count > 0) headers.Set(Prefix + "after", string.Join(' ', message.After.Select(a => $"{a.Key}={a.Value}")));
-        headers.Set(Signature, seal.Signature);
-        headers.Set(Certificate, seal.Certificate);
-        if (traceParent.Length > 0) headers.Set(TraceParent, traceParent);
-        if (traceState.Length > 0) headers.Set(TraceState, traceState);
+        headers.Set(Prefix + "leaf", Convert.ToHexStringLower(recorded.Leaf.Span));
+        if (after.Count > 0) headers.Set(Prefix + "after", TextOf(after));
+        if (recorded.Traceparent.Length > 0) headers.Set(TraceParent, recorded.Traceparent);
+        if (recorded.Tracestate.Length > 0) headers.Set(TraceState, recorded.Tracestate);
     }
 
-    /// <summary>Reads a message; false: it is not as the contract says.</summary>
-    internal static bool TryRead(Headers headers, ContentType? contentType, byte[] body, [NotNullWhen(true)] out Received? received)
+    private static string TextOf(IReadOnlyDictionary<string, ulong> after) =>
+        after.Count == 0 ? "" : string.Join(' ', after.Select(a => $"{a.Key}={a.Value}"));
+
+    /// <summary>Reads a message; null: it is not as the contract says.</summary>
+    internal static EventMessage? Read(Headers headers, ContentType? contentType, byte[] body)
     {
-        received = null;
         string Text(string name) => headers.TryGetHeader(name, out var value) && value is string text ? text : "";
-        if (contentType is not null && contentType.MediaType != Protobuf.MediaType) return false;
-        if (Text(Prefix + "specversion") != "1.0" || !EventTypes.TryReadId(Text(Prefix + "id"), out var origin)) return false;
-        var type = Text(Prefix + "type");
-        if (Text(Prefix + "source") != origin.Service || EventTypes.Find(type) is not { } descriptor ||
-            descriptor.File.Package != $"ministries.{origin.Service}.v1") return false;
-        if (!ulong.TryParse(Text(Prefix + "sequence"), NumberStyles.None, CultureInfo.InvariantCulture, out var sequence) ||
-            sequence == 0) return false;
-        var leaf = Text(Prefix + "leaf");
-        if (leaf.Length != 64 || !leaf.All(char.IsAsciiHexDigit)) return false;
-        var after = new Dictionary<string, ulong>();
-        foreach (var pair in Text(Prefix + "after").Split(' ', StringSplitOptions.RemoveEmptyEntries))
+        List<PublishedEvent>? events = null;
+        if (contentType is null || contentType.MediaType == Protobuf.MediaType)
+        {
+            if (Text(Prefix + "specversion") != "1.0" || Text(Prefix + "leaf") is not { Length: 64 } leaf ||
+                !leaf.All(char.IsAsciiHexDigit)) return null;
+            var after = new Dictionary<string, ulong>();
+            if (EventOf(
+                Text(Prefix + "id"), Text(Prefix + "source"), Text(Prefix + "type"), Text(Prefix + "sequence"), Text(Prefix + "subject"),
+                Text(Prefix + "time"), UnsafeByteOperations.UnsafeWrap(Convert.FromHexString(leaf)), Text(TraceParent), Text(TraceState),
+                UnsafeByteOperations.UnsafeWrap(body)) is { } single && TryAddAfter(after, Text(Prefix + "after")))
+                events = [new PublishedEvent(single, after)];
+        }
+        else if (contentType.MediaType == Batch.MediaType) events = EventsOf(body);
+        return events is not null && EventKind.Of(events[0].Recorded.Event.Type) is { } kind
+            ? kind.Make(events, body, (Text(Signature), Text(Certificate))) : null;
+    }
+
+    private static List<PublishedEvent>? EventsOf(byte[] body)
+    {
+        CloudEventBatch batch;
+        try
+        {
+            batch = CloudEventBatch.Parser.ParseFrom(body);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return null;
+        }
+        if (batch.Events.Count is 0 or > MaxEvents) return null;
+        var (events, first) = (new List<PublishedEvent>(batch.Events.Count), batch.Events[0]);
+        IReadOnlyDictionary<string, ulong> after = FrozenDictionary<string, ulong>.Empty;
+        foreach (var cloud in batch.Events)
+        {
+            CloudEvent.Types.CloudEventAttributeValue? Of(string name) => cloud.Attributes.GetValueOrDefault(name);
+            if (cloud.SpecVersion != "1.0" || cloud.Type != first.Type || cloud.Source != first.Source ||
+                cloud.ProtoData is not { } data || !data.TypeUrl.EndsWith($"/{cloud.Type}", StringComparison.Ordinal) ||
+                Of("leaf")?.CeBytes is not { Length: 32 } leaf) return null;
+            if (Of("after")?.CeString is { Length: > 0 } changed)
+            {
+                var then = new Dictionary<string, ulong>(after);
+                if (!TryAddAfter(then, changed)) return null;
+                after = then;
+            }
+            if (EventOf(
+                cloud.Id, cloud.Source, cloud.Type, Of("sequence")?.CeString ?? "", Of("subject")?.CeString ?? "",
+                Of("time")?.CeTimestamp is { } time ? NumberedEvent.TimeText(time.ToDateTimeOffset()) : "", leaf,
+                Of(TraceParent)?.CeString ?? "", Of(TraceState)?.CeString ?? "", data.Value) is not { } recorded) return null;
+            events.Add(new PublishedEvent(recorded, after));
+        }
+        return events;
+    }
+
+    private static RecordedEvent? EventOf(
+        string id, string source, string type, string number, string subject, string time, ByteString leaf, string traceParent,
+        string traceState, ByteString data)
+    {
+        if (!EventTypes.TryReadId(id, out var origin) || source != origin.Service || EventTypes.Find(type) is not { } descriptor ||
+            descriptor.File.Package != $"ministries.{origin.Service}.v1") return null;
+        if (!ulong.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var sequence) || sequence == 0) return null;
+        (origin.Type, origin.Sequence) = (type, sequence);
+        return new RecordedEvent
+        {
+            Origin = origin, Event = new Ledger.V1.Event { Type = type, Sequence = sequence, Case = subject, Data = data },
+            Time = time, Leaf = leaf, Traceparent = traceParent, Tracestate = traceState,
+        };
+    }
+
+    private static bool TryAddAfter(Dictionary<string, ulong> after, string text)
+    {
+        foreach (var pair in text.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         {
             var equals = pair.IndexOf('=');
             if (equals < 1 || after.Count == MaxAfter ||
                 !ulong.TryParse(pair.AsSpan(equals + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var number)) return false;
             after[pair[..equals]] = number;
         }
-        (origin.Type, origin.Sequence) = (type, sequence);
-        received = new Received(
-            new RecordedEvent
-            {
-                Origin = origin,
-                Event = new Ledger.V1.Event
-                {
-                    Type = type, Sequence = sequence, Case = Text(Prefix + "subject"), Data = UnsafeByteOperations.UnsafeWrap(body),
-                },
-                Time = Text(Prefix + "time"),
-                Leaf = UnsafeByteOperations.UnsafeWrap(Convert.FromHexString(leaf)),
-                Traceparent = Text(TraceParent),
-                Tracestate = Text(TraceState),
-            }, after, (Text(Signature), Text(Certificate)));
         return true;
     }
-
-    /// <summary>A message as it was read.</summary>
-    internal sealed record Received(
-        RecordedEvent Recorded, IReadOnlyDictionary<string, ulong> After, (string Signature, string Certificate) Seal);
 }
 
 /// <summary>Exchanges are named after what they carry: an event type's full name.</summary>
 internal sealed class ExchangeNames : IEntityNameFormatter
 {
     public string FormatEntityName<T>() =>
-        typeof(T).IsGenericType && typeof(T).GetGenericTypeDefinition() == typeof(DomainEvent<>)
+        typeof(T).IsGenericType && typeof(T).GetGenericTypeDefinition() == typeof(EventMessage<>)
             ? ((IMessage)Activator.CreateInstance(typeof(T).GetGenericArguments()[0])!).Descriptor.FullName
             : $"ministries.{typeof(T).Name.ToLowerInvariant()}";
 }
 
-/// <summary>The one serializer: the body is the event's bytes as the ledger has them, all else is in headers.</summary>
+/// <summary>The one serializer: bodies are made before (<see cref="Wire.BodyOf"/>), for their bytes are signed.</summary>
 internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerializer, IMessageDeserializer
 {
     public ContentType ContentType => Wire.Protobuf;
@@ -225,7 +312,7 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
 
     public MessageBody GetMessageBody<T>(SendContext<T> context) where T : class => context.Message switch
     {
-        DomainEvent e => new BytesMessageBody(e.Recorded.Event.Data.ToByteArray()),
+        EventMessage e => new BytesMessageBody(e.Body),
         Canary => new BytesMessageBody([]),
         _ => throw new NotSupportedException(typeof(T).FullName),
     };
@@ -241,14 +328,11 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
 
     public void Probe(ProbeContext context) => context.CreateScope("protobuf").Add("contentType", ContentType.MediaType);
 
-    private static Context Read(MessageBody body, Headers headers, Uri? destination, ContentType? contentType)
-    {
-        Wire.TryRead(headers, contentType, body.GetBytes(), out var received);
-        return new Context(new RawMessageContext(headers, destination, 0), received);
-    }
+    private static Context Read(MessageBody body, Headers headers, Uri? destination, ContentType? contentType) =>
+        new(new RawMessageContext(headers, destination, 0), Wire.Read(headers, contentType, body.GetBytes()));
 
     /// <summary>A message as MassTransit asks for it. A type is given only to who wants exactly that type.</summary>
-    private sealed class Context(MessageContext message, Wire.Received? received)
+    private sealed class Context(MessageContext message, EventMessage? received)
         : BaseSerializerContext(SystemTextJsonMessageSerializer.Instance, message, [])
     {
         public override bool IsSupportedMessageType<T>() => IsSupportedMessageType(typeof(T));
@@ -269,8 +353,7 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
                 if (Headers.TryGetHeader(Wire.CanaryHeader, out var number) &&
                     long.TryParse(number as string, CultureInfo.InvariantCulture, out var parsed)) message = new Canary { Number = parsed };
             }
-            else if (received is not null && EventKind.Of(received.Recorded.Event.Type) is { } kind && messageType == kind.MessageType)
-                message = kind.Make(received.Recorded, received.After, received.Seal);
+            else if (received?.GetType() == messageType) message = received;
             return message is not null;
         }
 

@@ -1,7 +1,8 @@
+using System.Collections.Concurrent;
 using System.Collections.Frozen;
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
-using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
@@ -40,8 +41,13 @@ public static class Metrics
     /// <summary>The path at which metrics are served.</summary>
     public const string Path = "/metrics";
 
-    private static readonly Counters Calls = Measures.Meter.CreateCounter<long>(
-        "ministries.calls", "{call}", "Calls by RPC and what became of them.");
+    // Counted here, and told when somebody asks: what is added to a counter is looked up by its labels each time.
+    private static readonly ConcurrentDictionary<(string Method, string Outcome), StrongBox<long>> Calls = new();
+
+    private static readonly ObservableCounter<long> CallsByOutcome = Measures.Meter.CreateObservableCounter(
+        "ministries.calls", () => Calls.Select(c => new Measurement<long>(
+            Volatile.Read(ref c.Value.Value), Tag("rpc.method", c.Key.Method), Tag("outcome", c.Key.Outcome))),
+        "{call}", "Calls by RPC and what became of them.");
 
     private static readonly Histogram<double> CallDurations = Measures.Meter.CreateHistogram(
         "ministries.call.duration", "s", "How long calls took that are not followed.", advice: Measures.Times);
@@ -165,9 +171,10 @@ public static class Metrics
     internal static void Count(Call call, HttpContext http, StatusCode? status, long began)
     {
         var refused = call.Refused == Reason.Unspecified ? null : Refusals.NameOf(call.Refused);
-        var outcome = refused ?? Refusals.NameOf(http.RequestAborted.IsCancellationRequested ? StatusCode.Cancelled : status ?? StatusCode.Unknown);
+        var outcome = refused ?? Refusals.NameOf(status == StatusCode.OK ? StatusCode.OK
+            : http.RequestAborted.IsCancellationRequested ? StatusCode.Cancelled : status ?? StatusCode.Unknown);
         var name = Tag("rpc.method", call.Rpc.Name);
-        Calls.Add(1, name, Tag("outcome", outcome));
+        Interlocked.Increment(ref Calls.GetOrAdd((call.Rpc.Name, outcome), static _ => new()).Value);
         if (outcome is "INTERNAL" or "UNKNOWN") Faults.Add(1);
         if (refused is not null) RefusalCount.Add(1, Tag("reason", refused));
         if (!call.Rpc.Method.IsServerStreaming) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);

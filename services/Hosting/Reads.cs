@@ -80,7 +80,11 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
         Recorded<T>? found;
         Recorded<Case>? beside = null;
         if (named.Length == 0) found = await ledger.Find(kind, key, null, cancel);
-        else (found, beside) = await ledger.Find(kind, key, Cases.Kind, named, cancel);
+        else
+        {
+            var together = await ledger.FindTogether(kind, key, Cases.Kind, named);
+            (found, beside) = (together.Of(kind, key), together.Of(Cases.Kind, named));
+        }
         if (found is null) throw Refuse(context, Reason.NotFound);
         var record = found.State;
         var method = context.NameOf();

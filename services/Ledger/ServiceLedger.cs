@@ -393,20 +393,14 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         tokens is not null && !kind.AudienceOf(found.State).Any(tokens.Contains)
             ? null : found;
 
-    /// <summary>Two records as they are at one moment, read for the service itself; null: there is none.</summary>
+    /// <summary>Finds two records as they are at one moment, for the service itself. It takes no longer than the database may
+    /// (<see cref="LedgerOptions.StatementTimeout"/>), and is not cancelled: others wait for the same answer.</summary>
     /// <param name="kind">The kind of the first.</param>
     /// <param name="key">Its key.</param>
     /// <param name="otherKind">The kind of the second.</param>
     /// <param name="otherKey">Its key.</param>
-    /// <param name="cancel">Cancels.</param>
-    /// <exception cref="FoldTooNew">One of them was written by newer software.</exception>
-    public async Task<(Recorded<T>? Record, Recorded<TOther>? Other)> Find<T, TOther>(
-        StreamKind<T> kind, string key, StreamKind<TOther> otherKind, string otherKey, CancellationToken cancel)
-        where T : class, IMessage<T>, new() where TOther : class, IMessage<TOther>, new()
-    {
-        var answer = await _finder.Find(kind.Id(key), kind, otherKind.Id(otherKey), otherKind).WaitAsync(cancel);
-        return (answer.Of(kind, key), answer.Of(otherKind, otherKey));
-    }
+    public Task<FoundRecords> FindTogether(StreamKind kind, string key, StreamKind otherKind, string otherKey) =>
+        _finder.Find(kind.Id(key), kind, otherKind.Id(otherKey), otherKind);
 
     /// <summary>Records, oldest first, in an order that stays while others write.</summary>
     /// <param name="kind">The kind of records.</param>
@@ -624,26 +618,10 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         private sealed class Query
         {
             public readonly Dictionary<StreamId, StreamKind> Wanted = [];
-            public readonly TaskCompletionSource<Answer> Answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            public readonly TaskCompletionSource<FoundRecords> Answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
         }
 
-        /// <summary>What a query found.</summary>
-        public sealed class Answer
-        {
-            private readonly Dictionary<StreamId, (StreamRow Row, IMessage? State, Exception? Fault)> _found = [];
-
-            public void Add(StreamRow row, IMessage? state, Exception? fault) => _found[row.Id] = (row, state, fault);
-
-            public Recorded<T>? Of<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
-            {
-                if (!_found.TryGetValue(kind.Id(key), out var found)) return null;
-                // Whoever wants this record fails, and nobody else.
-                if (found.Fault is not null) ExceptionDispatchInfo.Throw(found.Fault);
-                return new(key, (T)found.State!, found.Row.Version, found.Row.Number, found.Row.Position);
-            }
-        }
-
-        public Task<Answer> Find(StreamId id, StreamKind kind, StreamId other = default, StreamKind? otherKind = null)
+        public Task<FoundRecords> Find(StreamId id, StreamKind kind, StreamId other = default, StreamKind? otherKind = null)
         {
             lock (_lock)
             {
@@ -669,6 +647,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         {
             while (true)
             {
+                // Whoever is on his way already comes along: what this process has to do at the moment goes first.
+                await Task.Yield();
                 Query? query;
                 lock (_lock)
                 {
@@ -684,7 +664,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 {
                     query.Answer.SetResult(await ledger.Read(async session =>
                     {
-                        var answer = new Answer();
+                        var answer = new FoundRecords();
                         foreach (var row in await session.FindStates(query.Wanted.Keys))
                             try
                             {
@@ -828,6 +808,26 @@ internal sealed class RecentEvents
         }
         return found.Count > 0 || (head.Item2 == number && head.Item1 >= size && size > 0) ? found : null;
     }
+}
+
+/// <summary>Records as one query found them.</summary>
+public sealed class FoundRecords
+{
+    private readonly Dictionary<StreamId, (StreamRow Row, IMessage? State, Exception? Fault)> _found = [];
+
+    internal FoundRecords() { }
+
+    /// <summary>One of the records that were asked for; null: there is none.</summary>
+    /// <exception cref="FoldTooNew">It was written by newer software.</exception>
+    public Recorded<T>? Of<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
+    {
+        if (!_found.TryGetValue(kind.Id(key), out var found)) return null;
+        // Whoever wants this record fails, and nobody else.
+        if (found.Fault is not null) ExceptionDispatchInfo.Throw(found.Fault);
+        return new(key, (T)found.State!, found.Row.Version, found.Row.Number, found.Row.Position);
+    }
+
+    internal void Add(StreamRow row, IMessage? state, Exception? fault) => _found[row.Id] = (row, state, fault);
 }
 
 /// <summary>Being the one replica that does something. Disposing gives it up.</summary>

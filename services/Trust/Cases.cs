@@ -57,9 +57,9 @@ public static class Cases
     /// <summary>The parts that a participant could have in some case: what is granted to none of them, it may never call.</summary>
     public static IReadOnlyCollection<Part> PartsEverOf(Participant caller) => caller.Kind switch
     {
-        ParticipantKind.Service => [Part.Service],
-        ParticipantKind.Operator => [Part.Operator],
-        ParticipantKind.Ministry => [Part.Ministry, .. InCases],
+        ParticipantKind.Service => OfService,
+        ParticipantKind.Operator => OfOperator,
+        ParticipantKind.Ministry => OfMinistry,
         ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower => InCases,
         _ => [],
     };
@@ -68,6 +68,8 @@ public static class Cases
     [
         Part.DetainingPower, Part.RequestingState, Part.NeutralObserver, Part.ProtectingPower, Part.TransferringPower,
     ];
+
+    private static readonly Part[] OfService = [Part.Service], OfOperator = [Part.Operator], OfMinistry = [Part.Ministry, .. InCases];
 
     /// <summary>The tokens that a participant holds through its part in a case: for every level up to its clearance, as one of
     /// many and by its own name (<see cref="Audience.Marked"/>).</summary>

@@ -109,6 +109,10 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     public async Task<ulong> Relayed(string service, CancellationToken cancel) =>
         (await Query(databases[service], Cursor, r => (ulong)r.GetInt64(0), cancel)).FirstOrDefault();
 
+    /// <summary>How many events a service's ledger has.</summary>
+    public async Task<ulong> Events(string service, CancellationToken cancel) =>
+        (await Query(databases[service], "select events from head", r => (ulong)r.GetInt64(0), cancel)).Single();
+
     /// <summary>The number of messages in a service's queue that nobody has in hand.</summary>
     public async Task<uint> Waiting(string service, CancellationToken cancel)
     {

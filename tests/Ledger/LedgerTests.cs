@@ -513,6 +513,24 @@ public abstract class LedgerTests
     }
 
     [Fact]
+    public async Task Events_are_the_same_from_memory_and_from_the_database_whichever_replica_committed_them()
+    {
+        var connection = await Engine.Create();
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await using var two = await ServiceLedger.Open(Options(connection), Cancel);
+        // Whoever has asked once is given from memory what is committed from then on.
+        Assert.Empty(await one.EventsAfter(0, 10, Cancel));
+        for (var i = 1; i <= 7; i++)
+            await (i % 3 == 0 ? two : one).Commit(
+                Add("a", $"{i}", "c", traceParent: $"00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333{i}-01"), Cancel);
+        var stored = await two.EventsAfter(0, 10, Cancel);
+        Assert.Equal([1UL, 2UL, 3UL, 4UL, 5UL, 6UL, 7UL], stored.Select(e => e.Number));
+        var followed = new List<NumberedEvent>();
+        while (await one.EventsAfter((ulong)followed.Count, 10, Cancel) is { Count: > 0 } more) followed.AddRange(more);
+        Assert.Equal(stored, followed);
+    }
+
+    [Fact]
     public async Task Cursors_never_go_back()
     {
         await using var ledger = await Open();

@@ -26,8 +26,8 @@ public sealed record BusOptions
     /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED).</summary>
     public ulong MaxBacklog { get; init; } = 100_000;
 
-    /// <summary>How many messages a consumer has in hand at once.</summary>
-    public ushort Prefetch { get; init; } = 128;
+    /// <summary>How many messages, each of up to 256 events, a consumer has in hand at once.</summary>
+    public ushort Prefetch { get; init; } = 64;
 
     /// <summary>The greatest number of commands of one producer's events that wait for their commit at once: two of the ledger's
     /// batches, so that one is ready when the other is committed.</summary>

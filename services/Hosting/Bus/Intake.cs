@@ -431,16 +431,23 @@ internal sealed partial class Intake : BackgroundService
                 if (failure is null) await ((Task)waiting.Peek().Step.Commit!).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 // What one commit has committed is answered together; behind a failure nothing is left on its way.
                 var behind = new List<Next>();
+                var went = false;
                 Failure? before = null;
                 while (waiting.TryPeek(out var oldest) && (failure is not null || before is not null || oldest.Step.Commit!.IsCompleted))
                 {
                     waiting.Dequeue();
                     var own = await End(oldest.Step, oldest.Span, stop);
                     before ??= own;
-                    if (before is not null) behind.Add(oldest.Next);
-                    else if (waiting.TryPeek(out var following)) following.Step.Behind = null;
+                    if (before is not null)
+                    {
+                        behind.Add(oldest.Next);
+                        continue;
+                    }
+                    went = true;
+                    // What is done holds nothing back, nor in memory.
+                    if (waiting.TryPeek(out var following)) following.Step.Behind = null;
                 }
-                intake._status.Goes(producer);
+                if (went) intake._status.Goes(producer);
                 Settle();
                 if ((before ?? failure) is { } first)
                 {

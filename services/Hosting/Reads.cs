@@ -42,12 +42,9 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
     /// <returns>The record, not to be changed, and the reader with the tokens that matter for it.</returns>
     /// <exception cref="RpcException">NOT_FOUND where it is not there or not for the caller; NOT_GRANTED where the caller may see it
     /// and not call the method.</exception>
-    public async Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
-        where T : class, IMessage<T>, new()
-    {
-        var (record, judged) = await Judged(request, context, kind, key);
-        return (record, judged.Reader);
-    }
+    public Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
+        where T : class, IMessage<T>, new() =>
+        Judged(request, context, kind, key, static (record, judged) => (record, judged.Reader));
 
     /// <summary>Reads one record that the caller may see, and shows it.</summary>
     /// <param name="request">The request, as received.</param>
@@ -58,16 +55,14 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
     /// both and the same agreement is in force.</param>
     /// <returns>The answer, not to be changed.</returns>
     /// <exception cref="RpcException">As <see cref="Get"/>.</exception>
-    public async Task<TResponse> Show<T, TResponse>(
+    public Task<TResponse> Show<T, TResponse>(
         IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Reader, TResponse> show)
-        where T : class, IMessage<T>, new() where TResponse : class, IMessage<TResponse>
-    {
-        var (record, judged) = await Judged(request, context, kind, key);
-        return (TResponse)(judged.Shown ??= show(record, judged.Reader));
-    }
+        where T : class, IMessage<T>, new() where TResponse : class, IMessage<TResponse> =>
+        Judged(request, context, kind, key, (record, judged) => (TResponse)(judged.Shown ??= show(record, judged.Reader)));
 
-    private async Task<(T Record, Judgement Judged)> Judged<T>(
-        IMessage request, ServerCallContext context, StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
+    private async Task<TResult> Judged<T, TResult>(
+        IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Judgement, TResult> result)
+        where T : class, IMessage<T>, new()
     {
         var cancel = context.CancellationToken;
         var (permissions, caller) = Caller(context);
@@ -107,7 +102,7 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
                 Judge(record, kind, reader, permissions, cases, method));
             if (ids.Count == 1 && cases.Count == 1) judged.Keep(record);
         }
-        return judged.Reason == Reason.Unspecified ? (record, judged) : throw Refuse(context, judged.Reason);
+        return judged.Reason == Reason.Unspecified ? result(record, judged) : throw Refuse(context, judged.Reason);
     }
 
     /// <summary>What came of judging whether a participant may see a record, by the very states of record and case and the very

@@ -83,8 +83,10 @@ internal sealed class PostgresStore : Store
         text.CommandTimeout = (int)options.StatementTimeout.TotalSeconds + 5;
         var timeout = (long)options.StatementTimeout.TotalMilliseconds;
         // Every statement finds its rows by key. Left to itself the planner, which knows nothing yet of a table that has just grown,
-        // reads all of it for the few rows that a batch asks for.
+        // reads all of it for the few rows that a batch asks for. And it plans once: it thinks less of a plan for arrays whose length it
+        // does not know, and would make another one, which is the same, for each execution.
         text.Options = $"{text.Options} -c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off " +
+            "-c plan_cache_mode=force_generic_plan " +
             $"-c synchronous_commit=on -c default_transaction_isolation=read\\ committed " +
             $"-c statement_timeout={timeout} -c idle_in_transaction_session_timeout={timeout} " +
             $"-c lock_timeout={(long)options.LockTimeout.TotalMilliseconds}";

@@ -83,7 +83,7 @@ internal sealed class Queue(LedgerOptions options)
     }
 
     /// <summary>Takes the next commands, at least one; none: the queue is closed and empty.</summary>
-    public async Task<List<Waiting>> Take()
+    public List<Waiting> Take()
     {
         var taken = new List<Waiting>();
         while (true)
@@ -107,7 +107,7 @@ internal sealed class Queue(LedgerOptions options)
                 }
                 if (taken.Count > 0 || _closed) return taken;
             }
-            await _some.WaitAsync();
+            _some.Wait();
             // One look answers for all that came until now.
             while (_some.Wait(0)) { }
         }
@@ -180,8 +180,15 @@ internal sealed class Committer
 
     public void Start()
     {
-        // The loop serves everybody: it must not run under the span of whoever opened the ledger.
-        using (ExecutionContext.SuppressFlow()) _running = Task.Run(Run);
+        var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _running = ended.Task;
+        // A thread of its own, which waits for the database: everybody's commit must not wait behind everybody's calls for a thread of
+        // the pool, several times in each batch. It serves all: it must not run under the span of whoever opened the ledger.
+        new Thread(() =>
+        {
+            Run();
+            ended.SetResult();
+        }) { IsBackground = true, Name = $"ledger {_options.Service}" }.UnsafeStart();
     }
 
     public async Task<Outcome> Submit(Command command, CancellationToken cancel)
@@ -203,13 +210,13 @@ internal sealed class Committer
         return _running;
     }
 
-    private async Task Run()
+    private void Run()
     {
-        while (await _queue.Take() is { Count: > 0 } batch)
+        while (_queue.Take() is { Count: > 0 } batch)
         {
             try
             {
-                await Commit(batch);
+                Commit(batch).GetAwaiter().GetResult();
             }
             catch (Exception e)
             {

@@ -70,6 +70,10 @@ internal sealed class PostgresStore : Store
     ];
 
     private readonly NpgsqlDataSource _source;
+
+    /// <summary>For the committer, whose thread waits for each answer: what is used in that way alone waits in the system, not for a
+    /// thread of the pool behind all the calls that come.</summary>
+    private readonly NpgsqlDataSource _own;
     private readonly NpgsqlDataSource _unpooled;
 
     public PostgresStore(LedgerOptions options)
@@ -91,6 +95,7 @@ internal sealed class PostgresStore : Store
             $"-c statement_timeout={timeout} -c idle_in_transaction_session_timeout={timeout} " +
             $"-c lock_timeout={(long)options.LockTimeout.TotalMilliseconds}";
         _source = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
+        _own = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
         text.Pooling = false;
         text.KeepAlive = 10;
         _unpooled = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
@@ -129,8 +134,9 @@ internal sealed class PostgresStore : Store
         }
     }
 
-    public override async Task<Session> Open(bool write, CancellationToken cancel) =>
-        new PostgresSession(await _source.OpenConnectionAsync(cancel));
+    public override async Task<Session> Open(bool write, CancellationToken cancel) => write
+        ? new PostgresSession(_own.OpenConnection(), waits: true)
+        : new PostgresSession(await _source.OpenConnectionAsync(cancel), waits: false);
 
     public override async Task<Lead?> TryLead(string name, CancellationToken cancel)
     {
@@ -163,11 +169,16 @@ internal sealed class PostgresStore : Store
     // A statement's error ends its transaction; the end of the connection tells nothing.
     public override bool IsNotCommitted(Exception fault) => fault is PostgresException { Severity: "ERROR" };
 
-    public override void Forget() => _source.Clear();
+    public override void Forget()
+    {
+        _source.Clear();
+        _own.Clear();
+    }
 
     public override async ValueTask DisposeAsync()
     {
         await _source.DisposeAsync();
+        await _own.DisposeAsync();
         await _unpooled.DisposeAsync();
     }
 
@@ -212,7 +223,9 @@ internal sealed class PostgresStore : Store
     }
 }
 
-internal sealed class PostgresSession(NpgsqlConnection connection) : Session
+/// <param name="connection">The connection.</param>
+/// <param name="waits">Whether the caller's thread waits for each answer.</param>
+internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) : Session
 {
     private const string StreamColumns =
         "s.number, s.kind, s.key, s.version, s.fold, s.state, s.position, s.due, array_to_string(s.audience, E'\\n'), " +
@@ -228,7 +241,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
 
     public override async Task<Head> LockHead()
     {
-        _transaction = await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted);
+        _transaction = waits ? connection.BeginTransaction(IsolationLevel.ReadCommitted)
+            : await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted);
         return await ReadHead("select size, edge, last_time, streams, events from head for update");
     }
 
@@ -303,7 +317,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
                 on conflict (name) do update set value = excluded.value
                 """,
                 cursors.Keys.ToArray(), cursors.Values.Select(v => (long)v).ToArray());
-        await batch.ExecuteNonQueryAsync();
+        if (waits) batch.ExecuteNonQuery();
+        else await batch.ExecuteNonQueryAsync();
 
         void Add(string sql, params object[] values)
         {
@@ -313,7 +328,12 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
         }
     }
 
-    public override Task Commit() => _transaction!.CommitAsync();
+    public override Task Commit()
+    {
+        if (!waits) return _transaction!.CommitAsync();
+        _transaction!.Commit();
+        return Task.CompletedTask;
+    }
 
     public override async Task<Dictionary<(string Participant, string RequestId), FoundRequest>> FindRequests(
         IReadOnlyCollection<(string Participant, string RequestId)> ids) =>
@@ -478,20 +498,29 @@ internal sealed class PostgresSession(NpgsqlConnection connection) : Session
     {
         try
         {
-            if (_transaction is not null) await _transaction.DisposeAsync();
+            if (_transaction is not null && waits) _transaction.Dispose();
+            else if (_transaction is not null) await _transaction.DisposeAsync();
         }
         catch (Exception e) when (e is NpgsqlException or IOException or ObjectDisposedException or InvalidOperationException)
         {
             // The connection is gone, and its transaction with it.
         }
-        await connection.DisposeAsync();
+        if (waits) connection.Dispose();
+        else await connection.DisposeAsync();
     }
 
     private async Task<List<T>> Read<T>(Func<NpgsqlDataReader, T> row, string sql, params object[] values)
     {
+        var rows = new List<T>();
+        if (waits)
+        {
+            using var asked = Command(sql, values);
+            using var answer = asked.ExecuteReader();
+            while (answer.Read()) rows.Add(row(answer));
+            return rows;
+        }
         await using var command = Command(sql, values);
         await using var reader = await command.ExecuteReaderAsync();
-        var rows = new List<T>();
         while (await reader.ReadAsync()) rows.Add(row(reader));
         return rows;
     }

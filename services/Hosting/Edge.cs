@@ -44,7 +44,7 @@ public static class Edge
     }
 
     /// <summary>What every request passes, in this order: that it comes from no proxy, that its caller is known and its certificate holds
-    /// (<see cref="Peer"/>), that he could be granted the call, and that its bytes can be read in one way only. Of a call, what became
+    /// (<see cref="Peer"/>), that there is room for it (<see cref="Admission"/>), that he could be granted the call, and that its bytes can be read in one way only. Of a call, what became
     /// of it is counted and told by its span, also where it was refused here.</summary>
     internal static IApplicationBuilder UseEdge(this IApplicationBuilder app)
     {
@@ -53,12 +53,33 @@ public static class Edge
         var agreements = services.GetRequiredService<Agreements>();
         var time = services.GetRequiredService<TimeProvider>();
         var spans = new CallSpans(services.GetRequiredService<Service>().Name, services.GetRequiredService<DistributedContextPropagator>());
+        var admission = new Admission(limits, time);
         return app.Use(next => http =>
         {
-            if (Methods.At(http.Request.Path.Value) is { } rpc) return Pass(rpc, http, next, limits, agreements, time, spans);
-            var refusal = IdentityExtensions.Check(http, Peer.Identify(Peer.Of(http), agreements, time));
-            return refusal is null ? next(http) : Refusals.Answer(http, refusal);
+            if (Methods.At(http.Request.Path.Value) is { } rpc) return Pass(rpc, http, next, limits, agreements, time, spans, admission);
+            var identified = Peer.Identify(Peer.Of(http), agreements, time);
+            if (IdentityExtensions.Check(http, identified) is { } refusal) return Refusals.Answer(http, refusal);
+            return HttpMethods.IsGet(http.Request.Method) || HttpMethods.IsHead(http.Request.Method)
+                ? Show(http, next, identified.Identity!.Participant.Id, admission) : next(http);
         });
+    }
+
+    // The log's files.
+    private static async Task Show(HttpContext http, RequestDelegate next, string participant, Admission admission)
+    {
+        if (await admission.Enter(null, http, participant) is { } full)
+        {
+            await Refusals.Answer(http, full);
+            return;
+        }
+        try
+        {
+            await next(http);
+        }
+        finally
+        {
+            admission.Leave(null, participant);
+        }
     }
 
     /// <summary>Maps <c>ministries.ledger.v1</c> over the service's ledger.</summary>
@@ -94,21 +115,29 @@ public static class Edge
         Call.Of(context.GetHttpContext())?.Rpc.Name ?? context.Method.TrimStart('/');
 
     private static async Task Pass(
-        Rpc rpc, HttpContext http, RequestDelegate next, EdgeLimits limits, Agreements agreements, TimeProvider time, CallSpans spans)
+        Rpc rpc, HttpContext http, RequestDelegate next, EdgeLimits limits, Agreements agreements, TimeProvider time, CallSpans spans,
+        Admission admission)
     {
         var began = Stopwatch.GetTimestamp();
         var call = new Call(rpc, http, agreements, time) { Span = spans.Begin(rpc, http.Request) };
         http.Features.Set(call);
         Exception? fault = null;
+        string? entered = null;
         try
         {
             var identified = call.Identify();
             if (IdentityExtensions.Check(http, identified) is { } refusal) await Refusals.Answer(http, refusal);
             // What another service serves.
             else if (http.GetEndpoint() is null) await next(http);
+            else if (await admission.Enter(rpc, http, identified.Identity!.Participant.Id) is { } full)
+            {
+                call.Span?.SetTag("ministries.participant", identified.Identity.Participant.Id);
+                await Refusals.Answer(http, full);
+            }
             else
             {
-                var caller = identified.Identity!.Participant;
+                var caller = identified.Identity.Participant;
+                entered = caller.Id;
                 call.Span?.SetTag("ministries.participant", caller.Id);
                 byte[]? frame = null;
                 if (!agreements.InForce.Permissions.Grants(Cases.PartsEverOf(caller), rpc.Name)) refusal = new Refusal(Reason.NotGranted);
@@ -129,6 +158,7 @@ public static class Edge
         }
         finally
         {
+            if (entered is not null) admission.Leave(rpc, entered);
             var status = Refusals.StatusOf(http);
             Metrics.Count(call, http, status, began);
             CallSpans.End(call.Span, status is { } code ? Refusals.NameOf(code) : null, fault);

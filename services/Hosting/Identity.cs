@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
@@ -32,8 +33,32 @@ public sealed record EdgeLimits
     /// <summary>How many connections may be open: 1000.</summary>
     public int MaxConnections { get; init; } = 1000;
 
-    /// <summary>How many calls may run on one connection: 256.</summary>
-    public int MaxCallsPerConnection { get; init; } = 256;
+    /// <summary>How many of them one participant may have: 64. One more is closed after its handshake.</summary>
+    public int MaxConnectionsPerParticipant { get; init; } = 64;
+
+    /// <summary>How many calls may run on one connection: 100, as many as the web server keeps the room of for the next ones.</summary>
+    public int MaxCallsPerConnection { get; init; } = 100;
+
+    /// <summary>How many writes may be in progress, and likewise how many reads: 512. What is followed does not count.</summary>
+    public int MaxCalls { get; init; } = 512;
+
+    /// <summary>How many of them may be of one participant: 256.</summary>
+    public int MaxCallsPerParticipant { get; init; } = 256;
+
+    /// <summary>How many of them may be of one participant while another has called within the last second: 64. The more are committed
+    /// together, the longer the other waits.</summary>
+    public int MaxCallsBesideOthers { get; init; } = 64;
+
+    /// <summary>How many of its calls a participant can have in progress whatever others have: 8.</summary>
+    public int OwnPlaces { get; init; } = 8;
+
+    /// <summary>How many calls of a participant may be in progress beyond <see cref="MaxCalls"/> and
+    /// <see cref="MaxCallsPerParticipant"/> if their precedence is FLASH: 16.</summary>
+    public int PlacesForFlash { get; init; } = 16;
+
+    /// <summary>After how long at most a call is told that there is no room for it: 50 milliseconds. Meanwhile it is one of its
+    /// connection's calls and holds nothing else.</summary>
+    public TimeSpan RefusalDelay { get; init; } = TimeSpan.FromMilliseconds(50);
 
     /// <summary>After how much silence a peer is asked whether it is still there; it has half of that to answer: 30 seconds.
     /// </summary>
@@ -105,7 +130,26 @@ public static class IdentityExtensions
                     Vouched(handshake.Connection, agreements.InForce.Authorities, certificate, chain),
             }),
         });
+        var open = new ConcurrentDictionary<string, int>();
+        listen.Use(next => connection =>
+            Peer.Identify(
+                connection.Items.TryGetValue(typeof(Peer), out var found) ? found as Peer : null, agreements, time) is { Refused: Reason.Unspecified, Identity: { } identity }
+                ? One(connection, next, open, identity.Participant.Id, limits.MaxConnectionsPerParticipant) : next(connection));
         return listen;
+    }
+
+    private static async Task One(
+        ConnectionContext connection, ConnectionDelegate next, ConcurrentDictionary<string, int> open, string participant, int most)
+    {
+        try
+        {
+            if (open.AddOrUpdate(participant, 1, (_, count) => count + 1) <= most) await next(connection);
+            else connection.Abort(new ConnectionAbortedException($"{participant} has as many connections as it may"));
+        }
+        finally
+        {
+            open.AddOrUpdate(participant, 0, (_, count) => count - 1);
+        }
     }
 
     /// <summary>What refuses a request before anything is asked of it: that it came through a proxy, or that it is nobody's; null:

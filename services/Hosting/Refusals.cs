@@ -97,25 +97,43 @@ public static class Refusals
         return status.ToRpcException();
     }
 
-    /// <summary>Answers a call that has not reached gRPC: a response of headers only.</summary>
-    internal static Task Answer(HttpContext http, Refusal refusal)
+    /// <summary>A refusal that is worked out once and answered often.</summary>
+    internal sealed record Prepared(Refusal Refusal, string Text, string Code, string Message, string Details);
+
+    /// <summary>Works out what a refusal is answered with.</summary>
+    internal static Prepared Prepare(Refusal refusal)
     {
         var status = refusal.ToStatus();
+        return new Prepared(
+            refusal, status.Message, status.Code.ToString(CultureInfo.InvariantCulture), Uri.EscapeDataString(status.Message),
+            Convert.ToBase64String(status.ToByteArray()).TrimEnd('='));
+    }
+
+    /// <summary>Answers a call that has not reached gRPC: a response of headers only.</summary>
+    internal static Task Answer(HttpContext http, Refusal refusal) => Answer(http, Prepare(refusal));
+
+    /// <summary>Answers a call that has not reached gRPC: a response of headers only.</summary>
+    internal static Task Answer(HttpContext http, Prepared prepared)
+    {
         var response = http.Response;
+        Trace(http, prepared.Refusal);
         if (HttpMethods.IsGet(http.Request.Method) || HttpMethods.IsHead(http.Request.Method))
         {
             // Whoever reads the log's files knows HTTP alone.
             response.StatusCode = StatusCodes.Status403Forbidden;
+            if (prepared.Refusal.Reason == Reason.Overloaded)
+            {
+                response.StatusCode = StatusCodes.Status429TooManyRequests;
+                response.Headers.RetryAfter = RetryAfter.TotalSeconds.ToString(CultureInfo.InvariantCulture);
+            }
             response.ContentType = "text/plain; charset=utf-8";
-            Trace(http, refusal);
-            return HttpMethods.IsGet(http.Request.Method) ? response.WriteAsync(status.Message + "\n") : Task.CompletedTask;
+            return HttpMethods.IsGet(http.Request.Method) ? response.WriteAsync(prepared.Text + "\n") : Task.CompletedTask;
         }
         response.StatusCode = StatusCodes.Status200OK;
         response.ContentType = "application/grpc";
-        response.Headers["grpc-status"] = status.Code.ToString(CultureInfo.InvariantCulture);
-        response.Headers["grpc-message"] = Uri.EscapeDataString(status.Message);
-        response.Headers["grpc-status-details-bin"] = Convert.ToBase64String(status.ToByteArray()).TrimEnd('=');
-        Trace(http, refusal);
+        response.Headers["grpc-status"] = prepared.Code;
+        response.Headers["grpc-message"] = prepared.Message;
+        response.Headers["grpc-status-details-bin"] = prepared.Details;
         return Task.CompletedTask;
     }
 

@@ -1,0 +1,187 @@
+using System.Buffers;
+using System.Collections.Frozen;
+using Google.Protobuf;
+using Microsoft.AspNetCore.Http;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// Refuses what there is no room for before anything is spent on it: its body is not read, nor its signature looked at. Who calls is
+/// known from the connection, and what is called from the path. Each participant has some places of its own, so that no other's flood
+/// takes them, and shares the rest.
+/// </summary>
+internal sealed class Admission(EdgeLimits limits, TimeProvider time)
+{
+    // What a call needs to be told of: whether it writes, and where its request has its precedence.
+    private sealed record Kind(bool Writes, uint Precedence);
+
+    private static readonly FrozenDictionary<string, Kind> Kinds = Methods.Names
+        .Where(n => Methods.Find(n) is { IsClientStreaming: false, IsServerStreaming: false })
+        .ToFrozenDictionary(n => n, n => new Kind(
+            Methods.Writes.Contains(n), (uint)(Methods.Find(n)!.InputType.FindFieldByName("precedence")?.FieldNumber ?? 0)));
+
+    // The log's files.
+    private static readonly Kind File = new(false, 0);
+
+    private static readonly Refusals.Prepared OfOne = Full("the participant has as many calls in progress as it may");
+
+    private static readonly Refusals.Prepared OfAll = Full("the service has as many calls in progress as it may");
+
+    private readonly Places _writes = new(limits, time), _reads = new(limits, time);
+    private readonly Pause _pause = new(limits.RefusalDelay, time);
+
+    private static Refusals.Prepared Full(string limit) =>
+        Refusals.Prepare(new Refusal(Reason.Overloaded, new Dictionary<string, string> { ["limit"] = limit }));
+
+    /// <summary>Lets a call in, or a look at the log's files.</summary>
+    /// <param name="rpc">What is called; null: a file is looked at.</param>
+    /// <param name="http">The request.</param>
+    /// <param name="participant">Whose it is.</param>
+    /// <returns>What it is refused with, after a pause; null: it is in, until <see cref="Leave"/>.</returns>
+    public ValueTask<Refusals.Prepared?> Enter(Rpc? rpc, HttpContext http, string participant) =>
+        KindOf(rpc) is not { } kind || PlacesOf(kind).Take(participant, urgent: false) is not { } full ? default
+            : Find(kind, http, participant, full);
+
+    /// <summary>The call has ended, however it did.</summary>
+    public void Leave(Rpc? rpc, string participant)
+    {
+        if (KindOf(rpc) is { } kind) PlacesOf(kind).GiveBack(participant);
+    }
+
+    // What is followed goes on for as long as its reader likes.
+    private static Kind? KindOf(Rpc? rpc) => rpc is null ? File : Kinds.GetValueOrDefault(rpc.Name);
+
+    private Places PlacesOf(Kind kind) => kind.Writes ? _writes : _reads;
+
+    private async ValueTask<Refusals.Prepared?> Find(Kind kind, HttpContext http, string participant, Refusals.Prepared full)
+    {
+        if (kind.Precedence > 0 && await IsFlash(http, kind.Precedence))
+        {
+            if (PlacesOf(kind).Take(participant, urgent: true) is not { } none) return null;
+            full = none;
+        }
+        await _pause.Wait();
+        return full;
+    }
+
+    // Whether the message says so, as far as must be read to know it; nothing is taken from the body.
+    private static async Task<bool> IsFlash(HttpContext http, uint field)
+    {
+        var reader = http.Request.BodyReader;
+        while (true)
+        {
+            var read = await reader.ReadAsync();
+            var (buffer, known) = (read.Buffer, PrecedenceIn(read.Buffer, field));
+            var ended = known is not null || read.IsCompleted || buffer.Length > Searched;
+            reader.AdvanceTo(buffer.Start, ended ? buffer.Start : buffer.End);
+            if (ended) return known == (ulong)Precedence.Flash;
+        }
+    }
+
+    // A message of a write begins with its small fields, the precedence among them.
+    private const int Searched = 4096, Prefix = 5;
+
+    /// <summary>The value of a number in a message after its prefix; null: it is not there, or has not come yet.</summary>
+    internal static ulong? PrecedenceIn(ReadOnlySequence<byte> frame, uint field)
+    {
+        if (frame.Length <= Prefix) return null;
+        var reader = new SequenceReader<byte>(frame.Slice(Prefix));
+        while (Number(ref reader, out var tag))
+        {
+            ulong value;
+            switch ((WireFormat.WireType)(tag & 7))
+            {
+                case WireFormat.WireType.Varint when Number(ref reader, out value):
+                    if (tag >> 3 == field) return value;
+                    break;
+                case WireFormat.WireType.Fixed64 when reader.Remaining >= 8:
+                    reader.Advance(8);
+                    break;
+                case WireFormat.WireType.Fixed32 when reader.Remaining >= 4:
+                    reader.Advance(4);
+                    break;
+                case WireFormat.WireType.LengthDelimited when Number(ref reader, out value) && value <= (ulong)reader.Remaining:
+                    reader.Advance((long)value);
+                    break;
+                default: return null;
+            }
+        }
+        return null;
+
+        static bool Number(ref SequenceReader<byte> reader, out ulong value)
+        {
+            value = 0;
+            for (var shift = 0; shift < 64 && reader.TryRead(out var next); shift += 7)
+            {
+                value |= (ulong)(next & 127) << shift;
+                if (next < 128) return true;
+            }
+            return false;
+        }
+    }
+
+    /// <summary>Who calls again at once must not fill the processors with being refused: so that is told a little later, and to all who
+    /// came within half of that time together.</summary>
+    private sealed class Pause(TimeSpan delay, TimeProvider time)
+    {
+        private readonly Lock _lock = new();
+        private Task _told = Task.CompletedTask;
+        private long _since;
+
+        public Task Wait()
+        {
+            lock (_lock)
+            {
+                if (!_told.IsCompleted && time.GetElapsedTime(_since) < delay / 2) return _told;
+                _since = time.GetTimestamp();
+                return _told = Task.Delay(delay, time);
+            }
+        }
+    }
+
+    /// <summary>Who has how many calls in progress.</summary>
+    private sealed class Places(EdgeLimits limits, TimeProvider time)
+    {
+        private static readonly TimeSpan Recently = TimeSpan.FromSeconds(1);
+
+        private readonly Lock _lock = new();
+        private readonly Dictionary<string, int> _taken = [];
+        private int _all;
+
+        // The last two who called.
+        private (string Participant, long At) _last = ("", 0), _before = ("", 0);
+
+        /// <summary>Takes a place; null: it is taken, else what it is refused with.</summary>
+        public Refusals.Prepared? Take(string participant, bool urgent)
+        {
+            lock (_lock)
+            {
+                var now = time.GetTimestamp();
+                if (_last.Participant != participant) (_before, _last) = (_last, (participant, now));
+                else _last.At = now;
+                var beside = _before.Participant.Length > 0 && time.GetElapsedTime(_before.At, now) < Recently;
+                var most = beside ? limits.MaxCallsBesideOthers : limits.MaxCallsPerParticipant;
+                var own = _taken.GetValueOrDefault(participant);
+                if (own >= most + (urgent ? limits.PlacesForFlash : 0)) return OfOne;
+                if (own >= limits.OwnPlaces && !urgent && _all >= limits.MaxCalls) return OfAll;
+                _taken[participant] = own + 1;
+                _all++;
+                return null;
+            }
+        }
+
+        public void GiveBack(string participant)
+        {
+            lock (_lock)
+            {
+                _all--;
+                if (_taken[participant] == 1) _taken.Remove(participant);
+                else _taken[participant]--;
+            }
+        }
+    }
+}

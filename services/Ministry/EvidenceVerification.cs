@@ -359,7 +359,8 @@ public sealed class EvidenceVerification
         bool Names(PartKind kind) => header.Parts.Any(p => p.Kind == kind);
     }
 
-    private static string? Signature(
+    /// <summary>What is wrong with a request's signature and the approvals in it; null: nothing.</summary>
+    internal static string? Signature(
         string service, EntryHeader header, ByteString request, ByteString signature, KeyHistory history, out string keyId,
         out IReadOnlyList<string> approvers)
     {

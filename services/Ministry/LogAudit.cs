@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
 using System.Text;
+using Grpc.Core;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
@@ -62,10 +63,12 @@ public sealed class LogBroken : Exception
 /// <param name="Cosignatures">The cosignatures on it, good and bad.</param>
 /// <param name="Compared">By participant, the number of entries for which its witness has the same log.</param>
 /// <param name="NotCompared">By participant, why its witness was not asked with success.</param>
+/// <param name="Shown">How many entries were read and verified: those that are for this participant; zero: none was asked for.</param>
+/// <param name="Signatures">How many of them had their request and its signature shown, and verified.</param>
 public sealed record LogAudit(
     string Service, Checkpoint Checkpoint, int Linked, ulong LinkedSize, ulong Entries, Checkpoint? Cosigned,
     IReadOnlyList<Cosignature> Cosignatures, IReadOnlyDictionary<string, ulong> Compared,
-    IReadOnlyDictionary<string, string> NotCompared)
+    IReadOnlyDictionary<string, string> NotCompared, long Shown = 0, long Signatures = 0)
 {
     /// <summary>The participants with a good cosignature on <see cref="Cosigned"/>, each once.</summary>
     public IReadOnlyList<string> Cosigners =>
@@ -84,17 +87,22 @@ public sealed partial class MinistryClient
     /// </summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="whole">Whether to read the hash of every entry and work the root out from them alone.</param>
+    /// <param name="entries">Whether to read, besides, every entry that is for this participant, and verify it (<see cref="EntriesAudit"/>).
+    /// </param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="LogBroken">The log has two histories, or does not show the one that was signed.</exception>
+    /// <exception cref="EntryBroken">An entry is not what the log has at its place, or was altered, or not signed.</exception>
+    /// <exception cref="EntryMissing">An entry that is for the participant was left out.</exception>
     /// <exception cref="HttpRequestException">The service cannot be reached.</exception>
-    public async Task<LogAudit> Audit(string service, bool whole = false, CancellationToken cancel = default)
+    public async Task<LogAudit> Audit(
+        string service, bool whole = false, bool entries = false, CancellationToken cancel = default)
     {
         var seen = SeenOf(service);
         await seen.OneAtATime.WaitAsync(cancel);
         try
         {
             var (linked, pending) = seen.Take();
-            return await new Auditor(this, service, seen).Run(linked, pending, whole, cancel);
+            return await new Auditor(this, service, seen).Run(linked, pending, whole, entries, cancel);
         }
         catch (LogBroken e) when (e.Break != LogBreak.TilesDoNotMatch)
         {
@@ -138,7 +146,7 @@ public sealed partial class MinistryClient
         private readonly CheckpointKey[] _keys = [.. KeyHistory.CheckpointKeysOf(client.Agreement, service)];
 
         public async Task<LogAudit> Run(
-            Checkpoint? linked, IReadOnlyList<Checkpoint> pending, bool whole, CancellationToken cancel)
+            Checkpoint? linked, IReadOnlyList<Checkpoint> pending, bool whole, bool verify, CancellationToken cancel)
         {
             if (!client._settings.Services.TryGetValue(service, out var address))
                 throw new ArgumentException($"no address of {service} is set", nameof(service));
@@ -173,13 +181,30 @@ public sealed partial class MinistryClient
                             : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, " +
                                 "left out or moved",
                         one.Text, newest.Text);
-            var entries = whole ? await tiles.ReadAll(cancel) : 0;
+            var shown = verify ? new EntriesAudit(service, await AgreementsIn(newest.Size, cancel)) : null;
+            var entries = whole || verify ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel) : 0;
             seen.Link(newest, pending);
             return new LogAudit(
                 service, newest, pending.Count + (linked is null ? 0 : 1),
                 pending.Select(c => c.Size).Append(linked?.Size ?? 0).Max(), entries, cosigned,
                 cosigned is null ? [] : Trust.Cosigners.On(cosigned.Text, client.Agreement),
-                compared.ToDictionary(c => c.Key, c => c.Value.Size), notCompared);
+                compared.ToDictionary(c => c.Key, c => c.Value.Size), notCompared, shown?.Entries ?? 0, shown?.Signatures ?? 0);
+        }
+
+        private async Task<List<Entry>> AgreementsIn(ulong size, CancellationToken cancel)
+        {
+            var entries = new List<Entry>();
+            for (var version = 1ul; ; version++)
+                try
+                {
+                    if (entries.Count > 0 && EntryHeader.Parser.ParseFrom(entries[^1].Header).Position >= size) return entries[..^1];
+                    entries.Add((await client.LedgerOf(service).GetEntryAsync(
+                        new GetEntryRequest { AgreementVersion = version }, cancellationToken: cancel)).Entry);
+                }
+                catch (RpcException e) when (e.StatusCode == StatusCode.NotFound)
+                {
+                    if (entries.Count > 0 || version >= client.Agreement.Version) return entries;
+                }
         }
 
         private async Task<(ConcurrentDictionary<string, Checkpoint> Compared, ConcurrentDictionary<string, string> Not)> AskWitnesses(
@@ -269,11 +294,15 @@ public sealed partial class MinistryClient
                 throw Wrong("of the edge");
         }
 
-        /// <summary>Reads every entry's record and hash, and works the root out from them.</summary>
-        public async Task<ulong> ReadAll(CancellationToken cancel)
+        /// <summary>Reads every entry's record and hash, and works the root out from them; and, where they are wanted, verifies the
+        /// entries themselves.</summary>
+        public async Task<ulong> ReadAll(EntriesAudit? audit, IAsyncEnumerable<FollowEntriesResponse> shown, CancellationToken cancel)
         {
             var edge = new TreeEdge(0, []);
             var filled = new List<TileRow>();
+            await using var entries = shown.GetAsyncEnumerator(cancel);
+            var (more, some) = (audit is not null && await entries.MoveNextAsync(), new List<Entry>());
+            var (leaves, first) = (new List<byte[]>(), 0ul);
             for (ulong index = 0; index << 8 < checkpoint.Size; index++)
             {
                 var tile = await Read(0, index, cancel);
@@ -285,14 +314,26 @@ public sealed partial class MinistryClient
                         !System.Security.Cryptography.SHA256.HashData([0, .. record[2..]]).AsSpan().SequenceEqual(tile.NodeAt(0, i)))
                         throw Wrong($"of records {index}");
                     edge.Add(tile.NodeAt(0, i), filled);
+                    if (audit is not null) leaves.Add(tile.NodeAt(0, i));
                 }
                 filled.Clear();
+                // By some thousand, so that all processors have some.
+                if (audit is null || leaves.Count < Together && (index + 1) << 8 < checkpoint.Size) continue;
+                for (var until = first + (ulong)leaves.Count; more && entries.Current.NextPosition <= until; more = await entries.MoveNextAsync())
+                    if (entries.Current.Entry is { } entry) some.Add(entry);
+                audit.Take(some, at => at >= first && at - first < (ulong)leaves.Count ? leaves[(int)(at - first)] : default);
+                first += (ulong)leaves.Count;
+                some.Clear();
+                leaves.Clear();
             }
+            audit?.End();
             var root = edge.Size == 0 ? checkpoint.Root : edge.TakeView().Root();
             return root.AsSpan().SequenceEqual(checkpoint.Root) ? edge.Size
                 : throw new LogBroken(service, LogBreak.TilesDoNotMatch,
                     $"its {edge.Size} entries do not lead to the root that it signed");
         }
+
+        private const int Together = 4096;
 
         private async Task<Tile> Read(int level, ulong index, CancellationToken cancel)
         {

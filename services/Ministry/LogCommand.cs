@@ -20,12 +20,16 @@ internal static class LogCommand
             Description = "The folder in which the checkpoints are remembered that were seen; else each check begins anew.",
             HelpName = "folder",
         };
+        var entries = new Option<bool>("--entries")
+        {
+            Description = "Read every entry that is for the participant, too, and verify it: its place in the log, its parts, its signature.",
+        };
         var verify = new Command(
             "verify",
             "Reads a service's checkpoint and all of its log, works the root out anew, checks the cosignatures, compares with " +
             "what the witnesses and earlier checks have seen, and says what is proved and by whom. Exit code 0: all; 1: not; 3: not reached.")
         {
-            service, seen,
+            service, seen, entries,
         };
         verify.SetAction((result, cancel) => CallCommands.Run(result, async client =>
         {
@@ -33,12 +37,22 @@ internal static class LogCommand
             var output = result.InvocationConfiguration.Output;
             try
             {
-                var audit = await client.Audit(name, whole: true, cancel);
+                var audit = await client.Audit(name, whole: true, result.GetValue(entries), cancel);
                 var demanded = (int)client.Agreement.CosignaturesDemanded;
                 var proved = audit.Cosigners.Intersect(client.Agreement.Witnesses.Select(w => w.Participant)).Count() >= demanded;
                 if (json) await output.WriteLineAsync(InJson(audit, client, proved).ToJsonString());
                 else foreach (var line in InWords(audit, client)) await output.WriteLineAsync(line);
                 return proved ? 0 : NotProved;
+            }
+            catch (Exception e) when (e is EntryBroken or EntryMissing)
+            {
+                if (json)
+                    await output.WriteLineAsync(new JsonObject
+                    {
+                        ["service"] = name, ["proved"] = false, ["break"] = e.GetType().Name, ["what"] = e.Message,
+                    }.ToJsonString());
+                else await output.WriteLineAsync($"BROKEN     {e.Message}");
+                return NotProved;
             }
             catch (LogBroken e)
             {
@@ -67,6 +81,9 @@ internal static class LogCommand
         yield return $"The log of {audit.Service} ({agreement.TrustDomain}/{audit.Service}), version {agreement.Version} of the agreement";
         yield return $"proved     {size} entries, root {Convert.ToBase64String(audit.Checkpoint.Root)}: signed by the service";
         yield return $"proved     the root is that of these {audit.Entries} entries, each in its place: every one's hash was read";
+        if (audit.Shown > 0)
+            yield return $"proved     the {audit.Shown} entries that are for {client.Participant.Id} are those of the log, none altered; " +
+                $"{audit.Signatures} requests were shown, each signed by its participant";
         yield return audit.Linked > 0
             ? $"proved     it goes on from the {audit.Linked} checkpoints that were seen before, the last over {audit.LinkedSize} entries"
             : "unproved   whether it goes on from an earlier one: none was seen before (--seen)";
@@ -93,6 +110,7 @@ internal static class LogCommand
     {
         ["service"] = audit.Service, ["proved"] = proved, ["size"] = audit.Checkpoint.Size,
         ["root"] = Convert.ToBase64String(audit.Checkpoint.Root), ["entries_read"] = audit.Entries,
+        ["entries_verified"] = audit.Shown, ["signatures_verified"] = audit.Signatures,
         ["checkpoint"] = audit.Checkpoint.Text,
         ["linked"] = audit.Linked, ["linked_size"] = audit.LinkedSize, ["demanded"] = client.Agreement.CosignaturesDemanded,
         ["cosigned_size"] = audit.Cosigned?.Size ?? 0,

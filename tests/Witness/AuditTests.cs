@@ -27,7 +27,7 @@ public sealed class AuditTests
         var client = hub.As(Writer, Remembering(hub));
         await hub.Write(300, client);
         var cosigned = await hub.Cosigned();
-        var audit = await client.Audit("custody", whole: true, Hub.Cancel);
+        var audit = await client.Audit("custody", whole: true, cancel: Hub.Cancel);
         Assert.Equal((hub.Ledger.Size, hub.Ledger.Size), (audit.Checkpoint.Size, audit.Entries));
         Assert.InRange(audit.Linked, 1, 301);
         Assert.Equal((cosigned.Size, 2), (audit.Cosigned!.Size, audit.Cosigners.Count));
@@ -96,6 +96,22 @@ public sealed class AuditTests
         await Broken(LogBreak.NotAPrefix, () => hub.Write(1, hub.As(Writer, Remembering(hub))));
         var again = await Broken(LogBreak.NotAPrefix, () => hub.As(Writer, Remembering(hub)).Audit("custody", cancel: Hub.Cancel));
         Assert.Equal((e.One, e.Other, e.Message), (again.One, again.Other, again.Message));
+    }
+
+    [Fact]
+    public async Task Each_entry_is_verified_with_its_signature_and_one_that_was_altered_beside_its_header_is_caught()
+    {
+        await using var hub = await Hub.Start(0, 0);
+        var client = hub.As(Writer, Remembering(hub));
+        await hub.Write(3, client);
+        var audit = await client.Audit("custody", entries: true, cancel: Hub.Cancel);
+        Assert.Equal(hub.Ledger.Size, audit.Entries);
+        Assert.InRange(audit.Signatures, 3, audit.Shown - 1);
+        client = await Tampered(hub, "UPDATE parts SET data = cast(data || x'6000' as blob) WHERE position = 2 AND kind = 1");
+        // The log is the one that was signed; what it says now is not what stands in it.
+        await client.Audit("custody", whole: true, cancel: Hub.Cancel);
+        var e = await Assert.ThrowsAsync<EntryBroken>(() => client.Audit("custody", entries: true, cancel: Hub.Cancel));
+        Assert.Contains("the part Request of entry 2 is not what was recorded", e.Message);
     }
 
     [Fact]

@@ -1,0 +1,139 @@
+using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using Google.Protobuf;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>An entry that a service shows does not hold.</summary>
+/// <param name="service">The service's name.</param>
+/// <param name="why">The entry, and what is wrong with it.</param>
+public sealed class EntryBroken(string service, string why) : Exception($"the log of {service} holds an entry that does not hold: {why}")
+{
+    /// <summary>The entry, and what is wrong with it.</summary>
+    public string Why { get; } = why;
+}
+
+/// <summary>
+/// Verifies a log's entries as they are shown: that each is the one that the log has at its place, that each part shown is the one that its
+/// header commits to, and that each request was signed by its participant, with a key that the agreement listed then. Whether the log is
+/// the one that was signed is the tree's affair (<see cref="MinistryClient.Audit"/>).
+/// </summary>
+public sealed class EntriesAudit
+{
+    private readonly string _service;
+    private readonly KeyHistory _history;
+    private readonly ConcurrentDictionary<ulong, ByteString> _agreements;
+    private long _entries, _signatures;
+
+    /// <summary>Begins with the entries that record the versions of the agreement.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="agreements">All of them, in order, as the service shows them. Each must be met again in the log.</param>
+    /// <exception cref="EntryBroken">One of them cannot be read, or its version does not follow.</exception>
+    public EntriesAudit(string service, IReadOnlyList<Entry> agreements)
+    {
+        _service = service;
+        try
+        {
+            var read = agreements.Select(e => (Entry: e, Header: EntryHeader.Parser.ParseFrom(e.Header))).ToList();
+            _agreements = new(read.Select(r => KeyValuePair.Create(r.Header.Position, r.Entry.Header)));
+            _history = KeyHistory.Read(read.Select(r => new AdoptedAgreement(
+                r.Entry.Parts.First(p => p.Kind == PartKind.Request).Data.Memory, r.Header.CommitTime.ToDateTimeOffset())));
+        }
+        catch (Exception e) when (e is KeyHistoryBroken or InvalidProtocolBufferException or InvalidOperationException or NullReferenceException)
+        {
+            throw new EntryBroken(service, e.Message);
+        }
+    }
+
+    /// <summary>How many entries have been verified.</summary>
+    public long Entries => _entries;
+
+    /// <summary>How many of them had a request and a signature that were shown, and verified.</summary>
+    public long Signatures => _signatures;
+
+    /// <summary>Verifies some entries, on all processors.</summary>
+    /// <param name="entries">The entries.</param>
+    /// <param name="leafAt">The tree's leaf at a position (RFC 6962, 2.1), 32 bytes; empty: there is none.</param>
+    /// <exception cref="EntryBroken">The first that does not hold.</exception>
+    public void Take(IReadOnlyList<Entry> entries, Func<ulong, ReadOnlyMemory<byte>> leafAt)
+    {
+        var wrong = new string?[entries.Count];
+        Parallel.For(0, entries.Count, i => wrong[i] = Wrong(entries[i], leafAt));
+        if (wrong.FirstOrDefault(w => w is not null) is { } first) throw new EntryBroken(_service, first);
+        _entries += entries.Count;
+    }
+
+    /// <summary>There are no more.</summary>
+    /// <exception cref="EntryBroken">A version of the agreement by which entries were judged is not in the log.</exception>
+    public void End()
+    {
+        if (!_agreements.IsEmpty) throw new EntryBroken(_service, $"entry {_agreements.Keys.Min()}, a version of the agreement, is not in the log");
+    }
+
+    private string? Wrong(Entry entry, Func<ulong, ReadOnlyMemory<byte>> leafAt)
+    {
+        EntryHeader header;
+        try
+        {
+            header = EntryHeader.Parser.ParseFrom(entry.Header);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return "a header that cannot be read";
+        }
+        var name = $"entry {header.Position}";
+        Span<byte> leaf = stackalloc byte[33];
+        leaf[0] = 0;
+        SHA256.HashData(entry.Header.Span, leaf[1..]);
+        Span<byte> hash = stackalloc byte[32];
+        SHA256.HashData(leaf, hash);
+        if (!leafAt(header.Position).Span.SequenceEqual(hash)) return $"{name} is not what the log has at its place";
+        if (header.CommitTime is null) return $"{name} has no time";
+        if (_history.Version(header.AgreementVersion) is null)
+            return $"{name} was judged by version {header.AgreementVersion} of the agreement, which is not recorded";
+        if (_history.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset()))
+            return $"{name} was judged by version {header.AgreementVersion} of the agreement, which was no longer in force";
+        if (header.Method == AgreementVersions.Method &&
+            (!_agreements.TryRemove(header.Position, out var known) || !known.Equals(entry.Header)))
+            return $"{name} is a version of the agreement that was not shown as one";
+        var (request, signature) = ((ByteString?)null, (ByteString?)null);
+        foreach (var part in entry.Parts)
+        {
+            if (part.Erased || entry.Privileged && part.Salt.IsEmpty) continue;
+            if (DigestIn(header, part.Kind) is not { } digest || !digest.Span.SequenceEqual(Of(part, hash)))
+                return $"the part {part.Kind} of {name} is not what was recorded";
+            if (part.Kind == PartKind.Request) request = part.Data;
+            else if (part.Kind == PartKind.Signature) signature = part.Data;
+        }
+        var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
+        if (own == DigestIn(header, PartKind.Signature) is not null)
+            return own ? $"{name}, a service's own, names a signature" : $"{header.Participant} did not sign {name}";
+        if (request is null || signature is null) return null;
+        if (EvidenceVerification.Signature(_service, header, request, signature, _history, out _, out _) is { } why) return why;
+        Interlocked.Increment(ref _signatures);
+        return null;
+    }
+
+    private static ByteString? DigestIn(EntryHeader header, PartKind kind)
+    {
+        foreach (var part in header.Parts)
+            if (part.Kind == kind) return part.Digest;
+        return null;
+    }
+
+    // As Digests.OfPart, in one call.
+    private static ReadOnlySpan<byte> Of(EntryPart part, Span<byte> hash)
+    {
+        var length = part.Salt.Length + part.Data.Length;
+        if (length > 4096) return Digests.OfPart(part.Salt.Span, part.Data.Span);
+        Span<byte> bytes = stackalloc byte[length];
+        part.Salt.Span.CopyTo(bytes);
+        part.Data.Span.CopyTo(bytes[part.Salt.Length..]);
+        SHA256.HashData(bytes, hash);
+        return hash;
+    }
+}

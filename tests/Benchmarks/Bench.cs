@@ -303,7 +303,26 @@ internal sealed class Writer(Bench bench, bool receipts)
     {
         var request = Request();
         but?.Invoke(request);
-        var response = await new CallLogClient(invoker).LogCallAsync(request, cancellationToken: cancel);
+        Check(await new CallLogClient(invoker).LogCallAsync(request, cancellationToken: cancel));
+    }
+
+    /// <summary>The same; false: it was refused for want of room.</summary>
+    public async Task<bool> TryLog(CallInvoker invoker, CancellationToken cancel)
+    {
+        try
+        {
+            await Log(invoker, cancel);
+            return true;
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.ResourceExhausted)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Checks an answer, its receipt included.</summary>
+    public void Check(LogCallResponse response)
+    {
         if (!response.Call.StartsWith("call_", StringComparison.Ordinal) || response.State != CallState.OneSided || response.Etag.Length == 0)
             throw new InvalidOperationException($"a wrong answer: {response}");
         var wrong = receipts ? Wrong(response.Receipt) : response.Receipt is null ? null : "nobody was to give one";

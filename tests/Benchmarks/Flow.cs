@@ -13,17 +13,17 @@ internal static class Flow
     private static double Milliseconds(long from, long to) => Stopwatch.GetElapsedTime(from, to).TotalMilliseconds;
 
     /// <summary>A broker of a row's own, with nothing of another's in its queues.</summary>
-    private sealed record Owned(RabbitMq Broker) : IDisposable
+    internal sealed record Owned(RabbitMq Broker) : IDisposable
     {
         public Uri Uri => Broker.Uri;
 
         public void Dispose() => Broker.Stop();
     }
 
-    private static async Task<Owned> Node() => new(await RabbitMq.Create());
+    internal static async Task<Owned> Node() => new(await RabbitMq.Create());
 
     /// <summary>The three services as they are deployed, with RabbitMQ between them.</summary>
-    private static async Task<(Child CallLog, Child Consular, Child Custody)> Three(Bench bench, Uri broker)
+    internal static async Task<(Child CallLog, Child Consular, Child Custody)> Three(Bench bench, Uri broker)
     {
         var addresses = new[] { "calllog", "consular", "custody" }.ToDictionary(n => n, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
         Task<Child> Start(string name, string words) => bench.Service(

@@ -1,7 +1,10 @@
+using System.Diagnostics;
 using System.Globalization;
+using System.Runtime;
 using System.Text;
 using Grpc.Core;
-using Ministries.Types.V1;
+using Ministries.Trust;
+using NSec.Cryptography;
 
 namespace Ministries.Benchmarks;
 
@@ -11,33 +14,186 @@ namespace Ministries.Benchmarks;
 /// <param name="Refused">The share of calls that were refused with RESOURCE_EXHAUSTED and a hint when to try again.</param>
 /// <param name="P50">Latency that half of those answered did not exceed, in milliseconds.</param>
 /// <param name="P99">Latency that 99 of 100 of those answered did not exceed, in milliseconds.</param>
-internal sealed record LoadPoint(double Offered, double Answered, double Refused, double P50, double P99);
+/// <param name="Late">By how much 99 of 100 calls at most were sent after they were due, in milliseconds: it is in the latency.</param>
+internal sealed record LoadPoint(double Offered, double Answered, double Refused, double P50, double P99, double Late);
+
+/// <summary>One participant's prepared calls over connections of its own (<see cref="Wire"/>).</summary>
+internal sealed class Driver : IAsyncDisposable
+{
+    private readonly Uri _service;
+    private readonly string _participant;
+    private readonly Key _key;
+    private readonly Writer _writer;
+    private readonly HashSet<string> _hints = [];
+    private Wire[] _wires = [];
+    private volatile Action<Wire, Prepared> _done = (_, _) => { };
+
+    private Driver(Uri service, string participant, Key key, Writer writer) =>
+        (_service, _participant, _key, _writer) = (service, participant, key, writer);
+
+    public static async Task<Driver> Create(Bench bench, Child service, string participant, Writer writer, int connections = 8)
+    {
+        string Own(string file) => Path.Combine(bench.Folder, participant, file);
+        var driver = new Driver(service.Address, participant, Pki.ReadKey(Own("requests.key")), writer);
+        var certificate = Hosts.Certificate(Own("system.pem"), Own("system.key"));
+        driver._wires = await Task.WhenAll(Enumerable.Range(0, connections).Select(_ =>
+            Wire.Open(service.Address, certificate, (wire, call) => driver._done(wire, call))));
+        return driver;
+    }
+
+    /// <summary>Signs calls, so that the time of measuring is not spent on it.</summary>
+    public Prepared[] Prepare(double count) =>
+        [.. Enumerable.Range(0, (int)count).AsParallel().Select(_ =>
+        {
+            var request = Writer.Request();
+            return Prepared.Write(
+                _service, "ministries.calllog.v1.CallLogService/LogCall", request, request.RequestId, _key, $"{_participant}/requests-1");
+        })];
+
+    /// <summary>Calls come whether earlier ones were answered or not, at random times of a given rate (a Poisson process), all of them.
+    /// </summary>
+    public async Task<(Measured Measured, double Late)> Open(Prepared[] calls, double rate, TimeSpan ignored = default)
+    {
+        var (random, left) = (new Random(1), calls.Length);
+        var all = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _done = (_, _) =>
+        {
+            if (Interlocked.Decrement(ref left) == 0) all.SetResult();
+        };
+        var sending = new Thread(() =>
+        {
+            // What is due in one millisecond goes by one connection, in turn: a record of TLS for each call would cost as much as the call.
+            for (var (next, turn) = (0, 0); next < calls.Length; Thread.Sleep(1), turn = (turn + 1) % _wires.Length)
+            {
+                for (var now = Stopwatch.GetTimestamp(); next < calls.Length && calls[next].Due <= now; next++) _wires[turn].Send(calls[next]);
+                _wires[turn].Flush();
+            }
+        });
+        // The pauses of a collection here would be bursts of load there.
+        GC.TryStartNoGCRegion(200 << 20);
+        var began = Stopwatch.GetTimestamp();
+        var at = began;
+        foreach (var call in calls) call.Due = at += (long)(-Math.Log(1 - random.NextDouble()) / rate * Stopwatch.Frequency);
+        sending.Start();
+        await Until(all.Task);
+        if (GCSettings.LatencyMode == GCLatencyMode.NoGCRegion) GC.EndNoGCRegion();
+        var counted = calls.Where(c => Stopwatch.GetElapsedTime(began, c.Due) >= ignored).ToArray();
+        return (Check(counted, began), Measured.Of([.. counted.Select(c => Stopwatch.GetElapsedTime(c.Due, c.Sent).TotalMilliseconds).Order()], 0.99));
+    }
+
+    /// <summary>Callers who each wait for their answer before they call again, and who, refused, make the same call again at once. It
+    /// ends with the time or when there are no more calls.</summary>
+    public async Task<Measured> Closed(int callers, TimeSpan time, Prepared[] calls)
+    {
+        var (began, left, next, refused) = (Stopwatch.GetTimestamp(), callers, -1, 0);
+        var all = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        void Send(Wire wire, Prepared? again)
+        {
+            if (Stopwatch.GetElapsedTime(began) < time)
+            {
+                if (again is null && Interlocked.Increment(ref next) is var at && at < calls.Length)
+                {
+                    again = calls[at];
+                    again.Due = Stopwatch.GetTimestamp();
+                }
+                if (again is not null)
+                {
+                    wire.Send(again);
+                    return;
+                }
+            }
+            if (Interlocked.Decrement(ref left) == 0) all.SetResult();
+        }
+        _done = (wire, call) =>
+        {
+            if (call.Status == (int)StatusCode.ResourceExhausted) Interlocked.Increment(ref refused);
+            Send(wire, call.Status == (int)StatusCode.ResourceExhausted ? call : null);
+        };
+        for (var i = 0; i < callers; i++) Send(_wires[i % _wires.Length], null);
+        foreach (var wire in _wires) wire.Flush();
+        await Until(all.Task);
+        return Check([.. calls.Where(c => c.Status >= 0)], began) with { Refused = refused };
+    }
+
+    // Refused without a hint, or for another reason, is a fault; so is an answer that is not what it must be.
+    private Measured Check(Prepared[] calls, long began)
+    {
+        if (calls.FirstOrDefault(c => c.Status is not (0 or (int)StatusCode.ResourceExhausted)) is { } other)
+            throw new InvalidOperationException($"a call ended with status {other.Status}: {HintOf(other.Details ?? "")}");
+        foreach (var details in calls.Where(c => c.Status > 0).Select(c => c.Details ?? "").Distinct())
+            if (!_hints.Contains(details) && HintOf(details)?.GetDetail<Google.Rpc.RetryInfo>() is null)
+                throw new InvalidOperationException("a call was refused without a hint when to try again");
+            else _hints.Add(details);
+        var answered = calls.Where(c => c.Status == 0).ToArray();
+        answered.AsParallel().ForAll(c => _writer.Check(CallLog.V1.LogCallResponse.Parser.ParseFrom(c.Response.AsSpan(5))));
+        return new Measured(answered.Length, Stopwatch.GetElapsedTime(began, calls.Length == 0 ? began : calls.Max(c => c.Done)),
+            [.. answered.Select(c => c.Milliseconds).Order()], calls.Length - answered.Length);
+    }
+
+    private static Google.Rpc.Status? HintOf(string details) => details.Length == 0 ? null
+        : Google.Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(details.PadRight((details.Length + 3) / 4 * 4, '=')));
+
+    private async Task Until(Task done)
+    {
+        for (var second = 0; await Task.WhenAny(done, Task.Delay(1000)) != done; second++)
+            if (_wires.Select(w => w.Fault).FirstOrDefault(f => f is not null) is { } fault)
+                throw new InvalidOperationException("a connection of the load's ended", fault);
+            else if (second == 60) throw new InvalidOperationException("a minute went by and not every call has its answer");
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var wire in _wires) await wire.DisposeAsync();
+        _key.Dispose();
+    }
+}
 
 /// <summary>More load than there is capacity.</summary>
 internal static class Overload
 {
-    /// <summary>X: throughput and latency from half of the peak to three times it, and after it.</summary>
+    /// <summary>X: throughput and latency from a quarter of the peak to three times it, and half of it right after that.</summary>
     public static async Task<(Line Line, List<LoadPoint> Points)> Curve(Bench bench)
     {
         var service = await bench.SharedCallLog();
-        var writer = new Writer(bench, receipts: true);
-        var reach = bench.Reach(service, "kr/mfa", "calllog", channels: 8);
-        Task<Measured> Closed(TimeSpan time) => Load.Closed(256, time, (i, c) => writer.Log(reach[i % 8], c));
-        await Rows.Warm(bench.Plan, async time => (await Closed(time)).Rate);
-        var peak = (await Closed(2 * bench.Plan.Round)).Rate;
-        var points = new List<LoadPoint>();
-        foreach (var times in (double[])[0.25, 0.5, 0.75, 1, 1.5, 2, 3])
+        await using var driver = await Driver.Create(bench, service, "kr/mfa", new Writer(bench, receipts: true), connections: 16);
+        var time = bench.Plan.Full ? TimeSpan.FromSeconds(6) : TimeSpan.FromSeconds(2);
+        async Task<double> Closed(TimeSpan time, double rate) => (await driver.Closed(256, time, driver.Prepare(rate * time.TotalSeconds))).Rate;
+        Prepared[] Calls(double rate, TimeSpan time) => driver.Prepare(rate * time.TotalSeconds);
+        async Task<LoadPoint> Open(double rate, Prepared[] calls, TimeSpan ignored = default)
         {
-            var measured = await Load.Open(times * peak, 3 * bench.Plan.Round, (i, c) => Try(writer, reach[i % 8], c));
-            points.Add(new LoadPoint(times * peak, measured.Rate,
-                (double)measured.Refused / (measured.Count + measured.Refused), measured.At(0.5), measured.At(0.99)));
+            var (measured, late) = await driver.Open(calls, rate, ignored);
+            return new LoadPoint(rate, measured.Rate, (double)measured.Refused / (measured.Count + measured.Refused),
+                measured.At(0.5), measured.At(0.99), late);
         }
-        var after = (await Closed(bench.Plan.Round)).Rate;
-        var (best, last) = (points.Max(p => p.Answered), points[^1]);
-        var ratio = Figures.Of([last.Answered / best]);
+        await Rows.Warm(bench.Plan, time => Closed(time, 6000));
+        var peak = await Closed(bench.Plan.Round, 10000);
+        // Refusing is to be warm, too.
+        await Open(3 * peak, Calls(3 * peak, time));
+        peak = await Closed(time, 1.5 * peak);
+        var points = new List<LoadPoint>();
+        foreach (var times in (double[])[0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3]) points.Add(await Open(times * peak, Calls(times * peak, time)));
+        var best = points.MaxBy(p => p.Answered)!.Offered;
+        var (ratios, most, much, before, after) = (new List<double>(), new List<double>(), new List<double>(), new List<LoadPoint>(), new List<LoadPoint>());
+        for (var round = 0; round < bench.Plan.Rounds; round++)
+        {
+            var half = bench.Plan.Round / 2;
+            var calls = (Calls(0.5 * peak, half), Calls(best, bench.Plan.Round), Calls(3 * peak, bench.Plan.Round), Calls(0.5 * peak, half));
+            before.Add(await Open(0.5 * peak, calls.Item1));
+            most.Add((await Open(best, calls.Item2)).Answered);
+            much.Add((await Open(3 * peak, calls.Item3)).Answered);
+            // A tenth of a second for what is still being answered.
+            after.Add(await Open(0.5 * peak, calls.Item4, TimeSpan.FromSeconds(0.1)));
+            ratios.Add(much[^1] / most[^1]);
+        }
+        var (ratio, last) = (Figures.Of(ratios), points[^1]);
+        // A pause of the disk's, of which there are some in any minute, is not the overload's.
+        var refused = Figures.Of(after.Select(a => a.Refused));
         return (new Line("X", "writes answered at three times the peak load", "the most answered at any load", ratio,
-            "≥ 0.9; RESOURCE_EXHAUSTED with a hint; recovers at once", ratio.Median >= 0.9 && after >= 0.9 * peak,
-            $"{last.Answered:F0}/s of {best:F0}/s, {last.Refused:P0} refused, all with a hint; right after it {after:F0}/s of {peak:F0}/s", last.P50, last.P99), points);
+            "≥ 0.9; RESOURCE_EXHAUSTED with a hint; recovers at once", ratio.Median >= 0.9 && refused.Median == 0,
+            $"{Figures.Of(much).Median:F0}/s of {Figures.Of(most).Median:F0}/s, {last.Refused:P0} refused, all with a hint; right after it, at half of the peak, " +
+            $"{refused.Median:P1} refused (at most {refused.Greatest:P1}, before it {before.Max(a => a.Refused):P1}), p50 {Figures.Of(after.Select(a => a.P50)).Median:F1} ms (before it " +
+            $"{Figures.Of(before.Select(a => a.P50)).Median:F1} ms); calls were sent at most {last.Late:F1} ms late (99 of 100)",
+            last.P50, last.P99), points);
     }
 
     /// <summary>N: how one participant's flood changes another's latency.</summary>
@@ -45,79 +201,104 @@ internal static class Overload
     {
         var service = await bench.SharedCallLog();
         var writer = new Writer(bench, receipts: true);
-        var flood = bench.Reach(service, "kr/mfa", "calllog", channels: 8);
+        await using var driver = await Driver.Create(bench, service, "kr/mfa", writer);
         var other = bench.Reach(service, "ua/mfa", "calllog", channels: 1)[0];
-        Task<bool> Quiet(CancellationToken cancel) => Try(writer, other, cancel, request =>
+        Task<Measured> Quiet(int round) => Load.Open(20, bench.Plan.Round, async (_, cancel) =>
         {
-            request.Counterpart = "kr/mfa";
-            foreach (var attendee in request.Account.Attendees) attendee.Official = "";
-        });
-        Task<Measured> Flood(TimeSpan time) => Load.Closed(512, time, (i, c) => Try(writer, flood[i % 8], c));
-        await Rows.Warm(bench.Plan, async time => (await Flood(time)).Rate);
-        var (ratios, alone, beside) = (new List<double>(), new List<double>(), new List<double>());
+            await writer.Log(other, cancel, request =>
+            {
+                request.Counterpart = "kr/mfa";
+                foreach (var attendee in request.Account.Attendees) attendee.Official = "";
+            });
+            return true;
+        }, round);
+        Prepared[] Calls(TimeSpan time) => driver.Prepare(8000 * time.TotalSeconds);
+        await Rows.Warm(bench.Plan, async time => (await driver.Closed(512, time, Calls(time))).Rate);
+        var (ratios, alone, beside, answered, refused) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), new List<double>());
         for (var round = 0; round < bench.Plan.Rounds; round++)
         {
-            alone.Add((await Load.Open(20, bench.Plan.Round, (_, c) => Quiet(c), round)).At(0.5));
-            var flooding = Flood(bench.Plan.Round);
-            beside.Add((await Load.Open(20, bench.Plan.Round, (_, c) => Quiet(c), round)).At(0.5));
-            await flooding;
+            var calls = Calls(bench.Plan.Round + TimeSpan.FromSeconds(0.2));
+            alone.Add((await Quiet(round)).At(0.5));
+            var flooding = Task.Run(() => driver.Closed(512, bench.Plan.Round + TimeSpan.FromSeconds(0.2), calls));
+            await Task.Delay(100);
+            beside.Add((await Quiet(round)).At(0.5));
+            var flood = await flooding;
+            answered.Add(flood.Rate);
+            refused.Add(flood.Refused / flood.Elapsed.TotalSeconds);
             ratios.Add(beside[^1] / alone[^1]);
         }
         var ratio = Figures.Of(ratios);
         return new Line("N", "median latency of a participant while another floods with 512 callers", "the same while nobody floods", ratio,
-            "none given", null, $"{Figures.Of(beside).Median:F1} ms against {Figures.Of(alone).Median:F1} ms");
+            "none given", null, $"{Figures.Of(beside).Median:F1} ms against {Figures.Of(alone).Median:F1} ms; the other's {Figures.Of(answered).Median:F0}/s " +
+            $"answered, {Figures.Of(refused).Median:F0}/s refused");
     }
 
-    // Refused without a hint, or for another reason, is a fault.
-    private static async Task<bool> Try(
-        Writer writer, CallInvoker invoker, CancellationToken cancel, Action<CallLog.V1.LogCallRequest>? but = null)
-    {
-        try
-        {
-            await writer.Log(invoker, cancel, but);
-            return true;
-        }
-        catch (RpcException e) when (e.StatusCode == StatusCode.ResourceExhausted && e.GetRpcStatus()?.GetDetail<Google.Rpc.RetryInfo>() is not null)
-        {
-            return false;
-        }
-    }
-
-    /// <summary>Draws what was measured: answered per second and the 99th percentile against the load.</summary>
+    /// <summary>Draws what was measured: above, calls answered and refused per second; below, the latency of those answered; both against
+    /// the load. Readable on light and on dark.</summary>
     public static string Chart(IReadOnlyList<LoadPoint> points, string about)
     {
-        const int width = 720, height = 360, left = 64, right = 64, top = 36, bottom = 48;
-        var most = points.Max(p => p.Offered);
-        var (rates, slowest) = (Nice(points.Max(p => p.Answered)), Nice(points.Max(p => p.P99)));
+        const int width = 760, left = 64, right = 24, top = 44, plot = 170, gap = 44, height = top + 2 * plot + gap + 56;
+        var all = points.OrderBy(p => p.Offered).ToList();
+        var (most, peak) = (Nice(all[^1].Offered), all.MaxBy(p => p.Answered)!);
+        var (rates, slowest) = (Nice(all.Max(p => Math.Max(p.Answered, p.Refused * p.Offered))), Nice(all.Max(p => p.P99)));
         double X(double offered) => left + offered / most * (width - left - right);
-        double Y(double share) => height - bottom - share * (height - top - bottom);
-        string Line(Func<LoadPoint, double> share) => string.Join(' ', points.Select(p => Text($"{X(p.Offered):F1},{Y(share(p)):F1}")));
+        double Upper(double share) => top + plot * (1 - share);
+        double Lower(double share) => top + plot + gap + plot * (1 - share);
         var svg = new StringBuilder();
-        svg.Append(Text($"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n"));
-        svg.Append(Text($"<title>Throughput and latency against load</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n"));
+        void Put(FormattableString text) => svg.Append(text.ToString(CultureInfo.InvariantCulture)).Append('\n');
+        void Line(string of, Func<double, double> y, Func<LoadPoint, double> share)
+        {
+            Put($"<polyline class=\"{of}\" points=\"{string.Join(' ', all.Select(p => string.Create(CultureInfo.InvariantCulture, $"{X(p.Offered):F1},{y(share(p)):F1}")))}\"/>");
+            foreach (var p in all) Put($"<circle class=\"{of}\" cx=\"{X(p.Offered):F1}\" cy=\"{y(share(p)):F1}\" r=\"2.5\"/>");
+        }
+        void Label(double x, double y, string of, string text, string anchor = "start") =>
+            Put($"<text x=\"{x:F1}\" y=\"{y:F1}\" class=\"{of}\" text-anchor=\"{anchor}\">{text}</text>");
+        Put($"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"sans-serif\" font-size=\"12\">");
+        Put($"<title>Throughput and latency against load</title>");
+        svg.Append("""
+            <style>
+            .ground { fill: #fff } .text { fill: #333 } .grid { stroke: #ddd } .mark { stroke: #777; stroke-dasharray: 2 3 }
+            polyline { fill: none; stroke-width: 2.2 }
+            .answered { stroke: #1f5fa8 } .refused { stroke: #a33b1a } .half { stroke: #2b7a3f } .slow { stroke: #7a4fa0 }
+            circle.answered, text.answered { fill: #1f5fa8 } circle.refused, text.refused { fill: #a33b1a }
+            circle.half, text.half { fill: #2b7a3f } circle.slow, text.slow { fill: #7a4fa0 } text { stroke: none !important }
+            .refused, .slow { stroke-dasharray: 6 4 } circle { stroke-dasharray: none !important }
+            @media (prefers-color-scheme: dark) {
+            .ground { fill: #0d1117 } .text { fill: #c9d1d9 } .grid { stroke: #30363d } .mark { stroke: #8b949e }
+            .answered { stroke: #6cb0ff } .refused { stroke: #ff9a76 } .half { stroke: #7ddc94 } .slow { stroke: #cfa8ff }
+            circle.answered, text.answered { fill: #6cb0ff } circle.refused, text.refused { fill: #ff9a76 }
+            circle.half, text.half { fill: #7ddc94 } circle.slow, text.slow { fill: #cfa8ff } text { stroke: none !important }
+            }
+            </style>
+
+            """);
+        Put($"<rect class=\"ground\" width=\"{width}\" height=\"{height}\"/>");
         for (var i = 0; i <= 4; i++)
         {
-            var y = Y(i / 4.0);
-            svg.Append(Text($"<path d=\"M{left} {y:F1}H{width - right}\" stroke=\"#ddd\"/>\n"));
-            svg.Append(Text($"<text x=\"{left - 8}\" y=\"{y + 4:F1}\" text-anchor=\"end\" fill=\"#1f5fa8\">{rates * i / 4:0.#}</text>\n"));
-            svg.Append(Text($"<text x=\"{width - right + 8}\" y=\"{y + 4:F1}\" fill=\"#b3401f\">{slowest * i / 4:0.#}</text>\n"));
+            Put($"<path class=\"grid\" d=\"M{left} {Upper(i / 4.0):F1}H{width - right}M{left} {Lower(i / 4.0):F1}H{width - right}\"/>");
+            Label(left - 8, Upper(i / 4.0) + 4, "text", (rates * i / 4).ToString("#,0.#", CultureInfo.InvariantCulture), "end");
+            Label(left - 8, Lower(i / 4.0) + 4, "text", (slowest * i / 4).ToString("#,0.#", CultureInfo.InvariantCulture), "end");
+            Label(X(most * i / 4), Lower(0) + 18, "text", (most * i / 4).ToString("#,0", CultureInfo.InvariantCulture), "middle");
         }
-        foreach (var point in points)
-            svg.Append(Text($"<text x=\"{X(point.Offered):F1}\" y=\"{height - bottom + 18}\" text-anchor=\"middle\" fill=\"#444\">{point.Offered:F0}</text>\n"));
-        svg.Append(Text($"<polyline points=\"{Line(p => p.Answered / rates)}\" fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"2.5\"/>\n"));
-        svg.Append(Text($"<polyline points=\"{Line(p => p.P99 / slowest)}\" fill=\"none\" stroke=\"#b3401f\" stroke-width=\"2\" stroke-dasharray=\"6 4\"/>\n"));
-        svg.Append(Text($"<text x=\"{left}\" y=\"20\" fill=\"#1f5fa8\">answered per second</text>\n"));
-        svg.Append(Text($"<text x=\"{width - right}\" y=\"20\" text-anchor=\"end\" fill=\"#b3401f\">99th percentile of latency, ms (dashed)</text>\n"));
-        svg.Append(Text($"<text x=\"{width / 2}\" y=\"{height - 8}\" text-anchor=\"middle\" fill=\"#444\">writes per second that come; {about}</text>\n</svg>\n"));
-        return svg.ToString();
-
-        static string Text(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+        Put($"<path class=\"mark\" d=\"M{X(peak.Offered):F1} {Upper(1):F1}V{Upper(0):F1}M{X(peak.Offered):F1} {Lower(1):F1}V{Lower(0):F1}\"/>");
+        Label(X(peak.Offered) + 5, Upper(1) + 12, "text", $"peak: {peak.Answered.ToString("#,0", CultureInfo.InvariantCulture)}/s");
+        Line("answered", Upper, p => p.Answered / rates);
+        Line("refused", Upper, p => p.Refused * p.Offered / rates);
+        Line("half", Lower, p => p.P50 / slowest);
+        Line("slow", Lower, p => p.P99 / slowest);
+        Label(left, 18, "text", $"Writes at the call log: {about}");
+        Label(left, top - 8, "answered", "answered per second");
+        Label(left + 150, top - 8, "refused", "refused per second, with a hint (dashed)");
+        Label(left, Lower(1) - 8, "half", "latency in ms: half of those answered");
+        Label(left + 240, Lower(1) - 8, "slow", "99 of 100 (dashed)");
+        Label((left + width - right) / 2.0, height - 12, "text", "writes per second that come", "middle");
+        return svg.Append("</svg>\n").ToString();
     }
 
-    // The next number of 1, 2, 4 or 8 times a power of ten.
+    // The next number that four steps lead to.
     private static double Nice(double value)
     {
         var power = Math.Pow(10, Math.Floor(Math.Log10(value)));
-        return new[] { 1, 2, 4, 8, 10 }.First(n => n * power >= value) * power;
+        return new[] { 1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10 }.First(n => n * power >= value) * power;
     }
 }

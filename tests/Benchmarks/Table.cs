@@ -29,7 +29,7 @@ internal static class Table
     [
         ("R", Rows.Read), ("W", Rows.Write), ("W'", Flow.Conventionally), ("L", Rows.LedgerAlone), ("E", Flow.Effects),
         ("E'", Flow.AtRest), ("T", Flow.Draft), ("S", Rows.CostOfTrust), ("O", Rows.Tracing),
-        ("X", null), ("N", Overload.Neighbour),
+        ("G", Scale.Grown), ("V", Scale.Audit), ("M", Scale.Soak), ("X", null), ("N", Overload.Neighbour),
     ];
 
     public static async Task<int> Run(string[] args)
@@ -64,10 +64,7 @@ internal static class Table
                 Print(line);
             }
         if (rows.Count == 0)
-            Console.WriteLine("""
-                K  not measured: nothing is sealed by the services yet
-                G, V, M  not measured: a ledger of 5 million entries, the audit of a whole ledger, a soak of 10 minutes
-                """);
+            Console.WriteLine("K  not measured: nothing is sealed by the services yet");
         Console.WriteLine($"\n{Stopwatch.GetElapsedTime(began).TotalSeconds:F0} s");
         if (json is not null) await File.WriteAllTextAsync(json, JsonSerializer.Serialize(occasion, Json) + "\n");
         return occasion.Lines.All(l => l.Reached != false) ? 0 : 1;

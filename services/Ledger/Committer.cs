@@ -366,7 +366,7 @@ internal sealed class Committer
             if (batch.Count > 1)
                 foreach (var waiting in batch) Rehearse(waiting.Command, wanted);
 
-            await using (_session = await committer._store.Open(write: true, default))
+            await using (_session = await committer._store.OpenWaiting())
             {
                 _head = await _session.LockHead();
                 stage.Locked = true;

@@ -134,9 +134,10 @@ internal sealed class PostgresStore : Store
         }
     }
 
-    public override async Task<Session> Open(bool write, CancellationToken cancel) => write
-        ? new PostgresSession(_own.OpenConnection(), waits: true)
-        : new PostgresSession(await _source.OpenConnectionAsync(cancel), waits: false);
+    public override async Task<Session> Open(bool write, CancellationToken cancel) =>
+        new PostgresSession(await _source.OpenConnectionAsync(cancel), waits: false);
+
+    public override Task<Session> OpenWaiting() => Task.FromResult<Session>(new PostgresSession(_own.OpenConnection(), waits: true));
 
     public override async Task<Lead?> TryLead(string name, CancellationToken cancel)
     {

@@ -81,6 +81,9 @@ internal abstract class Store : IAsyncDisposable
     /// <summary>A session; one that writes begins a transaction with <see cref="Session.LockHead"/>.</summary>
     public abstract Task<Session> Open(bool write, CancellationToken cancel);
 
+    /// <summary>A session that writes, for a thread that waits for each answer.</summary>
+    public virtual Task<Session> OpenWaiting() => Open(write: true, default);
+
     public abstract Task<Lead?> TryLead(string name, CancellationToken cancel);
 
     /// <summary>Whether the fault says that the database cannot be used now, not that it refused what it was asked.</summary>

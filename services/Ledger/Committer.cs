@@ -693,6 +693,8 @@ internal sealed class Committer
                 rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
                 if (committer._recent.Wanted) _published.Add((rows.Events[^1], events.Events_[^1]));
             }
+            var random = Probe.WithoutTrust ? [] : RandomNumberGenerator.GetBytes(32 * (6 + decision.Audience.Count));
+            var used = 0;
             var header = new EntryHeader
             {
                 Position = decided.Position,
@@ -753,7 +755,7 @@ internal sealed class Committer
                 rows.Parts.Add(new PartRow(decided.Position, kind, type, salt, data));
             }
 
-            static byte[] Salt() => Probe.WithoutTrust ? [] : RandomNumberGenerator.GetBytes(32);
+            byte[] Salt() => Probe.WithoutTrust ? [] : random[used..(used += 32)];
         }
 
         private static Answer AnswerOf(Decided decided) => decided switch

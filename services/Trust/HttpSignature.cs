@@ -35,13 +35,10 @@ public static class HttpSignature
     /// <summary>The value of <c>Content-Digest</c> for a gRPC call with this one message, uncompressed.</summary>
     public static string ContentDigestOfFrame(ReadOnlySpan<byte> message)
     {
-        using var hash = System.Security.Cryptography.IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         Span<byte> prefix = stackalloc byte[5];
         prefix[0] = 0;
         BinaryPrimitives.WriteUInt32BigEndian(prefix[1..], (uint)message.Length);
-        hash.AppendData(prefix);
-        hash.AppendData(message);
-        return $"sha-256=:{Convert.ToBase64String(hash.GetHashAndReset())}:";
+        return $"sha-256=:{Convert.ToBase64String(Ledger.Digests.OfPart(prefix, message))}:";
     }
 
     /// <summary>The signature base (RFC 9421, 2.5): a line per component, then the parameters.</summary>

@@ -69,13 +69,23 @@ internal static class Rows
         var (ratio, ours, theirs) = await Compare(bench.Plan,
             async time => (await Load.Closed(Callers, time, (i, c) => Get(reach[i % 4], c))).Rate,
             async time => (await Load.Closed(Callers, time, (i, c) => Get(echoes[i % 4], c))).Rate);
-        var open = await Load.Open(0.7 * ours.Median, 3 * bench.Plan.Round, async (i, c) =>
+        // At more of that rate what is measured is this process, which makes each call by itself here and not many at once.
+        var rate = 0.4 * ours.Median;
+        var open = await Load.Open(rate, 3 * bench.Plan.Round, async (i, c) =>
         {
-            await Get(reach[i % 4], c);
-            return true;
+            try
+            {
+                await Get(reach[i % 4], c);
+                return true;
+            }
+            catch (RpcException e) when (e.StatusCode == StatusCode.ResourceExhausted)
+            {
+                return false;
+            }
         });
         return new Line("R", "GetPrisoner over TLS with client certificates, traced and exported", "a bare gRPC echo of the same sizes over the same TLS",
-            ratio, "≥ 0.6", ratio.Median >= 0.6, PerSecond(ours, theirs), open.At(0.5), open.At(0.99));
+            ratio, "≥ 0.6", ratio.Median >= 0.6,
+            $"{PerSecond(ours, theirs)}; open loop at {rate:F0}/s, {open.Refused} refused", open.At(0.5), open.At(0.99));
     }
 
     internal static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner, string prisoner)

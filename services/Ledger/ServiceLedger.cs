@@ -63,7 +63,7 @@ public sealed class LedgerOptions
     public int MaxRounds { get; init; } = 32;
 
     /// <summary>The greatest number of records that are held in memory between commits.</summary>
-    public int MaxHeld { get; init; } = 10_000;
+    public int MaxHeld { get; init; } = 2_000;
 
     /// <summary>How long a statement in the database may take.</summary>
     public TimeSpan StatementTimeout { get; init; } = TimeSpan.FromSeconds(10);

@@ -83,13 +83,13 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     }
 
     // A message of a write begins with its small fields, the precedence among them.
-    private const int Searched = 4096, Prefix = 5;
+    private const int Searched = 4096;
 
     /// <summary>The value of a number in a message after its prefix; null: it is not there, or has not come yet.</summary>
     internal static ulong? PrecedenceIn(ReadOnlySequence<byte> frame, uint field)
     {
-        if (frame.Length <= Prefix) return null;
-        var reader = new SequenceReader<byte>(frame.Slice(Prefix));
+        if (frame.Length <= Edge.Prefix) return null;
+        var reader = new SequenceReader<byte>(frame.Slice(Edge.Prefix));
         while (Number(ref reader, out var tag))
         {
             ulong value;

@@ -2,7 +2,6 @@ using System.Collections.Concurrent;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Grpc.Net.Client;
-using Grpc.Net.Client.Configuration;
 using Ministries.Trust;
 
 namespace Ministries.Hosting;
@@ -44,22 +43,7 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
             MaxReceiveMessageSize = 8 << 20,
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
             MaxReconnectBackoff = TimeSpan.FromSeconds(1),
-            ServiceConfig = new ServiceConfig
-            {
-                MethodConfigs =
-                {
-                    new MethodConfig
-                    {
-                        Names = { MethodName.Default },
-                        // Safe for every method of the contracts: reads change nothing, and a write is known by its request id.
-                        RetryPolicy = new RetryPolicy
-                        {
-                            MaxAttempts = 3, InitialBackoff = TimeSpan.FromMilliseconds(50), MaxBackoff = TimeSpan.FromMilliseconds(500),
-                            BackoffMultiplier = 3, RetryableStatusCodes = { StatusCode.Unavailable },
-                        },
-                    },
-                },
-            },
+            ServiceConfig = ServiceChannel.Retries(3, TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(500), 3),
         });
         return (channel, channel.Intercept(new Caller(service)));
     }

@@ -225,7 +225,7 @@ internal sealed class PostgresStore : Store
 }
 
 /// <param name="connection">The connection.</param>
-/// <param name="waits">Whether the caller's thread waits for each answer.</param>
+/// <param name="waits">Whether the caller's thread waits for each answer, as the committer's does, who alone locks the head.</param>
 internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) : Session
 {
     private const string StreamColumns =
@@ -240,11 +240,10 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
 
     private NpgsqlTransaction? _transaction;
 
-    public override async Task<Head> LockHead()
+    public override Task<Head> LockHead()
     {
-        _transaction = waits ? connection.BeginTransaction(IsolationLevel.ReadCommitted)
-            : await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted);
-        return await ReadHead("select size, edge, last_time, streams, events from head for update");
+        _transaction = connection.BeginTransaction(IsolationLevel.ReadCommitted);
+        return ReadHead("select size, edge, last_time, streams, events from head for update");
     }
 
     public override Task<Head> ReadHead() => ReadHead("select size, edge, last_time, streams, events from head");
@@ -252,9 +251,9 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
     private async Task<Head> ReadHead(string sql) =>
         (await Read(r => new Head(U(r, 0), r.GetFieldValue<byte[]>(1), r.GetInt64(2), U(r, 3), U(r, 4)), sql))[0];
 
-    public override async Task Write(Rows rows, Head head)
+    public override Task Write(Rows rows, Head head)
     {
-        await using var batch = new NpgsqlBatch(connection, _transaction);
+        using var batch = new NpgsqlBatch(connection, _transaction);
         Add("update head set size = $1, edge = $2, last_time = $3, streams = $4, events = $5",
             (long)head.Size, head.Edge, head.Time, (long)head.Streams, (long)head.Events);
         if (rows.Entries is { Count: > 0 } entries)
@@ -318,8 +317,8 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
                 on conflict (name) do update set value = excluded.value
                 """,
                 cursors.Keys.ToArray(), cursors.Values.Select(v => (long)v).ToArray());
-        if (waits) batch.ExecuteNonQuery();
-        else await batch.ExecuteNonQueryAsync();
+        batch.ExecuteNonQuery();
+        return Task.CompletedTask;
 
         void Add(string sql, params object[] values)
         {
@@ -331,7 +330,6 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
 
     public override Task Commit()
     {
-        if (!waits) return _transaction!.CommitAsync();
         _transaction!.Commit();
         return Task.CompletedTask;
     }
@@ -499,8 +497,7 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
     {
         try
         {
-            if (_transaction is not null && waits) _transaction.Dispose();
-            else if (_transaction is not null) await _transaction.DisposeAsync();
+            _transaction?.Dispose();
         }
         catch (Exception e) when (e is NpgsqlException or IOException or ObjectDisposedException or InvalidOperationException)
         {

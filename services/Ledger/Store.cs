@@ -78,10 +78,11 @@ internal abstract class Store : IAsyncDisposable
     /// <summary>Creates what is missing, whoever else does the same, and checks what must hold.</summary>
     public abstract Task Prepare(string service, CancellationToken cancel);
 
-    /// <summary>A session; one that writes begins a transaction with <see cref="Session.LockHead"/>.</summary>
+    /// <summary>A session.</summary>
     public abstract Task<Session> Open(bool write, CancellationToken cancel);
 
-    /// <summary>A session that writes, for a thread that waits for each answer.</summary>
+    /// <summary>A session that writes, for a thread that waits for each answer; it begins a transaction with
+    /// <see cref="Session.LockHead"/>.</summary>
     public virtual Task<Session> OpenWaiting() => Open(write: true, default);
 
     public abstract Task<Lead?> TryLead(string name, CancellationToken cancel);

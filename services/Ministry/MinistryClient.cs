@@ -7,7 +7,6 @@ using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Grpc.Net.Client;
-using Grpc.Net.Client.Configuration;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
@@ -282,23 +281,7 @@ public sealed partial class MinistryClient : IDisposable
             MaxReceiveMessageSize = 8 << 20,
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
             MaxReconnectBackoff = TimeSpan.FromSeconds(2),
-            ServiceConfig = new ServiceConfig
-            {
-                MethodConfigs =
-                {
-                    new MethodConfig
-                    {
-                        Names = { MethodName.Default },
-                        // Safe for every method of the contracts: reads change nothing, and a write is known by its request id.
-                        RetryPolicy = new RetryPolicy
-                        {
-                            MaxAttempts = Attempts, InitialBackoff = TimeSpan.FromMilliseconds(100),
-                            MaxBackoff = TimeSpan.FromSeconds(2), BackoffMultiplier = 2,
-                            RetryableStatusCodes = { StatusCode.Unavailable },
-                        },
-                    },
-                },
-            },
+            ServiceConfig = ServiceChannel.Retries(Attempts, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2), 2),
         });
         return (channel, channel.Intercept(new Caller(service, this)));
     }

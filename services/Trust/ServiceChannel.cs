@@ -1,6 +1,8 @@
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
+using Grpc.Core;
+using Grpc.Net.Client.Configuration;
 using Ministries.Errors.V1;
 
 namespace Ministries.Trust;
@@ -9,6 +11,28 @@ namespace Ministries.Trust;
 /// for: by its name, and by a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
 public static class ServiceChannel
 {
+    /// <summary>What a channel makes again where the service was unavailable and so has not decided. Safe for every method of the
+    /// contracts: reads change nothing, and a write is known by its request id.</summary>
+    /// <param name="attempts">How often a call is made at most, 2 to 5.</param>
+    /// <param name="first">The pause before the second attempt, about.</param>
+    /// <param name="longest">The longest pause.</param>
+    /// <param name="multiplier">By how much each pause is longer than the one before.</param>
+    public static ServiceConfig Retries(int attempts, TimeSpan first, TimeSpan longest, double multiplier) => new()
+    {
+        MethodConfigs =
+        {
+            new MethodConfig
+            {
+                Names = { MethodName.Default },
+                RetryPolicy = new RetryPolicy
+                {
+                    MaxAttempts = attempts, InitialBackoff = first, MaxBackoff = longest, BackoffMultiplier = multiplier,
+                    RetryableStatusCodes = { StatusCode.Unavailable },
+                },
+            },
+        },
+    };
+
     /// <summary>Makes the handler of a channel to a service.</summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
     /// <param name="own">The caller's certificate with its key, asked for at each connection.</param>

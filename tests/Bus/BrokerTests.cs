@@ -24,15 +24,21 @@ public sealed class BrokerTests
     private const string CallLoggedExchange = "ministries.calllog.v1.CallLogged";
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
+    private static async Task<string> QueueOfCallsLogged(IChannel channel)
+    {
+        await channel.ExchangeDeclareAsync(CallLoggedExchange, "fanout", durable: true, cancellationToken: Cancel);
+        var queue = (await channel.QueueDeclareAsync("", cancellationToken: Cancel)).QueueName;
+        await channel.QueueBindAsync(queue, CallLoggedExchange, "", cancellationToken: Cancel);
+        return queue;
+    }
+
     [Fact]
     public async Task A_client_of_another_kind_decodes_an_event_from_the_contract_alone()
     {
         var uri = await Node.Clean();
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
-        await channel.ExchangeDeclareAsync(CallLoggedExchange, "fanout", durable: true, cancellationToken: Cancel);
-        var queue = await channel.QueueDeclareAsync("", cancellationToken: Cancel);
-        await channel.QueueBindAsync(queue.QueueName, CallLoggedExchange, "", cancellationToken: Cancel);
+        var queue = await QueueOfCallsLogged(channel);
 
         await using var rig = new Rig(uri);
         await rig.StartReady(rig.CallLog);
@@ -42,7 +48,7 @@ public sealed class BrokerTests
         await Rig.Until(
             async () =>
             {
-                if (await channel.BasicGetAsync(queue.QueueName, autoAck: true, Cancel) is { } one) got.Add(one);
+                if (await channel.BasicGetAsync(queue, autoAck: true, Cancel) is { } one) got.Add(one);
                 // One may come twice, or overtake another that is on its way with it: it is known by its id.
                 return got.Any(g => IdOf(g) == id);
             }, () => "the message");
@@ -78,16 +84,14 @@ public sealed class BrokerTests
         var uri = await Node.Clean();
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
-        await channel.ExchangeDeclareAsync(CallLoggedExchange, "fanout", durable: true, cancellationToken: Cancel);
-        var queue = await channel.QueueDeclareAsync("", cancellationToken: Cancel);
-        await channel.QueueBindAsync(queue.QueueName, CallLoggedExchange, "", cancellationToken: Cancel);
+        var queue = await QueueOfCallsLogged(channel);
 
         await using var rig = new Rig(uri) { LedgerReachable = false };
         List<string> events = [await rig.Log(), await rig.Log(), await rig.Submit(), await rig.Log()];
         await rig.StartReady(rig.CallLog);
         BasicGetResult? got = null;
         await Rig.Until(
-            async () => (got = await channel.BasicGetAsync(queue.QueueName, autoAck: true, Cancel)) is not null, () => "the message");
+            async () => (got = await channel.BasicGetAsync(queue, autoAck: true, Cancel)) is not null, () => "the message");
         Assert.Equal("application/cloudevents-batch+protobuf", got!.BasicProperties.ContentType);
         var batch = CloudEventBatch.Parser.ParseFrom(got.Body.Span);
         Assert.Equal([events[0], events[1], events[3]], batch.Events.Select(e => e.Id));

@@ -2,7 +2,6 @@ using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
-using Grpc.Net.Client.Configuration;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Trust;
@@ -45,21 +44,7 @@ public sealed class RotationTests : IAsyncLifetime
         _channel = GrpcChannel.ForAddress(_running.Address, new GrpcChannelOptions
         {
             HttpHandler = Signing.Handler(_running.Folder, "kr/mfa", ServiceChannel.AcrossClosing(handler), _running.Time), DisposeHttpClient = true,
-            ServiceConfig = new ServiceConfig
-            {
-                MethodConfigs =
-                {
-                    new MethodConfig
-                    {
-                        Names = { MethodName.Default },
-                        RetryPolicy = new RetryPolicy
-                        {
-                            MaxAttempts = 5, InitialBackoff = TimeSpan.FromMilliseconds(100), MaxBackoff = TimeSpan.FromSeconds(2),
-                            BackoffMultiplier = 2, RetryableStatusCodes = { StatusCode.Unavailable },
-                        },
-                    },
-                },
-            },
+            ServiceConfig = ServiceChannel.Retries(5, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2), 2),
         });
     }
 

@@ -1,0 +1,25 @@
+using System.Runtime.CompilerServices;
+using Google.Rpc;
+
+namespace Ministries.Contracts;
+
+/// <summary>Makes the descriptors of all contracts before any thread uses one.</summary>
+/// <remarks>Generated code makes each file's descriptor when it is first asked for, on whichever thread asks. Google.Protobuf 3.36 keeps
+/// what it finds meanwhile in a dictionary without a lock (protobuf issue 29696): two threads that ask at once can break it, and then no
+/// message of either file can be read until the process is started again. One thread asks for all of them here; the others wait.</remarks>
+internal static class Descriptors
+{
+    // A module's initializer ends before any other code of the module runs: there is no other place that comes before every use.
+#pragma warning disable CA2255
+    [ModuleInitializer]
+#pragma warning restore CA2255
+    internal static void Make()
+    {
+        _ = StatusReflection.Descriptor;
+        _ = ErrorDetailsReflection.Descriptor;
+        foreach (var file in typeof(Descriptors).Assembly.GetTypes().Where(type => type.Name.EndsWith("Reflection", StringComparison.Ordinal)))
+        {
+            RuntimeHelpers.RunClassConstructor(file.TypeHandle);
+        }
+    }
+}

@@ -37,8 +37,18 @@ internal sealed class Bench : IAsyncDisposable
         Permissions = new Permissions(Agreement);
     }
 
-    public static async Task<Bench> Create(Plan plan) => new(
-        plan, await Fixtures.Postgres.Create(), Directory.CreateTempSubdirectory("ministries-bench-").FullName);
+    public static async Task<Bench> Create(Plan plan)
+    {
+        var postgres = await Fixtures.Postgres.Create();
+        // A server that has served for a while writes its log into files that it has had before. A new one makes a file for each 16 MB,
+        // several times in a second of such work, and all wait for it.
+        foreach (var sql in (string[])
+            [
+                "alter system set min_wal_size = '2GB'", "alter system set max_wal_size = '2GB'", "select pg_reload_conf()",
+                "select count(pg_logical_emit_message(false, 'fill', repeat('x', 16 << 20))) from generate_series(1, 128)", "checkpoint",
+            ]) await postgres.Execute(sql);
+        return new(plan, postgres, Directory.CreateTempSubdirectory("ministries-bench-").FullName);
+    }
 
     public Plan Plan { get; }
     public Postgres Postgres { get; }

@@ -133,12 +133,10 @@ internal static class Flow
         string Own(string file) => Path.Combine(bench.Folder, "service", "calllog", file);
         await using var conventional = await bench.Start("conventional", serverGc: true, "conventional", Own("system.pem"), Own("system.key"),
             $"{Ports.Free()}", await bench.Postgres.CreateDatabase(), broker.ToString());
-        var (ours, theirs) = (new Writer(bench, receipts: true), new Writer(bench, receipts: false));
-        var toOurs = bench.Reach(service, "kr/mfa", "calllog");
-        var toTheirs = bench.Reach(conventional, "kr/mfa", "calllog", signed: false);
-        var (ratio, one, other) = await Rows.Compare(bench.Plan,
-            async time => (await Load.Closed(64, time, (i, c) => ours.Log(toOurs[i % 4], c))).Rate,
-            async time => (await Load.Closed(64, time, (i, c) => theirs.Log(toTheirs[i % 4], c))).Rate);
+        await using var ours = await Driver.Create(bench, service, "kr/mfa", new Writer(bench, receipts: true), connections: 4);
+        await using var theirs = await Driver.Create(
+            bench, conventional, "kr/mfa", new Writer(bench, receipts: false), connections: 4, signed: false);
+        var (ratio, one, other) = await Rows.Compare(bench.Plan, time => ours.Rate(64, time), time => theirs.Rate(64, time));
         return new Line("W'", "a write as in W, and its event relayed to RabbitMQ", "gRPC, EF Core's SaveChanges with an outbox row, published by MassTransit; unsigned",
             ratio, "≥ 2", ratio.Median >= 2, $"{one.Median:F0}/s against {other.Median:F0}/s");
     }

@@ -22,26 +22,27 @@ internal sealed class Driver : IAsyncDisposable
 {
     private readonly Uri _service;
     private readonly string _participant;
-    private readonly Key _key;
+    private readonly Key? _key;
     private readonly Writer _writer;
     private readonly HashSet<string> _hints = [];
     private Wire[] _wires = [];
     private volatile Action<Wire, Prepared> _done = (_, _) => { };
 
-    private Driver(Uri service, string participant, Key key, Writer writer) =>
+    private Driver(Uri service, string participant, Key? key, Writer writer) =>
         (_service, _participant, _key, _writer) = (service, participant, key, writer);
 
-    public static async Task<Driver> Create(Bench bench, Child service, string participant, Writer writer, int connections = 8)
+    public static async Task<Driver> Create(
+        Bench bench, Child service, string participant, Writer writer, int connections = 8, bool signed = true)
     {
         string Own(string file) => Path.Combine(bench.Folder, participant, file);
-        var driver = new Driver(service.Address, participant, Pki.ReadKey(Own("requests.key")), writer);
+        var driver = new Driver(service.Address, participant, signed ? Pki.ReadKey(Own("requests.key")) : null, writer);
         var certificate = Hosts.Certificate(Own("system.pem"), Own("system.key"));
         driver._wires = await Task.WhenAll(Enumerable.Range(0, connections).Select(_ =>
             Wire.Open(service.Address, certificate, (wire, call) => driver._done(wire, call))));
         return driver;
     }
 
-    /// <summary>Signs calls, so that the time of measuring is not spent on it.</summary>
+    /// <summary>Writes and signs calls, so that the time of measuring is not spent on it.</summary>
     public Prepared[] Prepare(double count) =>
         [.. Enumerable.Range(0, (int)count).AsParallel().Select(_ =>
         {
@@ -80,6 +81,13 @@ internal sealed class Driver : IAsyncDisposable
         var counted = calls.Where(c => Stopwatch.GetElapsedTime(began, c.Due) >= ignored).ToArray();
         return (Check(counted, began), Measured.Of([.. counted.Select(c => Stopwatch.GetElapsedTime(c.Due, c.Sent).TotalMilliseconds).Order()], 0.99));
     }
+
+    /// <summary>Calls per second answered to callers who each wait for their answer before they call again.</summary>
+    /// <param name="callers">How many.</param>
+    /// <param name="time">How long.</param>
+    /// <param name="most">More calls than this per second are not made.</param>
+    public async Task<double> Rate(int callers, TimeSpan time, double most = 10_000) =>
+        (await Closed(callers, time, Prepare(most * time.TotalSeconds))).Rate;
 
     /// <summary>Callers who each wait for their answer before they call again, and who, refused, make the same call again at once. It
     /// ends with the time or when there are no more calls.</summary>
@@ -144,7 +152,7 @@ internal sealed class Driver : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         foreach (var wire in _wires) await wire.DisposeAsync();
-        _key.Dispose();
+        _key?.Dispose();
     }
 }
 
@@ -157,7 +165,6 @@ internal static class Overload
         var service = await bench.SharedCallLog();
         await using var driver = await Driver.Create(bench, service, "kr/mfa", new Writer(bench, receipts: true), connections: 16);
         var time = bench.Plan.Full ? TimeSpan.FromSeconds(6) : TimeSpan.FromSeconds(2);
-        async Task<double> Closed(TimeSpan time, double rate) => (await driver.Closed(256, time, driver.Prepare(rate * time.TotalSeconds))).Rate;
         Prepared[] Calls(double rate, TimeSpan time) => driver.Prepare(rate * time.TotalSeconds);
         async Task<LoadPoint> Open(double rate, Prepared[] calls, TimeSpan ignored = default)
         {
@@ -165,11 +172,11 @@ internal static class Overload
             return new LoadPoint(rate, measured.Rate, (double)measured.Refused / (measured.Count + measured.Refused),
                 measured.At(0.5), measured.At(0.99), late);
         }
-        await Rows.Warm(bench.Plan, time => Closed(time, 6000));
-        var peak = await Closed(bench.Plan.Round, 10000);
+        await Rows.Warm(bench.Plan, time => driver.Rate(256, time));
+        var peak = await driver.Rate(256, bench.Plan.Round);
         // Refusing is to be warm, too.
         await Open(3 * peak, Calls(3 * peak, time));
-        peak = await Closed(time, 1.5 * peak);
+        peak = await driver.Rate(256, time, 1.5 * peak);
         var points = new List<LoadPoint>();
         foreach (var times in (double[])[0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3]) points.Add(await Open(times * peak, Calls(times * peak, time)));
         var best = points.MaxBy(p => p.Answered)!.Offered;
@@ -213,7 +220,7 @@ internal static class Overload
             return true;
         }, round);
         Prepared[] Calls(TimeSpan time) => driver.Prepare(8000 * time.TotalSeconds);
-        await Rows.Warm(bench.Plan, async time => (await driver.Closed(512, time, Calls(time))).Rate);
+        await Rows.Warm(bench.Plan, time => driver.Rate(512, time));
         var (ratios, alone, beside, answered, refused) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), new List<double>());
         for (var round = 0; round < bench.Plan.Rounds; round++)
         {

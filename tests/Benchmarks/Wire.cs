@@ -38,25 +38,28 @@ internal sealed class Prepared(byte[] frames, int second)
 
     public double Milliseconds => Stopwatch.GetElapsedTime(Due, Done).TotalMilliseconds;
 
-    /// <summary>A write as a participant's client library sends it: signed, each field of its head a literal.</summary>
-    public static Prepared Write(Uri service, string method, IMessage request, string requestId, Key key, string keyId)
+    /// <summary>A write as a participant's client library sends it: signed unless there is no key, each field of its head a literal.
+    /// </summary>
+    public static Prepared Write(Uri service, string method, IMessage request, string requestId, Key? key, string keyId)
     {
         var body = new byte[5 + request.CalculateSize()];
         BinaryPrimitives.WriteInt32BigEndian(body.AsSpan(1), body.Length - 5);
         request.WriteTo(body.AsSpan(5));
         var (path, authority) = ($"/{method}", SigningHandler.AuthorityOf(service));
-        var digest = HttpSignature.ContentDigest(body);
-        var (input, signature) = HttpSignature.Sign(key, keyId, requestId, DateTimeOffset.UtcNow, HttpSignature.LongestLife, new Dictionary<string, string>
+        List<(string Name, string Value)> fields =
+            [(":path", path), (":authority", authority), ("content-type", "application/grpc"), ("te", "trailers"), ("user-agent", "ministries-bench")];
+        if (key is not null)
         {
-            ["@method"] = "POST", ["@path"] = path, ["@authority"] = authority, ["content-type"] = "application/grpc", ["content-digest"] = digest,
-        });
+            var digest = HttpSignature.ContentDigest(body);
+            var (input, signature) = HttpSignature.Sign(key, keyId, requestId, DateTimeOffset.UtcNow, HttpSignature.LongestLife, new Dictionary<string, string>
+            {
+                ["@method"] = "POST", ["@path"] = path, ["@authority"] = authority, ["content-type"] = "application/grpc", ["content-digest"] = digest,
+            });
+            fields.AddRange([("content-digest", digest), ("signature-input", input), ("signature", signature)]);
+        }
         var head = new ArrayBufferWriter<byte>(1024);
         head.Write<byte>([0x83, 0x87]);   // :method POST and :scheme https of the static table (RFC 7541, appendix A)
-        foreach (var (name, value) in ((string, string)[])
-            [
-                (":path", path), (":authority", authority), ("content-type", "application/grpc"), ("te", "trailers"),
-                ("user-agent", "ministries-bench"), ("content-digest", digest), ("signature-input", input), ("signature", signature),
-            ])
+        foreach (var (name, value) in fields)
         {
             head.Write<byte>([0x00]);
             Literal(head, name);

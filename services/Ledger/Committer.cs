@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Globalization;
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
@@ -175,6 +176,9 @@ internal sealed class Committer
         public Dictionary<string, ulong> LastOfParticipants { get; } = [];
         public Dictionary<string, ulong> Cursors { get; } = [];
         public TreeEdge? Tree { get; set; }
+
+        /// <summary>The last entry's time, in ticks of UTC.</summary>
+        public long Time { get; set; }
         public int Held { get; set; }
     }
 
@@ -327,21 +331,41 @@ internal sealed class Committer
     }
 
     /// <summary>A command that was decided and has an entry.</summary>
-    private sealed class Decided(Waiting waiting, Decision decision, ulong position, IMessage? answer)
+    private sealed class Decided(Waiting waiting, byte[] digest, ulong position, Effect effect)
     {
         public Waiting Waiting { get; } = waiting;
-        public Decision Decision { get; } = decision;
+        public byte[] Digest { get; } = digest;
         public ulong Position { get; } = position;
-        public IMessage? Answer { get; } = answer;
+        public Effect Effect { get; } = effect;
+        public Decision Decision => Effect.Decision;
         public byte[] EntryHash { get; set; } = [];
     }
+
+    /// <summary>What a decision led to.</summary>
+    /// <param name="Decision">The decision.</param>
+    /// <param name="Answer">Its answer; null: there is none.</param>
+    /// <param name="Packed">The answer as it is stored.</param>
+    /// <param name="Events">The bytes of each of its events.</param>
+    /// <param name="Touched">The streams that it changed, with the indices, separated by commas, of the events that did.</param>
+    private sealed record Effect(
+        Decision Decision, IMessage? Answer, Any? Packed, IReadOnlyList<ByteString> Events,
+        IReadOnlyList<(StreamId Stream, string Indices)> Touched);
+
+    /// <summary>A decision made before anything was locked, and what it rests on.</summary>
+    private sealed record Rehearsed(Decision Decision, IReadOnlyList<(StreamId Id, IMessage? State)> Seen, DateTimeOffset Time);
+
+    /// <summary>What is kept beside a state.</summary>
+    private sealed record Shown(
+        IMessage State, IReadOnlyCollection<string> Audience, IReadOnlyCollection<string> Keys, DateTimeOffset? Due);
 
     /// <summary>One attempt at committing some commands together.</summary>
     private sealed class Batch(Committer committer, List<Waiting> batch)
     {
         private readonly LedgerOptions _options = committer._options;
         private readonly List<Decided> _decided = [];
-        private readonly Dictionary<(string, string), (byte[] Digest, Decided Decided)> _new = [];
+        private readonly Dictionary<(string, string), Decided> _new = [];
+        private readonly Dictionary<Waiting, Rehearsed> _rehearsed = [];
+        private readonly Dictionary<StreamId, Shown> _shown = [];
         private readonly Dictionary<StreamId, (IMessage? State, ulong Version)> _before = [];
         private readonly Dictionary<StreamId, List<(Decided Decided, ulong Version, string Indices)>> _changes = [];
         private readonly Dictionary<string, ulong> _cursors = [];
@@ -361,10 +385,12 @@ internal sealed class Committer
 
         public async Task Run(Stage stage)
         {
-            // Rules are pure: what they would ask for can be learnt before anything is locked.
-            var wanted = new HashSet<StreamId>();
+            // Rules are pure: what they ask for can be learnt before anything is locked, and what they decide stands if all that they
+            // saw is still so.
+            var (wanted, began) = (new HashSet<StreamId>(), _options.Time.GetTimestamp());
+            _now = Later(_options.Time.GetUtcNow(), _memory.Time);
             if (batch.Count > 1)
-                foreach (var waiting in batch) Rehearse(waiting.Command, wanted);
+                foreach (var waiting in batch) Rehearse(waiting, wanted);
 
             await using (_session = await committer._store.OpenWaiting())
             {
@@ -372,9 +398,11 @@ internal sealed class Committer
                 stage.Locked = true;
                 if (_memory.Tree is null || _memory.Tree.Size != _head.Size || _memory.Held > _options.MaxHeld)
                 {
-                    committer._memory = _memory = new() { Tree = await Stored.EdgeOf(_session, _head) };
+                    committer._memory = _memory = new() { Tree = await Stored.EdgeOf(_session, _head), Time = _head.Time };
                 }
-                _now = new DateTimeOffset(Math.Max(_options.Time.GetUtcNow().UtcTicks, _head.Time), TimeSpan.Zero);
+                // A batch that waited for the lock has the time at which it got it.
+                if (_options.Time.GetElapsedTime(began) > SameTime) _now = _options.Time.GetUtcNow();
+                _now = Later(_now, _head.Time);
                 _time = _now.ToTimestamp();
 
                 var found = await _session.FindRequests(
@@ -391,18 +419,27 @@ internal sealed class Committer
             foreach (var (waiting, outcome) in _answers) Answer(waiting, outcome());
         }
 
-        private void Rehearse(Command command, HashSet<StreamId> wanted)
+        /// <summary>For how long a batch's time stands from when it was taken.</summary>
+        private static readonly TimeSpan SameTime = TimeSpan.FromMilliseconds(50);
+
+        private static DateTimeOffset Later(DateTimeOffset time, long ticks) => new(Math.Max(time.UtcTicks, ticks), TimeSpan.Zero);
+
+        private void Rehearse(Waiting waiting, HashSet<StreamId> wanted)
         {
+            var view = _memory.View;
+            view.Note();
             try
             {
-                var decision = command.Decide(_memory.View, _options.Time.GetUtcNow());
+                var decision = waiting.Command.Decide(view, _now);
                 foreach (var change in decision.Changes) wanted.UnionWith(change.Streams);
+                _rehearsed[waiting] = new(decision, view.TakeSeen(), _now);
             }
             catch (Exception)
             {
                 // It is told when it happens with everything loaded.
+                view.TakeSeen();
             }
-            wanted.UnionWith(_memory.View.TakeMissed());
+            wanted.UnionWith(view.TakeMissed());
         }
 
         private async Task Load(IEnumerable<StreamId> wanted)
@@ -469,7 +506,7 @@ internal sealed class Committer
             if (_new.TryGetValue(id, out var twin))
             {
                 if (!twin.Digest.AsSpan().SequenceEqual(digest)) _answers.Add((waiting, () => Stored.Reused(_now)));
-                else _answers.Add((waiting, () => OutcomeOf(twin.Decided) with { Repeated = true }));
+                else _answers.Add((waiting, () => OutcomeOf(twin) with { Repeated = true }));
                 return;
             }
             if (command.Intake is { } intake)
@@ -488,24 +525,21 @@ internal sealed class Committer
             }
             try
             {
-                var (decision, answer, touched) = await Decide(command);
-                if (decision.Refusal is { } refusal && !command.StoresRefusal)
+                var effect = await Decide(waiting);
+                if (effect.Decision.Refusal is { } refusal && !command.StoresRefusal)
                 {
                     _answers.Add((waiting, () => new Outcome(null, _now, null, refusal, Repeated: false)));
                     return;
                 }
-                var decided = new Decided(waiting, decision, _head.Size + (ulong)_decided.Count, answer);
-                foreach (var (stream, indices) in touched)
+                var decided = new Decided(waiting, digest, _head.Size + (ulong)_decided.Count, effect);
+                foreach (var (stream, indices) in effect.Touched)
                 {
                     if (!_changes.TryGetValue(stream, out var changes)) _changes[stream] = changes = [];
                     changes.Add((decided, _memory.View.VersionOf(stream), indices));
                 }
-                Link(waiting, touched.Keys);
-                // A record's id is its stream's key and names its kind; a prisoner's reference does not.
-                if (touched.Keys.FirstOrDefault(s => s.Key.StartsWith($"{s.Kind}_", StringComparison.Ordinal)) is { Key: { } record })
-                    waiting.Span?.SetTag("ministries.record", record);
+                Link(waiting, effect.Touched);
                 _decided.Add(decided);
-                _new[id] = (digest, decided);
+                _new[id] = decided;
                 if (command.Intake is not null) _cursors[command.Intake.Cursor] = command.Intake.Sequence;
                 _answers.Add((waiting, () => OutcomeOf(decided)));
             }
@@ -517,10 +551,10 @@ internal sealed class Committer
 
         /// <summary>Links a command's span to the entries that changed its streams last: to what it answers, where it is not of
         /// the same trace. An event's span needs none, for its trace is its cause's.</summary>
-        private void Link(Waiting waiting, IEnumerable<StreamId> touched)
+        private void Link(Waiting waiting, IReadOnlyList<(StreamId Stream, string Indices)> touched)
         {
             var (command, span) = (waiting.Command, waiting.Span);
-            foreach (var stream in touched)
+            foreach (var (stream, _) in touched)
             {
                 if (span is not null && command.Intake is null && span.Links.Count() < MaxLinks &&
                     _memory.TraceParents.TryGetValue(stream, out var before) &&
@@ -529,30 +563,35 @@ internal sealed class Committer
                     span.AddLink(new ActivityLink(cause));
                 _memory.TraceParents[stream] = span?.Id ?? command.TraceParent;
             }
+            // A record's id is its stream's key and names its kind; a prisoner's reference does not.
+            if (touched.FirstOrDefault(t => t.Stream.Key.StartsWith($"{t.Stream.Kind}_", StringComparison.Ordinal)).Stream.Key is { } record)
+                span?.SetTag("ministries.record", record);
         }
 
         private const int MaxLinks = 8;
 
         /// <summary>Decides one command on the view and applies what it changed, or throws and leaves the view as it
         /// was.</summary>
-        private async Task<(Decision Decision, IMessage? Answer, Dictionary<StreamId, string> Touched)> Decide(Command command)
+        private async Task<Effect> Decide(Waiting waiting)
         {
-            var view = _memory.View;
+            var (command, view) = (waiting.Command, _memory.View);
             for (var round = 0; round < _options.MaxRounds; round++)
             {
                 var missed = new HashSet<StreamId>();
-                Dictionary<StreamId, (IMessage? State, ulong Version)>? undo = null;
+                List<(StreamId Stream, IMessage? State, ulong Version)>? undo = null;
                 var kept = false;
                 try
                 {
-                    var decision = command.Decide(view, _now);
+                    var decision = round == 0 && _rehearsed.TryGetValue(waiting, out var rehearsed) && rehearsed.Time == _now &&
+                        view.IsStill(rehearsed.Seen) ? rehearsed.Decision : command.Decide(view, _now);
                     missed.UnionWith(view.TakeMissed());
-                    var streams = decision.Changes.SelectMany(c => c.Streams).ToHashSet();
-                    missed.UnionWith(streams.Where(id => !view.Holds(id)));
+                    var touched = Touched(decision);
+                    foreach (var (id, _) in touched)
+                        if (!view.Holds(id)) missed.Add(id);
                     if (missed.Count == 0)
                     {
-                        if (decision.Refusal is not null) return (decision, null, []);
-                        undo = streams.ToDictionary(id => id, id => (view.StateOf(id), view.VersionOf(id)));
+                        if (decision.Refusal is not null) return new(decision, null, null, [], []);
+                        undo = [.. touched.Select(t => (t.Stream, view.StateOf(t.Stream), view.VersionOf(t.Stream)))];
                         var entry = new FoldedEntry(
                             _head.Size + (ulong)_decided.Count, _time, command.Participant, command.RequestId, command.Request);
                         view.Apply(committer._kinds, decision.Changes, entry);
@@ -560,11 +599,13 @@ internal sealed class Committer
                         missed.UnionWith(view.TakeMissed());
                         if (missed.Count == 0)
                         {
-                            CheckLimits(command, decision, answer, streams);
+                            var effect = new Effect(
+                                decision, answer, answer is null ? null : Any.Pack(answer),
+                                [.. decision.Changes.Select(c => c.Event.ToByteString())], touched);
+                            CheckLimits(command, effect);
                             kept = true;
-                            foreach (var (id, before) in undo) _before.TryAdd(id, before);
-                            return (decision, answer, streams.ToDictionary(id => id, id => string.Join(',',
-                                decision.Changes.Index().Where(c => c.Item.Streams.Contains(id)).Select(c => c.Index))));
+                            foreach (var (id, state, version) in undo) _before.TryAdd(id, (state, version));
+                            return effect;
                         }
                     }
                 }
@@ -578,7 +619,7 @@ internal sealed class Committer
                 {
                     view.TakeMissed();
                     if (!kept)
-                        foreach (var (id, before) in undo ?? []) view.Put(Kind(id.Kind), id.Key, before.State, before.Version);
+                        foreach (var (id, state, version) in undo ?? []) view.Put(Kind(id.Kind), id.Key, state, version);
                 }
                 if (missed.FirstOrDefault(id => !committer._kinds.ContainsKey(id.Kind)) is { Kind: { } unknown })
                     throw new CommandFailed(command.Method, null, $"the service keeps no streams of kind {unknown}");
@@ -593,24 +634,42 @@ internal sealed class Committer
             throw new CommandFailed(command.Method, null, "its rule asks for more records without end");
         }
 
-        private void CheckLimits(Command command, Decision decision, IMessage? answer, IEnumerable<StreamId> streams)
+        private Shown ShownOf(StreamId id, IMessage state)
         {
-            if (decision.Changes.Count > _options.MaxEvents)
+            // Of a state that was not kept there may be something left.
+            if (_shown.TryGetValue(id, out var shown) && ReferenceEquals(shown.State, state)) return shown;
+            var kind = Kind(id.Kind);
+            return _shown[id] = new(state, kind.AudienceOf(state), kind.KeysOf(state), kind.DueOf(state));
+        }
+
+        private static List<(StreamId Stream, string Indices)> Touched(Decision decision)
+        {
+            var touched = new List<(StreamId Stream, string Indices)>();
+            foreach (var (index, change) in decision.Changes.Index())
+                foreach (var stream in change.Streams.Distinct())
+                    if (touched.FindIndex(t => t.Stream == stream) is >= 0 and var at)
+                        touched[at] = (stream, $"{touched[at].Indices},{index}");
+                    else touched.Add((stream, index.ToString(CultureInfo.InvariantCulture)));
+            return touched;
+        }
+
+        private void CheckLimits(Command command, Effect effect)
+        {
+            if (effect.Events.Count > _options.MaxEvents)
                 throw new CommandFailed(command.Method, null, "more events than an entry may have");
-            var bytes = command.Bytes.Length + (answer?.CalculateSize() ?? 0) + (command.Asked?.CalculateSize() ?? 0) +
-                decision.Changes.Sum(c => c.Event.CalculateSize());
+            var bytes = command.Bytes.Length + (effect.Packed?.Value.Length ?? 0) + (command.Asked?.CalculateSize() ?? 0) +
+                effect.Events.Sum(e => e.Length);
             if (bytes > _options.MaxEntryBytes)
                 throw new CommandFailed(command.Method, null, "its entry is greater than it may be");
-            CheckTokens(decision.Audience);
-            foreach (var id in streams)
+            CheckTokens(effect.Decision.Audience);
+            foreach (var (id, _) in effect.Touched)
             {
-                if (_memory.View.StateOf(id) is not { } state) continue;
+                var state = _memory.View.StateOf(id)!;
                 if (state.CalculateSize() > _options.MaxStateBytes)
                     throw new CommandFailed(command.Method, null, "a record grew greater than it may be");
-                var kind = Kind(id.Kind);
-                CheckTokens(kind.AudienceOf(state));
-                CheckTokens(kind.KeysOf(state));
-                kind.DueOf(state);
+                var shown = ShownOf(id, state);
+                CheckTokens(shown.Audience);
+                CheckTokens(shown.Keys);
             }
 
             void CheckTokens(IReadOnlyCollection<string> tokens)
@@ -652,6 +711,7 @@ internal sealed class Committer
             stage.Committed = true;
             KeepPublished(rows, leaves, head);
             _head = head;
+            _memory.Time = head.Time;
             Probe.At("after-commit");
         }
 
@@ -688,7 +748,7 @@ internal sealed class Committer
                 var own = Own(type);
                 var sequence = own ? Next(_memory.LastOfTypes, type) : 0;
                 events.Events_.Add(
-                    new Event { Type = type, Sequence = sequence, Data = change.Event.ToByteString(), Case = decision.Case });
+                    new Event { Type = type, Sequence = sequence, Data = decided.Effect.Events[index], Case = decision.Case });
                 if (!own) continue;
                 rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
                 if (committer._recent.Wanted) _published.Add((rows.Events[^1], events.Events_[^1]));
@@ -723,9 +783,7 @@ internal sealed class Committer
                 decision.Audience.Append(Audience.Of(command.Participant)).ToHashSet(),
                 span?.Id ?? command.TraceParent, span is null ? command.TraceState : span.TraceStateString ?? "", bytes));
             if (!Probe.SkipRequestIds)
-                rows.Requests.Add(new RequestRow(
-                    command.Participant, command.RequestId, Digests.OfRequest(command.Method, command.Bytes.Span),
-                    decided.Position));
+                rows.Requests.Add(new RequestRow(command.Participant, command.RequestId, decided.Digest, decided.Position));
 
             // In no order that tells anything: the commitments are sorted.
             void Number()
@@ -769,8 +827,7 @@ internal sealed class Committer
                     Faults = { refusal.Faults ?? [] },
                 },
             },
-            { Answer: { } answer } => new Answer { Response = Any.Pack(answer) },
-            _ => new Answer(),
+            _ => new Answer { Response = decided.Effect.Packed },
         };
 
         private void Stream(
@@ -778,13 +835,14 @@ internal sealed class Committer
         {
             var kind = Kind(id.Kind);
             var state = _memory.View.StateOf(id)!;
+            var shown = ShownOf(id, state);
             var isNew = !_memory.Numbers.TryGetValue(id, out var number);
             if (isNew) _memory.Numbers[id] = number = ++streams;
             rows.Streams.Add(new StreamRow(
                 number, id, changes[^1].Version, kind.Version, state.ToByteArray(), changes[^1].Decided.Position,
-                kind.DueOf(state)?.UtcTicks, kind.AudienceOf(state).ToHashSet(), isNew));
+                shown.Due?.UtcTicks, shown.Audience.ToHashSet(), isNew));
             rows.Changes.AddRange(changes.Select(c => new ChangeRow(number, c.Version, c.Decided.Position, c.Indices)));
-            var keys = kind.KeysOf(state).ToHashSet();
+            var keys = shown.Keys.ToHashSet();
             // Under another fold the record may have been listed under other keys.
             var rebuilt = _memory.Rebuilt.Remove(id);
             if (!isNew && !rebuilt && _before[id].State is { } before && keys.SetEquals(kind.KeysOf(before))) return;
@@ -808,7 +866,7 @@ internal sealed class Committer
         }
 
         private Outcome OutcomeOf(Decided decided) =>
-            new(decided.Position, _now, decided.Answer, decided.Decision.Refusal, Repeated: false)
+            new(decided.Position, _now, decided.Effect.Answer, decided.Decision.Refusal, Repeated: false)
         {
             Tree = _tree,
             EntryHash = decided.EntryHash,

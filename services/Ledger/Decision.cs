@@ -62,6 +62,7 @@ public sealed class View
 {
     private readonly Dictionary<StreamId, Held> _states = [];
     private HashSet<StreamId>? _missed;
+    private List<(StreamId Id, IMessage? State)>? _seen;
 
     private readonly record struct Held(StreamKind Kind, IMessage? State, ulong Version);
 
@@ -69,8 +70,13 @@ public sealed class View
     public T? Find<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
     {
         var id = kind.Id(key);
-        if (_states.TryGetValue(id, out var held)) return (T?)held.State;
+        if (_states.TryGetValue(id, out var held))
+        {
+            _seen?.Add((id, held.State));
+            return (T?)held.State;
+        }
         (_missed ??= []).Add(id);
+        _seen?.Add((id, null));
         return null;
     }
 
@@ -89,7 +95,32 @@ public sealed class View
     public ulong VersionOf(StreamId id) => _states.TryGetValue(id, out var held) ? held.Version : 0;
 
     /// <summary>The state of a loaded stream, or null where there is none.</summary>
-    public IMessage? StateOf(StreamId id) => _states.TryGetValue(id, out var held) ? held.State : null;
+    public IMessage? StateOf(StreamId id)
+    {
+        var state = _states.TryGetValue(id, out var held) ? held.State : null;
+        _seen?.Add((id, state));
+        return state;
+    }
+
+    /// <summary>Notes from now on what is seen.</summary>
+    internal void Note() => _seen = [];
+
+    /// <summary>What was seen since <see cref="Note"/>, which ends.</summary>
+    internal IReadOnlyList<(StreamId Id, IMessage? State)> TakeSeen()
+    {
+        var seen = _seen;
+        _seen = null;
+        return seen ?? [];
+    }
+
+    /// <summary>Whether all that was seen is loaded and what it was: who decided by it would decide the same now. States are never
+    /// changed, so that a state is what it was if it is the same object.</summary>
+    internal bool IsStill(IReadOnlyList<(StreamId Id, IMessage? State)> seen)
+    {
+        foreach (var (id, state) in seen)
+            if (!_states.TryGetValue(id, out var held) || !ReferenceEquals(held.State, state)) return false;
+        return true;
+    }
 
     /// <summary>Puts a state as it was loaded; null: there is none.</summary>
     public void Put(StreamKind kind, string key, IMessage? state, ulong version) =>

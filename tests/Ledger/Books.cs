@@ -13,6 +13,10 @@ public sealed class Clock : TimeProvider
     public DateTimeOffset Now { get; set; } = new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero);
 
     public override DateTimeOffset GetUtcNow() => Now;
+
+    public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+    public override long GetTimestamp() => Now.UtcTicks;
 }
 
 /// <summary>Where tests keep ledgers: a database engine, and how to copy a database.</summary>

@@ -232,11 +232,41 @@ public abstract class LedgerTests
                 Decision.Accept("", [], [Change("c")], _ => throw new InvalidOperationException("the answer fails"))),
             Decides("a", "4", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseClosed(), [Kind.Id("c")])])),
             Decides("a", "5", (_, _) => Decision.Accept("", [], [new Change(Foreign, [new StreamId("unknown", "c")])])),
-            Decides("a", "6", (view, now) => { view.Find(Kind, Guid.NewGuid().ToString()); return Decision.Accept("", [], []); }),
+            Decides("a", "6", (_, _) =>
+                Decision.Accept("", [], [Change("c")], after => after.Find(Kind, Guid.NewGuid().ToString())!)),
             Add("a", "7", "c"));
         Assert.Equal(1UL, (await outcomes[0]).CountOf());
         for (var i = 1; i <= 5; i++) await Assert.ThrowsAsync<CommandFailed>(() => outcomes[i]);
         Assert.Equal(2UL, (await outcomes[6]).CountOf());
+        await Audit(ledger);
+    }
+
+    [Fact]
+    public async Task A_rule_that_asks_for_records_without_end_fails()
+    {
+        await using var ledger = await Open();
+        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(
+            Decides("a", "1", (view, _) => { view.Find(Kind, Guid.NewGuid().ToString()); return Decision.Accept("", [], []); }), Cancel));
+    }
+
+    [Fact]
+    public async Task What_was_decided_before_the_lock_is_decided_again_only_where_it_saw_something_else()
+    {
+        await using var ledger = await ServiceLedger.Open(
+            Options(await Engine.Create(), Engine.NewFile("checkpoint"), new Clock()), Cancel);
+        await ledger.Commit(Add("a", "0", "seen"), Cancel);
+        var (runs, seen) = (new int[4], new ulong[4]);
+        Command Sees(int number, string key) => Decides("a", $"sees{number}", (view, _) =>
+        {
+            runs[number]++;
+            seen[number] = view.Find(Kind, key)?.Sequence ?? 0;
+            return Decision.Accept("", [], [Change($"made{number}")]);
+        });
+        var outcomes = await Together(
+            ledger, Sees(0, "seen"), Sees(1, "absent"), Add("a", "1", "seen"), Sees(2, "seen"), Add("a", "2", "absent"), Sees(3, "absent"));
+        foreach (var outcome in outcomes) await outcome;
+        Assert.Equal([1, 1, 2, 2], runs);
+        Assert.Equal([1UL, 0, 2, 1], seen);
         await Audit(ledger);
     }
 

@@ -15,7 +15,7 @@ public static class Methods
     /// the order of their names.</summary>
     public static readonly IReadOnlyList<string> Names;
 
-    /// <summary>Those of them that are writes: their request's first field is a request id.</summary>
+    /// <summary>Those of them that are writes.</summary>
     public static readonly IReadOnlySet<string> Writes;
 
     private static readonly FrozenDictionary<string, MethodDescriptor> ByName;
@@ -32,7 +32,7 @@ public static class Methods
         ByPath = ByName.ToFrozenDictionary(m => $"/{m.Key}", m => new Rpc(m.Key, m.Value));
         Names = [.. ByName.Keys.Order(StringComparer.Ordinal)];
         ByRequest = ByName.ToFrozenDictionary(m => m.Value.InputType, m => m.Key);
-        Writes = Names.Where(n => ByName[n].InputType.FindFieldByNumber(1) is { Name: "request_id" }).ToFrozenSet();
+        Writes = ByPath.Values.Where(r => r.Writes).Select(r => r.Name).ToFrozenSet();
     }
 
     /// <summary>All of them.</summary>
@@ -52,4 +52,8 @@ public static class Methods
 /// <summary>An RPC of the contracts.</summary>
 /// <param name="Name">Its full name without a leading slash.</param>
 /// <param name="Method">Its declaration.</param>
-public sealed record Rpc(string Name, MethodDescriptor Method);
+public sealed record Rpc(string Name, MethodDescriptor Method)
+{
+    /// <summary>Whether it is a write: its request's first field is a request id.</summary>
+    public bool Writes { get; } = Method.InputType.FindFieldByNumber(1) is { Name: "request_id" };
+}

@@ -26,11 +26,13 @@ public sealed class SigningHandler(Key key, string keyId, TimeProvider time) : D
     private static readonly TimeSpan Life = TimeSpan.FromMinutes(2);
 
     /// <inheritdoc/>
-    protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
+        Methods.At(request.RequestUri!.AbsolutePath) is { Writes: true } && request.Content is { } content
+            ? Send(request, content, cancellationToken) : base.SendAsync(request, cancellationToken);
+
+    private async Task<HttpResponseMessage> Send(HttpRequestMessage request, HttpContent content, CancellationToken cancellationToken)
     {
         var uri = request.RequestUri!;
-        if (!Methods.Writes.Contains(uri.AbsolutePath[1..]) || request.Content is not { } content)
-            return await base.SendAsync(request, cancellationToken);
         // The frame is written once, signed as it is, and sent as it was signed.
         var frame = await content.ReadAsByteArrayAsync(cancellationToken);
         var type = content.Headers.ContentType?.ToString() ?? "application/grpc";

@@ -109,15 +109,20 @@ internal sealed class Bench : IAsyncDisposable
         return child;
     }
 
-    /// <summary>A participant's channels to a service, signed where the service demands it.</summary>
+    /// <summary>A participant's channels to a service, signed where the service demands it. Each is one connection, however many calls
+    /// wait: more would meet the limit of a participant's connections in a second's pause of either side.</summary>
     public CallInvoker[] Reach(Child child, string participant, string service, bool signed = true, int channels = 4) =>
         [.. Enumerable.Range(0, channels).Select(_ =>
         {
-            var handler = signed ? Signing.Handler(Folder, participant, service) : ServiceChannel.Handler(
+            var plain = ServiceChannel.Handler(
                 service, () => Hosts.Certificate(
                     Path.Combine(Folder, participant, "system.pem"), Path.Combine(Folder, participant, "system.key")),
                 () => new Authorities(Agreement), TimeSpan.FromSeconds(5), TimeProvider.System);
-            var channel = GrpcChannel.ForAddress(child.Address, new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
+            plain.EnableMultipleHttp2Connections = false;
+            var channel = GrpcChannel.ForAddress(child.Address, new GrpcChannelOptions
+            {
+                HttpHandler = signed ? Signing.Handler(Folder, participant, plain) : plain, DisposeHttpClient = true,
+            });
             _open.Add(new Closing(channel));
             return channel.CreateCallInvoker();
         })];

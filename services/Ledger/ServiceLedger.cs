@@ -617,8 +617,34 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         /// <summary>What is asked for together.</summary>
         private sealed class Query
         {
+            // A few who wait go on one after the other, in one piece of work: a piece for each would keep the threads busy with finding
+            // it. More pieces than processors where many wait.
+            private const int Together = 16;
+
+            private readonly List<TaskCompletionSource<FoundRecords>> _waiting = [];
+            private int _count;
+
             public readonly Dictionary<StreamId, StreamKind> Wanted = [];
-            public readonly TaskCompletionSource<FoundRecords> Answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+            public Task<FoundRecords> Wait()
+            {
+                if (_count++ % Together == 0) _waiting.Add(new());
+                return _waiting[^1].Task;
+            }
+
+            public void Tell(FoundRecords answer) => Each((answer, null));
+
+            public void Tell(Exception fault) => Each((null, fault));
+
+            private void Each((FoundRecords? Answer, Exception? Fault) told)
+            {
+                foreach (var waiting in _waiting)
+                    ThreadPool.UnsafeQueueUserWorkItem(static w =>
+                    {
+                        if (w.told.Fault is { } fault) w.waiting.SetException(fault);
+                        else w.waiting.SetResult(w.told.Answer!);
+                    }, (waiting, told), preferLocal: true);
+            }
         }
 
         public Task<FoundRecords> Find(StreamId id, StreamKind kind, StreamId other = default, StreamKind? otherKind = null)
@@ -639,7 +665,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                     // It works for others too: not under the span of whoever came first.
                     using (ExecutionContext.SuppressFlow()) _ = Task.Run(Run);
                 }
-                return _next.Answer.Task;
+                return _next.Wait();
             }
         }
 
@@ -662,7 +688,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 }
                 try
                 {
-                    query.Answer.SetResult(await ledger.Read(async session =>
+                    query.Tell(await ledger.Read(async session =>
                     {
                         var answer = new FoundRecords();
                         foreach (var row in await session.FindStates(query.Wanted.Keys))
@@ -680,7 +706,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 }
                 catch (Exception e)
                 {
-                    query.Answer.SetException(e);
+                    query.Tell(e);
                 }
             }
         }

@@ -17,7 +17,7 @@ public sealed class CallLogService(Writes writes, Reads reads) : V1.CallLogServi
     {
         Name = "calllog",
         Streams = [Calls.Kind, Cases.Kind],
-        Map = routes => routes.MapGrpcService<CallLogService>(),
+        Map = routes => routes.Serve<CallLogService>(V1.CallLogService.BindService),
         Reactions = CallLog.Reactions.All,
         Duties = CallLog.Duties.All,
         Register = services => services.AddSingleton<CallLogService>(),

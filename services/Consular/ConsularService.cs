@@ -18,7 +18,7 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
     {
         Name = "consular",
         Streams = [Transfers.Kind, Accesses.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
-        Map = routes => routes.MapGrpcService<ConsularService>(),
+        Map = routes => routes.Serve<ConsularService>(V1.ConsularService.BindService),
         Reactions = Consular.Reactions.All,
         Duties = Consular.Duties.All,
         Register = services => services.AddSingleton<Departure>().AddSingleton<ConsularService>(),

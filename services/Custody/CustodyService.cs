@@ -25,7 +25,7 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
     {
         Name = "custody",
         Streams = [Cases.Kind, Prisoners.Kind, Statements.Kind],
-        Map = routes => routes.MapGrpcService<CustodyService>(),
+        Map = routes => routes.Serve<CustodyService>(V1.CustodyService.BindService),
         Reactions = Custody.Reactions.All,
         Duties = Custody.Duties.All,
         Register = services => services.AddSingleton<CustodyService>(),

@@ -3,8 +3,8 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Grpc.AspNetCore.Server;
 using Grpc.Core;
-using Grpc.Core.Interceptors;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
@@ -34,11 +34,10 @@ public static class Edge
         services.AddSingleton<LedgerEndpoint>();
         services.AddGrpc(grpc =>
         {
-            grpc.Interceptors.Add<Guard>();
             grpc.EnableDetailedErrors = false;
             grpc.IgnoreUnknownServices = false;
         });
-        services.AddOptions<Grpc.AspNetCore.Server.GrpcServiceOptions>()
+        services.AddOptions<GrpcServiceOptions>()
             .Configure<EdgeLimits>((grpc, limits) => grpc.MaxReceiveMessageSize = limits.MaxMessageBytes);
         return services;
     }
@@ -82,12 +81,28 @@ public static class Edge
         }
     }
 
-    /// <summary>Maps <c>ministries.ledger.v1</c> over the service's ledger.</summary>
-    public static IEndpointRouteBuilder MapLedger(this IEndpointRouteBuilder endpoints)
+    /// <summary>Maps a gRPC service of the contracts, with what each of its calls passes on the way to its method and back. There is one
+    /// of it for all calls.</summary>
+    /// <param name="endpoints">Where.</param>
+    /// <param name="bind">The generated <c>BindService</c>.</param>
+    public static IEndpointRouteBuilder Serve<TService>(this IEndpointRouteBuilder endpoints, Action<ServiceBinderBase, TService> bind)
+        where TService : class
     {
-        endpoints.MapGrpcService<LedgerEndpoint>();
+        var services = endpoints.ServiceProvider;
+        var guarded = new Guarded(services.GetRequiredService<Guard>());
+        bind(guarded, ActivatorUtilities.GetServiceOrCreateInstance<TService>(services));
+        endpoints.MapGrpcService(guarded.Definition).Add(endpoint =>
+        {
+            // Reflection finds a service by its type.
+            if (endpoint.Metadata.OfType<GrpcMethodMetadata>().LastOrDefault() is { } known)
+                endpoint.Metadata.Add(new GrpcMethodMetadata(typeof(TService), known.Method));
+        });
         return endpoints;
     }
+
+    /// <summary>Maps <c>ministries.ledger.v1</c> over the service's ledger.</summary>
+    public static IEndpointRouteBuilder MapLedger(this IEndpointRouteBuilder endpoints) =>
+        endpoints.Serve<LedgerEndpoint>(LedgerService.BindService);
 
     /// <summary>The request's message as it was sent, to the byte.</summary>
     public static ReadOnlyMemory<byte> BytesOf(this ServerCallContext context) =>
@@ -168,12 +183,13 @@ public static class Edge
     // One frame: a byte that says whether it is compressed, the message's length in 4 bytes, the message.
     internal const int Prefix = 5;
 
-    private static async Task<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit)
+    private static async ValueTask<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit)
     {
         var reader = http.Request.BodyReader;
         while (true)
         {
-            var read = await reader.ReadAsync(http.RequestAborted);
+            // Most bodies came with their head.
+            if (!reader.TryRead(out var read)) read = await reader.ReadAsync(http.RequestAborted);
             var buffer = read.Buffer;
             if (buffer.Length >= Prefix)
             {
@@ -231,15 +247,16 @@ public static class Edge
 
 /// <summary>Checks each request's fields, and turns what goes wrong into a status that says only what its reader may know.
 /// </summary>
-internal sealed partial class Guard(ILogger<Guard> log) : Interceptor
+internal sealed partial class Guard(ILogger<Guard> log)
 {
-    public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
-        TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
+    public async Task<TResponse> Answer<TRequest, TResponse>(
+        TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> method)
+        where TRequest : class where TResponse : class
     {
         try
         {
             Check(request, context);
-            return await continuation(request, context);
+            return await method(request, context);
         }
         catch (Exception e) when (e is not RpcException)
         {
@@ -247,28 +264,14 @@ internal sealed partial class Guard(ILogger<Guard> log) : Interceptor
         }
     }
 
-    public override async Task ServerStreamingServerHandler<TRequest, TResponse>(
-        TRequest request, IServerStreamWriter<TResponse> responseStream, ServerCallContext context,
-        ServerStreamingServerMethod<TRequest, TResponse> continuation)
+    public async Task Follow<TRequest, TResponse>(
+        TRequest request, IServerStreamWriter<TResponse> responses, ServerCallContext context,
+        ServerStreamingServerMethod<TRequest, TResponse> method) where TRequest : class where TResponse : class
     {
         try
         {
             Check(request, context);
-            await continuation(request, responseStream, context);
-        }
-        catch (Exception e) when (e is not RpcException)
-        {
-            throw Translate(e, context);
-        }
-    }
-
-    public override async Task DuplexStreamingServerHandler<TRequest, TResponse>(
-        IAsyncStreamReader<TRequest> requestStream, IServerStreamWriter<TResponse> responseStream, ServerCallContext context,
-        DuplexStreamingServerMethod<TRequest, TResponse> continuation)
-    {
-        try
-        {
-            await continuation(requestStream, responseStream, context);
+            await method(request, responses, context);
         }
         catch (Exception e) when (e is not RpcException)
         {
@@ -278,8 +281,7 @@ internal sealed partial class Guard(ILogger<Guard> log) : Interceptor
 
     private static void Check(object request, ServerCallContext context)
     {
-        if (Call.Of(context.GetHttpContext()) is null || request is not IMessage message) return;
-        if (Validation.Check(message) is not { Count: > 0 } faults) return;
+        if (Validation.Check((IMessage)request) is not { Count: > 0 } faults) return;
         var refusal = Refusals.Invalid(faults);
         Refusals.Trace(context.GetHttpContext(), refusal);
         throw refusal.ToException();
@@ -322,4 +324,31 @@ internal sealed partial class Guard(ILogger<Guard> log) : Interceptor
 
     [LoggerMessage(31, LogLevel.Warning, "{Method} was refused: {Why}")]
     private partial void LogUnavailable(string method, string why);
+}
+
+/// <summary>A gRPC service as its methods are called: past the guard, and with an answer that is kept (<see cref="Reads"/>) written once.
+/// The contracts have no streams of requests.</summary>
+internal sealed class Guarded(Guard guard) : ServiceBinderBase
+{
+    private readonly ServerServiceDefinition.Builder _methods = ServerServiceDefinition.CreateBuilder();
+
+    public ServerServiceDefinition Definition => _methods.Build();
+
+    public override void AddMethod<TRequest, TResponse>(
+        Method<TRequest, TResponse> method, UnaryServerMethod<TRequest, TResponse>? handler)
+    {
+        var (own, write) = (method.ResponseMarshaller, method.ResponseMarshaller.ContextualSerializer);
+        _methods.AddMethod(
+            new Method<TRequest, TResponse>(method.Type, method.ServiceName, method.Name, method.RequestMarshaller, Marshallers.Create(
+                (response, context) =>
+                {
+                    if (Reads.Written(response) is { } bytes) context.Complete(bytes);
+                    else write(response, context);
+                }, own.ContextualDeserializer)),
+            (request, context) => guard.Answer(request, context, handler!));
+    }
+
+    public override void AddMethod<TRequest, TResponse>(
+        Method<TRequest, TResponse> method, ServerStreamingServerMethod<TRequest, TResponse>? handler) =>
+        _methods.AddMethod(method, (request, responses, context) => guard.Follow(request, responses, context, handler!));
 }

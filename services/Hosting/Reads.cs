@@ -58,7 +58,13 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
     public Task<TResponse> Show<T, TResponse>(
         IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Reader, TResponse> show)
         where T : class, IMessage<T>, new() where TResponse : class, IMessage<TResponse> =>
-        Judged(request, context, kind, key, (record, judged) => (TResponse)(judged.Shown ??= show(record, judged.Reader)));
+        Judged(request, context, kind, key, (record, judged) => (TResponse)(judged.Shown ?? judged.Shows(show(record, judged.Reader))));
+
+    // Answers that were given more than once, as they are written. They are kept for as long as what they were made of.
+    private static readonly ConditionalWeakTable<object, byte[]> Again = [];
+
+    /// <summary>An answer as it is written, where it is known; null: it is to be written.</summary>
+    internal static byte[]? Written(object answer) => Again.TryGetValue(answer, out var bytes) ? bytes : null;
 
     private async Task<TResult> Judged<T, TResult>(
         IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Judgement, TResult> result)
@@ -115,11 +121,28 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
         // With a record's state goes what was judged of it.
         private static readonly ConditionalWeakTable<IMessage, Judgement[]> OfRecords = [];
 
+        private IMessage? _shown;
+        private bool _again;
+
         public Reader Reader => reader;
 
         public Reason Reason => reason;
 
-        public IMessage? Shown { get; set; }
+        /// <summary>How the record is shown; null: it was not shown yet.</summary>
+        public IMessage? Shown
+        {
+            get
+            {
+                if (_shown is { } shown && !_again)
+                {
+                    Again.AddOrUpdate(shown, shown.ToByteArray());
+                    _again = true;
+                }
+                return _shown;
+            }
+        }
+
+        public IMessage Shows(IMessage shown) => _shown = shown;
 
         public static Judgement? Find(IMessage record, Participant caller, Permissions permissions, string method, Case? @case)
         {

@@ -17,7 +17,7 @@ public sealed class Service
     /// <summary>The kinds of streams that it keeps.</summary>
     public required IReadOnlyList<StreamKind> Streams { get; init; }
 
-    /// <summary>Maps its gRPC services.</summary>
+    /// <summary>Maps its gRPC services (<see cref="Edge.Serve"/>).</summary>
     public required Action<IEndpointRouteBuilder> Map { get; init; }
 
     /// <summary>What it does on other services' events: at most one reaction for an event type.</summary>

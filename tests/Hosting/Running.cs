@@ -76,7 +76,7 @@ public sealed class Running : IAsyncLifetime
         Host = await ServiceHost.Build(
             new Service
             {
-                Name = name, Streams = [Cases.Kind, Calls.Kind], Map = endpoints => endpoints.MapGrpcService<Calls>(),
+                Name = name, Streams = [Cases.Kind, Calls.Kind], Map = endpoints => endpoints.Serve<Calls>(CallLogService.BindService),
                 Register = services =>
                 {
                     services.AddSingleton<TimeProvider>(Time);

@@ -7,6 +7,7 @@ using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
+using Ministries.Operations.V1;
 using Ministries.Trust;
 
 namespace Ministries.Hosting.Bus;
@@ -64,5 +65,5 @@ public static class BusRegistration
     }
 
     /// <summary>Maps <c>ministries.operations.v1</c>.</summary>
-    public static void MapBus(this IEndpointRouteBuilder endpoints) => endpoints.MapGrpcService<OperationsEndpoint>();
+    public static void MapBus(this IEndpointRouteBuilder endpoints) => endpoints.Serve<OperationsEndpoint>(OperationsService.BindService);
 }

@@ -11,6 +11,7 @@ using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
+using Npgsql;
 
 using CallLogClient = Ministries.CallLog.V1.CallLogService.CallLogServiceClient;
 
@@ -57,9 +58,18 @@ internal sealed class Bench : IAsyncDisposable
     public Permissions Permissions { get; }
 
     /// <summary>A service's process on a database of its own.</summary>
+    /// <param name="name">The service.</param>
+    /// <param name="words">What it does beside it: <see cref="Hosts.Service"/>.</param>
+    /// <param name="database">Its database, and with it its last checkpoint; null: a new one.</param>
+    /// <param name="broker">The broker; null: none.</param>
+    /// <param name="otlp">Where its traces go; null: nowhere.</param>
+    /// <param name="peers">The others' addresses; null: nobody is there.</param>
+    /// <param name="listen">Where it serves; null: at a free port.</param>
+    /// <param name="tuned">Whether the runtime compiles as <c>tests/bench</c> has it, so that short rounds are warm ones; otherwise as
+    /// the service is shipped.</param>
     public async Task<Child> Service(
         string name, string words, string? database = null, Uri? broker = null, Uri? otlp = null,
-        IReadOnlyDictionary<string, Uri>? peers = null, Uri? listen = null)
+        IReadOnlyDictionary<string, Uri>? peers = null, Uri? listen = null, bool tuned = true)
     {
         database ??= await Postgres.CreateDatabase();
         string Own(string file) => Path.Combine(Folder, "service", name, file);
@@ -68,13 +78,14 @@ internal sealed class Bench : IAsyncDisposable
         [
             $"--Ledger:Connection={database}", $"--Broker:Uri={broker ?? new Uri("memory:")}", $"--Listen={listen}",
             $"--Certificate={Own("system.pem")}", $"--CertificateKey={Own("system.key")}", $"--Checkpoint:Key={Own("checkpoint.key")}",
-            $"--Checkpoint:File={Path.Combine(Folder, Guid.NewGuid() + ".checkpoint")}",
+            $"--Checkpoint:File={Path.Combine(Folder, $"{new NpgsqlConnectionStringBuilder(database).Database}-{name}.checkpoint")}",
             $"--Agreement={Path.Combine(Folder, "agreement.json")}",
             .. (peers ?? new[] { "calllog", "custody", "consular" }.Where(n => n != name).ToDictionary(n => n, _ => new Uri("https://127.0.0.1:9")))
                 .Select(p => $"--Peers:{p.Key}={p.Value}"),
             .. otlp is null ? Array.Empty<string>() : [$"--OTEL_EXPORTER_OTLP_ENDPOINT={otlp}"],
         ];
-        var child = await Start(name, serverGc: null, ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]);
+        var child = await Start(
+            name, serverGc: null, tuned, ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]);
         child.Database = database;
         return child;
     }
@@ -101,9 +112,11 @@ internal sealed class Bench : IAsyncDisposable
     /// <param name="serverGc">Whether it has the server's garbage collector; null: it is a service and has what the service ships with.
     /// </param>
     /// <param name="args">Its role.</param>
-    public async Task<Child> Start(string name, bool? serverGc, params string[] args)
+    public Task<Child> Start(string name, bool? serverGc, params string[] args) => Start(name, serverGc, tuned: true, args);
+
+    private async Task<Child> Start(string name, bool? serverGc, bool tuned, string[] args)
     {
-        var child = new Child(name, serverGc, args);
+        var child = new Child(name, serverGc, tuned, args);
         _open.Add(child);
         await child.Started;
         return child;
@@ -178,7 +191,7 @@ internal sealed class Child : IAsyncDisposable
     private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _ended;
 
-    public Child(string name, bool? serverGc, string[] args)
+    public Child(string name, bool? serverGc, bool tuned, string[] args)
     {
         Name = name;
         // A service runs with the settings of the runtime that its own program ships with.
@@ -191,7 +204,8 @@ internal sealed class Child : IAsyncDisposable
         { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         if (serverGc is { } server) start.Environment["DOTNET_gcServer"] = server ? "1" : "0";
         start.Environment.Remove("OTEL_EXPORTER_OTLP_ENDPOINT");
-        var began = Stopwatch.GetTimestamp();
+        if (!tuned) foreach (var setting in new[] { "DOTNET_TieredPGO", "DOTNET_TC_CallCountingDelayMs" }) start.Environment.Remove(setting);
+        Began = Stopwatch.GetTimestamp();
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, e) =>
         {
@@ -204,7 +218,6 @@ internal sealed class Child : IAsyncDisposable
                 }
             }
             if (e.Data?.StartsWith("serves ", StringComparison.Ordinal) != true) return;
-            ReadyAfter = Stopwatch.GetElapsedTime(began);
             _serves.TrySetResult(new Uri(e.Data["serves ".Length..]));
         };
         _process.ErrorDataReceived += (_, e) =>
@@ -224,8 +237,8 @@ internal sealed class Child : IAsyncDisposable
     public Task Started => _serves.Task;
     public Uri Address => _serves.Task.Result;
 
-    /// <summary>From the start of the process until it served.</summary>
-    public TimeSpan ReadyAfter { get; private set; }
+    /// <summary>When the process was started, as a <see cref="Stopwatch"/> timestamp.</summary>
+    public long Began { get; }
 
     public string Database { get; set; } = "";
 

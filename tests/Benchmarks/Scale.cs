@@ -1,7 +1,10 @@
 using System.Diagnostics;
 using System.Security.Cryptography;
 using Grpc.Core;
+using Grpc.Health.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
+using Ministries.Hosting;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Ministry;
@@ -121,12 +124,16 @@ internal static class Scale
         }
     }
 
-    /// <summary>M: the memory of each service after a soak at half of the load that it can bear, and how long each takes to start.</summary>
+    /// <summary>M: the memory of each service after a soak at half of the load that it can bear, and how long each takes to start, on an
+    /// empty database and on what the soak left.</summary>
     public static async Task<Line> Soak(Bench bench)
     {
         using var node = await Flow.Node();
-        var (callLog, consular, custody) = await Flow.Three(bench, node.Uri);
-        Child[] three = [callLog, consular, custody];
+        string[] names = ["calllog", "consular", "custody"];
+        var addresses = names.ToDictionary(n => n, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
+        var (three, first) = (new Child[3], new double[3]);
+        for (var i = 0; i < 3; i++) (three[i], first[i]) = await Start(i, null);
+        var (callLog, custody) = (three[0], three[2]);
         var writer = new Writer(bench, receipts: true);
         var (write, read) = (bench.Reach(callLog, "kr/mfa", "calllog"), bench.Reach(custody, "ua/coordination-hq", "custody"));
         var (@case, prisoner) = await Rows.Register(read[0], "ua/coordination-hq", Hosts.Prisoner);
@@ -163,15 +170,36 @@ internal static class Scale
         }
         var half = samples[(samples.Count / 2)..];
         var (end, slopes) = (samples[^1].Megabytes, three.Select((_, i) => Slope([.. half.Select(s => (s.Minute, s.Megabytes[i]))])).ToArray());
-        var starts = three.Select(s => s.ReadyAfter.TotalSeconds).ToArray();
+        var again = three.Select(_ => new List<double>()).ToArray();
+        for (var round = 0; round < bench.Plan.Rounds; round++)
+            for (var i = 0; i < 3; i++)
+            {
+                await three[i].DisposeAsync();
+                (three[i], var seconds) = await Start(i, three[i].Database);
+                again[i].Add(seconds);
+            }
         foreach (var child in three) await child.DisposeAsync();
+        var starts = again.Select(Figures.Of).ToArray();
         // Flat: it would take an hour to grow by a tenth.
         var flat = end.Zip(slopes).All(m => m.Second * 60 <= m.First / 10);
         string Each(Func<int, string> text) => string.Join(", ", three.Select((s, i) => $"{s.Name} {text(i)}"));
-        return new Line("M", $"memory after {time.TotalMinutes:0.#} minutes at half load ({most.Writes / 2:F0} writes and {most.Reads / 2:F0} reads/s, relayed); start until it serves",
+        return new Line("M", $"memory after {time.TotalMinutes:0.#} minutes at half load ({most.Writes / 2:F0} writes and {most.Reads / 2:F0} reads/s, relayed); start until ready",
             "", null, "flat after 10 minutes; ≤ 200 MB each; ≤ 1.5 s",
-            end.Any(m => m > 200) || starts.Any(s => s > 1.5) ? false : bench.Plan.Full ? flat : null,
-            $"{Each(i => $"{end[i]:F0} MB")}; in the second half {Each(i => $"{slopes[i]:+0.0;-0.0} MB/min")}; {Each(i => $"{starts[i]:F2} s")}");
+            end.Any(m => m > 200) || starts.Any(s => s.Median > 1.5) || first.Any(s => s > 1.5) ? false : bench.Plan.Full ? flat : null,
+            $"{Each(i => $"{end[i]:F0} MB")}; in the second half {Each(i => $"{slopes[i]:+0.0;-0.0} MB/min")}; " +
+            $"{Each(i => $"{starts[i].Median:F2} s ({starts[i].Least:F2} to {starts[i].Greatest:F2}; the first time {first[i]:F2})")}");
+
+        // As it is shipped. It is ready when it says so to whoever asks its health service over TLS, as what supervises it does.
+        async Task<(Child, double)> Start(int i, string? database)
+        {
+            var child = await bench.Service(
+                names[i], database is null && i < 2 ? "seed" : "", database, node.Uri, listen: addresses[names[i]],
+                peers: addresses.Where(a => a.Key != names[i]).ToDictionary(), tuned: false);
+            var health = new Health.HealthClient(bench.Reach(child, "kr/mfa", names[i], signed: false, channels: 1)[0]);
+            while ((await health.CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready })).Status !=
+                HealthCheckResponse.Types.ServingStatus.Serving) await Task.Delay(2);
+            return (child, Stopwatch.GetElapsedTime(child.Began).TotalSeconds);
+        }
     }
 
     // The least squares' line through the points, per unit of the first.

@@ -202,8 +202,14 @@ public sealed partial class SystemTests(Development development) : IClassFixture
                 Assert.Equal("quorum", queues[queue].GetProperty("type").GetString());
                 Assert.True(queues[queue].GetProperty("durable").GetBoolean());
             }
-        var connections = (await Deployment.AskBroker("/api/vhosts/ministries/connections", Cancel)).EnumerateArray()
-            .Select(c => c.GetProperty("user").GetString()).ToHashSet();
+        // The broker lists a connection with its first statistics, up to 5 s after it is there: services are ready sooner.
+        HashSet<string?> connections = [];
+        await Deployment.Until("every service's connection is listed", async () =>
+        {
+            connections = (await Deployment.AskBroker("/api/vhosts/ministries/connections", Cancel)).EnumerateArray()
+                .Select(c => c.GetProperty("user").GetString()).ToHashSet();
+            return connections.Count >= Deployment.Services.Count;
+        }, Cancel);
         Assert.Equal(Deployment.Services.ToHashSet(), connections!);
         // A service's role reaches its own database and no other.
         var password = (await Deployment.In("postgres", "cat", "/secrets/calllog.password")).Output.Trim();

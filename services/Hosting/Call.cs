@@ -26,7 +26,7 @@ internal sealed class Call(Rpc rpc, HttpContext http, Agreements agreements, Tim
     public Rpc Rpc => rpc;
 
     /// <summary>The call's span; null: it has none.</summary>
-    public Activity? Span { get; init; }
+    public Activity? Span { get; set; }
 
     /// <summary>Why it was refused; unspecified: it was not.</summary>
     public Reason Refused { get; set; }
@@ -77,14 +77,23 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
 
     /// <summary>Begins the span; null: there is none. A service's look, every few seconds, whether events of another one never came is
     /// no step in a case; what it finds is told by the spans of their processing.</summary>
-    public Activity? Begin(Rpc rpc, HttpRequest request)
+    public Activity? Begin(Rpc rpc, HttpRequest request) => Begin(rpc, request, default);
+
+    /// <summary>Begins the span of a call that came before and is refused; null: nobody looks at it.</summary>
+    /// <param name="rpc">What was called.</param>
+    /// <param name="request">The request.</param>
+    /// <param name="came">When it came, as a timestamp of <see cref="Stopwatch"/>.</param>
+    public Activity? Tell(Rpc rpc, HttpRequest request, long came) =>
+        Source.HasListeners() ? Begin(rpc, request, DateTimeOffset.UtcNow - Stopwatch.GetElapsedTime(came)) : null;
+
+    private Activity? Begin(Rpc rpc, HttpRequest request, DateTimeOffset came)
     {
         if (rpc.Name == "ministries.ledger.v1.LedgerService/ListEvents") return null;
         boundary.ExtractTraceIdAndState(request.Headers, Header, out var parent, out var state);
         ActivityContext.TryParse(parent, state, isRemote: true, out var context);
         // Without a parent it is a root, not a child of whatever runs here.
         if (Activity.Current is not null) Activity.Current = null;
-        if (Source.StartActivity(_operation, ActivityKind.Server, context) is not { } span)
+        if (Source.StartActivity(_operation, ActivityKind.Server, context, startTime: came) is not { } span)
         {
             // Nobody looks; but the ledger keeps the context in which an entry was made.
             span = new Activity(_operation) { TraceStateString = state };

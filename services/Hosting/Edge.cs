@@ -134,18 +134,28 @@ public static class Edge
         Admission admission)
     {
         var began = Stopwatch.GetTimestamp();
-        var call = new Call(rpc, http, agreements, time) { Span = spans.Begin(rpc, http.Request) };
+        var call = new Call(rpc, http, agreements, time);
         http.Features.Set(call);
         Exception? fault = null;
         string? entered = null;
         try
         {
             var identified = call.Identify();
-            if (IdentityExtensions.Check(http, identified) is { } refusal) await Refusals.Answer(http, refusal);
+            if (IdentityExtensions.Check(http, identified) is { } refusal)
+            {
+                call.Span = spans.Tell(rpc, http.Request, began);
+                await Refusals.Answer(http, refusal);
+            }
             // What another service serves.
-            else if (http.GetEndpoint() is null) await next(http);
+            else if (http.GetEndpoint() is null)
+            {
+                call.Span = spans.Begin(rpc, http.Request);
+                await next(http);
+            }
+            // What has no room has no span while it waits to be told so: it is to cost as little as can be.
             else if (await admission.Enter(rpc, http, identified.Identity!.Participant.Id) is { } full)
             {
+                call.Span = spans.Tell(rpc, http.Request, began);
                 call.Span?.SetTag("ministries.participant", identified.Identity.Participant.Id);
                 await Refusals.Answer(http, full);
             }
@@ -153,6 +163,7 @@ public static class Edge
             {
                 var caller = identified.Identity.Participant;
                 entered = caller.Id;
+                call.Span = spans.Begin(rpc, http.Request);
                 call.Span?.SetTag("ministries.participant", caller.Id);
                 byte[]? frame = null;
                 if (!agreements.InForce.Permissions.Grants(Cases.PartsEverOf(caller), rpc.Name)) refusal = new Refusal(Reason.NotGranted);

@@ -2,6 +2,7 @@ using System.CommandLine;
 using Google.Protobuf;
 using Ministries.Trust;
 using Ministries.Types.V1;
+using WholeFile = Ministries.Ledger.WholeFile;
 
 namespace Ministries.Ministry;
 
@@ -125,11 +126,6 @@ internal static class AgreementCommand
         }
     }
 
-    private static void Write(string file, Agreement agreement)
-    {
-        // Whole or not at all: a service may be reading it.
-        var next = file + ".next";
-        System.IO.File.WriteAllText(next, Formatter.Format(agreement) + "\n");
-        System.IO.File.Move(next, file, overwrite: true);
-    }
+    // Whole or not at all: a service may be reading it.
+    private static void Write(string file, Agreement agreement) => WholeFile.Write(file, Formatter.Format(agreement) + "\n");
 }

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json;
 using Google.Protobuf;
 using Ministries.Types.V1;
+using WholeFile = Ministries.Ledger.WholeFile;
 
 namespace Ministries.Ministry;
 
@@ -34,10 +35,12 @@ internal static class EvidenceCommand
             var next = path + ".next";
             Exported done;
             await using (var stream = File.Create(next))
+            {
                 done = await new EvidenceExport(client, TimeProvider.System)
                     .Write(result.GetRequiredValue(subject), stream, new Told(error), cancel);
-            // Whole or not at all.
-            File.Move(next, path);
+                stream.Flush(flushToDisk: true);
+            }
+            WholeFile.Place(next, path, overwrite: false);
             await error.WriteLineAsync($"{string.Join(", ", done.Entries.Select(e => $"{e.Value} entries of {e.Key}"))} in {path}");
             if (done.Privileged > 0)
                 await error.WriteLineAsync($"{done.Privileged} of them a neutral observer has not permitted to be shown: they stand there as privileged");

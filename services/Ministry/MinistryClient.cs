@@ -11,6 +11,7 @@ using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Operations.V1;
 using Ministries.Trust;
@@ -301,11 +302,9 @@ public sealed partial class MinistryClient : IDisposable
         Remember(service, receipt!);
         if (_settings.ReceiptFolder is not { } folder) return;
         Directory.CreateDirectory(folder);
-        // Whole or not at all: an export reads it.
+        // Whole or not at all: an export reads it, and another call may be keeping the same.
         var path = PathOf(folder, service, receipt!.Position);
-        var next = $"{path}.{Guid.NewGuid():N}";
-        File.WriteAllText(next, Contract.Formatter.Format(receipt));
-        File.Move(next, path, overwrite: true);
+        WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");
     }
 
     /// <summary>The receipt that was kept for an entry; null: none was.</summary>

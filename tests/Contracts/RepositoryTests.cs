@@ -26,6 +26,14 @@ public class RepositoryTests
         Directory.EnumerateFiles(Path.Combine(Buf.Root, "services"), "Program.cs", SearchOption.AllDirectories),
         program => Assert.True(File.ReadAllLines(program).Length <= 25, program));
 
+    // What is mapped without it is served unchecked: neither fields nor the shape of the message are looked at.
+    [Fact]
+    public void Services_of_the_contracts_are_mapped_with_their_guard() => Assert.Equal(
+        [Path.Combine("Hosting", "Edge.cs")],
+        from source in Directory.EnumerateFiles(Path.Combine(Buf.Root, "services"), "*.cs", SearchOption.AllDirectories)
+        where File.ReadAllText(source).Contains("MapGrpcService", StringComparison.Ordinal)
+        select Path.GetRelativePath(Path.Combine(Buf.Root, "services"), source));
+
     [Fact]
     public async Task Nothing_secret_is_committed()
     {

@@ -30,11 +30,9 @@ internal static class Scale
             await great.CameTo(size += (ulong)Math.Min(left, 50_000));
         }
         var filled = Stopwatch.GetElapsedTime(began);
-        var writer = new Writer(bench, receipts: true);
-        var (toGreat, toEmpty) = (bench.Reach(great, "kr/mfa", "calllog"), bench.Reach(empty, "kr/mfa", "calllog"));
-        var (ratio, ours, theirs) = await Rows.Compare(bench.Plan,
-            async time => (await Load.Closed(64, time, (i, c) => writer.Log(toGreat[i % 4], c))).Rate,
-            async time => (await Load.Closed(64, time, (i, c) => writer.Log(toEmpty[i % 4], c))).Rate);
+        await using var toGreat = await Driver.Create(bench, great, "kr/mfa", new Writer(bench, receipts: true), connections: 4);
+        await using var toEmpty = await Driver.Create(bench, empty, "kr/mfa", new Writer(bench, receipts: true), connections: 4);
+        var (ratio, ours, theirs) = await Rows.Compare(bench.Plan, time => toGreat.Rate(64, time), time => toEmpty.Rate(64, time));
         return new Line("G", $"writes at a ledger of {entries:N0} entries, 64 callers", "the same at an empty one", ratio, "≥ 0.9 at 5 million",
             bench.Plan.Full ? ratio.Median >= 0.9 : null, $"{ours.Median:F0}/s against {theirs.Median:F0}/s; filled in {filled.TotalSeconds:F0} s");
     }

@@ -9,11 +9,12 @@ namespace Ministries.Fixtures;
 /// with the process, however that ends.</summary>
 public sealed class Postgres
 {
-    private static readonly Lazy<Task<Postgres>> One = new(Create);
+    private static readonly Lazy<Task<Postgres>> One = new(() => Create());
 
     private readonly string _binaries;
     private readonly string _folder;
     private readonly int _port;
+    private string[] _settings = [];
     private Process? _server;
     private int _databases;
 
@@ -28,13 +29,14 @@ public sealed class Postgres
     public static Task<Postgres> Shared => One.Value;
 
     /// <summary>A server of one's own, to be crashed at will.</summary>
-    public static async Task<Postgres> Create()
+    /// <param name="settings">What is set otherwise than by default, such as <c>shared_buffers=1GB</c>.</param>
+    public static async Task<Postgres> Create(params string[] settings)
     {
         var binaries = Directory.GetDirectories("/usr/lib/postgresql").Select(d => Path.Combine(d, "bin"))
             .Where(d => File.Exists(Path.Combine(d, "initdb"))).Order().LastOrDefault()
             ?? throw new InvalidOperationException("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin/initdb");
         var folder = Directory.CreateTempSubdirectory("ministries-postgres-").FullName;
-        var server = new Postgres(binaries, folder, Ports.Free());
+        var server = new Postgres(binaries, folder, Ports.Free()) { _settings = settings };
         if (Environment.UserName == "root") await Run("chown", "postgres", folder);
         await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres",
             "-E", "UTF8", "--no-sync");
@@ -122,7 +124,7 @@ public sealed class Postgres
         // The shell reads its input, which ends when this process does, however that is; then it takes the server with it.
         var server = string.Join(' ', [.. As, Path.Combine(_binaries, "postgres"), "-D", Path.Combine(_folder, "data"),
             "-c", "listen_addresses=127.0.0.1", "-c", $"port={_port}", "-c", $"unix_socket_directories={_folder}",
-            "-c", "max_connections=200", "-c", "log_min_messages=fatal"]);
+            "-c", "max_connections=200", "-c", "log_min_messages=fatal", .. _settings.SelectMany(s => new[] { "-c", s })]);
         _server = Process.Start(new ProcessStartInfo("/bin/sh", ["-c",
             $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; " +
             $"read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || rm -rf {_folder}"])

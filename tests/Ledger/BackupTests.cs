@@ -64,7 +64,8 @@ public sealed class BackupTests : IDisposable
             using var enough = new CancellationTokenSource();
             var writers = Write(ledger, answered, enough.Token);
             await Until(() => answered.Count > 100);
-            lost.Crash();
+            // Killed, and its disk with it.
+            lost.Stop();
             await enough.CancelAsync();
             await writers;
             await ledger.DisposeAsync();

@@ -42,7 +42,8 @@ public sealed class Credentials
         var digest = Digest();
         if (digest.AsSpan().SequenceEqual(_digest)) return false;
         // Connections that were begun with the one before still hold it: it is left to the collector.
-        _pair = Read(out _digest);
+        var pair = Read(out digest);
+        (_pair, _digest) = (pair, digest);
         return true;
     }
 
@@ -52,7 +53,16 @@ public sealed class Credentials
     private Pair Read(out byte[] digest)
     {
         digest = Digest();
-        var certificate = X509Certificate2.CreateFromPemFile(_settings.Certificate, _settings.CertificateKey);
+        X509Certificate2 certificate;
+        try
+        {
+            certificate = X509Certificate2.CreateFromPemFile(_settings.Certificate, _settings.CertificateKey);
+        }
+        catch (ArgumentException e)
+        {
+            // One of the two files is replaced before the other.
+            throw new CryptographicException("the key is not that of the certificate", e);
+        }
         var chain = new X509Certificate2Collection();
         chain.ImportFromPemFile(_settings.Certificate);
         chain.RemoveAt(0);

@@ -125,6 +125,9 @@ public sealed class RotationTests : IAsyncLifetime
         {
             await File.WriteAllTextAsync(Path.Combine(home, name + ".next"), text, Running.Cancel);
             File.Move(Path.Combine(home, name + ".next"), Path.Combine(home, name), overwrite: true);
+            // The service looks while one file is replaced and the other is not yet.
+            var looked = DateTime.UtcNow + 3 * Limits.ReloadInterval;
+            await Until(() => DateTime.UtcNow > looked, load);
         }
         await Until(() => _served == next.Serial, load);
         await Going(load);

@@ -1,25 +1,30 @@
 using System.Runtime.CompilerServices;
+using Google.Protobuf.Reflection;
 using Google.Rpc;
 
 namespace Ministries.Contracts;
 
-/// <summary>Makes the descriptors of all contracts before any thread uses one.</summary>
+/// <summary>The contracts' descriptors, made before any thread uses one.</summary>
 /// <remarks>Generated code makes each file's descriptor when it is first asked for, on whichever thread asks. Google.Protobuf 3.36 keeps
 /// what it finds meanwhile in a dictionary without a lock (protobuf issue 29696): two threads that ask at once can break it, and then no
 /// message of either file can be read until the process is started again. One thread asks for all of them here; the others wait.</remarks>
-internal static class Descriptors
+public static class Descriptors
 {
+    /// <summary>The contracts' files, in the order of their names.</summary>
+    public static IReadOnlyList<FileDescriptor> Files { get; } =
+    [
+        .. typeof(Descriptors).Assembly.GetTypes().Where(type => type.Name.EndsWith("Reflection", StringComparison.Ordinal))
+            .Select(type => (FileDescriptor)type.GetProperty("Descriptor")!.GetValue(null)!).OrderBy(file => file.Name, StringComparer.Ordinal),
+    ];
+
     // A module's initializer ends before any other code of the module runs: there is no other place that comes before every use.
 #pragma warning disable CA2255
     [ModuleInitializer]
 #pragma warning restore CA2255
     internal static void Make()
     {
+        _ = Files;
         _ = StatusReflection.Descriptor;
         _ = ErrorDetailsReflection.Descriptor;
-        foreach (var file in typeof(Descriptors).Assembly.GetTypes().Where(type => type.Name.EndsWith("Reflection", StringComparison.Ordinal)))
-        {
-            RuntimeHelpers.RunClassConstructor(file.TypeHandle);
-        }
     }
 }

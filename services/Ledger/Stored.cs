@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Contracts;
 using Ministries.Errors.V1;
 using Ministries.Ledger.V1;
 
@@ -10,13 +11,8 @@ namespace Ministries.Ledger;
 internal static class Stored
 {
     private static readonly Lazy<Dictionary<string, MessageDescriptor>> Messages = new(() =>
-    {
-        var files = typeof(EntryHeader).Assembly.GetTypes()
-            .Select(t => t.GetProperty("Descriptor")?.GetValue(null)).OfType<FileDescriptor>()
-            .Append(Empty.Descriptor.File);
-        return files.SelectMany(f => f.MessageTypes).SelectMany(WithNested).DistinctBy(m => m.FullName)
-            .ToDictionary(m => m.FullName);
-    });
+        Descriptors.Files.Append(Empty.Descriptor.File).SelectMany(f => f.MessageTypes).SelectMany(WithNested)
+            .ToDictionary(m => m.FullName));
 
     private static IEnumerable<MessageDescriptor> WithNested(MessageDescriptor message) =>
         message.NestedTypes.SelectMany(WithNested).Append(message);

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Contracts;
 using Ministries.Trust;
 
 namespace Ministries.Ministry;
@@ -21,7 +22,7 @@ public static class Contract
 
     static Contract()
     {
-        Types = TypeRegistry.FromFiles(Methods.Files);
+        Types = TypeRegistry.FromFiles(Descriptors.Files);
         Parser = new JsonParser(JsonParser.Settings.Default.WithTypeRegistry(Types));
         Formatter = new JsonFormatter(
             JsonFormatter.Settings.Default.WithTypeRegistry(Types).WithPreserveProtoFieldNames(true).WithIndentation());

@@ -1,16 +1,12 @@
 using System.Collections.Frozen;
-using System.Reflection;
 using Google.Protobuf.Reflection;
-using Ministries.Types.V1;
+using Ministries.Contracts;
 
 namespace Ministries.Trust;
 
 /// <summary>Every RPC of the contracts, by the path at which it is called.</summary>
 public static class Methods
 {
-    /// <summary>The contracts' files, in the order of their names.</summary>
-    public static readonly IReadOnlyList<FileDescriptor> Files;
-
     /// <summary>Full method names without a leading slash, such as <c>ministries.custody.v1.CustodyService/RecordStatus</c>, in
     /// the order of their names.</summary>
     public static readonly IReadOnlyList<string> Names;
@@ -24,10 +20,7 @@ public static class Methods
 
     static Methods()
     {
-        Files = [.. typeof(Limits).Assembly.GetExportedTypes()
-            .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
-            .OfType<FileDescriptor>().OrderBy(f => f.Name, StringComparer.Ordinal)];
-        ByName = Files.SelectMany(f => f.Services).SelectMany(s => s.Methods)
+        ByName = Descriptors.Files.SelectMany(f => f.Services).SelectMany(s => s.Methods)
             .ToFrozenDictionary(m => $"{m.Service.FullName}/{m.Name}");
         ByPath = ByName.ToFrozenDictionary(m => $"/{m.Key}", m => new Rpc(m.Key, m.Value));
         Names = [.. ByName.Keys.Order(StringComparer.Ordinal)];

@@ -3,13 +3,13 @@ using System.Collections.Frozen;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Net.Mime;
-using System.Reflection;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
 using MassTransit;
 using MassTransit.Serialization;
 using Ministries.CloudEvents.V1;
+using Ministries.Contracts;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
@@ -60,9 +60,7 @@ public sealed class Canary
 public static class EventTypes
 {
     private static readonly FrozenDictionary<string, MessageDescriptor> ByName =
-        typeof(EventOrigin).Assembly.GetExportedTypes()
-            .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
-            .OfType<FileDescriptor>().SelectMany(f => f.MessageTypes)
+        Descriptors.Files.SelectMany(f => f.MessageTypes)
             .Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)
             .ToFrozenDictionary(m => m.FullName);
 

@@ -240,11 +240,6 @@ internal static class DeploymentCommand
     private static void Write(string path, string text, UnixFileMode mode)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        var next = path + ".next";
-        File.Delete(next);
-        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-        if (!OperatingSystem.IsWindows()) options.UnixCreateMode = mode;
-        using (var file = new StreamWriter(next, options)) file.Write(text);
-        File.Move(next, path, overwrite: true);
+        Ledger.WholeFile.Write(path, text, mode: mode);
     }
 }

@@ -283,14 +283,8 @@ public static class Pki
     private static void Write(string path, string text, bool secret, List<string> made)
     {
         // Whole or not at all: a service may be reading the file.
-        var next = path + ".next";
-        File.Delete(next);
-        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-        if (!OperatingSystem.IsWindows())
-            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite |
-                (secret ? 0 : UnixFileMode.GroupRead | UnixFileMode.OtherRead);
-        using (var file = new StreamWriter(next, options)) file.Write(text);
-        File.Move(next, path, overwrite: true);
+        Ledger.WholeFile.Write(path, text, mode: UnixFileMode.UserRead | UnixFileMode.UserWrite |
+            (secret ? 0 : UnixFileMode.GroupRead | UnixFileMode.OtherRead));
         made.Add(path);
     }
 }

@@ -58,7 +58,12 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
     public Task<TResponse> Show<T, TResponse>(
         IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Reader, TResponse> show)
         where T : class, IMessage<T>, new() where TResponse : class, IMessage<TResponse> =>
-        Judged(request, context, kind, key, (record, judged) => (TResponse)(judged.Shown ?? judged.Shows(show(record, judged.Reader))));
+        Judged(request, context, kind, key, (record, judged) =>
+        {
+            if (judged.Shown is not { } shown) return (TResponse)(judged.Shown = show(record, judged.Reader));
+            Again.GetValue(shown, static answer => ((IMessage)answer).ToByteArray());
+            return (TResponse)shown;
+        });
 
     // Answers that were given more than once, as they are written. They are kept for as long as what they were made of.
     private static readonly ConditionalWeakTable<object, byte[]> Again = [];
@@ -121,28 +126,13 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
         // With a record's state goes what was judged of it.
         private static readonly ConditionalWeakTable<IMessage, Judgement[]> OfRecords = [];
 
-        private IMessage? _shown;
-        private bool _again;
 
         public Reader Reader => reader;
 
         public Reason Reason => reason;
 
         /// <summary>How the record is shown; null: it was not shown yet.</summary>
-        public IMessage? Shown
-        {
-            get
-            {
-                if (_shown is { } shown && !_again)
-                {
-                    Again.AddOrUpdate(shown, shown.ToByteArray());
-                    _again = true;
-                }
-                return _shown;
-            }
-        }
-
-        public IMessage Shows(IMessage shown) => _shown = shown;
+        public IMessage? Shown { get; set; }
 
         public static Judgement? Find(IMessage record, Participant caller, Permissions permissions, string method, Case? @case)
         {

@@ -366,7 +366,7 @@ internal sealed class Committer
         private readonly Dictionary<(string, string), Decided> _new = [];
         private readonly Dictionary<Waiting, Rehearsed> _rehearsed = [];
         private readonly Dictionary<StreamId, Shown> _shown = [];
-        private readonly Dictionary<StreamId, (IMessage? State, ulong Version)> _before = [];
+        private readonly Dictionary<StreamId, IMessage?> _before = [];
         private readonly Dictionary<StreamId, List<(Decided Decided, ulong Version, string Indices)>> _changes = [];
         private readonly Dictionary<string, ulong> _cursors = [];
         private readonly List<(EventRow Row, Event Event)> _published = [];
@@ -604,7 +604,7 @@ internal sealed class Committer
                                 [.. decision.Changes.Select(c => c.Event.ToByteString())], touched);
                             CheckLimits(command, effect);
                             kept = true;
-                            foreach (var (id, state, version) in undo) _before.TryAdd(id, (state, version));
+                            foreach (var (id, state, _) in undo) _before.TryAdd(id, state);
                             return effect;
                         }
                     }
@@ -845,7 +845,7 @@ internal sealed class Committer
             var keys = shown.Keys.ToHashSet();
             // Under another fold the record may have been listed under other keys.
             var rebuilt = _memory.Rebuilt.Remove(id);
-            if (!isNew && !rebuilt && _before[id].State is { } before && keys.SetEquals(kind.KeysOf(before))) return;
+            if (!isNew && !rebuilt && _before[id] is { } before && keys.SetEquals(kind.KeysOf(before))) return;
             if (!isNew) rows.Unlisted.Add(number);
             rows.Keys.AddRange(keys.Select(k => new KeyRow(id.Kind, k, number)));
         }

@@ -70,14 +70,8 @@ public sealed class View
     public T? Find<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
     {
         var id = kind.Id(key);
-        if (_states.TryGetValue(id, out var held))
-        {
-            _seen?.Add((id, held.State));
-            return (T?)held.State;
-        }
-        (_missed ??= []).Add(id);
-        _seen?.Add((id, null));
-        return null;
+        if (!Holds(id)) (_missed ??= []).Add(id);
+        return (T?)StateOf(id);
     }
 
     /// <summary>The streams that a rule asked for and that were not loaded; empties the list.</summary>

@@ -632,18 +632,11 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 return _waiting[^1].Task;
             }
 
-            public void Tell(FoundRecords answer) => Each((answer, null));
-
-            public void Tell(Exception fault) => Each((null, fault));
-
-            private void Each((FoundRecords? Answer, Exception? Fault) told)
+            /// <summary>Tells what came of it, which has ended.</summary>
+            public void Tell(Task<FoundRecords> answer)
             {
                 foreach (var waiting in _waiting)
-                    ThreadPool.UnsafeQueueUserWorkItem(static w =>
-                    {
-                        if (w.told.Fault is { } fault) w.waiting.SetException(fault);
-                        else w.waiting.SetResult(w.told.Answer!);
-                    }, (waiting, told), preferLocal: true);
+                    ThreadPool.UnsafeQueueUserWorkItem(static w => w.waiting.SetFromTask(w.answer), (waiting, answer), preferLocal: true);
             }
         }
 
@@ -686,28 +679,23 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                     }
                     _began = Stopwatch.GetTimestamp();
                 }
-                try
+                var told = ledger.Read(async session =>
                 {
-                    query.Tell(await ledger.Read(async session =>
-                    {
-                        var answer = new FoundRecords();
-                        foreach (var row in await session.FindStates(query.Wanted.Keys))
-                            try
-                            {
-                                var kind = query.Wanted[row.Id];
-                                answer.Add(row, row.Fold == kind.Version ? _parsed.StateOf(kind, row) : await Stored.StateOf(session, kind, row), null);
-                            }
-                            catch (Exception e) when (!ledger._store.IsOutage(e))
-                            {
-                                answer.Add(row, null, e);
-                            }
-                        return answer;
-                    }, default));
-                }
-                catch (Exception e)
-                {
-                    query.Tell(e);
-                }
+                    var answer = new FoundRecords();
+                    foreach (var row in await session.FindStates(query.Wanted.Keys))
+                        try
+                        {
+                            var kind = query.Wanted[row.Id];
+                            answer.Add(row, row.Fold == kind.Version ? _parsed.StateOf(kind, row) : await Stored.StateOf(session, kind, row), null);
+                        }
+                        catch (Exception e) when (!ledger._store.IsOutage(e))
+                        {
+                            answer.Add(row, null, e);
+                        }
+                    return answer;
+                }, default);
+                await ((Task)told).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                query.Tell(told);
             }
         }
     }

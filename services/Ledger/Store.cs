@@ -169,17 +169,20 @@ public static class Digests
 
     /// <summary>What tells a request from another of the same id: SHA-256 over method, a zero byte and message.</summary>
     public static byte[] OfRequest(string method, ReadOnlySpan<byte> bytes) =>
-        OfPart([.. System.Text.Encoding.UTF8.GetBytes(method), 0], bytes);
+        Of([.. System.Text.Encoding.UTF8.GetBytes(method), 0], bytes);
 
     /// <summary>The digest of a part in an entry's header: SHA-256 over salt and bytes.</summary>
-    public static byte[] OfPart(ReadOnlySpan<byte> salt, ReadOnlySpan<byte> bytes)
+    public static byte[] OfPart(ReadOnlySpan<byte> salt, ReadOnlySpan<byte> bytes) => Of(salt, bytes);
+
+    /// <summary>SHA-256 over two spans, one after the other.</summary>
+    public static byte[] Of(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second)
     {
         // In one step: a hash in steps has a handle that is made and given up each time.
-        var length = salt.Length + bytes.Length;
+        var length = first.Length + second.Length;
         var rented = length > 1024 ? System.Buffers.ArrayPool<byte>.Shared.Rent(length) : null;
         Span<byte> both = rented is null ? stackalloc byte[length] : rented.AsSpan(0, length);
-        salt.CopyTo(both);
-        bytes.CopyTo(both[salt.Length..]);
+        first.CopyTo(both);
+        second.CopyTo(both[first.Length..]);
         var digest = SHA256.HashData(both);
         if (rented is not null) System.Buffers.ArrayPool<byte>.Shared.Return(rented, clearArray: true);
         return digest;

@@ -86,12 +86,8 @@ public sealed class EntriesAudit
             return "a header that cannot be read";
         }
         var name = $"entry {header.Position}";
-        Span<byte> leaf = stackalloc byte[33];
-        leaf[0] = 0;
-        SHA256.HashData(entry.Header.Span, leaf[1..]);
-        Span<byte> hash = stackalloc byte[32];
-        SHA256.HashData(leaf, hash);
-        if (!leafAt(header.Position).Span.SequenceEqual(hash)) return $"{name} is not what the log has at its place";
+        if (!leafAt(header.Position).Span.SequenceEqual(TreeHash.Leaf(entry.Header.Span)))
+            return $"{name} is not what the log has at its place";
         if (header.CommitTime is null) return $"{name} has no time";
         if (_history.Version(header.AgreementVersion) is null)
             return $"{name} was judged by version {header.AgreementVersion} of the agreement, which is not recorded";
@@ -104,7 +100,7 @@ public sealed class EntriesAudit
         foreach (var part in entry.Parts)
         {
             if (part.Erased || entry.Privileged && part.Salt.IsEmpty) continue;
-            if (DigestIn(header, part.Kind) is not { } digest || !digest.Span.SequenceEqual(Of(part, hash)))
+            if (DigestIn(header, part.Kind) is not { } digest || !digest.Span.SequenceEqual(Digests.OfPart(part.Salt.Span, part.Data.Span)))
                 return $"the part {part.Kind} of {name} is not what was recorded";
             if (part.Kind == PartKind.Request) request = part.Data;
             else if (part.Kind == PartKind.Signature) signature = part.Data;
@@ -123,17 +119,5 @@ public sealed class EntriesAudit
         foreach (var part in header.Parts)
             if (part.Kind == kind) return part.Digest;
         return null;
-    }
-
-    // As Digests.OfPart, in one call.
-    private static ReadOnlySpan<byte> Of(EntryPart part, Span<byte> hash)
-    {
-        var length = part.Salt.Length + part.Data.Length;
-        if (length > 4096) return Digests.OfPart(part.Salt.Span, part.Data.Span);
-        Span<byte> bytes = stackalloc byte[length];
-        part.Salt.Span.CopyTo(bytes);
-        part.Data.Span.CopyTo(bytes[part.Salt.Length..]);
-        SHA256.HashData(bytes, hash);
-        return hash;
     }
 }

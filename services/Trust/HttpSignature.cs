@@ -30,7 +30,7 @@ public static class HttpSignature
     public const int LongestField = 1024;
 
     /// <summary>The value of <c>Content-Digest</c> (RFC 9530) for a body.</summary>
-    public static string ContentDigest(ReadOnlySpan<byte> body) => $"sha-256=:{Convert.ToBase64String(SHA256.HashData(body))}:";
+    public static string ContentDigest(ReadOnlySpan<byte> body) => ContentDigestOf(SHA256.HashData(body));
 
     /// <summary>The value of <c>Content-Digest</c> for a gRPC call with this one message, uncompressed.</summary>
     public static string ContentDigestOfFrame(ReadOnlySpan<byte> message)
@@ -38,8 +38,10 @@ public static class HttpSignature
         Span<byte> prefix = stackalloc byte[5];
         prefix[0] = 0;
         BinaryPrimitives.WriteUInt32BigEndian(prefix[1..], (uint)message.Length);
-        return $"sha-256=:{Convert.ToBase64String(Ledger.Digests.OfPart(prefix, message))}:";
+        return ContentDigestOf(Ledger.Digests.Of(prefix, message));
     }
+
+    private static string ContentDigestOf(ReadOnlySpan<byte> digest) => $"sha-256=:{Convert.ToBase64String(digest)}:";
 
     /// <summary>The signature base (RFC 9421, 2.5): a line per component, then the parameters.</summary>
     /// <param name="components">The covered components with their values, in order.</param>

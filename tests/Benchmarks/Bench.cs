@@ -332,20 +332,6 @@ internal sealed class Writer(Bench bench, bool receipts)
         Check(await new CallLogClient(invoker).LogCallAsync(request, cancellationToken: cancel));
     }
 
-    /// <summary>The same; false: it was refused for want of room.</summary>
-    public async Task<bool> TryLog(CallInvoker invoker, CancellationToken cancel)
-    {
-        try
-        {
-            await Log(invoker, cancel);
-            return true;
-        }
-        catch (RpcException e) when (e.StatusCode == StatusCode.ResourceExhausted)
-        {
-            return false;
-        }
-    }
-
     /// <summary>Checks an answer, its receipt included.</summary>
     public void Check(LogCallResponse response)
     {

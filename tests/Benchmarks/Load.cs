@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Grpc.Core;
 
 namespace Ministries.Benchmarks;
 
@@ -39,6 +40,20 @@ internal static class Load
         var elapsed = Stopwatch.GetElapsedTime(began);
         var all = latencies.SelectMany(l => l).Order().ToArray();
         return new Measured(all.Length, elapsed, all);
+    }
+
+    /// <summary>Makes a call; false: it was refused for too much load.</summary>
+    public static async Task<bool> HasRoom(Func<Task> call)
+    {
+        try
+        {
+            await call();
+            return true;
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.ResourceExhausted)
+        {
+            return false;
+        }
     }
 
     /// <summary>Calls that come whether earlier ones were answered or not, at random times of a given rate (a Poisson process). A

@@ -219,14 +219,14 @@ internal static class Overload
             });
             return true;
         }, round);
-        Prepared[] Calls(TimeSpan time) => driver.Prepare(8000 * time.TotalSeconds);
         await Rows.Warm(bench.Plan, time => driver.Rate(512, time));
         var (ratios, alone, beside, answered, refused) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), new List<double>());
         for (var round = 0; round < bench.Plan.Rounds; round++)
         {
-            var calls = Calls(bench.Plan.Round + TimeSpan.FromSeconds(0.2));
+            var flooded = bench.Plan.Round + TimeSpan.FromSeconds(0.2);
+            var calls = driver.Prepare(8000 * flooded.TotalSeconds);
             alone.Add((await Quiet(round)).At(0.5));
-            var flooding = Task.Run(() => driver.Closed(512, bench.Plan.Round + TimeSpan.FromSeconds(0.2), calls));
+            var flooding = Task.Run(() => driver.Closed(512, flooded, calls));
             await Task.Delay(100);
             beside.Add((await Quiet(round)).At(0.5));
             var flood = await flooding;

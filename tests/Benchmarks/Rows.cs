@@ -67,28 +67,16 @@ internal static class Rows
             if (!got.Equals(expected)) throw new InvalidOperationException("another record than was registered");
         }
         var (taken, bare) = (new List<double>(), new List<double>());
-        async Task<double> Rate(Child of, CallInvoker[] by, List<double> cost, TimeSpan time)
+        async Task<double> Rate(Child of, CallInvoker[] by, List<double> costs, TimeSpan time)
         {
-            var before = of.ProcessorTime;
-            var measured = await Load.Closed(Callers, time, (i, c) => Get(by[i % 4], c));
-            cost.Add((of.ProcessorTime - before).TotalMicroseconds / measured.Count);
+            var (measured, cost) = await Cost(of, time, (i, c) => Get(by[i % 4], c));
+            costs.Add(cost);
             return measured.Rate;
         }
         var (ratio, ours, theirs) = await Compare(bench.Plan, time => Rate(custody, reach, taken, time), time => Rate(echo, echoes, bare, time));
         // At more of that rate what is measured is this process, which makes each call by itself here and not many at once.
         var rate = 0.4 * ours.Median;
-        var open = await Load.Open(rate, 3 * bench.Plan.Round, async (i, c) =>
-        {
-            try
-            {
-                await Get(reach[i % 4], c);
-                return true;
-            }
-            catch (RpcException e) when (e.StatusCode == StatusCode.ResourceExhausted)
-            {
-                return false;
-            }
-        });
+        var open = await Load.Open(rate, 3 * bench.Plan.Round, (i, c) => Load.HasRoom(() => Get(reach[i % 4], c)));
         return new Line("R", "GetPrisoner over TLS with client certificates, traced and exported", "a bare gRPC echo of the same sizes over the same TLS",
             ratio, "≥ 0.6", ratio.Median >= 0.6,
             $"{PerSecond(ours, theirs)}; {Last(taken):F1} µs of the service's processor time against {Last(bare):F1} µs; open loop at {rate:F0}/s, " +
@@ -173,17 +161,18 @@ internal static class Rows
         var toTrusted = bench.Reach(trusted, "kr/mfa", "calllog");
         var toBare = bench.Reach(bare, "kr/mfa", "calllog", signed: false);
         var (ratio, with, without) = await Compare(bench.Plan,
-            time => Cost(trusted, time, (i, c) => signed.Log(toTrusted[i % 4], c)),
-            time => Cost(bare, time, (i, c) => unsigned.Log(toBare[i % 4], c)));
+            async time => (await Cost(trusted, time, (i, c) => signed.Log(toTrusted[i % 4], c))).Cost,
+            async time => (await Cost(bare, time, (i, c) => unsigned.Log(toBare[i % 4], c))).Cost);
         return new Line("S", "processor time of a signed, receipted write", "the same write unsigned, without digests, proof, receipt",
             ratio, "≤ 2", ratio.Median <= 2, $"{with.Median:F0} µs against {without.Median:F0} µs");
+    }
 
-        static async Task<double> Cost(Child child, TimeSpan time, Func<int, CancellationToken, Task> call)
-        {
-            var before = child.ProcessorTime;
-            var measured = await Load.Closed(Callers, time, call);
-            return (child.ProcessorTime - before).TotalMicroseconds / measured.Count;
-        }
+    // With the processor time of the process that serves, in microseconds a call.
+    private static async Task<(Measured Measured, double Cost)> Cost(Child child, TimeSpan time, Func<int, CancellationToken, Task> call)
+    {
+        var before = child.ProcessorTime;
+        var measured = await Load.Closed(Callers, time, call);
+        return (measured, (child.ProcessorTime - before).TotalMicroseconds / measured.Count);
     }
 }
 

@@ -135,19 +135,12 @@ internal static class Scale
         var writer = new Writer(bench, receipts: true);
         var (write, read) = (bench.Reach(callLog, "kr/mfa", "calllog"), bench.Reach(custody, "ua/coordination-hq", "custody"));
         var (@case, prisoner) = await Rows.Register(read[0], "ua/coordination-hq", Hosts.Prisoner);
-        async Task<bool> Read(int i, CancellationToken cancel)
+        Task<bool> Read(int i, CancellationToken cancel) => Load.HasRoom(async () =>
         {
-            try
-            {
-                var got = await new CustodyService.CustodyServiceClient(read[i % 4]).GetPrisonerAsync(
-                    new GetPrisonerRequest { Case = @case, Prisoner = Hosts.Prisoner }, cancellationToken: cancel);
-                return got.Equals(prisoner) ? true : throw new InvalidOperationException("another record than was registered");
-            }
-            catch (RpcException e) when (e.StatusCode == StatusCode.ResourceExhausted)
-            {
-                return false;
-            }
-        }
+            var got = await new CustodyService.CustodyServiceClient(read[i % 4]).GetPrisonerAsync(
+                new GetPrisonerRequest { Case = @case, Prisoner = Hosts.Prisoner }, cancellationToken: cancel);
+            if (!got.Equals(prisoner)) throw new InvalidOperationException("another record than was registered");
+        });
         // Both at once, and what the writes lead to in consular: what all bear together.
         async Task<(double Writes, double Reads)> Closed(TimeSpan time)
         {
@@ -161,7 +154,7 @@ internal static class Scale
         while (Stopwatch.GetElapsedTime(began) < time)
         {
             var (writes, reads) = (
-                Load.Open(most.Writes / 2, TimeSpan.FromSeconds(slice), (i, c) => writer.TryLog(write[i % 4], c), samples.Count),
+                Load.Open(most.Writes / 2, TimeSpan.FromSeconds(slice), (i, c) => Load.HasRoom(() => writer.Log(write[i % 4], c)), samples.Count),
                 Load.Open(most.Reads / 2, TimeSpan.FromSeconds(slice), Read, samples.Count));
             await Task.WhenAll(writes, reads);
             samples.Add((Stopwatch.GetElapsedTime(began).TotalMinutes, [.. three.Select(s => s.Memory / 1048576.0)]));

@@ -14,15 +14,16 @@ public sealed class Postgres
     private readonly string _binaries;
     private readonly string _folder;
     private readonly int _port;
-    private string[] _settings = [];
+    private readonly string[] _settings;
     private Process? _server;
     private int _databases;
 
-    private Postgres(string binaries, string folder, int port)
+    private Postgres(string binaries, string folder, int port, string[] settings)
     {
         _binaries = binaries;
         _folder = folder;
         _port = port;
+        _settings = settings;
     }
 
     /// <summary>The server of this process; started when first asked for.</summary>
@@ -36,7 +37,7 @@ public sealed class Postgres
             .Where(d => File.Exists(Path.Combine(d, "initdb"))).Order().LastOrDefault()
             ?? throw new InvalidOperationException("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin/initdb");
         var folder = Directory.CreateTempSubdirectory("ministries-postgres-").FullName;
-        var server = new Postgres(binaries, folder, Ports.Free()) { _settings = settings };
+        var server = new Postgres(binaries, folder, Ports.Free(), settings);
         if (Environment.UserName == "root") await Run("chown", "postgres", folder);
         await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres",
             "-E", "UTF8", "--no-sync");
@@ -88,7 +89,7 @@ public sealed class Postgres
     /// <summary>Starts a server on such a copy, with all of the log that was received.</summary>
     public static async Task<Postgres> Recover(Postgres lost, string folder)
     {
-        var server = new Postgres(lost._binaries, folder, Ports.Free());
+        var server = new Postgres(lost._binaries, folder, Ports.Free(), lost._settings);
         var data = Path.Combine(folder, "data");
         await File.WriteAllTextAsync(Path.Combine(data, "recovery.signal"), "");
         // A segment that was not full yet is there under another name.

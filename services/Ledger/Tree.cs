@@ -277,23 +277,31 @@ public static class Proofs
     {
         if (from == 0 || from > to) return false;
         if (from == to) return proof.Count == 0 && fromRoot.SequenceEqual(toRoot);
+        return Lead(from, (from & (from - 1)) == 0 ? fromRoot.ToArray() : null, to, proof) is var (earlier, later) &&
+            fromRoot.SequenceEqual(earlier) && toRoot.SequenceEqual(later);
+    }
+
+    /// <summary>The root of the first entries that a consistency proof shows a tree to have; null: it shows none. It shows none where
+    /// the earlier size is a power of two, for the earlier root is then no part of the proof.</summary>
+    /// <param name="from">The earlier size.</param>
+    /// <param name="to">The later size.</param>
+    /// <param name="toRoot">The later root.</param>
+    /// <param name="proof">The hashes.</param>
+    public static byte[]? PrefixOf(ulong from, ulong to, ReadOnlySpan<byte> toRoot, IReadOnlyList<byte[]> proof) =>
+        from > 0 && from < to && (from & (from - 1)) != 0 && Lead(from, null, to, proof) is var (earlier, later) && toRoot.SequenceEqual(later)
+            ? earlier : null;
+
+    // The two roots to which the hashes lead; null: their number or length is not that of a proof between these sizes.
+    private static (byte[] Earlier, byte[] Later)? Lead(ulong from, byte[]? fromRoot, ulong to, IReadOnlyList<byte[]> proof)
+    {
         var (index, last) = (from - 1, to - 1);
         while ((index & 1) == 1) (index, last) = (index >> 1, last >> 1);
-        var rest = proof;
+        if (fromRoot is null && (proof.Count == 0 || proof[0].Length != 32)) return null;
         byte[] earlier, later;
-        if ((from & (from - 1)) == 0)
+        earlier = later = fromRoot ?? proof[0];
+        foreach (var hash in proof.Skip(fromRoot is null ? 1 : 0))
         {
-            earlier = later = fromRoot.ToArray();
-        }
-        else
-        {
-            if (proof.Count == 0) return false;
-            earlier = later = proof[0];
-            rest = [.. proof.Skip(1)];
-        }
-        foreach (var hash in rest)
-        {
-            if (last == 0 || hash.Length != 32) return false;
+            if (last == 0 || hash.Length != 32) return null;
             if ((index & 1) == 1 || index == last)
             {
                 earlier = TreeHash.Node(hash, earlier);
@@ -303,6 +311,6 @@ public static class Proofs
             else later = TreeHash.Node(later, hash);
             (index, last) = (index >> 1, last >> 1);
         }
-        return last == 0 && fromRoot.SequenceEqual(earlier) && toRoot.SequenceEqual(later);
+        return last == 0 ? (earlier, later) : null;
     }
 }

@@ -19,13 +19,37 @@ public sealed record WitnessAnswer(int Status, string Body, string Type = "text/
 /// service which it cosigned before is a prefix of it. What it keeps of a log is the checkpoint that it cosigned last, on the disk
 /// before it answers. It asks nobody for a name: a checkpoint's own signature says whose it is. Safe for concurrent use.
 /// </summary>
+/// <remarks>
+/// Anybody can post, so a refusal proves nothing by itself. Two signed checkpoints are a conflict only where together they prove that
+/// the log has two histories: both have one size and different roots, or a consistency proof that leads to the root of the greater
+/// one shows another root at the size of the smaller. A signed checkpoint whose proof is merely wrong is kept as unproved until one of
+/// its size decides what it is. Files in the folder, named after the log (<see cref="HashOf"/>):
+/// <code>
+/// HASH.checkpoint                        the checkpoint that was cosigned last
+/// HASH.conflict-SIZE-ROOT.shown          of each conflict, the checkpoint that contradicts; root in lower-case hexadecimal
+/// HASH.conflict-SIZE-ROOT.known          the checkpoint that it contradicts
+/// HASH.conflict-SIZE-ROOT.proof          the consistency proof, base64 lines, where it needed one
+/// HASH.unproved-SIZE-ROOT                a signed checkpoint that was offered with a wrong proof
+/// </code>
+/// </remarks>
 public sealed class Witness : IDisposable
 {
     /// <summary>The greatest length of a request, in bytes: a note, and 63 hashes.</summary>
     public const int MaxRequest = SignedNote.MaxLength + 4096;
 
+    /// <summary>How many conflicts of a log are kept: 64. The first ones stay; later ones are counted and not kept.</summary>
+    public const int MaxConflicts = 64;
+
+    /// <summary>How many unproved checkpoints of a log are kept: 64. One more is kept only in the place of one that has waited for
+    /// <see cref="UnprovedLife"/>, so that a flood drives out none.</summary>
+    public const int MaxUnproved = 64;
+
+    /// <summary>How long an unproved checkpoint keeps its place: 7 days.</summary>
+    public static readonly TimeSpan UnprovedLife = TimeSpan.FromDays(7);
+
     private const int MaxHashes = 63;
     private readonly ConcurrentDictionary<string, Lock> _locks = [];
+    private readonly ConcurrentDictionary<string, bool> _full = [];
     private readonly string _folder;
     private readonly Func<Agreement> _agreement;
     private readonly CosignatureKey _key;
@@ -49,8 +73,12 @@ public sealed class Witness : IDisposable
     /// <summary>The key as those are told it who verify.</summary>
     public string Verifier => _key.Verifier;
 
-    /// <summary>What was noticed that a person should see: that a log shows another history, by its origin. Never null.</summary>
+    /// <summary>Told, once for each, that a log is proved to have two histories, and how many such conflicts there are. Never null.
+    /// </summary>
     public Action<string> Alarm { get; init; } = _ => { };
+
+    /// <summary>Told, once for each that is kept, that a signed checkpoint was offered with a wrong proof. Never null.</summary>
+    public Action<string> Warn { get; init; } = _ => { };
 
     /// <inheritdoc/>
     public void Dispose() => _alone.Dispose();
@@ -88,47 +116,107 @@ public sealed class Witness : IDisposable
             return new(403, "a signature on it is not its key's\n");
         if (old > tree.Size) return new(400, "the old size is greater than that of the checkpoint\n");
         var hash = HashOf(note.Origin);
+        // Of the signatures that came with it only those that were verified.
+        var verified = note with { Signatures = [.. note.Signatures.Where(s => by.Any(k => k.Names(s)))] };
         // The look at what was cosigned last and the replacing of it are one.
         lock (_locks.GetOrAdd(hash, _ => new Lock()))
         {
-            var last = CheckpointOf(hash) is { } kept
-                ? SignedNote.Read(kept)?.Tree ??
-                    throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged")
-                : null;
+            var kept = CheckpointOf(hash);
+            var last = kept is null ? null : SignedNote.Read(kept)?.Tree ??
+                throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged");
+            // Whatever size the request starts from.
+            if (last?.Size == tree.Size && !Same(last, tree)) KeepConflict(hash, kept!, verified);
             if (old != (last?.Size ?? 0))
                 return new(409, $"{(last?.Size ?? 0).ToString(CultureInfo.InvariantCulture)}\n", "text/x.tlog.size");
             if (Wrong(last, tree, proof) is { } wrong)
             {
-                if (last is not null) KeepConflict(hash, note, wrong);
+                if (last is { Size: > 0 } && tree.Size > last.Size) Doubt(hash, kept!, last, verified, proof);
                 return new(422, $"{wrong}\n");
             }
             var line = _key.Cosign(note, now);
-            // Of the signatures that came with it only those that were verified.
-            var signed = note.Signatures.Where(s => by.Any(k => k.Names(s))).Select(s => s.Line);
-            WholeFile.Write(PathOf(hash), $"{note.Text}\n{string.Concat(signed)}{line}");
+            WholeFile.Write(PathOf(hash), $"{verified}{line}");
+            Decide(hash, verified);
             return new(200, line);
         }
     }
+
+    private static bool Same(Checkpoint one, Checkpoint other) => one.Root.AsSpan().SequenceEqual(other.Root);
 
     private static string? Wrong(Checkpoint? last, Checkpoint tree, IReadOnlyList<byte[]> proof)
     {
         if (tree.Size == 0 && !tree.Root.AsSpan().SequenceEqual(SHA256.HashData([]))) return "an empty tree has another root";
         if (last is null or { Size: 0 })
             return proof.Count == 0 ? null : "every tree follows from the empty one: there is nothing to prove";
-        if (last.Size == tree.Size && !last.Root.AsSpan().SequenceEqual(tree.Root))
-            return $"the log has shown another root at size {tree.Size}";
+        if (last.Size == tree.Size && !Same(last, tree)) return $"the log has shown another root at size {tree.Size}";
         return Proofs.Extends(last.Size, last.Root, tree.Size, tree.Root, proof)
             ? null : $"it is not proved that the tree of size {last.Size} is a prefix of this one";
     }
 
-    /// <summary>Keeps the first checkpoint of a log that did not follow from what it had shown: with the one that was cosigned it is
-    /// what shows that the log has two histories, or that a proof was wrong.</summary>
-    private void KeepConflict(string hash, SignedNote note, string wrong)
+    /// <summary>Takes in a greater checkpoint that came without a proof that it goes on from the last one: the proof may show that it
+    /// does not, or may be wrong.</summary>
+    private void Doubt(string hash, string kept, Checkpoint last, SignedNote note, IReadOnlyList<byte[]> proof)
     {
-        var path = Path.Combine(_folder, $"{hash}.conflict");
-        if (!File.Exists(path)) WholeFile.Write(path, note.ToString());
-        Alarm($"the log {note.Origin} does not go on from what it has shown: {wrong}; {path} has the checkpoint that it signed");
+        var tree = note.Tree!;
+        if (Proofs.PrefixOf(last.Size, tree.Size, tree.Root, proof) is { } prefix && !prefix.AsSpan().SequenceEqual(last.Root))
+        {
+            KeepConflict(hash, kept, note, proof);
+            return;
+        }
+        var path = Path.Combine(_folder, $"{hash}.unproved-{NameOf(tree)}");
+        if (File.Exists(path)) return;
+        var unproved = Directory.GetFiles(_folder, $"{hash}.unproved-*");
+        foreach (var other in unproved.Where(u => IsOf(u, tree.Size)))
+        {
+            KeepConflict(hash, File.ReadAllText(other), note);
+            return;
+        }
+        if (unproved.Length >= MaxUnproved)
+        {
+            var oldest = unproved.MinBy(File.GetLastWriteTimeUtc)!;
+            if (_time.GetUtcNow() - File.GetLastWriteTimeUtc(oldest) < UnprovedLife) return;
+            File.Delete(oldest);
+        }
+        WholeFile.Write(path, note.ToString());
+        File.SetLastWriteTimeUtc(path, _time.GetUtcNow().UtcDateTime);
+        Warn($"a checkpoint of {note.Origin} over {tree.Size} entries came with a wrong proof that it goes on from {last.Size}: whoever " +
+            $"sent it made the proof up, or the log has two histories; {path} has it until a checkpoint of its size decides");
     }
+
+    /// <summary>What was unproved at the size of the checkpoint that was now cosigned is either it or a conflict.</summary>
+    private void Decide(string hash, SignedNote cosigned)
+    {
+        foreach (var path in Directory.GetFiles(_folder, $"{hash}.unproved-*").Where(u => IsOf(u, cosigned.Tree!.Size)))
+        {
+            if (SignedNote.Read(File.ReadAllText(path)) is { Tree: { } tree } note && !Same(tree, cosigned.Tree!))
+                KeepConflict(hash, cosigned.ToString(), note);
+            File.Delete(path);
+        }
+    }
+
+    /// <summary>Keeps a checkpoint that is proved to contradict another one, with that other one; both are signed by the log.</summary>
+    private void KeepConflict(string hash, string known, SignedNote note, IReadOnlyList<byte[]>? proof = null)
+    {
+        var path = Path.Combine(_folder, $"{hash}.conflict-{NameOf(note.Tree!)}");
+        if (File.Exists($"{path}.shown")) return;
+        var count = Directory.GetFiles(_folder, $"{hash}.conflict-*.shown").Length + 1;
+        if (count > MaxConflicts)
+        {
+            if (_full.TryAdd(hash, true)) Alarm($"the log {note.Origin} has more than {MaxConflicts} conflicts: no more are kept");
+            return;
+        }
+        WholeFile.Write($"{path}.known", known);
+        if (proof is not null)
+            WholeFile.Write($"{path}.proof", string.Concat(proof.Select(h => $"{Convert.ToBase64String(h)}\n")));
+        // Last: where it is there, the others are.
+        WholeFile.Write($"{path}.shown", note.ToString());
+        Alarm($"the log {note.Origin} has two histories, conflict {count}: it signed both {path}.known and {path}.shown");
+    }
+
+    private static string NameOf(Checkpoint tree) =>
+        $"{tree.Size.ToString(CultureInfo.InvariantCulture)}-{Convert.ToHexStringLower(tree.Root)}";
+
+    private static bool IsOf(string path, ulong size) =>
+        path.Contains($".unproved-{size.ToString(CultureInfo.InvariantCulture)}-", StringComparison.Ordinal);
 
     private string PathOf(string hash) => Path.Combine(_folder, $"{hash}.checkpoint");
 

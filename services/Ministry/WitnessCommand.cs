@@ -170,7 +170,10 @@ public static partial class WitnessCommand
                 .Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == key.Verifier))
                 throw new FormatException(
                     $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
-            return new Witness(settings.State, () => agreement.Current, key, time) { Alarm = text => LogAlarm(log!, text) };
+            return new Witness(settings.State, () => agreement.Current, key, time) 
+            {
+                Alarm = text => LogAlarm(log!, text), Warn = text => LogDoubt(log!, text),
+            };
         });
         var host = builder.Build();
         log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Witness");
@@ -226,6 +229,9 @@ public static partial class WitnessCommand
 
     [LoggerMessage(1, LogLevel.Critical, "{What}")]
     private static partial void LogAlarm(ILogger log, string what);
+
+    [LoggerMessage(3, LogLevel.Warning, "{What}")]
+    private static partial void LogDoubt(ILogger log, string what);
 
     [LoggerMessage(2, LogLevel.Error, "{What}")]
     private static partial void LogComplaint(ILogger log, string what);

@@ -45,6 +45,7 @@ public sealed class WitnessTests : IAsyncDisposable
 {
     private readonly Hub _hub = Hub.Make();
     private readonly List<string> _alarms = [];
+    private readonly List<string> _doubts = [];
     private readonly Clock _clock = new();
     private readonly string _origin;
     private readonly CosignatureKey _key;
@@ -72,7 +73,10 @@ public sealed class WitnessTests : IAsyncDisposable
         await _hub.DisposeAsync();
     }
 
-    private Ministry.Witness Open() => new(_hub.StateOf("icrc"), () => _hub.Agreement, _key, _clock) { Alarm = _alarms.Add };
+    private Ministry.Witness Open() => new(_hub.StateOf("icrc"), () => _hub.Agreement, _key, _clock)
+    {
+        Alarm = _alarms.Add, Warn = _doubts.Add,
+    };
 
     private Log New() => new(_hub);
 
@@ -108,29 +112,152 @@ public sealed class WitnessTests : IAsyncDisposable
     [Fact]
     public void Two_witnesses_do_not_share_a_state() => Assert.ThrowsAny<IOException>(Open);
 
+    private string[] Kept(string pattern) =>
+        [.. Directory.GetFiles(_hub.StateOf("icrc"), $"{Ministry.Witness.HashOf(_origin)}.{pattern}").Order(StringComparer.Ordinal)];
+
     [Fact]
     public void A_log_of_two_histories_is_cosigned_in_one_of_them_only()
     {
-        var one = New().Add("a", "b", "c", "d");
+        var one = New().Add("a", "b", "c");
         var rewritten = New().Add("a", "B", "c", "d", "e");
         var reordered = New().Add("a", "c", "b", "d", "e");
-        Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 4)).Status);
+        Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 3)).Status);
         foreach (var other in (Log[])[rewritten, reordered])
         {
-            var answer = _witness.AddCheckpoint(other.Request(4, 5));
-            Assert.Equal((422, "it is not proved that the tree of size 4 is a prefix of this one\n"), (answer.Status, answer.Body));
-            answer = _witness.AddCheckpoint(other.Request(4, 4));
-            Assert.Equal((422, "the log has shown another root at size 4\n"), (answer.Status, answer.Body));
+            // A right proof of another history shows its root at size 3.
+            var answer = _witness.AddCheckpoint(other.Request(3, 5));
+            Assert.Equal((422, "it is not proved that the tree of size 3 is a prefix of this one\n"), (answer.Status, answer.Body));
+            answer = _witness.AddCheckpoint(other.Request(3, 3));
+            Assert.Equal((422, "the log has shown another root at size 3\n"), (answer.Status, answer.Body));
         }
         // A truncated log is offered from its own size, or from nothing.
-        Assert.Equal((409, "4\n"), (_witness.AddCheckpoint(one.Request(0, 3)) is var cut ? cut.Status : 0, cut.Body));
-        Assert.Equal(400, _witness.AddCheckpoint(one.Request(4, 3)).Status);
+        Assert.Equal((409, "3\n"), (_witness.AddCheckpoint(one.Request(0, 2)) is var cut ? cut.Status : 0, cut.Body));
+        Assert.Equal(400, _witness.AddCheckpoint(one.Request(3, 2)).Status);
+        // Every one that contradicts is kept, with what it contradicts.
         Assert.Equal(4, _alarms.Count);
-        // The first that was refused is kept: with what was cosigned it shows the two histories.
-        var kept = File.ReadAllText(Path.Combine(_hub.StateOf("icrc"), $"{Ministry.Witness.HashOf(_origin)}.conflict"));
-        Assert.Equal(rewritten.Checkpoint(5), kept);
+        Assert.Equal(["1", "2", "3", "4"], _alarms.Select(a => a.Split("conflict ")[1][..1]));
+        var known = _witness.CheckpointOf(Ministry.Witness.HashOf(_origin));
+        Assert.Equal(
+            new[] { rewritten.Checkpoint(3), rewritten.Checkpoint(5), reordered.Checkpoint(3), reordered.Checkpoint(5) }.Order(StringComparer.Ordinal),
+            Kept("conflict-*.shown").Select(File.ReadAllText).Order(StringComparer.Ordinal));
+        Assert.All(Kept("conflict-*.known"), k => Assert.Equal(known, File.ReadAllText(k)));
+        // Whoever has the files sees it without having to believe anybody.
+        foreach (var path in Kept("conflict-*.proof"))
+        {
+            var shown = SignedNote.Read(File.ReadAllText(path.Replace(".proof", ".shown")))!.Tree!;
+            Assert.NotEqual(one.At(3).Root(),
+                Proofs.PrefixOf(3, shown.Size, shown.Root, [.. File.ReadAllLines(path).Select(Convert.FromBase64String)])!);
+        }
+        Assert.Equal(2, Kept("conflict-*.proof").Length);
+        // The same again is nothing new, whatever size it starts from.
+        _witness.AddCheckpoint(rewritten.Request(3, 5));
+        _witness.AddCheckpoint(rewritten.Request(0, 3));
+        Assert.Equal((4, 4), (_alarms.Count, Kept("conflict-*.shown").Length));
         // The log that goes on is cosigned still.
-        Assert.Equal(200, _witness.AddCheckpoint(one.Add("e").Request(4, 5)).Status);
+        Assert.Equal(200, _witness.AddCheckpoint(one.Add("d").Request(3, 4)).Status);
+    }
+
+    [Fact]
+    public void An_honest_checkpoint_with_a_wrong_proof_is_no_conflict()
+    {
+        var log = New().Add("a", "b", "c", "d", "e", "f", "g");
+        var hash = Convert.ToBase64String(new byte[32]);
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 3)).Status);
+        // What the witness itself shows, posted back.
+        var own = _witness.CheckpointOf(Ministry.Witness.HashOf(_origin))!;
+        Assert.Equal(422, _witness.AddCheckpoint($"old 3\n{hash}\n\n{own}").Status);
+        Assert.Equal(409, _witness.AddCheckpoint($"old 0\n\n{own}").Status);
+        // Greater ones that the service shows to everybody: no proof, too short a one, made-up hashes, another pair's.
+        var right = log.At(7).Consistency(3).Select(Convert.ToBase64String).ToArray();
+        foreach (var proof in (string[][])
+        [
+            [], [hash], right[..^1], [.. right, hash], [hash, .. right[1..]], [.. right[..^1], hash], [.. right.Reverse()],
+            [.. log.At(6).Consistency(3).Select(Convert.ToBase64String)],
+        ]) Assert.Equal(422, _witness.AddCheckpoint($"old 3\n{string.Concat(proof.Select(p => p + "\n"))}\n{log.Checkpoint(7)}").Status);
+        Assert.Empty(_alarms);
+        Assert.Empty(Kept("conflict*"));
+        Assert.Single(_doubts);
+        Assert.Equal([log.Checkpoint(7)], Kept("unproved-*").Select(File.ReadAllText));
+        // Once it is proved, nothing is left of the doubt.
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(3, 7)).Status);
+        Assert.Empty(Kept("unproved-*"));
+        Assert.Empty(_alarms);
+    }
+
+    [Fact]
+    public void What_was_unproved_becomes_a_conflict_when_a_checkpoint_of_its_size_decides()
+    {
+        var one = New().Add("a", "b", "c", "d", "e", "f");
+        var other = New().Add("a", "B", "c", "d", "e", "f");
+        var third = New().Add("a", "b", "C", "d", "e", "f");
+        // At a power of two a proof does not show the earlier root.
+        Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 4)).Status);
+        Assert.Equal(422, _witness.AddCheckpoint(other.Request(4, 5)).Status);
+        Assert.Equal(422, _witness.AddCheckpoint(other.Request(4, 6)).Status);
+        Assert.Equal((0, 2), (_alarms.Count, Kept("unproved-*").Length));
+        // Two that were signed over one size are two histories, even where neither is the one that is known.
+        Assert.Equal(422, _witness.AddCheckpoint(third.Request(4, 6)).Status);
+        Assert.Single(_alarms);
+        Assert.Equal(
+            (other.Checkpoint(6), third.Checkpoint(6)),
+            (File.ReadAllText(Kept("conflict-6-*.known").Single()), File.ReadAllText(Kept("conflict-6-*.shown").Single())));
+        Assert.Equal(200, _witness.AddCheckpoint(one.Request(4, 5)).Status);
+        Assert.Equal(2, _alarms.Count);
+        Assert.Equal(
+            (one.Checkpoint(5), other.Checkpoint(5)),
+            (File.ReadAllText(Kept("conflict-5-*.known").Single()), File.ReadAllText(Kept("conflict-5-*.shown").Single())));
+        Assert.Equal(200, _witness.AddCheckpoint(one.Request(5, 6)).Status);
+        Assert.Equal((3, 0), (_alarms.Count, Kept("unproved-*").Length));
+    }
+
+    [Fact]
+    public void A_flood_of_bad_posts_drives_out_no_conflict_and_fills_no_disk()
+    {
+        var log = New().Add([.. Enumerable.Range(0, 200).Select(i => $"{i}")]);
+        var fork = New().Add("0", "1", "x", "y", "z");
+        Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 3)).Status);
+        Assert.Equal(422, _witness.AddCheckpoint(fork.Request(3, 5)).Status);
+        Assert.Equal(422, _witness.AddCheckpoint(log.Request(3, 4).Replace("old 3\n", $"old 3\n{Convert.ToBase64String(new byte[32])}\n")).Status);
+        var first = Assert.Single(Kept("unproved-*"));
+        for (var size = 5; size < 200; size++) Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(size)}").Status);
+        Assert.Equal(Ministry.Witness.MaxUnproved, Kept("unproved-*").Length);
+        Assert.Equal(Ministry.Witness.MaxUnproved, _doubts.Count);
+        Assert.Contains(first, Kept("unproved-*"));
+        // The size of the fork was among those that were posted: the pair is the same conflict.
+        Assert.Equal(fork.Checkpoint(5), File.ReadAllText(Kept("conflict-*.shown").Single()));
+        // The one that has waited for longest gives way after its time.
+        _clock.Now += Ministry.Witness.UnprovedLife;
+        Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(199)}").Status);
+        Assert.Equal(Ministry.Witness.MaxUnproved, Kept("unproved-*").Length);
+        Assert.Contains(Kept("unproved-*"), u => u.Contains(".unproved-199-"));
+
+        // A service that has signed more histories than are kept is known for it by then; the first ones stay.
+        for (var i = 0; i < 100; i++) _witness.AddCheckpoint(New().Add($"{i}", "b", "c").Request(3, 3));
+        Assert.Equal(Ministry.Witness.MaxConflicts, Kept("conflict-*.shown").Length);
+        Assert.Equal(Ministry.Witness.MaxConflicts + 1, _alarms.Count);
+        Assert.Contains("more than 64", _alarms[^1]);
+        Assert.Equal(fork.Checkpoint(5), File.ReadAllText(Kept("conflict-5-*.shown").Single()));
+    }
+
+    [Fact]
+    public void A_prefix_that_a_proof_shows_is_the_true_one_and_no_change_to_the_proof_shows_another()
+    {
+        var log = New().Add([.. Enumerable.Range(0, 40).Select(i => $"{i}")]);
+        foreach (var (from, to) in from to in Enumerable.Range(2, 38) from @from in Enumerable.Range(1, to - 1) select (@from, to))
+        {
+            var root = log.At(to).Root();
+            var proof = log.At(to).Consistency((ulong)from);
+            Assert.Equal((from & (from - 1)) == 0 ? null : log.At(from).Root(), Proofs.PrefixOf((ulong)from, (ulong)to, root, proof));
+            for (var i = 0; i < proof.Count; i++)
+            {
+                byte[][] changed = [.. proof];
+                changed[i] = [.. changed[i]];
+                changed[i][0] ^= 1;
+                Assert.Null(Proofs.PrefixOf((ulong)from, (ulong)to, root, changed));
+                Assert.Null(Proofs.PrefixOf((ulong)from, (ulong)to, root, [.. proof.Take(i), .. proof.Skip(i + 1)]));
+                Assert.Null(Proofs.PrefixOf((ulong)from, (ulong)to, root, [.. proof.Take(i), proof[i], .. proof.Skip(i)]));
+            }
+        }
     }
 
     [Fact]

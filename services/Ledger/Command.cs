@@ -38,7 +38,8 @@ public sealed class Command
     public Cause? Cause { get; init; }
 
     /// <summary>Whether a refusal is stored and answered again: true for participants, false for events and duties, so that
-    /// they can be tried again after a repair.</summary>
+    /// they can be tried again after a repair. A refusal that its sender can mend (<see cref="Reasons.IsKept"/>) is never stored.
+    /// </summary>
     public bool StoresRefusal { get; init; } = true;
 
     /// <summary>How soon it is taken: greater before lesser, FLASH the greatest.</summary>

@@ -526,7 +526,7 @@ internal sealed class Committer
             try
             {
                 var effect = await Decide(waiting);
-                if (effect.Decision.Refusal is { } refusal && !command.StoresRefusal)
+                if (effect.Decision.Refusal is { } refusal && !(command.StoresRefusal && Reasons.IsKept(refusal.Reason)))
                 {
                     _answers.Add((waiting, () => new Outcome(null, _now, null, refusal, Repeated: false)));
                     return;

@@ -1,3 +1,4 @@
+using Ministries.Ministry;
 using Spectre.Console;
 
 namespace Ministries.Local;
@@ -33,20 +34,20 @@ public sealed class Screen
         if (_brief) return;
         _console.WriteLine();
         _console.MarkupLine("[bold]Ministries[/]  the case of 17 March 2025: three services in this process, a ledger each, TLS 1.3");
-        _console.MarkupLine($"[dim]data        {Markup.Escape(data)}[/]");
+        _console.MarkupLine($"[dim]data        {Shown(data)}[/]");
     }
 
     /// <summary>A line of progress before anything happens.</summary>
     public void Progress(string what)
     {
-        if (!_brief) _console.MarkupLine($"[dim]{Markup.Escape(what)}[/]");
+        if (!_brief) _console.MarkupLine($"[dim]{Shown(what)}[/]");
     }
 
     /// <summary>A part of the main job begins.</summary>
     public void Chapter(int part, string title)
     {
         _console.WriteLine();
-        _console.MarkupLine($"[bold] {part}  {Markup.Escape(title)}[/]");
+        _console.MarkupLine($"[bold] {part}  {Shown(title)}[/]");
     }
 
     /// <summary>Somebody did something.</summary>
@@ -55,7 +56,7 @@ public sealed class Screen
         if (_brief) return;
         var method = step.Method[(step.Method.LastIndexOf('/') + 1)..];
         Row(step.Participant, step.What, "", method,
-            step.Refusal is not null ? "[red]refused[/]" : step.Position is { } position ? $"[dim]{step.Service} {position}[/]" : "");
+            step.Refusal is not null ? "[red]refused[/]" : step.Position is { } position ? $"[dim]{Shown(step.Service)} {position}[/]" : "");
         if (step.Refusal is not { } refusal) return;
         Note("", $"{refusal.Reason}  {refusal.Basis}: {refusal.Source}", "red");
         Note("", $"missing      {refusal.Missing}", "dim");
@@ -124,7 +125,7 @@ public sealed class Screen
     }
 
     /// <summary>The story broke off.</summary>
-    public void Broke(string why) => _console.MarkupLine($"\n[red]The story broke off:[/] {Markup.Escape(why)}");
+    public void Broke(string why) => _console.MarkupLine($"\n[red]The story broke off:[/] {Shown(why)}");
 
     private void Trace(Report report)
     {
@@ -138,7 +139,7 @@ public sealed class Screen
         var lines = Branches(report.Trace);
         foreach (var (span, branch) in report.Trace.Zip(lines))
             grid.AddRow(
-                $"[dim]{branch}[/]{Markup.Escape(Short(span.Name, names - 1 - branch.Length))}", $"[dim]{span.Service}[/]",
+                $"[dim]{branch}[/]{Shown(Short(span.Name, names - 1 - branch.Length))}", $"[dim]{Shown(span.Service)}[/]",
                 $"[blue]{Bar(span, total)}[/]", $"{span.Milliseconds:F1} ms");
         _console.Write(grid);
         var answers = report.Timeline
@@ -238,15 +239,15 @@ public sealed class Screen
                 _console.MarkupLine($"    {(i > 0 ? " " : check.Holds ? "[green]✓[/]" : "[red]✗[/]")} {Styled(line, check.Holds ? "" : "red")}");
         _console.WriteLine();
         _console.MarkupLine(report.Holds
-            ? $"    [bold green]All of it is true.[/]  [dim]Data: {Markup.Escape(report.Data)}[/]"
-            : $"    [bold red]Not all of it is true.[/]  [dim]Data and logs: {Markup.Escape(report.Data)}[/]");
+            ? $"    [bold green]All of it is true.[/]  [dim]Data: {Shown(report.Data)}[/]"
+            : $"    [bold red]Not all of it is true.[/]  [dim]Data and logs: {Shown(report.Data)}[/]");
         _console.WriteLine();
     }
 
     private void Heading(string title, string beside)
     {
         _console.WriteLine();
-        _console.MarkupLine($"[bold] {Markup.Escape(title)}[/]  [dim]{Markup.Escape(beside)}[/]");
+        _console.MarkupLine($"[bold] {Shown(title)}[/]  [dim]{Shown(beside)}[/]");
     }
 
     private const int WhoWidth = 19;
@@ -261,7 +262,7 @@ public sealed class Screen
     {
         var lines = Wrap(what, WhatWidth);
         _console.MarkupLine(
-            $"    {who,-WhoWidth} {Styled(lines[0].PadRight(WhatWidth), style)} [dim]{method,-MethodWidth}[/]{where}".TrimEnd());
+            $"    {Shown(who),-WhoWidth} {Styled(lines[0].PadRight(WhatWidth), style)} [dim]{Shown(method),-MethodWidth}[/]{where}".TrimEnd());
         foreach (var line in lines[1..]) _console.MarkupLine($"    {"",-WhoWidth} {Styled(line, style)}");
     }
 
@@ -270,11 +271,14 @@ public sealed class Screen
     {
         var lines = Wrap(what, Math.Max(20, _console.Profile.Width - WhoWidth - 5));
         for (var i = 0; i < lines.Count; i++)
-            _console.MarkupLine($"    [dim]{(i == 0 ? who : ""),-WhoWidth}[/] {Styled(lines[i], style)}");
+            _console.MarkupLine($"    [dim]{(i == 0 ? Shown(who) : ""),-WhoWidth}[/] {Styled(lines[i], style)}");
     }
 
+    // What came from elsewhere: neither a style of this screen's nor anything that acts on a terminal.
+    private static string Shown(string text) => Markup.Escape(Terminal.Line(text));
+
     private static string Styled(string text, string style) =>
-        style.Length == 0 ? Markup.Escape(text) : $"[{style}]{Markup.Escape(text)}[/]";
+        style.Length == 0 ? Shown(text) : $"[{style}]{Shown(text)}[/]";
 
     private static List<string> Wrap(string text, int width)
     {

@@ -81,8 +81,10 @@ internal static class AgreementCommand
     {
         var output = result.InvocationConfiguration.Output;
         foreach (var change in AgreementVersions.Between(before, agreement))
-            output.WriteLine($"{(change.Of is { } own ? $"signed by {own}" : "signed by all")}  {change.What}");
-        output.WriteLine($"must sign: {string.Join(", ", AgreementVersions.Missing(before, agreement, new HashSet<string>()))}");
+            // What one party proposes must not look like another line of what it changes.
+            output.WriteLine(Terminal.Line($"{(change.Of is { } own ? $"signed by {own}" : "signed by all")}  {change.What}"));
+        output.WriteLine(Terminal.Line(
+            $"must sign: {string.Join(", ", AgreementVersions.Missing(before, agreement, new HashSet<string>()))}"));
         return 0;
     }
 

@@ -498,7 +498,7 @@ internal static class CallCommands
 
         static bool IsFlat(JsonNode value) => value is JsonArray array && array.All(i => i is JsonValue);
         static string Flat(JsonNode value) =>
-            value is JsonArray array ? string.Join(", ", array.Select(i => i!.ToString())) : value.ToString();
+            Terminal.Line(value is JsonArray array ? string.Join(", ", array.Select(i => i!.ToString())) : value.ToString());
     }
 
     /// <summary>Records as a table of their single values.</summary>
@@ -522,7 +522,7 @@ internal static class CallCommands
             time.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture),
         ByteString bytes => Convert.ToHexStringLower(bytes.Span),
         bool yes => yes ? "true" : "false",
-        var value => Convert.ToString(value, CultureInfo.InvariantCulture) ?? "",
+        var value => Terminal.Line(Convert.ToString(value, CultureInfo.InvariantCulture) ?? ""),
     };
 
     /// <summary>A message type's fields with what the contract declares of them.</summary>

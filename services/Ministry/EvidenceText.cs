@@ -13,25 +13,25 @@ public static class EvidenceText
     {
         if (report.Break is { } broken)
         {
-            output.WriteLine($"BROKEN at {broken}");
+            output.WriteLine(Terminal.Line($"BROKEN at {broken}"));
             output.WriteLine("Nothing in the file is to be relied on until it is known how that came about.");
             return;
         }
         var head = report.Head!;
-        output.WriteLine($"The evidence holds: {Subject(head)}, as far as {head.Participant} may see it.");
-        output.WriteLine($"Exported by {head.Participant} on {Time(head.ExportTime.ToDateTimeOffset())} and signed with its key.");
+        output.WriteLine(Terminal.Line($"The evidence holds: {Subject(head)}, as far as {head.Participant} may see it."));
+        output.WriteLine(Terminal.Line($"Exported by {head.Participant} on {Time(head.ExportTime.ToDateTimeOffset())} and signed with its key."));
         foreach (var log in report.Logs)
         {
             output.WriteLine();
-            output.WriteLine($"{log.Service}");
+            output.WriteLine(Terminal.Line($"{log.Service}"));
             foreach (var entry in report.Entries.Where(e => e.Service == log.Service))
-                output.WriteLine($"  {entry.Header.Position,6}  {Time(entry.Header.CommitTime.ToDateTimeOffset())}  {entry.Header.Participant,-20} {What(entry),-28} {How(entry)}".TrimEnd());
+                output.WriteLine(Terminal.Line($"  {entry.Header.Position,6}  {Time(entry.Header.CommitTime.ToDateTimeOffset())}  {entry.Header.Participant,-20} {What(entry),-28} {How(entry)}".TrimEnd()));
         }
         output.WriteLine();
         output.WriteLine("Proved");
-        foreach (var line in Proved(report)) output.WriteLine($"  - {line}");
+        foreach (var line in Proved(report)) output.WriteLine(Terminal.Line($"  - {line}"));
         output.WriteLine("Not proved");
-        foreach (var line in NotProved(report)) output.WriteLine($"  - {line}");
+        foreach (var line in NotProved(report)) output.WriteLine(Terminal.Line($"  - {line}"));
     }
 
     /// <summary>The report as JSON.</summary>

@@ -38,13 +38,13 @@ public sealed record LedgerEntry(
     {
         var refused = Parts.Select(p => p.Content).OfType<Answer>().FirstOrDefault()?.Refusal?.Reason;
         var events = string.Join(", ", Published.Select(e => e.Type[(e.Type.LastIndexOf('.') + 1)..]));
-        return string.Join("  ", ((string[])
+        return Terminal.Line(string.Join("  ", ((string[])
         [
             Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(6),
             Header.CommitTime.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture),
             Header.Participant.PadRight(20), Header.Method[(Header.Method.LastIndexOf('/') + 1)..].PadRight(24), Case,
             refused is null ? events : $"refused {refused}", Privileged ? "privileged" : "", Holds ? "" : "DIGEST DOES NOT MATCH",
-        ]).Where(c => c.Length > 0)).TrimEnd();
+        ]).Where(c => c.Length > 0)).TrimEnd());
     }
 
     /// <summary>The entry as JSON.</summary>

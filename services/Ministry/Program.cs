@@ -10,4 +10,7 @@ var root = new RootCommand("What a ministry and an operator need beside the serv
     EvidenceCommand.Create(),
 };
 foreach (var command in CallCommands.Create()) root.Add(command);
-return await root.Parse(args).InvokeAsync();
+// Whatever a verb writes goes this way.
+Console.SetOut(new Terminal(Console.Out));
+Console.SetError(new Terminal(Console.Error));
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { Output = Console.Out, Error = Console.Error });

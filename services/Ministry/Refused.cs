@@ -59,8 +59,8 @@ public sealed class Refused : RpcException
     /// <summary>The refusal in lines for a person.</summary>
     public string ToText()
     {
-        var text = new StringBuilder($"refused: {Reason}");
-        if (Basis.Length > 0) text.Append($" ({Basis}: {Article})");
+        var text = new StringBuilder($"refused: {Terminal.Line(Reason)}");
+        if (Basis.Length > 0) text.Append(Terminal.Line($" ({Basis}: {Article})"));
         Line("missing", Missing);
         Line("supplier", Supplier);
         Line("unlock", Unlock);
@@ -72,7 +72,7 @@ public sealed class Refused : RpcException
 
         void Line(string name, string value)
         {
-            if (value.Length > 0) text.Append($"\n  {name + ":",-10} {value}");
+            if (value.Length > 0) text.Append($"\n  {Terminal.Line(name) + ":",-10} {Terminal.Line(value)}");
         }
     }
 }

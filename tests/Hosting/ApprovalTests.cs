@@ -73,6 +73,52 @@ public sealed class ApprovalTests : IAsyncLifetime
         }
     }
 
+    public static TheoryData<string, string> Wanting => new()
+    {
+        { "no approval", "APPROVALS_MISSING" },
+        { "one approval too few", "APPROVALS_MISSING" },
+        { "an approval of other content", "APPROVAL_WRONG" },
+        { "another participant's official", "APPROVAL_NOT_OF_CALLER" },
+        { "another official's name", "APPROVAL_NOT_OF_OFFICIAL" },
+        { "a key for requests", "APPROVAL_KEY_UNKNOWN" },
+        { "a field at fault", "REQUEST_INVALID" },
+        { "no case that is known", "NOT_FOUND" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Wanting))]
+    public async Task What_was_refused_is_accepted_under_the_same_request_id_once_it_is_mended(string wanting, string reason)
+    {
+        var good = Request(1, 2);
+        var wrong = good.Clone();
+        switch (wanting)
+        {
+            case "no approval": wrong.Approvals.Clear(); break;
+            case "one approval too few": wrong.Approvals.RemoveAt(1); break;
+            case "an approval of other content": wrong.Counterpart = "ua/coordination-hq"; break;
+            case "another participant's official": Approve(wrong, "ua/mfa", 1); break;
+            case "another official's name": wrong.Approvals[0].Official = "kr-mfa-official-3"; break;
+            case "a key for requests": wrong.Approvals[0].KeyId = "kr/mfa/requests-1"; break;
+            case "a field at fault": wrong.Account.StartTime.TimeZone = "KST"; break;
+            // A rule's refusal stands (D21).
+            case "no case that is known": wrong.Case = "case_0000000000000000000000000z"; break;
+        }
+        if (reason == "NOT_FOUND")
+        {
+            wrong.Approvals.Clear();
+            Approve(wrong, "kr/mfa", 1);
+            Approve(wrong, "kr/mfa", 2);
+            await Refused(reason, wrong);
+            await Refused("REQUEST_ID_REUSED", good);
+            return;
+        }
+        var size = _running.Ledger.Size;
+        await Refused(reason, wrong);
+        await Refused(reason, wrong);
+        Assert.Equal(size, _running.Ledger.Size);
+        Assert.NotEmpty((await _running.Calling("kr/mfa").LogCallAsync(good, cancellationToken: Running.Cancel)).Call);
+    }
+
     [Fact]
     public async Task An_approval_that_is_wrong_refuses_the_whole_request_by_name_and_nothing_is_stored()
     {

@@ -44,12 +44,32 @@ public class ValidationTests
                 ],
                 ["", "k", "ko_KR", "ko-", "-ko", "ko--KR", "123", "ko-KR ", "en-a", new string('a', 9), "ko-" + new string('x', 33), "ko\n"]);
             Rows(Format.TimeZone,
-                ["UTC", "Asia/Seoul", "Europe/Kyiv", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "GB-Eire"],
-                ["", "/Seoul", "Asia/", "Asia//Seoul", "Asia/Seoul/x/y", "+09:00", "Asia Seoul", new string('A', 41), "UTC\n"]);
+                // Links of the database are names, too.
+                ["UTC", "Asia/Seoul", "Europe/Kyiv", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Asia/Calcutta", "Europe/Kiev"],
+                [
+                    "KST", "Nowhere", "Mars/Olympus", "Asia/Soul", "EST", "GB-Eire", "ROK", "posixrules", "posix/Asia/Seoul", "right/Asia/Seoul",
+                    "Korea Standard Time", "FLE Standard Time", "asia/seoul", "Asia/seoul", "../Asia/Seoul", "Asia/../Asia/Seoul",
+                    "Asia/Seoul/", "./Asia/Seoul", "Asia/Seoul\n", "Asia/Seoul\0", "Asia", "zone.tab", "UTC+9", "Etc/Unknown", "utc",
+                    "", "/Seoul", "Asia/", "Asia//Seoul", "Asia/Seoul/x/y", "+09:00", "Asia Seoul", new string('A', 41), "UTC\n",
+                ]);
             Rows(Format.Code,
                 ["a", "consular-department", "note/2025.114_b", new string('Z', 64)], ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]);
             Rows(Format.Text,
-                ["", "line\nline\ttab", "남조선", "🕊", "\u200e"], ["\0", "\r\n", "\u001b[31m", "\u007f", "\u0085"]);
+                [
+                    "", "line\nline\ttab", "남조선", "🕊", "a\u200e", ".", "  x  ", "ناروێ\u200cها", "e\u0301", "👨\u200d👩\u200d👧",
+                    "to \u2068אבג\u2069 and on", "\u2067א\u2066b\u2069ג\u2069\nnext", "\u2800x",
+                ],
+                [
+                    "\0", "x\r\n", "x\u001b[31m", "x\u007f", "x\u0085", "x\u009b31m",
+                    // What reverses or nests the order of what is read.
+                    "He \u202edid not\u202c agree", "\u202ax", "\u202bx", "x\u202c", "\u202dx",
+                    // An isolate that reaches beyond its line, or closes what it did not open.
+                    "\u2066x", "x\u2069", "\u2067x\u2069\u2069", "\u2068x\ny\u2069", "\u2067x\u2028y\u2069", "\u2069x\u2066",
+                    // Nothing that can be seen.
+                    " ", "   ", "\n", "\t\n ", "\u200b", "\u200b\u200c\u200d\u2060\ufeff", "\u00a0", "\u3000", "\u00ad", "\u034f", "\u0301",
+                    "\u115f", "\u1160", "\u3164", "\uffa0", "\u2800\u2800", "\u180e", "\u200e", "\ufe0f", "\U000e0041", "\U0001d159", "\ufffc",
+                    "\ue000", "\u2066\u2069", "\u17b4", "\u2061", "\u2028",
+                ]);
             Rows(Format.Etag, ["a", new string('_', 64)], ["", new string('a', 65), "a=", "\"a\"", "a\n"]);
             Rows(Format.PageToken, ["a", new string('-', 512)], ["", new string('a', 513), "a=", "a+b"]);
             return rows;

@@ -176,6 +176,30 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             Running.FaultsOf(status));
     });
 
+    [Theory]
+    [InlineData("KST")]
+    [InlineData("Mars/Olympus")]
+    [InlineData("Asia/Soul")]
+    [InlineData("../Asia/Seoul")]
+    public async Task A_zone_that_the_IANA_database_does_not_have_is_refused(string zone) => await NothingWritten(async () =>
+    {
+        var request = Running.Request();
+        request.Account.StartTime.TimeZone = zone;
+        Assert.Equal(["account.start_time.time_zone"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
+    });
+
+    [Theory]
+    [InlineData("He \u202edid not\u202c agree")]
+    [InlineData("\u200b\u200d\ufeff")]
+    [InlineData("   ")]
+    [InlineData("\u2067x")]
+    public async Task A_text_that_deceives_is_refused(string text) => await NothingWritten(async () =>
+    {
+        var request = Running.Request();
+        request.Account.Summary = new Types.V1.Text { Language = "en", Text_ = text };
+        Assert.Equal(["account.summary.text"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
+    });
+
     public static TheoryData<string, byte[], string> Unreadable()
     {
         var good = Running.Request().ToByteArray();

@@ -200,6 +200,37 @@ public abstract class LedgerTests
         await Audit(ledger);
     }
 
+    public static TheoryData<Reason> AllReasons => [.. Reasons.All];
+
+    [Theory]
+    [MemberData(nameof(AllReasons))]
+    public async Task What_can_be_mended_is_accepted_under_the_same_request_id_and_all_other_refusals_stand(Reason reason)
+    {
+        await using var ledger = await Open();
+        var first = await ledger.Commit(Decides("a", "r", (_, _) => Decision.Refuse(reason)), Cancel);
+        Assert.Equal(reason, first.Refusal!.Reason);
+        var mended = await ledger.Commit(Add("a", "r", "counter"), Cancel);
+        if (Reasons.AboutOf(reason).Mendable)
+        {
+            Assert.Equal((null, 0UL, null, 1UL), (first.Position, mended.Position, mended.Refusal, ledger.Size));
+            // What was accepted is the answer from then on, and its request id is taken.
+            Assert.True((await ledger.Commit(Add("a", "r", "counter"), Cancel)).Repeated);
+            Assert.Equal(Reason.RequestIdReused,
+                (await ledger.Commit(Decides("a", "r", (_, _) => Decision.Refuse(reason)), Cancel)).Refusal!.Reason);
+            return;
+        }
+        Assert.Equal((0UL, Reason.RequestIdReused, 1UL), (first.Position, mended.Refusal!.Reason, ledger.Size));
+        var again = await ledger.Commit(Decides("a", "r", (_, _) => throw new InvalidOperationException("not judged again")), Cancel);
+        Assert.Equal((0UL, reason, true), (again.Position, again.Refusal!.Reason, again.Repeated));
+    }
+
+    [Fact]
+    public void Want_of_form_identity_approvals_and_room_can_be_mended_and_nothing_else() => Assert.All(Reasons.All, reason =>
+        Assert.Equal(
+            Reasons.AboutOf(reason).Code is 3 or 8 or 14 or 16 || reason is Reason.ApprovalsMissing or Reason.ApprovalKeyUnknown or
+                Reason.ApprovalNotOfCaller or Reason.ApprovalNotOfOfficial or Reason.ApprovalKeyNotValid or Reason.ApprovalWrong,
+            Reasons.AboutOf(reason).Mendable));
+
     [Fact]
     public async Task A_refusal_that_is_not_stored_can_be_tried_again()
     {

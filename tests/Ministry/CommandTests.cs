@@ -24,6 +24,17 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task A_text_of_another_party_cannot_pose_as_another_field()
+    {
+        var call = services.Call();
+        call.Account.Summary = new Types.V1.Text { Language = "en", Text_ = "agreed\n  state: CALL_STATE_CONTESTED" };
+        var logged = JsonNode.Parse((await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(call))).Output)!;
+        var lines = (await Succeed("ua/mfa", "get", (string)logged["call"]!)).Output.Split('\n');
+        Assert.Equal(["  state: CALL_STATE_ONE_SIDED"], lines.Where(l => l.TrimStart().StartsWith("state: CALL_", StringComparison.Ordinal)));
+        Assert.Contains(lines, l => l.Contains("agreed\\n  state: CALL_STATE_CONTESTED", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task Records_are_listed_by_filters_page_by_page()
     {
         for (var i = 0; i < 3; i++) await Succeed("kr/mfa", "call", "calllog", "logcall", "--json", File(services.Call()));

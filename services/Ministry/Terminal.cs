@@ -1,0 +1,68 @@
+using System.Globalization;
+using System.Text;
+
+namespace Ministries.Ministry;
+
+/// <summary>
+/// Writes to a person's terminal what others have said. A text of another ministry, a service's refusal or a file's name could hold
+/// sequences that move the cursor, hide or recolour lines or answer in the reader's name, and characters that change the order in which
+/// he reads. None of them reaches the terminal: each is written as <c>\u</c> and its code in hexadecimal, which is the same text in JSON.
+/// </summary>
+/// <param name="inner">The terminal, or the file to which its output goes.</param>
+public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.InvariantCulture)
+{
+    /// <inheritdoc/>
+    public override Encoding Encoding => inner.Encoding;
+
+    /// <summary>A text with whatever acts on a terminal written out; its line feeds and tabs stay.</summary>
+    public static string Escape(string text)
+    {
+        StringBuilder? escaped = null;
+        for (var i = 0; i < text.Length;)
+        {
+            // A surrogate without its other half is no character, and is written out too.
+            var whole = Rune.TryGetRuneAt(text, i, out var rune);
+            var length = whole ? rune.Utf16SequenceLength : 1;
+            if (!whole || Acts(rune))
+            {
+                escaped ??= new StringBuilder(text, 0, i, text.Length + 16);
+                foreach (var unit in text.AsSpan(i, length)) escaped.Append(CultureInfo.InvariantCulture, $"\\u{(int)unit:x4}");
+            }
+            else escaped?.Append(text, i, length);
+            i += length;
+        }
+        return escaped?.ToString() ?? text;
+    }
+
+    /// <summary>A text that must stay within its line, such as one field of a record: its line feeds and tabs are written out, too.
+    /// </summary>
+    public static string Line(string text) =>
+        Escape(text).Replace("\n", "\\n", StringComparison.Ordinal).Replace("\t", "\\t", StringComparison.Ordinal);
+
+    /// <inheritdoc/>
+    public override void Write(char value) => Write([value]);
+
+    /// <inheritdoc/>
+    public override void Write(string? value) => inner.Write(Escape(value ?? ""));
+
+    /// <inheritdoc/>
+    public override void Write(char[] buffer, int index, int count) => Write(buffer.AsSpan(index, count));
+
+    /// <inheritdoc/>
+    public override void Write(ReadOnlySpan<char> buffer) => inner.Write(Escape(buffer.ToString()));
+
+    /// <inheritdoc/>
+    public override void WriteLine(string? value) => inner.Write(Escape(value ?? "") + "\n");
+
+    /// <inheritdoc/>
+    public override void Flush() => inner.Flush();
+
+    // Format characters act without being seen, but the two joiners, which words in several scripts are written with.
+    private static bool Acts(Rune rune) => Rune.GetUnicodeCategory(rune) switch
+    {
+        UnicodeCategory.Control => rune.Value is not ('\n' or '\t'),
+        UnicodeCategory.Format => rune.Value is not (0x200C or 0x200D),
+        UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator => true,
+        _ => false,
+    };
+}

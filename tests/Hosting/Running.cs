@@ -184,7 +184,9 @@ public sealed class Running : IAsyncLifetime
         request.Content.Headers.ContentType = new("application/grpc");
         request.Headers.TE.Add(new("trailers"));
         foreach (var (name, value) in headers) request.Headers.TryAddWithoutValidation(name, value);
-        using var response = await Http(CertificateOf("kr/mfa")).SendAsync(request, Cancel);
+        // Its connection is closed afterwards: a participant may have few at a time.
+        using var client = Http(CertificateOf("kr/mfa"));
+        using var response = await client.SendAsync(request, Cancel);
         await response.Content.ReadAsByteArrayAsync(Cancel);
         string? Field(string name) =>
             response.Headers.TryGetValues(name, out var inHead) ? inHead.Single() :

@@ -30,11 +30,25 @@ public sealed record EdgeLimits
     /// <summary>How long calls on an old connection may go on: 1 minute.</summary>
     public TimeSpan ConnectionGrace { get; init; } = TimeSpan.FromMinutes(1);
 
-    /// <summary>How many connections may be open: 1000.</summary>
+    /// <summary>How many connections of participants may be served: 1000. Nothing else counts as one of these.</summary>
     public int MaxConnections { get; init; } = 1000;
 
     /// <summary>How many of them one participant may have: 64. One more is closed after its handshake.</summary>
     public int MaxConnectionsPerParticipant { get; init; } = 64;
+
+    /// <summary>How many connections a participant can have however many others have: 4.</summary>
+    public int OwnConnections { get; init; } = 4;
+
+    /// <summary>How many connections may be open of which it is not known whose they are, or whose certificate is not accepted: 1024.
+    /// For one more, the oldest of the address that has the most is closed.</summary>
+    public int MaxUnidentified { get; init; } = 1024;
+
+    /// <summary>How many of them may be of one address (of IPv6: of one /64): 512. For one more, its oldest is closed.</summary>
+    public int MaxUnidentifiedPerAddress { get; init; } = 512;
+
+    /// <summary>How many bytes a peer may send before its TLS handshake is finished: 12 KiB, enough for four certificates with RSA keys of
+    /// 4096 bits.</summary>
+    public int MaxHandshakeBytes { get; init; } = 12 << 10;
 
     /// <summary>How many calls may run on one connection: 100, as many as the web server keeps the room of for the next ones.</summary>
     public int MaxCallsPerConnection { get; init; } = 100;
@@ -64,10 +78,12 @@ public sealed record EdgeLimits
     /// </summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>How long a TLS handshake may take: 10 seconds.</summary>
-    public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(10);
+    /// <summary>For how long it may be unknown whose a connection is: 3 seconds from its first packet to the end of its handshake. One
+    /// whose certificate is not accepted is closed when it has been told, or when this time is over.</summary>
+    public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>How often the files of the certificate and the agreement are looked at: every 2 seconds.</summary>
+    /// <summary>How often the files of the certificate and the agreement are looked at, and whether the certificates of open connections
+    /// still hold: every 2 seconds.</summary>
     public TimeSpan ReloadInterval { get; init; } = TimeSpan.FromSeconds(2);
 }
 
@@ -90,7 +106,7 @@ public static class IdentityExtensions
         services.TryAddSingleton(new EdgeLimits());
         services.AddOptions<KestrelServerOptions>().Configure<EdgeLimits>((kestrel, limits) =>
         {
-            kestrel.Limits.MaxConcurrentConnections = limits.MaxConnections;
+            // Kestrel's own limit counts whoever has opened a socket; Connections tells who may.
             kestrel.Limits.Http2.MaxStreamsPerConnection = limits.MaxCallsPerConnection;
             // One whose peer is gone would follow the ledger until its connection is old.
             kestrel.Limits.Http2.KeepAlivePingDelay = limits.KeepAlive;
@@ -98,21 +114,24 @@ public static class IdentityExtensions
         });
         services.AddSingleton<Credentials>();
         services.AddSingleton<Agreements>();
+        services.AddSingleton<Connections>();
         services.AddHostedService<Reloading>();
         return services;
     }
 
-    /// <summary>Ends TLS on the address: version 1.3, HTTP/2, client certificates demanded. A peer for whom no authority of the
-    /// agreement vouches fails in the handshake; whoever else is not accepted learns why with each call.</summary>
+    /// <summary>Ends TLS on the address: version 1.3, HTTP/2, client certificates demanded. A peer whose certificate was not issued by an
+    /// authority of the participant that it names fails in the handshake. One whose certificate was, but is not accepted, is told why with
+    /// its first call, and its connection ends with that.</summary>
     public static ListenOptions UseIdentity(this ListenOptions listen)
     {
         var services = listen.ApplicationServices;
         var credentials = services.GetRequiredService<Credentials>();
         var agreements = services.GetRequiredService<Agreements>();
+        var connections = services.GetRequiredService<Connections>();
         var limits = services.GetRequiredService<EdgeLimits>();
         var time = services.GetRequiredService<TimeProvider>();
         listen.Protocols = HttpProtocols.Http2;
-        listen.Use(next => connection => Age(connection, next, limits, time));
+        listen.Use(connections.Hold);
         listen.UseHttps(new TlsHandshakeCallbackOptions
         {
             HandshakeTimeout = limits.HandshakeTimeout,
@@ -126,30 +145,12 @@ public static class IdentityExtensions
                 AllowTlsResume = false,
                 AllowRenegotiation = false,
                 CertificateChainPolicy = ServiceChannel.Offline(),
-                RemoteCertificateValidationCallback = (_, certificate, chain, _) =>
-                    Vouched(handshake.Connection, agreements.InForce.Authorities, certificate, chain),
+                RemoteCertificateValidationCallback = (_, certificate, chain, _) => certificate is X509Certificate2 shown &&
+                    Vouched(connections, Held.Of(handshake.Connection), agreements.InForce.Authorities, time, shown, chain),
             }),
         });
-        var open = new ConcurrentDictionary<string, int>();
-        listen.Use(next => connection =>
-            Peer.Identify(
-                connection.Items.TryGetValue(typeof(Peer), out var found) ? found as Peer : null, agreements, time) is { Refused: Reason.Unspecified, Identity: { } identity }
-                ? One(connection, next, open, identity.Participant.Id, limits.MaxConnectionsPerParticipant) : next(connection));
+        listen.Use(connections.Admit);
         return listen;
-    }
-
-    private static async Task One(
-        ConnectionContext connection, ConnectionDelegate next, ConcurrentDictionary<string, int> open, string participant, int most)
-    {
-        try
-        {
-            if (open.AddOrUpdate(participant, 1, (_, count) => count + 1) <= most) await next(connection);
-            else connection.Abort(new ConnectionAbortedException($"{participant} has as many connections as it may"));
-        }
-        finally
-        {
-            open.AddOrUpdate(participant, 0, (_, count) => count - 1);
-        }
     }
 
     /// <summary>What refuses a request before anything is asked of it: that it came through a proxy, or that it is nobody's; null:
@@ -173,74 +174,62 @@ public static class IdentityExtensions
     }
 
     private static bool Vouched(
-        ConnectionContext connection, Authorities authorities, X509Certificate? certificate, X509Chain? chain)
+        Connections connections, Held held, Authorities authorities, TimeProvider time, X509Certificate2 certificate, X509Chain? chain)
     {
-        if (certificate is null) return false;
-        var peer = new Peer(Copy(certificate), [.. chain?.ChainPolicy.ExtraStore.Select(Copy) ?? []]);
-        if (!authorities.Vouch(peer.Certificate, peer.Sent)) return false;
-        connection.Items[typeof(Peer)] = peer;
-        return true;
-
-        static X509Certificate2 Copy(X509Certificate c) => X509CertificateLoader.LoadCertificate(c.GetRawCertData());
-    }
-
-    private static async Task Age(ConnectionContext connection, ConnectionDelegate next, EdgeLimits limits, TimeProvider time)
-    {
-        using var ended = new CancellationTokenSource();
-        var age = limits.MaxConnectionAge * (1 - Random.Shared.NextDouble() / 10);
-        _ = Close(connection, age, limits.ConnectionGrace, time, ended.Token);
+        X509Certificate2[] sent = [.. chain?.ChainPolicy.ExtraStore ?? []];
         try
         {
-            await next(connection);
+            var identified = authorities.Identify(certificate, sent, CertificateUse.Client, time.GetUtcNow());
+            if (identified.Issued)
+                held.Peer = new Peer(Copy(certificate), [.. sent.Select(Copy)], () => connections.Refuse(held), authorities, identified);
+            else held.Why ??= Rejection.Stranger;
+            held.Connection.Items[typeof(Peer)] = held.Peer;
+            return identified.Issued;
         }
         finally
         {
-            await ended.CancelAsync();
+            // Nobody else gives them back, and a stranger may send many.
+            foreach (var other in sent)
+                if (!ReferenceEquals(other, certificate)) other.Dispose();
         }
 
-        static async Task Close(ConnectionContext connection, TimeSpan age, TimeSpan grace, TimeProvider time, CancellationToken ended)
-        {
-            try
-            {
-                await Task.Delay(age, time, ended);
-                connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
-                await Task.Delay(grace, time, ended);
-                connection.Abort();
-            }
-            catch (OperationCanceledException)
-            {
-            }
-        }
+        static X509Certificate2 Copy(X509Certificate2 c) => X509CertificateLoader.LoadCertificate(c.RawDataMemory.Span);
     }
 }
 
 /// <summary>Who is at the other end of a connection. Whose its certificate is is worked out once for each version of the agreement;
 /// whether it still holds, with every call. ASP.NET Core's authentication would take any certificate that a store of the machine trusts,
 /// and make a ticket of the answer for each call; here each participant has its own authority.</summary>
-internal sealed class Peer(X509Certificate2 certificate, IReadOnlyList<X509Certificate2> sent)
+internal sealed class Peer(
+    X509Certificate2 certificate, IReadOnlyList<X509Certificate2> sent, Action refuse, Authorities authorities, Identified identified)
 {
-    private volatile Judged? _judged;
+    private volatile Judged _judged = new(authorities, identified);
 
     private sealed record Judged(Authorities By, Identified Identified);
-
-    public X509Certificate2 Certificate => certificate;
-
-    public IReadOnlyList<X509Certificate2> Sent => sent;
 
     /// <summary>The peer of the request's connection; null: it has shown no certificate.</summary>
     public static Peer? Of(HttpContext http) =>
         http.Features.Get<IConnectionItemsFeature>()?.Items is { } items && items.TryGetValue(typeof(Peer), out var found) ? found as Peer : null;
 
-    /// <summary>Whose certificate the peer has, and whether it holds at this moment.</summary>
-    public static Identified Identify(Peer? peer, Agreements agreements, TimeProvider time) =>
-        peer?.Identify(agreements.InForce.Authorities, time.GetUtcNow()) ?? new(null, Reason.CallerUnknown);
-
-    private Identified Identify(Authorities authorities, DateTimeOffset now)
+    /// <summary>Whose certificate the peer of a call has, and whether it holds at this moment. Where it does not, the connection ends with
+    /// the call, whose answer says why.</summary>
+    public static Identified Identify(Peer? peer, Agreements agreements, TimeProvider time)
     {
-        var judged = _judged;
-        if (judged is null || !ReferenceEquals(judged.By, authorities))
-            _judged = judged = new(authorities, authorities.Identify(certificate, sent, CertificateUse.Client, now));
-        return judged.Identified is { Refused: Reason.Unspecified, Identity: { } identity } && !identity.HoldsAt(now)
-            ? new(identity, Reason.CertificateNotAccepted) : judged.Identified;
+        if (peer is null) return new(null, Reason.CallerUnknown);
+        var identified = peer.Judge(agreements, time);
+        if (identified.Refused != Reason.Unspecified) peer.End();
+        return identified;
     }
+
+    /// <summary>Whose certificate the peer has, and whether it holds at this moment.</summary>
+    public Identified Judge(Agreements agreements, TimeProvider time)
+    {
+        var (judged, inForce, now) = (_judged, agreements.InForce.Authorities, time.GetUtcNow());
+        if (!ReferenceEquals(judged.By, inForce))
+            _judged = judged = new(inForce, inForce.Identify(certificate, sent, CertificateUse.Client, now));
+        return judged.Identified.Identity is { } identity && !identity.HoldsAt(now)
+            ? new(identity, Reason.CertificateNotAccepted, Issued: true) : judged.Identified;
+    }
+
+    private void End() => refuse();
 }

@@ -4,6 +4,7 @@ using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using System.Runtime.CompilerServices;
 using System.Security.Cryptography.X509Certificates;
+using System.Text.Json;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections.Features;
@@ -82,12 +83,16 @@ public static class Metrics
     private static readonly Counters FallenDuties = Measures.Meter.CreateCounter<long>(
         "ministries.duties.fell_due", "{record}", "Times that passed without what was owed until then, by kind of record.");
 
+    private static readonly Counters RejectedConnections = Measures.Meter.CreateCounter<long>(
+        "ministries.connections.rejected", "{connection}", "Connections that were not taken or not kept, by why.");
+
     internal const string Forged = "forged", NotInLedger = "not_in_ledger";
 
     // A counter that is not told before its first rise has no rise to be seen.
     internal static void Begin(Service service)
     {
         foreach (var reason in Reasons.All) RefusalCount.Add(0, Tag("reason", Reasons.NameOf(reason)));
+        foreach (var why in Enum.GetValues<Rejection>()) RejectedConnections.Add(0, Tag("reason", NameOf(why)));
         foreach (var reason in (string[])[Forged, NotInLedger]) Rejections.Add(0, Tag("reason", reason));
         foreach (var counter in (Counters[])[Faults, RepeatedRequests, PublishFailures, Redeliveries]) counter.Add(0);
         foreach (var producer in service.Reactions.Select(r => r.Producer).Distinct()) SetAsideEvents.Add(0, Tag("producer", producer));
@@ -106,6 +111,12 @@ public static class Metrics
     internal static void Redelivered() => Redeliveries.Add(1);
 
     internal static void Rejected(string reason) => Rejections.Add(1, Tag("reason", reason));
+
+    internal static void Rejected(Rejection why) => RejectedConnections.Add(1, Tag("reason", NameOf(why)));
+
+    internal static string NameOf(Rejection why) => RejectionNames[(int)why];
+
+    private static readonly string[] RejectionNames = [.. Enum.GetNames<Rejection>().Select(JsonNamingPolicy.SnakeCaseLower.ConvertName)];
 
     internal static void SetAside(string producer) => SetAsideEvents.Add(1, Tag("producer", producer));
 
@@ -130,7 +141,7 @@ public static class Metrics
     private static readonly FrozenSet<string> Foreign = FrozenSet.Create(
         "dotnet.process.cpu.time", "dotnet.process.memory.working_set", "dotnet.gc.collections", "dotnet.gc.pause.time",
         "dotnet.gc.last_collection.heap.size", "dotnet.exceptions",
-        "kestrel.active_connections", "kestrel.rejected_connections", "kestrel.queued_requests", "kestrel.tls_handshake.duration");
+        "kestrel.active_connections", "kestrel.queued_requests", "kestrel.tls_handshake.duration");
 
     /// <summary>Serves metrics at their own listener, nothing else there, and metrics nowhere else. Before everything else in the
     /// pipeline.</summary>

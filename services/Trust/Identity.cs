@@ -20,7 +20,9 @@ public sealed record Identity(Participant Participant, string System, DateTimeOf
 /// <summary>What came of looking at a certificate.</summary>
 /// <param name="Identity">Whose it is; null: it is nobody's that the agreement knows.</param>
 /// <param name="Refused">Why it is not accepted; <see cref="Reason.Unspecified"/>: it is.</param>
-public readonly record struct Identified(Identity? Identity, Reason Refused);
+/// <param name="Issued">Whether an authority of the very participant that it names has issued it, be it accepted or not. One that was
+/// not so issued is a stranger's.</param>
+public readonly record struct Identified(Identity? Identity, Reason Refused, bool Issued = false);
 
 /// <summary>What a certificate is used for: RFC 5280, 4.2.1.12.</summary>
 public enum CertificateUse
@@ -36,11 +38,21 @@ public enum CertificateUse
 /// The authorities of one version of the agreement. A system's certificate names it by exactly one URI among its subject
 /// alternative names, <c>spiffe://&lt;trust domain&gt;/&lt;participant id&gt;/&lt;system&gt;</c> (an X.509-SVID). The path without
 /// its last segment must be a participant's id, and the chain must lead to an authority of that very participant: a certificate of
-/// another participant's authority that names it is nobody's.
+/// another participant's authority that names it is nobody's. Anybody may show any certificate, so what costs little comes first: the
+/// id, the number of certificates and the names of their issuers are looked at before a signature is verified.
 /// </summary>
 public sealed class Authorities : IDisposable
 {
     private const string ClientAuth = "1.3.6.1.5.5.7.3.2", ServerAuth = "1.3.6.1.5.5.7.3.1", AlternativeNames = "2.5.29.17";
+
+    /// <summary>The most certificates of a chain: 4, which are the system's, at most two intermediate ones, and the root.</summary>
+    public const int MaxChain = 4;
+
+    // The SubjectPublicKeyInfo of RSA with 4096 bits and a usual exponent. Larger ones take milliseconds to verify a signature with.
+    private const int MaxKeyBytes = 550;
+
+    private static readonly Identified Stranger = new(null, Reason.CallerUnknown);
+
     private readonly Dictionary<string, Known> _known = [];
     private readonly string _prefix;
 
@@ -83,33 +95,37 @@ public sealed class Authorities : IDisposable
         }
     }
 
-    /// <summary>Whether the certificate's chain leads to any authority of the agreement, whatever the time. A peer for which it
-    /// does not is a stranger.</summary>
-    /// <param name="certificate">The peer's certificate.</param>
-    /// <param name="sent">The certificates that the peer sent with it.</param>
-    public bool Vouch(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent)
-    {
-        var intermediates = sent.ToArray();
-        return _known.Values.Any(k => k.Roots.Count > 0 && ChainOf(certificate, intermediates, k.Roots, null) is not null);
-    }
-
     /// <summary>Says whose the certificate is.</summary>
     /// <param name="certificate">The peer's certificate.</param>
-    /// <param name="sent">The certificates that the peer sent with it.</param>
+    /// <param name="sent">The certificates that the peer sent with it; of a stranger, any number of any content.</param>
     /// <param name="use">What it is used for.</param>
     /// <param name="now">The time.</param>
     public Identified Identify(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, CertificateUse use, DateTimeOffset now)
     {
+        try
+        {
+            return Judge(certificate, sent, use == CertificateUse.Client ? ClientAuth : ServerAuth, now);
+        }
+        catch (CryptographicException)
+        {
+            // It cannot be read to its end.
+            return Stranger;
+        }
+    }
+
+    private Identified Judge(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, string use, DateTimeOffset now)
+    {
         if (PathOf(certificate) is not { } path || path.LastIndexOf('/') is var slash && slash <= 0 ||
             !_known.TryGetValue(path[..slash], out var known) || known.Roots.Count == 0 ||
-            known.Participant.Systems.Count > 0 && !known.Participant.Systems.Contains(path))
-            return new(null, Reason.CallerUnknown);
-        if (ChainOf(certificate, sent, known.Roots, use == CertificateUse.Client ? ClientAuth : ServerAuth) is not { } chain)
-            return new(null, Reason.CallerUnknown);
+            !IsShort(certificate, sent, out var others) || !NamesLead(certificate, others, known.Roots) ||
+            ChainOf(certificate, others, known.Roots, use, out var usable) is not { } chain)
+            return Stranger;
+        if (!usable || known.Participant.Systems.Count > 0 && !known.Participant.Systems.Contains(path))
+            return new(null, Reason.CallerUnknown, Issued: true);
         var identity = new Identity(
             known.Participant, path, chain.Max(c => c.From), chain.Min(c => c.Until));
         var denied = chain.Any(c => known.Denied.Contains(c.Serial));
-        return new(identity, denied || !identity.HoldsAt(now) ? Reason.CertificateNotAccepted : Reason.Unspecified);
+        return new(identity, denied || !identity.HoldsAt(now) ? Reason.CertificateNotAccepted : Reason.Unspecified, Issued: true);
     }
 
     /// <inheritdoc/>
@@ -156,23 +172,56 @@ public sealed class Authorities : IDisposable
         }
     }
 
+    // What was sent beside the certificate itself, where that is no more than a chain has and no key of it is too large to verify with.
+    private static bool IsShort(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, out X509Certificate2[] others)
+    {
+        others = [.. sent.Where(s => !s.RawDataMemory.Span.SequenceEqual(certificate.RawDataMemory.Span)).Take(MaxChain)];
+        return others.Length < MaxChain && others.All(o => o.PublicKey.ExportSubjectPublicKeyInfo().Length <= MaxKeyBytes);
+    }
+
+    // Whether the issuers' names lead to one of the roots. An authority's name is the same, byte for byte, in its own certificate and in
+    // those that it issues (RFC 5280, 4.1.2.6).
+    private static bool NamesLead(X509Certificate2 certificate, X509Certificate2[] others, X509Certificate2Collection roots)
+    {
+        for (var length = 2; length <= MaxChain; length++)
+        {
+            var issuer = certificate.IssuerName.RawData;
+            if (roots.Any(r => r.SubjectName.RawData.AsSpan().SequenceEqual(issuer))) return true;
+            if (others.FirstOrDefault(o => o.SubjectName.RawData.AsSpan().SequenceEqual(issuer)) is not { } next) return false;
+            certificate = next;
+        }
+        return false;
+    }
+
     // The chain to one of the roots, leaf first, whatever the time; null: there is none.
     private static IReadOnlyList<Link>? ChainOf(
-        X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, X509Certificate2Collection roots, string? use)
+        X509Certificate2 certificate, X509Certificate2[] sent, X509Certificate2Collection roots, string use, out bool usable)
     {
         using var chain = new X509Chain();
         var policy = chain.ChainPolicy;
         policy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         policy.CustomTrustStore.AddRange(roots);
-        policy.ExtraStore.AddRange(sent.ToArray());
+        policy.ExtraStore.AddRange(sent);
         policy.RevocationMode = X509RevocationMode.NoCheck;
         policy.DisableCertificateDownloads = true;
-        policy.VerificationFlags = X509VerificationFlags.IgnoreNotTimeValid;
-        if (use is not null) policy.ApplicationPolicy.Add(new Oid(use));
-        if (!chain.Build(certificate) || chain.ChainElements.Count < 2) return null;
-        // An authority's own certificate is no system's: a chain has at least two.
-        return [.. chain.ChainElements.Select(e =>
-            new Link(e.Certificate.NotBefore, e.Certificate.NotAfter, Serial(e.Certificate.SerialNumber)))];
+        policy.VerificationFlags = X509VerificationFlags.IgnoreNotTimeValid | X509VerificationFlags.IgnoreWrongUsage;
+        policy.ApplicationPolicy.Add(new Oid(use));
+        try
+        {
+            // An authority's own certificate is no system's: a chain has at least two.
+            if (!chain.Build(certificate) || chain.ChainElements.Count is < 2 or > MaxChain)
+            {
+                usable = false;
+                return null;
+            }
+            usable = !chain.ChainStatus.Any(s => s.Status.HasFlag(X509ChainStatusFlags.NotValidForUsage));
+            return [.. chain.ChainElements.Select(e =>
+                new Link(e.Certificate.NotBefore, e.Certificate.NotAfter, Serial(e.Certificate.SerialNumber)))];
+        }
+        finally
+        {
+            foreach (var element in chain.ChainElements) element.Certificate.Dispose();
+        }
     }
 
     private static string Serial(string hexadecimal) =>

@@ -43,12 +43,16 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task Two_URIs_name_nobody() => await Told(
-        "CALLER_UNKNOWN", running.AuthorityOf("kr/mfa").Issue("x", Terms(System, "spiffe://ministries.example/kr/mfa/other")));
+    public async Task Two_URIs_name_nobody_and_end_in_the_handshake() =>
+        await Shut(running.AuthorityOf("kr/mfa").Issue("x", Terms(System, "spiffe://ministries.example/kr/mfa/other")));
 
     [Fact]
-    public async Task Another_participants_authority_cannot_name_this_one() => await Told(
-        "CALLER_UNKNOWN", running.AuthorityOf("ua/mfa").Issue("x", Terms(System)));
+    public async Task A_participant_that_there_is_not_ends_in_the_handshake() =>
+        await Shut(running.AuthorityOf("kr/mfa").Issue("x", Terms("spiffe://ministries.example/kr/nobody/system")));
+
+    [Fact]
+    public async Task Another_participants_authority_cannot_name_this_one_and_ends_in_the_handshake() =>
+        await Shut(running.AuthorityOf("ua/mfa").Issue("x", Terms(System)));
 
     [Fact]
     public async Task A_certificate_for_being_called_only_names_no_caller() => await Told(
@@ -58,6 +62,11 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
     public async Task An_expired_certificate_is_not_accepted() => await Told(
         "CERTIFICATE_NOT_ACCEPTED",
         running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { Until = Now.AddMinutes(-1) }));
+
+    [Fact]
+    public async Task A_certificate_that_is_not_valid_yet_is_not_accepted() => await Told(
+        "CERTIFICATE_NOT_ACCEPTED",
+        running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { From = Now.AddHours(1), Until = Now.AddHours(2) }));
 
     [Fact]
     public async Task A_certificate_that_ends_while_its_connection_is_open_is_not_accepted_any_more()
@@ -104,7 +113,7 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
     {
         var health = new Health.HealthClient(running.As("operator"));
         await health.CheckAsync(new HealthCheckRequest(), cancellationToken: Running.Cancel);
-        using var other = running.AuthorityOf("ua/mfa").Issue("x", Terms(System));
+        using var other = running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { Client = false, Hosts = ["localhost"] });
         await Running.Refused(
             "CALLER_UNKNOWN", () => new Health.HealthClient(running.Channel(Kept(other))).CheckAsync(new()).ResponseAsync);
     }

@@ -1,5 +1,7 @@
+using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust.Tests;
@@ -8,6 +10,8 @@ namespace Ministries.Trust.Tests;
 public sealed class AuthoritiesTests : IDisposable
 {
     private static readonly DateTimeOffset Now = new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero);
+    private const string System = "spiffe://ministries.example/kr/mfa/system";
+    private static readonly Identified Stranger = new(null, Reason.CallerUnknown);
     private readonly CertificateAuthority _kr = CertificateAuthority.Create("kr", Now.AddYears(-1), Now.AddYears(9));
     private readonly CertificateAuthority _ua = CertificateAuthority.Create("ua", Now.AddYears(-1), Now.AddYears(9));
     private readonly CertificateAuthority _custody = CertificateAuthority.Create("custody", Now.AddYears(-1), Now.AddYears(9));
@@ -69,9 +73,7 @@ public sealed class AuthoritiesTests : IDisposable
     public void An_authority_that_names_another_participant_is_not_believed_though_known()
     {
         using var certificate = Issue(_ua, "spiffe://ministries.example/kr/mfa/system");
-        using var authorities = Known();
-        Assert.True(authorities.Vouch(certificate, []));
-        Assert.Equal(Reason.CallerUnknown, Identify(certificate).Refused);
+        Assert.Equal(Stranger, Identify(certificate));
     }
 
     [Fact]
@@ -79,16 +81,73 @@ public sealed class AuthoritiesTests : IDisposable
     {
         using var other = CertificateAuthority.Create("kr", Now.AddYears(-1), Now.AddYears(9));
         using var certificate = Issue(other, "spiffe://ministries.example/kr/mfa/system");
-        using var authorities = Known();
-        Assert.False(authorities.Vouch(certificate, []));
-        Assert.Equal(Reason.CallerUnknown, Identify(certificate).Refused);
+        Assert.Equal(Stranger, Identify(certificate));
     }
 
     [Fact]
     public void An_authoritys_own_certificate_is_no_systems()
     {
+        using var root = Chains.Make("kr", null, Now, System, authority: true);
+        using var authorities = Known(a => a.Participants[0].AuthorityCertificates.Add(root.ExportCertificatePem()));
+        Assert.Equal(Stranger, authorities.Identify(root, [], CertificateUse.Client, Now));
+    }
+
+    // How many authorities there are between the root and the system; whether the root and the certificate itself are sent too.
+    public static TheoryData<int, bool, bool> Lengths => new()
+    {
+        { 0, false, true }, { 0, true, true }, { 1, false, true }, { 2, false, true }, { 2, true, true }, { 3, false, false }, { 60, true, false },
+    };
+
+    [Theory]
+    [MemberData(nameof(Lengths))]
+    public void A_chain_has_at_most_four_certificates(int intermediates, bool allSent, bool known)
+    {
+        using var root = Chains.Make("root", null, Now);
+        var chain = Chains.Below(root, intermediates, System, Now);
+        using var authorities = Known(a => a.Participants[0].AuthorityCertificates.Add(root.ExportCertificatePem()));
+        var identified = authorities.Identify(chain[^1], allSent ? chain : chain[1..^1], CertificateUse.Client, Now);
+        Assert.Equal((known, known ? "kr/mfa" : null), (identified.Issued, identified.Identity?.Participant.Id));
+    }
+
+    [Fact]
+    public void More_certificates_than_a_chain_has_are_not_looked_at_though_a_chain_is_among_them()
+    {
+        using var root = Chains.Make("root", null, Now);
+        var chain = Chains.Below(root, 1, System, Now);
+        using var authorities = Known(a => a.Participants[0].AuthorityCertificates.Add(root.ExportCertificatePem()));
+        var padding = Enumerable.Range(0, 3).Select(i => Chains.Make($"padding {i}", null, Now)).ToArray();
+        Assert.True(authorities.Identify(chain[^1], [chain[1], .. padding[..2]], CertificateUse.Client, Now).Issued);
+        Assert.Equal(Stranger, authorities.Identify(chain[^1], [chain[1], .. padding], CertificateUse.Client, Now));
+    }
+
+    [Fact]
+    public void A_name_like_an_authoritys_is_not_its_key()
+    {
+        using var root = Chains.Make("root", null, Now);
+        using var same = Chains.Make("root", null, Now);
+        using var authorities = Known(a => a.Participants[0].AuthorityCertificates.Add(root.ExportCertificatePem()));
+        var chain = Chains.Below(same, 1, System, Now);
+        Assert.Equal(Stranger, authorities.Identify(chain[^1], [chain[1], same], CertificateUse.Client, Now));
+        // An intermediate authority's key that is larger than any in use is not verified with.
+        using var large = RSA.Create(new RSAParameters { Modulus = [.. Enumerable.Repeat<byte>(0xff, 1024)], Exponent = [1, 0, 1] });
+        var request = new CertificateRequest(new X500DistinguishedName("CN=authority 0"), new PublicKey(large), HashAlgorithmName.SHA256);
+        using var costly = request.Create(
+            root.SubjectName, X509SignatureGenerator.CreateForECDsa(root.GetECDsaPrivateKey()!), Now.AddHours(-1), Now.AddHours(1), [1]);
+        Assert.Equal(Stranger, authorities.Identify(chain[^1], [costly], CertificateUse.Client, Now));
+    }
+
+    // What is wrong with a certificate that the participant's own authority has issued: it is known whose it is, and its holder is told.
+    [Fact]
+    public void What_the_participants_own_authority_issued_is_no_strangers_though_it_is_not_accepted()
+    {
+        using var certificate = Issue(_kr, System);
+        using var server = _kr.Issue("x", Terms([System]) with { Client = false, Hosts = ["localhost"] });
         using var authorities = Known();
-        Assert.False(authorities.Vouch(_kr.Certificate, []));
+        Assert.Equal(new Identified(null, Reason.CallerUnknown, Issued: true), authorities.Identify(server, [], CertificateUse.Client, Now));
+        Assert.True(Identify(certificate, at: Now.AddDays(1)).Issued);
+        Assert.True(Identify(certificate, a => a.Participants[0].DeniedCertificates.Add(certificate.SerialNumber)).Issued);
+        Assert.Equal(
+            new Identified(null, Reason.CallerUnknown, Issued: true), Identify(certificate, a => a.Participants[0].Systems.Add("kr/mfa/other")));
     }
 
     [Theory]

@@ -1,0 +1,436 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Net;
+using System.Net.Security;
+using System.Net.Sockets;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
+using Microsoft.Extensions.Logging;
+using Ministries.Errors.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>Why a connection was not taken, or not kept. The names are the label <c>reason</c> of
+/// <c>ministries.connections.rejected</c>, in lower case with underscores.</summary>
+internal enum Rejection
+{
+    /// <summary>The TLS handshake failed: another version, no certificate, no HTTP/2 offered, or the peer went away.</summary>
+    HandshakeFailed,
+
+    /// <summary>It was not known whose the connection is when <see cref="EdgeLimits.HandshakeTimeout"/> was over.</summary>
+    HandshakeLate,
+
+    /// <summary>It was to send more than <see cref="EdgeLimits.MaxHandshakeBytes"/> before its handshake was finished.</summary>
+    HandshakeTooLarge,
+
+    /// <summary>It gave way to a newer one, since so many were unidentified: <see cref="EdgeLimits.MaxUnidentified"/>.</summary>
+    Displaced,
+
+    /// <summary>Its certificate is of no authority of the participant that it names, or names none.</summary>
+    Stranger,
+
+    /// <summary>Its certificate was issued by its participant's authority, but is expired, not valid yet, denied, or not for a system
+    /// that may call. It is told so.</summary>
+    CertificateNotAccepted,
+
+    /// <summary>It did not choose HTTP/2 in the handshake (ALPN).</summary>
+    NoHttp2,
+
+    /// <summary>Its participant has <see cref="EdgeLimits.MaxConnectionsPerParticipant"/> already.</summary>
+    ParticipantFull,
+
+    /// <summary>The service has <see cref="EdgeLimits.MaxConnections"/> already, and its participant its own ones.</summary>
+    ServiceFull,
+}
+
+/// <summary>
+/// Who may hold a connection. Each is in one of two pools. From its first byte it is unidentified: that pool has a time limit and gives
+/// up its oldest for a newcomer, so that whoever fills it only displaces himself. Once its certificate is known to be a participant's
+/// and to hold, it is served and has a place among those, which nobody unidentified can take. When a certificate ends or is denied,
+/// its connection goes back to the unidentified: its place is free at once, and its peer is told why with its next call.
+/// </summary>
+internal sealed class Connections : IDisposable
+{
+    private readonly EdgeLimits _limits;
+    private readonly Agreements _agreements;
+    private readonly TimeProvider _time;
+    private readonly RejectedPeers _rejected;
+    private readonly ITimer _sweep;
+    private readonly Lock _lock = new();
+    private readonly Unidentified _unidentified;
+    private readonly HashSet<Held> _served = [];
+    private readonly Dictionary<string, int> _servedOf = [];
+
+    public Connections(EdgeLimits limits, Agreements agreements, TimeProvider time, ILogger<Connections> log)
+    {
+        (_limits, _agreements, _time) = (limits, agreements, time);
+        _unidentified = new(limits.MaxUnidentified, limits.MaxUnidentifiedPerAddress);
+        _rejected = new(time, log);
+        _sweep = time.CreateTimer(_ => Sweep(), null, limits.ReloadInterval, limits.ReloadInterval);
+    }
+
+    /// <summary>How many connections are served now.</summary>
+    public int Served
+    {
+        get
+        {
+            lock (_lock) return _served.Count;
+        }
+    }
+
+    /// <summary>How many connections are unidentified now.</summary>
+    public int Waiting
+    {
+        get
+        {
+            lock (_lock) return _unidentified.Count;
+        }
+    }
+
+    public void Dispose() => _sweep.Dispose();
+
+    /// <summary>Before TLS: holds the connection among the unidentified.</summary>
+    public ConnectionDelegate Hold(ConnectionDelegate next) => async connection =>
+    {
+        using var held = new Held(connection, _time.GetTimestamp());
+        connection.Items[typeof(Held)] = held;
+        var transport = connection.Transport;
+        connection.Transport = new Metered(transport, held, _limits.MaxHandshakeBytes);
+        held.Timer = _time.CreateTimer(_ => Due(held), null, _limits.HandshakeTimeout, Timeout.InfiniteTimeSpan);
+        Held? displaced;
+        lock (_lock) displaced = _unidentified.Add(held);
+        displaced?.Reject(Rejection.Displaced);
+        try
+        {
+            await next(connection);
+        }
+        finally
+        {
+            connection.Transport = transport;
+            Leave(held);
+        }
+    };
+
+    /// <summary>After TLS: gives the connection of an accepted peer its place. One that is not accepted stays where it is, until it has
+    /// been told.</summary>
+    public ConnectionDelegate Admit(ConnectionDelegate next) => connection =>
+    {
+        var held = Held.Of(connection);
+        held.Handshaken = true;
+        // Kestrel would say of each in its log that it did not choose HTTP/2.
+        var protocol = connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol;
+        if (protocol != SslApplicationProtocol.Http2) return Rejected(held, Rejection.NoHttp2);
+        if (held.Peer?.Judge(_agreements, _time) is not { Refused: Reason.Unspecified, Identity: { } identity })
+        {
+            held.Why ??= Rejection.CertificateNotAccepted;
+            return next(connection);
+        }
+        return Take(held, identity.Participant.Id) is { } full ? Rejected(held, full) : next(connection);
+
+        static Task Rejected(Held held, Rejection why)
+        {
+            held.Reject(why);
+            return Task.CompletedTask;
+        }
+    };
+
+    /// <summary>Lets the connection's calls end and no others begin on it: its peer has been told that it is not accepted. It keeps no
+    /// place of those who are.</summary>
+    public void Refuse(Held held)
+    {
+        Return(held);
+        held.RequestClose();
+    }
+
+    private Rejection? Take(Held held, string participant)
+    {
+        lock (_lock)
+        {
+            var own = _servedOf.GetValueOrDefault(participant);
+            if (own >= _limits.MaxConnectionsPerParticipant) return Rejection.ParticipantFull;
+            if (own >= _limits.OwnConnections && _served.Count >= _limits.MaxConnections) return Rejection.ServiceFull;
+            // It was displaced meanwhile.
+            if (!_unidentified.Remove(held)) return Rejection.Displaced;
+            _served.Add(held);
+            _servedOf[participant] = own + 1;
+            held.Participant = participant;
+        }
+        // Up to a tenth less, so that not all are asked at once.
+        held.Timer?.Change(_limits.MaxConnectionAge * (1 - Random.Shared.NextDouble() / 10), Timeout.InfiniteTimeSpan);
+        return null;
+    }
+
+    // From those who are served to the unidentified, where it was one of them.
+    private void Return(Held held)
+    {
+        Held? displaced;
+        lock (_lock)
+        {
+            if (!GiveBack(held)) return;
+            held.Why = Rejection.CertificateNotAccepted;
+            held.Closing = false;
+            displaced = _unidentified.Add(held);
+        }
+        held.Timer?.Change(_limits.HandshakeTimeout, Timeout.InfiniteTimeSpan);
+        displaced?.Reject(Rejection.Displaced);
+    }
+
+    private bool GiveBack(Held held)
+    {
+        if (!_served.Remove(held)) return false;
+        var participant = held.Participant!;
+        if (_servedOf[participant] == 1) _servedOf.Remove(participant);
+        else _servedOf[participant]--;
+        return true;
+    }
+
+    private void Leave(Held held)
+    {
+        bool served;
+        lock (_lock)
+        {
+            served = GiveBack(held);
+            _unidentified.Remove(held);
+        }
+        if (served) return;
+        // Kestrel has the same time limit for the handshake alone, and one of the two is first.
+        var late = _time.GetElapsedTime(held.Began) >= _limits.HandshakeTimeout;
+        _rejected.Count(
+            held.Why ?? (late ? Rejection.HandshakeLate : Rejection.HandshakeFailed),
+            held.Peer?.Judge(_agreements, _time).Identity?.Participant.Id);
+    }
+
+    private void Due(Held held)
+    {
+        bool served;
+        lock (_lock) served = _served.Contains(held);
+        if (!served) held.Reject(Rejection.HandshakeLate);
+        else if (held.Closing) held.Connection.Abort();
+        else
+        {
+            held.Closing = true;
+            held.RequestClose();
+            held.Timer?.Change(_limits.ConnectionGrace, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    // A certificate may end, and a version of the agreement deny it, while its peer says nothing.
+    private void Sweep()
+    {
+        Held[] served;
+        lock (_lock) served = [.. _served];
+        foreach (var held in served)
+            if (held.Peer!.Judge(_agreements, _time).Refused != Reason.Unspecified) Return(held);
+        _rejected.Tell();
+    }
+}
+
+/// <summary>A connection, from its first byte to its end.</summary>
+internal sealed class Held(ConnectionContext connection, long began) : IDisposable
+{
+    public ConnectionContext Connection => connection;
+
+    /// <summary>When it came, as a timestamp of the clock.</summary>
+    public long Began => began;
+
+    /// <summary>From where: an address of IPv4, or the first 64 bits of one of IPv6, which one host may have all addresses of.</summary>
+    public IPAddress Address { get; } = AddressOf(connection.RemoteEndPoint);
+
+    /// <summary>Who is at its other end; null: that is not known yet.</summary>
+    public Peer? Peer { get; set; }
+
+    /// <summary>For whom it is served; null: it is not.</summary>
+    public string? Participant { get; set; }
+
+    /// <summary>Why it was rejected; null: it was not.</summary>
+    public Rejection? Why { get; set; }
+
+    /// <summary>Whether its handshake is finished.</summary>
+    public bool Handshaken { get; set; }
+
+    /// <summary>Whether its peer was asked to open another, since it is old.</summary>
+    public bool Closing { get; set; }
+
+    public ITimer? Timer { get; set; }
+
+    /// <summary>Where it stands among the unidentified.</summary>
+    public (LinkedListNode<Held> All, LinkedListNode<Held> OfAddress)? Places { get; set; }
+
+    public static Held Of(BaseConnectionContext connection) => (Held)connection.Items[typeof(Held)]!;
+
+    /// <summary>Ends it at once. The first reason is the one that is counted.</summary>
+    public void Reject(Rejection why)
+    {
+        Why ??= why;
+        connection.Abort(new ConnectionAbortedException($"rejected: {why}"));
+    }
+
+    /// <summary>Lets the calls on it end, and no others begin (GOAWAY, RFC 9113, 6.8).</summary>
+    public void RequestClose() => connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.RequestClose();
+
+    public void Dispose() => Timer?.Dispose();
+
+    private static IPAddress AddressOf(EndPoint? remote)
+    {
+        if (remote is not IPEndPoint { Address: var address }) return IPAddress.None;
+        if (address.IsIPv4MappedToIPv6) return address.MapToIPv4();
+        if (address.AddressFamily != AddressFamily.InterNetworkV6) return address;
+        var bytes = address.GetAddressBytes();
+        bytes.AsSpan(8).Clear();
+        return new IPAddress(bytes);
+    }
+}
+
+/// <summary>
+/// Connections of which it is not known whose they are, at most so many in all and of one address. Nobody who comes is turned away, for
+/// he may be a participant, also from an address that is used for an attack: another gives way, the oldest of his own address if that has
+/// as many as it may, else of the address that has the most. So whoever fills it displaces himself. Where no address has more than a
+/// few, the attack comes from many, and the oldest of all gives way: a participant needs milliseconds.
+/// </summary>
+internal sealed class Unidentified(int most, int mostOfAddress)
+{
+    /// <summary>How many connections an address may have without giving way before others: 8.</summary>
+    private const int Few = 8;
+
+    private readonly LinkedList<Held> _all = [];
+    private readonly Dictionary<IPAddress, LinkedList<Held>> _byAddress = [];
+
+    public int Count => _all.Count;
+
+    /// <summary>Adds a connection.</summary>
+    /// <returns>The one that gives way to it, taken out already; null: there is room.</returns>
+    public Held? Add(Held held)
+    {
+        var displaced = _byAddress.TryGetValue(held.Address, out var own) && own.Count >= mostOfAddress ? own.First!.Value
+            : _all.Count < most ? null
+            : _byAddress.Values.MaxBy(a => a.Count) is { Count: > Few } greatest ? greatest.First!.Value : _all.First!.Value;
+        if (displaced is not null) Remove(displaced);
+        if (!_byAddress.TryGetValue(held.Address, out own)) _byAddress[held.Address] = own = [];
+        held.Places = (_all.AddLast(held), own.AddLast(held));
+        return displaced;
+    }
+
+    /// <summary>Takes a connection out; false: it was not in it.</summary>
+    public bool Remove(Held held)
+    {
+        if (held.Places is not var (all, ofAddress)) return false;
+        held.Places = null;
+        _all.Remove(all);
+        var own = ofAddress.List!;
+        own.Remove(ofAddress);
+        if (own.Count == 0) _byAddress.Remove(held.Address);
+        return true;
+    }
+}
+
+/// <summary>What a connection sends and receives. It ends where more comes than a handshake needs before the handshake is finished:
+/// OpenSSL reads as much as 100 KB of certificates before anybody is asked about them, a quarter of a millisecond for each.</summary>
+internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexPipe
+{
+    public PipeReader Input { get; } = new Reader(inner.Input, held, most);
+
+    public PipeWriter Output => inner.Output;
+
+    private sealed class Reader(PipeReader inner, Held held, int most) : PipeReader
+    {
+        private ReadOnlySequence<byte> _read;
+        private long _taken;
+
+        public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
+
+        public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
+        {
+            if (!held.Handshaken) _taken += _read.Slice(_read.Start, consumed).Length;
+            _read = default;
+            inner.AdvanceTo(consumed, examined);
+        }
+
+        public override async ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
+        {
+            if (held.Handshaken) return await inner.ReadAsync(cancellationToken);
+            Check();
+            return Keep(await inner.ReadAsync(cancellationToken));
+        }
+
+        public override bool TryRead(out ReadResult result)
+        {
+            if (!held.Handshaken) Check();
+            var some = inner.TryRead(out result);
+            if (some) Keep(result);
+            return some;
+        }
+
+        public override void CancelPendingRead() => inner.CancelPendingRead();
+
+        public override void Complete(Exception? exception = null) => inner.Complete(exception);
+
+        public override ValueTask CompleteAsync(Exception? exception = null) => inner.CompleteAsync(exception);
+
+        // What follows the handshake is only read once it is finished: whoever asks for more has not come to its end.
+        private void Check()
+        {
+            if (_taken <= most) return;
+            held.Reject(Rejection.HandshakeTooLarge);
+            throw new ConnectionAbortedException("more came than a handshake needs");
+        }
+
+        private ReadResult Keep(ReadResult result)
+        {
+            _read = held.Handshaken ? default : result.Buffer;
+            return result;
+        }
+    }
+}
+
+/// <summary>Counts those who were rejected, and says so in the log: of each kind one line a minute, and with the next how many there were
+/// in between. Whoever wants to fill the disk is told of no oftener than that.</summary>
+internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromMinutes(1);
+
+    private readonly Lock _lock = new();
+    private readonly Dictionary<Rejection, (long Since, long LeftOut)> _told = [];
+
+    /// <summary>Counts one.</summary>
+    /// <param name="why">Why.</param>
+    /// <param name="participant">Whose certificate it has; null: that is not known.</param>
+    public void Count(Rejection why, string? participant)
+    {
+        Metrics.Rejected(why);
+        long leftOut;
+        lock (_lock)
+        {
+            if (_told.TryGetValue(why, out var told) && time.GetElapsedTime(told.Since) < Interval)
+            {
+                _told[why] = (told.Since, told.LeftOut + 1);
+                return;
+            }
+            leftOut = told.LeftOut;
+            _told[why] = (time.GetTimestamp(), 0);
+        }
+        if (leftOut > 0) LogMore(Metrics.NameOf(why), leftOut);
+        LogRejected(Metrics.NameOf(why), participant ?? "unknown");
+    }
+
+    /// <summary>Says how many were left out, where the minute is over and none has come since.</summary>
+    public void Tell()
+    {
+        List<(Rejection Why, long LeftOut)> over = [];
+        lock (_lock)
+            foreach (var (why, told) in _told)
+                if (told.LeftOut > 0 && time.GetElapsedTime(told.Since) >= Interval) over.Add((why, told.LeftOut));
+        foreach (var (why, leftOut) in over)
+        {
+            lock (_lock) _told[why] = (time.GetTimestamp(), 0);
+            LogMore(Metrics.NameOf(why), leftOut);
+        }
+    }
+
+    [LoggerMessage(50, LogLevel.Warning,
+        "a connection was rejected: {Reason}; the participant that its certificate names: {Participant}. More of this kind are counted for a minute")]
+    private partial void LogRejected(string reason, string participant);
+
+    [LoggerMessage(51, LogLevel.Warning, "connections that were rejected besides and not told of: {Count}, {Reason}")]
+    private partial void LogMore(string reason, long count);
+}

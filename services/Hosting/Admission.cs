@@ -88,8 +88,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     /// <summary>The value of a number in a message after its prefix; null: it is not there, or has not come yet.</summary>
     internal static ulong? PrecedenceIn(ReadOnlySequence<byte> frame, uint field)
     {
-        if (frame.Length <= Edge.Prefix) return null;
-        var reader = new SequenceReader<byte>(frame.Slice(Edge.Prefix));
+        if (frame.Length <= RequestFrame.Prefix) return null;
+        var reader = new SequenceReader<byte>(frame.Slice(RequestFrame.Prefix));
         while (Number(ref reader, out var tag))
         {
             ulong value;

@@ -121,7 +121,7 @@ internal sealed class Connections : IDisposable
         // Kestrel would say of each in its log that it did not choose HTTP/2.
         var protocol = connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol;
         if (protocol != SslApplicationProtocol.Http2) return Rejected(held, Rejection.NoHttp2);
-        if (held.Peer?.Judge(_agreements, _time) is not { Refused: Reason.Unspecified, Identity: { } identity })
+        if (held.Peer?.Judge(_agreements.InForce.Authorities, _time) is not { Refused: Reason.Unspecified, Identity: { } identity })
         {
             held.Why ??= Rejection.CertificateNotAccepted;
             return next(connection);
@@ -198,7 +198,7 @@ internal sealed class Connections : IDisposable
         var late = _time.GetElapsedTime(held.Began) >= _limits.HandshakeTimeout;
         _rejected.Count(
             held.Why ?? (late ? Rejection.HandshakeLate : Rejection.HandshakeFailed),
-            held.Peer?.Judge(_agreements, _time).Identity?.Participant.Id);
+            held.Peer?.Judge(_agreements.InForce.Authorities, _time).Identity?.Participant.Id);
     }
 
     private void Due(Held held)
@@ -221,7 +221,7 @@ internal sealed class Connections : IDisposable
         Held[] served;
         lock (_lock) served = [.. _served];
         foreach (var held in served)
-            if (held.Peer!.Judge(_agreements, _time).Refused != Reason.Unspecified) Return(held);
+            if (held.Peer!.Judge(_agreements.InForce.Authorities, _time).Refused != Reason.Unspecified) Return(held);
         _rejected.Tell();
     }
 }

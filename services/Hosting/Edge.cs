@@ -1,10 +1,9 @@
-using System.Buffers;
-using System.Buffers.Binary;
 using System.Diagnostics;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.AspNetCore.Server;
 using Grpc.Core;
+using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
@@ -12,6 +11,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
+using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
@@ -19,79 +19,56 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>What every call passes before its method and after it: grant, size, the bytes' form, the fields' form; and what
-/// becomes of what goes wrong.</summary>
+/// <summary>What every request passes before its endpoint and after it. ASP.NET Core decides who may reach the endpoint
+/// (<see cref="Access"/>); then there must be room (<see cref="Admission"/>), and of an RPC of the contracts the form and the signature
+/// must hold (<see cref="Checks"/>). These stand in the endpoint itself, where it is mapped, so that no path leads around them.
+/// </summary>
 public static class Edge
 {
     /// <summary>Registers <see cref="Writes"/>, <see cref="Reads"/>, <see cref="Peers"/> and gRPC itself with its limits.</summary>
     public static IServiceCollection AddWrites(this IServiceCollection services)
     {
         services.TryAddSingleton(new EdgeLimits());
-        services.AddSingleton<Writes>();
-        services.AddSingleton<Reads>();
+        Access.Add(services);
+        services.AddSingleton<Admission>();
+        services.AddSingleton<Passing>();
+        services.AddSingleton(p => new Writes(
+            p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>(), p.GetRequiredService<TimeProvider>()));
+        services.AddSingleton(p => new Reads(p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>()));
         services.AddSingleton<Peers>();
         services.AddSingleton<Guard>();
         services.AddSingleton<LedgerEndpoint>();
         services.AddGrpc(grpc =>
         {
             grpc.EnableDetailedErrors = false;
-            grpc.IgnoreUnknownServices = false;
+            // The fallback policy answers what is not mapped: an endpoint for it would be one without a policy.
+            grpc.IgnoreUnknownServices = true;
         });
         services.AddOptions<GrpcServiceOptions>()
             .Configure<EdgeLimits>((grpc, limits) => grpc.MaxReceiveMessageSize = limits.MaxMessageBytes);
         return services;
     }
 
-    /// <summary>What every request passes, in this order: that it comes from no proxy, that its caller is known and its certificate holds
-    /// (<see cref="Peer"/>), that there is room for it (<see cref="Admission"/>), that he could be granted the call, and that its bytes can be read in one way only. Of a call, what became
-    /// of it is counted and told by its span, also where it was refused here.</summary>
-    internal static IApplicationBuilder UseEdge(this IApplicationBuilder app)
+    /// <summary>Puts routing, authentication and authorization before the endpoints. Each request is counted, and a call of the
+    /// contracts is told by its span, wherever it ends.</summary>
+    internal static void UseEdge(this WebApplication app)
     {
-        var services = app.ApplicationServices;
-        var limits = services.GetRequiredService<EdgeLimits>();
-        var agreements = services.GetRequiredService<Agreements>();
-        var time = services.GetRequiredService<TimeProvider>();
-        var spans = new CallSpans(services.GetRequiredService<Service>().Name, services.GetRequiredService<DistributedContextPropagator>());
-        var admission = new Admission(limits, time);
-        return app.Use(next => http =>
-        {
-            if (Methods.At(http.Request.Path.Value) is { } rpc) return Pass(rpc, http, next, limits, agreements, time, spans, admission);
-            var identified = Peer.Identify(Peer.Of(http), agreements, time);
-            if (IdentityExtensions.Check(http, identified) is { } refusal) return Refusals.Answer(http, refusal);
-            return HttpMethods.IsGet(http.Request.Method) || HttpMethods.IsHead(http.Request.Method)
-                ? Show(http, next, identified.Identity!.Participant.Id, admission) : next(http);
-        });
+        app.UseRouting();
+        app.Use(app.Services.GetRequiredService<Passing>().Observe);
+        app.UseAuthentication();
+        app.UseAuthorization();
     }
 
-    // The log's files.
-    private static async Task Show(HttpContext http, RequestDelegate next, string participant, Admission admission)
-    {
-        if (await admission.Enter(null, http, participant) is { } full)
-        {
-            await Refusals.Answer(http, full);
-            return;
-        }
-        try
-        {
-            await next(http);
-        }
-        finally
-        {
-            admission.Leave(null, participant);
-        }
-    }
-
-    /// <summary>Maps a gRPC service of the contracts, with what each of its calls passes on the way to its method and back. There is one
-    /// of it for all calls.</summary>
+    /// <summary>Maps a gRPC service of the contracts with its policies and checks.</summary>
     /// <param name="endpoints">Where.</param>
-    /// <param name="bind">The generated <c>BindService</c>.</param>
+    /// <param name="bind">The generated <c>BindService</c>. There is one <typeparamref name="TService"/> for all calls.</param>
     public static IEndpointRouteBuilder Serve<TService>(this IEndpointRouteBuilder endpoints, Action<ServiceBinderBase, TService> bind)
         where TService : class
     {
         var services = endpoints.ServiceProvider;
         var guarded = new Guarded(services.GetRequiredService<Guard>());
         bind(guarded, ActivatorUtilities.GetServiceOrCreateInstance<TService>(services));
-        endpoints.MapGrpcService(guarded.Definition).Add(endpoint =>
+        endpoints.MapGrpcService(guarded.Definition).Guarded(endpoints).Add(endpoint =>
         {
             // Reflection finds a service by its type.
             if (endpoint.Metadata.OfType<GrpcMethodMetadata>().LastOrDefault() is { } known)
@@ -100,82 +77,59 @@ public static class Edge
         return endpoints;
     }
 
+    /// <summary>Gives endpoints their policy and puts the edge's checks into them: an RPC of the contracts is for those to whom the
+    /// agreement grants it, everything else for all participants.</summary>
+    /// <param name="mapped">What was mapped.</param>
+    /// <param name="endpoints">Where.</param>
+    internal static TBuilder Guarded<TBuilder>(this TBuilder mapped, IEndpointRouteBuilder endpoints) where TBuilder : IEndpointConventionBuilder
+    {
+        var passing = endpoints.ServiceProvider.GetRequiredService<Passing>();
+        mapped.Add(endpoint =>
+        {
+            var passage = Passage.Of(endpoint);
+            endpoint.Metadata.Add(passage);
+            endpoint.Metadata.Add(new AuthorizeAttribute());
+            endpoint.Metadata.Add(passage.Rpc is { } rpc ? Access.Granted(rpc) : Access.Participants);
+            var serve = endpoint.RequestDelegate ?? throw new InvalidOperationException($"{passage.Name} serves nothing");
+            endpoint.RequestDelegate = http => passing.Pass(http, serve);
+        });
+        return mapped;
+    }
+
     /// <summary>Maps <c>ministries.ledger.v1</c> over the service's ledger.</summary>
     public static IEndpointRouteBuilder MapLedger(this IEndpointRouteBuilder endpoints) =>
         endpoints.Serve<LedgerEndpoint>(LedgerService.BindService);
 
-    /// <summary>The request's message as it was sent, to the byte.</summary>
-    public static ReadOnlyMemory<byte> BytesOf(this ServerCallContext context) =>
-        Call.Of(context).Message;
+    /// <summary>The full method name without a leading slash.</summary>
+    internal static string NameOf(this ServerCallContext context) => EdgeCall.Of(context).Name;
+}
 
-    /// <summary>The signature that the request carries (RFC 9421), as received; null: a field of it is missing or given twice.
-    /// </summary>
-    internal static RequestSignature? SignatureOf(this ServerCallContext context)
+/// <summary>The way of a request through the edge.</summary>
+internal sealed class Passing
+{
+    private readonly EdgeLimits _limits;
+    private readonly Admission _admission;
+    private readonly Checks _checks;
+    private readonly CallSpans _spans;
+    private readonly BusStatus? _bus;
+
+    public Passing(
+        Service service, EdgeLimits limits, Admission admission, Checks checks, DistributedContextPropagator propagator, BusStatus? bus = null)
     {
-        var request = context.GetHttpContext().Request;
-        if (One("Signature-Input") is not { } input || One("Signature") is not { } signature || One("Content-Digest") is not { } digest)
-            return null;
-        return new RequestSignature
-        {
-            Authority = request.Host.Value?.ToLowerInvariant() ?? "", ContentType = request.ContentType ?? "", ContentDigest = digest,
-            SignatureInput = input, Signature = signature,
-        };
-
-        string? One(string name) =>
-            request.Headers[name] is [{ Length: > 0 and <= HttpSignature.LongestField } value] ? value : null;
+        (_limits, _admission, _checks, _bus) = (limits, admission, checks, bus);
+        _spans = new CallSpans(service.Name, propagator);
     }
 
-    /// <summary>The full method name without a leading slash.</summary>
-    internal static string NameOf(this ServerCallContext context) =>
-        Call.Of(context.GetHttpContext())?.Rpc.Name ?? context.Method.TrimStart('/');
-
-    private static async Task Pass(
-        Rpc rpc, HttpContext http, RequestDelegate next, EdgeLimits limits, Agreements agreements, TimeProvider time, CallSpans spans,
-        Admission admission)
+    /// <summary>Counts what became of a request, and tells it by its span.</summary>
+    public async Task Observe(HttpContext http, RequestDelegate next)
     {
         var began = Stopwatch.GetTimestamp();
-        var call = new Call(rpc, http, agreements, time);
+        var call = new EdgeCall(http.GetEndpoint()?.Metadata.GetMetadata<Passage>());
         http.Features.Set(call);
         Exception? fault = null;
-        string? entered = null;
         try
         {
-            var identified = call.Identify();
-            if (IdentityExtensions.Check(http, identified) is { } refusal)
-            {
-                call.Span = spans.Tell(rpc, http.Request, began);
-                await Refusals.Answer(http, refusal);
-            }
-            // What another service serves.
-            else if (http.GetEndpoint() is null)
-            {
-                call.Span = spans.Begin(rpc, http.Request);
-                await next(http);
-            }
-            // What has no room has no span while it waits to be told so: it is to cost as little as can be.
-            else if (await admission.Enter(rpc, http, identified.Identity!.Participant.Id) is { } full)
-            {
-                call.Span = spans.Tell(rpc, http.Request, began);
-                call.Span?.SetTag("ministries.participant", identified.Identity.Participant.Id);
-                await Refusals.Answer(http, full);
-            }
-            else
-            {
-                var caller = identified.Identity.Participant;
-                entered = caller.Id;
-                call.Span = spans.Begin(rpc, http.Request);
-                call.Span?.SetTag("ministries.participant", caller.Id);
-                byte[]? frame = null;
-                if (!agreements.InForce.Permissions.Grants(Cases.PartsEverOf(caller), rpc.Name)) refusal = new Refusal(Reason.NotGranted);
-                else (frame, refusal) = await Read(http, limits.MaxMessageBytes);
-                if (refusal is null && Check(rpc.Method, frame!) is { Count: > 0 } faults) refusal = Refusals.Invalid(faults);
-                if (refusal is not null) await Refusals.Answer(http, refusal);
-                else
-                {
-                    call.Take(frame!);
-                    await next(http);
-                }
-            }
+            await next(http);
         }
         catch (Exception e)
         {
@@ -184,90 +138,92 @@ public static class Edge
         }
         finally
         {
-            if (entered is not null) admission.Leave(rpc, entered);
+            // What is refused early has no span until it was answered: refusing must cost as little as can be.
+            if (call.Rpc is { } rpc) call.Span ??= _spans.Tell(rpc, http.Request, began);
             var status = Refusals.StatusOf(http);
             Metrics.Count(call, http, status, began);
-            CallSpans.End(call.Span, status is { } code ? Refusals.NameOf(code) : null, fault);
+            CallSpans.End(call, status is { } code ? Refusals.NameOf(code) : null, fault);
         }
     }
 
-    // One frame: a byte that says whether it is compressed, the message's length in 4 bytes, the message.
-    internal const int Prefix = 5;
-
-    private static async ValueTask<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit)
+    /// <summary>Lets a request to its endpoint where there is room and, of an RPC of the contracts, where form and signature hold.
+    /// </summary>
+    public async Task Pass(HttpContext http, RequestDelegate serve)
     {
-        var reader = http.Request.BodyReader;
-        while (true)
+        var call = EdgeCall.Of(http) ?? throw new InvalidOperationException("the request has not come through the edge");
+        var caller = call.Caller.Participant;
+        // The ledger is the queue while the broker is down, but not without end.
+        if (call.Rpc is { Writes: true } && _bus is { Overloaded: true } && caller.Kind != ParticipantKind.Operator)
         {
-            // Most bodies came with their head.
-            if (!reader.TryRead(out var read)) read = await reader.ReadAsync(http.RequestAborted);
-            var buffer = read.Buffer;
-            if (buffer.Length >= Prefix)
-            {
-                var (compressed, length) = Head(buffer);
-                Refusal? refusal = null;
-                if (compressed) refusal = Refusals.Invalid("", "the message must not be compressed: what is signed is the bytes that are sent");
-                else if (length > limit) refusal = Refusals.Invalid("", $"the message must be at most {limit} bytes");
-                else if (buffer.Length > Prefix + length) refusal = Refusals.Invalid("", "the call must have one message");
-                if (refusal is not null)
-                {
-                    reader.AdvanceTo(buffer.Start, buffer.End);
-                    return (null, refusal);
-                }
-                if (read.IsCompleted && buffer.Length == Prefix + length)
-                {
-                    var frame = buffer.ToArray();
-                    reader.AdvanceTo(buffer.End);
-                    return (frame, null);
-                }
-            }
-            if (read.IsCompleted)
-            {
-                reader.AdvanceTo(buffer.End);
-                return (null, Refusals.Invalid("", "the call must have one message, and all of it"));
-            }
-            reader.AdvanceTo(buffer.Start, buffer.End);
+            await Refusals.Answer(http, new Refusal(Reason.Overloaded));
+            return;
         }
-
-        static (bool Compressed, long Length) Head(ReadOnlySequence<byte> buffer)
+        if (await _admission.Enter(call.Rpc, http, caller.Id) is { } full)
         {
-            Span<byte> head = stackalloc byte[Prefix];
-            buffer.Slice(0, Prefix).CopyTo(head);
-            return (head[0] != 0, BinaryPrimitives.ReadUInt32BigEndian(head[1..]));
+            await Refusals.Answer(http, full);
+            return;
         }
-    }
-
-    private static IReadOnlyList<FieldFault> Check(MethodDescriptor method, byte[] frame)
-    {
-        var message = frame.AsSpan(Prefix);
-        var faults = WireWalk.Walk(method.InputType, message);
-        if (faults.Count == 0) return faults;
         try
         {
-            // What can be read in spite of them is checked too, so that the caller learns everything at once.
-            var read = method.InputType.Parser.ParseFrom(message);
-            var named = faults.Select(f => f.Field).ToHashSet();
-            return [.. faults, .. Validation.Check(read).Where(f => !named.Contains(f.Field))];
+            if (call.Rpc is { } rpc)
+            {
+                call.Span = _spans.Begin(rpc, http.Request);
+                if (await Check(rpc, call, http) is { } refusal)
+                {
+                    await Refusals.Answer(http, refusal);
+                    return;
+                }
+            }
+            await serve(http);
         }
-        catch (InvalidProtocolBufferException)
+        finally
         {
-            return faults;
+            _admission.Leave(call.Rpc, caller.Id);
+        }
+    }
+
+    // A write's signature is checked here, and what refuses it is carried: the request may have its answer already.
+    private async ValueTask<Refusal?> Check(Rpc rpc, EdgeCall call, HttpContext http)
+    {
+        var (frame, refusal) = await _checks.Frame(http, _limits.MaxMessageBytes);
+        if (refusal is not null) return refusal;
+        var (request, faults) = Read(rpc.Method, frame!.AsSpan(RequestFrame.Prefix));
+        if (faults.Count > 0 || request is null) return Refusals.Invalid(faults);
+        call.Formed(http, frame!, request);
+        if (rpc.Writes) call.Signed = SignedRequest.Check(call, http.Request, _checks);
+        return null;
+
+        (IMessage? Request, IReadOnlyList<FieldFault> Faults) Read(MethodDescriptor method, ReadOnlySpan<byte> message)
+        {
+            var ofBytes = _checks.Bytes(rpc, message);
+            IMessage read;
+            try
+            {
+                read = method.InputType.Parser.ParseFrom(message);
+            }
+            catch (InvalidProtocolBufferException)
+            {
+                return (null, ofBytes.Count > 0 ? ofBytes : [new FieldFault { Description = "the message cannot be read" }]);
+            }
+            var ofFields = _checks.Fields(read);
+            if (ofBytes.Count == 0) return (read, ofFields);
+            // What can be read in spite of the bytes' faults is checked, too, so that the caller learns everything at once.
+            var named = ofBytes.Select(f => f.Field).ToHashSet();
+            return (read, [.. ofBytes, .. ofFields.Where(f => !named.Contains(f.Field))]);
         }
     }
 }
 
-/// <summary>Checks each request's fields, and turns what goes wrong into a status that says only what its reader may know.
-/// </summary>
+/// <summary>Gives a method the message that was checked, and turns what goes wrong into a status that says only what its reader may
+/// know. Without a message that was checked there is no call of a method.</summary>
 internal sealed partial class Guard(ILogger<Guard> log)
 {
-    public async Task<TResponse> Answer<TRequest, TResponse>(
-        TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> method)
+    public async Task<TResponse> Answer<TRequest, TResponse>(ServerCallContext context, UnaryServerMethod<TRequest, TResponse> method)
         where TRequest : class where TResponse : class
     {
         try
         {
-            Check(request, context);
-            return await method(request, context);
+            return await method((TRequest)EdgeCall.Of(context).Request, context);
         }
         catch (Exception e) when (e is not RpcException)
         {
@@ -276,26 +232,17 @@ internal sealed partial class Guard(ILogger<Guard> log)
     }
 
     public async Task Follow<TRequest, TResponse>(
-        TRequest request, IServerStreamWriter<TResponse> responses, ServerCallContext context,
+        IServerStreamWriter<TResponse> responses, ServerCallContext context,
         ServerStreamingServerMethod<TRequest, TResponse> method) where TRequest : class where TResponse : class
     {
         try
         {
-            Check(request, context);
-            await method(request, responses, context);
+            await method((TRequest)EdgeCall.Of(context).Request, responses, context);
         }
         catch (Exception e) when (e is not RpcException)
         {
             throw Translate(e, context);
         }
-    }
-
-    private static void Check(object request, ServerCallContext context)
-    {
-        if (Validation.Check((IMessage)request) is not { Count: > 0 } faults) return;
-        var refusal = Refusals.Invalid(faults);
-        Refusals.Trace(context.GetHttpContext(), refusal);
-        throw refusal.ToException();
     }
 
     private RpcException Translate(Exception e, ServerCallContext context)
@@ -356,10 +303,10 @@ internal sealed class Guarded(Guard guard) : ServiceBinderBase
                     if (Reads.Written(response) is { } bytes) context.Complete(bytes);
                     else write(response, context);
                 }, own.ContextualDeserializer)),
-            (request, context) => guard.Answer(request, context, handler!));
+            (TRequest _, ServerCallContext context) => guard.Answer(context, handler!));
     }
 
     public override void AddMethod<TRequest, TResponse>(
         Method<TRequest, TResponse> method, ServerStreamingServerMethod<TRequest, TResponse>? handler) =>
-        _methods.AddMethod(method, (request, responses, context) => guard.Follow(request, responses, context, handler!));
+        _methods.AddMethod(method, (TRequest _, IServerStreamWriter<TResponse> responses, ServerCallContext context) => guard.Follow(responses, context, handler!));
 }

@@ -138,8 +138,9 @@ public static partial class ServiceHost
         host.MapLedger();
         host.MapLog();
         host.MapBus();
-        host.MapGrpcHealthChecksService();
-        if (settings.Reflection) host.MapGrpcReflectionService();
+        host.MapGrpcHealthChecksService().Guarded(host);
+        if (settings.Reflection) host.MapGrpcReflectionService().Guarded(host);
+        Access.DemandPolicies(host);
         LogLife(host, service.Name);
         host.Services.GetRequiredService<Lifecycle>().Say("ledger", true);
         return host;

@@ -90,15 +90,6 @@ public sealed record EdgeLimits
 /// <summary>Who calls: TLS 1.3 with a client certificate, ended here and nowhere before.</summary>
 public static class IdentityExtensions
 {
-    // What proxies are known to pass a client's certificate or address in (RFC 9440 and older habits). There is no proxy before a
-    // service: a request that has one of them wants to be taken for somebody else's.
-    private static readonly string[] Forwarded =
-    [
-        "X-ARR-ClientCert", "X-Forwarded-Client-Cert", "X-Client-Cert", "X-Client-Certificate", "X-Client-DN", "X-SSL-Cert",
-        "X-SSL-Client-Cert", "X-SSL-Client-DN", "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "SSL-Client-Cert", "SSL_CLIENT_CERT",
-        "Client-Cert", "Client-Cert-Chain", "X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Leaf", "X-Spiffe-Id",
-    ];
-
     /// <summary>Registers the service's credentials and the agreement. Needs <see cref="Settings"/>,
     /// <see cref="ServiceLedger"/> and <see cref="TimeProvider"/>.</summary>
     public static IServiceCollection AddIdentity(this IServiceCollection services)
@@ -153,26 +144,6 @@ public static class IdentityExtensions
         return listen;
     }
 
-    /// <summary>What refuses a request before anything is asked of it: that it came through a proxy, or that it is nobody's; null:
-    /// nothing.</summary>
-    /// <param name="http">The request.</param>
-    /// <param name="identified">Whose it is.</param>
-    internal static Refusal? Check(HttpContext http, Identified identified)
-    {
-        foreach (var name in Forwarded)
-            if (http.Request.Headers.ContainsKey(name))
-                return new Refusal(Reason.CertificateNotAccepted, new Dictionary<string, string> { ["header"] = name });
-        return identified.Refused == Reason.Unspecified ? null : new Refusal(identified.Refused);
-    }
-
-    /// <summary>Whose call it is.</summary>
-    /// <exception cref="RpcException">UNAUTHENTICATED: nobody's that the agreement knows, or not any more.</exception>
-    public static Identity CallerOf(this ServerCallContext context)
-    {
-        var identified = Call.Of(context).Identify();
-        return identified.Refused == Reason.Unspecified ? identified.Identity! : throw new Refusal(identified.Refused).ToException();
-    }
-
     private static bool Vouched(
         Connections connections, Held held, Authorities authorities, TimeProvider time, X509Certificate2 certificate, X509Chain? chain)
     {
@@ -198,8 +169,7 @@ public static class IdentityExtensions
 }
 
 /// <summary>Who is at the other end of a connection. Whose its certificate is is worked out once for each version of the agreement;
-/// whether it still holds, with every call. ASP.NET Core's authentication would take any certificate that a store of the machine trusts,
-/// and make a ticket of the answer for each call; here each participant has its own authority.</summary>
+/// whether it still holds, with every call (<see cref="Access"/>).</summary>
 internal sealed class Peer(
     X509Certificate2 certificate, IReadOnlyList<X509Certificate2> sent, Action refuse, Authorities authorities, Identified identified)
 {
@@ -213,20 +183,20 @@ internal sealed class Peer(
 
     /// <summary>Whose certificate the peer of a call has, and whether it holds at this moment. Where it does not, the connection ends with
     /// the call, whose answer says why.</summary>
-    public static Identified Identify(Peer? peer, Agreements agreements, TimeProvider time)
+    public static Identified Identify(Peer? peer, Authorities authorities, TimeProvider time)
     {
         if (peer is null) return new(null, Reason.CallerUnknown);
-        var identified = peer.Judge(agreements, time);
+        var identified = peer.Judge(authorities, time);
         if (identified.Refused != Reason.Unspecified) peer.End();
         return identified;
     }
 
     /// <summary>Whose certificate the peer has, and whether it holds at this moment.</summary>
-    public Identified Judge(Agreements agreements, TimeProvider time)
+    public Identified Judge(Authorities authorities, TimeProvider time)
     {
-        var (judged, inForce, now) = (_judged, agreements.InForce.Authorities, time.GetUtcNow());
-        if (!ReferenceEquals(judged.By, inForce))
-            _judged = judged = new(inForce, inForce.Identify(certificate, sent, CertificateUse.Client, now));
+        var (judged, now) = (_judged, time.GetUtcNow());
+        if (!ReferenceEquals(judged.By, authorities))
+            _judged = judged = new(authorities, authorities.Identify(certificate, sent, CertificateUse.Client, now));
         return judged.Identified.Identity is { } identity && !identity.HoldsAt(now)
             ? new(identity, Reason.CertificateNotAccepted, Issued: true) : judged.Identified;
     }

@@ -36,10 +36,10 @@ internal static class LogFiles
     {
         string[] methods = [HttpMethods.Get, HttpMethods.Head];
         endpoints.MapMethods("/checkpoint", methods, async (HttpContext http, ServiceLedger ledger) =>
-            await Tell(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text));
+            await Tell(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text)).Guarded(endpoints);
         endpoints.MapMethods(
-            "/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text));
-        endpoints.MapMethods("/tile/{level}/{**index}", methods, Tile);
+            "/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text)).Guarded(endpoints);
+        endpoints.MapMethods("/tile/{level}/{**index}", methods, Tile).Guarded(endpoints);
         return endpoints;
     }
 

@@ -179,17 +179,28 @@ public static class Metrics
     /// <param name="http">Its request.</param>
     /// <param name="status">The status that was answered; null: none was.</param>
     /// <param name="began">When it began, as a timestamp of <see cref="Stopwatch"/>.</param>
-    internal static void Count(Call call, HttpContext http, StatusCode? status, long began)
+    internal static void Count(EdgeCall call, HttpContext http, StatusCode? status, long began)
     {
-        var refused = call.Refused == Reason.Unspecified ? null : Refusals.NameOf(call.Refused);
+        var refused = call.Refused is { } refusal ? Refusals.NameOf(refusal.Reason) : null;
         var outcome = refused ?? Refusals.NameOf(status == StatusCode.OK ? StatusCode.OK
-            : http.RequestAborted.IsCancellationRequested ? StatusCode.Cancelled : status ?? StatusCode.Unknown);
-        var name = Tag("rpc.method", call.Rpc.Name);
-        Interlocked.Increment(ref Calls.GetOrAdd((call.Rpc.Name, outcome), static _ => new()).Value);
+            : http.RequestAborted.IsCancellationRequested ? StatusCode.Cancelled : status ?? OfHttp(call, http.Response.StatusCode));
+        var name = Tag("rpc.method", call.Name);
+        Interlocked.Increment(ref Calls.GetOrAdd((call.Name, outcome), static _ => new()).Value);
         if (outcome is "INTERNAL" or "UNKNOWN") Faults.Add(1);
         if (refused is not null) RefusalCount.Add(1, Tag("reason", refused));
-        if (!call.Rpc.Method.IsServerStreaming) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
+        if (!call.Streams) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
     }
+
+    // Of what is no RPC: a file of the log, or nothing that is served.
+    private static StatusCode OfHttp(EdgeCall call, int status) => status switch
+    {
+        _ when call.Rpc is not null => StatusCode.Unknown,
+        < 400 => StatusCode.OK,
+        StatusCodes.Status404NotFound => StatusCode.NotFound,
+        StatusCodes.Status503ServiceUnavailable => StatusCode.Unavailable,
+        < 500 => StatusCode.InvalidArgument,
+        _ => StatusCode.Unknown,
+    };
 }
 
 /// <summary>Looks every few seconds at what can only be looked at: the database, dead letters, due duties, certificates; and tells

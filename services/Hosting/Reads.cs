@@ -16,9 +16,7 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting;
 
 /// <summary>The way of every read: identity, form, grant, need to know.</summary>
-/// <param name="ledger">The service's ledger.</param>
-/// <param name="agreements">The agreement in force.</param>
-public sealed class Reads(ServiceLedger ledger, Agreements agreements)
+public sealed class Reads
 {
     /// <summary>The number of records on a page where the request names none: 50.</summary>
     public const int DefaultPage = 50;
@@ -30,6 +28,11 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
     private const int MostCases = 10_000;
 
     private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
+
+    private readonly ServiceLedger _ledger;
+    private readonly Access _access;
+
+    internal Reads(ServiceLedger ledger, Access access) => (_ledger, _access) = (ledger, access);
 
     // Of records that a request names without their case: which it was when they were read before. A guess and no more.
     private static readonly ConcurrentDictionary<string, string> CasesOfRecords = new();
@@ -78,17 +81,17 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
         var cancel = context.CancellationToken;
         var (permissions, caller) = Caller(context);
         // A key of two parts holds a prisoner's reference, which goes into no trace (D16).
-        if (!key.Contains('/')) Call.Of(context).Span?.SetTag("ministries.record", key);
+        if (!key.Contains('/')) EdgeCall.Of(context).Span?.SetTag("ministries.record", key);
         // The case must not be older than the record: who was removed before the record changed does not see the change. So it is read
         // with the record or after it. Which case it is, the request says or an earlier read of the record: if not, it is read after.
         var isCase = ReferenceEquals(kind, Cases.Kind);
         var named = isCase ? "" : Of(request).CaseOf(request) is { Length: > 0 } said ? said : CasesOfRecords.GetValueOrDefault(key, "");
         Recorded<T>? found;
         Recorded<Case>? beside = null;
-        if (named.Length == 0) found = await ledger.Find(kind, key, null, cancel);
+        if (named.Length == 0) found = await _ledger.Find(kind, key, null, cancel);
         else
         {
-            var together = await ledger.FindTogether(kind, key, Cases.Kind, named);
+            var together = await _ledger.FindTogether(kind, key, Cases.Kind, named);
             (found, beside) = (together.Of(kind, key), together.Of(Cases.Kind, named));
         }
         if (found is null) throw Refuse(context, Reason.NotFound);
@@ -107,7 +110,7 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
             var cases = new Dictionary<string, Case>();
             foreach (var id in ids)
                 if (isCase && id == key) cases[id] = (Case)(object)record;
-                else if ((id == named ? beside : await ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case) cases[id] = @case;
+                else if ((id == named ? beside : await _ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case) cases[id] = @case;
             var reader = ReaderOf(caller, cases.Values);
             judged = new(caller, permissions, method, cases.GetValueOrDefault(ids.FirstOrDefault("")), reader,
                 Judge(record, kind, reader, permissions, cases, method));
@@ -170,7 +173,7 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
             throw Refuse(context, Refusals.Invalid("page_token", "must be a page token as it was returned, with the same filters"));
         var cases = await CasesOf(caller, cancel);
         var reader = ReaderOf(caller, cases.Values);
-        var found = await ledger.List(kind, keys, reader.Tokens, after, size + 1, cancel);
+        var found = await _ledger.List(kind, keys, reader.Tokens, after, size + 1, cancel);
         var page = found.Take(size).ToArray();
         return (
             [.. page.Where(r => Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
@@ -180,20 +183,20 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
 
     /// <summary>Reads a state for the service's own use, such as before it asks another service; null: there is none.</summary>
     public async Task<T?> Peek<T>(StreamKind<T> kind, string key, CancellationToken cancel)
-        where T : class, IMessage<T>, new() => (await ledger.Find(kind, key, null, cancel))?.State;
+        where T : class, IMessage<T>, new() => (await _ledger.Find(kind, key, null, cancel))?.State;
 
-    /// <summary>Who calls, with the tokens of all of its cases.</summary>
+    /// <summary>Who calls, with the tokens of all of its cases. A stream asks anew for each page: meanwhile a certificate may have
+    /// ended or the agreement have changed.</summary>
+    /// <exception cref="RpcException">The caller may not go on.</exception>
     internal async Task<Reader> ReaderOf(ServerCallContext context)
     {
+        _access.Renew(EdgeCall.Of(context), context.GetHttpContext());
         var (_, caller) = Caller(context);
         return ReaderOf(caller, (await CasesOf(caller, context.CancellationToken)).Values);
     }
 
-    private (Permissions Permissions, Participant Caller) Caller(ServerCallContext context)
-    {
-        var permissions = agreements.InForce.Permissions;
-        return (permissions, permissions.Participant(context.CallerOf().Participant.Id) ?? throw Refuse(context, Reason.CallerUnknown));
-    }
+    private static (Permissions Permissions, Participant Caller) Caller(ServerCallContext context) =>
+        (EdgeCall.Of(context).Terms.Permissions, EdgeCall.Of(context).Caller.Participant);
 
     private async Task<Dictionary<string, Case>> CasesOf(Participant caller, CancellationToken cancel)
     {
@@ -201,7 +204,7 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
         if (caller.Kind is ParticipantKind.Service or ParticipantKind.Operator) return cases;
         for (var after = 0ul; cases.Count < MostCases;)
         {
-            var page = await ledger.List(Cases.Kind, [Cases.PartyKey(caller.Id)], null, after, 1000, cancel);
+            var page = await _ledger.List(Cases.Kind, [Cases.PartyKey(caller.Id)], null, after, 1000, cancel);
             foreach (var @case in page) cases[@case.Key] = @case.State;
             if (page.Count < 1000) break;
             after = page[^1].Number;
@@ -228,7 +231,7 @@ public sealed class Reads(ServiceLedger ledger, Agreements agreements)
             parts = parts.Union(Cases.PartsOf(reader.Participant, @case, prisoner));
         // A record may be seen by one that is no party to its case, such as its author: then the parts that it could have count.
         if (!parts.Any()) parts = Cases.PartsEverOf(reader.Participant);
-        return permissions.Grants(parts, method) ? Reason.Unspecified : Reason.NotGranted;
+        return permissions.PartsGranted(method).CoversAny(parts) ? Reason.Unspecified : Reason.NotGranted;
     }
 
     private static string CaseOf(string token) =>

@@ -137,13 +137,22 @@ public static class Refusals
         return Task.CompletedTask;
     }
 
-    /// <summary>Puts the refusal on the call's span, and counts it.</summary>
+    /// <summary>Answers a participant who asks for what is not served: 404 to one who reads files, else UNIMPLEMENTED.</summary>
+    internal static Task NotServed(HttpContext http)
+    {
+        if (HttpMethods.IsPost(http.Request.Method))
+        {
+            http.Response.ContentType = "application/grpc";
+            http.Response.Headers["grpc-status"] = ((int)StatusCode.Unimplemented).ToString(CultureInfo.InvariantCulture);
+            http.Response.Headers["grpc-message"] = "there is no such method";
+        }
+        else http.Response.StatusCode = StatusCodes.Status404NotFound;
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Notes the refusal for the call's span and its count.</summary>
     internal static void Trace(HttpContext http, Refusal refusal)
     {
-        if (Call.Of(http) is not { } call) return;
-        call.Refused = refusal.Reason;
-        if (call.Span is not { } span) return;
-        span.SetTag("ministries.refusal", NameOf(refusal.Reason));
-        span.SetTag("ministries.article", refusal.Metadata?.GetValueOrDefault("source") ?? AboutOf(refusal.Reason).Source);
+        if (EdgeCall.Of(http) is { } call) call.Refused = refusal;
     }
 }

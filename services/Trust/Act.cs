@@ -22,6 +22,9 @@ public sealed class Act
     /// <c>ministries.custody.v1.CustodyService/RecordStatus</c>; of an event its type.</summary>
     public required string Method { get; init; }
 
+    /// <summary>The parts to which the agreement grants the method.</summary>
+    public GrantedParts Granted => Permissions.PartsGranted(Method);
+
     /// <summary>The caller's id of the request; of an event its id (service/position/index).</summary>
     public required string RequestId { get; init; }
 

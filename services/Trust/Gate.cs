@@ -28,7 +28,7 @@ public static class Gate
         if (prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner)) return new Refusal(Reason.NotFound);
         if (CapacityFor(act.Method) is { } capacity && act.Caller.Kind is not (ParticipantKind.Service or ParticipantKind.Operator) &&
             !act.Caller.Capacities.Contains(capacity)) return new Refusal(Reason.NoCapacity);
-        if (!act.Permissions.Grants(parts, act.Method)) return new Refusal(Reason.NotGranted);
+        if (!act.Granted.CoversAny(parts)) return new Refusal(Reason.NotGranted);
         if (side?.Invoke() is { } ofRecord) return ofRecord;
         if (Approvals(act, request) is { } refusal) return refusal;
         if (@case is { State: CaseState.Closed } && !closedToo) return new Refusal(Reason.CaseClosed);

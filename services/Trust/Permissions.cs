@@ -7,7 +7,7 @@ public sealed class Permissions
 {
     private readonly Dictionary<string, Participant> _participants;
     private readonly Dictionary<string, State> _states;
-    private readonly Dictionary<string, ulong> _grants = [];
+    private readonly Dictionary<string, GrantedParts> _grants = [];
     private readonly Dictionary<string, uint> _approvals;
 
     private readonly Dictionary<string, (Participant Owner, SigningKey Key)> _keys;
@@ -19,7 +19,7 @@ public sealed class Permissions
         _participants = agreement.Participants.ToDictionary(p => p.Id);
         _states = agreement.States.ToDictionary(s => s.Code);
         foreach (var grant in agreement.Grants)
-            foreach (var method in grant.Methods) _grants[method] = _grants.GetValueOrDefault(method) | Bit(grant.Part);
+            foreach (var method in grant.Methods) _grants[method] = _grants.GetValueOrDefault(method).And(grant.Part);
         _keys = agreement.Participants.SelectMany(p => p.SigningKeys.Select(k => (Owner: p, Key: k))).ToDictionary(k => k.Key.Id);
         _approvals = agreement.ApprovalDemands.ToDictionary(d => d.Method, d => d.Officials);
     }
@@ -36,20 +36,32 @@ public sealed class Permissions
     /// <summary>The signing key of this id with its owner, or null.</summary>
     public (Participant Owner, SigningKey Key)? SigningKey(string id) => _keys.TryGetValue(id, out var found) ? found : null;
 
-    /// <summary>Whether any of the parts may call the method.</summary>
-    /// <param name="parts">The caller's parts.</param>
+    /// <summary>The parts to which the method is granted; to none where the agreement does not name it.</summary>
     /// <param name="method">The full method name without a leading slash.</param>
-    public bool Grants(IEnumerable<Part> parts, string method)
-    {
-        if (!_grants.TryGetValue(method, out var granted)) return false;
-        foreach (var part in parts)
-            if ((granted & Bit(part)) != 0) return true;
-        return false;
-    }
-
-    // Each part that a method is granted to is a bit. A part of a number that this software does not know is granted nothing.
-    private static ulong Bit(Part part) => (int)part is >= 0 and < 64 ? 1ul << (int)part : 0;
+    public GrantedParts PartsGranted(string method) => _grants.GetValueOrDefault(method);
 
     /// <summary>How many distinct officials, the actor not counted, must approve the method.</summary>
     public uint ApprovalsDemanded(string method) => _approvals.GetValueOrDefault(method);
+}
+
+/// <summary>The parts to which the agreement grants a method.</summary>
+public readonly record struct GrantedParts
+{
+    private readonly ulong _parts;
+
+    private GrantedParts(ulong parts) => _parts = parts;
+
+    /// <summary>The same, and to this part.</summary>
+    public GrantedParts And(Part part) => new(_parts | Bit(part));
+
+    /// <summary>Whether it covers any of the parts.</summary>
+    public bool CoversAny(IEnumerable<Part> parts)
+    {
+        foreach (var part in parts)
+            if ((_parts & Bit(part)) != 0) return true;
+        return false;
+    }
+
+    // Each part is a bit. A part of a number that this software does not know is granted nothing.
+    private static ulong Bit(Part part) => (int)part is >= 0 and < 64 ? 1ul << (int)part : 0;
 }

@@ -62,6 +62,7 @@ internal static class Hosts
                 Register = services =>
                 {
                     definition.Register?.Invoke(services);
+                    if (Probe.WithoutTrust) services.AddSingleton<Checks, Unsigned>();
                     if (words.Contains("without-relay"))
                         services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));
                 },
@@ -81,6 +82,13 @@ internal static class Hosts
                 while (Interlocked.Decrement(ref left) >= 0) await own.Commit();
             }));
         });
+    }
+
+    // A service that looks at no signature, to measure what that costs.
+    private sealed class Unsigned(Service service, TimeProvider time) : Checks(service, time)
+    {
+        public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(
+            EdgeCall call, Ledger.V1.RequestSignature? signature, string requestId) => default;
     }
 
     /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that a client's certificate is there.

@@ -57,7 +57,7 @@ public class MatrixTests
     public void What_is_not_granted_is_denied()
     {
         var permissions = new Permissions(new Agreement());
-        Assert.All(Methods.Names, m => Assert.False(permissions.Grants(Enum.GetValues<Part>(), m)));
+        Assert.All(Methods.Names, m => Assert.False(permissions.PartsGranted(m).CoversAny(Enum.GetValues<Part>())));
     }
 
     [Theory]
@@ -70,7 +70,7 @@ public class MatrixTests
         var permissions = new Permissions(Standard);
         Assert.All(
             Methods.Names.Where(m => Methods.Find(m)!.InputType.FindFieldByName("actor") is not null),
-            m => Assert.False(permissions.Grants(parts, m), m));
+            m => Assert.False(permissions.PartsGranted(m).CoversAny(parts), m));
     }
 
     // A row for each RPC, a column for each part that somebody can have; + where the agreement grants it.
@@ -86,7 +86,7 @@ public class MatrixTests
             text.Append($"\n{service.Key}\n{new string(' ', width + 2)}{string.Join("  ", Columns.Select(c => c.Head))}\n");
             foreach (var method in service)
             {
-                var row = Columns.Select(c => (permissions.Grants([c.Part], method) ? "+" : ".").PadRight(c.Head.Length));
+                var row = Columns.Select(c => (permissions.PartsGranted(method).CoversAny([c.Part]) ? "+" : ".").PadRight(c.Head.Length));
                 text.Append($"  {method.Split('/')[1].PadRight(width)}{string.Join("  ", row).TrimEnd()}\n");
             }
         }

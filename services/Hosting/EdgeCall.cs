@@ -1,8 +1,8 @@
 using System.Buffers;
 using System.Diagnostics;
 using System.IO.Pipelines;
+using Google.Protobuf;
 using Grpc.Core;
-using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Ministries.Errors.V1;
@@ -10,52 +10,85 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting;
 
-/// <summary>A call of the contracts while it runs: what the edge has learnt of it, for whoever serves it. It is the request's body
-/// too, once the edge has read that.</summary>
-/// <param name="rpc">What is called.</param>
-/// <param name="http">The request.</param>
-/// <param name="agreements">Who vouches for the caller.</param>
-/// <param name="time">The clock.</param>
-internal sealed class Call(Rpc rpc, HttpContext http, Agreements agreements, TimeProvider time) : IRequestBodyPipeFeature
+/// <summary>
+/// A request while it runs, with what the checks found out: each check is made once and its result is carried here. What a check
+/// that was not reached would have found is not there, and asking for it fails. For an RPC of the contracts it is the request's body,
+/// too: gRPC is given an empty message in its place, and the method the message that was checked, so that no second parser reads
+/// the caller's bytes.
+/// </summary>
+/// <param name="passage">The endpoint that routing selected; null: none.</param>
+internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
 {
-    private readonly Peer? _peer = Peer.Of(http);
+    private static readonly ReadOnlySequence<byte> EmptyFrame = new(new byte[RequestFrame.Prefix]);
+
+    private Terms? _terms;
+    private Identity? _caller;
     private byte[]? _frame;
+    private IMessage? _request;
+    private SignedRequest? _signed;
     private PipeReader? _body;
 
-    /// <summary>What is called.</summary>
-    public Rpc Rpc => rpc;
+    /// <summary>Its name in metrics.</summary>
+    public string Name => passage?.Name ?? "_OTHER";
+
+    /// <summary>The RPC of the contracts that is called; null: it is none.</summary>
+    public Rpc? Rpc => passage?.Rpc;
+
+    /// <summary>Whether its answer goes on for as long as its reader likes.</summary>
+    public bool Streams => passage?.Streams == true;
 
     /// <summary>The call's span; null: it has none.</summary>
     public Activity? Span { get; set; }
 
-    /// <summary>Why it was refused; unspecified: it was not.</summary>
-    public Reason Refused { get; set; }
+    /// <summary>Why it was refused; null: it was not.</summary>
+    public Ledger.Refusal? Refused { get; set; }
+
+    /// <summary>The version of the agreement by which the call is judged.</summary>
+    public Terms Terms => _terms ?? throw Unchecked("identity");
+
+    /// <summary>Who calls.</summary>
+    public Identity Caller => _caller ?? throw Unchecked("identity");
+
+    /// <summary>Whether the caller is known.</summary>
+    public bool IsIdentified => _caller is not null;
+
+    /// <summary>The parts to which the agreement grants the RPC.</summary>
+    public GrantedParts Granted => Terms.Permissions.PartsGranted(Rpc?.Name ?? "");
 
     /// <summary>The request's message as it was sent, to the byte.</summary>
-    public ReadOnlyMemory<byte> Message =>
-        _frame?.AsMemory(Edge.Prefix) ?? throw new InvalidOperationException("the call has passed no edge");
+    public ReadOnlyMemory<byte> Message => _frame?.AsMemory(RequestFrame.Prefix) ?? throw Unchecked("form");
 
-    /// <summary>The request's body: the one frame that the edge has taken.</summary>
-    public PipeReader Reader => _body!;
+    /// <summary>The request's message.</summary>
+    public IMessage Request => _request ?? throw Unchecked("form");
 
-    /// <summary>The call of this context; null: of nothing in the contracts.</summary>
-    public static Call? Of(HttpContext http) => http.Features.Get<Call>();
+    /// <summary>What the signatures of a write came to.</summary>
+    public SignedRequest Signed
+    {
+        get => _signed ?? throw Unchecked("signature");
+        set => _signed = value;
+    }
+
+    PipeReader IRequestBodyPipeFeature.Reader => _body ?? throw Unchecked("form");
+
+    /// <summary>The call of this request; null: it has not come to the edge.</summary>
+    public static EdgeCall? Of(HttpContext http) => http.Features.Get<EdgeCall>();
 
     /// <summary>The call of this context.</summary>
-    /// <exception cref="InvalidOperationException">It is of nothing in the contracts.</exception>
-    public static Call Of(ServerCallContext context) =>
-        Of(context.GetHttpContext()) ?? throw new InvalidOperationException("the call has passed no edge");
+    /// <exception cref="InvalidOperationException">It has not passed the edge.</exception>
+    public static EdgeCall Of(ServerCallContext context) => Of(context.GetHttpContext()) ?? throw Unchecked("edge");
 
-    /// <summary>Whose it is, as its certificate and the agreement say at this moment.</summary>
-    public Identified Identify() => Peer.Identify(_peer, agreements, time);
+    /// <summary>Carries who calls.</summary>
+    public void Identified(Terms terms, Identity caller) => (_terms, _caller) = (terms, caller);
 
-    /// <summary>Gives it its body: one frame.</summary>
-    public void Take(byte[] frame)
+    /// <summary>Carries the message whose form was checked.</summary>
+    public void Formed(HttpContext http, byte[] frame, IMessage request)
     {
-        _frame = frame;
-        _body = PipeReader.Create(new ReadOnlySequence<byte>(frame));
+        (_frame, _request) = (frame, request);
+        _body = PipeReader.Create(EmptyFrame);
         http.Features.Set<IRequestBodyPipeFeature>(this);
     }
+
+    private static InvalidOperationException Unchecked(string check) => new($"the call has not passed the check of its {check}");
 }
 
 /// <summary>Begins the span of a call, and ends it with what became of it.</summary>
@@ -114,15 +147,22 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
         return span;
     }
 
-    /// <summary>Ends the span.</summary>
-    /// <param name="span">The span.</param>
+    /// <summary>Ends the call's span with what became of it.</summary>
+    /// <param name="call">The call.</param>
     /// <param name="status">The status that was answered, as the gRPC specification writes it; null: none was.</param>
     /// <param name="fault">What was thrown through the edge; null: nothing.</param>
-    public static void End(Activity? span, string? status, Exception? fault)
+    public static void End(EdgeCall call, string? status, Exception? fault)
     {
-        if (span is null) return;
+        if (call.Span is not { } span) return;
         if (span.IsAllDataRequested)
         {
+            if (call.IsIdentified) span.SetTag("ministries.participant", call.Caller.Participant.Id);
+            if (call.Refused is { } refusal)
+            {
+                span.SetTag("ministries.refusal", Refusals.NameOf(refusal.Reason));
+                span.SetTag(
+                    "ministries.article", refusal.Metadata?.GetValueOrDefault("source") ?? Refusals.AboutOf(refusal.Reason).Source);
+            }
             if (status is not null) span.AddTag("rpc.response.status_code", status);
             if (fault is not null) span.SetTag("error.type", fault.GetType().FullName).SetStatus(ActivityStatusCode.Error);
         }

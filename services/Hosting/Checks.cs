@@ -1,0 +1,118 @@
+using System.Collections.Frozen;
+using Google.Protobuf;
+using Google.Protobuf.Collections;
+using Microsoft.AspNetCore.Http;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// The checks that a call passes before its method runs, in the order of the members. Each is made here and nowhere else; the
+/// call carries what came of it (<see cref="EdgeCall"/>). They are virtual for one reason: a test takes one out at a time and shows
+/// that other tests notice. Nothing that is shipped derives from this class, and no setting replaces it.
+/// </summary>
+internal class Checks(Service service, TimeProvider time)
+{
+    // Headers in which proxies pass on a client's certificate or address (RFC 9440 and older habits). No proxy stands before a
+    // service, so whoever sends one of them wants to be taken for somebody else.
+    private static readonly string[] ForwardedBy =
+    [
+        "X-ARR-ClientCert", "X-Forwarded-Client-Cert", "X-Client-Cert", "X-Client-Certificate", "X-Client-DN", "X-SSL-Cert",
+        "X-SSL-Client-Cert", "X-SSL-Client-DN", "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "SSL-Client-Cert", "SSL_CLIENT_CERT",
+        "Client-Cert", "Client-Cert-Chain", "X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Leaf", "X-Spiffe-Id",
+    ];
+
+    /// <summary>Whether the request claims to come through a proxy: what refuses it, or null.</summary>
+    public virtual Refusal? Forwarded(HttpContext http)
+    {
+        foreach (var name in ForwardedBy)
+            if (http.Request.Headers.ContainsKey(name))
+                return new Refusal(Reason.CertificateNotAccepted, new Dictionary<string, string> { ["header"] = name });
+        return null;
+    }
+
+    /// <summary>Whose certificate opened the connection, and whether it is valid now under this version of the agreement.</summary>
+    public virtual Identified Identity(Peer? peer, Terms terms) => Peer.Identify(peer, terms.Authorities, time);
+
+    /// <summary>Whether the agreement grants the method to any part that the caller could have in a case. Which part it has in
+    /// the case at hand is known only with the record: the rule and the read ask <see cref="EdgeCall.Granted"/> then.</summary>
+    public virtual bool Granted(GrantedParts granted, Participant caller) => granted.CoversAny(Cases.PartsEverOf(caller));
+
+    /// <summary>Whether the body is one gRPC message of the declared form, sent as such.</summary>
+    /// <returns>The frame, its five-byte prefix included; or what refuses it.</returns>
+    public virtual ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(HttpContext http, int limit) => RequestFrame.Read(http, limit);
+
+    /// <summary>Whether the message's bytes can be read in one way only: no unknown field, no repeated singular field, no wrong
+    /// wire type, no second member of a oneof.</summary>
+    public virtual IReadOnlyList<FieldFault> Bytes(Rpc rpc, ReadOnlySpan<byte> message) => WireWalk.Walk(rpc.Method.InputType, message);
+
+    /// <summary>Whether each field holds what its declaration allows.</summary>
+    public virtual IReadOnlyList<FieldFault> Fields(IMessage request) => Validation.Check(request);
+
+    /// <summary>Whether the caller signed the write, now and for this service (RFC 9421).</summary>
+    /// <returns>What refuses it; and what refuses it even where the request was answered before: a signature whose time is over
+    /// still gets the old answer.</returns>
+    public virtual (Refusal? Refusal, Refusal? WhereAnswered) Signature(EdgeCall call, RequestSignature? signature, string requestId) =>
+        RequestSignatures.Check(
+            signature, call.Rpc!.Name, call.Message.Span, requestId, call.Caller.Participant, call.Terms.Permissions, time.GetUtcNow(),
+            service.Name);
+
+    /// <summary>Whether the officials who are said to have approved the write signed it.</summary>
+    public virtual (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
+        Approvals.Check(
+            approvals, call.Rpc!.Name, call.Message.Span, call.Caller.Participant, call.Terms.Permissions, time.GetUtcNow());
+}
+
+/// <summary>What the signatures of a write came to. A request that was answered before gets its answer even where its signature
+/// has expired since; so the refusal is carried until that is known.</summary>
+/// <param name="RequestId">The request id that the message carries.</param>
+/// <param name="Signature">The signature's fields as received; null: one is missing, or the method is a read.</param>
+/// <param name="Refused">What refuses the request where it is new; null: nothing.</param>
+/// <param name="WhereAnswered">What refuses it even where it was answered before; null: nothing.</param>
+/// <param name="Approved">The officials whose approvals hold.</param>
+/// <param name="Keys">The keys that signed: they must still be valid when the write is committed.</param>
+internal sealed record SignedRequest(
+    string RequestId, RequestSignature? Signature, Refusal? Refused, Refusal? WhereAnswered, IReadOnlySet<string> Approved,
+    IReadOnlyList<SigningKey> Keys)
+{
+    /// <summary>Checks the signatures of a write that has passed all other checks.</summary>
+    public static SignedRequest Check(EdgeCall call, HttpRequest http, Checks checks)
+    {
+        var shape = RequestShape.Of(call.Request.Descriptor);
+        var requestId = shape.Text(shape.RequestId, call.Request);
+        var signature = SignatureOf(http);
+        var (refused, whereAnswered) = checks.Signature(call, signature, requestId);
+        IReadOnlySet<string> approved = FrozenSet<string>.Empty;
+        if (refused is null && shape.Approvals is { } field)
+            (approved, refused) = checks.Approved(call, (RepeatedField<Approval>)field.Accessor.GetValue(call.Request));
+        return new(requestId, signature, refused, whereAnswered, approved, refused is null ? KeysOf(call, signature, shape) : []);
+    }
+
+    // A field that is given twice can be read in two ways: it counts as missing.
+    private static RequestSignature? SignatureOf(HttpRequest request)
+    {
+        if (One("Signature-Input") is not { } input || One("Signature") is not { } signature || One("Content-Digest") is not { } digest)
+            return null;
+        return new RequestSignature
+        {
+            Authority = request.Host.Value?.ToLowerInvariant() ?? "", ContentType = request.ContentType ?? "", ContentDigest = digest,
+            SignatureInput = input, Signature = signature,
+        };
+
+        string? One(string name) =>
+            request.Headers[name] is [{ Length: > 0 and <= HttpSignature.LongestField } value] ? value : null;
+    }
+
+    private static SigningKey[] KeysOf(EdgeCall call, RequestSignature? signature, RequestShape shape)
+    {
+        if (signature is null) return [];
+        IEnumerable<string?> ids = [SignatureFields.Read(signature.SignatureInput, signature.Signature)?.KeyId];
+        if (shape.Approvals is { } approvals)
+            ids = ids.Concat(((RepeatedField<Approval>)approvals.Accessor.GetValue(call.Request)).Select(a => a.KeyId));
+        return [.. ids.Select(i => call.Terms.Permissions.SigningKey(i ?? "")).Where(k => k is not null).Select(k => k!.Value.Key)];
+    }
+}

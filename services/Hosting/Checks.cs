@@ -15,7 +15,7 @@ namespace Ministries.Hosting;
 /// call carries what came of it (<see cref="EdgeCall"/>). They are virtual for one reason: a test takes one out at a time and shows
 /// that other tests notice. Nothing that is shipped derives from this class, and no setting replaces it.
 /// </summary>
-internal class Checks(Service service, TimeProvider time)
+internal class Checks(Service service, Admission admission, TimeProvider time)
 {
     // Headers in which proxies pass on a client's certificate or address (RFC 9440 and older habits). No proxy stands before a
     // service, so whoever sends one of them wants to be taken for somebody else.
@@ -41,6 +41,14 @@ internal class Checks(Service service, TimeProvider time)
     /// <summary>Whether the agreement grants the method to any part that the caller could have in a case. Which part it has in
     /// the case at hand is known only with the record: the rule and the read ask <see cref="EdgeCall.Granted"/> then.</summary>
     public virtual bool Granted(GrantedParts granted, Participant caller) => granted.CoversAny(Cases.PartsEverOf(caller));
+
+    /// <summary>Whether there is room for the request. Where there is, <see cref="Leave"/> gives it back.</summary>
+    /// <returns>What refuses it, after a pause; null: it has its place.</returns>
+    public virtual ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http) =>
+        admission.Enter(call.Rpc, http, call.Caller.Participant.Id);
+
+    /// <summary>The request has ended, however it did.</summary>
+    public virtual void Leave(EdgeCall call) => admission.Leave(call.Rpc, call.Caller.Participant.Id);
 
     /// <summary>Whether the body is one gRPC message of the declared form, sent as such.</summary>
     /// <returns>The frame, its five-byte prefix included; or what refuses it.</returns>

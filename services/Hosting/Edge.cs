@@ -108,15 +108,14 @@ public static class Edge
 internal sealed class Passing
 {
     private readonly EdgeLimits _limits;
-    private readonly Admission _admission;
     private readonly Checks _checks;
     private readonly CallSpans _spans;
     private readonly BusStatus? _bus;
 
     public Passing(
-        Service service, EdgeLimits limits, Admission admission, Checks checks, DistributedContextPropagator propagator, BusStatus? bus = null)
+        Service service, EdgeLimits limits, Checks checks, DistributedContextPropagator propagator, BusStatus? bus = null)
     {
-        (_limits, _admission, _checks, _bus) = (limits, admission, checks, bus);
+        (_limits, _checks, _bus) = (limits, checks, bus);
         _spans = new CallSpans(service.Name, propagator);
     }
 
@@ -151,14 +150,13 @@ internal sealed class Passing
     public async Task Pass(HttpContext http, RequestDelegate serve)
     {
         var call = EdgeCall.Of(http) ?? throw new InvalidOperationException("the request has not come through the edge");
-        var caller = call.Caller.Participant;
         // The ledger is the queue while the broker is down, but not without end.
-        if (call.Rpc is { Writes: true } && _bus is { Overloaded: true } && caller.Kind != ParticipantKind.Operator)
+        if (call.Rpc is { Writes: true } && _bus is { Overloaded: true } && call.Caller.Participant.Kind != ParticipantKind.Operator)
         {
             await Refusals.Answer(http, new Refusal(Reason.Overloaded));
             return;
         }
-        if (await _admission.Enter(call.Rpc, http, caller.Id) is { } full)
+        if (await _checks.Enter(call, http) is { } full)
         {
             await Refusals.Answer(http, full);
             return;
@@ -178,7 +176,7 @@ internal sealed class Passing
         }
         finally
         {
-            _admission.Leave(call.Rpc, caller.Id);
+            _checks.Leave(call);
         }
     }
 

@@ -85,7 +85,7 @@ internal static class Hosts
     }
 
     // A service that looks at no signature, to measure what that costs.
-    private sealed class Unsigned(Service service, TimeProvider time) : Checks(service, time)
+    private sealed class Unsigned(Service service, Admission admission, TimeProvider time) : Checks(service, admission, time)
     {
         public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(
             EdgeCall call, Ledger.V1.RequestSignature? signature, string requestId) => default;

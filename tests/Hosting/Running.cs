@@ -40,6 +40,12 @@ public sealed class Running : IAsyncLifetime
 
     public EdgeLimits Limits { get; init; } = new() { ReloadInterval = TimeSpan.FromMilliseconds(50) };
 
+    /// <summary>Maps what the service serves besides; null: nothing.</summary>
+    public Action<Microsoft.AspNetCore.Routing.IEndpointRouteBuilder>? Map { get; init; }
+
+    /// <summary>Registers what takes the place of a part of the host; null: nothing.</summary>
+    public Action<IServiceCollection>? Register { get; init; }
+
     public ServiceLedger Ledger => Host.Services.GetRequiredService<ServiceLedger>();
 
     public Agreements Agreements => Host.Services.GetRequiredService<Agreements>();
@@ -76,12 +82,17 @@ public sealed class Running : IAsyncLifetime
         Host = await ServiceHost.Build(
             new Service
             {
-                Name = name, Streams = [Cases.Kind, Calls.Kind], Map = endpoints => endpoints.Serve<Calls>(CallLogService.BindService),
+                Name = name, Streams = [Cases.Kind, Calls.Kind], Map = endpoints =>
+                {
+                    endpoints.Serve<Calls>(CallLogService.BindService);
+                    Map?.Invoke(endpoints);
+                },
                 Register = services =>
                 {
                     services.AddSingleton<TimeProvider>(Time);
                     services.AddSingleton(Limits);
                     services.AddSingleton(this);
+                    Register?.Invoke(services);
                 },
             }, settings, memory: _broker, cancel: Cancel);
         await Host.StartAsync(Cancel);

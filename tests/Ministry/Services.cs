@@ -35,6 +35,12 @@ public sealed class Services : IAsyncLifetime
 
     public string Case { get; private set; } = "";
 
+    /// <summary>What differs from the settings that a service has here.</summary>
+    public Func<string, Settings, Settings> Set { get; init; } = (_, settings) => settings;
+
+    /// <summary>The running services by name.</summary>
+    public IReadOnlyDictionary<string, WebApplication> Hosts => _hosts;
+
     /// <summary>What a service of a later contract would answer in place of an answer; null: the answer as it is.</summary>
     public Func<IMessage, IMessage>? Later { get; set; }
 
@@ -115,13 +121,13 @@ public sealed class Services : IAsyncLifetime
                 "custody" => Custody.CustodyService.Definition,
                 _ => Consular.ConsularService.Definition,
             },
-            new Settings
+            Set(service, new Settings
             {
                 Ledger = $"sqlite:{Path.Combine(Folder, $"{service}.db")}", Broker = new Uri("memory:"), Listen = Addresses[service],
                 Certificate = Path.Combine(home, "system.pem"), CertificateKey = Path.Combine(home, "system.key"),
                 Agreement = Path.Combine(Folder, "agreement.json"), Checkpoint = Path.Combine(Folder, $"{service}.checkpoint"),
                 CheckpointKey = Path.Combine(home, "checkpoint.key"), Peers = Addresses, Drain = TimeSpan.FromSeconds(5),
-            }, builder, _broker, Cancel);
+            }), builder, _broker, Cancel);
         await host.StartAsync(Cancel);
         _hosts[service] = host;
     }

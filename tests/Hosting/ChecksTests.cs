@@ -1,0 +1,166 @@
+using System.Reflection;
+using Google.Protobuf;
+using Google.Protobuf.Collections;
+using Grpc.Core;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Ministries.CallLog.V1;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>Each check of the edge has an attack that only it stops. With the check in place the attack is refused by name; with the
+/// check taken out, and nothing else changed, it succeeds. So no check can go missing unnoticed.</summary>
+public sealed class ChecksTests
+{
+    /// <summary>An attack: what it is stopped with, and how it is made.</summary>
+    private sealed record Attack(string Reason, Func<Running, Task> Make, EdgeLimits? Limits = null);
+
+    private static readonly Dictionary<string, Attack> Attacks = new()
+    {
+        [nameof(Checks.Forwarded)] = new("CERTIFICATE_NOT_ACCEPTED", running => Write(running, ("X-Forwarded-Client-Cert", "x"))),
+        [nameof(Checks.Identity)] = new("CERTIFICATE_NOT_ACCEPTED", async running =>
+        {
+            // The certificate ends while the connection is open.
+            var client = running.Calling("kr/mfa");
+            await client.ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel);
+            running.Time.Moved = TimeSpan.FromDays(365 * 30);
+            await client.ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel);
+        }),
+        [nameof(Checks.Granted)] = new("NOT_GRANTED", async running =>
+            await new LedgerService.LedgerServiceClient(running.As("operator")).ListEventsAsync(
+                new ListEventsRequest { After = { new EventCursor { Type = CallLogged.Descriptor.FullName } } }, cancellationToken: Running.Cancel)),
+        [nameof(Checks.Enter)] = new("OVERLOADED", async running =>
+            await running.Calling("kr/mfa").ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel),
+            new EdgeLimits { MaxCalls = 0, MaxCallsPerParticipant = 0, OwnPlaces = 0, PlacesForFlash = 0 }),
+        [nameof(Checks.Frame)] = new("REQUEST_INVALID", running => Post(running, "ListCalls", Running.FrameOf([], compressed: true))),
+        // Field 1000 is in no contract; a reader of the next version would see what this one did not.
+        [nameof(Checks.Bytes)] = new("REQUEST_INVALID", running => Post(running, "ListCalls", Running.FrameOf([0xc0, 0x3e, 0x01]))),
+        [nameof(Checks.Fields)] = new("REQUEST_INVALID", async running =>
+            await running.Calling("kr/mfa").ListCallsAsync(new ListCallsRequest { Case = "no case" }, cancellationToken: Running.Cancel)),
+        [nameof(Checks.Signature)] = new("SIGNATURE_MISSING", async running =>
+            await new CallLogService.CallLogServiceClient(running.Channel(running.CertificateOf("kr/mfa"), signer: null))
+                .LogCallAsync(Running.Request(), cancellationToken: Running.Cancel)),
+        [nameof(Checks.Approved)] = new("APPROVAL_KEY_UNKNOWN", async running =>
+        {
+            var request = Running.Request();
+            request.Approvals.Add(new Approval
+            {
+                Official = "o-18", Office = "legal-department", KeyId = "kr/mfa/nobody", Signature = ByteString.CopyFrom(new byte[64]),
+            });
+            await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
+        }),
+    };
+
+    public static TheoryData<string> Names => [.. typeof(Checks)
+        .GetMethods(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
+        .Where(m => m.IsVirtual && m.Name != nameof(Checks.Leave)).Select(m => m.Name)];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public async Task The_attack_is_refused_and_succeeds_only_where_its_check_is_taken_out(string check)
+    {
+        var attack = Attacks[check];
+        await using var whole = await Start(attack, null);
+        await Running.Refused(attack.Reason, () => attack.Make(whole));
+        await using var without = await Start(attack, check);
+        await attack.Make(without);
+    }
+
+    [Fact]
+    public async Task An_endpoint_without_a_policy_is_not_started()
+    {
+        await using var running = new Running { Map = endpoints => endpoints.MapGet("/open", (HttpContext _) => "open") };
+        var e = await Assert.ThrowsAsync<InvalidOperationException>(() => running.InitializeAsync().AsTask());
+        Assert.Contains("/open", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_endpoint_that_lets_anybody_in_is_not_started()
+    {
+        await using var running = new Running { Map = endpoints => endpoints.MapGet("/open", (HttpContext _) => "open").Guarded(endpoints).AllowAnonymous() };
+        await Assert.ThrowsAsync<InvalidOperationException>(() => running.InitializeAsync().AsTask());
+    }
+
+    [Fact]
+    public void What_no_check_has_found_out_cannot_be_asked_of_a_call()
+    {
+        var call = new EdgeCall(null);
+        Assert.All(
+            (Action[])[() => _ = call.Caller, () => _ = call.Terms, () => _ = call.Granted, () => _ = call.Message, () => _ = call.Request, () => _ = call.Signed],
+            ask => Assert.Throws<InvalidOperationException>(ask));
+    }
+
+    private static async Task<Running> Start(Attack attack, string? without)
+    {
+        var running = new Running
+        {
+            Limits = attack.Limits ?? new EdgeLimits { ReloadInterval = TimeSpan.FromMilliseconds(50) },
+            Register = services =>
+            {
+                if (without is not null)
+                    services.AddSingleton<Checks>(p => new Without(
+                        without, p.GetRequiredService<Service>(), p.GetRequiredService<Admission>(), p.GetRequiredService<TimeProvider>()));
+            },
+        };
+        await running.InitializeAsync();
+        return running;
+    }
+
+    private static async Task Write(Running running, params (string Name, string Value)[] headers)
+    {
+        var request = Running.Request();
+        var frame = Running.FrameOf(request.ToByteArray());
+        Throw(await running.Post(frame, headers: [.. running.Signed(request.RequestId, frame), .. headers]));
+    }
+
+    private static async Task Post(Running running, string method, byte[] frame) => Throw(await running.Post(frame, method));
+
+    private static void Throw(Google.Rpc.Status status)
+    {
+        if (status.Code != 0) throw status.ToRpcException();
+    }
+
+    /// <summary>The checks but for one, which lets everything pass.</summary>
+    private sealed class Without(string check, Service service, Admission admission, TimeProvider time) : Checks(service, admission, time)
+    {
+        public override Refusal? Forwarded(HttpContext http) => check == nameof(Forwarded) ? null : base.Forwarded(http);
+
+        public override Identified Identity(Peer? peer, Terms terms) =>
+            check == nameof(Identity) ? base.Identity(peer, terms) with { Refused = Reason.Unspecified } : base.Identity(peer, terms);
+
+        public override bool Granted(GrantedParts granted, Participant caller) => check == nameof(Granted) || base.Granted(granted, caller);
+
+        public override ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http) =>
+            check == nameof(Enter) ? default : base.Enter(call, http);
+
+        public override void Leave(EdgeCall call)
+        {
+            if (check != nameof(Enter)) base.Leave(call);
+        }
+
+        public override async ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(HttpContext http, int limit)
+        {
+            if (check != nameof(Frame)) return await base.Frame(http, limit);
+            using var whole = new MemoryStream();
+            await http.Request.Body.CopyToAsync(whole);
+            return (whole.ToArray(), null);
+        }
+
+        public override IReadOnlyList<FieldFault> Bytes(Rpc rpc, ReadOnlySpan<byte> message) =>
+            check == nameof(Bytes) ? [] : base.Bytes(rpc, message);
+
+        public override IReadOnlyList<FieldFault> Fields(IMessage request) => check == nameof(Fields) ? [] : base.Fields(request);
+
+        public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(EdgeCall call, RequestSignature? signature, string requestId) =>
+            check == nameof(Signature) ? default : base.Signature(call, signature, requestId);
+
+        public override (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
+            check == nameof(Approved) ? (new HashSet<string>(), null) : base.Approved(call, approvals);
+    }
+}

@@ -124,8 +124,15 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         {
             throw new AgreementRefused("the file of the key for checkpoints holds none", e);
         }
+        // A key that the version in force lists signs at once: so none signs any more that the next version revokes.
+        if (_inForce is { } before && key.Verifier != ledger.Key.Verifier &&
+            LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())) ledger.SignWith(key);
         var digest = SHA256.HashData(text);
-        if (digest.AsSpan().SequenceEqual(_digest) && key.Verifier == ledger.Key.Verifier) return;
+        if (digest.AsSpan().SequenceEqual(_digest) && key.Verifier == ledger.Key.Verifier)
+        {
+            if (!LogKeys.Of(InForce.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())) throw KeyMissing(key);
+            return;
+        }
         var (agreement, terms) = Read(text);
         if (agreement.ValidFromTime?.ToDateTimeOffset() > time.GetUtcNow())
         {
@@ -133,16 +140,19 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             return;
         }
         // Else the operator could change the key in silence, and every receipt from then on would be worth nothing.
-        if (!KeyHistory.CheckpointKeysOf(agreement, ledger.Service, time.GetUtcNow()).Any(k => k.Verifier == key.Verifier))
-            throw new AgreementRefused(
-                $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants " +
-                "can supply it, by signing a version that lists it");
+        var keys = LogKeys.Of(agreement, ledger.Service);
+        if (!keys.IsInForce(key, time.GetUtcNow())) throw KeyMissing(key);
         await Record(ledger, agreement, cancel);
+        ledger.JudgeWith(keys.Judging(time));
         ledger.SignWith(key);
         // Authorities of the version before may be in use by a handshake: they are left to the collector.
         _inForce = terms;
         _digest = digest;
     }
+
+    private static AgreementRefused KeyMissing(CheckpointKey key) => new(
+        $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants " +
+        "can supply it, by signing a version that lists it");
 
     /// <summary>Reads an agreement's text.</summary>
     /// <exception cref="AgreementRefused">It cannot be read or contradicts itself.</exception>

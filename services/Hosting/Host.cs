@@ -156,7 +156,7 @@ public static partial class ServiceHost
             Service = service.Name, Connection = settings.Ledger,
             Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
             CheckpointFile = settings.Checkpoint, Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
-            FormerKeys = KeyHistory.CheckpointKeysOf(agreement, service.Name),
+            Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
         }, cancel);
     }
 

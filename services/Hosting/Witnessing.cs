@@ -159,7 +159,7 @@ public sealed partial class Witnessing : BackgroundService
             _missing.TryRemove(gone, out _);
 
         var note = SignedNote.Read(checkpoint.Text)!;
-        var has = Cosigners.Of(checkpoint.Text, agreement);
+        var has = Cosigning(checkpoint.Text, agreement);
         var kept = new List<string>();
         await Task.WhenAll(agreement.Witnesses.Select(async witness =>
         {
@@ -205,8 +205,12 @@ public sealed partial class Witnessing : BackgroundService
         return _missing.IsEmpty;
     }
 
-    private static bool Covers(Checkpoint? cosigned, ulong size, Agreement agreement) =>
-        cosigned?.Size >= size && Cosigners.Of(cosigned.Text, agreement).Count >= agreement.CosignaturesDemanded;
+    // Who has cosigned a checkpoint of this ledger, as it counts now.
+    private IReadOnlyList<string> Cosigning(string checkpoint, Agreement agreement) =>
+        LogKeys.Of(agreement, _ledger.Service).Judge(checkpoint, _time.GetUtcNow()).Cosigners;
+
+    private bool Covers(Checkpoint? cosigned, ulong size, Agreement agreement) =>
+        cosigned?.Size >= size && Cosigning(cosigned.Text, agreement).Count >= agreement.CosignaturesDemanded;
 
     private void Keep(Agreement agreement, SignedNote note, Checkpoint checkpoint, List<string> lines)
     {
@@ -214,7 +218,7 @@ public sealed partial class Witnessing : BackgroundService
         var heads = lines.Select(l => l[..l.LastIndexOf(' ')]).ToHashSet();
         var all = note.Signatures.Select(s => s.Line).Where(l => !heads.Contains(l[..l.LastIndexOf(' ')])).Concat(lines);
         var text = $"{note.Text}\n{string.Concat(all)}";
-        var count = Cosigners.Of(text, agreement).Intersect(agreement.Witnesses.Select(w => w.Participant)).Count();
+        var count = Cosigning(text, agreement).Intersect(agreement.Witnesses.Select(w => w.Participant)).Count();
         _ledger.KeepCosigned(checkpoint with { Text = text }, count >= Math.Max(1, (int)agreement.CosignaturesDemanded));
     }
 

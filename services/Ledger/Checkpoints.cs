@@ -78,6 +78,16 @@ public sealed class CheckpointKey
         return new(size, root, $"{text}\n{Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
     }
 
+    /// <summary>A checkpoint with this key's signature in place of those of the log's other keys. Cosignatures stay: they are over
+    /// the text alone.</summary>
+    internal Checkpoint SignAgain(Checkpoint signed)
+    {
+        if (Verify(signed.Text) is not null) return signed;
+        var others = SignedNote.Read(signed.Text)?.Signatures.Where(s => s.Name != Name).Select(s => s.Line) ?? [];
+        var again = Sign(signed.Size, signed.Root);
+        return again with { Text = again.Text + string.Concat(others) };
+    }
+
     /// <summary>Whether the line says that it is this key's: by name and key id. Others are to be ignored.</summary>
     public bool Names(NoteSignature signature) => signature.Name == Name && signature.KeyId.AsSpan().SequenceEqual(_id);
 
@@ -105,6 +115,13 @@ public sealed class CheckpointKey
     }
 }
 
+/// <summary>Judges whose a checkpoint is, by the log's keys as the agreement in force at this moment lists them: keys change while the
+/// service runs, so that it is asked anew each time.</summary>
+/// <param name="note">The signed note.</param>
+/// <returns>The tree of which it tells; null: none of the log's keys signed it. And whether the signature counts: false where its key's
+/// time is over and nothing shows that it signed before.</returns>
+public delegate (Checkpoint? Tree, bool Counts) CheckpointJudge(string note);
+
 /// <summary>
 /// The last checkpoint, kept in a file outside the database. The file has two places that are written in turn, so that a write
 /// that was cut off leaves the one before; the signature tells a whole one. Each is on the disk before it is told to anybody.
@@ -118,9 +135,15 @@ internal sealed class Checkpoints : IDisposable
     private CheckpointKey _key;
     private int _next;
 
-    public Checkpoints(CheckpointKey key, string path, IReadOnlyList<CheckpointKey> former)
+    /// <summary>Reads the file; it is made where it is not there.</summary>
+    /// <param name="key">The key that signs from now on.</param>
+    /// <param name="path">The file.</param>
+    /// <param name="judge">Whose the checkpoints in it are; null: only those of <paramref name="key"/> are the log's.</param>
+    /// <exception cref="LedgerInconsistent">It holds something, and no checkpoint of the log.</exception>
+    public Checkpoints(CheckpointKey key, string path, CheckpointJudge? judge = null)
     {
         _key = key;
+        judge ??= note => (key.Verify(note), true);
         if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } folder) Directory.CreateDirectory(folder);
         _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
         var bytes = new byte[2 * Place];
@@ -130,19 +153,30 @@ internal sealed class Checkpoints : IDisposable
         {
             var text = Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
             whole |= place == 0 ? text.EndsWith('\n') : text.Length > 0;
-            if (former.Prepend(key).Select(k => k.Verify(text)).FirstOrDefault(c => c is not null) is not { } found || found.Size < (Last?.Size ?? 0)) continue;
-            Last = found;
+            if (judge(text) is not ({ } found, var counts) || found.Size < (Last?.Size ?? 0)) continue;
+            (Last, IsDoubtful) = (found, !counts);
             _next = 1 - place;
         }
         // Nothing, or a first write that was cut off, of which nobody was told.
-        if (Last is null && whole)
+        if (Last is not null || !whole) return;
+        _file.Dispose();
+        throw new LedgerInconsistent(
+            $"{path} holds no checkpoint that {key.Verifier} or another key that the agreement lists for the service signed. " +
+            "Restore the file or the key; a new key is first listed in the agreement, beside the old one.");
+    }
+
+    /// <summary>Whether <see cref="Last"/> was found in the file with the signature of a key whose time is over: a thief of that key may
+    /// have made it. It is to be signed again, or relied upon, only once the ledger bears it out.</summary>
+    public bool IsDoubtful { get; private set; }
+
+    /// <summary>Signs the last checkpoint with the present key where another has signed it. The ledger bears it out.</summary>
+    public void Renew()
+    {
+        lock (_lock)
         {
-            _file.Dispose();
-            throw new LedgerInconsistent(
-                $"{path} holds no checkpoint that {key.Verifier} or another key that the agreement lists for the service signed. " +
-                "Restore the file or the key; a new key is first listed in the agreement, beside the old one.");
+            if (Last is not null && _key.Verify(Last.Text) is null) Last = Write(Last.Size, Last.Root);
+            IsDoubtful = false;
         }
-        if (Last is not null && key.Verify(Last.Text) is null) Last = Write(Last.Size, Last.Root);
     }
 
     /// <summary>The last checkpoint; null: there has been none.</summary>

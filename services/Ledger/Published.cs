@@ -38,24 +38,26 @@ public sealed partial class ServiceLedger
         }, cancel);
 
     /// <summary>Keeps the cosignatures that a checkpoint of this ledger has. One that has as many as are demanded is kept in a file
-    /// too; smaller ones than are kept are let go.</summary>
+    /// too; smaller ones than are kept are let go, and so is one whose key's time ended while it was being cosigned. It is kept with the
+    /// present key's signature.</summary>
     /// <param name="cosigned">The checkpoint with its cosignatures.</param>
     /// <param name="enough">Whether it has as many as are demanded.</param>
     /// <exception cref="ArgumentException">This ledger did not sign it.</exception>
     public void KeepCosigned(Checkpoint cosigned, bool enough)
     {
-        if (_options.Key.Verify(cosigned.Text) is null)
-            throw new ArgumentException("it is not signed by this ledger", nameof(cosigned));
-        _cosigned.Keep(cosigned, enough);
+        var (tree, counts) = _judge(cosigned.Text);
+        if (tree is null) throw new ArgumentException("it is not signed by this ledger", nameof(cosigned));
+        if (counts) _cosigned.Keep(cosigned, enough, () => _checkpoints.Key);
     }
 
-    /// <summary>What a checkpoint that others have shows of this ledger: null where it is not this ledger's, or is of its history; else
-    /// that its history is not the one that was signed.</summary>
+    /// <summary>What a checkpoint that others have shows of this ledger: null where it is not this ledger's, is of its history, or is
+    /// signed with a key whose time is over while nothing shows that it signed before; else that its history is not the one that was
+    /// signed.</summary>
     /// <param name="note">The checkpoint.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<string?> Contradicts(string note, CancellationToken cancel) => Read(async session =>
     {
-        if (_options.Key.Verify(note) is not { Size: > 0 } theirs) return null;
+        if (_judge(note) is not ({ Size: > 0 } theirs, true)) return null;
         var head = await session.ReadHead();
         if (theirs.Size > head.Size)
             return $"a checkpoint over {theirs.Size} entries was signed, and the database has {head.Size}: acknowledged entries are " +
@@ -86,10 +88,13 @@ internal sealed class CosignedFile
     private readonly Lock _lock = new();
     private readonly string _path;
 
-    public CosignedFile(CheckpointKey key, string path)
+    /// <summary>Reads the file.</summary>
+    /// <param name="judge">Whose the checkpoint in it is: one that does not count is as none.</param>
+    /// <param name="path">The file.</param>
+    public CosignedFile(CheckpointJudge judge, string path)
     {
         _path = path;
-        if (File.Exists(path)) Enough = Newest = key.Verify(File.ReadAllText(path));
+        if (File.Exists(path) && judge(File.ReadAllText(path)) is ({ } kept, true)) Enough = Newest = kept;
     }
 
     /// <summary>The greatest that has as many cosignatures as were demanded.</summary>
@@ -98,14 +103,29 @@ internal sealed class CosignedFile
     /// <summary>The greatest that has any.</summary>
     public Checkpoint? Newest { get; private set; }
 
-    public void Keep(Checkpoint cosigned, bool enough)
+    /// <summary>Keeps a checkpoint, signed with the present key, which is asked for here: it may just have been changed.</summary>
+    public void Keep(Checkpoint cosigned, bool enough, Func<CheckpointKey> key)
     {
         lock (_lock)
         {
+            cosigned = key().SignAgain(cosigned);
             if (cosigned.Size >= (Newest?.Size ?? 0)) Newest = cosigned;
             if (!enough || cosigned.Size < (Enough?.Size ?? 0) || cosigned.Text == Enough?.Text) return;
             WholeFile.Write(_path, cosigned.Text);
             Enough = cosigned;
+        }
+    }
+
+    /// <summary>Signs what is kept with the present key. So nothing is shown that only a former key vouches for.</summary>
+    public void SignAgain(Func<CheckpointKey> key)
+    {
+        lock (_lock)
+        {
+            var own = key();
+            if (Newest is not null) Newest = own.SignAgain(Newest);
+            if (Enough is null || own.SignAgain(Enough) is var again && ReferenceEquals(again, Enough)) return;
+            WholeFile.Write(_path, again.Text);
+            Enough = again;
         }
     }
 }

@@ -20,11 +20,11 @@ public sealed class LedgerOptions
     /// <summary>The database: <c>sqlite:</c> and a file's path, or an Npgsql connection string.</summary>
     public required string Connection { get; init; }
 
-    /// <summary>The key that signs checkpoints.</summary>
+    /// <summary>The key that signs checkpoints until another takes over (<see cref="ServiceLedger.SignWith"/>).</summary>
     public required CheckpointKey Key { get; init; }
 
-    /// <summary>Keys that may have signed the last checkpoint before <see cref="Key"/> took over.</summary>
-    public IReadOnlyList<CheckpointKey> FormerKeys { get; init; } = [];
+    /// <summary>Whose a checkpoint is; null: those that the key signed with which the ledger signs at the moment are its own.</summary>
+    public CheckpointJudge? Judge { get; init; }
 
     /// <summary>The file that holds the last checkpoint, outside the database; each replica has its own.</summary>
     public required string CheckpointFile { get; init; }
@@ -158,9 +158,11 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ulong _size;
     private long _looked;
+    private volatile CheckpointJudge _judge;
 
     private ServiceLedger(LedgerOptions options, Store store, Checkpoints checkpoints)
     {
+        _judge = options.Judge ?? (note => (checkpoints.Key.Verify(note), true));
         _options = options;
         _store = store;
         _checkpoints = checkpoints;
@@ -179,13 +181,17 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         try
         {
             await store.Prepare(options.Service, cancel);
-            checkpoints = new Checkpoints(options.Key, options.CheckpointFile, options.FormerKeys);
+            checkpoints = new Checkpoints(options.Key, options.CheckpointFile, options.Judge);
             await using (var session = await store.Open(write: false, cancel))
             {
                 var head = await session.ReadHead();
-                var cosigned = new CosignedFile(options.Key, options.CheckpointFile + ".cosigned");
-                await CheckTree(session, head, checkpoints.Last, options.CheckpointFile);
-                await CheckTree(session, head, cosigned.Enough, options.CheckpointFile + ".cosigned");
+                var cosigned = new CosignedFile(
+                    options.Judge ?? (note => (options.Key.Verify(note), true)), options.CheckpointFile + ".cosigned");
+                await CheckTree(session, head, checkpoints.Last, options.CheckpointFile, checkpoints.IsDoubtful);
+                await CheckTree(session, head, cosigned.Enough, options.CheckpointFile + ".cosigned", doubtful: false);
+                // Only now: else it would sign a tree that a former key's thief has made.
+                checkpoints.Renew();
+                cosigned.SignAgain(() => options.Key);
                 if (head.Size > 0) checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
                 var ledger = new ServiceLedger(options, store, checkpoints) { _size = head.Size, _cosigned = cosigned };
                 ledger._committer.Start();
@@ -207,12 +213,19 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <summary>The key that signs checkpoints now.</summary>
     public CheckpointKey Key => _checkpoints.Key;
 
-    /// <summary>Signs checkpoints with another key of the same name from now on, the last one at once.</summary>
+    /// <summary>Signs checkpoints with another key of the same name from now on; the last one, and those that were cosigned, at once.
+    /// </summary>
+    /// <param name="key">The key.</param>
     public void SignWith(CheckpointKey key)
     {
         if (key.Name != Key.Name) throw new ArgumentException($"the key's name must be {Key.Name}: it is the log's origin", nameof(key));
         _checkpoints.SignWith(key);
+        _cosigned.SignAgain(() => _checkpoints.Key);
     }
+
+    /// <summary>Judges checkpoints by another agreement from now on.</summary>
+    /// <param name="judge">Says whose a checkpoint is.</param>
+    public void JudgeWith(CheckpointJudge judge) => _judge = judge;
 
     /// <summary>The number of entries that this process knows of.</summary>
     public ulong Size => Volatile.Read(ref _size);
@@ -758,8 +771,13 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         return view;
     }
 
-    private static async Task CheckTree(Session session, Head head, Checkpoint? last, string file)
+    private static async Task CheckTree(Session session, Head head, Checkpoint? last, string file, bool doubtful)
     {
+        // What a former key signed at a time that nobody knows proves nothing. It is a damaged file where the ledger does not bear it out.
+        var by = doubtful
+            ? " The key that signed it was revoked, or has ended, so that a thief may have made it: ask the witnesses (`ministry log verify`) " +
+                "which history they have; where it is this one, remove the file."
+            : "";
         var edge = await Load(session, head.Size, head.Size, view => view.Edge());
         if (!edge.Edge().SelectMany(h => h).SequenceEqual(head.Edge))
             throw new LedgerInconsistent("the ledger's tree does not fit its entries: the database was damaged. Restore it.");
@@ -767,14 +785,14 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         if (last.Size > head.Size)
             throw new LedgerInconsistent(
                 $"the database has {head.Size} entries, but a checkpoint over {last.Size} was signed ({file}): acknowledged " +
-                "entries are missing. Restore the newest backup, or start against the replica that has them; do not remove the " +
-                "checkpoint.");
+                "entries are missing. " + (doubtful ? by : "Restore the newest backup, or start against the replica that has them; do not " +
+                "remove the checkpoint."));
         if (last.Size == 0) return;
         var earlier = await Load(session, last.Size, head.Size, view => view.Root());
         if (!earlier.Root().AsSpan().SequenceEqual(last.Root))
             throw new LedgerInconsistent(
                 $"the database's first {last.Size} entries are not those of the checkpoint that was signed ({file}): its " +
-                "history was changed, or it is another ledger. Restore the database that fits the checkpoint.");
+                $"history was changed, or it is another ledger. Restore the database that fits the checkpoint.{by}");
     }
 
     private static void CheckLimit(int limit)

@@ -92,6 +92,10 @@ public sealed class KeyHistory
     public bool IsOver(ulong version, DateTimeOffset at) =>
         _adopted.TryGetValue(version + 1, out var next) && next + LongestWait < at;
 
+    /// <summary>When the ledger took a version over; null: it has not.</summary>
+    /// <param name="version">The version.</param>
+    internal DateTimeOffset? AdoptedAt(ulong version) => _adopted.TryGetValue(version, out var time) ? time : null;
+
     /// <summary>A key with its owner as a version lists it; null: it does not.</summary>
     /// <param name="keyId">The key's id.</param>
     /// <param name="agreementVersion">The version.</param>

@@ -2,6 +2,7 @@ using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Ministries.Trust;
 using Ministries.Types.V1;
+using NSec.Cryptography;
 
 namespace Ministries.Fixtures;
 
@@ -51,6 +52,26 @@ public static class Signing
             Pki.Sign(previous, next, signer, Path.Combine(folder, signer, "agreements.key"));
         Put(folder, next);
         return next;
+    }
+
+    /// <summary>A participant of an agreement.</summary>
+    public static Participant Of(Agreement agreement, string id) => agreement.Participants.Single(p => p.Id == id);
+
+    /// <summary>A new key that can be written to a file.</summary>
+    public static Key NewKey() => Key.Create(
+        SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+
+    /// <summary>A key as an agreement lists it.</summary>
+    public static SigningKey Listed(string id, SigningKeyUse use, Key key, string official = "") => new()
+    {
+        Id = id, Use = use, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)), Official = official,
+    };
+
+    /// <summary>Puts a key in the place of the one in a file, at once or not at all.</summary>
+    public static void Replace(string path, Key key)
+    {
+        File.WriteAllBytes(path + ".next", key.Export(KeyBlobFormat.PkixPrivateKeyText));
+        File.Move(path + ".next", path, overwrite: true);
     }
 
     /// <summary>The folder's agreement.</summary>

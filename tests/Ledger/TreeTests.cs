@@ -188,7 +188,7 @@ public class CheckpointTests
     public void A_write_that_was_cut_off_leaves_the_checkpoint_before()
     {
         var path = Engine.NewFile("checkpoint");
-        using (var checkpoints = new Checkpoints(Key, path, []))
+        using (var checkpoints = new Checkpoints(Key, path))
             for (ulong size = 1; size <= 3; size++) checkpoints.Advance(size, SHA256.HashData([(byte)size]));
         var whole = File.ReadAllBytes(path);
         for (var cut = 0; cut < 300; cut += 7)
@@ -197,7 +197,7 @@ public class CheckpointTests
             // The third was written where the first had been.
             bytes.AsSpan(cut, 1024 - cut).Clear();
             File.WriteAllBytes(path, bytes);
-            using var reopened = new Checkpoints(Key, path, []);
+            using var reopened = new Checkpoints(Key, path);
             Assert.Equal(cut > 0 && Key.Verify(Encoding.UTF8.GetString(bytes.AsSpan(0, 1024)).TrimEnd('\0')) is not null ? 3UL
                 : 2UL, reopened.Last!.Size);
         }
@@ -207,17 +207,17 @@ public class CheckpointTests
     public void A_first_write_that_was_cut_off_is_as_none_and_a_foreign_key_is_refused()
     {
         var path = Engine.NewFile("checkpoint");
-        using (var checkpoints = new Checkpoints(Key, path, [])) checkpoints.Advance(1, new byte[32]);
-        Assert.Throws<LedgerInconsistent>(() => new Checkpoints(CheckpointKey.Generate(Key.Name), path, []));
+        using (var checkpoints = new Checkpoints(Key, path)) checkpoints.Advance(1, new byte[32]);
+        Assert.Throws<LedgerInconsistent>(() => new Checkpoints(CheckpointKey.Generate(Key.Name), path));
         File.WriteAllBytes(path, File.ReadAllBytes(path)[..40]);
-        using var again = new Checkpoints(Key, path, []);
+        using var again = new Checkpoints(Key, path);
         Assert.Null(again.Last);
     }
 
     [Fact]
     public void Two_roots_of_one_size_are_never_signed()
     {
-        using var checkpoints = new Checkpoints(Key, Engine.NewFile("checkpoint"), []);
+        using var checkpoints = new Checkpoints(Key, Engine.NewFile("checkpoint"));
         checkpoints.Advance(5, SHA256.HashData([1]));
         Assert.Null(checkpoints.Advance(4, SHA256.HashData([1])));
         Assert.Throws<LedgerInconsistent>(() => checkpoints.Advance(5, SHA256.HashData([2])));

@@ -1,11 +1,14 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using Google.Protobuf.WellKnownTypes;
 using Microsoft.AspNetCore.Http;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Operations.V1;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Witness.Tests;
 
@@ -185,6 +188,34 @@ public sealed class CosigningTests
         // The witnesses stand by what they cosigned.
         Assert.Equal(first.Size, SignedNote.Read(
             hub.WitnessOf("icrc").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!)!.Tree!.Size);
+    }
+
+    [Fact]
+    public async Task The_key_for_checkpoints_is_rotated_with_witnesses_and_all_goes_on()
+    {
+        await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
+        await hub.Write(2);
+        await hub.Cosigned();
+        using var fresh = Signing.NewKey();
+        await hub.Next(a => Signing.Of(a, "service/custody").SigningKeys.Add(Signing.Listed("service/custody/checkpoint-2", SigningKeyUse.Checkpoints, fresh)));
+        Signing.Replace(Path.Combine(hub.Folder, "service/custody/checkpoint.key"), fresh);
+        var key = CheckpointKey.FromPublic("ministries.example/custody", fresh.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey));
+        await Hub.Until(() => hub.Ledger.Key.Verifier == key.Verifier, "the new key was not taken over");
+        await hub.Write(2);
+        await hub.Next(a => Signing.Of(a, "service/custody").SigningKeys[0].ValidUntilTime = DateTimeOffset.UtcNow.ToTimestamp());
+        await hub.Write(2);
+        var cosigned = await hub.Cosigned();
+        Assert.NotNull(key.Verify(cosigned.Text));
+        Assert.Equal(["icrc", "kr/mfa"], Cosigners.Of(cosigned.Text, hub.Agreement));
+        Assert.False(hub.Stopping);
+        // A restart finds what it kept, and goes on.
+        await hub.StopService();
+        await hub.StartService();
+        Assert.Equal(cosigned.Size, hub.Ledger.Cosigned!.Size);
+        await hub.Write();
+        await hub.Cosigned();
+        Assert.Equal((0, false), (hub.ExitCode, hub.Stopping));
+        Assert.Equal(2, (await hub.As("ua/mfa").Audit("custody", cancel: Hub.Cancel)).Cosigners.Count);
     }
 
     [Fact]

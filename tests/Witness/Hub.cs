@@ -42,6 +42,18 @@ public sealed class Hub : IAsyncDisposable
 
     public int ExitCode => Host!.Services.GetRequiredService<Lifecycle>().ExitCode;
 
+    /// <summary>Whether the service is being stopped, by itself or by the test.</summary>
+    public bool Stopping => Host!.Lifetime.ApplicationStopping.IsCancellationRequested;
+
+    /// <summary>Puts the next version of the agreement in its place; returns when the service has taken it over.</summary>
+    public async Task<Agreement> Next(Action<Agreement> change, params string[] signers)
+    {
+        var next = Signing.Next(Folder, change, signers.Length == 0 ? null : signers);
+        await Until(
+            () => Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == next.Version, $"version {next.Version} is in force");
+        return next;
+    }
+
     /// <summary>What was logged as a warning or worse.</summary>
     public ConcurrentQueue<string> Warnings { get; } = [];
 
@@ -88,6 +100,7 @@ public sealed class Hub : IAsyncDisposable
                 Register = services =>
                 {
                     definition.Register?.Invoke(services);
+                    services.AddSingleton(new EdgeLimits { ReloadInterval = TimeSpan.FromMilliseconds(50) });
                     services.AddSingleton(options ?? new WitnessingOptions
                     {
                         Pause = TimeSpan.FromMilliseconds(20), LongestPause = TimeSpan.FromMilliseconds(100),

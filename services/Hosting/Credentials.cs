@@ -2,7 +2,6 @@ using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
@@ -128,8 +127,9 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         if (_inForce is { } before && key.Verifier != ledger.Key.Verifier &&
             LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())) ledger.SignWith(key);
         var digest = SHA256.HashData(text);
-        if (digest.AsSpan().SequenceEqual(_digest) && key.Verifier == ledger.Key.Verifier)
+        if (digest.AsSpan().SequenceEqual(_digest))
         {
+            // Its own key may have ended since.
             if (!LogKeys.Of(InForce.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())) throw KeyMissing(key);
             return;
         }
@@ -219,7 +219,7 @@ public sealed class AgreementRefused(string why, Exception? inner = null) : Exce
 /// <summary>Adopts the agreement before the service serves, and looks for new files from then on.</summary>
 internal sealed partial class Reloading(
     Agreements agreements, Credentials credentials, ServiceLedger ledger, EdgeLimits limits, TimeProvider time, ILogger<Reloading> log)
-    : BackgroundService
+    : SupervisedService(log)
 {
     public override async Task StartAsync(CancellationToken cancel)
     {
@@ -227,7 +227,8 @@ internal sealed partial class Reloading(
         await base.StartAsync(cancel);
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stop)
+    /// <inheritdoc/>
+    protected override async Task Work(CancellationToken stop)
     {
         using var timer = new PeriodicTimer(limits.ReloadInterval, time);
         string? complained = null;
@@ -241,10 +242,6 @@ internal sealed partial class Reloading(
                 await agreements.Adopt(ledger, stop);
                 if (agreements.InForce.Permissions.Agreement.Version is var now && now != before) LogAgreement(now);
                 complained = null;
-            }
-            catch (OperationCanceledException) when (stop.IsCancellationRequested)
-            {
-                return;
             }
             catch (Exception e) when (
                 e is AgreementRefused or CryptographicException or IOException or UnauthorizedAccessException or LedgerException)

@@ -32,6 +32,10 @@ public static partial class ServiceHost
     /// <summary>Exit code: the broker's client stalled while the broker answers. To start it again helps.</summary>
     public const int Stalled = 4;
 
+    /// <summary>Exit code: work beside the calls failed and could not be begun anew, so that commands would be taken in and never
+    /// decided; the log has its type. To start it again helps.</summary>
+    public const int BackgroundFailed = 5;
+
     /// <summary>The health service's name for readiness; the empty name says that the process is alive.</summary>
     public const string Ready = "ready";
 
@@ -66,8 +70,10 @@ public static partial class ServiceHost
         {
             await using var host = await Build(service, settings, builder);
             var life = host.Services.GetRequiredService<Lifecycle>();
+            var beside = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
             await host.RunAsync();
-            return life.ExitCode;
+            // The host ends where one of them fails that nothing begins anew (HostOptions), as if it had been told to.
+            return life.ExitCode == Stopped && beside.Any(b => b.ExecuteTask is { IsFaulted: true }) ? BackgroundFailed : life.ExitCode;
         }
         catch (AgreementRefused e)
         {
@@ -82,6 +88,18 @@ public static partial class ServiceHost
         catch (LedgerUnavailable e)
         {
             await Console.Error.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
+            return Failed;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or System.Security.Cryptography.CryptographicException)
+        {
+            // A file, or an address that another listens at: nothing of a record is in it.
+            await Console.Error.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
+            return Failed;
+        }
+        catch (Exception e)
+        {
+            // By its type and place alone: what nobody foresaw may tell of records.
+            await Console.Error.WriteLineAsync($"{service.Name}: {e.GetType().FullName}\n{e.StackTrace}");
             return Failed;
         }
     }
@@ -116,7 +134,12 @@ public static partial class ServiceHost
         });
         var ledger = await OpenLedger(service, settings, cancel);
         var services = builder.Services;
-        services.Configure<HostOptions>(o => o.ShutdownTimeout = settings.Drain);
+        services.Configure<HostOptions>(o =>
+        {
+            o.ShutdownTimeout = settings.Drain;
+            // What is supervised (SupervisedService) never gets here; of anything else nobody knows whether the service can go on without it.
+            o.BackgroundServiceExceptionBehavior = BackgroundServiceExceptionBehavior.StopHost;
+        });
         services.AddSingleton(_ => ledger);
         services.AddSingleton(service);
         services.AddSingleton(settings);
@@ -142,8 +165,21 @@ public static partial class ServiceHost
         if (settings.Reflection) host.MapGrpcReflectionService().Guarded(host);
         Access.DemandPolicies(host);
         LogLife(host, service.Name);
+        EndWith(host, ledger);
         host.Services.GetRequiredService<Lifecycle>().Say("ledger", true);
         return host;
+    }
+
+    // Where the ledger's own thread has failed, calls would wait for ever.
+    private static void EndWith(WebApplication host, ServiceLedger ledger)
+    {
+        var life = host.Services.GetRequiredService<Lifecycle>();
+        var log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Host");
+        _ = ledger.Committing.ContinueWith(ended =>
+        {
+            LogLedgerFailed(log, ledger.Service, ended.Exception!.InnerException!.GetType().Name);
+            life.End(BackgroundFailed);
+        }, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
     }
 
     private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
@@ -201,6 +237,9 @@ public static partial class ServiceHost
 
     [LoggerMessage(2, LogLevel.Information, "{Service} was told to stop and finishes what it began")]
     private static partial void LogStopping(ILogger log, string service);
+
+    [LoggerMessage(4, LogLevel.Critical, "{Service}: the thread that commits has failed, and the process ends: {Error}")]
+    private static partial void LogLedgerFailed(ILogger log, string service, string error);
 
     [LoggerMessage(3, LogLevel.Information, "{Service} has stopped")]
     private static partial void LogStopped(ILogger log, string service);

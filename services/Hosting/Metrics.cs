@@ -12,7 +12,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -205,7 +205,7 @@ public static class Metrics
 
 /// <summary>Looks every few seconds at what can only be looked at: the database, dead letters, due duties, certificates; and tells
 /// it together with what others know, whenever it is asked for.</summary>
-internal sealed class Vitals : BackgroundService
+internal sealed class Vitals : SupervisedService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
 
@@ -222,7 +222,7 @@ internal sealed class Vitals : BackgroundService
 
     public Vitals(
         Service service, ServiceLedger ledger, BusStatus bus, Lifecycle life, Agreements agreements, Credentials credentials,
-        TimeProvider time)
+        TimeProvider time, ILogger<Vitals> log) : base(log)
     {
         (_ledger, _bus, _agreements, _time) = (ledger, bus, agreements, time);
         Metrics.Begin(service);
@@ -253,32 +253,27 @@ internal sealed class Vitals : BackgroundService
             "Time until a certificate ends: the service's own, and of each participant's authorities the one that ends last.");
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stop)
+    /// <inheritdoc/>
+    protected override async Task Work(CancellationToken stop)
     {
         using var timer = new PeriodicTimer(Interval);
-        try
-        {
-            do
-                try
-                {
-                    using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                    late.CancelAfter(Interval);
-                    var letters = await _ledger.Count(DeadLetters.Kind, [DeadLetters.Open], late.Token);
-                    var due = await _ledger.CountDue(_time.GetUtcNow(), late.Token);
-                    Interlocked.Exchange(ref _deadLetters, (long)letters);
-                    Interlocked.Exchange(ref _due, (long)due);
-                    _database = true;
-                }
-                catch (Exception) when (!stop.IsCancellationRequested)
-                {
-                    // Whatever it is: what is told is that the database does not answer. Its numbers stay those of before.
-                    _database = false;
-                }
-            while (await timer.WaitForNextTickAsync(stop));
-        }
-        catch (OperationCanceledException)
-        {
-        }
+        do
+            try
+            {
+                using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                late.CancelAfter(Interval);
+                var letters = await _ledger.Count(DeadLetters.Kind, [DeadLetters.Open], late.Token);
+                var due = await _ledger.CountDue(_time.GetUtcNow(), late.Token);
+                Interlocked.Exchange(ref _deadLetters, (long)letters);
+                Interlocked.Exchange(ref _due, (long)due);
+                _database = true;
+            }
+            catch (Exception) when (!stop.IsCancellationRequested)
+            {
+                // Whatever it is: what is told is that the database does not answer. Its numbers stay those of before.
+                _database = false;
+            }
+        while (await timer.WaitForNextTickAsync(stop));
     }
 
     public override void Dispose()

@@ -33,7 +33,7 @@ public sealed record WitnessingOptions
 /// for it. A witness that has a checkpoint of this service's own key that its ledger does not bear out shows that the database is
 /// not the one that was served from: the process ends as it would not have started.
 /// </summary>
-public sealed partial class Witnessing : BackgroundService
+public sealed partial class Witnessing : SupervisedService
 {
     private readonly ServiceLedger _ledger;
     private readonly Agreements _agreements;
@@ -60,7 +60,7 @@ public sealed partial class Witnessing : BackgroundService
     /// <summary>Begins when the host starts.</summary>
     public Witnessing(
         ServiceLedger ledger, Agreements agreements, Credentials credentials, Lifecycle life, IHostApplicationLifetime lifetime,
-        WitnessingOptions options, TimeProvider time, ILogger<Witnessing> log)
+        WitnessingOptions options, TimeProvider time, ILogger<Witnessing> log) : base(log)
     {
         (_ledger, _agreements, _credentials, _life, _lifetime) = (ledger, agreements, credentials, life, lifetime);
         (_options, _time, _log) = (options, time, log);
@@ -93,46 +93,40 @@ public sealed partial class Witnessing : BackgroundService
     }
 
     /// <inheritdoc/>
-    protected override async Task ExecuteAsync(CancellationToken stop)
+    protected override async Task Work(CancellationToken stop)
     {
         var pause = _options.Pause;
-        try
+        // A host that is told to end while it starts would not say why.
+        var started = new TaskCompletionSource();
+        await using (_lifetime.ApplicationStarted.Register(started.SetResult)) await started.Task.WaitAsync(stop);
+        while (true)
         {
-            // A host that is told to end while it starts would not say why.
-            var started = new TaskCompletionSource();
-            await using (_lifetime.ApplicationStarted.Register(started.SetResult)) await started.Task.WaitAsync(stop);
-            while (true)
+            var agreement = _agreements.InForce.Permissions.Agreement;
+            var complete = false;
+            try
             {
-                var agreement = _agreements.InForce.Permissions.Agreement;
-                var complete = false;
+                complete = await Round(agreement, stop);
+            }
+            catch (LedgerException e)
+            {
+                LogNoRound(e.Message);
+            }
+            SayLate(agreement);
+            pause = complete ? _options.Pause : pause * 2 < _options.LongestPause ? pause * 2 : _options.LongestPause;
+            await Task.Delay(pause, _time, stop);
+            // Where all is cosigned, the next entry or the next agreement is waited for.
+            while (complete && _ledger.Size == _asked && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement))
+            {
+                using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                look.CancelAfter(TimeSpan.FromSeconds(2));
                 try
                 {
-                    complete = await Round(agreement, stop);
+                    await _ledger.WaitForMore(_asked, look.Token);
                 }
-                catch (LedgerException e)
+                catch (OperationCanceledException) when (!stop.IsCancellationRequested)
                 {
-                    LogNoRound(e.Message);
-                }
-                SayLate(agreement);
-                pause = complete ? _options.Pause : pause * 2 < _options.LongestPause ? pause * 2 : _options.LongestPause;
-                await Task.Delay(pause, _time, stop);
-                // Where all is cosigned, the next entry or the next agreement is waited for.
-                while (complete && _ledger.Size == _asked && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement))
-                {
-                    using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                    look.CancelAfter(TimeSpan.FromSeconds(2));
-                    try
-                    {
-                        await _ledger.WaitForMore(_asked, look.Token);
-                    }
-                    catch (OperationCanceledException) when (!stop.IsCancellationRequested)
-                    {
-                    }
                 }
             }
-        }
-        catch (OperationCanceledException) when (stop.IsCancellationRequested)
-        {
         }
     }
 

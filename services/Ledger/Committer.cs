@@ -190,8 +190,17 @@ internal sealed class Committer
         // the pool, several times in each batch. It serves all: it must not run under the span of whoever opened the ledger.
         new Thread(() =>
         {
-            Run();
-            ended.SetResult();
+            try
+            {
+                Run();
+                ended.SetResult();
+            }
+            catch (Exception e)
+            {
+                // Of a thread of its own an exception would end the process at once. Nobody waits for ever, and whoever watches is told.
+                Abandon(e);
+                ended.SetException(e);
+            }
         }) { IsBackground = true, Name = $"ledger {_options.Service}" }.UnsafeStart();
     }
 
@@ -208,15 +217,32 @@ internal sealed class Committer
         return await waiting.Task;
     }
 
-    public Task Drain()
+    /// <summary>Ends with the thread that commits.</summary>
+    public Task Running => _running;
+
+    public async Task Drain()
     {
         _queue.Close();
-        return _running;
+        // Whoever watches has been told of its fault.
+        await _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    private void Abandon(Exception fault)
+    {
+        try
+        {
+            _queue.Close();
+            while (_queue.Take() is { Count: > 0 } rest) FailAll(rest, () => new LedgerUnavailable(fault));
+        }
+        catch (Exception)
+        {
+            // The queue itself is what failed: those who wait have a deadline.
+        }
     }
 
     private void Run()
     {
-        while (_queue.Take() is { Count: > 0 } batch)
+        while (Next() is { Count: > 0 } batch)
         {
             try
             {
@@ -228,6 +254,12 @@ internal sealed class Committer
                 _memory = new();
                 FailAll(batch, () => new CommitOutcomeUnknown(e));
             }
+        }
+
+        List<Waiting> Next()
+        {
+            Probe.At("before-take");
+            return _queue.Take();
         }
     }
 

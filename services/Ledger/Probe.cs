@@ -25,6 +25,7 @@ internal static class Probe
     internal static bool WithoutTrust { get; set; }
 
     /// <summary>A point is reached. Named points: before-commit, after-commit, before-checkpoint, after-checkpoint,
-    /// before-publish, after-publish, after-confirm, before-ack, after-ack.</summary>
+    /// before-publish, after-publish, after-confirm, before-ack, after-ack, before-take (of commands by the thread that commits), and
+    /// background- with the name of what works beside the calls.</summary>
     internal static void At(string point) => Hook?.Invoke(point);
 }

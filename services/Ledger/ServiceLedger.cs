@@ -573,6 +573,10 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public Task<bool> EraseRequest(ulong position, CancellationToken cancel) =>
         Read(session => session.EraseRequest(Math.Min(position, long.MaxValue - 1)), cancel, write: true);
 
+    /// <summary>Ends when nothing is committed any more: in order after <see cref="Drain"/>; with its fault where the thread that commits
+    /// failed. Then nothing is taken in any more either.</summary>
+    public Task Committing => _committer.Running;
+
     /// <summary>Takes no more commands and returns when those that wait are answered.</summary>
     public Task Drain() => _committer.Drain();
 

@@ -20,6 +20,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
+using Call = Ministries.CallLog.V1.Call;
+
 /// <summary>A small service of its own, run by the real host on a free port of the loopback address: calls are logged and read.
 /// </summary>
 public sealed class Running : IAsyncLifetime
@@ -51,6 +53,9 @@ public sealed class Running : IAsyncLifetime
     public Agreements Agreements => Host.Services.GetRequiredService<Agreements>();
 
     public Uri Address { get; private set; } = null!;
+
+    /// <summary>What was logged, but what the framework says.</summary>
+    public System.Collections.Concurrent.ConcurrentQueue<string> Lines { get; } = [];
 
     /// <summary>Where metrics are served.</summary>
     public Uri MetricsAddress { get; private set; } = null!;
@@ -92,6 +97,7 @@ public sealed class Running : IAsyncLifetime
                     services.AddSingleton<TimeProvider>(Time);
                     services.AddSingleton(Limits);
                     services.AddSingleton(this);
+                    services.AddSingleton<Microsoft.Extensions.Logging.ILoggerProvider>(new Heard(Lines));
                     Register?.Invoke(services);
                 },
             }, settings, memory: _broker, cancel: Cancel);
@@ -278,12 +284,33 @@ public sealed class Running : IAsyncLifetime
     }
 }
 
-/// <summary>The machine's clock, moved.</summary>
+/// <summary>The machine's clock, moved, or broken.</summary>
 public sealed class Clock : TimeProvider
 {
     public TimeSpan Moved { get; set; }
 
-    public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + Moved;
+    public bool Fails { get; set; }
+
+    public override DateTimeOffset GetUtcNow() => Fails ? throw new InvalidOperationException("the clock that fails") : base.GetUtcNow() + Moved;
+}
+
+/// <summary>Keeps what is logged.</summary>
+internal sealed class Heard(System.Collections.Concurrent.ConcurrentQueue<string> lines)
+    : Microsoft.Extensions.Logging.ILoggerProvider, Microsoft.Extensions.Logging.ILogger
+{
+    public Microsoft.Extensions.Logging.ILogger CreateLogger(string categoryName) => this;
+
+    public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+
+    public bool IsEnabled(Microsoft.Extensions.Logging.LogLevel logLevel) => true;
+
+    public void Log<TState>(
+        Microsoft.Extensions.Logging.LogLevel logLevel, Microsoft.Extensions.Logging.EventId eventId, TState state, Exception? exception,
+        Func<TState, Exception?, string> formatter) => lines.Enqueue(formatter(state, exception));
+
+    public void Dispose()
+    {
+    }
 }
 
 /// <summary>The service: what is needed of a call log to try the way of a write and a read.</summary>

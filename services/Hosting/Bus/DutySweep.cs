@@ -1,6 +1,5 @@
 using System.Globalization;
 using Google.Protobuf;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
@@ -13,24 +12,19 @@ namespace Ministries.Hosting.Bus;
 /// time: any replica may, and it is recorded once.</summary>
 internal sealed partial class DutySweep(
     Service service, ServiceLedger ledger, Func<Permissions> permissions, BusOptions options, BusStatus status, TimeProvider time,
-    ILogger<DutySweep> log) : BackgroundService
+    ILogger<DutySweep> log) : SupervisedService(log)
 {
     /// <summary>The method of the entries.</summary>
     internal const string Method = "duty";
 
     private const int Page = 200;
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    /// <inheritdoc/>
+    protected override async Task Work(CancellationToken stop)
     {
         using var timer = new PeriodicTimer(options.DutyInterval, time);
-        try
-        {
-            do await Sweep(stoppingToken);
-            while (await timer.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException)
-        {
-        }
+        do await Sweep(stop);
+        while (await timer.WaitForNextTickAsync(stop));
     }
 
     private async Task Sweep(CancellationToken stop)

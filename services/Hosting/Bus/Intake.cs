@@ -4,7 +4,6 @@ using System.Threading.Channels;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -19,7 +18,7 @@ namespace Ministries.Hosting.Bus;
 /// message is a fast way for an event to come; the producer's ledger is the sure one. What came before an event is known by the
 /// numbers that it carries; what is missing is read from the producer.
 /// </summary>
-internal sealed partial class Intake : BackgroundService
+internal sealed partial class Intake : SupervisedService
 {
     private readonly Service _service;
     private readonly ServiceLedger _ledger;
@@ -37,7 +36,7 @@ internal sealed partial class Intake : BackgroundService
 
     public Intake(
         Service service, ServiceLedger ledger, Func<Permissions> permissions, ReadEvents read, MessageSeal seal,
-        IServiceProvider services, BusOptions options, BusStatus status, TimeProvider time, ILogger<Intake> log)
+        IServiceProvider services, BusOptions options, BusStatus status, TimeProvider time, ILogger<Intake> log) : base(log)
     {
         (_service, _ledger, _permissions, _read, _seal, _services, _options, _status, _time, _log) =
             (service, ledger, permissions, read, seal, services, options, status, time, log);
@@ -70,17 +69,15 @@ internal sealed partial class Intake : BackgroundService
         }
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    /// <inheritdoc/>
+    protected override Task Work(CancellationToken stop) => Together(_lanes.Values.Select(lane => (Func<CancellationToken, Task>)lane.Run), stop);
+
+    /// <inheritdoc/>
+    protected override Task Ended()
     {
-        try
-        {
-            await Task.WhenAll(_lanes.Values.Select(lane => lane.Run(stoppingToken)));
-        }
-        finally
-        {
-            _stopped = true;
-            foreach (var lane in _lanes.Values) lane.Abandon();
-        }
+        _stopped = true;
+        foreach (var lane in _lanes.Values) lane.Abandon();
+        return Task.CompletedTask;
     }
 
     /// <summary>Processes an event that was set aside once more. Returns null where it had its effect, else the reason.</summary>

@@ -2,7 +2,6 @@ using System.Collections.Concurrent;
 using System.Collections.Frozen;
 using System.Diagnostics;
 using MassTransit;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -14,7 +13,8 @@ namespace Ministries.Hosting.Bus;
 /// all up to there; what it sent beyond is sent again, and known by its id. One replica relays, the one that holds the lead.
 /// </summary>
 internal sealed partial class Relay(
-    ServiceLedger ledger, Broker broker, MessageSeal seal, BusOptions options, BusStatus status, ILogger<Relay> log) : BackgroundService
+    ServiceLedger ledger, Broker broker, MessageSeal seal, BusOptions options, BusStatus status, ILogger<Relay> log)
+    : SupervisedService(log)
 {
     internal const string Name = "relay";
     private const int Page = 256;
@@ -38,8 +38,8 @@ internal sealed partial class Relay(
     private volatile bool _failed;
     private (DateTimeOffset From, DateTimeOffset? Until)? _outage;
 
-    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
-        Task.WhenAll(Lead(stoppingToken), Measure(stoppingToken));
+    /// <inheritdoc/>
+    protected override Task Work(CancellationToken stop) => Together([Lead, Measure], stop);
 
     private async Task Lead(CancellationToken stop)
     {

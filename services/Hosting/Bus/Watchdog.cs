@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using RabbitMQ.Client;
 
@@ -12,20 +11,18 @@ namespace Ministries.Hosting.Bus;
 /// </summary>
 internal sealed partial class Watchdog(
     Service service, Broker broker, BusOptions options, BusStatus status, Lifecycle lifecycle, ILogger<Watchdog> log,
-    MemoryBroker? memory = null) : BackgroundService
+    MemoryBroker? memory = null) : SupervisedService(log)
 {
     private IConnection? _plain;
     private IChannel? _channel;
     private string? _complained;
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    /// <inheritdoc/>
+    protected override async Task Work(CancellationToken stop)
     {
         try
         {
-            await Watch(stoppingToken);
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
+            await Watch(stop);
         }
         finally
         {

@@ -1,0 +1,81 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// Work beside the calls, for as long as the service runs. Where it fails it is begun anew, after a pause that doubles from
+/// <see cref="FirstPause"/> to <see cref="LongestPause"/>; its fault is logged by its type alone, for its text may tell of records.
+/// Without this an exception would end the host, or the work alone, and nobody would see why.
+/// </summary>
+/// <param name="log">Where it is told that it failed.</param>
+public abstract partial class SupervisedService(ILogger log) : BackgroundService
+{
+    /// <summary>The pause after the first failure: 100 milliseconds.</summary>
+    public static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>The longest pause: 30 seconds. Work that went on for longer than that begins with <see cref="FirstPause"/> again.</summary>
+    public static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
+
+    /// <summary>The work. It returns when it is told to stop, or where it has ended on purpose.</summary>
+    /// <param name="stop">Stops it.</param>
+    protected abstract Task Work(CancellationToken stop);
+
+    /// <summary>What is to be done once, when the work has ended for good.</summary>
+    protected virtual Task Ended() => Task.CompletedTask;
+
+    /// <inheritdoc/>
+    protected sealed override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        var pause = FirstPause;
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            var began = Stopwatch.GetTimestamp();
+            try
+            {
+                Probe.At($"background-{GetType().Name}");
+                await Work(stoppingToken);
+                break;
+            }
+            catch (Exception e) when (!stoppingToken.IsCancellationRequested)
+            {
+                if (Stopwatch.GetElapsedTime(began) > LongestPause) pause = FirstPause;
+                LogFailed(log, GetType().Name, pause.TotalSeconds, e.GetType().Name);
+                // By the machine's clock: the service's own may be what failed.
+                await Task.Delay(pause, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                pause = pause * 2 < LongestPause ? pause * 2 : LongestPause;
+            }
+            catch (Exception)
+            {
+                // It was told to stop.
+            }
+        }
+        await Ended();
+    }
+
+    /// <summary>Does several things at once. Where one fails the others are stopped, so that none goes on while another is missing.
+    /// </summary>
+    /// <param name="works">What is done.</param>
+    /// <param name="stop">Stops all of them.</param>
+    protected static async Task Together(IEnumerable<Func<CancellationToken, Task>> works, CancellationToken stop)
+    {
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        await Task.WhenAll(works.Select(async work =>
+        {
+            try
+            {
+                await work(end.Token);
+            }
+            catch
+            {
+                await end.CancelAsync();
+                throw;
+            }
+        }).ToList());
+    }
+
+    [LoggerMessage(60, LogLevel.Error, "{Work} failed and begins anew in {Seconds} s: {Error}")]
+    private static partial void LogFailed(ILogger log, string work, double seconds, string error);
+}

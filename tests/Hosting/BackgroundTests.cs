@@ -1,0 +1,106 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Ministries.Fixtures;
+using Ministries.Ledger;
+using Ministries.Trust;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>What works beside the calls may fail, and neither ends in silence nor ends the service.</summary>
+public sealed class BackgroundTests
+{
+    private const string Text = "what may tell of a person";
+
+    // Flows into what the host of this very test starts: other tests' hosts run in this process too.
+    private static readonly AsyncLocal<Func<string, bool>?> Fails = new();
+
+    // No other test of this process starts this service.
+    private const string Failing = "consular";
+    private static volatile bool _threadFails;
+
+    static BackgroundTests() => Probe.Hook = point =>
+    {
+        if (Fails.Value?.Invoke(point) == true ||
+            _threadFails && point == "before-take" && Thread.CurrentThread.Name == $"ledger {Failing}") throw new InvalidOperationException(Text);
+    };
+
+    private static async Task<Running> Start()
+    {
+        var running = new Running();
+        await running.InitializeAsync();
+        return running;
+    }
+
+    public static TheoryData<string> Works() =>
+        [.. typeof(SupervisedService).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(SupervisedService))).Select(t => t.Name)];
+
+    [Fact]
+    public void All_that_works_beside_the_calls_is_supervised()
+    {
+        // Of each service too: all that is loaded with it.
+        foreach (var assembly in (string[])["Ministries.Hosting", "Ministries.Ledger", "Ministries.Trust"])
+            Assert.All(System.Reflection.Assembly.Load(assembly).GetTypes().Where(t => t.IsAssignableTo(typeof(IHostedService)) && !t.IsAbstract),
+                t => Assert.True(t.IsSubclassOf(typeof(SupervisedService)), t.FullName));
+        Assert.Equal(7, Works().Count);
+    }
+
+    [Fact]
+    public async Task What_the_host_runs_beside_the_calls_is_supervised_or_the_frameworks_own()
+    {
+        await using var running = await Start();
+        var all = running.Host.Services.GetServices<IHostedService>().ToList();
+        Assert.All(all, s => Assert.True(
+            s is SupervisedService || s.GetType().Assembly.GetName().Name!.Split('.')[0] is "Microsoft" or "OpenTelemetry", s.GetType().FullName));
+        Assert.Equal(Works().Select(w => w.Data).Order(), all.OfType<SupervisedService>().Select(s => s.GetType().Name).Order());
+        // Whatever else fails ends the process by name (Host).
+        Assert.Equal(BackgroundServiceExceptionBehavior.StopHost,
+            running.Host.Services.GetRequiredService<Microsoft.Extensions.Options.IOptions<HostOptions>>().Value.BackgroundServiceExceptionBehavior);
+    }
+
+    [Theory]
+    [MemberData(nameof(Works))]
+    public async Task Work_that_fails_is_begun_anew_and_told_by_type_alone(string work)
+    {
+        var begun = 0;
+        Fails.Value = point => point == $"background-{work}" && Interlocked.Increment(ref begun) <= 3;
+        await using var running = await Start();
+        await Running.Until(() => Task.FromResult(Volatile.Read(ref begun) >= 4), "it was begun anew");
+        await running.Log();
+        Assert.False(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
+        Assert.Equal(3, running.Lines.Count(l => l.StartsWith($"{work} failed and begins anew") && l.Contains(nameof(InvalidOperationException))));
+        Assert.DoesNotContain(running.Lines, l => l.Contains(Text));
+    }
+
+    [Fact]
+    public async Task A_clock_that_fails_for_a_while_ends_nothing_and_afterwards_all_goes_on()
+    {
+        await using var running = await Start();
+        running.Time.Fails = true;
+        await Running.Until(() => Task.FromResult(running.Lines.Count(l => l.StartsWith("Reloading failed")) >= 2), "it was noticed");
+        running.Time.Fails = false;
+        var next = Signing.Next(running.Folder, a => Signing.Of(a, "ua/mfa").DeniedCertificates.Add("0A"), ["ua/mfa"]);
+        await Running.Until(() => Task.FromResult(running.Agreements.InForce.Permissions.Agreement.Version == next.Version), "it is looked for new files");
+        await running.Log();
+        Assert.False(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
+        Assert.DoesNotContain(running.Lines, l => l.Contains("the clock that fails"));
+    }
+
+    [Fact]
+    public async Task A_ledger_whose_thread_fails_ends_the_process_with_its_exit_code_and_nobody_waits_for_ever()
+    {
+        await using var running = new Running();
+        Pki.Init(running.Folder, StandardAgreement.Read(), TimeProvider.System);
+        await running.Start(Failing, new Dictionary<string, Uri>());
+        var life = running.Host.Services.GetRequiredService<Lifecycle>();
+        _threadFails = true;
+        // The thread takes what comes once more; then nobody takes anything.
+        await Running.Until(async () =>
+        {
+            await Assert.ThrowsAnyAsync<Grpc.Core.RpcException>(() => running.Log());
+            return life.ExitCode == ServiceHost.BackgroundFailed;
+        }, "the process ends");
+        Assert.True(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
+        Assert.Contains(running.Lines, l => l.Contains("the thread that commits has failed") && l.Contains(nameof(InvalidOperationException)));
+        Assert.DoesNotContain(running.Lines, l => l.Contains(Text));
+    }
+}

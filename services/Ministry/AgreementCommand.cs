@@ -1,5 +1,8 @@
 using System.CommandLine;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using WholeFile = Ministries.Ledger.WholeFile;
@@ -14,8 +17,126 @@ internal static class AgreementCommand
 
     public static Command Create() => new("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
     {
-        Draft(), Diff(), Sign(), Check(),
+        AddKey(), EndKey("end-key", "Ends a key: what it signed before stands.", (key, time) => key.ValidUntilTime = time),
+        EndKey("revoke-key", "Revokes a key that may have been stolen: it is refused from then on, and so is what nothing dates before.",
+            (key, time) => key.RevokeTime = time),
+        AddAuthority(), RemoveAuthority(), Deny(), Draft(), Diff(), Sign(), Check(),
     };
+
+    private static Command AddKey()
+    {
+        var (next, of) = (File("next", "The copy of the version in force; it is changed."), Of());
+        var use = new Option<string>("--use") { Required = true, Description = "What it signs." };
+        use.AcceptOnlyFromAmong([.. Uses.Keys]);
+        var key = new Option<string>("--key")
+        {
+            Required = true, HelpName = "file", Description = "The key's file (PKCS #8, PEM); it is made where it is not there.",
+        };
+        var official = new Option<string?>("--official") { Description = "Of a key for approvals: the official's pseudonymous id." };
+        var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.") { next, of, use, key, official };
+        command.SetAction(result => Edit(result, next, agreement =>
+        {
+            var kind = Uses[result.GetRequiredValue(use)];
+            if (kind == SigningKeyUse.Approvals == string.IsNullOrEmpty(result.GetValue(official)))
+                throw new FormatException("a key for approvals is an official's (--official), and no other is");
+            return Pki.ListKey(
+                agreement, result.GetRequiredValue(of), kind, result.GetRequiredValue(key), DateTimeOffset.UtcNow, result.GetValue(official) ?? "").Id;
+        }));
+        return command;
+    }
+
+    private static Command EndKey(string name, string description, Action<SigningKey, Timestamp> end)
+    {
+        var (next, id) = (File("next", "The copy of the version in force; it is changed."), new Argument<string>("id") { Description = "The key's id." });
+        var at = new Option<DateTimeOffset?>("--at") { Description = "When, such as 2026-11-29T12:00:00Z; not given: now." };
+        var command = new Command(name, description) { next, id, at };
+        command.SetAction(result => Edit(result, next, agreement =>
+        {
+            var key = agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.Id == result.GetRequiredValue(id)) ??
+                throw new FormatException($"{result.GetRequiredValue(id)} is no key of the agreement");
+            end(key, (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp());
+            return key.Id;
+        }));
+        return command;
+    }
+
+    private static Command AddAuthority()
+    {
+        var (next, of, file) = (File("next", "The copy of the version in force; it is changed."), Of(), File("certificate", "The authority's certificate (PEM)."));
+        var command = new Command("add-authority", "Lists a certificate of a participant's authority, beside those that it has.") { next, file, of };
+        command.SetAction(result => Edit(result, next, agreement =>
+        {
+            var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
+            if (!owner.AuthorityCertificates.Contains(pem)) owner.AuthorityCertificates.Add(pem);
+            return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
+        }));
+        return command;
+    }
+
+    private static Command RemoveAuthority()
+    {
+        var (next, of, file) = (File("next", "The copy of the version in force; it is changed."), Of(), File("certificate", "The authority's certificate (PEM)."));
+        var command = new Command(
+            "remove-authority", "Lists a certificate of a participant's authority no more: no certificate that it issued is accepted.") { next, file, of };
+        command.SetAction(result => Edit(result, next, agreement =>
+        {
+            var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
+            if (owner.AuthorityCertificates.FirstOrDefault(c => PemText(c) == pem) is not { } listed)
+                throw new FormatException($"{result.GetRequiredValue(file)} is none of {owner.Id}'s authorities");
+            owner.AuthorityCertificates.Remove(listed);
+            return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
+        }));
+        return command;
+    }
+
+    private static Command Deny()
+    {
+        var (next, of) = (File("next", "The copy of the version in force; it is changed."), Of());
+        var what = new Argument<string>("certificate") { Description = "The certificate (PEM), or its serial number in hexadecimal.", HelpName = "file or serial" };
+        var command = new Command("deny", "Denies a participant's certificate, which is accepted nowhere from then on.") { next, what, of };
+        command.SetAction(result => Edit(result, next, agreement =>
+        {
+            var (owner, given) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(what));
+            var serial = given;
+            if (System.IO.File.Exists(given))
+            {
+                using var certificate = X509Certificate2.CreateFromPem(System.IO.File.ReadAllText(given));
+                serial = certificate.SerialNumber;
+            }
+            else if (given.Length == 0 || !given.All(char.IsAsciiHexDigit)) throw new FormatException($"{given} is neither a file nor a serial number");
+            if (!owner.DeniedCertificates.Contains(serial)) owner.DeniedCertificates.Add(serial);
+            return serial;
+        }));
+        return command;
+    }
+
+    private static readonly Dictionary<string, SigningKeyUse> Uses = new()
+    {
+        ["requests"] = SigningKeyUse.Requests, ["approvals"] = SigningKeyUse.Approvals, ["agreements"] = SigningKeyUse.Agreements,
+        ["checkpoints"] = SigningKeyUse.Checkpoints, ["cosignatures"] = SigningKeyUse.Cosignatures,
+    };
+
+    private static Option<string> Of() => new("--of") { Required = true, Description = "The participant, such as kr/mfa or service/custody." };
+
+    private static Participant Find(Agreement agreement, string participant) => agreement.Participants.FirstOrDefault(p => p.Id == participant) ??
+        throw new FormatException($"{participant} is no participant of the agreement");
+
+    private static string PemOf(string file) => PemText(System.IO.File.ReadAllText(file));
+
+    private static string PemText(string text)
+    {
+        using var certificate = X509Certificate2.CreateFromPem(text);
+        return certificate.ExportCertificatePem();
+    }
+
+    private static int Edit(ParseResult result, Argument<string> next, Func<Agreement, string> edit) => Run(result, () =>
+    {
+        var agreement = Read(result.GetRequiredValue(next));
+        var done = edit(agreement);
+        Write(result.GetRequiredValue(next), agreement);
+        result.InvocationConfiguration.Output.WriteLine(done);
+        return 0;
+    });
 
     private static Command Draft()
     {
@@ -109,7 +230,7 @@ internal static class AgreementCommand
         {
             return verb();
         }
-        catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException)
         {
             result.InvocationConfiguration.Error.WriteLine(e.Message);
             return CallCommands.WrongInput;

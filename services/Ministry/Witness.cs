@@ -52,7 +52,7 @@ public sealed class Witness : IDisposable
     private readonly ConcurrentDictionary<string, bool> _full = [];
     private readonly string _folder;
     private readonly Func<Agreement> _agreement;
-    private readonly CosignatureKey _key;
+    private readonly Func<CosignatureKey> _key;
     private readonly TimeProvider _time;
     private readonly FileStream _alone;
 
@@ -63,7 +63,17 @@ public sealed class Witness : IDisposable
     /// <param name="key">The participant's key for cosignatures.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="IOException">The folder cannot be used, or another witness uses it.</exception>
-    public Witness(string folder, Func<Agreement> agreement, CosignatureKey key, TimeProvider time)
+    public Witness(string folder, Func<Agreement> agreement, CosignatureKey key, TimeProvider time) : this(folder, agreement, () => key, time)
+    {
+    }
+
+    /// <summary>Opens a witness whose key may change.</summary>
+    /// <param name="folder">Where it keeps what it cosigned, as above.</param>
+    /// <param name="agreement">The agreement in force, which names the services' keys.</param>
+    /// <param name="key">The participant's key for cosignatures, asked for each time.</param>
+    /// <param name="time">The clock.</param>
+    /// <exception cref="IOException">The folder cannot be used, or another witness uses it.</exception>
+    public Witness(string folder, Func<Agreement> agreement, Func<CosignatureKey> key, TimeProvider time)
     {
         (_folder, _agreement, _key, _time) = (folder, agreement, key, time);
         Directory.CreateDirectory(folder);
@@ -71,7 +81,7 @@ public sealed class Witness : IDisposable
     }
 
     /// <summary>The key as those are told it who verify.</summary>
-    public string Verifier => _key.Verifier;
+    public string Verifier => _key().Verifier;
 
     /// <summary>Told, once for each, that a log is proved to have two histories, and how many such conflicts there are. Never null.
     /// </summary>
@@ -133,7 +143,7 @@ public sealed class Witness : IDisposable
                 if (last is { Size: > 0 } && tree.Size > last.Size) Doubt(hash, kept!, last, verified, proof);
                 return new(422, $"{wrong}\n");
             }
-            var line = _key.Cosign(note, now);
+            var line = _key().Cosign(note, now);
             WholeFile.Write(PathOf(hash), $"{verified}{line}");
             Decide(hash, verified);
             return new(200, line);

@@ -160,17 +160,21 @@ public static partial class WitnessCommand
                     }),
                 }));
         });
-        builder.Services.AddSingleton(_ =>
+        builder.Services.AddSingleton(services =>
         {
             var agreement = new Reread<Agreement>(
                 settings.Agreement, () => JsonParser.Default.Parse<Agreement>(File.ReadAllText(settings.Agreement)), Complain);
             var name = CosignatureKey.NameOf(agreement.Current.TrustDomain, settings.Participant);
-            var key = CosignatureKey.FromPem(name, File.ReadAllText(settings.Key));
-            if (!Cosigners.KeysOf(agreement.Current)
-                .Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == key.Verifier))
-                throw new FormatException(
-                    $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
-            return new Witness(settings.State, () => agreement.Current, key, time) 
+            // The key is changed as the agreement lists it: beside the old one first.
+            var key = new Reread<CosignatureKey>(settings.Key, () =>
+            {
+                var own = CosignatureKey.FromPem(name, File.ReadAllText(settings.Key));
+                return Cosigners.KeysOf(agreement.Current).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
+                    ? own : throw new FormatException(
+                        $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
+            }, Complain);
+            _ = key.Current;
+            return new Witness(settings.State, () => agreement.Current, () => key.Current, time) 
             {
                 Alarm = text => LogAlarm(log!, text), Warn = text => LogDoubt(log!, text),
             };
@@ -246,6 +250,7 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
     private readonly Lock _lock = new();
     private T? _value;
     private DateTime _written;
+    private string? _complained;
 
     /// <summary>What the file holds.</summary>
     /// <exception cref="FormatException">It has never held what it should.</exception>
@@ -263,11 +268,13 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
                     _written = written;
                 }
                 catch (Exception e) when (
-                    e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException
+                    e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException
                         or InvalidProtocolBufferException or InvalidJsonException)
                 {
                     if (_value is null) throw new FormatException($"{path} cannot be read: {e.Message}", e);
-                    complain($"{path} cannot be read, what it held before stays: {e.Message}");
+                    // It is looked at with each request until it is right: what stays wrong is told once.
+                    if (_complained != e.Message) complain($"{path} cannot be read, what it held before stays: {e.Message}");
+                    _complained = e.Message;
                 }
                 return _value;
             }

@@ -259,14 +259,8 @@ public static class Pki
     private static void AddKey(
         Participant participant, string path, string name, SigningKeyUse use, DateTimeOffset now, List<string> made, string official = "")
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        if (!File.Exists(path))
-        {
-            using var created = Key.Create(
-                SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
-            Write(path, global::System.Text.Encoding.ASCII.GetString(created.Export(KeyBlobFormat.PkixPrivateKeyText)), secret: true, made);
-        }
-        using var key = ReadKey(path);
+        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
+        using var key = MakeKey(path, made);
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
         if (participant.SigningKeys.Any(k => k.PublicKey == bytes)) return;
         participant.SigningKeys.Add(new SigningKey
@@ -274,6 +268,45 @@ public static class Pki
             Id = $"{participant.Id}/{name}-{participant.SigningKeys.Count(k => k.Use == use) + 1}", Use = use, PublicKey = bytes,
             ValidFromTime = Timestamp.FromDateTimeOffset(now.AddMinutes(-5)), Official = official,
         });
+    }
+
+    /// <summary>Lists a key of a participant in a version of the agreement. The key's file is made where it is not there, readable by its
+    /// owner alone.</summary>
+    /// <param name="agreement">The version, which is changed.</param>
+    /// <param name="participant">The participant.</param>
+    /// <param name="use">What the key signs.</param>
+    /// <param name="path">The key's file (PKCS #8, PEM).</param>
+    /// <param name="from">From when it may sign.</param>
+    /// <param name="official">Of a key for approvals: the official's pseudonymous id.</param>
+    /// <returns>The key as it is listed, with its id.</returns>
+    /// <exception cref="FormatException">There is no such participant, or it has the key already.</exception>
+    public static SigningKey ListKey(
+        Agreement agreement, string participant, SigningKeyUse use, string path, DateTimeOffset from, string official = "")
+    {
+        var owner = agreement.Participants.FirstOrDefault(p => p.Id == participant) ??
+            throw new FormatException($"{participant} is no participant of the agreement");
+        using var key = MakeKey(path, []);
+        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        if (agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.PublicKey == bytes) is { } known)
+            throw new FormatException($"{path} is listed already, as {known.Id}: a key that was listed is not listed anew");
+        var name = $"{participant}/{(use == SigningKeyUse.Checkpoints ? "checkpoint" : use.ToString().ToLowerInvariant())}-";
+        var number = 1;
+        while (owner.SigningKeys.Any(k => k.Id == $"{name}{number}")) number++;
+        var listed = new SigningKey
+        {
+            Id = $"{name}{number}", Use = use, PublicKey = bytes, ValidFromTime = Timestamp.FromDateTimeOffset(from), Official = official,
+        };
+        owner.SigningKeys.Add(listed);
+        return listed;
+    }
+
+    private static Key MakeKey(string path, List<string> made)
+    {
+        if (File.Exists(path)) return ReadKey(path);
+        using var created = Key.Create(
+            SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+        Write(path, global::System.Text.Encoding.ASCII.GetString(created.Export(KeyBlobFormat.PkixPrivateKeyText)), secret: true, made);
+        return ReadKey(path);
     }
 
     /// <summary>Reads an Ed25519 key from its file (PKCS #8, PEM).</summary>

@@ -130,10 +130,10 @@ public sealed class Hub : IAsyncDisposable
 
     public string StateOf(string witness) => Path.Combine(Folder, witness, "witness-state");
 
-    public async Task StartWitness(string participant, string? state = null)
+    public async Task StartWitness(string participant, string? state = null, string? agreement = null)
     {
-        var host = WitnessCommand.Build(
-            WitnessSettings.In(Folder, participant, state ?? StateOf(participant), AddressOf(participant)), TimeProvider.System);
+        var settings = WitnessSettings.In(Folder, participant, state ?? StateOf(participant), AddressOf(participant));
+        var host = WitnessCommand.Build(settings with { Agreement = agreement ?? settings.Agreement }, TimeProvider.System);
         await host.StartAsync(Cancel);
         _witnesses[participant] = host;
     }

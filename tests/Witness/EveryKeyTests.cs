@@ -1,0 +1,364 @@
+using System.CommandLine;
+using System.Security.Cryptography.X509Certificates;
+using Grpc.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Ministries.Custody.V1;
+using Ministries.Fixtures;
+using Ministries.Hosting;
+using Ministries.Ledger;
+using Ministries.Ministry;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Witness.Tests;
+
+/// <summary>Every kind of key and certificate is changed, and then revoked, as the README says it, with the commands that it names, while a
+/// service, two witnesses and clients are at work. No call fails, and afterwards nothing honours what was revoked.</summary>
+public sealed class EveryKeyTests
+{
+    private const string Writer = "ua/coordination-hq", Service = "service/custody", Cosigner = "icrc";
+
+    /// <summary>A kind of key.</summary>
+    /// <param name="Change">Changes it: the new one is used when it returns, and the old one listed no more or at its end.</param>
+    /// <param name="Revoke">Revokes the old one, which a thief has.</param>
+    /// <param name="Stolen">Tries the old one; every way must be closed.</param>
+    private sealed record Kind(Func<Scene, Task> Change, Func<Scene, Task> Revoke, Func<Scene, Task> Stolen);
+
+    private static readonly Dictionary<string, Kind> Kinds = new()
+    {
+        ["requests"] = new(
+            async s =>
+            {
+                await s.Agree([Writer], next => s.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key")));
+                await s.Use(m => m with { RequestsKey = s.File("new.key") });
+                await s.Agree([Writer], next => s.Ministry("end-key", next, $"{Writer}/requests-1"));
+            },
+            s => s.Agree([Writer], next => s.Ministry("revoke-key", next, $"{Writer}/requests-1")),
+            async s => await s.Refused("SIGNATURE_KEY_NOT_VALID", m => m)),
+        ["approvals"] = new(
+            async s =>
+            {
+                var official = Pki.OfficialOf(Writer, 2);
+                await s.Agree([Writer], next => s.Ministry(
+                    "add-key", next, "--of", Writer, "--use", "approvals", "--key", s.File("new.key"), "--official", official));
+                s.Official = s.File("new.key");
+                await s.Agree([Writer], next => s.Ministry("end-key", next, s.ListedAs(Path.Combine(s.Hub.Folder, Writer, "officials", $"{official}.key"))));
+            },
+            s => s.Agree([Writer], next => s.Ministry("revoke-key", next, s.ListedAs(s.FirstOfficial))),
+            async s =>
+            {
+                s.Official = s.FirstOfficial;
+                await s.Refused("APPROVAL_KEY_NOT_VALID", m => m);
+            }),
+        ["agreements"] = new(
+            async s =>
+            {
+                await s.Agree([Writer], next => s.Ministry("add-key", next, "--of", Writer, "--use", "agreements", "--key", s.File("new.key")));
+                s.Agreements[Writer] = s.File("new.key");
+                await s.Agree([Writer], next => s.Ministry("end-key", next, $"{Writer}/agreements-1"));
+            },
+            s => s.Agree([Writer], next => s.Ministry("revoke-key", next, $"{Writer}/agreements-1")),
+            async s =>
+            {
+                s.Agreements[Writer] = Path.Combine(s.Hub.Folder, Writer, "agreements.key");
+                var next = s.Draft(n => s.Ministry("deny", n, "0A", "--of", Writer), [Writer]);
+                var (code, output) = s.Run("agreement", "check", next, "--previous", s.InPlace);
+                Assert.Equal(CallCommands.WasRefused, code);
+                Assert.Contains("SignatureKeyNotValid", output);
+                File.Move(next, s.InPlace + ".thief");
+                await Assert.ThrowsAsync<AgreementRefused>(() => s.Adopt(s.InPlace + ".thief"));
+            }),
+        ["checkpoint"] = new(
+            async s =>
+            {
+                await s.Agree([], next => s.Ministry("add-key", next, "--of", Service, "--use", "checkpoints", "--key", s.File("new.key")));
+                await s.Use(m => m);
+                File.Copy(s.CheckpointKey, s.File("old.key"));
+                File.Move(s.File("new.key"), s.CheckpointKey, overwrite: true);
+                await Hub.Until(() => s.Hub.Ledger.Key.Verifier == s.KeyOf(s.CheckpointKey).Verifier, "the new key was not taken over");
+                await s.Agree([], next => s.Ministry("end-key", next, $"{Service}/checkpoint-1"));
+            },
+            s => s.Agree([], next => s.Ministry("revoke-key", next, $"{Service}/checkpoint-1")),
+            async s =>
+            {
+                // A tree of the thief's own, as great as he likes.
+                var forged = s.KeyOf(s.File("old.key")).Sign(1_000_000, new byte[32]).Text;
+                Assert.Null(await s.Hub.Ledger.Contradicts(forged, Hub.Cancel));
+                Assert.Equal(403, s.Hub.WitnessOf(Cosigner).AddCheckpoint($"old 0\n\n{forged}").Status);
+                Assert.False(LogKeys.Of(s.Hub.Agreement, "custody").Judge(forged, DateTimeOffset.UtcNow).Counts);
+                Assert.Null(LogKeys.Of(s.Hub.Agreement, "custody").Present(forged, DateTimeOffset.UtcNow));
+            }),
+        ["cosignature"] = new(
+            async s =>
+            {
+                await s.Agree([Cosigner], next => s.Ministry("add-key", next, "--of", Cosigner, "--use", "cosignatures", "--key", s.File("new.key")));
+                File.Copy(s.CosignaturesKey, s.File("old.key"));
+                File.Move(s.File("new.key"), s.CosignaturesKey, overwrite: true);
+                await s.Going();
+                await s.Agree([Cosigner], next => s.Ministry("end-key", next, $"{Cosigner}/cosignatures-1"));
+            },
+            s => s.Agree([Cosigner], next => s.Ministry("revoke-key", next, $"{Cosigner}/cosignatures-1")),
+            async s =>
+            {
+                var cosigned = await s.Hub.Cosigned();
+                Assert.Contains(Cosigner, LogKeys.Of(s.Hub.Agreement, "custody").Judge(cosigned.Text, DateTimeOffset.UtcNow).Cosigners);
+                // The thief says that it was long ago.
+                var bare = SignedNote.Read(cosigned.Text)!;
+                bare = bare with { Signatures = [.. bare.Signatures.Where(l => l.Name == bare.Origin)] };
+                var line = CosignatureKey.FromPem(CosignatureKey.NameOf("ministries.example", Cosigner), File.ReadAllText(s.File("old.key")))
+                    .Cosign(bare, DateTimeOffset.UtcNow.AddMinutes(-1));
+                Assert.Empty(LogKeys.Of(s.Hub.Agreement, "custody").Judge(bare + line, DateTimeOffset.UtcNow).Cosigners);
+            }),
+        ["certificate of a client"] = new(
+            async s =>
+            {
+                s.Issue(Writer, "authority", "new", client: true);
+                await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
+            },
+            s => s.Agree([Writer], next => s.Ministry("deny", next, Path.Combine(s.Hub.Folder, Writer, "system.pem"), "--of", Writer)),
+            s => s.Closed(m => m)),
+        ["certificate of a service"] = new(
+            async s =>
+            {
+                File.Copy(s.Certificate, s.File("old.pem"));
+                s.Issue(Service, "authority", "new", client: true);
+                s.Replace();
+                await Hub.Until(() => s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber == s.SerialOf(s.Certificate), "served");
+                await s.Use(m => m);
+            },
+            s => s.Agree([], next => s.Ministry("deny", next, s.File("old.pem"), "--of", Service)),
+            s =>
+            {
+                using var old = X509CertificateLoader.LoadCertificateFromFile(s.File("old.pem"));
+                using var authorities = new Authorities(s.Hub.Agreement);
+                Assert.Equal(Errors.V1.Reason.CertificateNotAccepted, authorities.Identify(old, [], CertificateUse.Server, DateTimeOffset.UtcNow).Refused);
+                return Task.CompletedTask;
+            }),
+        ["authority"] = new(
+            async s =>
+            {
+                using (var authority = CertificateAuthority.Create("the next", DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddYears(1)))
+                {
+                    File.WriteAllText(s.File("next-authority.pem"), authority.Certificate.ExportCertificatePem());
+                    File.WriteAllText(s.File("next-authority.key"), authority.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+                }
+                await s.Agree([Writer], next => s.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
+                s.Issue(Writer, s.File("next-authority"), "new", client: true);
+                await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
+            },
+            s => s.Agree([Writer], next => s.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Writer, "authority.pem"), "--of", Writer)),
+            s => s.Closed(m => m)),
+    };
+
+    public static TheoryData<string> Names() => [.. Kinds.Keys];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public async Task Is_changed_and_revoked_under_load_and_no_call_fails(string name)
+    {
+        await using var hub = await Hub.Start(2, 60, Cosigner, "kr/mfa");
+        await using var scene = new Scene(hub);
+        await scene.Going();
+        await Kinds[name].Change(scene);
+        await scene.Going();
+        await Kinds[name].Revoke(scene);
+        await scene.Going();
+        await scene.End();
+        await Kinds[name].Stolen(scene);
+        await hub.Write(1, scene.Current);
+        var cosigned = await hub.Cosigned();
+        Assert.Equal([Cosigner, "kr/mfa"], LogKeys.Of(hub.Agreement, "custody").Judge(cosigned.Text, DateTimeOffset.UtcNow).Cosigners);
+        Assert.Equal((0, false), (hub.ExitCode, hub.Stopping));
+        var audit = await hub.As("ua/mfa").Audit("custody", whole: true, cancel: Hub.Cancel);
+        Assert.Equal((2, 0), (audit.Cosigners.Count, audit.Doubtful.Count));
+    }
+
+    /// <summary>The service, its witnesses, callers that never pause, and the commands.</summary>
+    private sealed class Scene : IAsyncDisposable
+    {
+        private readonly CancellationTokenSource _enough = new();
+        private readonly List<Task> _load;
+        private Func<MinistrySettings, MinistrySettings> _settings = m => m;
+        private volatile MinistryClient _current;
+        private volatile string _official;
+        private long _done;
+
+        public Scene(Hub hub)
+        {
+            Hub = hub;
+            Directory.CreateDirectory(File(""));
+            _current = hub.As(Writer);
+            _official = FirstOfficial;
+            foreach (var signer in hub.Agreement.Participants.Where(AgreementVersions.Signs))
+                Agreements[signer.Id] = Path.Combine(hub.Folder, signer.Id, "agreements.key");
+            _load = [.. Enumerable.Range(0, 3).Select(_ => Task.Run(Call))];
+        }
+
+        public Hub Hub { get; }
+
+        public Dictionary<string, string> Agreements { get; } = [];
+
+        public MinistryClient Current => _current;
+
+        public string Official { set => _official = value; }
+
+        public string FirstOfficial => Path.Combine(Hub.Folder, Writer, "officials", $"{Pki.OfficialOf(Writer, 2)}.key");
+
+        public string InPlace => Path.Combine(Hub.Folder, "agreement.json");
+
+        public string CheckpointKey => Path.Combine(Hub.Folder, Service, "checkpoint.key");
+
+        public string CosignaturesKey => Path.Combine(Hub.Folder, Cosigner, "cosignatures.key");
+
+        public string Certificate => Path.Combine(Hub.Folder, Service, "system.pem");
+
+        public string File(string name) => Path.Combine(Hub.Folder, "changes", name);
+
+        private async Task Call()
+        {
+            while (!_enough.IsCancellationRequested)
+            {
+                await Open(_current);
+                Interlocked.Increment(ref _done);
+            }
+        }
+
+        private async Task Open(MinistryClient client)
+        {
+            var request = new OpenCaseRequest { Actor = new Actor { Office = "headquarters", Official = "o-1", Authority = "order-1" } };
+            client.Approve(request, _official, "legal");
+            await client.Custody.OpenCaseAsync(request, cancellationToken: Hub.Cancel);
+        }
+
+        /// <summary>Returns when calls have gone on for a while; one that failed ends the test.</summary>
+        public async Task Going()
+        {
+            var from = Interlocked.Read(ref _done);
+            using var late = CancellationTokenSource.CreateLinkedTokenSource(Hub.Cancel);
+            late.CancelAfter(TimeSpan.FromSeconds(60));
+            while (Interlocked.Read(ref _done) < from + 10)
+            {
+                foreach (var ended in _load.Where(l => l.IsCompleted)) await ended;
+                await Task.Delay(10, late.Token);
+            }
+        }
+
+        public async Task End()
+        {
+            await _enough.CancelAsync();
+            await Task.WhenAll(_load);
+        }
+
+        /// <summary>Runs the command; it must succeed.</summary>
+        public string Ministry(string verb, params string[] args)
+        {
+            var (code, output) = Run(["agreement", verb, .. args]);
+            Assert.True(code == 0, output);
+            return output;
+        }
+
+        public (int Code, string Output) Run(params string[] args)
+        {
+            var root = new RootCommand("ministry") { AgreementCommand.Create() };
+            var output = new StringWriter();
+            var code = root.Parse(args).Invoke(new InvocationConfiguration { Output = output, Error = output });
+            return (code, output.ToString());
+        }
+
+        /// <summary>A version as the README has it made: a copy, edited, drafted, signed; none: by all.</summary>
+        public string Draft(Func<string, string> edit, IReadOnlyList<string> signers)
+        {
+            var next = File("next.json");
+            System.IO.File.Copy(InPlace, next, overwrite: true);
+            edit(next);
+            Ministry("draft", InPlace, next);
+            foreach (var signer in signers.Count > 0 ? signers : [.. Agreements.Keys])
+                Run("agreement", "sign", next, "--previous", InPlace, "--as", signer, "--key", Agreements[signer]);
+            return next;
+        }
+
+        /// <summary>Such a version, checked and put in its place; returns when the service has it, and the clients after it.</summary>
+        public async Task Agree(IReadOnlyList<string> signers, Func<string, string> edit)
+        {
+            var next = Draft(edit, signers);
+            Ministry("check", next, "--previous", InPlace);
+            System.IO.File.Move(next, InPlace, overwrite: true);
+            var version = Hub.Agreement.Version;
+            await Hub.Until(
+                () => Hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version, $"version {version} in force");
+            await Use(_settings);
+        }
+
+        /// <summary>The clients read their files anew.</summary>
+        public async Task Use(Func<MinistrySettings, MinistrySettings> settings)
+        {
+            _settings = settings;
+            _current = Hub.As(Writer, settings);
+            await Going();
+        }
+
+        public async Task Adopt(string agreement) => await new Agreements(
+            Hub.Host!.Services.GetRequiredService<Settings>() with { Agreement = agreement }, TimeProvider.System).Adopt(Hub.Ledger, Hub.Cancel);
+
+        /// <summary>A client with the files of the beginning is refused by name.</summary>
+        public async Task Refused(string reason, Func<MinistrySettings, MinistrySettings> settings) =>
+            Assert.Equal(reason, (await Assert.ThrowsAsync<Refused>(() => Open(Hub.As(Writer, settings)))).Reason);
+
+        /// <summary>A client with the certificate of the beginning comes nowhere: not even its own library lets it begin.</summary>
+        public async Task Closed(Func<MinistrySettings, MinistrySettings> settings)
+        {
+            Assert.Throws<FormatException>(() => Hub.As(Writer, settings));
+            using var http = Hub.Http(Writer);
+            try
+            {
+                using var answer = await http.GetAsync(new Uri("/checkpoint", UriKind.Relative), Hub.Cancel);
+                Assert.False(answer.IsSuccessStatusCode);
+            }
+            catch (HttpRequestException)
+            {
+                // The handshake failed.
+            }
+        }
+
+        public string ListedAs(string key)
+        {
+            using var read = Pki.ReadKey(key);
+            var bytes = read.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey);
+            return Hub.Agreement.Participants.SelectMany(p => p.SigningKeys).Single(k => k.PublicKey.Span.SequenceEqual(bytes)).Id;
+        }
+
+        public CheckpointKey KeyOf(string file) => Ministries.Ledger.CheckpointKey.FromPem("ministries.example/custody", System.IO.File.ReadAllText(file));
+
+        public string SerialOf(string file)
+        {
+            using var certificate = X509CertificateLoader.LoadCertificateFromFile(file);
+            return certificate.SerialNumber;
+        }
+
+        /// <summary>Issues a certificate as the participant's authority does.</summary>
+        public void Issue(string participant, string authority, string name, bool client)
+        {
+            var from = Path.Combine(Hub.Folder, participant, authority);
+            using var issuer = CertificateAuthority.Read($"{from}.pem", $"{from}.key");
+            using var issued = issuer.Issue(participant, new CertificateTerms(
+                [$"spiffe://ministries.example/{participant}/system"], DateTimeOffset.UtcNow.AddMinutes(-5), DateTimeOffset.UtcNow.AddDays(30), client,
+                participant == Service ? ["localhost", "127.0.0.1"] : null));
+            System.IO.File.WriteAllText(File($"{name}.pem"), issued.ExportCertificatePem());
+            System.IO.File.WriteAllText(File($"{name}.key"), issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+        }
+
+        /// <summary>Puts the service's new certificate in its place, the key first.</summary>
+        public void Replace()
+        {
+            System.IO.File.Move(File("new.key"), Path.Combine(Hub.Folder, Service, "system.key"), overwrite: true);
+            System.IO.File.Move(File("new.pem"), Certificate, overwrite: true);
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _enough.CancelAsync();
+            await Task.WhenAll(_load).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            _enough.Dispose();
+        }
+    }
+}

@@ -59,18 +59,20 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         foreach (var (service, entries) in found)
         {
             progress?.Report($"proving {entries.Count} entries of {service}");
-            entries.InsertRange(0, await OfAgreement(service, cancel));
+            var versions = await OfAgreement(service, cancel);
+            entries.InsertRange(0, versions);
             var ordered = entries.DistinctBy(PositionOf).OrderBy(PositionOf).ToList();
             var (size, checkpoint, cosigned) = await CheckpointOver(service, PositionOf(ordered[^1]), progress, cancel);
             if (!cosigned) uncosigned.Add(service);
             await Put(new EvidenceLine { Log = new EvidenceLog { Service = service, Checkpoint = checkpoint } });
+            var keys = LogKeys.Of(KeyHistory.Read(versions.Select(AdoptedOf)), service);
             foreach (var entry in ordered)
             {
                 var proof = await client.LedgerOf(service).GetInclusionProofAsync(
                     new GetInclusionProofRequest { Position = PositionOf(entry), TreeSize = size }, cancellationToken: cancel);
                 entry.Proof.AddRange(proof.Proof);
                 if (entry.Privileged) privileged++;
-                else if (client.ReceiptFor(service, PositionOf(entry)) is { } receipt) entry.Receipt = receipt;
+                else if (client.ReceiptFor(service, PositionOf(entry)) is { } receipt) await Show(receipt, entry, keys, size, cancel);
                 await Put(new EvidenceLine { Entry = entry });
             }
             counts[service] = ordered.Count;
@@ -92,6 +94,23 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
             await file.WriteAsync((byte[])[.. bytes, (byte)'\n'], cancel);
         }
     }
+
+    // A receipt whose key has been revoked since counts as a prefix of what the log has signed with the key that it has now.
+    private async Task Show(Receipt receipt, EvidenceEntry entry, LogKeys keys, ulong size, CancellationToken cancel)
+    {
+        if (!keys.Judge(receipt.Checkpoint, at: null).Counts)
+        {
+            if (receipt.TreeSize > size) return;
+            if (receipt.TreeSize < size)
+                entry.Consistency.AddRange((await client.LedgerOf(receipt.Service).GetConsistencyProofAsync(
+                    new GetConsistencyProofRequest { FromSize = receipt.TreeSize, ToSize = size }, cancellationToken: cancel)).Proof);
+        }
+        entry.Receipt = receipt;
+    }
+
+    private static AdoptedAgreement AdoptedOf(EvidenceEntry entry) => new(
+        entry.Parts.Single(p => p.Kind == PartKind.Request).Data.Memory,
+        EntryHeader.Parser.ParseFrom(entry.Header).CommitTime.ToDateTimeOffset());
 
     private async Task<List<EvidenceEntry>> OfCase(string service, string @case, CancellationToken cancel)
     {

@@ -242,47 +242,38 @@ public sealed class EvidenceVerification
         {
             var (line, history) = (_lines[log.Index].Line.Log, _histories[log.Service]);
             var latest = history.Versions.Last();
-            if (Signed(line.Checkpoint, log.Service, history, out var signed, out var cosigned) is { } unsigned) return new(log.Index + 1, unsigned);
+            var keys = LogKeys.Of(history, log.Service);
+            var judged = keys.Judge(line.Checkpoint, at: null, covers: log.Entries.Max(i => _headers[i].CommitTime.ToDateTimeOffset()));
+            if (Unsigned(judged, log.Service) is { } unsigned) return new(log.Index + 1, unsigned);
+            if (!judged.Counts) return new(log.Index + 1, $"the checkpoint of {log.Service} does not count: {judged.Wrong}");
+            var signed = judged.Tree;
             var complete = new Completeness(fromStart: true, _head.Case);
             var versions = new HashSet<ulong>();
             foreach (var i in log.Entries)
-                if (Entry(log.Service, i, signed!, history, versions, complete, out var proved) is { } wrong) return new(i + 1, wrong);
+                if (Entry(log.Service, i, signed!, history, keys, versions, complete, out var proved) is { } wrong) return new(i + 1, wrong);
                 else _entries.Add(proved!);
             _logs.Add(new ProvedLog(
-                log.Service, signed!.Size, signed.Root, cosigned,
+                log.Service, signed!.Size, signed.Root, CosignedBy(judged),
                 latest.CosignaturesDemanded,
                 _head.Case.Length == 0 ? [] : [.. complete.Seen]));
         }
         return null;
     }
 
-    // Judges a checkpoint: by whom it is signed and cosigned.
-    private static string? Signed(
-        string note, string service, KeyHistory history, out Checkpoint? checkpoint,
-        out IReadOnlyList<(string Participant, DateTimeOffset Time)> cosigned)
-    {
-        (checkpoint, cosigned) = (null, []);
-        var lines = SignedNote.Read(note)?.Signatures ?? [];
-        foreach (var key in history.Versions.SelectMany(v => KeyHistory.CheckpointKeysOf(v, service)).Where(k => lines.Any(k.Names)))
-        {
-            if (key.Verify(note) is not { } verified) return $"a signature on the checkpoint of {service} is not its key's";
-            checkpoint = verified;
-        }
-        if (checkpoint is null) return $"the checkpoint is not signed with a key of {service}";
-        var all = history.Versions.Reverse().SelectMany(v => Cosigners.On(note, v)).ToList();
-        if (all.FirstOrDefault(c => c.Time is null) is { } forged)
-            return $"the cosignature of {forged.Participant} is not its key's over this checkpoint";
-        var cosignatures = all.DistinctBy(c => (c.Participant, c.Key)).ToList();
-        cosigned =
-        [
-            .. cosignatures.Where(c => c.Wrong is null).GroupBy(c => c.Participant).OrderBy(g => g.Key, StringComparer.Ordinal)
-                .Select(g => (g.Key, g.Min(c => c.Time!.Value))),
-        ];
-        return null;
-    }
+    // What is wrong with the signatures on a checkpoint, whether it counts or not; null: nothing.
+    private static string? Unsigned(JudgedCheckpoint judged, string service) =>
+        judged.Tree is null ? $"the checkpoint of {service} does not hold: {judged.Wrong}" :
+        judged.Cosignatures.FirstOrDefault(c => c.Time is null) is { } forged
+            ? $"the cosignature of {forged.Participant} is not its key's over this checkpoint" : null;
+
+    private static IReadOnlyList<(string Participant, DateTimeOffset Time)> CosignedBy(JudgedCheckpoint judged) =>
+    [
+        .. judged.Cosignatures.Where(c => c.Wrong is null).GroupBy(c => c.Participant).OrderBy(g => g.Key, StringComparer.Ordinal)
+            .Select(g => (g.Key, g.Min(c => c.Time!.Value))),
+    ];
 
     private string? Entry(
-        string service, int index, Checkpoint checkpoint, KeyHistory history, HashSet<ulong> versions, Completeness complete,
+        string service, int index, Checkpoint checkpoint, KeyHistory history, LogKeys keys, HashSet<ulong> versions, Completeness complete,
         out ProvedEntry? proved)
     {
         proved = null;
@@ -314,7 +305,8 @@ public sealed class EvidenceVerification
         var (keyId, approvers) = ("", (IReadOnlyList<string>)[]);
         if (signs && Data(entry, PartKind.Request) is { } request && Data(entry, PartKind.Signature) is { } bytes)
             if (Signature(service, header, request, bytes, history, out keyId, out approvers) is { } wrong) return wrong;
-        if (entry.Receipt is { } receipt && Receipt(receipt, service, header, record, history) is { } bad) return bad;
+        if (entry.Receipt is { } receipt && Receipt(receipt, service, header, record, keys, checkpoint, entry.Consistency) is { } bad) return bad;
+        if (entry.Receipt is null && entry.Consistency.Count > 0) return $"entry {header.Position} has a consistency proof and no receipt";
         var read = new List<ReadPart>();
         foreach (var shown in entry.Parts)
         {
@@ -392,14 +384,20 @@ public sealed class EvidenceVerification
         return null;
     }
 
-    private static string? Receipt(Receipt receipt, string service, EntryHeader header, byte[] record, KeyHistory history)
+    private static string? Receipt(
+        Receipt receipt, string service, EntryHeader header, byte[] record, LogKeys keys, Checkpoint log, IReadOnlyList<ByteString> consistency)
     {
         var of = $"the receipt of entry {header.Position}";
         if (receipt.Position != header.Position || !Equals(receipt.CommitTime, header.CommitTime) || !receipt.EntryHash.Span.SequenceEqual(record))
             return $"{of} is for another entry";
-        if (receipt.Service == service && Signed(receipt.Checkpoint, service, history, out _, out _) is { } unsigned) return $"{of} proves nothing: {unsigned}";
-        var wrong = history.Versions.Reverse().Select(v => Receipts.Wrong(receipt, service, v)).ToList();
-        return wrong.Contains(null) ? null : $"{of} proves nothing: {wrong[0]}";
+        var judged = keys.Judge(receipt.Checkpoint, at: null, covers: header.CommitTime.ToDateTimeOffset());
+        if (Unsigned(judged, service) is { } unsigned) return $"{of} proves nothing: {unsigned}";
+        if (Receipts.WrongProof(receipt, service, judged.Tree) is { } wrong) return $"{of} proves nothing: {wrong}";
+        // A prefix of what the log has signed is the log's, whoever signed it first.
+        if (consistency.Count > 0 || !judged.Counts)
+            if (!Proofs.Extends(receipt.TreeSize, receipt.RootHash.Span, log.Size, log.Root, [.. consistency.Select(h => h.ToByteArray())]))
+                return consistency.Count > 0 ? $"{of} is of no tree that the log goes on from" : $"{of} proves nothing: {judged.Wrong}";
+        return null;
     }
 
     private static ByteString? Data(EvidenceEntry entry, PartKind kind) =>

@@ -70,6 +70,11 @@ public sealed record LogAudit(
     IReadOnlyList<Cosignature> Cosignatures, IReadOnlyDictionary<string, ulong> Compared,
     IReadOnlyDictionary<string, string> NotCompared, long Shown = 0, long Signatures = 0)
 {
+    /// <summary>Checkpoints that were seen before, or that witnesses have, which are not of this log and do not count: the key that signed
+    /// them was revoked or has ended, and nothing dates them before (<see cref="LogKeys"/>). A thief of that key may have made them.
+    /// </summary>
+    public IReadOnlyList<string> Doubtful { get; init; } = [];
+
     /// <summary>The participants with a good cosignature on <see cref="Cosigned"/>, each once.</summary>
     public IReadOnlyList<string> Cosigners =>
         [.. Cosignatures.Where(c => c.Wrong is null).Select(c => c.Participant).Distinct().Order(StringComparer.Ordinal)];
@@ -115,7 +120,8 @@ public sealed partial class MinistryClient
         }
     }
 
-    private SeenLog SeenOf(string service) => _seen.GetOrAdd(service, name => new SeenLog(name, _settings.SeenFolder));
+    private SeenLog SeenOf(string service) => _seen.GetOrAdd(service, name => new SeenLog(
+        name, _settings.SeenFolder, _time, (c, time) => LogKeys.Of(Agreement, name).Judge(c.Text, _time.GetUtcNow(), time).Counts));
 
     /// <summary>Remembers the checkpoint of a receipt that holds. What the service shows at present is looked at beside the writes,
     /// after so many receipts: none waits for it.</summary>
@@ -132,10 +138,9 @@ public sealed partial class MinistryClient
                 using var end = new CancellationTokenSource(TimeSpan.FromSeconds(30), _time);
                 await Audit(service, cancel: end.Token);
             }
-            catch (Exception e) when (
-                e is LogBroken or HttpRequestException or IOException or OperationCanceledException or ObjectDisposedException)
+            catch (Exception)
             {
-                // What is broken is thrown at the next receipt; what could not be asked is asked after the next.
+                // What is broken is thrown at the next receipt; what could not be asked, whatever it was, is asked after the next.
             }
         });
     }
@@ -143,7 +148,10 @@ public sealed partial class MinistryClient
     /// <summary>One look at one log.</summary>
     private sealed class Auditor(MinistryClient client, string service, SeenLog seen)
     {
-        private readonly CheckpointKey[] _keys = [.. KeyHistory.CheckpointKeysOf(client.Agreement, service)];
+        private readonly LogKeys _keys = LogKeys.Of(client.Agreement, service);
+
+        // A checkpoint that the newest must go on from: unless it does not count, for then it shows nothing that a thief could not show.
+        private sealed record Earlier(Checkpoint Checkpoint, bool Counts, string? Witness = null);
 
         public async Task<LogAudit> Run(
             Checkpoint? linked, IReadOnlyList<Checkpoint> pending, bool whole, bool verify, CancellationToken cancel)
@@ -156,13 +164,18 @@ public sealed partial class MinistryClient
             var (compared, notCompared) = await AskWitnesses(cancel);
             // After the others were asked: what they have seen must be there by now.
             var newest = await ReadCheckpoint(http, cancel);
-            var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? Signed(text) : null;
-            if (cosigned?.Size > newest.Size) newest = await ReadCheckpoint(http, cancel);
+            var now = client._time.GetUtcNow();
+            var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? _keys.Judge(text, now) : null;
+            if (cosigned is not { Counts: true, Tree: not null }) cosigned = null;
+            if (cosigned?.Tree!.Size > newest.Size) newest = await ReadCheckpoint(http, cancel);
 
             var tiles = new RemoteTiles(http, service, newest);
-            var earlier = pending.Concat(compared.Values).Concat(((Checkpoint?[])[linked, cosigned]).OfType<Checkpoint>())
-                .Where(c => c.Size > 0).ToArray();
-            foreach (var one in earlier)
+            var earlier = pending.Concat(linked is null ? [] : [linked])
+                .Select(c => new Earlier(c, _keys.Judge(c.Text, now, seen.TimeOf(c)).Counts))
+                .Concat(compared.Select(c => new Earlier(c.Value.Tree!, c.Value.Counts, c.Key)))
+                .Concat(cosigned is null ? [] : [new Earlier(cosigned.Tree!, true)])
+                .Where(e => e.Checkpoint.Size > 0).ToArray();
+            foreach (var (one, _, _) in earlier.Where(e => e.Counts))
                 if (one.Size > newest.Size)
                     throw new LogBroken(service, LogBreak.Truncated,
                         $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}", one.Text, newest.Text);
@@ -170,25 +183,36 @@ public sealed partial class MinistryClient
                 throw new LogBroken(service, LogBreak.TilesDoNotMatch,
                     $"the tiles do not lead to the root that it signed over {newest.Size} entries");
             var roots = new Dictionary<ulong, byte[]>();
-            foreach (var one in earlier) roots[one.Size] = await tiles.RootOf(one.Size, cancel);
+            foreach (var (one, _, _) in earlier)
+                if (one.Size <= newest.Size) roots[one.Size] = await tiles.RootOf(one.Size, cancel);
             // Before anything is concluded from them.
             await tiles.Check(cancel);
-            foreach (var one in earlier)
-                if (!roots[one.Size].AsSpan().SequenceEqual(one.Root))
+            var doubtful = new List<string>();
+            foreach (var (one, counts, witness) in earlier)
+                if (roots.TryGetValue(one.Size, out var root) && root.AsSpan().SequenceEqual(one.Root)) continue;
+                else if (counts)
                     throw new LogBroken(service, one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
                         one.Size == newest.Size
                             ? $"two histories of {one.Size} entries were signed"
                             : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, " +
                                 "left out or moved",
                         one.Text, newest.Text);
+                else
+                {
+                    doubtful.Add(one.Text);
+                    if (witness is not null && compared.TryRemove(witness, out _))
+                        notCompared[witness] = "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
+                }
             var shown = verify ? new EntriesAudit(service, await AgreementsIn(newest.Size, cancel)) : null;
             var entries = whole || verify ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel) : 0;
             seen.Link(newest, pending);
             return new LogAudit(
                 service, newest, pending.Count + (linked is null ? 0 : 1),
-                pending.Select(c => c.Size).Append(linked?.Size ?? 0).Max(), entries, cosigned,
-                cosigned is null ? [] : Trust.Cosigners.On(cosigned.Text, client.Agreement),
-                compared.ToDictionary(c => c.Key, c => c.Value.Size), notCompared, shown?.Entries ?? 0, shown?.Signatures ?? 0);
+                pending.Select(c => c.Size).Append(linked?.Size ?? 0).Max(), entries, cosigned?.Tree, cosigned?.Cosignatures ?? [],
+                compared.ToDictionary(c => c.Key, c => c.Value.Tree!.Size), notCompared, shown?.Entries ?? 0, shown?.Signatures ?? 0)
+            {
+                Doubtful = doubtful,
+            };
         }
 
         private async Task<List<Entry>> AgreementsIn(ulong size, CancellationToken cancel)
@@ -207,10 +231,10 @@ public sealed partial class MinistryClient
                 }
         }
 
-        private async Task<(ConcurrentDictionary<string, Checkpoint> Compared, ConcurrentDictionary<string, string> Not)> AskWitnesses(
+        private async Task<(ConcurrentDictionary<string, JudgedCheckpoint> Compared, ConcurrentDictionary<string, string> Not)> AskWitnesses(
             CancellationToken cancel)
         {
-            var (compared, not) = (new ConcurrentDictionary<string, Checkpoint>(), new ConcurrentDictionary<string, string>());
+            var (compared, not) = (new ConcurrentDictionary<string, JudgedCheckpoint>(), new ConcurrentDictionary<string, string>());
             var path = $"{Witness.HashOf($"{client.Agreement.TrustDomain}/{service}")}/checkpoint";
             await Task.WhenAll(client.Agreement.Witnesses.Select(async witness =>
             {
@@ -221,7 +245,7 @@ public sealed partial class MinistryClient
                 try
                 {
                     if (await Text(http, path, cancel) is not { } text) not[witness.Participant] = "it has no checkpoint of this log";
-                    else if (Signed(text) is not { } theirs) not[witness.Participant] = "what it shows is not signed by the service";
+                    else if (_keys.Judge(text, client._time.GetUtcNow()) is not { Tree: not null } theirs) not[witness.Participant] = "what it shows is not signed by the service";
                     else compared[witness.Participant] = theirs;
                 }
                 catch (Exception e) when (e is HttpRequestException || e is OperationCanceledException && !cancel.IsCancellationRequested)
@@ -239,12 +263,10 @@ public sealed partial class MinistryClient
         };
 
         private async Task<Checkpoint> ReadCheckpoint(HttpClient http, CancellationToken cancel) =>
-            await Text(http, "checkpoint", cancel) is { } text && Signed(text) is { } checkpoint
+            await Text(http, "checkpoint", cancel) is { } text && _keys.Present(text, client._time.GetUtcNow()) is { } checkpoint
                 ? checkpoint
                 : throw new LogBroken(service, LogBreak.TilesDoNotMatch,
-                    "its checkpoint is not signed with a key that the agreement lists");
-
-        private Checkpoint? Signed(string text) => _keys.Select(k => k.Verify(text)).FirstOrDefault(c => c is not null);
+                    "its checkpoint is not signed with a key that the agreement lists and that is valid now");
 
         private static async Task<string?> Text(HttpClient http, string path, CancellationToken cancel)
         {
@@ -362,8 +384,9 @@ public sealed partial class MinistryClient
 
 /// <summary>
 /// What one has seen of a service's log: the last checkpoint that was found to go on from all before it, and those seen since. In a
-/// folder, where there is one: <c>&lt;service&gt;.checkpoint</c>, <c>&lt;service&gt;.seen</c> (each line a checkpoint in base64) and,
-/// once the log is broken, <c>&lt;service&gt;.broken</c> with what shows it.
+/// folder, where there is one: <c>&lt;service&gt;.checkpoint</c> (seen when the file was written), <c>&lt;service&gt;.seen</c> (each line a
+/// checkpoint in base64, a space, and when it was seen in Unix seconds) and, once the log is broken, <c>&lt;service&gt;.broken</c> with
+/// what shows it. When it was seen is what dates a checkpoint whose key is revoked later (<see cref="LogKeys"/>).
 /// </summary>
 internal sealed class SeenLog
 {
@@ -374,24 +397,35 @@ internal sealed class SeenLog
     private readonly string _service;
     private readonly string? _path;
     private readonly SortedDictionary<ulong, Checkpoint> _pending = [];
+    private readonly Dictionary<ulong, DateTimeOffset> _times = [];
+    private readonly TimeProvider _time;
+    private readonly Func<Checkpoint, DateTimeOffset, bool> _counts;
     private Checkpoint? _linked;
+    private DateTimeOffset _linkedTime;
     private LogBroken? _broken;
     private int _remembered;
 
-    public SeenLog(string service, string? folder)
+    /// <summary>Reads what is remembered.</summary>
+    /// <param name="service">The service's name.</param>
+    /// <param name="folder">The folder; null: it is remembered as long as this object lives.</param>
+    /// <param name="time">The clock; null: the system's.</param>
+    /// <param name="counts">Whether a checkpoint that was seen at a time counts now; null: each does.</param>
+    public SeenLog(string service, string? folder, TimeProvider? time = null, Func<Checkpoint, DateTimeOffset, bool>? counts = null)
     {
-        _service = service;
+        (_service, _time, _counts) = (service, time ?? TimeProvider.System, counts ?? ((_, _) => true));
         if (folder is null) return;
         Directory.CreateDirectory(folder);
         _path = Path.Combine(folder, service);
-        if (File.Exists($"{_path}.checkpoint")) _linked = SignedNote.Read(File.ReadAllText($"{_path}.checkpoint"))?.Tree;
+        if (File.Exists($"{_path}.checkpoint"))
+            (_linked, _linkedTime) = (SignedNote.Read(File.ReadAllText($"{_path}.checkpoint"))?.Tree, File.GetLastWriteTimeUtc($"{_path}.checkpoint"));
         if (File.Exists($"{_path}.seen"))
             foreach (var line in File.ReadAllLines($"{_path}.seen"))
             {
                 var bytes = new byte[line.Length];
                 // A line that was cut off is of a receipt that nobody was told of.
-                if (Convert.TryFromBase64String(line, bytes, out var length) &&
-                    SignedNote.Read(Encoding.UTF8.GetString(bytes, 0, length))?.Tree is { } tree) Note(tree);
+                if (line.Split(' ') is [var note, var seconds] && Convert.TryFromBase64String(note, bytes, out var length) &&
+                    long.TryParse(seconds, NumberStyles.None, CultureInfo.InvariantCulture, out var unix) && unix <= LastSecond &&
+                    SignedNote.Read(Encoding.UTF8.GetString(bytes, 0, length))?.Tree is { } tree) Note(tree, DateTimeOffset.FromUnixTimeSeconds(unix));
             }
         _remembered = _linked is null && _pending.Count == 0 ? 0 : 1;
         if (!File.Exists($"{_path}.broken")) return;
@@ -417,11 +451,22 @@ internal sealed class SeenLog
             if (_pending.Count >= MaxPending && !_pending.ContainsKey(checkpoint.Size))
                 throw new LogBroken(_service, LogBreak.NotShown,
                     $"{_pending.Count} of its checkpoints could not be compared with its log");
-            if (Note(checkpoint) && _path is not null)
-                File.AppendAllText($"{_path}.seen", Convert.ToBase64String(Encoding.UTF8.GetBytes(checkpoint.Text)) + "\n");
+            if (Note(checkpoint, _time.GetUtcNow()) && _path is not null) File.AppendAllText($"{_path}.seen", LineOf(checkpoint));
             return _pending.Count;
         }
     }
+
+    /// <summary>When a checkpoint that is remembered was seen; null: it is not remembered.</summary>
+    public DateTimeOffset? TimeOf(Checkpoint checkpoint)
+    {
+        lock (_lock)
+            return ReferenceEquals(checkpoint, _linked) ? _linkedTime : _times.TryGetValue(checkpoint.Size, out var time) ? time : null;
+    }
+
+    private const long LastSecond = 253_402_300_799;
+
+    private string LineOf(Checkpoint checkpoint) =>
+        $"{Convert.ToBase64String(Encoding.UTF8.GetBytes(checkpoint.Text))} {_times[checkpoint.Size].ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture)}\n";
 
     /// <summary>What is to be looked at.</summary>
     /// <exception cref="LogBroken">The log is broken since before.</exception>
@@ -439,12 +484,16 @@ internal sealed class SeenLog
     {
         lock (_lock)
         {
-            if (newest.Size > 0) _linked = newest;
-            foreach (var one in looked) _pending.Remove(one.Size);
+            if (newest.Size > 0) (_linked, _linkedTime) = (newest, _time.GetUtcNow());
+            // What came in its place meanwhile was not looked at.
+            foreach (var one in looked.Where(o => ReferenceEquals(_pending.GetValueOrDefault(o.Size), o)))
+            {
+                _pending.Remove(one.Size);
+                _times.Remove(one.Size);
+            }
             if (_path is null || newest.Size == 0) return;
             WholeFile.Write($"{_path}.checkpoint", newest.Text);
-            WholeFile.Write($"{_path}.seen", string.Concat(
-                _pending.Values.Select(c => Convert.ToBase64String(Encoding.UTF8.GetBytes(c.Text)) + "\n")));
+            WholeFile.Write($"{_path}.seen", string.Concat(_pending.Values.Select(LineOf)));
         }
     }
 
@@ -458,18 +507,20 @@ internal sealed class SeenLog
         }
     }
 
-    private bool Note(Checkpoint checkpoint)
+    private bool Note(Checkpoint checkpoint, DateTimeOffset time)
     {
         foreach (var known in (Checkpoint?[])[_linked, _pending.GetValueOrDefault(checkpoint.Size)])
         {
             if (known is null || known.Size != checkpoint.Size) continue;
             if (known.Root.AsSpan().SequenceEqual(checkpoint.Root)) return false;
+            // One whose key was revoked since, and that came after, says nothing.
+            if (!_counts(known, ReferenceEquals(known, _linked) ? _linkedTime : _times[known.Size])) continue;
             var e = new LogBroken(
                 _service, LogBreak.TwoRoots, $"two histories of {checkpoint.Size} entries were signed", known.Text, checkpoint.Text);
             Break(e);
             throw e;
         }
-        _pending[checkpoint.Size] = checkpoint;
+        (_pending[checkpoint.Size], _times[checkpoint.Size]) = (checkpoint, time);
         return true;
     }
 

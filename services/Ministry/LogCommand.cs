@@ -103,6 +103,9 @@ internal static class LogCommand
             yield return $"proved     the witness of {participant} has seen the same log, up to {entries} entries";
         foreach (var (participant, why) in audit.NotCompared.OrderBy(c => c.Key, StringComparer.Ordinal))
             yield return $"unproved   whether the witness of {participant} has seen the same log: {why}";
+        if (audit.Doubtful.Count > 0)
+            yield return $"unproved   whether the log showed another history: {audit.Doubtful.Count} checkpoints are not of it, signed with a key " +
+                "that was revoked or has ended, and nothing dates them before: the service or a thief of that key made them";
         yield return "Not proved by any of this: what the entries say, and that they are true. That is for `ministry evidence`.";
     }
 
@@ -113,6 +116,7 @@ internal static class LogCommand
         ["entries_verified"] = audit.Shown, ["signatures_verified"] = audit.Signatures,
         ["checkpoint"] = audit.Checkpoint.Text,
         ["linked"] = audit.Linked, ["linked_size"] = audit.LinkedSize, ["demanded"] = client.Agreement.CosignaturesDemanded,
+        ["doubtful"] = new JsonArray([.. audit.Doubtful.Select(d => (JsonNode?)d)]),
         ["cosigned_size"] = audit.Cosigned?.Size ?? 0,
         ["cosignatures"] = new JsonArray([.. audit.Cosignatures.Select(c => new JsonObject
         {

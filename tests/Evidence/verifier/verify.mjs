@@ -34,7 +34,7 @@ const Messages = messages(`
     6 exportTime Timestamp
   EvidenceLog: 1 service string, 2 checkpoint string
   EvidenceEntry: 1 header bytes, 2 parts EntryPart*, 3 audience AudienceNumber*, 4 privileged bool, 5 proof bytes*,
-    6 receipt Receipt
+    6 receipt Receipt, 7 consistency bytes*
   EvidenceEnd: 1 lines bytes*, 2 keyId string, 3 publicKey bytes, 4 signature bytes
   EntryPart: 1 kind PartKind, 2 salt bytes, 3 data bytes, 4 erased bool
   AudienceNumber: 1 audience string, 2 number uint64, 3 salt bytes
@@ -175,6 +175,33 @@ function rootOf(record, position, size, proof) {
     last >>= 1n;
   }
   return last === 0n ? hash : null;
+}
+
+/** Whether a consistency proof leads from one tree to another (RFC 9162, 2.1.4.2, the algorithm for RFC 6962, 2.1.2). */
+function leadsTo(from, fromRoot, to, toRoot, proof) {
+  if (from === 0n || from > to || proof.some(h => h.length !== 32)) return false;
+  if (from === to) return proof.length === 0 && fromRoot.equals(toRoot);
+  let first = from - 1n, last = to - 1n;
+  for (; first & 1n; first >>= 1n) last >>= 1n;
+  const [start, ...rest] = from & (from - 1n) ? proof : [fromRoot, ...proof];
+  if (!start) return false;
+  let earlier = start, later = start;
+  for (const hash of rest) {
+    if (last === 0n) return false;
+    if (first & 1n || first === last) {
+      earlier = sha256(Node, hash, earlier);
+      later = sha256(Node, hash, later);
+      while (!(first & 1n) && first !== 0n) {
+        first >>= 1n;
+        last >>= 1n;
+      }
+    } else {
+      later = sha256(Node, later, hash);
+    }
+    first >>= 1n;
+    last >>= 1n;
+  }
+  return last === 0n && earlier.equals(fromRoot) && later.equals(toRoot);
 }
 
 // ---- Times: nanoseconds since 1970 as BigInt
@@ -617,38 +644,74 @@ function readCheckpoint(note) {
   return { origin, size: BigInt(size), root: fromBase64(root), text, signatures };
 }
 
-/** Judges a checkpoint of a service; answers it with who cosigned it. */
-function judgeCheckpoint(note, service, versions) {
-  const checkpoint = readCheckpoint(note), domains = [...versions.values()].map(v => v.trustDomain);
-  if (!domains.some(domain => checkpoint.origin === `${domain}/${service}`)) malformed('it is of another log');
-  const ordered = [...versions.values()].reverse(), cosigned = new Map();
-  let signed = false;
-  for (const { name, id, bytes } of checkpoint.signatures) {
-    const listed = (use, type, nameOf) => ordered.flatMap(version => [...version.keys.values()].filter(({ key, owner }) =>
-            key.use === use && key.publicKey.length === 32 && nameOf(version, owner) === name &&
-            sha256(name, '\n', Buffer.of(type), key.publicKey).subarray(0, 4).equals(id)));
-    const own = listed(Use.CHECKPOINTS, 1, ({ trustDomain }, owner) =>
-      owner === `service/${service}` && checkpoint.origin === `${trustDomain}/${service}` ? checkpoint.origin : null);
-    if (own.length) {
-      if (!own.some(({ key }) => verifies(key.publicKey, Buffer.from(checkpoint.text), bytes)))
-        malformed("the service's signature on it does not verify");
-      signed = true;
+/** The keys with a use, each as the greatest version that lists it has it; one that a later version leaves out is revoked by that. */
+function listedKeys({ versions, recordTimes }, use, type, nameOf) {
+  const found = new Map();
+  for (const version of [...versions.values()].reverse()) {
+    const followed = recordTimes.get(version.version + 1n);
+    for (const { key, owner } of version.keys.values()) {
+      const name = key.use === use && key.publicKey.length === 32 ? nameOf(version, owner) : null;
+      const known = `${name} ${key.publicKey.toString('hex')}`;
+      if (name === null || found.has(known)) continue;
+      const revokeTime = earliest(key.revokeTime, followed ?? null);
+      found.set(known, { name, owner, key: { ...key, revokeTime },
+        id: sha256(name, '\n', Buffer.of(type), key.publicKey).subarray(0, 4) });
     }
-    const theirs = listed(Use.COSIGNATURES, 4, ({ trustDomain }, owner) => `${trustDomain}/witness/${owner}`);
-    if (!theirs.length) continue;
-    const time = bytes.length === 72 ? bytes.readBigUInt64BE(0) : null;
-    const by = time !== null && theirs.find(({ key }) =>
-        verifies(key.publicKey, Buffer.from(`cosignature/v1\ntime ${time}\n${checkpoint.text}`), bytes.subarray(8)));
-    if (!by) malformed(`the cosignature of ${plain(theirs[0].owner)} does not verify`);
-    if (wasValid(by.key, time * Second)) cosigned.set(by.owner, time);
   }
-  if (!signed) malformed('no key that the agreement lists for the service signed it');
-  return { ...checkpoint, cosigned };
+  return [...found.values()];
+}
+
+const earliest = (one, other) => one === null || (other !== null && other < one) ? other : one;
+
+/**
+ * Judges the signatures on a checkpoint of a log (section 5, "A checkpoint"); answers it with who cosigned it, and with why it does
+ * not count (null: it counts). `covers`: the latest commit time of an entry that is in its tree.
+ */
+function judgeCheckpoint(note, log, covers) {
+  const checkpoint = readCheckpoint(note), versions = [...log.versions.values()], { service } = log;
+  if (!versions.some(v => checkpoint.origin === `${v.trustDomain}/${service}`)) malformed('it is of another log');
+  const own = listedKeys(log, Use.CHECKPOINTS, 1, ({ trustDomain }, owner) => owner === `service/${service}` ? `${trustDomain}/${service}` : null);
+  const theirs = listedKeys(log, Use.COSIGNATURES, 4, ({ trustDomain, participants }, owner) =>
+    [Kind.SERVICE, Kind.OPERATOR].includes(participants.get(owner).kind) ? null : `${trustDomain}/witness/${owner}`);
+  const by = [], cosignatures = [];
+  for (const { name, id, bytes } of checkpoint.signatures) {
+    const names = key => key.name === name && key.id.equals(id);
+    for (const key of own.filter(k => k.name === checkpoint.origin && names(k))) {
+      if (!verifies(key.key.publicKey, Buffer.from(checkpoint.text), bytes)) malformed("the service's signature on it does not verify");
+      by.push(key.key);
+    }
+    for (const { owner, key } of theirs.filter(names)) {
+      const time = bytes.length === 72 ? bytes.readBigUInt64BE(0) : null;
+      if (time === null ||
+        !verifies(key.publicKey, Buffer.from(`cosignature/v1\ntime ${time}\n${checkpoint.text}`), bytes.subarray(8)))
+        malformed(`the cosignature of ${plain(owner)} does not verify`);
+      if (wasValid(key, time * Second)) cosignatures.push({ owner, key, time });
+    }
+  }
+  if (!by.length) malformed('no key that the agreement lists for the service signed it');
+  const demanded = Math.max(1, versions.at(-1).cosignaturesDemanded);
+  // Whoever stole a key says what time he likes: only others date what it signed.
+  const dates = new Map();
+  for (const { owner, key, time } of cosignatures)
+    if (key.revokeTime === null) dates.set(owner, earliest(dates.get(owner) ?? null, time * Second));
+  const isDated = end => [...dates.values()].filter(d => d < end).length >= demanded;
+  const wrongOf = key => {
+    const over = earliest(key.revokeTime, key.validUntilTime);
+    if (over !== null && covers >= over) return 'it has an entry of a time at which its key was no longer valid';
+    return key.revokeTime === null || isDated(key.revokeTime) ? null
+      : 'its key was revoked, and nothing shows that it signed this before';
+  };
+  const wrongs = by.map(wrongOf), cosigned = new Map();
+  for (const { owner, key, time } of cosignatures)
+    if (key.revokeTime === null || isDated(key.revokeTime)) cosigned.set(owner, earliest(cosigned.get(owner) ?? null, time));
+  return { ...checkpoint, cosigned, wrong: wrongs.includes(null) ? null : wrongs[0] };
 }
 
 function judgeLog(log, head) {
   try {
-    log.judged = judgeCheckpoint(log.checkpoint, log.service, log.versions);
+    const latest = log.entries.map(e => e.header.commitTime).reduce((a, b) => (a > b ? a : b));
+    log.judged = judgeCheckpoint(log.checkpoint, log, latest);
+    if (log.judged.wrong) malformed(log.judged.wrong);
   } catch (e) {
     throw e instanceof Malformed ? new Break(log.line, `the checkpoint of ${plain(log.service)} does not hold: ${e.message}`) : e;
   }
@@ -726,6 +789,7 @@ function judgeEntry(entry, log, head, recorded, numbers) {
     entry.approvals = judgeApprovals(header, request.data, version);
   }
   if (receipt) judgeReceipt(receipt, entry, log);
+  else if (entry.consistency.length) malformed('it has a consistency proof and no receipt');
   const dataOf = kind => (partOf(kind) && !partOf(kind).erased ? partOf(kind).data : Buffer.alloc(0));
   readMessage(dataOf(ANSWER), Messages.Answer, false);
   const { events } = readMessage(dataOf(EVENTS), Messages.Events, false);
@@ -788,7 +852,7 @@ function judgeApprovals(header, request, version) {
 }
 
 function judgeReceipt(receipt, entry, log) {
-  const wrong = why => malformed(`its receipt does not hold: ${why}`), { header } = entry;
+  const wrong = why => malformed(`its receipt does not hold: ${why}`), { header, consistency } = entry;
   if (receipt.service !== log.service || receipt.position !== header.position || receipt.commitTime !== header.commitTime)
     wrong('it is of another entry');
   if (!receipt.entryHash.equals(entry.record)) wrong('the service gave it for other content');
@@ -796,12 +860,16 @@ function judgeReceipt(receipt, entry, log) {
     wrong('its proof does not lead to its root');
   let checkpoint;
   try {
-    checkpoint = judgeCheckpoint(receipt.checkpoint, log.service, log.versions);
+    checkpoint = judgeCheckpoint(receipt.checkpoint, log, header.commitTime);
   } catch (e) {
     return e instanceof Malformed ? wrong(`its checkpoint: ${e.message}`) : rethrow(e);
   }
   if (checkpoint.size !== receipt.treeSize || !checkpoint.root.equals(receipt.rootHash))
     wrong('its checkpoint is of another tree');
+  // A prefix of what the log has signed is the log's, whoever signed it first.
+  if ((consistency.length || checkpoint.wrong) &&
+    !leadsTo(checkpoint.size, checkpoint.root, log.judged.size, log.judged.root, consistency))
+    wrong(consistency.length ? 'it is of no tree that the log goes on from' : checkpoint.wrong);
 }
 
 // ---- All steps from 4 on, and what is proved

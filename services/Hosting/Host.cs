@@ -71,9 +71,18 @@ public static partial class ServiceHost
             await using var host = await Build(service, settings, builder);
             var life = host.Services.GetRequiredService<Lifecycle>();
             var beside = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
-            await host.RunAsync();
-            // The host ends where one of them fails that nothing begins anew (HostOptions), as if it had been told to.
-            return life.ExitCode == Stopped && beside.Any(b => b.ExecuteTask is { IsFaulted: true }) ? BackgroundFailed : life.ExitCode;
+            try
+            {
+                await host.RunAsync();
+            }
+            catch (Exception) when (beside.Any(b => b.ExecuteTask is { IsFaulted: true }))
+            {
+                // The host ends where one of them fails that nothing begins anew (HostOptions).
+            }
+            if (life.ExitCode != Stopped || beside.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed) return life.ExitCode;
+            await Console.Error.WriteLineAsync(
+                $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}");
+            return BackgroundFailed;
         }
         catch (AgreementRefused e)
         {
@@ -123,6 +132,8 @@ public static partial class ServiceHost
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning)
             // Each look at a service that is not ready would be an error in its log; Lifecycle says it once.
             .AddFilter("Microsoft.Extensions.Diagnostics.HealthChecks", LogLevel.None)
+            // It would log what ends the host with its text; that is said by type (Run).
+            .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None)
             // It logs no request at this level, and makes a span for each as long as it might: a call has its own (CallSpans).
             .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None);
         builder.WebHost.UseKestrelHttpsConfiguration();

@@ -177,6 +177,7 @@ public sealed class Witness : IDisposable
         var unproved = Directory.GetFiles(_folder, $"{hash}.unproved-*");
         foreach (var other in unproved.Where(u => IsOf(u, tree.Size)))
         {
+            if (!Counts(other)) continue;
             KeepConflict(hash, File.ReadAllText(other), note);
             return;
         }
@@ -197,10 +198,18 @@ public sealed class Witness : IDisposable
     {
         foreach (var path in Directory.GetFiles(_folder, $"{hash}.unproved-*").Where(u => IsOf(u, cosigned.Tree!.Size)))
         {
-            if (SignedNote.Read(File.ReadAllText(path)) is { Tree: { } tree } note && !Same(tree, cosigned.Tree!))
+            if (SignedNote.Read(File.ReadAllText(path)) is { Tree: { } tree } note && !Same(tree, cosigned.Tree!) && Counts(path))
                 KeepConflict(hash, cosigned.ToString(), note);
             File.Delete(path);
         }
+    }
+
+    // Whether an unproved checkpoint still counts: its key may have been revoked since for a time before the file was written.
+    private bool Counts(string path)
+    {
+        var note = File.ReadAllText(path);
+        var origin = SignedNote.Read(note)?.Origin ?? "";
+        return LogKeys.Of(_agreement(), origin[(origin.IndexOf('/') + 1)..]).Judge(note, _time.GetUtcNow(), File.GetLastWriteTimeUtc(path)).Counts;
     }
 
     /// <summary>Keeps a checkpoint that is proved to contradict another one, with that other one; both are signed by the log.</summary>

@@ -103,4 +103,50 @@ public sealed class BackgroundTests
         Assert.Contains(running.Lines, l => l.Contains("the thread that commits has failed") && l.Contains(nameof(InvalidOperationException)));
         Assert.DoesNotContain(running.Lines, l => l.Contains(Text));
     }
+
+    private sealed class Unsupervised : BackgroundService
+    {
+        protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+        {
+            await Task.Yield();
+            throw new InvalidOperationException(Text);
+        }
+    }
+
+    public static TheoryData<string, int> Endings() => new()
+    {
+        { "of work that nothing begins anew", ServiceHost.BackgroundFailed }, { "that nobody foresaw, at the start", ServiceHost.Failed },
+    };
+
+    [Theory]
+    [MemberData(nameof(Endings))]
+    public async Task An_exception_ends_the_process_with_an_exit_code_of_its_name(string which, int code)
+    {
+        var folder = Directory.CreateTempSubdirectory("ending").FullName;
+        try
+        {
+            Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System);
+            var home = Path.Combine(folder, "service", "custody");
+            Assert.Equal(code, await ServiceHost.Run(
+            [
+                $"--Ledger:Connection=sqlite:{Path.Combine(folder, "custody.db")}", "--Broker:Uri=amqp://127.0.0.1:1", "--Listen=https://127.0.0.1:0",
+                $"--Agreement={Path.Combine(folder, "agreement.json")}", $"--Certificate={Path.Combine(home, "system.pem")}",
+                $"--CertificateKey={Path.Combine(home, "system.key")}", $"--Checkpoint:File={Path.Combine(folder, "custody.checkpoint")}",
+                $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}", "--Drain:Seconds=1",
+            ], new Service
+            {
+                Name = "custody", Streams = [Cases.Kind], Map = _ => { },
+                Register = services =>
+                {
+                    if (code == ServiceHost.Failed) throw new InvalidOperationException(Text);
+                    services.AddHostedService<Unsupervised>();
+                },
+            }));
+            Assert.NotEmpty(which);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
 }

@@ -156,6 +156,7 @@ public sealed class StolenKeyTests
         var (first, own) = (hub.Ledger.Key.Verifier, await File.ReadAllBytesAsync(KeyFile(hub), Hub.Cancel));
         // The key comes first.
         Signing.Replace(KeyFile(hub), fresh);
+        var next = await File.ReadAllBytesAsync(KeyFile(hub), Hub.Cancel);
         await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")), "it was noticed");
         await hub.Write(2);
         Assert.Equal(first, hub.Ledger.Key.Verifier);
@@ -166,12 +167,12 @@ public sealed class StolenKeyTests
         await File.WriteAllBytesAsync(KeyFile(hub), own, Hub.Cancel);
         await Hub.Until(() => hub.Ledger.Key.Verifier == first, "the old key signs again");
         hub.Warnings.Clear();
-        var next = Signing.Next(hub.Folder, a => Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.ToTimestamp());
+        var version = Signing.Next(hub.Folder, a => Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.ToTimestamp()).Version;
         await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")), "it was noticed");
-        Assert.NotEqual(next.Version, hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version);
-        Signing.Replace(KeyFile(hub), fresh);
+        Assert.NotEqual(version, hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version);
+        await File.WriteAllBytesAsync(KeyFile(hub), next, Hub.Cancel);
         await Hub.Until(
-            () => hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == next.Version, "both are taken over");
+            () => hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version, "both are taken over");
         Assert.NotEqual(first, hub.Ledger.Key.Verifier);
         await hub.Write(2);
         Assert.Equal((0, false), (hub.ExitCode, hub.Stopping));
@@ -231,5 +232,34 @@ public sealed class StolenKeyTests
         await hub.Write();
         await Hub.Until(() => hub.Witnessing.Missing.Count == 0, "it cosigns again");
         Assert.Equal((0, false), (hub.ExitCode, hub.Stopping));
+    }
+
+    [Fact]
+    public async Task What_a_witness_kept_unproved_is_no_conflict_once_its_key_is_revoked()
+    {
+        await using var hub = Hub.Make();
+        var alarms = new List<string>();
+        var state = hub.StateOf("icrc");
+        using var witness = new Ministry.Witness(
+            state, () => hub.Agreement, CosignatureKey.FromPem(
+                CosignatureKey.NameOf("ministries.example", "icrc"), await File.ReadAllTextAsync(Path.Combine(hub.Folder, "icrc/cosignatures.key"), Hub.Cancel)),
+            TimeProvider.System) { Alarm = alarms.Add };
+        string[] entries = ["a", "b", "c", "d", "e"];
+        var (honest, forked) = (new Log(hub).Add(entries), new Log(hub).Add("a", "B", "c", "d", "e"));
+        Assert.Equal(200, witness.AddCheckpoint(honest.Request(0, 4)).Status);
+        // Whoever has the key forks the log, in a way that no proof shows yet.
+        Assert.Equal(422, witness.AddCheckpoint(forked.Request(4, 5)).Status);
+        Assert.Single(Directory.GetFiles(state, "*.unproved-*"));
+        using var fresh = Signing.NewKey();
+        Signing.Next(hub.Folder, a =>
+        {
+            Signing.Of(a, Service).SigningKeys.Add(Signing.Listed($"{Service}/checkpoint-2", SigningKeyUse.Checkpoints, fresh));
+            Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.AddHours(-1).ToTimestamp();
+        });
+        Signing.Replace(KeyFile(hub), fresh);
+        Assert.Equal(403, witness.AddCheckpoint(forked.Request(4, 5)).Status);
+        Assert.Equal(200, witness.AddCheckpoint(new Log(hub).Add(entries).Request(4, 5)).Status);
+        Assert.Empty(alarms);
+        Assert.Empty(Directory.GetFiles(state, "*.unproved-*"));
     }
 }

@@ -55,7 +55,8 @@ public sealed class Credentials
         X509Certificate2 certificate;
         try
         {
-            certificate = X509Certificate2.CreateFromPemFile(_settings.Certificate, _settings.CertificateKey);
+            certificate = X509Certificate2.CreateFromPem(
+                File.ReadAllText(_settings.Certificate), PrivateFiles.ReadKey(_settings.CertificateKey));
         }
         catch (ArgumentException e)
         {
@@ -68,11 +69,6 @@ public sealed class Credentials
         return new Pair(certificate, SslStreamCertificateContext.Create(certificate, chain, offline: true));
     }
 }
-
-/// <summary>One version of the agreement, as it is used: who may what, and who vouches for whom.</summary>
-/// <param name="Permissions">What it grants.</param>
-/// <param name="Authorities">Its authorities.</param>
-public sealed record Terms(Permissions Permissions, Authorities Authorities);
 
 /// <summary>The agreement by which a service judges. Its versions are entries of the ledger: a version is in force here once the
 /// ledger has it, and every command names the version that it was judged by.</summary>
@@ -113,7 +109,11 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         try
         {
             text = await File.ReadAllBytesAsync(settings.Agreement, cancel);
-            key = CheckpointKey.FromPem(ledger.Key.Name, await File.ReadAllTextAsync(settings.CheckpointKey, cancel));
+            key = CheckpointKey.FromPem(ledger.Key.Name, PrivateFiles.ReadKey(settings.CheckpointKey));
+        }
+        catch (KeyFileExposedException e)
+        {
+            throw new AgreementRefused(e.Message, e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -133,7 +133,8 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             if (!LogKeys.Of(InForce.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())) throw KeyMissing(key);
             return;
         }
-        var (agreement, terms) = Read(text);
+        var terms = AgreementFile.Read(text);
+        var agreement = terms.Agreement;
         if (agreement.ValidFromTime?.ToDateTimeOffset() > time.GetUtcNow())
         {
             if (_inForce is null) throw new AgreementRefused("it is not valid yet");
@@ -154,23 +155,6 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants " +
         "can supply it, by signing a version that lists it");
 
-    /// <summary>Reads an agreement's text.</summary>
-    /// <exception cref="AgreementRefused">It cannot be read or contradicts itself.</exception>
-    public static (Agreement Agreement, Terms Terms) Read(ReadOnlySpan<byte> text)
-    {
-        try
-        {
-            var agreement = JsonParser.Default.Parse<Agreement>(System.Text.Encoding.UTF8.GetString(text));
-            if (agreement.Version == 0) throw new FormatException("it has no version");
-            if (Cosigners.Wrong(agreement) is { } wrong) throw new FormatException(wrong);
-            return (agreement, new Terms(new Permissions(agreement), new Authorities(agreement)));
-        }
-        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException)
-        {
-            throw new AgreementRefused(e.Message, e);
-        }
-    }
-
     private async Task Record(ServiceLedger ledger, Agreement agreement, CancellationToken cancel)
     {
         var adopted = new AgreementAdopted
@@ -178,14 +162,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             Version = agreement.Version, Digest = ByteString.CopyFrom(AgreementVersions.DigestOf(agreement)),
         };
         var known = await ledger.Find(Kind, Key, null, cancel);
-        // The same with other signatures is the same.
-        if (adopted.Equals(known?.State)) return;
-        if (known?.State.Version == agreement.Version)
-            throw new AgreementRefused($"the ledger has another agreement of version {agreement.Version}: a change needs the next version");
-        if (known?.State.Version > agreement.Version)
-            throw new AgreementRefused($"the ledger has version {known.State.Version}, which is later than {agreement.Version}");
-        var previous = known is null ? null : await Recorded(ledger, known.Position, cancel);
-        if (AgreementVersions.Check(previous, agreement, time.GetUtcNow()) is { } fault) throw new AgreementRefused(fault);
+        if (!AgreementFile.Follows(known is null ? null : await Recorded(ledger, known.Position, cancel), agreement, time.GetUtcNow())) return;
         var outcome = await ledger.Commit(new Command
         {
             Participant = $"service/{ledger.Service}", RequestId = RequestIdOf(agreement.Version), Method = AgreementVersions.Method,
@@ -204,16 +181,6 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         var entry = await ledger.ReadEntry(position, null, cancel) ?? throw new AgreementRefused($"entry {position} cannot be read");
         return Agreement.Parser.ParseFrom(entry.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
     }
-}
-
-/// <summary>An agreement that this service must not judge by.</summary>
-public sealed class AgreementRefused(string why, Exception? inner = null) : Exception($"the agreement is refused: {why}", inner)
-{
-    /// <summary>It does not follow from the version that the ledger has, or is not signed by those whom it affects.</summary>
-    public AgreementRefused(AgreementFault fault) : this(fault.ToString()) => Fault = fault;
-
-    /// <summary>What of its signatures is wrong; null: it is something else.</summary>
-    public AgreementFault? Fault { get; }
 }
 
 /// <summary>Adopts the agreement before the service serves, and looks for new files from then on.</summary>

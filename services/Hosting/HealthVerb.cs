@@ -5,6 +5,7 @@ using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Grpc.Health.V1;
 using Grpc.Net.Client;
+using Ministries.Ledger;
 
 namespace Ministries.Hosting;
 
@@ -19,7 +20,7 @@ internal static class HealthVerb
     /// <returns>0: it is ready; 1: it is not, or does not answer.</returns>
     public static async Task<int> Run(Settings settings)
     {
-        using var own = X509Certificate2.CreateFromPemFile(settings.Certificate, settings.CertificateKey);
+        using var own = X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey));
         using var handler = new SocketsHttpHandler
         {
             ConnectTimeout = Deadline,

@@ -84,7 +84,7 @@ public static partial class ServiceHost
                 $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}");
             return BackgroundFailed;
         }
-        catch (AgreementRefused e)
+        catch (Exception e) when (e is AgreementRefused or KeyFileExposedException)
         {
             await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
             return WrongSettings;
@@ -141,7 +141,8 @@ public static partial class ServiceHost
         {
             kestrel.AddServerHeader = false;
             kestrel.Listen(AddressOf(settings.Listen), listen => listen.UseIdentity());
-            if (settings.Metrics is { } metrics) kestrel.Listen(AddressOf(metrics), listen => listen.ForMetrics());
+            if (settings.Metrics is { } metrics)
+                foreach (var address in AddressesOf(metrics)) kestrel.Listen(address, listen => listen.ForMetrics());
         });
         var ledger = await OpenLedger(service, settings, cancel);
         var services = builder.Services;
@@ -175,7 +176,7 @@ public static partial class ServiceHost
         host.MapGrpcHealthChecksService().Guarded(host);
         if (settings.Reflection) host.MapGrpcReflectionService().Guarded(host);
         Access.DemandPolicies(host);
-        LogLife(host, service.Name);
+        LogLife(host, service.Name, ledger.OwnsTables && !settings.Ledger.StartsWith("sqlite:", StringComparison.Ordinal));
         EndWith(host, ledger);
         host.Services.GetRequiredService<Lifecycle>().Say("ledger", true);
         return host;
@@ -195,8 +196,8 @@ public static partial class ServiceHost
 
     private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
     {
-        var (agreement, _) = Agreements.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel));
-        var key = await File.ReadAllTextAsync(settings.CheckpointKey, cancel);
+        var agreement = AgreementFile.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel)).Agreement;
+        var key = PrivateFiles.ReadKey(settings.CheckpointKey);
         Act.KeyEtags(System.Text.Encoding.UTF8.GetBytes(key));
         return await ServiceLedger.Open(new LedgerOptions
         {
@@ -221,6 +222,11 @@ public static partial class ServiceHost
             _ => IPAddress.Any,
         }, listen.Port);
 
+    // A name stands for its addresses: where a machine has several networks, metrics are served in one of them.
+    private static IEnumerable<IPEndPoint> AddressesOf(Uri listen) =>
+        listen.Host == "localhost" || IPAddress.TryParse(listen.Host.Trim('[', ']'), out _) ? [AddressOf(listen)]
+            : Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port));
+
     private const string Alive = "alive";
 
     private static void AddHealth(IServiceCollection services)
@@ -233,15 +239,21 @@ public static partial class ServiceHost
         services.Configure<HealthCheckPublisherOptions>(o => (o.Delay, o.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
     }
 
-    private static void LogLife(WebApplication host, string service)
+    private static void LogLife(WebApplication host, string service, bool owns)
     {
         var log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Host");
         var started = Stopwatch.GetTimestamp();
+        if (owns) LogOwns(log, service);
         host.Lifetime.ApplicationStarted.Register(() =>
             LogServing(log, service, string.Join(", ", host.Urls), Stopwatch.GetElapsedTime(started).TotalMilliseconds));
         host.Lifetime.ApplicationStopping.Register(() => LogStopping(log, service));
         host.Lifetime.ApplicationStopped.Register(() => LogStopped(log, service));
     }
+
+    [LoggerMessage(4, LogLevel.Warning,
+        "the role with which {Service} uses its database owns the tables: it could change what was recorded. `ministry deployment tables` " +
+        "keeps them for another role")]
+    private static partial void LogOwns(ILogger log, string service);
 
     [LoggerMessage(1, LogLevel.Information, "{Service} serves at {Addresses} after {Milliseconds:F0} ms")]
     private static partial void LogServing(ILogger log, string service, string addresses, double milliseconds);

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Microsoft.Extensions.Configuration;
+using Ministries.Ledger;
 
 namespace Ministries.Hosting;
 
@@ -51,7 +52,8 @@ public sealed record Settings
     public Uri? Otlp { get; init; }
 
     /// <summary><c>Metrics:Listen</c>: the address at which metrics are served to Prometheus, and nothing else, such as
-    /// <c>http://0.0.0.0:9464</c>; without TLS and for whoever reaches it, so within the deployment's network only. null: nowhere.
+    /// <c>http://0.0.0.0:9464</c>; without TLS and for whoever reaches it, so within the deployment's network only. A name stands
+    /// for its addresses, and no others are served at. null: nowhere.
     /// </summary>
     public Uri? Metrics { get; init; }
 
@@ -72,6 +74,19 @@ public sealed record Settings
         {
             var path = Text(key);
             if (path.Length > 0 && !File.Exists(path)) wrong.Add($"{key}: there is no file {path}");
+            return path;
+        }
+        string KeyFile(string key)
+        {
+            var path = Readable(key);
+            try
+            {
+                if (File.Exists(path)) _ = PrivateFiles.ReadKey(path);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                wrong.Add($"{key}: {e.Message}");
+            }
             return path;
         }
         Uri Address(string key, params string[] schemes)
@@ -95,10 +110,10 @@ public sealed record Settings
             BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
             Listen = Address("Listen", "https"),
             Certificate = Readable("Certificate"),
-            CertificateKey = Readable("CertificateKey"),
+            CertificateKey = KeyFile("CertificateKey"),
             Agreement = Readable("Agreement"),
             Checkpoint = Text("Checkpoint:File"),
-            CheckpointKey = Readable("Checkpoint:Key"),
+            CheckpointKey = KeyFile("Checkpoint:Key"),
             Peers = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Address($"Peers:{p.Key}", "https")),
             Reflection = reflection,
             Drain = TimeSpan.FromSeconds(seconds),

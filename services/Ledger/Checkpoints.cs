@@ -144,8 +144,8 @@ internal sealed class Checkpoints : IDisposable
     {
         _key = key;
         judge ??= note => (key.Verify(note), true);
-        if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } folder) Directory.CreateDirectory(folder);
-        _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+        if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } folder) PrivateFiles.MakeFolder(folder);
+        _file = PrivateFiles.Open(path, FileMode.OpenOrCreate, share: FileShare.Read, bufferSize: 0);
         var bytes = new byte[2 * Place];
         _file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
         var whole = false;

@@ -69,6 +69,38 @@ internal sealed class PostgresStore : Store
         "create table if not exists cursors (name text primary key, value bigint not null)",
     ];
 
+    // What the role that serves may do, where the tables are another's: nothing is changed but the head, states and cursors, and nothing
+    // is deleted but the keys of lists.
+    private static readonly string[] Grants =
+    [
+        "revoke all on schema {0} from public",
+        "grant usage on schema {0} to {1}",
+        "revoke all on all tables in schema {0} from public, {1}",
+        "revoke all on function {0}.erase_request from public",
+        "grant select on ledger_schema to {1}",
+        "grant select, insert on entries, parts, changes, requests, events, tiles to {1}",
+        "grant select, update on head to {1}",
+        "grant select, insert, update on streams, cursors to {1}",
+        "grant select, insert, delete on list_keys to {1}",
+        "grant execute on function {0}.erase_request to {1}",
+    ];
+
+    // The one change to what was recorded: with the rights of the tables' owner, and of no use for anything else.
+    private const string Erasure =
+        """
+        create or replace function {0}.erase_request(at_position bigint, of_participant text, of_request text) returns boolean
+        language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            erased boolean;
+        begin
+            update {0}.parts set data = null, salt = '' where position = at_position and kind = 1 and data is not null;
+            erased := found;
+            update {0}.requests set digest = ''
+            where participant = of_participant and request_id = of_request and position = at_position;
+            return erased;
+        end $$
+        """;
+
     private readonly NpgsqlDataSource _source;
 
     /// <summary>For the committer, whose thread waits for each answer: what is used in that way alone waits in the system, not for a
@@ -113,18 +145,52 @@ internal sealed class PostgresStore : Store
     public override async Task Prepare(string service, CancellationToken cancel)
     {
         await using var connection = await _source.OpenConnectionAsync(cancel);
+        // null: there are no tables; false: they are another role's, which makes them and brings them up to date.
+        await using (var ask = new NpgsqlCommand(
+            "select (select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass('ledger_schema')), " +
+            "has_schema_privilege(current_schema(), 'create')", connection))
+        await using (var answer = await ask.ExecuteReaderAsync(cancel))
+        {
+            await answer.ReadAsync(cancel);
+            var there = !answer.IsDBNull(0);
+            if (!there && (answer.IsDBNull(1) || !answer.GetBoolean(1)))
+                throw new LedgerUnavailable(new InvalidOperationException(
+                    "the database has no tables, and the role that serves must not make them: `ministry deployment tables` does"));
+            OwnsTables = !there || answer.GetBoolean(0);
+        }
+        if (OwnsTables) await MakeTables(connection, service, null, cancel);
+        await using var select = new NpgsqlCommand("select version, service from ledger_schema", connection);
+        await using var reader = await select.ExecuteReaderAsync(cancel);
+        await reader.ReadAsync(cancel);
+        CheckSchema(service, reader.GetInt32(0), reader.GetString(1));
+    }
+
+    /// <summary>Makes the tables, or brings them up to date, and lets a role serve from them that does not own them.</summary>
+    /// <param name="connection">A connection of their owner.</param>
+    /// <param name="service">Whose ledger it is.</param>
+    /// <param name="serving">The role that serves; null: the owner itself.</param>
+    /// <param name="cancel">Ends it; nothing is done then.</param>
+    internal static async Task MakeTables(NpgsqlConnection connection, string service, string? serving, CancellationToken cancel)
+    {
         await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancel);
         await Run("select pg_advisory_xact_lock(hashtextextended('ministries ledger schema', 0))");
         foreach (var sql in Tables) await Run(sql);
+        await using (var name = new NpgsqlCommand("select quote_ident(current_schema()), quote_ident($1)", connection)
+        { Parameters = { new() { Value = serving ?? "" } } })
+        {
+            string schema, role;
+            await using (var answer = await name.ExecuteReaderAsync(cancel))
+            {
+                await answer.ReadAsync(cancel);
+                (schema, role) = (answer.GetString(0), answer.GetString(1));
+            }
+            await Run(Erasure.Replace("{0}", schema));
+            if (serving is not null)
+                foreach (var grant in Grants) await Run(grant.Replace("{0}", schema).Replace("{1}", role));
+        }
         await using (var insert = new NpgsqlCommand(
             "insert into ledger_schema (version, service) values ($1, $2) on conflict do nothing", connection)
         { Parameters = { new() { Value = Schema }, new() { Value = service } } }) await insert.ExecuteNonQueryAsync(cancel);
-        await using (var select = new NpgsqlCommand("select version, service from ledger_schema", connection))
-        await using (var reader = await select.ExecuteReaderAsync(cancel))
-        {
-            await reader.ReadAsync(cancel);
-            CheckSchema(service, reader.GetInt32(0), reader.GetString(1));
-        }
         await transaction.CommitAsync(cancel);
 
         async Task Run(string sql)
@@ -484,13 +550,7 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
     {
         if (await Headers(position, position + 1) is not [var header]) return false;
         var entry = EntryHeader.Parser.ParseFrom(header);
-        await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted);
-        var erased = await Run("update parts set data = null, salt = '' where position = $1 and kind = 1 and data is not null",
-            (long)position);
-        await Run("update requests set digest = '' where participant = $1 and request_id = $2 and position = $3",
-            entry.Participant, entry.RequestId, (long)position);
-        await transaction.CommitAsync();
-        return erased > 0;
+        return (await Read(r => r.GetBoolean(0), "select erase_request($1, $2, $3)", (long)position, entry.Participant, entry.RequestId))[0];
     }
 
     public override async ValueTask DisposeAsync()

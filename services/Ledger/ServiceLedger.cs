@@ -207,6 +207,31 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
     }
 
+    /// <summary>Makes the tables of a ledger in PostgreSQL, or brings them up to date, as their owner, and lets another role serve from
+    /// them: one that adds to what was recorded, and neither changes nor deletes it but to erase a request.</summary>
+    /// <param name="connection">How the owner reaches the database: a Npgsql connection string.</param>
+    /// <param name="service">Whose ledger it is.</param>
+    /// <param name="serving">The role that serves, of <see cref="LedgerOptions.Connection"/>.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="LedgerUnavailable">The database cannot be reached, or refuses.</exception>
+    public static async Task MakeTables(string connection, string service, string serving, CancellationToken cancel)
+    {
+        try
+        {
+            await using var open = new Npgsql.NpgsqlConnection(connection);
+            await open.OpenAsync(cancel);
+            await PostgresStore.MakeTables(open, service, serving, cancel);
+        }
+        catch (Exception e) when (e is Npgsql.NpgsqlException or ArgumentException or System.Net.Sockets.SocketException)
+        {
+            throw new LedgerUnavailable(e);
+        }
+    }
+
+    /// <summary>Whether the role with which the service uses the database could change what was recorded, for it owns the tables: true of
+    /// SQLite, and of PostgreSQL unless <see cref="MakeTables"/> was used.</summary>
+    public bool OwnsTables => _store.OwnsTables;
+
     /// <summary>The service's name.</summary>
     public string Service => _options.Service;
 

@@ -54,7 +54,16 @@ internal sealed class SqliteStore : Store
     public SqliteStore(string path, LedgerOptions options)
     {
         _path = Path.GetFullPath(path);
-        Directory.CreateDirectory(Path.GetDirectoryName(_path)!);
+        PrivateFiles.MakeFolder(Path.GetDirectoryName(_path)!);
+        // SQLite gives what it makes beside it (-wal, -shm, -journal) the same mode. A file that is there is not opened: closing it would
+        // end the locks that SQLite has on it in this process.
+        try
+        {
+            if (!File.Exists(_path)) PrivateFiles.Open(_path, FileMode.CreateNew).Dispose();
+        }
+        catch (IOException) when (File.Exists(_path))
+        {
+        }
         _connection = new SqliteConnectionStringBuilder
         {
             DataSource = _path, DefaultTimeout = (int)Math.Ceiling(options.LockTimeout.TotalSeconds), Pooling = true,

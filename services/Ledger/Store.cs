@@ -87,6 +87,9 @@ internal abstract class Store : IAsyncDisposable
 
     public abstract Task<Lead?> TryLead(string name, CancellationToken cancel);
 
+    /// <summary>Whether the role that serves could change and delete what was recorded: it owns the tables. Known once prepared.</summary>
+    public bool OwnsTables { get; protected set; } = true;
+
     /// <summary>Whether the fault says that the database cannot be used now, not that it refused what it was asked.</summary>
     public abstract bool IsOutage(Exception fault);
 

@@ -14,14 +14,14 @@ public static class WholeFile
     /// <param name="text">The text, written in UTF-8.</param>
     /// <param name="next">Where it is written before it takes the other's place, in the same folder; null: beside the file, and then
     /// with one writer at a time.</param>
-    /// <param name="mode">Who may do what with it, not on Windows; null: as the process makes files.</param>
+    /// <param name="mode">Who may do what with it, not on Windows; null: its owner alone (<see cref="PrivateFiles.Mode"/>).</param>
     public static void Write(string path, string text, string? next = null, UnixFileMode? mode = null)
     {
         next ??= path + ".next";
         // What a writer that was killed has left may have another mode.
         File.Delete(next);
         var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Share = FileShare.None };
-        if (mode is { } of && !OperatingSystem.IsWindows()) options.UnixCreateMode = of;
+        if (!OperatingSystem.IsWindows()) options.UnixCreateMode = mode ?? PrivateFiles.Mode;
         using (var file = new FileStream(next, options))
         {
             file.Write(Encoding.UTF8.GetBytes(text));

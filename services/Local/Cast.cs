@@ -12,6 +12,7 @@ using Ministries.Consular;
 using Ministries.Custody;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Ministry;
 using Ministries.Trust;
@@ -40,7 +41,7 @@ public sealed class Cast : IAsyncDisposable
     private Cast(string certificates, string? receipts)
     {
         (_certificates, _receipts) = (certificates, receipts);
-        var (agreement, _) = Agreements.Read(File.ReadAllBytes(Path.Combine(certificates, "agreement.json")));
+        var agreement = AgreementFile.Trust(Path.Combine(certificates, "agreement.json"), null, DateTimeOffset.UtcNow).Agreement;
         Everybody = [.. agreement.Participants.Select(p => p.Id)];
         Participants = [.. Everybody.Where(p => !p.StartsWith("service/", StringComparison.Ordinal) && p != "operator")];
     }
@@ -221,7 +222,10 @@ public sealed class Cast : IAsyncDisposable
     // A service's log goes to a file beside its ledger: the screen is the story's.
     private sealed class FileLog(string path) : ILoggerProvider
     {
-        private readonly StreamWriter _file = new(path, append: true) { AutoFlush = true };
+        private readonly StreamWriter _file = new(PrivateFiles.Open(path, FileMode.Append, FileAccess.Write, FileShare.Read))
+        {
+            AutoFlush = true,
+        };
 
         public ILogger CreateLogger(string categoryName) => new Log(_file, categoryName);
 

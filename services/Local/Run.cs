@@ -5,6 +5,7 @@ using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Ministry;
 
@@ -148,7 +149,7 @@ public static class Run
         {
             var run = Path.Combine(folder, i == 1 ? name : $"{name}-{i}");
             if (Directory.Exists(run)) continue;
-            Directory.CreateDirectory(run);
+            PrivateFiles.MakeFolder(run);
             return run;
         }
     }
@@ -201,7 +202,7 @@ public static class Run
         Party party, string @case, string folder, Teller teller, CancellationToken cancel)
     {
         var path = Path.Combine(folder, $"evidence-{party.Id.Replace('/', '-')}.jsonl");
-        await using (var stream = File.Create(path))
+        await using (var stream = PrivateFiles.Open(path, FileMode.Create))
             await new EvidenceExport(party.Client, TimeProvider.System).Write(@case, stream, null, cancel);
         var file = await File.ReadAllBytesAsync(path, cancel);
         var report = EvidenceVerification.Verify(file, party.Client.Agreement);

@@ -20,7 +20,7 @@ internal static class AgreementCommand
         AddKey(), EndKey("end-key", "Ends a key: what it signed before stands.", (key, time) => key.ValidUntilTime = time),
         EndKey("revoke-key", "Revokes a key that may have been stolen: it is refused from then on, and so is what nothing dates before.",
             (key, time) => key.RevokeTime = time),
-        AddAuthority(), RemoveAuthority(), Deny(), Draft(), Diff(), Sign(), Check(),
+        AddAuthority(), RemoveAuthority(), Deny(), Draft(), Diff(), Sign(), Check(), Put(),
     };
 
     private static Command AddKey()
@@ -198,6 +198,27 @@ internal static class AgreementCommand
         return command;
     }
 
+    private static Command Put()
+    {
+        var (next, current) = (File("next", "The version that is signed."), File("current", "The file whose place it takes, agreement.json."));
+        var command = new Command(
+            "put", "Checks a version and puts it in the place of the one in force, which is kept beside it under its number, for those who " +
+            "come later. Exit code 1: it would be refused.")
+        {
+            next, current,
+        };
+        command.SetAction(result => Run(result, () =>
+        {
+            var file = result.GetRequiredValue(current);
+            var (before, agreement) = (Read(file), Read(result.GetRequiredValue(next)));
+            if (!Judge(result, before, agreement)) return CallCommands.WasRefused;
+            Write(AgreementFile.PathOf(file, before.Version), before);
+            Write(file, agreement);
+            return 0;
+        }));
+        return command;
+    }
+
     private static int Tell(ParseResult result, Agreement before, Agreement agreement)
     {
         var output = result.InvocationConfiguration.Output;
@@ -241,14 +262,16 @@ internal static class AgreementCommand
     {
         try
         {
-            return JsonParser.Default.Parse<Agreement>(System.IO.File.ReadAllText(file));
+            return AgreementFile.Read(System.IO.File.ReadAllBytes(file)).Agreement;
         }
-        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException)
+        catch (AgreementRefused e)
         {
-            throw new FormatException($"{file} is no agreement: {e.Message}", e);
+            throw new FormatException($"{file}: {e.Message}", e);
         }
     }
 
-    // Whole or not at all: a service may be reading it.
-    private static void Write(string file, Agreement agreement) => WholeFile.Write(file, Formatter.Format(agreement) + "\n");
+    // Whole or not at all: a service may be reading it, as another user perhaps.
+    private static void Write(string file, Agreement agreement) => WholeFile.Write(
+        file, Formatter.Format(agreement) + "\n",
+        mode: UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
 }

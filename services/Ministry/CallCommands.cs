@@ -182,7 +182,7 @@ internal static class CallCommands
                 var request = Parse(found.InputType, File.ReadAllText(result.GetRequiredValue(input)));
                 using var official = Pki.ReadKey(result.GetRequiredValue(key));
                 var bytes = ByteString.CopyFrom(official.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey));
-                var agreement = JsonParser.Default.Parse<Agreement>(File.ReadAllText(Path.Combine(FolderOf(result), "agreement.json")));
+                var agreement = AgreementFile.Trust(Path.Combine(FolderOf(result), "agreement.json"), null, DateTimeOffset.UtcNow).Agreement;
                 var owner = agreement.Participants.FirstOrDefault(
                     p => p.SigningKeys.Any(k => k.Use == SigningKeyUse.Approvals && k.PublicKey == bytes)) ??
                     throw new FormatException("the agreement lists the key as nobody's for approvals");

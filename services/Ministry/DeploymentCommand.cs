@@ -18,6 +18,7 @@ namespace Ministries.Ministry;
 /// calllog/ custody/ consular/
 ///                          server.pem, server.key, checkpoint.key, agreement.json and settings/ with a file for each secret setting
 /// postgres/                the passwords that the databases' roles are made with
+/// tables/                  for each service, how the owner of its tables reaches them: what makes them has it, and no service
 /// witness-kr-mfa/ …        for each witness: agreement.json, and its key and certificate in a folder named after the participant
 /// rabbitmq/                definitions.json: users with hashed passwords, permissions, the virtual host
 /// </code>
@@ -68,7 +69,36 @@ internal static class DeploymentCommand
                 return 1;
             }
         });
-        return new Command("deployment", "Secrets of a set of containers, each container's in a folder of its own.") { init };
+        var connections = new Option<DirectoryInfo>("--connections")
+        {
+            Required = true, Description = "The folder that has, for each service, a file with how the owner of its tables reaches them.",
+        };
+        var tables = new Command(
+            "tables", "Makes the tables of the services' ledgers in PostgreSQL, or brings them up to date, as their owner. The role that " +
+            "serves, named like the service, is then able to add to them and not to change or delete what is there.")
+        {
+            connections,
+        };
+        tables.SetAction(async (result, cancel) =>
+        {
+            try
+            {
+                foreach (var service in Services)
+                {
+                    var connection = await File.ReadAllTextAsync(
+                        Path.Combine(result.GetRequiredValue(connections).FullName, service), cancel);
+                    await Ledger.ServiceLedger.MakeTables(connection, service, service, cancel);
+                    Console.WriteLine($"the tables of {service} are made and up to date");
+                }
+                return 0;
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or Ledger.LedgerException)
+            {
+                Console.Error.WriteLine(e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message);
+                return 1;
+            }
+        });
+        return new Command("deployment", "Secrets and tables of a set of containers.") { init, tables };
     }
 
     private static int Init(string folder, string? operatorAuthority, string[] witnesses, string[] hosts, TimeProvider time)
@@ -86,17 +116,21 @@ internal static class DeploymentCommand
             Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(to, "agreement.json"), Open);
             // The database's and the broker's containers run under accounts of their own images: their folders are theirs alone.
             var database = Password(Path.Combine(folder, "postgres", $"{service}.password"), Open);
+            var owner = Password(Path.Combine(folder, "postgres", $"{service}_owner.password"), Open);
             var broker = Password(Path.Combine(authorities, $"{service}.broker-password"), Secret);
             var (tls, uri) = ("", $"amqp://{service}:{broker}@rabbitmq:5672/ministries");
             if (operatorAuthority is not null)
             {
                 Copy(Path.Combine(operatorAuthority, "authority.pem"), Path.Combine(to, "operator-authority.pem"), Open);
                 tls = ";SSL Mode=VerifyFull;Root Certificate=/secrets/operator-authority.pem";
+                Copy(Path.Combine(operatorAuthority, "authority.pem"), Path.Combine(folder, "tables", "operator-authority.pem"), Open);
                 uri = $"amqps://{service}:{broker}@rabbitmq:5671/ministries";
                 Write(Path.Combine(to, "settings", "Broker__Authority"), "/secrets/operator-authority.pem", Open);
             }
             Write(Path.Combine(to, "settings", "Ledger__Connection"),
                 $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable{tls}", Secret);
+            Write(Path.Combine(folder, "tables", service),
+                $"Host=postgres;Database={service};Username={service}_owner;Password={owner};GSS Encryption Mode=Disable{tls}", Secret);
             Write(Path.Combine(to, "settings", "Broker__Uri"), uri, Secret);
             if (operatorAuthority is null) File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
@@ -183,8 +217,8 @@ internal static class DeploymentCommand
             named.Span.SequenceEqual(own.Span);
     }
 
-    /// <summary>The broker's users: each service may declare and write what it publishes and read what it consumes; the operator
-    /// sees the broker's pages.</summary>
+    /// <summary>The broker's users: each service has what is its own and reads events; the operator sees the broker's pages and touches
+    /// nothing. The events' exchanges are made with them, so that a service can bind to another's before that one has started.</summary>
     private static void Definitions(string folder, string authorities)
     {
         var path = Path.Combine(folder, "rabbitmq", "definitions.json");
@@ -200,7 +234,14 @@ internal static class DeploymentCommand
             {
                 name = u.Name, password_hash = Hash(u.Password), hashing_algorithm = "rabbit_password_hashing_sha256", tags = u.Tags,
             }),
-            permissions = Services.Select(s => Permission(s, PermissionsOf(s))).Append(Permission("operator", ("^$", "^$", ".*"))),
+            permissions = Services.Select(s => Permission(s, PermissionsOf(s))).Append(Permission("operator", ("^$", "^$", "^$"))),
+            exchanges = Contracts.Descriptors.Files.SelectMany(f => f.MessageTypes)
+                .Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)
+                .Select(m => new
+                {
+                    name = m.FullName, vhost = "ministries", type = "fanout", durable = true, auto_delete = false, @internal = false,
+                    arguments = new Dictionary<string, string>(),
+                }),
         };
         Write(path, JsonSerializer.Serialize(definitions, Indented), Open);
 
@@ -208,14 +249,12 @@ internal static class DeploymentCommand
             new { user, vhost = "ministries", configure = allowed.Configure, write = allowed.Write, read = allowed.Read };
     }
 
-    // A service declares its own queues and the exchanges that it binds to, writes its own events alone, and reads every event.
+    // A service declares, deletes and writes its own queues and exchanges alone; it reads its own queues and every event. Whoever may
+    // read a queue may empty it, and no queue has an event's name.
     private static (string Configure, string Write, string Read) PermissionsOf(string service)
     {
-        var queues = $@"{service}(\.dead|\.canary\..*)?";
-        return (
-            $@"^ministries\.({queues}|canary|[a-z]+\.v1\..*)$",
-            $@"^ministries\.({queues}|canary|{service}\.v1\..*)$",
-            $@"^ministries\.({queues}|canary|[a-z]+\.v1\..*)$");
+        var own = $@"ministries\.{service}(\.dead|\.canary(\.[0-9a-f]+)?|\.v1\.[A-Za-z0-9]+)?";
+        return ($"^{own}$", $"^{own}$", $@"^({own}|ministries\.[a-z]+\.v1\.[A-Za-z0-9]+)$");
     }
 
     /// <summary>The broker's form of a password: salt of 4 bytes, then SHA-256 over salt and password.</summary>

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Text.Json;
-using Google.Protobuf;
-using Ministries.Types.V1;
+using Ministries.Trust;
+using PrivateFiles = Ministries.Ledger.PrivateFiles;
 using WholeFile = Ministries.Ledger.WholeFile;
 
 namespace Ministries.Ministry;
@@ -34,7 +34,8 @@ internal static class EvidenceCommand
             if (File.Exists(path)) throw new FormatException($"{path} is there already");
             var next = path + ".next";
             Exported done;
-            await using (var stream = File.Create(next))
+            File.Delete(next);
+            await using (var stream = PrivateFiles.Open(next, FileMode.CreateNew))
             {
                 done = await new EvidenceExport(client, TimeProvider.System)
                     .Write(result.GetRequiredValue(subject), stream, new Told(error), cancel);
@@ -70,10 +71,11 @@ internal static class EvidenceCommand
             EvidenceReport report;
             try
             {
-                var own = result.GetValue(agreement) is { } path ? JsonParser.Default.Parse<Agreement>(File.ReadAllText(path.FullName)) : null;
+                // Its signatures are verified with the file's: it must be one of the versions that lead to each other there.
+                var own = result.GetValue(agreement) is { } path ? AgreementFile.Read(File.ReadAllBytes(path.FullName)).Agreement : null;
                 report = EvidenceVerification.Verify(File.ReadAllBytes(result.GetRequiredValue(file).FullName), own);
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidProtocolBufferException or InvalidJsonException)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
             {
                 result.InvocationConfiguration.Error.WriteLine(e.Message);
                 return CallCommands.WrongInput;

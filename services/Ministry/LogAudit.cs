@@ -159,7 +159,7 @@ public sealed partial class MinistryClient
             if (!client._settings.Services.TryGetValue(service, out var address))
                 throw new ArgumentException($"no address of {service} is set", nameof(service));
             using var http = Open(
-                ServiceChannel.Handler(service, () => client._certificate, () => client._authorities, ConnectTimeout, client._time),
+                ServiceChannel.Handler(service, () => client._certificate, () => client._agreement.Current.Authorities, ConnectTimeout, client._time),
                 address, HttpVersionPolicy.RequestVersionExact);
             var (compared, notCompared) = await AskWitnesses(cancel);
             // After the others were asked: what they have seen must be there by now.
@@ -240,7 +240,7 @@ public sealed partial class MinistryClient
             {
                 using var http = Open(
                     ServiceChannel.HandlerOf(
-                        witness.Participant, () => client._certificate, () => client._authorities, ConnectTimeout, client._time),
+                        witness.Participant, () => client._certificate, () => client._agreement.Current.Authorities, ConnectTimeout, client._time),
                     new Uri(witness.Address), HttpVersionPolicy.RequestVersionOrLower);
                 try
                 {
@@ -414,7 +414,7 @@ internal sealed class SeenLog
     {
         (_service, _time, _counts) = (service, time ?? TimeProvider.System, counts ?? ((_, _) => true));
         if (folder is null) return;
-        Directory.CreateDirectory(folder);
+        PrivateFiles.MakeFolder(folder);
         _path = Path.Combine(folder, service);
         if (File.Exists($"{_path}.checkpoint"))
             (_linked, _linkedTime) = (SignedNote.Read(File.ReadAllText($"{_path}.checkpoint"))?.Tree, File.GetLastWriteTimeUtc($"{_path}.checkpoint"));
@@ -451,7 +451,7 @@ internal sealed class SeenLog
             if (_pending.Count >= MaxPending && !_pending.ContainsKey(checkpoint.Size))
                 throw new LogBroken(_service, LogBreak.NotShown,
                     $"{_pending.Count} of its checkpoints could not be compared with its log");
-            if (Note(checkpoint, _time.GetUtcNow()) && _path is not null) File.AppendAllText($"{_path}.seen", LineOf(checkpoint));
+            if (Note(checkpoint, _time.GetUtcNow()) && _path is not null) PrivateFiles.Append($"{_path}.seen", LineOf(checkpoint));
             return _pending.Count;
         }
     }

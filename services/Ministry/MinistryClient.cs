@@ -41,7 +41,8 @@ public sealed record MinistrySettings
     public string? ReceiptFolder { get; init; }
 
     /// <summary>Folder in which it is remembered which checkpoints of each service were seen, so that a log that goes back on one is
-    /// found out after a restart too; null: that is remembered as long as the client lives.</summary>
+    /// found out after a restart too, and which version of the agreement was trusted last (<see cref="AgreementFile.Trust"/>); null: that
+    /// is remembered as long as the client lives.</summary>
     public string? SeenFolder { get; init; }
 
     /// <summary>After how many new checkpoints in receipts the service's log is audited beside the writes
@@ -94,7 +95,7 @@ public sealed partial class MinistryClient : IDisposable
     private readonly MinistrySettings _settings;
     private readonly TimeProvider _time;
     private readonly X509Certificate2 _certificate;
-    private readonly Authorities _authorities;
+    private readonly TrustedAgreement _agreement;
     private readonly Key? _key;
 
     /// <summary>Reads the files; connects when first called.</summary>
@@ -109,16 +110,16 @@ public sealed partial class MinistryClient : IDisposable
         _time = time ?? TimeProvider.System;
         try
         {
-            Agreement = JsonParser.Default.Parse<Agreement>(File.ReadAllText(settings.Agreement));
-            _certificate = X509Certificate2.CreateFromPemFile(settings.Certificate, settings.CertificateKey);
+            _agreement = new TrustedAgreement(settings.Agreement, settings.SeenFolder, _time);
+            _certificate = X509Certificate2.CreateFromPem(
+                File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey));
             if (settings.RequestsKey is not null) _key = Pki.ReadKey(settings.RequestsKey);
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or System.Security.Cryptography.CryptographicException)
         {
             throw new FormatException(e.Message, e);
         }
-        _authorities = new Authorities(Agreement);
-        var identified = _authorities.Identify(_certificate, [], CertificateUse.Client, _time.GetUtcNow());
+        var identified = _agreement.Current.Authorities.Identify(_certificate, [], CertificateUse.Client, _time.GetUtcNow());
         Participant = identified.Identity?.Participant ??
             throw new FormatException($"{settings.Certificate} is no certificate of a participant of the agreement");
         if (identified.Refused != Reason.Unspecified)
@@ -128,7 +129,7 @@ public sealed partial class MinistryClient : IDisposable
     }
 
     /// <summary>The agreement.</summary>
-    public Agreement Agreement { get; }
+    public Agreement Agreement => _agreement.Current.Agreement;
 
     /// <summary>The participant for whom it calls, as its certificate says.</summary>
     public Participant Participant { get; }
@@ -261,7 +262,6 @@ public sealed partial class MinistryClient : IDisposable
     public void Dispose()
     {
         foreach (var open in _open.Values.Where(o => o.IsValueCreated)) open.Value.Channel.Dispose();
-        _authorities.Dispose();
         _certificate.Dispose();
         _key?.Dispose();
     }
@@ -270,7 +270,7 @@ public sealed partial class MinistryClient : IDisposable
     {
         if (!_settings.Services.TryGetValue(service, out var address))
             throw new ArgumentException($"no address of {service} is set", nameof(service));
-        var sender = ServiceChannel.Handler(service, () => _certificate, () => _authorities, ConnectTimeout, _time);
+        var sender = ServiceChannel.Handler(service, () => _certificate, () => _agreement.Current.Authorities, ConnectTimeout, _time);
         if (!_settings.PassesTrace) sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
         var handler = ServiceChannel.AcrossClosing(sender);
         if (_key is not null) handler = new SigningHandler(_key, Participant, _time) { InnerHandler = handler };
@@ -301,7 +301,7 @@ public sealed partial class MinistryClient : IDisposable
         if (Receipts.Wrong(receipt, service, Agreement, _time.GetUtcNow()) is { } wrong) throw new ReceiptWrong(service, wrong);
         Remember(service, receipt!);
         if (_settings.ReceiptFolder is not { } folder) return;
-        Directory.CreateDirectory(folder);
+        PrivateFiles.MakeFolder(folder);
         // Whole or not at all: an export reads it, and another call may be keeping the same.
         var path = PathOf(folder, service, receipt!.Position);
         WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");

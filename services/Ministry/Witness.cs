@@ -76,8 +76,8 @@ public sealed class Witness : IDisposable
     public Witness(string folder, Func<Agreement> agreement, Func<CosignatureKey> key, TimeProvider time)
     {
         (_folder, _agreement, _key, _time) = (folder, agreement, key, time);
-        Directory.CreateDirectory(folder);
-        _alone = new FileStream(Path.Combine(folder, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        PrivateFiles.MakeFolder(folder);
+        _alone = PrivateFiles.Open(Path.Combine(folder, "lock"), FileMode.OpenOrCreate);
     }
 
     /// <summary>The key as those are told it who verify.</summary>

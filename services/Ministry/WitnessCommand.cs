@@ -27,7 +27,8 @@ public sealed record WitnessSettings
     /// <summary>The participant, such as <c>kr/mfa</c>.</summary>
     public required string Participant { get; init; }
 
-    /// <summary>File of the agreement; it is read again when it changes.</summary>
+    /// <summary>File of the agreement; it is read again when it changes. A version counts that goes on from the one that was trusted last,
+    /// which <see cref="State"/> holds (<see cref="AgreementFile.Trust"/>).</summary>
     public required string Agreement { get; init; }
 
     /// <summary>File of the Ed25519 key for cosignatures (PKCS #8, PEM).</summary>
@@ -139,7 +140,8 @@ public static partial class WitnessCommand
             chain.ImportFromPemFile(settings.Certificate);
             chain.RemoveAt(0);
             return SslStreamCertificateContext.Create(
-                X509Certificate2.CreateFromPemFile(settings.Certificate, settings.CertificateKey), chain, offline: true);
+                X509Certificate2.CreateFromPem(
+                    File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)), chain, offline: true);
         }, Complain);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -162,19 +164,19 @@ public static partial class WitnessCommand
         });
         builder.Services.AddSingleton(services =>
         {
-            var agreement = new Reread<Agreement>(
-                settings.Agreement, () => JsonParser.Default.Parse<Agreement>(File.ReadAllText(settings.Agreement)), Complain);
-            var name = CosignatureKey.NameOf(agreement.Current.TrustDomain, settings.Participant);
+            var trusted = new TrustedAgreement(settings.Agreement, settings.State, time) { Complain = Complain };
+            Agreement Agreement() => trusted.Current.Agreement;
+            var name = CosignatureKey.NameOf(Agreement().TrustDomain, settings.Participant);
             // The key is changed as the agreement lists it: beside the old one first.
             var key = new Reread<CosignatureKey>(settings.Key, () =>
             {
-                var own = CosignatureKey.FromPem(name, File.ReadAllText(settings.Key));
-                return Cosigners.KeysOf(agreement.Current).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
+                var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
+                return Cosigners.KeysOf(Agreement()).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
                     ? own : throw new FormatException(
                         $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
             }, Complain);
             _ = key.Current;
-            return new Witness(settings.State, () => agreement.Current, () => key.Current, time) 
+            return new Witness(settings.State, Agreement, () => key.Current, time) 
             {
                 Alarm = text => LogAlarm(log!, text), Warn = text => LogDoubt(log!, text),
             };
@@ -268,8 +270,7 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
                     _written = written;
                 }
                 catch (Exception e) when (
-                    e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException
-                        or InvalidProtocolBufferException or InvalidJsonException)
+                    e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException)
                 {
                     if (_value is null) throw new FormatException($"{path} cannot be read: {e.Message}", e);
                     // It is looked at with each request until it is right: what stays wrong is told once.

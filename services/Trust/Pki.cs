@@ -47,7 +47,7 @@ public sealed class CertificateAuthority : IDisposable
     /// <param name="certificate">Its certificate (PEM).</param>
     /// <param name="key">Its key (PEM).</param>
     public static CertificateAuthority Read(string certificate, string key) =>
-        new(X509Certificate2.CreateFromPemFile(certificate, key));
+        new(X509Certificate2.CreateFromPem(File.ReadAllText(certificate), Ledger.PrivateFiles.ReadKey(key)));
 
     /// <summary>Issues a certificate with a new key.</summary>
     /// <param name="name">Its common name.</param>
@@ -181,8 +181,12 @@ public static class Pki
             }
         }
         if (there && agreement.Equals(before)) return Relative();
-        // Services refuse another agreement of a version that they know.
-        if (there) AgreementVersions.Follow(before, agreement);
+        // Services refuse another agreement of a version that they know. The one before is wanted by those who missed it.
+        if (there)
+        {
+            AgreementVersions.Follow(before, agreement);
+            Write(AgreementFile.PathOf(path, before.Version), File.ReadAllText(path), secret: false, made);
+        }
         foreach (var participant in agreement.Participants.Where(AgreementVersions.Signs))
             Sign(there ? before : null, agreement, participant.Id, Path.Combine(folder, participant.Id, "agreements.key"));
         Write(path, new JsonFormatter(JsonFormatter.Settings.Default.WithIndentation()).Format(agreement) + "\n", secret: false, made);
@@ -212,11 +216,11 @@ public static class Pki
     {
         try
         {
-            return JsonParser.Default.Parse<Agreement>(File.ReadAllText(path));
+            return AgreementFile.Read(File.ReadAllBytes(path)).Agreement;
         }
-        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException)
+        catch (AgreementRefused e)
         {
-            throw new FormatException($"{path} is no agreement: {e.Message}", e);
+            throw new FormatException($"{path}: {e.Message}", e);
         }
     }
 
@@ -311,7 +315,9 @@ public static class Pki
 
     /// <summary>Reads an Ed25519 key from its file (PKCS #8, PEM).</summary>
     public static Key ReadKey(string path) =>
-        Key.Import(SignatureAlgorithm.Ed25519, File.ReadAllBytes(path), KeyBlobFormat.PkixPrivateKeyText);
+        Key.Import(
+            SignatureAlgorithm.Ed25519, global::System.Text.Encoding.UTF8.GetBytes(Ledger.PrivateFiles.ReadKey(path)),
+            KeyBlobFormat.PkixPrivateKeyText);
 
     private static void Write(string path, string text, bool secret, List<string> made)
     {

@@ -40,6 +40,9 @@ public sealed class Rig : IAsyncDisposable
         _options = with?.Invoke(_options) ?? _options;
     }
 
+    /// <summary>As which user a service uses the broker; null: all as the one of <see cref="Uri"/>.</summary>
+    public Func<string, Uri>? BrokerOf { get; init; }
+
     /// <summary>Signs as every service of the rig.</summary>
     internal MessageSeal Seal { get; } = NewSeal();
 
@@ -114,7 +117,7 @@ public sealed class Rig : IAsyncDisposable
         builder.Services.AddSingleton(Seal);
         var permissions = new Permissions(StandardAgreement.Read());
         builder.Services.AddSingleton<Func<Permissions>>(() => permissions);
-        builder.Services.AddBus(_options, _memory);
+        builder.Services.AddBus(BrokerOf is { } of ? _options with { Broker = of(service.Name) } : _options, _memory);
         if (Environment.GetEnvironmentVariable("BUS_LOG") is not null) builder.Logging.AddSimpleConsole(o => o.SingleLine = true);
         var host = builder.Build();
         await host.StartAsync();

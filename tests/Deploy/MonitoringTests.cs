@@ -78,8 +78,8 @@ public sealed partial class MonitoringTests
             var configuration = await File.ReadAllTextAsync(Path.Combine(Prometheus, "prometheus.yml"), Cancel);
             foreach (var (service, port) in scraped)
             {
-                Assert.Contains($"\"{service}:9464\"", configuration);
-                configuration = configuration.Replace($"\"{service}:9464\"", $"\"127.0.0.1:{port}\"");
+                Assert.Contains($"\"{service}-metrics:9464\"", configuration);
+                configuration = configuration.Replace($"\"{service}-metrics:9464\"", $"\"127.0.0.1:{port}\"");
             }
             configuration = configuration.Replace("_interval: 15s", "_interval: 1s");
             await File.WriteAllTextAsync(Path.Combine(folder, "prometheus.yml"), configuration, Cancel);

@@ -50,6 +50,8 @@ public static class Signing
         AgreementVersions.Follow(previous, next);
         foreach (var signer in signers ?? previous.Participants.Where(AgreementVersions.Signs).Select(p => p.Id))
             Pki.Sign(previous, next, signer, Path.Combine(folder, signer, "agreements.key"));
+        var path = Path.Combine(folder, "agreement.json");
+        File.Copy(path, AgreementFile.PathOf(path, previous.Version), overwrite: true);
         Put(folder, next);
         return next;
     }

@@ -273,8 +273,7 @@ public sealed class KeyTests : IAsyncLifetime
 
     private static void Replace(string path, Key key)
     {
-        File.WriteAllBytes(path + ".next", key.Export(KeyBlobFormat.PkixPrivateKeyText));
-        File.Move(path + ".next", path, overwrite: true);
+        WholeFile.Write(path, System.Text.Encoding.ASCII.GetString(key.Export(KeyBlobFormat.PkixPrivateKeyText)));
     }
 
     // The key history and the signed requests of a participant, from what the ledger shows it.

@@ -123,7 +123,7 @@ public sealed class RotationTests : IAsyncLifetime
         var home = Path.Combine(_running.Folder, "service", "calllog");
         foreach (var (name, text) in new[] { ("system.key", next.Key), ("system.pem", next.Certificate) })
         {
-            await File.WriteAllTextAsync(Path.Combine(home, name + ".next"), text, Running.Cancel);
+            Ministries.Ledger.WholeFile.Write(Path.Combine(home, name + ".next"), text);
             File.Move(Path.Combine(home, name + ".next"), Path.Combine(home, name), overwrite: true);
             // The service looks while one file is replaced and the other is not yet.
             var looked = DateTime.UtcNow + 3 * Limits.ReloadInterval;

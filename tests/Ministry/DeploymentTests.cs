@@ -51,7 +51,7 @@ public sealed class DeploymentTests : IDisposable
         using var authority = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddYears(5));
         Directory.CreateDirectory(In("other"));
         File.WriteAllText(In("other/authority.pem"), authority.ExportCertificatePem());
-        File.WriteAllText(In("other/authority.key"), rsa.ExportPkcs8PrivateKeyPem());
+        Ministries.Ledger.WholeFile.Write(In("other/authority.key"), rsa.ExportPkcs8PrivateKeyPem());
         Init("--operator-authority", In("other"));
         Assert.True(Verifies("postgres/server.pem", "other/authority.pem"));
         Assert.False(Verifies("postgres/server.pem", "operator/authority.pem"));

@@ -126,6 +126,11 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Runs a shell's line in a container that has every secret.</summary>
     public Task<string> Secrets(string line) => Compose("run", "--rm", "-T", "secrets", "bash", "-euc", line);
 
+    /// <summary>The containers in one of the project's networks.</summary>
+    public async Task<IReadOnlyList<string>> MembersOf(string network) => Expect(await Execute(
+        "docker", "network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{end}}", $"{Name}_{network}")).Output
+        .Split(' ', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+
     /// <summary>Throws one of the project's volumes away.</summary>
     public Task<Ended> RemoveVolume(string volume) => Execute("docker", "volume", "rm", $"{Name}_{volume}");
 

@@ -155,8 +155,8 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         // As the operator's guide has it.
         const string dump = "pg_dump --format=custom --file=/tmp/{0}.dump calllog";
         const string restore = "psql -qd postgres -c 'drop database calllog with (force)' && " +
-            "psql -qd postgres -c \"create database calllog owner calllog encoding 'UTF8' lc_collate 'C' lc_ctype 'C' template template0\" && " +
-            "psql -qd postgres -c 'revoke all on database calllog from public' && " +
+            "psql -qd postgres -c \"create database calllog owner calllog_owner encoding 'UTF8' lc_collate 'C' lc_ctype 'C' template template0\" && " +
+            "psql -qd postgres -c 'revoke all on database calllog from public; grant connect on database calllog to calllog' && " +
             "pg_restore --exit-on-error --dbname=calllog /tmp/{0}.dump";
         Played played;
         await using (var cast = await Deployment.Join(Cancel))
@@ -221,14 +221,45 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             Assert.Contains("permission denied for database", refused.Error);
         }
 
+        // And in it what was recorded stays as it is: the tables are another role's.
+        foreach (var sql in (string[])["update entries set header = ''", "delete from parts", "truncate tiles", "drop table entries"])
+        {
+            var refused = await Deployment.In("postgres",
+                "psql", $"host=127.0.0.1 user=calllog password={password} dbname=calllog", "-Atc", sql);
+            Assert.NotEqual(0, refused.Code);
+        }
+
         Task<Ended> Query(string database) => Deployment.In("postgres",
             "psql", $"host=127.0.0.1 user=calllog password={password} dbname={database}", "-Atc", "select 1");
     }
 
     [Fact]
+    public async Task A_container_reaches_those_it_needs_and_no_others()
+    {
+        foreach (var (from, to, port, reached) in new (string, string, int, bool)[]
+        {
+            ("calllog", "custody", 7100, true), ("calllog", "postgres", 5432, true), ("calllog", "rabbitmq", 5672, true),
+            ("calllog", "jaeger", 4317, true), ("calllog", "calllog-metrics", 9464, true),
+            // In the network that it shares with the others nobody listens.
+            ("calllog", "custody", 9464, false), ("calllog", "custody-metrics", 9464, false), ("jaeger", "calllog-metrics", 9464, false), ("calllog", "calllog", 9464, false), ("jaeger", "calllog", 9464, false),
+            ("postgres", "calllog", 9464, false), ("rabbitmq", "consular", 9464, false),
+            ("postgres", "rabbitmq", 5672, false), ("rabbitmq", "postgres", 5432, false), ("jaeger", "postgres", 5432, false),
+            ("jaeger", "rabbitmq", 5672, false), ("postgres", "jaeger", 16686, false), ("rabbitmq", "jaeger", 4317, false),
+        })
+        {
+            var tried = await Deployment.In(from, "timeout", "5", "bash", "-c", $"exec 3<>/dev/tcp/{to}/{port}");
+            Assert.True(tried.Code == 0 == reached, $"{from} to {to}:{port}: {tried.All}");
+        }
+        foreach (var network in (string[])["calllog", "custody", "consular"])
+            foreach (var kind in (string[])["database", "broker"])
+                Assert.Equal(2, (await Deployment.MembersOf($"{kind}-{network}")).Count);
+        foreach (var service in Deployment.Services) Assert.Single(await Deployment.MembersOf($"metrics-{service}"));
+    }
+
+    [Fact]
     public async Task Every_container_is_read_only_without_capabilities_and_limited_and_none_of_the_services_is_root()
     {
-        foreach (var service in Deployment.Services.Concat(["postgres", "rabbitmq", "jaeger", "secrets"]))
+        foreach (var service in Deployment.Services.Concat(["postgres", "rabbitmq", "jaeger", "secrets", "tables"]))
         {
             var told = await Deployment.Inspect(await Deployment.Container(service));
             var host = told.GetProperty("HostConfig");

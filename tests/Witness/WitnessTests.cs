@@ -5,6 +5,8 @@ using Ministries.Ledger;
 using Ministries.Ministry;
 using Ministries.Trust;
 
+[assembly: System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+
 namespace Ministries.Witness.Tests;
 
 /// <summary>A log of the custody service's key, as any history one wants.</summary>
@@ -396,5 +398,66 @@ public sealed class WitnessTests : IAsyncDisposable
         var e = Assert.Throws<FormatException>(() => WitnessCommand.Build(
             WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")), TimeProvider.System));
         Assert.Contains("does not list", e.Message);
+    }
+
+    [Fact]
+    public async Task A_rogue_log_is_not_cosigned_by_an_agreement_that_nobody_signed()
+    {
+        var log = New().Add("a");
+        await _hub.StartWitness("kr/mfa");
+        using var http = new HttpClient(new SocketsHttpHandler
+        {
+            SslOptions = { RemoteCertificateValidationCallback = (_, c, _, _) => c is not null },
+        }) { BaseAddress = _hub.AddressOf("kr/mfa") };
+        var rogue = CheckpointKey.Generate(_origin);
+        async Task<HttpStatusCode> Offer() => (await http.PostAsync(
+            new Uri("add-checkpoint", UriKind.Relative), new StringContent(log.Request(0, 1, rogue)), Hub.Cancel)).StatusCode;
+        Assert.Equal(HttpStatusCode.Forbidden, await Offer());
+        var (file, real) = (Path.Combine(_hub.Folder, "agreement.json"), _hub.Agreement);
+        foreach (var version in (ulong[])[0, 1, 2, 9])
+        {
+            var forged = real.Clone();
+            forged.Version = version;
+            forged.Signatures.Clear();
+            forged.Participants.Single(p => p.Id == "service/custody").SigningKeys.Add(new Types.V1.SigningKey
+            {
+                Id = "service/custody/checkpoint-9", Use = Types.V1.SigningKeyUse.Checkpoints,
+                PublicKey = Google.Protobuf.ByteString.CopyFrom(Convert.FromBase64String(rogue.Verifier.Split('+', 3)[2])[1..]),
+            });
+            File.WriteAllText(file, Google.Protobuf.JsonFormatter.Default.Format(forged));
+            // Neither while it runs nor after a start.
+            Assert.Equal(HttpStatusCode.Forbidden, await Offer());
+            var e = Assert.Throws<AgreementRefused>(() => WitnessCommand.Build(
+                WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")), TimeProvider.System));
+            Assert.Contains("refused", e.Message);
+            Assert.Throws<AgreementRefused>(() => _hub.As("icrc", s => s with { SeenFolder = Path.Combine(_hub.Folder, "seen") }));
+            Assert.Throws<AgreementRefused>(() => _hub.As("icrc"));
+        }
+    }
+
+    [Fact]
+    public async Task What_a_witness_keeps_is_its_owners_alone_and_a_key_that_others_may_change_is_not_used()
+    {
+        await _hub.StartWitness("kr/mfa");
+        var witness = _hub.WitnessOf("kr/mfa");
+        var log = New().Add("a", "b", "c");
+        Assert.Equal(200, witness.AddCheckpoint(log.Request(0, 3)).Status);
+        Assert.Equal(422, witness.AddCheckpoint(New().Add("a", "B", "c").Request(3, 3)).Status);
+        var state = _hub.StateOf("kr/mfa");
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(state));
+        Assert.Equal(5, Directory.GetFiles(state).Length);
+        Assert.All(Directory.GetFiles(state), f => Assert.Equal(PrivateFiles.Mode, File.GetUnixFileMode(f)));
+        foreach (var key in (string[])["cosignatures.key", "witness.key"])
+        {
+            var path = Path.Combine(_hub.Folder, "ua/mfa", key);
+            foreach (var mode in (UnixFileMode[])[UnixFileMode.GroupWrite, UnixFileMode.OtherWrite, UnixFileMode.OtherRead])
+            {
+                File.SetUnixFileMode(path, PrivateFiles.Mode | mode);
+                var e = Assert.ThrowsAny<Exception>(() => WitnessCommand.Build(
+                    WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")), TimeProvider.System));
+                Assert.Contains($"chmod 600 {path}", e.Message);
+            }
+            File.SetUnixFileMode(path, PrivateFiles.Mode);
+        }
     }
 }

@@ -15,7 +15,7 @@ public sealed class MemoryBroker : IAsyncDisposable
     private readonly SemaphoreSlim _starting = new(1, 1);
     private bool _started;
 
-    internal IBusControl Bus { get; } = MassTransit.Bus.Factory.CreateUsingInMemory(bus => Broker.Common(bus));
+    internal IBusControl Bus { get; } = MassTransit.Bus.Factory.CreateUsingInMemory(bus => Broker.Common(bus, "memory"));
 
     internal async Task Start(CancellationToken cancel)
     {
@@ -44,8 +44,6 @@ public sealed class MemoryBroker : IAsyncDisposable
 internal sealed partial class Broker(
     Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null) : IAsyncDisposable
 {
-    internal const string CanaryExchange = "ministries.canary";
-
     private readonly string _self = Guid.NewGuid().ToString("N");
     private readonly Channel<long> _canaries = Channel.CreateBounded<long>(
         new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest });
@@ -59,6 +57,9 @@ internal sealed partial class Broker(
 
     /// <summary>Where the broker puts what it gave up on.</summary>
     internal static string DeadQueueOf(string service) => $"ministries.{service}.dead";
+
+    /// <summary>Where the service sends its canaries.</summary>
+    internal static string CanaryExchangeOf(string service) => $"ministries.{service}.canary";
 
     /// <summary>What to publish with; null: not started.</summary>
     internal IBus? Bus => _bus;
@@ -127,13 +128,13 @@ internal sealed partial class Broker(
         : throw new InvalidOperationException("the bus is not started");
 
     /// <summary>What every bus has: one serializer, exchanges named after events.</summary>
-    internal static void Common(IBusFactoryConfigurator bus)
+    internal static void Common(IBusFactoryConfigurator bus, string service)
     {
         var serializer = new ProtobufSerializer();
         bus.ClearSerialization();
         bus.AddSerializer(serializer);
         bus.AddDeserializer(serializer, isDefault: true);
-        bus.MessageTopology.SetEntityNameFormatter(new ExchangeNames());
+        bus.MessageTopology.SetEntityNameFormatter(new ExchangeNames(service));
     }
 
     private void Configure(IRabbitMqBusFactoryConfigurator bus, string canary)
@@ -158,9 +159,11 @@ internal sealed partial class Broker(
                     ssl.CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors);
                 });
         });
-        Common(bus);
+        Common(bus, service.Name);
         bus.DeployPublishTopology = true;
-        foreach (var type in EventTypes.Of(service.Name)) EventKind.Of(type.FullName)!.Declare(bus);
+        foreach (var type in EventTypes.Of(service.Name)) EventKind.Of(type.FullName)!.Declare(bus, own: true);
+        foreach (var type in service.Reactions.Where(r => r.Producer != service.Name).Select(r => r.Event.FullName).Distinct())
+            EventKind.Of(type)!.Declare(bus, own: false);
         if (service.Reactions.Count > 0)
             bus.ReceiveEndpoint(QueueOf(service.Name), endpoint =>
             {
@@ -176,7 +179,6 @@ internal sealed partial class Broker(
                     dead.SetQuorumQueue();
                     dead.SetQueueArgument("x-max-length", 10_000);
                 });
-                foreach (var reaction in service.Reactions) endpoint.Bind(reaction.Event.FullName);
                 Receive(endpoint);
             });
         bus.ReceiveEndpoint(canary, endpoint =>
@@ -184,7 +186,7 @@ internal sealed partial class Broker(
             endpoint.Durable = false;
             endpoint.AutoDelete = true;
             endpoint.Exclusive = true;
-            endpoint.Bind(CanaryExchange);
+            endpoint.Bind(CanaryExchangeOf(service.Name));
             ReceiveCanary(endpoint);
         });
     }
@@ -204,7 +206,7 @@ internal sealed partial class Broker(
     private void ReceiveCanary(IReceiveEndpointConfigurator endpoint)
     {
         Quiet(endpoint);
-        if (endpoint is IInMemoryReceiveEndpointConfigurator local) local.Bind(CanaryExchange);
+        if (endpoint is IInMemoryReceiveEndpointConfigurator local) local.Bind(CanaryExchangeOf("memory"));
         endpoint.Handler<Canary>(context =>
         {
             if (context.Headers.TryGetHeader("ministries-process", out var process) && process as string == _self)
@@ -221,6 +223,43 @@ internal sealed partial class Broker(
         endpoint.PublishFaults = false;
         endpoint.RethrowFaultedMessages();
         endpoint.ThrowOnSkippedMessages();
+    }
+
+    /// <summary>
+    /// Binds the service's queue to the events that it reacts to. MassTransit would declare their exchanges, and who may declare an
+    /// exchange may delete it: they are their producers' alone. One that is not there is declared where that is allowed, as on a
+    /// developer's machine.
+    /// </summary>
+    /// <param name="plain">A connection of the plain client.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>The exchanges that are not there yet: their producer has not started.</returns>
+    internal async Task<IReadOnlyList<string>> Bind(IConnection plain, CancellationToken cancel)
+    {
+        var missing = new List<string>();
+        foreach (var exchange in service.Reactions.Select(r => r.Event.FullName).Distinct())
+            if (!await Try(c => c.ExchangeBindAsync(QueueOf(service.Name), exchange, "", cancellationToken: cancel)) &&
+                !await Try(async c =>
+                {
+                    await c.ExchangeDeclareAsync(exchange, ExchangeType.Fanout, durable: true, cancellationToken: cancel);
+                    await c.ExchangeBindAsync(QueueOf(service.Name), exchange, "", cancellationToken: cancel);
+                }))
+                missing.Add(exchange);
+        return missing;
+
+        // A refusal closes the channel.
+        async Task<bool> Try(Func<IChannel, Task> work)
+        {
+            await using var channel = await plain.CreateChannelAsync(cancellationToken: cancel);
+            try
+            {
+                await work(channel);
+                return true;
+            }
+            catch (RabbitMQ.Client.Exceptions.OperationInterruptedException e) when (e.ShutdownReason?.ReplyCode is 403 or 404)
+            {
+                return false;
+            }
+        }
     }
 
     /// <summary>A connection of the plain client, to ask the broker without MassTransit.</summary>

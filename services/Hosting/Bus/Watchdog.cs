@@ -16,6 +16,8 @@ internal sealed partial class Watchdog(
     private IConnection? _plain;
     private IChannel? _channel;
     private string? _complained;
+    private string? _unbound;
+    private bool _bound;
 
     /// <inheritdoc/>
     protected override async Task Work(CancellationToken stop)
@@ -123,9 +125,10 @@ internal sealed partial class Watchdog(
             _plain ??= await Broker.Aside(() => broker.PlainConnection().CreateConnectionAsync(deadline.Token)).WaitAsync(deadline.Token);
             var plain = _plain;
             _channel ??= await Broker.Aside(() => plain.CreateChannelAsync(cancellationToken: deadline.Token)).WaitAsync(deadline.Token);
+            if (!_bound && broker.Bus is not null) await Bind(plain, deadline.Token);
             if (service.Reactions.Count == 0)
             {
-                await _channel.ExchangeDeclarePassiveAsync(Broker.CanaryExchange, deadline.Token).WaitAsync(deadline.Token);
+                await _channel.ExchangeDeclarePassiveAsync(Broker.CanaryExchangeOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
                 return new Answer(true, true);
             }
             var queue = await _channel.QueueDeclarePassiveAsync(Broker.QueueOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
@@ -144,8 +147,20 @@ internal sealed partial class Watchdog(
         }
     }
 
+    // A broker that lost its disk lost its bindings, and this connection with it: they are made with each new one. What is not bound
+    // is read from the producer's ledger.
+    private async Task Bind(IConnection plain, CancellationToken cancel)
+    {
+        var missing = await Broker.Aside(() => broker.Bind(plain, cancel)).WaitAsync(cancel);
+        _bound = missing.Count == 0;
+        var said = string.Join(", ", missing);
+        if (said.Length > 0 && said != _unbound) LogUnbound(log, service.Name, said);
+        _unbound = said;
+    }
+
     private async Task Close()
     {
+        _bound = false;
         var plain = _plain;
         (_plain, _channel) = (null, null);
         if (plain is null) return;
@@ -182,6 +197,9 @@ internal sealed partial class Watchdog(
 
     [LoggerMessage(2, LogLevel.Warning, "{Service} cannot reach the broker: {Error}")]
     private static partial void LogNotStarted(ILogger log, string service, string error);
+
+    [LoggerMessage(5, LogLevel.Warning, "{Service} cannot have these events from the broker yet, for nobody has declared them: {Exchanges}")]
+    private static partial void LogUnbound(ILogger log, string service, string exchanges);
 
     [LoggerMessage(3, LogLevel.Warning, "{Service}: the broker answers, but no message goes round; its client is made anew")]
     private static partial void LogRenewed(ILogger log, string service);

@@ -109,8 +109,9 @@ internal abstract class EventKind
     /// <summary>Publishes by the concrete type: by the base type it would hang.</summary>
     internal abstract Task Publish(IBus bus, EventMessage message, Action<PublishContext> context, CancellationToken cancel);
 
-    /// <summary>Makes the exchange part of the topology that is declared when the bus starts.</summary>
-    internal abstract void Declare(IBusFactoryConfigurator bus);
+    /// <summary>Makes the exchange part of the topology that is declared when the bus starts, or keeps it out: MassTransit would declare
+    /// the exchange of whatever it handles.</summary>
+    internal abstract void Declare(IBusFactoryConfigurator bus, bool own);
 
     internal abstract void Handle(IReceiveEndpointConfigurator endpoint, Func<EventMessage, Task> take);
 }
@@ -124,7 +125,7 @@ internal sealed class EventKind<T> : EventKind where T : class, IMessage<T>
     internal override Task Publish(IBus bus, EventMessage message, Action<PublishContext> context, CancellationToken cancel) =>
         bus.Publish((EventMessage<T>)message, (Action<PublishContext<EventMessage<T>>>)context, cancel);
 
-    internal override void Declare(IBusFactoryConfigurator bus) => bus.Publish<EventMessage<T>>(_ => { });
+    internal override void Declare(IBusFactoryConfigurator bus, bool own) => bus.Publish<EventMessage<T>>(topology => topology.Exclude = !own);
 
     internal override void Handle(IReceiveEndpointConfigurator endpoint, Func<EventMessage, Task> take) =>
         endpoint.Handler<EventMessage<T>>(context =>
@@ -290,13 +291,13 @@ internal static class Wire
     }
 }
 
-/// <summary>Exchanges are named after what they carry: an event type's full name.</summary>
-internal sealed class ExchangeNames : IEntityNameFormatter
+/// <summary>Exchanges are named after what they carry: an event type's full name. A canary's is its service's.</summary>
+internal sealed class ExchangeNames(string service) : IEntityNameFormatter
 {
     public string FormatEntityName<T>() =>
         typeof(T).IsGenericType && typeof(T).GetGenericTypeDefinition() == typeof(EventMessage<>)
             ? ((IMessage)Activator.CreateInstance(typeof(T).GetGenericArguments()[0])!).Descriptor.FullName
-            : $"ministries.{typeof(T).Name.ToLowerInvariant()}";
+            : Broker.CanaryExchangeOf(service);
 }
 
 /// <summary>The one serializer: bodies are made before (<see cref="Wire.BodyOf"/>), for their bytes are signed.</summary>

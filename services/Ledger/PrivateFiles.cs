@@ -1,0 +1,86 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using Microsoft.Win32.SafeHandles;
+
+namespace Ministries.Ledger;
+
+/// <summary>Files that are their owner's alone, whatever the process's umask: nobody else on the machine reads a ledger, a receipt or
+/// evidence. And the check that the files of private keys are.</summary>
+public static class PrivateFiles
+{
+    /// <summary>Read and written by the owner: 0600.</summary>
+    public const UnixFileMode Mode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+
+    private const UnixFileMode OthersOrWrite =
+        UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
+
+    /// <summary>Makes a folder where it is not there, for its owner alone (0700); those above it too.</summary>
+    public static void MakeFolder(string path)
+    {
+        if (OperatingSystem.IsWindows()) Directory.CreateDirectory(path);
+        else if (!Directory.Exists(path))
+        {
+            if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } above) MakeFolder(above);
+            Directory.CreateDirectory(path, Mode | UnixFileMode.UserExecute);
+        }
+    }
+
+    /// <summary>Opens a file; one that is made by it is its owner's alone.</summary>
+    public static FileStream Open(
+        string path, FileMode mode, FileAccess access = FileAccess.ReadWrite, FileShare share = FileShare.None, int bufferSize = 4096)
+    {
+        var options = new FileStreamOptions { Mode = mode, Access = access, Share = share, BufferSize = bufferSize };
+        if (!OperatingSystem.IsWindows() && mode is not (FileMode.Open or FileMode.Truncate)) options.UnixCreateMode = Mode;
+        return new FileStream(path, options);
+    }
+
+    /// <summary>Puts a text at a file's end; the file is made where it is not there.</summary>
+    public static void Append(string path, string text)
+    {
+        using var file = Open(path, FileMode.Append, FileAccess.Write);
+        file.Write(Encoding.UTF8.GetBytes(text));
+    }
+
+    /// <summary>Reads the text of a private key's file.</summary>
+    /// <exception cref="KeyFileExposedException">Others than its owner may write it or read it. The group may read it where root is the
+    /// owner: that is how containers are given secrets.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public static string ReadKey(string path)
+    {
+        using var file = File.OpenRead(path);
+        // Of the file that is open, not of what has its name by now.
+        if (!OperatingSystem.IsWindows() && File.GetUnixFileMode(file.SafeFileHandle) is var mode &&
+            ((mode & OthersOrWrite) != 0 || (mode & UnixFileMode.GroupRead) != 0 && OwnerOf(file.SafeFileHandle) != 0))
+            throw new KeyFileExposedException(path, mode);
+        using var reader = new StreamReader(file);
+        return reader.ReadToEnd();
+    }
+
+    // The runtime has no call for it. The structure of statx is the same on every processor (statx(2)).
+    private static uint? OwnerOf(SafeFileHandle file)
+    {
+        if (!OperatingSystem.IsLinux()) return null;
+        var facts = new byte[256];
+        try
+        {
+            return Statx(file, "", 0x1000 /* AT_EMPTY_PATH */, 0x08 /* STATX_UID */, facts) == 0
+                ? BitConverter.ToUInt32(facts, 20) : null;
+        }
+        catch (EntryPointNotFoundException)
+        {
+            return null;
+        }
+    }
+
+    [DllImport("libc", EntryPoint = "statx", SetLastError = true)]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static extern int Statx(
+        SafeFileHandle file, [MarshalAs(UnmanagedType.LPUTF8Str)] string path, int flags, uint mask, byte[] facts);
+}
+
+/// <summary>The file of a private key that others than its owner may write or read.</summary>
+/// <param name="path">The file.</param>
+/// <param name="mode">Who may do what with it.</param>
+public sealed class KeyFileExposedException(string path, UnixFileMode mode) : IOException(
+    $"the key in {path} is not its owner's alone (mode {Convert.ToString((int)mode, 8).PadLeft(4, '0')}) and is not used: " +
+    $"find out who may have read or changed it, then chmod 600 {path}");

@@ -1,0 +1,209 @@
+using System.Globalization;
+using System.Text;
+using Google.Protobuf;
+using Ministries.Ledger;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust;
+
+/// <summary>One version of the agreement, as it is used: who may what, and who vouches for whom.</summary>
+/// <param name="Permissions">What it grants.</param>
+/// <param name="Authorities">Its authorities.</param>
+public sealed record Terms(Permissions Permissions, Authorities Authorities)
+{
+    /// <summary>The version itself.</summary>
+    public Agreement Agreement => Permissions.Agreement;
+}
+
+/// <summary>An agreement that must not be judged by.</summary>
+public sealed class AgreementRefused(string why, Exception? inner = null) : FormatException($"the agreement is refused: {why}", inner)
+{
+    /// <summary>It does not follow from the version that is known, or is not signed by those whom it affects.</summary>
+    public AgreementRefused(AgreementFault fault, string advice = "") : this(fault + advice) => Fault = fault;
+
+    /// <summary>What of its signatures is wrong; null: it is something else.</summary>
+    public AgreementFault? Fault { get; }
+}
+
+/// <summary>
+/// The file of an agreement, as services, witnesses and clients read it: its form, its signatures, and that it goes on from the version
+/// that was trusted last. Versions before the file's stand beside it under its name with their number, <c>agreement.json.2</c>, for
+/// those who missed one or begin.
+/// </summary>
+public static class AgreementFile
+{
+    /// <summary>How many versions before the file's are looked at: 1000.</summary>
+    public const int MaxBefore = 1000;
+
+    /// <summary>The greatest size of the file: 16 MiB.</summary>
+    public const int MaxBytes = 16 << 20;
+
+    /// <summary>Reads an agreement's text. Says nothing of its signatures.</summary>
+    /// <param name="text">JSON in UTF-8.</param>
+    /// <exception cref="AgreementRefused">It cannot be read, has no version or contradicts itself.</exception>
+    public static Terms Read(ReadOnlySpan<byte> text)
+    {
+        try
+        {
+            var agreement = JsonParser.Default.Parse<Agreement>(Encoding.UTF8.GetString(text));
+            if (agreement.Version == 0) throw new FormatException("it has no version");
+            if (Cosigners.Wrong(agreement) is { } wrong) throw new FormatException(wrong);
+            return new Terms(new Permissions(agreement), new Authorities(agreement));
+        }
+        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException)
+        {
+            throw new AgreementRefused(e.Message, e);
+        }
+    }
+
+    /// <summary>Whether a version takes the place of the one that is known; false: it is that one, with other signatures perhaps.
+    /// </summary>
+    /// <param name="known">The version that is known; null: none is.</param>
+    /// <param name="next">The version, as <see cref="Read"/> has read it.</param>
+    /// <param name="at">When: the keys that signed it must be valid then.</param>
+    /// <exception cref="AgreementRefused">It is another one of the same number, an earlier one, not the next one, or not signed by those
+    /// whom it affects.</exception>
+    public static bool Follows(Agreement? known, Agreement next, DateTimeOffset at)
+    {
+        if (known?.Version == next.Version)
+            return AgreementVersions.DigestOf(known).AsSpan().SequenceEqual(AgreementVersions.DigestOf(next)) ? false
+                : throw new AgreementRefused($"another agreement of version {next.Version} is known: a change needs the next version");
+        if (known?.Version > next.Version)
+            throw new AgreementRefused(
+                $"version {known.Version} is known, which is later than {next.Version}: put that one, or the one after it, in the file's place");
+        return AgreementVersions.Check(known, next, at) is { } fault ? throw new AgreementRefused(fault) : true;
+    }
+
+    /// <summary>Where a version stands once another has taken its place.</summary>
+    /// <param name="path">The agreement's file.</param>
+    /// <param name="version">The version's number.</param>
+    public static string PathOf(string path, ulong version) => $"{path}.{version.ToString(CultureInfo.InvariantCulture)}";
+
+    /// <summary>The version to go by: that of the file, if it goes on from the one that was trusted last. It is kept as that.</summary>
+    /// <param name="path">The agreement's file.</param>
+    /// <param name="folder">Where the version that was trusted last is kept, as <c>agreement.json</c>; made where it is not there. null:
+    /// nowhere, and the file must be signed by everybody in it, or the versions before it must stand beside it.</param>
+    /// <param name="at">The time.</param>
+    /// <exception cref="AgreementRefused">It must not be judged by.</exception>
+    /// <exception cref="IOException">A file cannot be read or written.</exception>
+    public static Terms Trust(string path, string? folder, DateTimeOffset at)
+    {
+        var kept = folder is null ? null : Path.Combine(folder, "agreement.json");
+        var known = kept is not null && File.Exists(kept) ? Load(kept) : null;
+        if (Next(path, known?.Agreement, at, out _) is not { } next) return known ?? throw new AgreementRefused("it is not valid yet");
+        if (folder is not null) Keep(folder, next.Agreement);
+        return next;
+    }
+
+    /// <summary>The file's version, if it takes the place of the one that is known; null: it is that one, or is not valid yet.</summary>
+    /// <exception cref="AgreementRefused">It must not be judged by.</exception>
+    internal static Terms? Next(string path, Agreement? known, DateTimeOffset at, out bool waits)
+    {
+        var next = Load(path);
+        waits = next.Agreement.ValidFromTime?.ToDateTimeOffset() > at;
+        if (waits) return null;
+        // The one that is known, or one before it.
+        if (known?.Version >= next.Agreement.Version) return Follows(known, next.Agreement, at) ? next : null;
+        var chain = new Stack<Agreement>([next.Agreement]);
+        while (!Begins(known, chain.Peek(), at))
+        {
+            var before = chain.Peek().Version - 1;
+            var beside = PathOf(path, before);
+            if (before == 0 || chain.Count > MaxBefore || !File.Exists(beside)) throw Missing(known, chain.Peek(), beside, at);
+            var found = Load(beside).Agreement;
+            if (found.Version != before) throw new AgreementRefused($"{beside} holds version {found.Version}");
+            chain.Push(found);
+        }
+        for (var last = known; chain.TryPop(out var one); last = one) Follows(last, one, at);
+        return next;
+    }
+
+    /// <summary>Keeps a version as the one that was trusted last.</summary>
+    internal static void Keep(string folder, Agreement agreement)
+    {
+        PrivateFiles.MakeFolder(folder);
+        var kept = Path.Combine(folder, "agreement.json");
+        // Whole, whoever else is keeping the same.
+        WholeFile.Write(kept, JsonFormatter.Default.Format(agreement), $"{kept}.{Guid.NewGuid():N}");
+    }
+
+    // Whether the version can be checked with nothing but what is known.
+    private static bool Begins(Agreement? known, Agreement first, DateTimeOffset at) =>
+        known is null ? AgreementVersions.Check(null, first, at) is null : first.Version == known.Version + 1;
+
+    private static AgreementRefused Missing(Agreement? known, Agreement first, string beside, DateTimeOffset at) =>
+        AgreementVersions.Check(known, first, at) is { } fault
+            ? new AgreementRefused(fault, first.Version > 1
+                ? $"; or put version {first.Version - 1} beside the file, as {beside}, and so on backwards to one that is trusted" : "")
+            : new AgreementRefused($"more than {MaxBefore} versions stand between it and one that is trusted");
+
+    private static Terms Load(string path)
+    {
+        using var file = File.OpenRead(path);
+        if (file.Length > MaxBytes) throw new AgreementRefused($"{path} is larger than {MaxBytes} bytes");
+        var bytes = new byte[file.Length];
+        file.ReadExactly(bytes);
+        return Read(bytes);
+    }
+}
+
+/// <summary>
+/// The agreement that a client or a witness goes by (<see cref="AgreementFile.Trust"/>). Whenever it is asked for, the file is looked
+/// at again; what must not be judged by is told, and the version before it stays. Safe for concurrent use.
+/// </summary>
+public sealed class TrustedAgreement
+{
+    private readonly Lock _lock = new();
+    private readonly string _path;
+    private readonly string? _folder;
+    private readonly TimeProvider _time;
+    private Terms _terms;
+    private (DateTime, long) _read;
+    private string? _refused;
+
+    /// <summary>Reads the file.</summary>
+    /// <param name="path">The agreement's file.</param>
+    /// <param name="folder">Where the version that was trusted last is kept; null: as long as this lives.</param>
+    /// <param name="time">The clock.</param>
+    /// <exception cref="AgreementRefused">It must not be judged by.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public TrustedAgreement(string path, string? folder, TimeProvider time)
+    {
+        (_path, _folder, _time) = (path, folder, time);
+        _terms = AgreementFile.Trust(path, folder, time.GetUtcNow());
+    }
+
+    /// <summary>Told, once for each, why a new version is refused. Never null.</summary>
+    public Action<string> Complain { get; init; } = _ => { };
+
+    /// <summary>The version to go by.</summary>
+    public Terms Current
+    {
+        get
+        {
+            lock (_lock)
+            {
+                var file = new FileInfo(_path);
+                if (!file.Exists || (file.LastWriteTimeUtc, file.Length) is var stamp && stamp == _read) return _terms;
+                try
+                {
+                    if (AgreementFile.Next(_path, _terms.Agreement, _time.GetUtcNow(), out var waits) is { } next)
+                    {
+                        if (_folder is not null) AgreementFile.Keep(_folder, next.Agreement);
+                        _terms = next;
+                    }
+                    _refused = null;
+                    // Its time comes without another file.
+                    if (waits) return _terms;
+                }
+                catch (Exception e) when (e is AgreementRefused or IOException or UnauthorizedAccessException)
+                {
+                    if (_refused != e.Message) Complain($"{_path}: {e.Message}; version {_terms.Agreement.Version} stays in force");
+                    _refused = e.Message;
+                }
+                _read = stamp;
+                return _terms;
+            }
+        }
+    }
+}

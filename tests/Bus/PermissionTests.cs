@@ -1,0 +1,147 @@
+using System.CommandLine;
+using Ministries.Fixtures;
+using Ministries.Hosting.Bus;
+using Ministries.Ministry;
+using RabbitMQ.Client;
+using RabbitMQ.Client.Exceptions;
+
+namespace Ministries.Bus.Tests;
+
+/// <summary>The broker as a deployment's secrets make it: its users with exactly their permissions, and no other user.</summary>
+public sealed class PermissionTests : IAsyncLifetime
+{
+    private static readonly string[] Services = ["calllog", "custody", "consular"];
+    private readonly string _folder = Directory.CreateTempSubdirectory("ministries-broker-").FullName;
+    private RabbitMq _node = null!;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        Assert.Equal(0, await new RootCommand { DeploymentCommand.Create() }.Parse(["deployment", "init", "--out", _folder]).InvokeAsync(
+            cancellationToken: Cancel));
+        _node = await RabbitMq.Create($"load_definitions = {_folder}/rabbitmq/definitions.json");
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        _node.Stop();
+        Directory.Delete(_folder, recursive: true);
+        return ValueTask.CompletedTask;
+    }
+
+    private Uri As(string user)
+    {
+        var password = File.ReadAllText(Path.Combine(_folder, "authorities", $"{user}.broker-password"));
+        return new UriBuilder(_node.Uri) { UserName = user, Password = password, Path = "ministries" }.Uri;
+    }
+
+    // What came of it: the broker's code, or 0.
+    private static async Task<int> Try(IConnection connection, Func<IChannel, Task> work)
+    {
+        await using var channel = await connection.CreateChannelAsync(
+            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true), Cancel);
+        try
+        {
+            await work(channel);
+            return 0;
+        }
+        catch (OperationInterruptedException e)
+        {
+            return e.ShutdownReason!.ReplyCode;
+        }
+        catch (PublishException)
+        {
+            return 403;
+        }
+    }
+
+    [Fact]
+    public async Task Services_with_their_own_users_send_and_take_in_events_in_whatever_order_they_start()
+    {
+        await using var rig = new Rig(_node.Uri, o => o with { FillAge = TimeSpan.FromHours(1) }) { BrokerOf = As };
+        // The consumer binds to exchanges whose producer has not started yet.
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        rig.LedgerReachable = false;
+        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
+        await rig.UntilEffects(events);
+        // Its disk is lost: users, permissions and exchanges are made again with its start, queues and bindings by the services.
+        _node.Kill();
+        _node.Wipe();
+        await _node.Start();
+        rig.LedgerReachable = true;
+        events.Add(await rig.Log());
+        await rig.UntilEffects(events);
+        await Rig.Until(() => rig.Status(rig.Consular).BrokerReady && rig.Status(rig.CallLog).BrokerReady, "both are ready again");
+        rig.LedgerReachable = false;
+        await Rig.Until(async () =>
+        {
+            events.Add(await rig.Log());
+            return (await rig.Effects()).Count >= events.Count - 1 && (await rig.Effects()).Contains(events[^1]);
+        }, () => "events come through the broker again");
+    }
+
+    [Fact]
+    public async Task Nobody_consumes_empties_deletes_or_writes_what_is_anothers_and_the_operator_nothing_at_all()
+    {
+        await using var rig = new Rig(_node.Uri) { BrokerOf = As };
+        await rig.StartReady(rig.Consular);
+        await rig.StartReady(rig.CallLog);
+        const string queue = "ministries.consular", dead = "ministries.consular.dead", type = "ministries.consular.v1.TransferRequestDrafted";
+        Assert.Contains(type, EventTypes.Of("consular").Select(t => t.FullName));
+        foreach (var user in (string[])["calllog", "custody", "operator"])
+        {
+            await using var connection = await Node.Connect(As(user));
+            foreach (var (what, work) in new (string, Func<IChannel, Task>)[]
+            {
+                ("consume", c => c.BasicConsumeAsync(queue, false, new AsyncDefaultBasicConsumer(c), Cancel)),
+                ("consume the dead", c => c.BasicConsumeAsync(dead, false, new AsyncDefaultBasicConsumer(c), Cancel)),
+                ("get", c => c.BasicGetAsync(queue, true, Cancel)),
+                ("get the dead", c => c.BasicGetAsync(dead, true, Cancel)),
+                ("purge", c => c.QueuePurgeAsync(queue, Cancel)),
+                ("purge the dead", c => c.QueuePurgeAsync(dead, Cancel)),
+                ("delete a queue", c => c.QueueDeleteAsync(queue, false, false, cancellationToken: Cancel)),
+                ("delete its exchange", c => c.ExchangeDeleteAsync(queue, cancellationToken: Cancel)),
+                ("delete an event's exchange", c => c.ExchangeDeleteAsync(type, cancellationToken: Cancel)),
+                ("delete the canaries'", c => c.ExchangeDeleteAsync("ministries.consular.canary", cancellationToken: Cancel)),
+                ("declare an event's exchange", c => c.ExchangeDeclareAsync(type, "fanout", true, cancellationToken: Cancel)),
+                ("declare a queue in its name", c => c.QueueDeclareAsync("ministries.consular.v1.Mine", true, false, false, cancellationToken: Cancel)),
+                ("declare a queue of any name", c => c.QueueDeclareAsync("mine", true, false, false, cancellationToken: Cancel)),
+                ("have a queue named by the broker", c => c.QueueDeclareAsync(cancellationToken: Cancel)),
+                ("write an event of another's", c => c.BasicPublishAsync(type, "", new byte[1], Cancel).AsTask()),
+                ("write into a queue", c => c.BasicPublishAsync("", queue, new byte[1], Cancel).AsTask()),
+                ("write to its exchange", c => c.BasicPublishAsync(queue, "", new byte[1], Cancel).AsTask()),
+                ("bind to another's queue", c => c.QueueBindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)),
+                ("unbind another's queue", c => c.QueueUnbindAsync(queue, queue, "", cancellationToken: Cancel)),
+                ("unbind another from an event", c => c.ExchangeUnbindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)),
+            }) Assert.True(await Try(connection, work) == 403, $"{user}: {what}");
+        }
+        // Nor by way of what is one's own: what the broker moves on for a queue must be its owner's to write, and to read.
+        await using var own = await Node.Connect(As("calllog"));
+        Assert.Equal(403, await Try(own, c => c.QueueDeclareAsync("ministries.calllog.dead", true, false, false,
+            new Dictionary<string, object?> { ["x-dead-letter-exchange"] = type }, cancellationToken: Cancel)));
+        Assert.Equal(403, await Try(own, c => c.ExchangeDeclareAsync("ministries.calllog.canary.0", "fanout", true, false,
+            new Dictionary<string, object?> { ["alternate-exchange"] = type }, cancellationToken: Cancel)));
+        // What each must do it can.
+        Assert.Equal(0, await Try(own, c => c.BasicPublishAsync("ministries.calllog.v1.CallLogged", "", new byte[1], Cancel).AsTask()));
+        // A user of the broker's own making is not there.
+        await Assert.ThrowsAnyAsync<Exception>(() => Node.Connect(new UriBuilder(_node.Uri) { Path = "ministries" }.Uri));
+        await Assert.ThrowsAnyAsync<Exception>(() => Node.Connect(_node.Uri));
+        // The queue of the one who was tried goes on.
+        await using var consular = await Node.Connect(As("consular"));
+        await using var channel = await consular.CreateChannelAsync(cancellationToken: Cancel);
+        Assert.Equal(1u, (await channel.QueueDeclarePassiveAsync(queue, Cancel)).ConsumerCount);
+    }
+
+    [Fact]
+    public async Task Each_events_exchange_is_there_before_its_producer_and_is_as_the_producer_declares_it()
+    {
+        foreach (var service in Services)
+        {
+            await using var connection = await Node.Connect(As(service));
+            foreach (var type in EventTypes.Of(service))
+                Assert.Equal(0, await Try(connection, c => c.ExchangeDeclareAsync(type.FullName, "fanout", true, false, cancellationToken: Cancel)));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Types.V1;
+
+namespace Ministries.Trust.Tests;
+
+/// <summary>What a client or a witness makes of an agreement's file, first and later: the same as a service.</summary>
+public sealed class AgreementFileTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("agreement").FullName;
+    private readonly DateTimeOffset _now = DateTimeOffset.UtcNow;
+
+    public AgreementFileTests() => Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private string File => Path.Combine(_folder, "agreement.json");
+
+    private string Seen => Path.Combine(_folder, "seen");
+
+    private Agreement Now => AgreementFile.Read(System.IO.File.ReadAllBytes(File)).Agreement;
+
+    private Agreement Next(Agreement before, Action<Agreement> change, params string[] signers)
+    {
+        var next = before.Clone();
+        change(next);
+        AgreementVersions.Follow(before, next);
+        foreach (var signer in signers) Pki.Sign(before, next, signer, Path.Combine(_folder, signer, "agreements.key"));
+        return next;
+    }
+
+    private static void Deny(Agreement agreement, string serial) =>
+        agreement.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(serial);
+
+    private void Put(Agreement agreement, string? path = null) =>
+        System.IO.File.WriteAllText(path ?? File, JsonFormatter.Default.Format(agreement));
+
+    private ulong Trust(string? seen = null) => AgreementFile.Trust(File, seen ?? Seen, _now).Agreement.Version;
+
+    private AgreementRefused Refused() => Assert.Throws<AgreementRefused>(() => Trust());
+
+    [Fact]
+    public void An_unsigned_file_of_version_0_is_refused_first_and_later()
+    {
+        var real = Now;
+        var forged = real.Clone();
+        (forged.Version, forged.PreviousDigest) = (0, ByteString.Empty);
+        forged.Signatures.Clear();
+        Put(forged);
+        Assert.Contains("it has no version", Refused().Message);
+        Put(real);
+        Assert.Equal(1ul, Trust());
+        Put(forged);
+        Assert.Contains("it has no version", Refused().Message);
+        Put(real);
+        Assert.Equal(1ul, Trust());
+    }
+
+    [Fact]
+    public void The_first_file_is_signed_by_everybody_in_it_whatever_its_number()
+    {
+        foreach (var version in (ulong[])[1, 2, 7, ulong.MaxValue])
+        {
+            var forged = Now;
+            forged.Version = version;
+            forged.PreviousDigest = version == 1 ? ByteString.Empty : ByteString.CopyFrom(new byte[32]);
+            forged.Signatures.Clear();
+            Put(forged, Path.Combine(_folder, "forged.json"));
+            var e = Assert.Throws<AgreementRefused>(() => AgreementFile.Trust(Path.Combine(_folder, "forged.json"), Seen, _now));
+            Assert.Equal(AgreementWrong.SignatureMissing, e.Fault!.Wrong);
+        }
+        // Nothing of what was refused is remembered.
+        Assert.False(Directory.Exists(Seen));
+        Assert.Equal(1ul, Trust());
+        Assert.Equal(1ul, Trust());
+    }
+
+    [Fact]
+    public void There_is_no_going_back_no_other_of_the_same_number_and_no_skipping()
+    {
+        var first = Now;
+        var second = Next(first, a => Deny(a, "0A"), "kr/mfa");
+        var third = Next(second, a => Deny(a, "0B"), "kr/mfa");
+        Assert.Equal(1ul, Trust());
+        Put(third);
+        var e = Refused();
+        Assert.Equal(AgreementWrong.VersionNotNext, e.Fault!.Wrong);
+        Assert.Contains($"put version 2 beside the file, as {File}.2", e.Message);
+        Put(second);
+        Assert.Equal(2ul, Trust());
+        Put(third);
+        Assert.Equal(3ul, Trust());
+        foreach (var earlier in (Agreement[])[first, second])
+        {
+            Put(earlier);
+            Assert.Contains("version 3 is known, which is later", Refused().Message);
+        }
+        var other = Next(second, a => Deny(a, "0C"), "kr/mfa");
+        Put(other);
+        Assert.Contains("another agreement of version 3 is known", Refused().Message);
+        // The same with fewer signatures is the same.
+        third.Signatures.Clear();
+        Put(third);
+        Assert.Equal(3ul, Trust());
+        Assert.NotEmpty(AgreementFile.Trust(File, Seen, _now).Agreement.Signatures);
+    }
+
+    [Fact]
+    public void Who_missed_versions_or_begins_late_finds_them_beside_the_file()
+    {
+        var first = Now;
+        var second = Next(first, a => Deny(a, "0A"), "kr/mfa");
+        var third = Next(second, a => Deny(a, "0B"), "kr/mfa");
+        var forged = Next(first, a => Deny(a, "0F"));
+        Assert.Equal(1ul, Trust());
+        Put(third);
+        // What stands there is checked as if it had come in its time.
+        Put(forged, $"{File}.2");
+        Assert.NotNull(Refused().Fault);
+        Put(first, $"{File}.2");
+        Assert.Contains("holds version 1", Refused().Message);
+        Put(second, $"{File}.2");
+        Assert.Equal(3ul, Trust());
+        // One that has seen nothing needs all of them, down to one that everybody signed.
+        var fresh = Path.Combine(_folder, "fresh");
+        var e = Assert.Throws<AgreementRefused>(() => Trust(fresh));
+        Assert.Equal(AgreementWrong.SignatureMissing, e.Fault!.Wrong);
+        Assert.Contains($"{File}.1", e.Message);
+        Put(first, $"{File}.1");
+        Assert.Equal(3ul, Trust(fresh));
+        Assert.Equal(3ul, AgreementFile.Trust(File, null, _now).Agreement.Version);
+    }
+
+    [Fact]
+    public void A_version_that_is_signed_by_a_stranger_or_changes_others_affairs_is_refused()
+    {
+        var first = Now;
+        Assert.Equal(1ul, Trust());
+        Put(Next(first, a => a.Grants.Clear(), "kr/mfa"));
+        Assert.Equal(AgreementWrong.SignatureMissing, Refused().Fault!.Wrong);
+        using var stranger = NSec.Cryptography.Key.Create(NSec.Cryptography.SignatureAlgorithm.Ed25519);
+        var signed = Next(first, a => Deny(a, "0A"));
+        AgreementVersions.Sign(signed, "kr/mfa", "kr/mfa/agreements-1", stranger);
+        Put(signed);
+        Assert.Equal(AgreementWrong.SignatureWrong, Refused().Fault!.Wrong);
+        Put(first);
+        Assert.Equal(1ul, Trust());
+    }
+
+    [Fact]
+    public void While_it_runs_a_client_takes_over_what_follows_and_tells_once_what_does_not()
+    {
+        var told = new List<string>();
+        var (first, trusted) = (Now, new TrustedAgreement(File, Seen, TimeProvider.System) { Complain = told.Add });
+        var second = Next(first, a => Deny(a, "0A"), "kr/mfa");
+        var unsigned = Next(second, a => Deny(a, "0B"));
+        Put(second);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Put(unsigned);
+        for (var i = 0; i < 3; i++) Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Assert.Contains("SignatureMissing", Assert.Single(told));
+        System.IO.File.WriteAllText(File, "{");
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Put(first);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        Assert.Equal(3, told.Count);
+        System.IO.File.Delete(File);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        // It is remembered: another start does not go back either.
+        Put(first);
+        Assert.Contains("version 2 is known", Refused().Message);
+    }
+
+    [Fact]
+    public void A_version_that_is_not_valid_yet_waits_and_comes_without_another_file()
+    {
+        var clock = new Clock { Now = _now };
+        var first = Now;
+        var trusted = new TrustedAgreement(File, Seen, clock);
+        Put(Next(first, a => a.ValidFromTime = _now.AddHours(1).ToTimestamp(), [.. first.Participants.Where(AgreementVersions.Signs).Select(p => p.Id)]));
+        Assert.Equal(1ul, trusted.Current.Agreement.Version);
+        Assert.Equal(1ul, Trust());
+        Assert.Throws<AgreementRefused>(() => Trust(Path.Combine(_folder, "fresh")));
+        clock.Now = _now.AddHours(1);
+        Assert.Equal(2ul, trusted.Current.Agreement.Version);
+    }
+
+    private sealed class Clock : TimeProvider
+    {
+        public DateTimeOffset Now { get; set; }
+
+        public override DateTimeOffset GetUtcNow() => Now;
+    }
+
+    [Fact]
+    public void A_file_without_end_is_not_read()
+    {
+        using (var large = System.IO.File.OpenWrite(File)) large.SetLength(AgreementFile.MaxBytes + 1L);
+        Assert.Contains("larger than", Refused().Message);
+    }
+}

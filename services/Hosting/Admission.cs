@@ -16,23 +16,34 @@ namespace Ministries.Hosting;
 /// </summary>
 internal sealed class Admission(EdgeLimits limits, TimeProvider time)
 {
-    // What a call needs to be told of: whether it writes, and where its request has its precedence.
-    private sealed record Kind(bool Writes, uint Precedence);
+    private enum Pool
+    {
+        Writes,
+        Reads,
+        Streams,
+    }
 
-    private static readonly FrozenDictionary<string, Kind> Kinds = Methods.Names
-        .Where(n => Methods.Find(n) is { IsClientStreaming: false, IsServerStreaming: false })
-        .ToFrozenDictionary(n => n, n => new Kind(
-            Methods.Writes.Contains(n), (uint)(Methods.Find(n)!.InputType.FindFieldByName("precedence")?.FieldNumber ?? 0)));
+    // What a call needs to be told of: whose places it takes, and where its request has its precedence.
+    private sealed record Kind(Pool Pool, uint Precedence);
+
+    private static readonly FrozenDictionary<string, Kind> Kinds = Methods.Names.ToFrozenDictionary(n => n, n => new Kind(
+        Methods.Find(n) is { IsClientStreaming: true } or { IsServerStreaming: true } ? Pool.Streams
+            : Methods.Writes.Contains(n) ? Pool.Writes : Pool.Reads,
+        (uint)(Methods.Find(n)!.InputType.FindFieldByName("precedence")?.FieldNumber ?? 0)));
 
     // The log's files.
-    private static readonly Kind File = new(false, 0);
+    private static readonly Kind File = new(Pool.Reads, 0);
 
-    private static readonly Refusals.Prepared OfOne = Full("the participant has as many calls in progress as it may");
-
-    private static readonly Refusals.Prepared OfAll = Full("the service has as many calls in progress as it may");
-
-    private readonly Places _writes = new(limits, time), _reads = new(limits, time);
+    private readonly Places _writes = OfCalls(limits, time), _reads = OfCalls(limits, time), _streams = OfStreams(limits, time);
     private readonly Pause _pause = new(limits.RefusalDelay, time);
+
+    private static Places OfCalls(EdgeLimits limits, TimeProvider time) => new(
+        new(limits.MaxCalls, limits.MaxCallsPerParticipant, limits.MaxCallsBesideOthers, limits.OwnPlaces, limits.PlacesForFlash),
+        Full("the participant has as many calls in progress as it may"), Full("the service has as many calls in progress as it may"), time);
+
+    private static Places OfStreams(EdgeLimits limits, TimeProvider time) => new(
+        new(limits.MaxStreams, limits.MaxStreamsPerParticipant, limits.MaxStreamsPerParticipant, limits.OwnPlaces, 0),
+        Full("the participant has as many streams open as it may"), Full("the service has as many streams open as it may"), time);
 
     private static Refusals.Prepared Full(string limit) =>
         Refusals.Prepare(new Refusal(Reason.Overloaded, new Dictionary<string, string> { ["limit"] = limit }));
@@ -52,10 +63,15 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         if (KindOf(rpc) is { } kind) PlacesOf(kind).GiveBack(participant);
     }
 
-    // What is followed goes on for as long as its reader likes.
     private static Kind? KindOf(Rpc? rpc) => rpc is null ? File : Kinds.GetValueOrDefault(rpc.Name);
 
-    private Places PlacesOf(Kind kind) => kind.Writes ? _writes : _reads;
+    private Places PlacesOf(Kind kind) => kind.Pool switch
+    {
+        Pool.Writes => _writes,
+        Pool.Reads => _reads,
+        Pool.Streams => _streams,
+        _ => throw new ArgumentOutOfRangeException(nameof(kind)),
+    };
 
     private async ValueTask<Refusals.Prepared?> Find(Kind kind, HttpContext http, string participant, Refusals.Prepared full)
     {
@@ -143,8 +159,16 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         }
     }
 
+    /// <summary>How many places there are.</summary>
+    /// <param name="All">Of all participants together.</param>
+    /// <param name="OfOne">Of one of them.</param>
+    /// <param name="BesideOthers">Of one of them while another has called within the last second.</param>
+    /// <param name="Own">Of one of them whatever others have.</param>
+    /// <param name="Flash">Beyond all of these for a call whose precedence is FLASH.</param>
+    private sealed record Room(int All, int OfOne, int BesideOthers, int Own, int Flash);
+
     /// <summary>Who has how many calls in progress.</summary>
-    private sealed class Places(EdgeLimits limits, TimeProvider time)
+    private sealed class Places(Room room, Refusals.Prepared ofOne, Refusals.Prepared ofAll, TimeProvider time)
     {
         private static readonly TimeSpan Recently = TimeSpan.FromSeconds(1);
 
@@ -164,10 +188,10 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
                 if (_last.Participant != participant) (_before, _last) = (_last, (participant, now));
                 else _last.At = now;
                 var beside = _before.Participant.Length > 0 && time.GetElapsedTime(_before.At, now) < Recently;
-                var most = beside ? limits.MaxCallsBesideOthers : limits.MaxCallsPerParticipant;
+                var most = beside ? room.BesideOthers : room.OfOne;
                 var own = _taken.GetValueOrDefault(participant);
-                if (own >= most + (urgent ? limits.PlacesForFlash : 0)) return OfOne;
-                if (own >= limits.OwnPlaces && !urgent && _all >= limits.MaxCalls) return OfAll;
+                if (own >= most + (urgent ? room.Flash : 0)) return ofOne;
+                if (own >= room.Own && !urgent && _all >= room.All) return ofAll;
                 _taken[participant] = own + 1;
                 _all++;
                 return null;

@@ -37,6 +37,8 @@ public static class Edge
         services.AddSingleton(p => new Reads(p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>()));
         services.AddSingleton<Peers>();
         services.AddSingleton<Guard>();
+        services.AddSingleton<Followers>();
+        services.AddHostedService(s => s.GetRequiredService<Followers>());
         services.AddSingleton<LedgerEndpoint>();
         services.AddGrpc(grpc =>
         {

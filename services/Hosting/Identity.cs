@@ -53,7 +53,8 @@ public sealed record EdgeLimits
     /// <summary>How many calls may run on one connection: 100, as many as the web server keeps the room of for the next ones.</summary>
     public int MaxCallsPerConnection { get; init; } = 100;
 
-    /// <summary>How many writes may be in progress, and likewise how many reads: 512. What is followed does not count.</summary>
+    /// <summary>How many writes may be in progress, and likewise how many reads: 512. Streams have places of their own
+    /// (<see cref="MaxStreams"/>).</summary>
     public int MaxCalls { get; init; } = 512;
 
     /// <summary>How many of them may be of one participant: 256.</summary>
@@ -69,6 +70,24 @@ public sealed record EdgeLimits
     /// <summary>How many calls of a participant may be in progress beyond <see cref="MaxCalls"/> and
     /// <see cref="MaxCallsPerParticipant"/> if their precedence is FLASH: 16.</summary>
     public int PlacesForFlash { get; init; } = 16;
+
+    /// <summary>How many streams may be open, such as of those who follow the ledger: 512, and beyond these <see cref="OwnPlaces"/> of
+    /// each participant. One whose reader has stalled holds at most 256 KiB.</summary>
+    public int MaxStreams { get; init; } = 512;
+
+    /// <summary>How many of them may be of one participant: 64.</summary>
+    public int MaxStreamsPerParticipant { get; init; } = 64;
+
+    /// <summary>How long a stream waits for its reader to take what was sent before it is ended (STREAM_STALLED): 30 seconds. At most
+    /// 128 KiB are on their way to him.</summary>
+    public TimeSpan StreamStall { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long a stream that was ended so is kept for its reader to take that and the reason, before it is reset: 10 seconds.
+    /// </summary>
+    public TimeSpan StreamGrace { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How often a stream says how far it has come where nothing comes that is for its reader: every 10 seconds.</summary>
+    public TimeSpan StreamProgress { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>After how long at most a call is told that there is no room for it: 50 milliseconds. Meanwhile it is one of its
     /// connection's calls and holds nothing else.</summary>

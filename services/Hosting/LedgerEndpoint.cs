@@ -17,7 +17,8 @@ namespace Ministries.Hosting;
 /// his to know; the header's digests bind them to the same bytes.
 /// </summary>
 internal sealed class LedgerEndpoint(
-    ServiceLedger ledger, Reads reads, Writes writes, Agreements agreements, IHostApplicationLifetime lifetime)
+    ServiceLedger ledger, Reads reads, Writes writes, Agreements agreements, Followers followers, TimeProvider time,
+    IHostApplicationLifetime lifetime)
     : LedgerService.LedgerServiceBase
 {
     private const int Page = 200;
@@ -50,29 +51,7 @@ internal sealed class LedgerEndpoint(
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
         try
         {
-            var (from, said) = (request.FromPosition, request.FromPosition);
-            while (true)
-            {
-                // Anew for each page: a certificate ends, a party is removed.
-                var reader = await reads.ReaderOf(context);
-                var page = await ledger.ReadEntries(
-                    from, request.Case.Length == 0 ? null : request.Case, reader.Tokens, Page, stop.Token);
-                foreach (var stored in page.Entries)
-                {
-                    said = stored.Position + 1;
-                    await responseStream.WriteAsync(
-                        new FollowEntriesResponse { Entry = await Shown(stored, reader, stop.Token), NextPosition = said }, stop.Token);
-                }
-                from = page.Next;
-                if (!page.Complete) continue;
-                if (from > said || request.UntilNow)
-                {
-                    said = from;
-                    await responseStream.WriteAsync(new FollowEntriesResponse { NextPosition = said }, stop.Token);
-                }
-                if (request.UntilNow) return;
-                await ledger.WaitForMore(from, stop.Token);
-            }
+            await new Following(request, responseStream, context, ledger, followers, time, Shown, stop.Token).Run();
         }
         catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested)
         {

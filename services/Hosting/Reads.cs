@@ -192,8 +192,12 @@ public sealed class Reads
     {
         _access.Renew(EdgeCall.Of(context), context.GetHttpContext());
         var (_, caller) = Caller(context);
-        return ReaderOf(caller, (await CasesOf(caller, context.CancellationToken)).Values);
+        return await ReaderOf(caller, context.CancellationToken);
     }
+
+    /// <summary>A participant with the tokens of all of its cases.</summary>
+    internal async Task<Reader> ReaderOf(Participant participant, CancellationToken cancel) =>
+        ReaderOf(participant, (await CasesOf(participant, cancel)).Values);
 
     private static (Permissions Permissions, Participant Caller) Caller(ServerCallContext context) =>
         (EdgeCall.Of(context).Terms.Permissions, EdgeCall.Of(context).Caller.Participant);

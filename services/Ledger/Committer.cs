@@ -142,19 +142,22 @@ internal sealed class Committer
     private readonly Checkpoints _checkpoints;
     private readonly Action<ulong> _grown;
     private readonly RecentEvents _recent;
+    private readonly RecentEntries _tail;
     private readonly Queue _queue;
     private readonly Dictionary<string, StreamKind> _kinds;
     private readonly string _package;
     private Task _running = Task.CompletedTask;
     private Memory _memory = new();
 
-    public Committer(LedgerOptions options, Store store, Checkpoints checkpoints, Action<ulong> grown, RecentEvents recent)
+    public Committer(
+        LedgerOptions options, Store store, Checkpoints checkpoints, Action<ulong> grown, RecentEvents recent, RecentEntries tail)
     {
         _options = options;
         _store = store;
         _checkpoints = checkpoints;
         _grown = grown;
         _recent = recent;
+        _tail = tail;
         _queue = new Queue(options);
         _kinds = options.Kinds.ToDictionary(k => k.Name);
         _package = $"ministries.{options.Service}.v1.";
@@ -428,6 +431,7 @@ internal sealed class Committer
             {
                 _head = await _session.LockHead();
                 stage.Locked = true;
+                committer._tail.Saw(_head.Size, Environment.TickCount64);
                 if (_memory.Tree is null || _memory.Tree.Size != _head.Size || _memory.Held > _options.MaxHeld)
                 {
                     committer._memory = _memory = new() { Tree = await Stored.EdgeOf(_session, _head), Time = _head.Time };
@@ -741,6 +745,7 @@ internal sealed class Committer
             stage.Committing = true;
             await _session.Commit();
             stage.Committed = true;
+            committer._tail.Keep(rows, head.Size, _changes.Keys.Select(c => c.Kind).Distinct());
             KeepPublished(rows, leaves, head);
             _head = head;
             _memory.Time = head.Time;

@@ -472,13 +472,15 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
         ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit)
     {
         List<object> values = [(long)from, (long)to, limit];
-        var sql = "select position, participant, case_id, trace_parent, trace_state, header from entries " +
+        var sql = "select position, participant, case_id, trace_parent, trace_state, header, audience, " +
+            "(select coalesce(sum(octet_length(p.data)), 0) from parts p where p.position = e.position) from entries e " +
             "where position >= $1 and position < $2";
         if (@case is not null) { values.Add(@case); sql += $" and case_id = ${values.Count} and case_id <> ''"; }
         if (tokens is not null) { values.Add(tokens.ToArray()); sql += $" and audience && ${values.Count}"; }
         return Read(
             r => EntryOf(
-                r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), r.GetFieldValue<byte[]>(5)),
+                r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), r.GetFieldValue<byte[]>(5),
+                r.GetFieldValue<string[]>(6), r.GetInt64(7)),
             sql + " order by position limit $3", [.. values]);
     }
 

@@ -95,7 +95,9 @@ public sealed record StoredEntry(ulong Position, string Participant, Entry Entry
 /// <param name="Entries">The entries in order.</param>
 /// <param name="Next">The position to go on from: everything before it is here or not for the reader.</param>
 /// <param name="Complete">True where there are no more at present.</param>
-public sealed record EntryPage(IReadOnlyList<StoredEntry> Entries, ulong Next, bool Complete);
+/// <param name="TooGreat">True where the entry at <paramref name="Next"/> is for the reader and has by itself more bytes than a page
+/// may: it is to be read alone.</param>
+public sealed record EntryPage(IReadOnlyList<StoredEntry> Entries, ulong Next, bool Complete, bool TooGreat = false);
 
 /// <summary>An event in the order in which the service publishes.</summary>
 /// <param name="Number">Its number among all events that the service publishes, from 1 without gaps.</param>
@@ -157,7 +159,6 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     private readonly SemaphoreSlim _look = new(1);
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ulong _size;
-    private long _looked;
     private volatile CheckpointJudge _judge;
 
     private ServiceLedger(LedgerOptions options, Store store, Checkpoints checkpoints)
@@ -166,7 +167,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         _options = options;
         _store = store;
         _checkpoints = checkpoints;
-        _committer = new Committer(options, store, checkpoints, Grow, _recent);
+        _tail = new RecentEntries();
+        _committer = new Committer(options, store, checkpoints, Grow, _recent, _tail);
         _finder = new Finder(this);
     }
 
@@ -194,6 +196,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 cosigned.SignAgain(() => options.Key);
                 if (head.Size > 0) checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
                 var ledger = new ServiceLedger(options, store, checkpoints) { _size = head.Size, _cosigned = cosigned };
+                ledger._tail.Saw(head.Size, 0);
                 ledger._committer.Start();
                 return ledger;
             }
@@ -336,8 +339,10 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
     /// <param name="limit">The greatest number of entries, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
+    /// <param name="bytes">The number of bytes that the page may take in memory, 1 KiB counted for each entry beside its own: 8 MiB,
+    /// more than any entry has.</param>
     public Task<EntryPage> ReadEntries(
-        ulong from, string? @case, IReadOnlySet<string>? tokens, int limit, CancellationToken cancel)
+        ulong from, string? @case, IReadOnlySet<string>? tokens, int limit, CancellationToken cancel, long bytes = PageBytes)
     {
         CheckLimit(limit);
         return Read(async session =>
@@ -347,22 +352,18 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             var to = Math.Min(from + Window, size);
             var rows = await session.Entries(from, to, @case, tokens, limit);
             var next = rows.Count == limit ? rows[^1].Position + 1 : to;
-            var entries = new List<StoredEntry>(rows.Count);
-            var bytes = 0L;
-            foreach (var some in rows.Chunk(32))
-            {
-                var parts = (await session.Parts([.. some.Select(r => r.Position)])).ToLookup(p => p.Position);
-                entries.AddRange(some.Select(row => EntryOf(row, parts[row.Position])));
-                bytes += some.Sum(row => parts[row.Position].Sum(p => (long)(p.Data?.Length ?? 0)));
-                if (bytes <= PageBytes || entries.Count == rows.Count) continue;
-                next = entries[^1].Position + 1;
-                break;
-            }
-            return new EntryPage(entries, next, next >= size);
+            // What does not fit is not read at all.
+            var fitting = rows.TakeWhile(row => (bytes -= BytesOf(row)) >= 0).ToList();
+            if (fitting.Count < rows.Count) next = rows[fitting.Count].Position;
+            var parts = (await session.Parts([.. fitting.Select(r => r.Position)])).ToLookup(p => p.Position);
+            return new EntryPage(
+                [.. fitting.Select(row => EntryOf(row, parts[row.Position]))], next, next >= size, fitting.Count == 0 && rows.Count > 0);
         }, cancel);
     }
 
-    private static StoredEntry EntryOf(EntryRow row, IEnumerable<PartRow> parts)
+    private static long BytesOf(EntryRow row) => 1024 + row.Header.Length + row.PartBytes;
+
+    internal static StoredEntry EntryOf(EntryRow row, IEnumerable<PartRow> parts)
     {
         var byAudience = parts.ToLookup(p => p.Kind == PartKind.Audience);
         var entry = new Entry
@@ -402,9 +403,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 if (!await _look.WaitAsync(0, cancel)) continue;
                 try
                 {
-                    if (Environment.TickCount64 - _looked < _options.PollInterval.TotalMilliseconds / 2) continue;
-                    Grow((await Read(session => session.ReadHead(), cancel)).Size);
-                    _looked = Environment.TickCount64;
+                    if (Environment.TickCount64 - _tail.Looked < _options.PollInterval.TotalMilliseconds / 2) continue;
+                    await LookNow(cancel);
                 }
                 catch (LedgerUnavailable)
                 {
@@ -595,8 +595,12 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
     /// <summary>Erases the request part of an entry, with its salt. Every proof stays valid. A retry of that request is then
     /// refused as a reuse of its id. False: there is no such part, or it was erased.</summary>
-    public Task<bool> EraseRequest(ulong position, CancellationToken cancel) =>
-        Read(session => session.EraseRequest(Math.Min(position, long.MaxValue - 1)), cancel, write: true);
+    public async Task<bool> EraseRequest(ulong position, CancellationToken cancel)
+    {
+        var erased = await Read(session => session.EraseRequest(Math.Min(position, long.MaxValue - 1)), cancel, write: true);
+        _tail.Forget(position);
+        return erased;
+    }
 
     /// <summary>Ends when nothing is committed any more: in order after <see cref="Drain"/>; with its fault where the thread that commits
     /// failed. Then nothing is taken in any more either.</summary>

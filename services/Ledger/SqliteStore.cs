@@ -264,11 +264,14 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit)
     {
         List<object?> values = [from, to, limit];
-        var sql = "select position, participant, case_id, trace_parent, trace_state, header from entries s " +
+        var sql = "select position, participant, case_id, trace_parent, trace_state, header, audience, " +
+            "(select coalesce(sum(length(p.data)), 0) from parts p where p.position = s.position) from entries s " +
             "where position >= @0 and position < @1";
         if (@case is not null) { sql += $" and case_id = @{values.Count} and case_id <> ''"; values.Add(@case); }
         if (tokens is not null) sql += Visible(tokens, values);
-        return Read(r => EntryOf(r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), B(r, 5)),
+        return Read(r => EntryOf(
+                r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), B(r, 5),
+                JsonSerializer.Deserialize<string[]>(r.GetString(6))!, r.GetInt64(7)),
             sql + " order by position limit @2", [.. values]);
     }
 

@@ -12,9 +12,10 @@ namespace Ministries.Ledger;
 /// <param name="Events">The number of events of the service itself.</param>
 internal sealed record Head(ulong Size, byte[] Edge, long Time, ulong Streams, ulong Events);
 
+/// <summary>An entry without its parts; as read, the number of bytes of these.</summary>
 internal sealed record EntryRow(
     ulong Position, string Participant, ulong ParticipantSequence, string Case, IReadOnlyCollection<string> Audience,
-    string TraceParent, string TraceState, byte[] Header);
+    string TraceParent, string TraceState, byte[] Header, long PartBytes = 0);
 
 /// <summary>A part: its bytes with their message type; no bytes: erased, with its salt.</summary>
 internal sealed record PartRow(ulong Position, PartKind Kind, string Type, byte[] Salt, byte[]? Data);
@@ -156,8 +157,9 @@ internal abstract class Session : IAsyncDisposable
     public abstract ValueTask DisposeAsync();
 
     protected static EntryRow EntryOf(
-        long position, string participant, string @case, string traceParent, string traceState, byte[] header) =>
-        new((ulong)position, participant, 0, @case, [], traceParent, traceState, header);
+        long position, string participant, string @case, string traceParent, string traceState, byte[] header,
+        IReadOnlyCollection<string> audience, long partBytes) =>
+        new((ulong)position, participant, 0, @case, audience, traceParent, traceState, header, partBytes);
 }
 
 /// <summary>The digests by which requests, parts and audiences are told apart.</summary>

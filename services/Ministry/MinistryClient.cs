@@ -212,7 +212,8 @@ public sealed partial class MinistryClient : IDisposable
     }
 
     /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It goes on after the service was
-    /// unreachable, from where it was. Of what it reads it checks that no entry for the participant was left out.</summary>
+    /// unreachable, from where it was, and after it was taken for stalled because whoever reads this took his time. Entries that come in
+    /// pieces are put together. Of what it reads it checks that no entry for the participant was left out.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="from">The first position wanted. To resume later, name the <c>next_position</c> received last.</param>
     /// <param name="case">Only entries of this case; empty: of every case.</param>
@@ -227,6 +228,7 @@ public sealed partial class MinistryClient : IDisposable
         var complete = new Completeness(from == 0, @case, Participant.Id);
         for (var failures = 0;;)
         {
+            var pieces = new Pieces();
             using var call = LedgerOf(service).FollowEntries(
                 new FollowEntriesRequest { FromPosition = from, Case = @case, UntilNow = untilNow }, cancellationToken: cancel);
             while (true)
@@ -239,7 +241,8 @@ public sealed partial class MinistryClient : IDisposable
                 {
                     throw new OperationCanceledException(cancel);
                 }
-                catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable && ++failures < 2 * Attempts)
+                catch (RpcException e) when (
+                    e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted && ++failures < 2 * Attempts)
                 {
                     break;
                 }
@@ -248,13 +251,38 @@ public sealed partial class MinistryClient : IDisposable
                     throw refused;
                 }
                 failures = 0;
-                from = call.ResponseStream.Current.NextPosition;
-                if (call.ResponseStream.Current.Entry is { } entry &&
+                if (pieces.Take(call.ResponseStream.Current) is not { } response) continue;
+                from = response.NextPosition;
+                if (response.Entry is { } entry &&
                     complete.Take(EntryHeader.Parser.ParseFrom(entry.Header), entry.Audience) is { } missing)
                     throw new EntryMissing(service, missing);
-                yield return call.ResponseStream.Current;
+                yield return response;
             }
             await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << failures)), _time, cancel);
+        }
+    }
+
+    /// <summary>Puts an entry together that comes in pieces.</summary>
+    private sealed class Pieces
+    {
+        private const uint Greatest = 8 << 20;
+
+        private byte[] _bytes = [];
+        private uint _got;
+
+        /// <summary>Takes what came. Returns it with its entry; null: more pieces are to come.</summary>
+        /// <exception cref="InvalidDataException">They do not fit together.</exception>
+        public FollowEntriesResponse? Take(FollowEntriesResponse response)
+        {
+            if (response.Piece is not { } piece) return response;
+            if (piece.Offset == 0 && piece.Size <= Greatest) (_bytes, _got) = (new byte[piece.Size], 0);
+            if (piece.Offset != _got || piece.Size != _bytes.Length || piece.Data.Length == 0 || piece.Data.Length > _bytes.Length - _got)
+                throw new InvalidDataException("the pieces of an entry do not fit together");
+            piece.Data.CopyTo(_bytes, (int)_got);
+            if ((_got += (uint)piece.Data.Length) < _bytes.Length) return null;
+            var whole = new FollowEntriesResponse { Entry = Entry.Parser.ParseFrom(_bytes), NextPosition = response.NextPosition };
+            (_bytes, _got) = ([], 0);
+            return whole;
         }
     }
 

@@ -1,0 +1,274 @@
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting;
+
+/// <summary>What a participant may see, as agreement and cases say.</summary>
+/// <param name="Reader">The participant with its tokens.</param>
+/// <param name="Granted">Whether it may follow at all.</param>
+/// <param name="By">The permissions that say so.</param>
+/// <param name="ChangedAt">The ledger's <see cref="ServiceLedger.ChangedAt"/> of cases.</param>
+internal sealed record Rights(Reader Reader, bool Granted, Permissions By, ulong ChangedAt);
+
+/// <summary>
+/// Tells all who follow the ledger of its new entries: one reader for all of them. By the tokens of an entry it finds the participants
+/// who may see it, and puts the entry's position into the inbox of each of their streams; who may not see it is not even looked at.
+/// What a participant may see is worked out once for all of its streams, and again when a case or the agreement has changed.
+/// </summary>
+internal sealed partial class Followers(
+    ServiceLedger ledger, Reads reads, Agreements agreements, EdgeLimits limits, ILogger<Followers> log) : BackgroundService
+{
+    private const string Method = "ministries.ledger.v1.LedgerService/FollowEntries";
+
+    /// <summary>How long ago somebody may have looked what other replicas wrote when an entry is sent.</summary>
+    private static readonly TimeSpan LookedWithin = TimeSpan.FromMilliseconds(100);
+
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, Group> _groups = [];
+    private readonly Dictionary<string, HashSet<Group>> _index = [];
+    private TaskCompletionSource _some = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _joined;
+
+    // Every entry before this one has been told of.
+    private ulong _at;
+
+    /// <summary>Pages of entries are read by 4 streams at a time: whoever is far behind waits for his turn.</summary>
+    public SemaphoreSlim Pages { get; } = new(4);
+
+    /// <summary>Entries greater than a page are in memory for 4 streams at a time.</summary>
+    public SemaphoreSlim Great { get; } = new(4);
+
+    /// <summary>The limits of streams.</summary>
+    public EdgeLimits Limits => limits;
+
+    /// <summary>The streams of one participant, and what it may see.</summary>
+    internal sealed class Group(string participant)
+    {
+        public string Participant => participant;
+        public HashSet<Inbox> Joined { get; } = [];
+        public int Open { get; set; }
+        public volatile Rights? Rights;
+        public Task<Rights>? Working { get; set; }
+
+        /// <summary>The last entry that it was told of, so that it is told of each once.</summary>
+        public ulong Told { get; set; } = ulong.MaxValue;
+    }
+
+    /// <summary>Positions of entries that a stream is still to look at.</summary>
+    /// <param name="group">Whose it is.</param>
+    /// <param name="case">The case alone of which it wants entries; empty: of any.</param>
+    internal sealed class Inbox(Group group, string @case)
+    {
+        // Who has more waiting reads the database again.
+        private const int Most = 1024;
+
+        private readonly SemaphoreSlim _filled = new(0, 1);
+        private readonly Queue<ulong> _positions = [];
+        private bool _lost;
+
+        public Group Group => group;
+
+        public void Add(TailEntry entry)
+        {
+            if (_lost || @case.Length > 0 && entry.Case != @case) return;
+            if (_positions.Count < Most) _positions.Enqueue(entry.Position);
+            else Lose();
+            Signal();
+        }
+
+        public void Lose()
+        {
+            _lost = true;
+            _positions.Clear();
+            Signal();
+        }
+
+        public (ulong[] Positions, bool Lost) Take()
+        {
+            ulong[] taken = [.. _positions];
+            _positions.Clear();
+            return (taken, _lost);
+        }
+
+        public Task<bool> Wait(TimeSpan atMost, CancellationToken cancel) => _filled.WaitAsync(atMost, cancel);
+
+        private void Signal()
+        {
+            if (_filled.CurrentCount == 0) _filled.Release();
+        }
+    }
+
+    /// <summary>A stream of a participant begins. It ends with <see cref="Close"/>.</summary>
+    public Group Open(string participant)
+    {
+        lock (_lock)
+        {
+            if (!_groups.TryGetValue(participant, out var group)) _groups[participant] = group = new(participant);
+            group.Open++;
+            return group;
+        }
+    }
+
+    public void Close(Group group)
+    {
+        lock (_lock)
+        {
+            if (--group.Open > 0) return;
+            _groups.Remove(group.Participant);
+            Index(group, null);
+        }
+    }
+
+    /// <summary>From now on a stream is told of new entries that its participant may see, until <see cref="Leave"/>.</summary>
+    /// <param name="group">Whose it is.</param>
+    /// <param name="case">The case alone of which it wants entries; empty: of any.</param>
+    /// <returns>Its inbox, and the position from which on it is told.</returns>
+    public (Inbox Inbox, ulong From) Join(Group group, string @case)
+    {
+        lock (_lock)
+        {
+            if (_joined++ == 0)
+            {
+                // Nothing needs to be told to whoever comes later.
+                _at = ledger.Size;
+                ledger.KeepsTail = true;
+                _some.TrySetResult();
+            }
+            var inbox = new Inbox(group, @case);
+            group.Joined.Add(inbox);
+            return (inbox, _at);
+        }
+    }
+
+    public void Leave(Inbox inbox)
+    {
+        lock (_lock)
+        {
+            inbox.Group.Joined.Remove(inbox);
+            if (--_joined > 0) return;
+            ledger.KeepsTail = false;
+            _some = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+    }
+
+    /// <summary>What has come for a stream.</summary>
+    /// <returns>The positions; every entry before <c>Before</c> is among them or is not for it; whether some were lost, so that it must
+    /// read from where it was.</returns>
+    public (ulong[] Positions, ulong Before, bool Lost) Take(Inbox inbox)
+    {
+        lock (_lock)
+        {
+            var (positions, lost) = inbox.Take();
+            return (positions, _at, lost);
+        }
+    }
+
+    /// <summary>What a participant may see now.</summary>
+    public async ValueTask<Rights> RightsOf(Group group, CancellationToken cancel)
+    {
+        await ledger.Look(LookedWithin, cancel);
+        while (true)
+        {
+            if (group.Rights is { } rights && Hold(rights)) return rights;
+            await Renew(group).WaitAsync(cancel);
+        }
+    }
+
+    /// <summary>Whether these are still what a participant may see.</summary>
+    public bool Hold(Rights rights) =>
+        rights.ChangedAt == ledger.ChangedAt(Cases.Kind) && ReferenceEquals(rights.By, agreements.InForce.Permissions);
+
+    /// <summary>Looks what other replicas wrote, where that is too long ago to be sure of anybody's rights.</summary>
+    public ValueTask Look(CancellationToken cancel) => ledger.Look(LookedWithin, cancel);
+
+    /// <summary>Once for all who ask meanwhile.</summary>
+    private Task<Rights> Renew(Group group)
+    {
+        lock (_lock)
+            return group.Working is { IsCompleted: false } working ? working : group.Working = Task.Run(() => Work(group));
+    }
+
+    private async Task<Rights> Work(Group group)
+    {
+        // What they rest on is noted first: what changes meanwhile makes them old.
+        var (changed, by) = (ledger.ChangedAt(Cases.Kind), agreements.InForce.Permissions);
+        var rights = by.Participant(group.Participant) is { } participant
+            ? new Rights(await reads.ReaderOf(participant, default), by.Grants(Cases.PartsEverOf(participant), Method), by, changed)
+            : new Rights(new Reader(new Participant { Id = group.Participant }, new HashSet<string>()), false, by, changed);
+        lock (_lock)
+            if (group.Open > 0) Index(group, rights);
+        return rights;
+    }
+
+    private void Index(Group group, Rights? rights)
+    {
+        foreach (var token in group.Rights?.Reader.Tokens ?? new HashSet<string>())
+            if (_index.TryGetValue(token, out var groups) && groups.Remove(group) && groups.Count == 0) _index.Remove(token);
+        foreach (var token in rights?.Reader.Tokens ?? new HashSet<string>())
+            if (_index.TryGetValue(token, out var groups)) groups.Add(group);
+            else _index[token] = [group];
+        group.Rights = rights;
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+            try
+            {
+                await TellOfMore(stoppingToken);
+            }
+            catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e)
+            {
+                // They find by themselves what they were not told.
+                LogFailed(log, ledger.Service, e.GetType().Name);
+                lock (_lock)
+                    foreach (var inbox in _groups.Values.SelectMany(g => g.Joined)) inbox.Lose();
+                await Task.Delay(TimeSpan.FromSeconds(1), stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+    }
+
+    private async Task TellOfMore(CancellationToken stop)
+    {
+        Task some;
+        lock (_lock) some = _some.Task;
+        await some.WaitAsync(stop);
+        ulong from;
+        lock (_lock) from = _at;
+        await ledger.WaitForMore(from, stop);
+        var entries = await ledger.ReadTail(from, stop);
+        if (entries.Count == 0) return;
+        // Who came to see more, or less, by one of them is told of the others as he sees now.
+        Group[] old;
+        lock (_lock) old = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !(g.Rights is { } rights && Hold(rights)))];
+        foreach (var group in old) await Renew(group).WaitAsync(stop);
+        lock (_lock)
+        {
+            // Unless all have left meanwhile, and others come.
+            if (_at != from) return;
+            foreach (var entry in entries) Tell(entry);
+            _at = entries[^1].Position + 1;
+        }
+    }
+
+    private void Tell(TailEntry entry)
+    {
+        foreach (var token in entry.Audience)
+            if (_index.TryGetValue(token, out var groups))
+                foreach (var group in groups)
+                {
+                    if (group.Told == entry.Position) continue;
+                    group.Told = entry.Position;
+                    foreach (var inbox in group.Joined) inbox.Add(entry);
+                }
+    }
+
+    [LoggerMessage(40, LogLevel.Warning, "{Service}: telling those who follow the ledger failed and begins anew: {Error}")]
+    private static partial void LogFailed(ILogger log, string service, string error);
+}

@@ -1,0 +1,258 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using Google.Protobuf;
+using Grpc.Core;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// One stream of the ledger's entries. It reads pages from the database until it has caught up, and is then told of new entries by
+/// <see cref="Followers"/>. Before each entry it makes sure that its reader may still see it. While its reader takes nothing it holds at
+/// most a page and what is on the way to him, and not for long.
+/// </summary>
+internal sealed class Following(
+    FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responses, ServerCallContext context, ServiceLedger ledger,
+    Followers followers, TimeProvider time, Func<StoredEntry, Reader, CancellationToken, Task<Entry>> show, CancellationToken stop)
+{
+    // The web server holds back a writer who has 64 KiB on the way, so that one message more is on the way at most.
+    private const int MessageBytes = 64 << 10, PieceBytes = 32 << 10, PageBytes = 48 << 10, PageEntries = 200;
+
+    /// <summary>How long a stream may keep an entry that is greater than a page before another one has its turn.</summary>
+    private static readonly TimeSpan Turn = TimeSpan.FromMilliseconds(250);
+
+    private readonly string? _case = request.Case.Length == 0 ? null : request.Case;
+    private readonly Followers.Group _group = followers.Open(context.CallerOf().Participant.Id);
+    private ulong _from = request.FromPosition, _said = request.FromPosition;
+
+    /// <summary>Goes on until the reader has all that there is, where he wants no more; else until he or the service stops.</summary>
+    public async Task Run()
+    {
+        try
+        {
+            while (true)
+            {
+                await CatchUp(null);
+                if (request.UntilNow || _from > _said) await Say();
+                if (request.UntilNow) return;
+                var (inbox, from) = followers.Join(_group, request.Case);
+                try
+                {
+                    await CatchUp(from);
+                    await Listen(inbox);
+                }
+                finally
+                {
+                    followers.Leave(inbox);
+                }
+            }
+        }
+        finally
+        {
+            followers.Close(_group);
+        }
+    }
+
+    /// <summary>Sends what is in the database.</summary>
+    /// <param name="to">The position that is to be reached; null: as far as there is something.</param>
+    private async Task CatchUp(ulong? to)
+    {
+        while (!(_from >= to))
+        {
+            var rights = await Rights();
+            var page = await Page(_from, PageEntries, rights);
+            if (!await Send(page.Entries, rights)) continue;
+            _from = page.Next;
+            if (page.TooGreat) await SendGreat(_from);
+            else if (page.Complete) return;
+        }
+    }
+
+    private async Task<EntryPage> Page(ulong from, int limit, Rights rights)
+    {
+        await followers.Pages.WaitAsync(stop);
+        try
+        {
+            return await ledger.ReadEntries(from, _case, rights.Reader.Tokens, limit, stop, PageBytes);
+        }
+        finally
+        {
+            followers.Pages.Release();
+        }
+    }
+
+    /// <summary>Sends entries as long as the reader's rights are those. Returns whether all were sent.</summary>
+    private async Task<bool> Send(IReadOnlyList<StoredEntry> entries, Rights rights)
+    {
+        foreach (var entry in entries)
+            if (!await Send(entry, rights)) return false;
+        return true;
+    }
+
+    /// <summary>Sends what the inbox says, until some of it was lost.</summary>
+    private async Task Listen(Followers.Inbox inbox)
+    {
+        while (true)
+        {
+            var woken = await inbox.Wait(followers.Limits.StreamProgress, stop);
+            var (positions, before, lost) = followers.Take(inbox);
+            foreach (var position in positions)
+                if (position >= _from) await Send(position);
+            if (lost) return;
+            if (before > _from) _from = before;
+            if (woken) continue;
+            // Who may not follow any more does not wait for an entry to learn it.
+            await Rights();
+            if (_from > _said) await Say();
+        }
+    }
+
+    /// <summary>Sends one entry, where the reader may see it.</summary>
+    private async Task Send(ulong position)
+    {
+        while (true)
+        {
+            var rights = await Rights();
+            StoredEntry? entry;
+            if (ledger.Recent(position) is { Stored: { } stored } recent) entry = recent.Audience.Any(rights.Reader.Tokens.Contains) ? stored : null;
+            else
+            {
+                var page = await Page(position, 1, rights);
+                if (page is { TooGreat: true } && page.Next == position)
+                {
+                    await SendGreat(position);
+                    return;
+                }
+                entry = page.Entries is [{ } found] && found.Position == position ? found : null;
+            }
+            if (entry is not null && !await Send(entry, rights)) continue;
+            _from = position + 1;
+            return;
+        }
+    }
+
+    private async Task<bool> Send(StoredEntry stored, Rights rights)
+    {
+        var response = new FollowEntriesResponse
+        {
+            Entry = await show(stored, rights.Reader, stop), NextPosition = stored.Position + 1,
+        };
+        if (response.CalculateSize() > MessageBytes)
+        {
+            await SendGreat(stored.Position);
+            return true;
+        }
+        if (!await StillHold(rights)) return false;
+        await Taken(responses.WriteAsync(response, stop));
+        _from = _said = stored.Position + 1;
+        return true;
+    }
+
+    /// <summary>Sends an entry in pieces. It is in memory only while its reader takes them: a few have their turns, and who waits for his
+    /// reader loses his and reads the entry again.</summary>
+    private async Task SendGreat(ulong position)
+    {
+        var (sent, digest, whole) = (0, Array.Empty<byte>(), false);
+        while (!whole)
+        {
+            var writing = Task.CompletedTask;
+            await followers.Great.WaitAsync(stop);
+            try
+            {
+                var (began, rights) = (Stopwatch.GetTimestamp(), await Rights());
+                if (await ledger.ReadEntry(position, rights.Reader.Tokens, stop) is not { } stored) break;
+                var bytes = (await show(stored, rights.Reader, stop)).ToByteArray();
+                var now = SHA256.HashData(bytes);
+                if (!now.AsSpan().SequenceEqual(digest)) (sent, digest) = (0, now);
+                while (writing.IsCompletedSuccessfully && !whole && Left(began) > TimeSpan.Zero && await StillHold(rights))
+                {
+                    var piece = new EntryPiece
+                    {
+                        Offset = (uint)sent, Size = (uint)bytes.Length,
+                        Data = ByteString.CopyFrom(bytes, sent, Math.Min(PieceBytes, bytes.Length - sent)),
+                    };
+                    whole = (sent += piece.Data.Length) == bytes.Length;
+                    writing = responses.WriteAsync(
+                        new FollowEntriesResponse { Piece = piece, NextPosition = whole ? position + 1 : position }, stop);
+                    if (!whole && !writing.IsCompleted && Left(began) is var left && left > TimeSpan.Zero)
+                        await Task.WhenAny(writing, Task.Delay(left, stop));
+                }
+            }
+            finally
+            {
+                followers.Great.Release();
+            }
+            await Taken(writing);
+        }
+        _from = position + 1;
+        if (whole) _said = _from;
+
+        static TimeSpan Left(long began) => Turn - Stopwatch.GetElapsedTime(began);
+    }
+
+    /// <summary>Says how far the stream has come.</summary>
+    private async Task Say()
+    {
+        await Taken(responses.WriteAsync(new FollowEntriesResponse { NextPosition = _from }, stop));
+        _said = _from;
+    }
+
+    /// <summary>What the reader may see at this moment.</summary>
+    /// <exception cref="RpcException">He is nobody's any more, or may not follow any more.</exception>
+    private async ValueTask<Rights> Rights()
+    {
+        context.CallerOf();
+        var rights = await followers.RightsOf(_group, stop);
+        return rights.Granted ? rights : throw new Refusal(Reason.NotGranted).ToException();
+    }
+
+    /// <summary>Whether that is still so: asked last before something is sent.</summary>
+    private async ValueTask<bool> StillHold(Rights rights)
+    {
+        await followers.Look(stop);
+        context.CallerOf();
+        return followers.Hold(rights);
+    }
+
+    /// <summary>Waits until there is room on the way to the reader for more.</summary>
+    /// <exception cref="RpcException">STREAM_STALLED: there was none for too long.</exception>
+    private async Task Taken(Task writing)
+    {
+        if (writing.IsCompletedSuccessfully) return;
+        try
+        {
+            await writing.WaitAsync(followers.Limits.StreamStall, time, stop);
+        }
+        catch (TimeoutException)
+        {
+            _ = writing.ContinueWith(static late => late.Exception, TaskScheduler.Default);
+            ResetLater(context.GetHttpContext());
+            throw new Refusal(Reason.StreamStalled, new Dictionary<string, string> { ["next_position"] = $"{_said}" }).ToException();
+        }
+    }
+
+    /// <summary>The reason stands behind what the reader has not taken. Where he does not come to it, nothing is left but to end the stream
+    /// without it (RFC 9113, 5.4.2), with the code that gRPC takes for RESOURCE_EXHAUSTED.</summary>
+    private void ResetLater(HttpContext http)
+    {
+        const int enhanceYourCalm = 11;
+        var (reset, gate, ended) = (http.Features.Get<IHttpResetFeature>(), new Lock(), false);
+        var timer = time.CreateTimer(
+            _ =>
+            {
+                // Once it has ended, the web server uses the same object for another stream.
+                lock (gate)
+                    if (!ended) reset?.Reset(enhanceYourCalm);
+            }, null, followers.Limits.StreamGrace, Timeout.InfiniteTimeSpan);
+        http.Response.OnCompleted(() =>
+        {
+            lock (gate) ended = true;
+            return timer.DisposeAsync().AsTask();
+        });
+    }
+}

@@ -1,0 +1,221 @@
+using System.Collections.Concurrent;
+
+namespace Ministries.Ledger;
+
+/// <summary>An entry at the end of the ledger, and who may see it.</summary>
+public sealed class TailEntry
+{
+    private readonly EntryRow _row;
+    private readonly IReadOnlyList<PartRow>? _parts;
+
+    internal TailEntry(EntryRow row, IReadOnlyList<PartRow>? parts)
+    {
+        (_row, _parts) = (row, parts);
+        Bytes = row.Header.Length + (parts?.Sum(p => (long)(p.Data?.Length ?? 0)) ?? row.PartBytes);
+    }
+
+    /// <summary>Its position.</summary>
+    public ulong Position => _row.Position;
+
+    /// <summary>The case that it belongs to; empty: none.</summary>
+    public string Case => _row.Case;
+
+    /// <summary>The tokens of those who may see it.</summary>
+    public IReadOnlyCollection<string> Audience => _row.Audience;
+
+    /// <summary>The number of bytes of its header and its parts.</summary>
+    public long Bytes { get; }
+
+    /// <summary>When it was committed or read, as a timestamp of <see cref="Environment.TickCount64"/>.</summary>
+    internal long Since { get; } = Environment.TickCount64;
+
+    /// <summary>The entry with its parts; null: they are not kept in memory.</summary>
+    public StoredEntry? Stored => _parts is null ? null : ServiceLedger.EntryOf(_row, _parts);
+
+    internal TailEntry WithoutParts() => new(_row with { PartBytes = Bytes - _row.Header.Length }, null);
+}
+
+public sealed partial class ServiceLedger
+{
+    private readonly RecentEntries _tail;
+
+    /// <summary>Whether the entries that are committed are kept in memory for a while, for those who follow them.</summary>
+    public bool KeepsTail
+    {
+        get => _tail.Wanted;
+        set => _tail.Wanted = value;
+    }
+
+    /// <summary>The entries from a position on, for one who tells all others of them; at most 256, none: there are no more at present.
+    /// </summary>
+    /// <param name="from">The position.</param>
+    /// <param name="cancel">Cancels.</param>
+    public async ValueTask<IReadOnlyList<TailEntry>> ReadTail(ulong from, CancellationToken cancel)
+    {
+        // Nobody is told of an entry before a checkpoint covers it, so not of all that is in memory or in the database.
+        var size = Size;
+        if (from >= size) return [];
+        var most = (int)Math.Min(256, size - from);
+        return _tail.From(from, most) ?? await Read(async session =>
+            (await session.Entries(from, from + (ulong)most, null, null, most)).Select(row => new TailEntry(row, null)).ToArray(), cancel);
+    }
+
+    /// <summary>An entry that was committed so lately that it is still in memory; null: it is to be read.</summary>
+    /// <param name="position">Its position.</param>
+    public TailEntry? Recent(ulong position) => _tail.Find(position);
+
+    /// <summary>The number of entries at which a record of this kind may have changed last, as far as this process knows
+    /// (<see cref="Look"/>): while it stays the same, so do the records. It is known before whoever changed one is told.</summary>
+    /// <param name="kind">The kind of records.</param>
+    public ulong ChangedAt(StreamKind kind) => _tail.ChangedAt(kind.Name);
+
+    /// <summary>Looks whether other replicas wrote, unless somebody has looked within the last <paramref name="age"/>, as each commit
+    /// does.</summary>
+    /// <param name="age">The age.</param>
+    /// <param name="cancel">Cancels.</param>
+    public ValueTask Look(TimeSpan age, CancellationToken cancel)
+    {
+        return Environment.TickCount64 - _tail.Looked <= age.TotalMilliseconds ? default : new(Now());
+
+        async Task Now()
+        {
+            await _look.WaitAsync(cancel);
+            try
+            {
+                if (Environment.TickCount64 - _tail.Looked > age.TotalMilliseconds) await LookNow(cancel);
+            }
+            finally
+            {
+                _look.Release();
+            }
+        }
+    }
+
+    // Only one looks at a time: others get what he saw.
+    private async Task LookNow(CancellationToken cancel)
+    {
+        var began = Environment.TickCount64;
+        var size = (await Read(session => session.ReadHead(), cancel)).Size;
+        _tail.Saw(size, began);
+        Grow(size);
+    }
+}
+
+/// <summary>The last entries that this process committed, with their parts, and which kinds of records changed. What is not here is in
+/// the database: entries of other replicas, of before, of more bytes than are kept.</summary>
+internal sealed class RecentEntries
+{
+    // No greater entry is kept with its parts, no more bytes in all, and none for longer: it may have been erased by another replica.
+    private const int Kept = 1024, MaxBytes = 64 << 10;
+    private const long AllBytes = 8 << 20, MaxAge = 5_000;
+
+    private readonly Lock _lock = new();
+    private readonly TailEntry?[] _entries = new TailEntry?[Kept];
+    private readonly ConcurrentDictionary<string, ulong> _changed = [];
+    // Those from the first to before the next, each at its position's place.
+    private ulong _first, _next, _others, _known;
+    private long _bytes, _looked;
+    private volatile bool _wanted;
+
+    /// <summary>Whether somebody follows: until then none are kept.</summary>
+    public bool Wanted
+    {
+        get => _wanted;
+        set
+        {
+            lock (_lock)
+            {
+                _wanted = value;
+                if (!value) Clear(_next);
+            }
+        }
+    }
+
+    /// <summary>When the database was looked at last.</summary>
+    public long Looked => Volatile.Read(ref _looked);
+
+    public ulong ChangedAt(string kind) => Math.Max(_changed.GetValueOrDefault(kind), Volatile.Read(ref _others));
+
+    /// <summary>The database had this many entries: those that this process did not commit may have changed anything.</summary>
+    public void Saw(ulong size, long at)
+    {
+        lock (_lock)
+        {
+            if (size > _known) (_known, _others) = (size, size);
+            _looked = Math.Max(_looked, at);
+        }
+    }
+
+    /// <summary>Keeps what was just committed.</summary>
+    /// <param name="rows">What was written.</param>
+    /// <param name="size">The number of entries now.</param>
+    /// <param name="kinds">The kinds of records that changed.</param>
+    public void Keep(Rows rows, ulong size, IEnumerable<string> kinds)
+    {
+        foreach (var kind in kinds) _changed[kind] = size;
+        List<TailEntry> entries = [];
+        if (_wanted)
+        {
+            var parts = rows.Parts.ToLookup(p => p.Position);
+            foreach (var row in rows.Entries)
+            {
+                var entry = new TailEntry(row, [.. parts[row.Position]]);
+                entries.Add(entry.Bytes > MaxBytes ? entry.WithoutParts() : entry);
+            }
+        }
+        lock (_lock)
+        {
+            _known = Math.Max(_known, size);
+            _looked = Environment.TickCount64;
+            if (!_wanted || entries.Count == 0) return;
+            // Without a gap.
+            if (_next != entries[0].Position) Clear(entries[0].Position);
+            foreach (var entry in entries)
+            {
+                if (_next - _first == Kept) DropFirst();
+                _entries[_next++ % Kept] = entry;
+                _bytes += entry.Bytes;
+                while (_bytes > AllBytes) DropFirst();
+            }
+        }
+    }
+
+    /// <summary>Forgets an entry's parts: one of them was erased.</summary>
+    public void Forget(ulong position)
+    {
+        lock (_lock)
+            if (position >= _first && position < _next) Clear(_next);
+    }
+
+    /// <summary>Entries from a position on; null: it is not here.</summary>
+    public IReadOnlyList<TailEntry>? From(ulong position, int most)
+    {
+        lock (_lock)
+        {
+            if (position < _first || position >= _next) return null;
+            var found = new TailEntry[(int)Math.Min((ulong)most, _next - position)];
+            for (var i = 0; i < found.Length; i++) found[i] = _entries[(position + (ulong)i) % Kept]!;
+            return found;
+        }
+    }
+
+    public TailEntry? Find(ulong position)
+    {
+        lock (_lock)
+            return position >= _first && position < _next && _entries[position % Kept] is { } found &&
+                Environment.TickCount64 - found.Since <= MaxAge ? found : null;
+    }
+
+    private void DropFirst()
+    {
+        var place = _first++ % Kept;
+        _bytes -= _entries[place]!.Bytes;
+        _entries[place] = null;
+    }
+
+    private void Clear(ulong next)
+    {
+        Array.Clear(_entries);
+        (_first, _next, _bytes) = (next, next, 0);
+    }
+}

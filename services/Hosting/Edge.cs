@@ -34,7 +34,8 @@ public static class Edge
         services.AddSingleton<Passing>();
         services.AddSingleton(p => new Writes(
             p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>(), p.GetRequiredService<TimeProvider>()));
-        services.AddSingleton(p => new Reads(p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>()));
+        services.AddSingleton(p => new Reads(
+            p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>(), p.GetRequiredService<PageTokens>()));
         services.AddSingleton<Peers>();
         services.AddSingleton<Guard>();
         services.AddSingleton<Followers>();

@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Trust;
@@ -8,21 +7,18 @@ namespace Ministries.Hosting;
 
 /// <summary>What a participant may see, as agreement and cases say.</summary>
 /// <param name="Reader">The participant with its tokens.</param>
-/// <param name="Granted">Whether it may follow at all.</param>
 /// <param name="By">The permissions that say so.</param>
-/// <param name="ChangedAt">The ledger's <see cref="ServiceLedger.ChangedAt"/> of cases.</param>
-internal sealed record Rights(Reader Reader, bool Granted, Permissions By, ulong ChangedAt);
+/// <param name="RelistedAt">The ledger's <see cref="ServiceLedger.RelistedAt"/> of cases, which are listed by their parties.</param>
+internal sealed record Rights(Reader Reader, Permissions By, ulong RelistedAt);
 
 /// <summary>
 /// Tells all who follow the ledger of its new entries: one reader for all of them. By the tokens of an entry it finds the participants
 /// who may see it, and puts the entry's position into the inbox of each of their streams; who may not see it is not even looked at.
-/// What a participant may see is worked out once for all of its streams, and again when a case or the agreement has changed.
+/// What a participant may see is worked out once for all of its streams, and again when the parties to a case or the agreement have changed.
 /// </summary>
-internal sealed partial class Followers(
-    ServiceLedger ledger, Reads reads, Agreements agreements, EdgeLimits limits, ILogger<Followers> log) : BackgroundService
+internal sealed class Followers(
+    ServiceLedger ledger, Reads reads, Agreements agreements, EdgeLimits limits, ILogger<Followers> log) : SupervisedService(log)
 {
-    private const string Method = "ministries.ledger.v1.LedgerService/FollowEntries";
-
     /// <summary>How long ago somebody may have looked what other replicas wrote when an entry is sent.</summary>
     private static readonly TimeSpan LookedWithin = TimeSpan.FromMilliseconds(100);
 
@@ -179,7 +175,7 @@ internal sealed partial class Followers(
 
     /// <summary>Whether these are still what a participant may see.</summary>
     public bool Hold(Rights rights) =>
-        rights.ChangedAt == ledger.ChangedAt(Cases.Kind) && ReferenceEquals(rights.By, agreements.InForce.Permissions);
+        rights.RelistedAt == ledger.RelistedAt(Cases.Kind) && ReferenceEquals(rights.By, agreements.InForce.Permissions);
 
     /// <summary>Looks what other replicas wrote, where that is too long ago to be sure of anybody's rights.</summary>
     public ValueTask Look(CancellationToken cancel) => ledger.Look(LookedWithin, cancel);
@@ -188,16 +184,16 @@ internal sealed partial class Followers(
     private Task<Rights> Renew(Group group)
     {
         lock (_lock)
-            return group.Working is { IsCompleted: false } working ? working : group.Working = Task.Run(() => Work(group));
+            return group.Working is { IsCompleted: false } working ? working : group.Working = Task.Run(() => WorkOut(group));
     }
 
-    private async Task<Rights> Work(Group group)
+    private async Task<Rights> WorkOut(Group group)
     {
         // What they rest on is noted first: what changes meanwhile makes them old.
-        var (changed, by) = (ledger.ChangedAt(Cases.Kind), agreements.InForce.Permissions);
+        var (changed, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
         var rights = by.Participant(group.Participant) is { } participant
-            ? new Rights(await reads.ReaderOf(participant, default), by.Grants(Cases.PartsEverOf(participant), Method), by, changed)
-            : new Rights(new Reader(new Participant { Id = group.Participant }, new HashSet<string>()), false, by, changed);
+            ? new Rights(await reads.ReaderOf(participant, default), by, changed)
+            : new Rights(new Reader(new Participant { Id = group.Participant }, new HashSet<string>()), by, changed);
         lock (_lock)
             if (group.Open > 0) Index(group, rights);
         return rights;
@@ -213,25 +209,19 @@ internal sealed partial class Followers(
         group.Rights = rights;
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    /// <inheritdoc/>
+    protected override async Task Work(CancellationToken stop)
     {
-        while (!stoppingToken.IsCancellationRequested)
-            try
-            {
-                await TellOfMore(stoppingToken);
-            }
-            catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-            {
-                return;
-            }
-            catch (Exception e)
-            {
-                // They find by themselves what they were not told.
-                LogFailed(log, ledger.Service, e.GetType().Name);
-                lock (_lock)
-                    foreach (var inbox in _groups.Values.SelectMany(g => g.Joined)) inbox.Lose();
-                await Task.Delay(TimeSpan.FromSeconds(1), stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            }
+        try
+        {
+            while (true) await TellOfMore(stop);
+        }
+        finally
+        {
+            // They find by themselves what they were not told.
+            lock (_lock)
+                foreach (var inbox in _groups.Values.SelectMany(g => g.Joined)) inbox.Lose();
+        }
     }
 
     private async Task TellOfMore(CancellationToken stop)
@@ -244,10 +234,13 @@ internal sealed partial class Followers(
         await ledger.WaitForMore(from, stop);
         var entries = await ledger.ReadTail(from, stop);
         if (entries.Count == 0) return;
-        // Who came to see more, or less, by one of them is told of the others as he sees now.
-        Group[] old;
-        lock (_lock) old = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !(g.Rights is { } rights && Hold(rights)))];
-        foreach (var group in old) await Renew(group).WaitAsync(stop);
+        // Who came to see more, or less, by one of them is told of all of them as he sees then, or later.
+        var (relisted, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
+        Group[] joined;
+        lock (_lock) joined = [.. _groups.Values.Where(g => g.Joined.Count > 0)];
+        foreach (var group in joined)
+            while (!(group.Rights is { } rights && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= relisted : Hold(rights))))
+                await Renew(group).WaitAsync(stop);
         lock (_lock)
         {
             // Unless all have left meanwhile, and others come.
@@ -268,7 +261,4 @@ internal sealed partial class Followers(
                     foreach (var inbox in group.Joined) inbox.Add(entry);
                 }
     }
-
-    [LoggerMessage(40, LogLevel.Warning, "{Service}: telling those who follow the ledger failed and begins anew: {Error}")]
-    private static partial void LogFailed(ILogger log, string service, string error);
 }

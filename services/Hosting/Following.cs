@@ -18,7 +18,7 @@ namespace Ministries.Hosting;
 /// </summary>
 internal sealed class Following(
     FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responses, ServerCallContext context, ServiceLedger ledger,
-    Followers followers, TimeProvider time, Func<StoredEntry, Reader, CancellationToken, Task<Entry>> show, CancellationToken stop)
+    Access access, Followers followers, TimeProvider time, Func<StoredEntry, Reader, CancellationToken, Task<Entry>> show, CancellationToken stop)
 {
     // The web server holds back a writer who has 64 KiB on the way, so that one message more is on the way at most.
     private const int MessageBytes = 64 << 10, PieceBytes = 32 << 10, PageBytes = 48 << 10, PageEntries = 200;
@@ -27,7 +27,7 @@ internal sealed class Following(
     private static readonly TimeSpan Turn = TimeSpan.FromMilliseconds(250);
 
     private readonly string? _case = request.Case.Length == 0 ? null : request.Case;
-    private readonly Followers.Group _group = followers.Open(context.CallerOf().Participant.Id);
+    private readonly Followers.Group _group = followers.Open(EdgeCall.Of(context).Caller.Participant.Id);
     private ulong _from = request.FromPosition, _said = request.FromPosition;
 
     /// <summary>Goes on until the reader has all that there is, where he wants no more; else until he or the service stops.</summary>
@@ -148,74 +148,89 @@ internal sealed class Following(
             return true;
         }
         if (!await StillHold(rights)) return false;
-        await Taken(responses.WriteAsync(response, stop));
+        var writing = responses.WriteAsync(response);
         _from = _said = stored.Position + 1;
+        await Taken(writing);
         return true;
     }
+
+    /// <summary>How much of an entry was sent.</summary>
+    /// <param name="Bytes">How many bytes.</param>
+    /// <param name="Digest">The digest of all of them, by which it is known whether the entry is still shown so.</param>
+    /// <param name="Whole">Whether that was all.</param>
+    /// <param name="Writing">Ends when there is room on the way to the reader for more.</param>
+    private sealed record Sent(int Bytes, byte[] Digest, bool Whole, Task Writing);
 
     /// <summary>Sends an entry in pieces. It is in memory only while its reader takes them: a few have their turns, and who waits for his
     /// reader loses his and reads the entry again.</summary>
     private async Task SendGreat(ulong position)
     {
-        var (sent, digest, whole) = (0, Array.Empty<byte>(), false);
-        while (!whole)
+        Sent? sent = new(0, [], false, Task.CompletedTask);
+        while (!sent.Whole)
         {
-            var writing = Task.CompletedTask;
             await followers.Great.WaitAsync(stop);
             try
             {
-                var (began, rights) = (Stopwatch.GetTimestamp(), await Rights());
-                if (await ledger.ReadEntry(position, rights.Reader.Tokens, stop) is not { } stored) break;
-                var bytes = (await show(stored, rights.Reader, stop)).ToByteArray();
-                var now = SHA256.HashData(bytes);
-                if (!now.AsSpan().SequenceEqual(digest)) (sent, digest) = (0, now);
-                while (writing.IsCompletedSuccessfully && !whole && Left(began) > TimeSpan.Zero && await StillHold(rights))
-                {
-                    var piece = new EntryPiece
-                    {
-                        Offset = (uint)sent, Size = (uint)bytes.Length,
-                        Data = ByteString.CopyFrom(bytes, sent, Math.Min(PieceBytes, bytes.Length - sent)),
-                    };
-                    whole = (sent += piece.Data.Length) == bytes.Length;
-                    writing = responses.WriteAsync(
-                        new FollowEntriesResponse { Piece = piece, NextPosition = whole ? position + 1 : position }, stop);
-                    if (!whole && !writing.IsCompleted && Left(began) is var left && left > TimeSpan.Zero)
-                        await Task.WhenAny(writing, Task.Delay(left, stop));
-                }
+                // In a method of its own, with which what it has read goes.
+                sent = await SendPieces(position, sent);
             }
             finally
             {
                 followers.Great.Release();
             }
-            await Taken(writing);
+            if (sent is null) break;
+            await Taken(sent.Writing);
         }
         _from = position + 1;
-        if (whole) _said = _from;
+    }
 
-        static TimeSpan Left(long began) => Turn - Stopwatch.GetElapsedTime(began);
+    /// <summary>Sends pieces of an entry until its turn is over, or its reader's rights have changed. Null: he may not see it.</summary>
+    private async Task<Sent?> SendPieces(ulong position, Sent before)
+    {
+        var (began, rights) = (Stopwatch.GetTimestamp(), await Rights());
+        if (await ledger.ReadEntry(position, rights.Reader.Tokens, stop) is not { } stored) return null;
+        var bytes = (await show(stored, rights.Reader, stop)).ToByteArray();
+        var digest = SHA256.HashData(bytes);
+        var sent = new Sent(digest.AsSpan().SequenceEqual(before.Digest) ? before.Bytes : 0, digest, false, Task.CompletedTask);
+        while (sent is { Whole: false, Writing.IsCompletedSuccessfully: true } && Left() > TimeSpan.Zero && await StillHold(rights))
+        {
+            var piece = new EntryPiece
+            {
+                Offset = (uint)sent.Bytes, Size = (uint)bytes.Length,
+                Data = ByteString.CopyFrom(bytes, sent.Bytes, Math.Min(PieceBytes, bytes.Length - sent.Bytes)),
+            };
+            var (to, whole) = (sent.Bytes + piece.Data.Length, sent.Bytes + piece.Data.Length == bytes.Length);
+            var next = whole ? position + 1 : position;
+            if (whole) _said = next;
+            sent = new(to, digest, whole, responses.WriteAsync(new FollowEntriesResponse { Piece = piece, NextPosition = next }));
+            if (!whole && !sent.Writing.IsCompleted && Left() is var left && left > TimeSpan.Zero)
+                await Task.WhenAny(sent.Writing, Task.Delay(left, stop));
+        }
+        return sent;
+
+        TimeSpan Left() => Turn - Stopwatch.GetElapsedTime(began);
     }
 
     /// <summary>Says how far the stream has come.</summary>
     private async Task Say()
     {
-        await Taken(responses.WriteAsync(new FollowEntriesResponse { NextPosition = _from }, stop));
         _said = _from;
+        await Taken(responses.WriteAsync(new FollowEntriesResponse { NextPosition = _from }));
     }
 
     /// <summary>What the reader may see at this moment.</summary>
     /// <exception cref="RpcException">He is nobody's any more, or may not follow any more.</exception>
     private async ValueTask<Rights> Rights()
     {
-        context.CallerOf();
-        var rights = await followers.RightsOf(_group, stop);
-        return rights.Granted ? rights : throw new Refusal(Reason.NotGranted).ToException();
+        access.Renew(EdgeCall.Of(context), context.GetHttpContext());
+        return await followers.RightsOf(_group, stop);
     }
 
     /// <summary>Whether that is still so: asked last before something is sent.</summary>
     private async ValueTask<bool> StillHold(Rights rights)
     {
         await followers.Look(stop);
-        context.CallerOf();
+        access.Renew(EdgeCall.Of(context), context.GetHttpContext());
         return followers.Hold(rights);
     }
 
@@ -223,36 +238,31 @@ internal sealed class Following(
     /// <exception cref="RpcException">STREAM_STALLED: there was none for too long.</exception>
     private async Task Taken(Task writing)
     {
-        if (writing.IsCompletedSuccessfully) return;
-        try
-        {
-            await writing.WaitAsync(followers.Limits.StreamStall, time, stop);
-        }
-        catch (TimeoutException)
+        if (writing.IsCompletedSuccessfully || await Ends(followers.Limits.StreamStall)) return;
+        // The reason stands behind what the reader has not taken. Where he does not come to it, nothing is left but to end the stream
+        // without it (RFC 9113, 5.4.2), with the code that gRPC takes for RESOURCE_EXHAUSTED.
+        const int enhanceYourCalm = 11;
+        var http = context.GetHttpContext();
+        if (!await Ends(followers.Limits.StreamGrace))
         {
             _ = writing.ContinueWith(static late => late.Exception, TaskScheduler.Default);
-            ResetLater(context.GetHttpContext());
-            throw new Refusal(Reason.StreamStalled, new Dictionary<string, string> { ["next_position"] = $"{_said}" }).ToException();
+            http.Features.Get<IHttpResetFeature>()?.Reset(enhanceYourCalm);
         }
-    }
+        var refusal = new Refusal(Reason.StreamStalled, new Dictionary<string, string> { ["next_position"] = $"{_said}" });
+        Refusals.Trace(http, refusal);
+        throw refusal.ToException();
 
-    /// <summary>The reason stands behind what the reader has not taken. Where he does not come to it, nothing is left but to end the stream
-    /// without it (RFC 9113, 5.4.2), with the code that gRPC takes for RESOURCE_EXHAUSTED.</summary>
-    private void ResetLater(HttpContext http)
-    {
-        const int enhanceYourCalm = 11;
-        var (reset, gate, ended) = (http.Features.Get<IHttpResetFeature>(), new Lock(), false);
-        var timer = time.CreateTimer(
-            _ =>
-            {
-                // Once it has ended, the web server uses the same object for another stream.
-                lock (gate)
-                    if (!ended) reset?.Reset(enhanceYourCalm);
-            }, null, followers.Limits.StreamGrace, Timeout.InfiniteTimeSpan);
-        http.Response.OnCompleted(() =>
+        async Task<bool> Ends(TimeSpan within)
         {
-            lock (gate) ended = true;
-            return timer.DisposeAsync().AsTask();
-        });
+            try
+            {
+                await writing.WaitAsync(within, time, stop);
+                return true;
+            }
+            catch (TimeoutException)
+            {
+                return false;
+            }
+        }
     }
 }

@@ -155,6 +155,7 @@ public static partial class ServiceHost
         services.AddSingleton(_ => ledger);
         services.AddSingleton(service);
         services.AddSingleton(settings);
+        services.AddSingleton(new PageTokens(await File.ReadAllBytesAsync(settings.CheckpointKey, cancel)));
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton<Lifecycle>();
         services.AddIdentity();

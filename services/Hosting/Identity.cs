@@ -78,12 +78,11 @@ public sealed record EdgeLimits
     /// <summary>How many of them may be of one participant: 64.</summary>
     public int MaxStreamsPerParticipant { get; init; } = 64;
 
-    /// <summary>How long a stream waits for its reader to take what was sent before it is ended (STREAM_STALLED): 30 seconds. At most
-    /// 128 KiB are on their way to him.</summary>
+    /// <summary>How long a stream waits for its reader to take what was sent: 30 seconds. At most 128 KiB are on their way to him. Then
+    /// the stream ends (STREAM_STALLED).</summary>
     public TimeSpan StreamStall { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>How long a stream that was ended so is kept for its reader to take that and the reason, before it is reset: 10 seconds.
-    /// </summary>
+    /// <summary>How long more he has to take it and with it the reason, before the stream is reset without: 10 seconds.</summary>
     public TimeSpan StreamGrace { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How often a stream says how far it has come where nothing comes that is for its reader: every 10 seconds.</summary>
@@ -118,6 +117,8 @@ public static class IdentityExtensions
         {
             // Kestrel's own limit counts whoever has opened a socket; Connections tells who may.
             kestrel.Limits.Http2.MaxStreamsPerConnection = limits.MaxCallsPerConnection;
+            // What a stream holds for a reader who takes nothing rests on it (Following).
+            kestrel.Limits.MaxResponseBufferSize = 64 << 10;
             // One whose peer is gone would follow the ledger until its connection is old.
             kestrel.Limits.Http2.KeepAlivePingDelay = limits.KeepAlive;
             kestrel.Limits.Http2.KeepAlivePingTimeout = limits.KeepAlive / 2;

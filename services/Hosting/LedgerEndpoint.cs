@@ -17,7 +17,7 @@ namespace Ministries.Hosting;
 /// his to know; the header's digests bind them to the same bytes.
 /// </summary>
 internal sealed class LedgerEndpoint(
-    ServiceLedger ledger, Reads reads, Writes writes, Agreements agreements, Followers followers, TimeProvider time,
+    ServiceLedger ledger, Reads reads, Writes writes, Agreements agreements, Access access, Followers followers, TimeProvider time,
     IHostApplicationLifetime lifetime)
     : LedgerService.LedgerServiceBase
 {
@@ -51,7 +51,7 @@ internal sealed class LedgerEndpoint(
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
         try
         {
-            await new Following(request, responseStream, context, ledger, followers, time, Shown, stop.Token).Run();
+            await new Following(request, responseStream, context, ledger, access, followers, time, Shown, stop.Token).Run();
         }
         catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested)
         {

@@ -31,8 +31,9 @@ public sealed class Reads
 
     private readonly ServiceLedger _ledger;
     private readonly Access _access;
+    private readonly PageTokens _tokens;
 
-    internal Reads(ServiceLedger ledger, Access access) => (_ledger, _access) = (ledger, access);
+    internal Reads(ServiceLedger ledger, Access access, PageTokens tokens) => (_ledger, _access, _tokens) = (ledger, access, tokens);
 
     // Of records that a request names without their case: which it was when they were read before. A guess and no more.
     private static readonly ConcurrentDictionary<string, string> CasesOfRecords = new();
@@ -166,10 +167,10 @@ public sealed class Reads
         var cancel = context.CancellationToken;
         var (permissions, caller) = Caller(context);
         var keys = filters.Where(f => !string.IsNullOrEmpty(f)).Select(f => f!).ToArray();
-        var bound = PageToken.Bind(context.NameOf(), caller.Id, kind.Name, keys);
+        var bound = _tokens.Bind(context.NameOf(), caller.Id, kind.Name, keys);
         var size = Value(request, "page_size") is int asked and > 0 ? Math.Min(asked, LargestPage) : DefaultPage;
         var after = 0ul;
-        if (Value(request, "page_token") is string { Length: > 0 } token && !PageToken.TryRead(token, bound, out after))
+        if (Value(request, "page_token") is string { Length: > 0 } token && !PageTokens.TryRead(token, bound, out after))
             throw Refuse(context, Refusals.Invalid("page_token", "must be a page token as it was returned, with the same filters"));
         var cases = await CasesOf(caller, cancel);
         var reader = ReaderOf(caller, cases.Values);
@@ -178,7 +179,7 @@ public sealed class Reads
         return (
             [.. page.Where(r => Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
                 .Select(r => r.State)],
-            found.Count > size ? PageToken.Write(page[^1].Number, bound) : "", reader);
+            found.Count > size ? PageTokens.Write(page[^1].Number, bound) : "", reader);
     }
 
     /// <summary>Reads a state for the service's own use, such as before it asks another service; null: there is none.</summary>
@@ -273,40 +274,55 @@ public sealed class Reads
 /// <param name="Tokens">The tokens that it holds (<see cref="Audience"/>).</param>
 public sealed record Reader(Participant Participant, IReadOnlySet<string> Tokens);
 
-/// <summary>Where a list goes on: a version, the number of the last record seen, and a digest of what the list was of. It names
-/// nothing that its holder may not know, and one made by hand shows nothing that its holder may not see.</summary>
-internal static class PageToken
+/// <summary>Where a list goes on: the number of the last record seen, encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) with a
+/// key of this very list of this very participant. Records are numbered as they come to be in the service, so in clear the number would
+/// tell its holder how many others there are.</summary>
+/// <param name="secret">What the service keeps across restarts and all of its replicas have; the keys are derived from it (HKDF, RFC
+/// 5869). Tokens of another secret are not accepted: the list is begun anew.</param>
+internal sealed class PageTokens(byte[] secret)
 {
-    private const byte Version = 1;
-    private const int Length = 1 + sizeof(ulong) + 16;
+    private const int Nonce = 12, Tag = 16, Length = Nonce + sizeof(ulong) + Tag;
 
-    /// <summary>What a token is bound to.</summary>
-    public static byte[] Bind(string method, string participant, string kind, IEnumerable<string> filters) =>
-        SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', [method, participant, kind, .. filters])))[..16];
+    private static readonly byte[] Purpose = [.. "ministries.page-token.v1"u8, 0];
 
-    public static string Write(ulong number, byte[] bound)
+    private readonly byte[] _key = HKDF.Extract(HashAlgorithmName.SHA256, secret, []);
+
+    /// <summary>The key of a list's tokens.</summary>
+    /// <param name="method">The method that lists.</param>
+    /// <param name="participant">Who reads.</param>
+    /// <param name="kind">The kind of records.</param>
+    /// <param name="filters">What they must have.</param>
+    internal byte[] Bind(string method, string participant, string kind, IEnumerable<string> filters)
     {
-        Span<byte> bytes = stackalloc byte[Length];
-        bytes[0] = Version;
-        BinaryPrimitives.WriteUInt64BigEndian(bytes[1..], number);
-        bound.CopyTo(bytes[(1 + sizeof(ulong))..]);
+        var list = SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', [method, participant, kind, .. filters])));
+        return HKDF.Expand(HashAlgorithmName.SHA256, _key, 32, [.. Purpose, .. list]);
+    }
+
+    internal static string Write(ulong number, byte[] bound)
+    {
+        Span<byte> bytes = stackalloc byte[Length], plain = stackalloc byte[sizeof(ulong)];
+        RandomNumberGenerator.Fill(bytes[..Nonce]);
+        BinaryPrimitives.WriteUInt64BigEndian(plain, number);
+        using var aes = new AesGcm(bound, Tag);
+        aes.Encrypt(bytes[..Nonce], plain, bytes[Nonce..^Tag], bytes[^Tag..]);
         return Base64Url.EncodeToString(bytes);
     }
 
-    public static bool TryRead(string token, byte[] bound, out ulong number)
+    internal static bool TryRead(string token, byte[] bound, out ulong number)
     {
         number = 0;
-        Span<byte> bytes = stackalloc byte[Length];
+        Span<byte> bytes = stackalloc byte[Length], plain = stackalloc byte[sizeof(ulong)];
         try
         {
             if (token.Length != Base64Url.GetEncodedLength(Length) || Base64Url.DecodeFromChars(token, bytes) != Length) return false;
+            using var aes = new AesGcm(bound, Tag);
+            aes.Decrypt(bytes[..Nonce], bytes[Nonce..^Tag], bytes[^Tag..], plain);
         }
-        catch (FormatException)
+        catch (Exception e) when (e is FormatException or AuthenticationTagMismatchException)
         {
             return false;
         }
-        if (bytes[0] != Version || !bytes[(1 + sizeof(ulong))..].SequenceEqual(bound)) return false;
-        number = BinaryPrimitives.ReadUInt64BigEndian(bytes[1..]);
+        number = BinaryPrimitives.ReadUInt64BigEndian(plain);
         return true;
     }
 }

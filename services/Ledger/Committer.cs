@@ -176,7 +176,6 @@ internal sealed class Committer
         /// <summary>The traceparent of the last entry that changed a stream.</summary>
         public Dictionary<StreamId, string> TraceParents { get; } = [];
         public Dictionary<string, ulong> LastOfTypes { get; } = [];
-        public Dictionary<string, ulong> LastOfParticipants { get; } = [];
         public Dictionary<string, ulong> Cursors { get; } = [];
         public TreeEdge? Tree { get; set; }
 
@@ -404,6 +403,7 @@ internal sealed class Committer
         private readonly Dictionary<StreamId, IMessage?> _before = [];
         private readonly Dictionary<StreamId, List<(Decided Decided, ulong Version, string Indices)>> _changes = [];
         private readonly Dictionary<string, ulong> _cursors = [];
+        private readonly HashSet<string> _relisted = [];
         private readonly List<(EventRow Row, Event Event)> _published = [];
         private readonly Dictionary<StreamId, Exception> _unreadable = [];
         private readonly List<(Waiting Waiting, Func<Outcome> Outcome)> _answers = [];
@@ -721,10 +721,8 @@ internal sealed class Committer
             await LoadNumbers(_memory.LastOfTypes,
                 _decided.SelectMany(d => d.Decision.Changes).Select(c => c.Event.Descriptor.FullName)
                 .Where(Own).Distinct(), _session.LastOfTypes);
-            await LoadNumbers(_memory.LastOfParticipants, _decided.Select(d => d.Waiting.Command.Participant).Distinct(),
-                _session.LastOfParticipants);
             var known = _memory.Cursors.Count;
-            await LoadNumbers(_memory.Cursors, _decided.SelectMany(d => d.Decision.Audience).Select(AudienceCursor), _session.Cursors);
+            await LoadNumbers(_memory.Cursors, _decided.SelectMany(AudienceOf).Select(AudienceCursor), _session.Cursors);
             _memory.Held += _memory.Cursors.Count - known;
 
             var rows = new Rows();
@@ -745,7 +743,7 @@ internal sealed class Committer
             stage.Committing = true;
             await _session.Commit();
             stage.Committed = true;
-            committer._tail.Keep(rows, head.Size, _changes.Keys.Select(c => c.Kind).Distinct());
+            committer._tail.Keep(rows, head.Size, _relisted);
             KeepPublished(rows, leaves, head);
             _head = head;
             _memory.Time = head.Time;
@@ -761,7 +759,7 @@ internal sealed class Committer
             {
                 var place = (int)(row.Position - _head.Size);
                 committer._recent.Keep(NumberedEvent.Of(
-                    _options.Service, row.Number, row.Position, row.Index, e, time, leaves[place], rows.Entries[place].TraceParent,
+                    _options.Service, row.Number, row.Sequence, row.Position, row.Index, e, time, leaves[place], rows.Entries[place].TraceParent,
                     rows.Entries[place].TraceState));
             }
         }
@@ -770,6 +768,10 @@ internal sealed class Committer
 
         // How many entries an audience may see, kept beside the other numbers that readers and consumers have come to.
         private static string AudienceCursor(string audience) => $"audience/{audience}";
+
+        // Who may see an entry: among them whoever's command it is.
+        private static HashSet<string> AudienceOf(Decided decided) =>
+            [.. decided.Decision.Audience, Audience.Of(decided.Waiting.Command.Participant)];
 
         private static ulong Next(Dictionary<string, ulong> last, string name) => last[name] = last.GetValueOrDefault(name) + 1;
 
@@ -784,13 +786,13 @@ internal sealed class Committer
                 var type = change.Event.Descriptor.FullName;
                 var own = Own(type);
                 var sequence = own ? Next(_memory.LastOfTypes, type) : 0;
-                events.Events_.Add(
-                    new Event { Type = type, Sequence = sequence, Data = decided.Effect.Events[index], Case = decision.Case });
+                events.Events_.Add(new Event { Type = type, Data = decided.Effect.Events[index], Case = decision.Case });
                 if (!own) continue;
                 rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
                 if (committer._recent.Wanted) _published.Add((rows.Events[^1], events.Events_[^1]));
             }
-            var random = Probe.WithoutTrust ? [] : RandomNumberGenerator.GetBytes(32 * (6 + decision.Audience.Count));
+            var audience = AudienceOf(decided);
+            var random = Probe.WithoutTrust ? [] : RandomNumberGenerator.GetBytes(32 * (6 + audience.Count));
             var used = 0;
             var header = new EntryHeader
             {
@@ -800,7 +802,6 @@ internal sealed class Committer
                 RequestId = command.RequestId,
                 Method = command.Method,
                 AgreementVersion = command.AgreementVersion,
-                ParticipantSequence = Next(_memory.LastOfParticipants, command.Participant),
             };
             Part(PartKind.Request, command.Request.Descriptor.FullName, command.Bytes.ToArray());
             if (command.Signature is { } signature)
@@ -816,8 +817,7 @@ internal sealed class Committer
             span?.SetTag("ministries.position", (long)decided.Position);
             if (decision.Case.Length > 0) span?.SetTag("ministries.case", decision.Case);
             rows.Entries.Add(new EntryRow(
-                decided.Position, command.Participant, header.ParticipantSequence, decision.Case,
-                decision.Audience.Append(Audience.Of(command.Participant)).ToHashSet(),
+                decided.Position, command.Participant, decision.Case, audience,
                 span?.Id ?? command.TraceParent, span is null ? command.TraceState : span.TraceStateString ?? "", bytes));
             if (!Probe.SkipRequestIds)
                 rows.Requests.Add(new RequestRow(command.Participant, command.RequestId, decided.Digest, decided.Position));
@@ -826,16 +826,15 @@ internal sealed class Committer
             void Number()
             {
                 var numbers = new AudienceNumbers();
-                foreach (var audience in decision.Audience.Distinct())
+                foreach (var token in audience)
                 {
-                    var name = AudienceCursor(audience);
+                    var name = AudienceCursor(token);
                     numbers.Numbers.Add(new AudienceNumber
                     {
-                        Audience = audience, Number = rows.Cursors[name] = Next(_memory.Cursors, name),
+                        Audience = token, Number = rows.Cursors[name] = Next(_memory.Cursors, name),
                         Salt = ByteString.CopyFrom(Salt()),
                     });
                 }
-                if (numbers.Numbers.Count == 0) return;
                 if (!Probe.WithoutTrust)
                     header.Audience.AddRange(numbers.Numbers.Select(Digests.OfAudience).OrderBy(d => d, Digests.Order));
                 rows.Parts.Add(new PartRow(
@@ -883,6 +882,7 @@ internal sealed class Committer
             // Under another fold the record may have been listed under other keys.
             var rebuilt = _memory.Rebuilt.Remove(id);
             if (!isNew && !rebuilt && _before[id] is { } before && keys.SetEquals(kind.KeysOf(before))) return;
+            _relisted.Add(id.Kind);
             if (!isNew) rows.Unlisted.Add(number);
             rows.Keys.AddRange(keys.Select(k => new KeyRow(id.Kind, k, number)));
         }

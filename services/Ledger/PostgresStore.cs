@@ -23,9 +23,8 @@ internal sealed class PostgresStore : Store
         "insert into head (size, edge, last_time, streams, events) values (0, '', 0, 0, 0) on conflict do nothing",
         """
         create table if not exists entries (
-            position bigint primary key, participant text not null, participant_sequence bigint not null, case_id text not null,
-            audience text[] not null, trace_parent text not null, trace_state text not null, header bytea not null,
-            unique (participant, participant_sequence))
+            position bigint primary key, participant text not null, case_id text not null, audience text[] not null,
+            trace_parent text not null, trace_state text not null, header bytea not null)
         """,
         "create index if not exists entries_of_case on entries (case_id, position) where case_id <> ''",
         """
@@ -324,13 +323,13 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
             (long)head.Size, head.Edge, head.Time, (long)head.Streams, (long)head.Events);
         if (rows.Entries is { Count: > 0 } entries)
             Add("""
-                insert into entries select position, participant, sequence, case_id, string_to_array(audience, E'\n'), parent,
+                insert into entries select position, participant, case_id, string_to_array(audience, E'\n'), parent,
                 state, header from unnest(
-                $1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
-                as u(position, participant, sequence, case_id, audience, parent, state, header)
+                $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+                as u(position, participant, case_id, audience, parent, state, header)
                 """,
-                L(entries, e => e.Position), A(entries, e => e.Participant), L(entries, e => e.ParticipantSequence),
-                A(entries, e => e.Case), A(entries, e => Joined(e.Audience)), A(entries, e => e.TraceParent),
+                L(entries, e => e.Position), A(entries, e => e.Participant), A(entries, e => e.Case),
+                A(entries, e => Joined(e.Audience)), A(entries, e => e.TraceParent),
                 A(entries, e => e.TraceState), A(entries, e => e.Header));
         if (rows.Parts is { Count: > 0 } parts)
             Add("insert into parts select * from unnest($1::bigint[], $2::smallint[], $3::text[], $4::bytea[], $5::bytea[])",
@@ -445,12 +444,6 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
             from unnest($1::text[]) as u(type)
             """, types);
 
-    public override Task<Dictionary<string, ulong>> LastOfParticipants(IReadOnlyCollection<string> participants) =>
-        Numbers("""
-            select u.id, (select e.participant_sequence from entries e where e.participant = u.id
-            order by e.participant_sequence desc limit 1) from unnest($1::text[]) as u(id)
-            """, participants);
-
     public override Task<Dictionary<string, ulong>> Cursors(IReadOnlyCollection<string> names) =>
         Numbers("select u.name, c.value from unnest($1::text[]) as u(name) left join cursors c using (name)", names);
 
@@ -528,19 +521,19 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
     public override Task<List<EventSource>> EventsAfter(ulong number, int limit) =>
         Read(EventOf,
             $"""
-            with e as materialized (select number, position, index from events where number > $1 order by number limit $2)
-            select e.number, e.position, e.index, {EventSources}
+            with e as materialized (select number, sequence, position, index from events where number > $1 order by number limit $2)
+            select e.number, e.sequence, e.position, e.index, {EventSources}
             """, (long)number, limit);
 
     public override Task<List<EventSource>> EventsAfter(IReadOnlyDictionary<string, ulong> after, int limit) =>
         Read(EventOf,
             $"""
             with e as materialized (
-                select f.number, f.position, f.index from unnest($1::text[], $2::bigint[]) as u(type, after) cross join lateral (
-                    select g.number, g.position, g.index from events g where g.type = u.type and g.sequence > u.after
+                select f.* from unnest($1::text[], $2::bigint[]) as u(type, after) cross join lateral (
+                    select g.number, g.sequence, g.position, g.index from events g where g.type = u.type and g.sequence > u.after
                     order by g.sequence limit $3) f
                 order by f.number limit $3)
-            select e.number, e.position, e.index, {EventSources}
+            select e.number, e.sequence, e.position, e.index, {EventSources}
             """, after.Keys.ToArray(), after.Values.Select(v => (long)v).ToArray(), limit);
 
     public override Task MoveCursor(string name, ulong value) =>
@@ -608,7 +601,7 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
         r.GetString(8).Split('\n', StringSplitOptions.RemoveEmptyEntries), false, r.GetString(9));
 
     private static EventSource EventOf(NpgsqlDataReader r) => new(
-        U(r, 0), U(r, 1), r.GetInt32(2), r.GetFieldValue<byte[]>(3), r.GetFieldValue<byte[]>(4), r.GetString(5), r.GetString(6));
+        U(r, 0), U(r, 1), U(r, 2), r.GetInt32(3), r.GetFieldValue<byte[]>(4), r.GetFieldValue<byte[]>(5), r.GetString(6), r.GetString(7));
 
     private static ulong U(NpgsqlDataReader reader, int column) => (ulong)reader.GetInt64(column);
 

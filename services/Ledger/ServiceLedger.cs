@@ -109,12 +109,12 @@ public sealed record NumberedEvent(ulong Number, RecordedEvent Event)
         time.UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ss.FFFFFFFZ", CultureInfo.InvariantCulture);
 
     internal static NumberedEvent Of(
-        string service, ulong number, ulong position, int index, Event @event, string time, byte[] leaf, string traceParent,
-        string traceState) => new(number, new RecordedEvent
+        string service, ulong number, ulong sequence, ulong position, int index, Event @event, string time, byte[] leaf,
+        string traceParent, string traceState) => new(number, new RecordedEvent
         {
             Origin = new EventOrigin
             {
-                Service = service, Position = position, Index = (uint)index, Type = @event.Type, Sequence = @event.Sequence,
+                Service = service, Position = position, Index = (uint)index, Type = @event.Type, Sequence = sequence,
             },
             Event = @event, Time = time, Leaf = UnsafeByteOperations.UnsafeWrap(leaf), Traceparent = traceParent,
             Tracestate = traceState,
@@ -523,7 +523,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     }
 
     private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) => [.. sources.Select(source => NumberedEvent.Of(
-        Service, source.Number, source.Position, source.Index, V1.Events.Parser.ParseFrom(source.Events).Events_[source.Index],
+        Service, source.Number, source.Sequence, source.Position, source.Index, V1.Events.Parser.ParseFrom(source.Events).Events_[source.Index],
         NumberedEvent.TimeText(Stored.TimeOf(source.Header)), TreeHash.Leaf(source.Header), source.TraceParent, source.TraceState))];
 
     /// <summary>The number of the service's own events: the number of the last one.</summary>

@@ -16,9 +16,8 @@ internal sealed class SqliteStore : Store
             streams integer not null, events integer not null);
         insert or ignore into head values (1, 0, x'', 0, 0, 0);
         create table if not exists entries (
-            position integer primary key, participant text not null, participant_sequence integer not null, case_id text not null,
-            audience text not null, trace_parent text not null, trace_state text not null, header blob not null,
-            unique (participant, participant_sequence));
+            position integer primary key, participant text not null, case_id text not null, audience text not null,
+            trace_parent text not null, trace_state text not null, header blob not null);
         create index if not exists entries_of_case on entries (case_id, position) where case_id <> '';
         create table if not exists parts (
             position integer not null, kind integer not null, type text not null, salt blob not null, data blob,
@@ -173,8 +172,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
     {
         Run("update head set size = @0, edge = @1, last_time = @2, streams = @3, events = @4",
             head.Size, head.Edge, head.Time, head.Streams, head.Events);
-        Each("insert into entries values (@0, @1, @2, @3, @4, @5, @6, @7)", rows.Entries, e =>
-            [e.Position, e.Participant, e.ParticipantSequence, e.Case, Json(e.Audience), e.TraceParent, e.TraceState, e.Header]);
+        Each("insert into entries values (@0, @1, @2, @3, @4, @5, @6)", rows.Entries, e =>
+            [e.Position, e.Participant, e.Case, Json(e.Audience), e.TraceParent, e.TraceState, e.Header]);
         Each("insert into parts values (@0, @1, @2, @3, @4)", rows.Parts, p => [p.Position, (int)p.Kind, p.Type, p.Salt, p.Data]);
         Each("insert into streams values (@0, @1, @2, @3, @4, @5, @6, @7, @8)", rows.Streams.Where(s => s.New), s =>
             [s.Number, s.Id.Kind, s.Id.Key, s.Version, s.Fold, s.State, s.Position, s.Due, Json(s.Audience)]);
@@ -244,9 +243,6 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
 
     public override Task<Dictionary<string, ulong>> LastOfTypes(IReadOnlyCollection<string> types) =>
         Numbers("select max(sequence) from events where type = @0", types);
-
-    public override Task<Dictionary<string, ulong>> LastOfParticipants(IReadOnlyCollection<string> participants) =>
-        Numbers("select max(participant_sequence) from entries where participant = @0", participants);
 
     public override Task<Dictionary<string, ulong>> Cursors(IReadOnlyCollection<string> names) =>
         Numbers("select value from cursors where name = @0", names);
@@ -327,8 +323,8 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
 
     public override Task<List<EventSource>> EventsAfter(ulong number, int limit) =>
         Read(EventOf,
-            "with e as (select number, position, idx from events where number > @0 order by number limit @1) " +
-            $"select e.number, e.position, e.idx, {EventSources}", number, limit);
+            "with e as (select number, sequence, position, idx from events where number > @0 order by number limit @1) " +
+            $"select e.number, e.sequence, e.position, e.idx, {EventSources}", number, limit);
 
     public override Task<List<EventSource>> EventsAfter(IReadOnlyDictionary<string, ulong> after, int limit)
     {
@@ -336,13 +332,13 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         var each = new List<string>();
         foreach (var (type, sequence) in after)
         {
-            each.Add("select * from (select number, position, idx from events " +
+            each.Add("select * from (select number, sequence, position, idx from events " +
                 $"where type = @{values.Count} and sequence > @{values.Count + 1} order by sequence limit @0)");
             values.AddRange([type, sequence]);
         }
         return after.Count == 0 ? Task.FromResult(new List<EventSource>()) : Read(EventOf,
             $"with e as (select * from ({string.Join(" union all ", each)}) order by number limit @0) " +
-            $"select e.number, e.position, e.idx, {EventSources}", [.. values]);
+            $"select e.number, e.sequence, e.position, e.idx, {EventSources}", [.. values]);
     }
 
     public override Task MoveCursor(string name, ulong value)
@@ -430,7 +426,7 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         r.IsDBNull(7) ? null : r.GetInt64(7), JsonSerializer.Deserialize<string[]>(r.GetString(8))!, false, r.GetString(9));
 
     private static EventSource EventOf(SqliteDataReader r) =>
-        new(U(r, 0), U(r, 1), r.GetInt32(2), B(r, 3), B(r, 4), r.GetString(5), r.GetString(6));
+        new(U(r, 0), U(r, 1), U(r, 2), r.GetInt32(3), B(r, 4), B(r, 5), r.GetString(6), r.GetString(7));
 
     private static ulong U(SqliteDataReader reader, int column) => (ulong)reader.GetInt64(column);
 

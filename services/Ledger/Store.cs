@@ -14,7 +14,7 @@ internal sealed record Head(ulong Size, byte[] Edge, long Time, ulong Streams, u
 
 /// <summary>An entry without its parts; as read, the number of bytes of these.</summary>
 internal sealed record EntryRow(
-    ulong Position, string Participant, ulong ParticipantSequence, string Case, IReadOnlyCollection<string> Audience,
+    ulong Position, string Participant, string Case, IReadOnlyCollection<string> Audience,
     string TraceParent, string TraceState, byte[] Header, long PartBytes = 0);
 
 /// <summary>A part: its bytes with their message type; no bytes: erased, with its salt.</summary>
@@ -63,7 +63,7 @@ internal sealed record HistoryRow(ulong Position, byte[] Header, string Indices,
     byte[]? Request);
 
 internal sealed record EventSource(
-    ulong Number, ulong Position, int Index, byte[] Header, byte[] Events, string TraceParent, string TraceState);
+    ulong Number, ulong Sequence, ulong Position, int Index, byte[] Header, byte[] Events, string TraceParent, string TraceState);
 
 /// <summary>A database that holds one service's ledger. One for each engine; all that is not SQL is outside.</summary>
 internal abstract class Store : IAsyncDisposable
@@ -129,7 +129,6 @@ internal abstract class Session : IAsyncDisposable
     public abstract Task<List<StreamRow>> FindStates(IReadOnlyCollection<StreamId> ids);
     public abstract Task<List<HistoryRow>> History(ulong stream);
     public abstract Task<Dictionary<string, ulong>> LastOfTypes(IReadOnlyCollection<string> types);
-    public abstract Task<Dictionary<string, ulong>> LastOfParticipants(IReadOnlyCollection<string> participants);
     public abstract Task<Dictionary<string, ulong>> Cursors(IReadOnlyCollection<string> names);
 
     // ---- the tree ----
@@ -159,7 +158,7 @@ internal abstract class Session : IAsyncDisposable
     protected static EntryRow EntryOf(
         long position, string participant, string @case, string traceParent, string traceState, byte[] header,
         IReadOnlyCollection<string> audience, long partBytes) =>
-        new((ulong)position, participant, 0, @case, audience, traceParent, traceState, header, partBytes);
+        new((ulong)position, participant, @case, audience, traceParent, traceState, header, partBytes);
 }
 
 /// <summary>The digests by which requests, parts and audiences are told apart.</summary>

@@ -64,10 +64,11 @@ public sealed partial class ServiceLedger
     /// <param name="position">Its position.</param>
     public TailEntry? Recent(ulong position) => _tail.Find(position);
 
-    /// <summary>The number of entries at which a record of this kind may have changed last, as far as this process knows
-    /// (<see cref="Look"/>): while it stays the same, so do the records. It is known before whoever changed one is told.</summary>
+    /// <summary>The number of entries at which a record of this kind may have come under other keys last
+    /// (<see cref="StreamKind.KeysOf"/>), as far as this process knows (<see cref="Look"/>): while it stays the same, each key leads to
+    /// the same records. It is known before whoever changed one is told.</summary>
     /// <param name="kind">The kind of records.</param>
-    public ulong ChangedAt(StreamKind kind) => _tail.ChangedAt(kind.Name);
+    public ulong RelistedAt(StreamKind kind) => _tail.RelistedAt(kind.Name);
 
     /// <summary>Looks whether other replicas wrote, unless somebody has looked within the last <paramref name="age"/>, as each commit
     /// does.</summary>
@@ -101,7 +102,7 @@ public sealed partial class ServiceLedger
     }
 }
 
-/// <summary>The last entries that this process committed, with their parts, and which kinds of records changed. What is not here is in
+/// <summary>The last entries that this process committed, with their parts, and at which of them records came under other keys. What is not here is in
 /// the database: entries of other replicas, of before, of more bytes than are kept.</summary>
 internal sealed class RecentEntries
 {
@@ -111,7 +112,7 @@ internal sealed class RecentEntries
 
     private readonly Lock _lock = new();
     private readonly TailEntry?[] _entries = new TailEntry?[Kept];
-    private readonly ConcurrentDictionary<string, ulong> _changed = [];
+    private readonly ConcurrentDictionary<string, ulong> _relisted = [];
     // Those from the first to before the next, each at its position's place.
     private ulong _first, _next, _others, _known;
     private long _bytes, _looked;
@@ -134,7 +135,7 @@ internal sealed class RecentEntries
     /// <summary>When the database was looked at last.</summary>
     public long Looked => Volatile.Read(ref _looked);
 
-    public ulong ChangedAt(string kind) => Math.Max(_changed.GetValueOrDefault(kind), Volatile.Read(ref _others));
+    public ulong RelistedAt(string kind) => Math.Max(_relisted.GetValueOrDefault(kind), Volatile.Read(ref _others));
 
     /// <summary>The database had this many entries: those that this process did not commit may have changed anything.</summary>
     public void Saw(ulong size, long at)
@@ -149,10 +150,10 @@ internal sealed class RecentEntries
     /// <summary>Keeps what was just committed.</summary>
     /// <param name="rows">What was written.</param>
     /// <param name="size">The number of entries now.</param>
-    /// <param name="kinds">The kinds of records that changed.</param>
+    /// <param name="kinds">The kinds of records that came under other keys.</param>
     public void Keep(Rows rows, ulong size, IEnumerable<string> kinds)
     {
-        foreach (var kind in kinds) _changed[kind] = size;
+        foreach (var kind in kinds) _relisted[kind] = size;
         List<TailEntry> entries = [];
         if (_wanted)
         {

@@ -188,9 +188,7 @@ public sealed class Cast : IAsyncDisposable
     private async Task<HashSet<ulong>> Causes(string service, string producer, CancellationToken cancel)
     {
         var causes = new HashSet<ulong>();
-        using var call = this[$"service/{producer}"].LedgerOf(service)
-            .FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: cancel);
-        await foreach (var response in call.ResponseStream.ReadAllAsync(cancel))
+        await foreach (var response in this[$"service/{producer}"].Client.Follow(service, untilNow: true, cancel: cancel))
             foreach (var part in response.Entry?.Parts.Where(p => p.Kind == PartKind.Cause) ?? [])
                 if (Cause.Parser.ParseFrom(part.Data).Event is { } e) causes.Add(e.Position);
         return causes;

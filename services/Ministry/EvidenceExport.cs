@@ -169,7 +169,8 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     {
         var header = EntryHeader.Parser.ParseFrom(entry.Header);
         var shown = new EvidenceEntry { Header = entry.Header, Privileged = entry.Privileged };
-        shown.Audience.AddRange(entry.Audience.OrderBy(a => header.Audience.IndexOf(Digests.OfAudience(a))));
+        // How much the exporter did on this service is nobody else's to know.
+        shown.Audience.AddRange(entry.Audience.Where(a => !a.Audience.StartsWith(Audience.Of(""), StringComparison.Ordinal)).OrderBy(a => header.Audience.IndexOf(Digests.OfAudience(a))));
         if (entry.Privileged) return shown;
         shown.Parts.AddRange(entry.Parts.OrderBy(p => header.Parts.Select(d => d.Kind).ToList().IndexOf(p.Kind)));
         return shown;

@@ -28,10 +28,10 @@ public sealed record LedgerEntry(
     public bool Holds => Parts.All(p => p.Holds);
 
     /// <summary>The events, where they were shown.</summary>
-    public IEnumerable<(string Type, ulong Sequence, IMessage? Event)> Published =>
+    public IEnumerable<(string Type, IMessage? Event)> Published =>
         from events in Parts.Select(p => p.Content).OfType<Events>()
         from e in events.Events_
-        select (e.Type, e.Sequence, ReadPart.Parse(e.Type, e.Data));
+        select (e.Type, ReadPart.Parse(e.Type, e.Data));
 
     /// <summary>The entry in one line for a person.</summary>
     public string ToText()
@@ -56,7 +56,7 @@ public sealed record LedgerEntry(
         ["events"] = new JsonArray(
             [.. Published.Select(e => new JsonObject
             {
-                ["type"] = e.Type, ["sequence"] = e.Sequence, ["event"] = e.Event is null ? null : Json(e.Event),
+                ["type"] = e.Type, ["event"] = e.Event is null ? null : Json(e.Event),
             })]),
         ["parts"] = new JsonObject(Parts.Where(p => p.Content is not (null or Events))
             .Select(p => KeyValuePair.Create(p.Kind.ToString().ToLowerInvariant(), (JsonNode?)Json(p.Content!)))),

@@ -225,7 +225,7 @@ public sealed partial class MinistryClient : IDisposable
         string service, ulong from = 0, string @case = "", bool untilNow = false,
         [EnumeratorCancellation] CancellationToken cancel = default)
     {
-        var complete = new Completeness(from == 0, @case, Participant.Id);
+        var complete = new Completeness(from == 0, @case);
         for (var failures = 0;;)
         {
             var pieces = new Pieces();
@@ -241,8 +241,7 @@ public sealed partial class MinistryClient : IDisposable
                 {
                     throw new OperationCanceledException(cancel);
                 }
-                catch (RpcException e) when (
-                    e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted && ++failures < 2 * Attempts)
+                catch (RpcException e) when (Passes(e) && ++failures < 2 * Attempts)
                 {
                     break;
                 }
@@ -261,6 +260,10 @@ public sealed partial class MinistryClient : IDisposable
             await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << failures)), _time, cancel);
         }
     }
+
+    // Also the reset of a stream whose reader took nothing, which has no reason with it (HTTP/2's ENHANCE_YOUR_CALM).
+    private static bool Passes(RpcException e) =>
+        e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted || e.Status.DebugException is HttpProtocolException { ErrorCode: 11 };
 
     /// <summary>Puts an entry together that comes in pieces.</summary>
     private sealed class Pieces

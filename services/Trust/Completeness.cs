@@ -11,10 +11,8 @@ namespace Ministries.Trust;
 /// <param name="fromStart">True where the entries are read from position 0; else the first number of an audience is taken as it
 /// is.</param>
 /// <param name="case">Where the entries of one case alone are read, the case; only audiences of it are judged then.</param>
-/// <param name="reader">The reader, whose own commands are numbered as well; empty: they are not judged. They are of any case.</param>
-public sealed class Completeness(bool fromStart, string @case = "", string reader = "")
+public sealed class Completeness(bool fromStart, string @case = "")
 {
-    private ulong? _own;
     private readonly Dictionary<string, (ulong Number, ulong Position)> _last = [];
 
     /// <summary>How far each audience was seen without a gap: the number of its last entry.</summary>
@@ -27,12 +25,6 @@ public sealed class Completeness(bool fromStart, string @case = "", string reade
     /// <returns>What is missing before it, or is not what its header commits to; null: nothing.</returns>
     public string? Take(EntryHeader header, IEnumerable<AudienceNumber> numbers)
     {
-        if (reader.Length > 0 && @case.Length == 0 && header.Participant == reader)
-        {
-            if ((_own is not null || fromStart) && header.ParticipantSequence != (_own ?? 0) + 1)
-                return $"number {(_own ?? 0) + 1} of {reader}'s own commands is missing before entry {header.Position}";
-            _own = header.ParticipantSequence;
-        }
         foreach (var number in numbers)
         {
             if (!header.Audience.Contains(Digests.OfAudience(number)))

@@ -35,7 +35,8 @@ internal static class Hosts
     public const string Prisoner = "P-1";
 
     /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-trust</c> takes out what makes writes provable,
-    /// <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it.</summary>
+    /// <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it,
+    /// <c>many-streams</c> lets one participant open as many as it likes.</summary>
     public static async Task<int> Service(string[] args)
     {
         var split = Array.IndexOf(args, "--");
@@ -62,6 +63,8 @@ internal static class Hosts
                 Register = services =>
                 {
                     definition.Register?.Invoke(services);
+                    if (words.Contains("many-streams"))
+                        services.AddSingleton(new EdgeLimits { MaxStreams = 10_000, MaxStreamsPerParticipant = 10_000 });
                     if (Probe.WithoutTrust) services.AddSingleton<Checks, Unsigned>();
                     if (words.Contains("without-relay"))
                         services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));

@@ -25,7 +25,7 @@ internal sealed partial class Pgbench
         await using var source = NpgsqlDataSource.Create(like);
         await using var select = source.CreateCommand("""
             with last as (select max(position) as position from entries)
-            select format(E'insert into entries values (nextval(''positions''), %L, currval(''positions''), %L, %L, %L, %L, %L);\n',
+            select format(E'insert into entries values (nextval(''positions''), %L, %L, %L, %L, %L, %L);\n',
                 participant, case_id, audience, trace_parent, trace_state, header) ||
               (select E'insert into parts values ' || string_agg(
                 format('(currval(''positions''), %s, %L, %L, %L)', kind, type, salt, data), ', ') || E';\n'

@@ -152,6 +152,51 @@ internal static class Rows
             ratio, "≥ 0.85", ratio.Median >= 0.85, PerSecond(ours, theirs));
     }
 
+    /// <summary>F: writes beside many who follow the ledger and may see nothing of them.</summary>
+    public static async Task<Line> Followed(Bench bench)
+    {
+        const int followers = 1000;
+        await using var followed = await bench.Service("calllog", "seed without-relay many-streams");
+        var alone = await bench.SharedCallLog();
+        using var end = new CancellationTokenSource();
+        var reach = bench.Reach(followed, "kr/unification", "calllog", signed: false, channels: 12);
+        var entries = 0;
+        var following = await Task.WhenAll(Enumerable.Range(0, followers).Select(i => Follow(reach[i % 12])));
+        // The agreement, which everybody may see, and nothing since.
+        var seen = entries;
+        var writer = new Writer(bench, receipts: true);
+        var toFollowed = bench.Reach(followed, "kr/mfa", "calllog");
+        var toAlone = bench.Reach(alone, "kr/mfa", "calllog");
+        var (ratio, ours, theirs) = await Compare(bench.Plan,
+            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toFollowed[i % 4], c))).Rate,
+            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toAlone[i % 4], c))).Rate);
+        if (following.Count(f => f.IsCompleted) is > 0 and var ended) throw new InvalidOperationException($"{ended} streams ended");
+        if (entries != seen) throw new InvalidOperationException("a follower was shown what is not for it");
+        await end.CancelAsync();
+        return new Line("F", $"writes while {followers} follow who may see nothing of them", "the same with nobody following",
+            ratio, "≥ 0.9", ratio.Median >= 0.9, PerSecond(ours, theirs));
+
+        // Returns once it has caught up, with what goes on.
+        async Task<Task> Follow(CallInvoker to)
+        {
+            var call = new LedgerService.LedgerServiceClient(to).FollowEntries(new FollowEntriesRequest(), cancellationToken: end.Token);
+            do await call.ResponseStream.MoveNext(end.Token);
+            while (Shown(call.ResponseStream.Current));
+            return Task.Run(async () =>
+            {
+                using (call)
+                    while (await call.ResponseStream.MoveNext(end.Token)) Shown(call.ResponseStream.Current);
+            });
+        }
+
+        bool Shown(FollowEntriesResponse response)
+        {
+            if (response.Entry is null && response.Piece is null) return false;
+            Interlocked.Increment(ref entries);
+            return true;
+        }
+    }
+
     /// <summary>S: the processor time of a signed and receipted write against that of the same write with nothing to prove it.</summary>
     public static async Task<Line> CostOfTrust(Bench bench)
     {

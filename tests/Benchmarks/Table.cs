@@ -28,7 +28,7 @@ internal static class Table
     private static readonly (string Row, Func<Bench, Task<Line>>? Measure)[] All =
     [
         ("R", Rows.Read), ("W", Rows.Write), ("W'", Flow.Conventionally), ("L", Rows.LedgerAlone), ("E", Flow.Effects),
-        ("E'", Flow.AtRest), ("T", Flow.Draft), ("S", Rows.CostOfTrust), ("O", Rows.Tracing),
+        ("E'", Flow.AtRest), ("T", Flow.Draft), ("S", Rows.CostOfTrust), ("O", Rows.Tracing), ("F", Rows.Followed),
         ("G", Scale.Grown), ("V", Scale.Audit), ("M", Scale.Soak), ("X", null), ("N", Overload.Neighbour),
     ];
 

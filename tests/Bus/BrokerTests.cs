@@ -444,12 +444,12 @@ public sealed class BrokerTests
         var place = events.FindIndex(e => EventTypes.IdOf(e.Origin) == id);
         var recorded = events[place];
         var after = events.Take(place).Where(e => e.Event.Type != recorded.Event.Type)
-            .GroupBy(e => e.Event.Type).Select(g => $"{g.Key}={g.Max(e => e.Event.Sequence)}");
+            .GroupBy(e => e.Event.Type).Select(g => $"{g.Key}={g.Max(e => e.Origin.Sequence)}");
         var headers = new Dictionary<string, object?>
         {
             ["cloudEvents:specversion"] = "1.0", ["cloudEvents:id"] = id, ["cloudEvents:source"] = "calllog",
             ["cloudEvents:type"] = recorded.Event.Type, ["cloudEvents:subject"] = recorded.Event.Case, ["cloudEvents:time"] = recorded.Time,
-            ["cloudEvents:sequence"] = $"{recorded.Event.Sequence}", ["cloudEvents:leaf"] = Convert.ToHexStringLower(recorded.Leaf.Span),
+            ["cloudEvents:sequence"] = $"{recorded.Origin.Sequence}", ["cloudEvents:leaf"] = Convert.ToHexStringLower(recorded.Leaf.Span),
             ["cloudEvents:after"] = string.Join(' ', after),
         };
         (headers["cloudEvents:signature"], headers["cloudEvents:certificate"]) = (seal ?? rig.Seal).Sign(recorded);

@@ -65,6 +65,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         {
             var (name, book) = (service.Name, books[service.Name]);
             complaints.AddRange(Sound(name, book.Entries));
+            complaints.AddRange(await Numbered(name, cancel));
             complaints.AddRange(Folded(service, book));
             complaints.AddRange(Kept(name, book, answered));
             if (!onItsWay) complaints.AddRange(Taken(service, books, held?[name]));
@@ -205,25 +206,32 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     /// <summary>The ledger by itself: no gap, no doubled request, events numbered without gaps.</summary>
     private static IEnumerable<string> Sound(string name, IReadOnlyList<Entry> entries)
     {
-        var sequences = new Dictionary<string, ulong>();
-        var events = new Dictionary<string, ulong>();
+        var numbers = new Dictionary<string, ulong>();
         for (var i = 0; i < entries.Count; i++)
         {
             var header = entries[i].Header;
             if (header.Position != (ulong)i) yield return $"{name}: at place {i} stands position {header.Position}";
             if (i > 0 && header.CommitTime.CompareTo(entries[i - 1].Header.CommitTime) < 0)
                 yield return $"{name}: the time goes back at {i}";
-            var expected = sequences[header.Participant] = sequences.GetValueOrDefault(header.Participant) + 1;
-            if (header.ParticipantSequence != expected)
-                yield return $"{name}: {header.Participant} has number {header.ParticipantSequence} at {i}, not {expected}";
+            foreach (var number in AudienceNumbers.Parser.ParseFrom(entries[i].Parts[PartKind.Audience].Data).Numbers)
+                if ((numbers[number.Audience] = numbers.GetValueOrDefault(number.Audience) + 1) != number.Number)
+                    yield return $"{name}: {i} has number {number.Number} of {number.Audience}, not {numbers[number.Audience]}";
             foreach (var part in header.Parts)
                 if (!entries[i].Parts.ContainsKey(part.Kind)) yield return $"{name}: {i} has no part {part.Kind}";
-            foreach (var e in entries[i].Events.Events_.Where(e => IsOwn(name, e.Type)))
-                if ((events[e.Type] = events.GetValueOrDefault(e.Type) + 1) != e.Sequence)
-                    yield return $"{name}: {e.Type} has number {e.Sequence} at {i}, not {events[e.Type]}";
         }
         foreach (var twice in entries.GroupBy(e => (e.Header.Participant, e.Header.RequestId)).Where(g => g.Count() > 1))
             yield return $"{name}: {twice.Key.Participant} {twice.Key.RequestId} is there {twice.Count()} times";
+    }
+
+    /// <summary>The numbers by which consumers know that none is missing.</summary>
+    private async Task<IReadOnlyList<string>> Numbered(string name, CancellationToken cancel)
+    {
+        var (complaints, last) = (new List<string>(), new Dictionary<string, long>());
+        foreach (var (number, type, sequence) in await Query(databases[name], "select number, type, sequence from events order by number",
+            r => (r.GetInt64(0), r.GetString(1), r.GetInt64(2)), cancel))
+            if ((last[type] = last.GetValueOrDefault(type) + 1) != sequence)
+                complaints.Add($"{name}: event {number}, of {type}, has number {sequence}, not {last[type]}");
+        return complaints;
     }
 
     /// <summary>Every state is what its entries fold to.</summary>

@@ -58,8 +58,7 @@ public abstract class LedgerTests
         var checkpoint = Key.Verify((await ledger.ReadCheckpoint(Cancel)).Text)!;
         Assert.Equal((ulong)entries.Count, checkpoint.Size);
         var tree = new TreeEdge(0, []);
-        var participants = new Dictionary<string, ulong>();
-        var types = new Dictionary<string, ulong>();
+        var types = new Dictionary<string, List<ulong>>();
         var audiences = new Dictionary<string, ulong>();
         var time = DateTimeOffset.MinValue;
         foreach (var (index, entry) in entries.Index())
@@ -67,8 +66,7 @@ public abstract class LedgerTests
             var header = entry.HeaderOf();
             Assert.Equal((ulong)index, entry.Position);
             Assert.Equal((ulong)index, header.Position);
-            Assert.Equal(participants[header.Participant] = participants.GetValueOrDefault(header.Participant) +
-                1, header.ParticipantSequence);
+            Assert.Contains(entry.Entry.Audience, a => a.Audience == Audience.Of(header.Participant));
             Assert.True(header.CommitTime.ToDateTimeOffset() >= time);
             time = header.CommitTime.ToDateTimeOffset();
             Assert.Equal(header.Parts.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
@@ -79,11 +77,20 @@ public abstract class LedgerTests
                 Assert.Equal(audiences[number.Audience] = audiences.GetValueOrDefault(number.Audience) + 1, number.Number);
             foreach (var e in Events.Parser.ParseFrom(entry.Entry.Parts.Single(p => p.Kind == PartKind.Events).Data).Events_)
                 if (e.Type.StartsWith("ministries.custody.v1.", StringComparison.Ordinal))
-                    Assert.Equal(types[e.Type] = types.GetValueOrDefault(e.Type) + 1, e.Sequence);
-                else Assert.Equal(0UL, e.Sequence);
+                    types.TryAdd(e.Type, []);
             tree.Add(TreeHash.Leaf(entry.Entry.Header.Span), []);
         }
         Assert.Equal(checkpoint.Root, tree.TakeView().Root());
+        // Consumers' numbers: of all events, and of those of each type.
+        var published = 0ul;
+        for (var page = await ledger.EventsAfter(0, 1000, Cancel); page.Count > 0; page = await ledger.EventsAfter(published, 1000, Cancel))
+            foreach (var recorded in page)
+            {
+                Assert.Equal(++published, recorded.Number);
+                types[recorded.Event.Event.Type].Add(recorded.Event.Origin.Sequence);
+            }
+        Assert.Equal(await ledger.CountEvents(Cancel), published);
+        Assert.All(types.Values, numbers => Assert.Equal(Enumerable.Range(1, numbers.Count).Select(n => (ulong)n), numbers));
     }
 
     private static void CheckReceipt(Receipt receipt)
@@ -407,6 +414,73 @@ public abstract class LedgerTests
         Assert.Equal(20, (await ledger.ReadEntries(0, "case_b", null, 100, Cancel)).Entries.Count);
         Assert.Equal(60,
             (await ledger.ReadEntries(0, null, new HashSet<string> { Audience.Of("a") }, 100, Cancel)).Entries.Count);
+    }
+
+    [Fact]
+    public async Task The_tail_is_told_of_as_it_is_in_memory_and_in_the_database()
+    {
+        var connection = await Engine.Create();
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await using var two = await ServiceLedger.Open(Options(connection), Cancel);
+        await one.Commit(Add("a", "before", "c"), Cancel);
+        // Nothing is kept where nobody follows.
+        Assert.Null(one.Recent(0));
+        one.KeepsTail = true;
+        for (var i = 1; i < 4; i++) await one.Commit(Add("a", $"r{i}", $"c{i}", [Audience.Of("b")]), Cancel);
+        await two.Commit(Add("d", "elsewhere", "c"), Cancel);
+        // Of the other replica's entry it learns by looking.
+        Assert.Empty(await one.ReadTail(4, Cancel));
+        await one.Look(TimeSpan.Zero, Cancel);
+        await one.Commit(Add("a", "r5", "c"), Cancel);
+        var tail = new List<TailEntry>();
+        for (var page = await one.ReadTail(0, Cancel); page.Count > 0; page = await one.ReadTail((ulong)tail.Count, Cancel)) tail.AddRange(page);
+        Assert.Equal(Enumerable.Range(0, 6).Select(i => (ulong)i), tail.Select(t => t.Position));
+        Assert.Equal([Audience.Of("a"), Audience.Of("b")], tail[1].Audience.Order());
+        Assert.Equal([Audience.Case("case_1"), Audience.Of("d")], tail[4].Audience.Order());
+        Assert.Equal([null, null, null, null, null, 5ul], Enumerable.Range(0, 6).Select(i => one.Recent((ulong)i)?.Position));
+        Assert.Equal((await one.ReadEntry(5, null, Cancel))!.Entry, one.Recent(5)!.Stored!.Entry);
+        Assert.True(await one.EraseRequest(5, Cancel));
+        Assert.Null(one.Recent(5));
+    }
+
+    [Fact]
+    public async Task It_is_known_when_records_came_under_other_keys_here_or_elsewhere()
+    {
+        var connection = await Engine.Create();
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await using var two = await ServiceLedger.Open(Options(connection), Cancel);
+        await one.Commit(Add("a", "1", "c"), Cancel);
+        Assert.Equal(1ul, one.RelistedAt(Kind));
+        // A refusal, and what changes nothing of the kind.
+        await one.Commit(Decides("a", "2", (_, _) => Refused), Cancel);
+        await one.Commit(Decides("a", "3", (_, _) => Decision.Accept("", [], [])), Cancel);
+        Assert.Equal(1ul, one.RelistedAt(Kind));
+        await one.Commit(Add("a", "4", "c"), Cancel);
+        Assert.Equal(4ul, one.RelistedAt(Kind));
+        await two.Commit(Decides("a", "5", (_, _) => Decision.Accept("", [], [])), Cancel);
+        // Whatever another replica wrote may have been that.
+        await one.Look(TimeSpan.FromMinutes(1), Cancel);
+        Assert.Equal(4ul, one.RelistedAt(Kind));
+        await one.Look(TimeSpan.FromTicks(-1), Cancel);
+        Assert.Equal(5ul, one.RelistedAt(Kind));
+        await two.Commit(Decides("a", "6", (_, _) => Decision.Accept("", [], [])), Cancel);
+        await one.Commit(Decides("a", "7", (_, _) => Decision.Accept("", [], [])), Cancel);
+        Assert.Equal(6ul, one.RelistedAt(Kind));
+    }
+
+    [Fact]
+    public async Task A_page_holds_no_more_bytes_than_it_may_and_what_is_greater_is_left_to_be_read_alone()
+    {
+        await using var ledger = await Open();
+        foreach (var (i, bytes) in new[] { 10, 3000, 3000, 50_000, 10 }.Index()) await ledger.Commit(Add("a", $"{i}", "c", content: new string('x', bytes)), Cancel);
+        var pages = new List<(string, ulong, bool, bool)>();
+        for (var next = 0ul; pages.Count == 0 || !pages[^1].Item3; next = pages[^1].Item4 ? next + 1 : pages[^1].Item2)
+        {
+            if (pages.Count > 0) next = pages[^1].Item4 ? pages[^1].Item2 + 1 : pages[^1].Item2;
+            var page = await ledger.ReadEntries(next, null, null, 100, Cancel, 16_000);
+            pages.Add((string.Join(' ', page.Entries.Select(e => e.Position)), page.Next, page.Complete, page.TooGreat));
+        }
+        Assert.Equal([("0 1 2", 3, false, false), ("", 3, false, true), ("4", 5, true, false)], pages);
     }
 
     [Fact]

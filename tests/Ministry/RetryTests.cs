@@ -134,6 +134,45 @@ public sealed class RetryTests : IAsyncLifetime
         Assert.Equal([0ul, 0, 3, 7], _failing.FollowedFrom);
     }
 
+    [Fact]
+    public async Task Following_goes_on_where_it_was_when_the_service_ended_a_stream_that_stalled()
+    {
+        _failing.BreakAt.UnionWith([0, 3, 7]);
+        _failing.With = new RpcException(new Status(StatusCode.ResourceExhausted, "STREAM_STALLED"));
+        Assert.Equal(Enumerable.Range(0, 10).Select(i => (ulong)i), await Followed());
+        Assert.Equal([0ul, 0, 3, 7], _failing.FollowedFrom);
+    }
+
+    [Fact]
+    public async Task An_entry_that_comes_in_pieces_is_put_together_also_where_it_begins_anew_or_the_stream_breaks()
+    {
+        _failing.InPieces = [2, 5];
+        _failing.Anew = [5];
+        _failing.BreakAt.UnionWith([2]);
+        Assert.Equal(Enumerable.Range(0, 10).Select(i => (ulong)i), await Followed());
+        Assert.Equal([0ul, 2], _failing.FollowedFrom);
+    }
+
+    [Theory]
+    [InlineData(1, 10, 4)]
+    [InlineData(0, 10, 0)]
+    [InlineData(0, 10, 11)]
+    [InlineData(0, 9 << 20, 4)]
+    [InlineData(0, uint.MaxValue, 4)]
+    public async Task Pieces_that_do_not_fit_are_not_taken(uint offset, uint size, int bytes)
+    {
+        _failing.Piece = new EntryPiece { Offset = offset, Size = size, Data = ByteString.CopyFrom(new byte[bytes]) };
+        await Assert.ThrowsAsync<InvalidDataException>(Followed);
+    }
+
+    private async Task<List<ulong>> Followed()
+    {
+        var positions = new List<ulong>();
+        await foreach (var response in _client.Follow("calllog", cancel: Cancel))
+            if (response.Entry is { } entry) positions.Add(LedgerEntry.Read(entry).Header.Position);
+        return positions;
+    }
+
     // Of a log with one entry, made here from the specifications.
     private static Receipt ReceiptOf(string keyFile)
     {
@@ -189,6 +228,9 @@ public sealed class RetryTests : IAsyncLifetime
         public readonly ConcurrentQueue<(string RequestId, string Signature, string Input)> Seen = new();
         public readonly HashSet<ulong> BreakAt = [];
         public readonly List<ulong> FollowedFrom = [];
+        public RpcException With = new(new Status(StatusCode.Unavailable, "stopping"));
+        public HashSet<ulong> InPieces = [], Anew = [];
+        public EntryPiece? Piece;
         public TimeSpan Delay;
 
         public override async Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context)
@@ -215,14 +257,33 @@ public sealed class RetryTests : IAsyncLifetime
             FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responseStream, ServerCallContext context)
         {
             failing.FollowedFrom.Add(request.FromPosition);
+            if (failing.Piece is { } wrong) await responseStream.WriteAsync(new FollowEntriesResponse { Piece = wrong });
             for (var position = request.FromPosition; position < 10; position++)
             {
-                if (failing.BreakAt.Remove(position)) throw new RpcException(new Status(StatusCode.Unavailable, "stopping"));
-                await responseStream.WriteAsync(new FollowEntriesResponse
+                var entry = new Entry { Header = Google.Protobuf.MessageExtensions.ToByteString(new EntryHeader { Position = position }), Case = new string('c', 100) };
+                if (failing.InPieces.Contains(position))
                 {
-                    Entry = new Entry { Header = Google.Protobuf.MessageExtensions.ToByteString(new EntryHeader { Position = position }) },
-                    NextPosition = position + 1,
-                });
+                    var bytes = Google.Protobuf.MessageExtensions.ToByteString(entry);
+                    await Piece(0, 40);
+                    if (failing.Anew.Remove(position)) await Piece(0, 30);
+                    else await Piece(40, 30);
+                    Break(position);
+                    for (var at = failing.FollowedFrom.Count > 1 && position == 5 ? 30 : 70; at < bytes.Length; at += 40) await Piece(at, Math.Min(40, bytes.Length - at));
+                    continue;
+
+                    Task Piece(int offset, int length) => responseStream.WriteAsync(new FollowEntriesResponse
+                    {
+                        Piece = new EntryPiece { Offset = (uint)offset, Size = (uint)bytes.Length, Data = ByteString.CopyFrom(bytes.Span.Slice(offset, length)) },
+                        NextPosition = position + (offset + length == bytes.Length ? 1ul : 0),
+                    });
+                }
+                Break(position);
+                await responseStream.WriteAsync(new FollowEntriesResponse { Entry = entry, NextPosition = position + 1 });
+            }
+
+            void Break(ulong position)
+            {
+                if (failing.BreakAt.Remove(position)) throw failing.With;
             }
         }
     }

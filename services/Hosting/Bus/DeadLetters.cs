@@ -76,12 +76,13 @@ internal sealed class OperationsEndpoint(
     public override async Task<ListDeadLettersResponse> ListDeadLetters(ListDeadLettersRequest request, ServerCallContext context)
     {
         ulong after = 0;
-        if (request.PageToken.Length > 0 && !(request.PageToken[0] == 'd' &&
-            ulong.TryParse(request.PageToken.AsSpan(1), NumberStyles.None, CultureInfo.InvariantCulture, out after)))
+        var bound = services.GetRequiredService<PageTokens>().Bind(
+            context.NameOf(), EdgeCall.Of(context).Caller.Participant.Id, DeadLetters.Kind.Name, [DeadLetters.Open]);
+        if (request.PageToken.Length > 0 && !PageTokens.TryRead(request.PageToken, bound, out after))
             throw Refusals.Invalid("page_token", "is not one that this service returned").ToException();
         var size = request.PageSize == 0 ? 50 : request.PageSize;
         var letters = await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, after, size, context.CancellationToken);
-        var response = new ListDeadLettersResponse { NextPageToken = letters.Count == size ? $"d{letters[^1].Number}" : "" };
+        var response = new ListDeadLettersResponse { NextPageToken = letters.Count == size ? PageTokens.Write(letters[^1].Number, bound) : "" };
         response.DeadLetters.AddRange(letters.Select(l => l.State));
         return response;
     }

@@ -151,7 +151,7 @@ internal sealed partial class Intake : SupervisedService
             Participant = producer, RequestId = id, Method = recorded.Event.Type, Request = step.Message!,
             Bytes = recorded.Event.Data.Memory, AgreementVersion = permissions.Agreement.Version, Asked = step.Asked,
             Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf }, StoresRefusal = false,
-            Intake = replay ? null : new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Event.Sequence),
+            Intake = replay ? null : new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Origin.Sequence),
             TraceParent = span?.Id ?? recorded.Traceparent, TraceState = span?.TraceStateString ?? recorded.Tracestate,
             Decide = (view, now) =>
             {
@@ -198,7 +198,7 @@ internal sealed partial class Intake : SupervisedService
             Participant = $"service/{_service.Name}", RequestId = $"dead-letter/{id}", Method = DeadLetters.SetAsideMethod, Request = aside,
             Bytes = aside.ToByteArray(), AgreementVersion = _permissions().Agreement.Version, StoresRefusal = false,
             Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf },
-            Intake = new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Event.Sequence),
+            Intake = new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Origin.Sequence),
             TraceParent = span?.Id ?? recorded.Traceparent, TraceState = span?.TraceStateString ?? recorded.Tracestate,
             Decide = (_, _) => Decision.Accept(recorded.Event.Case, [], [new Change(aside, [DeadLetters.Kind.Id(id)])]),
         }, cancel);
@@ -365,7 +365,7 @@ internal sealed partial class Intake : SupervisedService
                 if (message.Content.Redelivered) Metrics.Redelivered();
                 foreach (var published in message.Content.Events)
                 {
-                    var sequence = published.Recorded.Event.Sequence;
+                    var sequence = published.Recorded.Origin.Sequence;
                     if (message.Content.Redelivered && sequence <= _taken[message.Content.Type]) TellRepeated(published.Recorded);
                     if (!held.TryGetValue(sequence, out var same)) held[sequence] = same = new(1);
                     same.Add(new Delivery(message, published));
@@ -396,7 +396,7 @@ internal sealed partial class Intake : SupervisedService
         private void Reject(Delivery delivery)
         {
             var type = delivery.Recorded.Event.Type;
-            if (!_held[type].Remove(delivery.Recorded.Event.Sequence, out var same)) return;
+            if (!_held[type].Remove(delivery.Recorded.Origin.Sequence, out var same)) return;
             Metrics.Rejected(Metrics.NotInLedger);
             LogRejected(intake._log, intake._service.Name, type, producer);
             foreach (var one in same) one.Message.Settle(new InvalidDataException("the producer's ledger has no such event"));
@@ -599,7 +599,7 @@ internal sealed partial class Intake : SupervisedService
             for (var i = from; i < run.Count && failure is null; i++)
             {
                 var recorded = run[i].Recorded;
-                if (recorded.Event.Sequence <= _taken[recorded.Event.Type] && steps.Count == 0 && i == from)
+                if (recorded.Origin.Sequence <= _taken[recorded.Event.Type] && steps.Count == 0 && i == from)
                     return (1, null);
                 // What asks another service reads what those before it did: they are committed first.
                 if (steps.Count > 0 && intake._reactions[recorded.Event.Type].Ask is not null) break;
@@ -689,7 +689,7 @@ internal sealed partial class Intake : SupervisedService
         }
 
         private void Took(RecordedEvent recorded) =>
-            _taken[recorded.Event.Type] = Math.Max(_taken[recorded.Event.Type], recorded.Event.Sequence);
+            _taken[recorded.Event.Type] = Math.Max(_taken[recorded.Event.Type], recorded.Origin.Sequence);
     }
 
     [LoggerMessage(1, LogLevel.Error, "{Service} set {Type} {Event} aside after {Attempts} attempts: {Reason}")]

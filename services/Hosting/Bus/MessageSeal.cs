@@ -91,7 +91,7 @@ public sealed class MessageSeal(Func<X509Certificate2> own, Func<string, X509Cer
         Add(hash, Encoding.UTF8.GetBytes(recorded.Event.Type));
         Add(hash, Encoding.UTF8.GetBytes(recorded.Event.Case));
         Add(hash, Encoding.UTF8.GetBytes(recorded.Time));
-        Add(hash, Encoding.UTF8.GetBytes(recorded.Event.Sequence.ToString(System.Globalization.CultureInfo.InvariantCulture)));
+        Add(hash, Encoding.UTF8.GetBytes(recorded.Origin.Sequence.ToString(System.Globalization.CultureInfo.InvariantCulture)));
         Add(hash, recorded.Leaf.Span);
         Add(hash, recorded.Event.Data.Span);
         return hash.GetHashAndReset();

@@ -73,7 +73,7 @@ internal sealed partial class Relay(
         _last.Clear();
         var first = cursor > Memory ? cursor - Memory : 0;
         if (cursor > 0)
-            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop)) Remember(before.Event.Event);
+            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop)) Remember(before.Event.Origin);
         // How far it has read; what is confirmed; what is stored of that.
         var (read, stored, delay) = (cursor, cursor, options.FirstDelay);
         var (sent, after) = (new Queue<Sent>(), new Dictionary<string, ulong>(_last));
@@ -153,7 +153,7 @@ internal sealed partial class Relay(
         }
     }
 
-    private void Remember(Ledger.V1.Event e) => _last[e.Type] = Math.Max(_last.GetValueOrDefault(e.Type), e.Sequence);
+    private void Remember(EventOrigin e) => _last[e.Type] = Math.Max(_last.GetValueOrDefault(e.Type), e.Sequence);
 
     /// <summary>Waits until the broker has answered for events. Returns how many it confirmed in a row.</summary>
     private async Task<int> Confirmed(Sent sent)
@@ -165,7 +165,7 @@ internal sealed partial class Relay(
             if (_outage is not (_, null)) _outage = (DateTimeOffset.UtcNow, null);
             LogNotPublished(log, ledger.Service, sent.Events.Count - count, EventTypes.IdOf(sent.Events[count].Event.Origin), error);
         }
-        foreach (var done in sent.Events.Take(count)) Remember(done.Event.Event);
+        foreach (var done in sent.Events.Take(count)) Remember(done.Event.Origin);
         return count;
     }
 
@@ -236,7 +236,7 @@ internal sealed partial class Relay(
                 // What has changed since the event before it in the same message.
                 Dictionary<string, ulong>? changed = null;
                 for (var j = message.Seen; j < i; j++)
-                    if (events[j].Event.Event is var between && between.Type != e.Type) (changed ??= [])[between.Type] = between.Sequence;
+                    if (events[j].Event.Origin is var between && between.Type != e.Type) (changed ??= [])[between.Type] = between.Sequence;
                 after = changed ?? (IReadOnlyDictionary<string, ulong>)FrozenDictionary<string, ulong>.Empty;
             }
             else
@@ -248,7 +248,7 @@ internal sealed partial class Relay(
             message.Numbers.Add(events[i].Number);
             message.Bytes += e.Data.Length;
             message.Seen = i + 1;
-            last[e.Type] = e.Sequence;
+            last[e.Type] = recorded.Origin.Sequence;
         }
         return messages;
     }

@@ -175,7 +175,7 @@ internal static class Wire
             }
             Add("subject", e.Case);
             if (recorded.CommittedAt() is { } time) cloud.Attributes["time"] = new() { CeTimestamp = time.ToTimestamp() };
-            Add("sequence", e.Sequence.ToString(CultureInfo.InvariantCulture));
+            Add("sequence", origin.Sequence.ToString(CultureInfo.InvariantCulture));
             cloud.Attributes["leaf"] = new() { CeBytes = recorded.Leaf };
             Add("after", TextOf(after));
             Add(TraceParent, recorded.Traceparent);
@@ -197,7 +197,7 @@ internal static class Wire
         headers.Set(Prefix + "type", e.Type);
         if (e.Case.Length > 0) headers.Set(Prefix + "subject", e.Case);
         headers.Set(Prefix + "time", recorded.Time);
-        headers.Set(Prefix + "sequence", e.Sequence.ToString(CultureInfo.InvariantCulture));
+        headers.Set(Prefix + "sequence", origin.Sequence.ToString(CultureInfo.InvariantCulture));
         headers.Set(Prefix + "leaf", Convert.ToHexStringLower(recorded.Leaf.Span));
         if (after.Count > 0) headers.Set(Prefix + "after", TextOf(after));
         if (recorded.Traceparent.Length > 0) headers.Set(TraceParent, recorded.Traceparent);
@@ -273,7 +273,7 @@ internal static class Wire
         (origin.Type, origin.Sequence) = (type, sequence);
         return new RecordedEvent
         {
-            Origin = origin, Event = new Ledger.V1.Event { Type = type, Sequence = sequence, Case = subject, Data = data },
+            Origin = origin, Event = new Ledger.V1.Event { Type = type, Case = subject, Data = data },
             Time = time, Leaf = leaf, Traceparent = traceParent, Tracestate = traceState,
         };
     }

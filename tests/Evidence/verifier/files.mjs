@@ -191,7 +191,7 @@ export function make(sizes, hooks = {}) {
           {
             events:
               template === 'agreement' ? []
-                : [{ type: 'ministries.test.v1.Written', sequence: 1n, data: randomBytes(5), case: Case }] }, 'Events')]);
+                : [{ type: 'ministries.test.v1.Written', data: randomBytes(5), case: Case }] }, 'Events')]);
       if (signed)
         parts.push([Part.ANSWER, writeMessage({ response: { typeUrl: 'type.googleapis.com/x', value: randomBytes(3) } }, 'Answer')
         ]);
@@ -210,7 +210,7 @@ export function make(sizes, hooks = {}) {
       e.header = { position: e.position, commitTime, participant: e.participant, requestId: e.requestId, method: e.method,
         agreementVersion: e.agreementVersion,
         parts: [...e.parts.map(p => ({ kind: p.kind, digest: hash(p.salt, p.data) })),
-          { kind: Part.AUDIENCE, digest: randomBytes(32) }], participantSequence: 1n,
+          { kind: Part.AUDIENCE, digest: randomBytes(32) }],
         audience: [randomBytes(32), ...e.numbers.map(n => hash(writeMessage(n, 'AudienceNumber')))] };
       hooks.header?.(e);
       e.bytes = writeMessage(e.header, 'EntryHeader');

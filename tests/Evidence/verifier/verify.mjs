@@ -41,11 +41,11 @@ const Messages = messages(`
   Receipt: 1 service string, 2 position uint64, 3 commitTime Timestamp, 4 entryHash bytes, 5 treeSize uint64, 6 rootHash bytes,
     7 inclusionProof bytes*, 8 checkpoint string
   EntryHeader: 1 position uint64, 2 commitTime Timestamp, 3 participant string, 4 requestId string, 5 method string,
-    6 agreementVersion uint64, 7 parts PartDigest*, 8 participantSequence uint64, 9 audience bytes*
+    6 agreementVersion uint64, 7 parts PartDigest*, 9 audience bytes*
   PartDigest: 1 kind PartKind, 2 digest bytes
   RequestSignature: 1 authority string, 2 contentType string, 3 contentDigest string, 4 signatureInput string, 5 signature string
   Events: 1 events Event*
-  Event: 1 type string, 2 sequence uint64, 3 data bytes, 4 case string
+  Event: 1 type string, 3 data bytes, 4 case string
   Answer: 1 response Any, 2 refusal StoredRefusal
   Any: 1 typeUrl string, 2 value bytes
   StoredRefusal: 1 reason string, 2 metadata MetadataEntry*, 3 faults FieldFault*

@@ -1,0 +1,380 @@
+using System.Net.Http.Headers;
+using Google.Protobuf;
+using Grpc.Core;
+using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>Nothing of its own runs beside it: it measures memory.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public sealed class Alone;
+
+/// <summary>Those who follow the ledger: how many may, what becomes of one who takes nothing, and that nobody sees what is not for him.
+/// </summary>
+[Collection(nameof(Alone))]
+public sealed class StreamsTests : IAsyncLifetime
+{
+    private const string Headquarters = "ua/coordination-hq";
+
+    private Running _running = new();
+
+    public ValueTask InitializeAsync() => _running.InitializeAsync();
+
+    public ValueTask DisposeAsync() => _running.DisposeAsync();
+
+    [Fact]
+    public async Task Streams_have_places_of_their_own_and_one_more_is_refused_by_name()
+    {
+        await With(new EdgeLimits { MaxStreams = 4, MaxStreamsPerParticipant = 3, OwnPlaces = 1, RefusalDelay = TimeSpan.FromMilliseconds(1) });
+        var open = new List<AsyncServerStreamingCall<FollowEntriesResponse>>();
+        // Each on a connection of its own: it is the participant that counts.
+        for (var i = 0; i < 3; i++) open.Add(await Begun("kr/mfa"));
+        Assert.Equal("the participant has as many streams open as it may", await Full("kr/mfa"));
+        open.Add(await Begun("ua/mfa"));
+        Assert.Equal("the service has as many streams open as it may", await Full("ua/mfa"));
+        // One place is everybody's own.
+        open.Add(await Begun("icrc"));
+        Assert.Equal("the service has as many streams open as it may", await Full("icrc"));
+        // They take no places of calls.
+        await _running.Log();
+        open[0].Dispose();
+        open[3].Dispose();
+        await Running.Until(async () =>
+        {
+            try
+            {
+                open.Add(await Begun("kr/mfa"));
+                return true;
+            }
+            catch (RpcException)
+            {
+                return false;
+            }
+        }, "a stream that ended makes room for another");
+        foreach (var call in open) call.Dispose();
+
+        async Task<string> Full(string participant) =>
+            (await Running.Refused("OVERLOADED", () => Begun(participant))).Info.Metadata["limit"];
+    }
+
+    [Fact]
+    public async Task Who_takes_nothing_is_ended_by_name_and_resumes_without_loss_or_repeat()
+    {
+        await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(50), StreamGrace = TimeSpan.FromMinutes(2) });
+        var expected = new List<ulong>();
+        for (var i = 0; i < 60; i++) expected.Add(await Write(20_000));
+        var (seen, next) = (new List<ulong>(), expected[0]);
+        using (var call = Client("ua/mfa").FollowEntries(new() { FromPosition = next }, cancellationToken: Running.Cancel))
+        {
+            // So slow that at some time nothing is taken for as long as a stream waits.
+            using var slowly = new PeriodicTimer(TimeSpan.FromMilliseconds(100));
+            var (info, _) = await Running.Refused("STREAM_STALLED", async () =>
+            {
+                while (await call.ResponseStream.MoveNext(Running.Cancel))
+                {
+                    Note(call.ResponseStream.Current);
+                    await slowly.WaitForNextTickAsync(Running.Cancel);
+                }
+            });
+            Assert.Equal(StatusCode.ResourceExhausted, call.GetStatus().StatusCode);
+            Assert.Equal($"{next}", info.Metadata["next_position"]);
+        }
+        Assert.InRange(seen.Count, 1, 59);
+        foreach (var response in await All("ua/mfa", next)) Note(response);
+        Assert.Equal(expected, seen);
+
+        void Note(FollowEntriesResponse response)
+        {
+            next = response.NextPosition;
+            if (response.Entry is { } entry) seen.Add(PositionOf(entry));
+        }
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public async Task Who_takes_nothing_or_next_to_nothing_is_cut_off_in_the_end(int each)
+    {
+        await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(300), StreamGrace = TimeSpan.FromMilliseconds(300) });
+        for (var i = 0; i < 40; i++) await Write(20_000);
+        var stalled = await Stalled();
+        var http = _running.Http(_running.CertificateOf("ua/mfa"));
+        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(_running.Address, "/ministries.ledger.v1.LedgerService/FollowEntries"))
+        {
+            Version = System.Net.HttpVersion.Version20, Content = new ByteArrayContent(Running.FrameOf(new FollowEntriesRequest().ToByteArray())),
+        };
+        request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/grpc");
+        using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Running.Cancel);
+        await using var body = await response.Content.ReadAsStreamAsync(Running.Cancel);
+        var ended = await Assert.ThrowsAnyAsync<HttpIOException>(async () =>
+        {
+            var one = new byte[1];
+            using var slowly = new PeriodicTimer(TimeSpan.FromMilliseconds(10));
+            while (await Stalled() == stalled)
+            {
+                await slowly.WaitForNextTickAsync(Running.Cancel);
+                if (each > 0) Assert.NotEqual(0, await body.ReadAsync(one, Running.Cancel));
+            }
+            // What has come is still there; what comes after it tells that there is no more.
+            await body.CopyToAsync(Stream.Null, Running.Cancel);
+        });
+        Assert.Equal(11, Assert.IsType<HttpProtocolException>(ended).ErrorCode);
+    }
+
+    [Fact]
+    public async Task What_is_cut_off_is_RESOURCE_EXHAUSTED_to_gRPC()
+    {
+        await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(300), StreamGrace = TimeSpan.FromMilliseconds(300) });
+        for (var i = 0; i < 40; i++) await Write(20_000);
+        var stalled = await Stalled();
+        using var call = await Begun("ua/mfa");
+        await Running.Until(async () => await Stalled() > stalled, "the stream is ended");
+        var e = await Assert.ThrowsAsync<RpcException>(async () =>
+        {
+            while (await call.ResponseStream.MoveNext(Running.Cancel)) { }
+        });
+        Assert.Equal(StatusCode.ResourceExhausted, e.StatusCode);
+    }
+
+    [Fact]
+    public async Task A_stalled_stream_holds_little()
+    {
+        const int streams = 60;
+        await With(new EdgeLimits { StreamStall = TimeSpan.FromMinutes(5) });
+        for (var i = 0; i < 60; i++) await Write(100_000);
+        for (var i = 0; i < 4; i++) await Write(3_000_000);
+        var calls = new List<AsyncServerStreamingCall<FollowEntriesResponse>>();
+        var client = Client("ua/mfa");
+        calls.Add(client.FollowEntries(new(), cancellationToken: Running.Cancel));
+        await Task.Delay(500, Running.Cancel);
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        // Half of them stall among many entries, the others in the middle of a great one.
+        for (var i = 1; i < streams; i++)
+            calls.Add(client.FollowEntries(new() { FromPosition = i % 2 == 0 ? 0 : _running.Ledger.Size - 4 }, cancellationToken: Running.Cancel));
+        var held = 0L;
+        // Memory that is not used any more comes back a while later.
+        const long most = (256 + 96) << 10;
+        await Task.Delay(3000, Running.Cancel);
+        for (var i = 0; i < 50 && (held = (GC.GetTotalMemory(forceFullCollection: true) - before) / (streams - 1)) >= most; i++)
+            await Task.Delay(200, Running.Cancel);
+        // 256 KiB, and what the client has: 64 KiB that came, and the stream itself.
+        Assert.InRange(held, 1, most);
+        foreach (var call in calls) call.Dispose();
+    }
+
+    [Fact]
+    public async Task A_great_entry_comes_in_pieces_that_make_it()
+    {
+        var from = await Write(1000);
+        var great = await Write(3_500_000);
+        var after = await Write(1000);
+        var responses = await All("ua/mfa", from);
+        Assert.Equal([from, after], responses.Where(r => r.Entry is not null).Select(r => PositionOf(r.Entry)));
+        var pieces = responses.Where(r => r.Piece is not null).ToList();
+        Assert.All(pieces, p => Assert.InRange(p.Piece.Data.Length, 1, 32 << 10));
+        Assert.All(pieces.SkipLast(1), p => Assert.Equal(great, p.NextPosition));
+        Assert.Equal(after, pieces[^1].NextPosition);
+        var (bytes, size) = (new MemoryStream(), pieces[0].Piece.Size);
+        foreach (var piece in pieces.Select(p => p.Piece))
+        {
+            // What begins anew replaces what came.
+            if (piece.Offset == 0) bytes.SetLength(0);
+            Assert.Equal((size, bytes.Length), (piece.Size, piece.Offset));
+            bytes.Write(piece.Data.Span);
+        }
+        var entry = await Client("ua/mfa").GetEntryAsync(new GetEntryRequest { Position = great }, cancellationToken: Running.Cancel);
+        Assert.Equal(entry.Entry, Entry.Parser.ParseFrom(bytes.ToArray()));
+        // One who follows is told of it, too.
+        using var live = await Begun("ua/mfa", _running.Ledger.Size - 1);
+        var another = await Write(200_000);
+        ulong got = 0;
+        while (got <= another)
+        {
+            Assert.True(await live.ResponseStream.MoveNext(Running.Cancel));
+            got = live.ResponseStream.Current.NextPosition;
+            Assert.True(live.ResponseStream.Current.Piece is not null || PositionOf(live.ResponseStream.Current.Entry) < another);
+        }
+    }
+
+    [Fact]
+    public async Task Everybody_gets_each_entry_once_and_in_order_while_many_write()
+    {
+        const int each = 40;
+        await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50) });
+        var until = _running.Ledger.Size + 4 * each + 1;
+        var writing = Task.WhenAll(Enumerable.Range(0, 4).Select(async w =>
+        {
+            for (var i = 0; i < each; i++) await Write(i % 9 == 0 ? 80_000 : 500, w % 2 == 0 ? "kr/mfa" : "ua/mfa", @case: w < 3 ? Running.Case : "");
+        }));
+        var followers = Enumerable.Range(0, 6).Select(async f =>
+        {
+            var (seen, next) = (new List<ulong>(), 0ul);
+            using var call = Client(f % 2 == 0 ? "ua/mfa" : "icrc").FollowEntries(new() { FromPosition = (ulong)f }, cancellationToken: Running.Cancel);
+            while (next < until - 1)
+            {
+                Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
+                var response = call.ResponseStream.Current;
+                Assert.True(response.NextPosition >= next);
+                next = response.NextPosition;
+                if (response.Entry is { } entry) seen.Add(PositionOf(entry));
+                else if (response.Piece is { } piece && piece.Offset + piece.Data.Length == piece.Size) seen.Add(next - 1);
+            }
+            return (f, seen);
+        }).ToList();
+        await writing;
+        foreach (var (f, seen) in await Task.WhenAll(followers))
+            Assert.Equal(
+                (await All(f % 2 == 0 ? "ua/mfa" : "icrc", (ulong)f)).Where(r => r.Entry is not null || r.Piece is { } p && p.Offset + p.Data.Length == p.Size)
+                    .Select(r => r.NextPosition - 1), seen);
+    }
+
+    [Fact]
+    public async Task Who_is_told_of_more_than_he_takes_reads_the_rest_from_the_database()
+    {
+        using var call = await Begun("ua/mfa");
+        // More than an inbox holds, while the stream waits for its reader.
+        var expected = new List<ulong>();
+        for (var i = 0; i < 12; i++) expected.Add(await Write(30_000));
+        for (var i = 0; i < 3; i++) expected.AddRange((await Task.WhenAll(Enumerable.Range(0, 400).Select(_ => Write(10)))).Order());
+        var seen = new List<ulong>();
+        while (seen.Count < expected.Count)
+        {
+            Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
+            if (call.ResponseStream.Current.Entry is { } entry && PositionOf(entry) >= expected[0]) seen.Add(PositionOf(entry));
+        }
+        Assert.Equal(expected, seen);
+    }
+
+    [Fact]
+    public async Task A_party_that_was_removed_sees_no_entry_more_and_one_that_was_admitted_sees_them_at_once()
+    {
+        await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50) });
+        using var call = await Begun(Headquarters);
+        await Write(100);
+        await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+        var first = await Write(100);
+        var second = await Write(100);
+        var seen = new List<ulong>();
+        await Read(second + 1);
+        Assert.Equal([first - 1, first, second], seen);
+        await _running.Seed(new PartyRemoved { Case = Running.Case, Participant = Headquarters });
+        for (var i = 0; i < 5; i++) await Write(100);
+        await Read(_running.Ledger.Size);
+        Assert.Equal([first - 1, first, second], seen);
+        await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+        var last = await Write(100);
+        await Read(last + 1);
+        Assert.Equal([first - 1, first, second, last - 1, last], seen);
+
+        async Task Read(ulong to)
+        {
+            for (var next = 0ul; next < to; next = call.ResponseStream.Current.NextPosition)
+            {
+                Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
+                if (call.ResponseStream.Current.Entry is { } entry && EntryHeader.Parser.ParseFrom(entry.Header).Method != "agreement")
+                    seen.Add(PositionOf(entry));
+            }
+        }
+    }
+
+    [Fact]
+    public async Task Who_loses_his_right_while_his_stream_waits_gets_only_what_was_on_its_way()
+    {
+        await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50), StreamStall = TimeSpan.FromMinutes(5) });
+        await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+        var from = _running.Ledger.Size;
+        for (var i = 0; i < 100; i++) await Write(100);
+        for (var i = 0; i < 60; i++) await Write(15_000);
+        await Write(2_000_000);
+        foreach (var start in new[] { from, _running.Ledger.Size - 1 })
+        {
+            await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+            using var call = Client(Headquarters).FollowEntries(new() { FromPosition = start }, cancellationToken: Running.Cancel);
+            Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
+            // It has filled what there is room for on the way.
+            await Task.Delay(500, Running.Cancel);
+            await _running.Seed(new PartyRemoved { Case = Running.Case, Participant = Headquarters });
+            var (bytes, size) = (0L, _running.Ledger.Size);
+            do
+            {
+                bytes += call.ResponseStream.Current.CalculateSize();
+                Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
+            }
+            while (call.ResponseStream.Current.NextPosition < size);
+            Assert.Null(call.ResponseStream.Current.Entry);
+            // 64 KiB at the client, less than 64 KiB and a message in the web server.
+            Assert.InRange(bytes, 1, (64 + 64 + 64 + 16) << 10);
+        }
+    }
+
+    [Theory]
+    [InlineData(1ul << 63)]
+    [InlineData(ulong.MaxValue)]
+    [InlineData(long.MaxValue)]
+    public async Task A_position_that_will_never_be_is_waited_for_and_costs_nothing(ulong from)
+    {
+        var only = Assert.Single(await All("ua/mfa", from));
+        Assert.Equal((from, (Entry?)null), (only.NextPosition, only.Entry));
+        using var call = Client("ua/mfa").FollowEntries(new() { FromPosition = from }, cancellationToken: Running.Cancel);
+        var next = call.ResponseStream.MoveNext(Running.Cancel);
+        await Write(100);
+        Assert.False(next.IsCompleted);
+        await _running.Log();
+    }
+
+    private async Task With(EdgeLimits limits)
+    {
+        await _running.DisposeAsync();
+        _running = new Running { Limits = limits };
+        await _running.InitializeAsync();
+    }
+
+    private LedgerService.LedgerServiceClient Client(string participant) => new(_running.As(participant));
+
+    // A stream that is let in and has caught up with where it is.
+    private async Task<AsyncServerStreamingCall<FollowEntriesResponse>> Begun(string participant, ulong from = 0)
+    {
+        var call = Client(participant).FollowEntries(new() { FromPosition = from }, cancellationToken: Running.Cancel);
+        Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
+        return call;
+    }
+
+    private async Task<List<FollowEntriesResponse>> All(string participant, ulong from)
+    {
+        using var call = Client(participant).FollowEntries(
+            new() { FromPosition = from, UntilNow = true }, cancellationToken: Running.Cancel);
+        return await call.ResponseStream.ReadAllAsync(Running.Cancel).ToListAsync(Running.Cancel);
+    }
+
+    /// <summary>Commits an entry whose request has so many bytes; returns its position.</summary>
+    private async Task<ulong> Write(int bytes, string participant = "kr/mfa", string @case = Running.Case)
+    {
+        var request = Running.Request();
+        request.Account.Minutes = new Sealed
+        {
+            Scheme = "test", Recipients = { "ua/mfa", Headquarters, "icrc", "kr/mfa" }, Content = ByteString.CopyFrom(new byte[bytes]),
+        };
+        var outcome = await _running.Ledger.Commit(new Command
+        {
+            Participant = participant, RequestId = request.RequestId, Method = "ministries.calllog.v1.CallLogService/LogCall",
+            Request = request, Bytes = request.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
+            Decide = (_, _) => Decision.Accept(@case, @case.Length == 0 ? [] : [Audience.Case(@case)], []),
+        }, Running.Cancel);
+        return outcome.Position!.Value;
+    }
+
+    // How many streams of this process were ended so.
+    private async Task<double> Stalled()
+    {
+        using var http = new HttpClient();
+        return (await http.GetStringAsync(new Uri(_running.MetricsAddress, "/metrics"), Running.Cancel)).Split('\n')
+            .Where(l => l.Contains("STREAM_STALLED", StringComparison.Ordinal) && !l.StartsWith('#'))
+            .Sum(l => double.Parse(l.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture));
+    }
+
+    private static ulong PositionOf(Entry entry) => EntryHeader.Parser.ParseFrom(entry.Header).Position;
+}

@@ -41,7 +41,7 @@ public sealed class BackgroundTests
         foreach (var assembly in (string[])["Ministries.Hosting", "Ministries.Ledger", "Ministries.Trust"])
             Assert.All(System.Reflection.Assembly.Load(assembly).GetTypes().Where(t => t.IsAssignableTo(typeof(IHostedService)) && !t.IsAbstract),
                 t => Assert.True(t.IsSubclassOf(typeof(SupervisedService)), t.FullName));
-        Assert.Equal(7, Works().Count);
+        Assert.Equal(8, Works().Count);
     }
 
     [Fact]

@@ -161,6 +161,7 @@ public sealed class StreamsTests : IAsyncLifetime
         await Task.Delay(3000, Running.Cancel);
         for (var i = 0; i < 50 && (held = (GC.GetTotalMemory(forceFullCollection: true) - before) / (streams - 1)) >= most; i++)
             await Task.Delay(200, Running.Cancel);
+        TestContext.Current.TestOutputHelper?.WriteLine($"{held >> 10} KiB a stream, the client's part included");
         // 256 KiB, and what the client has: 64 KiB that came, and the stream itself.
         Assert.InRange(held, 1, most);
         foreach (var call in calls) call.Dispose();

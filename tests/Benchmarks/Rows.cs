@@ -176,12 +176,13 @@ internal static class Rows
         return new Line("F", $"writes while {followers} follow who may see nothing of them", "the same with nobody following",
             ratio, "≥ 0.9", ratio.Median >= 0.9, PerSecond(ours, theirs));
 
-        // Returns once it has caught up, with what goes on.
+        // Returns once it was sent something, with what goes on.
         async Task<Task> Follow(CallInvoker to)
         {
             var call = new LedgerService.LedgerServiceClient(to).FollowEntries(new FollowEntriesRequest(), cancellationToken: end.Token);
-            do await call.ResponseStream.MoveNext(end.Token);
-            while (Shown(call.ResponseStream.Current));
+            // The agreement, which is for everybody: the last entry that it sees.
+            if (!await call.ResponseStream.MoveNext(end.Token) || !Shown(call.ResponseStream.Current))
+                throw new InvalidOperationException("the ledger has no agreement");
             return Task.Run(async () =>
             {
                 using (call)

@@ -143,23 +143,24 @@ public sealed class StreamsTests : IAsyncLifetime
     [Fact]
     public async Task A_stalled_stream_holds_little()
     {
-        const int streams = 60;
-        await With(new EdgeLimits { StreamStall = TimeSpan.FromMinutes(5) });
+        const int streams = 300, together = 90;
+        await With(new EdgeLimits { StreamStall = TimeSpan.FromMinutes(5), MaxStreamsPerParticipant = streams });
         for (var i = 0; i < 60; i++) await Write(100_000);
         for (var i = 0; i < 4; i++) await Write(3_000_000);
         var calls = new List<AsyncServerStreamingCall<FollowEntriesResponse>>();
-        var client = Client("ua/mfa");
-        calls.Add(client.FollowEntries(new(), cancellationToken: Running.Cancel));
+        // A connection has room for as many as that.
+        var clients = Enumerable.Range(0, streams / together + 1).Select(_ => Client("ua/mfa")).ToList();
+        foreach (var client in clients) calls.Add(client.FollowEntries(new(), cancellationToken: Running.Cancel));
         await Task.Delay(500, Running.Cancel);
         var before = GC.GetTotalMemory(forceFullCollection: true);
         // Half of them stall among many entries, the others in the middle of a great one.
-        for (var i = 1; i < streams; i++)
-            calls.Add(client.FollowEntries(new() { FromPosition = i % 2 == 0 ? 0 : _running.Ledger.Size - 4 }, cancellationToken: Running.Cancel));
+        for (var i = clients.Count; i < streams; i++)
+            calls.Add(clients[i / together].FollowEntries(new() { FromPosition = i % 2 == 0 ? 0 : _running.Ledger.Size - 4 }, cancellationToken: Running.Cancel));
         var held = 0L;
         // Memory that is not used any more comes back a while later.
         const long most = (256 + 96) << 10;
         await Task.Delay(3000, Running.Cancel);
-        for (var i = 0; i < 50 && (held = (GC.GetTotalMemory(forceFullCollection: true) - before) / (streams - 1)) >= most; i++)
+        for (var i = 0; i < 50 && (held = (GC.GetTotalMemory(forceFullCollection: true) - before) / (streams - clients.Count)) >= most; i++)
             await Task.Delay(200, Running.Cancel);
         TestContext.Current.TestOutputHelper?.WriteLine($"{held >> 10} KiB a stream, the client's part included");
         // 256 KiB, and what the client has: 64 KiB that came, and the stream itself.

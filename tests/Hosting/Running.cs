@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Security;
 using System.Security.Authentication;
@@ -10,6 +11,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
@@ -47,6 +49,9 @@ public sealed class Running : IAsyncLifetime
 
     /// <summary>Registers what takes the place of a part of the host; null: nothing.</summary>
     public Action<IServiceCollection>? Register { get; init; }
+
+    /// <summary>What the service's log has of warnings and errors.</summary>
+    public ConcurrentQueue<string> Warned { get; } = [];
 
     public ServiceLedger Ledger => Host.Services.GetRequiredService<ServiceLedger>();
 
@@ -95,9 +100,10 @@ public sealed class Running : IAsyncLifetime
                 Register = services =>
                 {
                     services.AddSingleton<TimeProvider>(Time);
+                    services.AddSingleton<ILoggerProvider>(new Heard(Warned, LogLevel.Warning));
                     services.AddSingleton(Limits);
                     services.AddSingleton(this);
-                    services.AddSingleton<Microsoft.Extensions.Logging.ILoggerProvider>(new Heard(Lines));
+                    services.AddSingleton<ILoggerProvider>(new Heard(Lines, LogLevel.Trace));
                     Register?.Invoke(services);
                 },
             }, settings, memory: _broker, cancel: Cancel);
@@ -292,21 +298,24 @@ public sealed class Clock : TimeProvider
     public bool Fails { get; set; }
 
     public override DateTimeOffset GetUtcNow() => Fails ? throw new InvalidOperationException("the clock that fails") : base.GetUtcNow() + Moved;
+
+    public override long GetTimestamp() => base.GetTimestamp() + (long)(Moved.TotalSeconds * TimestampFrequency);
 }
 
-/// <summary>Keeps what is logged.</summary>
-internal sealed class Heard(System.Collections.Concurrent.ConcurrentQueue<string> lines)
-    : Microsoft.Extensions.Logging.ILoggerProvider, Microsoft.Extensions.Logging.ILogger
+/// <summary>Keeps what is logged from a level on.</summary>
+internal sealed class Heard(ConcurrentQueue<string> lines, LogLevel from) : ILoggerProvider, ILogger
 {
-    public Microsoft.Extensions.Logging.ILogger CreateLogger(string categoryName) => this;
+    public ILogger CreateLogger(string categoryName) => this;
 
     public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
 
-    public bool IsEnabled(Microsoft.Extensions.Logging.LogLevel logLevel) => true;
+    public bool IsEnabled(LogLevel logLevel) => logLevel >= from;
 
     public void Log<TState>(
-        Microsoft.Extensions.Logging.LogLevel logLevel, Microsoft.Extensions.Logging.EventId eventId, TState state, Exception? exception,
-        Func<TState, Exception?, string> formatter) => lines.Enqueue(formatter(state, exception));
+        LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+    {
+        if (IsEnabled(logLevel)) lines.Enqueue(formatter(state, exception));
+    }
 
     public void Dispose()
     {

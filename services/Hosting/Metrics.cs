@@ -159,14 +159,29 @@ public static class Metrics
             });
     }
 
-    /// <summary>Marks the connections of the listener for metrics: HTTP/1.1 without TLS.</summary>
+    /// <summary>How many connections the listener for metrics may have: 16. For one more, the oldest is closed.</summary>
+    private const int MaxConnections = 16;
+
+    /// <summary>Marks the connections of the listener for metrics, HTTP/1.1 without TLS, and limits how many there are.</summary>
     internal static void ForMetrics(this ListenOptions listen)
     {
+        var (open, access) = (new Unidentified(MaxConnections, MaxConnections), new Lock());
         listen.Protocols = HttpProtocols.Http1;
-        listen.Use(next => connection =>
+        listen.Use(next => async connection =>
         {
             connection.Items[typeof(Metrics)] = true;
-            return next(connection);
+            using var held = new Held(connection, 0);
+            Held? displaced;
+            lock (access) displaced = open.Add(held);
+            displaced?.Reject(Rejection.Displaced);
+            try
+            {
+                await next(connection);
+            }
+            finally
+            {
+                lock (access) open.Remove(held);
+            }
         });
     }
 

@@ -72,7 +72,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     /// <summary>Whether the officials who are said to have approved the write signed it.</summary>
     public virtual (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
         Approvals.Check(
-            approvals, call.Rpc!.Name, call.Message.Span, call.Caller.Participant, call.Terms.Permissions, time.GetUtcNow());
+            approvals, call.Rpc!.Name, call.Message.Span, call.Caller.Participant, call.Terms.Permissions, time.GetUtcNow(), service.Name);
 }
 
 /// <summary>What the signatures of a write came to. A request that was answered before gets its answer even where its signature

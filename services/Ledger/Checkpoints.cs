@@ -8,19 +8,17 @@ namespace Ministries.Ledger;
 /// <summary>The Ed25519 key with which a service signs its checkpoints (C2SP signed-note, signature type 0x01).</summary>
 public sealed class CheckpointKey
 {
-    private const string Mark = "— ";
     private readonly Key? _key;
-    private readonly PublicKey _public;
+    private readonly byte[] _public;
     private readonly byte[] _id;
 
-    private CheckpointKey(string name, Key? key, PublicKey @public)
+    private CheckpointKey(string name, Key? key, byte[] @public)
     {
-        if (name.Length is 0 or > 128 || name.Any(c => c == '+' || c < ' ' || char.IsWhiteSpace(c)))
-            throw new ArgumentException("a key name is 1 to 128 characters without spaces and plus signs", nameof(name));
+        if (!SignedNote.IsName(name)) throw new ArgumentException(SignedNote.NameRule, nameof(name));
         Name = name;
         _key = key;
         _public = @public;
-        _id = SHA256.HashData([.. Encoding.UTF8.GetBytes(name), (byte)'\n', 1, .. PublicBytes])[..4];
+        _id = SHA256.HashData([.. Encoding.UTF8.GetBytes(name), (byte)'\n', 1, .. _public])[..4];
     }
 
     /// <summary>The key's name and the log's origin, such as <c>ministries.example/calllog</c>: without spaces and plus signs.
@@ -28,9 +26,7 @@ public sealed class CheckpointKey
     public string Name { get; }
 
     /// <summary>The public key as verifiers are told it: name, key id and key (the notation of Go's sumdb/note).</summary>
-    public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([1, .. PublicBytes])}";
-
-    private byte[] PublicBytes => _public.Export(KeyBlobFormat.RawPublicKey);
+    public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([1, .. _public])}";
 
     /// <summary>The key of a seed.</summary>
     /// <param name="name">The name.</param>
@@ -38,14 +34,14 @@ public sealed class CheckpointKey
     public static CheckpointKey FromSeed(string name, ReadOnlySpan<byte> seed)
     {
         var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey);
-        return new(name, key, key.PublicKey);
+        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
     }
 
     /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
     public static CheckpointKey FromPem(string name, string pem)
     {
         var key = Key.Import(SignatureAlgorithm.Ed25519, Encoding.ASCII.GetBytes(pem), KeyBlobFormat.PkixPrivateKeyText);
-        return new(name, key, key.PublicKey);
+        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
     }
 
     /// <summary>The key that a verifier's text names (<see cref="Verifier"/>): it verifies and cannot sign.</summary>
@@ -53,10 +49,9 @@ public sealed class CheckpointKey
     public static CheckpointKey FromVerifier(string verifier)
     {
         var parts = verifier.Split('+', 3);
-        if (parts.Length != 3 || Convert.FromBase64String(parts[2]) is not [1, .. { Length: 32 } bytes])
+        if (parts.Length != 3 || SignedNote.Base64(parts[2]) is not [1, .. { Length: 32 } bytes] || !SignedNote.IsName(parts[0]))
             throw new FormatException("not a verifier's key of Ed25519");
-        var key = new CheckpointKey(parts[0], null,
-            PublicKey.Import(SignatureAlgorithm.Ed25519, bytes, KeyBlobFormat.RawPublicKey));
+        var key = FromPublic(parts[0], bytes);
         return key.Verifier == verifier ? key : throw new FormatException("the key id is not that of the key");
     }
 
@@ -64,7 +59,7 @@ public sealed class CheckpointKey
     /// <param name="name">The name.</param>
     /// <param name="bytes">The 32 bytes of an Ed25519 public key (RFC 8032).</param>
     public static CheckpointKey FromPublic(string name, ReadOnlySpan<byte> bytes) =>
-        new(name, null, PublicKey.Import(SignatureAlgorithm.Ed25519, bytes, KeyBlobFormat.RawPublicKey));
+        new(name, null, bytes.ToArray());
 
     /// <summary>A new key.</summary>
     public static CheckpointKey Generate(string name) => FromSeed(name, RandomNumberGenerator.GetBytes(32));
@@ -75,7 +70,7 @@ public sealed class CheckpointKey
         var text = $"{Name}\n{size.ToString(CultureInfo.InvariantCulture)}\n{Convert.ToBase64String(root)}\n";
         var signature = SignatureAlgorithm.Ed25519.Sign(
             _key ?? throw new InvalidOperationException("this key verifies only"), Encoding.UTF8.GetBytes(text));
-        return new(size, root, $"{text}\n{Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
+        return new(size, root, $"{text}\n{SignedNote.Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
     }
 
     /// <summary>A checkpoint with this key's signature in place of those of the log's other keys. Cosignatures stay: they are over
@@ -91,27 +86,16 @@ public sealed class CheckpointKey
     /// <summary>Whether the line says that it is this key's: by name and key id. Others are to be ignored.</summary>
     public bool Names(NoteSignature signature) => signature.Name == Name && signature.KeyId.AsSpan().SequenceEqual(_id);
 
-    /// <summary>Reads a checkpoint and verifies this key's signature on it; null: it has none that is valid, or is
-    /// none.</summary>
-    /// <param name="note">The signed note; signatures of other keys are ignored.</param>
-    public Checkpoint? Verify(string note)
+    /// <summary>Reads a checkpoint and verifies this key's signature on it; null: it has none, has one that is not valid, or is no
+    /// checkpoint.</summary>
+    /// <param name="text">The signed note; signatures of other keys are ignored.</param>
+    public Checkpoint? Verify(string text)
     {
-        var end = note.LastIndexOf("\n\n", StringComparison.Ordinal);
-        if (end < 0 || end + 2 >= note.Length || note.Length > 64 << 10 || !note.EndsWith('\n')) return null;
-        var text = note[..(end + 1)];
-        if (!text.StartsWith($"{Name}\n", StringComparison.Ordinal) || SignedNote.TreeOf(text) is not var (size, root)) return null;
-        foreach (var line in note[(end + 2)..^1].Split('\n'))
-        {
-            if (!line.StartsWith($"{Mark}{Name} ", StringComparison.Ordinal)) continue;
-            var signature = new byte[68];
-            if (!Convert.TryFromBase64String(line[(Mark.Length + Name.Length + 1)..], signature, out var length) ||
-                length != 68) continue;
-            if (!signature.AsSpan(0, 4).SequenceEqual(_id)) continue;
-            return SignatureAlgorithm.Ed25519.Verify(_public, Encoding.UTF8.GetBytes(text), signature.AsSpan(4))
-                ? new(size, root, note)
-                : null;
-        }
-        return null;
+        if (SignedNote.Read(text) is not { } note || note.Origin != Name || note.Tree is not { } tree) return null;
+        var signed = Encoding.UTF8.GetBytes(note.Text);
+        var own = note.Signatures.Where(Names).ToList();
+        // If one line of the key were enough, another reader could look at the other line.
+        return own.Count > 0 && own.All(s => StrictEd25519.Verifies(_public, signed, s.Bytes)) ? tree : null;
     }
 }
 

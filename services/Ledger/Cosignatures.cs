@@ -58,20 +58,25 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
     /// <summary>The note's text.</summary>
     public override string ToString() => $"{Text}\n{string.Concat(Signatures.Select(s => s.Line))}";
 
-    internal static (ulong Size, byte[] Root)? TreeOf(string text)
+    // Three lines: whoever read further ones would read a checkpoint that others do not understand (tlog-checkpoint allows them).
+    private static (ulong Size, byte[] Root)? TreeOf(string text)
     {
         var lines = text.Split('\n');
-        if (lines.Length < 4 || lines[..^1].Any(l => l.Length == 0) ||
+        if (lines.Length != 4 || !IsName(lines[0]) ||
             !ulong.TryParse(lines[1], NumberStyles.None, CultureInfo.InvariantCulture, out var size) ||
             lines[1] != size.ToString(CultureInfo.InvariantCulture)) return null;
         return Base64(lines[2]) is { Length: 32 } root ? (size, root) : null;
     }
 
-    internal static bool IsName(string name) =>
-        name.Length is > 0 and <= 256 && !name.Any(c => c == '+' || c < ' ' || char.IsWhiteSpace(c));
+    internal const string NameRule = "a key name is 1 to 256 printable ASCII characters without spaces and plus signs";
 
-    /// <summary>The bytes of a base64 text in its one right form; null: it is not in it.</summary>
-    internal static byte[]? Base64(string text)
+    // C2SP signed-note forbids Unicode's spaces, of which languages know different ones: ASCII they all know.
+    internal static bool IsName(string name) => name.Length is > 0 and <= 256 && name.All(c => c is > ' ' and <= '~' and not '+');
+
+    /// <summary>The bytes of a base64 text in its one right form (RFC 4648, 4): padded, no white space, no bits set in the padding;
+    /// null: it is not in it.</summary>
+    /// <param name="text">The text.</param>
+    public static byte[]? Base64(string text)
     {
         var bytes = new byte[text.Length / 4 * 3];
         return Convert.TryFromBase64String(text, bytes, out var length) && Convert.ToBase64String(bytes, 0, length) == text
@@ -85,26 +90,29 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
 /// </summary>
 public sealed class CosignatureKey
 {
+    /// <summary>The first second at which anything can be cosigned, in Unix time.</summary>
+    public const ulong FirstSecond = 1;
+
+    /// <summary>The last one: the year 9998 ends with it. What is added to a time stays a time of this calendar.</summary>
+    public const ulong LastSecond = 253_370_764_799;
+
     private const byte Type = 4;
     private readonly Key? _key;
-    private readonly PublicKey _public;
+    private readonly byte[] _public;
     private readonly byte[] _id;
 
-    private CosignatureKey(string name, Key? key, PublicKey @public)
+    private CosignatureKey(string name, Key? key, byte[] @public)
     {
-        if (!SignedNote.IsName(name))
-            throw new ArgumentException("a key name is 1 to 256 characters without spaces and plus signs", nameof(name));
+        if (!SignedNote.IsName(name)) throw new ArgumentException(SignedNote.NameRule, nameof(name));
         (Name, _key, _public) = (name, key, @public);
-        _id = SHA256.HashData([.. Encoding.UTF8.GetBytes(name), (byte)'\n', Type, .. PublicBytes])[..4];
+        _id = SHA256.HashData([.. Encoding.UTF8.GetBytes(name), (byte)'\n', Type, .. _public])[..4];
     }
 
     /// <summary>The witness's name, such as <c>ministries.example/witness/kr/mfa</c>.</summary>
     public string Name { get; }
 
     /// <summary>The public key as verifiers are told it: name, key id and key (C2SP signed-note, verifier keys).</summary>
-    public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([Type, .. PublicBytes])}";
-
-    private byte[] PublicBytes => _public.Export(KeyBlobFormat.RawPublicKey);
+    public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([Type, .. _public])}";
 
     /// <summary>The name under which a participant cosigns: <c>&lt;trust domain&gt;/witness/&lt;participant id&gt;</c>.</summary>
     public static string NameOf(string trustDomain, string participant) => $"{trustDomain}/witness/{participant}";
@@ -115,21 +123,21 @@ public sealed class CosignatureKey
     public static CosignatureKey FromSeed(string name, ReadOnlySpan<byte> seed)
     {
         var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey);
-        return new(name, key, key.PublicKey);
+        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
     }
 
     /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
     public static CosignatureKey FromPem(string name, string pem)
     {
         var key = Key.Import(SignatureAlgorithm.Ed25519, Encoding.ASCII.GetBytes(pem), KeyBlobFormat.PkixPrivateKeyText);
-        return new(name, key, key.PublicKey);
+        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
     }
 
     /// <summary>The key of a public key: it verifies and cannot sign.</summary>
     /// <param name="name">The name.</param>
     /// <param name="bytes">The 32 bytes of an Ed25519 public key (RFC 8032).</param>
     public static CosignatureKey FromPublic(string name, ReadOnlySpan<byte> bytes) =>
-        new(name, null, PublicKey.Import(SignatureAlgorithm.Ed25519, bytes, KeyBlobFormat.RawPublicKey));
+        new(name, null, bytes.ToArray());
 
     /// <summary>The key that a verifier's text names (<see cref="Verifier"/>): it verifies and cannot sign.</summary>
     /// <exception cref="FormatException">It is not such a text, or of another type of signature.</exception>
@@ -167,9 +175,8 @@ public sealed class CosignatureKey
     {
         if (!Names(signature) || signature.Bytes.Length != 8 + 64) return null;
         var seconds = BinaryPrimitives.ReadUInt64BigEndian(signature.Bytes);
-        // Greater ones are no time of this calendar.
-        if (seconds is 0 or > 253_402_300_799) return null;
-        return SignatureAlgorithm.Ed25519.Verify(_public, Message(note, seconds), signature.Bytes.AsSpan(8))
+        if (seconds is < FirstSecond or > LastSecond) return null;
+        return StrictEd25519.Verifies(_public, Message(note, seconds), signature.Bytes.AsSpan(8))
             ? DateTimeOffset.FromUnixTimeSeconds((long)seconds) : null;
     }
 

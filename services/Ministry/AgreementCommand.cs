@@ -251,6 +251,12 @@ internal static class AgreementCommand
         {
             return verb();
         }
+        // It can be read, and nobody would take it over.
+        catch (AgreementRefused e) when (e.Fault is not null)
+        {
+            result.InvocationConfiguration.Output.WriteLine(e.Message);
+            return CallCommands.WasRefused;
+        }
         catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException)
         {
             result.InvocationConfiguration.Error.WriteLine(e.Message);
@@ -264,7 +270,7 @@ internal static class AgreementCommand
         {
             return AgreementFile.Read(System.IO.File.ReadAllBytes(file)).Agreement;
         }
-        catch (AgreementRefused e)
+        catch (AgreementRefused e) when (e.Fault is null)
         {
             throw new FormatException($"{file}: {e.Message}", e);
         }

@@ -186,7 +186,7 @@ internal static class CallCommands
                 var owner = agreement.Participants.FirstOrDefault(
                     p => p.SigningKeys.Any(k => k.Use == SigningKeyUse.Approvals && k.PublicKey == bytes)) ??
                     throw new FormatException("the agreement lists the key as nobody's for approvals");
-                MinistryClient.Approve(request, owner, result.GetRequiredValue(key), result.GetRequiredValue(office));
+                MinistryClient.Approve(request, agreement.TrustDomain, owner, result.GetRequiredValue(key), result.GetRequiredValue(office));
                 File.WriteAllText(result.GetRequiredValue(input), Contract.Formatter.Format(request) + "\n");
                 return 0;
             }

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Text.Json;
-using Ministries.Trust;
 using PrivateFiles = Ministries.Ledger.PrivateFiles;
 using WholeFile = Ministries.Ledger.WholeFile;
 
@@ -72,7 +71,7 @@ internal static class EvidenceCommand
             try
             {
                 // Its signatures are verified with the file's: it must be one of the versions that lead to each other there.
-                var own = result.GetValue(agreement) is { } path ? AgreementFile.Read(File.ReadAllBytes(path.FullName)).Agreement : null;
+                var own = result.GetValue(agreement) is { } path ? EvidenceFile.ReadAgreement(File.ReadAllBytes(path.FullName)) : null;
                 report = EvidenceVerification.Verify(File.ReadAllBytes(result.GetRequiredValue(file).FullName), own);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)

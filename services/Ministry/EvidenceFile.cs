@@ -4,6 +4,8 @@ using System.Text.Json;
 using Google.Protobuf;
 using Ministries.Evidence.V1;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
@@ -31,12 +33,36 @@ public static class EvidenceFile
     private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <summary>A line's text, without its line feed.</summary>
-    public static string Write(EvidenceLine line)
+    public static string Write(EvidenceLine line) => Write((IMessage)line);
+
+    private static string Write(IMessage message)
     {
-        using var json = JsonDocument.Parse(JsonFormatter.Default.Format(line));
+        using var json = JsonDocument.Parse(JsonFormatter.Default.Format(message));
         var text = new StringBuilder();
         Write(json.RootElement, text);
         return text.ToString();
+    }
+
+    /// <summary>Reads a reader's own agreement: the JSON of section 1, in which white space may stand between the tokens and characters
+    /// may be escaped in another way. What reads in two ways, such as a name that is there twice, is refused.</summary>
+    /// <param name="file">The text, in UTF-8.</param>
+    /// <exception cref="FormatException">It is no such text.</exception>
+    public static Agreement ReadAgreement(ReadOnlySpan<byte> file)
+    {
+        try
+        {
+            var text = Strict.GetString(file);
+            var (agreement, given) = (JsonParser.Default.Parse<Agreement>(text), new StringBuilder());
+            using var json = JsonDocument.Parse(text);
+            Write(json.RootElement, given);
+            if (given.ToString() == Write((IMessage)agreement) && StrictForm.Wrong(agreement) is null) return agreement;
+        }
+        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or JsonException or InvalidOperationException
+            or FormatException or OverflowException or ArgumentException)
+        {
+            throw new FormatException($"it is no agreement: {e.Message}", e);
+        }
+        throw new FormatException("it is not written as `ministry agreement draft` writes it: every field once, in the order of the numbers, none with its default value");
     }
 
     /// <summary>Reads all lines.</summary>
@@ -61,7 +87,7 @@ public static class EvidenceFile
                 var text = Strict.GetString(bytes);
                 var line = JsonParser.Default.Parse<EvidenceLine>(text);
                 if (line.LineCase == EvidenceLine.LineOneofCase.None) return new(number, "the line is of no kind");
-                if (Write(line) != text) return new(number, "the line is not in its one form: white space, order or notation differs");
+                if (Write(line) != text || StrictForm.Wrong(line) is not null) return new(number, "the line is not in its one form: white space, order or notation differs");
                 if (lines.Count > 0 && lines[^1].Line.End is not null) return new(number, "something stands after the end");
                 if (Form(line, lines.Count, headers) is { } wrong) return new(number, wrong);
                 lines.Add((line, SHA256.HashData(bytes)));
@@ -141,19 +167,15 @@ public static class EvidenceFile
     {
         try
         {
-            var header = EntryHeader.Parser.ParseFrom(entry.Header);
-            if (!EntryHeader.Parser.WithDiscardUnknownFields(true).ParseFrom(entry.Header).ToByteString().Equals(entry.Header))
-                return "the entry's header is not in its one form";
+            var header = StrictForm.Read(EntryHeader.Parser, entry.Header.Span);
             if (header.CommitTime is null) return "the entry's header has no time";
-            // A time that is none is an invalid operation.
-            _ = header.CommitTime.ToDateTimeOffset();
             if (header.Parts.Select(p => p.Kind).Distinct().Count() != header.Parts.Count) return "the entry's header names a part twice";
             headers[index] = header;
             return null;
         }
-        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidOperationException)
+        catch (FormatException e)
         {
-            return "the entry's header cannot be read";
+            return $"the entry's header is not in its one form: {e.Message}";
         }
     }
 }

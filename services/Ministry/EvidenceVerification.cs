@@ -76,6 +76,8 @@ public sealed class EvidenceVerification
     private readonly EvidenceHead _head;
     private readonly Dictionary<int, EntryHeader> _headers;
     private readonly Dictionary<string, KeyHistory> _histories = [];
+    // The version that an entry records, by the line's index.
+    private readonly Dictionary<int, ulong> _recorded = [];
     private readonly List<ProvedEntry> _entries = [];
     private readonly List<ProvedLog> _logs = [];
 
@@ -139,15 +141,14 @@ public sealed class EvidenceVerification
     private EvidenceBreak? Exporter()
     {
         var (end, last) = (_lines[^1].Line.End, _histories.Values.SelectMany(h => h.Versions).MaxBy(v => v.Version)!);
-        if (_head.TrustDomain != last.TrustDomain) return new(1, $"the agreement is of the trust domain {last.TrustDomain}");
-        if (_head.RequestId.Length > 0 && !_headers.Values.Any(h => h.Participant == _head.Participant && h.RequestId == _head.RequestId))
-            return new(1, $"the file is said to be of request {_head.RequestId} of {_head.Participant}, and does not hold it");
         var key = last.Participants.FirstOrDefault(p => p.Id == _head.Participant)?.SigningKeys
             .FirstOrDefault(k => k.Id == end.KeyId && k.Use == SigningKeyUse.Requests && k.PublicKey == end.PublicKey);
-        return key is null ? new(_lines.Count, $"the key that signed the file is no key of {_head.Participant} for requests")
-            : !RequestSignatures.IsValidAt(key, _head.ExportTime.ToDateTimeOffset())
-                ? new(_lines.Count, $"the key that signed the file was not valid when {_head.Participant} exported it")
-                : null;
+        if (key is null) return new(_lines.Count, $"the key that signed the file is no key of {_head.Participant} for requests");
+        if (!RequestSignatures.IsValidAt(key, _head.ExportTime.ToDateTimeOffset()))
+            return new(_lines.Count, $"the key that signed the file was not valid when {_head.Participant} exported it");
+        if (_head.TrustDomain != last.TrustDomain) return new(1, $"the agreement is of the trust domain {last.TrustDomain}");
+        return _head.RequestId.Length > 0 && !_headers.Values.Any(h => h.Participant == _head.Participant && h.RequestId == _head.RequestId)
+            ? new(1, $"the file is said to be of request {_head.RequestId} of {_head.Participant}, and does not hold it") : null;
     }
 
     private EvidenceBreak? Owned(Agreement own)
@@ -202,34 +203,49 @@ public sealed class EvidenceVerification
         var known = new Dictionary<ulong, ByteString>();
         foreach (var log in Logs())
         {
-            var adopted = new List<(int Index, AdoptedAgreement Version)>();
-            foreach (var i in log.Entries.Where(i => _headers[i].Method == AgreementVersions.Method))
-            {
-                var header = _headers[i];
-                if (header.Participant != $"service/{log.Service}") return new(i + 1, "the agreement is recorded by another than the service");
-                if (_lines[i].Line.Entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } part)
-                    return new(i + 1, "the agreement itself is missing");
-                adopted.Add((i, new AdoptedAgreement(part.Data.Memory, header.CommitTime.ToDateTimeOffset())));
-            }
-            if (adopted.Count == 0 || adopted[0].Index != log.Entries[0])
+            if (_headers[log.Entries[0]].Method != AgreementVersions.Method)
                 return new(log.Entries[0] + 1, $"the agreement by which {log.Service} judged is missing");
+            var adopted = Adopted(log, out var unread);
+            // The first fault is the break, of whatever kind: one version holds only on the ground of those before it.
+            KeyHistoryBroken? broken = null;
             try
             {
                 _histories[log.Service] = KeyHistory.Read(adopted.Select(a => a.Version));
             }
             catch (KeyHistoryBroken e)
             {
-                return new(adopted[e.Index].Index + 1, e.Message);
+                broken = e;
+                _histories[log.Service] = KeyHistory.Read(adopted.Take(e.Index).Select(a => a.Version));
             }
             foreach (var (version, (index, _)) in _histories[log.Service].Versions.Zip(adopted))
             {
+                _recorded[index] = version.Version;
                 // Each service may have it with other signatures; they are enough in each.
                 var digest = ByteString.CopyFrom(AgreementVersions.DigestOf(version));
                 if (known.TryAdd(version.Version, digest) || known[version.Version].Equals(digest)) continue;
                 return new(index + 1, $"version {version.Version} of the agreement is another one than in the log before");
             }
+            if (broken is not null) return new(adopted[broken.Index].Index + 1, broken.Message);
+            if (unread is not null) return unread;
         }
         return null;
+    }
+
+    // The versions that a log's entries record, as far as they are shown, and where one is not.
+    private List<(int Index, AdoptedAgreement Version)> Adopted((int, string Service, List<int> Entries) log, out EvidenceBreak? unread)
+    {
+        var adopted = new List<(int Index, AdoptedAgreement Version)>();
+        unread = null;
+        foreach (var i in log.Entries.Where(i => _headers[i].Method == AgreementVersions.Method))
+        {
+            var header = _headers[i];
+            if (header.Participant != $"service/{log.Service}") unread = new(i + 1, "the agreement is recorded by another than the service");
+            else if (_lines[i].Line.Entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is { Erased: false } part)
+                adopted.Add((i, new AdoptedAgreement(part.Data.Memory, header.CommitTime.ToDateTimeOffset())));
+            else unread = new(i + 1, "the agreement itself is missing");
+            if (unread is not null) break;
+        }
+        return adopted;
     }
 
     // ---- logs and entries ------------------------------------------------------------------------------------------------------
@@ -261,12 +277,12 @@ public sealed class EvidenceVerification
     }
 
     // What is wrong with the signatures on a checkpoint, whether it counts or not; null: nothing.
-    private static string? Unsigned(JudgedCheckpoint judged, string service) =>
+    internal static string? Unsigned(JudgedCheckpoint judged, string service) =>
         judged.Tree is null ? $"the checkpoint of {service} does not hold: {judged.Wrong}" :
         judged.Cosignatures.FirstOrDefault(c => c.Time is null) is { } forged
             ? $"the cosignature of {forged.Participant} is not its key's over this checkpoint" : null;
 
-    private static IReadOnlyList<(string Participant, DateTimeOffset Time)> CosignedBy(JudgedCheckpoint judged) =>
+    internal static IReadOnlyList<(string Participant, DateTimeOffset Time)> CosignedBy(JudgedCheckpoint judged) =>
     [
         .. judged.Cosignatures.Where(c => c.Wrong is null).GroupBy(c => c.Participant).OrderBy(g => g.Key, StringComparer.Ordinal)
             .Select(g => (g.Key, g.Min(c => c.Time!.Value))),
@@ -282,21 +298,24 @@ public sealed class EvidenceVerification
         if (!Proofs.Includes(
             SHA256.HashData([0, .. record]), header.Position, checkpoint.Size, checkpoint.Root, [.. entry.Proof.Select(h => h.ToByteArray())]))
             return $"entry {header.Position} is not in the log of {service} as its checkpoint has it: its header or its proof was changed";
-        if (header.Method == AgreementVersions.Method) versions.Add(header.AgreementVersion);
-        if (!versions.Contains(header.AgreementVersion) || history.Version(header.AgreementVersion) is not { } permissions)
+        var recorded = _recorded.TryGetValue(index, out var version);
+        if (recorded) versions.Add(version);
+        if (recorded && version != header.AgreementVersion || !versions.Contains(header.AgreementVersion) || history.Version(header.AgreementVersion) is not { } permissions)
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, is not recorded before it";
 
         if (history.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset()))
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, was no longer in force";
 
         if (Parts(entry, header, permissions) is { } part) return part;
-        var places = entry.Audience.Select(a => header.Audience.IndexOf(Digests.OfAudience(a))).ToList();
-        if (places.IndexOf(-1) is >= 0 and var strange)
-            return $"the header of entry {header.Position} does not commit to number {entry.Audience[strange].Number} of " +
-                entry.Audience[strange].Audience;
+        var place = 0;
+        foreach (var (number, commitment) in entry.Audience.Select(a => (a, Digests.OfAudience(a))))
+        {
+            while (place < header.Audience.Count && !header.Audience[place].Equals(commitment)) place++;
+            if (place++ < header.Audience.Count) continue;
+            return $"the header of entry {header.Position} does not commit to number {number.Number} of {number.Audience} there";
+        }
         // Of one request the entries are not all that an audience may see.
         if (_head.Case.Length > 0 && complete.Take(header, entry.Audience) is { } missing) return missing;
-        if (places.Where((p, i) => i > 0 && p <= places[i - 1]).Any()) return $"the audience numbers of entry {header.Position} are in another order";
         var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
         var signs = header.Parts.Any(p => p.Kind == PartKind.Signature);
         if (own == signs)
@@ -310,6 +329,7 @@ public sealed class EvidenceVerification
         var read = new List<ReadPart>();
         foreach (var shown in entry.Parts)
         {
+            if (!shown.Erased && !IsStrict(shown)) return $"the part {shown.Kind} of entry {header.Position} can be read in more than one way";
             read.Add(ReadPart.Read(shown, header, privileged: false));
             if (!shown.Erased && read[^1].Content is null && shown.Kind is PartKind.Events or PartKind.Answer)
                 return $"the part {shown.Kind} of entry {header.Position} cannot be read";
@@ -319,6 +339,14 @@ public sealed class EvidenceVerification
         proved = new ProvedEntry(service, header, read, entry.Privileged, keyId, approvers, entry.Receipt is not null);
         return null;
     }
+
+    // Parts that everybody reads; a request is read where its signature is judged.
+    private static bool IsStrict(EntryPart part) => part.Kind switch
+    {
+        PartKind.Events => WireWalk.IsStrict(Events.Descriptor, part.Data.Span),
+        PartKind.Answer => WireWalk.IsStrict(Answer.Descriptor, part.Data.Span),
+        _ => true,
+    };
 
     private static string? Parts(EvidenceEntry entry, EntryHeader header, Permissions permissions)
     {
@@ -368,18 +396,12 @@ public sealed class EvidenceVerification
         {
             return $"{who} cannot be read";
         }
+        if (!WireWalk.IsStrict(RequestSignature.Descriptor, signature.Span) ||
+            !WireWalk.IsStrict(SignedFields.Descriptor, request.Span, passesUnknown: true)) return $"{who} can be read in more than one way";
         if (history.WrongRequest(header, given, request.Span, fields.RequestId, service) is { } reason) return $"{who} does not hold: {Words(reason)}";
         keyId = SignatureFields.Read(given.SignatureInput, given.Signature)!.KeyId!;
-        IReadOnlySet<string> officials;
-        try
-        {
-            (officials, var refusal) = history.Approved(header, fields.Approvals, request.Span);
-            if (refusal is not null) return $"an approval in entry {header.Position} does not hold: {Words(refusal.Reason)}";
-        }
-        catch (FormatException)
-        {
-            return $"the request of entry {header.Position} holds what no request holds: its approvals cannot be judged";
-        }
+        var (officials, refusal) = history.Approved(header, fields.Approvals, request.Span, service);
+        if (refusal is not null) return $"an approval in entry {header.Position} does not hold: {Words(refusal.Reason)}";
         approvers = [.. officials.Order(StringComparer.Ordinal)];
         return null;
     }

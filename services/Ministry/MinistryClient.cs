@@ -125,7 +125,7 @@ public sealed partial class MinistryClient : IDisposable
         if (identified.Refused != Reason.Unspecified)
             throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
         // Says at once, not at the first call, that a key is not the participant's.
-        if (_key is not null) new SigningHandler(_key, Participant, _time).Dispose();
+        if (_key is not null) new SigningHandler(_key, Participant, "", _time).Dispose();
     }
 
     /// <summary>The agreement.</summary>
@@ -173,21 +173,22 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
     /// <exception cref="FormatException">The key is none of the participant's keys for approvals.</exception>
-    public void Approve(IMessage request, string keyFile, string office) => Approve(request, Participant, keyFile, office);
+    public void Approve(IMessage request, string keyFile, string office) => Approve(request, Agreement.TrustDomain, Participant, keyFile, office);
 
     /// <summary>Adds an official's approval to a request on a machine that has neither the participant's certificate nor its key for
     /// requests.</summary>
     /// <param name="request">The request of a write, its actor and etag included.</param>
+    /// <param name="trustDomain">The agreement's trust domain.</param>
     /// <param name="participant">The participant that will call, as the agreement lists it.</param>
     /// <param name="keyFile">File of the official's key (PKCS #8, PEM): whose it is, the agreement says.</param>
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
     /// <exception cref="FormatException">The key is none of the participant's keys for approvals.</exception>
-    public static void Approve(IMessage request, Participant participant, string keyFile, string office)
+    public static void Approve(IMessage request, string trustDomain, Participant participant, string keyFile, string office)
     {
         Name(request);
         using var key = Pki.ReadKey(keyFile);
-        Approvals.Add(request, participant, key, office);
+        Approvals.Add(request, trustDomain, participant, key, office);
     }
 
     /// <summary>Calls a method by its descriptor.</summary>
@@ -304,7 +305,7 @@ public sealed partial class MinistryClient : IDisposable
         var sender = ServiceChannel.Handler(service, () => _certificate, () => _agreement.Current.Authorities, ConnectTimeout, _time);
         if (!_settings.PassesTrace) sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
         var handler = ServiceChannel.AcrossClosing(sender);
-        if (_key is not null) handler = new SigningHandler(_key, Participant, _time) { InnerHandler = handler };
+        if (_key is not null) handler = new SigningHandler(_key, Participant, HttpSignature.TagOf(Agreement.TrustDomain, service), _time) { InnerHandler = handler };
         if (!_settings.PassesTrace) handler = new Untraced { InnerHandler = handler };
         var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
         {

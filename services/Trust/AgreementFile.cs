@@ -40,17 +40,20 @@ public static class AgreementFile
 
     /// <summary>Reads an agreement's text. Says nothing of its signatures.</summary>
     /// <param name="text">JSON in UTF-8.</param>
-    /// <exception cref="AgreementRefused">It cannot be read, has no version or contradicts itself.</exception>
+    /// <exception cref="AgreementRefused">It cannot be read, has no version, contradicts itself or is not in the form of one
+    /// (<see cref="AgreementVersions.Malformed"/>).</exception>
     public static Terms Read(ReadOnlySpan<byte> text)
     {
         try
         {
             var agreement = JsonParser.Default.Parse<Agreement>(Encoding.UTF8.GetString(text));
             if (agreement.Version == 0) throw new FormatException("it has no version");
+            if (AgreementVersions.Malformed(agreement) is { } fault) throw new AgreementRefused(fault);
             if (Cosigners.Wrong(agreement) is { } wrong) throw new FormatException(wrong);
             return new Terms(new Permissions(agreement), new Authorities(agreement));
         }
-        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException)
+        catch (Exception e) when (
+            e is not AgreementRefused and (InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException))
         {
             throw new AgreementRefused(e.Message, e);
         }

@@ -5,6 +5,7 @@ using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Ledger;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 
@@ -17,7 +18,8 @@ namespace Ministries.Trust;
 /// place, for it may have lost them.</param>
 public sealed record AgreementChange(string What, string? Of = null, bool ReplacesKey = false);
 
-/// <summary>Why a version of the agreement does not follow from the one before, in the order in which it is checked.</summary>
+/// <summary>Why a version of the agreement does not follow from the one before, in the order in which it is checked; what is wrong
+/// with the version by itself is checked before that.</summary>
 public enum AgreementWrong
 {
     /// <summary>Its number is not the one after.</summary>
@@ -46,6 +48,12 @@ public enum AgreementWrong
 
     /// <summary>A participant whom the changes affect has not signed.</summary>
     SignatureMissing,
+
+    /// <summary>A key is none of Ed25519, or one with which anybody can sign.</summary>
+    KeyWeak,
+
+    /// <summary>A name, a time or an enum value in it is not of the form that every verifier reads alike.</summary>
+    FormWrong,
 }
 
 /// <summary>What is wrong with a version of the agreement.</summary>
@@ -122,12 +130,43 @@ public static class AgreementVersions
         next.Signatures.Clear();
     }
 
+    /// <summary>What is wrong with a version by itself, whoever signed it (<c>protos/EVIDENCE.md</c>, section 4); null: nothing. Names
+    /// become lines of checkpoints and of what is signed: what is no name of this form could be read as something else.</summary>
+    /// <param name="agreement">The version.</param>
+    public static AgreementFault? Malformed(Agreement agreement)
+    {
+        if (!IsName(agreement.TrustDomain, 64, c => IsLower(c) || c is '.' or '-'))
+            return Form("a trust domain of 1 to 64 lowercase letters, digits, dots and hyphens");
+        if (StrictForm.Wrong(agreement) is { } wrong) return Form($"times and values that are known: {wrong}");
+        foreach (var participant in agreement.Participants)
+        {
+            if (!IsName(participant.Id, 64, c => IsLower(c) || c is '.' or '-' or '_' or '/'))
+                return Form("participants' ids of 1 to 64 lowercase letters, digits, dots, hyphens, underscores and slashes");
+            foreach (var key in participant.SigningKeys)
+            {
+                if (!IsName(key.Id, 128, c => c is > ' ' and <= '~' and not '"' and not '\\'))
+                    return Form($"keys' ids of {participant.Id} of 1 to 128 printable ASCII characters but space, quotation mark and backslash");
+                if (!StrictEd25519.IsKey(key.PublicKey.Span))
+                    return new(AgreementWrong.KeyWeak, $"a public key of Ed25519 as {key.Id}: this one is none, or of small order", [participant.Id]);
+            }
+        }
+        return Twice(agreement.Participants.Select(p => p.Id)) ?? Twice(agreement.Participants.SelectMany(p => p.SigningKeys).Select(k => k.Id)) ??
+            Twice(agreement.States.Select(s => s.Code)) ?? Twice(agreement.ApprovalDemands.Select(d => d.Method));
+
+        static AgreementFault Form(string missing) => new(AgreementWrong.FormWrong, missing, []);
+        static bool IsLower(char c) => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c);
+        static bool IsName(string text, int longest, Func<char, bool> holds) => text.Length > 0 && text.Length <= longest && text.All(holds);
+        static AgreementFault? Twice(IEnumerable<string> names) => names.GroupBy(n => n).FirstOrDefault(g => g.Count() > 1) is { } twice
+            ? Form($"one block for {twice.Key}, which is there twice") : null;
+    }
+
     /// <summary>Checks that a version follows from the one before and is signed by those whom it affects; null: it is.</summary>
     /// <param name="previous">The version before; null: the first that is seen, which everybody in it signs.</param>
     /// <param name="next">The version.</param>
     /// <param name="at">When it is taken over: its signatures' keys must be valid then.</param>
     public static AgreementFault? Check(Agreement? previous, Agreement next, DateTimeOffset at)
     {
+        if (Malformed(next) is { } malformed) return malformed;
         if (previous is not null && next.Version != previous.Version + 1)
             return new(AgreementWrong.VersionNotNext, $"version {previous.Version + 1}, which comes before {next.Version}", []);
         if (previous is not null ? !next.PreviousDigest.Span.SequenceEqual(DigestOf(previous)) : next.Version == 1 != next.PreviousDigest.IsEmpty)
@@ -137,7 +176,7 @@ public static class AgreementVersions
         if (previous is not null && (next.ValidFromTime ?? new Timestamp()) < (previous.ValidFromTime ?? new Timestamp()))
             return new(AgreementWrong.ValidFromEarlier, $"a time not before that of version {previous.Version}", []);
         foreach (var participant in next.Participants.Where(p => Signs(p) && !p.Equals(Find(previous, p.Id))))
-            if (!KeysOf(participant).Any(k => k.PublicKey.Length == 32 && RequestSignatures.IsValidAt(k, at)))
+            if (!KeysOf(participant).Any(k => RequestSignatures.IsValidAt(k, at)))
                 return new(AgreementWrong.KeyForAgreementsMissing, $"a key for agreements of {participant.Id} that is valid", [participant.Id]);
 
         var signed = new HashSet<string>();

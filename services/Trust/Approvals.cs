@@ -28,18 +28,19 @@ public static class Approvals
     /// <param name="caller">The participant that calls.</param>
     /// <param name="permissions">The agreement by which they are judged.</param>
     /// <param name="now">The time by which they are judged.</param>
+    /// <param name="service">The service that judges, such as <c>consular</c>: an approval is for one service and method only.</param>
     /// <returns>The officials who approved, each once; or what refuses the request, and nobody.</returns>
     public static (IReadOnlySet<string> Officials, Refusal? Refusal) Check(
         IReadOnlyList<Approval> approvals, string method, ReadOnlySpan<byte> message, Participant caller, Permissions permissions,
-        DateTimeOffset now)
+        DateTimeOffset now, string service)
     {
         if (approvals.Count == 0) return (None, null);
-        var digest = DigestOf(message);
+        var (log, digest) = ($"{permissions.Agreement.TrustDomain}/{service}", DigestOf(message));
         var officials = new HashSet<string>();
         for (var i = 0; i < approvals.Count; i++)
         {
             var approval = approvals[i];
-            var why = Wrong(approval, Text(caller.Id, method, digest, approval.Official, approval.Office), caller, permissions, now);
+            var why = Wrong(approval, Text(caller.Id, log, method, digest, approval.Official, approval.Office), caller, permissions, now);
             if (why != Reason.Unspecified)
                 return (None, new Refusal(why, new Dictionary<string, string> { ["field"] = $"approvals[{i}]" }));
             officials.Add(approval.Official);
@@ -49,20 +50,21 @@ public static class Approvals
 
     /// <summary>Adds an official's approval to a request. Afterwards nothing of the request may change but its approvals.</summary>
     /// <param name="request">The request of a write, with its request id.</param>
+    /// <param name="trustDomain">The agreement's trust domain.</param>
     /// <param name="owner">The participant that will call, as the agreement lists it.</param>
     /// <param name="key">The official's key: whose it is, the agreement says.</param>
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals, or has no request id yet.</exception>
     /// <exception cref="FormatException">The agreement lists no such key for approvals of the participant.</exception>
-    public static void Add(IMessage request, Participant owner, Key key, string office)
+    public static void Add(IMessage request, string trustDomain, Participant owner, Key key, string office)
     {
         if (request.Descriptor.FindFieldByNumber(Field) is not { Name: "approvals" } field ||
-            Methods.NameFor(request.Descriptor) is not { } method)
+            Methods.NameFor(request.Descriptor) is not { } method || Methods.ServiceOf(method) is not { } service)
             throw new ArgumentException($"{request.Descriptor.Name} has no approvals", nameof(request));
         if (request.Descriptor.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             throw new ArgumentException("the request has no request id yet: an approval is of one request only", nameof(request));
         var listed = SigningKeys.Listed(owner, SigningKeyUse.Approvals, key);
-        var text = Text(owner.Id, method, DigestOf(request.ToByteArray()), listed.Official, office);
+        var text = Text(owner.Id, $"{trustDomain}/{service}", method, DigestOf(request.ToByteArray()), listed.Official, office);
         ((RepeatedField<Approval>)field.Accessor.GetValue(request)).Add(new Approval
         {
             Official = listed.Official, Office = office, KeyId = listed.Id,
@@ -83,6 +85,6 @@ public static class Approvals
     private static string DigestOf(ReadOnlySpan<byte> message) =>
         Convert.ToBase64String(SHA256.HashData(WireWalk.Without(message, Field)));
 
-    private static byte[] Text(string participant, string method, string digest, string official, string office) =>
-        Encoding.UTF8.GetBytes($"ministries.approval.v1\n{participant}\n{method}\n{digest}\n{official}\n{office}\n");
+    private static byte[] Text(params ReadOnlySpan<string> lines) =>
+        Encoding.UTF8.GetBytes($"ministries.approval.v1\n{string.Join('\n', lines)}\n");
 }

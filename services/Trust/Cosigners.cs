@@ -52,7 +52,7 @@ public static class Cosigners
         from participant in agreement.Participants
         where participant.Kind is not (ParticipantKind.Service or ParticipantKind.Operator)
         from key in participant.SigningKeys
-        where key.Use == SigningKeyUse.Cosignatures && key.PublicKey.Length == 32
+        where key.Use == SigningKeyUse.Cosignatures && StrictEd25519.IsKey(key.PublicKey.Span)
         select (participant, key,
             CosignatureKey.FromPublic(CosignatureKey.NameOf(agreement.TrustDomain, participant.Id), key.PublicKey.Span));
 

@@ -14,8 +14,11 @@ public static class HttpSignature
     /// <summary>The components that every signed request covers, in this order.</summary>
     public static readonly IReadOnlyList<string> Covered = ["@method", "@path", "@authority", "content-type", "content-digest"];
 
-    /// <summary>The tag of this application (RFC 9421, 2.3).</summary>
+    /// <summary>What the tag of this application begins with (RFC 9421, 2.3).</summary>
     public const string Tag = "ministries";
+
+    /// <summary>The media types that are signed and sent.</summary>
+    public static readonly IReadOnlyList<string> ContentTypes = ["application/grpc", "application/grpc+proto"];
 
     /// <summary>The label under which the signature stands in both header fields.</summary>
     public const string Label = "sig1";
@@ -28,6 +31,22 @@ public static class HttpSignature
 
     /// <summary>The greatest length of either header field, in characters.</summary>
     public const int LongestField = 1024;
+
+    /// <summary>The tag of a signature for one service: no other service, and none of another trust domain, takes it. The path does
+    /// not say which service is called, for all services serve <c>LedgerService</c>.</summary>
+    /// <param name="trustDomain">The agreement's trust domain.</param>
+    /// <param name="service">The service that is called, such as <c>calllog</c>.</param>
+    public static string TagOf(string trustDomain, string service) => $"{Tag}/{trustDomain}/{service}";
+
+    /// <summary>Whether it is an <c>@authority</c> as it is signed (RFC 9421, 2.2.3): at most 255 characters, in lower case.</summary>
+    public static bool IsAuthority(string text) => text.Length is > 0 and <= 255 &&
+        text.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '.' or '-' or '_' or ':' or '[' or ']');
+
+    /// <summary>The value of <c>@signature-params</c> in its one form.</summary>
+    internal static string ParametersOf(DateTimeOffset created, DateTimeOffset expires, string keyId, string nonce, string tag) =>
+        $"{Components};created={created.ToUnixTimeSeconds()};expires={expires.ToUnixTimeSeconds()};keyid=\"{keyId}\";nonce=\"{nonce}\";tag=\"{tag}\"";
+
+    private static readonly string Components = $"({string.Join(' ', Covered.Select(c => $"\"{c}\""))})";
 
     /// <summary>The value of <c>Content-Digest</c> (RFC 9530) for a body.</summary>
     public static string ContentDigest(ReadOnlySpan<byte> body) => ContentDigestOf(SHA256.HashData(body));
@@ -60,14 +79,13 @@ public static class HttpSignature
     /// <param name="nonce">The request id.</param>
     /// <param name="created">The time of signing.</param>
     /// <param name="life">How long it holds, at most <see cref="LongestLife"/>.</param>
+    /// <param name="tag">For which service it is (<see cref="TagOf"/>).</param>
     /// <param name="values">The value of each of <see cref="Covered"/>.</param>
     /// <returns>The values of <c>Signature-Input</c> and <c>Signature</c>.</returns>
     public static (string Input, string Signature) Sign(
-        Key key, string keyId, string nonce, DateTimeOffset created, TimeSpan life, IReadOnlyDictionary<string, string> values)
+        Key key, string keyId, string nonce, DateTimeOffset created, TimeSpan life, string tag, IReadOnlyDictionary<string, string> values)
     {
-        var list = string.Join(' ', Covered.Select(c => $"\"{c}\""));
-        var parameters = $"({list});created={created.ToUnixTimeSeconds()};expires={(created + life).ToUnixTimeSeconds()}" +
-            $";keyid=\"{keyId}\";nonce=\"{nonce}\";tag=\"{Tag}\"";
+        var parameters = ParametersOf(created, created + life, keyId, nonce, tag);
         var bytes = SignatureAlgorithm.Ed25519.Sign(
             key, Base(Covered.Select(c => KeyValuePair.Create(c, values[c])), parameters));
         return ($"{Label}={parameters}", $"{Label}=:{Convert.ToBase64String(bytes)}:");
@@ -122,8 +140,7 @@ public sealed record SignatureFields(
         var before = $"{label}=:";
         if (!signature.StartsWith(before, StringComparison.Ordinal) || !signature.EndsWith(':') ||
             signature.Length <= before.Length) return null;
-        var bytes = new byte[64];
-        if (!Convert.TryFromBase64String(signature[before.Length..^1], bytes, out var length) || length != 64) return null;
+        if (Ledger.SignedNote.Base64(signature[before.Length..^1]) is not { Length: Ledger.StrictEd25519.SignatureLength } bytes) return null;
 
         return new SignatureFields(
             label, components, input[start..], TimeOf("created"), TimeOf("expires"), TextOf("keyid"), TextOf("nonce"),
@@ -131,22 +148,30 @@ public sealed record SignatureFields(
 
         string? TextOf(string name) => parameters.GetValueOrDefault(name) as string;
         DateTimeOffset? TimeOf(string name) =>
-            parameters.GetValueOrDefault(name) is long seconds && seconds is >= 0 and < 253402300800
+            parameters.GetValueOrDefault(name) is long seconds &&
+            seconds is >= (long)Ledger.CosignatureKey.FirstSecond and <= (long)Ledger.CosignatureKey.LastSecond
                 ? DateTimeOffset.FromUnixTimeSeconds(seconds) : null;
     }
 
-    /// <summary>Whether the signature is the key's over these component values.</summary>
-    /// <param name="key">The public key.</param>
+    /// <summary>Whether the fields are in the one form in which they are signed and kept (<c>protos/EVIDENCE.md</c>, section 5): what
+    /// else RFC 9421 allows, two readers may read in two ways.</summary>
+    public bool IsCanonical =>
+        this is { Label: HttpSignature.Label, Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce, Tag: { } tag } &&
+        Parameters == HttpSignature.ParametersOf(created, expires, keyId, nonce, tag);
+
+    /// <summary>Whether the signature is the key's over these component values, which are printable ASCII.</summary>
+    /// <param name="key">The public key, 32 bytes.</param>
     /// <param name="valueOf">The value of a component in the request as received; null: it is not there.</param>
-    public bool IsBy(PublicKey key, Func<string, string?> valueOf)
+    public bool IsBy(ReadOnlySpan<byte> key, Func<string, string?> valueOf)
     {
         var values = new List<KeyValuePair<string, string>>(Components.Count);
         foreach (var component in Components)
         {
-            if (valueOf(component) is not { } value) return false;
+            // Other characters have no bytes in a signature base, and some have them in one language only.
+            if (valueOf(component) is not { } value || value.AsSpan().ContainsAnyExceptInRange(' ', '~')) return false;
             values.Add(new(component, value));
         }
-        return SignatureAlgorithm.Ed25519.Verify(key, HttpSignature.Base(values, Parameters), Bytes);
+        return Ledger.StrictEd25519.Verifies(key, HttpSignature.Base(values, Parameters), Bytes);
     }
 
     /// <summary>Reads RFC 8941 text from left to right.</summary>

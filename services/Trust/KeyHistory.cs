@@ -57,18 +57,13 @@ public sealed class KeyHistory
             Agreement next;
             try
             {
-                next = Agreement.Parser.ParseFrom(bytes.Span);
-                // What this reader does not know it cannot judge; and there is one form only, so that there is one digest only.
-                if (!Agreement.Parser.WithDiscardUnknownFields(true).ParseFrom(bytes.Span).ToByteArray().AsSpan().SequenceEqual(bytes.Span))
-                    throw new FormatException("its bytes are not in the order of the fields, or hold fields that are not known here");
+                next = StrictForm.Read(Agreement.Parser, bytes.Span);
                 if (AgreementVersions.Check(previous, next, time) is { } fault)
                     throw new KeyHistoryBroken(next.Version, index, fault.ToString(), fault);
                 history._versions.Add(next.Version, new Permissions(next));
                 history._adopted[next.Version] = time;
             }
-            // A time that is none is an invalid operation.
-            catch (Exception e) when (
-                e is InvalidProtocolBufferException or FormatException or ArgumentException or InvalidOperationException)
+            catch (FormatException e)
             {
                 throw new KeyHistoryBroken(0, index, e.Message);
             }
@@ -124,7 +119,7 @@ public sealed class KeyHistory
     public static IReadOnlyList<CheckpointKey> CheckpointKeysOf(Agreement agreement, string service, DateTimeOffset? at = null) =>
     [
         .. agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys)
-            .Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32 &&
+            .Where(k => k.Use == SigningKeyUse.Checkpoints && StrictEd25519.IsKey(k.PublicKey.Span) &&
                 (at is not { } moment || RequestSignatures.IsValidAt(k, moment)))
             .Select(k => CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", k.PublicKey.Span)),
     ];
@@ -135,9 +130,9 @@ public sealed class KeyHistory
     /// <param name="signature">The signature part.</param>
     /// <param name="request">The request part.</param>
     /// <param name="requestId">The request id that the request carries.</param>
-    /// <param name="service">The service whose entry it is; empty: whether it was signed for this one is not asked.</param>
+    /// <param name="service">The service whose entry it is.</param>
     public Reason? WrongRequest(
-        EntryHeader header, RequestSignature? signature, ReadOnlySpan<byte> request, string requestId, string service = "")
+        EntryHeader header, RequestSignature? signature, ReadOnlySpan<byte> request, string requestId, string service)
     {
         if (Version(header.AgreementVersion) is not { } permissions || permissions.Participant(header.Participant) is not { } caller)
             return Reason.CallerUnknown;
@@ -155,10 +150,11 @@ public sealed class KeyHistory
     /// <param name="header">The entry's header.</param>
     /// <param name="approvals">The approvals that the request carries.</param>
     /// <param name="request">The request part.</param>
+    /// <param name="service">The service whose entry it is.</param>
     /// <returns>The officials who approved, and what was wrong; null: nothing.</returns>
     public (IReadOnlySet<string> Officials, Refusal? Wrong) Approved(
-        EntryHeader header, IReadOnlyList<Approval> approvals, ReadOnlySpan<byte> request) =>
+        EntryHeader header, IReadOnlyList<Approval> approvals, ReadOnlySpan<byte> request, string service) =>
         Version(header.AgreementVersion) is { } permissions && permissions.Participant(header.Participant) is { } caller
-            ? Approvals.Check(approvals, header.Method, request, caller, permissions, header.CommitTime.ToDateTimeOffset())
+            ? Approvals.Check(approvals, header.Method, request, caller, permissions, header.CommitTime.ToDateTimeOffset(), service)
             : (new HashSet<string>(), new Refusal(Reason.CallerUnknown));
 }

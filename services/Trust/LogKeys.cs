@@ -49,7 +49,7 @@ public sealed class LogKeys
         foreach (var (agreement, followed) in greatestFirst)
             foreach (var key in agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys))
             {
-                if (key.Use != SigningKeyUse.Checkpoints || key.PublicKey.Length != 32) continue;
+                if (key.Use != SigningKeyUse.Checkpoints || !StrictEd25519.IsKey(key.PublicKey.Span)) continue;
                 var own = CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", key.PublicKey.Span);
                 if (_own.All(k => k.Key.Verifier != own.Verifier)) _own.Add((own, Until(key, followed)));
             }

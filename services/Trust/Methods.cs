@@ -38,6 +38,11 @@ public static class Methods
     /// none.</summary>
     public static Rpc? At(string? path) => path is null ? null : ByPath.GetValueOrDefault(path);
 
+    /// <summary>The service that alone serves a method, such as <c>consular</c>: its package is the service's; null: all services serve
+    /// it.</summary>
+    /// <param name="name">The method's full name without a leading slash.</param>
+    public static string? ServiceOf(string name) => name.Split('.') is ["ministries", not "ledger" and var service, ..] ? service : null;
+
     /// <summary>The full name of the RPC that takes this request, for each request is of one RPC; null: none takes it.</summary>
     public static string? NameFor(MessageDescriptor request) => ByRequest.GetValueOrDefault(request);
 }

@@ -2,7 +2,6 @@ using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Trust;
 
@@ -17,19 +16,19 @@ public static class RequestSignatures
     /// <param name="caller">The participant whose certificate opened the channel.</param>
     /// <param name="permissions">The agreement by which it is judged.</param>
     /// <param name="now">The time by which it is judged.</param>
-    /// <param name="service">The service that judges, such as <c>calllog</c>: where the agreement says under which addresses it is
-    /// called, one that was signed for another is refused. Empty: that is not asked.</param>
+    /// <param name="service">The service that judges, such as <c>calllog</c>. One that was signed for another is refused, and where the
+    /// agreement says under which addresses it is called, so is one that was sent to another address.</param>
     /// <returns>What refuses it; null: it is the caller's over this request. And what refuses it even where the request has its
     /// answer: then one whose time is over still gets it (no nonce is stored anywhere; the request id is the nonce).</returns>
     public static (Refusal? Refusal, Refusal? WhereAnswered) Check(
         RequestSignature? signature, string method, ReadOnlySpan<byte> message, string requestId, Participant caller,
-        Permissions permissions, DateTimeOffset now, string service = "")
+        Permissions permissions, DateTimeOffset now, string service)
     {
         if (signature is null || SignatureFields.Read(signature.SignatureInput, signature.Signature) is not { } fields)
             return Never(Reason.SignatureMissing);
-        if (!fields.Components.SequenceEqual(HttpSignature.Covered) || fields.Tag != HttpSignature.Tag ||
-            fields.Algorithm is not (null or "ed25519") ||
-            fields is not { Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce })
+        if (!fields.IsCanonical || fields is not { Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce } ||
+            !fields.Tag!.StartsWith($"{HttpSignature.Tag}/", StringComparison.Ordinal) ||
+            !HttpSignature.ContentTypes.Contains(signature.ContentType) || !HttpSignature.IsAuthority(signature.Authority))
             return Never(Reason.SignatureIncomplete);
         if (permissions.SigningKey(keyId) is not { } found || found.Key.Use != SigningKeyUse.Requests)
             return Never(Reason.SignatureKeyUnknown);
@@ -41,7 +40,7 @@ public static class RequestSignatures
                 ? Reason.SignatureExpired :
             nonce != requestId ? Reason.SignatureNonceWrong :
             signature.ContentDigest != HttpSignature.ContentDigestOfFrame(message) ? Reason.ContentDigestWrong :
-            !Verifies(fields, found.Key, signature, method) ||
+            fields.Tag != HttpSignature.TagOf(permissions.Agreement.TrustDomain, service) || !Verifies(fields, found.Key, signature, method) ||
             permissions.Participant($"service/{service}") is { Addresses: { Count: > 0 } own } && !own.Contains(signature.Authority)
                 ? Reason.SignatureWrong : Reason.Unspecified;
         return (Of(late != Reason.Unspecified ? late : ever), Of(ever));
@@ -58,8 +57,7 @@ public static class RequestSignatures
 
     /// <summary>Whether the signature is the key's over the method and the signed fields, whatever the time.</summary>
     public static bool Verifies(SignatureFields fields, SigningKey key, RequestSignature signature, string method) =>
-        key.PublicKey.Length == 32 &&
-        fields.IsBy(PublicKey.Import(SignatureAlgorithm.Ed25519, key.PublicKey.Span, KeyBlobFormat.RawPublicKey), component =>
+        fields.IsBy(key.PublicKey.Span, component =>
             component switch
             {
                 "@method" => "POST",

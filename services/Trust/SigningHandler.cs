@@ -12,16 +12,18 @@ namespace Ministries.Trust;
 /// </summary>
 /// <param name="key">The participant's key for requests.</param>
 /// <param name="keyId">The key's id in the agreement.</param>
+/// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature holds there alone.</param>
 /// <param name="time">The clock.</param>
-public sealed class SigningHandler(Key key, string keyId, TimeProvider time) : DelegatingHandler
+public sealed class SigningHandler(Key key, string keyId, string tag, TimeProvider time) : DelegatingHandler
 {
     /// <summary>Signs with the key for requests of which the agreement lists the public half.</summary>
     /// <param name="key">The key.</param>
     /// <param name="owner">The participant whose key it is.</param>
+    /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature holds there alone.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
-    public SigningHandler(Key key, Participant owner, TimeProvider time) : this(
-        key, SigningKeys.Listed(owner, SigningKeyUse.Requests, key).Id, time) { }
+    public SigningHandler(Key key, Participant owner, string tag, TimeProvider time) : this(
+        key, SigningKeys.Listed(owner, SigningKeyUse.Requests, key).Id, tag, time) { }
 
     private static readonly TimeSpan Life = TimeSpan.FromMinutes(2);
 
@@ -44,7 +46,7 @@ public sealed class SigningHandler(Key key, string keyId, TimeProvider time) : D
             ["content-type"] = type,
             ["content-digest"] = HttpSignature.ContentDigest(frame),
         };
-        var signed = HttpSignature.Sign(key, keyId, RequestIdIn(frame), time.GetUtcNow(), Life, values);
+        var signed = HttpSignature.Sign(key, keyId, RequestIdIn(frame), time.GetUtcNow(), Life, tag, values);
         var body = new ByteArrayContent(frame);
         body.Headers.ContentType = MediaTypeHeaderValue.Parse(type);
         request.Content = body;

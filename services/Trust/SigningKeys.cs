@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Ministries.Ledger;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 
@@ -12,8 +13,7 @@ public static class SigningKeys
     /// <param name="text">What was signed.</param>
     /// <param name="signature">The signature.</param>
     public static bool Verifies(ByteString publicKey, ReadOnlySpan<byte> text, ByteString signature) =>
-        publicKey.Length == 32 && signature.Length == 64 && SignatureAlgorithm.Ed25519.Verify(
-            PublicKey.Import(SignatureAlgorithm.Ed25519, publicKey.Span, KeyBlobFormat.RawPublicKey), text, signature.Span);
+        StrictEd25519.Verifies(publicKey.Span, text, signature.Span);
 
     /// <summary>A participant's key as the agreement lists it.</summary>
     /// <param name="owner">The participant.</param>

@@ -24,8 +24,20 @@ public static class WireWalk
     public static IReadOnlyList<FieldFault> Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes)
     {
         List<FieldFault>? faults = null;
-        Walk(type, bytes, null, ref faults);
+        Walk(type, bytes, null, passesUnknown: false, ref faults);
         return faults ?? (IReadOnlyList<FieldFault>)[];
+    }
+
+    /// <summary>Whether a message's bytes read in one way only.</summary>
+    /// <param name="type">The message's type.</param>
+    /// <param name="bytes">Its bytes.</param>
+    /// <param name="passesUnknown">Whether fields that the type does not list may stand at the top, because another type lists them.
+    /// </param>
+    public static bool IsStrict(MessageDescriptor type, ReadOnlySpan<byte> bytes, bool passesUnknown = false)
+    {
+        List<FieldFault>? faults = null;
+        Walk(type, bytes, null, passesUnknown, ref faults);
+        return faults is null;
     }
 
     /// <summary>A message's bytes with every field of one number left out at the top, all others as they stand.</summary>
@@ -62,7 +74,7 @@ public static class WireWalk
         public static string Prefix(Place? place) => place is null ? "" : $"{place}.";
     }
 
-    private static void Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes, Place? place, ref List<FieldFault>? faults)
+    private static void Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes, Place? place, bool passesUnknown, ref List<FieldFault>? faults)
     {
         if (place?.Depth > Deepest)
         {
@@ -92,6 +104,7 @@ public static class WireWalk
             }
             if (field is null)
             {
+                if (passesUnknown) continue;
                 Fault(Name(), "there is no field of this number", ref faults);
                 continue;
             }
@@ -116,7 +129,7 @@ public static class WireWalk
                 if (choice == 0) choice = field.Index + 1;
                 else if (choice != field.Index + 1) Fault(Name(), $"{fields[choice - 1].Name} of the same choice is given too", ref faults);
             }
-            if (field.FieldType == FieldType.Message) Walk(field.MessageType, value, new Place(place, field, count - 1), ref faults);
+            if (field.FieldType == FieldType.Message) Walk(field.MessageType, value, new Place(place, field, count - 1), passesUnknown: false, ref faults);
             else if (field.FieldType == FieldType.String && !Utf8.IsValid(value)) Fault(Name(), "the text is not UTF-8", ref faults);
 
             string Name() => $"{Place.Prefix(place)}{field?.Name ?? $"#{number}"}";

@@ -132,7 +132,7 @@ internal sealed class Bench : IAsyncDisposable
             plain.EnableMultipleHttp2Connections = false;
             var channel = GrpcChannel.ForAddress(child.Address, new GrpcChannelOptions
             {
-                HttpHandler = signed ? Signing.Handler(Folder, participant, plain) : plain, DisposeHttpClient = true,
+                HttpHandler = signed ? Signing.Handler(Folder, participant, plain, service) : plain, DisposeHttpClient = true,
             });
             _open.Add(new Closing(channel));
             return channel.CreateCallInvoker();

@@ -48,7 +48,8 @@ internal sealed class Driver : IAsyncDisposable
         {
             var request = Writer.Request();
             return Prepared.Write(
-                _service, "ministries.calllog.v1.CallLogService/LogCall", request, request.RequestId, _key, $"{_participant}/requests-1");
+                _service, "ministries.calllog.v1.CallLogService/LogCall", request, request.RequestId, _key, $"{_participant}/requests-1",
+                HttpSignature.TagOf(StandardAgreement.Read().TrustDomain, "calllog"));
         })];
 
     /// <summary>Calls come whether earlier ones were answered or not, at random times of a given rate (a Poisson process), all of them.

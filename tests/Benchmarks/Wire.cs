@@ -40,7 +40,7 @@ internal sealed class Prepared(byte[] frames, int second)
 
     /// <summary>A write as a participant's client library sends it: signed unless there is no key, each field of its head a literal.
     /// </summary>
-    public static Prepared Write(Uri service, string method, IMessage request, string requestId, Key? key, string keyId)
+    public static Prepared Write(Uri service, string method, IMessage request, string requestId, Key? key, string keyId, string tag)
     {
         var body = new byte[5 + request.CalculateSize()];
         BinaryPrimitives.WriteInt32BigEndian(body.AsSpan(1), body.Length - 5);
@@ -51,7 +51,7 @@ internal sealed class Prepared(byte[] frames, int second)
         if (key is not null)
         {
             var digest = HttpSignature.ContentDigest(body);
-            var (input, signature) = HttpSignature.Sign(key, keyId, requestId, DateTimeOffset.UtcNow, HttpSignature.LongestLife, new Dictionary<string, string>
+            var (input, signature) = HttpSignature.Sign(key, keyId, requestId, DateTimeOffset.UtcNow, HttpSignature.LongestLife, tag, new Dictionary<string, string>
             {
                 ["@method"] = "POST", ["@path"] = path, ["@authority"] = authority, ["content-type"] = "application/grpc", ["content-digest"] = digest,
             });

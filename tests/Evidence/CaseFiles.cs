@@ -6,6 +6,8 @@ using Ministries.Ministry;
 using Ministries.Trust;
 using NSec.Cryptography;
 
+[assembly: AssemblyFixture(typeof(Ministries.Evidence.Tests.CaseFiles))]
+
 namespace Ministries.Evidence.Tests;
 
 /// <summary>The case of 17 March, played once on the real services, and its evidence as two parties export it.</summary>

@@ -10,7 +10,7 @@ namespace Ministries.Evidence.Tests;
 
 /// <summary>What an evidence file proves, and that nobody can change it, its exporter least of all: judged by both verifiers.
 /// </summary>
-public sealed class EvidenceTests(CaseFiles files) : IClassFixture<CaseFiles>
+public sealed class EvidenceTests(CaseFiles files)
 {
     private const string Seoul = "kr/mfa";
     private const string Headquarters = "ua/coordination-hq";

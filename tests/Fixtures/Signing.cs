@@ -14,13 +14,16 @@ public static class Signing
     /// <param name="folder">Where the keys are.</param>
     /// <param name="participant">The participant; one that has no key for requests only reads.</param>
     /// <param name="inner">What sends them.</param>
+    /// <param name="service">The service to which it leads, such as <c>calllog</c>.</param>
     /// <param name="time">The clock; null: the system's.</param>
     public static HttpMessageHandler Handler(
-        string folder, string participant, HttpMessageHandler inner, TimeProvider? time = null)
+        string folder, string participant, HttpMessageHandler inner, string service, TimeProvider? time = null)
     {
         var key = Path.Combine(folder, participant, "requests.key");
         return File.Exists(key)
-            ? new SigningHandler(Pki.ReadKey(key), $"{participant}/requests-1", time ?? TimeProvider.System) { InnerHandler = inner }
+            ? new SigningHandler(
+                Pki.ReadKey(key), $"{participant}/requests-1", HttpSignature.TagOf(Agreement(folder).TrustDomain, service),
+                time ?? TimeProvider.System) { InnerHandler = inner }
             : inner;
     }
 
@@ -35,7 +38,7 @@ public static class Signing
             Path.Combine(folder, participant, "system.pem"), Path.Combine(folder, participant, "system.key"));
         var authorities = new Authorities(Agreement(folder));
         return Handler(folder, participant, ServiceChannel.Handler(
-            service, () => certificate, () => authorities, TimeSpan.FromSeconds(5), TimeProvider.System));
+            service, () => certificate, () => authorities, TimeSpan.FromSeconds(5), TimeProvider.System), service);
     }
 
     /// <summary>Puts the next version of the folder's agreement in its place, signed, at once or not at all.</summary>

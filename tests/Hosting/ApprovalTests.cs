@@ -41,7 +41,8 @@ public sealed class ApprovalTests : IAsyncLifetime
     {
         using var key = Pki.ReadKey(Path.Combine(
             _running.Folder, participant, "officials", $"{participant.Replace('/', '-')}-official-{number}.key"));
-        Approvals.Add(request, Signing.Agreement(_running.Folder).Participants.Single(p => p.Id == participant), key, "legal");
+        Approvals.Add(
+            request, Signing.Agreement(_running.Folder).TrustDomain, Signing.Agreement(_running.Folder).Participants.Single(p => p.Id == participant), key, "legal");
     }
 
     [Fact]

@@ -40,7 +40,7 @@ public sealed class KeyTests : IAsyncLifetime
         SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
 
     private CallLogService.CallLogServiceClient Signed(Key key, string id) => new(_running.Channel(
-        _running.CertificateOf("kr/mfa"), sign: inner => new SigningHandler(key, id, _running.Time) { InnerHandler = inner }));
+        _running.CertificateOf("kr/mfa"), sign: inner => new SigningHandler(key, id, Running.Tag, _running.Time) { InnerHandler = inner }));
 
     // Calls without a pause until the work is done; every one of them must be accepted.
     private async Task<List<LogCallResponse>> Under(Func<CallLogService.CallLogServiceClient> client, Func<Task> work)
@@ -82,7 +82,7 @@ public sealed class KeyTests : IAsyncLifetime
         var (history, entries) = await HistorySeenBy("kr/mfa");
         Assert.Equal([1ul, 2, 3], history.Versions.Select(v => v.Version));
         Assert.Equal([1ul, 2, 3], entries.Select(e => e.Header.AgreementVersion).Distinct());
-        Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId)));
+        Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId, "calllog")));
     }
 
     [Fact]
@@ -149,17 +149,17 @@ public sealed class KeyTests : IAsyncLifetime
         Assert.Equal(size, _running.Ledger.Size);
         var (history, entries) = await HistorySeenBy("kr/mfa");
         Assert.Equal(2, entries.Count);
-        Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId)));
+        Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId, "calllog")));
         // But of another request or sender, or under a version that is not there, it is nothing.
         var entry = entries[0];
         // Nor with a key that had ended by then, whatever the signature says of its own time.
         var (late, ended) = (new EntryHeader(entry.Header), Signing.Agreement(_running.Folder));
         late.AgreementVersion = 2;
         late.CommitTime = Of(ended, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime;
-        Assert.Equal(Errors.V1.Reason.SignatureKeyNotValid, history.WrongRequest(late, entry.Signature, entry.Request, late.RequestId));
-        Assert.NotNull(history.WrongRequest(entry.Header, entry.Signature, entries[1].Request, entry.Header.RequestId));
-        Assert.NotNull(history.WrongRequest(new(entry.Header) { Participant = "ua/mfa" }, entry.Signature, entry.Request, entry.Header.RequestId));
-        Assert.NotNull(history.WrongRequest(new(entry.Header) { AgreementVersion = 9 }, entry.Signature, entry.Request, entry.Header.RequestId));
+        Assert.Equal(Errors.V1.Reason.SignatureKeyNotValid, history.WrongRequest(late, entry.Signature, entry.Request, late.RequestId, "calllog"));
+        Assert.NotNull(history.WrongRequest(entry.Header, entry.Signature, entries[1].Request, entry.Header.RequestId, "calllog"));
+        Assert.NotNull(history.WrongRequest(new(entry.Header) { Participant = "ua/mfa" }, entry.Signature, entry.Request, entry.Header.RequestId, "calllog"));
+        Assert.NotNull(history.WrongRequest(new(entry.Header) { AgreementVersion = 9 }, entry.Signature, entry.Request, entry.Header.RequestId, "calllog"));
     }
 
     [Fact]

@@ -43,7 +43,7 @@ public sealed class RotationTests : IAsyncLifetime
         };
         _channel = GrpcChannel.ForAddress(_running.Address, new GrpcChannelOptions
         {
-            HttpHandler = Signing.Handler(_running.Folder, "kr/mfa", ServiceChannel.AcrossClosing(handler), _running.Time), DisposeHttpClient = true,
+            HttpHandler = Signing.Handler(_running.Folder, "kr/mfa", ServiceChannel.AcrossClosing(handler), "calllog", _running.Time), DisposeHttpClient = true,
             ServiceConfig = ServiceChannel.Retries(5, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2), 2),
         });
     }

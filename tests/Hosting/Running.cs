@@ -162,7 +162,7 @@ public sealed class Running : IAsyncLifetime
     {
         HttpMessageHandler handler = Handler(certificate, protocols);
         if (sign is not null) handler = sign(handler);
-        else if (signer is not null) handler = Signing.Handler(Folder, signer, handler, Time);
+        else if (signer is not null) handler = Signing.Handler(Folder, signer, handler, "calllog", Time);
         var channel = GrpcChannel.ForAddress(Address, new GrpcChannelOptions
         {
             HttpHandler = handler, DisposeHttpClient = true, MaxReceiveMessageSize = 16 << 20,
@@ -186,6 +186,8 @@ public sealed class Running : IAsyncLifetime
         if (certificate is not null) _open.Add(certificate);
         return new SocketsHttpHandler
         {
+            // As other clients send what is not ASCII.
+            RequestHeaderEncodingSelector = (_, _) => System.Text.Encoding.UTF8,
             SslOptions = new SslClientAuthenticationOptions
             {
                 EnabledSslProtocols = protocols,
@@ -204,9 +206,10 @@ public sealed class Running : IAsyncLifetime
         {
             Version = HttpVersion.Version20, Content = new ByteArrayContent(body),
         };
-        request.Content.Headers.ContentType = new("application/grpc");
+        if (headers.All(h => h.Name != "Content-Type")) request.Content.Headers.ContentType = new("application/grpc");
         request.Headers.TE.Add(new("trailers"));
-        foreach (var (name, value) in headers) request.Headers.TryAddWithoutValidation(name, value);
+        foreach (var (name, value) in headers)
+            if (!request.Headers.TryAddWithoutValidation(name, value)) request.Content.Headers.TryAddWithoutValidation(name, value);
         // Its connection is closed afterwards: a participant may have few at a time.
         using var client = Http(CertificateOf("kr/mfa"));
         using var response = await client.SendAsync(request, Cancel);
@@ -220,17 +223,21 @@ public sealed class Running : IAsyncLifetime
         return new Google.Rpc.Status { Code = int.Parse(Field("grpc-status")!), Message = Field("grpc-message") ?? "" };
     }
 
+    /// <summary>The tag of signatures for this service.</summary>
+    public static readonly string Tag = HttpSignature.TagOf(StandardAgreement.Read().TrustDomain, "calllog");
+
     /// <summary>The header fields of a request that kr/mfa signs by itself, without this project's handler.</summary>
-    public (string Name, string Value)[] Signed(string requestId, byte[] frame, TimeSpan ago = default)
+    public (string Name, string Value)[] Signed(
+        string requestId, byte[] frame, TimeSpan ago = default, string? tag = null, string type = "application/grpc")
     {
         using var key = Pki.ReadKey(Path.Combine(Folder, "kr/mfa", "requests.key"));
         var values = new Dictionary<string, string>
         {
             ["@method"] = "POST", ["@path"] = "/ministries.calllog.v1.CallLogService/LogCall", ["@authority"] = Address.Authority,
-            ["content-type"] = "application/grpc", ["content-digest"] = HttpSignature.ContentDigest(frame),
+            ["content-type"] = type, ["content-digest"] = HttpSignature.ContentDigest(frame),
         };
         var (input, signature) = HttpSignature.Sign(
-            key, "kr/mfa/requests-1", requestId, Time.GetUtcNow() + ago, TimeSpan.FromMinutes(1), values);
+            key, "kr/mfa/requests-1", requestId, Time.GetUtcNow() + ago, TimeSpan.FromMinutes(1), tag ?? Tag, values);
         return [("Content-Digest", values["content-digest"]), ("Signature-Input", input), ("Signature", signature)];
     }
 

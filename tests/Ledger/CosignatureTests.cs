@@ -88,6 +88,52 @@ public class CosignatureTests
         Assert.Null(Witness.Verify(plain, signature));
     }
 
+    [Fact]
+    public void A_checkpoint_has_three_lines()
+    {
+        var plain = Signed();
+        Assert.NotNull(plain.Tree);
+        foreach (var more in (string[])["extension\n", "\n", " \n"]) Assert.Null((plain with { Text = plain.Text + more }).Tree);
+        Assert.Null((plain with { Text = plain.Text.Replace("ministries", "minist\u0085ries") }).Tree);
+        Assert.Null((plain with { Text = plain.Text.Replace("1234", "01234") }).Tree);
+    }
+
+    [Theory]
+    [InlineData("\u0085"), InlineData("\ufeff"), InlineData("\u00a0"), InlineData("\u200b"), InlineData("\u3000"), InlineData("é"), InlineData("+")]
+    [InlineData("\u007f"), InlineData("\t")]
+    public void A_name_of_a_key_is_printable_ascii(string character)
+    {
+        var name = $"ministries{character}.example/calllog";
+        Assert.Throws<ArgumentException>(() => CheckpointKey.FromSeed(name, Seed));
+        Assert.Throws<ArgumentException>(() => CosignatureKey.FromSeed(name, Seed));
+        Assert.Null(SignedNote.Read($"{Signed().Text}\n— {name} AAAAAAA=\n"));
+    }
+
+    [Fact]
+    public void Every_line_of_a_key_must_hold_whichever_comes_first()
+    {
+        var (note, other) = (Signed(), Signed(1235));
+        foreach (var lines in (string[])[note.Signatures[0].Line + other.Signatures[0].Line, other.Signatures[0].Line + note.Signatures[0].Line])
+            Assert.Null(Log.Verify($"{note.Text}\n{lines}"));
+        Assert.NotNull(Log.Verify($"{note.Text}\n{note.Signatures[0].Line}{note.Signatures[0].Line}"));
+    }
+
+    [Theory]
+    [InlineData(0ul), InlineData(253_370_764_800), InlineData(253_402_300_799), InlineData(253_402_300_800), InlineData(ulong.MaxValue)]
+    public void A_cosignature_of_no_time_is_none(ulong seconds)
+    {
+        var note = Signed();
+        using var key = Key.Import(SignatureAlgorithm.Ed25519, Seed, KeyBlobFormat.RawPrivateKey);
+        var stamp = new byte[8];
+        BinaryPrimitives.WriteUInt64BigEndian(stamp, seconds);
+        var line = Witness.Cosign(note, Time);
+        var id = SignedNote.ReadLines(line)!.Single().KeyId;
+        var made = SignatureAlgorithm.Ed25519.Sign(key, Encoding.UTF8.GetBytes($"cosignature/v1\ntime {seconds}\n{note.Text}"));
+        var signature = SignedNote.ReadLines($"— {Witness.Name} {Convert.ToBase64String([.. id, .. stamp, .. made])}\n")!.Single();
+        Assert.True(Witness.Names(signature));
+        Assert.Null(Witness.Verify(note, signature));
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("a\n")]

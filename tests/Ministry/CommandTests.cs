@@ -197,6 +197,27 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task A_version_that_lists_a_key_with_which_anybody_can_sign_is_refused_when_it_is_drafted_and_checked()
+    {
+        var (previous, next) = (Path.Combine(services.Folder, "agreement.json"), Path.Combine(services.Folder, Path.GetRandomFileName()));
+        var altered = JsonNode.Parse(await System.IO.File.ReadAllTextAsync(previous, Cancel))!;
+        var key = altered["participants"]!.AsArray().Single(p => (string)p!["id"]! == "kr/mfa")!["signingKeys"]![0]!;
+        // The neutral element of the curve.
+        key["publicKey"] = Convert.ToBase64String([1, .. new byte[31]]);
+        var text = altered.ToJsonString();
+        await System.IO.File.WriteAllTextAsync(next, text, Cancel);
+        foreach (var arguments in (string[][])[["draft", previous, next], ["check", next], ["check", next, "--previous", previous]])
+        {
+            var refused = await Run("", ["agreement", .. arguments]);
+            Assert.Equal(CallCommands.WasRefused, refused.Code);
+            Assert.Contains("KeyWeak", refused.Output);
+            Assert.Contains((string)key["id"]!, refused.Output);
+            Assert.Contains("kr/mfa can supply it", refused.Output);
+        }
+        Assert.Equal(text, await System.IO.File.ReadAllTextAsync(next, Cancel));
+    }
+
+    [Fact]
     public async Task Methods_are_told_from_the_contracts_without_a_call()
     {
         var all = (await Succeed("", "methods", "custody")).Output;

@@ -251,6 +251,74 @@ public sealed class AgreementVersionsTests : IDisposable
         Assert.Equal(wrong, Check(next, at)?.Wrong);
     }
 
+    /// <summary>Encodings of points of small order, in all forms, and of none.</summary>
+    [Theory]
+    [InlineData("0000000000000000000000000000000000000000000000000000000000000000")]
+    [InlineData("0000000000000000000000000000000000000000000000000000000000000080")]
+    [InlineData("0100000000000000000000000000000000000000000000000000000000000000")]
+    [InlineData("0100000000000000000000000000000000000000000000000000000000000080")]
+    [InlineData("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")]
+    [InlineData("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff")]
+    [InlineData("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")]
+    [InlineData("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff")]
+    [InlineData("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")]
+    [InlineData("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85")]
+    [InlineData("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")]
+    [InlineData("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa")]
+    [InlineData("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")]
+    [InlineData("00"), InlineData("")]
+    public void An_agreement_that_lists_a_weak_key_is_refused_by_name_whatever_the_key_is_for(string hex)
+    {
+        foreach (var use in System.Enum.GetValues<SigningKeyUse>().Where(u => u != SigningKeyUse.Unspecified))
+        {
+            var key = New("kr/mfa/weak", use);
+            key.PublicKey = ByteString.CopyFrom(Convert.FromHexString(hex));
+            var next = Next(a => Of(a, "kr/mfa").SigningKeys.Add(key), All);
+            var fault = Check(next)!;
+            Assert.Equal(AgreementWrong.KeyWeak, fault.Wrong);
+            Assert.Contains("kr/mfa/weak", fault.Missing);
+            Assert.Equal(["kr/mfa"], fault.Suppliers);
+            Assert.Equal(fault.ToString(), AgreementVersions.Malformed(next)!.ToString());
+            // A ledger that holds it all the same proves nothing from there on.
+            Broken(1, AgreementWrong.KeyWeak, Adopted(_first), Adopted(next));
+        }
+    }
+
+    [Theory]
+    [InlineData("a trust domain with a line feed"), InlineData("a trust domain in capitals"), InlineData("no trust domain")]
+    [InlineData("a participant with a plus sign"), InlineData("a participant with a space that is none"), InlineData("a key with a quotation mark")]
+    [InlineData("a key beyond ASCII"), InlineData("a key without a name"), InlineData("a time finer than 100 ns"), InlineData("a time after 9998")]
+    [InlineData("a time before 1970"), InlineData("a use that is not known"), InlineData("a participant twice"), InlineData("a key twice")]
+    [InlineData("a state twice"), InlineData("a demand twice")]
+    public void An_agreement_that_verifiers_could_read_in_two_ways_is_refused(string what)
+    {
+        var next = Next(a =>
+        {
+            var korea = Of(a, "kr/mfa");
+            switch (what)
+            {
+                case "a trust domain with a line feed": a.TrustDomain = "ministries\nexample"; break;
+                case "a trust domain in capitals": a.TrustDomain = "Ministries.example"; break;
+                case "no trust domain": a.TrustDomain = ""; break;
+                case "a participant with a plus sign": korea.Id = "kr+mfa"; break;
+                case "a participant with a space that is none": korea.Id = "kr/mfa\ufeff"; break;
+                case "a key with a quotation mark": korea.SigningKeys.Add(New("kr\"1", SigningKeyUse.Requests)); break;
+                case "a key beyond ASCII": korea.SigningKeys.Add(New("kr\u0085", SigningKeyUse.Requests)); break;
+                case "a key without a name": korea.SigningKeys.Add(New("", SigningKeyUse.Requests)); break;
+                case "a time finer than 100 ns": korea.SigningKeys[0].ValidFromTime = new Timestamp { Seconds = 1, Nanos = 1 }; break;
+                case "a time after 9998": korea.SigningKeys[0].ValidUntilTime = new Timestamp { Seconds = 253_370_764_800 }; break;
+                case "a time before 1970": korea.SigningKeys[0].ValidFromTime = new Timestamp { Seconds = -1 }; break;
+                case "a use that is not known": korea.SigningKeys.Add(New("kr/mfa/x", (SigningKeyUse)99)); break;
+                case "a participant twice": a.Participants.Add(korea.Clone()); break;
+                case "a key twice": korea.SigningKeys.Add(korea.SigningKeys[0].Clone()); break;
+                case "a state twice": a.States.Add(a.States[0].Clone()); break;
+                case "a demand twice": a.ApprovalDemands.Add([new ApprovalDemand { Method = "x" }, new ApprovalDemand { Method = "x" }]); break;
+                default: Assert.Fail(what); break;
+            }
+        });
+        Assert.Equal(AgreementWrong.FormWrong, Check(next)?.Wrong);
+    }
+
     [Fact]
     public void What_changes_is_said_in_plain_words()
     {
@@ -315,12 +383,12 @@ public sealed class AgreementVersionsTests : IDisposable
         Broken(1, null, Adopted(_first), Adopted(second) with { Bytes = second.ToByteArray().Concat(new byte[] { 0x70, 0 }).ToArray() });
         Broken(1, null, Adopted(_first), Adopted(second) with { Bytes = second.ToByteArray().Concat(new byte[] { 0xf8, 0x7f, 1 }).ToArray() });
         Broken(1, null, Adopted(_first), Adopted(second) with { Bytes = new byte[] { 0xff } });
+    }
 
-        static void Broken(int index, AgreementWrong? wrong, params AdoptedAgreement[] versions)
-        {
-            var e = Assert.Throws<KeyHistoryBroken>(() => KeyHistory.Read(versions));
-            Assert.Equal((index, wrong), (e.Index, e.Fault?.Wrong));
-        }
+    private static void Broken(int index, AgreementWrong? wrong, params AdoptedAgreement[] versions)
+    {
+        var e = Assert.Throws<KeyHistoryBroken>(() => KeyHistory.Read(versions));
+        Assert.Equal((index, wrong), (e.Index, e.Fault?.Wrong));
     }
 
     private static AdoptedAgreement Adopted(Agreement agreement, int day = 0) => new(agreement.ToByteArray(), Now.AddDays(day));

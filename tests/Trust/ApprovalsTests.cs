@@ -13,6 +13,8 @@ public sealed class ApprovalsTests : IDisposable
     private const string Method = "ministries.calllog.v1.CallLogService/LogCall";
     private static readonly DateTimeOffset Now = new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero);
 
+    private const string Domain = "ministries.example";
+
     private readonly List<Key> _keys = [];
     private readonly Agreement _agreement = StandardAgreement.Read();
     private readonly Key _park;
@@ -49,16 +51,16 @@ public sealed class ApprovalsTests : IDisposable
     private LogCallRequest Approved()
     {
         var request = Request();
-        Approvals.Add(request, Of("kr/mfa"), _park, "minister");
-        Approvals.Add(request, Of("kr/mfa"), _lee, "legal");
+        Approvals.Add(request, Domain, Of("kr/mfa"), _park, "minister");
+        Approvals.Add(request, Domain, Of("kr/mfa"), _lee, "legal");
         return request;
     }
 
     private (IReadOnlySet<string> Officials, Reason Why) Judge(
-        LogCallRequest request, string method = Method, string caller = "kr/mfa", byte[]? bytes = null)
+        LogCallRequest request, string method = Method, string caller = "kr/mfa", byte[]? bytes = null, string service = "calllog")
     {
         var (officials, refusal) = Approvals.Check(
-            request.Approvals, method, bytes ?? request.ToByteArray(), Of(caller), new Permissions(_agreement), Now);
+            request.Approvals, method, bytes ?? request.ToByteArray(), Of(caller), new Permissions(_agreement), Now, service);
         return (officials, refusal?.Reason ?? Reason.Unspecified);
     }
 
@@ -66,7 +68,7 @@ public sealed class ApprovalsTests : IDisposable
     public void Officials_who_signed_this_request_are_counted_each_once()
     {
         var request = Approved();
-        Approvals.Add(request, Of("kr/mfa"), _lee, "legal");
+        Approvals.Add(request, Domain, Of("kr/mfa"), _lee, "legal");
         var (officials, why) = Judge(request);
         Assert.Equal(Reason.Unspecified, why);
         Assert.Equal(["lee", "park"], officials.Order());
@@ -91,6 +93,8 @@ public sealed class ApprovalsTests : IDisposable
         { "the authority of the actor was altered", Reason.ApprovalWrong },
         { "the office is another", Reason.ApprovalWrong },
         { "the method is another", Reason.ApprovalWrong },
+        { "the service is another", Reason.ApprovalWrong },
+        { "the trust domain is another", Reason.ApprovalWrong },
         { "the signature is cut", Reason.ApprovalWrong },
         { "the signature is another official's", Reason.ApprovalWrong },
         { "the official is another than the key's", Reason.ApprovalNotOfOfficial },
@@ -110,7 +114,7 @@ public sealed class ApprovalsTests : IDisposable
     {
         var request = Approved();
         var approval = request.Approvals[1];
-        var (method, caller) = (Method, "kr/mfa");
+        var (method, caller, service) = (Method, "kr/mfa", "calllog");
         switch (what)
         {
             case "the content was altered": request.Counterpart = "ua/coordination-hq"; break;
@@ -118,6 +122,8 @@ public sealed class ApprovalsTests : IDisposable
             case "the authority of the actor was altered": request.Actor.Authority = "order-2"; break;
             case "the office is another": approval.Office = "minister"; break;
             case "the method is another": method = "ministries.calllog.v1.CallLogService/SubmitReadout"; break;
+            case "the service is another": service = "custody"; break;
+            case "the trust domain is another": _agreement.TrustDomain = "other.example"; break;
             case "the signature is cut": approval.Signature = ByteString.CopyFrom(approval.Signature.Span[..63]); break;
             case "the signature is another official's": approval.Signature = request.Approvals[0].Signature; break;
             case "the official is another than the key's": approval.Official = "choi"; break;
@@ -128,7 +134,7 @@ public sealed class ApprovalsTests : IDisposable
             case "the key is another participant's":
                 var key = List("ua/mfa", "ua/mfa/approvals-1", "lee");
                 request.Approvals.RemoveAt(1);
-                Approvals.Add(request, Of("ua/mfa"), key, "legal");
+                Approvals.Add(request, Domain, Of("ua/mfa"), key, "legal");
                 break;
             case "the caller is another participant": caller = "ua/mfa"; break;
             case "the key is not listed": approval.KeyId = "kr/mfa/approvals-9"; break;
@@ -138,7 +144,7 @@ public sealed class ApprovalsTests : IDisposable
             case "the key is revoked": Listed(approval.KeyId).RevokeTime = Now.ToTimestamp(); break;
             default: Assert.Fail(what); break;
         }
-        var (officials, why) = Judge(request, method, caller);
+        var (officials, why) = Judge(request, method, caller, service: service);
         Assert.Equal(reason, why);
         Assert.Empty(officials);
     }
@@ -146,9 +152,9 @@ public sealed class ApprovalsTests : IDisposable
     [Fact]
     public void A_request_is_not_approved_before_it_has_an_id_nor_with_a_key_that_is_not_listed()
     {
-        Assert.Throws<ArgumentException>(() => Approvals.Add(new LogCallRequest(), Of("kr/mfa"), _park, "minister"));
-        Assert.Throws<ArgumentException>(() => Approvals.Add(new GetCallRequest(), Of("kr/mfa"), _park, "minister"));
-        Assert.Throws<FormatException>(() => Approvals.Add(Request(), Of("ua/mfa"), _park, "minister"));
+        Assert.Throws<ArgumentException>(() => Approvals.Add(new LogCallRequest(), Domain, Of("kr/mfa"), _park, "minister"));
+        Assert.Throws<ArgumentException>(() => Approvals.Add(new GetCallRequest(), Domain, Of("kr/mfa"), _park, "minister"));
+        Assert.Throws<FormatException>(() => Approvals.Add(Request(), Domain, Of("ua/mfa"), _park, "minister"));
     }
 
     [Theory]

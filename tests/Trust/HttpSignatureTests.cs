@@ -19,8 +19,8 @@ public class HttpSignatureTests
         ["content-type"] = "application/json", ["content-length"] = "18",
     };
 
-    private static readonly PublicKey B26Key = PublicKey.Import(
-        SignatureAlgorithm.Ed25519, Convert.FromBase64String(PublicKeyText), KeyBlobFormat.PkixPublicKey);
+    private static readonly byte[] B26Key = PublicKey.Import(
+        SignatureAlgorithm.Ed25519, Convert.FromBase64String(PublicKeyText), KeyBlobFormat.PkixPublicKey).Export(KeyBlobFormat.RawPublicKey);
 
     [Fact]
     public void The_RFCs_own_Ed25519_case_verifies()
@@ -90,13 +90,13 @@ public class HttpSignatureTests
             ["@method"] = "POST", ["@path"] = "/ministries.calllog.v1.CallLogService/LogCall", ["@authority"] = "127.0.0.1:7101",
             ["content-type"] = "application/grpc", ["content-digest"] = HttpSignature.ContentDigest(body),
         };
-        var now = DateTimeOffset.FromUnixTimeSeconds(1742202000);
-        var (input, signature) = HttpSignature.Sign(key, "kr-mfa-1", "request-00000001", now, TimeSpan.FromMinutes(1), values);
+        var (now, tag) = (DateTimeOffset.FromUnixTimeSeconds(1742202000), HttpSignature.TagOf("ministries.example", "calllog"));
+        var (input, signature) = HttpSignature.Sign(key, "kr-mfa-1", "request-00000001", now, TimeSpan.FromMinutes(1), tag, values);
         var fields = SignatureFields.Read(input, signature)!;
         Assert.Equal(HttpSignature.Covered, fields.Components);
         Assert.Equal((now, now.AddMinutes(1)), (fields.Created!.Value, fields.Expires!.Value));
-        Assert.Equal(("kr-mfa-1", "request-00000001", HttpSignature.Tag), (fields.KeyId, fields.Nonce, fields.Tag));
-        Assert.True(fields.IsBy(key.PublicKey, values.GetValueOrDefault));
+        Assert.Equal(("kr-mfa-1", "request-00000001", "ministries/ministries.example/calllog"), (fields.KeyId, fields.Nonce, fields.Tag));
+        Assert.True(fields.IsBy(key.PublicKey.Export(KeyBlobFormat.RawPublicKey), values.GetValueOrDefault));
         Assert.Equal(values["content-digest"], HttpSignature.ContentDigestOfFrame(body.AsSpan(5)));
     }
 }

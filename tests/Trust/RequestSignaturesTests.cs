@@ -12,6 +12,7 @@ public sealed class RequestSignaturesTests : IDisposable
 {
     private const string Method = "ministries.calllog.v1.CallLogService/LogCall";
     private const string RequestId = "request-00000001";
+    private const string Tag = "ministries/ministries.example/calllog";
     private static readonly DateTimeOffset Now = new(2025, 3, 17, 9, 0, 0, TimeSpan.Zero);
     private static readonly byte[] Message = [10, 16, .. System.Text.Encoding.ASCII.GetBytes(RequestId)];
     private readonly Key _key = Key.Create(SignatureAlgorithm.Ed25519);
@@ -32,15 +33,16 @@ public sealed class RequestSignaturesTests : IDisposable
 
     private RequestSignature Sign(
         Func<string, string>? input = null, string nonce = RequestId, DateTimeOffset? created = null, TimeSpan? life = null,
-        string keyId = "kr-mfa-1", Key? key = null, byte[]? body = null)
+        string keyId = "kr-mfa-1", Key? key = null, byte[]? body = null, string tag = Tag, string type = "application/grpc",
+        string authority = "calllog:7100")
     {
         var values = new Dictionary<string, string>
         {
-            ["@method"] = "POST", ["@path"] = "/" + Method, ["@authority"] = "calllog:7100",
-            ["content-type"] = "application/grpc", ["content-digest"] = HttpSignature.ContentDigestOfFrame(body ?? Message),
+            ["@method"] = "POST", ["@path"] = "/" + Method, ["@authority"] = authority,
+            ["content-type"] = type, ["content-digest"] = HttpSignature.ContentDigestOfFrame(body ?? Message),
         };
         var (fields, signature) = HttpSignature.Sign(
-            key ?? _key, keyId, nonce, created ?? Now, life ?? TimeSpan.FromMinutes(2), values);
+            key ?? _key, keyId, nonce, created ?? Now, life ?? TimeSpan.FromMinutes(2), tag, values);
         return new RequestSignature
         {
             Authority = values["@authority"], ContentType = values["content-type"], ContentDigest = values["content-digest"],
@@ -48,11 +50,11 @@ public sealed class RequestSignaturesTests : IDisposable
         };
     }
 
-    private Reason Judge(RequestSignature? signature, string caller = "kr/mfa", string method = Method, bool answered = false)
+    private Reason Judge(RequestSignature? signature, string caller = "kr/mfa", string method = Method, bool answered = false, string service = "calllog")
     {
         var (refusal, whereAnswered) = RequestSignatures.Check(
             signature, method, Message, RequestId, _agreement.Participants.Single(p => p.Id == caller),
-            new Permissions(_agreement), Now);
+            new Permissions(_agreement), Now, service);
         return (answered ? whereAnswered : refusal)?.Reason ?? Reason.Unspecified;
     }
 
@@ -68,9 +70,15 @@ public sealed class RequestSignaturesTests : IDisposable
     [InlineData("\"@authority\" ", "")]
     [InlineData("\"content-type\" ", "")]
     [InlineData(" \"content-digest\"", "")]
-    [InlineData(";tag=\"ministries\"", "")]
-    [InlineData(";tag=\"ministries\"", ";tag=\"other\"")]
-    [InlineData(";tag=\"ministries\"", ";tag=\"ministries\";alg=\"rsa-pss-sha512\"")]
+    [InlineData(";tag=\"ministries/ministries.example/calllog\"", "")]
+    [InlineData("/ministries.example/calllog\"", "\"")]
+    [InlineData(";tag=\"ministries/", ";tag=\"other/")]
+    [InlineData(";tag=", ";alg=\"rsa-pss-sha512\";tag=")]
+    [InlineData(";tag=", ";alg=\"ed25519\";tag=")]
+    [InlineData("created=", "created=0")]
+    [InlineData("created=1742202000;expires=1742202120", "expires=1742202120;created=1742202000")]
+    [InlineData("created=1742202000", "created=0")]
+    [InlineData("expires=1742202120", "expires=253402300799")]
     [InlineData(";nonce=\"request-00000001\"", "")]
     [InlineData(";keyid=\"kr-mfa-1\"", "")]
     public void A_signature_that_leaves_out_what_it_must_cover_is_refused(string part, string instead) =>
@@ -107,10 +115,73 @@ public sealed class RequestSignaturesTests : IDisposable
         _agreement.Participants.Single(p => p.Id == "service/custody").Addresses.Add("custody:7100");
         Assert.Equal(Reason.Unspecified, Of("calllog"));
         Assert.Equal(Reason.SignatureWrong, Of("custody"));
+        _agreement.Participants.Single(p => p.Id == "service/calllog").Addresses[0] = "calllog:7101";
+        Assert.Equal(Reason.SignatureWrong, Of("calllog"));
 
         Reason Of(string service) => RequestSignatures.Check(
             Sign(), Method, Message, RequestId, _agreement.Participants.Single(p => p.Id == "kr/mfa"), new Permissions(_agreement), Now,
             service).WhereAnswered?.Reason ?? Reason.Unspecified;
+    }
+
+    [Fact]
+    public void A_signature_holds_for_one_service_of_one_trust_domain_whatever_the_agreement_says_of_addresses()
+    {
+        Assert.Equal(Reason.Unspecified, Judge(Sign()));
+        Assert.Equal(Reason.SignatureWrong, Judge(Sign(), service: "custody"));
+        Assert.Equal(Reason.SignatureWrong, Judge(Sign(), service: "custody", answered: true));
+        Assert.Equal(Reason.SignatureWrong, Judge(Sign(tag: "ministries/other.example/calllog")));
+        Assert.Equal(Reason.SignatureWrong, Judge(Sign(input: i => i.Replace("/calllog", "/custody")), service: "custody"));
+    }
+
+    // Each of them is signed as it stands: what is refused is the form.
+    [Theory]
+    [InlineData("application/grpc+json"), InlineData("application/grpc; charset=utf-8"), InlineData("application/gr\u00fcc")]
+    [InlineData("Application/grpc"), InlineData("application/grpc "), InlineData("application/grpc,application/grpc"), InlineData("")]
+    public void A_content_type_of_another_form_is_refused_even_where_it_is_signed(string type) =>
+        Assert.Equal(Reason.SignatureIncomplete, Judge(Sign(type: type)));
+
+    [Theory]
+    [InlineData(""), InlineData("Calllog:7100"), InlineData("calllog:7100 "), InlineData("c\u00e4lllog"), InlineData("user@calllog:7100")]
+    [InlineData("calllog:7100,calllog:7100"), InlineData("calllog:7100\n")]
+    public void An_authority_of_another_form_is_refused_even_where_it_is_signed(string authority) =>
+        Assert.Equal(Reason.SignatureIncomplete, Judge(Sign(authority: authority)));
+
+    /// <summary>What other implementations would write, or read without complaint: base64 in another form, header fields that a proxy
+    /// or a library joined, folded or gave twice, parameters of other types of RFC 8941.</summary>
+    [Theory]
+    [InlineData("padding bits that are set")]
+    [InlineData("no padding"), InlineData("white space in base64"), InlineData("a line feed after base64"), InlineData("base64 for URLs")]
+    [InlineData("hexadecimal digits"), InlineData("a second signature after a comma"), InlineData("the field twice, joined by a comma")]
+    [InlineData("a folded line"), InlineData("a semicolon at the end"), InlineData("a space after a semicolon"), InlineData("a parameter of the signature")]
+    [InlineData("two spaces between components"), InlineData("an escaped quotation mark"), InlineData("a number with a sign")]
+    [InlineData("a number with a decimal point"), InlineData("a label in capitals"), InlineData("another label"), InlineData("no-break space")]
+    public void Fields_that_others_write_or_read_are_refused_before_they_are_kept(string what)
+    {
+        var good = Sign();
+        var (bytes, input) = (good.Signature[6..^1], good.SignatureInput);
+        (good.SignatureInput, good.Signature) = what switch
+        {
+            "padding bits that are set" => (input, $"sig1=:{bytes[..85]}{(char)(bytes[85] + 1)}==:"),
+            "no padding" => (input, $"sig1=:{bytes.TrimEnd('=')}:"),
+            "white space in base64" => (input, $"sig1=:{bytes[..40]} {bytes[40..]}:"),
+            "a line feed after base64" => (input, $"sig1=:{bytes}\n:"),
+            "base64 for URLs" => (input, $"sig1=:-_{bytes[2..]}:"),
+            "hexadecimal digits" => (input, $"sig1=:{Convert.ToHexString(Convert.FromBase64String(bytes))}:"),
+            "a second signature after a comma" => ($"{input}, sig2=();created=1", $"sig1=:{bytes}:, sig2=:{bytes}:"),
+            "the field twice, joined by a comma" => ($"{input}, {input}", $"sig1=:{bytes}:, sig1=:{bytes}:"),
+            "a folded line" => (input.Replace(";keyid", ";\r\n keyid"), good.Signature),
+            "a semicolon at the end" => ($"{input};", good.Signature),
+            "a space after a semicolon" => (input.Replace(";keyid", "; keyid"), good.Signature),
+            "a parameter of the signature" => (input, $"{good.Signature};x=1"),
+            "two spaces between components" => (input.Replace("\" \"@path", "\"  \"@path"), good.Signature),
+            "an escaped quotation mark" => (input.Replace("kr-mfa-1", "kr-mfa-1\\\""), good.Signature),
+            "a number with a sign" => (input.Replace("created=", "created=+"), good.Signature),
+            "a number with a decimal point" => (input.Replace(";expires", ".0;expires"), good.Signature),
+            "a label in capitals" => ($"SIG1{input[4..]}", $"SIG1{good.Signature[4..]}"),
+            "another label" => ($"sig2{input[4..]}", $"sig2{good.Signature[4..]}"),
+            _ => (input.Replace("kr-mfa-1", "kr-mfa-1\u00a0"), good.Signature),
+        };
+        Assert.Contains(Judge(good), (Reason[])[Reason.SignatureMissing, Reason.SignatureIncomplete]);
     }
 
     [Fact]

@@ -109,12 +109,12 @@ export function checkpoint(service, size, rootHash, signer, cosigners) {
 const Method = 'ministries.test.v1.Test/Write';
 
 /** A request's bytes with its approvals. */
-export function request({ requestId, content, approvals = [] }) {
+export function request({ requestId, content, approvals = [], service }) {
   const without = Buffer.concat([writeMessage({ requestId, approvals: [] }, 'Request'), Buffer.of(0x2a, content.length),
     Buffer.from(content)]);
   const signed = approvals.map(a => ({ official: a.official, office: a.office, keyId: a.keyId,
     signature: pair(a.signer ?? a.keyId).sign(
-      text('ministries.approval.v1', a.participant, Method, base64(hash(a.over ?? without)), a.official, a.office)) }));
+      text('ministries.approval.v1', a.participant, a.log ?? `${Domain}/${service}`, Method, base64(hash(a.over ?? without)), a.official, a.office)) }));
   return { bytes: Buffer.concat([without, writeMessage({ approvals: signed }, 'Request')]), without };
 }
 
@@ -125,12 +125,12 @@ export function requestSignature(s) {
   const digest = `sha-256=:${base64(hash(length, s.request))}:`;
   const parameters =
     `("@method" "@path" "@authority" "content-type" "content-digest");created=${s.created};expires=${s.expires}` +
-    `;keyid="${s.keyId}";nonce="${s.nonce}";tag="${s.tag ?? 'ministries'}"${s.more ?? ''}`;
+    `;keyid="${s.keyId}";nonce="${s.nonce}";tag="${s.tag ?? `ministries/${Domain}/${s.service}`}"${s.more ?? ''}`;
   const base =
-    `"@method": POST\n"@path": /${s.method}\n"@authority": ${authority}\n"content-type": application/grpc\n` +
+    `"@method": POST\n"@path": /${s.method}\n"@authority": ${authority}\n"content-type": ${s.contentType ?? 'application/grpc'}\n` +
     `"content-digest": ${digest}\n` +
     `"@signature-params": ${parameters}`;
-  return { authority, contentType: 'application/grpc', contentDigest: digest, signatureInput: `sig1=${parameters}`,
+  return { authority, contentType: s.contentType ?? 'application/grpc', contentDigest: digest, signatureInput: `sig1=${parameters}`,
     signature: `sig1=:${base64(pair(s.signer ?? s.keyId).sign(Buffer.from(base)))}:` };
 }
 
@@ -150,7 +150,7 @@ export function make(sizes, hooks = {}) {
       ['icrc', 'icrc/agreements']]);
   hooks.first?.(first);
   const seconds = n => Start + BigInt(n) * 60n * Second, last = Math.max(...Object.values(sizes));
-  const second = nextAgreement(first, seconds(0) + 1n, hooks);
+  const second = nextAgreement(first, seconds(0) + 100n, hooks);
   let rotated = false;
   const lines = [];
   for (const service of services) {
@@ -182,7 +182,7 @@ export function make(sizes, hooks = {}) {
       const parts = [];
       if (signed) {
         e.request = e.requestBytes ??
-          request({ requestId: e.innerRequestId ?? e.requestId, content: `content of ${requestId}`, approvals: e.approvals })
+          request({ requestId: e.innerRequestId ?? e.requestId, content: `content of ${requestId}`, approvals: e.approvals, service })
             .bytes;
         parts.push([Part.REQUEST, e.request]);
       } else if (template !== 'duty') parts.push([Part.REQUEST, writeMessage(template === 'next' ? second : first, 'Agreement')]);

@@ -28,7 +28,7 @@ const Enums = { PartKind: names('PART_KIND_', 'UNSPECIFIED REQUEST EVENTS ASKED 
       'MINISTRY SERVICE OPERATOR'
   )
 };
-const Messages = messages(`
+export const Messages = messages(`
   EvidenceLine: 1 head EvidenceHead, 2 log EvidenceLog, 3 entry EvidenceEntry, 4 end EvidenceEnd
   EvidenceHead: 1 format string, 2 participant string, 3 trustDomain string, 4 case string, 5 requestId string,
     6 exportTime Timestamp
@@ -51,7 +51,8 @@ const Messages = messages(`
   StoredRefusal: 1 reason string, 2 metadata MetadataEntry*, 3 faults FieldFault*
   MetadataEntry: 1 key string, 2 value string
   FieldFault: 1 field string, 2 description string
-  Request: 1 requestId string, 4 approvals Approval*
+  Request: 1 requestId string, 2 actor Actor, 4 approvals Approval*
+  Actor: 1 office string, 2 official string, 3 authority string
   Approval: 1 official string, 2 office string, 3 keyId string, 4 signature bytes
   Agreement: 1 version uint64, 2 validFromTime Timestamp, 3 trustDomain string, 4 states State*, 5 participants Participant*,
     6 grants Grant*, 7 approvalDemands ApprovalDemand*, 8 attestersDemanded AttesterRole*, 9 statementValidityDays uint32,
@@ -97,7 +98,7 @@ const isDefault = (type, value) =>
 const empty = schema => Object.fromEntries(schema.fields.map(f => [f.name, defaultOf(f)]));
 
 /** Bytes or text that are not in the form in which they must be. */
-class Malformed extends Error {}
+export class Malformed extends Error {}
 /** Where a file is broken, and what that means. */
 class Break extends Error {
   constructor(line, meaning) {
@@ -140,8 +141,24 @@ class Memory {
 const keys = new Memory(), verdicts = new Memory(), agreements = new Memory(), readLines = new Memory();
 const KeyPrefix = Buffer.from('302a300506032b6570032100', 'hex');
 
-function verifies(publicKey, text, signature) {
-  if (publicKey.length !== 32 || signature.length !== 64) return false;
+/** A number of 32 bytes, little-endian. */
+const number = bytes => BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`);
+const Prime = (1n << 255n) - 19n, Order = (1n << 252n) + 27742317777372353535851937790883648493n;
+const SmallOrder = ['26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+  'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a'].map(hex => number(Buffer.from(hex, 'hex')))
+  .concat(0n, 1n, Prime - 1n);
+
+/** Whether the 32 bytes are a point as section 2 wants it: encoded canonically, and not of small order. */
+function isPoint(bytes) {
+  const y = number(bytes) & ((1n << 255n) - 1n);
+  return y < Prime && !SmallOrder.includes(y);
+}
+const isKey = bytes => bytes.length === 32 && isPoint(bytes);
+
+/** The one place at which signatures are verified: Ed25519 as section 2 says. */
+export function verifies(publicKey, text, signature) {
+  if (!isKey(publicKey) || signature.length !== 64 || !isPoint(signature.subarray(0, 32)) || number(signature.subarray(32)) >= Order)
+    return false;
   const hex = publicKey.toString('hex');
   return verdicts.get(`${hex} ${signature.toString('hex')} ${sha256(text).toString('hex')}`, () => {
     try {
@@ -206,7 +223,9 @@ function leadsTo(from, fromRoot, to, toRoot, proof) {
 
 // ---- Times: nanoseconds since 1970 as BigInt
 
-const Second = 1_000_000_000n, FirstTime = -62135596800n * Second, EndOfTime = 253402300800n * Second;
+const Second = 1_000_000_000n, LastSecond = 253370764799n;
+/** Whether it is a time as section 1 wants it: from 1970 to the end of 9998, in whole 100 ns. */
+const isTime = time => time >= 0n && time < (LastSecond + 1n) * Second && time % 100n === 0n;
 
 function timeText(time) {
   const nanos = ((time % Second) + Second) % Second, digits = String(nanos).padStart(9, '0');
@@ -220,7 +239,7 @@ function timeOf(text) {
   const milliseconds = Date.parse(`${seconds}Z`);
   const time = BigInt(Number.isNaN(milliseconds) ? malformed(`${text} is no time`) : milliseconds) * 1_000_000n +
     BigInt(fraction.padEnd(9, '0'));
-  if (time < FirstTime || new Date(milliseconds).toISOString().slice(0, 19) !== seconds) malformed(`${text} is no time`);
+  if (!isTime(time) || new Date(milliseconds).toISOString().slice(0, 19) !== seconds) malformed(`${text} is no time`);
   return time;
 }
 
@@ -268,18 +287,24 @@ function* wireFields(bytes, canonical) {
 const withoutField = (bytes, number) =>
   Buffer.concat([...wireFields(bytes, false)].filter(f => f.number !== number).map(f => bytes.subarray(f.start, f.end)));
 
-/** Reads a message; `canonical`: only from its canonical bytes (section 1). */
-function readMessage(bytes, schema, canonical) {
-  const message = empty(schema);
+/**
+ * Reads a message from its canonical bytes, or else only from strict ones (section 1); `others`: fields that the schema does not
+ * list may stand beside its own.
+ */
+export function readMessage(bytes, schema, canonical, others = false) {
+  const message = empty(schema), given = new Set();
   let before = 0;
   for (const { number, wire, value } of wireFields(bytes, canonical)) {
     const field = schema.byNumber.get(number);
     const scalar = field && !isMessage(field.type) && !['string', 'bytes', 'Timestamp'].includes(field.type);
     const packed = scalar && field.repeated && wire === 2;
-    if (!field || wire !== (scalar && !packed && !(canonical && field.repeated) ? 0 : 2)) {
-      if (canonical) malformed(`${schema.name} has a field ${number} that is not known, or of another type`);
-      continue;
-    }
+    if (!field && others) continue;
+    if (!field || wire !== (scalar && !packed && !(canonical && field.repeated) ? 0 : 2))
+      malformed(`${schema.name} has a field ${number} that is not known, or of another type`);
+    // The outcomes of an answer are a choice.
+    const name = schema === Messages.Answer ? 'outcome' : field.name;
+    if (!field.repeated && given.has(name)) malformed(`${schema.name} has ${name} twice`);
+    given.add(name);
     if (canonical && (number < before || (number === before && (!field.repeated || packed))))
       malformed(`${schema.name} has its field ${number} twice or out of order`);
     before = number;
@@ -332,7 +357,7 @@ function readTime(bytes, canonical) {
     else if (number === 2) nanos = BigInt.asIntN(64, value);
   }
   const time = seconds * Second + nanos;
-  return nanos < 0n || nanos >= Second || time < FirstTime || time >= EndOfTime ? malformed('a time that there is not') : time;
+  return nanos < 0n || nanos >= Second || !isTime(time) ? malformed('a time that there is not') : time;
 }
 
 const varintBytes = value => {
@@ -396,7 +421,8 @@ function readJson(value, type) {
 }
 
 function readJsonItem(value, { type, name }) {
-  const text = () => (typeof value === 'string' ? value : malformed(`${name} is no text`));
+  // Half a character has no UTF-8.
+  const text = () => typeof value === 'string' && !/[\ud800-\udfff]/u.test(value) ? value : malformed(`${name} is no text`);
   if (isMessage(type)) return readJson(value, type);
   if (type === 'string') return text();
   if (type === 'bytes')
@@ -522,14 +548,24 @@ const Frame = new Set(['version', 'validFromTime', 'previousDigest', 'signatures
 const signs = participant => [Kind.MINISTRY, Kind.NEUTRAL_OBSERVER, Kind.PROTECTING_POWER].includes(participant?.kind);
 
 /** A version of the agreement, ready to be asked. */
-function readAgreement(bytes) {
+export function readAgreement(bytes) {
   return agreements.get(sha256(bytes).toString('hex'), () => {
     try {
       const agreement = readMessage(bytes, Messages.Agreement, true), all = agreement.participants;
       const participants = new Map(all.map(p => [p.id, p]));
       const keyList = all.flatMap(p => p.signingKeys.map(key => [key.id, { key, owner: p.id }])), keysById = new Map(keyList);
-      if (participants.size !== all.length || keysById.size !== keyList.length)
-        malformed('a participant or a key is there twice');
+      const distinct = list => new Set(list).size === list.length;
+      if (participants.size !== all.length || keysById.size !== keyList.length || !distinct(agreement.states.map(s => s.code)) ||
+        !distinct(agreement.approvalDemands.map(d => d.method)))
+        malformed('a participant, a key, a state or a demand is there twice');
+      if (!/^[a-z0-9.-]{1,64}$/.test(agreement.trustDomain)) malformed('its trust domain is not of the form of one');
+      for (const { id, signingKeys } of all) {
+        if (!/^[a-z0-9._/-]{1,64}$/.test(id)) malformed("a participant's id is not of the form of one");
+        for (const key of signingKeys) {
+          if (!/^[!#-[\]-~]{1,128}$/.test(key.id)) malformed(`a key's id of ${id} is not of the form of one`);
+          if (!isKey(key.publicKey)) malformed(`${key.id} is no public key of Ed25519, or of small order`);
+        }
+      }
       return { ...agreement, all, participants, keys: keysById, bytes, digest: sha256(withoutField(bytes, 16)),
         signers: all.filter(signs).map(p => p.id) };
     } catch (e) {
@@ -571,7 +607,7 @@ function readHistory(log, known) {
 }
 
 /** That a version follows from the one before (null: it is the first) and is signed by those whom it affects. */
-function checkVersion(previous, next, time, wrong) {
+export function checkVersion(previous, next, time, wrong) {
   if (previous && next.version !== previous.version + 1n) wrong(`version ${next.version} follows version ${previous.version}`);
   if (previous ? !next.previousDigest.equals(previous.digest) : (next.version === 1n) !== (next.previousDigest.length === 0))
     wrong("the digest of the preceding version that it names is not that version's");
@@ -579,7 +615,7 @@ function checkVersion(previous, next, time, wrong) {
     wrong('it holds from an earlier time than the version before');
   for (const participant of next.all.filter(signs)) {
     if (isDeepStrictEqual(previous?.participants.get(participant.id), participant)) continue;
-    if (!participant.signingKeys.some(k => k.use === Use.AGREEMENTS && k.publicKey.length === 32 && wasValid(k, time)))
+    if (!participant.signingKeys.some(k => k.use === Use.AGREEMENTS && wasValid(k, time)))
       wrong(`${plain(participant.id)} has no key for agreements that is valid`);
   }
   const text = lines('ministries.agreement.v1', next.trustDomain, next.version, base64(next.previousDigest), base64(next.digest));
@@ -625,17 +661,20 @@ function onlyKeysForAgreements(before, after) {
 
 // ---- Step 5: logs and entries (section 5)
 
+// Printable ASCII without the plus sign.
+const KeyName = '[!-*,-~]{1,256}';
+
 /** Reads a signed note with a checkpoint (section 2). */
 function readCheckpoint(note) {
   const end = note.lastIndexOf('\n\n');
   if (end < 0 || note.length > MaxNote || !note.endsWith('\n')) malformed('it is no signed note');
   const text = note.slice(0, end + 1), parts = text.split('\n');
   const [origin, size, root] = parts;
-  if (parts.length !== 4 || !/^(0|[1-9]\d{0,19})$/.test(size) || BigInt(size) >> 64n || fromBase64(root)?.length !== 32)
+  if (parts.length !== 4 || !new RegExp(`^${KeyName}$`).test(origin) || !/^(0|[1-9]\d{0,19})$/.test(size) || BigInt(size) >> 64n || fromBase64(root)?.length !== 32)
     malformed('its text is not an origin, a size and a root');
   const signatures = note.slice(end + 2, -1).split('\n').map(line => {
       const [, name, encoded] =
-        /^— ([^\s+\u0000-\u001f]{1,256}) ([A-Za-z0-9+/=]+)$/u.exec(line) ?? malformed('it has a line that is no signature');
+        new RegExp(`^— (${KeyName}) ([A-Za-z0-9+/=]+)$`).exec(line) ?? malformed('it has a line that is no signature');
       const bytes = fromBase64(encoded);
       return bytes?.length > 4 ? { name, id: bytes.subarray(0, 4), bytes: bytes.subarray(4) }
         : malformed('it has a line that is no signature');
@@ -650,7 +689,7 @@ function listedKeys({ versions, recordTimes }, use, type, nameOf) {
   for (const version of [...versions.values()].reverse()) {
     const followed = recordTimes.get(version.version + 1n);
     for (const { key, owner } of version.keys.values()) {
-      const name = key.use === use && key.publicKey.length === 32 ? nameOf(version, owner) : null;
+      const name = key.use === use ? nameOf(version, owner) : null;
       const known = `${name} ${key.publicKey.toString('hex')}`;
       if (name === null || found.has(known)) continue;
       const revokeTime = earliest(key.revokeTime, followed ?? null);
@@ -667,7 +706,7 @@ const earliest = (one, other) => one === null || (other !== null && other < one)
  * Judges the signatures on a checkpoint of a log (section 5, "A checkpoint"); answers it with who cosigned it, and with why it does
  * not count (null: it counts). `covers`: the latest commit time of an entry that is in its tree.
  */
-function judgeCheckpoint(note, log, covers) {
+export function judgeCheckpoint(note, log, covers) {
   const checkpoint = readCheckpoint(note), versions = [...log.versions.values()], { service } = log;
   if (!versions.some(v => checkpoint.origin === `${v.trustDomain}/${service}`)) malformed('it is of another log');
   const own = listedKeys(log, Use.CHECKPOINTS, 1, ({ trustDomain }, owner) => owner === `service/${service}` ? `${trustDomain}/${service}` : null);
@@ -676,13 +715,13 @@ function judgeCheckpoint(note, log, covers) {
   const by = [], cosignatures = [];
   for (const { name, id, bytes } of checkpoint.signatures) {
     const names = key => key.name === name && key.id.equals(id);
-    for (const key of own.filter(k => k.name === checkpoint.origin && names(k))) {
-      if (!verifies(key.key.publicKey, Buffer.from(checkpoint.text), bytes)) malformed("the service's signature on it does not verify");
+    for (const key of own.filter(names)) {
+      if (name !== checkpoint.origin || !verifies(key.key.publicKey, Buffer.from(checkpoint.text), bytes)) malformed("the service's signature on it does not verify");
       by.push(key.key);
     }
     for (const { owner, key } of theirs.filter(names)) {
       const time = bytes.length === 72 ? bytes.readBigUInt64BE(0) : null;
-      if (time === null ||
+      if (time === null || time < 1n || time > LastSecond ||
         !verifies(key.publicKey, Buffer.from(`cosignature/v1\ntime ${time}\n${checkpoint.text}`), bytes.subarray(8)))
         malformed(`the cosignature of ${plain(owner)} does not verify`);
       if (wasValid(key, time * Second)) cosignatures.push({ owner, key, time });
@@ -786,7 +825,7 @@ function judgeEntry(entry, log, head, recorded, numbers) {
   entry.approvals = [];
   if (entry.state === 'signed') {
     judgeRequest(header, request.data, readMessage(signature.data, Messages.RequestSignature, false), version, log.service);
-    entry.approvals = judgeApprovals(header, request.data, version);
+    entry.approvals = judgeApprovals(header, request.data, version, log.service);
   }
   if (receipt) judgeReceipt(receipt, entry, log);
   else if (entry.consistency.length) malformed('it has a consistency proof and no receipt');
@@ -797,30 +836,21 @@ function judgeEntry(entry, log, head, recorded, numbers) {
   if (other) malformed(`it is of case ${plain(other.case)}, which is not the file's`);
 }
 
-const Components = '("@method" "@path" "@authority" "content-type" "content-digest")';
-const Label = '[a-z*][a-z0-9_.*-]*';
-const Parameters = { created: 'number', expires: 'number', keyid: 'string', nonce: 'string', tag: 'string', alg: 'string' };
+const Seconds = '([1-9]\\d{0,11})', Text = '"([ !#-[\\]-~]*)"';
+const SignatureInput = new RegExp('^sig1=(\\("@method" "@path" "@authority" "content-type" "content-digest"\\)' +
+  `;created=${Seconds};expires=${Seconds};keyid=${Text};nonce=${Text};tag=${Text})$`);
+const ContentTypes = ['application/grpc', 'application/grpc+proto'];
 
 /** A request's signature (RFC 9421) as section 5 says. */
-function judgeRequest(header, request, given, version, service) {
+export function judgeRequest(header, request, given, version, service) {
   const unreadable = () => malformed("its signature's fields are not in their form");
-  const [, label, parameters] = new RegExp(`^(${Label})=(.*)$`, 's').exec(given.signatureInput) ?? unreadable();
-  const [, again, encoded] = new RegExp(`^(${Label})=:([A-Za-z0-9+/=]*):$`).exec(given.signature) ?? unreadable();
-  const bytes = fromBase64(encoded), rest = parameters.slice(Components.length), named = {};
-  if (again !== label || bytes?.length !== 64 || !parameters.startsWith(Components) ||
-    !/^(;[a-z]+=(\d{1,15}|"[ !#-[\]-~]*"))*$/.test(rest) ||
-    Math.max(given.signatureInput.length, given.signature.length) > MaxField)
-    unreadable();
-  for (const [, name, value] of rest.matchAll(/;([a-z]+)=(\d+|"[^"]*")/g)) {
-    const read = value[0] === '"' ? value.slice(1, -1) : Number(value);
-    if (Parameters[name] !== typeof read || Object.hasOwn(named, name)) unreadable();
-    named[name] = read;
-  }
-  const { created, expires, keyid, nonce, tag, alg = 'ed25519' } = named;
-  if ([created, expires, keyid, nonce, tag].includes(undefined) || alg !== 'ed25519') unreadable();
+  const [, parameters, created, expires, keyid, nonce, tag] = SignatureInput.exec(given.signatureInput) ?? unreadable();
+  const [, encoded] = /^sig1=:([A-Za-z0-9+/]{86}==):$/.exec(given.signature) ?? unreadable(), bytes = fromBase64(encoded);
+  if (!bytes || given.signatureInput.length > MaxField || [created, expires].some(t => BigInt(t) > LastSecond) ||
+    !ContentTypes.includes(given.contentType) || !/^[a-z0-9._:[\]-]{1,255}$/.test(given.authority)) unreadable();
   const wrong = why => malformed(`the signature of ${plain(header.participant)} does not hold: ${why}`);
-  if (tag !== 'ministries') wrong('it is of another application');
-  if (nonce !== header.requestId || readMessage(request, Messages.Request, false).requestId !== nonce)
+  if (tag !== `ministries/${version.trustDomain}/${service}`) wrong('it is for another application or service');
+  if (nonce !== header.requestId || readRequest(request).requestId !== nonce)
     wrong('it is of another request id');
   const length = Buffer.alloc(5);
   length.writeUInt32BE(request.length, 1);
@@ -839,14 +869,17 @@ function judgeRequest(header, request, given, version, service) {
   if (!verifies(key.publicKey, Buffer.from(base), bytes)) wrong('it does not verify');
 }
 
-function judgeApprovals(header, request, version) {
+/** What every request has; the other fields are of its own type. */
+const readRequest = bytes => readMessage(bytes, Messages.Request, false, true);
+
+export function judgeApprovals(header, request, version, service) {
   const digest = base64(sha256(withoutField(request, 4)));
-  return readMessage(request, Messages.Request, false).approvals.map(({ official, office, keyId, signature }) => {
+  return readRequest(request).approvals.map(({ official, office, keyId, signature }) => {
     const wrong = why => malformed(`the approval of ${plain(official)} does not hold: ${why}`);
     const key = keyOf(version, header.participant, keyId, Use.APPROVALS);
     if (key?.official !== official) wrong(`${plain(keyId)} is no key of this official for approvals`);
     if (!wasValid(key, header.commitTime)) wrong(`its key ${plain(keyId)} was not valid then`);
-    const text = lines('ministries.approval.v1', header.participant, header.method, digest, official, office);
+    const text = lines('ministries.approval.v1', header.participant, `${version.trustDomain}/${service}`, header.method, digest, official, office);
     return verifies(key.publicKey, text, signature) ? `${official} (${office})` : wrong('it is not over this request');
   });
 }
@@ -910,7 +943,7 @@ function describe({ head, logs, end }, known, compared) {
       .map(v => ({ version: Number(v.version), digest: v.digest.toString('hex') })),
     logs: logs.map(log => ({ service: log.service, size: log.judged.size.toString(),
       cosigned: [...log.judged.cosigned].map(([participant, time]) => ({
-        participant, time: time < EndOfTime / Second ? timeText(time * Second) : `${time}` })),
+        participant, time: timeText(time * Second) })),
       entries: log.entries.map(e => ({ line: e.line, position: e.header.position.toString(),
         commitTime: timeText(e.header.commitTime), participant: e.header.participant, method: e.header.method, state: e.state,
         approvals: e.approvals
@@ -984,7 +1017,10 @@ export function verify(bytes, { agreement } = {}) {
 /** The digest of an agreement that the reader has: of its JSON text, or as hexadecimal digits. */
 export function digestOf(text) {
   if (/^[0-9a-fA-F]{64}$/.test(text.trim())) return Buffer.from(text.trim(), 'hex');
+  // White space may stand between the tokens, and characters may be escaped in another way; all else has one form.
+  const given = text.replace(/"(?:[^"\\]|\\.)*"|\s+/g, token => (token[0] === '"' ? quoted(JSON.parse(token)) : ''));
   const agreement = readJson(JSON.parse(text), 'Agreement');
+  if (writeJson(agreement, 'Agreement') !== given) malformed('the agreement is not in its one form');
   return sha256(withoutField(writeMessage(agreement, 'Agreement'), 16));
 }
 
@@ -1007,7 +1043,7 @@ async function main(args) {
   try {
     for (let i = 0; i < args.length; i++) {
       if (args[i] === '--agreement' && i + 1 < args.length)
-        options.agreement = digestOf(/^[0-9a-fA-F]{64}$/.test(args[++i]) ? args[i] : readFileSync(args[i], 'utf8'));
+        options.agreement = digestOf(/^[0-9a-fA-F]{64}$/.test(args[++i]) ? args[i] : decodeText(readFileSync(args[i])));
       else if (args[i] === '--json' || args[i] === '--batch') flags.add(args[i]);
       else if (args[i].startsWith('--')) throw new Error(`${args[i]} is not known`);
       else files.push(args[i]);

@@ -1,0 +1,58 @@
+using System.Collections;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Ledger;
+
+namespace Ministries.Trust;
+
+/// <summary>
+/// What must read in one way only, in every language, because it is judged again years later by other software than that which took
+/// it in (<c>protos/EVIDENCE.md</c>, section 1): bytes, times and enum values.
+/// </summary>
+public static class StrictForm
+{
+    /// <summary>Reads a message from its canonical bytes.</summary>
+    /// <param name="parser">Reads the type.</param>
+    /// <param name="bytes">The bytes.</param>
+    /// <exception cref="FormatException">They are not canonical; the text says what is wrong.</exception>
+    public static T Read<T>(MessageParser<T> parser, ReadOnlySpan<byte> bytes) where T : IMessage<T>
+    {
+        T read;
+        try
+        {
+            read = parser.ParseFrom(bytes);
+            // What this reader does not know it cannot judge; and there is one form only, so that there is one digest only.
+            if (!parser.WithDiscardUnknownFields(true).ParseFrom(bytes).ToByteArray().AsSpan().SequenceEqual(bytes))
+                throw new FormatException("its bytes are not in the order of the fields, or hold fields that are not known here");
+        }
+        catch (InvalidProtocolBufferException e)
+        {
+            throw new FormatException(e.Message, e);
+        }
+        return Wrong(read) is { } wrong ? throw new FormatException(wrong) : read;
+    }
+
+    /// <summary>What is wrong with the times and enum values in a message; null: nothing.</summary>
+    /// <param name="message">The message.</param>
+    public static string? Wrong(IMessage message)
+    {
+        if (message is Timestamp time) return IsTime(time) ? null : "a time is none, is outside 1970 to 9998, or is finer than 100 ns";
+        foreach (var field in message.Descriptor.Fields.InDeclarationOrder())
+        {
+            if (field.FieldType is not (FieldType.Message or FieldType.Enum) || field.Accessor.GetValue(message) is not { } value) continue;
+            foreach (var item in field.IsRepeated ? (IEnumerable)value : new[] { value })
+                if (field.FieldType == FieldType.Message)
+                {
+                    if (Wrong((IMessage)item) is { } wrong) return wrong;
+                }
+                else if (field.EnumType.FindValueByNumber((int)item) is null) return $"{field.Name} has a value that is not known";
+        }
+        return null;
+    }
+
+    /// <summary>Whether it is a time that every reader has and compares alike: from 1970 to the end of 9998, in whole 100 ns.</summary>
+    /// <param name="time">The time.</param>
+    public static bool IsTime(Timestamp time) =>
+        time is { Seconds: >= 0 and <= (long)CosignatureKey.LastSecond, Nanos: >= 0 and < 1_000_000_000 } && time.Nanos % 100 == 0;
+}

@@ -88,14 +88,14 @@ public static class Calls
                     ? logged.Classification?.Clone() ?? new Classification()
                     // Nobody is told more because the request was erased.
                     : new Classification { Level = Level.Secret, ReleasableTo = { e.Sides.Select(s => s.Participant) } };
-                Give(call, e.Participant, (entry.Request as LogCallRequest)?.Account, null, entry);
+                Give(call, e.Participant, (entry.Request as LogCallRequest)?.Account, null, e.Commitments, entry);
                 break;
             case ReadoutSubmitted e:
-                Give(call, e.Participant, (entry.Request as SubmitReadoutRequest)?.Account, null, entry);
+                Give(call, e.Participant, (entry.Request as SubmitReadoutRequest)?.Account, null, e.Commitments, entry);
                 break;
             case ReadoutAmended e:
                 var amended = entry.Request as AmendReadoutRequest;
-                Give(call, e.Participant, amended?.Account, amended?.Reason, entry);
+                Give(call, e.Participant, amended?.Account, amended?.Reason, e.Commitments, entry);
                 break;
             case ReadoutContested e:
                 var contested = entry.Request as ContestReadoutRequest;
@@ -151,7 +151,8 @@ public static class Calls
         }
     }
 
-    private static void Give(Call call, string participant, Account? account, Text? reason, FoldedEntry entry)
+    private static void Give(
+        Call call, string participant, Account? account, Text? reason, RepeatedField<string> commitments, FoldedEntry entry)
     {
         var readout = call.Readouts.FirstOrDefault(r => r.Participant == participant);
         if (readout is null) call.Readouts.Add(readout = new Readout { Participant = participant });
@@ -170,7 +171,7 @@ public static class Calls
             if (commitment is null)
                 call.Commitments.Add(commitment = new Commitment
                 {
-                    Id = Act.IdOf(entry.Participant, entry.RequestId, "commitment", i), Terms = terms.Clone(),
+                    Id = commitments[i], Terms = terms.Clone(),
                 });
             commitment.Sayings.Add(new Saying { Participant = participant, Position = entry.Position });
         }
@@ -267,9 +268,10 @@ public static class Calls
 
     /// <summary>A call in short.</summary>
     /// <param name="shown">The call as its reader may see it (<see cref="Shown(Call, string, Func{string, bool})"/>).</param>
-    public static CallSummary Summary(Call shown) => new()
+    /// <param name="secrets">What etags are made with.</param>
+    public static CallSummary Summary(Call shown, RecordSecrets secrets) => new()
     {
-        Call = shown.Id, Case = shown.Case, Etag = Act.EtagOf(shown), State = shown.State, Sides = { shown.Sides },
+        Call = shown.Id, Case = shown.Case, Etag = secrets.EtagOf(shown), State = shown.State, Sides = { shown.Sides },
         Level = shown.Classification.Level, LogTime = shown.LogTime,
         OpenCommitments = (uint)shown.Commitments.Count(c => c.State == CommitmentState.Open),
         OverdueCommitments = (uint)shown.Commitments.Count(c => c.State == CommitmentState.Overdue),
@@ -400,7 +402,7 @@ public static class Calls
         var logged = new CallLogged
         {
             Case = call.Case, Call = call.Id, Participant = act.Caller.Id, Prisoners = { request.Account.Prisoners },
-            TransferCommitments = { NewTransfers(call, request.Account, act) }, Sides = { call.Sides },
+            TransferCommitments = { NewTransfers(call, request.Account, act) }, Commitments = { IdsOf(call, request.Account, act) }, Sides = { call.Sides },
         };
         call.Classification = request.Classification ?? new Classification();
         return Decision.Accept(call.Case, [.. AudienceOf(call)], [new Change(logged, [Kind.Id(call.Id)])], after =>
@@ -425,7 +427,7 @@ public static class Calls
         return Done(call, new ReadoutSubmitted
         {
             Case = call.Case, Call = call.Id, Participant = act.Caller.Id,
-            TransferCommitments = { NewTransfers(call, request.Account, act) },
+            TransferCommitments = { NewTransfers(call, request.Account, act) }, Commitments = { IdsOf(call, request.Account, act) },
         }, act, (shown, etag) => new SubmitReadoutResponse
         {
             Call = shown.Id, Etag = etag, State = shown.State, Commitments = { IdsOf(shown, request.Account) },
@@ -444,7 +446,7 @@ public static class Calls
         return Done(call, new ReadoutAmended
         {
             Case = call.Case, Call = call.Id, Participant = act.Caller.Id,
-            TransferCommitments = { NewTransfers(call, request.Account, act) },
+            TransferCommitments = { NewTransfers(call, request.Account, act) }, Commitments = { IdsOf(call, request.Account, act) },
         }, act, (shown, etag) => new AmendReadoutResponse
         {
             Call = shown.Id, Etag = etag, State = shown.State, Version = (uint)own.Versions.Count + 1,
@@ -473,8 +475,8 @@ public static class Calls
     {
         if (!Seen(view, request, request.Case, request.Call, act, out var call, out var @case, out var refusal) ||
             !Seen(view, request, request.Case, request.SameAsCall, act, out var other, out _, out refusal)) return refusal;
-        if (Gate.Saw(request.Etag, Shown(view, call, @case, act)) is { } stale) return stale;
-        if (Gate.Saw(request.SameAsEtag, Shown(view, other, @case, act)) is { } otherStale) return otherStale;
+        if (Gate.Saw(act, request.Etag, Shown(view, call, @case, act)) is { } stale) return stale;
+        if (Gate.Saw(act, request.SameAsEtag, Shown(view, other, @case, act)) is { } otherStale) return otherStale;
         if (!IsSide(call, act)) return Decision.Refuse(Reason.NotASide);
         if (!SameSet(call.Sides.Select(s => s.Participant), other.Sides.Select(s => s.Participant)) ||
             call.Sides[0].Participant == other.Sides[0].Participant)
@@ -594,7 +596,7 @@ public static class Calls
     {
         var call = after.Find(Kind, id)!;
         var shown = Shown(after, call, after.Find(Cases.Kind, call.Case)!, act);
-        return (shown, Act.EtagOf(shown));
+        return (shown, act.EtagOf(shown));
     }
 
     private static Decision Done(
@@ -624,7 +626,7 @@ public static class Calls
         out Refusal refusal, bool closedToo = false)
     {
         if (!Seen(view, request, inCase, id, act, out call, out @case, out refusal, closedToo)) return false;
-        refusal = (Gate.Saw(etag, Shown(view, call, @case, act)) ??
+        refusal = (Gate.Saw(act, etag, Shown(view, call, @case, act)) ??
             (IsSide(call, act) ? null : new Refusal(Reason.NotASide)))!;
         return refusal is null;
     }
@@ -704,6 +706,11 @@ public static class Calls
             Commitment = before?.Id ?? act.NewId("commitment", item.index), Participant = terms.Participant,
             Prisoners = { terms.Prisoners }, Route = terms.Route, Destination = terms.Destination,
         };
+
+    /// <summary>The ids of an account's commitments, in their order: of one that was said before its own, of each other a new one.
+    /// </summary>
+    private static IEnumerable<string> IdsOf(Call call, Account account, Act act) =>
+        account.Commitments.Select((terms, index) => Said(call, terms)?.Id ?? act.NewId("commitment", index));
 
     private static IEnumerable<string> IdsOf(Call call, Account account) => account.Commitments.Select(c => Said(call, c)!.Id);
 }

@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Hosting;
+using Ministries.Ledger;
 using Ministries.Trust;
 
 namespace Ministries.CallLog;
@@ -10,7 +11,8 @@ namespace Ministries.CallLog;
 /// <summary>The gRPC edge of the call log.</summary>
 /// <param name="writes">The way of writes.</param>
 /// <param name="reads">The way of reads.</param>
-public sealed class CallLogService(Writes writes, Reads reads) : V1.CallLogService.CallLogServiceBase
+/// <param name="secrets">What etags are made with.</param>
+public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets secrets) : V1.CallLogService.CallLogServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
     public static Service Definition { get; } = new()
@@ -58,7 +60,7 @@ public sealed class CallLogService(Writes writes, Reads reads) : V1.CallLogServi
         var linked = await Linked(call, reader, context);
         var shown = Calls.Shown(call, reader.Participant.Id, linked.ContainsKey);
         var same = shown.Links.Where(l => !l.Corrected).Select(l => linked[l.Call]);
-        return new GetCallResponse { Call = shown, Etag = Act.EtagOf(shown), Comparison = Calls.Compare(call, same) };
+        return new GetCallResponse { Call = shown, Etag = secrets.EtagOf(shown), Comparison = Calls.Compare(call, same) };
     }
 
     /// <inheritdoc/>
@@ -73,7 +75,7 @@ public sealed class CallLogService(Writes writes, Reads reads) : V1.CallLogServi
         foreach (var call in calls)
         {
             var linked = await Linked(call, reader, context);
-            response.Calls.Add(Calls.Summary(Calls.Shown(call, reader.Participant.Id, linked.ContainsKey)));
+            response.Calls.Add(Calls.Summary(Calls.Shown(call, reader.Participant.Id, linked.ContainsKey), secrets));
         }
         return response;
     }

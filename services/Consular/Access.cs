@@ -198,7 +198,7 @@ public static class Accesses
         if (access is null) return new Refusal(Reason.NotFound);
         var found = access;
         return Gate.Check(act, request, open, found.Prisoner, closedToo: closedToo, side: () => side(found, act))
-            ?? Gate.Saw(etag, Show(access, act.Caller))
+            ?? Gate.Saw(act, etag, Show(access, act.Caller))
             ?? (from.Contains(access.State) ? null : NotAllowed(access));
     }
 
@@ -210,7 +210,7 @@ public static class Accesses
     private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) => after =>
     {
         var access = after.Find(Kind, id)!;
-        return answer(id, Act.EtagOf(Show(access, act.Caller)), access.State);
+        return answer(id, act.EtagOf(Show(access, act.Caller)), access.State);
     };
 
     private static void Apply(Access access, IMessage @event, FoldedEntry entry)

@@ -11,7 +11,11 @@ namespace Ministries.Consular;
 
 /// <summary>The consular service's edge: one line for each write; what it does is in <see cref="Transfers"/> and
 /// <see cref="Accesses"/>.</summary>
-public sealed class ConsularService(Writes writes, Reads reads, Departure departure) : V1.ConsularService.ConsularServiceBase
+/// <param name="writes">The way of writes.</param>
+/// <param name="reads">The way of reads.</param>
+/// <param name="departure">What custody is asked before a departure.</param>
+/// <param name="secrets">What etags are made with.</param>
+public sealed class ConsularService(Writes writes, Reads reads, Departure departure, RecordSecrets secrets) : V1.ConsularService.ConsularServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
     public static Service Definition { get; } = new()
@@ -74,17 +78,17 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
     /// <inheritdoc/>
     public override Task<DecideTransferResponse> DecideTransfer(DecideTransferRequest request, ServerCallContext context) =>
         writes.Run<DecideTransferRequest, DecideTransferResponse>(request, context, Transfers.Decide,
-            (r, _, cancel) => r.Agreed ? departure.Ask(r.Transfer, cancel) : Task.FromResult<IMessage?>(null));
+            (r, act, cancel) => r.Agreed ? departure.Ask(r.Case, r.Transfer, act, cancel) : Task.FromResult<IMessage?>(null));
 
     /// <inheritdoc/>
     public override Task<ScheduleHandoverResponse> ScheduleHandover(ScheduleHandoverRequest request, ServerCallContext context) =>
         writes.Run<ScheduleHandoverRequest, ScheduleHandoverResponse>(request, context, Transfers.Schedule,
-            (r, _, cancel) => departure.Ask(r.Transfer, cancel));
+            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel));
 
     /// <inheritdoc/>
     public override Task<BeginTransitResponse> BeginTransit(BeginTransitRequest request, ServerCallContext context) =>
         writes.Run<BeginTransitRequest, BeginTransitResponse>(request, context, Transfers.Begin,
-            (r, _, cancel) => departure.Ask(r.Transfer, cancel));
+            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel));
 
     /// <inheritdoc/>
     public override Task<AbortHandoverResponse> AbortHandover(AbortHandoverRequest request, ServerCallContext context) =>
@@ -102,7 +106,7 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
     /// <inheritdoc/>
     public override Task<ResumeTransferResponse> ResumeTransfer(ResumeTransferRequest request, ServerCallContext context) =>
         writes.Run<ResumeTransferRequest, ResumeTransferResponse>(request, context, Transfers.Resume,
-            (r, _, cancel) => departure.Ask(r.Transfer, cancel));
+            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel));
 
     /// <inheritdoc/>
     public override Task<WithdrawTransferRequestResponse> WithdrawTransferRequest(
@@ -137,10 +141,10 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<GetAccessResponse> GetAccess(GetAccessRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Accesses.Kind, request.Access, static (access, reader) =>
+        reads.Show(request, context, Accesses.Kind, request.Access, (access, reader) =>
         {
             var shown = Accesses.Show(access, reader.Participant);
-            return new GetAccessResponse { Access = shown, Etag = Act.EtagOf(shown) };
+            return new GetAccessResponse { Access = shown, Etag = secrets.EtagOf(shown) };
         });
 
     /// <inheritdoc/>
@@ -155,10 +159,10 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<GetTransferResponse> GetTransfer(GetTransferRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Transfers.Kind, request.Transfer, static (transfer, reader) =>
+        reads.Show(request, context, Transfers.Kind, request.Transfer, (transfer, reader) =>
         {
             var shown = Transfers.Show(transfer, reader.Participant);
-            return new GetTransferResponse { Transfer = shown, Etag = Act.EtagOf(shown) };
+            return new GetTransferResponse { Transfer = shown, Etag = secrets.EtagOf(shown) };
         });
 
     /// <inheritdoc/>

@@ -17,15 +17,23 @@ public sealed class Departure(Peers peers, Reads reads)
     public static bool IsPlanned(Transfer transfer) =>
         !(transfer.Route == Route.Release && transfer.Destination == transfer.DetainingPower);
 
-    /// <summary>Custody's answer for the transfer request; null where there is no such request, which its rule then refuses, or
-    /// where it is no planned departure.</summary>
+    /// <summary>Custody's answer for the transfer request; null where there is none that the caller may see, which its rule then
+    /// refuses, or where it is no planned departure. Custody is not asked about what the caller may not see: he would know by the time
+    /// that it is there (D22).</summary>
+    /// <param name="case">The case that the request names.</param>
     /// <param name="transfer">The transfer request.</param>
+    /// <param name="act">Who asks.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
-    public async Task<IMessage?> Ask(string transfer, CancellationToken cancel) =>
-        await reads.Peek(Transfers.Kind, transfer, cancel) is { } record && IsPlanned(record)
-            ? await Ask(record, cancel)
-            : null;
+    public async Task<IMessage?> Ask(string @case, string transfer, Act act, CancellationToken cancel) =>
+        await Seen(@case, transfer, act) is { } record && IsPlanned(record) ? await Ask(record, cancel) : null;
+
+    private async Task<Transfer?> Seen(string @case, string id, Act act)
+    {
+        var (transfer, open) = await reads.PeekWithCase(Transfers.Kind, id, @case);
+        return transfer is not null && transfer.Case == @case && open is not null &&
+            Cases.MaySee(act.Caller, open, [.. Transfers.AudienceOf(transfer)]) ? transfer : null;
+    }
 
     /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so
     /// another than the detaining power gets one answer for all of it. Where the hand-over took place all the same, silence is no
@@ -36,7 +44,7 @@ public sealed class Departure(Peers peers, Reads reads)
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> Ask(ConfirmHandoverRequest request, Act act, CancellationToken cancel)
     {
-        if (await reads.Peek(Transfers.Kind, request.Transfer, cancel) is not { } transfer || !IsPlanned(transfer)) return null;
+        if (await Seen(request.Case, request.Transfer, act) is not { } transfer || !IsPlanned(transfer)) return null;
         try
         {
             var check = await Ask(transfer, cancel);

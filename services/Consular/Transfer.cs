@@ -586,7 +586,7 @@ public static class Transfers
         if (transfer is null) return new Refusal(Reason.NotFound);
         var found = transfer;
         return Gate.Check(act, request, open, found.Prisoner, closedToo: closedToo, side: () => side(found, act))
-            ?? Gate.Saw(etag, Show(transfer, act.Caller))
+            ?? Gate.Saw(act, etag, Show(transfer, act.Caller))
             ?? (from.Contains(transfer.State) ? null : NotAllowed(transfer));
     }
 
@@ -603,7 +603,7 @@ public static class Transfers
     private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) => after =>
     {
         var transfer = after.Find(Kind, id)!;
-        return answer(id, Act.EtagOf(Show(transfer, act.Caller)), transfer.State);
+        return answer(id, act.EtagOf(Show(transfer, act.Caller)), transfer.State);
     };
 
     // -------------------- the fold

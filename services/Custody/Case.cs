@@ -36,7 +36,7 @@ public static class CaseRules
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal) return refusal;
-        if (Gate.Saw(request.Etag, Show(@case!, ReaderOf(act.Caller, @case!))) is { } stale) return stale;
+        if (Gate.Saw(act, request.Etag, Show(@case!, ReaderOf(act.Caller, @case!))) is { } stale) return stale;
         if (act.Permissions.Participant(request.Participant) is not { } party ||
             party.Kind is ParticipantKind.Service or ParticipantKind.Operator) return Decision.Refuse(Reason.ParticipantUnknown);
         var fits = request.Part switch
@@ -63,7 +63,7 @@ public static class CaseRules
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal) return refusal;
-        if (Gate.Saw(request.Etag, Show(@case!, ReaderOf(act.Caller, @case!))) is { } stale) return stale;
+        if (Gate.Saw(act, request.Etag, Show(@case!, ReaderOf(act.Caller, @case!))) is { } stale) return stale;
         if (@case!.Parties.FirstOrDefault(p => p.Participant == request.Participant) is not { } party)
             return Decision.Refuse(Reason.NotAParty);
         var others = @case.Parties.Where(p => p.Participant != party.Participant).ToArray();
@@ -85,7 +85,7 @@ public static class CaseRules
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal) return refusal;
-        if (Gate.Saw(request.Etag, Show(@case!, ReaderOf(act.Caller, @case!))) is { } stale) return stale;
+        if (Gate.Saw(act, request.Etag, Show(@case!, ReaderOf(act.Caller, @case!))) is { } stale) return stale;
         if (@case!.Prisoners.Any(p => p.DetainingPower.Length > 0)) return Decision.Refuse(Reason.CustodyNotEnded);
         return Decision.Accept(@case.Id, [Audience.Case(@case.Id)],
             [new Change(new CaseClosed { Case = @case.Id }, [Cases.Kind.Id(@case.Id)])], after => Answer<CloseCaseResponse>(
@@ -125,6 +125,6 @@ public static class CaseRules
     {
         var @case = after.Find(Cases.Kind, id)!;
         var shown = Show(@case, ReaderOf(act.Caller, @case));
-        return make(shown, Act.EtagOf(shown));
+        return make(shown, act.EtagOf(shown));
     }
 }

@@ -17,7 +17,8 @@ namespace Ministries.Custody;
 /// <param name="ledger">The ledger, for its number of entries.</param>
 /// <param name="agreements">The agreement in force.</param>
 /// <param name="time">The clock.</param>
-public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger ledger, Agreements agreements, TimeProvider time)
+/// <param name="secrets">What etags are made with.</param>
+public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger ledger, Agreements agreements, TimeProvider time, RecordSecrets secrets)
     : V1.CustodyService.CustodyServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
@@ -128,10 +129,10 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
 
     /// <inheritdoc/>
     public override Task<GetCaseResponse> GetCase(GetCaseRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Cases.Kind, request.Case, static (@case, reader) =>
+        reads.Show(request, context, Cases.Kind, request.Case, (@case, reader) =>
         {
             var shown = CaseRules.Show(@case, reader);
-            return new GetCaseResponse { Case = shown, Etag = Act.EtagOf(shown) };
+            return new GetCaseResponse { Case = shown, Etag = secrets.EtagOf(shown) };
         });
 
     /// <inheritdoc/>
@@ -143,10 +144,10 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
 
     /// <inheritdoc/>
     public override Task<GetPrisonerResponse> GetPrisoner(GetPrisonerRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner), static (prisoner, reader) =>
+        reads.Show(request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner), (prisoner, reader) =>
         {
             var shown = Prisoners.Show(prisoner, reader);
-            return new GetPrisonerResponse { Prisoner = shown, Etag = Act.EtagOf(shown) };
+            return new GetPrisonerResponse { Prisoner = shown, Etag = secrets.EtagOf(shown) };
         });
 
     /// <inheritdoc/>
@@ -162,10 +163,10 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
 
     /// <inheritdoc/>
     public override Task<GetStatementResponse> GetStatement(GetStatementRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Statements.Kind, request.Statement, static (statement, reader) =>
+        reads.Show(request, context, Statements.Kind, request.Statement, (statement, reader) =>
         {
             var shown = Statements.Show(statement, reader);
-            return new GetStatementResponse { Statement = shown, Etag = Act.EtagOf(shown) };
+            return new GetStatementResponse { Statement = shown, Etag = secrets.EtagOf(shown) };
         });
 
     /// <inheritdoc/>

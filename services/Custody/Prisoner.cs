@@ -86,24 +86,24 @@ public static class Prisoners
         _ => false,
     };
 
-    /// <summary>Registers a prisoner: the case's detaining power answers for him from now on.</summary>
+    /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
+    /// him is the service's, so that nobody can put into it what he must not know (D16).</summary>
     public static Decision Register(View view, RegisterPrisonerRequest request, Act act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal) return refusal;
-        if (Gate.Saw(request.Etag, CaseRules.Show(@case!, CaseRules.ReaderOf(act.Caller, @case!))) is { } stale) return stale;
-        if (@case!.Prisoners.Any(p => p.Prisoner == request.Prisoner)) return Decision.Refuse(Reason.AlreadyExists);
-        if (@case.Prisoners.Count >= MaxPrisoners) return Decision.Refuse(Reason.RecordFull);
+        if (Gate.Saw(act, request.Etag, CaseRules.Show(@case!, CaseRules.ReaderOf(act.Caller, @case!))) is { } stale) return stale;
+        if (@case!.Prisoners.Count >= MaxPrisoners) return Decision.Refuse(Reason.RecordFull);
         if (request.Status is not (CustodyState.Captured or CustodyState.Registered or CustodyState.Interned or
             CustodyState.Hospitalised)) return Decision.Refuse(Reason.StateNotAllowed);
         if (request.CaptureTime.ToDateTimeOffset() > act.Now)
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "capture_time"));
         var registered = new PrisonerRegistered
         {
-            Case = @case.Id, Prisoner = request.Prisoner, DetainingPower = act.Caller.State, BureauDueTime = BureauDue(act),
+            Case = @case.Id, Prisoner = act.NewId("pris"), DetainingPower = act.Caller.State, BureauDueTime = BureauDue(act),
         };
         return Decision.Accept(@case.Id, [Audience.Case(@case.Id)],
-            [new Change(registered, [Cases.Kind.Id(@case.Id), Kind.Id(KeyOf(@case.Id, request.Prisoner))])],
+            [new Change(registered, [Cases.Kind.Id(@case.Id), Kind.Id(KeyOf(@case.Id, registered.Prisoner))])],
             Answer<RegisterPrisonerResponse>(@case, registered.Prisoner, act, (_, shown, etag) => new()
             {
                 Prisoner = shown.Prisoner_, Etag = etag, State = shown.State,
@@ -222,7 +222,7 @@ public static class Prisoners
         if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("fitness");
         return Decision.Accept(@case.Id, SideOf(prisoner),
-            [new Change(new FitnessRecorded { Case = @case.Id, Prisoner = prisoner.Prisoner_ }, [IdOf(prisoner)])],
+            [new Change(new FitnessRecorded { Case = @case.Id, Prisoner = prisoner.Prisoner_, Fitness = id }, [IdOf(prisoner)])],
             Answer<RecordFitnessResponse>(@case, prisoner, act, (_, shown, etag) => new()
             {
                 Prisoner = shown.Prisoner_, Etag = etag, State = shown.State, Fitness = id,
@@ -473,7 +473,7 @@ public static class Prisoners
         prisoner = view.Find(Kind, KeyOf(caseId, reference))!;
         if (Gate.Check(act, request, @case, reference, closedToo: closedToo) is { } refusal) return refusal;
         if (prisoner is null) return new Refusal(Reason.NotFound);
-        if (etag is not null && Gate.Saw(etag, Show(prisoner, CaseRules.ReaderOf(act.Caller, @case))) is { } stale) return stale;
+        if (etag is not null && Gate.Saw(act, etag, Show(prisoner, CaseRules.ReaderOf(act.Caller, @case))) is { } stale) return stale;
         if (!duplicateToo && prisoner.DuplicateOf.Length > 0) return new Refusal(Reason.DuplicateRecord);
         if (inCustody && !InCustody(prisoner.State)) return new Refusal(Reason.StateNotAllowed);
         return null;
@@ -488,7 +488,7 @@ public static class Prisoners
         where T : IMessage => after =>
     {
         var shown = Show(after.Find(Kind, KeyOf(@case.Id, reference))!, CaseRules.ReaderOf(act.Caller, @case));
-        return make(after, shown, Act.EtagOf(shown));
+        return make(after, shown, act.EtagOf(shown));
     };
 
     private static Route RouteOf(CustodyState state) => state switch
@@ -613,10 +613,10 @@ public static class Prisoners
                 state.RiskAssessments.Add(assessment);
                 Mark(state, entry);
                 break;
-            case FitnessRecorded:
+            case FitnessRecorded e:
                 var fitness = new Fitness
                 {
-                    Fitness_ = Act.IdOf(entry.Participant, entry.RequestId, "fitness"), Participant = entry.Participant,
+                    Fitness_ = e.Fitness, Participant = entry.Participant,
                     Position = entry.Position, RecordedFor = state.LastDetainingPower, ExpireTime = entry.Time,
                 };
                 if (entry.Request is RecordFitnessRequest examined)

@@ -70,7 +70,7 @@ public static class Statements
             Prisoners.Answer<RecordStatementResponse>(@case, prisoner, act, (after, shown, etag) => new()
             {
                 Prisoner = shown.Prisoner_, Etag = etag, State = shown.State, Statement = id,
-                StatementEtag = Act.EtagOf(Show(after.Find(Kind, id)!, CaseRules.ReaderOf(act.Caller, @case))),
+                StatementEtag = act.EtagOf(Show(after.Find(Kind, id)!, CaseRules.ReaderOf(act.Caller, @case))),
             }));
     }
 
@@ -96,7 +96,7 @@ public static class Statements
                 var shown = Show(after.Find(Kind, statement.Statement_)!, CaseRules.ReaderOf(act.Caller, @case));
                 return new AttestStatementResponse
                 {
-                    Statement = shown.Statement_, Etag = Act.EtagOf(shown), State = shown.State,
+                    Statement = shown.Statement_, Etag = act.EtagOf(shown), State = shown.State,
                 };
             });
     }
@@ -116,7 +116,7 @@ public static class Statements
                 var shown = Show(after.Find(Kind, statement.Statement_)!, CaseRules.ReaderOf(act.Caller, @case));
                 return new RevokeAttestationResponse
                 {
-                    Statement = shown.Statement_, Etag = Act.EtagOf(shown), State = shown.State,
+                    Statement = shown.Statement_, Etag = act.EtagOf(shown), State = shown.State,
                 };
             });
     }
@@ -274,7 +274,7 @@ public static class Statements
         if (view.Find(Kind, id) is not { } found || found.Case != caseId || found.Prisoner != reference ||
             !Cases.MaySee(act.Caller, @case, [.. AudienceOf(found)])) return new Refusal(Reason.NotFound);
         statement = found;
-        return Gate.Saw(etag, Show(found, CaseRules.ReaderOf(act.Caller, @case)));
+        return Gate.Saw(act, etag, Show(found, CaseRules.ReaderOf(act.Caller, @case)));
     }
 
     private static void Settle(Statement state)

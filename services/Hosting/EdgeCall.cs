@@ -37,6 +37,9 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     /// <summary>Whether its answer goes on for as long as its reader likes.</summary>
     public bool Streams => passage?.Streams == true;
 
+    /// <summary>When it began, as <see cref="Stopwatch.GetTimestamp"/> says it.</summary>
+    public long Began { get; } = Stopwatch.GetTimestamp();
+
     /// <summary>The call's span; null: it has none.</summary>
     public Activity? Span { get; set; }
 

@@ -153,6 +153,7 @@ public static partial class ServiceHost
             o.BackgroundServiceExceptionBehavior = BackgroundServiceExceptionBehavior.StopHost;
         });
         services.AddSingleton(_ => ledger);
+        services.AddSingleton(ledger.Secrets);
         services.AddSingleton(service);
         services.AddSingleton(settings);
         services.AddSingleton(new PageTokens(await File.ReadAllBytesAsync(settings.CheckpointKey, cancel)));
@@ -199,7 +200,6 @@ public static partial class ServiceHost
     {
         var agreement = AgreementFile.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel)).Agreement;
         var key = PrivateFiles.ReadKey(settings.CheckpointKey);
-        Act.KeyEtags(System.Text.Encoding.UTF8.GetBytes(key));
         return await ServiceLedger.Open(new LedgerOptions
         {
             Service = service.Name, Connection = settings.Ledger,

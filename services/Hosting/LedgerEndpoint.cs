@@ -36,9 +36,9 @@ internal sealed class LedgerEndpoint(
             _ => request.Position,
         };
         var stored = position is null ? null : await ledger.ReadEntry(position.Value, reader.Tokens, cancel);
-        return stored is not null
-            ? new GetEntryResponse { Entry = await Shown(stored, reader, cancel) }
-            : throw new Refusal(Reason.NotFound).ToException();
+        if (stored is not null) return new GetEntryResponse { Entry = await Shown(stored, reader, cancel) };
+        await Evenly.Wait(context);
+        throw new Refusal(Reason.NotFound).ToException();
     }
 
     public override Task<PermitDisclosureResponse> PermitDisclosure(PermitDisclosureRequest request, ServerCallContext context) =>

@@ -35,8 +35,12 @@ public sealed class Reads
 
     internal Reads(ServiceLedger ledger, Access access, PageTokens tokens) => (_ledger, _access, _tokens) = (ledger, access, tokens);
 
-    // Of records that a request names without their case: which it was when they were read before. A guess and no more.
-    private static readonly ConcurrentDictionary<string, string> CasesOfRecords = new();
+    // Of records that a request names without their case: which it was when the same participant was shown them before. A guess and no
+    // more, and none about what he may not see: he could tell it by the time.
+    private static readonly ConcurrentDictionary<(string Participant, string Key), string> CasesOfRecords = new();
+
+    // The key of no case. What is not there is looked for with it, as what is there is with its own.
+    private const string NoCase = "case_00000000000000000000000000";
 
     /// <summary>Reads one record that the caller may see.</summary>
     /// <param name="request">The request, as received.</param>
@@ -86,7 +90,7 @@ public sealed class Reads
         // The case must not be older than the record: who was removed before the record changed does not see the change. So it is read
         // with the record or after it. Which case it is, the request says or an earlier read of the record: if not, it is read after.
         var isCase = ReferenceEquals(kind, Cases.Kind);
-        var named = isCase ? "" : Of(request).CaseOf(request) is { Length: > 0 } said ? said : CasesOfRecords.GetValueOrDefault(key, "");
+        var named = isCase ? "" : Of(request).CaseOf(request) is { Length: > 0 } said ? said : CasesOfRecords.GetValueOrDefault((caller.Id, key), "");
         Recorded<T>? found;
         Recorded<Case>? beside = null;
         if (named.Length == 0) found = await _ledger.Find(kind, key, null, cancel);
@@ -95,18 +99,18 @@ public sealed class Reads
             var together = await _ledger.FindTogether(kind, key, Cases.Kind, named);
             (found, beside) = (together.Of(kind, key), together.Of(Cases.Kind, named));
         }
-        if (found is null) throw Refuse(context, Reason.NotFound);
+        if (found is null)
+        {
+            if (named.Length == 0 && !isCase) await _ledger.Find(Cases.Kind, NoCase, null, cancel);
+            await Evenly.Wait(context);
+            throw Refuse(context, Reason.NotFound);
+        }
         var record = found.State;
         var method = context.NameOf();
         // Most records are about one case, the one that was read with them.
         if (Judgement.Find(record, caller, permissions, method, isCase ? (Case)(object)record : beside?.State) is not { } judged)
         {
             var own = Of(record).CaseOf(record);
-            if (named.Length == 0 && own.Length > 0 && !isCase)
-            {
-                if (CasesOfRecords.Count >= MostCases) CasesOfRecords.Clear();
-                CasesOfRecords[key] = own;
-            }
             var ids = kind.AudienceOf(record).Select(CaseOf).Append(own).Where(c => c.Length > 0).Distinct().ToList();
             var cases = new Dictionary<string, Case>();
             foreach (var id in ids)
@@ -115,6 +119,17 @@ public sealed class Reads
             var reader = ReaderOf(caller, cases.Values);
             judged = new(caller, permissions, method, cases.GetValueOrDefault(ids.FirstOrDefault("")), reader,
                 Judge(record, kind, reader, permissions, cases, method));
+            if (judged.Reason == Reason.NotFound)
+            {
+                // Nothing is kept of it: the next time it takes as long.
+                await Evenly.Wait(context);
+                throw Refuse(context, Reason.NotFound);
+            }
+            if (named.Length == 0 && own.Length > 0 && !isCase)
+            {
+                if (CasesOfRecords.Count >= MostCases) CasesOfRecords.Clear();
+                CasesOfRecords[(caller.Id, key)] = own;
+            }
             if (ids.Count == 1 && cases.Count == 1) judged.Keep(record);
         }
         return judged.Reason == Reason.Unspecified ? result(record, judged) : throw Refuse(context, judged.Reason);
@@ -185,6 +200,14 @@ public sealed class Reads
     /// <summary>Reads a state for the service's own use, such as before it asks another service; null: there is none.</summary>
     public async Task<T?> Peek<T>(StreamKind<T> kind, string key, CancellationToken cancel)
         where T : class, IMessage<T>, new() => (await _ledger.Find(kind, key, null, cancel))?.State;
+
+    /// <summary>Reads a record and a case as they are at one moment, for the service's own use.</summary>
+    public async Task<(T? Record, Case? Case)> PeekWithCase<T>(StreamKind<T> kind, string key, string @case)
+        where T : class, IMessage<T>, new()
+    {
+        var found = await _ledger.FindTogether(kind, key, Cases.Kind, @case);
+        return (found.Of(kind, key)?.State, found.Of(Cases.Kind, @case)?.State);
+    }
 
     /// <summary>Who calls, with the tokens of all of its cases. A stream asks anew for each page: meanwhile a certificate may have
     /// ended or the agreement have changed.</summary>

@@ -46,12 +46,12 @@ public static partial class Validation
     public static string? CheckFormat(Format format, string text) => format switch
     {
         Format.Unspecified => null,
-        Format.RequestId => text.Length is >= 16 and <= 64 && Only(text, Base64Url)
-            ? null : "must be 16 to 64 characters of A-Z a-z 0-9 _ -",
+        Format.RequestId => text.Length == 36 && Uuid().IsMatch(text)
+            ? null : "must be a UUID in lower case, such as 0190163d-8694-739b-aea5-966c26f8ad91",
         Format.RecordId => text.Length <= 40 && RecordId().IsMatch(text)
             ? null : "must be an id that a service gave: letters, an underscore and 26 characters of base 32",
-        Format.Prisoner => text.Length is >= 1 and <= 32 && Only(text, Reference)
-            ? null : "must be 1 to 32 characters of A-Z 0-9 -",
+        Format.Prisoner => text.Length == 31 && PrisonerReference().IsMatch(text)
+            ? null : "must be a reference that custody gave: pris_ and 26 characters of base 32",
         Format.Participant => text.Length <= 64 && Participant().IsMatch(text)
             ? null : "must be a participant's id such as kr/mfa, at most 64 characters",
         Format.State => text.Length == 2 && char.IsAsciiLetterUpper(text[0]) && char.IsAsciiLetterUpper(text[1])
@@ -72,7 +72,6 @@ public static partial class Validation
 
     private static readonly SearchValues<char>
         Base64Url = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"),
-        Reference = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"),
         Code = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-");
 
     // From the copy of the database that NodaTime carries: an image need not have one, and what is there would not only hold names of
@@ -84,6 +83,13 @@ public static partial class Validation
 
     [GeneratedRegex(@"\A[a-z]+_[0-9a-hjkmnp-tv-z]{26}\z", RegexOptions.CultureInvariant)]
     private static partial Regex RecordId();
+
+    // RFC 9562, 4: 8-4-4-4-12, in lower case so that one id is written in one way.
+    [GeneratedRegex(@"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z", RegexOptions.CultureInvariant)]
+    private static partial Regex Uuid();
+
+    [GeneratedRegex(@"\Apris_[0-9a-hjkmnp-tv-z]{26}\z", RegexOptions.CultureInvariant)]
+    private static partial Regex PrisonerReference();
 
     [GeneratedRegex(@"\A[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?\z", RegexOptions.CultureInvariant)]
     private static partial Regex Participant();

@@ -59,7 +59,7 @@ public sealed class Writes
         Act ActAt(DateTimeOffset now, IMessage? asked) => new()
         {
             Caller = caller, Permissions = permissions, Method = method, RequestId = requestId, Now = now, Asked = asked,
-            Approved = signed.Approved,
+            Secrets = _ledger.Secrets, Approved = signed.Approved,
         };
 
         Command CommandOf(IMessage? asked, Func<View, DateTimeOffset, Decision> decide, bool stores) => new()
@@ -99,7 +99,11 @@ public sealed class Writes
             Metrics.Repeated();
         }
         if (outcome.Position is { } position) span?.SetTag("ministries.position", (long)position);
-        if (outcome.Refusal is { } refusal) throw Refuse(context, refusal);
+        if (outcome.Refusal is { } refusal)
+        {
+            if (refusal.Reason == Reason.NotFound) await Evenly.Wait(context);
+            throw Refuse(context, refusal);
+        }
         var response = ((TResponse)outcome.Answer!).Clone();
         var answer = RequestShape.Of(response.Descriptor);
         if (!Probe.WithoutTrust) answer.Receipt!.Accessor.SetValue(response, await _ledger.ReceiptOf(outcome, cancel));

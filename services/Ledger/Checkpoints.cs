@@ -28,19 +28,26 @@ public sealed class CheckpointKey
     /// <summary>The public key as verifiers are told it: name, key id and key (the notation of Go's sumdb/note).</summary>
     public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([1, .. _public])}";
 
+    /// <summary>What a service that signs with this key makes ids and etags with.</summary>
+    /// <exception cref="InvalidOperationException">The key verifies alone.</exception>
+    internal RecordSecrets Secrets => new((_key ?? throw new InvalidOperationException("the key cannot sign")).Export(KeyBlobFormat.RawPrivateKey));
+
+    // What is derived from the key needs its bytes.
+    private static KeyCreationParameters Derivable => new() { ExportPolicy = KeyExportPolicies.AllowPlaintextExport };
+
     /// <summary>The key of a seed.</summary>
     /// <param name="name">The name.</param>
     /// <param name="seed">The 32 bytes of an Ed25519 private key (RFC 8032).</param>
     public static CheckpointKey FromSeed(string name, ReadOnlySpan<byte> seed)
     {
-        var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey);
+        var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey, Derivable);
         return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
     }
 
     /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
     public static CheckpointKey FromPem(string name, string pem)
     {
-        var key = Key.Import(SignatureAlgorithm.Ed25519, Encoding.ASCII.GetBytes(pem), KeyBlobFormat.PkixPrivateKeyText);
+        var key = Key.Import(SignatureAlgorithm.Ed25519, Encoding.ASCII.GetBytes(pem), KeyBlobFormat.PkixPrivateKeyText, Derivable);
         return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
     }
 

@@ -167,6 +167,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         _options = options;
         _store = store;
         _checkpoints = checkpoints;
+        Secrets = options.Key.Secrets;
         _tail = new RecentEntries();
         _committer = new Committer(options, store, checkpoints, Grow, _recent, _tail);
         _finder = new Finder(this);
@@ -240,6 +241,9 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
     /// <summary>The key that signs checkpoints now.</summary>
     public CheckpointKey Key => _checkpoints.Key;
+
+    /// <summary>What this service's ids and etags are made with: derived from the key with which the ledger was opened.</summary>
+    public RecordSecrets Secrets { get; }
 
     /// <summary>Signs checkpoints with another key of the same name from now on; the last one, and those that were cosigned, at once.
     /// </summary>
@@ -430,6 +434,9 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         (await _finder.Find(kind.Id(key), kind).WaitAsync(cancel)).Of(kind, key) is not { } found ||
         tokens is not null && !kind.AudienceOf(found.State).Any(tokens.Contains)
             ? null : found;
+
+    /// <summary>How often records were looked for by their keys since the ledger was opened.</summary>
+    internal long Finds => _finder.Asked;
 
     /// <summary>Finds two records as they are at one moment, for the service itself. It takes no longer than the database may
     /// (<see cref="LedgerOptions.StatementTimeout"/>), and is not cancelled: others wait for the same answer.</summary>
@@ -653,12 +660,16 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         private const int MostQueries = 2, Many = 32;
         private static readonly TimeSpan Long = TimeSpan.FromMilliseconds(5);
 
+        private long _asked;
         private readonly Lock _lock = new();
         private readonly Queue<Query> _full = [];
         private readonly Parsed _parsed = new();
         private Query _next = new();
         private int _running;
         private long _began;
+
+        /// <summary>How often the database was asked.</summary>
+        public long Asked => Interlocked.Read(ref _asked);
 
         /// <summary>What is asked for together.</summary>
         private sealed class Query
@@ -688,6 +699,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
         public Task<FoundRecords> Find(StreamId id, StreamKind kind, StreamId other = default, StreamKind? otherKind = null)
         {
+            Interlocked.Increment(ref _asked);
             lock (_lock)
             {
                 if (_next.Wanted.Count > MostRecords - 2)

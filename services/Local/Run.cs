@@ -258,7 +258,7 @@ public static class Run
         var statements = records.Where(r => r.Record.StartsWith("statement", StringComparison.Ordinal)).ToList();
         teller.Holds("kr/mfa sees that a transfer is suspended, and no statement", statements.Count > 0 &&
             statements.All(s => s.Seen["kr/mfa"] is null) &&
-            records.Single(r => r.Record == $"transfer of {Story.Second}").Seen["kr/mfa"] == "SUSPENDED");
+            records.Single(r => r.Record == "transfer of P-2").Seen["kr/mfa"] == "SUSPENDED");
     }
 
     private static async Task<IReadOnlyList<Sight>> Records(Cast cast, Story story)
@@ -268,24 +268,24 @@ public static class Run
             await Sight("case", story.Case, async p => Words.Of((await p.Custody.GetCaseAsync(new() { Case = story.Case })).Case.State)),
             await Sight("call", story.Call, async p => Words.Of((await p.Calls.GetCallAsync(new() { Call = story.Call })).Call.State)),
         };
-        foreach (var prisoner in new[] { Story.First, Story.Second })
-            sights.Add(await Sight($"prisoner {prisoner}", prisoner, async p =>
+        foreach (var prisoner in new[] { story.First, story.Second })
+            sights.Add(await Sight($"prisoner {story.Called(prisoner)}", prisoner, async p =>
             {
                 var seen = (await p.Custody.GetPrisonerAsync(new() { Case = story.Case, Prisoner = prisoner })).Prisoner;
                 return seen.State == CustodyState.Unspecified ? $"held by {seen.DetainingPower}" : $"{Words.Of(seen.State)} {seen.DetainingPower}";
             }));
-        foreach (var (prisoner, transfer) in story.Transfers.OrderBy(t => t.Key))
-            sights.Add(await Sight($"transfer of {prisoner}", transfer, async p =>
+        foreach (var (prisoner, transfer) in story.Transfers.OrderBy(t => story.Called(t.Key)))
+            sights.Add(await Sight($"transfer of {story.Called(prisoner)}", transfer, async p =>
                 Words.Of((await p.Consular.GetTransferAsync(new() { Transfer = transfer })).Transfer.State)));
         var numbers = new Dictionary<string, int>();
         foreach (var statement in (await cast["icrc"].Custody.ListStatementsAsync(new() { Case = story.Case })).Statements)
         {
             var number = numbers[statement.Prisoner] = numbers.GetValueOrDefault(statement.Prisoner) + 1;
-            sights.Add(await Sight($"statement {number} of {statement.Prisoner}", statement.Statement_, async p =>
+            sights.Add(await Sight($"statement {number} of {story.Called(statement.Prisoner)}", statement.Statement_, async p =>
                 Words.Of((await p.Custody.GetStatementAsync(new() { Statement = statement.Statement_ })).Statement.State)));
         }
         foreach (var access in (await cast["icrc"].Consular.ListAccessesAsync(new() { Case = story.Case })).Accesses)
-            sights.Add(await Sight($"visit to {access.Prisoner}", access.Id, async p =>
+            sights.Add(await Sight($"visit to {story.Called(access.Prisoner)}", access.Id, async p =>
                 Words.Of((await p.Consular.GetAccessAsync(new() { Access = access.Id })).Access.State)));
         return sights;
 

@@ -16,20 +16,24 @@ namespace Ministries.Local;
 /// <param name="teller">Tells what happens, and keeps it.</param>
 public sealed class Story(Cast cast, Teller teller)
 {
-    /// <summary>The one who goes.</summary>
-    public const string First = "P-1";
-
-    /// <summary>The one who changes his mind.</summary>
-    public const string Second = "P-2";
-
-    private static readonly string[] Both = [First, Second];
-
+    private readonly List<string> _registered = [];
     private readonly Party _headquarters = cast["ua/coordination-hq"];
     private readonly Party _kyiv = cast["ua/mfa"];
     private readonly Party _seoul = cast["kr/mfa"];
     private readonly Party _redCross = cast["icrc"];
     private readonly Dictionary<string, string> _transfers = [];
     private Timestamp _setOut = new();
+
+    /// <summary>The one who goes: the reference that custody gave him.</summary>
+    public string First => _registered[0];
+
+    /// <summary>The one who changes his mind.</summary>
+    public string Second => _registered[1];
+
+    /// <summary>What the story calls a prisoner, in the order in which they were registered.</summary>
+    public string Called(string prisoner) => $"P-{_registered.IndexOf(prisoner) + 1}";
+
+    private IReadOnlyList<string> Both => _registered;
 
     /// <summary>The case.</summary>
     public string Case { get; private set; } = "";
@@ -61,12 +65,12 @@ public sealed class Story(Cast cast, Teller teller)
         var opened = await teller.Does(_headquarters, "opens the case", p => p.Custody.OpenCaseAsync(new()));
         Case = opened.Case;
         cast.TakeUp(Case);
-        foreach (var prisoner in Both)
-            await teller.Does(_headquarters, $"registers {prisoner}, wounded, in hospital", p => p.Custody.RegisterPrisonerAsync(new()
+        foreach (var called in (string[])["P-1", "P-2"])
+            _registered.Add((await teller.Does(_headquarters, $"registers {called}, wounded, in hospital", p => p.Custody.RegisterPrisonerAsync(new()
             {
-                Prisoner = prisoner, Status = CustodyState.Hospitalised, CaptureTime = On(2025, 1, 9),
-                Identity = Party.Seal($"an invented identity of {prisoner}", "ua/coordination-hq", "icrc"),
-            }));
+                Status = CustodyState.Hospitalised, CaptureTime = On(2025, 1, 9),
+                Identity = Party.Seal($"an invented identity of {called}", "ua/coordination-hq", "icrc"),
+            }))).Prisoner);
         await Admit("ua/mfa", Part.DetainingPower, "another organ of the detaining power");
         await Admit("icrc", Part.NeutralObserver, "the neutral observer");
         var admitted = await Admit("kr/mfa", Part.RequestingState, "a requesting state");
@@ -83,7 +87,7 @@ public sealed class Story(Cast cast, Teller teller)
 
     private Task<RecordClaimResponse> Claim(
         Party party, string prisoner, string claimant, string claimed, ClaimBasis basis, string what, string instrument = "") =>
-        teller.Does(party, $"records for {prisoner} {what}", p => p.Custody.RecordClaimAsync(new()
+        teller.Does(party, $"records for {Called(prisoner)} {what}", p => p.Custody.RecordClaimAsync(new()
         {
             Prisoner = prisoner, Claimant = claimant, StateClaimed = claimed, Basis = basis, Instrument = instrument,
         }));
@@ -117,14 +121,14 @@ public sealed class Story(Cast cast, Teller teller)
     {
         teller.Begin(2, "The consular service drafts a request for each, custody notes it, the call log ties them");
         var drafts = (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call })).Transfers;
-        foreach (var draft in drafts.OrderBy(d => d.Prisoner))
+        foreach (var draft in drafts.OrderBy(d => Called(d.Prisoner)))
         {
             _transfers[draft.Prisoner] = draft.Id;
-            teller.Tells("service/consular", $"drafts a transfer request of {draft.Prisoner} for {draft.Participant}");
+            teller.Tells("service/consular", $"drafts a transfer request of {Called(draft.Prisoner)} for {draft.Participant}");
         }
         await cast.Until("custody notes the interest", async () =>
             (await Task.WhenAll(Both.Select(Interests))).All(noted => noted == 1), cancel);
-        foreach (var prisoner in Both) teller.Tells("service/custody", $"notes an interest in {prisoner}, for kr/mfa's eyes only");
+        foreach (var prisoner in Both) teller.Tells("service/custody", $"notes an interest in {Called(prisoner)}, for kr/mfa's eyes only");
         await cast.Until("the call log ties the drafts", async () =>
             (await _seoul.Calls.GetCallAsync(new() { Call = Call })).Call.Commitments.Single().Requests.Count == 2, cancel);
         teller.Tells("service/calllog", "ties both drafts to the commitment, which is OPEN until they are submitted");
@@ -163,9 +167,9 @@ public sealed class Story(Cast cast, Teller teller)
         teller.Begin(5, "Seoul submits both requests and gives its assurance; the detaining power reviews and assesses");
         ulong last = 0;
         foreach (var prisoner in Both)
-            last = (await teller.Does(_seoul, $"submits the request for {prisoner}", p => p.Consular.SubmitTransferRequestAsync(new()
+            last = (await teller.Does(_seoul, $"submits the request for {Called(prisoner)}", p => p.Consular.SubmitTransferRequestAsync(new()
             {
-                Transfer = _transfers[prisoner], NoteVerbale = $"KR-MFA-2025-{prisoner}",
+                Transfer = _transfers[prisoner], NoteVerbale = $"KR-MFA-2025-{Called(prisoner)}",
                 Content = Party.Seal("the request in words", "kr/mfa", "ua/coordination-hq"),
             }))).Receipt.Position;
         await cast.Heard("custody", "consular", last, cancel);
@@ -173,9 +177,9 @@ public sealed class Story(Cast cast, Teller teller)
         await teller.Expect("the commitment is KEPT", CommitmentState.Kept, async () =>
             (await _seoul.Calls.GetCallAsync(new() { Call = Call })).Call.Commitments.Single().State);
         foreach (var prisoner in Both)
-            await teller.Does(_seoul, $"assures for {prisoner}: the Convention, and no refoulement", p => p.Consular.GiveAssuranceAsync(new()
+            await teller.Does(_seoul, $"assures for {Called(prisoner)}: the Convention, and no refoulement", p => p.Consular.GiveAssuranceAsync(new()
             {
-                Transfer = _transfers[prisoner], NoteVerbale = $"KR-MFA-2025-A-{prisoner}", ExpireTime = In(days: 365),
+                Transfer = _transfers[prisoner], NoteVerbale = $"KR-MFA-2025-A-{Called(prisoner)}", ExpireTime = In(days: 365),
                 Undertakings =
                 {
                     Undertaking.ApplyConvention, Undertaking.NonRefoulement, Undertaking.ObserverAccess, Undertaking.ReturnOnRequest,
@@ -183,17 +187,17 @@ public sealed class Story(Cast cast, Teller teller)
             }));
         foreach (var prisoner in Both)
         {
-            await teller.Does(_headquarters, $"begins to review the request for {prisoner}",
+            await teller.Does(_headquarters, $"begins to review the request for {Called(prisoner)}",
                 p => p.Consular.BeginReviewAsync(new() { Transfer = _transfers[prisoner] }));
             await teller.Does(_headquarters, "assesses the receiving state: willing and able", p => p.Consular.RecordTransfereeAssessmentAsync(new()
             {
                 Transfer = _transfers[prisoner], Willing = true, Able = true, ExpireTime = In(days: 180),
             }));
-            await teller.Does(_headquarters, $"assesses the risk for {prisoner} at the destination", p => p.Custody.RecordRiskAssessmentAsync(new()
+            await teller.Does(_headquarters, $"assesses the risk for {Called(prisoner)} at the destination", p => p.Custody.RecordRiskAssessmentAsync(new()
             {
                 Prisoner = prisoner, Destination = "KR", Finding = RiskFinding.NoSubstantialRisk, AssessTime = Now(), ExpireTime = In(days: 180),
             }));
-            last = (await teller.Does(_headquarters, $"records that {prisoner} is fit to travel", p => p.Custody.RecordFitnessAsync(new()
+            last = (await teller.Does(_headquarters, $"records that {Called(prisoner)} is fit to travel", p => p.Custody.RecordFitnessAsync(new()
             {
                 Prisoner = prisoner, Fit = true, Physician = "physician-7", ExamineTime = Now(), ExpireTime = In(days: 60),
             }))).Receipt.Position;
@@ -218,7 +222,7 @@ public sealed class Story(Cast cast, Teller teller)
         teller.Begin(5, "The ICRC speaks with each alone; interviewer, interpreter and observer attest");
         foreach (var prisoner in Both)
         {
-            var visit = await teller.Does(_redCross, $"notifies a visit to {prisoner} under Article 126",
+            var visit = await teller.Does(_redCross, $"notifies a visit to {Called(prisoner)} under Article 126",
                 p => p.Consular.NotifyVisitAsync(new() { Prisoner = prisoner, PlannedTime = In(days: 1) }));
             await teller.Does(_redCross, "records the visit, without witnesses", p => p.Consular.RecordVisitAsync(new()
             {
@@ -234,7 +238,7 @@ public sealed class Story(Cast cast, Teller teller)
         var attendants = new[] { AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer }
             .Select((role, i) => (Role: role, Actor: _redCross.Another(Words.Of(role).ToLowerInvariant(), i + 2))).ToList();
         var now = Now();
-        var recorded = await teller.Does(_redCross, $"records what {prisoner} said, sealed", p => p.Custody.RecordStatementAsync(new()
+        var recorded = await teller.Does(_redCross, $"records what {Called(prisoner)} said, sealed", p => p.Custody.RecordStatementAsync(new()
         {
             Prisoner = prisoner, StatementTime = now, Language = "ko", LanguageUnderstood = true, Uncoerced = true,
             Interpreter = attendants[1].Actor.Official, AcceptedDestinations = { accepted },
@@ -269,17 +273,17 @@ public sealed class Story(Cast cast, Teller teller)
         teller.Begin(5, "The detaining power agrees; custody is asked for the standing at every step");
         foreach (var prisoner in Both)
         {
-            await teller.Does(_headquarters, $"agrees to the transfer of {prisoner}; two officials sign", p => Decide(p, _transfers[prisoner]));
-            await teller.Does(_headquarters, $"schedules the hand-over of {prisoner}", p => p.Consular.ScheduleHandoverAsync(new()
+            await teller.Does(_headquarters, $"agrees to the transfer of {Called(prisoner)}; two officials sign", p => Decide(p, _transfers[prisoner]));
+            await teller.Does(_headquarters, $"schedules the hand-over of {Called(prisoner)}", p => p.Consular.ScheduleHandoverAsync(new()
             {
-                Transfer = _transfers[prisoner], WindowStartTime = Now(), WindowEndTime = In(days: 2), HandoverReference = $"HO-{prisoner}",
+                Transfer = _transfers[prisoner], WindowStartTime = Now(), WindowEndTime = In(days: 2), HandoverReference = $"HO-{Called(prisoner)}",
                 Place = Party.Seal("the place", "ua/coordination-hq", "kr/mfa", "icrc"),
             }));
         }
         _setOut = Now();
         ulong last = 0;
         foreach (var prisoner in Both)
-            last = (await teller.Does(_headquarters, $"records that {prisoner} sets out",
+            last = (await teller.Does(_headquarters, $"records that {Called(prisoner)} sets out",
                 p => p.Consular.BeginTransitAsync(new() { Transfer = _transfers[prisoner] }))).Receipt.Position;
         await cast.Heard("custody", "consular", last, cancel);
     }
@@ -300,7 +304,7 @@ public sealed class Story(Cast cast, Teller teller)
     private Grpc.Core.AsyncUnaryCall<ConfirmHandoverResponse> Confirm(Party party, string prisoner) =>
         party.Consular.ConfirmHandoverAsync(new()
         {
-            Transfer = _transfers[prisoner], WindowStartTime = _setOut, WindowEndTime = Now(), HandoverReference = $"HO-{prisoner}",
+            Transfer = _transfers[prisoner], WindowStartTime = _setOut, WindowEndTime = Now(), HandoverReference = $"HO-{Called(prisoner)}",
         });
 
     private async Task TheOtherIsHandedOver(CancellationToken cancel)
@@ -326,7 +330,7 @@ public sealed class Story(Cast cast, Teller teller)
     private async Task<Transfer> Seen(Party party, string prisoner) =>
         (await party.Consular.GetTransferAsync(new() { Transfer = _transfers[prisoner] })).Transfer;
 
-    private static Account Account(string zone) => new()
+    private Account Account(string zone) => new()
     {
         StartTime = new ZonedTime { Time = On(2025, 3, 17, 9), TimeZone = zone }, Channel = Channel.Telephone,
         Attendees =

@@ -36,10 +36,11 @@ public static class Gate
     }
 
     /// <summary>Checks that the caller saw the record as it is; null: it did.</summary>
+    /// <param name="act">Who does what.</param>
     /// <param name="etag">The etag that the request carries.</param>
     /// <param name="shown">The record as it is shown to this caller now.</param>
-    public static Refusal? Saw(string etag, IMessage shown) =>
-        etag == Act.EtagOf(shown) ? null : new Refusal(Reason.Stale);
+    public static Refusal? Saw(Act act, string etag, IMessage shown) =>
+        etag == act.EtagOf(shown) ? null : new Refusal(Reason.Stale);
 
     /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
     public static Capacity? CapacityFor(string method) => method.Split('.') switch

@@ -12,6 +12,7 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Trust;
 
@@ -110,7 +111,7 @@ internal static class Conventional
             var (participant, body) = ("kr/mfa", request.Account.ToByteArray());
             var known = await records.Requests.AsNoTracking().FirstOrDefaultAsync(
                 r => r.Participant == participant && r.RequestId == request.RequestId, context.CancellationToken);
-            var id = known?.Call ?? Act.IdOf(participant, request.RequestId, "call");
+            var id = known?.Call ?? Secret.OfTests.IdOf(participant, request.RequestId, "call");
             if (known is null)
             {
                 records.Add(new LoggedCall

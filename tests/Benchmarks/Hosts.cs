@@ -32,7 +32,7 @@ internal static class Hosts
 {
     public const string Case = "case_00000000000000000000000001";
 
-    public const string Prisoner = "P-1";
+    public const string Prisoner = "pris_00000000000000000000000001";
 
     /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-trust</c> takes out what makes writes provable,
     /// <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it,
@@ -187,7 +187,7 @@ internal static class Hosts
                 Request = e, Bytes = e.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
                 Decide = (view, now) => Cases.Copy(view, e, new Act
                 {
-                    Caller = new Participant(), Permissions = new Permissions(new Agreement()), Method = "", RequestId = "", Now = now,
+                    Secrets = Secret.OfTests, Caller = new Participant(), Permissions = new Permissions(new Agreement()), Method = "", RequestId = "", Now = now,
                 }),
             }, default);
     }

@@ -51,10 +51,11 @@ internal static class Rows
     /// <summary>R: reading a record, against an echo of the same sizes over the same TLS.</summary>
     public static async Task<Line> Read(Bench bench)
     {
-        const string owner = "ua/coordination-hq", prisoner = "P-1";
+        const string owner = "ua/coordination-hq";
         await using var collector = await bench.Start("collector", serverGc: true, "collector");
         await using var custody = await bench.Service("custody", "without-relay", otlp: collector.Address);
-        var (@case, expected) = await Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner, prisoner);
+        var (@case, expected) = await Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner);
+        var prisoner = expected.Prisoner.Prisoner_;
         var reach = bench.Reach(custody, owner, "custody", signed: false);
         string Own(string file) => Path.Combine(bench.Folder, "service", "custody", file);
         await using var echo = await bench.Start("echo", serverGc: true, "echo", Own("system.pem"), Own("system.key"),
@@ -86,20 +87,20 @@ internal static class Rows
         double Last(List<double> costs) => Figures.Of(costs.TakeLast(bench.Plan.Rounds)).Median;
     }
 
-    internal static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner, string prisoner)
+    internal static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner)
     {
         var custody = new CustodyService.CustodyServiceClient(invoker);
         var actor = new Actor { Office = "custody-department", Official = "o-1", Authority = "order-12" };
         var @case = (await custody.OpenCaseAsync(new OpenCaseRequest { RequestId = NewId(), Actor = actor })).Case;
-        await custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
+        var prisoner = (await custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
         {
-            RequestId = NewId(), Actor = actor, Case = @case, Prisoner = prisoner, Status = CustodyState.Hospitalised,
+            RequestId = NewId(), Actor = actor, Case = @case, Status = CustodyState.Hospitalised,
             CaptureTime = new Timestamp { Seconds = 1736380800 }, Etag = (await custody.GetCaseAsync(new GetCaseRequest { Case = @case })).Etag,
             Identity = new Sealed
             {
                 Scheme = "none", Recipients = { owner, "icrc" }, Content = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(540)),
             },
-        });
+        })).Prisoner;
         return (@case, await custody.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = prisoner }));
     }
 
@@ -248,7 +249,7 @@ internal sealed class OwnLedger(ServiceLedger ledger, string database, Permissio
             Request = request, Bytes = request.ToByteArray(), AgreementVersion = 1, Signature = Signature,
             Decide = (view, now) => Calls.Log(view, request, new Act
             {
-                Caller = _caller, Permissions = permissions, Method = "ministries.calllog.v1.CallLogService/LogCall",
+                Secrets = Secret.OfTests, Caller = _caller, Permissions = permissions, Method = "ministries.calllog.v1.CallLogService/LogCall",
                 RequestId = request.RequestId, Now = now,
             }),
         }, default);

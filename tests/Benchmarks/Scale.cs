@@ -134,11 +134,11 @@ internal static class Scale
         var (callLog, custody) = (three[0], three[2]);
         var writer = new Writer(bench, receipts: true);
         var (write, read) = (bench.Reach(callLog, "kr/mfa", "calllog"), bench.Reach(custody, "ua/coordination-hq", "custody"));
-        var (@case, prisoner) = await Rows.Register(read[0], "ua/coordination-hq", Hosts.Prisoner);
+        var (@case, prisoner) = await Rows.Register(read[0], "ua/coordination-hq");
         Task<bool> Read(int i, CancellationToken cancel) => Load.HasRoom(async () =>
         {
             var got = await new CustodyService.CustodyServiceClient(read[i % 4]).GetPrisonerAsync(
-                new GetPrisonerRequest { Case = @case, Prisoner = Hosts.Prisoner }, cancellationToken: cancel);
+                new GetPrisonerRequest { Case = @case, Prisoner = prisoner.Prisoner.Prisoner_ }, cancellationToken: cancel);
             if (!got.Equals(prisoner)) throw new InvalidOperationException("another record than was registered");
         });
         // Both at once, and what the writes lead to in consular: what all bear together.

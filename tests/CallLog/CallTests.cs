@@ -341,7 +341,7 @@ public class CallTests
             case "counterpart that is no party": request.Counterpart = "nobody/mfa"; break;
             case "counterpart that is an observer": request.Counterpart = Icrc; break;
             case "released to the caller alone": request.Classification = new Classification { ReleasableTo = { Kr } }; break;
-            case "prisoner unknown to the case": account.Prisoners.Add("UA-9999"); break;
+            case "prisoner unknown to the case": account.Prisoners.Add("pris_00000000000000000000009999"); break;
             case "call in the future": account.StartTime.Time = (_scene.Stage.Now + TimeSpan.FromSeconds(1)).ToTimestamp(); break;
             case "due before the call": account.Commitments[0].DueTime = Began.ToTimestamp(); break;
             case "due in ten years": account.Commitments[0].DueTime = Began.AddYears(10).ToTimestamp(); break;
@@ -354,9 +354,9 @@ public class CallTests
                 account.Positions[1].Stance = Stance.Reserved;
                 break;
             case "position off the subjects": account.Positions[0].Subject = Subject.Exchange; break;
-            case "position on another prisoner": account.Positions[0].Prisoners.Add("UA-0003"); break;
+            case "position on another prisoner": account.Positions[0].Prisoners.Add("pris_00000000000000000000000003"); break;
             case "commitment twice": account.Commitments.Add(Terms(t => t.DueTime = null)); break;
-            case "commitment for another prisoner": account.Commitments[0].Prisoners.Add("UA-0003"); break;
+            case "commitment for another prisoner": account.Commitments[0].Prisoners.Add("pris_00000000000000000000000003"); break;
             case "transfer without a route": account.Commitments[0].Route = Route.Unspecified; break;
             case "transfer without a destination": account.Commitments[0].Destination = ""; break;
             case "transfer without prisoners": account.Commitments[0].Prisoners.Clear(); break;

@@ -109,9 +109,9 @@ public class ReactionTests
         switch (what)
         {
             case "no call": (e.Call, e.Commitment) = ("", ""); break;
-            case "a call that is not there": e.Call = Act.IdOf("a", "b", "call"); break;
-            case "no such commitment": e.Commitment = Act.IdOf("a", "b", "commitment"); break;
-            case "another prisoner": e.Prisoner = "UA-0003"; break;
+            case "a call that is not there": e.Call = Secret.OfTests.IdOf("a", "b", "call"); break;
+            case "no such commitment": e.Commitment = Secret.OfTests.IdOf("a", "b", "commitment"); break;
+            case "another prisoner": e.Prisoner = "pris_00000000000000000000000003"; break;
             case "the other side's participant": e.Participant = Ua; break;
             case "another kind": e.Commitment = logged.Commitments[1]; break;
         }
@@ -153,14 +153,14 @@ public class ReactionTests
     [Theory, MemberData(nameof(TooEarly))]
     public void An_event_of_a_case_that_comes_too_early_is_refused_so_that_it_comes_again(string what)
     {
-        var other = Act.IdOf("other", "other", "case");
+        var other = Secret.OfTests.IdOf("other", "other", "case");
         IMessage e = what switch
         {
             "PartyAdmitted" => new PartyAdmitted { Case = other, Participant = Kr, Part = Part.RequestingState, State = "KR" },
             "PartyRemoved" => new PartyRemoved { Case = _scene.Case, Participant = "ru/mfa" },
             "PrisonerRegistered" => new PrisonerRegistered { Case = other, Prisoner = First, DetainingPower = "UA" },
             "CaseClosed" => new CaseClosed { Case = other },
-            _ => new StatusRecorded { Case = _scene.Case, Prisoner = "UA-0003", Held = true },
+            _ => new StatusRecorded { Case = _scene.Case, Prisoner = "pris_00000000000000000000000003", Held = true },
         };
         var before = _scene.Stage.Position;
         Assert.Equal(Reason.StateNotAllowed, Stage.ReasonOf(_scene.Happen(e)));

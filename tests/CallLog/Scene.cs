@@ -19,7 +19,7 @@ namespace Ministries.CallLog.Tests;
 internal sealed class Scene
 {
     public const string Kr = "kr/mfa", Ua = "ua/mfa", Unification = "kr/unification", Headquarters = "ua/coordination-hq", Icrc = "icrc";
-    public const string First = "UA-0001", Second = "UA-0002";
+    public const string First = "pris_00000000000000000000000001", Second = "pris_00000000000000000000000002";
 
     /// <summary>When the call began.</summary>
     public static readonly DateTimeOffset Began = new(2025, 3, 17, 8, 0, 0, TimeSpan.Zero);
@@ -40,7 +40,7 @@ internal sealed class Scene
 
     public Stage Stage { get; } = new(CallLogService.Definition.Streams);
 
-    public string Case { get; } = Act.IdOf("test", "test", "case");
+    public string Case { get; } = Secret.OfTests.IdOf("test", "test", "case");
 
     public Call Call(string id) => Stage.State(Calls.Kind, id)!;
 
@@ -59,7 +59,7 @@ internal sealed class Scene
             Cases.MaySee(reader, @case, Calls.Kind.AudienceOf(state));
     }
 
-    public string Etag(string participant, string id) => Seen(participant, id) is { } seen ? Act.EtagOf(seen) : "none";
+    public string Etag(string participant, string id) => Seen(participant, id) is { } seen ? Secret.OfTests.EtagOf(seen) : "none";
 
     public void Admit(string participant, Part part, string state) =>
         Happen(new PartyAdmitted { Case = Case, Participant = participant, Part = part, State = state });

@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
@@ -192,7 +193,7 @@ public sealed class ServiceTests : IAsyncLifetime
             Bytes = e.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
             Decide = (view, now) => Cases.Copy(view, e, new Act
             {
-                Caller = new Participant(), Permissions = permissions, Method = "", RequestId = "", Now = now,
+                Secrets = Secret.OfTests, Caller = new Participant(), Permissions = permissions, Method = "", RequestId = "", Now = now,
             }),
         }, Cancel);
         Assert.Null(outcome.Refusal);

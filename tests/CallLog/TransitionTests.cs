@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
@@ -73,7 +74,7 @@ public class TransitionTests
     private static (string Call, ulong Own, string Commitment) Reach(Scene scene, CallState state, string side)
     {
         if (state == CallState.Unspecified)
-            return (Trust.Act.IdOf("nobody", "nothing", "call"), 0, Trust.Act.IdOf("nobody", "nothing", "commitment"));
+            return (Secret.OfTests.IdOf("nobody", "nothing", "call"), 0, Secret.OfTests.IdOf("nobody", "nothing", "commitment"));
         var logged = scene.Log();
         var own = scene.Call(logged).Readouts[0].Versions[0].Position;
         switch (state)

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
@@ -71,7 +72,7 @@ public class VisibilityTests
         var logged = scene.Log();
         Assert.Null(scene.Seen(Unification, logged.Call));
         Assert.Equal(Reason.NotFound, scene.Why(Unification, scene.AmendRequest(Unification, logged.Call)));
-        Assert.Equal(Reason.NotFound, scene.Why(Unification, scene.AmendRequest(Unification, Act.IdOf("a", "b", "call"))));
+        Assert.Equal(Reason.NotFound, scene.Why(Unification, scene.AmendRequest(Unification, Secret.OfTests.IdOf("a", "b", "call"))));
 
         scene.Happen(new Custody.V1.PartyRemoved { Case = scene.Case, Participant = Kr });
 
@@ -83,7 +84,7 @@ public class VisibilityTests
     public void A_call_of_another_case_is_not_there()
     {
         var logged = _scene.Log();
-        var other = Act.IdOf("other", "other", "case");
+        var other = Secret.OfTests.IdOf("other", "other", "case");
         _scene.Happen(new Custody.V1.CaseOpened { Case = other, DetainingPower = "UA", Participant = Ua });
         var request = _scene.SettleRequest(Ua, logged.Call, logged.Commitments[0], but: r => r.Case = other);
         Assert.Equal(Reason.NotFound, _scene.Why(Ua, request));
@@ -201,7 +202,7 @@ public class VisibilityTests
     public void A_call_whose_request_was_erased_is_shown_to_its_sides_alone()
     {
         var call = new Call();
-        var id = Act.IdOf("a", "b", "call");
+        var id = Secret.OfTests.IdOf("a", "b", "call");
         Calls.Kind.Apply(call, new CallLogged
         {
             Case = _scene.Case, Call = id, Participant = Kr,

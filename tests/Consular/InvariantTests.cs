@@ -527,7 +527,7 @@ public sealed class InvariantTests
         Assert.Equal(Reason.NoCapacity,
             _scene.Try(Scene.UaMfa, new BeginTransitRequest { Transfer = other }, Transfers.Begin));
         Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua,
-            new BeginReviewRequest { Transfer = Trust.Act.IdOf("nobody", "nothing", "transfer") }, Transfers.Review));
+            new BeginReviewRequest { Transfer = Secret.OfTests.IdOf("nobody", "nothing", "transfer") }, Transfers.Review));
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);

@@ -18,9 +18,9 @@ public sealed class ReactionTests
 {
     private readonly Scene _scene = new();
 
-    private static string Call => Act.IdOf("kr/mfa", "request", "call");
+    private static string Call => Secret.OfTests.IdOf("kr/mfa", "request", "call");
 
-    private static string Commitment => Act.IdOf("kr/mfa", "request", "commitment");
+    private static string Commitment => Secret.OfTests.IdOf("kr/mfa", "request", "commitment");
 
     private CallLogged Logged(params string[] prisoners) => new()
     {
@@ -46,7 +46,7 @@ public sealed class ReactionTests
         var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
         Assert.Equal([Scene.First, Scene.Second], @case.Prisoners.Select(p => p.Prisoner));
         Assert.Equal(Reason.StateNotAllowed, Stage.ReasonOf(_scene.Happen(
-            new StatusRecorded { Case = _scene.Case, Prisoner = "UA-9999", Held = true })));
+            new StatusRecorded { Case = _scene.Case, Prisoner = "pris_00000000000000000000009999", Held = true })));
     }
 
     [Fact]

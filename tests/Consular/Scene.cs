@@ -20,7 +20,7 @@ internal sealed class Scene
     public const string Ua = "ua/coordination-hq", UaMfa = "ua/mfa", Kr = "kr/mfa", Ru = "ru/mfa", Icrc = "icrc",
         Swiss = "ch/fdfa", Xx = "xx/mfa";
     public const string Stranger = "kr/unification";
-    public const string First = "UA-0001", Second = "UA-0002";
+    public const string First = "pris_00000000000000000000000001", Second = "pris_00000000000000000000000002";
     public const string Reference = "HO-17";
 
     private static readonly string Service = V1.ConsularService.Descriptor.FullName;
@@ -55,7 +55,7 @@ internal sealed class Scene
 
     public Stage Stage { get; }
 
-    public string Case { get; } = Act.IdOf("test", "test", "case");
+    public string Case { get; } = Secret.OfTests.IdOf("test", "test", "case");
 
     /// <summary>What custody answers from now on; null: it does not answer.</summary>
     public DepartureCheck? Custody { get; set; } = Answer();
@@ -103,8 +103,8 @@ internal sealed class Scene
         Cases.MaySee(Participant(participant), Stage.State(Cases.Kind, Case)!, audience);
 
     public string Etag(string participant, string id) =>
-        (IMessage?)Seen(participant, id) is { } seen ? Act.EtagOf(seen)
-        : SeenAccess(participant, id) is { } access ? Act.EtagOf(access) : "none";
+        (IMessage?)Seen(participant, id) is { } seen ? Secret.OfTests.EtagOf(seen)
+        : SeenAccess(participant, id) is { } access ? Secret.OfTests.EtagOf(access) : "none";
 
     /// <summary>Plays a write: fills in the common fields and the etag, and asks custody as the service would.</summary>
     public (Decision Decision, IMessage? Answer) Play<T>(

@@ -58,7 +58,7 @@ public sealed class VisibilityTests
     public void To_others_a_request_that_is_there_looks_like_one_that_is_not(State state)
     {
         var transfer = _scene.To(state);
-        var missing = Act.IdOf("nobody", "nothing", "transfer");
+        var missing = Secret.OfTests.IdOf("nobody", "nothing", "transfer");
         foreach (var outsider in (string[])[Scene.Ru, Scene.Xx, Scene.Stranger])
             foreach (var (there, absent) in ((string, string)[])[(transfer, missing)])
             {
@@ -83,7 +83,7 @@ public sealed class VisibilityTests
     public void The_detaining_power_cannot_tell_a_draft_from_nothing()
     {
         var transfer = _scene.To(State.Drafted);
-        foreach (var id in (string[])[transfer, Act.IdOf("nobody", "nothing", "transfer")])
+        foreach (var id in (string[])[transfer, Secret.OfTests.IdOf("nobody", "nothing", "transfer")])
             Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua, new BeginReviewRequest { Transfer = id }, Transfers.Review));
     }
 

@@ -31,7 +31,7 @@ public class InvariantTests
     {
         Assert.Equal("UA", _scene.TheCase.DetainingPower);
         Assert.Equal("UA", _scene.Prisoner.DetainingPower);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new RegisterPrisonerRequest(_scene.RegisterRequest(Scene.Q))
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new RegisterPrisonerRequest(_scene.RegisterRequest())
         {
             Etag = _scene.CaseEtag(Scene.Kr),
         }, Prisoners.Register));

@@ -23,8 +23,9 @@ internal sealed class Scene
     public const string Icrc = "icrc";
     public const string Swiss = "ch/fdfa";
     public const string Consular = "service/consular";
-    public const string P = "P-1";
-    public const string Q = "P-2";
+    // What the service gives for the requests "first" and "second" of this scene (see Register).
+    public const string P = "pris_9pky5cwf7hrcrhd2da90s0etb8";
+    public const string Q = "pris_27nzf639hk2tqm8xafrq1fzt4g";
 
     public Scene()
     {
@@ -78,11 +79,11 @@ internal sealed class Scene
 
     public Prisoner Seen(string who, string reference = P) => Prisoners.Show(PrisonerOf(reference), Reader(who));
 
-    public string Etag(string who, string reference = P) => Act.EtagOf(Seen(who, reference));
+    public string Etag(string who, string reference = P) => Secret.OfTests.EtagOf(Seen(who, reference));
 
-    public string CaseEtag(string who) => Act.EtagOf(CaseRules.Show(TheCase, Reader(who)));
+    public string CaseEtag(string who) => Secret.OfTests.EtagOf(CaseRules.Show(TheCase, Reader(who)));
 
-    public string StatementEtag(string who, string id) => Act.EtagOf(Statements.Show(StatementOf(id), Reader(who)));
+    public string StatementEtag(string who, string id) => Secret.OfTests.EtagOf(Statements.Show(StatementOf(id), Reader(who)));
 
     /// <summary>Plays a command and says what came of it.</summary>
     public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, Act, Decision> rule)
@@ -108,7 +109,7 @@ internal sealed class Scene
     private static void AssertWellFormed(IMessage request)
     {
         if (request.Descriptor.FindFieldByName("request_id") is not { } id) return;
-        id.Accessor.SetValue(request, "request-0000000000");
+        id.Accessor.SetValue(request, "00000000-0000-4000-8000-000000000000");
         Assert.Empty(Hosting.Validation.Check(request));
         id.Accessor.SetValue(request, "");
     }
@@ -118,14 +119,20 @@ internal sealed class Scene
     public AdmitPartyRequest AdmitRequest(string who, Part part, string by = Hq) =>
         new() { Actor = Actor, Etag = CaseEtag(by), Case = Case, Participant = who, Part = part };
 
-    public RegisterPrisonerRequest RegisterRequest(string reference = P, CustodyState status = CustodyState.Interned) => new()
+    public RegisterPrisonerRequest RegisterRequest(CustodyState status = CustodyState.Interned) => new()
     {
-        Actor = Actor, Etag = CaseEtag(Hq), Case = Case, Prisoner = reference, Status = status, CaptureTime = Ago(1000),
+        Actor = Actor, Etag = CaseEtag(Hq), Case = Case, Status = status, CaptureTime = Ago(1000),
         Identity = Seal(Icrc),
     };
 
-    public void Register(string reference = P, CustodyState status = CustodyState.Interned) =>
-        Do(Hq, RegisterRequest(reference, status), Prisoners.Register);
+    public void Register(string reference = P, CustodyState status = CustodyState.Interned)
+    {
+        var request = RegisterRequest(status);
+        AssertWellFormed(request);
+        var answer = Stage.Play(Hq, request, Prisoners.Register, "ministries.custody.v1.CustodyService/RegisterPrisoner",
+            requestId: reference == P ? "first" : "second").Answer;
+        Assert.Equal(reference, ((RegisterPrisonerResponse)answer!).Prisoner);
+    }
 
     public RecordStatusRequest StatusRequest(CustodyState status, string who = Hq, params Invariant[] acknowledged) => new()
     {

@@ -39,7 +39,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             }, cancellationToken: Cancel)).Etag;
         var registered = await hq.RegisterPrisonerAsync(new RegisterPrisonerRequest
         {
-            RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case, Prisoner = Scene.P,
+            RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case,
             Status = CustodyState.Interned, CaptureTime = Ago(24), Identity = Scene.Seal(Scene.Icrc),
         }, cancellationToken: Cancel);
         Assert.Equal(CustodyState.Interned, registered.State);
@@ -47,18 +47,18 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         var consular = running.As("service/consular");
         var question = new CheckStandingRequest
         {
-            Case = opened.Case, Prisoner = Scene.P, Route = Route.Article12Transfer, Destinations = { "KR", "KP" },
+            Case = opened.Case, Prisoner = registered.Prisoner, Route = Route.Article12Transfer, Destinations = { "KR", "KP" },
         };
         var before = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.All(before.Standings, s => Assert.Equal(Standing.NotInForce, s.Standing));
 
         var seen = await icrc.GetPrisonerAsync(
-            new GetPrisonerRequest { Case = opened.Case, Prisoner = Scene.P }, cancellationToken: Cancel);
+            new GetPrisonerRequest { Case = opened.Case, Prisoner = registered.Prisoner }, cancellationToken: Cancel);
         var interview = Scene.Interview();
         interview.InterviewTime = Ago(2);
         var recorded = await icrc.RecordStatementAsync(new RecordStatementRequest
         {
-            RequestId = Id(), Actor = Scene.Actor, Etag = seen.Etag, Case = opened.Case, Prisoner = Scene.P,
+            RequestId = Id(), Actor = Scene.Actor, Etag = seen.Etag, Case = opened.Case, Prisoner = registered.Prisoner,
             StatementTime = Ago(1), Language = "ko", LanguageUnderstood = true, Uncoerced = true, Interpreter = "i-2", Interview = interview,
             AcceptedDestinations = { "KR" }, Content = Scene.Seal(Scene.Hq),
         }, cancellationToken: Cancel);
@@ -68,7 +68,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         {
             attested = await icrc.AttestStatementAsync(new AttestStatementRequest
             {
-                RequestId = Id(), Actor = Scene.Named(attendant.Official), Etag = etag, Case = opened.Case, Prisoner = Scene.P,
+                RequestId = Id(), Actor = Scene.Named(attendant.Official), Etag = etag, Case = opened.Case, Prisoner = registered.Prisoner,
                 Statement = recorded.Statement, Role = attendant.Role,
             }, cancellationToken: Cancel);
             etag = attested.Etag;
@@ -79,10 +79,10 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.Equal(before.Position + 4, after.Position);
         Assert.True((await consular.CheckReadinessAsync(new CheckReadinessRequest
         {
-            Case = opened.Case, Prisoner = Scene.P, Route = Route.Article12Transfer, Destination = "KR",
+            Case = opened.Case, Prisoner = registered.Prisoner, Route = Route.Article12Transfer, Destination = "KR",
         }, cancellationToken: Cancel)).FreeToDepart);
         await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => kr.CheckStandingAsync(question).ResponseAsync);
-        question.Prisoner = "P-9";
+        question.Prisoner = "pris_00000000000000000000000009";
         await Refused(StatusCode.NotFound, "NOT_FOUND", () => consular.CheckStandingAsync(question).ResponseAsync);
 
         var statement = await hq.GetStatementAsync(
@@ -91,7 +91,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.NotEmpty(statement.Statement.Content.Content);
         await Refused(StatusCode.NotFound, "NOT_FOUND",
             () => kr.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }).ResponseAsync);
-        var listed = new ListStatementsRequest { Case = opened.Case, Prisoner = Scene.P };
+        var listed = new ListStatementsRequest { Case = opened.Case, Prisoner = registered.Prisoner };
         Assert.Single((await hq.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
         Assert.Empty((await kr.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
         var prisoners = await kr.ListPrisonersAsync(

@@ -226,7 +226,7 @@ public class TransitionTests
             Actor = Scene.Actor, Etag = scene.CaseEtag(Scene.Hq), Case = scene.Case, Participant = Scene.Kr,
         }, CaseRules.Remove),
         "CloseCase" => scene.Try(Scene.Hq, CloseRequest(scene), CaseRules.Close),
-        "RegisterPrisoner" => scene.Try(Scene.Hq, scene.RegisterRequest("P-3"), Prisoners.Register),
+        "RegisterPrisoner" => scene.Try(Scene.Hq, scene.RegisterRequest(), Prisoners.Register),
         "RecordStatus" => scene.Try(Scene.Hq, scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus),
         "RecordProceedings" => scene.Try(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings),
         "RecordClaim" => scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim),

@@ -213,7 +213,7 @@ public class VisibilityTests
         scene.Register();
         var request = scene.ClaimRequest(Scene.Kr, "RU", "RU");
         Assert.Equal(Reason.NotFound, scene.Try(Scene.Ru, request, Prisoners.RecordClaim));
-        request.Prisoner = "P-9";
+        request.Prisoner = "pris_00000000000000000000000009";
         Assert.Equal(Reason.NotFound, scene.Try(Scene.Ru, request, Prisoners.RecordClaim));
         Assert.Equal(Reason.NotFound, scene.Try(Scene.Kr, request, Prisoners.RecordClaim));
         request.Case = "case_unknown";

@@ -66,7 +66,7 @@ public sealed partial class MonitoringTests
             cast.TakeUp((await custody.OpenCaseAsync(new(), cancellationToken: Cancel)).Case);
             await custody.RegisterPrisonerAsync(new()
             {
-                Prisoner = poison, Status = CustodyState.Interned,
+                Status = CustodyState.Interned,
                 CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
                 Identity = Party.Seal(poison, "ua/coordination-hq"),
             }, cancellationToken: Cancel);

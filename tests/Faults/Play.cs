@@ -68,15 +68,15 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
                 RequestId = id, Actor = _hq.Actor, Etag = etag, Case = played.Case, Participant = party, Part = part,
             }, (i, r, o) => Custody(i).AdmitPartyAsync(r, o), cancel)).Etag;
 
-        foreach (var prisoner in (string[])["POW-1", "POW-2"])
+        for (var i = 0; i < 2; i++)
         {
             var seen = await _hq.Read("custody", (i, o) => Custody(i).GetCaseAsync(new() { Case = played.Case }, o), cancel);
-            Taken(await Send(_hq, "custody", id => new RegisterPrisonerRequest
+            var registered = Taken(await Send(_hq, "custody", id => new RegisterPrisonerRequest
             {
-                RequestId = id, Actor = _hq.Actor, Etag = seen.Etag, Case = played.Case, Prisoner = prisoner,
+                RequestId = id, Actor = _hq.Actor, Etag = seen.Etag, Case = played.Case,
                 Status = CustodyState.Captured, CaptureTime = Captured, Identity = Seal(random, "ua/coordination-hq"),
             }, (i, r, o) => Custody(i).RegisterPrisonerAsync(r, o), cancel));
-            played.Prisoners.Add(prisoner);
+            played.Prisoners.Add(registered.Prisoner);
         }
         await Task.WhenAll(Talk(played, random, cancel), Hold(played, moves, cancel));
         return played;

@@ -42,7 +42,7 @@ public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = 
         var act = new Act
         {
             Caller = Permissions.Participant(participant) ?? throw new ArgumentException($"no participant {participant}"),
-            Permissions = Permissions, Method = method, Now = Now, Asked = asked, Approved = Approved,
+            Permissions = Permissions, Method = method, Now = Now, Asked = asked, Approved = Approved, Secrets = Secret.OfTests,
             RequestId = requestId ?? $"request-{_requests++:00000000}",
         };
         var view = new View();

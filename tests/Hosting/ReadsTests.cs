@@ -35,6 +35,27 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
+    public async Task What_is_not_there_and_what_is_not_the_callers_take_the_same_reads_however_often_it_was_read_before()
+    {
+        var call = (await running.Log()).Call;
+        for (var i = 0; i < 3; i++)
+        {
+            Assert.Equal(2, await Taken("NOT_FOUND", "kr/unification", call));
+            Assert.Equal(2, await Taken("NOT_FOUND", "kr/unification", Nobody));
+            // What others are shown is remembered for them alone.
+            await Get("kr/mfa", call);
+            Assert.Equal(2, await Taken("NOT_FOUND", "kr/mfa", Nobody));
+        }
+
+        async Task<long> Taken(string reason, string participant, string id)
+        {
+            var before = running.Ledger.Finds;
+            await Running.Refused(reason, () => Get(participant, id));
+            return running.Ledger.Finds - before;
+        }
+    }
+
+    [Fact]
     public async Task A_removed_party_reads_nothing_any_more()
     {
         await running.Seed(new PartyAdmitted { Case = Running.Case, Participant = "ua/coordination-hq", Part = Part.DetainingPower, State = "UA" });

@@ -134,7 +134,7 @@ public sealed class Running : IAsyncLifetime
             Request = @event, Bytes = @event.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
             Decide = (view, now) => Cases.Copy(view, @event, new Act
             {
-                Caller = new Participant(), Permissions = Agreements.InForce.Permissions, Method = "", RequestId = "", Now = now,
+                Secrets = Secret.OfTests, Caller = new Participant(), Permissions = Agreements.InForce.Permissions, Method = "", RequestId = "", Now = now,
             }),
         }, Cancel);
         Assert.Null(outcome.Refusal);
@@ -365,6 +365,6 @@ internal sealed class Calls(Writes writes, Reads reads, Running running) : CallL
         return Decision.Accept(
             request.Case, [Audience.Case(request.Case)],
             [new Change(new CallLogged { Case = request.Case, Call = id, Participant = act.Caller.Id }, [Kind.Id(id)])],
-            after => new LogCallResponse { Call = id, Etag = Act.EtagOf(after.Find(Kind, id)!) });
+            after => new LogCallResponse { Call = id, Etag = act.EtagOf(after.Find(Kind, id)!) });
     }
 }

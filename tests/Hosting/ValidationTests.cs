@@ -21,8 +21,14 @@ public class ValidationTests
             var rows = new TheoryData<Format, string, bool>();
             Rows(Format.Unspecified, ["", "anything \u0001"], []);
             Rows(Format.RequestId,
-                ["0123456789abcdef", "018f3b1e-7c2a-7000-8000-0123456789ab", new string('A', 64), "________--------"],
-                ["", "0123456789abcde", new string('A', 65), "0123456789abcde/", "0123456789abcde ", "0123456789abcdé0", "0123456789abcdef\n"]);
+                ["018f3b1e-7c2a-7000-8000-0123456789ab", "00000000-0000-4000-8000-000000000000"],
+                [
+                    "", "0123456789abcdef", new string('A', 64), "________--------", "RI-CHONG-SU-11TH-STORM-CORPS-1999-05-01",
+                    "018F3B1E-7C2A-7000-8000-0123456789AB", "018f3b1e7c2a700080000123456789ab", "{018f3b1e-7c2a-7000-8000-0123456789ab}",
+                    "018f3b1e-7c2a-7000-8000-0123456789a", "018f3b1e-7c2a-7000-8000-0123456789abc", "018f3b1e-7c2a-7000-80000-123456789ab",
+                    "018f3b1e-7c2a-7000-8000-0123456789ag", "018f3b1e-7c2a-7000-8000-0123456789ab\n", " 018f3b1e-7c2a-7000-8000-0123456789ab",
+                    "urn:uuid:018f3b1e-7c2a-7000-8000-0123456789ab", "agreement-2", "custody/500/0",
+                ]);
             Rows(Format.RecordId,
                 ["call_0123456789abcdefghjkmnpqrs", "transferrecor_0000000000000000000000000z"],
                 [
@@ -32,7 +38,12 @@ public class ValidationTests
                     "transferrecord_0000000000000000000000000z", "call_0123456789abcdefghjkmnpqrs\n",
                 ]);
             Rows(Format.Prisoner,
-                ["A", "PW-0001", new string('9', 32)], ["", "pw-0001", "PW 1", "PW_1", new string('9', 33), "PW-1\n"]);
+                ["pris_0123456789abcdefghjkmnpqrs", "pris_00000000000000000000000000"],
+                [
+                    "", "CANARY-NAME-RI-CHONG-SU", "A", "PW-0001", "pris_", "pris_0123456789abcdefghjkmnpqr", "pris_0123456789abcdefghjkmnpqrst",
+                    "PRIS_0123456789abcdefghjkmnpqrs", "pris_0123456789ABCDEFGHJKMNPQRS", "pris_i123456789abcdefghjkmnpqrs",
+                    "call_0123456789abcdefghjkmnpqrs", "pris_0123456789abcdefghjkmnpqrs\n", "pris_0123456789abcdefghjkmnpq/s",
+                ]);
             Rows(Format.Participant,
                 ["icrc", "kr/mfa", "ua/coordination-hq", "service/calllog", new string('a', 64)],
                 ["", "/mfa", "kr/", "kr//mfa", "kr/mfa/x", "KR/mfa", "kr-/mfa", "-kr/mfa", "kr--x/mfa", "kr mfa", new string('a', 65), "kr/mfa\n"]);
@@ -102,7 +113,7 @@ public class ValidationTests
         request.Actor.Office = "";
         request.Account.StartTime.TimeZone = "seoul time";
         request.Account.Attendees.Add(new Attendee());
-        request.Account.Prisoners.AddRange(["PW-1", "pw-2", "PW-1"]);
+        request.Account.Prisoners.AddRange(["pris_00000000000000000000000001", "pw-2", "pris_00000000000000000000000001"]);
         var faults = Faults(request);
         Assert.Contains("request_id", faults);
         Assert.Contains("actor.office", faults);
@@ -199,7 +210,7 @@ public class ValidationTests
         var request = new ListEventsRequest();
         request.After.AddRange(Enumerable.Range(0, 64).Select(_ => new EventCursor()));
         Assert.Equal(64, Faults(request).Count);
-        var many = new CheckStandingRequest { Case = Id, Prisoner = "PW-1", Route = Route.Release };
+        var many = new CheckStandingRequest { Case = Id, Prisoner = "pris_00000000000000000000000001", Route = Route.Release };
         many.Destinations.AddRange(Enumerable.Range(0, 1000).Select(_ => "x"));
         Assert.Equal(["destinations"], Faults(many));
     }
@@ -221,7 +232,7 @@ public class ValidationTests
 
     internal static LogCallRequest Good() => new()
     {
-        RequestId = "request-00000001", Case = Id, Counterpart = "ua/mfa",
+        RequestId = "00000000-0000-4000-8000-000000000001", Case = Id, Counterpart = "ua/mfa",
         Actor = new Actor { Office = "minister", Official = "o-1", Authority = "order-7" },
         Account = new Account
         {

@@ -21,7 +21,7 @@ namespace Ministries.Local.Tests;
 /// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, silence is refusal.</summary>
 public sealed class AskingTests : IAsyncLifetime
 {
-    private const string Prisoner = "P-1";
+    private string Prisoner { get; set; } = "";
 
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-asking-").FullName;
     private readonly MemoryBroker _broker = new();
@@ -111,10 +111,10 @@ public sealed class AskingTests : IAsyncLifetime
     {
         var opened = await Hq.Custody.OpenCaseAsync(new(), cancellationToken: Cancel);
         _cast.TakeUp(opened.Case);
-        await Hq.Custody.RegisterPrisonerAsync(new()
+        Prisoner = (await Hq.Custody.RegisterPrisonerAsync(new()
         {
-            Prisoner = Prisoner, Status = CustodyState.Interned, CaptureTime = In(-60), Identity = Party.Seal("invented", "icrc"),
-        }, cancellationToken: Cancel);
+            Status = CustodyState.Interned, CaptureTime = In(-60), Identity = Party.Seal("invented", "icrc"),
+        }, cancellationToken: Cancel)).Prisoner;
         await Hq.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState }, cancellationToken: Cancel);
         var assessed = await Hq.Custody.RecordRiskAssessmentAsync(new()
         {

@@ -33,6 +33,12 @@ public sealed class Services : IAsyncLifetime
 
     public static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
+    /// <summary>The references of both prisoners of the case.</summary>
+    public List<string> Prisoners { get; } = [];
+
+    /// <summary>The references of both prisoners of the case.</summary>
+    public List<string> Prisoners { get; } = [];
+
     public string Case { get; private set; } = "";
 
     /// <summary>What differs from the settings that a service has here.</summary>
@@ -60,18 +66,18 @@ public sealed class Services : IAsyncLifetime
             etag = (await headquarters.Custody.AdmitPartyAsync(
                 new AdmitPartyRequest { Actor = Actor, Etag = etag, Case = Case, Participant = participant, Part = part },
                 cancellationToken: Cancel)).Etag;
-        foreach (var prisoner in (string[])["UA-0001", "UA-0002"])
+        for (var i = 0; i < 2; i++)
         {
             var seen = await headquarters.Custody.GetCaseAsync(new GetCaseRequest { Case = Case }, cancellationToken: Cancel);
-            await headquarters.Custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
+            Prisoners.Add((await headquarters.Custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
             {
-                Actor = Actor, Etag = seen.Etag, Case = Case, Prisoner = prisoner, Status = CustodyState.Registered,
+                Actor = Actor, Etag = seen.Etag, Case = Case, Status = CustodyState.Registered,
                 CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
                 Identity = new Sealed
                 {
                     Scheme = "ministries-sealed-v1", Recipients = { "ua/coordination-hq" }, Content = ByteString.CopyFromUtf8("sealed"),
                 },
-            }, cancellationToken: Cancel);
+            }, cancellationToken: Cancel)).Prisoner);
         }
         // The call log has its copy of the case once it knows the second prisoner.
         using var ministry = As("kr/mfa");
@@ -95,12 +101,12 @@ public sealed class Services : IAsyncLifetime
         {
             StartTime = new ZonedTime { Time = Timestamp.FromDateTime(new DateTime(2025, 3, 17, 8, 0, 0, DateTimeKind.Utc)), TimeZone = "Asia/Seoul" },
             Channel = Channel.Telephone, Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" } },
-            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { "UA-0001", "UA-0002" },
+            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { Prisoners },
             Commitments =
             {
                 new CommitmentTerms
                 {
-                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { "UA-0001", "UA-0002" },
+                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Prisoners },
                     Route = Types.V1.Route.Article12Transfer, Destination = "KR",
                 },
             },

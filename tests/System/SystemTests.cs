@@ -49,7 +49,6 @@ public sealed class Development : IAsyncLifetime
 /// management API.</summary>
 public sealed partial class SystemTests(Development development) : IClassFixture<Development>
 {
-    private static readonly string[] Prisoners = ["P-1", "P-2"];
 
     private Deployment Deployment => development.Deployment;
 
@@ -279,7 +278,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     }
 
     /// <summary>A case up to what the services made of its call.</summary>
-    private sealed record Played(string Case, string Call);
+    private sealed record Played(string Case, string Call, IReadOnlyList<string> Prisoners);
 
     private static async Task<Played> Play(Cast cast, TimeSpan after = default)
     {
@@ -295,12 +294,13 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         var (kyiv, seoul) = (cast["ua/coordination-hq"], cast["kr/mfa"]);
         var opened = await Write(kyiv, new OpenCaseRequest(), (p, r) => p.Custody.OpenCaseAsync(r));
         cast.TakeUp(opened.Case);
-        foreach (var prisoner in Prisoners)
-            await Write(kyiv, new RegisterPrisonerRequest
+        var prisoners = new List<string>();
+        for (var i = 0; i < 2; i++)
+            prisoners.Add((await Write(kyiv, new RegisterPrisonerRequest
             {
-                Prisoner = prisoner, Status = CustodyState.Hospitalised, CaptureTime = At(2025, 1, 9),
-                Identity = Party.Seal($"an invented identity of {prisoner}", "ua/coordination-hq", "icrc"),
-            }, (p, r) => p.Custody.RegisterPrisonerAsync(r));
+                Status = CustodyState.Hospitalised, CaptureTime = At(2025, 1, 9),
+                Identity = Party.Seal($"invented identity {i}", "ua/coordination-hq", "icrc"),
+            }, (p, r) => p.Custody.RegisterPrisonerAsync(r))).Prisoner);
         await Write(kyiv, new AdmitPartyRequest { Participant = "ua/mfa", Part = Part.DetainingPower }, (p, r) => p.Custody.AdmitPartyAsync(r));
         var admitted = await Write(
             kyiv, new AdmitPartyRequest { Participant = "kr/mfa", Part = Part.RequestingState }, (p, r) => p.Custody.AdmitPartyAsync(r));
@@ -309,22 +309,22 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         {
             StartTime = new ZonedTime { Time = At(2025, 3, 17), TimeZone = "Asia/Seoul" }, Channel = Channel.Telephone,
             Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" }, new Attendee { Participant = "ua/mfa", Office = "minister" } },
-            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { Prisoners },
+            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { prisoners },
         };
         account.Commitments.Add(new CommitmentTerms
         {
-            Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Prisoners }, Route = Route.Article12Transfer,
+            Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { prisoners }, Route = Route.Article12Transfer,
             Destination = "KR", DueTime = DateTimeOffset.UtcNow.AddDays(30).ToTimestamp(),
         });
         var logged = await Write(seoul, new LogCallRequest { Counterpart = "ua/mfa", Account = account }, (p, r) => p.Calls.LogCallAsync(r));
-        return new Played(opened.Case, logged.Call);
+        return new Played(opened.Case, logged.Call, prisoners);
     }
 
     /// <summary>Returns when the consular service has drafted, custody has noted and the call log has tied the drafts.</summary>
     private static async Task Finish(Cast cast, Played played)
     {
         await Deployment.Until("the drafts are tied to the call", async () => (await Drafts(cast, played), await Tied(cast, played)) == (2, 2), Cancel);
-        foreach (var prisoner in Prisoners)
+        foreach (var prisoner in played.Prisoners)
             await Deployment.Until("custody notes the interest", async () => await Interests(cast, played, prisoner) == 1, Cancel);
     }
 
@@ -332,7 +332,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     {
         Assert.Equal(2, await Drafts(cast, played));
         Assert.Equal(2, await Tied(cast, played));
-        foreach (var prisoner in Prisoners) Assert.Equal(1, await Interests(cast, played, prisoner));
+        foreach (var prisoner in played.Prisoners) Assert.Equal(1, await Interests(cast, played, prisoner));
         var calls = await Read(() => cast["kr/mfa"].Calls.ListCallsAsync(new() { Case = played.Case }));
         Assert.Equal(played.Call, Assert.Single(calls.Calls).Call);
     }

@@ -42,6 +42,9 @@ public sealed class Scene : IAsyncLifetime
 
     public Cast Cast { get; private set; } = null!;
 
+    /// <summary>The reference of the case's prisoner.</summary>
+    public string Prisoner { get; private set; } = "";
+
     /// <summary>The rule fails from now on.</summary>
     public void Fail() => (_failed, _fails) = (new(TaskCreationOptions.RunContinuationsAsynchronously), true);
 
@@ -81,12 +84,12 @@ public sealed class Scene : IAsyncLifetime
         Cast = await Cast.Join(_folder, _addresses, TimeSpan.FromMinutes(2), Cancel);
         var headquarters = Cast["ua/coordination-hq"];
         Cast.TakeUp((await headquarters.Custody.OpenCaseAsync(new())).Case);
-        await headquarters.Custody.RegisterPrisonerAsync(new()
+        Prisoner = (await headquarters.Custody.RegisterPrisonerAsync(new()
         {
-            Prisoner = Story.First, Status = CustodyState.Interned,
+            Status = CustodyState.Interned,
             CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
             Identity = Party.Seal("invented", "ua/coordination-hq"),
-        });
+        })).Prisoner;
         await headquarters.Custody.AdmitPartyAsync(new() { Participant = "ua/mfa", Part = Part.DetainingPower });
         var admitted = await headquarters.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState });
         foreach (var service in new[] { "calllog", "consular" })
@@ -104,7 +107,7 @@ public sealed class Scene : IAsyncLifetime
                 {
                     if (!_fails) return r.Decide(view, e, act);
                     _failed.TrySetResult();
-                    throw new InvalidOperationException(Story.First);
+                    throw new InvalidOperationException(Prisoner);
                 },
             }),
         ],
@@ -137,12 +140,12 @@ public sealed class Scene : IAsyncLifetime
             {
                 new Attendee { Participant = "kr/mfa", Office = "minister" }, new Attendee { Participant = "ua/mfa", Office = "minister" },
             },
-            Subjects = { Subject.Transfer }, Prisoners = { Story.First },
+            Subjects = { Subject.Transfer }, Prisoners = { Prisoner },
             Commitments =
             {
                 new CommitmentTerms
                 {
-                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Story.First },
+                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Prisoner },
                     Route = Types.V1.Route.Article12Transfer, Destination = "KR",
                     DueTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(30)),
                 },
@@ -281,7 +284,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         var operatorsCall = (await With("ministries.request_id", replay.RequestId, 2)).Single(s => s.Parent.Length == 0);
         Assert.Contains((operatorsCall.Trace, operatorsCall.Id), replayed.Links);
         Everything_has_its_parent(trace);
-        Assert.DoesNotContain(scene.Receiver.Spans, s => s.Everything.Contains(Story.First, StringComparison.Ordinal));
+        Assert.DoesNotContain(scene.Receiver.Spans, s => s.Everything.Contains(scene.Prisoner, StringComparison.Ordinal));
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
@@ -173,7 +174,7 @@ public sealed class ApprovalsTests : IDisposable
         var permissions = new Permissions(_agreement);
         var act = new Act
         {
-            Caller = permissions.Participant("kr/mfa")!, Permissions = permissions, Method = Method, RequestId = request.RequestId, Now = Now,
+            Secrets = Secret.OfTests, Caller = permissions.Participant("kr/mfa")!, Permissions = permissions, Method = Method, RequestId = request.RequestId, Now = Now,
             Approved = approved.ToHashSet(),
         };
         var @case = new Custody.V1.Case { Id = "case_1", State = Custody.V1.CaseState.Open };

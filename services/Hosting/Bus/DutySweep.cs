@@ -68,7 +68,7 @@ internal sealed partial class DutySweep(
                     var decision = duty.Record(view, due.Stream.Key, new Act
                     {
                         Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
-                        Permissions = judged, Method = Method, RequestId = id, Now = now,
+                        Permissions = judged, Method = Method, RequestId = id, Now = now, Secrets = ledger.Secrets,
                     });
                     // Met or put off meanwhile: there is nothing to record.
                     return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due

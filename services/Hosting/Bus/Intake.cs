@@ -165,6 +165,7 @@ internal sealed partial class Intake : SupervisedService
                     {
                         Caller = permissions.Participant(producer) ?? throw new InvalidOperationException("no such participant"),
                         Permissions = permissions, Method = recorded.Event.Type, RequestId = id, Now = now, Asked = step.Asked,
+                        Secrets = _ledger.Secrets,
                     };
                     var decision = step.Reaction.Decide(view, step.Message!, act);
                     step.Refused = decision.Refusal is not null;

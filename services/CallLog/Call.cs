@@ -258,11 +258,14 @@ public static class Calls
         var shown = call.Clone();
         foreach (var readout in shown.Readouts)
             foreach (var account in readout.Versions.Select(v => v.Account).Where(a => a?.Minutes is not null))
-                if (readout.Participant != participant && !account.Minutes.Recipients.Contains(participant))
-                    account.Minutes = new Sealed { Scheme = account.Minutes.Scheme, Digest = account.Minutes.Digest };
+                account.Minutes = Seals.Show(account.Minutes, readout.Participant, participant);
         foreach (var commitment in shown.Commitments)
+        {
             Keep(commitment.Requests, r => r.State == TiedRequestState.Submitted || r.Participant == participant);
+            commitment.Withheld.Add("requests");
+        }
         Keep(shown.Links, l => sees(l.Call));
+        shown.Withheld.Add("links");
         return shown;
     }
 

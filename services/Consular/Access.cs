@@ -300,13 +300,20 @@ public static class Accesses
         var shown = access.Clone();
         if (shown.Decision is { } decision)
         {
-            if (!Acts.IsNeutral(reader) && !Acts.ActsFor(reader, access.DetainingPower)) decision.RightsToldTime = null;
-            decision.PersonRequest = reader.Id == decision.Participant ||
-                decision.PersonRequest?.Recipients.Contains(reader.Id) == true
-                ? decision.PersonRequest : null;
+            if (!Acts.IsNeutral(reader) && !Acts.ActsFor(reader, access.DetainingPower))
+            {
+                decision.RightsToldTime = null;
+                decision.Withheld.Add("rights_told_time");
+            }
+            if (reader.Id != decision.Participant && decision.PersonRequest?.Recipients.Contains(reader.Id) != true)
+            {
+                decision.PersonRequest = null;
+                decision.Withheld.Add("person_request");
+            }
         }
         foreach (var visit in shown.Visits) visit.Report = Acts.Opened(visit.Report, visit.Participant, reader);
         Acts.Show(shown.Acts, a => a.Participant == reader.Id || !Reserved.Contains(a.Method));
+        shown.Withheld.Add("acts");
         return shown;
     }
 

@@ -5,6 +5,7 @@ using Google.Protobuf.Reflection;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Consular;
@@ -163,7 +164,5 @@ public static class Acts
     /// <param name="sender">The participant that sent it.</param>
     /// <param name="reader">Who reads.</param>
     public static Sealed? Opened(Sealed? content, string sender, Participant reader) =>
-        content is null || reader.Id == sender || content.Recipients.Contains(reader.Id)
-            ? content
-            : new Sealed { Scheme = content.Scheme, Digest = content.Digest };
+        Seals.Show(content, sender, reader.Id);
 }

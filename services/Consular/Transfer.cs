@@ -823,7 +823,7 @@ public static class Transfers
     public static string Drafter(string @case, string state, string participant) =>
         Audience.Named(Audience.State(@case, state), participant);
 
-    private static IEnumerable<string> AudienceOf(Transfer transfer) => transfer.DetainingPower.Length == 0
+    internal static IEnumerable<string> AudienceOf(Transfer transfer) => transfer.DetainingPower.Length == 0
         ? [Drafter(transfer.Case, transfer.RequestingState, transfer.Participant)]
         : Sides(transfer.Case, transfer.RequestingState, transfer.DetainingPower, transfer.AcceptingPower);
 
@@ -836,16 +836,23 @@ public static class Transfers
         var requesting = Acts.ActsFor(reader, transfer.RequestingState);
         var detaining = Acts.ActsFor(reader, transfer.DetainingPower);
         var observing = Acts.IsNeutral(reader);
-        if (!requesting) shown.DraftTime = null;
+        if (!requesting)
+        {
+            shown.DraftTime = null;
+            shown.Withheld.Add("draft_time");
+        }
         if (!detaining)
         {
             shown.Checks.Clear();
+            shown.Withheld.Add("checks");
             if (!observing)
             {
                 shown.Assessment = null;
                 shown.Breaches.Clear();
+                shown.Withheld.Add(["assessment", "breaches"]);
             }
         }
+        shown.Withheld.Add("acts");
         ShowConfirmations(shown.Confirmations, transfer.AcceptingPower, transfer.DetainingPower);
         ShowConfirmations(shown.ReturnConfirmations, transfer.DetainingPower, transfer.AcceptingPower);
         shown.Content = Acts.Opened(shown.Content, transfer.Participant, reader);
@@ -876,8 +883,10 @@ public static class Transfers
                 var own = Acts.ActsFor(reader, confirmation.Side == HandoverSide.Giving ? giving : taking);
                 if (own || observing) continue;
                 confirmation.AcknowledgedBreaches.Clear();
+                confirmation.Withheld.Add("acknowledged_breaches");
                 if (both) continue;
                 (confirmation.WindowStartTime, confirmation.WindowEndTime, confirmation.HandoverReference) = (null, null, "");
+                confirmation.Withheld.Add(["window_start_time", "window_end_time", "handover_reference"]);
             }
         }
     }

@@ -100,6 +100,7 @@ public static class CaseRules
         if (SeesAll(@case, reader)) return shown;
         shown.Parties.Clear();
         shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));
+        shown.Withheld.Add("parties");
         return shown;
     }
 

@@ -413,11 +413,22 @@ public static class Prisoners
             shown.HealthDueTime = prisoner.HealthDueTime;
             shown.Duplicates.Add(prisoner.Duplicates);
         }
+        else
+            shown.Withheld.Add(
+                ["state", "ended", "register_time", "capture_time", "under_18", "serious", "health_due_time", "duplicates"]);
         if (power || observer || prisoner.Identity?.Recipients.Contains(id) == true || prisoner.IdentityParticipant == id)
         {
             shown.Identity = Seals.Show(prisoner.Identity, prisoner.IdentityParticipant, id);
             shown.IdentityParticipant = prisoner.IdentityParticipant;
         }
+        else shown.Withheld.Add(["identity", "identity_participant"]);
+        // Whether others recorded something of which he may not know is not told: what he might not be shown is marked in any case. But
+        // the power that holds him knows who held him before, and observers see what all of them recorded.
+        if (!observer && !(power && prisoner.Statuses.All(s => Of(s.RecordedFor))))
+            shown.Withheld.Add(["statuses", "fitness", "proceedings", "occurrences", "notifications"]);
+        if (!power && !observer) shown.Withheld.Add("claims");
+        if (!(power && prisoner.Statuses.All(s => Of(s.RecordedFor)))) shown.Withheld.Add("risk_assessments");
+        shown.Withheld.Add(["statements", "interests", "entries"]);
         shown.Statuses.Add(prisoner.Statuses.Where(s => observer || Of(s.RecordedFor)));
         shown.Claims.Add(prisoner.Claims.Where(c => power || observer || c.Participant == id).Select(c => With(c.Clone(), x =>
             x.Evidence = Seals.Show(x.Evidence, x.Participant, id))));
@@ -437,6 +448,11 @@ public static class Prisoners
                 : new Notification
                 {
                     Notification_ = n.Notification_, Data = n.Data, Participant = n.Participant, Time = n.Time,
+                    Withheld =
+                    {
+                        "occurrence", "health_report", "power_of_origin", "disclosure", "disclosure_reason", "official", "releases",
+                        "position", "corrected", "recorded_for",
+                    },
                 }));
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && (power || observer)));
         shown.Entries.Add(prisoner.Entries.Where(e => e.Participant == id));

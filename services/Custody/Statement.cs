@@ -128,7 +128,11 @@ public static class Statements
         var shown = statement.Clone();
         var id = reader.Participant.Id;
         if (!reader.Tokens.Contains(Audience.State(statement.Case, statement.RecordedFor)) && statement.Participant != id &&
-            statement.Interview?.Attendants.Any(a => a.Participant == id) != true) shown.AcceptedDestinations.Clear();
+            statement.Interview?.Attendants.Any(a => a.Participant == id) != true)
+        {
+            shown.AcceptedDestinations.Clear();
+            shown.Withheld.Add("accepted_destinations");
+        }
         shown.Content = Seals.Show(statement.Content, statement.Participant, id);
         return shown;
     }

@@ -26,7 +26,7 @@ public static class Seals
     public static Sealed? Show(Sealed? @sealed, string sender, string reader) =>
         @sealed is null || sender == reader || @sealed.Recipients.Contains(reader)
             ? @sealed
-            : new Sealed { Scheme = @sealed.Scheme, Digest = @sealed.Digest };
+            : new Sealed { Scheme = @sealed.Scheme, Digest = @sealed.Digest, Withheld = { "recipients", "content" } };
 
     /// <summary>All that is sealed in a message, however deep.</summary>
     public static IEnumerable<Sealed> In(IMessage message)

@@ -41,6 +41,18 @@ public class VisibilityTests
     }
 
     [Fact]
+    public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing()
+    {
+        var logged = _scene.Log(but: r => r.Account.Minutes = new Sealed
+        {
+            Scheme = "test", Recipients = { Kr }, Content = ByteString.CopyFromUtf8("invented"),
+        });
+        var whole = _scene.Stage.State(Calls.Kind, logged.Call)!;
+        foreach (var reader in _scene.Stage.Permissions.Agreement.Participants.Select(p => p.Id))
+            if (_scene.Seen(reader, logged.Call) is { } seen) Assert.Empty(Withholding.Unmarked(whole, seen));
+    }
+
+    [Fact]
     public void A_level_above_a_sides_clearance_is_refused()
     {
         _scene.Stage.Permissions.Agreement.Participants.Single(p => p.Id == Ua).Clearance = Level.Confidential;

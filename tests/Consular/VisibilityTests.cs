@@ -31,6 +31,16 @@ public sealed class VisibilityTests
         Assert.Equal(expected, Everybody.Where(p => _scene.Seen(p, transfer) is not null));
     }
 
+    [Theory]
+    [MemberData(nameof(States))]
+    public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing(State state)
+    {
+        var id = _scene.To(state);
+        var whole = _scene.Stage.State(Transfers.Kind, id)!;
+        foreach (var reader in Everybody)
+            if (_scene.Seen(reader, id) is { } seen) Assert.Empty(Withholding.Unmarked(whole, seen));
+    }
+
     [Fact]
     public void Another_organ_of_the_requesting_state_sees_a_request_from_its_submission_on()
     {

@@ -3,6 +3,7 @@ using Google.Protobuf.Reflection;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -46,6 +47,26 @@ public class VisibilityTests
            from reader in Readers
            select (row, reader),
     ];
+
+    public static TheoryData<string> EachReader => [.. Readers];
+
+    [Theory, MemberData(nameof(EachReader))]
+    public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing(string reader)
+    {
+        var scene = Full();
+        Assert.Empty(Withholding.Unmarked(scene.Prisoner, scene.Seen(reader)));
+        Assert.Empty(Withholding.Unmarked(scene.TheCase, CaseRules.Show(scene.TheCase, scene.Reader(reader))));
+        foreach (var statement in scene.Prisoner.Statements)
+            Assert.Empty(Withholding.Unmarked(statement, Statements.Show(statement, scene.Reader(reader))));
+    }
+
+    [Fact]
+    public void No_and_not_for_you_are_told_apart()
+    {
+        var scene = Full();
+        Assert.Equal((false, false), (scene.Seen(Scene.Hq).Under18, scene.Seen(Scene.Hq).Withheld.Contains("under_18")));
+        Assert.Equal((false, true), (scene.Seen(Scene.Kr).Under18, scene.Seen(Scene.Kr).Withheld.Contains("under_18")));
+    }
 
     [Theory, MemberData(nameof(Cells))]
     public void A_reader_sees_of_a_prisoner_what_his_part_allows(string row, string reader)

@@ -36,9 +36,6 @@ public sealed class Services : IAsyncLifetime
     /// <summary>The references of both prisoners of the case.</summary>
     public List<string> Prisoners { get; } = [];
 
-    /// <summary>The references of both prisoners of the case.</summary>
-    public List<string> Prisoners { get; } = [];
-
     public string Case { get; private set; } = "";
 
     /// <summary>What differs from the settings that a service has here.</summary>

@@ -125,7 +125,7 @@ public sealed class Scene : IAsyncLifetime
     }
 
     /// <summary>A call of kr/mfa about the prisoner, after which the consular service drafts a request.</summary>
-    public static LogCallRequest Request() => new()
+    public LogCallRequest Request() => new()
     {
         RequestId = Guid.CreateVersion7().ToString(), Counterpart = "ua/mfa",
         Account = new Account
@@ -205,7 +205,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         // The draft's tie changes the call once more.
         await scene.Cast.Until("the draft is tied", async () => (await scene.Cast["kr/mfa"].Calls.GetCallAsync(
             new() { Call = call }, cancellationToken: Cancel)).Call.Commitments.Single().Requests.Count == 1, Cancel);
-        var request = new SubmitReadoutRequest { Call = call, Account = Scene.Request().Account, RequestId = Guid.NewGuid().ToString() };
+        var request = new SubmitReadoutRequest { Call = call, Account = scene.Request().Account, RequestId = Guid.NewGuid().ToString() };
         await Assert.ThrowsAnyAsync<RpcException>(async () => await scene.Cast["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel));
         var spans = await With("ministries.request_id", request.RequestId, 2);
         var rpc = spans.Single(s => s.Parent.Length == 0);
@@ -243,7 +243,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.PropagationData,
         };
         ActivitySource.AddActivityListener(listener);
-        var request = Scene.Request();
+        var request = scene.Request();
         using var own = source.StartActivity("a minister's afternoon")!;
         var headers = new Metadata { { "traceparent", own.Id! }, { "tracestate", "official=kwon" }, { "baggage", "prisoner=P-1" } };
         (request.Case, request.Actor) = (scene.Cast["kr/mfa"].Case, scene.Cast["kr/mfa"].Actor);
@@ -340,7 +340,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     private async Task<(string Call, LogCallRequest Request)> Logged(bool drafted = true)
     {
         var seoul = scene.Cast["kr/mfa"];
-        var request = Scene.Request();
+        var request = scene.Request();
         var call = (await seoul.Calls.LogCallAsync(request, cancellationToken: Cancel)).Call;
         if (drafted) await Drafted(call);
         return (call, request);

@@ -55,12 +55,12 @@ public sealed class OperationsTests
             var status = await operations.GetStatusAsync(new GetStatusRequest(), cancellationToken: Cancel);
             Assert.Equal(("consular", 1ul, true), (status.Service, status.DeadLetters, status.CertificateExpireTime is not null));
 
-            var first = new ReplayDeadLetterRequest { RequestId = "replay-0000000000000001", Id = letters.DeadLetters[0].Id };
+            var first = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000001", Id = letters.DeadLetters[0].Id };
             Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
             Volatile.Write(ref poison, false);
             // The same request has the same answer; another one tries again.
             Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
-            var second = new ReplayDeadLetterRequest { RequestId = "replay-0000000000000002", Id = first.Id };
+            var second = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000002", Id = first.Id };
             var replayed = await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel);
             Assert.True(replayed.Processed);
             Assert.Equal(replayed, await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel));
@@ -69,7 +69,7 @@ public sealed class OperationsTests
             Assert.Equal([first.Id], noted!.State.Prisoners);
 
             var unknown = await Assert.ThrowsAsync<RpcException>(async () => await operations.ReplayDeadLetterAsync(
-                new ReplayDeadLetterRequest { RequestId = "replay-0000000000000003", Id = "calllog/99/0" }, cancellationToken: Cancel));
+                new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000003", Id = "calllog/99/0" }, cancellationToken: Cancel));
             Assert.Equal(StatusCode.NotFound, unknown.StatusCode);
             using var other = Channel(consular, folder, "kr/mfa");
             await Assert.ThrowsAsync<RpcException>(async () => await new OperationsService.OperationsServiceClient(other)

@@ -243,5 +243,5 @@ internal sealed class Scene
         return played.Answer!;
     }
 
-    public string Id() => $"request-{_requests++:00000000}";
+    public string Id() => $"00000000-0000-4000-8000-{_requests++:000000000000}";
 }

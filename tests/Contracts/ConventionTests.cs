@@ -24,7 +24,7 @@ public partial class ConventionTests
     private static readonly HashSet<string> PublicStrings =
     [
         "accepting_participant", "accepting_power", "access", "assessment", "call", "case", "claim", "commitment", "commitments",
-        "destination", "detaining_participant", "detaining_power", "duty", "failure", "from_power", "notification", "participant",
+        "destination", "detaining_participant", "detaining_power", "duty", "failure", "fitness", "from_power", "notification", "participant",
         "prisoner", "prisoners", "record", "requesting_state", "same_as_call", "same_as_prisoner", "state", "statement",
         "to_power", "transfer",
     ];

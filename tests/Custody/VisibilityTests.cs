@@ -284,7 +284,7 @@ public class VisibilityTests
     {
         HashSet<string> ids =
         [
-            "case", "participant", "prisoner", "claim", "statement", "assessment", "notification", "same_as_prisoner", "transfer",
+            "case", "participant", "prisoner", "claim", "statement", "assessment", "fitness", "notification", "same_as_prisoner", "transfer",
             "detaining_power", "from_power", "to_power", "state", "duty",
         ];
         HashSet<string> flags = ["held", "ended", "returned"];

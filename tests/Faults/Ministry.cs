@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Google.Rpc;
 using Grpc.Core;
 using Ministries.Ledger.V1;
+using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.Faults.Tests;
@@ -27,11 +28,13 @@ internal sealed class Ministry(string participant, Func<string, CallInvoker> rea
 
     public string Participant => participant;
 
-    public Actor Actor { get; } = new() { Office = "desk", Official = $"{participant.Replace('/', '-')}-1", Authority = "order-1" };
+    public Actor Actor { get; } = new() { Office = "desk", Official = Pki.OfficialOf(participant, 1), Authority = "order-1" };
 
     public string NewRequestId()
     {
-        lock (_random) return $"request-{_random.NextInt64(1L << 62):x16}";
+        var bytes = new byte[16];
+        lock (_random) _random.NextBytes(bytes);
+        return new Guid(bytes).ToString();
     }
 
     /// <summary>Sends a write until it is answered; a refusal is an answer. Now and then asks again for an answer that it has.

@@ -1,5 +1,6 @@
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
+using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using NSec.Cryptography;
@@ -73,11 +74,8 @@ public static class Signing
     };
 
     /// <summary>Puts a key in the place of the one in a file, at once or not at all.</summary>
-    public static void Replace(string path, Key key)
-    {
-        File.WriteAllBytes(path + ".next", key.Export(KeyBlobFormat.PkixPrivateKeyText));
-        File.Move(path + ".next", path, overwrite: true);
-    }
+    public static void Replace(string path, Key key) => WholeFile.Write(
+        path, System.Text.Encoding.ASCII.GetString(key.Export(KeyBlobFormat.PkixPrivateKeyText)), mode: PrivateFiles.Mode);
 
     /// <summary>The folder's agreement.</summary>
     public static Agreement Agreement(string folder) =>

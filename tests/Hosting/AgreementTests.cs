@@ -51,13 +51,14 @@ public sealed class AgreementTests : IAsyncLifetime
     [Fact]
     public async Task Another_agreement_of_the_same_version_and_one_that_cannot_be_read_change_nothing()
     {
+        var client = _running.Calling("kr/mfa");
         var other = Signing.Agreement(_running.Folder);
         other.Grants.Clear();
         Signing.Put(_running.Folder, other);
         await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         await File.WriteAllTextAsync(_running.AgreementFile, "{ not an agreement", Running.Cancel);
         await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
-        await _running.Log();
+        await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         Assert.Equal(1ul, _running.Agreements.InForce.Permissions.Agreement.Version);
     }
 

@@ -33,11 +33,13 @@ public class SettingsTests
     [Fact]
     public void What_is_given_is_read_and_the_rest_has_its_default()
     {
-        var file = typeof(SettingsTests).Assembly.Location;
+        // Each of its files exists, and a key is its owner's alone.
+        var file = Path.GetTempFileName();
         var settings = Settings.Read(Given(
             ("Ledger:Connection", "sqlite:/tmp/a.db"), ("Broker:Uri", "amqp://u:p@h:5672"), ("Listen", "https://0.0.0.0:7101"),
             ("Certificate", file), ("CertificateKey", file), ("Agreement", file), ("Checkpoint:File", "/tmp/c"), ("Checkpoint:Key", file),
             ("Peers:custody", "https://custody:7102"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")));
+        File.Delete(file);
         Assert.Equal((TimeSpan.FromSeconds(20), false, (string?)null), (settings.Drain, settings.Reflection, settings.BrokerAuthority));
         Assert.Equal(("https://custody:7102/", "http://collector:4317/"), (settings.Peers["custody"].ToString(), settings.Otlp!.ToString()));
     }

@@ -19,7 +19,7 @@ public sealed partial class MetricsTests
     {
         await using var running = new Running();
         await running.InitializeAsync();
-        const string person = "PRIVATE-KWON", prisoner = "PW-7777";
+        const string person = "kr-mfa-official-3", prisoner = "pris_0000000000000000000000kw0n";
         var request = Running.Request();
         request.Account.Attendees[0].Official = person;
         request.Account.Prisoners.Add(prisoner);

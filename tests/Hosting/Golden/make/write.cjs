@@ -10,7 +10,7 @@ root.loadSync("ministries/calllog/v1/calllog_service.proto", { keepCase: true })
 const type = root.lookupType("ministries.calllog.v1.LogCallRequest");
 
 const request = type.fromObject({
-  request_id: "golden-bytes-00000001",
+  request_id: "00000000-0000-4000-8000-00000000901d",
   actor: { office: "minister", official: "kr-mfa-official-1", authority: "order-7" },
   approvals: [],
   case: "case_00000000000000000000000001",

@@ -418,13 +418,13 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
     {
         List<(Rejection Why, long LeftOut)> over = [];
         lock (_lock)
+        {
             foreach (var (why, told) in _told)
                 if (told.LeftOut > 0 && time.GetElapsedTime(told.Since) >= Interval) over.Add((why, told.LeftOut));
-        foreach (var (why, leftOut) in over)
-        {
-            lock (_lock) _told[why] = (time.GetTimestamp(), 0);
-            LogMore(Metrics.NameOf(why), leftOut);
+            // What is counted from here on is left for the next minute.
+            foreach (var (why, _) in over) _told[why] = (time.GetTimestamp(), 0);
         }
+        foreach (var (why, leftOut) in over) LogMore(Metrics.NameOf(why), leftOut);
     }
 
     [LoggerMessage(50, LogLevel.Warning,

@@ -32,6 +32,7 @@ public sealed class Running : IAsyncLifetime
 
     private readonly List<IDisposable> _open = [];
     private readonly MemoryBroker _broker = new();
+    private string _service = "";
 
     public string Folder { get; } = Directory.CreateTempSubdirectory("edge").FullName;
 
@@ -80,6 +81,7 @@ public sealed class Running : IAsyncLifetime
 
     public async Task Start(string name, IReadOnlyDictionary<string, Uri> peers)
     {
+        _service = name;
         var home = Path.Combine(Folder, "service", name);
         var settings = new Settings
         {
@@ -162,7 +164,7 @@ public sealed class Running : IAsyncLifetime
     {
         HttpMessageHandler handler = Handler(certificate, protocols);
         if (sign is not null) handler = sign(handler);
-        else if (signer is not null) handler = Signing.Handler(Folder, signer, handler, "calllog", Time);
+        else if (signer is not null) handler = Signing.Handler(Folder, signer, handler, _service, Time);
         var channel = GrpcChannel.ForAddress(Address, new GrpcChannelOptions
         {
             HttpHandler = handler, DisposeHttpClient = true, MaxReceiveMessageSize = 16 << 20,

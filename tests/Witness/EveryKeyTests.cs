@@ -140,7 +140,8 @@ public sealed class EveryKeyTests
                 using (var authority = CertificateAuthority.Create("the next", DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddYears(1)))
                 {
                     File.WriteAllText(s.File("next-authority.pem"), authority.Certificate.ExportCertificatePem());
-                    File.WriteAllText(s.File("next-authority.key"), authority.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+                    WholeFile.Write(
+                        s.File("next-authority.key"), authority.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(), mode: PrivateFiles.Mode);
                 }
                 await s.Agree([Writer], next => s.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
                 s.Issue(Writer, s.File("next-authority"), "new", client: true);
@@ -277,12 +278,11 @@ public sealed class EveryKeyTests
             return next;
         }
 
-        /// <summary>Such a version, checked and put in its place; returns when the service has it, and the clients after it.</summary>
+        /// <summary>Such a version, put in its place, the one before it beside it; returns when the service has it, and the clients after it.</summary>
         public async Task Agree(IReadOnlyList<string> signers, Func<string, string> edit)
         {
             var next = Draft(edit, signers);
-            Ministry("check", next, "--previous", InPlace);
-            System.IO.File.Move(next, InPlace, overwrite: true);
+            Ministry("put", next, InPlace);
             var version = Hub.Agreement.Version;
             await Hub.Until(
                 () => Hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version, $"version {version} in force");
@@ -344,7 +344,7 @@ public sealed class EveryKeyTests
                 [$"spiffe://ministries.example/{participant}/system"], DateTimeOffset.UtcNow.AddMinutes(-5), DateTimeOffset.UtcNow.AddDays(30), client,
                 participant == Service ? ["localhost", "127.0.0.1"] : null));
             System.IO.File.WriteAllText(File($"{name}.pem"), issued.ExportCertificatePem());
-            System.IO.File.WriteAllText(File($"{name}.key"), issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+            WholeFile.Write(File($"{name}.key"), issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(), mode: PrivateFiles.Mode);
         }
 
         /// <summary>Puts the service's new certificate in its place, the key first.</summary>

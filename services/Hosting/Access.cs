@@ -50,12 +50,11 @@ internal sealed class Access(Agreements agreements, Checks checks)
             options.DefaultScheme = Scheme;
         });
         services.AddAuthorization(options => (options.DefaultPolicy, options.FallbackPolicy) = (Participants, Nobody));
-        services.AddSingleton<IAuthorizationHandler, GrantHandler>();
     }
 
     /// <summary>The policy of an RPC of the contracts: a participant to whom the agreement could grant it.</summary>
     public static AuthorizationPolicy Granted(Rpc rpc) =>
-        new AuthorizationPolicyBuilder().RequireAuthenticatedUser().AddRequirements(new GrantRequirement(rpc)).Build();
+        new AuthorizationPolicyBuilder().AddRequirements(new Grant(rpc)).Build();
 
     /// <summary>Makes sure that each endpoint has a policy and passes the edge.</summary>
     /// <exception cref="InvalidOperationException">One has not, or lets everybody in.</exception>
@@ -99,14 +98,14 @@ internal sealed class Access(Agreements agreements, Checks checks)
         if (call.Rpc!.Writes) call.Signed = SignedRequest.Check(call, http.Request, checks);
     }
 
-    private sealed record GrantRequirement(Rpc Rpc) : IAuthorizationRequirement;
-
-    private sealed class GrantHandler(Access access) : AuthorizationHandler<GrantRequirement>
+    // That the caller is known is part of it (Grants). It judges itself, as the framework's own requirements do.
+    private sealed class Grant(Rpc rpc) : IAuthorizationRequirement, IAuthorizationHandler
     {
-        protected override Task HandleRequirementAsync(AuthorizationHandlerContext context, GrantRequirement requirement)
+        public Task HandleAsync(AuthorizationHandlerContext context)
         {
-            if (context.Resource is HttpContext http && EdgeCall.Of(http) is { } call && call.Rpc == requirement.Rpc && access.Grants(call))
-                context.Succeed(requirement);
+            if (context.Resource is HttpContext http && EdgeCall.Of(http) is { } call && call.Rpc == rpc &&
+                http.RequestServices.GetRequiredService<Access>().Grants(call))
+                context.Succeed(this);
             return Task.CompletedTask;
         }
     }

@@ -346,9 +346,11 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
             inner.AdvanceTo(consumed, examined);
         }
 
-        public override async ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
+        public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) =>
+            held.Handshaken ? inner.ReadAsync(cancellationToken) : ReadCounted(cancellationToken);
+
+        private async ValueTask<ReadResult> ReadCounted(CancellationToken cancellationToken)
         {
-            if (held.Handshaken) return await inner.ReadAsync(cancellationToken);
             Check();
             return Keep(await inner.ReadAsync(cancellationToken));
         }
@@ -370,14 +372,22 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
         // What follows the handshake is only read once it is finished: whoever asks for more has not come to its end.
         private void Check()
         {
-            if (_taken <= most) return;
+            if (_taken < most) return;
             held.Reject(Rejection.HandshakeTooLarge);
             throw new ConnectionAbortedException("more came than a handshake needs");
         }
 
+        // TLS takes whatever there is at once, so it is shown no more than a handshake may have.
         private ReadResult Keep(ReadResult result)
         {
-            _read = held.Handshaken ? default : result.Buffer;
+            if (held.Handshaken)
+            {
+                _read = default;
+                return result;
+            }
+            var room = most - _taken;
+            if (result.Buffer.Length > room) result = new(result.Buffer.Slice(0, room), result.IsCanceled, isCompleted: false);
+            _read = result.Buffer;
             return result;
         }
     }

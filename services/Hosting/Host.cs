@@ -251,7 +251,7 @@ public static partial class ServiceHost
         host.Lifetime.ApplicationStopped.Register(() => LogStopped(log, service));
     }
 
-    [LoggerMessage(4, LogLevel.Warning,
+    [LoggerMessage(5, LogLevel.Warning,
         "the role with which {Service} uses its database owns the tables: it could change what was recorded. `ministry deployment tables` " +
         "keeps them for another role")]
     private static partial void LogOwns(ILogger log, string service);

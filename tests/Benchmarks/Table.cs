@@ -30,7 +30,7 @@ internal static class Table
         ("R", Rows.Read), ("W", Rows.Write), ("W'", Flow.Conventionally), ("L", Rows.LedgerAlone), ("E", Flow.Effects),
         ("E'", Flow.AtRest), ("T", Flow.Draft), ("S", Rows.CostOfTrust), ("O", Rows.Tracing), ("F", Rows.Followed),
         ("G", Scale.Grown), ("V", Scale.Audit), ("M", Scale.Soak), ("X", null), ("N", Overload.Neighbour),
-        ("H", Strangers.Handshakes),
+        ("H", Strangers.Handshakes), ("P", Probes.Refusals),
     ];
 
     public static async Task<int> Run(string[] args)

@@ -1,0 +1,77 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using Grpc.Core;
+using Ministries.Custody.V1;
+using Ministries.Ledger;
+using Ministries.Types.V1;
+
+namespace Ministries.Benchmarks;
+
+/// <summary>What the time of a refusal tells of records that its reader may not know of (D22).</summary>
+internal static class Probes
+{
+    /// <summary>How many of each kind are timed: 400.</summary>
+    private const int Times = 400;
+
+    /// <summary>How far from one half the share may be of pairs in which the hidden record's answer came later. Of 400 and 400 answers that
+    /// come alike, it is within this 99 times of 100.</summary>
+    private const double Most = 0.053;
+
+    /// <summary>P: the answer about a record that is there and not for the caller, against the answer about one that is not there.</summary>
+    public static async Task<Line> Refusals(Bench bench)
+    {
+        const string owner = "ua/coordination-hq", prober = "kr/mfa";
+        await using var custody = await bench.Service("custody", "without-relay");
+        var (hidden, response) = await Rows.Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner);
+        var prisoner = response.Prisoner.Prisoner_;
+        var client = new CustodyService.CustodyServiceClient(bench.Reach(custody, prober, "custody", channels: 1)[0]);
+        (string Name, Func<string, string, Task> Ask)[] ways =
+        [
+            ("GetPrisoner", async (@case, of) => await client.GetPrisonerAsync(new() { Case = @case, Prisoner = of })),
+            ("RecordClaim", async (@case, of) => await client.RecordClaimAsync(Claim(@case, of))),
+        ];
+        var told = new List<(string Name, double Share, double Hidden, double Absent)>();
+        foreach (var (name, ask) in ways)
+        {
+            var (there, not) = (new List<double>(), new List<double>());
+            // In turn and in either order, so that what changes meanwhile is in both alike. The first hundred warm it.
+            for (var i = -50; i < Times; i++)
+                foreach (var known in (bool[])[i % 2 == 0, i % 2 != 0])
+                {
+                    var time = await Time(known ? () => ask(hidden, prisoner) : () => ask(Random("case_"), Random("pris_")));
+                    if (i >= 0) (known ? there : not).Add(time);
+                }
+            var later = there.Sum(t => not.Count(n => t > n) + 0.5 * not.Count(n => t == n)) / ((double)Times * Times);
+            told.Add((name, later, Figures.Of(there).Median, Figures.Of(not).Median));
+        }
+        var worst = told.MaxBy(t => Math.Abs(t.Share - 0.5));
+        return new Line(
+            "P", $"{Times} refusals about a record that is hidden from the caller", $"{Times} about one that is not there",
+            Figures.Of(told.Select(t => t.Hidden / t.Absent)), $"the hidden one's later in {0.5 - Most:P1} to {0.5 + Most:P1} of all pairs",
+            Math.Abs(worst.Share - 0.5) <= Most,
+            string.Join("; ", told.Select(t => $"{t.Name} {t.Share:P1}, {t.Hidden:F2} ms against {t.Absent:F2} ms")));
+    }
+
+    private static async Task<double> Time(Func<Task> ask)
+    {
+        var began = Stopwatch.GetTimestamp();
+        try
+        {
+            await ask();
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.NotFound)
+        {
+            return Stopwatch.GetElapsedTime(began).TotalMilliseconds;
+        }
+        throw new InvalidOperationException("it was not refused");
+    }
+
+    private static RecordClaimRequest Claim(string @case, string prisoner) => new()
+    {
+        RequestId = Guid.NewGuid().ToString(), Actor = new Actor { Office = "consular-office", Official = "o-1", Authority = "order-1" },
+        Etag = new string('0', 32), Case = @case, Prisoner = prisoner, Claimant = "KR", StateClaimed = "KR", Basis = ClaimBasis.Constitution,
+    };
+
+    private static string Random(string prefix) =>
+        prefix + RandomNumberGenerator.GetString("0123456789abcdefghjkmnpqrstvwxyz", 26);
+}

@@ -7,7 +7,8 @@ namespace Ministries.Hosting;
 /// What a text for a person may hold (FORMAT_TEXT). What it shows must be what it says, in the order in which it was written, so the
 /// characters that override the order (Unicode Standard Annex 9: U+202A to U+202E) are refused. Isolates (U+2066 to U+2069) stay, for
 /// a name in another script needs them, but each must be closed in its own line: one that is left open would reorder whatever a
-/// reader's screen puts behind the text, and one closed too often would end an isolate of the screen.
+/// reader's screen puts behind the text, and one closed too often would end an isolate of the screen. Tags (U+E0000 to U+E007F) are
+/// refused: each stands for a letter of ASCII and is drawn as nothing, so that a whole text could stand unseen in another.
 /// </summary>
 public static class Texts
 {
@@ -25,6 +26,8 @@ public static class Texts
                     break;
                 case >= 0x202A and <= 0x202E:
                     return "must hold no embedding or override of direction (U+202A to U+202E)";
+                case >= 0xE0000 and <= 0xE007F:
+                    return "must hold no tags (U+E0000 to U+E007F): they spell out what nobody is shown";
                 case >= 0x2066 and <= 0x2068:
                     open++;
                     break;

@@ -48,7 +48,8 @@ public static partial class Validation
         Format.Unspecified => null,
         Format.RequestId => text.Length == 36 && Uuid().IsMatch(text)
             ? null : "must be a UUID in lower case, such as 0190163d-8694-739b-aea5-966c26f8ad91",
-        Format.RecordId => text.Length <= 40 && RecordId().IsMatch(text)
+        // What names a record goes into traces, where a prisoner's reference must not (D16): so one is not taken for the other.
+        Format.RecordId => text.Length <= 40 && RecordId().IsMatch(text) && !PrisonerReference().IsMatch(text)
             ? null : "must be an id that a service gave: letters, an underscore and 26 characters of base 32",
         Format.Prisoner => text.Length == 31 && PrisonerReference().IsMatch(text)
             ? null : "must be a reference that custody gave: pris_ and 26 characters of base 32",

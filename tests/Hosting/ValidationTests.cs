@@ -36,6 +36,7 @@ public class ValidationTests
                     "call_0123456789ABCDEFGHJKMNPQRS", "call_i123456789abcdefghjkmnpqrs", "call_l123456789abcdefghjkmnpqrs",
                     "call_o123456789abcdefghjkmnpqrs", "call_u123456789abcdefghjkmnpqrs", "_0123456789abcdefghjkmnpqrs",
                     "transferrecord_0000000000000000000000000z", "call_0123456789abcdefghjkmnpqrs\n",
+                    "pris_0123456789abcdefghjkmnpqrs",
                 ]);
             Rows(Format.Prisoner,
                 ["pris_0123456789abcdefghjkmnpqrs", "pris_00000000000000000000000000"],
@@ -76,6 +77,8 @@ public class ValidationTests
                     "He \u202edid not\u202c agree", "\u202ax", "\u202bx", "x\u202c", "\u202dx",
                     // An isolate that reaches beyond its line, or closes what it did not open.
                     "\u2066x", "x\u2069", "\u2067x\u2069\u2069", "\u2068x\ny\u2069", "\u2067x\u2028y\u2069", "\u2069x\u2066",
+                    // A text that nobody sees in one that is seen: "no".
+                    "yes\U000e006e\U000e006f", "\U000e0001x", "x\U000e007f",
                     // Nothing that can be seen.
                     " ", "   ", "\n", "\t\n ", "\u200b", "\u200b\u200c\u200d\u2060\ufeff", "\u00a0", "\u3000", "\u00ad", "\u034f", "\u0301",
                     "\u115f", "\u1160", "\u3164", "\uffa0", "\u2800\u2800", "\u180e", "\u200e", "\ufe0f", "\U000e0041", "\U0001d159", "\ufffc",

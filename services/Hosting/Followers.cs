@@ -236,18 +236,27 @@ internal sealed class Followers(
         if (entries.Count == 0) return;
         // Who came to see more, or less, by one of them is told of all of them as he sees then, or later.
         var (relisted, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
-        Group[] joined;
-        lock (_lock) joined = [.. _groups.Values.Where(g => g.Joined.Count > 0)];
-        foreach (var group in joined)
-            while (!(group.Rights is { } rights && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= relisted : Hold(rights))))
-                await Renew(group).WaitAsync(stop);
-        lock (_lock)
+        while (true)
         {
-            // Unless all have left meanwhile, and others come.
-            if (_at != from) return;
-            foreach (var entry in entries) Tell(entry);
-            _at = entries[^1].Position + 1;
+            List<Group> behind;
+            lock (_lock)
+            {
+                // Unless all have left meanwhile, and others come.
+                if (_at != from) return;
+                // Looked at anew after each wait: whoever has left is not waited for, and whoever has come is told like the others.
+                behind = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !Knows(g.Rights))];
+                if (behind.Count == 0)
+                {
+                    foreach (var entry in entries) Tell(entry);
+                    _at = entries[^1].Position + 1;
+                    return;
+                }
+            }
+            foreach (var group in behind) await Renew(group).WaitAsync(stop);
         }
+
+        bool Knows(Rights? rights) =>
+            rights is not null && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= relisted : Hold(rights));
     }
 
     private void Tell(TailEntry entry)

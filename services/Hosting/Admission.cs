@@ -31,8 +31,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             : Methods.Writes.Contains(n) ? Pool.Writes : Pool.Reads,
         (uint)(Methods.Find(n)!.InputType.FindFieldByName("precedence")?.FieldNumber ?? 0)));
 
-    // The log's files.
-    private static readonly Kind File = new(Pool.Reads, 0);
+    // What is no RPC of the contracts: the log's files, and streams such as those who watch the service's health.
+    private static readonly Kind File = new(Pool.Reads, 0), Stream = new(Pool.Streams, 0);
 
     private readonly Places _writes = OfCalls(limits, time), _reads = OfCalls(limits, time), _streams = OfStreams(limits, time);
     private readonly Pause _pause = new(limits.RefusalDelay, time);
@@ -49,21 +49,24 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         Refusals.Prepare(new Refusal(Reason.Overloaded, new Dictionary<string, string> { ["limit"] = limit }));
 
     /// <summary>Lets a call in, or a look at the log's files.</summary>
-    /// <param name="rpc">What is called; null: a file is looked at.</param>
+    /// <param name="call">What is called, and by whom.</param>
     /// <param name="http">The request.</param>
-    /// <param name="participant">Whose it is.</param>
     /// <returns>What it is refused with, after a pause; null: it is in, until <see cref="Leave"/>.</returns>
-    public ValueTask<Refusals.Prepared?> Enter(Rpc? rpc, HttpContext http, string participant) =>
-        KindOf(rpc) is not { } kind || PlacesOf(kind).Take(participant, urgent: false) is not { } full ? default
-            : Find(kind, http, participant, full);
-
-    /// <summary>The call has ended, however it did.</summary>
-    public void Leave(Rpc? rpc, string participant)
+    public ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http)
     {
-        if (KindOf(rpc) is { } kind) PlacesOf(kind).GiveBack(participant);
+        var participant = call.Caller.Participant.Id;
+        return KindOf(call) is not { } kind || PlacesOf(kind).Take(participant, urgent: false) is not { } full ? default
+            : Find(kind, http, participant, full);
     }
 
-    private static Kind? KindOf(Rpc? rpc) => rpc is null ? File : Kinds.GetValueOrDefault(rpc.Name);
+    /// <summary>The call has ended, however it did.</summary>
+    public void Leave(EdgeCall call)
+    {
+        if (KindOf(call) is { } kind) PlacesOf(kind).GiveBack(call.Caller.Participant.Id);
+    }
+
+    private static Kind? KindOf(EdgeCall call) =>
+        call.Rpc is { } rpc ? Kinds.GetValueOrDefault(rpc.Name) : call.Streams ? Stream : File;
 
     private Places PlacesOf(Kind kind) => kind.Pool switch
     {

@@ -44,11 +44,10 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
 
     /// <summary>Whether there is room for the request. Where there is, <see cref="Leave"/> gives it back.</summary>
     /// <returns>What refuses it, after a pause; null: it has its place.</returns>
-    public virtual ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http) =>
-        admission.Enter(call.Rpc, http, call.Caller.Participant.Id);
+    public virtual ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http) => admission.Enter(call, http);
 
     /// <summary>The request has ended, however it did.</summary>
-    public virtual void Leave(EdgeCall call) => admission.Leave(call.Rpc, call.Caller.Participant.Id);
+    public virtual void Leave(EdgeCall call) => admission.Leave(call);
 
     /// <summary>Whether the body is one gRPC message of the declared form, sent as such.</summary>
     /// <returns>The frame, its five-byte prefix included; or what refuses it.</returns>

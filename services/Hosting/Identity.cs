@@ -71,6 +71,10 @@ public sealed record EdgeLimits
     /// <see cref="MaxCallsPerParticipant"/> if their precedence is FLASH: 16.</summary>
     public int PlacesForFlash { get; init; } = 16;
 
+    /// <summary>How long a call that is no stream may take, from its head to the last byte of its answer, and how long a stream may take to
+    /// send its request: 60 seconds. Then it is reset.</summary>
+    public TimeSpan CallTime { get; init; } = TimeSpan.FromSeconds(60);
+
     /// <summary>How many streams may be open, such as of those who follow the ledger: 512, and beyond these <see cref="OwnPlaces"/> of
     /// each participant. One whose reader has stalled holds at most 256 KiB.</summary>
     public int MaxStreams { get; init; } = 512;

@@ -1,6 +1,8 @@
 using System.Net.Http.Headers;
 using Google.Protobuf;
 using Grpc.Core;
+using Grpc.Health.V1;
+using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger;
@@ -326,6 +328,150 @@ public sealed class StreamsTests : IAsyncLifetime
         await Write(100);
         Assert.False(next.IsCompleted);
         await _running.Log();
+    }
+
+    [Fact]
+    public async Task Who_leaves_while_it_is_worked_out_what_he_may_see_holds_up_nobody()
+    {
+        var followers = _running.Host.Services.GetRequiredService<Followers>();
+        using var call = await Begun("ua/mfa");
+        for (var i = 0; i < 20; i++)
+        {
+            var group = followers.Open(Headquarters);
+            var (inbox, _) = followers.Join(group, "");
+            var writing = Write(100);
+            SpinWait.SpinUntil(() => group.Working is not null);
+            followers.Leave(inbox);
+            followers.Close(group);
+            var position = await writing;
+            for (var next = 0ul; next <= position; next = call.ResponseStream.Current.NextPosition)
+                Assert.True(await call.ResponseStream.MoveNext(Running.Cancel).WaitAsync(TimeSpan.FromSeconds(30), Running.Cancel));
+        }
+    }
+
+    [Fact]
+    public async Task Who_joins_while_it_is_worked_out_what_others_may_see_misses_nothing()
+    {
+        var followers = _running.Host.Services.GetRequiredService<Followers>();
+        var (admitted, removed) = (
+            new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" },
+            new PartyRemoved { Case = Running.Case, Participant = Headquarters });
+        for (var i = 0; i < 20; i++)
+        {
+            var (other, group) = (followers.Open("icrc"), followers.Open(Headquarters));
+            var (otherInbox, _) = followers.Join(other, "");
+            await followers.RightsOf(group, Running.Cancel);
+            var seeding = _running.Seed(admitted);
+            SpinWait.SpinUntil(() => other.Working is not null);
+            var (inbox, from) = followers.Join(group, "");
+            await seeding;
+            var position = _running.Ledger.Size - 1;
+            var told = new List<ulong>();
+            await Running.Until(() =>
+            {
+                var (positions, before, lost) = followers.Take(inbox);
+                Assert.False(lost);
+                told.AddRange(positions);
+                return Task.FromResult(before > position);
+            }, "it is told how far it has come");
+            if (from <= position) Assert.Contains(position, told);
+            followers.Leave(inbox);
+            followers.Leave(otherInbox);
+            followers.Close(group);
+            followers.Close(other);
+            await _running.Seed(removed);
+        }
+    }
+
+    [Fact]
+    public async Task Who_watches_a_services_health_has_a_place_of_streams_and_none_of_calls()
+    {
+        await With(new EdgeLimits { MaxCalls = 2, MaxCallsPerParticipant = 2, OwnPlaces = 1, MaxStreamsPerParticipant = 2 });
+        var client = new Health.HealthClient(_running.As("ua/mfa"));
+        var open = new List<AsyncServerStreamingCall<HealthCheckResponse>>();
+        for (var i = 0; i < 2; i++)
+        {
+            open.Add(client.Watch(new(), cancellationToken: Running.Cancel));
+            Assert.True(await open[i].ResponseStream.MoveNext(Running.Cancel));
+        }
+        using var third = client.Watch(new(), cancellationToken: Running.Cancel);
+        await Running.Refused("OVERLOADED", () => third.ResponseStream.MoveNext(Running.Cancel));
+        await client.CheckAsync(new(), cancellationToken: Running.Cancel);
+        foreach (var call in open) call.Dispose();
+    }
+
+    [Theory]
+    [InlineData("calllog.v1.CallLogService/GetCall", 0)]
+    [InlineData("calllog.v1.CallLogService/LogCall", 4)]
+    [InlineData("ledger.v1.LedgerService/FollowEntries", 7)]
+    public async Task A_request_that_does_not_come_to_its_end_keeps_its_place_no_longer_than_a_call_may_take(string method, int comes)
+    {
+        await With(Narrow);
+        var http = _running.Http(_running.CertificateOf("ua/mfa"));
+        using var request = Post(method, new Halting(Running.FrameOf(new byte[100])[..comes]));
+        var e = await Assert.ThrowsAsync<HttpRequestException>(() => http.SendAsync(request, Running.Cancel));
+        Assert.Equal(11, Assert.IsType<HttpProtocolException>(e.InnerException).ErrorCode);
+        await GivenBack(http, method);
+    }
+
+    [Fact]
+    public async Task An_answer_that_is_not_taken_keeps_its_place_no_longer_than_a_call_may_take()
+    {
+        await With(Narrow);
+        var great = await Write(3_500_000);
+        var http = _running.Http(_running.CertificateOf("ua/mfa"));
+        const string method = "ledger.v1.LedgerService/GetEntry";
+        using var request = Post(method, new ByteArrayContent(Running.FrameOf(new GetEntryRequest { Position = great }.ToByteArray())));
+        using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Running.Cancel);
+        // The connection is not idle, so that no rate of bytes ends it.
+        await GivenBack(http, method);
+        await using var body = await response.Content.ReadAsStreamAsync(Running.Cancel);
+        var e = await Assert.ThrowsAnyAsync<HttpIOException>(() => body.CopyToAsync(Stream.Null, Running.Cancel));
+        Assert.Equal(11, Assert.IsType<HttpProtocolException>(e).ErrorCode);
+    }
+
+    // One place of each kind.
+    private static EdgeLimits Narrow => new()
+    {
+        CallTime = TimeSpan.FromSeconds(2), MaxCalls = 1, MaxCallsPerParticipant = 1, MaxCallsBesideOthers = 1, OwnPlaces = 1,
+        MaxStreams = 1, MaxStreamsPerParticipant = 1, PlacesForFlash = 0, RefusalDelay = TimeSpan.FromMilliseconds(1),
+    };
+
+    // A call without a message is refused for that, and no more for want of room.
+    private Task GivenBack(HttpClient http, string method) => Running.Until(async () =>
+    {
+        using var another = Post(method, new ByteArrayContent([]));
+        using var refused = await http.SendAsync(another, Running.Cancel);
+        return refused.Headers.GetValues("grpc-status").Single() == $"{(int)StatusCode.InvalidArgument}";
+    }, "the place is given back");
+
+    private HttpRequestMessage Post(string method, HttpContent content)
+    {
+        content.Headers.ContentType = new MediaTypeHeaderValue("application/grpc");
+        return new HttpRequestMessage(HttpMethod.Post, new Uri(_running.Address, $"/ministries.{method}"))
+        {
+            Version = System.Net.HttpVersion.Version20, Content = content,
+        };
+    }
+
+    /// <summary>A body of which some comes and no end.</summary>
+    private sealed class Halting(byte[] comes) : HttpContent
+    {
+        protected override Task SerializeToStreamAsync(Stream stream, System.Net.TransportContext? context) =>
+            SerializeToStreamAsync(stream, context, Running.Cancel);
+
+        protected override async Task SerializeToStreamAsync(Stream stream, System.Net.TransportContext? context, CancellationToken cancel)
+        {
+            await stream.WriteAsync(comes, cancel);
+            await stream.FlushAsync(cancel);
+            await Task.Delay(Timeout.Infinite, cancel);
+        }
+
+        protected override bool TryComputeLength(out long length)
+        {
+            length = 0;
+            return false;
+        }
     }
 
     private async Task With(EdgeLimits limits)

@@ -144,8 +144,10 @@ public sealed class Witness : IDisposable
                 return new(422, $"{wrong}\n");
             }
             var line = _key().Cosign(note, now);
-            WholeFile.Write(PathOf(hash), $"{verified}{line}");
+            // First what it decides: a conflict whose unproved half stood below the checkpoint that was cosigned last would never be
+            // looked at again, if the process ended between the two.
             Decide(hash, verified);
+            WholeFile.Write(PathOf(hash), $"{verified}{line}");
             return new(200, line);
         }
     }
@@ -193,7 +195,7 @@ public sealed class Witness : IDisposable
             $"sent it made the proof up, or the log has two histories; {path} has it until a checkpoint of its size decides");
     }
 
-    /// <summary>What was unproved at the size of the checkpoint that was now cosigned is either it or a conflict.</summary>
+    /// <summary>What was unproved at the size of the checkpoint that is now cosigned is either it or a conflict.</summary>
     private void Decide(string hash, SignedNote cosigned)
     {
         foreach (var path in Directory.GetFiles(_folder, $"{hash}.unproved-*").Where(u => IsOf(u, cosigned.Tree!.Size)))

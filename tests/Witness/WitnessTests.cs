@@ -213,6 +213,23 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
+    public void What_a_checkpoint_decides_is_kept_before_it_is_cosigned()
+    {
+        var one = New().Add("a", "b", "c", "d", "e", "f");
+        Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 4)).Status);
+        Assert.Equal(422, _witness.AddCheckpoint(New().Add("a", "B", "c", "d", "e", "f").Request(4, 5)).Status);
+        // It ends where it would keep what it cosigns: nothing can be written there.
+        var next = Path.Combine(_hub.StateOf("icrc"), $"{Ministry.Witness.HashOf(_origin)}.checkpoint.next");
+        Directory.CreateDirectory(next);
+        Assert.ThrowsAny<Exception>(() => _witness.AddCheckpoint(one.Request(4, 5)));
+        Directory.Delete(next);
+        Assert.Single(Kept("conflict-5-*.shown"));
+        // The log goes on, and the size that would decide is never asked about again.
+        Assert.Equal(200, _witness.AddCheckpoint(one.Request(4, 6)).Status);
+        Assert.Single(_alarms);
+    }
+
+    [Fact]
     public void A_flood_of_bad_posts_drives_out_no_conflict_and_fills_no_disk()
     {
         var log = New().Add([.. Enumerable.Range(0, 200).Select(i => $"{i}")]);

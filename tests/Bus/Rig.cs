@@ -51,7 +51,7 @@ public sealed class Rig : IAsyncDisposable
         var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var certificate = new CertificateRequest("CN=services", key, HashAlgorithmName.SHA256)
             .CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
-        return new MessageSeal(() => certificate, (_, shown) => shown.RawDataMemory.Span.SequenceEqual(certificate.RawData), TimeProvider.System);
+        return new MessageSeal(() => certificate, (_, shown) => shown.RawDataMemory.Span.SequenceEqual(certificate.RawData), TimeProvider.System, () => 1);
     }
 
     /// <summary>Where the broker is.</summary>

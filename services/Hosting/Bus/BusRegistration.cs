@@ -48,7 +48,7 @@ public static class BusRegistration
                 (service, certificate) =>
                     agreements.InForce.Authorities.Identify(certificate, [], CertificateUse.Server, time.GetUtcNow()) is
                         { Refused: Reason.Unspecified, Identity: { } identity } && identity.Participant.Id == $"service/{service}",
-                time);
+                time, () => agreements.InForce.Agreement.Version);
         });
         services.AddSingleton<Intake>();
         services.AddSingleton(provider => new Broker(

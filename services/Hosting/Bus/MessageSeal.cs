@@ -15,11 +15,13 @@ namespace Ministries.Hosting.Bus;
 /// <param name="own">This service's certificate with its key (ECDSA).</param>
 /// <param name="belongs">Whether a certificate is at present one of the service of this name.</param>
 /// <param name="time">The clock.</param>
-public sealed class MessageSeal(Func<X509Certificate2> own, Func<string, X509Certificate2, bool> belongs, TimeProvider time)
+/// <param name="version">The version of the agreement by which it is asked whether a certificate belongs to a service.</param>
+public sealed class MessageSeal(
+    Func<X509Certificate2> own, Func<string, X509Certificate2, bool> belongs, TimeProvider time, Func<ulong> version)
 {
     private const int MaxKnown = 256;
     private static readonly TimeSpan Trust = TimeSpan.FromMinutes(1);
-    private readonly ConcurrentDictionary<(string Service, string Certificate), Known> _known = [];
+    private readonly ConcurrentDictionary<(string Service, string Certificate, ulong Version), Known> _known = [];
     private volatile Signer? _signer;
 
     private sealed record Known(ECDsa? Key, DateTimeOffset Until);
@@ -48,7 +50,8 @@ public sealed class MessageSeal(Func<X509Certificate2> own, Func<string, X509Cer
     internal bool Bears(EventMessage message)
     {
         var (service, (signature, certificate)) = (message.Origin.Service, message.Seal);
-        var key = (service, certificate);
+        // A certificate that the next version denies is refused from then on.
+        var key = (service, certificate, version());
         if (!_known.TryGetValue(key, out var known) || known.Until < time.GetUtcNow())
         {
             if (_known.Count >= MaxKnown) _known.Clear();

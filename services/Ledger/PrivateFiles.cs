@@ -15,13 +15,20 @@ public static class PrivateFiles
         UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
 
     /// <summary>Makes a folder where it is not there, for its owner alone (0700); those above it too.</summary>
-    public static void MakeFolder(string path)
+    public static void MakeFolder(string path) => MakeFolder(path, Mode | UnixFileMode.UserExecute);
+
+    /// <summary>Makes a folder where it is not there, in which others may look for files that are for them (0755) and nobody else may
+    /// replace one; those above it too.</summary>
+    public static void MakeOpenFolder(string path) => MakeFolder(
+        path, Mode | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute);
+
+    private static void MakeFolder(string path, UnixFileMode mode)
     {
         if (OperatingSystem.IsWindows()) Directory.CreateDirectory(path);
         else if (!Directory.Exists(path))
         {
-            if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } above) MakeFolder(above);
-            Directory.CreateDirectory(path, Mode | UnixFileMode.UserExecute);
+            if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } above) MakeFolder(above, mode);
+            Directory.CreateDirectory(path, mode);
         }
     }
 

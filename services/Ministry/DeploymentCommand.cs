@@ -278,7 +278,7 @@ internal static class DeploymentCommand
 
     private static void Write(string path, string text, UnixFileMode mode)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        Ledger.PrivateFiles.MakeOpenFolder(Path.GetDirectoryName(path)!);
         Ledger.WholeFile.Write(path, text, mode: mode);
     }
 }

@@ -161,7 +161,7 @@ public static class Pki
         foreach (var participant in agreement.Participants)
         {
             var home = Path.Combine(folder, participant.Id);
-            Directory.CreateDirectory(home);
+            Ledger.PrivateFiles.MakeOpenFolder(home);
             using var authority = AuthorityOf(participant, home, now, made);
             Issue(agreement.TrustDomain, participant, System, home, authority, now, hosts, made);
             if (participant.Kind == ParticipantKind.Service)
@@ -263,7 +263,7 @@ public static class Pki
     private static void AddKey(
         Participant participant, string path, string name, SigningKeyUse use, DateTimeOffset now, List<string> made, string official = "")
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
+        Ledger.PrivateFiles.MakeOpenFolder(Path.GetDirectoryName(Path.GetFullPath(path))!);
         using var key = MakeKey(path, made);
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
         if (participant.SigningKeys.Any(k => k.PublicKey == bytes)) return;

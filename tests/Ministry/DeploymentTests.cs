@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Ministries.Trust;
@@ -79,6 +80,23 @@ public sealed class DeploymentTests : IDisposable
         Assert.Equal(["agreement.json", "kr/mfa/cosignatures.key", "kr/mfa/witness.key", "kr/mfa/witness.pem"],
             Directory.GetFiles(In("witness-kr-mfa"), "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(In("witness-kr-mfa"), f)).Order());
         Assert.DoesNotContain(Directory.GetFiles(In("participants"), "*", SearchOption.AllDirectories), f => f.EndsWith("authority.key"));
+    }
+
+    [Theory]
+    [InlineData("pki"), InlineData("deployment")]
+    public async Task Nobody_else_can_put_a_file_in_a_folder_that_is_made_whatever_the_umask(string verb)
+    {
+        if (OperatingSystem.IsWindows()) return;
+        var start = new ProcessStartInfo("/bin/sh") { RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (var argument in (string[])["-c", "umask 000; exec dotnet \"$@\"", "sh", Path.Combine(AppContext.BaseDirectory, "ministry.dll"), verb, "init", "--out", In("made")])
+            start.ArgumentList.Add(argument);
+        var cancel = TestContext.Current.CancellationToken;
+        using var process = Process.Start(start)!;
+        var said = await Task.WhenAll(process.StandardOutput.ReadToEndAsync(cancel), process.StandardError.ReadToEndAsync(cancel));
+        await process.WaitForExitAsync(cancel);
+        Assert.True(process.ExitCode == 0, string.Concat(said));
+        foreach (var path in Directory.GetFileSystemEntries(In("made"), "*", SearchOption.AllDirectories).Append(In("made")))
+            Assert.True((File.GetUnixFileMode(path) & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite)) == 0, $"{path} {File.GetUnixFileMode(path)}");
     }
 
     private void Init(params string[] more) => Assert.Equal(0, new RootCommand { DeploymentCommand.Create() }

@@ -82,10 +82,16 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
 /// <param name="WhereAnswered">What refuses it even where it was answered before; null: nothing.</param>
 /// <param name="Approved">The officials whose approvals hold.</param>
 /// <param name="Keys">The keys that signed: they must still be valid when the write is committed.</param>
+/// <param name="Expires">Until when the signature holds; null: there is none.</param>
 internal sealed record SignedRequest(
     string RequestId, RequestSignature? Signature, Refusal? Refused, Refusal? WhereAnswered, IReadOnlySet<string> Approved,
-    IReadOnlyList<SigningKey> Keys)
+    IReadOnlyList<SigningKey> Keys, DateTimeOffset? Expires)
 {
+    /// <summary>Whether an entry with this time of its commit is one that every verifier takes. That time is never before the last entry's,
+    /// which another replica may have written with a clock that is ahead, or this one before its clock was put right.</summary>
+    public bool HoldsAt(DateTimeOffset commit) =>
+        Keys.All(k => RequestSignatures.IsValidAt(k, commit)) && !(Expires + KeyHistory.LongestWait < commit);
+
     /// <summary>Checks the signatures of a write that has passed all other checks.</summary>
     public static SignedRequest Check(EdgeCall call, HttpRequest http, Checks checks)
     {
@@ -96,7 +102,10 @@ internal sealed record SignedRequest(
         IReadOnlySet<string> approved = FrozenSet<string>.Empty;
         if (refused is null && shape.Approvals is { } field)
             (approved, refused) = checks.Approved(call, (RepeatedField<Approval>)field.Accessor.GetValue(call.Request));
-        return new(requestId, signature, refused, whereAnswered, approved, refused is null ? KeysOf(call, signature, shape) : []);
+        var fields = signature is null ? null : SignatureFields.Read(signature.SignatureInput, signature.Signature);
+        return new(
+            requestId, signature, refused, whereAnswered, approved, refused is null ? KeysOf(call, fields, shape) : [],
+            refused is null ? fields?.Expires : null);
     }
 
     // A field that is given twice can be read in two ways: it counts as missing.
@@ -114,10 +123,10 @@ internal sealed record SignedRequest(
             request.Headers[name] is [{ Length: > 0 and <= HttpSignature.LongestField } value] ? value : null;
     }
 
-    private static SigningKey[] KeysOf(EdgeCall call, RequestSignature? signature, RequestShape shape)
+    private static SigningKey[] KeysOf(EdgeCall call, SignatureFields? fields, RequestShape shape)
     {
-        if (signature is null) return [];
-        IEnumerable<string?> ids = [SignatureFields.Read(signature.SignatureInput, signature.Signature)?.KeyId];
+        if (fields is null) return [];
+        IEnumerable<string?> ids = [fields.KeyId];
         if (shape.Approvals is { } approvals)
             ids = ids.Concat(((RepeatedField<Approval>)approvals.Accessor.GetValue(call.Request)).Select(a => a.KeyId));
         return [.. ids.Select(i => call.Terms.Permissions.SigningKey(i ?? "")).Where(k => k is not null).Select(k => k!.Value.Key)];

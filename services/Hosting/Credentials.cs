@@ -162,15 +162,20 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             Version = agreement.Version, Digest = ByteString.CopyFrom(AgreementVersions.DigestOf(agreement)),
         };
         var known = await ledger.Find(Kind, Key, null, cancel);
-        if (!AgreementFile.Follows(known is null ? null : await Recorded(ledger, known.Position, cancel), agreement, time.GetUtcNow())) return;
+        var before = known is null ? null : await Recorded(ledger, known.Position, cancel);
+        if (!AgreementFile.Follows(before, agreement, time.GetUtcNow())) return;
+        AgreementFault? late = null;
         var outcome = await ledger.Commit(new Command
         {
             Participant = $"service/{ledger.Service}", RequestId = RequestIdOf(agreement.Version), Method = AgreementVersions.Method,
             Request = agreement, Bytes = agreement.ToByteArray(), AgreementVersion = agreement.Version, StoresRefusal = false,
-            Decide = (view, _) => view.Find(Kind, Key)?.Version >= agreement.Version
-                ? Decision.Refuse(Reason.AlreadyExists)
+            // Verifiers judge it by the time of its entry, at which a key that signed it may have ended: no later entry of the log would
+            // be believed then.
+            Decide = (view, now) => view.Find(Kind, Key)?.Version >= agreement.Version ? Decision.Refuse(Reason.AlreadyExists)
+                : (late = AgreementVersions.Check(before, agreement, now)) is not null ? Decision.Refuse(Reason.SignatureKeyNotValid)
                 : Decision.Accept("", [Audience.Everybody], [new Change(adopted, [Kind.Id(Key)])]),
         }, cancel);
+        if (outcome.Refusal is not null && late is not null) throw new AgreementRefused(late);
         // Another replica may have recorded the same, with other signatures perhaps.
         if (outcome.Refusal is not null && !adopted.Equals((await ledger.Find(Kind, Key, null, cancel))?.State))
             throw new AgreementRefused($"the ledger has another agreement of version {agreement.Version} or a later one");

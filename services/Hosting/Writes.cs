@@ -73,7 +73,7 @@ public sealed class Writes
         Decision Judged(View view, DateTimeOffset now, IMessage? about)
         {
             if (view.Find(Agreements.Kind, Agreements.Key)?.Version > permissions.Agreement.Version ||
-                signed.Keys.Any(k => !RequestSignatures.IsValidAt(k, now))) throw new TermsOver();
+                !signed.HoldsAt(now)) throw new TermsOver();
             return rule(view, request, ActAt(now, about));
         }
 

@@ -35,8 +35,8 @@ public sealed class KeyHistoryBroken(ulong version, int index, string why, Agree
 /// </summary>
 public sealed class KeyHistory
 {
-    // How long a request may have waited for its commit after its signature was checked.
-    private static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(1);
+    /// <summary>How long a request may have waited for its commit after its signature was checked: 1 minute.</summary>
+    public static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(1);
 
     private readonly SortedDictionary<ulong, Permissions> _versions = [];
     private readonly Dictionary<ulong, DateTimeOffset> _adopted = [];

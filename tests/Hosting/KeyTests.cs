@@ -229,11 +229,12 @@ public sealed class KeyTests : IAsyncLifetime
     public async Task The_operator_swaps_no_key_what_was_in_force_stays_and_the_refusal_says_who_is_missing(string how, AgreementWrong wrong)
     {
         using var own = NewKey();
+        using var another = NewKey();
         var previous = Signing.Agreement(_running.Folder);
         var next = previous.Clone();
         var keys = Of(next, "kr/mfa").SigningKeys;
         keys.Single(k => k.Use == SigningKeyUse.Requests).PublicKey = Listed("", SigningKeyUse.Requests, own).PublicKey;
-        keys.Add(Listed("kr/mfa/agreements-2", SigningKeyUse.Agreements, own));
+        keys.Add(Listed("kr/mfa/agreements-2", SigningKeyUse.Agreements, another));
         AgreementVersions.Follow(previous, next);
         switch (how)
         {
@@ -241,7 +242,7 @@ public sealed class KeyTests : IAsyncLifetime
                 foreach (var other in previous.Participants.Where(p => AgreementVersions.Signs(p) && p.Id != "kr/mfa"))
                     Pki.Sign(previous, next, other.Id, Path.Combine(_running.Folder, other.Id, "agreements.key"));
                 break;
-            case "signed with the key that was put in": AgreementVersions.Sign(next, "kr/mfa", "kr/mfa/agreements-2", own); break;
+            case "signed with the key that was put in": AgreementVersions.Sign(next, "kr/mfa", "kr/mfa/agreements-2", another); break;
             case "with the signatures of the version before": next.Signatures.Add(previous.Signatures); break;
             case "after another predecessor": next.PreviousDigest = ByteString.CopyFrom(new byte[32]); break;
             case "two versions on": next.Version = 3; break;
@@ -262,6 +263,45 @@ public sealed class KeyTests : IAsyncLifetime
         await _running.Host.DisposeAsync();
         Signing.Put(_running.Folder, previous);
         await _running.Start("calllog", new Dictionary<string, Uri>());
+    }
+
+    [Fact]
+    public async Task A_version_whose_signers_key_has_ended_at_the_time_of_its_entry_is_not_recorded()
+    {
+        using var fresh = NewKey();
+        await Next(a =>
+        {
+            Of(a, "kr/mfa").SigningKeys.Single(k => k.Use == SigningKeyUse.Agreements).ValidUntilTime = DateTimeOffset.UtcNow.AddMinutes(-2).ToTimestamp();
+            Of(a, "kr/mfa").SigningKeys.Add(Listed("kr/mfa/agreements-2", SigningKeyUse.Agreements, fresh));
+        }, "kr/mfa");
+        var previous = Signing.Agreement(_running.Folder);
+        var next = previous.Clone();
+        Of(next, "kr/mfa").DeniedCertificates.Add("0A");
+        AgreementVersions.Follow(previous, next);
+        Pki.Sign(previous, next, "kr/mfa", Path.Combine(_running.Folder, "kr/mfa", "agreements.key"));
+        // The ledger's time is ahead of the clock by which the version is looked at.
+        _running.Time.Moved = TimeSpan.FromMinutes(-4);
+        Signing.Put(_running.Folder, next);
+        var e = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        Assert.Equal((AgreementWrong.SignatureKeyNotValid, 2ul), (e.Fault?.Wrong, InForce));
+        Assert.Equal([1ul, 2], (await HistorySeenBy("kr/mfa")).History.Versions.Select(v => v.Version));
+    }
+
+    [Fact]
+    public async Task What_has_expired_at_the_time_of_its_entry_is_not_recorded_whatever_the_clock_says()
+    {
+        await _running.Log();
+        var size = _running.Ledger.Size;
+        // The ledger's time is ahead of the clock by which the signature is looked at.
+        _running.Time.Moved = TimeSpan.FromMinutes(-4);
+        var request = Running.Request();
+        var frame = Running.FrameOf(request.ToByteArray());
+        Assert.Equal((int)StatusCode.Unavailable, (await _running.Post(frame, headers: _running.Signed(request.RequestId, frame))).Code);
+        _running.Time.Moved = default;
+        Assert.Equal(size, _running.Ledger.Size);
+        Assert.Equal(0, (await _running.Post(frame, headers: _running.Signed(request.RequestId, frame))).Code);
+        var (history, entries) = await HistorySeenBy("kr/mfa");
+        Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId, "calllog")));
     }
 
     private async Task Restart()

@@ -164,7 +164,7 @@ public sealed class EvidenceVerification
 
     private EvidenceBreak? Order()
     {
-        var (service, before) = ("", (ulong?)null);
+        var (service, before) = ((string?)null, (ulong?)null);
         for (var i = 0; i < _lines.Count; i++)
         {
             var line = _lines[i].Line;
@@ -181,7 +181,7 @@ public sealed class EvidenceVerification
             if (wrong is not null) return new(i + 1, wrong);
             if (line.Log is { } log)
             {
-                var order = Encoding.UTF8.GetBytes(log.Service).AsSpan().SequenceCompareTo(Encoding.UTF8.GetBytes(service));
+                var order = service is null ? 1 : Encoding.UTF8.GetBytes(log.Service).AsSpan().SequenceCompareTo(Encoding.UTF8.GetBytes(service));
                 if (order <= 0) return new(i + 1, $"the log of {log.Service} stands here {(order == 0 ? "again" : $"after that of {service}")}");
                 (service, before) = (log.Service, null);
             }

@@ -151,8 +151,13 @@ public static class AgreementVersions
             }
         }
         return Twice(agreement.Participants.Select(p => p.Id)) ?? Twice(agreement.Participants.SelectMany(p => p.SigningKeys).Select(k => k.Id)) ??
-            Twice(agreement.States.Select(s => s.Code)) ?? Twice(agreement.ApprovalDemands.Select(d => d.Method));
+            Twice(agreement.States.Select(s => s.Code)) ?? Twice(agreement.ApprovalDemands.Select(d => d.Method)) ?? Shared();
 
+        // A key under two ids could be revoked under one of them and signs on under the other; with one for two officials or two
+        // witnesses, one of them is both.
+        AgreementFault? Shared() => agreement.Participants.SelectMany(p => p.SigningKeys).GroupBy(k => k.PublicKey)
+            .FirstOrDefault(g => g.Count() > 1) is { } shared
+            ? Form($"a public key of its own for each of {string.Join(", ", shared.Select(k => k.Id))}") : null;
         static AgreementFault Form(string missing) => new(AgreementWrong.FormWrong, missing, []);
         static bool IsLower(char c) => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c);
         static bool IsName(string text, int longest, Func<char, bool> holds) => text.Length > 0 && text.Length <= longest && text.All(holds);

@@ -41,7 +41,7 @@ public sealed class LogKeys
 {
     private readonly List<(CheckpointKey Key, SigningKey Listed)> _own = [];
     private readonly Lazy<List<(string Participant, CosignatureKey Key, SigningKey Listed)>> _theirs;
-    private readonly int _demanded;
+    private readonly uint _demanded;
 
     private LogKeys(IReadOnlyList<(Agreement Agreement, DateTimeOffset? Followed)> greatestFirst, string service)
     {
@@ -53,7 +53,7 @@ public sealed class LogKeys
                 var own = CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", key.PublicKey.Span);
                 if (_own.All(k => k.Key.Verifier != own.Verifier)) _own.Add((own, Until(key, followed)));
             }
-        _demanded = Math.Max(1, (int)greatestFirst[0].Agreement.CosignaturesDemanded);
+        _demanded = Math.Max(1, greatestFirst[0].Agreement.CosignaturesDemanded);
         _theirs = new(() =>
         {
             var theirs = new List<(string Participant, CosignatureKey Key, SigningKey Listed)>();

@@ -105,6 +105,16 @@ public partial class ConventionTests
             : Common.ContainsValue(field.Name)
         select $"{field.FullName} = {field.FieldNumber}: 1 to 9 are {string.Join(", ", Common.Values)}; own fields start at 10");
 
+    /// <summary>Verifiers read these of every request that a log holds, whatever its type (<c>SignedFields</c>).</summary>
+    [Fact]
+    public void What_verifiers_read_of_a_request_is_the_same_in_every_write() => None(
+        from method in Writes
+        from known in Evidence.V1.SignedFields.Descriptor.Fields.InDeclarationOrder()
+        let field = method.InputType.FindFieldByNumber(known.FieldNumber)
+        where field is not null && (field.Name != known.Name || field.FieldType != known.FieldType || field.IsRepeated != known.IsRepeated ||
+            field.FieldType == FieldType.Message && field.MessageType != known.MessageType)
+        select $"{field.FullName}: the number {known.FieldNumber} is that of {known.Name}");
+
     [Fact]
     public void Every_binding_write_names_its_actor() => None(
         from method in Writes

@@ -109,6 +109,38 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
         }), $"{input} | {signature} | {type} | {authority}"));
     }
 
+    [Fact]
+    public async Task A_write_that_has_something_else_where_others_have_their_actor_is_judged_by_its_signature()
+    {
+        const string method = "ministries.operations.v1.OperationsService/ReplayDeadLetter";
+        var (commit, id) = (DateTimeOffset.UtcNow, Guid.NewGuid().ToString());
+        var request = new Operations.V1.ReplayDeadLetterRequest { RequestId = id, Id = "calllog/12/0" }.ToByteArray();
+        var values = new Dictionary<string, string>
+        {
+            ["@method"] = "POST", ["@path"] = $"/{method}", ["@authority"] = "hub:1", ["content-type"] = "application/grpc",
+            ["content-digest"] = HttpSignature.ContentDigestOfFrame(request),
+        };
+        var (input, signature) = HttpSignature.Sign(
+            KeyOf("operator/requests.key"), "operator/requests-1", id, commit, TimeSpan.FromMinutes(1), HttpSignature.TagOf(_agreement.TrustDomain, "calllog"), values);
+        var header = new EntryHeader
+        {
+            Position = 5, CommitTime = commit.ToTimestamp(), Participant = "operator", RequestId = id, Method = method, AgreementVersion = _agreement.Version,
+        };
+        var kept = new RequestSignature
+        {
+            Authority = "hub:1", ContentType = "application/grpc", ContentDigest = values["content-digest"], SignatureInput = input, Signature = signature,
+        };
+        _questions.Add(('v', _agreement.ToByteArray(), "the agreement"));
+        _questions.Add(('s', FirstVerifier.Json(new
+        {
+            header = header.ToByteString().ToBase64(), request = Convert.ToBase64String(request), signature = kept.ToByteString().ToBase64(), service = "calllog",
+        }), "a replay"));
+        var first = new FirstVerifier { Adopted = commit.AddMinutes(-1) };
+        await using var second = new SecondVerifier();
+        Assert.Empty(await first.Compare(second, _questions, Cancel));
+        Assert.Equal(_questions.Count, first.Holding);
+    }
+
     private static string Reordered(Mutator m, string parameters)
     {
         var parts = parameters.Split(';').ToList();
@@ -120,7 +152,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
 
     private byte[] Request(Mutator m, string requestId)
     {
-        var content = new SignedFields { RequestId = requestId, Actor = new Actor { Office = "desk", Official = "o-1", Authority = "order" } }.ToByteArray();
+        var content = new SignedFields { RequestId = requestId }.ToByteArray();
         // Field 10, which the verifiers do not know.
         content = [.. content, 0x52, 2, 0x41, 0x42];
         if (m.Chance(0.15)) content = m.Wire(content);

@@ -103,6 +103,40 @@ public sealed class EvidenceTests(CaseFiles files)
         static byte[] Joined(IEnumerable<string> lines) => Encoding.UTF8.GetBytes(string.Concat(lines.Select(l => l + "\n")));
     }
 
+    [Fact]
+    public async Task A_log_without_a_name_breaks_where_its_entries_are_anothers()
+    {
+        var lines = CaseFiles.LinesOf(files.Of(Seoul));
+        lines[1].Log.Service = "";
+        var file = files.Sealed(lines, Seoul);
+        Assert.Equal(3, EvidenceVerification.Verify(file).Break?.Line);
+        Assert.Equal(3, (await Node.Verify([file], TestContext.Current.CancellationToken))[0]?.Line);
+    }
+
+    [Fact]
+    public async Task A_version_that_lists_a_public_key_twice_breaks_in_both()
+    {
+        var lines = CaseFiles.LinesOf(files.Of(Seoul));
+        var part = lines[2].Entry.Parts.Single(p => p.Kind == PartKind.Request);
+        var version = Types.V1.Agreement.Parser.ParseFrom(part.Data);
+        var keys = version.Participants.Single(p => p.Id == Seoul).SigningKeys;
+        var again = keys.First(k => k.Use == SigningKeyUse.Approvals).Clone();
+        (again.Id, again.Official) = ($"{Seoul}/approvals-9", "kr-mfa-official-9");
+        keys.Add(again);
+        version.Signatures.Clear();
+        foreach (var signer in version.Participants.Where(Trust.AgreementVersions.Signs))
+            Trust.AgreementVersions.Sign(
+                version, signer.Id, signer.SigningKeys.First(k => k.Use == SigningKeyUse.Agreements).Id,
+                Trust.Pki.ReadKey(Path.Combine(files.Certificates, signer.Id, "agreements.key")));
+        part.Data = version.ToByteString();
+        var file = files.Sealed(lines, Seoul);
+        var found = EvidenceVerification.Verify(file).Break;
+        var node = (await Node.Verify([file], TestContext.Current.CancellationToken))[0];
+        Assert.Equal((3, 3), (found?.Line, node?.Line));
+        Assert.Contains("public key", found!.Meaning);
+        Assert.Contains("public key", node!.Value.Meaning);
+    }
+
     public static readonly TheoryData<string> Forgeries =
     [
         "an entry is left out", "the request is another one", "the signature is left out", "the signature is of another request",

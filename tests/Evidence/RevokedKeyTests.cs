@@ -38,6 +38,7 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         new("a revoked key signed, and a witness dates it after", false, Revoked: 60, Cosigned: [("icrc", 61)]),
         new("two witnesses are demanded and one dates it", false, Revoked: 60, Demanded: 2, Cosigned: [("icrc", 59), ("icrc", 58)]),
         new("two witnesses are demanded and two date it", true, Revoked: 60, Demanded: 2, Cosigned: [("icrc", 59), ("kr/mfa", 58)]),
+        new("two thousand million witnesses are demanded and one dates it", false, Revoked: 60, Demanded: 1u << 31, Cosigned: [("icrc", 59)]),
         new("it is dated with a witness's key that is revoked too", false, Revoked: 60, Cosigned: [("icrc", 1)], WitnessRevoked: ("icrc", 2)),
         new("the key is listed no more and still signs", false, Delisted: true),
         new("a receipt of a revoked key is proved to be a prefix", true, Revoked: -1, SignedByNew: true, Receipt: "proved"),

@@ -319,6 +319,30 @@ public sealed class AgreementVersionsTests : IDisposable
         Assert.Equal(AgreementWrong.FormWrong, Check(next)?.Wrong);
     }
 
+    /// <summary>Whoever revokes it under one id would leave it in force under the other; and one who holds it would be two.</summary>
+    [Theory]
+    [InlineData("under two ids"), InlineData("for two uses"), InlineData("for two officials"), InlineData("of two participants")]
+    public void A_public_key_that_is_listed_twice_is_refused(string how)
+    {
+        var key = New("kr/mfa/approvals-1", SigningKeyUse.Approvals);
+        key.Official = "kr-official-1";
+        var again = key.Clone();
+        (again.Id, again.Use) = ("another", how == "for two uses" ? SigningKeyUse.Requests : SigningKeyUse.Approvals);
+        if (how == "for two officials") again.Official = "kr-official-2";
+        // Revoked where it is listed first.
+        if (how == "under two ids") key.RevokeTime = Now.ToTimestamp();
+        var next = Next(a =>
+        {
+            Of(a, "kr/mfa").SigningKeys.Add(key);
+            Of(a, how == "of two participants" ? "ua/mfa" : "kr/mfa").SigningKeys.Add(again);
+        }, All);
+        var fault = Check(next);
+        Assert.Equal(AgreementWrong.FormWrong, fault?.Wrong);
+        Assert.Contains("kr/mfa/approvals-1", fault!.Missing);
+        Assert.Contains("another", fault.Missing);
+        Broken(1, AgreementWrong.FormWrong, Adopted(_first), Adopted(next));
+    }
+
     [Fact]
     public void What_changes_is_said_in_plain_words()
     {

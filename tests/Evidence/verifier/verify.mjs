@@ -51,8 +51,7 @@ export const Messages = messages(`
   StoredRefusal: 1 reason string, 2 metadata MetadataEntry*, 3 faults FieldFault*
   MetadataEntry: 1 key string, 2 value string
   FieldFault: 1 field string, 2 description string
-  Request: 1 requestId string, 2 actor Actor, 4 approvals Approval*
-  Actor: 1 office string, 2 official string, 3 authority string
+  Request: 1 requestId string, 4 approvals Approval*
   Approval: 1 official string, 2 office string, 3 keyId string, 4 signature bytes
   Agreement: 1 version uint64, 2 validFromTime Timestamp, 3 trustDomain string, 4 states State*, 5 participants Participant*,
     6 grants Grant*, 7 approvalDemands ApprovalDemand*, 8 attestersDemanded AttesterRole*, 9 statementValidityDays uint32,
@@ -558,6 +557,7 @@ export function readAgreement(bytes) {
       if (participants.size !== all.length || keysById.size !== keyList.length || !distinct(agreement.states.map(s => s.code)) ||
         !distinct(agreement.approvalDemands.map(d => d.method)))
         malformed('a participant, a key, a state or a demand is there twice');
+      if (!distinct(keyList.map(([, { key }]) => key.publicKey.toString('hex')))) malformed('a public key is listed twice');
       if (!/^[a-z0-9.-]{1,64}$/.test(agreement.trustDomain)) malformed('its trust domain is not of the form of one');
       for (const { id, signingKeys } of all) {
         if (!/^[a-z0-9._/-]{1,64}$/.test(id)) malformed("a participant's id is not of the form of one");

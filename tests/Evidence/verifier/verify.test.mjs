@@ -250,7 +250,7 @@ for (const [what, meaning, hooks] of [
   ['changes a grant and is signed by all', null, { agreement: a => { a.grants[0].methods.push('x/Y'); }, signers: Everybody }],
   ['changes nothing and is signed by one', /not signed/, { agreement: restore, keyId: 'aa/requests' }],
   ["changes another's keys", /not signed by bb\/mfa/,
-    { agreement: a => { participant(a, 'bb/mfa').signingKeys[0].publicKey = pair('aa/requests').public; } }],
+    { agreement: a => { participant(a, 'bb/mfa').signingKeys[0].publicKey = pair('put in').public; } }],
   ["changes a service's key", /not signed by bb\/mfa, icrc/,
     { agreement: a => { participant(a, 'service/custody').signingKeys[0].publicKey = pair('x').public; } }],
   ['adds a key of a service with all signatures', null,

@@ -72,6 +72,11 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     public virtual (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
         Approvals.Check(
             approvals, call.Rpc!.Name, call.Message.Span, call.Caller.Participant, call.Terms.Permissions, time.GetUtcNow(), service.Name);
+
+    /// <summary>Whether whoever the write names by a code is listed by the agreement. It is asked last: a write that has its answer gets
+    /// it again though somebody is no longer listed.</summary>
+    public virtual Refusal? Named(EdgeCall call) =>
+        Officials.Check(call.Request, call.Terms.Permissions, call.Caller.Participant) is { Count: > 0 } faults ? Refusals.Invalid(faults) : null;
 }
 
 /// <summary>What the signatures of a write came to. A request that was answered before gets its answer even where its signature
@@ -102,6 +107,7 @@ internal sealed record SignedRequest(
         IReadOnlySet<string> approved = FrozenSet<string>.Empty;
         if (refused is null && shape.Approvals is { } field)
             (approved, refused) = checks.Approved(call, (RepeatedField<Approval>)field.Accessor.GetValue(call.Request));
+        refused ??= checks.Named(call);
         var fields = signature is null ? null : SignatureFields.Read(signature.SignatureInput, signature.Signature);
         return new(
             requestId, signature, refused, whereAnswered, approved, refused is null ? KeysOf(call, fields, shape) : [],

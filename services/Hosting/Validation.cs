@@ -61,7 +61,8 @@ public static partial class Validation
             ? null : "must be a language tag (BCP 47) of at most 35 characters",
         Format.TimeZone => TimeZones.Contains(text)
             ? null : "must be UTC or the name of a time zone in the IANA database, by area and place, such as Asia/Seoul",
-        Format.Code => text.Length is >= 1 and <= 64 && Only(text, Code)
+        // Whether the agreement lists an official's code is asked when the caller is known (Officials).
+        Format.Code or Format.Official => text.Length is >= 1 and <= 64 && Only(text, Code)
             ? null : "must be 1 to 64 characters of A-Z a-z 0-9 . _ / -",
         Format.Text => Texts.Fault(text),
         Format.Etag => text.Length is >= 1 and <= 64 && Only(text, Base64Url)

@@ -20,7 +20,14 @@ internal static class AgreementCommand
         AddKey(), EndKey("end-key", "Ends a key: what it signed before stands.", (key, time) => key.ValidUntilTime = time),
         EndKey("revoke-key", "Revokes a key that may have been stolen: it is refused from then on, and so is what nothing dates before.",
             (key, time) => key.RevokeTime = time),
-        AddAuthority(), RemoveAuthority(), Deny(), Draft(), Diff(), Sign(), Check(), Put(),
+        AddAuthority(), RemoveAuthority(), Deny(),
+        Official("add-official", "Lists a code by which requests may name an official, interpreter or physician of a participant.", (listed, code) =>
+        {
+            if (listed.Contains(code)) return false;
+            listed.Add(code);
+            return true;
+        }),
+        Official("remove-official", "Takes such a code out: new requests name it no more.", (listed, code) => listed.Remove(code)), Draft(), Diff(), Sign(), Check(), Put(),
     };
 
     private static Command AddKey()
@@ -106,6 +113,20 @@ internal static class AgreementCommand
             else if (given.Length == 0 || !given.All(char.IsAsciiHexDigit)) throw new FormatException($"{given} is neither a file nor a serial number");
             if (!owner.DeniedCertificates.Contains(serial)) owner.DeniedCertificates.Add(serial);
             return serial;
+        }));
+        return command;
+    }
+
+    private static Command Official(string name, string description, Func<IList<string>, string, bool> change)
+    {
+        var (next, of) = (File("next", "The copy of the version in force; it is changed."), Of());
+        var code = new Argument<string>("code") { Description = "The code of an official, interpreter or physician; never a name.", HelpName = "code" };
+        var command = new Command(name, description) { next, code, of };
+        command.SetAction(result => Edit(result, next, agreement =>
+        {
+            var (owner, official) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(code));
+            if (!change(owner.Officials, official)) throw new FormatException($"nothing is changed: {owner.Id} lists {string.Join(", ", owner.Officials)}");
+            return string.Join(", ", owner.Officials);
         }));
         return command;
     }

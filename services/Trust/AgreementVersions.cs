@@ -85,6 +85,7 @@ public static class AgreementVersions
     [
         Participant.AuthorityCertificatesFieldNumber, Participant.SystemsFieldNumber, Participant.DeniedCertificatesFieldNumber,
         Participant.SigningKeysFieldNumber, Participant.CapacitiesFieldNumber, Participant.ClearanceFieldNumber,
+        Participant.OfficialsFieldNumber,
     ];
 
     // What every version may say anew.
@@ -142,6 +143,9 @@ public static class AgreementVersions
         {
             if (!IsName(participant.Id, 64, c => IsLower(c) || c is '.' or '-' or '_' or '/'))
                 return Form("participants' ids of 1 to 64 lowercase letters, digits, dots, hyphens, underscores and slashes");
+            if (!participant.Officials.All(o => IsName(o, 64, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '/' or '-')))
+                return Form($"codes of officials of {participant.Id} of 1 to 64 letters, digits, dots, hyphens, underscores and slashes");
+            if (Twice(participant.Officials) is { } twice) return twice;
             foreach (var key in participant.SigningKeys)
             {
                 if (!IsName(key.Id, 128, c => c is > ' ' and <= '~' and not '"' and not '\\'))

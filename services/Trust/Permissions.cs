@@ -11,6 +11,8 @@ public sealed class Permissions
     private readonly Dictionary<string, uint> _approvals;
 
     private readonly Dictionary<string, (Participant Owner, SigningKey Key)> _keys;
+    private readonly HashSet<(string Participant, string Official)> _officials;
+    private readonly HashSet<string> _ofAnybody;
 
     /// <summary>Reads the agreement.</summary>
     public Permissions(Agreement agreement)
@@ -22,6 +24,9 @@ public sealed class Permissions
             foreach (var method in grant.Methods) _grants[method] = _grants.GetValueOrDefault(method).And(grant.Part);
         _keys = agreement.Participants.SelectMany(p => p.SigningKeys.Select(k => (Owner: p, Key: k))).ToDictionary(k => k.Key.Id);
         _approvals = agreement.ApprovalDemands.ToDictionary(d => d.Method, d => d.Officials);
+        _officials = [.. agreement.Participants.SelectMany(p =>
+            p.Officials.Concat(p.SigningKeys.Select(k => k.Official)).Where(o => o.Length > 0).Select(o => (p.Id, o)))];
+        _ofAnybody = [.. _officials.Select(o => o.Official)];
     }
 
     /// <summary>The agreement itself.</summary>
@@ -35,6 +40,12 @@ public sealed class Permissions
 
     /// <summary>The signing key of this id with its owner, or null.</summary>
     public (Participant Owner, SigningKey Key)? SigningKey(string id) => _keys.TryGetValue(id, out var found) ? found : null;
+
+    /// <summary>Whether the agreement lists this code of an official, interpreter or physician.</summary>
+    /// <param name="code">The code.</param>
+    /// <param name="participant">The participant whose official it must be; null: anybody's.</param>
+    public bool ListsOfficial(string code, string? participant = null) =>
+        participant is null ? _ofAnybody.Contains(code) : _officials.Contains((participant, code));
 
     /// <summary>The parts to which the method is granted; to none where the agreement does not name it.</summary>
     /// <param name="method">The full method name without a leading slash.</param>

@@ -55,6 +55,13 @@ public sealed class ChecksTests
             });
             await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
         }),
+        [nameof(Checks.Named)] = new("REQUEST_INVALID", async running =>
+        {
+            // A code that is a name in truth.
+            var request = Running.Request();
+            request.Actor.Official = "RI-CHONG-SU";
+            await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
+        }),
     };
 
     public static TheoryData<string> Names => [.. typeof(Checks)
@@ -162,5 +169,7 @@ public sealed class ChecksTests
 
         public override (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
             check == nameof(Approved) ? (new HashSet<string>(), null) : base.Approved(call, approvals);
+
+        public override Refusal? Named(EdgeCall call) => check == nameof(Named) ? null : base.Named(call);
     }
 }

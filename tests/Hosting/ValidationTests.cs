@@ -66,6 +66,7 @@ public class ValidationTests
                 ]);
             Rows(Format.Code,
                 ["a", "consular-department", "note/2025.114_b", new string('Z', 64)], ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]);
+            Rows(Format.Official, ["o-1", "kr-mfa-official-3", new string('Z', 64)], ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]);
             Rows(Format.Text,
                 [
                     "", "line\nline\ttab", "남조선", "🕊", "a\u200e", ".", "  x  ", "ناروێ\u200cها", "e\u0301", "👨\u200d👩\u200d👧",

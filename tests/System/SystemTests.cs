@@ -444,13 +444,13 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             !s.TryGetProperty("warnings", out var warnings) || warnings.ValueKind == JsonValueKind.Null || warnings.GetArrayLength() == 0));
         Assert.Equal(Deployment.Services.Order(), trace.GetProperty("processes").EnumerateObject()
             .Select(p => p.Value.GetProperty("serviceName").GetString()).Distinct().Order());
-
-        static List<string> Parents(JsonElement span) =>
-        [
-            .. span.GetProperty("references").EnumerateArray().Where(r => r.GetProperty("refType").GetString() == "CHILD_OF")
-                .Select(r => r.GetProperty("spanID").GetString()!),
-        ];
     }
+
+    private static List<string> Parents(JsonElement span) =>
+    [
+        .. span.GetProperty("references").EnumerateArray().Where(r => r.GetProperty("refType").GetString() == "CHILD_OF")
+            .Select(r => r.GetProperty("spanID").GetString()!),
+    ];
 
     [GeneratedRegex("http://[0-9.:]+/trace/([0-9a-f]{32})")]
     private static partial Regex TraceAddress();

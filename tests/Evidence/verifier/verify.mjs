@@ -64,7 +64,7 @@ export const Messages = messages(`
   State: 1 code string, 2 name string, 3 partyToGc3 bool
   Participant: 1 id string, 2 name string, 3 kind ParticipantKind, 4 state string, 5 capacities Capacity*,
     6 authorityCertificates string*, 7 clearance Level, 8 systems string*, 9 deniedCertificates string*,
-    10 signingKeys SigningKey*, 11 addresses string*
+    10 signingKeys SigningKey*, 11 addresses string*, 12 officials string*
   SigningKey: 1 id string, 2 use SigningKeyUse, 3 publicKey bytes, 4 validFromTime Timestamp, 5 validUntilTime Timestamp,
     6 revokeTime Timestamp, 7 official string
   Grant: 1 part Part, 2 methods string*
@@ -542,7 +542,7 @@ function readOrder(found) {
 
 // ---- Step 4: key history (section 4)
 
-const OwnAffairs = new Set(['authorityCertificates', 'systems', 'deniedCertificates', 'signingKeys', 'capacities', 'clearance']);
+const OwnAffairs = new Set(['authorityCertificates', 'systems', 'deniedCertificates', 'signingKeys', 'capacities', 'clearance', 'officials']);
 const Frame = new Set(['version', 'validFromTime', 'previousDigest', 'signatures', 'participants']);
 const signs = participant => [Kind.MINISTRY, Kind.NEUTRAL_OBSERVER, Kind.PROTECTING_POWER].includes(participant?.kind);
 

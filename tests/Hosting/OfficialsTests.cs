@@ -1,0 +1,60 @@
+using Ministries.CallLog.V1;
+using Ministries.Custody.V1;
+using Ministries.Trust;
+using Ministries.Types.V1;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>Who may be named in a request: those whom the agreement lists, and of the one who acts, those of the caller.</summary>
+public sealed class OfficialsTests
+{
+    private static readonly Permissions Permissions = new(Agreement());
+
+    private static Agreement Agreement()
+    {
+        var agreement = StandardAgreement.Read();
+        agreement.Participants.Single(p => p.Id == "kr/mfa").SigningKeys.Add(
+            new SigningKey { Id = "kr/mfa/approvals-1", Use = SigningKeyUse.Approvals, Official = "kr-mfa-official-1" });
+        return agreement;
+    }
+
+    private static string[] FaultsOf(Google.Protobuf.IMessage request) =>
+        [.. Officials.Check(request, Permissions, Permissions.Participant("kr/mfa")!).Select(f => f.Field)];
+
+    [Theory]
+    [InlineData("o-1", true)]
+    [InlineData("kr-mfa-official-1", true)]
+    // Of another participant.
+    [InlineData("physician-7", false)]
+    [InlineData("RI-CHONG-SU", false)]
+    [InlineData("O-1", false)]
+    public void Who_acts_is_listed_by_the_caller(string code, bool listed) => Assert.Equal(
+        listed ? [] : ["actor.official"], FaultsOf(new OpenCaseRequest { Actor = new Actor { Office = "desk", Official = code, Authority = "order-1" } }));
+
+    [Theory]
+    [InlineData("physician-7", true)]
+    [InlineData("interpreter-3", true)]
+    [InlineData("RI-CHONG-SU", false)]
+    public void Whoever_else_is_named_is_listed_by_somebody(string code, bool listed)
+    {
+        Assert.Equal(listed ? [] : ["physician"], FaultsOf(new RecordFitnessRequest { Physician = code }));
+        Assert.Equal(listed ? [] : ["account.attendees[1].official"], FaultsOf(new LogCallRequest
+        {
+            Account = new Account { Attendees = { new Attendee { Office = "minister" }, new Attendee { Official = code } } },
+        }));
+    }
+
+    [Fact]
+    public void Every_field_that_holds_a_persons_code_is_declared_as_one()
+    {
+        string[] people = ["official", "interpreter", "physician", "translator"];
+        foreach (var field in Methods.All.Select(m => m.InputType).Distinct().SelectMany(t => FieldsBelow(t, [])))
+            if (people.Contains(field.Name) && field.ContainingType != Approval.Descriptor)
+                Assert.True(field.GetOptions().GetExtension(LimitsExtensions.Limits).Format == Format.Official, field.FullName);
+    }
+
+    private static IEnumerable<Google.Protobuf.Reflection.FieldDescriptor> FieldsBelow(
+        Google.Protobuf.Reflection.MessageDescriptor type, HashSet<Google.Protobuf.Reflection.MessageDescriptor> seen) => !seen.Add(type) ? []
+        : type.Fields.InFieldNumberOrder().SelectMany(f => f.FieldType == Google.Protobuf.Reflection.FieldType.Message
+            ? FieldsBelow(f.MessageType, seen) : [f]);
+}

@@ -75,50 +75,55 @@ public sealed class VectorsTests : IDisposable
         var agreement = JsonParser.Default.Parse<Agreement>(await File.ReadAllTextAsync(Path.Combine(_folder, "agreement.json"), Cancel));
         var now = DateTimeOffset.UtcNow;
         var questions = new List<(char, byte[], string)>();
-        var weak = new HashSet<string>();
+        var (listings, weak) = (new Dictionary<(string Key, SigningKeyUse Use), string>(), new HashSet<(string Key, SigningKeyUse Use)>());
         foreach (var vector in vectors.Where(v => v.Signature.Length <= 64).DistinctBy(v => (Convert.ToHexString(v.Key), Convert.ToHexString(v.Signature))))
-        {
-            var listed = Listing(agreement, vector.Key);
-            if (AgreementVersions.Check(null, listed, now) is { } fault)
+            foreach (var (place, kind, use, question) in Places(vector, now))
             {
-                // By its name: whose key it is, and that it is none.
-                Assert.Equal(AgreementWrong.KeyWeak, fault.Wrong);
-                Assert.Contains("kr/mfa/requests-1", fault.ToString());
-                Assert.Equal(["kr/mfa"], fault.Suppliers);
-                weak.Add(Convert.ToHexString(vector.Key));
+                var listing = (Convert.ToHexString(vector.Key), use);
+                if (!listings.TryGetValue(listing, out var text))
+                {
+                    var (listed, id, owner) = Listing(agreement, vector.Key, use);
+                    listings[listing] = text = listed.ToByteString().ToBase64();
+                    if (AgreementVersions.Check(null, listed, now) is { } fault)
+                    {
+                        // By its name: whose key it is, and that it is none.
+                        Assert.Equal(AgreementWrong.KeyWeak, fault.Wrong);
+                        Assert.Contains(id, fault.ToString());
+                        Assert.Equal([owner], fault.Suppliers);
+                        weak.Add(listing);
+                    }
+                    else Assert.True(StrictEd25519.IsKey(vector.Key));
+                    questions.Add((
+                        'a', FirstVerifier.Json(new[] { new { agreement = text, time = $"{now.ToUnixTimeSeconds() + 1}" } }), $"{vector.Name} for {use}"));
+                }
+                questions.Add((kind, Json(question, text), $"{vector.Name} {place}"));
             }
-            else Assert.True(StrictEd25519.IsKey(vector.Key));
-            var text = listed.ToByteString().ToBase64();
-            questions.Add(('a', FirstVerifier.Json(new[] { new { agreement = text, time = $"{now.ToUnixTimeSeconds() + 1}" } }), $"{vector.Name} in an agreement"));
-            foreach (var (place, kind, question) in Places(vector, now)) questions.Add((kind, Json(question, text), $"{vector.Name} {place}"));
-        }
-        Assert.True(weak.Count >= 14, $"{weak.Count} weak keys");
+        Assert.True(weak.Select(w => w.Key).Distinct().Count() >= 14, $"{weak.Count} weak keys");
         var first = new FirstVerifier { Adopted = now.AddSeconds(1) };
         await using var second = new SecondVerifier();
         var differences = await first.Compare(second, questions, Cancel);
         Assert.True(differences.Count == 0, string.Join('\n', differences.Take(10)));
         // Good keys are taken over, and nothing was signed with them.
-        Assert.Equal(questions.Count(q => q.Item1 == 'a') - vectors.Where(v => v.Signature.Length <= 64 && weak.Contains(Convert.ToHexString(v.Key)))
-            .DistinctBy(v => (Convert.ToHexString(v.Key), Convert.ToHexString(v.Signature))).Count(), first.Holding);
+        Assert.Equal(listings.Count - weak.Count, first.Holding);
     }
 
     private static byte[] Json(Dictionary<string, string> question, string agreement) =>
         FirstVerifier.Json(new Dictionary<string, string>(question) { ["agreement"] = agreement });
 
-    // The agreement with the vector's key in each use that it can have, signed by all.
-    private Agreement Listing(Agreement agreement, byte[] key)
+    // The agreement with the vector's key in one use, for no key may be listed twice, signed by all.
+    private (Agreement Listed, string KeyId, string Owner) Listing(Agreement agreement, byte[] key, SigningKeyUse use)
     {
         var listed = agreement.Clone();
         listed.Signatures.Clear();
-        foreach (var participant in listed.Participants)
-            foreach (var old in participant.SigningKeys.Where(k => k.Use != SigningKeyUse.Agreements && participant.Id is "kr/mfa" or "service/calllog"))
-                if (old.Use != SigningKeyUse.Agreements) old.PublicKey = ByteString.CopyFrom(key);
+        var owner = use == SigningKeyUse.Checkpoints ? "service/calllog" : "kr/mfa";
+        var changed = listed.Participants.Single(p => p.Id == owner).SigningKeys.First(k => k.Use == use);
+        changed.PublicKey = ByteString.CopyFrom(key);
         foreach (var participant in listed.Participants.Where(AgreementVersions.Signs).ToList())
             Pki.Sign(null, listed, participant.Id, Path.Combine(_folder, participant.Id, "agreements.key"));
-        return listed;
+        return (listed, changed.Id, owner);
     }
 
-    private static IEnumerable<(string Place, char Kind, Dictionary<string, string> Question)> Places(Vector vector, DateTimeOffset now)
+    private static IEnumerable<(string Place, char Kind, SigningKeyUse Use, Dictionary<string, string> Question)> Places(Vector vector, DateTimeOffset now)
     {
         const string domain = "ministries.example", log = $"{domain}/calllog", witness = $"{domain}/witness/kr/mfa", method = "ministries.calllog.v1.CallLogService/LogCall";
         string Base64(params ReadOnlySpan<byte> bytes) => Convert.ToBase64String(bytes);
@@ -131,19 +136,19 @@ public sealed class VectorsTests : IDisposable
             Position = 1, CommitTime = now.ToTimestamp(), Participant = "kr/mfa", RequestId = "request-1", Method = method, AgreementVersion = 1,
         };
         var request = new Evidence.V1.SignedFields { RequestId = "request-1" };
-        yield return ("as the signature of a request", 's', Of(request));
+        yield return ("as the signature of a request", 's', SigningKeyUse.Requests, Of(request));
         request.Approvals.Add(new Approval
         {
             Official = "kr-mfa-official-1", Office = "legal", KeyId = "kr/mfa/approvals-1", Signature = ByteString.CopyFrom(vector.Signature),
         });
-        yield return ("as an approval", 's', Of(request));
+        yield return ("as an approval", 's', SigningKeyUse.Approvals, Of(request));
 
         var text = $"{log}\n1\n{Base64(new byte[32])}\n";
-        yield return ("on a checkpoint", 'n', new()
+        yield return ("on a checkpoint", 'n', SigningKeyUse.Checkpoints, new()
         {
             ["note"] = $"{text}\n— {log} {Base64([.. Id(log, 1), .. vector.Signature])}\n", ["service"] = "calllog",
         });
-        yield return ("as a cosignature", 'n', new()
+        yield return ("as a cosignature", 'n', SigningKeyUse.Cosignatures, new()
         {
             ["note"] = $"{text}\n— {witness} {Base64([.. Id(witness, 4), 0, 0, 0, 0, 0x65, 0, 0, 0, .. vector.Signature])}\n", ["service"] = "calllog",
         });

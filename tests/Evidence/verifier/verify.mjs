@@ -559,8 +559,10 @@ export function readAgreement(bytes) {
         malformed('a participant, a key, a state or a demand is there twice');
       if (!distinct(keyList.map(([, { key }]) => key.publicKey.toString('hex')))) malformed('a public key is listed twice');
       if (!/^[a-z0-9.-]{1,64}$/.test(agreement.trustDomain)) malformed('its trust domain is not of the form of one');
-      for (const { id, signingKeys } of all) {
+      for (const { id, signingKeys, officials } of all) {
         if (!/^[a-z0-9._/-]{1,64}$/.test(id)) malformed("a participant's id is not of the form of one");
+        if (!officials.every(o => /^[A-Za-z0-9._/-]{1,64}$/.test(o)) || !distinct(officials))
+          malformed(`a code of an official of ${id} is not of the form of one, or there twice`);
         for (const key of signingKeys) {
           if (!/^[!#-[\]-~]{1,128}$/.test(key.id)) malformed(`a key's id of ${id} is not of the form of one`);
           if (!isKey(key.publicKey)) malformed(`${key.id} is no public key of Ed25519, or of small order`);

@@ -464,7 +464,8 @@ public sealed class StreamsTests : IAsyncLifetime
         {
             await stream.WriteAsync(comes, cancel);
             await stream.FlushAsync(cancel);
-            await Task.Delay(Timeout.Infinite, cancel);
+            // Not until the request is cut: then its caller would be told of this wait's end or of the cut, whichever is first.
+            await Task.Delay(Timeout.Infinite, Running.Cancel);
         }
 
         protected override bool TryComputeLength(out long length)

@@ -6,7 +6,6 @@ using Grpc.Core;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -164,7 +163,7 @@ internal sealed class Passing
         // Whoever does not send his request, or does not take his answer, keeps his place and what is in memory for him no longer than that.
         // The web server's own rates of bytes do not see to it: they count a connection, on which others may go on. The timer is waited for
         // at the end, since the request's object may be another's then.
-        await using var late = _time.CreateTimer(static cut => Cut((HttpContext)cut!), http, _limits.CallTime, Timeout.InfiniteTimeSpan);
+        await using var late = _time.CreateTimer(static cut => Refusals.Cut((HttpContext)cut!), http, _limits.CallTime, Timeout.InfiniteTimeSpan);
         if (await _checks.Enter(call, http) is { } full)
         {
             await Refusals.Answer(http, full);
@@ -186,19 +185,13 @@ internal sealed class Passing
             await serve(http);
             // gRPC leaves an answer with the web server, which would hold all of it for as long as its reader likes and count it nowhere. So
             // a great one keeps its place until little of it is left.
-            if (http.Response.BodyWriter is { CanGetUnflushedBytes: true, UnflushedBytes: > GreatAnswer } answer) await answer.FlushAsync();
+            if (http.Response.BodyWriter is { CanGetUnflushedBytes: true, UnflushedBytes: > EdgeLimits.MaxUntakenBytes } answer) await answer.FlushAsync();
         }
         finally
         {
             _checks.Leave(call);
         }
     }
-
-    // As much as the web server lets be on its way to a reader (IdentityExtensions).
-    private const int GreatAnswer = 64 << 10;
-
-    // The code that gRPC takes for RESOURCE_EXHAUSTED (ENHANCE_YOUR_CALM).
-    private static void Cut(HttpContext http) => http.Features.Get<IHttpResetFeature>()?.Reset(11);
 
     // A write's signature is checked here, and what refuses it is carried: the request may have its answer already.
     private async ValueTask<Refusal?> Check(Rpc rpc, EdgeCall call, HttpContext http)

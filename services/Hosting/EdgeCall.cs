@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Diagnostics;
 using System.IO.Pipelines;
+using System.Net;
 using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.AspNetCore.Http;
@@ -109,7 +110,10 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
         };
 
     private readonly string _operation = Telemetry.OperationOf(service);
-    private (string Host, string Address, object? Port) _authority = ("", "", null);
+    private Reached _reached = new(null, 0, "", null);
+
+    // An address of the service, and how a span tells it: without the port that is the scheme's own.
+    private sealed record Reached(IPAddress? Address, int Port, string Text, object? Tag);
 
     /// <summary>Begins the span; null: there is none. A service's look, every few seconds, whether events of another one never came is
     /// no step in a case; what it finds is told by the spans of their processing.</summary>
@@ -142,11 +146,14 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
             span.AddLink(new ActivityLink(caller));
         span.AddTag("rpc.system.name", "grpc");
         span.AddTag("rpc.method", rpc.Name);
-        var authority = _authority;
-        if (request.Host.Value is { } host && !ReferenceEquals(authority.Host, host) && authority.Host != host)
-            _authority = authority = (host, request.Host.Host, request.Host.Port is { } port and not 443 ? port : null);
-        span.AddTag("server.address", authority.Address);
-        if (authority.Port is not null) span.AddTag("server.port", authority.Port);
+        // The address at which it came. What the caller calls the service is a text of its own choice, and stays out of traces (D16).
+        var (connection, reached) = (request.HttpContext.Connection, _reached);
+        if (reached.Port != connection.LocalPort || !Equals(reached.Address, connection.LocalIpAddress))
+            _reached = reached = new(
+                connection.LocalIpAddress, connection.LocalPort, connection.LocalIpAddress?.ToString() ?? "",
+                connection.LocalPort == 443 ? null : connection.LocalPort);
+        span.AddTag("server.address", reached.Text);
+        if (reached.Tag is not null) span.AddTag("server.port", reached.Tag);
         return span;
     }
 

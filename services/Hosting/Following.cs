@@ -3,7 +3,6 @@ using System.Security.Cryptography;
 using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Http.Features;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -20,8 +19,8 @@ internal sealed class Following(
     FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responses, ServerCallContext context, ServiceLedger ledger,
     Access access, Followers followers, TimeProvider time, Func<StoredEntry, Reader, CancellationToken, Task<Entry>> show, CancellationToken stop)
 {
-    // The web server holds back a writer who has 64 KiB on the way, so that one message more is on the way at most.
-    private const int MessageBytes = 64 << 10, PieceBytes = 32 << 10, PageBytes = 48 << 10, PageEntries = 200;
+    // The web server holds back a writer who has as much on the way, so that one message more is on the way at most.
+    private const int MessageBytes = EdgeLimits.MaxUntakenBytes, PieceBytes = 32 << 10, PageBytes = 48 << 10, PageEntries = 200;
 
     /// <summary>How long a stream may keep an entry that is greater than a page before another one has its turn.</summary>
     private static readonly TimeSpan Turn = TimeSpan.FromMilliseconds(250);
@@ -240,13 +239,12 @@ internal sealed class Following(
     {
         if (writing.IsCompletedSuccessfully || await Ends(followers.Limits.StreamStall)) return;
         // The reason stands behind what the reader has not taken. Where he does not come to it, nothing is left but to end the stream
-        // without it (RFC 9113, 5.4.2), with the code that gRPC takes for RESOURCE_EXHAUSTED.
-        const int enhanceYourCalm = 11;
+        // without it.
         var http = context.GetHttpContext();
         if (!await Ends(followers.Limits.StreamGrace))
         {
             _ = writing.ContinueWith(static late => late.Exception, TaskScheduler.Default);
-            http.Features.Get<IHttpResetFeature>()?.Reset(enhanceYourCalm);
+            Refusals.Cut(http);
         }
         var refusal = new Refusal(Reason.StreamStalled, new Dictionary<string, string> { ["next_position"] = $"{_said}" });
         Refusals.Trace(http, refusal);

@@ -75,6 +75,9 @@ public sealed record EdgeLimits
     /// send its request: 60 seconds. Then it is reset.</summary>
     public TimeSpan CallTime { get; init; } = TimeSpan.FromSeconds(60);
 
+    /// <summary>How many bytes of an answer may be on the way to a reader who has not taken them: 64 KiB.</summary>
+    public const int MaxUntakenBytes = 64 << 10;
+
     /// <summary>How many streams may be open, such as of those who follow the ledger: 512, and beyond these <see cref="OwnPlaces"/> of
     /// each participant. One whose reader has stalled holds at most 256 KiB.</summary>
     public int MaxStreams { get; init; } = 512;
@@ -122,7 +125,7 @@ public static class IdentityExtensions
             // Kestrel's own limit counts whoever has opened a socket; Connections tells who may.
             kestrel.Limits.Http2.MaxStreamsPerConnection = limits.MaxCallsPerConnection;
             // What a stream holds for a reader who takes nothing rests on it (Following).
-            kestrel.Limits.MaxResponseBufferSize = 64 << 10;
+            kestrel.Limits.MaxResponseBufferSize = EdgeLimits.MaxUntakenBytes;
             // One whose peer is gone would follow the ledger until its connection is old.
             kestrel.Limits.Http2.KeepAlivePingDelay = limits.KeepAlive;
             kestrel.Limits.Http2.KeepAlivePingTimeout = limits.KeepAlive / 2;

@@ -40,6 +40,14 @@ public static class Refusals
             ? (StatusCode)code : null;
     }
 
+    /// <summary>Ends a call that can no longer be answered, with the code that gRPC takes for RESOURCE_EXHAUSTED: ENHANCE_YOUR_CALM (RFC 9113,
+    /// 5.4.2 and 7).</summary>
+    internal static void Cut(HttpContext http)
+    {
+        const int enhanceYourCalm = 11;
+        http.Features.Get<IHttpResetFeature>()?.Reset(enhanceYourCalm);
+    }
+
     /// <summary>What a refusal for this reason tells.</summary>
     public static About AboutOf(Reason reason) => Reasons.AboutOf(reason);
 

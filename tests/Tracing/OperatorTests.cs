@@ -114,14 +114,36 @@ public sealed class Scene : IAsyncLifetime
     };
 
     /// <summary>The call log as a plain client of kr/mfa calls it.</summary>
-    public V1Client Plain()
+    /// <param name="authority">What it calls the service (`:authority`); null: by its address.</param>
+    public V1Client Plain(string? authority = null)
     {
+        string Own(string file) => Path.Combine(_folder, "kr/mfa", file);
+        var certificate = X509Certificate2.CreateFromPemFile(Own("system.pem"), Own("system.key"));
+        _open.Add(certificate);
+        // The library checks the service's certificate by what it calls the service.
+        var tls = new SocketsHttpHandler
+        {
+            SslOptions =
+            {
+                LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
+                RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
+            },
+        };
         var channel = GrpcChannel.ForAddress(_addresses["calllog"], new GrpcChannelOptions
         {
-            DisposeHttpClient = true, HttpHandler = Signing.Handler(_folder, "kr/mfa", "calllog"),
+            DisposeHttpClient = true, HttpHandler = new Calling(authority) { InnerHandler = Signing.Handler(_folder, "kr/mfa", tls, "calllog") },
         });
         _open.Add(channel);
         return new V1Client(channel);
+    }
+
+    private sealed class Calling(string? authority) : DelegatingHandler
+    {
+        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancel)
+        {
+            request.Headers.Host = authority;
+            return base.SendAsync(request, cancel);
+        }
     }
 
     /// <summary>A call of kr/mfa about the prisoner, after which the consular service drafts a request.</summary>
@@ -247,7 +269,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         using var own = source.StartActivity("a minister's afternoon")!;
         var headers = new Metadata { { "traceparent", own.Id! }, { "tracestate", "official=kwon" }, { "baggage", "prisoner=P-1" } };
         (request.Case, request.Actor) = (scene.Cast["kr/mfa"].Case, scene.Cast["kr/mfa"].Actor);
-        await scene.Plain().LogCallAsync(request, headers, cancellationToken: Cancel);
+        await scene.Plain("kwon.example:7").LogCallAsync(request, headers, cancellationToken: Cancel);
         var root = (await With("ministries.request_id", request.RequestId, 2)).Single(s => s.Name == Log);
         Assert.Empty(root.Parent);
         Assert.NotEqual(own.TraceId.ToHexString(), root.Trace);

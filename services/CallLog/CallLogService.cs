@@ -15,15 +15,16 @@ namespace Ministries.CallLog;
 public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets secrets) : V1.CallLogService.CallLogServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
-    public static Service Definition { get; } = new()
-    {
-        Name = "calllog",
-        Streams = [Calls.Kind, Cases.Kind],
-        Map = routes => routes.Serve<CallLogService>(V1.CallLogService.BindService),
-        Reactions = CallLog.Reactions.All,
-        Duties = CallLog.Duties.All,
-        Register = services => services.AddSingleton<CallLogService>(),
-    };
+    public static Service Definition { get; } =
+        new()
+        {
+            Name = "calllog",
+            Streams = [Calls.Kind, Cases.Kind],
+            Map = routes => routes.Serve<CallLogService>(V1.CallLogService.BindService),
+            Reactions = CallLog.Reactions.All,
+            Duties = CallLog.Duties.All,
+            Register = services => services.AddSingleton<CallLogService>(),
+        };
 
     /// <inheritdoc/>
     public override Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context) =>
@@ -60,7 +61,12 @@ public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets sec
         var linked = await Linked(call, reader, context);
         var shown = Calls.Shown(call, reader.Participant.Id, linked.ContainsKey);
         var same = shown.Links.Where(l => !l.Corrected).Select(l => linked[l.Call]);
-        return new GetCallResponse { Call = shown, Etag = secrets.EtagOf(shown), Comparison = Calls.Compare(call, same) };
+        return new GetCallResponse
+        {
+            Call = shown,
+            Etag = secrets.EtagOf(shown),
+            Comparison = Calls.Compare(call, same),
+        };
     }
 
     /// <inheritdoc/>
@@ -68,9 +74,16 @@ public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets sec
     {
         if (request.Prisoner.Length > 0 && request.Case.Length == 0)
             throw Refusals.Invalid("prisoner", "only with a case: a reference is the case's").ToException();
-        var (calls, next, reader) = await reads.List(request, context, Calls.Kind,
-            Calls.CaseKey(request.Case), Calls.StateKey(request.State), Calls.ParticipantKey(request.Participant),
-            Calls.PrisonerKey(request.Case, request.Prisoner), Calls.CommitmentKey(request.CommitmentState));
+        var (calls, next, reader) = await reads.List(
+            request,
+            context,
+            Calls.Kind,
+            Calls.CaseKey(request.Case),
+            Calls.StateKey(request.State),
+            Calls.ParticipantKey(request.Participant),
+            Calls.PrisonerKey(request.Case, request.Prisoner),
+            Calls.CommitmentKey(request.CommitmentState)
+        );
         var response = new ListCallsResponse { NextPageToken = next };
         foreach (var call in calls)
         {
@@ -85,8 +98,10 @@ public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets sec
     {
         var linked = new Dictionary<string, V1.Call>();
         foreach (var id in call.Links.Select(l => l.Call).Distinct())
-            if (await reads.Peek(Calls.Kind, id, context.CancellationToken) is { } other &&
-                Calls.Kind.AudienceOf(other).Any(reader.Tokens.Contains))
+            if (
+                await reads.Peek(Calls.Kind, id, context.CancellationToken) is { } other
+                && Calls.Kind.AudienceOf(other).Any(reader.Tokens.Contains)
+            )
                 linked[id] = other;
         return linked;
     }

@@ -37,115 +37,261 @@ public static class Accesses
         var id = act.NewId("access");
         var requested = new AccessRequested
         {
-            Case = request.Case, Access = id, Prisoner = request.Prisoner, Participant = act.Caller.Id,
+            Case = request.Case,
+            Access = id,
+            Prisoner = request.Prisoner,
+            Participant = act.Caller.Id,
             RequestingState = act.Caller.State,
             DetainingPower = held.DetainingPower,
             DecisionDueTime = act.Now.AddDays(act.Permissions.Agreement.AccessDecisionDays).ToTimestamp(),
         };
-        return Decision.Accept(request.Case,
-            [Audience.State(request.Case, act.Caller.State), Audience.State(request.Case, held.DetainingPower),
-                Audience.Observers(request.Case)],
+        return Decision.Accept(
+            request.Case,
+            [
+                Audience.State(request.Case, act.Caller.State),
+                Audience.State(request.Case, held.DetainingPower),
+                Audience.Observers(request.Case),
+            ],
             [On(requested, id, request.Case, request.Prisoner)],
-            Answer(id, act, (access, etag, state) => new RequestAccessResponse { Access = access, Etag = etag, State = state }));
+            Answer(
+                id,
+                act,
+                (access, etag, state) =>
+                    new RequestAccessResponse
+                    {
+                        Access = access,
+                        Etag = etag,
+                        State = state,
+                    }
+            )
+        );
     }
 
     /// <summary>The rule of NotifyVisit.</summary>
     public static Decision Notify(View view, NotifyVisitRequest request, Act act)
     {
-        if (Ask(view, request, act, request.Case, request.Prisoner, act.Caller.Id, out var held) is { } refusal) return refusal;
+        if (Ask(view, request, act, request.Case, request.Prisoner, act.Caller.Id, out var held) is { } refusal)
+            return refusal;
         var id = act.NewId("access");
         var notified = new VisitNotified
         {
-            Case = request.Case, Access = id, Prisoner = request.Prisoner, Participant = act.Caller.Id,
+            Case = request.Case,
+            Access = id,
+            Prisoner = request.Prisoner,
+            Participant = act.Caller.Id,
             DetainingPower = held.DetainingPower,
         };
-        return Decision.Accept(request.Case,
+        return Decision.Accept(
+            request.Case,
             [Audience.State(request.Case, held.DetainingPower), Audience.Observers(request.Case)],
             [On(notified, id, request.Case, request.Prisoner)],
-            Answer(id, act, (access, etag, state) => new NotifyVisitResponse { Access = access, Etag = etag, State = state }));
+            Answer(
+                id,
+                act,
+                (access, etag, state) =>
+                    new NotifyVisitResponse
+                    {
+                        Access = access,
+                        Etag = etag,
+                        State = state,
+                    }
+            )
+        );
     }
 
     /// <summary>The rule of DecideAccess (D17, D18).</summary>
     public static Decision Decide(View view, DecideAccessRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Access, request.Etag,
-            Detaining, [State.Requested, State.Granted, State.Denied], out var access) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Access,
+                request.Etag,
+                Detaining,
+                [State.Requested, State.Granted, State.Denied],
+                out var access
+            ) is
+            { } refusal
+        )
             return refusal;
         var visit = access.Kind == AccessKind.ObserverVisit;
         // An observer's visit needs no grant; consular access that was granted is closed, not denied.
-        if (access.State == State.Granted && (!visit || request.Granted)) return NotAllowed(access);
+        if (access.State == State.Granted && (!visit || request.Granted))
+            return NotAllowed(access);
         if (!visit && request.SendingState == SendingStateDecision.Unspecified)
             return Decision.Refuse(Reason.SendingStateNotDecided);
-        if (!visit && request.Granted &&
-            (request.PersonRequest is null || request.RightsToldTime is null || request.RightsToldTime > act.Time))
+        if (
+            !visit
+            && request.Granted
+            && (request.PersonRequest is null || request.RightsToldTime is null || request.RightsToldTime > act.Time)
+        )
             return Decision.Refuse(Reason.RightsNotRecorded);
         if (!request.Granted)
         {
-            if (request.DenialGround == DenialGround.Unspecified) return Decision.Refuse(Reason.DenialWithoutGround);
+            if (request.DenialGround == DenialGround.Unspecified)
+                return Decision.Refuse(Reason.DenialWithoutGround);
             if (visit && request.DenialGround != DenialGround.ImperativeMilitaryNecessity)
                 return Decision.Refuse(Reason.DenialWithoutNecessity);
-            if (request.DenialExpireTime is null) return Decision.Refuse(Reason.DenialWithoutExpiry);
+            if (request.DenialExpireTime is null)
+                return Decision.Refuse(Reason.DenialWithoutExpiry);
             var end = request.DenialExpireTime.ToDateTimeOffset();
             if (end <= act.Now || end - act.Now > LongestDenial)
                 return Decision.Refuse(Reason.TimeOutOfRange, ("field", "denial_expire_time"));
         }
-        if (access.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
-        return Accept(access, act,
-            [new AccessDecided { Case = access.Case, Access = access.Id, Prisoner = access.Prisoner, Granted = request.Granted }],
+        if (access.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
+        return Accept(
+            access,
+            act,
+            [
+                new AccessDecided
+                {
+                    Case = access.Case,
+                    Access = access.Id,
+                    Prisoner = access.Prisoner,
+                    Granted = request.Granted,
+                },
+            ],
             visit ? AudienceOf(access) : [Audience.State(access.Case, access.DetainingPower), Audience.Observers(access.Case)],
-            (id, etag, state) => new DecideAccessResponse { Access = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new DecideAccessResponse
+                {
+                    Access = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of RecordVisit. A visit that took place is a fact: what was missing is acknowledged.</summary>
     public static Decision RecordVisit(View view, RecordVisitRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Access, request.Etag,
-            EitherSide, [State.Requested, State.Granted, State.Denied, State.Closed], out var access,
-            closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Access,
+                request.Etag,
+                EitherSide,
+                [State.Requested, State.Granted, State.Denied, State.Closed],
+                out var access,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
         var breach = access.Kind == AccessKind.ObserverVisit ? Invariant.D17 : Invariant.D18;
-        if (access.State != State.Granted && !request.AcknowledgedBreaches.Contains(breach)) return NotAllowed(access);
-        if (request.StartTime > act.Time) return Decision.Refuse(Reason.TimeOutOfRange, ("field", "start_time"));
-        if (access.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
-        var recorded = new VisitRecorded { Case = access.Case, Access = access.Id, Prisoner = access.Prisoner };
+        if (access.State != State.Granted && !request.AcknowledgedBreaches.Contains(breach))
+            return NotAllowed(access);
+        if (request.StartTime > act.Time)
+            return Decision.Refuse(Reason.TimeOutOfRange, ("field", "start_time"));
+        if (access.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
+        var recorded = new VisitRecorded
+        {
+            Case = access.Case,
+            Access = access.Id,
+            Prisoner = access.Prisoner,
+        };
         recorded.Breaches.Add(request.AcknowledgedBreaches);
         List<IMessage> events = [recorded];
-        if (request.Last && access.State != State.Closed) events.Add(Closed(access));
-        return Accept(access, act, events, request.Last ? [] : AudienceOf(access),
-            (id, etag, state) => new RecordVisitResponse { Access = id, Etag = etag, State = state });
+        if (request.Last && access.State != State.Closed)
+            events.Add(Closed(access));
+        return Accept(
+            access,
+            act,
+            events,
+            request.Last ? [] : AudienceOf(access),
+            (id, etag, state) =>
+                new RecordVisitResponse
+                {
+                    Access = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of CloseAccess.</summary>
     public static Decision Close(View view, CloseAccessRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Access, request.Etag,
-            EitherSide, [State.Requested, State.Granted, State.Denied], out var access, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Access,
+                request.Etag,
+                EitherSide,
+                [State.Requested, State.Granted, State.Denied],
+                out var access,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
         if (access.Kind == AccessKind.ObserverVisit && act.Caller.Id != access.Participant)
             return Decision.Refuse(Reason.DenialWithoutNecessity);
-        return Accept(access, act, [Closed(access)], [],
-            (id, etag, state) => new CloseAccessResponse { Access = id, Etag = etag, State = state });
+        return Accept(
+            access,
+            act,
+            [Closed(access)],
+            [],
+            (id, etag, state) =>
+                new CloseAccessResponse
+                {
+                    Access = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of CorrectRecord, where the record is access.</summary>
     public static Decision Correct(View view, V1.CorrectRecordRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Record, request.Etag,
-            (_, _) => null, System.Enum.GetValues<State>(), out var access, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Record,
+                request.Etag,
+                (_, _) => null,
+                System.Enum.GetValues<State>(),
+                out var access,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
         var corrected = access.Acts.FirstOrDefault(a => a.Position == request.Position);
-        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id ||
-            corrected.Method == "CorrectRecord")
+        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id || corrected.Method == "CorrectRecord")
             return Decision.Refuse(Reason.NotCorrectable);
         var again = access.Kind == AccessKind.Consular && RestsOn(access, request.Position);
-        return Accept(access, act,
-            [new V1.RecordCorrected
-            {
-                Case = access.Case, Record = access.Id, Position = request.Position, Participant = act.Caller.Id,
-                DecisionDueTime = again ? act.Now.AddDays(act.Permissions.Agreement.AccessDecisionDays).ToTimestamp() : null,
-            }],
+        return Accept(
+            access,
+            act,
+            [
+                new V1.RecordCorrected
+                {
+                    Case = access.Case,
+                    Record = access.Id,
+                    Position = request.Position,
+                    Participant = act.Caller.Id,
+                    DecisionDueTime = again ? act.Now.AddDays(act.Permissions.Agreement.AccessDecisionDays).ToTimestamp() : null,
+                },
+            ],
             Reserved.Contains(corrected.Method) ? [] : AudienceOf(access),
-            (id, etag, _) => new V1.CorrectRecordResponse { Record = id, Etag = etag });
+            (id, etag, _) => new V1.CorrectRecordResponse { Record = id, Etag = etag }
+        );
     }
 
     // Whether it is granted or denied by the decision at this position.
@@ -159,7 +305,12 @@ public static class Accesses
         new(@event, [Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))]);
 
     private static AccessClosed Closed(Access access) =>
-        new() { Case = access.Case, Access = access.Id, Prisoner = access.Prisoner };
+        new()
+        {
+            Case = access.Case,
+            Access = access.Id,
+            Prisoner = access.Prisoner,
+        };
 
     private static Refusal NotAllowed(Access access) =>
         new(Reason.StateNotAllowed, new Dictionary<string, string> { ["record"] = access.Id });
@@ -168,34 +319,44 @@ public static class Accesses
         Acts.ActsFor(act.Caller, access.DetainingPower) ? null : new Refusal(Reason.NotGranted);
 
     private static Refusal? EitherSide(Access access, Act act) =>
-        (access.Kind == AccessKind.Consular ? Acts.ActsFor(act.Caller, access.RequestingState)
-            : act.Caller.Id == access.Participant)
+        (access.Kind == AccessKind.Consular ? Acts.ActsFor(act.Caller, access.RequestingState) : act.Caller.Id == access.Participant)
             ? null
             : Detaining(access, act);
 
-    private static Refusal? Ask(View view, IMessage request, Act act, string @case, string prisoner, string asker,
-        out CasePrisoner held)
+    private static Refusal? Ask(View view, IMessage request, Act act, string @case, string prisoner, string asker, out CasePrisoner held)
     {
         var open = view.Find(Cases.Kind, @case);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
         held = open?.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner)!;
-        if (Gate.Check(act, request, open, prisoner) is { } refusal) return refusal;
-        if (!held.Held) return new Refusal(Reason.PrisonerNotHeld);
-        if (Dossiers.HasAccess(dossier, asker)) return new Refusal(Reason.AccessAlreadyOpen);
+        if (Gate.Check(act, request, open, prisoner) is { } refusal)
+            return refusal;
+        if (!held.Held)
+            return new Refusal(Reason.PrisonerNotHeld);
+        if (Dossiers.HasAccess(dossier, asker))
+            return new Refusal(Reason.AccessAlreadyOpen);
         return dossier?.Accesses.Count >= Dossiers.MaxRecords ? new Refusal(Reason.RecordFull) : null;
     }
 
     private static Refusal? Enter(
-        View view, IMessage request, Act act, string @case, string id, string etag, Func<Access, Act, Refusal?> side,
+        View view,
+        IMessage request,
+        Act act,
+        string @case,
+        string id,
+        string etag,
+        Func<Access, Act, Refusal?> side,
         State[] from,
-        out Access access, bool closedToo = false)
+        out Access access,
+        bool closedToo = false
+    )
     {
         var open = view.Find(Cases.Kind, @case);
         access = view.Find(Kind, id)!;
         // What the caller may not see takes the same way as what is not there.
-        if (access is not null &&
-            (access.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(access)]))) access = null!;
-        if (access is null) return new Refusal(Reason.NotFound);
+        if (access is not null && (access.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(access)])))
+            access = null!;
+        if (access is null)
+            return new Refusal(Reason.NotFound);
         var found = access;
         return Gate.Check(act, request, open, found.Prisoner, closedToo: closedToo, side: () => side(found, act))
             ?? Gate.Saw(act, etag, Show(access, act.Caller))
@@ -203,15 +364,19 @@ public static class Accesses
     }
 
     private static Decision Accept(
-        Access access, Act act, IReadOnlyList<IMessage> events, IEnumerable<string> audience,
-        Func<string, string, State, IMessage> answer) =>
-        Decision.Accept(access.Case, [.. audience], [.. events.Select(e => On(e, access))], Answer(access.Id, act, answer));
+        Access access,
+        Act act,
+        IReadOnlyList<IMessage> events,
+        IEnumerable<string> audience,
+        Func<string, string, State, IMessage> answer
+    ) => Decision.Accept(access.Case, [.. audience], [.. events.Select(e => On(e, access))], Answer(access.Id, act, answer));
 
-    private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) => after =>
-    {
-        var access = after.Find(Kind, id)!;
-        return answer(id, act.EtagOf(Show(access, act.Caller)), access.State);
-    };
+    private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) =>
+        after =>
+        {
+            var access = after.Find(Kind, id)!;
+            return answer(id, act.EtagOf(Show(access, act.Caller)), access.State);
+        };
 
     private static void Apply(Access access, IMessage @event, FoldedEntry entry)
     {
@@ -219,8 +384,7 @@ public static class Accesses
         {
             case AccessRequested e:
                 (access.Id, access.Case, access.Prisoner, access.Kind) = (e.Access, e.Case, e.Prisoner, AccessKind.Consular);
-                (access.Participant, access.RequestingState, access.DetainingPower) =
-                    (e.Participant, e.RequestingState, e.DetainingPower);
+                (access.Participant, access.RequestingState, access.DetainingPower) = (e.Participant, e.RequestingState, e.DetainingPower);
                 (access.State, access.RequestTime, access.DecisionDueTime) = (State.Requested, entry.Time, e.DecisionDueTime);
                 access.NoteVerbale = (entry.Request as RequestAccessRequest)?.NoteVerbale ?? "";
                 break;
@@ -236,15 +400,19 @@ public static class Accesses
                 (access.DecisionDueTime, access.DecisionOverdue) = (null, false);
                 access.Decision = new AccessDecision
                 {
-                    Granted = e.Granted, Participant = entry.Participant, DecideTime = entry.Time, Position = entry.Position,
+                    Granted = e.Granted,
+                    Participant = entry.Participant,
+                    DecideTime = entry.Time,
+                    Position = entry.Position,
                 };
                 if (entry.Request is DecideAccessRequest decide)
                 {
                     (access.Decision.NoteVerbale, access.Decision.SendingState) = (decide.NoteVerbale, decide.SendingState);
-                    (access.Decision.DenialGround, access.Decision.DenialExpireTime) =
-                        (decide.DenialGround, decide.DenialExpireTime);
-                    (access.Decision.RightsToldTime, access.Decision.PersonRequest) =
-                        (decide.RightsToldTime, Acts.Kept(decide.PersonRequest));
+                    (access.Decision.DenialGround, access.Decision.DenialExpireTime) = (decide.DenialGround, decide.DenialExpireTime);
+                    (access.Decision.RightsToldTime, access.Decision.PersonRequest) = (
+                        decide.RightsToldTime,
+                        Acts.Kept(decide.PersonRequest)
+                    );
                 }
                 break;
             case AccessReopened e:
@@ -257,8 +425,11 @@ public static class Accesses
                 visit.Breaches.Add(e.Breaches);
                 if (entry.Request is RecordVisitRequest made)
                 {
-                    (visit.StartTime, visit.DurationMinutes, visit.WithoutWitnesses) =
-                        (made.StartTime, made.DurationMinutes, made.WithoutWitnesses);
+                    (visit.StartTime, visit.DurationMinutes, visit.WithoutWitnesses) = (
+                        made.StartTime,
+                        made.DurationMinutes,
+                        made.WithoutWitnesses
+                    );
                     (visit.Language, visit.Interpreter, visit.Report) = (made.Language, made.Interpreter, Acts.Kept(made.Report));
                 }
                 access.Visits.Add(visit);
@@ -271,10 +442,13 @@ public static class Accesses
                 access.DecisionOverdue = true;
                 break;
             case V1.RecordCorrected e:
-                foreach (var act in access.Acts) act.Corrected |= act.Position == e.Position;
-                foreach (var wrong in access.Visits) wrong.Corrected |= wrong.Position == e.Position;
+                foreach (var act in access.Acts)
+                    act.Corrected |= act.Position == e.Position;
+                foreach (var wrong in access.Visits)
+                    wrong.Corrected |= wrong.Position == e.Position;
                 // What rested on a decision is as before it.
-                if (!RestsOn(access, e.Position)) break;
+                if (!RestsOn(access, e.Position))
+                    break;
                 Reopen();
                 (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
                 break;
@@ -287,7 +461,8 @@ public static class Accesses
     /// <summary>Who may see it.</summary>
     public static IEnumerable<string> AudienceOf(Access access)
     {
-        if (access.Kind == AccessKind.Consular) yield return Audience.State(access.Case, access.RequestingState);
+        if (access.Kind == AccessKind.Consular)
+            yield return Audience.State(access.Case, access.RequestingState);
         yield return Audience.State(access.Case, access.DetainingPower);
         yield return Audience.Observers(access.Case);
     }
@@ -311,21 +486,22 @@ public static class Accesses
                 decision.Withheld.Add("person_request");
             }
         }
-        foreach (var visit in shown.Visits) visit.Report = Acts.Opened(visit.Report, visit.Participant, reader);
+        foreach (var visit in shown.Visits)
+            visit.Report = Acts.Opened(visit.Report, visit.Participant, reader);
         Acts.Show(shown.Acts, a => a.Participant == reader.Id || !Reserved.Contains(a.Method));
         shown.Withheld.Add("acts");
         return shown;
     }
 
     private static IEnumerable<string> KeysOf(Access access) =>
-        [$"case:{access.Case}", $"prisoner:{Dossiers.Key(access.Case, access.Prisoner)}", $"state:{access.State}",
-            $"kind:{access.Kind}"];
+        [$"case:{access.Case}", $"prisoner:{Dossiers.Key(access.Case, access.Prisoner)}", $"state:{access.State}", $"kind:{access.Kind}"];
 
     /// <summary>When its next duty falls due; null: none runs.</summary>
-    public static DateTimeOffset? DueOf(Access access) => access.State switch
-    {
-        State.Requested when !access.DecisionOverdue => access.DecisionDueTime?.ToDateTimeOffset(),
-        State.Denied => access.Decision.DenialExpireTime?.ToDateTimeOffset(),
-        _ => null,
-    };
+    public static DateTimeOffset? DueOf(Access access) =>
+        access.State switch
+        {
+            State.Requested when !access.DecisionOverdue => access.DecisionDueTime?.ToDateTimeOffset(),
+            State.Denied => access.Decision.DenialExpireTime?.ToDateTimeOffset(),
+            _ => null,
+        };
 }

@@ -15,18 +15,20 @@ namespace Ministries.Consular;
 /// <param name="reads">The way of reads.</param>
 /// <param name="departure">What custody is asked before a departure.</param>
 /// <param name="secrets">What etags are made with.</param>
-public sealed class ConsularService(Writes writes, Reads reads, Departure departure, RecordSecrets secrets) : V1.ConsularService.ConsularServiceBase
+public sealed class ConsularService(Writes writes, Reads reads, Departure departure, RecordSecrets secrets)
+    : V1.ConsularService.ConsularServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
-    public static Service Definition { get; } = new()
-    {
-        Name = "consular",
-        Streams = [Transfers.Kind, Accesses.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
-        Map = routes => routes.Serve<ConsularService>(V1.ConsularService.BindService),
-        Reactions = Consular.Reactions.All,
-        Duties = Consular.Duties.All,
-        Register = services => services.AddSingleton<Departure>().AddSingleton<ConsularService>(),
-    };
+    public static Service Definition { get; } =
+        new()
+        {
+            Name = "consular",
+            Streams = [Transfers.Kind, Accesses.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
+            Map = routes => routes.Serve<ConsularService>(V1.ConsularService.BindService),
+            Reactions = Consular.Reactions.All,
+            Duties = Consular.Duties.All,
+            Register = services => services.AddSingleton<Departure>().AddSingleton<ConsularService>(),
+        };
 
     /// <inheritdoc/>
     public override Task<RequestAccessResponse> RequestAccess(RequestAccessRequest request, ServerCallContext context) =>
@@ -50,8 +52,9 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<DraftTransferRequestResponse> DraftTransferRequest(
-        DraftTransferRequestRequest request, ServerCallContext context) =>
-        writes.Run<DraftTransferRequestRequest, DraftTransferRequestResponse>(request, context, Transfers.Draft);
+        DraftTransferRequestRequest request,
+        ServerCallContext context
+    ) => writes.Run<DraftTransferRequestRequest, DraftTransferRequestResponse>(request, context, Transfers.Draft);
 
     /// <inheritdoc/>
     public override Task<DiscardDraftResponse> DiscardDraft(DiscardDraftRequest request, ServerCallContext context) =>
@@ -59,8 +62,9 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<SubmitTransferRequestResponse> SubmitTransferRequest(
-        SubmitTransferRequestRequest request, ServerCallContext context) =>
-        writes.Run<SubmitTransferRequestRequest, SubmitTransferRequestResponse>(request, context, Transfers.Submit);
+        SubmitTransferRequestRequest request,
+        ServerCallContext context
+    ) => writes.Run<SubmitTransferRequestRequest, SubmitTransferRequestResponse>(request, context, Transfers.Submit);
 
     /// <inheritdoc/>
     public override Task<BeginReviewResponse> BeginReview(BeginReviewRequest request, ServerCallContext context) =>
@@ -68,8 +72,9 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<RecordTransfereeAssessmentResponse> RecordTransfereeAssessment(
-        RecordTransfereeAssessmentRequest request, ServerCallContext context) =>
-        writes.Run<RecordTransfereeAssessmentRequest, RecordTransfereeAssessmentResponse>(request, context, Transfers.Assess);
+        RecordTransfereeAssessmentRequest request,
+        ServerCallContext context
+    ) => writes.Run<RecordTransfereeAssessmentRequest, RecordTransfereeAssessmentResponse>(request, context, Transfers.Assess);
 
     /// <inheritdoc/>
     public override Task<GiveAssuranceResponse> GiveAssurance(GiveAssuranceRequest request, ServerCallContext context) =>
@@ -77,18 +82,30 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<DecideTransferResponse> DecideTransfer(DecideTransferRequest request, ServerCallContext context) =>
-        writes.Run<DecideTransferRequest, DecideTransferResponse>(request, context, Transfers.Decide,
-            (r, act, cancel) => r.Agreed ? departure.Ask(r.Case, r.Transfer, act, cancel) : Task.FromResult<IMessage?>(null));
+        writes.Run<DecideTransferRequest, DecideTransferResponse>(
+            request,
+            context,
+            Transfers.Decide,
+            (r, act, cancel) => r.Agreed ? departure.Ask(r.Case, r.Transfer, act, cancel) : Task.FromResult<IMessage?>(null)
+        );
 
     /// <inheritdoc/>
     public override Task<ScheduleHandoverResponse> ScheduleHandover(ScheduleHandoverRequest request, ServerCallContext context) =>
-        writes.Run<ScheduleHandoverRequest, ScheduleHandoverResponse>(request, context, Transfers.Schedule,
-            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel));
+        writes.Run<ScheduleHandoverRequest, ScheduleHandoverResponse>(
+            request,
+            context,
+            Transfers.Schedule,
+            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel)
+        );
 
     /// <inheritdoc/>
     public override Task<BeginTransitResponse> BeginTransit(BeginTransitRequest request, ServerCallContext context) =>
-        writes.Run<BeginTransitRequest, BeginTransitResponse>(request, context, Transfers.Begin,
-            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel));
+        writes.Run<BeginTransitRequest, BeginTransitResponse>(
+            request,
+            context,
+            Transfers.Begin,
+            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel)
+        );
 
     /// <inheritdoc/>
     public override Task<AbortHandoverResponse> AbortHandover(AbortHandoverRequest request, ServerCallContext context) =>
@@ -96,8 +113,7 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<ConfirmHandoverResponse> ConfirmHandover(ConfirmHandoverRequest request, ServerCallContext context) =>
-        writes.Run<ConfirmHandoverRequest, ConfirmHandoverResponse>(request, context, Transfers.Confirm,
-            departure.Ask);
+        writes.Run<ConfirmHandoverRequest, ConfirmHandoverResponse>(request, context, Transfers.Confirm, departure.Ask);
 
     /// <inheritdoc/>
     public override Task<SuspendTransferResponse> SuspendTransfer(SuspendTransferRequest request, ServerCallContext context) =>
@@ -105,23 +121,30 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<ResumeTransferResponse> ResumeTransfer(ResumeTransferRequest request, ServerCallContext context) =>
-        writes.Run<ResumeTransferRequest, ResumeTransferResponse>(request, context, Transfers.Resume,
-            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel));
+        writes.Run<ResumeTransferRequest, ResumeTransferResponse>(
+            request,
+            context,
+            Transfers.Resume,
+            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel)
+        );
 
     /// <inheritdoc/>
     public override Task<WithdrawTransferRequestResponse> WithdrawTransferRequest(
-        WithdrawTransferRequestRequest request, ServerCallContext context) =>
-        writes.Run<WithdrawTransferRequestRequest, WithdrawTransferRequestResponse>(request, context, Transfers.Withdraw);
+        WithdrawTransferRequestRequest request,
+        ServerCallContext context
+    ) => writes.Run<WithdrawTransferRequestRequest, WithdrawTransferRequestResponse>(request, context, Transfers.Withdraw);
 
     /// <inheritdoc/>
     public override Task<ReportTreatmentFailureResponse> ReportTreatmentFailure(
-        ReportTreatmentFailureRequest request, ServerCallContext context) =>
-        writes.Run<ReportTreatmentFailureRequest, ReportTreatmentFailureResponse>(request, context, Transfers.ReportFailure);
+        ReportTreatmentFailureRequest request,
+        ServerCallContext context
+    ) => writes.Run<ReportTreatmentFailureRequest, ReportTreatmentFailureResponse>(request, context, Transfers.ReportFailure);
 
     /// <inheritdoc/>
     public override Task<RecordCorrectiveMeasuresResponse> RecordCorrectiveMeasures(
-        RecordCorrectiveMeasuresRequest request, ServerCallContext context) =>
-        writes.Run<RecordCorrectiveMeasuresRequest, RecordCorrectiveMeasuresResponse>(request, context, Transfers.RecordMeasures);
+        RecordCorrectiveMeasuresRequest request,
+        ServerCallContext context
+    ) => writes.Run<RecordCorrectiveMeasuresRequest, RecordCorrectiveMeasuresResponse>(request, context, Transfers.RecordMeasures);
 
     /// <inheritdoc/>
     public override Task<RequestReturnResponse> RequestReturn(RequestReturnRequest request, ServerCallContext context) =>
@@ -141,39 +164,65 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     /// <inheritdoc/>
     public override Task<GetAccessResponse> GetAccess(GetAccessRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Accesses.Kind, request.Access, (access, reader) =>
-        {
-            var shown = Accesses.Show(access, reader.Participant);
-            return new GetAccessResponse { Access = shown, Etag = secrets.EtagOf(shown) };
-        });
+        reads.Show(
+            request,
+            context,
+            Accesses.Kind,
+            request.Access,
+            (access, reader) =>
+            {
+                var shown = Accesses.Show(access, reader.Participant);
+                return new GetAccessResponse { Access = shown, Etag = secrets.EtagOf(shown) };
+            }
+        );
 
     /// <inheritdoc/>
     public override async Task<ListAccessesResponse> ListAccesses(ListAccessesRequest request, ServerCallContext context)
     {
-        var (accesses, next, reader) = await reads.List(request, context, Accesses.Kind,
-            Key("case", request.Case), Prisoner(request.Case, request.Prisoner), Key("state", request.State),
-                Key("kind", request.Kind));
-        return new ListAccessesResponse { Accesses = { accesses.Select(a => Accesses.Show(a, reader.Participant)) },
-            NextPageToken = next };
+        var (accesses, next, reader) = await reads.List(
+            request,
+            context,
+            Accesses.Kind,
+            Key("case", request.Case),
+            Prisoner(request.Case, request.Prisoner),
+            Key("state", request.State),
+            Key("kind", request.Kind)
+        );
+        return new ListAccessesResponse { Accesses = { accesses.Select(a => Accesses.Show(a, reader.Participant)) }, NextPageToken = next };
     }
 
     /// <inheritdoc/>
     public override Task<GetTransferResponse> GetTransfer(GetTransferRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Transfers.Kind, request.Transfer, (transfer, reader) =>
-        {
-            var shown = Transfers.Show(transfer, reader.Participant);
-            return new GetTransferResponse { Transfer = shown, Etag = secrets.EtagOf(shown) };
-        });
+        reads.Show(
+            request,
+            context,
+            Transfers.Kind,
+            request.Transfer,
+            (transfer, reader) =>
+            {
+                var shown = Transfers.Show(transfer, reader.Participant);
+                return new GetTransferResponse { Transfer = shown, Etag = secrets.EtagOf(shown) };
+            }
+        );
 
     /// <inheritdoc/>
     public override async Task<ListTransfersResponse> ListTransfers(ListTransfersRequest request, ServerCallContext context)
     {
-        var (transfers, next, reader) = await reads.List(request, context, Transfers.Kind,
-            Key("case", request.Case), Prisoner(request.Case, request.Prisoner), Key("state", request.State),
-                Key("route", request.Route),
-            Key("call", request.Call));
-        return new ListTransfersResponse { Transfers = { transfers.Select(t => Transfers.Show(t, reader.Participant)) },
-            NextPageToken = next };
+        var (transfers, next, reader) = await reads.List(
+            request,
+            context,
+            Transfers.Kind,
+            Key("case", request.Case),
+            Prisoner(request.Case, request.Prisoner),
+            Key("state", request.State),
+            Key("route", request.Route),
+            Key("call", request.Call)
+        );
+        return new ListTransfersResponse
+        {
+            Transfers = { transfers.Select(t => Transfers.Show(t, reader.Participant)) },
+            NextPageToken = next,
+        };
     }
 
     /// <summary>The rule of CorrectRecord: that of the kind of record named.</summary>
@@ -184,8 +233,8 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
 
     private static string? Key(string name, string value) => value.Length == 0 ? null : $"{name}:{value}";
 
-    private static string? Key<T>(string name, T value) where T : struct, Enum =>
-        EqualityComparer<T>.Default.Equals(value, default) ? null : $"{name}:{value}";
+    private static string? Key<T>(string name, T value)
+        where T : struct, Enum => EqualityComparer<T>.Default.Equals(value, default) ? null : $"{name}:{value}";
 
     private static string? Prisoner(string @case, string prisoner) =>
         prisoner.Length == 0 ? null : $"prisoner:{Dossiers.Key(@case, prisoner)}";

@@ -31,8 +31,13 @@ public sealed class Departure(Peers peers, Reads reads)
     private async Task<Transfer?> Seen(string @case, string id, Act act)
     {
         var (transfer, open) = await reads.PeekWithCase(Transfers.Kind, id, @case);
-        return transfer is not null && transfer.Case == @case && open is not null &&
-            Cases.MaySee(act.Caller, open, [.. Transfers.AudienceOf(transfer)]) ? transfer : null;
+        return
+            transfer is not null
+            && transfer.Case == @case
+            && open is not null
+            && Cases.MaySee(act.Caller, open, [.. Transfers.AudienceOf(transfer)])
+            ? transfer
+            : null;
     }
 
     /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so
@@ -44,15 +49,17 @@ public sealed class Departure(Peers peers, Reads reads)
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> Ask(ConfirmHandoverRequest request, Act act, CancellationToken cancel)
     {
-        if (await Seen(request.Case, request.Transfer, act) is not { } transfer || !IsPlanned(transfer)) return null;
+        if (await Seen(request.Case, request.Transfer, act) is not { } transfer || !IsPlanned(transfer))
+            return null;
         try
         {
             var check = await Ask(transfer, cancel);
-            return Acts.ActsFor(act.Caller, transfer.DetainingPower) ? check : new DepartureCheck
-            {
-                Clearance = new Clearance { Cleared = Obstacles(check, transfer.Destination).Count == 0,
-                    Position = PositionOf(check) },
-            };
+            return Acts.ActsFor(act.Caller, transfer.DetainingPower)
+                ? check
+                : new DepartureCheck
+                {
+                    Clearance = new Clearance { Cleared = Obstacles(check, transfer.Destination).Count == 0, Position = PositionOf(check) },
+                };
         }
         catch (RpcException) when (request.AcknowledgedBreaches.Count > 0 && !cancel.IsCancellationRequested)
         {
@@ -66,37 +73,54 @@ public sealed class Departure(Peers peers, Reads reads)
         var obstacles = new List<(Invariant, Reason)>();
         if (check.Clearance is { } clearance)
         {
-            if (!clearance.Cleared) obstacles.Add((Invariant.D9, Reason.DepartureNotCleared));
+            if (!clearance.Cleared)
+                obstacles.Add((Invariant.D9, Reason.DepartureNotCleared));
             return obstacles;
         }
         if (check.Standing.Standings.FirstOrDefault(s => s.Destination == destination)?.Standing != Standing.InForce)
             obstacles.Add((Invariant.D9, Reason.StandingNotInForce));
-        if (!check.Readiness.FitRecorded) obstacles.Add((Invariant.D10, Reason.FitnessNotRecorded));
-        if (!check.Readiness.RiskAssessed) obstacles.Add((Invariant.D11, Reason.RiskNotAssessed));
-        if (!check.Readiness.FreeToDepart) obstacles.Add((Invariant.D12, Reason.DepartureNotFree));
+        if (!check.Readiness.FitRecorded)
+            obstacles.Add((Invariant.D10, Reason.FitnessNotRecorded));
+        if (!check.Readiness.RiskAssessed)
+            obstacles.Add((Invariant.D11, Reason.RiskNotAssessed));
+        if (!check.Readiness.FreeToDepart)
+            obstacles.Add((Invariant.D12, Reason.DepartureNotFree));
         return obstacles;
     }
 
     /// <summary>Custody's answer for the request that is under way for the prisoner; null where none is.</summary>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> AskAgain(string @case, string prisoner, CancellationToken cancel) =>
-        await reads.Peek(Dossiers.Kind, Dossiers.Key(@case, prisoner), cancel) is { ActiveTransfer.Length: > 0 } dossier &&
-        await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer &&
-            Transfers.IsUnderWay(transfer.State) && IsPlanned(transfer)
+        await reads.Peek(Dossiers.Kind, Dossiers.Key(@case, prisoner), cancel) is { ActiveTransfer.Length: > 0 } dossier
+        && await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer
+        && Transfers.IsUnderWay(transfer.State)
+        && IsPlanned(transfer)
             ? await Ask(transfer, cancel)
             : null;
 
     private async Task<DepartureCheck> Ask(Transfer transfer, CancellationToken cancel)
     {
         var custody = new CustodyService.CustodyServiceClient(peers["custody"]);
-        var standing = custody.CheckStandingAsync(new CheckStandingRequest
-        {
-            Case = transfer.Case, Prisoner = transfer.Prisoner, Route = transfer.Route, Destinations = { transfer.Destination },
-        }, cancellationToken: cancel);
-        var readiness = custody.CheckReadinessAsync(new CheckReadinessRequest
-        {
-            Case = transfer.Case, Prisoner = transfer.Prisoner, Route = transfer.Route, Destination = transfer.Destination,
-        }, cancellationToken: cancel);
+        var standing = custody.CheckStandingAsync(
+            new CheckStandingRequest
+            {
+                Case = transfer.Case,
+                Prisoner = transfer.Prisoner,
+                Route = transfer.Route,
+                Destinations = { transfer.Destination },
+            },
+            cancellationToken: cancel
+        );
+        var readiness = custody.CheckReadinessAsync(
+            new CheckReadinessRequest
+            {
+                Case = transfer.Case,
+                Prisoner = transfer.Prisoner,
+                Route = transfer.Route,
+                Destination = transfer.Destination,
+            },
+            cancellationToken: cancel
+        );
         return new DepartureCheck { Standing = await standing, Readiness = await readiness };
     }
 
@@ -105,8 +129,7 @@ public sealed class Departure(Peers peers, Reads reads)
         asked switch
         {
             DepartureCheck { Clearance: { } clearance } => clearance.Position,
-            DepartureCheck { Standing: { } standing, Readiness: { } readiness } =>
-                Math.Min(standing.Position, readiness.Position),
+            DepartureCheck { Standing: { } standing, Readiness: { } readiness } => Math.Min(standing.Position, readiness.Position),
             _ => 0,
         };
 

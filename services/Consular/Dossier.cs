@@ -21,10 +21,15 @@ public static class Dossiers
     public static readonly StreamKind<Dossier> Kind = new("dossier", 1, Apply);
 
     /// <summary>The stream of the requests that rest on a call, one per call.</summary>
-    public static readonly StreamKind<CallTransfers> Calls = new("call-transfers", 1, static (calls, e, _) =>
-    {
-        if (e is TransferRequestDrafted drafted) calls.Transfers.Add(drafted.Transfer);
-    });
+    public static readonly StreamKind<CallTransfers> Calls = new(
+        "call-transfers",
+        1,
+        static (calls, e, _) =>
+        {
+            if (e is TransferRequestDrafted drafted)
+                calls.Transfers.Add(drafted.Transfer);
+        }
+    );
 
     /// <summary>The key of a prisoner's dossier.</summary>
     public static string Key(string @case, string prisoner) => $"{@case}/{prisoner}";
@@ -34,8 +39,7 @@ public static class Dossiers
 
     /// <summary>The requests of the state that were declined.</summary>
     public static IReadOnlyCollection<string> Declined(Dossier? dossier, string state) =>
-        [.. (dossier?.Transfers ?? []).Where(t => t.RequestingState == state && t.State == TransferState.Declined).Select(t =>
-            t.Transfer)];
+        [.. (dossier?.Transfers ?? []).Where(t => t.RequestingState == state && t.State == TransferState.Declined).Select(t => t.Transfer)];
 
     /// <summary>Whether who asks has access that is not closed.</summary>
     public static bool HasAccess(Dossier? dossier, string asker) =>
@@ -46,10 +50,14 @@ public static class Dossiers
         switch (@event)
         {
             case TransferRequestDrafted e:
-                dossier.Transfers.Add(new DossierTransfer
-                {
-                    Transfer = e.Transfer, RequestingState = e.RequestingState, State = TransferState.Drafted,
-                });
+                dossier.Transfers.Add(
+                    new DossierTransfer
+                    {
+                        Transfer = e.Transfer,
+                        RequestingState = e.RequestingState,
+                        State = TransferState.Drafted,
+                    }
+                );
                 break;
             case DraftDiscarded e:
                 Move(e.Transfer, TransferState.Discarded);
@@ -59,7 +67,8 @@ public static class Dossiers
                 break;
             case TransferDecided e:
                 Move(e.Transfer, e.Agreed ? TransferState.Agreed : TransferState.Declined);
-                if (e.Agreed) dossier.ActiveTransfer = e.Transfer;
+                if (e.Agreed)
+                    dossier.ActiveTransfer = e.Transfer;
                 break;
             case TransferRequestWithdrawn e:
                 Move(e.Transfer, TransferState.Withdrawn);
@@ -87,11 +96,24 @@ public static class Dossiers
                 End(e.Transfer);
                 break;
             case AccessRequested e:
-                dossier.Accesses.Add(new DossierAccess { Access = e.Access, Asker = e.RequestingState,
-                    State = AccessState.Requested });
+                dossier.Accesses.Add(
+                    new DossierAccess
+                    {
+                        Access = e.Access,
+                        Asker = e.RequestingState,
+                        State = AccessState.Requested,
+                    }
+                );
                 break;
             case VisitNotified e:
-                dossier.Accesses.Add(new DossierAccess { Access = e.Access, Asker = e.Participant, State = AccessState.Granted });
+                dossier.Accesses.Add(
+                    new DossierAccess
+                    {
+                        Access = e.Access,
+                        Asker = e.Participant,
+                        State = AccessState.Granted,
+                    }
+                );
                 break;
             case AccessClosed e:
                 dossier.Accesses.Single(a => a.Access == e.Access).State = AccessState.Closed;
@@ -105,7 +127,8 @@ public static class Dossiers
         void Move(string transfer, TransferState state) => dossier.Transfers.Single(t => t.Transfer == transfer).State = state;
         void End(string transfer)
         {
-            if (dossier.ActiveTransfer == transfer) dossier.ActiveTransfer = "";
+            if (dossier.ActiveTransfer == transfer)
+                dossier.ActiveTransfer = "";
         }
     }
 }
@@ -126,33 +149,41 @@ public static class Acts
     /// <param name="entry">The entry.</param>
     public static void Note(RepeatedField<RecordedAct> acts, FoldedEntry entry)
     {
-        if (entry.Participant.StartsWith("service/", StringComparison.Ordinal)) return;
-        if (acts.Count > 0 && acts[^1].Position == entry.Position) return;
-        acts.Add(new RecordedAct
-        {
-            Position = entry.Position, Method = MethodOf(entry), Participant = entry.Participant, CommitTime = entry.Time,
-            NoteVerbale = entry.Request?.Descriptor.FindFieldByName("note_verbale") is { FieldType: FieldType.String } note
-                ? (string)note.Accessor.GetValue(entry.Request) : "",
-        });
+        if (entry.Participant.StartsWith("service/", StringComparison.Ordinal))
+            return;
+        if (acts.Count > 0 && acts[^1].Position == entry.Position)
+            return;
+        acts.Add(
+            new RecordedAct
+            {
+                Position = entry.Position,
+                Method = MethodOf(entry),
+                Participant = entry.Participant,
+                CommitTime = entry.Time,
+                NoteVerbale = entry.Request?.Descriptor.FindFieldByName("note_verbale") is { FieldType: FieldType.String } note
+                    ? (string)note.Accessor.GetValue(entry.Request)
+                    : "",
+            }
+        );
     }
 
     /// <summary>The name of the RPC behind the entry; empty where the request was erased.</summary>
     public static string MethodOf(FoldedEntry entry) =>
-        entry.Request?.Descriptor.Name is { } name && name.EndsWith("Request", StringComparison.Ordinal)
-        ? name[..^"Request".Length]
-        : "";
+        entry.Request?.Descriptor.Name is { } name && name.EndsWith("Request", StringComparison.Ordinal) ? name[..^"Request".Length] : "";
 
     /// <summary>Leaves only the acts that the reader may know of.</summary>
     public static void Show(RepeatedField<RecordedAct> acts, Func<RecordedAct, bool> known)
     {
         for (var i = acts.Count - 1; i >= 0; i--)
-            if (!known(acts[i])) acts.RemoveAt(i);
+            if (!known(acts[i]))
+                acts.RemoveAt(i);
     }
 
     /// <summary>Sealed content as it is kept: with its digest.</summary>
     public static Sealed? Kept(Sealed? content)
     {
-        if (content is null) return null;
+        if (content is null)
+            return null;
         var kept = content.Clone();
         kept.Digest = ByteString.CopyFrom(SHA256.HashData(content.Content.Span));
         return kept;
@@ -163,6 +194,5 @@ public static class Acts
     /// <param name="content">As kept.</param>
     /// <param name="sender">The participant that sent it.</param>
     /// <param name="reader">Who reads.</param>
-    public static Sealed? Opened(Sealed? content, string sender, Participant reader) =>
-        Seals.Show(content, sender, reader.Id);
+    public static Sealed? Opened(Sealed? content, string sender, Participant reader) => Seals.Show(content, sender, reader.Id);
 }

@@ -19,14 +19,24 @@ public static class Duties
     /// is suspended (D2).</summary>
     public static Decision OfTransfer(View view, string key, Act act)
     {
-        if (view.Find(Transfers.Kind, key) is not { } transfer) return Decision.Accept("", [], []);
+        if (view.Find(Transfers.Kind, key) is not { } transfer)
+            return Decision.Accept("", [], []);
         var changes = new List<Change>();
         var suspends = false;
         foreach (var (duty, due) in Transfers.DutiesOf(transfer).Where(d => d.Due <= act.Now))
         {
-            changes.Add(Transfers.On(
-                new DutyFellDue { Case = transfer.Case, Record = transfer.Id, Duty = duty, DueTime = due.ToTimestamp() },
-                    transfer));
+            changes.Add(
+                Transfers.On(
+                    new DutyFellDue
+                    {
+                        Case = transfer.Case,
+                        Record = transfer.Id,
+                        Duty = duty,
+                        DueTime = due.ToTimestamp(),
+                    },
+                    transfer
+                )
+            );
             suspends |= duty != Transfers.SecondConfirmation;
         }
         if (suspends && transfer.Route == Route.Article12Transfer && Transfers.IsUnderWay(transfer.State))
@@ -38,21 +48,37 @@ public static class Duties
     /// </summary>
     public static Decision OfAccess(View view, string key, Act act)
     {
-        if (view.Find(Accesses.Kind, key) is not { } access) return Decision.Accept("", [], []);
-        if (Accesses.DueOf(access) is not { } due || due > act.Now) return Decision.Accept(access.Case, [], []);
+        if (view.Find(Accesses.Kind, key) is not { } access)
+            return Decision.Accept("", [], []);
+        if (Accesses.DueOf(access) is not { } due || due > act.Now)
+            return Decision.Accept(access.Case, [], []);
         var decisionDue = act.Now.AddDays(act.Permissions.Agreement.AccessDecisionDays).ToTimestamp();
-        return Decision.Accept(access.Case, [.. Accesses.AudienceOf(access)],
-        [
-            access.State == AccessState.Denied
-                ? Accesses.On(new AccessReopened
-                {
-                    Case = access.Case, Access = access.Id, Prisoner = access.Prisoner,
-                    DecisionDueTime = access.Kind == AccessKind.Consular ? decisionDue : null,
-                }, access)
-                : Accesses.On(new DutyFellDue
-                {
-                    Case = access.Case, Record = access.Id, Duty = Accesses.DecisionDue, DueTime = due.ToTimestamp(),
-                }, access),
-        ]);
+        return Decision.Accept(
+            access.Case,
+            [.. Accesses.AudienceOf(access)],
+            [
+                access.State == AccessState.Denied
+                    ? Accesses.On(
+                        new AccessReopened
+                        {
+                            Case = access.Case,
+                            Access = access.Id,
+                            Prisoner = access.Prisoner,
+                            DecisionDueTime = access.Kind == AccessKind.Consular ? decisionDue : null,
+                        },
+                        access
+                    )
+                    : Accesses.On(
+                        new DutyFellDue
+                        {
+                            Case = access.Case,
+                            Record = access.Id,
+                            Duty = Accesses.DecisionDue,
+                            DueTime = due.ToTimestamp(),
+                        },
+                        access
+                    ),
+            ]
+        );
     }
 }

@@ -23,8 +23,11 @@ public static class Reactions
         Reaction.To<PrisonerRegistered>("custody", Cases.Copy),
         Reaction.To<CustodyTransferred>("custody", (view, e, act) => Passed(view, e, act, e.Case, e.Prisoner)),
         Reaction.To<DepartureRecorded>("custody", (view, e, act) => Passed(view, e, act, e.Case, e.Prisoner)),
-        Reaction.To<StatusRecorded>("custody", (view, e, act) => StatusChanged(view, e, act),
-            (e, services, cancel) => Ask(services, e.Case, e.Prisoner, cancel)),
+        Reaction.To<StatusRecorded>(
+            "custody",
+            (view, e, act) => StatusChanged(view, e, act),
+            (e, services, cancel) => Ask(services, e.Case, e.Prisoner, cancel)
+        ),
         Changed<StatementRecorded>(e => (e.Case, e.Prisoner)),
         Changed<StatementAttested>(e => (e.Case, e.Prisoner)),
         Changed<AttestationRevoked>(e => (e.Case, e.Prisoner)),
@@ -45,10 +48,13 @@ public static class Reactions
 
     // -------------------- from custody
 
-    private static Reaction Changed<T>(Func<T, (string Case, string Prisoner)> of) where T : class, IMessage<T>, new() =>
-        Reaction.To<T>("custody",
+    private static Reaction Changed<T>(Func<T, (string Case, string Prisoner)> of)
+        where T : class, IMessage<T>, new() =>
+        Reaction.To<T>(
+            "custody",
             (view, e, act) => Recheck(view, e, act, of(e).Case, of(e).Prisoner),
-            (e, services, cancel) => Ask(services, of(e).Case, of(e).Prisoner, cancel));
+            (e, services, cancel) => Ask(services, of(e).Case, of(e).Prisoner, cancel)
+        );
 
     private static Task<IMessage?> Ask(IServiceProvider services, string @case, string prisoner, CancellationToken cancel) =>
         services.GetRequiredService<Departure>().AskAgain(@case, prisoner, cancel);
@@ -57,7 +63,8 @@ public static class Reactions
     /// where all that it needs is there still. What it was is told to nobody.</summary>
     private static Decision Recheck(View view, IMessage e, Act act, string @case, string prisoner)
     {
-        if (prisoner.Length == 0) return Decision.Accept(@case, [], []);
+        if (prisoner.Length == 0)
+            return Decision.Accept(@case, [], []);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
         List<Change> changes = [new Change(e, [Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))])];
         if (UnderWay(view, dossier) is { } transfer && !Knew(transfer, act) && Transfers.Obstacles(view, transfer, act).Count > 0)
@@ -68,11 +75,14 @@ public static class Reactions
     private static Decision StatusChanged(View view, StatusRecorded e, Act act)
     {
         var copied = Cases.Copy(view, e, act);
-        if (copied.Refusal is not null) return copied;
+        if (copied.Refusal is not null)
+            return copied;
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
         var recorded = new Change(e, [Cases.Kind.Id(e.Case), Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner))]);
-        Transfer[] lost = !e.Held ? [.. Open(view, dossier)]
-            : UnderWay(view, dossier) is { } transfer && !Knew(transfer, act) && Transfers.Obstacles(view, transfer, act).Count > 0 ? [transfer]
+        Transfer[] lost =
+            !e.Held ? [.. Open(view, dossier)]
+            : UnderWay(view, dossier) is { } transfer && !Knew(transfer, act) && Transfers.Obstacles(view, transfer, act).Count > 0
+                ? [transfer]
             : [];
         return Decision.Accept(e.Case, [], [recorded, .. lost.Select(t => Transfers.On(Transfers.Suspended(t), t))]);
     }
@@ -82,14 +92,20 @@ public static class Reactions
     private static Decision Passed(View view, IMessage e, Act act, string @case, string prisoner)
     {
         var copied = Cases.Copy(view, e, act);
-        if (copied.Refusal is not null) return copied;
+        if (copied.Refusal is not null)
+            return copied;
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
         List<StreamId> streams = [Cases.Kind.Id(@case), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))];
-        if (dossier is { ActiveTransfer.Length: > 0 } &&
-            view.Find(Transfers.Kind, dossier.ActiveTransfer) is { State: State.HandedOver } done)
+        if (
+            dossier is { ActiveTransfer.Length: > 0 }
+            && view.Find(Transfers.Kind, dossier.ActiveTransfer) is { State: State.HandedOver } done
+        )
             streams.Add(Transfers.Kind.Id(done.Id));
-        return Decision.Accept(@case, [],
-            [new Change(e, streams), .. Open(view, dossier).Select(t => Transfers.On(Transfers.Suspended(t), t))]);
+        return Decision.Accept(
+            @case,
+            [],
+            [new Change(e, streams), .. Open(view, dossier).Select(t => Transfers.On(Transfers.Suspended(t), t))]
+        );
     }
 
     /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked
@@ -98,8 +114,11 @@ public static class Reactions
         PositionOf(act.RequestId) is { } position && transfer.Checks.LastOrDefault()?.CustodyPosition > position;
 
     private static Transfer? UnderWay(View view, Dossier? dossier) =>
-        dossier is { ActiveTransfer.Length: > 0 } && view.Find(Transfers.Kind, dossier.ActiveTransfer) is { } transfer &&
-        Transfers.IsUnderWay(transfer.State) ? transfer : null;
+        dossier is { ActiveTransfer.Length: > 0 }
+        && view.Find(Transfers.Kind, dossier.ActiveTransfer) is { } transfer
+        && Transfers.IsUnderWay(transfer.State)
+            ? transfer
+            : null;
 
     private static IEnumerable<Transfer> Open(View view, Dossier? dossier) =>
         (dossier?.Transfers ?? [])
@@ -112,26 +131,34 @@ public static class Reactions
 
     /// <summary>Drafts a request for each prisoner of each commitment to request a transfer, for the participant that is to request
     /// it and seen by it alone. The same event makes the same drafts.</summary>
-    private static Decision Draft(
-        View view, string @case, string call, IReadOnlyCollection<TransferCommitment> commitments, Act act)
+    private static Decision Draft(View view, string @case, string call, IReadOnlyCollection<TransferCommitment> commitments, Act act)
     {
         var changes = new List<Change>();
         var audience = new HashSet<string>();
         foreach (var commitment in commitments)
         {
-            if (act.Permissions.Participant(commitment.Participant)?.State is not { Length: > 0 } state) continue;
+            if (act.Permissions.Participant(commitment.Participant)?.State is not { Length: > 0 } state)
+                continue;
             foreach (var prisoner in commitment.Prisoners)
             {
                 var id = act.NewId("transfer", changes.Count);
-                changes.Add(new Change(
-                    new TransferRequestDrafted
-                    {
-                        Case = @case, Transfer = id, Prisoner = prisoner, Participant = commitment.Participant,
-                        Route = commitment.Route,
-                        Call = call, Commitment = commitment.Commitment, Destination = commitment.Destination,
-                        RequestingState = state,
-                    },
-                    [Transfers.Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)), Dossiers.Calls.Id(call)]));
+                changes.Add(
+                    new Change(
+                        new TransferRequestDrafted
+                        {
+                            Case = @case,
+                            Transfer = id,
+                            Prisoner = prisoner,
+                            Participant = commitment.Participant,
+                            Route = commitment.Route,
+                            Call = call,
+                            Commitment = commitment.Commitment,
+                            Destination = commitment.Destination,
+                            RequestingState = state,
+                        },
+                        [Transfers.Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)), Dossiers.Calls.Id(call)]
+                    )
+                );
                 audience.Add(Transfers.Drafter(@case, state, commitment.Participant));
             }
         }
@@ -146,7 +173,8 @@ public static class Reactions
         var suspended = new List<Change>();
         foreach (var id in view.Find(Dossiers.Calls, e.Record)?.Transfers ?? [])
         {
-            if (view.Find(Transfers.Kind, id) is not { } transfer || !e.Commitments.Contains(transfer.Commitment)) continue;
+            if (view.Find(Transfers.Kind, id) is not { } transfer || !e.Commitments.Contains(transfer.Commitment))
+                continue;
             if (transfer.State is State.Submitted or State.UnderReview || Transfers.IsUnderWay(transfer.State))
                 suspended.Add(Transfers.On(Transfers.Suspended(transfer), transfer));
         }

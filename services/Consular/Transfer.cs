@@ -40,13 +40,19 @@ public static class Transfers
     public static readonly StreamKind<Transfer> Kind = new("transfer", 1, Apply, AudienceOf, KeysOf, DueOf);
 
     private static readonly State[] BeforeHandover =
-        [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.Suspended];
+    [
+        State.Submitted,
+        State.UnderReview,
+        State.Agreed,
+        State.Scheduled,
+        State.InTransit,
+        State.Suspended,
+    ];
 
     private static readonly State[] AfterHandover = [State.HandedOver, State.Monitored, State.ReturnRequested];
 
     // What only the detaining power (an assessment: the observers too) may know to have happened.
-    private static readonly string[] Reserved =
-        ["SuspendTransfer", "ResumeTransfer", "CorrectRecord", "RecordTransfereeAssessment"];
+    private static readonly string[] Reserved = ["SuspendTransfer", "ResumeTransfer", "CorrectRecord", "RecordTransfereeAssessment"];
 
     /// <summary>Whether the request stands where a planned departure is agreed and not yet done: at most one per
     /// prisoner.</summary>
@@ -58,51 +64,89 @@ public static class Transfers
     public static Decision Draft(View view, DraftTransferRequestRequest request, Act act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
-        if (Gate.Check(act, request, @case, request.Prisoner) is { } refusal) return refusal;
+        if (Gate.Check(act, request, @case, request.Prisoner) is { } refusal)
+            return refusal;
         var held = Held(@case!, request.Prisoner);
-        if (held is null) return Decision.Refuse(Reason.PrisonerNotHeld);
+        if (held is null)
+            return Decision.Refuse(Reason.PrisonerNotHeld);
         if (request.Route == Route.Article12Transfer && request.Destination == held.DetainingPower)
             return Decision.Refuse(Reason.DestinationIsDetainingPower);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(request.Case, request.Prisoner));
-        if (request.PreviousTransfer.Length > 0 &&
-            !Dossiers.Declined(dossier, act.Caller.State).Contains(request.PreviousTransfer))
+        if (request.PreviousTransfer.Length > 0 && !Dossiers.Declined(dossier, act.Caller.State).Contains(request.PreviousTransfer))
             return Decision.Refuse(Reason.PreviousRequestNotNamed);
-        if (dossier?.Transfers.Count >= Dossiers.MaxRecords) return Decision.Refuse(Reason.RecordFull);
+        if (dossier?.Transfers.Count >= Dossiers.MaxRecords)
+            return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("transfer");
         var drafted = new TransferRequestDrafted
         {
-            Case = request.Case, Transfer = id, Prisoner = request.Prisoner, Participant = act.Caller.Id, Route = request.Route,
-            Destination = request.Destination, RequestingState = act.Caller.State,
+            Case = request.Case,
+            Transfer = id,
+            Prisoner = request.Prisoner,
+            Participant = act.Caller.Id,
+            Route = request.Route,
+            Destination = request.Destination,
+            RequestingState = act.Caller.State,
         };
-        return Decision.Accept(request.Case, [Drafter(request.Case, act.Caller.State, act.Caller.Id)],
+        return Decision.Accept(
+            request.Case,
+            [Drafter(request.Case, act.Caller.State, act.Caller.Id)],
             [On(drafted, id, request.Case, request.Prisoner)],
-            Answer(id, act, (transfer, etag, state) =>
-                new DraftTransferRequestResponse { Transfer = transfer, Etag = etag, State = state }));
+            Answer(
+                id,
+                act,
+                (transfer, etag, state) =>
+                    new DraftTransferRequestResponse
+                    {
+                        Transfer = transfer,
+                        Etag = etag,
+                        State = state,
+                    }
+            )
+        );
     }
 
     /// <summary>The rule of DiscardDraft.</summary>
     public static Decision Discard(View view, DiscardDraftRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Requesting, [State.Drafted], out var transfer) is { } refusal)
+        if (
+            Enter(view, request, act, request.Case, request.Transfer, request.Etag, Requesting, [State.Drafted], out var transfer) is
+            { } refusal
+        )
             return refusal;
         var discarded = new DraftDiscarded
         {
-            Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Call = transfer.Call,
+            Case = transfer.Case,
+            Transfer = transfer.Id,
+            Prisoner = transfer.Prisoner,
+            Call = transfer.Call,
             Commitment = transfer.Commitment,
         };
-        return Accept(transfer, act, discarded, AudienceOf(transfer),
-            (id, etag, state) => new DiscardDraftResponse { Transfer = id, Etag = etag, State = state });
+        return Accept(
+            transfer,
+            act,
+            discarded,
+            AudienceOf(transfer),
+            (id, etag, state) =>
+                new DiscardDraftResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of SubmitTransferRequest.</summary>
     public static Decision Submit(View view, SubmitTransferRequestRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Requesting, [State.Drafted], out var transfer) is { } refusal)
+        if (
+            Enter(view, request, act, request.Case, request.Transfer, request.Etag, Requesting, [State.Drafted], out var transfer) is
+            { } refusal
+        )
             return refusal;
         var held = Held(view.Find(Cases.Kind, transfer.Case)!, transfer.Prisoner);
-        if (held is null) return Decision.Refuse(Reason.PrisonerNotHeld);
+        if (held is null)
+            return Decision.Refuse(Reason.PrisonerNotHeld);
         if (transfer.Route == Route.Article12Transfer && transfer.Destination == held.DetainingPower)
             return Decision.Refuse(Reason.DestinationIsDetainingPower);
         var previous = request.PreviousTransfer.Length > 0 ? request.PreviousTransfer : transfer.PreviousTransfer;
@@ -111,14 +155,28 @@ public static class Transfers
             return Decision.Refuse(Reason.PreviousRequestNotNamed);
         var submitted = new TransferRequestSubmitted
         {
-            Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id,
+            Case = transfer.Case,
+            Transfer = transfer.Id,
+            Prisoner = transfer.Prisoner,
+            Participant = act.Caller.Id,
             Call = transfer.Call,
-            Commitment = transfer.Commitment, DetainingPower = held.DetainingPower,
+            Commitment = transfer.Commitment,
+            DetainingPower = held.DetainingPower,
             AcceptingPower = transfer.Destination == held.DetainingPower ? transfer.RequestingState : transfer.Destination,
         };
-        return Accept(transfer, act, submitted,
+        return Accept(
+            transfer,
+            act,
+            submitted,
             Sides(transfer.Case, transfer.RequestingState, submitted.DetainingPower, submitted.AcceptingPower),
-            (id, etag, state) => new SubmitTransferRequestResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new SubmitTransferRequestResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     // ------------------------------------------------------------------------------------------------------------------ review
@@ -126,66 +184,146 @@ public static class Transfers
     /// <summary>The rule of BeginReview.</summary>
     public static Decision Review(View view, BeginReviewRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, [State.Submitted], out var transfer) is { } refusal)
+        if (
+            Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.Submitted], out var transfer) is
+            { } refusal
+        )
             return refusal;
-        if (Held(view, transfer) is null) return Decision.Refuse(Reason.PrisonerNotHeld);
-        return Accept(transfer, act,
-            new ReviewBegun { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner }, AudienceOf(transfer),
-            (id, etag, state) => new BeginReviewResponse { Transfer = id, Etag = etag, State = state });
+        if (Held(view, transfer) is null)
+            return Decision.Refuse(Reason.PrisonerNotHeld);
+        return Accept(
+            transfer,
+            act,
+            new ReviewBegun
+            {
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+            },
+            AudienceOf(transfer),
+            (id, etag, state) =>
+                new BeginReviewResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of RecordTransfereeAssessment.</summary>
     public static Decision Assess(View view, RecordTransfereeAssessmentRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, [State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.Suspended],
-            out var transfer) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                Detaining,
+                [State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.Suspended],
+                out var transfer
+            ) is
+            { } refusal
+        )
             return refusal;
         if (!IsAhead(request.ExpireTime, act, LongestAssessment))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "expire_time"));
-        if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
+        if (transfer.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
         List<IMessage> events =
-            [new TransfereeAssessmentRecorded { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner }];
+        [
+            new TransfereeAssessmentRecorded
+            {
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+            },
+        ];
         if (transfer.Route == Route.Article12Transfer && !(request.Willing && request.Able) && IsUnderWay(transfer.State))
             events.Add(Suspended(transfer));
-        return Accept(transfer, act, events,
+        return Accept(
+            transfer,
+            act,
+            events,
             [Audience.State(transfer.Case, transfer.DetainingPower), Audience.Observers(transfer.Case)],
-            (id, etag, state) => new RecordTransfereeAssessmentResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new RecordTransfereeAssessmentResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of GiveAssurance.</summary>
     public static Decision Assure(View view, GiveAssuranceRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Accepting, BeforeHandover, out var transfer) is { } refusal)
+        if (
+            Enter(view, request, act, request.Case, request.Transfer, request.Etag, Accepting, BeforeHandover, out var transfer) is
+            { } refusal
+        )
             return refusal;
         if (!IsAhead(request.ExpireTime, act, LongestAssurance))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "expire_time"));
-        if (!request.Undertakings.Contains(Undertaking.ApplyConvention) ||
-            !request.Undertakings.Contains(Undertaking.NonRefoulement))
+        if (!request.Undertakings.Contains(Undertaking.ApplyConvention) || !request.Undertakings.Contains(Undertaking.NonRefoulement))
             return Decision.Refuse(Reason.AssuranceIncomplete);
-        if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
-        return Accept(transfer, act,
-            new AssuranceGiven { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner,
-                ExpireTime = request.ExpireTime },
-            AudienceOf(transfer), (id, etag, state) => new GiveAssuranceResponse { Transfer = id, Etag = etag, State = state });
+        if (transfer.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
+        return Accept(
+            transfer,
+            act,
+            new AssuranceGiven
+            {
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+                ExpireTime = request.ExpireTime,
+            },
+            AudienceOf(transfer),
+            (id, etag, state) =>
+                new GiveAssuranceResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of DecideTransfer. Where it agrees, <see cref="Act.Asked"/> is custody's answer.</summary>
     public static Decision Decide(View view, DecideTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, [State.UnderReview], out var transfer) is { } refusal)
+        if (
+            Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.UnderReview], out var transfer) is
+            { } refusal
+        )
             return refusal;
-        if (request.Agreed && Hindrance(view, transfer, act) is { } hindrance) return hindrance;
-        return Accept(transfer, act,
+        if (request.Agreed && Hindrance(view, transfer, act) is { } hindrance)
+            return hindrance;
+        return Accept(
+            transfer,
+            act,
             new TransferDecided
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Agreed = request.Agreed,
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+                Agreed = request.Agreed,
                 CustodyPosition = request.Agreed ? Departure.PositionOf(act.Asked) : 0,
             },
-            AudienceOf(transfer), (id, etag, state) => new DecideTransferResponse { Transfer = id, Etag = etag, State = state });
+            AudienceOf(transfer),
+            (id, etag, state) =>
+                new DecideTransferResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     // --------------------------------------------------------------------------------------------------------------- hand-over
@@ -193,101 +331,212 @@ public static class Transfers
     /// <summary>The rule of ScheduleHandover. <see cref="Act.Asked"/> is custody's answer.</summary>
     public static Decision Schedule(View view, ScheduleHandoverRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, [State.Agreed, State.Scheduled], out var transfer) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                Detaining,
+                [State.Agreed, State.Scheduled],
+                out var transfer
+            ) is
+            { } refusal
+        )
             return refusal;
         var start = request.WindowStartTime.ToDateTimeOffset();
         var end = request.WindowEndTime.ToDateTimeOffset();
         if (end <= start || end <= act.Now || end - start > LongestWindow)
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "window_end_time"));
-        if (Hindrance(view, transfer, act) is { } hindrance) return hindrance;
-        if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
-        return Accept(transfer, act,
+        if (Hindrance(view, transfer, act) is { } hindrance)
+            return hindrance;
+        if (transfer.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
+        return Accept(
+            transfer,
+            act,
             new HandoverScheduled
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner,
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
                 CustodyPosition = Departure.PositionOf(act.Asked),
             },
             AudienceOf(transfer),
-            (id, etag, state) => new ScheduleHandoverResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new ScheduleHandoverResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of BeginTransit. <see cref="Act.Asked"/> is custody's answer.</summary>
     public static Decision Begin(View view, BeginTransitRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            DetainingCustody, [State.Scheduled], out var transfer) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                DetainingCustody,
+                [State.Scheduled],
+                out var transfer
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (Hindrance(view, transfer, act) is { } hindrance) return hindrance;
-        return Accept(transfer, act,
+        if (Hindrance(view, transfer, act) is { } hindrance)
+            return hindrance;
+        return Accept(
+            transfer,
+            act,
             new TransitBegun
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner,
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
                 CustodyPosition = Departure.PositionOf(act.Asked),
             },
-            AudienceOf(transfer), (id, etag, state) => new BeginTransitResponse { Transfer = id, Etag = etag, State = state });
+            AudienceOf(transfer),
+            (id, etag, state) =>
+                new BeginTransitResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of AbortHandover.</summary>
     public static Decision Abort(View view, AbortHandoverRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            DetainingCustody, [State.InTransit, State.Suspended], out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                DetainingCustody,
+                [State.InTransit, State.Suspended],
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (transfer.State == State.Suspended && transfer.SuspendedFrom != State.InTransit) return NotAllowed(transfer);
-        if (transfer.Confirmations.Count > 0) return Decision.Refuse(Reason.ConfirmedByOneSide);
-        return Accept(transfer, act,
-            new HandoverAborted { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+        if (transfer.State == State.Suspended && transfer.SuspendedFrom != State.InTransit)
+            return NotAllowed(transfer);
+        if (transfer.Confirmations.Count > 0)
+            return Decision.Refuse(Reason.ConfirmedByOneSide);
+        return Accept(
+            transfer,
+            act,
+            new HandoverAborted
+            {
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+            },
             AudienceOf(transfer),
-            (id, etag, state) => new AbortHandoverResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new AbortHandoverResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of ConfirmHandover. <see cref="Act.Asked"/> is custody's answer; null where it gave none. A fact is
     /// never refused for good: what is missing can be acknowledged.</summary>
     public static Decision Confirm(View view, ConfirmHandoverRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            EitherSide, [.. BeforeHandover, State.Declined, State.Withdrawn], out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                EitherSide,
+                [.. BeforeHandover, State.Declined, State.Withdrawn],
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
         var acknowledged = request.AcknowledgedBreaches;
-        if (transfer.State != State.InTransit && !acknowledged.Contains(Invariant.D1)) return NotAllowed(transfer);
+        if (transfer.State != State.InTransit && !acknowledged.Contains(Invariant.D1))
+            return NotAllowed(transfer);
         var side = SideOf(transfer, act.Caller);
         var other = transfer.Confirmations.SingleOrDefault();
-        if (other?.Side == side) return Decision.Refuse(Reason.AlreadyConfirmed);
+        if (other?.Side == side)
+            return Decision.Refuse(Reason.AlreadyConfirmed);
         if (!IsWindow(request.WindowStartTime, request.WindowEndTime, transfer.SubmitTime, act))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "window_end_time"));
-        if (Differs(other, transfer.Plan?.HandoverReference, request.HandoverReference, request.WindowStartTime,
-            request.WindowEndTime))
+        if (Differs(other, transfer.Plan?.HandoverReference, request.HandoverReference, request.WindowStartTime, request.WindowEndTime))
             return Decision.Refuse(Reason.ConfirmationsDiffer);
         var obstacles = Obstacles(view, transfer, act);
         if (side == HandoverSide.Giving)
         {
             foreach (var obstacle in obstacles)
-                if (!acknowledged.Contains(obstacle.Breach)) return Decision.Refuse(obstacle.Reason);
+                if (!acknowledged.Contains(obstacle.Breach))
+                    return Decision.Refuse(obstacle.Reason);
         }
         // What is missing is not the accepting power's to know; that custody is silent tells nothing of it.
         else if (obstacles.Count > 0 && acknowledged.Count == 0)
-            return Decision.Refuse(obstacles.Any(o => o.Reason == Reason.Unavailable)
-                ? Reason.Unavailable : Reason.DepartureNotCleared);
+            return Decision.Refuse(obstacles.Any(o => o.Reason == Reason.Unavailable) ? Reason.Unavailable : Reason.DepartureNotCleared);
 
         var position = Departure.PositionOf(act.Asked);
         if (other is null)
         {
             var confirmed = new HandoverConfirmedByOneSide
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id,
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+                Participant = act.Caller.Id,
                 Side = side,
                 SecondConfirmationDueTime = act.Now.AddHours(act.Permissions.Agreement.ConfirmationHours).ToTimestamp(),
                 CustodyPosition = position,
             };
-            return Accept(transfer, act, confirmed, AudienceOf(transfer),
-                (id, etag, state) => new ConfirmHandoverResponse { Transfer = id, Etag = etag, State = state });
+            return Accept(
+                transfer,
+                act,
+                confirmed,
+                AudienceOf(transfer),
+                (id, etag, state) =>
+                    new ConfirmHandoverResponse
+                    {
+                        Transfer = id,
+                        Etag = etag,
+                        State = state,
+                    }
+            );
         }
         Invariant[] breaches = [.. other.AcknowledgedBreaches.Union(acknowledged).Order()];
         var both = new HandoverConfirmed
         {
-            Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Route = transfer.Route,
-            FromPower = transfer.DetainingPower, ToPower = transfer.Destination,
+            Case = transfer.Case,
+            Transfer = transfer.Id,
+            Prisoner = transfer.Prisoner,
+            Route = transfer.Route,
+            FromPower = transfer.DetainingPower,
+            ToPower = transfer.Destination,
             HandoverTime = Latest(other.WindowStartTime, request.WindowStartTime),
             DetainingParticipant = side == HandoverSide.Giving ? act.Caller.Id : other.Participant,
             AcceptingParticipant = side == HandoverSide.Taking ? act.Caller.Id : other.Participant,
@@ -295,11 +544,23 @@ public static class Transfers
         };
         both.Breaches.Add(breaches);
         // A breach is announced to the observers; to the accepting power it could tell what it may not know.
-        string[] audience = breaches.Length == 0
-            ? [.. AudienceOf(transfer)]
-            : [Audience.State(transfer.Case, transfer.DetainingPower), Audience.Observers(transfer.Case)];
-        return Accept(transfer, act, both, audience,
-            (id, etag, state) => new ConfirmHandoverResponse { Transfer = id, Etag = etag, State = state });
+        string[] audience =
+            breaches.Length == 0
+                ? [.. AudienceOf(transfer)]
+                : [Audience.State(transfer.Case, transfer.DetainingPower), Audience.Observers(transfer.Case)];
+        return Accept(
+            transfer,
+            act,
+            both,
+            audience,
+            (id, etag, state) =>
+                new ConfirmHandoverResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     // -------------------- suspension, resumption, withdrawal
@@ -307,48 +568,113 @@ public static class Transfers
     /// <summary>The rule of SuspendTransfer.</summary>
     public static Decision Suspend(View view, SuspendTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit],
-            out var transfer) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                Detaining,
+                [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit],
+                out var transfer
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
-        return Accept(transfer, act, Suspended(transfer), [Audience.State(transfer.Case, transfer.DetainingPower)],
-            (id, etag, state) => new SuspendTransferResponse { Transfer = id, Etag = etag, State = state });
+        if (transfer.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
+        return Accept(
+            transfer,
+            act,
+            Suspended(transfer),
+            [Audience.State(transfer.Case, transfer.DetainingPower)],
+            (id, etag, state) =>
+                new SuspendTransferResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of ResumeTransfer. <see cref="Act.Asked"/> is custody's answer where the stage that it left needs
     /// it.</summary>
     public static Decision Resume(View view, ResumeTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, [State.Suspended], out var transfer) is { } refusal)
+        if (
+            Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.Suspended], out var transfer) is
+            { } refusal
+        )
             return refusal;
-        if (Held(view, transfer) is null) return Decision.Refuse(Reason.PrisonerNotHeld);
+        if (Held(view, transfer) is null)
+            return Decision.Refuse(Reason.PrisonerNotHeld);
         var checks = IsUnderWay(transfer.SuspendedFrom);
-        if (checks && Hindrance(view, transfer, act) is { } hindrance) return hindrance;
-        return Accept(transfer, act,
+        if (checks && Hindrance(view, transfer, act) is { } hindrance)
+            return hindrance;
+        return Accept(
+            transfer,
+            act,
             new TransferResumed
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner,
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
                 CustodyPosition = checks ? Departure.PositionOf(act.Asked) : 0,
             },
             [Audience.State(transfer.Case, transfer.DetainingPower)],
-            (id, etag, state) => new ResumeTransferResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new ResumeTransferResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of WithdrawTransferRequest.</summary>
     public static Decision Withdraw(View view, WithdrawTransferRequestRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Requesting, [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
-            out var transfer) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                Requesting,
+                [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
+                out var transfer
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (transfer.SuspendedFrom == State.InTransit) return NotAllowed(transfer);
-        if (transfer.Confirmations.Count > 0) return Decision.Refuse(Reason.ConfirmedByOneSide);
-        return Accept(transfer, act,
-            new TransferRequestWithdrawn { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+        if (transfer.SuspendedFrom == State.InTransit)
+            return NotAllowed(transfer);
+        if (transfer.Confirmations.Count > 0)
+            return Decision.Refuse(Reason.ConfirmedByOneSide);
+        return Accept(
+            transfer,
+            act,
+            new TransferRequestWithdrawn
+            {
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+            },
             AudienceOf(transfer),
-            (id, etag, state) => new WithdrawTransferRequestResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new WithdrawTransferRequestResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     // -------------------- after the hand-over (12(3))
@@ -356,63 +682,161 @@ public static class Transfers
     /// <summary>The rule of ReportTreatmentFailure.</summary>
     public static Decision ReportFailure(View view, ReportTreatmentFailureRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Anybody, AfterHandover, out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                Anybody,
+                AfterHandover,
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (transfer.Route != Route.Article12Transfer) return Decision.Refuse(Reason.NotAnArticle12Transfer);
+        if (transfer.Route != Route.Article12Transfer)
+            return Decision.Refuse(Reason.NotAnArticle12Transfer);
         if (act.Caller.Kind != ParticipantKind.ProtectingPower && !act.Permissions.Agreement.ObserverReportsTreatment)
             return Decision.Refuse(Reason.ObserverMayNotReport);
-        if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
-        return Accept(transfer, act,
+        if (transfer.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
+        return Accept(
+            transfer,
+            act,
             new TreatmentFailureReported
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Failure = act.NewId("failure"),
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+                Failure = act.NewId("failure"),
             },
             AudienceOf(transfer),
-            (id, etag, state) => new ReportTreatmentFailureResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new ReportTreatmentFailureResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of RecordCorrectiveMeasures.</summary>
     public static Decision RecordMeasures(View view, RecordCorrectiveMeasuresRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, AfterHandover, out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                Detaining,
+                AfterHandover,
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (transfer.Route != Route.Article12Transfer) return Decision.Refuse(Reason.NotAnArticle12Transfer);
-        if (transfer.Failures.All(f => f.Id != request.Failure)) return Decision.Refuse(Reason.NoFailureReported);
-        if (transfer.Acts.Count >= MaxActs) return Decision.Refuse(Reason.RecordFull);
-        return Accept(transfer, act,
+        if (transfer.Route != Route.Article12Transfer)
+            return Decision.Refuse(Reason.NotAnArticle12Transfer);
+        if (transfer.Failures.All(f => f.Id != request.Failure))
+            return Decision.Refuse(Reason.NoFailureReported);
+        if (transfer.Acts.Count >= MaxActs)
+            return Decision.Refuse(Reason.RecordFull);
+        return Accept(
+            transfer,
+            act,
             new CorrectiveMeasuresRecorded
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Failure = request.Failure,
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+                Failure = request.Failure,
             },
             AudienceOf(transfer),
-            (id, etag, state) => new RecordCorrectiveMeasuresResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new RecordCorrectiveMeasuresResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of RequestReturn.</summary>
     public static Decision RequestReturn(View view, RequestReturnRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            Detaining, [State.HandedOver, State.Monitored], out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                Detaining,
+                [State.HandedOver, State.Monitored],
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (transfer.Route != Route.Article12Transfer) return Decision.Refuse(Reason.NotAnArticle12Transfer);
-        if (transfer.Failures.Count == 0) return Decision.Refuse(Reason.NoFailureReported);
-        return Accept(transfer, act,
-            new ReturnRequested { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+        if (transfer.Route != Route.Article12Transfer)
+            return Decision.Refuse(Reason.NotAnArticle12Transfer);
+        if (transfer.Failures.Count == 0)
+            return Decision.Refuse(Reason.NoFailureReported);
+        return Accept(
+            transfer,
+            act,
+            new ReturnRequested
+            {
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+            },
             AudienceOf(transfer),
-            (id, etag, state) => new RequestReturnResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new RequestReturnResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of ConfirmReturn. The accepting power of the hand-over gives back, the other one takes.</summary>
     public static Decision ConfirmReturn(View view, ConfirmReturnRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            EitherSideOfReturn, [State.ReturnRequested], out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                EitherSideOfReturn,
+                [State.ReturnRequested],
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
         var side = Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? HandoverSide.Giving : HandoverSide.Taking;
         var other = transfer.ReturnConfirmations.SingleOrDefault();
-        if (other?.Side == side) return Decision.Refuse(Reason.AlreadyConfirmed);
+        if (other?.Side == side)
+            return Decision.Refuse(Reason.AlreadyConfirmed);
         if (!IsWindow(request.WindowStartTime, request.WindowEndTime, transfer.HandoverTime, act))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "window_end_time"));
         if (Differs(other, null, request.HandoverReference, request.WindowStartTime, request.WindowEndTime))
@@ -420,55 +844,124 @@ public static class Transfers
         IMessage confirmed = other is null
             ? new ReturnConfirmedByOneSide
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, Participant = act.Caller.Id,
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+                Participant = act.Caller.Id,
                 Side = side,
                 SecondConfirmationDueTime = act.Now.AddHours(act.Permissions.Agreement.ConfirmationHours).ToTimestamp(),
             }
             : new ReturnConfirmed
             {
-                Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner, FromPower = transfer.AcceptingPower,
-                ToPower = transfer.DetainingPower, ReturnTime = Latest(other.WindowStartTime, request.WindowStartTime),
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+                FromPower = transfer.AcceptingPower,
+                ToPower = transfer.DetainingPower,
+                ReturnTime = Latest(other.WindowStartTime, request.WindowStartTime),
             };
-        return Accept(transfer, act, confirmed, AudienceOf(transfer),
-            (id, etag, state) => new ConfirmReturnResponse { Transfer = id, Etag = etag, State = state });
+        return Accept(
+            transfer,
+            act,
+            confirmed,
+            AudienceOf(transfer),
+            (id, etag, state) =>
+                new ConfirmReturnResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of CloseTransfer.</summary>
     public static Decision Close(View view, CloseTransferRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Transfer, request.Etag,
-            EitherPower, [State.Monitored, State.Returned], out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Transfer,
+                request.Etag,
+                EitherPower,
+                [State.Monitored, State.Returned],
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (transfer.State == State.Monitored &&
-            view.Find(Cases.Kind, transfer.Case)!.Prisoners.Any(p =>
-                p.Prisoner == transfer.Prisoner && p.DetainingPower.Length > 0))
+        if (
+            transfer.State == State.Monitored
+            && view.Find(Cases.Kind, transfer.Case)!.Prisoners.Any(p => p.Prisoner == transfer.Prisoner && p.DetainingPower.Length > 0)
+        )
             return Decision.Refuse(Reason.NotFinallyReleased);
-        return Accept(transfer, act,
-            new TransferClosed { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner },
+        return Accept(
+            transfer,
+            act,
+            new TransferClosed
+            {
+                Case = transfer.Case,
+                Transfer = transfer.Id,
+                Prisoner = transfer.Prisoner,
+            },
             AudienceOf(transfer),
-            (id, etag, state) => new CloseTransferResponse { Transfer = id, Etag = etag, State = state });
+            (id, etag, state) =>
+                new CloseTransferResponse
+                {
+                    Transfer = id,
+                    Etag = etag,
+                    State = state,
+                }
+        );
     }
 
     /// <summary>The rule of CorrectRecord, where the record is a transfer request.</summary>
     public static Decision Correct(View view, V1.CorrectRecordRequest request, Act act)
     {
-        if (Enter(view, request, act, request.Case, request.Record, request.Etag,
-            Anybody, System.Enum.GetValues<State>(), out var transfer, closedToo: true) is { } refusal)
+        if (
+            Enter(
+                view,
+                request,
+                act,
+                request.Case,
+                request.Record,
+                request.Etag,
+                Anybody,
+                System.Enum.GetValues<State>(),
+                out var transfer,
+                closedToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
         var corrected = transfer.Acts.FirstOrDefault(a => a.Position == request.Position);
-        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id ||
-            corrected.Method == "CorrectRecord")
+        if (corrected is null || corrected.Corrected || corrected.Participant != act.Caller.Id || corrected.Method == "CorrectRecord")
             return Decision.Refuse(Reason.NotCorrectable);
         List<IMessage> events =
         [
-            new V1.RecordCorrected { Case = transfer.Case, Record = transfer.Id, Position = request.Position,
-                Participant = act.Caller.Id },
+            new V1.RecordCorrected
+            {
+                Case = transfer.Case,
+                Record = transfer.Id,
+                Position = request.Position,
+                Participant = act.Caller.Id,
+            },
         ];
         var suspends = BeforeHandover.Contains(transfer.State) && transfer.State != State.Suspended;
-        if (suspends) events.Add(Suspended(transfer));
+        if (suspends)
+            events.Add(Suspended(transfer));
         // Whoever else may see the record sees that it is suspended, not why.
-        return Accept(transfer, act, events, suspends || Reserved.Contains(corrected.Method) ? [] : AudienceOf(transfer),
-            (id, etag, _) => new V1.CorrectRecordResponse { Record = id, Etag = etag });
+        return Accept(
+            transfer,
+            act,
+            events,
+            suspends || Reserved.Contains(corrected.Method) ? [] : AudienceOf(transfer),
+            (id, etag, _) => new V1.CorrectRecordResponse { Record = id, Etag = etag }
+        );
     }
 
     // -------------------- what is asked
@@ -482,7 +975,8 @@ public static class Transfers
     {
         var obstacles = new List<(Invariant, Reason)>();
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(transfer));
-        if (Held(view, transfer) is null) obstacles.Add((Invariant.D1, Reason.PrisonerNotHeld));
+        if (Held(view, transfer) is null)
+            obstacles.Add((Invariant.D1, Reason.PrisonerNotHeld));
         if (dossier is { ActiveTransfer.Length: > 0 } && dossier.ActiveTransfer != transfer.Id)
             obstacles.Add((Invariant.D1, Reason.AnotherTransferStands));
         if (transfer.Route == Route.Article12Transfer)
@@ -491,10 +985,14 @@ public static class Transfers
                 obstacles.Add((Invariant.D2, Reason.ReceivingStateNotParty));
             if (transfer.Assurance is not { Corrected: false, Expired: false } assurance || assurance.ExpireTime <= act.Time)
                 obstacles.Add((Invariant.D2, Reason.AssuranceNotInForce));
-            if (transfer.Assessment is not { Corrected: false, Expired: false, Willing: true, Able: true } assessment ||
-                assessment.ExpireTime <= act.Time) obstacles.Add((Invariant.D2, Reason.AssessmentNotInForce));
+            if (
+                transfer.Assessment is not { Corrected: false, Expired: false, Willing: true, Able: true } assessment
+                || assessment.ExpireTime <= act.Time
+            )
+                obstacles.Add((Invariant.D2, Reason.AssessmentNotInForce));
         }
-        if (!Departure.IsPlanned(transfer)) return obstacles;
+        if (!Departure.IsPlanned(transfer))
+            return obstacles;
         if (Departure.Unusable(act.Asked, dossier) is { } unusable)
         {
             obstacles.AddRange([(Invariant.D9, unusable), (Invariant.D10, unusable), (Invariant.D11, unusable)]);
@@ -509,7 +1007,12 @@ public static class Transfers
 
     /// <summary>The neutral event of a suspension.</summary>
     public static TransferSuspended Suspended(Transfer transfer) =>
-        new() { Case = transfer.Case, Transfer = transfer.Id, Prisoner = transfer.Prisoner };
+        new()
+        {
+            Case = transfer.Case,
+            Transfer = transfer.Id,
+            Prisoner = transfer.Prisoner,
+        };
 
     /// <summary>A change of the request and of its prisoner's dossier.</summary>
     public static Change On(IMessage @event, Transfer transfer) => On(@event, transfer.Id, transfer.Case, transfer.Prisoner);
@@ -521,16 +1024,18 @@ public static class Transfers
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { Held: true } held ? held : null;
 
     private static CasePrisoner? Held(View view, Transfer transfer) =>
-        view.Find(Cases.Kind, transfer.Case) is { } @case && Held(@case, transfer.Prisoner) is { } held &&
-        held.DetainingPower == transfer.DetainingPower ? held : null;
+        view.Find(Cases.Kind, transfer.Case) is { } @case
+        && Held(@case, transfer.Prisoner) is { } held
+        && held.DetainingPower == transfer.DetainingPower
+            ? held
+            : null;
 
     private static Refusal? Requesting(Transfer transfer, Act act) =>
         Acts.ActsFor(act.Caller, transfer.RequestingState) ? null : new Refusal(Reason.NotGranted);
 
     // A draft is submitted to nobody yet: its state, not the side, is what refuses.
     private static Refusal? Accepting(Transfer transfer, Act act) =>
-        transfer.AcceptingPower.Length == 0 || Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null
-            : new Refusal(Reason.NotGranted);
+        transfer.AcceptingPower.Length == 0 || Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null : new Refusal(Reason.NotGranted);
 
     private static Refusal? Detaining(Transfer transfer, Act act) =>
         Acts.ActsFor(act.Caller, transfer.DetainingPower) ? null : new Refusal(Reason.NotGranted);
@@ -562,28 +1067,39 @@ public static class Transfers
         time.ToDateTimeOffset() is var ahead && ahead > act.Now && ahead - act.Now <= atMost;
 
     private static bool IsWindow(Timestamp start, Timestamp end, Timestamp? notBefore, Act act) =>
-        start <= end && end <= act.Time && (notBefore is null || notBefore <= start) &&
-        end.ToDateTimeOffset() - start.ToDateTimeOffset() <= LongestWindow;
+        start <= end
+        && end <= act.Time
+        && (notBefore is null || notBefore <= start)
+        && end.ToDateTimeOffset() - start.ToDateTimeOffset() <= LongestWindow;
 
     private static bool Differs(Confirmation? other, string? planned, string reference, Timestamp start, Timestamp end) =>
-        planned is { Length: > 0 } && planned != reference ||
-        other is not null && (other.HandoverReference != reference || start > other.WindowEndTime || end < other.WindowStartTime);
+        planned is { Length: > 0 } && planned != reference
+        || other is not null && (other.HandoverReference != reference || start > other.WindowEndTime || end < other.WindowStartTime);
 
     private static Timestamp Latest(Timestamp one, Timestamp another) => one > another ? one : another;
 
     /// <summary>What every act on an existing request is asked first: the gate, need to know, the caller's side, what it saw, the
     /// state.</summary>
     private static Refusal? Enter(
-        View view, IMessage request, Act act, string @case, string id, string etag, Func<Transfer, Act, Refusal?> side,
-        State[] from, out Transfer transfer, bool closedToo = false)
+        View view,
+        IMessage request,
+        Act act,
+        string @case,
+        string id,
+        string etag,
+        Func<Transfer, Act, Refusal?> side,
+        State[] from,
+        out Transfer transfer,
+        bool closedToo = false
+    )
     {
         var open = view.Find(Cases.Kind, @case);
         transfer = view.Find(Kind, id)!;
         // What the caller may not see takes the same way as what is not there.
-        if (transfer is not null &&
-            (transfer.Case != @case || open is null ||
-                !Cases.MaySee(act.Caller, open, [.. AudienceOf(transfer)]))) transfer = null!;
-        if (transfer is null) return new Refusal(Reason.NotFound);
+        if (transfer is not null && (transfer.Case != @case || open is null || !Cases.MaySee(act.Caller, open, [.. AudienceOf(transfer)])))
+            transfer = null!;
+        if (transfer is null)
+            return new Refusal(Reason.NotFound);
         var found = transfer;
         return Gate.Check(act, request, open, found.Prisoner, closedToo: closedToo, side: () => side(found, act))
             ?? Gate.Saw(act, etag, Show(transfer, act.Caller))
@@ -591,20 +1107,27 @@ public static class Transfers
     }
 
     private static Decision Accept(
-        Transfer transfer, Act act, IMessage @event, IEnumerable<string> audience,
-        Func<string, string, State, IMessage> answer) =>
-        Accept(transfer, act, [@event], audience, answer);
+        Transfer transfer,
+        Act act,
+        IMessage @event,
+        IEnumerable<string> audience,
+        Func<string, string, State, IMessage> answer
+    ) => Accept(transfer, act, [@event], audience, answer);
 
     private static Decision Accept(
-        Transfer transfer, Act act, IReadOnlyList<IMessage> events, IEnumerable<string> audience,
-        Func<string, string, State, IMessage> answer) =>
-        Decision.Accept(transfer.Case, [.. audience], [.. events.Select(e => On(e, transfer))], Answer(transfer.Id, act, answer));
+        Transfer transfer,
+        Act act,
+        IReadOnlyList<IMessage> events,
+        IEnumerable<string> audience,
+        Func<string, string, State, IMessage> answer
+    ) => Decision.Accept(transfer.Case, [.. audience], [.. events.Select(e => On(e, transfer))], Answer(transfer.Id, act, answer));
 
-    private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) => after =>
-    {
-        var transfer = after.Find(Kind, id)!;
-        return answer(id, act.EtagOf(Show(transfer, act.Caller)), transfer.State);
-    };
+    private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) =>
+        after =>
+        {
+            var transfer = after.Find(Kind, id)!;
+            return answer(id, act.EtagOf(Show(transfer, act.Caller)), transfer.State);
+        };
 
     // -------------------- the fold
 
@@ -614,8 +1137,7 @@ public static class Transfers
         {
             case TransferRequestDrafted e:
                 (transfer.Id, transfer.Case, transfer.Prisoner, transfer.Route) = (e.Transfer, e.Case, e.Prisoner, e.Route);
-                (transfer.Destination, transfer.Participant, transfer.RequestingState) =
-                    (e.Destination, e.Participant, e.RequestingState);
+                (transfer.Destination, transfer.Participant, transfer.RequestingState) = (e.Destination, e.Participant, e.RequestingState);
                 (transfer.Call, transfer.Commitment, transfer.DraftTime) = (e.Call, e.Commitment, entry.Time);
                 transfer.State = State.Drafted;
                 if (entry.Request is DraftTransferRequestRequest draft)
@@ -625,13 +1147,14 @@ public static class Transfers
                 transfer.State = State.Discarded;
                 break;
             case TransferRequestSubmitted e:
-                (transfer.DetainingPower, transfer.AcceptingPower, transfer.SubmitTime) =
-                    (e.DetainingPower, e.AcceptingPower, entry.Time);
+                (transfer.DetainingPower, transfer.AcceptingPower, transfer.SubmitTime) = (e.DetainingPower, e.AcceptingPower, entry.Time);
                 transfer.State = State.Submitted;
                 if (entry.Request is SubmitTransferRequestRequest submit)
                 {
-                    if (submit.PreviousTransfer.Length > 0) transfer.PreviousTransfer = submit.PreviousTransfer;
-                    if (submit.Content is not null) transfer.Content = Acts.Kept(submit.Content);
+                    if (submit.PreviousTransfer.Length > 0)
+                        transfer.PreviousTransfer = submit.PreviousTransfer;
+                    if (submit.Content is not null)
+                        transfer.Content = Acts.Kept(submit.Content);
                 }
                 break;
             case ReviewBegun:
@@ -641,26 +1164,36 @@ public static class Transfers
                 var assess = entry.Request as RecordTransfereeAssessmentRequest;
                 transfer.Assessment = new TransfereeAssessment
                 {
-                    Participant = entry.Participant, Official = assess?.Actor?.Official ?? "", Willing = assess?.Willing ?? false,
-                    Able = assess?.Able ?? false, RecordTime = entry.Time, ExpireTime = assess?.ExpireTime ?? entry.Time,
-                    Content = Acts.Kept(assess?.Content), Position = entry.Position,
+                    Participant = entry.Participant,
+                    Official = assess?.Actor?.Official ?? "",
+                    Willing = assess?.Willing ?? false,
+                    Able = assess?.Able ?? false,
+                    RecordTime = entry.Time,
+                    ExpireTime = assess?.ExpireTime ?? entry.Time,
+                    Content = Acts.Kept(assess?.Content),
+                    Position = entry.Position,
                 };
                 break;
             case AssuranceGiven e:
                 var assure = entry.Request as GiveAssuranceRequest;
                 transfer.Assurance = new Assurance
                 {
-                    Participant = entry.Participant, NoteVerbale = assure?.NoteVerbale ?? "", GiveTime = entry.Time,
+                    Participant = entry.Participant,
+                    NoteVerbale = assure?.NoteVerbale ?? "",
+                    GiveTime = entry.Time,
                     ExpireTime = e.ExpireTime,
                     Position = entry.Position,
                 };
-                if (assure is not null) transfer.Assurance.Undertakings.Add(assure.Undertakings);
+                if (assure is not null)
+                    transfer.Assurance.Undertakings.Add(assure.Undertakings);
                 break;
             case TransferDecided e:
                 transfer.State = e.Agreed ? State.Agreed : State.Declined;
                 transfer.Decision = new TransferDecision
                 {
-                    Agreed = e.Agreed, Participant = entry.Participant, DecideTime = entry.Time,
+                    Agreed = e.Agreed,
+                    Participant = entry.Participant,
+                    DecideTime = entry.Time,
                     NoteVerbale = (entry.Request as DecideTransferRequest)?.NoteVerbale ?? "",
                 };
                 Checked(e.CustodyPosition);
@@ -670,9 +1203,11 @@ public static class Transfers
                 if (entry.Request is ScheduleHandoverRequest plan)
                     transfer.Plan = new HandoverPlan
                     {
-                        HandoverReference = plan.HandoverReference, WindowStartTime = plan.WindowStartTime,
+                        HandoverReference = plan.HandoverReference,
+                        WindowStartTime = plan.WindowStartTime,
                         WindowEndTime = plan.WindowEndTime,
-                        Place = Acts.Kept(plan.Place), Participant = entry.Participant,
+                        Place = Acts.Kept(plan.Place),
+                        Participant = entry.Participant,
                     };
                 Checked(e.CustodyPosition);
                 break;
@@ -681,8 +1216,10 @@ public static class Transfers
                 Checked(e.CustodyPosition);
                 break;
             case HandoverAborted:
-                if (transfer.State == State.Suspended) transfer.SuspendedFrom = State.Agreed;
-                else transfer.State = State.Agreed;
+                if (transfer.State == State.Suspended)
+                    transfer.SuspendedFrom = State.Agreed;
+                else
+                    transfer.State = State.Agreed;
                 transfer.Plan = null;
                 break;
             case HandoverConfirmedByOneSide e:
@@ -691,10 +1228,10 @@ public static class Transfers
                 Checked(e.CustodyPosition);
                 break;
             case HandoverConfirmed e:
-                transfer.Confirmations.Add(Confirmed(
-                    entry.Participant == e.DetainingParticipant ? HandoverSide.Giving : HandoverSide.Taking, entry));
-                (transfer.State, transfer.SuspendedFrom, transfer.HandoverTime) =
-                    (State.HandedOver, State.Unspecified, e.HandoverTime);
+                transfer.Confirmations.Add(
+                    Confirmed(entry.Participant == e.DetainingParticipant ? HandoverSide.Giving : HandoverSide.Taking, entry)
+                );
+                (transfer.State, transfer.SuspendedFrom, transfer.HandoverTime) = (State.HandedOver, State.Unspecified, e.HandoverTime);
                 transfer.Breaches.Add(e.Breaches);
                 ClockStops();
                 Checked(e.CustodyPosition);
@@ -719,18 +1256,26 @@ public static class Transfers
                 var report = entry.Request as ReportTreatmentFailureRequest;
                 var failure = new TreatmentFailure
                 {
-                    Id = e.Failure, Participant = entry.Participant, ReportTime = entry.Time,
+                    Id = e.Failure,
+                    Participant = entry.Participant,
+                    ReportTime = entry.Time,
                     Content = Acts.Kept(report?.Content),
                 };
-                if (report is not null) failure.Articles.Add(report.Articles);
+                if (report is not null)
+                    failure.Articles.Add(report.Articles);
                 transfer.Failures.Add(failure);
                 break;
             case CorrectiveMeasuresRecorded e:
-                transfer.Failures.Single(f => f.Id == e.Failure).Measures.Add(new CorrectiveMeasures
-                {
-                    Participant = entry.Participant, RecordTime = entry.Time,
-                    Content = Acts.Kept((entry.Request as RecordCorrectiveMeasuresRequest)?.Content),
-                });
+                transfer
+                    .Failures.Single(f => f.Id == e.Failure)
+                    .Measures.Add(
+                        new CorrectiveMeasures
+                        {
+                            Participant = entry.Participant,
+                            RecordTime = entry.Time,
+                            Content = Acts.Kept((entry.Request as RecordCorrectiveMeasuresRequest)?.Content),
+                        }
+                    );
                 break;
             case ReturnRequested:
                 transfer.State = State.ReturnRequested;
@@ -740,9 +1285,12 @@ public static class Transfers
                 transfer.SecondConfirmationDueTime = e.SecondConfirmationDueTime;
                 break;
             case ReturnConfirmed e:
-                transfer.ReturnConfirmations.Add(Confirmed(
-                    transfer.ReturnConfirmations[0].Side == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving,
-                    entry));
+                transfer.ReturnConfirmations.Add(
+                    Confirmed(
+                        transfer.ReturnConfirmations[0].Side == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving,
+                        entry
+                    )
+                );
                 (transfer.State, transfer.ReturnTime) = (State.Returned, e.ReturnTime);
                 ClockStops();
                 break;
@@ -750,9 +1298,12 @@ public static class Transfers
                 (transfer.State, transfer.CloseTime) = (State.Closed, entry.Time);
                 break;
             case V1.DutyFellDue e:
-                if (e.Duty == SecondConfirmation) transfer.SecondConfirmationOverdue = true;
-                else if (e.Duty == AssuranceExpiry) transfer.Assurance.Expired = true;
-                else if (e.Duty == AssessmentExpiry) transfer.Assessment.Expired = true;
+                if (e.Duty == SecondConfirmation)
+                    transfer.SecondConfirmationOverdue = true;
+                else if (e.Duty == AssuranceExpiry)
+                    transfer.Assurance.Expired = true;
+                else if (e.Duty == AssessmentExpiry)
+                    transfer.Assessment.Expired = true;
                 break;
             case V1.RecordCorrected e:
                 Void(e.Position);
@@ -763,8 +1314,14 @@ public static class Transfers
         void Checked(ulong position)
         {
             if (position > 0)
-                transfer.Checks.Add(new CustodyCheck { Step = Acts.MethodOf(entry), CheckTime = entry.Time,
-                    CustodyPosition = position });
+                transfer.Checks.Add(
+                    new CustodyCheck
+                    {
+                        Step = Acts.MethodOf(entry),
+                        CheckTime = entry.Time,
+                        CustodyPosition = position,
+                    }
+                );
         }
 
         // Custody judges the hand-over once more in the commit that records it.
@@ -778,17 +1335,22 @@ public static class Transfers
 
         void Void(ulong position)
         {
-            foreach (var act in transfer.Acts) act.Corrected |= act.Position == position;
-            if (transfer.Assurance?.Position == position) transfer.Assurance.Corrected = true;
-            if (transfer.Assessment?.Position == position) transfer.Assessment.Corrected = true;
+            foreach (var act in transfer.Acts)
+                act.Corrected |= act.Position == position;
+            if (transfer.Assurance?.Position == position)
+                transfer.Assurance.Corrected = true;
+            if (transfer.Assessment?.Position == position)
+                transfer.Assessment.Corrected = true;
             // Once both sides have confirmed, custody has passed, and what was said stands beside its correction.
             if (BeforeHandover.Contains(transfer.State) || transfer.State is State.Declined or State.Withdrawn)
                 TakeBack(transfer.Confirmations);
-            if (transfer.State == State.ReturnRequested) TakeBack(transfer.ReturnConfirmations);
+            if (transfer.State == State.ReturnRequested)
+                TakeBack(transfer.ReturnConfirmations);
 
             void TakeBack(Google.Protobuf.Collections.RepeatedField<Confirmation> confirmations)
             {
-                if (confirmations.SingleOrDefault(c => c.Position == position) is not { } taken) return;
+                if (confirmations.SingleOrDefault(c => c.Position == position) is not { } taken)
+                    return;
                 confirmations.Remove(taken);
                 ClockStops();
             }
@@ -797,8 +1359,13 @@ public static class Transfers
 
     private static Confirmation Confirmed(HandoverSide side, FoldedEntry entry)
     {
-        var confirmation = new Confirmation { Side = side, Participant = entry.Participant, ConfirmTime = entry.Time,
-            Position = entry.Position };
+        var confirmation = new Confirmation
+        {
+            Side = side,
+            Participant = entry.Participant,
+            ConfirmTime = entry.Time,
+            Position = entry.Position,
+        };
         switch (entry.Request)
         {
             case ConfirmHandoverRequest r:
@@ -823,9 +1390,10 @@ public static class Transfers
     public static string Drafter(string @case, string state, string participant) =>
         Audience.Named(Audience.State(@case, state), participant);
 
-    internal static IEnumerable<string> AudienceOf(Transfer transfer) => transfer.DetainingPower.Length == 0
-        ? [Drafter(transfer.Case, transfer.RequestingState, transfer.Participant)]
-        : Sides(transfer.Case, transfer.RequestingState, transfer.DetainingPower, transfer.AcceptingPower);
+    internal static IEnumerable<string> AudienceOf(Transfer transfer) =>
+        transfer.DetainingPower.Length == 0
+            ? [Drafter(transfer.Case, transfer.RequestingState, transfer.Participant)]
+            : Sides(transfer.Case, transfer.RequestingState, transfer.DetainingPower, transfer.AcceptingPower);
 
     /// <summary>The request as the reader may know it: what is another's to know is left out, as if it were not there.</summary>
     /// <param name="transfer">The request.</param>
@@ -858,21 +1426,27 @@ public static class Transfers
         shown.Content = Acts.Opened(shown.Content, transfer.Participant, reader);
         if (shown.Assessment is { } assessment)
             assessment.Content = Acts.Opened(assessment.Content, assessment.Participant, reader);
-        if (shown.Plan is { } plan) plan.Place = Acts.Opened(plan.Place, plan.Participant, reader);
+        if (shown.Plan is { } plan)
+            plan.Place = Acts.Opened(plan.Place, plan.Participant, reader);
         foreach (var failure in shown.Failures)
         {
             failure.Content = Acts.Opened(failure.Content, failure.Participant, reader);
             foreach (var measures in failure.Measures)
                 measures.Content = Acts.Opened(measures.Content, measures.Participant, reader);
         }
-        Acts.Show(shown.Acts, act => act.Participant == reader.Id || act.Method switch
-        {
-            "DraftTransferRequest" => requesting,
-            "RecordTransfereeAssessment" => detaining || observing,
-            "SuspendTransfer" or "ResumeTransfer" => detaining,
-            "CorrectRecord" => false,
-            _ => true,
-        });
+        Acts.Show(
+            shown.Acts,
+            act =>
+                act.Participant == reader.Id
+                || act.Method switch
+                {
+                    "DraftTransferRequest" => requesting,
+                    "RecordTransfereeAssessment" => detaining || observing,
+                    "SuspendTransfer" or "ResumeTransfer" => detaining,
+                    "CorrectRecord" => false,
+                    _ => true,
+                }
+        );
         return shown;
 
         void ShowConfirmations(IEnumerable<Confirmation> confirmations, string taking, string giving)
@@ -881,10 +1455,12 @@ public static class Transfers
             foreach (var confirmation in confirmations)
             {
                 var own = Acts.ActsFor(reader, confirmation.Side == HandoverSide.Giving ? giving : taking);
-                if (own || observing) continue;
+                if (own || observing)
+                    continue;
                 confirmation.AcknowledgedBreaches.Clear();
                 confirmation.Withheld.Add("acknowledged_breaches");
-                if (both) continue;
+                if (both)
+                    continue;
                 (confirmation.WindowStartTime, confirmation.WindowEndTime, confirmation.HandoverReference) = (null, null, "");
                 confirmation.Withheld.Add(["window_start_time", "window_end_time", "handover_reference"]);
             }
@@ -897,7 +1473,8 @@ public static class Transfers
         yield return $"prisoner:{Dossiers.Key(transfer)}";
         yield return $"state:{transfer.State}";
         yield return $"route:{transfer.Route}";
-        if (transfer.Call.Length > 0) yield return $"call:{transfer.Call}";
+        if (transfer.Call.Length > 0)
+            yield return $"call:{transfer.Call}";
     }
 
     /// <summary>The duties of the request that have not been recorded yet, with the times at which they fall due.</summary>
@@ -905,13 +1482,13 @@ public static class Transfers
     {
         if (transfer is { SecondConfirmationDueTime: { } due, SecondConfirmationOverdue: false })
             yield return (SecondConfirmation, due.ToDateTimeOffset());
-        if (!BeforeHandover.Contains(transfer.State)) yield break;
+        if (!BeforeHandover.Contains(transfer.State))
+            yield break;
         if (transfer.Assurance is { Corrected: false, Expired: false } assurance)
             yield return (AssuranceExpiry, assurance.ExpireTime.ToDateTimeOffset());
         if (transfer.Assessment is { Corrected: false, Expired: false } assessment)
             yield return (AssessmentExpiry, assessment.ExpireTime.ToDateTimeOffset());
     }
 
-    private static DateTimeOffset? DueOf(Transfer transfer) =>
-        DutiesOf(transfer).Select(d => (DateTimeOffset?)d.Due).Min();
+    private static DateTimeOffset? DueOf(Transfer transfer) => DutiesOf(transfer).Select(d => (DateTimeOffset?)d.Due).Min();
 }

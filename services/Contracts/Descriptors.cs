@@ -13,8 +13,11 @@ public static class Descriptors
     /// <summary>The contracts' files, in the order of their names.</summary>
     public static IReadOnlyList<FileDescriptor> Files { get; } =
     [
-        .. typeof(Descriptors).Assembly.GetTypes().Where(type => type.Name.EndsWith("Reflection", StringComparison.Ordinal))
-            .Select(type => (FileDescriptor)type.GetProperty("Descriptor")!.GetValue(null)!).OrderBy(file => file.Name, StringComparer.Ordinal),
+        .. typeof(Descriptors)
+            .Assembly.GetTypes()
+            .Where(type => type.Name.EndsWith("Reflection", StringComparison.Ordinal))
+            .Select(type => (FileDescriptor)type.GetProperty("Descriptor")!.GetValue(null)!)
+            .OrderBy(file => file.Name, StringComparer.Ordinal),
     ];
 
     // A module's initializer ends before any other code of the module runs: there is no other place that comes before every use.

@@ -18,19 +18,26 @@ namespace Ministries.Custody;
 /// <param name="agreements">The agreement in force.</param>
 /// <param name="time">The clock.</param>
 /// <param name="secrets">What etags are made with.</param>
-public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger ledger, Agreements agreements, TimeProvider time, RecordSecrets secrets)
-    : V1.CustodyService.CustodyServiceBase
+public sealed class CustodyService(
+    Writes writes,
+    Reads reads,
+    ServiceLedger ledger,
+    Agreements agreements,
+    TimeProvider time,
+    RecordSecrets secrets
+) : V1.CustodyService.CustodyServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
-    public static Service Definition { get; } = new()
-    {
-        Name = "custody",
-        Streams = [Cases.Kind, Prisoners.Kind, Statements.Kind],
-        Map = routes => routes.Serve<CustodyService>(V1.CustodyService.BindService),
-        Reactions = Custody.Reactions.All,
-        Duties = Custody.Duties.All,
-        Register = services => services.AddSingleton<CustodyService>(),
-    };
+    public static Service Definition { get; } =
+        new()
+        {
+            Name = "custody",
+            Streams = [Cases.Kind, Prisoners.Kind, Statements.Kind],
+            Map = routes => routes.Serve<CustodyService>(V1.CustodyService.BindService),
+            Reactions = Custody.Reactions.All,
+            Duties = Custody.Duties.All,
+            Register = services => services.AddSingleton<CustodyService>(),
+        };
 
     /// <inheritdoc/>
     public override Task<OpenCaseResponse> OpenCase(OpenCaseRequest request, ServerCallContext context) =>
@@ -57,8 +64,7 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
         writes.Run<RecordStatusRequest, RecordStatusResponse>(request, context, Prisoners.RecordStatus);
 
     /// <inheritdoc/>
-    public override Task<RecordProceedingsResponse> RecordProceedings(
-        RecordProceedingsRequest request, ServerCallContext context) =>
+    public override Task<RecordProceedingsResponse> RecordProceedings(RecordProceedingsRequest request, ServerCallContext context) =>
         writes.Run<RecordProceedingsRequest, RecordProceedingsResponse>(request, context, Prisoners.RecordProceedings);
 
     /// <inheritdoc/>
@@ -74,14 +80,14 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
         writes.Run<AttestStatementRequest, AttestStatementResponse>(request, context, Statements.Attest);
 
     /// <inheritdoc/>
-    public override Task<RevokeAttestationResponse> RevokeAttestation(
-        RevokeAttestationRequest request, ServerCallContext context) =>
+    public override Task<RevokeAttestationResponse> RevokeAttestation(RevokeAttestationRequest request, ServerCallContext context) =>
         writes.Run<RevokeAttestationRequest, RevokeAttestationResponse>(request, context, Statements.Revoke);
 
     /// <inheritdoc/>
     public override Task<RecordRiskAssessmentResponse> RecordRiskAssessment(
-        RecordRiskAssessmentRequest request, ServerCallContext context) =>
-        writes.Run<RecordRiskAssessmentRequest, RecordRiskAssessmentResponse>(request, context, Prisoners.RecordRiskAssessment);
+        RecordRiskAssessmentRequest request,
+        ServerCallContext context
+    ) => writes.Run<RecordRiskAssessmentRequest, RecordRiskAssessmentResponse>(request, context, Prisoners.RecordRiskAssessment);
 
     /// <inheritdoc/>
     public override Task<RecordFitnessResponse> RecordFitness(RecordFitnessRequest request, ServerCallContext context) =>
@@ -111,8 +117,7 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
             Position = position,
             Standings =
             {
-                request.Destinations.Select(d =>
-                    Statements.StandingOf(records, request.Route, d, time.GetUtcNow(), permissions)),
+                request.Destinations.Select(d => Statements.StandingOf(records, request.Route, d, time.GetUtcNow(), permissions)),
             },
         };
     }
@@ -121,19 +126,24 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
     public override async Task<CheckReadinessResponse> CheckReadiness(CheckReadinessRequest request, ServerCallContext context)
     {
         var position = ledger.Size;
-        var answer = Prisoners.ReadinessOf(
-            await Records(request.Case, request.Prisoner, context), request.Destination, time.GetUtcNow());
+        var answer = Prisoners.ReadinessOf(await Records(request.Case, request.Prisoner, context), request.Destination, time.GetUtcNow());
         answer.Position = position;
         return answer;
     }
 
     /// <inheritdoc/>
     public override Task<GetCaseResponse> GetCase(GetCaseRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Cases.Kind, request.Case, (@case, reader) =>
-        {
-            var shown = CaseRules.Show(@case, reader);
-            return new GetCaseResponse { Case = shown, Etag = secrets.EtagOf(shown) };
-        });
+        reads.Show(
+            request,
+            context,
+            Cases.Kind,
+            request.Case,
+            (@case, reader) =>
+            {
+                var shown = CaseRules.Show(@case, reader);
+                return new GetCaseResponse { Case = shown, Etag = secrets.EtagOf(shown) };
+            }
+        );
 
     /// <inheritdoc/>
     public override async Task<ListCasesResponse> ListCases(ListCasesRequest request, ServerCallContext context)
@@ -144,40 +154,56 @@ public sealed class CustodyService(Writes writes, Reads reads, ServiceLedger led
 
     /// <inheritdoc/>
     public override Task<GetPrisonerResponse> GetPrisoner(GetPrisonerRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner), (prisoner, reader) =>
-        {
-            var shown = Prisoners.Show(prisoner, reader);
-            return new GetPrisonerResponse { Prisoner = shown, Etag = secrets.EtagOf(shown) };
-        });
+        reads.Show(
+            request,
+            context,
+            Prisoners.Kind,
+            Prisoners.KeyOf(request.Case, request.Prisoner),
+            (prisoner, reader) =>
+            {
+                var shown = Prisoners.Show(prisoner, reader);
+                return new GetPrisonerResponse { Prisoner = shown, Etag = secrets.EtagOf(shown) };
+            }
+        );
 
     /// <inheritdoc/>
     public override async Task<ListPrisonersResponse> ListPrisoners(ListPrisonersRequest request, ServerCallContext context)
     {
         var (prisoners, next, reader) = await reads.List(
-            request, context, Prisoners.Kind, Prisoners.CaseKey(request.Case), Prisoners.HeldKey(request.Held));
-        return new ListPrisonersResponse
-        {
-            Prisoners = { prisoners.Select(p => Prisoners.Show(p, reader)) }, NextPageToken = next,
-        };
+            request,
+            context,
+            Prisoners.Kind,
+            Prisoners.CaseKey(request.Case),
+            Prisoners.HeldKey(request.Held)
+        );
+        return new ListPrisonersResponse { Prisoners = { prisoners.Select(p => Prisoners.Show(p, reader)) }, NextPageToken = next };
     }
 
     /// <inheritdoc/>
     public override Task<GetStatementResponse> GetStatement(GetStatementRequest request, ServerCallContext context) =>
-        reads.Show(request, context, Statements.Kind, request.Statement, (statement, reader) =>
-        {
-            var shown = Statements.Show(statement, reader);
-            return new GetStatementResponse { Statement = shown, Etag = secrets.EtagOf(shown) };
-        });
+        reads.Show(
+            request,
+            context,
+            Statements.Kind,
+            request.Statement,
+            (statement, reader) =>
+            {
+                var shown = Statements.Show(statement, reader);
+                return new GetStatementResponse { Statement = shown, Etag = secrets.EtagOf(shown) };
+            }
+        );
 
     /// <inheritdoc/>
     public override async Task<ListStatementsResponse> ListStatements(ListStatementsRequest request, ServerCallContext context)
     {
-        var (statements, next, reader) = await reads.List(request, context, Statements.Kind,
-            Statements.CaseKey(request.Case), Statements.PrisonerKey(request.Case, request.Prisoner));
-        return new ListStatementsResponse
-        {
-            Statements = { statements.Select(s => Statements.Show(s, reader)) }, NextPageToken = next,
-        };
+        var (statements, next, reader) = await reads.List(
+            request,
+            context,
+            Statements.Kind,
+            Statements.CaseKey(request.Case),
+            Statements.PrisonerKey(request.Case, request.Prisoner)
+        );
+        return new ListStatementsResponse { Statements = { statements.Select(s => Statements.Show(s, reader)) }, NextPageToken = next };
     }
 
     // The prisoner's record and those of the same person that are no longer kept.

@@ -27,15 +27,25 @@ public static class Duties
     /// <summary>Records what has fallen due by now; refused where nothing has.</summary>
     public static Decision FallDue(View view, string key, Act act)
     {
-        if (view.Find(Prisoners.Kind, key) is not { } prisoner) return Decision.Refuse(Reason.NotFound);
-        var due = Running(prisoner).Where(d => d.Due.ToDateTimeOffset() <= act.Now).Distinct()
-            .OrderBy(d => d.Due).ThenBy(d => d.Duty)
+        if (view.Find(Prisoners.Kind, key) is not { } prisoner)
+            return Decision.Refuse(Reason.NotFound);
+        var due = Running(prisoner)
+            .Where(d => d.Due.ToDateTimeOffset() <= act.Now)
+            .Distinct()
+            .OrderBy(d => d.Due)
+            .ThenBy(d => d.Duty)
             .Select(d => new Change(
-                new DutyFellDue { Case = prisoner.Case, Prisoner = prisoner.Prisoner_, Duty = d.Duty, DueTime = d.Due },
-                [Prisoners.IdOf(prisoner)])).ToArray();
-        return due.Length == 0
-            ? Decision.Refuse(Reason.StateNotAllowed)
-            : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
+                new DutyFellDue
+                {
+                    Case = prisoner.Case,
+                    Prisoner = prisoner.Prisoner_,
+                    Duty = d.Duty,
+                    DueTime = d.Due,
+                },
+                [Prisoners.IdOf(prisoner)]
+            ))
+            .ToArray();
+        return due.Length == 0 ? Decision.Refuse(Reason.StateNotAllowed) : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
     }
 
     /// <summary>When the record's next duty falls due; null: none runs.</summary>
@@ -60,11 +70,17 @@ public static class Duties
     {
         foreach (var occurrence in prisoner.Occurrences.Where(o => Prisoners.IsOwed(o) && !o.Overdue))
             yield return (Notification, occurrence.DueTime);
-        if (prisoner.HealthDueTime is { } health) yield return (Notification, health);
-        if (!prisoner.Held) yield break;
-        foreach (var expires in prisoner.Statements.Where(s => s.State == StatementState.Attested).Select(s => s.ExpireTime)
-            .Concat(prisoner.RiskAssessments.Where(a => !a.Corrected).Select(a => a.ExpireTime))
-            .Concat(prisoner.Fitness.Where(f => !f.Corrected).Select(f => f.ExpireTime)))
+        if (prisoner.HealthDueTime is { } health)
+            yield return (Notification, health);
+        if (!prisoner.Held)
+            yield break;
+        foreach (
+            var expires in prisoner
+                .Statements.Where(s => s.State == StatementState.Attested)
+                .Select(s => s.ExpireTime)
+                .Concat(prisoner.RiskAssessments.Where(a => !a.Corrected).Select(a => a.ExpireTime))
+                .Concat(prisoner.Fitness.Where(f => !f.Corrected).Select(f => f.ExpireTime))
+        )
             if (prisoner.ValidityReportedTime is null || expires > prisoner.ValidityReportedTime)
                 yield return (Validity, expires);
     }

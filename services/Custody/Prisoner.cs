@@ -48,8 +48,13 @@ public static class Prisoners
 
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
-        "prisoner", 1, Apply, p => [Audience.Case(p.Case)], p => p.Held ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
-        Duties.DueOf);
+        "prisoner",
+        1,
+        Apply,
+        p => [Audience.Case(p.Case)],
+        p => p.Held ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
+        Duties.DueOf
+    );
 
     /// <summary>The record's key among prisoners.</summary>
     public static string KeyOf(string @case, string prisoner) => $"{@case}/{prisoner}";
@@ -61,63 +66,99 @@ public static class Prisoners
     public static string HeldKey(bool held) => held ? "held:true" : "";
 
     /// <summary>Whether a status is one of custody.</summary>
-    public static bool InCustody(CustodyState state) => state switch
-    {
-        CustodyState.Captured or CustodyState.Registered or CustodyState.Interned or CustodyState.Hospitalised or
-            CustodyState.InTransit or CustodyState.Recaptured => true,
-        CustodyState.Unspecified or CustodyState.Escaped or CustodyState.Released or CustodyState.Repatriated or
-            CustodyState.AccommodatedInNeutralCountry or CustodyState.Died => false,
-    };
+    public static bool InCustody(CustodyState state) =>
+        state switch
+        {
+            CustodyState.Captured
+            or CustodyState.Registered
+            or CustodyState.Interned
+            or CustodyState.Hospitalised
+            or CustodyState.InTransit
+            or CustodyState.Recaptured => true,
+            CustodyState.Unspecified
+            or CustodyState.Escaped
+            or CustodyState.Released
+            or CustodyState.Repatriated
+            or CustodyState.AccommodatedInNeutralCountry
+            or CustodyState.Died => false,
+        };
 
     /// <summary>Whether a status may be recorded after another.</summary>
     /// <param name="from">The status that it follows; unspecified where its entry was erased.</param>
     /// <param name="to">The status to record.</param>
-    public static bool Leads(CustodyState from, CustodyState to) => (from, to) switch
-    {
-        // Where the status is no longer known, each can be the next but those that are never recorded.
-        (CustodyState.Unspecified, _) => to is not (CustodyState.Unspecified or CustodyState.InTransit or CustodyState.Captured),
-        // Facts. A record of death that was wrong is corrected.
-        (not CustodyState.Died, CustodyState.Died or CustodyState.Escaped or CustodyState.Recaptured) => true,
-        (CustodyState.Captured, CustodyState.Registered) => true,
-        (CustodyState.Registered or CustodyState.Hospitalised or CustodyState.Recaptured, CustodyState.Interned) => true,
-        (CustodyState.Captured or CustodyState.Registered or CustodyState.Interned or CustodyState.InTransit or
-            CustodyState.Recaptured, CustodyState.Hospitalised) => true,
-        (_, CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry) => InCustody(from),
-        _ => false,
-    };
+    public static bool Leads(CustodyState from, CustodyState to) =>
+        (from, to) switch
+        {
+            // Where the status is no longer known, each can be the next but those that are never recorded.
+            (CustodyState.Unspecified, _) => to is not (CustodyState.Unspecified or CustodyState.InTransit or CustodyState.Captured),
+            // Facts. A record of death that was wrong is corrected.
+            (not CustodyState.Died, CustodyState.Died or CustodyState.Escaped or CustodyState.Recaptured) => true,
+            (CustodyState.Captured, CustodyState.Registered) => true,
+            (CustodyState.Registered or CustodyState.Hospitalised or CustodyState.Recaptured, CustodyState.Interned) => true,
+            (
+                CustodyState.Captured
+                    or CustodyState.Registered
+                    or CustodyState.Interned
+                    or CustodyState.InTransit
+                    or CustodyState.Recaptured,
+                CustodyState.Hospitalised
+            ) => true,
+            (_, CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry) => InCustody(from),
+            _ => false,
+        };
 
     /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
     /// him is the service's, so that nobody can put into it what he must not know (D16).</summary>
     public static Decision Register(View view, RegisterPrisonerRequest request, Act act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
-        if (Gate.Check(act, request, @case) is { } refusal) return refusal;
-        if (Gate.Saw(act, request.Etag, CaseRules.Show(@case!, CaseRules.ReaderOf(act.Caller, @case!))) is { } stale) return stale;
-        if (@case!.Prisoners.Count >= MaxPrisoners) return Decision.Refuse(Reason.RecordFull);
-        if (request.Status is not (CustodyState.Captured or CustodyState.Registered or CustodyState.Interned or
-            CustodyState.Hospitalised)) return Decision.Refuse(Reason.StateNotAllowed);
+        if (Gate.Check(act, request, @case) is { } refusal)
+            return refusal;
+        if (Gate.Saw(act, request.Etag, CaseRules.Show(@case!, CaseRules.ReaderOf(act.Caller, @case!))) is { } stale)
+            return stale;
+        if (@case!.Prisoners.Count >= MaxPrisoners)
+            return Decision.Refuse(Reason.RecordFull);
+        if (request.Status is not (CustodyState.Captured or CustodyState.Registered or CustodyState.Interned or CustodyState.Hospitalised))
+            return Decision.Refuse(Reason.StateNotAllowed);
         if (request.CaptureTime.ToDateTimeOffset() > act.Now)
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "capture_time"));
         var registered = new PrisonerRegistered
         {
-            Case = @case.Id, Prisoner = act.NewId("pris"), DetainingPower = act.Caller.State, BureauDueTime = BureauDue(act),
+            Case = @case.Id,
+            Prisoner = act.NewId("pris"),
+            DetainingPower = act.Caller.State,
+            BureauDueTime = BureauDue(act),
         };
-        return Decision.Accept(@case.Id, [Audience.Case(@case.Id)],
+        return Decision.Accept(
+            @case.Id,
+            [Audience.Case(@case.Id)],
             [new Change(registered, [Cases.Kind.Id(@case.Id), Kind.Id(KeyOf(@case.Id, registered.Prisoner))])],
-            Answer<RegisterPrisonerResponse>(@case, registered.Prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State,
-            }));
+            Answer<RegisterPrisonerResponse>(
+                @case,
+                registered.Prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                    }
+            )
+        );
     }
 
     /// <summary>Records a custody status. A departure that breaches an invariant is refused unless it took place all the same;
     /// facts that do not fit the record are marked with D1.</summary>
     public static Decision RecordStatus(View view, RecordStatusRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
-            closedToo: true) is { } refusal)
+        if (
+            Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, closedToo: true) is
+            { } refusal
+        )
             return refusal;
-        if (!Leads(prisoner.State, request.Status)) return Decision.Refuse(Reason.StateNotAllowed);
+        if (!Leads(prisoner.State, request.Status))
+            return Decision.Refuse(Reason.StateNotAllowed);
         var departs = RouteOf(request.Status) is not Route.Unspecified;
         if (departs != request.Destination.Length > 0)
             return Invalid("destination", departs ? "is required with this status" : "does not go with this status");
@@ -129,7 +170,8 @@ public static class Prisoners
         if (time > act.Now || time < prisoner.CaptureTime?.ToDateTimeOffset())
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "status_time"));
         var fact = request.Status is CustodyState.Died or CustodyState.Escaped or CustodyState.Recaptured;
-        if (!fact && Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
+        if (!fact && Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
 
         Invariant[] breaches = [];
         if (departs)
@@ -138,41 +180,70 @@ public static class Prisoners
             breaches = Breaches(records, RouteOf(request.Status), request.Destination, act);
             foreach (var breach in breaches)
                 if (!request.AcknowledgedBreaches.Contains(breach))
-                    return Decision.Refuse(breach switch
-                    {
-                        Invariant.D9 => Reason.DepartureWithoutStanding,
-                        Invariant.D10 => Reason.DepartureWithoutFitness,
-                        Invariant.D11 => Reason.DepartureWithoutRiskAssessment,
-                        _ => Reason.DepartureDuringProceedings,
-                    });
+                    return Decision.Refuse(
+                        breach switch
+                        {
+                            Invariant.D9 => Reason.DepartureWithoutStanding,
+                            Invariant.D10 => Reason.DepartureWithoutFitness,
+                            Invariant.D11 => Reason.DepartureWithoutRiskAssessment,
+                            _ => Reason.DepartureDuringProceedings,
+                        }
+                    );
         }
-        else if (fact && !Fits(prisoner, request)) breaches = [Invariant.D1];
+        else if (fact && !Fits(prisoner, request))
+            breaches = [Invariant.D1];
 
         var (held, ended) = After(request.Status, request.EscapeSucceeded);
         var recorded = StatusOf(prisoner, act, held, ended);
         recorded.Breaches.Add(breaches);
-        return Decision.Accept(@case.Id, SideOf(prisoner, everybody: held != prisoner.Held),
+        return Decision.Accept(
+            @case.Id,
+            SideOf(prisoner, everybody: held != prisoner.Held),
             [new Change(recorded, [Cases.Kind.Id(@case.Id), IdOf(prisoner)])],
-            Answer<RecordStatusResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State,
-            }));
+            Answer<RecordStatusResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                    }
+            )
+        );
     }
 
     /// <summary>Records what criminal proceedings mean for a departure (D12).</summary>
     public static Decision RecordProceedings(View view, RecordProceedingsRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
-            inCustody: true) is { } refusal)
+        if (
+            Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
+            { } refusal
+        )
             return refusal;
-        if (request.Delay && request.Reason.Length == 0) return Decision.Refuse(Reason.ProceedingsReasonMissing);
-        if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
-        return Decision.Accept(@case.Id, SideOf(prisoner),
+        if (request.Delay && request.Reason.Length == 0)
+            return Decision.Refuse(Reason.ProceedingsReasonMissing);
+        if (Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
+        return Decision.Accept(
+            @case.Id,
+            SideOf(prisoner),
             [new Change(StatusOf(prisoner, act, prisoner.Held, prisoner.Ended), [Cases.Kind.Id(@case.Id), IdOf(prisoner)])],
-            Answer<RecordProceedingsResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State,
-            }));
+            Answer<RecordProceedingsResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                    }
+            )
+        );
     }
 
     /// <summary>Records a claim to the person beside those that are there (D5).</summary>
@@ -182,92 +253,198 @@ public static class Prisoners
             return refusal;
         if (act.Caller.State != prisoner.LastDetainingPower && act.Caller.State != request.Claimant)
             return Decision.Refuse(Reason.ClaimNotOwn);
-        if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
+        if (Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("claim");
-        return Decision.Accept(@case.Id, SideOf(prisoner),
-            [new Change(new ClaimRecorded { Case = @case.Id, Prisoner = prisoner.Prisoner_, Claim = id }, [IdOf(prisoner)])],
-            Answer<RecordClaimResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State, Claim = id,
-            }));
+        return Decision.Accept(
+            @case.Id,
+            SideOf(prisoner),
+            [
+                new Change(
+                    new ClaimRecorded
+                    {
+                        Case = @case.Id,
+                        Prisoner = prisoner.Prisoner_,
+                        Claim = id,
+                    },
+                    [IdOf(prisoner)]
+                ),
+            ],
+            Answer<RecordClaimResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                        Claim = id,
+                    }
+            )
+        );
     }
 
     /// <summary>Records a risk assessment; the actor answers for it (D11).</summary>
     public static Decision RecordRiskAssessment(View view, RecordRiskAssessmentRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
-            inCustody: true) is { } refusal)
+        if (
+            Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
+            { } refusal
+        )
             return refusal;
         if (!Valid(request.AssessTime, request.ExpireTime, LongestAssessment, prisoner, act))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "assess_time, expire_time"));
-        if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
+        if (Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("assessment");
-        return Decision.Accept(@case.Id, [Audience.State(@case.Id, prisoner.LastDetainingPower)],
-            [new Change(new RiskAssessmentRecorded { Case = @case.Id, Prisoner = prisoner.Prisoner_, Assessment = id },
-                [IdOf(prisoner)])],
-            Answer<RecordRiskAssessmentResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State, Assessment = id,
-            }));
+        return Decision.Accept(
+            @case.Id,
+            [Audience.State(@case.Id, prisoner.LastDetainingPower)],
+            [
+                new Change(
+                    new RiskAssessmentRecorded
+                    {
+                        Case = @case.Id,
+                        Prisoner = prisoner.Prisoner_,
+                        Assessment = id,
+                    },
+                    [IdOf(prisoner)]
+                ),
+            ],
+            Answer<RecordRiskAssessmentResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                        Assessment = id,
+                    }
+            )
+        );
     }
 
     /// <summary>Records whether the prisoner may travel (D10).</summary>
     public static Decision RecordFitness(View view, RecordFitnessRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
-            inCustody: true) is { } refusal)
+        if (
+            Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
+            { } refusal
+        )
             return refusal;
         if (!Valid(request.ExamineTime, request.ExpireTime, LongestFitness, prisoner, act))
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "examine_time, expire_time"));
-        if (Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
+        if (Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("fitness");
-        return Decision.Accept(@case.Id, SideOf(prisoner),
-            [new Change(new FitnessRecorded { Case = @case.Id, Prisoner = prisoner.Prisoner_, Fitness = id }, [IdOf(prisoner)])],
-            Answer<RecordFitnessResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State, Fitness = id,
-            }));
+        return Decision.Accept(
+            @case.Id,
+            SideOf(prisoner),
+            [
+                new Change(
+                    new FitnessRecorded
+                    {
+                        Case = @case.Id,
+                        Prisoner = prisoner.Prisoner_,
+                        Fitness = id,
+                    },
+                    [IdOf(prisoner)]
+                ),
+            ],
+            Answer<RecordFitnessResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                        Fitness = id,
+                    }
+            )
+        );
     }
 
     /// <summary>Records a notification and hands on its data (D14, D15).</summary>
     public static Decision Notify(View view, NotifyBureauRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
-            closedToo: true, duplicateToo: true) is { } refusal)
+        if (
+            Open(
+                view,
+                act,
+                request,
+                request.Case,
+                request.Prisoner,
+                request.Etag,
+                out var @case,
+                out var prisoner,
+                closedToo: true,
+                duplicateToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
         var holds = act.Caller.State == prisoner.LastDetainingPower;
-        var owed = request.Occurrence == 0
-            ? holds
-            : prisoner.Occurrences.Any(o => o.Occurrence_ == request.Occurrence && o.OwedBy == act.Caller.State && IsOwed(o)) &&
-                (holds || !request.HealthReport);
-        if (!owed) return Decision.Refuse(Reason.OccurrenceNotOwed);
+        var owed =
+            request.Occurrence == 0
+                ? holds
+                : prisoner.Occurrences.Any(o => o.Occurrence_ == request.Occurrence && o.OwedBy == act.Caller.State && IsOwed(o))
+                    && (holds || !request.HealthReport);
+        if (!owed)
+            return Decision.Refuse(Reason.OccurrenceNotOwed);
         var recipients = request.Data.Recipients;
         if (!recipients.Any(r => act.Permissions.Participant(r)?.Kind == ParticipantKind.NeutralObserver))
             return Decision.Refuse(Reason.TracingAgencyMissing);
-        var others = recipients.Where(r => r != act.Caller.Id &&
-            act.Permissions.Participant(r)?.Kind != ParticipantKind.NeutralObserver).ToHashSet();
+        var others = recipients
+            .Where(r => r != act.Caller.Id && act.Permissions.Participant(r)?.Kind != ParticipantKind.NeutralObserver)
+            .ToHashSet();
         // What is withheld from the power of origin is not handed to its organs either.
-        if (!others.SetEquals(request.Releases.Select(r => r.Recipient)) ||
-            request.Disclosure == Disclosure.Withheld && request.PowerOfOrigin.Length > 0 &&
-            others.Any(r => act.Permissions.Participant(r)?.State == request.PowerOfOrigin))
+        if (
+            !others.SetEquals(request.Releases.Select(r => r.Recipient))
+            || request.Disclosure == Disclosure.Withheld
+                && request.PowerOfOrigin.Length > 0
+                && others.Any(r => act.Permissions.Participant(r)?.State == request.PowerOfOrigin)
+        )
             return Decision.Refuse(Reason.ReleaseNotNamed);
-        if (prisoner.CalculateSize() >= FullForNotificationsAt) return Decision.Refuse(Reason.RecordFull);
+        if (prisoner.CalculateSize() >= FullForNotificationsAt)
+            return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("notification");
         var notified = new BureauNotified
         {
-            Case = @case.Id, Prisoner = prisoner.Prisoner_, Notification = id, State = act.Caller.State,
+            Case = @case.Id,
+            Prisoner = prisoner.Prisoner_,
+            Notification = id,
+            State = act.Caller.State,
         };
         return Decision.Accept(
             @case.Id,
             [
-                Audience.State(@case.Id, act.Caller.State), Audience.Observers(@case.Id),
+                Audience.State(@case.Id, act.Caller.State),
+                Audience.Observers(@case.Id),
                 .. request.Releases.Select(r => Audience.Of(r.Recipient)),
             ],
             [new Change(notified, [IdOf(prisoner)])],
-            Answer<NotifyBureauResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State, Notification = id,
-            }));
+            Answer<NotifyBureauResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                        Notification = id,
+                    }
+            )
+        );
     }
 
     /// <summary>Links two references of one person: the first is no longer kept, what he said in either counts for the
@@ -276,45 +453,86 @@ public static class Prisoners
     {
         if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner) is { } refusal)
             return refusal;
-        if (request.SameAsPrisoner == request.Prisoner) return Invalid("same_as_prisoner", "must be another reference");
-        if (Open(view, act, request, request.Case, request.SameAsPrisoner, null, out _, out var kept) is { } other) return other;
-        if (prisoner.Duplicates.Count > 0) return Decision.Refuse(Reason.DuplicateRecord);
-        if (kept.Duplicates.Count >= MaxDuplicates || Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
-        var linked = new DuplicateLinked { Case = @case.Id, Prisoner = prisoner.Prisoner_, SameAsPrisoner = kept.Prisoner_ };
-        return Decision.Accept(@case.Id, [Audience.Case(@case.Id)],
+        if (request.SameAsPrisoner == request.Prisoner)
+            return Invalid("same_as_prisoner", "must be another reference");
+        if (Open(view, act, request, request.Case, request.SameAsPrisoner, null, out _, out var kept) is { } other)
+            return other;
+        if (prisoner.Duplicates.Count > 0)
+            return Decision.Refuse(Reason.DuplicateRecord);
+        if (kept.Duplicates.Count >= MaxDuplicates || Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
+        var linked = new DuplicateLinked
+        {
+            Case = @case.Id,
+            Prisoner = prisoner.Prisoner_,
+            SameAsPrisoner = kept.Prisoner_,
+        };
+        return Decision.Accept(
+            @case.Id,
+            [Audience.Case(@case.Id)],
             [
                 new Change(linked, [IdOf(prisoner), IdOf(kept)]),
                 new Change(StatusOf(prisoner, act, held: false, ended: true), [Cases.Kind.Id(@case.Id), IdOf(prisoner)]),
             ],
-            Answer<LinkDuplicateResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State,
-            }));
+            Answer<LinkDuplicateResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                    }
+            )
+        );
     }
 
     /// <summary>Corrects an entry of the caller's own: it no longer counts, and neither does what rested on it.</summary>
     public static Decision Correct(View view, CorrectRecordRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
-            closedToo: true, duplicateToo: true) is { } refusal)
+        if (
+            Open(
+                view,
+                act,
+                request,
+                request.Case,
+                request.Prisoner,
+                request.Etag,
+                out var @case,
+                out var prisoner,
+                closedToo: true,
+                duplicateToo: true
+            ) is
+            { } refusal
+        )
             return refusal;
-        if (prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { Corrected: false } mark ||
-            mark.Participant != act.Caller.Id) return Decision.Refuse(Reason.NotCorrectable);
+        if (
+            prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { Corrected: false } mark
+            || mark.Participant != act.Caller.Id
+        )
+            return Decision.Refuse(Reason.NotCorrectable);
         var corrected = new RecordCorrected
         {
-            Case = @case.Id, Prisoner = prisoner.Prisoner_, Position = request.Position, Participant = act.Caller.Id,
+            Case = @case.Id,
+            Prisoner = prisoner.Prisoner_,
+            Position = request.Position,
+            Participant = act.Caller.Id,
         };
         var streams = new List<StreamId> { IdOf(prisoner) };
         var audience = SideOf(prisoner);
         if (mark.Statement.Length > 0)
         {
-            if (view.Find(Statements.Kind, mark.Statement) is not { } statement) return Decision.Refuse(Reason.NotFound);
+            if (view.Find(Statements.Kind, mark.Statement) is not { } statement)
+                return Decision.Refuse(Reason.NotFound);
             streams.Add(Statements.Kind.Id(mark.Statement));
             audience = [.. Statements.AudienceOf(statement)];
         }
         if (mark.OtherPrisoner.Length > 0)
         {
-            if (view.Find(Kind, KeyOf(@case.Id, mark.OtherPrisoner)) is not { } other) return Decision.Refuse(Reason.NotFound);
+            if (view.Find(Kind, KeyOf(@case.Id, mark.OtherPrisoner)) is not { } other)
+                return Decision.Refuse(Reason.NotFound);
             streams.Add(IdOf(other));
             audience = [Audience.Case(@case.Id)];
         }
@@ -327,11 +545,23 @@ public static class Prisoners
             changes.Add(new Change(StatusOf(prisoner, act, held, ended), [Cases.Kind.Id(@case.Id), IdOf(prisoner)]));
             audience = [Audience.Case(@case.Id)];
         }
-        return Decision.Accept(@case.Id, audience, changes,
-            Answer<CorrectRecordResponse>(@case, prisoner, act, (_, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State,
-            }));
+        return Decision.Accept(
+            @case.Id,
+            audience,
+            changes,
+            Answer<CorrectRecordResponse>(
+                @case,
+                prisoner,
+                act,
+                (_, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                    }
+            )
+        );
     }
 
     /// <summary>What custody has recorded for a departure beside standing (D1, D10, D11, D12); the position is left to the
@@ -343,19 +573,20 @@ public static class Prisoners
     public static CheckReadinessResponse ReadinessOf(IReadOnlyList<Prisoner> records, string destination, DateTimeOffset at)
     {
         var prisoner = records[0];
-        if (prisoner.Identity is null) return new CheckReadinessResponse();
+        if (prisoner.Identity is null)
+            return new CheckReadinessResponse();
         var power = prisoner.LastDetainingPower;
         var assessment = prisoner.RiskAssessments.LastOrDefault(a =>
-            !a.Corrected && a.RecordedFor == power && a.Destination == destination);
+            !a.Corrected && a.RecordedFor == power && a.Destination == destination
+        );
         var fitness = prisoner.Fitness.LastOrDefault(f => !f.Corrected && f.RecordedFor == power);
         var admitted = prisoner.Statuses.LastOrDefault(s => !s.Corrected && s.State == CustodyState.Hospitalised);
         var proceedings = prisoner.Proceedings.LastOrDefault(p => !p.Corrected && p.RecordedFor == power);
         return new CheckReadinessResponse
         {
-            RiskAssessed = assessment is { Finding: RiskFinding.NoSubstantialRisk } &&
-                assessment.ExpireTime.ToDateTimeOffset() > at,
-            FitRecorded = fitness is { Fit: true } && fitness.ExpireTime.ToDateTimeOffset() > at &&
-                !(admitted?.Position > fitness.Position),
+            RiskAssessed = assessment is { Finding: RiskFinding.NoSubstantialRisk } && assessment.ExpireTime.ToDateTimeOffset() > at,
+            FitRecorded =
+                fitness is { Fit: true } && fitness.ExpireTime.ToDateTimeOffset() > at && !(admitted?.Position > fitness.Position),
             FreeToDepart = prisoner.Held && proceedings is not { Delay: true },
         };
     }
@@ -365,7 +596,8 @@ public static class Prisoners
     internal static Invariant[] Breaches(IReadOnlyList<Prisoner> records, Route route, string destination, Act act)
     {
         var prisoner = records[0];
-        if (route == Route.Release && destination == prisoner.LastDetainingPower) return [];
+        if (route == Route.Release && destination == prisoner.LastDetainingPower)
+            return [];
         var standing = Statements.StandingOf(records, route, destination, act.Now, act.Permissions).Standing;
         var ready = ReadinessOf(records, destination, act.Now);
         return
@@ -380,10 +612,7 @@ public static class Prisoners
 
     /// <summary>The prisoner's record and those of the same person that are no longer kept, whose statements count too.</summary>
     internal static IReadOnlyList<Prisoner> Records(View view, Prisoner prisoner) =>
-    [
-        prisoner,
-        .. prisoner.Duplicates.Select(d => view.Find(Kind, KeyOf(prisoner.Case, d))).OfType<Prisoner>(),
-    ];
+        [prisoner, .. prisoner.Duplicates.Select(d => view.Find(Kind, KeyOf(prisoner.Case, d))).OfType<Prisoner>()];
 
     /// <summary>
     /// A prisoner as a reader sees it (D22): every party to the case the reference, who answers for him and whether he is held;
@@ -398,9 +627,13 @@ public static class Prisoners
         var observer = reader.Tokens.Contains(Audience.Observers(prisoner.Case));
         var shown = new Prisoner
         {
-            Case = prisoner.Case, Prisoner_ = prisoner.Prisoner_, DetainingPower = prisoner.DetainingPower,
-            LastDetainingPower = prisoner.LastDetainingPower, TransferringPower = prisoner.TransferringPower,
-            Held = prisoner.Held, DuplicateOf = prisoner.DuplicateOf,
+            Case = prisoner.Case,
+            Prisoner_ = prisoner.Prisoner_,
+            DetainingPower = prisoner.DetainingPower,
+            LastDetainingPower = prisoner.LastDetainingPower,
+            TransferringPower = prisoner.TransferringPower,
+            Held = prisoner.Held,
+            DuplicateOf = prisoner.DuplicateOf,
         };
         if (power || observer)
         {
@@ -414,46 +647,76 @@ public static class Prisoners
             shown.Duplicates.Add(prisoner.Duplicates);
         }
         else
-            shown.Withheld.Add(
-                ["state", "ended", "register_time", "capture_time", "under_18", "serious", "health_due_time", "duplicates"]);
+            shown.Withheld.Add(["state", "ended", "register_time", "capture_time", "under_18", "serious", "health_due_time", "duplicates"]);
         if (power || observer || prisoner.Identity?.Recipients.Contains(id) == true || prisoner.IdentityParticipant == id)
         {
             shown.Identity = Seals.Show(prisoner.Identity, prisoner.IdentityParticipant, id);
             shown.IdentityParticipant = prisoner.IdentityParticipant;
         }
-        else shown.Withheld.Add(["identity", "identity_participant"]);
+        else
+            shown.Withheld.Add(["identity", "identity_participant"]);
         // Whether others recorded something of which he may not know is not told: what he might not be shown is marked in any case. But
         // the power that holds him knows who held him before, and observers see what all of them recorded.
         if (!observer && !(power && prisoner.Statuses.All(s => Of(s.RecordedFor))))
             shown.Withheld.Add(["statuses", "fitness", "proceedings", "occurrences", "notifications"]);
-        if (!power && !observer) shown.Withheld.Add("claims");
-        if (!(power && prisoner.Statuses.All(s => Of(s.RecordedFor)))) shown.Withheld.Add("risk_assessments");
+        if (!power && !observer)
+            shown.Withheld.Add("claims");
+        if (!(power && prisoner.Statuses.All(s => Of(s.RecordedFor))))
+            shown.Withheld.Add("risk_assessments");
         shown.Withheld.Add(["statements", "interests", "entries"]);
         shown.Statuses.Add(prisoner.Statuses.Where(s => observer || Of(s.RecordedFor)));
-        shown.Claims.Add(prisoner.Claims.Where(c => power || observer || c.Participant == id).Select(c => With(c.Clone(), x =>
-            x.Evidence = Seals.Show(x.Evidence, x.Participant, id))));
-        shown.Statements.Add(prisoner.Statements.Where(s => Statements.AudienceOf(s).Any(reader.Tokens.Contains))
-            .Select(s => Statements.Show(s, reader)));
-        shown.RiskAssessments.Add(prisoner.RiskAssessments.Where(a => Of(a.RecordedFor)).Select(a => With(a.Clone(), x =>
-            x.Grounds = Seals.Show(x.Grounds, x.Participant, id))));
-        shown.Fitness.Add(prisoner.Fitness.Where(f => observer || Of(f.RecordedFor)).Select(f => With(f.Clone(), x =>
-            x.Findings = Seals.Show(x.Findings, x.Participant, id))));
-        shown.Proceedings.Add(prisoner.Proceedings.Where(p => observer || Of(p.RecordedFor)).Select(p => With(p.Clone(), x =>
-            x.Particulars = Seals.Show(x.Particulars, x.Participant, id))));
+        shown.Claims.Add(
+            prisoner
+                .Claims.Where(c => power || observer || c.Participant == id)
+                .Select(c => With(c.Clone(), x => x.Evidence = Seals.Show(x.Evidence, x.Participant, id)))
+        );
+        shown.Statements.Add(
+            prisoner.Statements.Where(s => Statements.AudienceOf(s).Any(reader.Tokens.Contains)).Select(s => Statements.Show(s, reader))
+        );
+        shown.RiskAssessments.Add(
+            prisoner
+                .RiskAssessments.Where(a => Of(a.RecordedFor))
+                .Select(a => With(a.Clone(), x => x.Grounds = Seals.Show(x.Grounds, x.Participant, id)))
+        );
+        shown.Fitness.Add(
+            prisoner
+                .Fitness.Where(f => observer || Of(f.RecordedFor))
+                .Select(f => With(f.Clone(), x => x.Findings = Seals.Show(x.Findings, x.Participant, id)))
+        );
+        shown.Proceedings.Add(
+            prisoner
+                .Proceedings.Where(p => observer || Of(p.RecordedFor))
+                .Select(p => With(p.Clone(), x => x.Particulars = Seals.Show(x.Particulars, x.Participant, id)))
+        );
         shown.Occurrences.Add(prisoner.Occurrences.Where(o => observer || Of(o.OwedBy)));
-        shown.Notifications.Add(prisoner.Notifications
-            .Where(n => observer || Of(n.RecordedFor) || n.Data?.Recipients.Contains(id) == true)
-            .Select(n => observer || Of(n.RecordedFor)
-                ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id))
-                : new Notification
-                {
-                    Notification_ = n.Notification_, Data = n.Data, Participant = n.Participant, Time = n.Time,
-                    Withheld =
-                    {
-                        "occurrence", "health_report", "power_of_origin", "disclosure", "disclosure_reason", "official", "releases",
-                        "position", "corrected", "recorded_for",
-                    },
-                }));
+        shown.Notifications.Add(
+            prisoner
+                .Notifications.Where(n => observer || Of(n.RecordedFor) || n.Data?.Recipients.Contains(id) == true)
+                .Select(n =>
+                    observer || Of(n.RecordedFor)
+                        ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id))
+                        : new Notification
+                        {
+                            Notification_ = n.Notification_,
+                            Data = n.Data,
+                            Participant = n.Participant,
+                            Time = n.Time,
+                            Withheld =
+                            {
+                                "occurrence",
+                                "health_report",
+                                "power_of_origin",
+                                "disclosure",
+                                "disclosure_reason",
+                                "official",
+                                "releases",
+                                "position",
+                                "corrected",
+                                "recorded_for",
+                            },
+                        }
+                )
+        );
         shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && (power || observer)));
         shown.Entries.Add(prisoner.Entries.Where(e => e.Participant == id));
         return shown;
@@ -470,28 +733,43 @@ public static class Prisoners
 
     /// <summary>Who may see an entry on custody: the side that holds or held him last and the observers, or every party where it
     /// changes what every party may know.</summary>
-    internal static string[] SideOf(Prisoner prisoner, bool everybody = false) => everybody
-        ? [Audience.Case(prisoner.Case)]
-        : [Audience.State(prisoner.Case, prisoner.LastDetainingPower), Audience.Observers(prisoner.Case)];
+    internal static string[] SideOf(Prisoner prisoner, bool everybody = false) =>
+        everybody
+            ? [Audience.Case(prisoner.Case)]
+            : [Audience.State(prisoner.Case, prisoner.LastDetainingPower), Audience.Observers(prisoner.Case)];
 
     /// <summary>By when bureau and Central Tracing Agency are to be notified of something recorded now (D14).</summary>
-    internal static Timestamp BureauDue(Act act) =>
-        act.Now.AddHours(act.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
+    internal static Timestamp BureauDue(Act act) => act.Now.AddHours(act.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
 
     /// <summary>
     /// What every write on a prisoner's record is asked first; null: it may be made. Without an etag that is left to the caller.
     /// </summary>
     internal static Refusal? Open(
-        View view, Act act, IMessage request, string caseId, string reference, string? etag,
-        out Case @case, out Prisoner prisoner, bool closedToo = false, bool duplicateToo = false, bool inCustody = false)
+        View view,
+        Act act,
+        IMessage request,
+        string caseId,
+        string reference,
+        string? etag,
+        out Case @case,
+        out Prisoner prisoner,
+        bool closedToo = false,
+        bool duplicateToo = false,
+        bool inCustody = false
+    )
     {
         @case = view.Find(Cases.Kind, caseId)!;
         prisoner = view.Find(Kind, KeyOf(caseId, reference))!;
-        if (Gate.Check(act, request, @case, reference, closedToo: closedToo) is { } refusal) return refusal;
-        if (prisoner is null) return new Refusal(Reason.NotFound);
-        if (etag is not null && Gate.Saw(act, etag, Show(prisoner, CaseRules.ReaderOf(act.Caller, @case))) is { } stale) return stale;
-        if (!duplicateToo && prisoner.DuplicateOf.Length > 0) return new Refusal(Reason.DuplicateRecord);
-        if (inCustody && !InCustody(prisoner.State)) return new Refusal(Reason.StateNotAllowed);
+        if (Gate.Check(act, request, @case, reference, closedToo: closedToo) is { } refusal)
+            return refusal;
+        if (prisoner is null)
+            return new Refusal(Reason.NotFound);
+        if (etag is not null && Gate.Saw(act, etag, Show(prisoner, CaseRules.ReaderOf(act.Caller, @case))) is { } stale)
+            return stale;
+        if (!duplicateToo && prisoner.DuplicateOf.Length > 0)
+            return new Refusal(Reason.DuplicateRecord);
+        if (inCustody && !InCustody(prisoner.State))
+            return new Refusal(Reason.StateNotAllowed);
         return null;
     }
 
@@ -501,48 +779,60 @@ public static class Prisoners
         where T : IMessage => Answer(@case, prisoner.Prisoner_, act, make);
 
     private static Func<View, IMessage> Answer<T>(Case @case, string reference, Act act, Func<View, Prisoner, string, T> make)
-        where T : IMessage => after =>
-    {
-        var shown = Show(after.Find(Kind, KeyOf(@case.Id, reference))!, CaseRules.ReaderOf(act.Caller, @case));
-        return make(after, shown, act.EtagOf(shown));
-    };
+        where T : IMessage =>
+        after =>
+        {
+            var shown = Show(after.Find(Kind, KeyOf(@case.Id, reference))!, CaseRules.ReaderOf(act.Caller, @case));
+            return make(after, shown, act.EtagOf(shown));
+        };
 
-    private static Route RouteOf(CustodyState state) => state switch
-    {
-        CustodyState.Released => Route.Release,
-        CustodyState.Repatriated => Route.Repatriation,
-        CustodyState.AccommodatedInNeutralCountry => Route.NeutralAccommodation,
-        _ => Route.Unspecified,
-    };
+    private static Route RouteOf(CustodyState state) =>
+        state switch
+        {
+            CustodyState.Released => Route.Release,
+            CustodyState.Repatriated => Route.Repatriation,
+            CustodyState.AccommodatedInNeutralCountry => Route.NeutralAccommodation,
+            _ => Route.Unspecified,
+        };
 
-    private static CustodyState StateOf(Route route) => route switch
-    {
-        Route.Repatriation => CustodyState.Repatriated,
-        Route.NeutralAccommodation => CustodyState.AccommodatedInNeutralCountry,
-        _ => CustodyState.Released,
-    };
+    private static CustodyState StateOf(Route route) =>
+        route switch
+        {
+            Route.Repatriation => CustodyState.Repatriated,
+            Route.NeutralAccommodation => CustodyState.AccommodatedInNeutralCountry,
+            _ => CustodyState.Released,
+        };
 
-    private static (bool Held, bool Ended) After(CustodyState state, bool escapeSucceeded) => (InCustody(state), state switch
-    {
-        CustodyState.Escaped => escapeSucceeded,
-        CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry or
-            CustodyState.Died => true,
-        _ => false,
-    });
+    private static (bool Held, bool Ended) After(CustodyState state, bool escapeSucceeded) =>
+        (
+            InCustody(state),
+            state switch
+            {
+                CustodyState.Escaped => escapeSucceeded,
+                CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry or CustodyState.Died => true,
+                _ => false,
+            }
+        );
 
     // Whether a fact follows from the record as it is.
-    private static bool Fits(Prisoner prisoner, RecordStatusRequest request) => request.Status switch
-    {
-        CustodyState.Recaptured => prisoner.State == CustodyState.Escaped,
-        CustodyState.Escaped => InCustody(prisoner.State) ||
-            prisoner is { State: CustodyState.Escaped, Ended: false } && request.EscapeSucceeded,
-        _ => !prisoner.Ended,
-    };
+    private static bool Fits(Prisoner prisoner, RecordStatusRequest request) =>
+        request.Status switch
+        {
+            CustodyState.Recaptured => prisoner.State == CustodyState.Escaped,
+            CustodyState.Escaped => InCustody(prisoner.State)
+                || prisoner is { State: CustodyState.Escaped, Ended: false } && request.EscapeSucceeded,
+            _ => !prisoner.Ended,
+        };
 
-    private static StatusRecorded StatusOf(Prisoner prisoner, Act act, bool held, bool ended) => new()
-    {
-        Case = prisoner.Case, Prisoner = prisoner.Prisoner_, Held = held, Ended = ended, BureauDueTime = BureauDue(act),
-    };
+    private static StatusRecorded StatusOf(Prisoner prisoner, Act act, bool held, bool ended) =>
+        new()
+        {
+            Case = prisoner.Case,
+            Prisoner = prisoner.Prisoner_,
+            Held = held,
+            Ended = ended,
+            BureauDueTime = BureauDue(act),
+        };
 
     private static bool Valid(Timestamp made, Timestamp expires, TimeSpan longest, Prisoner prisoner, Act act)
     {
@@ -582,7 +872,8 @@ public static class Prisoners
                 Mark(state, entry);
                 SetStatus(state, entry, status, state.CaptureTime ?? entry.Time, ended: false, []);
                 Occur(state, entry, OccurrenceKind.Capture, e.BureauDueTime);
-                if (status == CustodyState.Hospitalised) Occur(state, entry, OccurrenceKind.HospitalAdmission, e.BureauDueTime);
+                if (status == CustodyState.Hospitalised)
+                    Occur(state, entry, OccurrenceKind.HospitalAdmission, e.BureauDueTime);
                 break;
             case StatusRecorded e:
                 Fold(state, e, entry);
@@ -590,7 +881,10 @@ public static class Prisoners
             case ClaimRecorded e:
                 var claim = new Claim
                 {
-                    Claim_ = e.Claim, Participant = entry.Participant, Time = entry.Time, Position = entry.Position,
+                    Claim_ = e.Claim,
+                    Participant = entry.Participant,
+                    Time = entry.Time,
+                    Position = entry.Position,
                 };
                 if (entry.Request is RecordClaimRequest claimed)
                 {
@@ -616,8 +910,11 @@ public static class Prisoners
             case RiskAssessmentRecorded e:
                 var assessment = new RiskAssessment
                 {
-                    Assessment = e.Assessment, Participant = entry.Participant, Position = entry.Position,
-                    RecordedFor = state.LastDetainingPower, ExpireTime = entry.Time,
+                    Assessment = e.Assessment,
+                    Participant = entry.Participant,
+                    Position = entry.Position,
+                    RecordedFor = state.LastDetainingPower,
+                    ExpireTime = entry.Time,
                 };
                 if (entry.Request is RecordRiskAssessmentRequest assessed)
                 {
@@ -632,8 +929,11 @@ public static class Prisoners
             case FitnessRecorded e:
                 var fitness = new Fitness
                 {
-                    Fitness_ = e.Fitness, Participant = entry.Participant,
-                    Position = entry.Position, RecordedFor = state.LastDetainingPower, ExpireTime = entry.Time,
+                    Fitness_ = e.Fitness,
+                    Participant = entry.Participant,
+                    Position = entry.Position,
+                    RecordedFor = state.LastDetainingPower,
+                    ExpireTime = entry.Time,
                 };
                 if (entry.Request is RecordFitnessRequest examined)
                 {
@@ -648,7 +948,10 @@ public static class Prisoners
             case BureauNotified e:
                 var notification = new Notification
                 {
-                    Notification_ = e.Notification, Participant = entry.Participant, Time = entry.Time, Position = entry.Position,
+                    Notification_ = e.Notification,
+                    Participant = entry.Participant,
+                    Time = entry.Time,
+                    Position = entry.Position,
                     RecordedFor = e.State,
                 };
                 if (entry.Request is NotifyBureauRequest notified)
@@ -675,7 +978,8 @@ public static class Prisoners
                 break;
             case InterestNoted e:
                 var interest = InterestOf(state, e.Transfer, entry);
-                if (entry.Request is TransferRequestDrafted drafted) interest.Participant = drafted.Participant;
+                if (entry.Request is TransferRequestDrafted drafted)
+                    interest.Participant = drafted.Participant;
                 break;
             case TransferRequestSubmitted e:
                 var submitted = InterestOf(state, e.Transfer, entry);
@@ -683,10 +987,12 @@ public static class Prisoners
                 break;
             case DraftDiscarded e:
                 for (var i = state.Interests.Count - 1; i >= 0; i--)
-                    if (state.Interests[i].Transfer == e.Transfer) state.Interests.RemoveAt(i);
+                    if (state.Interests[i].Transfer == e.Transfer)
+                        state.Interests.RemoveAt(i);
                 break;
             case TransitBegun:
-                if (InCustody(state.State)) SetStatus(state, entry, CustodyState.InTransit, entry.Time, ended: false, []);
+                if (InCustody(state.State))
+                    SetStatus(state, entry, CustodyState.InTransit, entry.Time, ended: false, []);
                 break;
             case HandoverAborted:
                 if (state.State == CustodyState.InTransit)
@@ -694,12 +1000,19 @@ public static class Prisoners
                 break;
             case CustodyTransferred e:
                 Occur(state, entry, OccurrenceKind.Transfer, e.BureauDueTime);
-                SetStatus(state, entry, state.State switch
-                {
-                    CustodyState.Died => CustodyState.Died,
-                    CustodyState.Hospitalised => CustodyState.Hospitalised,
-                    _ => CustodyState.Interned,
-                }, TimeOf(entry), ended: state.State == CustodyState.Died, e.Breaches);
+                SetStatus(
+                    state,
+                    entry,
+                    state.State switch
+                    {
+                        CustodyState.Died => CustodyState.Died,
+                        CustodyState.Hospitalised => CustodyState.Hospitalised,
+                        _ => CustodyState.Interned,
+                    },
+                    TimeOf(entry),
+                    ended: state.State == CustodyState.Died,
+                    e.Breaches
+                );
                 state.TransferringPower = e.Returned ? "" : e.FromPower;
                 state.LastDetainingPower = e.ToPower;
                 state.Held = state.State != CustodyState.Died;
@@ -709,8 +1022,14 @@ public static class Prisoners
             case DepartureRecorded e:
                 var left = StateOf((entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified);
                 Occur(state, entry, OccurrenceOf(left), e.BureauDueTime);
-                SetStatus(state, entry, state.State == CustodyState.Died ? CustodyState.Died : left,
-                    TimeOf(entry), ended: true, e.Breaches);
+                SetStatus(
+                    state,
+                    entry,
+                    state.State == CustodyState.Died ? CustodyState.Died : left,
+                    TimeOf(entry),
+                    ended: true,
+                    e.Breaches
+                );
                 (state.Held, state.Ended, state.DetainingPower) = (false, true, "");
                 SetSerious(state, false, entry);
                 break;
@@ -719,8 +1038,7 @@ public static class Prisoners
                 break;
             case RecordCorrected e:
                 Mend(state, e);
-                if (entry.Request is CorrectRecordRequest correction && e.Prisoner == state.Prisoner_ &&
-                    IsRegistration(state, e.Position))
+                if (entry.Request is CorrectRecordRequest correction && e.Prisoner == state.Prisoner_ && IsRegistration(state, e.Position))
                 {
                     state.Identity = Seals.Keep(correction.Identity);
                     state.IdentityParticipant = entry.Participant;
@@ -735,19 +1053,28 @@ public static class Prisoners
         switch (entry.Request)
         {
             case RecordStatusRequest request:
-                if (OccurrenceOf(request.Status) is var kind and not OccurrenceKind.Unspecified &&
-                    !(request.Status == CustodyState.Escaped && state.State == CustodyState.Escaped))
+                if (
+                    OccurrenceOf(request.Status) is var kind and not OccurrenceKind.Unspecified
+                    && !(request.Status == CustodyState.Escaped && state.State == CustodyState.Escaped)
+                )
                     Occur(state, entry, kind, e.BureauDueTime);
                 SetStatus(state, entry, request.Status, request.StatusTime, e.Ended, e.Breaches);
-                if (request.Status == CustodyState.Hospitalised) SetSerious(state, request.Serious, entry);
+                if (request.Status == CustodyState.Hospitalised)
+                    SetSerious(state, request.Serious, entry);
                 break;
             case RecordProceedingsRequest request:
-                state.Proceedings.Add(new Proceedings
-                {
-                    Delay = request.Delay, Reason = request.Reason, Particulars = Seals.Keep(request.Particulars),
-                    Participant = entry.Participant, Time = entry.Time, Position = entry.Position,
-                    RecordedFor = state.LastDetainingPower,
-                });
+                state.Proceedings.Add(
+                    new Proceedings
+                    {
+                        Delay = request.Delay,
+                        Reason = request.Reason,
+                        Particulars = Seals.Keep(request.Particulars),
+                        Participant = entry.Participant,
+                        Time = entry.Time,
+                        Position = entry.Position,
+                        RecordedFor = state.LastDetainingPower,
+                    }
+                );
                 break;
             case null:
                 SetStatus(state, entry, CustodyState.Unspecified, entry.Time, e.Ended, e.Breaches);
@@ -755,8 +1082,10 @@ public static class Prisoners
         }
         (state.Held, state.Ended) = (e.Held, e.Ended);
         state.DetainingPower = e.Ended ? "" : state.LastDetainingPower;
-        if (e.Ended) SetSerious(state, false, entry);
-        if (entry.Request is not (LinkDuplicateRequest or CorrectRecordRequest)) Mark(state, entry);
+        if (e.Ended)
+            SetSerious(state, false, entry);
+        if (entry.Request is not (LinkDuplicateRequest or CorrectRecordRequest))
+            Mark(state, entry);
     }
 
     // Takes what rested on an entry out of the record.
@@ -770,20 +1099,27 @@ public static class Prisoners
         foreach (var mark in state.Entries.Where(m => m.Position == e.Position))
         {
             mark.Corrected = true;
-            if (mark.OtherPrisoner.Length > 0) state.DuplicateOf = "";
+            if (mark.OtherPrisoner.Length > 0)
+                state.DuplicateOf = "";
             if (mark.Statement.Length > 0)
                 Statements.Correct(StatementOf(state, mark.Statement), e);
         }
         // A registration stays; what it said of the person is replaced.
         if (!IsRegistration(state, e.Position))
         {
-            foreach (var status in state.Statuses.Where(s => s.Position == e.Position)) status.Corrected = true;
-            foreach (var occurrence in state.Occurrences.Where(o => o.Position == e.Position)) occurrence.Corrected = true;
+            foreach (var status in state.Statuses.Where(s => s.Position == e.Position))
+                status.Corrected = true;
+            foreach (var occurrence in state.Occurrences.Where(o => o.Position == e.Position))
+                occurrence.Corrected = true;
         }
-        foreach (var claim in state.Claims.Where(c => c.Position == e.Position)) claim.Corrected = true;
-        foreach (var assessment in state.RiskAssessments.Where(a => a.Position == e.Position)) assessment.Corrected = true;
-        foreach (var fitness in state.Fitness.Where(f => f.Position == e.Position)) fitness.Corrected = true;
-        foreach (var proceedings in state.Proceedings.Where(p => p.Position == e.Position)) proceedings.Corrected = true;
+        foreach (var claim in state.Claims.Where(c => c.Position == e.Position))
+            claim.Corrected = true;
+        foreach (var assessment in state.RiskAssessments.Where(a => a.Position == e.Position))
+            assessment.Corrected = true;
+        foreach (var fitness in state.Fitness.Where(f => f.Position == e.Position))
+            fitness.Corrected = true;
+        foreach (var proceedings in state.Proceedings.Where(p => p.Position == e.Position))
+            proceedings.Corrected = true;
         foreach (var notification in state.Notifications.Where(n => n.Position == e.Position))
         {
             notification.Corrected = true;
@@ -801,61 +1137,90 @@ public static class Prisoners
     private static CustodyState BeforeTransit(Prisoner state) =>
         state.Statuses.LastOrDefault(s => !s.Corrected && s.State != CustodyState.InTransit)?.State ?? CustodyState.Interned;
 
-    private static Timestamp TimeOf(FoldedEntry entry) => entry.Request switch
-    {
-        HandoverConfirmed e => e.HandoverTime ?? entry.Time,
-        ReturnConfirmed e => e.ReturnTime ?? entry.Time,
-        _ => entry.Time,
-    };
+    private static Timestamp TimeOf(FoldedEntry entry) =>
+        entry.Request switch
+        {
+            HandoverConfirmed e => e.HandoverTime ?? entry.Time,
+            ReturnConfirmed e => e.ReturnTime ?? entry.Time,
+            _ => entry.Time,
+        };
 
-    private static OccurrenceKind OccurrenceOf(CustodyState state) => state switch
-    {
-        CustodyState.Hospitalised => OccurrenceKind.HospitalAdmission,
-        CustodyState.Escaped => OccurrenceKind.Escape,
-        CustodyState.Recaptured => OccurrenceKind.Capture,
-        CustodyState.Released => OccurrenceKind.Release,
-        CustodyState.Repatriated => OccurrenceKind.Repatriation,
-        CustodyState.AccommodatedInNeutralCountry => OccurrenceKind.NeutralAccommodation,
-        CustodyState.Died => OccurrenceKind.Death,
-        _ => OccurrenceKind.Unspecified,
-    };
+    private static OccurrenceKind OccurrenceOf(CustodyState state) =>
+        state switch
+        {
+            CustodyState.Hospitalised => OccurrenceKind.HospitalAdmission,
+            CustodyState.Escaped => OccurrenceKind.Escape,
+            CustodyState.Recaptured => OccurrenceKind.Capture,
+            CustodyState.Released => OccurrenceKind.Release,
+            CustodyState.Repatriated => OccurrenceKind.Repatriation,
+            CustodyState.AccommodatedInNeutralCountry => OccurrenceKind.NeutralAccommodation,
+            CustodyState.Died => OccurrenceKind.Death,
+            _ => OccurrenceKind.Unspecified,
+        };
 
     private static void SetStatus(
-        Prisoner state, FoldedEntry entry, CustodyState status, Timestamp time, bool ended, IEnumerable<Invariant> breaches)
+        Prisoner state,
+        FoldedEntry entry,
+        CustodyState status,
+        Timestamp time,
+        bool ended,
+        IEnumerable<Invariant> breaches
+    )
     {
         state.State = status;
-        state.Statuses.Add(new StatusEntry
-        {
-            State = status, Time = time, Position = entry.Position, Participant = entry.Participant, Ended = ended,
-            RecordedFor = state.LastDetainingPower, Breaches = { breaches },
-        });
+        state.Statuses.Add(
+            new StatusEntry
+            {
+                State = status,
+                Time = time,
+                Position = entry.Position,
+                Participant = entry.Participant,
+                Ended = ended,
+                RecordedFor = state.LastDetainingPower,
+                Breaches = { breaches },
+            }
+        );
     }
 
     private static void SetSerious(Prisoner state, bool serious, FoldedEntry entry)
     {
-        if (serious && !state.Serious) state.HealthDueTime = (entry.Time.ToDateTimeOffset() + HealthEvery).ToTimestamp();
-        if (!serious) state.HealthDueTime = null;
+        if (serious && !state.Serious)
+            state.HealthDueTime = (entry.Time.ToDateTimeOffset() + HealthEvery).ToTimestamp();
+        if (!serious)
+            state.HealthDueTime = null;
         state.Serious = serious;
     }
 
     private static void Occur(Prisoner state, FoldedEntry entry, OccurrenceKind kind, Timestamp due) =>
-        state.Occurrences.Add(new Occurrence
-        {
-            Occurrence_ = (uint)state.Occurrences.Count + 1, Kind = kind, Time = entry.Time, DueTime = due,
-            OwedBy = state.LastDetainingPower, Position = entry.Position,
-        });
+        state.Occurrences.Add(
+            new Occurrence
+            {
+                Occurrence_ = (uint)state.Occurrences.Count + 1,
+                Kind = kind,
+                Time = entry.Time,
+                DueTime = due,
+                OwedBy = state.LastDetainingPower,
+                Position = entry.Position,
+            }
+        );
 
     private static void Mark(Prisoner state, FoldedEntry entry, string statement = "", string otherPrisoner = "") =>
-        state.Entries.Add(new EntryMark
-        {
-            Position = entry.Position, Participant = entry.Participant, Statement = statement, OtherPrisoner = otherPrisoner,
-        });
+        state.Entries.Add(
+            new EntryMark
+            {
+                Position = entry.Position,
+                Participant = entry.Participant,
+                Statement = statement,
+                OtherPrisoner = otherPrisoner,
+            }
+        );
 
     // The interest in a transfer request, noted now where it was not.
     private static Interest InterestOf(Prisoner state, string transfer, FoldedEntry entry)
     {
         var interest = state.Interests.FirstOrDefault(i => i.Transfer == transfer);
-        if (interest is null) state.Interests.Add(interest = new Interest { Transfer = transfer, Time = entry.Time });
+        if (interest is null)
+            state.Interests.Add(interest = new Interest { Transfer = transfer, Time = entry.Time });
         return interest;
     }
 

@@ -18,9 +18,12 @@ public static class Reactions
     /// <summary>All of them.</summary>
     public static readonly IReadOnlyList<Reaction> All =
     [
-        Reaction.To<TransferRequestDrafted>(Consular, Drafted), Reaction.To<TransferRequestSubmitted>(Consular, Submitted),
-        Reaction.To<DraftDiscarded>(Consular, Discarded), Reaction.To<TransitBegun>(Consular, Departed),
-        Reaction.To<HandoverAborted>(Consular, Aborted), Reaction.To<HandoverConfirmed>(Consular, HandedOver),
+        Reaction.To<TransferRequestDrafted>(Consular, Drafted),
+        Reaction.To<TransferRequestSubmitted>(Consular, Submitted),
+        Reaction.To<DraftDiscarded>(Consular, Discarded),
+        Reaction.To<TransitBegun>(Consular, Departed),
+        Reaction.To<HandoverAborted>(Consular, Aborted),
+        Reaction.To<HandoverConfirmed>(Consular, HandedOver),
         Reaction.To<ReturnConfirmed>(Consular, Returned),
     ];
 
@@ -28,8 +31,14 @@ public static class Reactions
     /// alone.</summary>
     public static Decision Drafted(View view, TransferRequestDrafted e, Act act)
     {
-        if (Find(view, e.Case, e.Prisoner) is not { } prisoner) return Decision.Refuse(Reason.NotFound);
-        var noted = new InterestNoted { Case = e.Case, Prisoner = e.Prisoner, Transfer = e.Transfer };
+        if (Find(view, e.Case, e.Prisoner) is not { } prisoner)
+            return Decision.Refuse(Reason.NotFound);
+        var noted = new InterestNoted
+        {
+            Case = e.Case,
+            Prisoner = e.Prisoner,
+            Transfer = e.Transfer,
+        };
         return Decision.Accept(e.Case, [Audience.Of(e.Participant)], [new Change(noted, [Prisoners.IdOf(prisoner)])]);
     }
 
@@ -37,16 +46,21 @@ public static class Reactions
     public static Decision Submitted(View view, TransferRequestSubmitted e, Act act) =>
         Find(view, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
-            : Decision.Accept(e.Case, [.. Prisoners.SideOf(prisoner), Audience.Of(e.Participant)],
-                [new Change(e, [Prisoners.IdOf(prisoner)])]);
+            : Decision.Accept(
+                e.Case,
+                [.. Prisoners.SideOf(prisoner), Audience.Of(e.Participant)],
+                [new Change(e, [Prisoners.IdOf(prisoner)])]
+            );
 
     /// <summary>The interest is gone, as if it had never been.</summary>
     public static Decision Discarded(View view, DraftDiscarded e, Act act) =>
         Find(view, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
-            : Decision.Accept(e.Case,
+            : Decision.Accept(
+                e.Case,
                 [.. prisoner.Interests.Where(i => i.Transfer == e.Transfer).Select(i => Audience.Of(i.Participant)).Distinct()],
-                [new Change(e, [Prisoners.IdOf(prisoner)])]);
+                [new Change(e, [Prisoners.IdOf(prisoner)])]
+            );
 
     /// <summary>The prisoner is on the way.</summary>
     public static Decision Departed(View view, TransitBegun e, Act act) =>
@@ -70,50 +84,68 @@ public static class Reactions
         if (view.Find(Cases.Kind, e.Case) is not { } @case || Find(view, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         var transfer = e.Route == Route.Article12Transfer;
-        if (e.FromPower != prisoner.LastDetainingPower || !ActsFor(act, @case, e.DetainingParticipant, e.FromPower) ||
-            transfer && (e.ToPower == e.FromPower || !ActsFor(act, @case, e.AcceptingParticipant, e.ToPower)))
+        if (
+            e.FromPower != prisoner.LastDetainingPower
+            || !ActsFor(act, @case, e.DetainingParticipant, e.FromPower)
+            || transfer && (e.ToPower == e.FromPower || !ActsFor(act, @case, e.AcceptingParticipant, e.ToPower))
+        )
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
         var found = Prisoners.Breaches(Prisoners.Records(view, prisoner), e.Route, e.ToPower, act);
         Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
         // Who may know of a breach are the power that departed from the rule and the observers.
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
         var due = Prisoners.BureauDue(act);
-        return Decision.Accept(e.Case, audience,
-        [
-            new Change(
-                transfer
-                    ? new CustodyTransferred
-                    {
-                        Case = e.Case, Prisoner = e.Prisoner, FromPower = e.FromPower, ToPower = e.ToPower,
-                        Breaches = { breaches }, BureauDueTime = due,
-                    }
-                    : new DepartureRecorded
-                    {
-                        Case = e.Case, Prisoner = e.Prisoner, Breaches = { breaches }, BureauDueTime = due,
-                    },
-                [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)]),
-        ]);
+        return Decision.Accept(
+            e.Case,
+            audience,
+            [
+                new Change(
+                    transfer
+                        ? new CustodyTransferred
+                        {
+                            Case = e.Case,
+                            Prisoner = e.Prisoner,
+                            FromPower = e.FromPower,
+                            ToPower = e.ToPower,
+                            Breaches = { breaches },
+                            BureauDueTime = due,
+                        }
+                        : new DepartureRecorded
+                        {
+                            Case = e.Case,
+                            Prisoner = e.Prisoner,
+                            Breaches = { breaches },
+                            BureauDueTime = due,
+                        },
+                    [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)]
+                ),
+            ]
+        );
     }
 
     /// <summary>Both sides confirmed the return after an Article 12 transfer: custody passes back (12(3)).</summary>
     public static Decision Returned(View view, ReturnConfirmed e, Act act)
     {
-        if (Find(view, e.Case, e.Prisoner) is not { } prisoner) return Decision.Refuse(Reason.NotFound);
+        if (Find(view, e.Case, e.Prisoner) is not { } prisoner)
+            return Decision.Refuse(Reason.NotFound);
         if (e.FromPower != prisoner.LastDetainingPower || e.ToPower != prisoner.TransferringPower)
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
         var moved = new CustodyTransferred
         {
-            Case = e.Case, Prisoner = e.Prisoner, FromPower = e.FromPower, ToPower = e.ToPower, Returned = true,
+            Case = e.Case,
+            Prisoner = e.Prisoner,
+            FromPower = e.FromPower,
+            ToPower = e.ToPower,
+            Returned = true,
             BureauDueTime = Prisoners.BureauDue(act),
         };
-        return Decision.Accept(e.Case, [Audience.Case(e.Case)],
-            [new Change(moved, [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)])]);
+        return Decision.Accept(e.Case, [Audience.Case(e.Case)], [new Change(moved, [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)])]);
     }
 
-    private static Prisoner? Find(View view, string @case, string prisoner) =>
-        view.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
+    private static Prisoner? Find(View view, string @case, string prisoner) => view.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
 
     private static bool ActsFor(Act act, Case @case, string participant, string state) =>
-        state.Length > 0 && act.Permissions.Participant(participant)?.State == state &&
-        @case.Parties.Any(p => p.Participant == participant);
+        state.Length > 0
+        && act.Permissions.Participant(participant)?.State == state
+        && @case.Parties.Any(p => p.Participant == participant);
 }

@@ -23,8 +23,12 @@ public static class Statements
 
     /// <summary>The stream of statements.</summary>
     public static readonly StreamKind<Statement> Kind = new(
-        "statement", 1, (s, e, entry) => Apply(s, e, entry, withContent: true), AudienceOf,
-        s => [CaseKey(s.Case), PrisonerKey(s.Case, s.Prisoner)]);
+        "statement",
+        1,
+        (s, e, entry) => Apply(s, e, entry, withContent: true),
+        AudienceOf,
+        s => [CaseKey(s.Case), PrisonerKey(s.Case, s.Prisoner)]
+    );
 
     /// <summary>The key under which the statements of a case are listed; empty: of every case.</summary>
     public static string CaseKey(string @case) => @case.Length == 0 ? "" : $"case:{@case}";
@@ -35,29 +39,52 @@ public static class Statements
     /// <summary>Who may see a statement: the side that held the person then and the case's observers, as far as its marking
     /// allows, and who recorded it.</summary>
     public static IEnumerable<string> AudienceOf(Statement statement) =>
-    [
-        .. Audience.Marked(Audience.State(statement.Case, statement.RecordedFor), statement.Classification),
-        .. Audience.Marked(Audience.Observers(statement.Case), statement.Classification), Audience.Of(statement.Participant),
-    ];
+        [
+            .. Audience.Marked(Audience.State(statement.Case, statement.RecordedFor), statement.Classification),
+            .. Audience.Marked(Audience.Observers(statement.Case), statement.Classification),
+            Audience.Of(statement.Participant),
+        ];
 
     /// <summary>Records a statement. It replaces what he said before.</summary>
     public static Decision Record(View view, RecordStatementRequest request, Act act)
     {
-        if (Prisoners.Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner,
-            inCustody: true) is { } refusal) return refusal;
+        if (
+            Prisoners.Open(
+                view,
+                act,
+                request,
+                request.Case,
+                request.Prisoner,
+                request.Etag,
+                out var @case,
+                out var prisoner,
+                inCustody: true
+            ) is
+            { } refusal
+        )
+            return refusal;
         var said = request.StatementTime.ToDateTimeOffset();
-        if (said > act.Now || said < prisoner.CaptureTime?.ToDateTimeOffset() ||
-            request.Interview is { } held && (held.InterviewTime is null || held.InterviewTime.ToDateTimeOffset() > said))
+        if (
+            said > act.Now
+            || said < prisoner.CaptureTime?.ToDateTimeOffset()
+            || request.Interview is { } held && (held.InterviewTime is null || held.InterviewTime.ToDateTimeOffset() > said)
+        )
             return Decision.Refuse(Reason.TimeOutOfRange, ("field", "statement_time"));
-        if (!request.LanguageUnderstood || !request.Uncoerced) return Decision.Refuse(Reason.StatementNotOwn);
-        if (request.WithoutInterpreter == request.Interpreter.Length > 0) return Decision.Refuse(Reason.InterpreterMissing);
+        if (!request.LanguageUnderstood || !request.Uncoerced)
+            return Decision.Refuse(Reason.StatementNotOwn);
+        if (request.WithoutInterpreter == request.Interpreter.Length > 0)
+            return Decision.Refuse(Reason.InterpreterMissing);
         if (request.Interview is { } interview && Judge(interview, request, prisoner, @case, act.Permissions) is { } incomplete)
             return incomplete;
-        if (Prisoners.Full(prisoner)) return Decision.Refuse(Reason.RecordFull);
+        if (Prisoners.Full(prisoner))
+            return Decision.Refuse(Reason.RecordFull);
         var id = act.NewId("statement");
         var recorded = new StatementRecorded
         {
-            Case = @case.Id, Prisoner = prisoner.Prisoner_, Statement = id, DetainingPower = prisoner.LastDetainingPower,
+            Case = @case.Id,
+            Prisoner = prisoner.Prisoner_,
+            Statement = id,
+            DetainingPower = prisoner.LastDetainingPower,
             ExpireTime = said.AddDays(act.Permissions.Agreement.StatementValidityDays).ToTimestamp(),
         };
         return Decision.Accept(
@@ -67,58 +94,128 @@ public static class Statements
                 .. Audience.Marked(Audience.Observers(@case.Id), request.Classification),
             ],
             [new Change(recorded, [Kind.Id(id), Prisoners.IdOf(prisoner)])],
-            Prisoners.Answer<RecordStatementResponse>(@case, prisoner, act, (after, shown, etag) => new()
-            {
-                Prisoner = shown.Prisoner_, Etag = etag, State = shown.State, Statement = id,
-                StatementEtag = act.EtagOf(Show(after.Find(Kind, id)!, CaseRules.ReaderOf(act.Caller, @case))),
-            }));
+            Prisoners.Answer<RecordStatementResponse>(
+                @case,
+                prisoner,
+                act,
+                (after, shown, etag) =>
+                    new()
+                    {
+                        Prisoner = shown.Prisoner_,
+                        Etag = etag,
+                        State = shown.State,
+                        Statement = id,
+                        StatementEtag = act.EtagOf(Show(after.Find(Kind, id)!, CaseRules.ReaderOf(act.Caller, @case))),
+                    }
+            )
+        );
     }
 
     /// <summary>Attests a statement in the name of one who was present.</summary>
     public static Decision Attest(View view, AttestStatementRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Statement, request.Etag, out var @case,
-            out var prisoner, out var statement) is { } refusal) return refusal;
+        if (
+            Open(
+                view,
+                act,
+                request,
+                request.Case,
+                request.Prisoner,
+                request.Statement,
+                request.Etag,
+                out var @case,
+                out var prisoner,
+                out var statement
+            ) is
+            { } refusal
+        )
+            return refusal;
         if (statement.State is not (StatementState.Recorded or StatementState.Attested))
             return Decision.Refuse(Reason.StateNotAllowed);
-        if (statement.Interview is null) return Decision.Refuse(Reason.NotPrivate);
-        if (!statement.Interview.Attendants.Any(a =>
-            a.Role == request.Role && a.Participant == act.Caller.Id && a.Official == request.Actor.Official))
+        if (statement.Interview is null)
+            return Decision.Refuse(Reason.NotPrivate);
+        if (
+            !statement.Interview.Attendants.Any(a =>
+                a.Role == request.Role && a.Participant == act.Caller.Id && a.Official == request.Actor.Official
+            )
+        )
             return Decision.Refuse(Reason.NotPresent);
-        if (statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == act.Caller.Id &&
-            a.Official == request.Actor.Official)) return Decision.Refuse(Reason.AlreadyExists);
+        if (
+            statement.Attestations.Any(a =>
+                InForce(a) && a.Role == request.Role && a.Participant == act.Caller.Id && a.Official == request.Actor.Official
+            )
+        )
+            return Decision.Refuse(Reason.AlreadyExists);
         if (statement.Attestations.Count >= MaxAttestations || Prisoners.Full(prisoner))
             return Decision.Refuse(Reason.RecordFull);
-        var attested = new StatementAttested { Case = @case.Id, Prisoner = prisoner.Prisoner_, Statement = statement.Statement_ };
-        return Decision.Accept(@case.Id, [.. AudienceOf(statement)],
-            [new Change(attested, [Kind.Id(statement.Statement_), Prisoners.IdOf(prisoner)])], after =>
+        var attested = new StatementAttested
+        {
+            Case = @case.Id,
+            Prisoner = prisoner.Prisoner_,
+            Statement = statement.Statement_,
+        };
+        return Decision.Accept(
+            @case.Id,
+            [.. AudienceOf(statement)],
+            [new Change(attested, [Kind.Id(statement.Statement_), Prisoners.IdOf(prisoner)])],
+            after =>
             {
                 var shown = Show(after.Find(Kind, statement.Statement_)!, CaseRules.ReaderOf(act.Caller, @case));
                 return new AttestStatementResponse
                 {
-                    Statement = shown.Statement_, Etag = act.EtagOf(shown), State = shown.State,
+                    Statement = shown.Statement_,
+                    Etag = act.EtagOf(shown),
+                    State = shown.State,
                 };
-            });
+            }
+        );
     }
 
     /// <summary>Revokes an attestation.</summary>
     public static Decision Revoke(View view, RevokeAttestationRequest request, Act act)
     {
-        if (Open(view, act, request, request.Case, request.Prisoner, request.Statement, request.Etag, out var @case,
-            out var prisoner, out var statement, closedToo: true) is { } refusal) return refusal;
-        if (statement.State != StatementState.Attested) return Decision.Refuse(Reason.StateNotAllowed);
+        if (
+            Open(
+                view,
+                act,
+                request,
+                request.Case,
+                request.Prisoner,
+                request.Statement,
+                request.Etag,
+                out var @case,
+                out var prisoner,
+                out var statement,
+                closedToo: true
+            ) is
+            { } refusal
+        )
+            return refusal;
+        if (statement.State != StatementState.Attested)
+            return Decision.Refuse(Reason.StateNotAllowed);
         if (!statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == act.Caller.Id))
             return Decision.Refuse(Reason.AttestationNotGiven);
-        var revoked = new AttestationRevoked { Case = @case.Id, Prisoner = prisoner.Prisoner_, Statement = statement.Statement_ };
-        return Decision.Accept(@case.Id, [.. AudienceOf(statement)],
-            [new Change(revoked, [Kind.Id(statement.Statement_), Prisoners.IdOf(prisoner)])], after =>
+        var revoked = new AttestationRevoked
+        {
+            Case = @case.Id,
+            Prisoner = prisoner.Prisoner_,
+            Statement = statement.Statement_,
+        };
+        return Decision.Accept(
+            @case.Id,
+            [.. AudienceOf(statement)],
+            [new Change(revoked, [Kind.Id(statement.Statement_), Prisoners.IdOf(prisoner)])],
+            after =>
             {
                 var shown = Show(after.Find(Kind, statement.Statement_)!, CaseRules.ReaderOf(act.Caller, @case));
                 return new RevokeAttestationResponse
                 {
-                    Statement = shown.Statement_, Etag = act.EtagOf(shown), State = shown.State,
+                    Statement = shown.Statement_,
+                    Etag = act.EtagOf(shown),
+                    State = shown.State,
                 };
-            });
+            }
+        );
     }
 
     /// <summary>A statement as a reader sees it: what it accepts for the side that held the person and those named in the
@@ -127,8 +224,11 @@ public static class Statements
     {
         var shown = statement.Clone();
         var id = reader.Participant.Id;
-        if (!reader.Tokens.Contains(Audience.State(statement.Case, statement.RecordedFor)) && statement.Participant != id &&
-            statement.Interview?.Attendants.Any(a => a.Participant == id) != true)
+        if (
+            !reader.Tokens.Contains(Audience.State(statement.Case, statement.RecordedFor))
+            && statement.Participant != id
+            && statement.Interview?.Attendants.Any(a => a.Participant == id) != true
+        )
         {
             shown.AcceptedDestinations.Clear();
             shown.Withheld.Add("accepted_destinations");
@@ -144,13 +244,19 @@ public static class Statements
     /// the agreement demands, a neutral observer always among them, a guardian for one under 18.</summary>
     public static bool PrivatelyVerified(Statement statement, bool under18, Permissions permissions)
     {
-        if (statement.State != StatementState.Attested || statement.Interview is not { WithoutWitnesses: true }) return false;
+        if (statement.State != StatementState.Attested || statement.Interview is not { WithoutWitnesses: true })
+            return false;
         var demanded = permissions.Agreement.AttestersDemanded.Append(AttesterRole.Observer).ToHashSet();
         // Where none was needed, there is nobody to attest it.
-        if (statement.Interpreter.Length == 0) demanded.Remove(AttesterRole.Interpreter);
-        if (under18 || statement.Under18) demanded.Add(AttesterRole.Guardian);
-        return demanded.All(role => statement.Attestations.Any(a => InForce(a) && a.Role == role &&
-            (role != AttesterRole.Observer || IsObserver(permissions.Participant(a.Participant)))));
+        if (statement.Interpreter.Length == 0)
+            demanded.Remove(AttesterRole.Interpreter);
+        if (under18 || statement.Under18)
+            demanded.Add(AttesterRole.Guardian);
+        return demanded.All(role =>
+            statement.Attestations.Any(a =>
+                InForce(a) && a.Role == role && (role != AttesterRole.Observer || IsObserver(permissions.Participant(a.Participant)))
+            )
+        );
     }
 
     /// <summary>
@@ -164,15 +270,25 @@ public static class Statements
     /// <param name="at">The time.</param>
     /// <param name="permissions">The agreement.</param>
     public static DestinationStanding StandingOf(
-        IReadOnlyList<Prisoner> records, Route route, string destination, DateTimeOffset at, Permissions permissions)
+        IReadOnlyList<Prisoner> records,
+        Route route,
+        string destination,
+        DateTimeOffset at,
+        Permissions permissions
+    )
     {
         var none = new DestinationStanding { Destination = destination, Standing = Standing.NotInForce };
         // Nothing rests on a registration that was corrected without a right one.
-        if (destination.Length == 0 || records[0].Identity is null) return none;
-        var latest = records.SelectMany(r => r.Statements).Where(s => s.State != StatementState.Corrected)
+        if (destination.Length == 0 || records[0].Identity is null)
+            return none;
+        var latest = records
+            .SelectMany(r => r.Statements)
+            .Where(s => s.State != StatementState.Corrected)
             .MaxBy(s => (s.StatementTime?.ToDateTimeOffset() ?? DateTimeOffset.MaxValue, s.Position));
-        var verified = latest is not null && latest.ExpireTime.ToDateTimeOffset() > at &&
-            PrivatelyVerified(latest, records.Any(r => r.Under18), permissions);
+        var verified =
+            latest is not null
+            && latest.ExpireTime.ToDateTimeOffset() > at
+            && PrivatelyVerified(latest, records.Any(r => r.Under18), permissions);
         var accepts = latest?.AcceptedDestinations.Contains(destination) == true;
         var inForce = route switch
         {
@@ -181,7 +297,8 @@ public static class Statements
             Route.Release or Route.Repatriation or Route.Exchange or Route.NeutralAccommodation => latest is null || accepts,
             _ => false,
         };
-        if (!inForce) return none;
+        if (!inForce)
+            return none;
         var standing = new DestinationStanding { Destination = destination, Standing = Standing.InForce };
         if (verified && accepts)
             standing.AttestedBy.Add(latest!.Attestations.Where(InForce).Select(a => a.Role).Distinct().Order());
@@ -203,7 +320,8 @@ public static class Statements
                 state.Position = entry.Position;
                 state.RecordedFor = e.DetainingPower;
                 state.ExpireTime = e.ExpireTime;
-                if (entry.Request is not RecordStatementRequest request) break;
+                if (entry.Request is not RecordStatementRequest request)
+                    break;
                 state.StatementTime = request.StatementTime;
                 state.Language = request.Language;
                 state.Interpreter = request.Interpreter;
@@ -211,12 +329,15 @@ public static class Statements
                 state.Under18 = request.Under18;
                 state.AcceptedDestinations.Add(request.AcceptedDestinations);
                 state.Classification = request.Classification?.Clone();
-                if (withContent) state.Content = Seals.Keep(request.Content);
+                if (withContent)
+                    state.Content = Seals.Keep(request.Content);
                 break;
             case StatementAttested:
                 var attestation = new Attestation
                 {
-                    Participant = entry.Participant, Time = entry.Time, Position = entry.Position,
+                    Participant = entry.Participant,
+                    Time = entry.Time,
+                    Position = entry.Position,
                 };
                 if (entry.Request is AttestStatementRequest attest)
                     (attestation.Role, attestation.Official) = (attest.Role, attest.Actor.Official);
@@ -225,8 +346,11 @@ public static class Statements
             case AttestationRevoked:
                 // Erased, it revokes all that the participant gave: what is unclear does not count.
                 var role = (entry.Request as RevokeAttestationRequest)?.Role;
-                foreach (var given in state.Attestations.Where(a =>
-                    InForce(a) && a.Participant == entry.Participant && (role is null || a.Role == role)))
+                foreach (
+                    var given in state.Attestations.Where(a =>
+                        InForce(a) && a.Participant == entry.Participant && (role is null || a.Role == role)
+                    )
+                )
                     given.RevokeTime = entry.Time;
                 break;
             case RecordCorrected e:
@@ -239,26 +363,44 @@ public static class Statements
     /// <summary>Takes what rested on a corrected entry out of a statement.</summary>
     internal static void Correct(Statement state, RecordCorrected e)
     {
-        if (state.Position == e.Position) state.State = StatementState.Corrected;
-        foreach (var given in state.Attestations.Where(a => a.Position == e.Position)) given.Corrected = true;
+        if (state.Position == e.Position)
+            state.State = StatementState.Corrected;
+        foreach (var given in state.Attestations.Where(a => a.Position == e.Position))
+            given.Corrected = true;
         Settle(state);
     }
 
     /// <summary>What an interview lacks (D7); null: nothing.</summary>
     private static Refusal? Judge(
-        Interview interview, RecordStatementRequest request, Prisoner prisoner, Case @case, Permissions permissions)
+        Interview interview,
+        RecordStatementRequest request,
+        Prisoner prisoner,
+        Case @case,
+        Permissions permissions
+    )
     {
         var attendants = interview.Attendants;
-        if (!interview.WithoutWitnesses || attendants.All(a => a.Role != AttesterRole.Interviewer) ||
-            attendants.DistinctBy(a => (a.Participant, a.Official)).Count() != attendants.Count ||
-            interview.OptionsExplained.Distinct().Count() < 2 || interview.Safeguards.Count == 0 ||
-            !request.WithoutInterpreter &&
-            !attendants.Any(a => a.Role == AttesterRole.Interpreter && a.Official == request.Interpreter))
+        if (
+            !interview.WithoutWitnesses
+            || attendants.All(a => a.Role != AttesterRole.Interviewer)
+            || attendants.DistinctBy(a => (a.Participant, a.Official)).Count() != attendants.Count
+            || interview.OptionsExplained.Distinct().Count() < 2
+            || interview.Safeguards.Count == 0
+            || !request.WithoutInterpreter && !attendants.Any(a => a.Role == AttesterRole.Interpreter && a.Official == request.Interpreter)
+        )
             return new Refusal(Reason.InterviewIncomplete);
-        if (attendants.Any(a => permissions.Participant(a.Participant) is null or
-            { Kind: ParticipantKind.Service or ParticipantKind.Operator })) return new Refusal(Reason.ParticipantUnknown);
-        var states = @case.Parties.Where(p => p.Part is Part.DetainingPower or Part.RequestingState).Select(p => p.State)
-            .Append(@case.DetainingPower).Append(prisoner.LastDetainingPower).ToHashSet();
+        if (
+            attendants.Any(a =>
+                permissions.Participant(a.Participant) is null or { Kind: ParticipantKind.Service or ParticipantKind.Operator }
+            )
+        )
+            return new Refusal(Reason.ParticipantUnknown);
+        var states = @case
+            .Parties.Where(p => p.Part is Part.DetainingPower or Part.RequestingState)
+            .Select(p => p.State)
+            .Append(@case.DetainingPower)
+            .Append(prisoner.LastDetainingPower)
+            .ToHashSet();
         if (attendants.Any(a => states.Contains(permissions.Participant(a.Participant)!.State)))
             return new Refusal(Reason.WitnessOfAParty);
         if (!attendants.Any(a => a.Role == AttesterRole.Observer && IsObserver(permissions.Participant(a.Participant))))
@@ -269,14 +411,32 @@ public static class Statements
     }
 
     private static Refusal? Open(
-        View view, Act act, IMessage request, string caseId, string reference, string id, string etag, out Case @case,
-        out Prisoner prisoner, out Statement statement, bool closedToo = false)
+        View view,
+        Act act,
+        IMessage request,
+        string caseId,
+        string reference,
+        string id,
+        string etag,
+        out Case @case,
+        out Prisoner prisoner,
+        out Statement statement,
+        bool closedToo = false
+    )
     {
         statement = null!;
-        if (Prisoners.Open(view, act, request, caseId, reference, null, out @case, out prisoner, closedToo, duplicateToo: true) is
-            { } refusal) return refusal;
-        if (view.Find(Kind, id) is not { } found || found.Case != caseId || found.Prisoner != reference ||
-            !Cases.MaySee(act.Caller, @case, [.. AudienceOf(found)])) return new Refusal(Reason.NotFound);
+        if (
+            Prisoners.Open(view, act, request, caseId, reference, null, out @case, out prisoner, closedToo, duplicateToo: true) is
+            { } refusal
+        )
+            return refusal;
+        if (
+            view.Find(Kind, id) is not { } found
+            || found.Case != caseId
+            || found.Prisoner != reference
+            || !Cases.MaySee(act.Caller, @case, [.. AudienceOf(found)])
+        )
+            return new Refusal(Reason.NotFound);
         statement = found;
         return Gate.Saw(act, etag, Show(found, CaseRules.ReaderOf(act.Caller, @case)));
     }

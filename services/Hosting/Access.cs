@@ -53,19 +53,23 @@ internal sealed class Access(Agreements agreements, Checks checks)
     }
 
     /// <summary>The policy of an RPC of the contracts: a participant to whom the agreement could grant it.</summary>
-    public static AuthorizationPolicy Granted(Rpc rpc) =>
-        new AuthorizationPolicyBuilder().AddRequirements(new Grant(rpc)).Build();
+    public static AuthorizationPolicy Granted(Rpc rpc) => new AuthorizationPolicyBuilder().AddRequirements(new Grant(rpc)).Build();
 
     /// <summary>Makes sure that each endpoint has a policy and passes the edge.</summary>
     /// <exception cref="InvalidOperationException">One has not, or lets everybody in.</exception>
     public static void DemandPolicies(IEndpointRouteBuilder endpoints)
     {
         foreach (var endpoint in endpoints.DataSources.SelectMany(s => s.Endpoints))
-            if (endpoint.Metadata.GetMetadata<Passage>() is null || endpoint.Metadata.GetMetadata<AuthorizationPolicy>() is null ||
-                endpoint.Metadata.GetMetadata<IAuthorizeData>() is null || endpoint.Metadata.GetMetadata<IAllowAnonymous>() is not null)
+            if (
+                endpoint.Metadata.GetMetadata<Passage>() is null
+                || endpoint.Metadata.GetMetadata<AuthorizationPolicy>() is null
+                || endpoint.Metadata.GetMetadata<IAuthorizeData>() is null
+                || endpoint.Metadata.GetMetadata<IAllowAnonymous>() is not null
+            )
                 throw new InvalidOperationException(
-                    $"the endpoint {endpoint.DisplayName} has no policy: map it with {nameof(Edge)}.{nameof(Edge.Serve)} or " +
-                    $"{nameof(Edge)}.{nameof(Edge.Guarded)}");
+                    $"the endpoint {endpoint.DisplayName} has no policy: map it with {nameof(Edge)}.{nameof(Edge.Serve)} or "
+                        + $"{nameof(Edge)}.{nameof(Edge.Guarded)}"
+                );
     }
 
     /// <summary>Finds out who calls.</summary>
@@ -73,15 +77,18 @@ internal sealed class Access(Agreements agreements, Checks checks)
     public Refusal? Identify(EdgeCall call, HttpContext http)
     {
         var terms = agreements.InForce;
-        if (checks.Forwarded(http) is { } forwarded) return forwarded;
+        if (checks.Forwarded(http) is { } forwarded)
+            return forwarded;
         var identified = checks.Identity(Peer.Of(http), terms);
-        if (identified.Refused != Reason.Unspecified || identified.Identity is not { } caller) return new Refusal(identified.Refused);
+        if (identified.Refused != Reason.Unspecified || identified.Identity is not { } caller)
+            return new Refusal(identified.Refused);
         call.Identified(terms, caller);
         return null;
     }
 
     /// <summary>Whether the agreement could grant the call to its caller.</summary>
-    public bool Grants(EdgeCall call) => call is { Rpc: not null, IsIdentified: true } && checks.Granted(call.Granted, call.Caller.Participant);
+    public bool Grants(EdgeCall call) =>
+        call is { Rpc: not null, IsIdentified: true } && checks.Granted(call.Granted, call.Caller.Participant);
 
     /// <summary>Checks again who calls and what is granted, by the agreement that is in force now: for streams, which outlive
     /// certificates and agreements, and for a write that met a new version.</summary>
@@ -89,13 +96,15 @@ internal sealed class Access(Agreements agreements, Checks checks)
     public void Renew(EdgeCall call, HttpContext http)
     {
         var refusal = Identify(call, http);
-        if (refusal is null && !Grants(call)) refusal = new Refusal(Reason.NotGranted);
+        if (refusal is null && !Grants(call))
+            refusal = new Refusal(Reason.NotGranted);
         if (refusal is not null)
         {
             Refusals.Trace(http, refusal);
             throw refusal.ToException();
         }
-        if (call.Rpc!.Writes) call.Signed = SignedRequest.Check(call, http.Request, checks);
+        if (call.Rpc!.Writes)
+            call.Signed = SignedRequest.Check(call, http.Request, checks);
     }
 
     // That the caller is known is part of it (Grants). It judges itself, as the framework's own requirements do.
@@ -103,8 +112,12 @@ internal sealed class Access(Agreements agreements, Checks checks)
     {
         public Task HandleAsync(AuthorizationHandlerContext context)
         {
-            if (context.Resource is HttpContext http && EdgeCall.Of(http) is { } call && call.Rpc == rpc &&
-                http.RequestServices.GetRequiredService<Access>().Grants(call))
+            if (
+                context.Resource is HttpContext http
+                && EdgeCall.Of(http) is { } call
+                && call.Rpc == rpc
+                && http.RequestServices.GetRequiredService<Access>().Grants(call)
+            )
                 context.Succeed(this);
             return Task.CompletedTask;
         }
@@ -124,10 +137,12 @@ internal sealed class Access(Agreements agreements, Checks checks)
 
         public Task<AuthenticateResult> AuthenticateAsync()
         {
-            if (EdgeCall.Of(_http) is not { } call) return Task.FromResult(AuthenticateResult.NoResult());
+            if (EdgeCall.Of(_http) is not { } call)
+                return Task.FromResult(AuthenticateResult.NoResult());
             _refusal = access.Identify(call, _http);
-            return Task.FromResult(_refusal is null
-                ? Authenticated.GetValue(call.Caller, Ticket) : AuthenticateResult.Fail(Refusals.NameOf(_refusal.Reason)));
+            return Task.FromResult(
+                _refusal is null ? Authenticated.GetValue(call.Caller, Ticket) : AuthenticateResult.Fail(Refusals.NameOf(_refusal.Reason))
+            );
         }
 
         public Task ChallengeAsync(AuthenticationProperties? properties) =>
@@ -136,10 +151,16 @@ internal sealed class Access(Agreements agreements, Checks checks)
         // Nothing is mapped at the path, or not for this verb.
         public Task ForbidAsync(AuthenticationProperties? properties) =>
             _http.GetEndpoint()?.Metadata.GetMetadata<Passage>() is null
-                ? Refusals.NotServed(_http) : Refusals.Answer(_http, new Refusal(Reason.NotGranted));
+                ? Refusals.NotServed(_http)
+                : Refusals.Answer(_http, new Refusal(Reason.NotGranted));
 
-        private static AuthenticateResult Ticket(Identity caller) => AuthenticateResult.Success(new AuthenticationTicket(
-            new ClaimsPrincipal(new ClaimsIdentity([new Claim(ClaimTypes.NameIdentifier, caller.Participant.Id)], Scheme)), Scheme));
+        private static AuthenticateResult Ticket(Identity caller) =>
+            AuthenticateResult.Success(
+                new AuthenticationTicket(
+                    new ClaimsPrincipal(new ClaimsIdentity([new Claim(ClaimTypes.NameIdentifier, caller.Participant.Id)], Scheme)),
+                    Scheme
+                )
+            );
     }
 }
 

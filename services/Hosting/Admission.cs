@@ -26,24 +26,40 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     // What a call needs to be told of: whose places it takes, and where its request has its precedence.
     private sealed record Kind(Pool Pool, uint Precedence);
 
-    private static readonly FrozenDictionary<string, Kind> Kinds = Methods.Names.ToFrozenDictionary(n => n, n => new Kind(
-        Methods.Find(n) is { IsClientStreaming: true } or { IsServerStreaming: true } ? Pool.Streams
-            : Methods.Writes.Contains(n) ? Pool.Writes : Pool.Reads,
-        (uint)(Methods.Find(n)!.InputType.FindFieldByName("precedence")?.FieldNumber ?? 0)));
+    private static readonly FrozenDictionary<string, Kind> Kinds = Methods.Names.ToFrozenDictionary(
+        n => n,
+        n => new Kind(
+            Methods.Find(n) is { IsClientStreaming: true } or { IsServerStreaming: true } ? Pool.Streams
+                : Methods.Writes.Contains(n) ? Pool.Writes
+                : Pool.Reads,
+            (uint)(Methods.Find(n)!.InputType.FindFieldByName("precedence")?.FieldNumber ?? 0)
+        )
+    );
 
     // What is no RPC of the contracts: the log's files, and streams such as those who watch the service's health.
-    private static readonly Kind File = new(Pool.Reads, 0), Stream = new(Pool.Streams, 0);
+    private static readonly Kind File = new(Pool.Reads, 0),
+        Stream = new(Pool.Streams, 0);
 
-    private readonly Places _writes = OfCalls(limits, time), _reads = OfCalls(limits, time), _streams = OfStreams(limits, time);
+    private readonly Places _writes = OfCalls(limits, time),
+        _reads = OfCalls(limits, time),
+        _streams = OfStreams(limits, time);
     private readonly Pause _pause = new(limits.RefusalDelay, time);
 
-    private static Places OfCalls(EdgeLimits limits, TimeProvider time) => new(
-        new(limits.MaxCalls, limits.MaxCallsPerParticipant, limits.MaxCallsBesideOthers, limits.OwnPlaces, limits.PlacesForFlash),
-        Full("the participant has as many calls in progress as it may"), Full("the service has as many calls in progress as it may"), time);
+    private static Places OfCalls(EdgeLimits limits, TimeProvider time) =>
+        new(
+            new(limits.MaxCalls, limits.MaxCallsPerParticipant, limits.MaxCallsBesideOthers, limits.OwnPlaces, limits.PlacesForFlash),
+            Full("the participant has as many calls in progress as it may"),
+            Full("the service has as many calls in progress as it may"),
+            time
+        );
 
-    private static Places OfStreams(EdgeLimits limits, TimeProvider time) => new(
-        new(limits.MaxStreams, limits.MaxStreamsPerParticipant, limits.MaxStreamsPerParticipant, limits.OwnPlaces, 0),
-        Full("the participant has as many streams open as it may"), Full("the service has as many streams open as it may"), time);
+    private static Places OfStreams(EdgeLimits limits, TimeProvider time) =>
+        new(
+            new(limits.MaxStreams, limits.MaxStreamsPerParticipant, limits.MaxStreamsPerParticipant, limits.OwnPlaces, 0),
+            Full("the participant has as many streams open as it may"),
+            Full("the service has as many streams open as it may"),
+            time
+        );
 
     private static Refusals.Prepared Full(string limit) =>
         Refusals.Prepare(new Refusal(Reason.Overloaded, new Dictionary<string, string> { ["limit"] = limit }));
@@ -55,32 +71,38 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     public ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http)
     {
         var participant = call.Caller.Participant.Id;
-        return KindOf(call) is not { } kind || PlacesOf(kind).Take(participant, urgent: false) is not { } full ? default
+        return KindOf(call) is not { } kind || PlacesOf(kind).Take(participant, urgent: false) is not { } full
+            ? default
             : Find(kind, http, participant, full);
     }
 
     /// <summary>The call has ended, however it did.</summary>
     public void Leave(EdgeCall call)
     {
-        if (KindOf(call) is { } kind) PlacesOf(kind).GiveBack(call.Caller.Participant.Id);
+        if (KindOf(call) is { } kind)
+            PlacesOf(kind).GiveBack(call.Caller.Participant.Id);
     }
 
     private static Kind? KindOf(EdgeCall call) =>
-        call.Rpc is { } rpc ? Kinds.GetValueOrDefault(rpc.Name) : call.Streams ? Stream : File;
+        call.Rpc is { } rpc ? Kinds.GetValueOrDefault(rpc.Name)
+        : call.Streams ? Stream
+        : File;
 
-    private Places PlacesOf(Kind kind) => kind.Pool switch
-    {
-        Pool.Writes => _writes,
-        Pool.Reads => _reads,
-        Pool.Streams => _streams,
-        _ => throw new ArgumentOutOfRangeException(nameof(kind)),
-    };
+    private Places PlacesOf(Kind kind) =>
+        kind.Pool switch
+        {
+            Pool.Writes => _writes,
+            Pool.Reads => _reads,
+            Pool.Streams => _streams,
+            _ => throw new ArgumentOutOfRangeException(nameof(kind)),
+        };
 
     private async ValueTask<Refusals.Prepared?> Find(Kind kind, HttpContext http, string participant, Refusals.Prepared full)
     {
         if (kind.Precedence > 0 && await IsFlash(http, kind.Precedence))
         {
-            if (PlacesOf(kind).Take(participant, urgent: true) is not { } none) return null;
+            if (PlacesOf(kind).Take(participant, urgent: true) is not { } none)
+                return null;
             full = none;
         }
         await _pause.Wait();
@@ -97,7 +119,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             var (buffer, known) = (read.Buffer, PrecedenceIn(read.Buffer, field));
             var ended = known is not null || read.IsCompleted || buffer.Length > Searched;
             reader.AdvanceTo(buffer.Start, ended ? buffer.Start : buffer.End);
-            if (ended) return known == (ulong)Precedence.Flash;
+            if (ended)
+                return known == (ulong)Precedence.Flash;
         }
     }
 
@@ -107,7 +130,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     /// <summary>The value of a number in a message after its prefix; null: it is not there, or has not come yet.</summary>
     internal static ulong? PrecedenceIn(ReadOnlySequence<byte> frame, uint field)
     {
-        if (frame.Length <= RequestFrame.Prefix) return null;
+        if (frame.Length <= RequestFrame.Prefix)
+            return null;
         var reader = new SequenceReader<byte>(frame.Slice(RequestFrame.Prefix));
         while (Number(ref reader, out var tag))
         {
@@ -115,7 +139,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             switch ((WireFormat.WireType)(tag & 7))
             {
                 case WireFormat.WireType.Varint when Number(ref reader, out value):
-                    if (tag >> 3 == field) return value;
+                    if (tag >> 3 == field)
+                        return value;
                     break;
                 case WireFormat.WireType.Fixed64 when reader.Remaining >= 8:
                     reader.Advance(8);
@@ -126,7 +151,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
                 case WireFormat.WireType.LengthDelimited when Number(ref reader, out value) && value <= (ulong)reader.Remaining:
                     reader.Advance((long)value);
                     break;
-                default: return null;
+                default:
+                    return null;
             }
         }
         return null;
@@ -137,7 +163,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             for (var shift = 0; shift < 64 && reader.TryRead(out var next); shift += 7)
             {
                 value |= (ulong)(next & 127) << shift;
-                if (next < 128) return true;
+                if (next < 128)
+                    return true;
             }
             return false;
         }
@@ -155,7 +182,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         {
             lock (_lock)
             {
-                if (!_told.IsCompleted && time.GetElapsedTime(_since) < delay / 2) return _told;
+                if (!_told.IsCompleted && time.GetElapsedTime(_since) < delay / 2)
+                    return _told;
                 _since = time.GetTimestamp();
                 return _told = Task.Delay(delay, time);
             }
@@ -180,7 +208,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         private int _all;
 
         // The last two who called.
-        private (string Participant, long At) _last = ("", 0), _before = ("", 0);
+        private (string Participant, long At) _last = ("", 0),
+            _before = ("", 0);
 
         /// <summary>Takes a place; null: it is taken, else what it is refused with.</summary>
         public Refusals.Prepared? Take(string participant, bool urgent)
@@ -188,13 +217,17 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             lock (_lock)
             {
                 var now = time.GetTimestamp();
-                if (_last.Participant != participant) (_before, _last) = (_last, (participant, now));
-                else _last.At = now;
+                if (_last.Participant != participant)
+                    (_before, _last) = (_last, (participant, now));
+                else
+                    _last.At = now;
                 var beside = _before.Participant.Length > 0 && time.GetElapsedTime(_before.At, now) < Recently;
                 var most = beside ? room.BesideOthers : room.OfOne;
                 var own = _taken.GetValueOrDefault(participant);
-                if (own >= most + (urgent ? room.Flash : 0)) return ofOne;
-                if (own >= room.Own && !urgent && _all >= room.All) return ofAll;
+                if (own >= most + (urgent ? room.Flash : 0))
+                    return ofOne;
+                if (own >= room.Own && !urgent && _all >= room.All)
+                    return ofAll;
                 _taken[participant] = own + 1;
                 _all++;
                 return null;
@@ -206,8 +239,10 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
             lock (_lock)
             {
                 _all--;
-                if (_taken[participant] == 1) _taken.Remove(participant);
-                else _taken[participant]--;
+                if (_taken[participant] == 1)
+                    _taken.Remove(participant);
+                else
+                    _taken[participant]--;
             }
         }
     }

@@ -21,9 +21,23 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     // service, so whoever sends one of them wants to be taken for somebody else.
     private static readonly string[] ForwardedBy =
     [
-        "X-ARR-ClientCert", "X-Forwarded-Client-Cert", "X-Client-Cert", "X-Client-Certificate", "X-Client-DN", "X-SSL-Cert",
-        "X-SSL-Client-Cert", "X-SSL-Client-DN", "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "SSL-Client-Cert", "SSL_CLIENT_CERT",
-        "Client-Cert", "Client-Cert-Chain", "X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Leaf", "X-Spiffe-Id",
+        "X-ARR-ClientCert",
+        "X-Forwarded-Client-Cert",
+        "X-Client-Cert",
+        "X-Client-Certificate",
+        "X-Client-DN",
+        "X-SSL-Cert",
+        "X-SSL-Client-Cert",
+        "X-SSL-Client-DN",
+        "X-SSL-Client-S-DN",
+        "X-SSL-Client-Verify",
+        "SSL-Client-Cert",
+        "SSL_CLIENT_CERT",
+        "Client-Cert",
+        "Client-Cert-Chain",
+        "X-Amzn-Mtls-Clientcert",
+        "X-Amzn-Mtls-Clientcert-Leaf",
+        "X-Spiffe-Id",
     ];
 
     /// <summary>Whether the request claims to come through a proxy: what refuses it, or null.</summary>
@@ -65,18 +79,34 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     /// still gets the old answer.</returns>
     public virtual (Refusal? Refusal, Refusal? WhereAnswered) Signature(EdgeCall call, RequestSignature? signature, string requestId) =>
         RequestSignatures.Check(
-            signature, call.Rpc!.Name, call.Message.Span, requestId, call.Caller.Participant, call.Terms.Permissions, time.GetUtcNow(),
-            service.Name);
+            signature,
+            call.Rpc!.Name,
+            call.Message.Span,
+            requestId,
+            call.Caller.Participant,
+            call.Terms.Permissions,
+            time.GetUtcNow(),
+            service.Name
+        );
 
     /// <summary>Whether the officials who are said to have approved the write signed it.</summary>
     public virtual (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
         Approvals.Check(
-            approvals, call.Rpc!.Name, call.Message.Span, call.Caller.Participant, call.Terms.Permissions, time.GetUtcNow(), service.Name);
+            approvals,
+            call.Rpc!.Name,
+            call.Message.Span,
+            call.Caller.Participant,
+            call.Terms.Permissions,
+            time.GetUtcNow(),
+            service.Name
+        );
 
     /// <summary>Whether whoever the write names by a code is listed by the agreement. It is asked last: a write that has its answer gets
     /// it again though somebody is no longer listed.</summary>
     public virtual Refusal? Named(EdgeCall call) =>
-        Officials.Check(call.Request, call.Terms.Permissions, call.Caller.Participant) is { Count: > 0 } faults ? Refusals.Invalid(faults) : null;
+        Officials.Check(call.Request, call.Terms.Permissions, call.Caller.Participant) is { Count: > 0 } faults
+            ? Refusals.Invalid(faults)
+            : null;
 }
 
 /// <summary>What the signatures of a write came to. A request that was answered before gets its answer even where its signature
@@ -89,8 +119,14 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
 /// <param name="Keys">The keys that signed: they must still be valid when the write is committed.</param>
 /// <param name="Expires">Until when the signature holds; null: there is none.</param>
 internal sealed record SignedRequest(
-    string RequestId, RequestSignature? Signature, Refusal? Refused, Refusal? WhereAnswered, IReadOnlySet<string> Approved,
-    IReadOnlyList<SigningKey> Keys, DateTimeOffset? Expires)
+    string RequestId,
+    RequestSignature? Signature,
+    Refusal? Refused,
+    Refusal? WhereAnswered,
+    IReadOnlySet<string> Approved,
+    IReadOnlyList<SigningKey> Keys,
+    DateTimeOffset? Expires
+)
 {
     /// <summary>Whether an entry with this time of its commit is one that every verifier takes. That time is never before the last entry's,
     /// which another replica may have written with a clock that is ahead, or this one before its clock was put right.</summary>
@@ -110,8 +146,14 @@ internal sealed record SignedRequest(
         refused ??= checks.Named(call);
         var fields = signature is null ? null : SignatureFields.Read(signature.SignatureInput, signature.Signature);
         return new(
-            requestId, signature, refused, whereAnswered, approved, refused is null ? KeysOf(call, fields, shape) : [],
-            refused is null ? fields?.Expires : null);
+            requestId,
+            signature,
+            refused,
+            whereAnswered,
+            approved,
+            refused is null ? KeysOf(call, fields, shape) : [],
+            refused is null ? fields?.Expires : null
+        );
     }
 
     // A field that is given twice can be read in two ways: it counts as missing.
@@ -121,17 +163,20 @@ internal sealed record SignedRequest(
             return null;
         return new RequestSignature
         {
-            Authority = request.Host.Value?.ToLowerInvariant() ?? "", ContentType = request.ContentType ?? "", ContentDigest = digest,
-            SignatureInput = input, Signature = signature,
+            Authority = request.Host.Value?.ToLowerInvariant() ?? "",
+            ContentType = request.ContentType ?? "",
+            ContentDigest = digest,
+            SignatureInput = input,
+            Signature = signature,
         };
 
-        string? One(string name) =>
-            request.Headers[name] is [{ Length: > 0 and <= HttpSignature.LongestField } value] ? value : null;
+        string? One(string name) => request.Headers[name] is [{ Length: > 0 and <= HttpSignature.LongestField } value] ? value : null;
     }
 
     private static SigningKey[] KeysOf(EdgeCall call, SignatureFields? fields, RequestShape shape)
     {
-        if (fields is null) return [];
+        if (fields is null)
+            return [];
         IEnumerable<string?> ids = [fields.KeyId];
         if (shape.Approvals is { } approvals)
             ids = ids.Concat(((RepeatedField<Approval>)approvals.Accessor.GetValue(call.Request)).Select(a => a.KeyId));

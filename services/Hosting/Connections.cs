@@ -75,7 +75,8 @@ internal sealed class Connections : IDisposable
     {
         get
         {
-            lock (_lock) return _served.Count;
+            lock (_lock)
+                return _served.Count;
         }
     }
 
@@ -84,56 +85,61 @@ internal sealed class Connections : IDisposable
     {
         get
         {
-            lock (_lock) return _unidentified.Count;
+            lock (_lock)
+                return _unidentified.Count;
         }
     }
 
     public void Dispose() => _sweep.Dispose();
 
     /// <summary>Before TLS: holds the connection among the unidentified.</summary>
-    public ConnectionDelegate Hold(ConnectionDelegate next) => async connection =>
-    {
-        using var held = new Held(connection, _time.GetTimestamp());
-        connection.Items[typeof(Held)] = held;
-        var transport = connection.Transport;
-        connection.Transport = new Metered(transport, held, _limits.MaxHandshakeBytes);
-        held.Timer = _time.CreateTimer(_ => Due(held), null, _limits.HandshakeTimeout, Timeout.InfiniteTimeSpan);
-        Held? displaced;
-        lock (_lock) displaced = _unidentified.Add(held);
-        displaced?.Reject(Rejection.Displaced);
-        try
+    public ConnectionDelegate Hold(ConnectionDelegate next) =>
+        async connection =>
         {
-            await next(connection);
-        }
-        finally
-        {
-            connection.Transport = transport;
-            Leave(held);
-        }
-    };
+            using var held = new Held(connection, _time.GetTimestamp());
+            connection.Items[typeof(Held)] = held;
+            var transport = connection.Transport;
+            connection.Transport = new Metered(transport, held, _limits.MaxHandshakeBytes);
+            held.Timer = _time.CreateTimer(_ => Due(held), null, _limits.HandshakeTimeout, Timeout.InfiniteTimeSpan);
+            Held? displaced;
+            lock (_lock)
+                displaced = _unidentified.Add(held);
+            displaced?.Reject(Rejection.Displaced);
+            try
+            {
+                await next(connection);
+            }
+            finally
+            {
+                connection.Transport = transport;
+                Leave(held);
+            }
+        };
 
     /// <summary>After TLS: gives the connection of an accepted peer its place. One that is not accepted stays where it is, until it has
     /// been told.</summary>
-    public ConnectionDelegate Admit(ConnectionDelegate next) => connection =>
-    {
-        var held = Held.Of(connection);
-        held.Handshaken = true;
-        // Kestrel would say of each in its log that it did not choose HTTP/2.
-        var protocol = connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol;
-        if (protocol != SslApplicationProtocol.Http2) return Rejected(held, Rejection.NoHttp2);
-        if (held.Peer?.Judge(_agreements.InForce.Authorities, _time) is not { Refused: Reason.Unspecified, Identity: { } identity })
+    public ConnectionDelegate Admit(ConnectionDelegate next) =>
+        connection =>
         {
-            held.Why ??= Rejection.CertificateNotAccepted;
-            return next(connection);
-        }
-        return Take(held, identity.Participant.Id) is { } full ? Rejected(held, full) : next(connection);
+            var held = Held.Of(connection);
+            held.Handshaken = true;
+            // Kestrel would say of each in its log that it did not choose HTTP/2.
+            var protocol = connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol;
+            if (protocol != SslApplicationProtocol.Http2)
+                return Rejected(held, Rejection.NoHttp2);
+            if (held.Peer?.Judge(_agreements.InForce.Authorities, _time) is not { Refused: Reason.Unspecified, Identity: { } identity })
+            {
+                held.Why ??= Rejection.CertificateNotAccepted;
+                return next(connection);
+            }
+            return Take(held, identity.Participant.Id) is { } full ? Rejected(held, full) : next(connection);
 
-        static Task Rejected(Held held, Rejection why)
-        {
-            held.Reject(why);
-            return Task.CompletedTask;
-        }
-    };
+            static Task Rejected(Held held, Rejection why)
+            {
+                held.Reject(why);
+                return Task.CompletedTask;
+            }
+        };
 
     /// <summary>Lets the connection's calls end and no others begin on it: its peer has been told that it is not accepted. It keeps no
     /// place of those who are.</summary>
@@ -148,10 +154,13 @@ internal sealed class Connections : IDisposable
         lock (_lock)
         {
             var own = _servedOf.GetValueOrDefault(participant);
-            if (own >= _limits.MaxConnectionsPerParticipant) return Rejection.ParticipantFull;
-            if (own >= _limits.OwnConnections && _served.Count >= _limits.MaxConnections) return Rejection.ServiceFull;
+            if (own >= _limits.MaxConnectionsPerParticipant)
+                return Rejection.ParticipantFull;
+            if (own >= _limits.OwnConnections && _served.Count >= _limits.MaxConnections)
+                return Rejection.ServiceFull;
             // It was displaced meanwhile.
-            if (!_unidentified.Remove(held)) return Rejection.Displaced;
+            if (!_unidentified.Remove(held))
+                return Rejection.Displaced;
             _served.Add(held);
             _servedOf[participant] = own + 1;
             held.Participant = participant;
@@ -167,7 +176,8 @@ internal sealed class Connections : IDisposable
         Held? displaced;
         lock (_lock)
         {
-            if (!GiveBack(held)) return;
+            if (!GiveBack(held))
+                return;
             held.Why = Rejection.CertificateNotAccepted;
             held.Closing = false;
             displaced = _unidentified.Add(held);
@@ -178,10 +188,13 @@ internal sealed class Connections : IDisposable
 
     private bool GiveBack(Held held)
     {
-        if (!_served.Remove(held)) return false;
+        if (!_served.Remove(held))
+            return false;
         var participant = held.Participant!;
-        if (_servedOf[participant] == 1) _servedOf.Remove(participant);
-        else _servedOf[participant]--;
+        if (_servedOf[participant] == 1)
+            _servedOf.Remove(participant);
+        else
+            _servedOf[participant]--;
         return true;
     }
 
@@ -193,20 +206,25 @@ internal sealed class Connections : IDisposable
             served = GiveBack(held);
             _unidentified.Remove(held);
         }
-        if (served) return;
+        if (served)
+            return;
         // Kestrel has the same time limit for the handshake alone, and one of the two is first.
         var late = _time.GetElapsedTime(held.Began) >= _limits.HandshakeTimeout;
         _rejected.Count(
             held.Why ?? (late ? Rejection.HandshakeLate : Rejection.HandshakeFailed),
-            held.Peer?.Judge(_agreements.InForce.Authorities, _time).Identity?.Participant.Id);
+            held.Peer?.Judge(_agreements.InForce.Authorities, _time).Identity?.Participant.Id
+        );
     }
 
     private void Due(Held held)
     {
         bool served;
-        lock (_lock) served = _served.Contains(held);
-        if (!served) held.Reject(Rejection.HandshakeLate);
-        else if (held.Closing) held.Connection.Abort();
+        lock (_lock)
+            served = _served.Contains(held);
+        if (!served)
+            held.Reject(Rejection.HandshakeLate);
+        else if (held.Closing)
+            held.Connection.Abort();
         else
         {
             held.Closing = true;
@@ -219,9 +237,11 @@ internal sealed class Connections : IDisposable
     private void Sweep()
     {
         Held[] served;
-        lock (_lock) served = [.. _served];
+        lock (_lock)
+            served = [.. _served];
         foreach (var held in served)
-            if (held.Peer!.Judge(_agreements.InForce.Authorities, _time).Refused != Reason.Unspecified) Return(held);
+            if (held.Peer!.Judge(_agreements.InForce.Authorities, _time).Refused != Reason.Unspecified)
+                Return(held);
         _rejected.Tell();
     }
 }
@@ -273,9 +293,12 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
 
     private static IPAddress AddressOf(EndPoint? remote)
     {
-        if (remote is not IPEndPoint { Address: var address }) return IPAddress.None;
-        if (address.IsIPv4MappedToIPv6) return address.MapToIPv4();
-        if (address.AddressFamily != AddressFamily.InterNetworkV6) return address;
+        if (remote is not IPEndPoint { Address: var address })
+            return IPAddress.None;
+        if (address.IsIPv4MappedToIPv6)
+            return address.MapToIPv4();
+        if (address.AddressFamily != AddressFamily.InterNetworkV6)
+            return address;
         var bytes = address.GetAddressBytes();
         bytes.AsSpan(8).Clear();
         return new IPAddress(bytes);
@@ -302,11 +325,15 @@ internal sealed class Unidentified(int most, int mostOfAddress)
     /// <returns>The one that gives way to it, taken out already; null: there is room.</returns>
     public Held? Add(Held held)
     {
-        var displaced = _byAddress.TryGetValue(held.Address, out var own) && own.Count >= mostOfAddress ? own.First!.Value
+        var displaced =
+            _byAddress.TryGetValue(held.Address, out var own) && own.Count >= mostOfAddress ? own.First!.Value
             : _all.Count < most ? null
-            : _byAddress.Values.MaxBy(a => a.Count) is { Count: > Few } greatest ? greatest.First!.Value : _all.First!.Value;
-        if (displaced is not null) Remove(displaced);
-        if (!_byAddress.TryGetValue(held.Address, out own)) _byAddress[held.Address] = own = [];
+            : _byAddress.Values.MaxBy(a => a.Count) is { Count: > Few } greatest ? greatest.First!.Value
+            : _all.First!.Value;
+        if (displaced is not null)
+            Remove(displaced);
+        if (!_byAddress.TryGetValue(held.Address, out own))
+            _byAddress[held.Address] = own = [];
         held.Places = (_all.AddLast(held), own.AddLast(held));
         return displaced;
     }
@@ -314,12 +341,14 @@ internal sealed class Unidentified(int most, int mostOfAddress)
     /// <summary>Takes a connection out; false: it was not in it.</summary>
     public bool Remove(Held held)
     {
-        if (held.Places is not var (all, ofAddress)) return false;
+        if (held.Places is not var (all, ofAddress))
+            return false;
         held.Places = null;
         _all.Remove(all);
         var own = ofAddress.List!;
         own.Remove(ofAddress);
-        if (own.Count == 0) _byAddress.Remove(held.Address);
+        if (own.Count == 0)
+            _byAddress.Remove(held.Address);
         return true;
     }
 }
@@ -341,7 +370,8 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
 
         public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
         {
-            if (!held.Handshaken) _taken += _read.Slice(_read.Start, consumed).Length;
+            if (!held.Handshaken)
+                _taken += _read.Slice(_read.Start, consumed).Length;
             _read = default;
             inner.AdvanceTo(consumed, examined);
         }
@@ -357,9 +387,11 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
 
         public override bool TryRead(out ReadResult result)
         {
-            if (!held.Handshaken) Check();
+            if (!held.Handshaken)
+                Check();
             var some = inner.TryRead(out result);
-            if (some) Keep(result);
+            if (some)
+                Keep(result);
             return some;
         }
 
@@ -372,7 +404,8 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
         // What follows the handshake is only read once it is finished: whoever asks for more has not come to its end.
         private void Check()
         {
-            if (_taken < most) return;
+            if (_taken < most)
+                return;
             held.Reject(Rejection.HandshakeTooLarge);
             throw new ConnectionAbortedException("more came than a handshake needs");
         }
@@ -386,7 +419,8 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
                 return result;
             }
             var room = most - _taken;
-            if (result.Buffer.Length > room) result = new(result.Buffer.Slice(0, room), result.IsCanceled, isCompleted: false);
+            if (result.Buffer.Length > room)
+                result = new(result.Buffer.Slice(0, room), result.IsCanceled, isCompleted: false);
             _read = result.Buffer;
             return result;
         }
@@ -419,7 +453,8 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
             leftOut = told.LeftOut;
             _told[why] = (time.GetTimestamp(), 0);
         }
-        if (leftOut > 0) LogMore(Metrics.NameOf(why), leftOut);
+        if (leftOut > 0)
+            LogMore(Metrics.NameOf(why), leftOut);
         LogRejected(Metrics.NameOf(why), participant ?? "unknown");
     }
 
@@ -430,15 +465,21 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
         lock (_lock)
         {
             foreach (var (why, told) in _told)
-                if (told.LeftOut > 0 && time.GetElapsedTime(told.Since) >= Interval) over.Add((why, told.LeftOut));
+                if (told.LeftOut > 0 && time.GetElapsedTime(told.Since) >= Interval)
+                    over.Add((why, told.LeftOut));
             // What is counted from here on is left for the next minute.
-            foreach (var (why, _) in over) _told[why] = (time.GetTimestamp(), 0);
+            foreach (var (why, _) in over)
+                _told[why] = (time.GetTimestamp(), 0);
         }
-        foreach (var (why, leftOut) in over) LogMore(Metrics.NameOf(why), leftOut);
+        foreach (var (why, leftOut) in over)
+            LogMore(Metrics.NameOf(why), leftOut);
     }
 
-    [LoggerMessage(50, LogLevel.Warning,
-        "a connection was rejected: {Reason}; the participant that its certificate names: {Participant}. More of this kind are counted for a minute")]
+    [LoggerMessage(
+        50,
+        LogLevel.Warning,
+        "a connection was rejected: {Reason}; the participant that its certificate names: {Participant}. More of this kind are counted for a minute"
+    )]
     private partial void LogRejected(string reason, string participant);
 
     [LoggerMessage(51, LogLevel.Warning, "connections that were rejected besides and not told of: {Count}, {Reason}")]

@@ -39,15 +39,16 @@ public sealed class Credentials
     public bool Reload()
     {
         var digest = Digest();
-        if (digest.AsSpan().SequenceEqual(_digest)) return false;
+        if (digest.AsSpan().SequenceEqual(_digest))
+            return false;
         // Connections that were begun with the one before still hold it: it is left to the collector.
         var pair = Read(out digest);
         (_pair, _digest) = (pair, digest);
         return true;
     }
 
-    private byte[] Digest() => SHA256.HashData(
-        [.. File.ReadAllBytes(_settings.Certificate), .. File.ReadAllBytes(_settings.CertificateKey)]);
+    private byte[] Digest() =>
+        SHA256.HashData([.. File.ReadAllBytes(_settings.Certificate), .. File.ReadAllBytes(_settings.CertificateKey)]);
 
     private Pair Read(out byte[] digest)
     {
@@ -56,7 +57,9 @@ public sealed class Credentials
         try
         {
             certificate = X509Certificate2.CreateFromPem(
-                File.ReadAllText(_settings.Certificate), PrivateFiles.ReadKey(_settings.CertificateKey));
+                File.ReadAllText(_settings.Certificate),
+                PrivateFiles.ReadKey(_settings.CertificateKey)
+            );
         }
         catch (ArgumentException e)
         {
@@ -78,10 +81,14 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 {
     /// <summary>The stream that tells which version the ledger has; its one record has the key <see cref="Key"/>.</summary>
     public static readonly StreamKind<AgreementAdopted> Kind = new(
-        "agreement", 1, (state, @event, _) =>
+        "agreement",
+        1,
+        (state, @event, _) =>
         {
-            if (@event is AgreementAdopted adopted) (state.Version, state.Digest) = (adopted.Version, adopted.Digest);
-        });
+            if (@event is AgreementAdopted adopted)
+                (state.Version, state.Digest) = (adopted.Version, adopted.Digest);
+        }
+    );
 
     /// <summary>The key of the one record of <see cref="Kind"/>.</summary>
     public const string Key = "agreement";
@@ -124,25 +131,32 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             throw new AgreementRefused("the file of the key for checkpoints holds none", e);
         }
         // A key that the version in force lists signs at once: so none signs any more that the next version revokes.
-        if (_inForce is { } before && key.Verifier != ledger.Key.Verifier &&
-            LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())) ledger.SignWith(key);
+        if (
+            _inForce is { } before
+            && key.Verifier != ledger.Key.Verifier
+            && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())
+        )
+            ledger.SignWith(key);
         var digest = SHA256.HashData(text);
         if (digest.AsSpan().SequenceEqual(_digest))
         {
             // Its own key may have ended since.
-            if (!LogKeys.Of(InForce.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())) throw KeyMissing(key);
+            if (!LogKeys.Of(InForce.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow()))
+                throw KeyMissing(key);
             return;
         }
         var terms = AgreementFile.Read(text);
         var agreement = terms.Agreement;
         if (agreement.ValidFromTime?.ToDateTimeOffset() > time.GetUtcNow())
         {
-            if (_inForce is null) throw new AgreementRefused("it is not valid yet");
+            if (_inForce is null)
+                throw new AgreementRefused("it is not valid yet");
             return;
         }
         // Else the operator could change the key in silence, and every receipt from then on would be worth nothing.
         var keys = LogKeys.Of(agreement, ledger.Service);
-        if (!keys.IsInForce(key, time.GetUtcNow())) throw KeyMissing(key);
+        if (!keys.IsInForce(key, time.GetUtcNow()))
+            throw KeyMissing(key);
         await Record(ledger, agreement, cancel);
         ledger.JudgeWith(keys.Judging(time));
         ledger.SignWith(key);
@@ -151,31 +165,45 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         _digest = digest;
     }
 
-    private static AgreementRefused KeyMissing(CheckpointKey key) => new(
-        $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants " +
-        "can supply it, by signing a version that lists it");
+    private static AgreementRefused KeyMissing(CheckpointKey key) =>
+        new(
+            $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants "
+                + "can supply it, by signing a version that lists it"
+        );
 
     private async Task Record(ServiceLedger ledger, Agreement agreement, CancellationToken cancel)
     {
         var adopted = new AgreementAdopted
         {
-            Version = agreement.Version, Digest = ByteString.CopyFrom(AgreementVersions.DigestOf(agreement)),
+            Version = agreement.Version,
+            Digest = ByteString.CopyFrom(AgreementVersions.DigestOf(agreement)),
         };
         var known = await ledger.Find(Kind, Key, null, cancel);
         var before = known is null ? null : await Recorded(ledger, known.Position, cancel);
-        if (!AgreementFile.Follows(before, agreement, time.GetUtcNow())) return;
+        if (!AgreementFile.Follows(before, agreement, time.GetUtcNow()))
+            return;
         AgreementFault? late = null;
-        var outcome = await ledger.Commit(new Command
-        {
-            Participant = $"service/{ledger.Service}", RequestId = RequestIdOf(agreement.Version), Method = AgreementVersions.Method,
-            Request = agreement, Bytes = agreement.ToByteArray(), AgreementVersion = agreement.Version, StoresRefusal = false,
-            // Verifiers judge it by the time of its entry, at which a key that signed it may have ended: no later entry of the log would
-            // be believed then.
-            Decide = (view, now) => view.Find(Kind, Key)?.Version >= agreement.Version ? Decision.Refuse(Reason.AlreadyExists)
-                : (late = AgreementVersions.Check(before, agreement, now)) is not null ? Decision.Refuse(Reason.SignatureKeyNotValid)
-                : Decision.Accept("", [Audience.Everybody], [new Change(adopted, [Kind.Id(Key)])]),
-        }, cancel);
-        if (outcome.Refusal is not null && late is not null) throw new AgreementRefused(late);
+        var outcome = await ledger.Commit(
+            new Command
+            {
+                Participant = $"service/{ledger.Service}",
+                RequestId = RequestIdOf(agreement.Version),
+                Method = AgreementVersions.Method,
+                Request = agreement,
+                Bytes = agreement.ToByteArray(),
+                AgreementVersion = agreement.Version,
+                StoresRefusal = false,
+                // Verifiers judge it by the time of its entry, at which a key that signed it may have ended: no later entry of the log would
+                // be believed then.
+                Decide = (view, now) =>
+                    view.Find(Kind, Key)?.Version >= agreement.Version ? Decision.Refuse(Reason.AlreadyExists)
+                    : (late = AgreementVersions.Check(before, agreement, now)) is not null ? Decision.Refuse(Reason.SignatureKeyNotValid)
+                    : Decision.Accept("", [Audience.Everybody], [new Change(adopted, [Kind.Id(Key)])]),
+            },
+            cancel
+        );
+        if (outcome.Refusal is not null && late is not null)
+            throw new AgreementRefused(late);
         // Another replica may have recorded the same, with other signatures perhaps.
         if (outcome.Refusal is not null && !adopted.Equals((await ledger.Find(Kind, Key, null, cancel))?.State))
             throw new AgreementRefused($"the ledger has another agreement of version {agreement.Version} or a later one");
@@ -190,8 +218,13 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 
 /// <summary>Adopts the agreement before the service serves, and looks for new files from then on.</summary>
 internal sealed partial class Reloading(
-    Agreements agreements, Credentials credentials, ServiceLedger ledger, EdgeLimits limits, TimeProvider time, ILogger<Reloading> log)
-    : SupervisedService(log)
+    Agreements agreements,
+    Credentials credentials,
+    ServiceLedger ledger,
+    EdgeLimits limits,
+    TimeProvider time,
+    ILogger<Reloading> log
+) : SupervisedService(log)
 {
     public override async Task StartAsync(CancellationToken cancel)
     {
@@ -209,16 +242,19 @@ internal sealed partial class Reloading(
             try
             {
                 await timer.WaitForNextTickAsync(stop);
-                if (credentials.Reload()) LogCertificate(credentials.Certificate.NotAfter.ToUniversalTime());
+                if (credentials.Reload())
+                    LogCertificate(credentials.Certificate.NotAfter.ToUniversalTime());
                 var before = agreements.InForce.Permissions.Agreement.Version;
                 await agreements.Adopt(ledger, stop);
-                if (agreements.InForce.Permissions.Agreement.Version is var now && now != before) LogAgreement(now);
+                if (agreements.InForce.Permissions.Agreement.Version is var now && now != before)
+                    LogAgreement(now);
                 complained = null;
             }
-            catch (Exception e) when (
-                e is AgreementRefused or CryptographicException or IOException or UnauthorizedAccessException or LedgerException)
+            catch (Exception e)
+                when (e is AgreementRefused or CryptographicException or IOException or UnauthorizedAccessException or LedgerException)
             {
-                if (complained != e.Message) LogKept(e.Message);
+                if (complained != e.Message)
+                    LogKept(e.Message);
                 complained = e.Message;
             }
         }

@@ -17,38 +17,57 @@ internal static class Disclosures
 {
     /// <summary>The stream of permissions; its key is the entry's position.</summary>
     public static readonly StreamKind<DisclosurePermitted> Kind = new(
-        "disclosure", 1, (state, @event, _) =>
+        "disclosure",
+        1,
+        (state, @event, _) =>
         {
-            if (@event is DisclosurePermitted permitted) state.Position = permitted.Position;
-        });
+            if (@event is DisclosurePermitted permitted)
+                state.Position = permitted.Position;
+        }
+    );
 
     /// <summary>The key of an entry's permission.</summary>
     public static string KeyOf(ulong position) => $"{position}";
 
     /// <summary>Looks up the entry before the command queues: rules see records, not entries.</summary>
     public static async Task<IMessage?> Ask(ServiceLedger ledger, PermitDisclosureRequest request, Act act, CancellationToken cancel) =>
-        await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(act.Caller.Id) }, cancel) is { } found &&
-        found.Participant == act.Caller.Id
-            ? new Entry { Header = found.Entry.Header, Case = found.Entry.Case, Audience = { found.Entry.Audience } }
+        await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(act.Caller.Id) }, cancel) is { } found
+        && found.Participant == act.Caller.Id
+            ? new Entry
+            {
+                Header = found.Entry.Header,
+                Case = found.Entry.Case,
+                Audience = { found.Entry.Audience },
+            }
             : null;
 
     /// <summary>Permits it.</summary>
     public static Decision Permit(View view, PermitDisclosureRequest request, Act act)
     {
         // The edge asked for the grant to a part that the caller could have; whose entries are privileged is known by its kind.
-        if (act.Caller.Kind != ParticipantKind.NeutralObserver) return Decision.Refuse(Reason.NotGranted);
-        if (act.Asked is not Entry entry) return Decision.Refuse(Reason.NotFound);
-        if (view.Find(Kind, KeyOf(request.Position)) is not null) return Decision.Refuse(Reason.AlreadyExists);
+        if (act.Caller.Kind != ParticipantKind.NeutralObserver)
+            return Decision.Refuse(Reason.NotGranted);
+        if (act.Asked is not Entry entry)
+            return Decision.Refuse(Reason.NotFound);
+        if (view.Find(Kind, KeyOf(request.Position)) is not null)
+            return Decision.Refuse(Reason.AlreadyExists);
         return Decision.Accept(
-            entry.Case, [.. entry.Audience.Select(a => a.Audience)],
+            entry.Case,
+            [.. entry.Audience.Select(a => a.Audience)],
             [new Change(new DisclosurePermitted { Position = request.Position }, [Kind.Id(KeyOf(request.Position))])],
-            _ => new PermitDisclosureResponse());
+            _ => new PermitDisclosureResponse()
+        );
     }
 
     /// <summary>Whether a reader is to be given no proof of an entry.</summary>
     public static async Task<bool> IsPrivileged(
-        ServiceLedger ledger, StoredEntry entry, Reader reader, Permissions permissions, CancellationToken cancel) =>
-        entry.Participant != reader.Participant.Id &&
-        permissions.Participant(entry.Participant) is { Kind: ParticipantKind.NeutralObserver } &&
-        await ledger.Find(Kind, KeyOf(entry.Position), null, cancel) is null;
+        ServiceLedger ledger,
+        StoredEntry entry,
+        Reader reader,
+        Permissions permissions,
+        CancellationToken cancel
+    ) =>
+        entry.Participant != reader.Participant.Id
+        && permissions.Participant(entry.Participant) is { Kind: ParticipantKind.NeutralObserver }
+        && await ledger.Find(Kind, KeyOf(entry.Position), null, cancel) is null;
 }

@@ -33,9 +33,15 @@ public static class Edge
         services.AddSingleton<Admission>();
         services.AddSingleton<Passing>();
         services.AddSingleton(p => new Writes(
-            p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>(), p.GetRequiredService<TimeProvider>()));
+            p.GetRequiredService<ServiceLedger>(),
+            p.GetRequiredService<Access>(),
+            p.GetRequiredService<TimeProvider>()
+        ));
         services.AddSingleton(p => new Reads(
-            p.GetRequiredService<ServiceLedger>(), p.GetRequiredService<Access>(), p.GetRequiredService<PageTokens>()));
+            p.GetRequiredService<ServiceLedger>(),
+            p.GetRequiredService<Access>(),
+            p.GetRequiredService<PageTokens>()
+        ));
         services.AddSingleton<Peers>();
         services.AddSingleton<Guard>();
         services.AddSingleton<Followers>();
@@ -47,7 +53,8 @@ public static class Edge
             // The fallback policy answers what is not mapped: an endpoint for it would be one without a policy.
             grpc.IgnoreUnknownServices = true;
         });
-        services.AddOptions<GrpcServiceOptions>()
+        services
+            .AddOptions<GrpcServiceOptions>()
             .Configure<EdgeLimits>((grpc, limits) => grpc.MaxReceiveMessageSize = limits.MaxMessageBytes);
         return services;
     }
@@ -71,12 +78,15 @@ public static class Edge
         var services = endpoints.ServiceProvider;
         var guarded = new Guarded(services.GetRequiredService<Guard>());
         bind(guarded, ActivatorUtilities.GetServiceOrCreateInstance<TService>(services));
-        endpoints.MapGrpcService(guarded.Definition).Guarded(endpoints).Add(endpoint =>
-        {
-            // Reflection finds a service by its type.
-            if (endpoint.Metadata.OfType<GrpcMethodMetadata>().LastOrDefault() is { } known)
-                endpoint.Metadata.Add(new GrpcMethodMetadata(typeof(TService), known.Method));
-        });
+        endpoints
+            .MapGrpcService(guarded.Definition)
+            .Guarded(endpoints)
+            .Add(endpoint =>
+            {
+                // Reflection finds a service by its type.
+                if (endpoint.Metadata.OfType<GrpcMethodMetadata>().LastOrDefault() is { } known)
+                    endpoint.Metadata.Add(new GrpcMethodMetadata(typeof(TService), known.Method));
+            });
         return endpoints;
     }
 
@@ -84,7 +94,8 @@ public static class Edge
     /// agreement grants it, everything else for all participants.</summary>
     /// <param name="mapped">What was mapped.</param>
     /// <param name="endpoints">Where.</param>
-    internal static TBuilder Guarded<TBuilder>(this TBuilder mapped, IEndpointRouteBuilder endpoints) where TBuilder : IEndpointConventionBuilder
+    internal static TBuilder Guarded<TBuilder>(this TBuilder mapped, IEndpointRouteBuilder endpoints)
+        where TBuilder : IEndpointConventionBuilder
     {
         var passing = endpoints.ServiceProvider.GetRequiredService<Passing>();
         mapped.Add(endpoint =>
@@ -117,7 +128,13 @@ internal sealed class Passing
     private readonly BusStatus? _bus;
 
     public Passing(
-        Service service, EdgeLimits limits, Checks checks, DistributedContextPropagator propagator, TimeProvider time, BusStatus? bus = null)
+        Service service,
+        EdgeLimits limits,
+        Checks checks,
+        DistributedContextPropagator propagator,
+        TimeProvider time,
+        BusStatus? bus = null
+    )
     {
         (_limits, _checks, _time, _bus) = (limits, checks, time, bus);
         _spans = new CallSpans(service.Name, propagator);
@@ -142,7 +159,8 @@ internal sealed class Passing
         finally
         {
             // What is refused early has no span until it was answered: refusing must cost as little as can be.
-            if (call.Rpc is { } rpc) call.Span ??= _spans.Tell(rpc, http.Request, began);
+            if (call.Rpc is { } rpc)
+                call.Span ??= _spans.Tell(rpc, http.Request, began);
             var status = Refusals.StatusOf(http);
             Metrics.Count(call, http, status, began);
             CallSpans.End(call, status is { } code ? Refusals.NameOf(code) : null, fault);
@@ -163,7 +181,12 @@ internal sealed class Passing
         // Whoever does not send his request, or does not take his answer, keeps his place and what is in memory for him no longer than that.
         // The web server's own rates of bytes do not see to it: they count a connection, on which others may go on. The timer is waited for
         // at the end, since the request's object may be another's then.
-        await using var late = _time.CreateTimer(static cut => Refusals.Cut((HttpContext)cut!), http, _limits.CallTime, Timeout.InfiniteTimeSpan);
+        await using var late = _time.CreateTimer(
+            static cut => Refusals.Cut((HttpContext)cut!),
+            http,
+            _limits.CallTime,
+            Timeout.InfiniteTimeSpan
+        );
         if (await _checks.Enter(call, http) is { } full)
         {
             await Refusals.Answer(http, full);
@@ -181,11 +204,13 @@ internal sealed class Passing
                 }
             }
             // A stream's answer has limits of its own (Following).
-            if (call.Streams) late.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            if (call.Streams)
+                late.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             await serve(http);
             // gRPC leaves an answer with the web server, which would hold all of it for as long as its reader likes and count it nowhere. So
             // a great one keeps its place until little of it is left.
-            if (http.Response.BodyWriter is { CanGetUnflushedBytes: true, UnflushedBytes: > EdgeLimits.MaxUntakenBytes } answer) await answer.FlushAsync();
+            if (http.Response.BodyWriter is { CanGetUnflushedBytes: true, UnflushedBytes: > EdgeLimits.MaxUntakenBytes } answer)
+                await answer.FlushAsync();
         }
         finally
         {
@@ -197,11 +222,14 @@ internal sealed class Passing
     private async ValueTask<Refusal?> Check(Rpc rpc, EdgeCall call, HttpContext http)
     {
         var (frame, refusal) = await _checks.Frame(http, _limits.MaxMessageBytes);
-        if (refusal is not null) return refusal;
+        if (refusal is not null)
+            return refusal;
         var (request, faults) = Read(rpc.Method, frame!.AsSpan(RequestFrame.Prefix));
-        if (faults.Count > 0 || request is null) return Refusals.Invalid(faults);
+        if (faults.Count > 0 || request is null)
+            return Refusals.Invalid(faults);
         call.Formed(http, frame!, request);
-        if (rpc.Writes) call.Signed = SignedRequest.Check(call, http.Request, _checks);
+        if (rpc.Writes)
+            call.Signed = SignedRequest.Check(call, http.Request, _checks);
         return null;
 
         (IMessage? Request, IReadOnlyList<FieldFault> Faults) Read(MethodDescriptor method, ReadOnlySpan<byte> message)
@@ -217,7 +245,8 @@ internal sealed class Passing
                 return (null, ofBytes.Count > 0 ? ofBytes : [new FieldFault { Description = "the message cannot be read" }]);
             }
             var ofFields = _checks.Fields(read);
-            if (ofBytes.Count == 0) return (read, ofFields);
+            if (ofBytes.Count == 0)
+                return (read, ofFields);
             // What can be read in spite of the bytes' faults is checked, too, so that the caller learns everything at once.
             var named = ofBytes.Select(f => f.Field).ToHashSet();
             return (read, [.. ofBytes, .. ofFields.Where(f => !named.Contains(f.Field))]);
@@ -230,7 +259,8 @@ internal sealed class Passing
 internal sealed partial class Guard(ILogger<Guard> log)
 {
     public async Task<TResponse> Answer<TRequest, TResponse>(ServerCallContext context, UnaryServerMethod<TRequest, TResponse> method)
-        where TRequest : class where TResponse : class
+        where TRequest : class
+        where TResponse : class
     {
         try
         {
@@ -243,8 +273,12 @@ internal sealed partial class Guard(ILogger<Guard> log)
     }
 
     public async Task Follow<TRequest, TResponse>(
-        IServerStreamWriter<TResponse> responses, ServerCallContext context,
-        ServerStreamingServerMethod<TRequest, TResponse> method) where TRequest : class where TResponse : class
+        IServerStreamWriter<TResponse> responses,
+        ServerCallContext context,
+        ServerStreamingServerMethod<TRequest, TResponse> method
+    )
+        where TRequest : class
+        where TResponse : class
     {
         try
         {
@@ -268,8 +302,10 @@ internal sealed partial class Guard(ILogger<Guard> log)
                 LogUnavailable(context.NameOf(), e.Message);
                 return Refused(Reason.Unavailable, ("missing", "the service's ledger"));
             default:
-                var id = Activity.Current?.TraceId.ToHexString() is { } trace && trace.Trim('0').Length > 0
-                    ? trace : Guid.NewGuid().ToString("N");
+                var id =
+                    Activity.Current?.TraceId.ToHexString() is { } trace && trace.Trim('0').Length > 0
+                        ? trace
+                        : Guid.NewGuid().ToString("N");
                 // The type and the place, never the text: it may hold what a log must not (D16).
                 LogFault(context.NameOf(), id, string.Join(" < ", Types(e)), e.StackTrace ?? "");
                 return Refusals.Internal(id);
@@ -284,7 +320,8 @@ internal sealed partial class Guard(ILogger<Guard> log)
 
         static IEnumerable<string> Types(Exception? e)
         {
-            for (; e is not null; e = e.InnerException) yield return e.GetType().FullName!;
+            for (; e is not null; e = e.InnerException)
+                yield return e.GetType().FullName!;
         }
     }
 
@@ -303,21 +340,36 @@ internal sealed class Guarded(Guard guard) : ServiceBinderBase
 
     public ServerServiceDefinition Definition => _methods.Build();
 
-    public override void AddMethod<TRequest, TResponse>(
-        Method<TRequest, TResponse> method, UnaryServerMethod<TRequest, TResponse>? handler)
+    public override void AddMethod<TRequest, TResponse>(Method<TRequest, TResponse> method, UnaryServerMethod<TRequest, TResponse>? handler)
     {
         var (own, write) = (method.ResponseMarshaller, method.ResponseMarshaller.ContextualSerializer);
         _methods.AddMethod(
-            new Method<TRequest, TResponse>(method.Type, method.ServiceName, method.Name, method.RequestMarshaller, Marshallers.Create(
-                (response, context) =>
-                {
-                    if (Reads.Written(response) is { } bytes) context.Complete(bytes);
-                    else write(response, context);
-                }, own.ContextualDeserializer)),
-            (TRequest _, ServerCallContext context) => guard.Answer(context, handler!));
+            new Method<TRequest, TResponse>(
+                method.Type,
+                method.ServiceName,
+                method.Name,
+                method.RequestMarshaller,
+                Marshallers.Create(
+                    (response, context) =>
+                    {
+                        if (Reads.Written(response) is { } bytes)
+                            context.Complete(bytes);
+                        else
+                            write(response, context);
+                    },
+                    own.ContextualDeserializer
+                )
+            ),
+            (TRequest _, ServerCallContext context) => guard.Answer(context, handler!)
+        );
     }
 
     public override void AddMethod<TRequest, TResponse>(
-        Method<TRequest, TResponse> method, ServerStreamingServerMethod<TRequest, TResponse>? handler) =>
-        _methods.AddMethod(method, (TRequest _, IServerStreamWriter<TResponse> responses, ServerCallContext context) => guard.Follow(responses, context, handler!));
+        Method<TRequest, TResponse> method,
+        ServerStreamingServerMethod<TRequest, TResponse>? handler
+    ) =>
+        _methods.AddMethod(
+            method,
+            (TRequest _, IServerStreamWriter<TResponse> responses, ServerCallContext context) => guard.Follow(responses, context, handler!)
+        );
 }

@@ -102,12 +102,16 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
 {
     private static readonly ActivitySource Source = new(Telemetry.Source);
 
-    private static readonly DistributedContextPropagator.PropagatorGetterCallback Header =
-        static (object? carrier, string name, out string? value, out IEnumerable<string>? values) =>
-        {
-            values = null;
-            value = ((IHeaderDictionary)carrier!)[name] is [{ } one] ? one : null;
-        };
+    private static readonly DistributedContextPropagator.PropagatorGetterCallback Header = static (
+        object? carrier,
+        string name,
+        out string? value,
+        out IEnumerable<string>? values
+    ) =>
+    {
+        values = null;
+        value = ((IHeaderDictionary)carrier!)[name] is [{ } one] ? one : null;
+    };
 
     private readonly string _operation = Telemetry.OperationOf(service);
     private Reached _reached = new(null, 0, "", null);
@@ -128,20 +132,24 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
 
     private Activity? Begin(Rpc rpc, HttpRequest request, DateTimeOffset came)
     {
-        if (rpc.Name == "ministries.ledger.v1.LedgerService/ListEvents") return null;
+        if (rpc.Name == "ministries.ledger.v1.LedgerService/ListEvents")
+            return null;
         boundary.ExtractTraceIdAndState(request.Headers, Header, out var parent, out var state);
         ActivityContext.TryParse(parent, state, isRemote: true, out var context);
         // Without a parent it is a root, not a child of whatever runs here.
-        if (Activity.Current is not null) Activity.Current = null;
+        if (Activity.Current is not null)
+            Activity.Current = null;
         if (Source.StartActivity(_operation, ActivityKind.Server, context, startTime: came) is not { } span)
         {
             // Nobody looks; but the ledger keeps the context in which an entry was made.
             span = new Activity(_operation) { TraceStateString = state };
-            if (parent is not null) span.SetParentId(parent);
+            if (parent is not null)
+                span.SetParentId(parent);
             return span.Start();
         }
         span.DisplayName = rpc.Name;
-        if (!span.IsAllDataRequested) return span;
+        if (!span.IsAllDataRequested)
+            return span;
         if (context == default && ActivityContext.TryParse(request.Headers.TraceParent, null, out var caller))
             span.AddLink(new ActivityLink(caller));
         span.AddTag("rpc.system.name", "grpc");
@@ -150,10 +158,14 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
         var (connection, reached) = (request.HttpContext.Connection, _reached);
         if (reached.Port != connection.LocalPort || !Equals(reached.Address, connection.LocalIpAddress))
             _reached = reached = new(
-                connection.LocalIpAddress, connection.LocalPort, connection.LocalIpAddress?.ToString() ?? "",
-                connection.LocalPort == 443 ? null : connection.LocalPort);
+                connection.LocalIpAddress,
+                connection.LocalPort,
+                connection.LocalIpAddress?.ToString() ?? "",
+                connection.LocalPort == 443 ? null : connection.LocalPort
+            );
         span.AddTag("server.address", reached.Text);
-        if (reached.Tag is not null) span.AddTag("server.port", reached.Tag);
+        if (reached.Tag is not null)
+            span.AddTag("server.port", reached.Tag);
         return span;
     }
 
@@ -163,18 +175,21 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
     /// <param name="fault">What was thrown through the edge; null: nothing.</param>
     public static void End(EdgeCall call, string? status, Exception? fault)
     {
-        if (call.Span is not { } span) return;
+        if (call.Span is not { } span)
+            return;
         if (span.IsAllDataRequested)
         {
-            if (call.IsIdentified) span.SetTag("ministries.participant", call.Caller.Participant.Id);
+            if (call.IsIdentified)
+                span.SetTag("ministries.participant", call.Caller.Participant.Id);
             if (call.Refused is { } refusal)
             {
                 span.SetTag("ministries.refusal", Refusals.NameOf(refusal.Reason));
-                span.SetTag(
-                    "ministries.article", refusal.Metadata?.GetValueOrDefault("source") ?? Refusals.AboutOf(refusal.Reason).Source);
+                span.SetTag("ministries.article", refusal.Metadata?.GetValueOrDefault("source") ?? Refusals.AboutOf(refusal.Reason).Source);
             }
-            if (status is not null) span.AddTag("rpc.response.status_code", status);
-            if (fault is not null) span.SetTag("error.type", fault.GetType().FullName).SetStatus(ActivityStatusCode.Error);
+            if (status is not null)
+                span.AddTag("rpc.response.status_code", status);
+            if (fault is not null)
+                span.SetTag("error.type", fault.GetType().FullName).SetStatus(ActivityStatusCode.Error);
         }
         span.Stop();
     }

@@ -16,8 +16,8 @@ internal sealed record Rights(Reader Reader, Permissions By, ulong RelistedAt);
 /// who may see it, and puts the entry's position into the inbox of each of their streams; who may not see it is not even looked at.
 /// What a participant may see is worked out once for all of its streams, and again when the parties to a case or the agreement have changed.
 /// </summary>
-internal sealed class Followers(
-    ServiceLedger ledger, Reads reads, Agreements agreements, EdgeLimits limits, ILogger<Followers> log) : SupervisedService(log)
+internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements agreements, EdgeLimits limits, ILogger<Followers> log)
+    : SupervisedService(log)
 {
     /// <summary>How long ago somebody may have looked what other replicas wrote when an entry is sent.</summary>
     private static readonly TimeSpan LookedWithin = TimeSpan.FromMilliseconds(100);
@@ -69,9 +69,12 @@ internal sealed class Followers(
 
         public void Add(TailEntry entry)
         {
-            if (_lost || @case.Length > 0 && entry.Case != @case) return;
-            if (_positions.Count < Most) _positions.Enqueue(entry.Position);
-            else Lose();
+            if (_lost || @case.Length > 0 && entry.Case != @case)
+                return;
+            if (_positions.Count < Most)
+                _positions.Enqueue(entry.Position);
+            else
+                Lose();
             Signal();
         }
 
@@ -93,7 +96,8 @@ internal sealed class Followers(
 
         private void Signal()
         {
-            if (_filled.CurrentCount == 0) _filled.Release();
+            if (_filled.CurrentCount == 0)
+                _filled.Release();
         }
     }
 
@@ -102,7 +106,8 @@ internal sealed class Followers(
     {
         lock (_lock)
         {
-            if (!_groups.TryGetValue(participant, out var group)) _groups[participant] = group = new(participant);
+            if (!_groups.TryGetValue(participant, out var group))
+                _groups[participant] = group = new(participant);
             group.Open++;
             return group;
         }
@@ -112,7 +117,8 @@ internal sealed class Followers(
     {
         lock (_lock)
         {
-            if (--group.Open > 0) return;
+            if (--group.Open > 0)
+                return;
             _groups.Remove(group.Participant);
             Index(group, null);
         }
@@ -144,7 +150,8 @@ internal sealed class Followers(
         lock (_lock)
         {
             inbox.Group.Joined.Remove(inbox);
-            if (--_joined > 0) return;
+            if (--_joined > 0)
+                return;
             ledger.KeepsTail = false;
             _some = new(TaskCreationOptions.RunContinuationsAsynchronously);
         }
@@ -168,7 +175,8 @@ internal sealed class Followers(
         await ledger.Look(LookedWithin, cancel);
         while (true)
         {
-            if (group.Rights is { } rights && Hold(rights)) return rights;
+            if (group.Rights is { } rights && Hold(rights))
+                return rights;
             await Renew(group).WaitAsync(cancel);
         }
     }
@@ -195,17 +203,21 @@ internal sealed class Followers(
             ? new Rights(await reads.ReaderOf(participant, default), by, changed)
             : new Rights(new Reader(new Participant { Id = group.Participant }, new HashSet<string>()), by, changed);
         lock (_lock)
-            if (group.Open > 0) Index(group, rights);
+            if (group.Open > 0)
+                Index(group, rights);
         return rights;
     }
 
     private void Index(Group group, Rights? rights)
     {
         foreach (var token in group.Rights?.Reader.Tokens ?? new HashSet<string>())
-            if (_index.TryGetValue(token, out var groups) && groups.Remove(group) && groups.Count == 0) _index.Remove(token);
+            if (_index.TryGetValue(token, out var groups) && groups.Remove(group) && groups.Count == 0)
+                _index.Remove(token);
         foreach (var token in rights?.Reader.Tokens ?? new HashSet<string>())
-            if (_index.TryGetValue(token, out var groups)) groups.Add(group);
-            else _index[token] = [group];
+            if (_index.TryGetValue(token, out var groups))
+                groups.Add(group);
+            else
+                _index[token] = [group];
         group.Rights = rights;
     }
 
@@ -214,26 +226,31 @@ internal sealed class Followers(
     {
         try
         {
-            while (true) await TellOfMore(stop);
+            while (true)
+                await TellOfMore(stop);
         }
         finally
         {
             // They find by themselves what they were not told.
             lock (_lock)
-                foreach (var inbox in _groups.Values.SelectMany(g => g.Joined)) inbox.Lose();
+                foreach (var inbox in _groups.Values.SelectMany(g => g.Joined))
+                    inbox.Lose();
         }
     }
 
     private async Task TellOfMore(CancellationToken stop)
     {
         Task some;
-        lock (_lock) some = _some.Task;
+        lock (_lock)
+            some = _some.Task;
         await some.WaitAsync(stop);
         ulong from;
-        lock (_lock) from = _at;
+        lock (_lock)
+            from = _at;
         await ledger.WaitForMore(from, stop);
         var entries = await ledger.ReadTail(from, stop);
-        if (entries.Count == 0) return;
+        if (entries.Count == 0)
+            return;
         // Who came to see more, or less, by one of them is told of all of them as he sees then, or later.
         var (relisted, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
         while (true)
@@ -242,21 +259,23 @@ internal sealed class Followers(
             lock (_lock)
             {
                 // Unless all have left meanwhile, and others come.
-                if (_at != from) return;
+                if (_at != from)
+                    return;
                 // Looked at anew after each wait: whoever has left is not waited for, and whoever has come is told like the others.
                 behind = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !Knows(g.Rights))];
                 if (behind.Count == 0)
                 {
-                    foreach (var entry in entries) Tell(entry);
+                    foreach (var entry in entries)
+                        Tell(entry);
                     _at = entries[^1].Position + 1;
                     return;
                 }
             }
-            foreach (var group in behind) await Renew(group).WaitAsync(stop);
+            foreach (var group in behind)
+                await Renew(group).WaitAsync(stop);
         }
 
-        bool Knows(Rights? rights) =>
-            rights is not null && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= relisted : Hold(rights));
+        bool Knows(Rights? rights) => rights is not null && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= relisted : Hold(rights));
     }
 
     private void Tell(TailEntry entry)
@@ -265,9 +284,11 @@ internal sealed class Followers(
             if (_index.TryGetValue(token, out var groups))
                 foreach (var group in groups)
                 {
-                    if (group.Told == entry.Position) continue;
+                    if (group.Told == entry.Position)
+                        continue;
                     group.Told = entry.Position;
-                    foreach (var inbox in group.Joined) inbox.Add(entry);
+                    foreach (var inbox in group.Joined)
+                        inbox.Add(entry);
                 }
     }
 }

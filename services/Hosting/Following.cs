@@ -16,18 +16,30 @@ namespace Ministries.Hosting;
 /// most a page and what is on the way to him, and not for long.
 /// </summary>
 internal sealed class Following(
-    FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responses, ServerCallContext context, ServiceLedger ledger,
-    Access access, Followers followers, TimeProvider time, Func<StoredEntry, Reader, CancellationToken, Task<Entry>> show, CancellationToken stop)
+    FollowEntriesRequest request,
+    IServerStreamWriter<FollowEntriesResponse> responses,
+    ServerCallContext context,
+    ServiceLedger ledger,
+    Access access,
+    Followers followers,
+    TimeProvider time,
+    Func<StoredEntry, Reader, CancellationToken, Task<Entry>> show,
+    CancellationToken stop
+)
 {
     // The web server holds back a writer who has as much on the way, so that one message more is on the way at most.
-    private const int MessageBytes = EdgeLimits.MaxUntakenBytes, PieceBytes = 32 << 10, PageBytes = 48 << 10, PageEntries = 200;
+    private const int MessageBytes = EdgeLimits.MaxUntakenBytes,
+        PieceBytes = 32 << 10,
+        PageBytes = 48 << 10,
+        PageEntries = 200;
 
     /// <summary>How long a stream may keep an entry that is greater than a page before another one has its turn.</summary>
     private static readonly TimeSpan Turn = TimeSpan.FromMilliseconds(250);
 
     private readonly string? _case = request.Case.Length == 0 ? null : request.Case;
     private readonly Followers.Group _group = followers.Open(EdgeCall.Of(context).Caller.Participant.Id);
-    private ulong _from = request.FromPosition, _said = request.FromPosition;
+    private ulong _from = request.FromPosition,
+        _said = request.FromPosition;
 
     /// <summary>Goes on until the reader has all that there is, where he wants no more; else until he or the service stops.</summary>
     public async Task Run()
@@ -37,8 +49,10 @@ internal sealed class Following(
             while (true)
             {
                 await CatchUp(null);
-                if (request.UntilNow || _from > _said) await Say();
-                if (request.UntilNow) return;
+                if (request.UntilNow || _from > _said)
+                    await Say();
+                if (request.UntilNow)
+                    return;
                 var (inbox, from) = followers.Join(_group, request.Case);
                 try
                 {
@@ -65,10 +79,13 @@ internal sealed class Following(
         {
             var rights = await Rights();
             var page = await Page(_from, PageEntries, rights);
-            if (!await Send(page.Entries, rights)) continue;
+            if (!await Send(page.Entries, rights))
+                continue;
             _from = page.Next;
-            if (page.TooGreat) await SendGreat(_from);
-            else if (page.Complete) return;
+            if (page.TooGreat)
+                await SendGreat(_from);
+            else if (page.Complete)
+                return;
         }
     }
 
@@ -89,7 +106,8 @@ internal sealed class Following(
     private async Task<bool> Send(IReadOnlyList<StoredEntry> entries, Rights rights)
     {
         foreach (var entry in entries)
-            if (!await Send(entry, rights)) return false;
+            if (!await Send(entry, rights))
+                return false;
         return true;
     }
 
@@ -101,13 +119,18 @@ internal sealed class Following(
             var woken = await inbox.Wait(followers.Limits.StreamProgress, stop);
             var (positions, before, lost) = followers.Take(inbox);
             foreach (var position in positions)
-                if (position >= _from) await Send(position);
-            if (lost) return;
-            if (before > _from) _from = before;
-            if (woken) continue;
+                if (position >= _from)
+                    await Send(position);
+            if (lost)
+                return;
+            if (before > _from)
+                _from = before;
+            if (woken)
+                continue;
             // Who may not follow any more does not wait for an entry to learn it.
             await Rights();
-            if (_from > _said) await Say();
+            if (_from > _said)
+                await Say();
         }
     }
 
@@ -118,7 +141,8 @@ internal sealed class Following(
         {
             var rights = await Rights();
             StoredEntry? entry;
-            if (ledger.Recent(position) is { Stored: { } stored } recent) entry = recent.Audience.Any(rights.Reader.Tokens.Contains) ? stored : null;
+            if (ledger.Recent(position) is { Stored: { } stored } recent)
+                entry = recent.Audience.Any(rights.Reader.Tokens.Contains) ? stored : null;
             else
             {
                 var page = await Page(position, 1, rights);
@@ -129,7 +153,8 @@ internal sealed class Following(
                 }
                 entry = page.Entries is [{ } found] && found.Position == position ? found : null;
             }
-            if (entry is not null && !await Send(entry, rights)) continue;
+            if (entry is not null && !await Send(entry, rights))
+                continue;
             _from = position + 1;
             return;
         }
@@ -137,16 +162,14 @@ internal sealed class Following(
 
     private async Task<bool> Send(StoredEntry stored, Rights rights)
     {
-        var response = new FollowEntriesResponse
-        {
-            Entry = await show(stored, rights.Reader, stop), NextPosition = stored.Position + 1,
-        };
+        var response = new FollowEntriesResponse { Entry = await show(stored, rights.Reader, stop), NextPosition = stored.Position + 1 };
         if (response.CalculateSize() > MessageBytes)
         {
             await SendGreat(stored.Position);
             return true;
         }
-        if (!await StillHold(rights)) return false;
+        if (!await StillHold(rights))
+            return false;
         var writing = responses.WriteAsync(response);
         _from = _said = stored.Position + 1;
         await Taken(writing);
@@ -177,7 +200,8 @@ internal sealed class Following(
             {
                 followers.Great.Release();
             }
-            if (sent is null) break;
+            if (sent is null)
+                break;
             await Taken(sent.Writing);
         }
         _from = position + 1;
@@ -187,7 +211,8 @@ internal sealed class Following(
     private async Task<Sent?> SendPieces(ulong position, Sent before)
     {
         var (began, rights) = (Stopwatch.GetTimestamp(), await Rights());
-        if (await ledger.ReadEntry(position, rights.Reader.Tokens, stop) is not { } stored) return null;
+        if (await ledger.ReadEntry(position, rights.Reader.Tokens, stop) is not { } stored)
+            return null;
         var bytes = (await show(stored, rights.Reader, stop)).ToByteArray();
         var digest = SHA256.HashData(bytes);
         var sent = new Sent(digest.AsSpan().SequenceEqual(before.Digest) ? before.Bytes : 0, digest, false, Task.CompletedTask);
@@ -195,12 +220,14 @@ internal sealed class Following(
         {
             var piece = new EntryPiece
             {
-                Offset = (uint)sent.Bytes, Size = (uint)bytes.Length,
+                Offset = (uint)sent.Bytes,
+                Size = (uint)bytes.Length,
                 Data = ByteString.CopyFrom(bytes, sent.Bytes, Math.Min(PieceBytes, bytes.Length - sent.Bytes)),
             };
             var (to, whole) = (sent.Bytes + piece.Data.Length, sent.Bytes + piece.Data.Length == bytes.Length);
             var next = whole ? position + 1 : position;
-            if (whole) _said = next;
+            if (whole)
+                _said = next;
             sent = new(to, digest, whole, responses.WriteAsync(new FollowEntriesResponse { Piece = piece, NextPosition = next }));
             if (!whole && !sent.Writing.IsCompleted && Left() is var left && left > TimeSpan.Zero)
                 await Task.WhenAny(sent.Writing, Task.Delay(left, stop));
@@ -237,7 +264,8 @@ internal sealed class Following(
     /// <exception cref="RpcException">STREAM_STALLED: there was none for too long.</exception>
     private async Task Taken(Task writing)
     {
-        if (writing.IsCompletedSuccessfully || await Ends(followers.Limits.StreamStall)) return;
+        if (writing.IsCompletedSuccessfully || await Ends(followers.Limits.StreamStall))
+            return;
         // The reason stands behind what the reader has not taken. Where he does not come to it, nothing is left but to end the stream
         // without it.
         var http = context.GetHttpContext();

@@ -20,7 +20,10 @@ internal static class HealthVerb
     /// <returns>0: it is ready; 1: it is not, or does not answer.</returns>
     public static async Task<int> Run(Settings settings)
     {
-        using var own = X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey));
+        using var own = X509Certificate2.CreateFromPem(
+            File.ReadAllText(settings.Certificate),
+            PrivateFiles.ReadKey(settings.CertificateKey)
+        );
         using var handler = new SocketsHttpHandler
         {
             ConnectTimeout = Deadline,
@@ -29,16 +32,21 @@ internal static class HealthVerb
                 EnabledSslProtocols = SslProtocols.Tls13,
                 LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
                 // Whoever holds this service's key is this service, under whatever name it is called from within.
-                RemoteCertificateValidationCallback = (_, presented, _, _) => presented is not null &&
-                    CryptographicOperations.FixedTimeEquals(presented.GetPublicKey(), own.GetPublicKey()),
+                RemoteCertificateValidationCallback = (_, presented, _, _) =>
+                    presented is not null && CryptographicOperations.FixedTimeEquals(presented.GetPublicKey(), own.GetPublicKey()),
             },
         };
-        var address = new UriBuilder(settings.Listen) { Host = settings.Listen.Host is "0.0.0.0" or "[::]" ? "127.0.0.1" : settings.Listen.Host };
+        var address = new UriBuilder(settings.Listen)
+        {
+            Host = settings.Listen.Host is "0.0.0.0" or "[::]" ? "127.0.0.1" : settings.Listen.Host,
+        };
         using var channel = GrpcChannel.ForAddress(address.Uri, new GrpcChannelOptions { HttpHandler = handler });
         try
         {
             var answer = await new Health.HealthClient(channel).CheckAsync(
-                new HealthCheckRequest { Service = ServiceHost.Ready }, deadline: DateTime.UtcNow + Deadline);
+                new HealthCheckRequest { Service = ServiceHost.Ready },
+                deadline: DateTime.UtcNow + Deadline
+            );
             Console.WriteLine(answer.Status);
             return answer.Status == HealthCheckResponse.Types.ServingStatus.Serving ? 0 : 1;
         }

@@ -54,7 +54,9 @@ public static partial class ServiceHost
         // One file for each setting, so that a secret need not stand in the environment.
         if (builder.Configuration["SettingsFolder"] is { Length: > 0 } folder)
             builder.Configuration.AddKeyPerFile(Path.GetFullPath(folder), optional: true);
-        builder.Logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
+        builder.Logging.AddSimpleConsole(o =>
+            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ ")
+        );
         Settings settings;
         try
         {
@@ -62,10 +64,12 @@ public static partial class ServiceHost
         }
         catch (SettingsException e)
         {
-            foreach (var wrong in e.Wrong) await Console.Error.WriteLineAsync($"{service.Name}: {wrong}");
+            foreach (var wrong in e.Wrong)
+                await Console.Error.WriteLineAsync($"{service.Name}: {wrong}");
             return WrongSettings;
         }
-        if (health) return await HealthVerb.Run(settings);
+        if (health)
+            return await HealthVerb.Run(settings);
         try
         {
             await using var host = await Build(service, settings, builder);
@@ -79,9 +83,11 @@ public static partial class ServiceHost
             {
                 // The host ends where one of them fails that nothing begins anew (HostOptions).
             }
-            if (life.ExitCode != Stopped || beside.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed) return life.ExitCode;
+            if (life.ExitCode != Stopped || beside.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
+                return life.ExitCode;
             await Console.Error.WriteLineAsync(
-                $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}");
+                $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
+            );
             return BackgroundFailed;
         }
         catch (Exception e) when (e is AgreementRefused or KeyFileExposedException)
@@ -125,11 +131,17 @@ public static partial class ServiceHost
     /// <exception cref="LedgerInconsistent">The database must not be served from.</exception>
     /// <exception cref="LedgerUnavailable">The database cannot be reached.</exception>
     public static async Task<WebApplication> Build(
-        Service service, Settings settings, WebApplicationBuilder? builder = null, MemoryBroker? memory = null,
-        CancellationToken cancel = default)
+        Service service,
+        Settings settings,
+        WebApplicationBuilder? builder = null,
+        MemoryBroker? memory = null,
+        CancellationToken cancel = default
+    )
     {
         builder ??= WebApplication.CreateSlimBuilder();
-        builder.Logging.AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning)
+        builder
+            .Logging.AddFilter("Microsoft", LogLevel.Warning)
+            .AddFilter("Grpc", LogLevel.Warning)
             // Each look at a service that is not ready would be an error in its log; Lifecycle says it once.
             .AddFilter("Microsoft.Extensions.Diagnostics.HealthChecks", LogLevel.None)
             // It would log what ends the host with its text; that is said by type (Run).
@@ -142,7 +154,8 @@ public static partial class ServiceHost
             kestrel.AddServerHeader = false;
             kestrel.Listen(AddressOf(settings.Listen), listen => listen.UseIdentity());
             if (settings.Metrics is { } metrics)
-                foreach (var address in AddressesOf(metrics)) kestrel.Listen(address, listen => listen.ForMetrics());
+                foreach (var address in AddressesOf(metrics))
+                    kestrel.Listen(address, listen => listen.ForMetrics());
         });
         var ledger = await OpenLedger(service, settings, cancel);
         var services = builder.Services;
@@ -164,7 +177,8 @@ public static partial class ServiceHost
         services.AddWitnessing();
         services.AddBus(new BusOptions { Broker = settings.Broker, BrokerAuthority = settings.BrokerAuthority }, memory);
         AddHealth(services);
-        if (settings.Reflection) services.AddGrpcReflection();
+        if (settings.Reflection)
+            services.AddGrpcReflection();
         Telemetry.Add(services, service.Name, settings);
         service.Register?.Invoke(services);
 
@@ -176,7 +190,8 @@ public static partial class ServiceHost
         host.MapLog();
         host.MapBus();
         host.MapGrpcHealthChecksService().Guarded(host);
-        if (settings.Reflection) host.MapGrpcReflectionService().Guarded(host);
+        if (settings.Reflection)
+            host.MapGrpcReflectionService().Guarded(host);
         Access.DemandPolicies(host);
         LogLife(host, service.Name, ledger.OwnsTables && !settings.Ledger.StartsWith("sqlite:", StringComparison.Ordinal));
         EndWith(host, ledger);
@@ -189,54 +204,72 @@ public static partial class ServiceHost
     {
         var life = host.Services.GetRequiredService<Lifecycle>();
         var log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Host");
-        _ = ledger.Committing.ContinueWith(ended =>
-        {
-            LogLedgerFailed(log, ledger.Service, ended.Exception!.InnerException!.GetType().Name);
-            life.End(BackgroundFailed);
-        }, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
+        _ = ledger.Committing.ContinueWith(
+            ended =>
+            {
+                LogLedgerFailed(log, ledger.Service, ended.Exception!.InnerException!.GetType().Name);
+                life.End(BackgroundFailed);
+            },
+            CancellationToken.None,
+            TaskContinuationOptions.OnlyOnFaulted,
+            TaskScheduler.Default
+        );
     }
 
     private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
     {
         var agreement = AgreementFile.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel)).Agreement;
         var key = PrivateFiles.ReadKey(settings.CheckpointKey);
-        return await ServiceLedger.Open(new LedgerOptions
-        {
-            Service = service.Name, Connection = settings.Ledger,
-            Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
-            CheckpointFile = settings.Checkpoint, Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
-            Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
-        }, cancel);
+        return await ServiceLedger.Open(
+            new LedgerOptions
+            {
+                Service = service.Name,
+                Connection = settings.Ledger,
+                Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
+                CheckpointFile = settings.Checkpoint,
+                Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
+                Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
+            },
+            cancel
+        );
     }
 
     // The database's client says in its innermost exception what is wrong, such as a certificate that is not accepted.
     private static IEnumerable<string> Messages(Exception e)
     {
-        for (Exception? inner = e; inner is not null; inner = inner.InnerException) yield return inner.Message.TrimEnd('.', ' ');
+        for (Exception? inner = e; inner is not null; inner = inner.InnerException)
+            yield return inner.Message.TrimEnd('.', ' ');
     }
 
-    private static IPEndPoint AddressOf(Uri listen) => new(
-        listen.Host switch
-        {
-            "localhost" => IPAddress.Loopback,
-            var host when IPAddress.TryParse(host.Trim('[', ']'), out var address) => address,
-            _ => IPAddress.Any,
-        }, listen.Port);
+    private static IPEndPoint AddressOf(Uri listen) =>
+        new(
+            listen.Host switch
+            {
+                "localhost" => IPAddress.Loopback,
+                var host when IPAddress.TryParse(host.Trim('[', ']'), out var address) => address,
+                _ => IPAddress.Any,
+            },
+            listen.Port
+        );
 
     // A name stands for its addresses: where a machine has several networks, metrics are served in one of them.
     private static IEnumerable<IPEndPoint> AddressesOf(Uri listen) =>
-        listen.Host == "localhost" || IPAddress.TryParse(listen.Host.Trim('[', ']'), out _) ? [AddressOf(listen)]
+        listen.Host == "localhost" || IPAddress.TryParse(listen.Host.Trim('[', ']'), out _)
+            ? [AddressOf(listen)]
             : Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port));
 
     private const string Alive = "alive";
 
     private static void AddHealth(IServiceCollection services)
     {
-        services.AddGrpcHealthChecks(o =>
-        {
-            o.Services.Map("", check => check.Name == Alive);
-            o.Services.Map(Ready, check => check.Name == Ready);
-        }).AddCheck(Alive, () => HealthCheckResult.Healthy()).AddCheck<Lifecycle>(Ready);
+        services
+            .AddGrpcHealthChecks(o =>
+            {
+                o.Services.Map("", check => check.Name == Alive);
+                o.Services.Map(Ready, check => check.Name == Ready);
+            })
+            .AddCheck(Alive, () => HealthCheckResult.Healthy())
+            .AddCheck<Lifecycle>(Ready);
         services.Configure<HealthCheckPublisherOptions>(o => (o.Delay, o.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
     }
 
@@ -244,16 +277,21 @@ public static partial class ServiceHost
     {
         var log = host.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Ministries.Host");
         var started = Stopwatch.GetTimestamp();
-        if (owns) LogOwns(log, service);
+        if (owns)
+            LogOwns(log, service);
         host.Lifetime.ApplicationStarted.Register(() =>
-            LogServing(log, service, string.Join(", ", host.Urls), Stopwatch.GetElapsedTime(started).TotalMilliseconds));
+            LogServing(log, service, string.Join(", ", host.Urls), Stopwatch.GetElapsedTime(started).TotalMilliseconds)
+        );
         host.Lifetime.ApplicationStopping.Register(() => LogStopping(log, service));
         host.Lifetime.ApplicationStopped.Register(() => LogStopped(log, service));
     }
 
-    [LoggerMessage(5, LogLevel.Warning,
-        "the role with which {Service} uses its database owns the tables: it could change what was recorded. `ministry deployment tables` " +
-        "keeps them for another role")]
+    [LoggerMessage(
+        5,
+        LogLevel.Warning,
+        "the role with which {Service} uses its database owns the tables: it could change what was recorded. `ministry deployment tables` "
+            + "keeps them for another role"
+    )]
     private static partial void LogOwns(ILogger log, string service);
 
     [LoggerMessage(1, LogLevel.Information, "{Service} serves at {Addresses} after {Milliseconds:F0} ms")]

@@ -120,16 +120,20 @@ public static class IdentityExtensions
     public static IServiceCollection AddIdentity(this IServiceCollection services)
     {
         services.TryAddSingleton(new EdgeLimits());
-        services.AddOptions<KestrelServerOptions>().Configure<EdgeLimits>((kestrel, limits) =>
-        {
-            // Kestrel's own limit counts whoever has opened a socket; Connections tells who may.
-            kestrel.Limits.Http2.MaxStreamsPerConnection = limits.MaxCallsPerConnection;
-            // What a stream holds for a reader who takes nothing rests on it (Following).
-            kestrel.Limits.MaxResponseBufferSize = EdgeLimits.MaxUntakenBytes;
-            // One whose peer is gone would follow the ledger until its connection is old.
-            kestrel.Limits.Http2.KeepAlivePingDelay = limits.KeepAlive;
-            kestrel.Limits.Http2.KeepAlivePingTimeout = limits.KeepAlive / 2;
-        });
+        services
+            .AddOptions<KestrelServerOptions>()
+            .Configure<EdgeLimits>(
+                (kestrel, limits) =>
+                {
+                    // Kestrel's own limit counts whoever has opened a socket; Connections tells who may.
+                    kestrel.Limits.Http2.MaxStreamsPerConnection = limits.MaxCallsPerConnection;
+                    // What a stream holds for a reader who takes nothing rests on it (Following).
+                    kestrel.Limits.MaxResponseBufferSize = EdgeLimits.MaxUntakenBytes;
+                    // One whose peer is gone would follow the ledger until its connection is old.
+                    kestrel.Limits.Http2.KeepAlivePingDelay = limits.KeepAlive;
+                    kestrel.Limits.Http2.KeepAlivePingTimeout = limits.KeepAlive / 2;
+                }
+            );
         services.AddSingleton<Credentials>();
         services.AddSingleton<Agreements>();
         services.AddSingleton<Connections>();
@@ -150,29 +154,41 @@ public static class IdentityExtensions
         var time = services.GetRequiredService<TimeProvider>();
         listen.Protocols = HttpProtocols.Http2;
         listen.Use(connections.Hold);
-        listen.UseHttps(new TlsHandshakeCallbackOptions
-        {
-            HandshakeTimeout = limits.HandshakeTimeout,
-            OnConnection = handshake => new(new SslServerAuthenticationOptions
+        listen.UseHttps(
+            new TlsHandshakeCallbackOptions
             {
-                ServerCertificateContext = credentials.Context,
-                EnabledSslProtocols = SslProtocols.Tls13,
-                ApplicationProtocols = [SslApplicationProtocol.Http2],
-                ClientCertificateRequired = true,
-                // A resumed session would carry an identity over from a handshake that checked it long ago.
-                AllowTlsResume = false,
-                AllowRenegotiation = false,
-                CertificateChainPolicy = ServiceChannel.Offline(),
-                RemoteCertificateValidationCallback = (_, certificate, chain, _) => certificate is X509Certificate2 shown &&
-                    Vouched(connections, Held.Of(handshake.Connection), agreements.InForce.Authorities, time, shown, chain),
-            }),
-        });
+                HandshakeTimeout = limits.HandshakeTimeout,
+                OnConnection = handshake =>
+                    new(
+                        new SslServerAuthenticationOptions
+                        {
+                            ServerCertificateContext = credentials.Context,
+                            EnabledSslProtocols = SslProtocols.Tls13,
+                            ApplicationProtocols = [SslApplicationProtocol.Http2],
+                            ClientCertificateRequired = true,
+                            // A resumed session would carry an identity over from a handshake that checked it long ago.
+                            AllowTlsResume = false,
+                            AllowRenegotiation = false,
+                            CertificateChainPolicy = ServiceChannel.Offline(),
+                            RemoteCertificateValidationCallback = (_, certificate, chain, _) =>
+                                certificate is X509Certificate2 shown
+                                && Vouched(connections, Held.Of(handshake.Connection), agreements.InForce.Authorities, time, shown, chain),
+                        }
+                    ),
+            }
+        );
         listen.Use(connections.Admit);
         return listen;
     }
 
     private static bool Vouched(
-        Connections connections, Held held, Authorities authorities, TimeProvider time, X509Certificate2 certificate, X509Chain? chain)
+        Connections connections,
+        Held held,
+        Authorities authorities,
+        TimeProvider time,
+        X509Certificate2 certificate,
+        X509Chain? chain
+    )
     {
         X509Certificate2[] sent = [.. chain?.ChainPolicy.ExtraStore ?? []];
         try
@@ -180,7 +196,8 @@ public static class IdentityExtensions
             var identified = authorities.Identify(certificate, sent, CertificateUse.Client, time.GetUtcNow());
             if (identified.Issued)
                 held.Peer = new Peer(Copy(certificate), [.. sent.Select(Copy)], () => connections.Refuse(held), authorities, identified);
-            else held.Why ??= Rejection.Stranger;
+            else
+                held.Why ??= Rejection.Stranger;
             held.Connection.Items[typeof(Peer)] = held.Peer;
             return identified.Issued;
         }
@@ -188,7 +205,8 @@ public static class IdentityExtensions
         {
             // Nobody else gives them back, and a stranger may send many.
             foreach (var other in sent)
-                if (!ReferenceEquals(other, certificate)) other.Dispose();
+                if (!ReferenceEquals(other, certificate))
+                    other.Dispose();
         }
 
         static X509Certificate2 Copy(X509Certificate2 c) => X509CertificateLoader.LoadCertificate(c.RawDataMemory.Span);
@@ -198,7 +216,12 @@ public static class IdentityExtensions
 /// <summary>Who is at the other end of a connection. Whose its certificate is is worked out once for each version of the agreement;
 /// whether it still holds, with every call (<see cref="Access"/>).</summary>
 internal sealed class Peer(
-    X509Certificate2 certificate, IReadOnlyList<X509Certificate2> sent, Action refuse, Authorities authorities, Identified identified)
+    X509Certificate2 certificate,
+    IReadOnlyList<X509Certificate2> sent,
+    Action refuse,
+    Authorities authorities,
+    Identified identified
+)
 {
     private volatile Judged _judged = new(authorities, identified);
 
@@ -206,15 +229,19 @@ internal sealed class Peer(
 
     /// <summary>The peer of the request's connection; null: it has shown no certificate.</summary>
     public static Peer? Of(HttpContext http) =>
-        http.Features.Get<IConnectionItemsFeature>()?.Items is { } items && items.TryGetValue(typeof(Peer), out var found) ? found as Peer : null;
+        http.Features.Get<IConnectionItemsFeature>()?.Items is { } items && items.TryGetValue(typeof(Peer), out var found)
+            ? found as Peer
+            : null;
 
     /// <summary>Whose certificate the peer of a call has, and whether it holds at this moment. Where it does not, the connection ends with
     /// the call, whose answer says why.</summary>
     public static Identified Identify(Peer? peer, Authorities authorities, TimeProvider time)
     {
-        if (peer is null) return new(null, Reason.CallerUnknown);
+        if (peer is null)
+            return new(null, Reason.CallerUnknown);
         var identified = peer.Judge(authorities, time);
-        if (identified.Refused != Reason.Unspecified) peer.End();
+        if (identified.Refused != Reason.Unspecified)
+            peer.End();
         return identified;
     }
 
@@ -225,7 +252,8 @@ internal sealed class Peer(
         if (!ReferenceEquals(judged.By, authorities))
             _judged = judged = new(authorities, authorities.Identify(certificate, sent, CertificateUse.Client, now));
         return judged.Identified.Identity is { } identity && !identity.HoldsAt(now)
-            ? new(identity, Reason.CertificateNotAccepted, Issued: true) : judged.Identified;
+            ? new(identity, Reason.CertificateNotAccepted, Issued: true)
+            : judged.Identified;
     }
 
     private void End() => refuse();

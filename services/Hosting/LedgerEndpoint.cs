@@ -17,9 +17,15 @@ namespace Ministries.Hosting;
 /// his to know; the header's digests bind them to the same bytes.
 /// </summary>
 internal sealed class LedgerEndpoint(
-    ServiceLedger ledger, Reads reads, Writes writes, Agreements agreements, Access access, Followers followers, TimeProvider time,
-    IHostApplicationLifetime lifetime)
-    : LedgerService.LedgerServiceBase
+    ServiceLedger ledger,
+    Reads reads,
+    Writes writes,
+    Agreements agreements,
+    Access access,
+    Followers followers,
+    TimeProvider time,
+    IHostApplicationLifetime lifetime
+) : LedgerService.LedgerServiceBase
 {
     private const int Page = 200;
 
@@ -27,26 +33,38 @@ internal sealed class LedgerEndpoint(
     {
         var (reader, cancel) = (await reads.ReaderOf(context), context.CancellationToken);
         bool[] named = [request.Position != 0, request.OwnRequestId.Length > 0, request.AgreementVersion != 0];
-        if (named.Count(n => n) > 1) throw Refusals.Invalid("", "the entry must be named in one way only").ToException();
+        if (named.Count(n => n) > 1)
+            throw Refusals.Invalid("", "the entry must be named in one way only").ToException();
         ulong? position = request switch
         {
-            { AgreementVersion: > 0 and var version } =>
-                await ledger.FindPosition($"service/{ledger.Service}", Agreements.RequestIdOf(version), cancel),
+            { AgreementVersion: > 0 and var version } => await ledger.FindPosition(
+                $"service/{ledger.Service}",
+                Agreements.RequestIdOf(version),
+                cancel
+            ),
             { OwnRequestId.Length: > 0 } => await ledger.FindPosition(reader.Participant.Id, request.OwnRequestId, cancel),
             _ => request.Position,
         };
         var stored = position is null ? null : await ledger.ReadEntry(position.Value, reader.Tokens, cancel);
-        if (stored is not null) return new GetEntryResponse { Entry = await Shown(stored, reader, cancel) };
+        if (stored is not null)
+            return new GetEntryResponse { Entry = await Shown(stored, reader, cancel) };
         await Evenly.Wait(context);
         throw new Refusal(Reason.NotFound).ToException();
     }
 
     public override Task<PermitDisclosureResponse> PermitDisclosure(PermitDisclosureRequest request, ServerCallContext context) =>
         writes.Run<PermitDisclosureRequest, PermitDisclosureResponse>(
-            request, context, Disclosures.Permit, (r, act, cancel) => Disclosures.Ask(ledger, r, act, cancel));
+            request,
+            context,
+            Disclosures.Permit,
+            (r, act, cancel) => Disclosures.Ask(ledger, r, act, cancel)
+        );
 
     public override async Task FollowEntries(
-        FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responseStream, ServerCallContext context)
+        FollowEntriesRequest request,
+        IServerStreamWriter<FollowEntriesResponse> responseStream,
+        ServerCallContext context
+    )
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
         try
@@ -64,34 +82,44 @@ internal sealed class LedgerEndpoint(
         var checkpoint = await ledger.ReadCheckpoint(context.CancellationToken);
         return new GetCheckpointResponse
         {
-            TreeSize = checkpoint.Size, RootHash = ByteString.CopyFrom(checkpoint.Root), Checkpoint = checkpoint.Text,
-            CosignedCheckpoint = ledger.Cosigned?.Text ?? "", CosignedTreeSize = ledger.Cosigned?.Size ?? 0,
+            TreeSize = checkpoint.Size,
+            RootHash = ByteString.CopyFrom(checkpoint.Root),
+            Checkpoint = checkpoint.Text,
+            CosignedCheckpoint = ledger.Cosigned?.Text ?? "",
+            CosignedTreeSize = ledger.Cosigned?.Size ?? 0,
         };
     }
 
-    public override async Task<GetInclusionProofResponse> GetInclusionProof(
-        GetInclusionProofRequest request, ServerCallContext context)
+    public override async Task<GetInclusionProofResponse> GetInclusionProof(GetInclusionProofRequest request, ServerCallContext context)
     {
         if (request.TreeSize != 0 && request.TreeSize <= request.Position)
             throw Refusals.Invalid("tree_size", "must be greater than the position").ToException();
-        var proof = await ledger.ProveInclusion(request.Position, request.TreeSize, context.CancellationToken) ??
-            throw new Refusal(Reason.NotFound).ToException();
+        var proof =
+            await ledger.ProveInclusion(request.Position, request.TreeSize, context.CancellationToken)
+            ?? throw new Refusal(Reason.NotFound).ToException();
         return new GetInclusionProofResponse
         {
-            TreeSize = proof.Size, RootHash = ByteString.CopyFrom(proof.Root), Proof = { proof.Hashes.Select(ByteString.CopyFrom) },
+            TreeSize = proof.Size,
+            RootHash = ByteString.CopyFrom(proof.Root),
+            Proof = { proof.Hashes.Select(ByteString.CopyFrom) },
         };
     }
 
     public override async Task<GetConsistencyProofResponse> GetConsistencyProof(
-        GetConsistencyProofRequest request, ServerCallContext context)
+        GetConsistencyProofRequest request,
+        ServerCallContext context
+    )
     {
         if (request.ToSize != 0 && request.ToSize < request.FromSize)
             throw Refusals.Invalid("to_size", "must not be less than from_size").ToException();
-        var proof = await ledger.ProveConsistency(request.FromSize, request.ToSize, context.CancellationToken) ??
-            throw Refusals.Invalid("to_size", "must not be greater than the present tree").ToException();
+        var proof =
+            await ledger.ProveConsistency(request.FromSize, request.ToSize, context.CancellationToken)
+            ?? throw Refusals.Invalid("to_size", "must not be greater than the present tree").ToException();
         return new GetConsistencyProofResponse
         {
-            ToSize = proof.Size, RootHash = ByteString.CopyFrom(proof.Root), Proof = { proof.Hashes.Select(ByteString.CopyFrom) },
+            ToSize = proof.Size,
+            RootHash = ByteString.CopyFrom(proof.Root),
+            Proof = { proof.Hashes.Select(ByteString.CopyFrom) },
         };
     }
 
@@ -110,7 +138,12 @@ internal sealed class LedgerEndpoint(
     private async Task<Entry> Shown(StoredEntry stored, Reader reader, CancellationToken cancel)
     {
         var entry = stored.Entry;
-        var shown = new Entry { Header = entry.Header, Case = entry.Case, Traceparent = entry.Traceparent };
+        var shown = new Entry
+        {
+            Header = entry.Header,
+            Case = entry.Case,
+            Traceparent = entry.Traceparent,
+        };
         shown.Audience.AddRange(entry.Audience.Where(a => reader.Tokens.Contains(a.Audience)));
         if (stored.Participant == reader.Participant.Id)
         {
@@ -120,20 +153,25 @@ internal sealed class LedgerEndpoint(
         shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements.InForce.Permissions, cancel);
         // A signature proves by itself what was signed, and so does an approval in the request: no salt is needed for that.
         var request = !shown.Privileged && MayReadRequest(entry, reader);
-        shown.Parts.AddRange(entry.Parts.Where(p =>
-            p.Kind == PartKind.Events || request && p.Kind is PartKind.Request or PartKind.Signature));
+        shown.Parts.AddRange(
+            entry.Parts.Where(p => p.Kind == PartKind.Events || request && p.Kind is PartKind.Request or PartKind.Signature)
+        );
         if (shown.Privileged)
-            foreach (var part in shown.Parts) part.Salt = ByteString.Empty;
+            foreach (var part in shown.Parts)
+                part.Salt = ByteString.Empty;
         return shown;
     }
 
     private static bool MayReadRequest(Entry entry, Reader reader)
     {
-        if (entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } request) return false;
+        if (entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } request)
+            return false;
         var method = EntryHeader.Parser.ParseFrom(entry.Header).Method;
         // Everybody may know what everybody is judged by.
-        if (method == AgreementVersions.Method) return true;
-        return Methods.Find(method)?.InputType is { } type && type.GetOptions()?.GetExtension(LimitsExtensions.Shown) == true &&
-            Seals.In(type.Parser.ParseFrom(request.Data)).All(s => s.Recipients.Contains(reader.Participant.Id));
+        if (method == AgreementVersions.Method)
+            return true;
+        return Methods.Find(method)?.InputType is { } type
+            && type.GetOptions()?.GetExtension(LimitsExtensions.Shown) == true
+            && Seals.In(type.Parser.ParseFrom(request.Data)).All(s => s.Recipients.Contains(reader.Participant.Id));
     }
 }

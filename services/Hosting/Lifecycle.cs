@@ -38,10 +38,13 @@ public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger
         lock (_saying)
         {
             _ready[part] = ready;
-            if (Ready == _said || Stopping.IsCancellationRequested) return;
+            if (Ready == _said || Stopping.IsCancellationRequested)
+                return;
             _said = Ready;
-            if (_said) LogReady(log);
-            else LogNotReady(log, string.Join(", ", Parts.Where(p => !_ready.GetValueOrDefault(p))));
+            if (_said)
+                LogReady(log);
+            else
+                LogNotReady(log, string.Join(", ", Parts.Where(p => !_ready.GetValueOrDefault(p))));
         }
     }
 

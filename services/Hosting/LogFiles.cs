@@ -17,7 +17,8 @@ namespace Ministries.Hosting;
 internal static class LogFiles
 {
     // What a tile or bundle holds never changes; whom it is for is decided with each call, so no proxy may keep it for others.
-    private const string Lasting = "private, max-age=31536000, immutable", Passing = "no-store";
+    private const string Lasting = "private, max-age=31536000, immutable",
+        Passing = "no-store";
 
     /// <summary>The most digits of a tile's index: those of the greatest number of 64 bits, in groups of three.</summary>
     private const int MaxGroups = 7;
@@ -35,10 +36,16 @@ internal static class LogFiles
     public static IEndpointRouteBuilder MapLog(this IEndpointRouteBuilder endpoints)
     {
         string[] methods = [HttpMethods.Get, HttpMethods.Head];
-        endpoints.MapMethods("/checkpoint", methods, async (HttpContext http, ServiceLedger ledger) =>
-            await Tell(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text)).Guarded(endpoints);
-        endpoints.MapMethods(
-            "/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text)).Guarded(endpoints);
+        endpoints
+            .MapMethods(
+                "/checkpoint",
+                methods,
+                async (HttpContext http, ServiceLedger ledger) => await Tell(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text)
+            )
+            .Guarded(endpoints);
+        endpoints
+            .MapMethods("/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text))
+            .Guarded(endpoints);
         endpoints.MapMethods("/tile/{level}/{**index}", methods, Tile).Guarded(endpoints);
         return endpoints;
     }
@@ -49,8 +56,10 @@ internal static class LogFiles
         try
         {
             if (Read(index ?? "") is var (number, width))
-                bytes = level == "entries" ? await ledger.ReadRecords(number, width, http.RequestAborted)
-                    : Number(level, 63) is { } at ? await ledger.ReadTile((int)at, number, width, http.RequestAborted) : null;
+                bytes =
+                    level == "entries" ? await ledger.ReadRecords(number, width, http.RequestAborted)
+                    : Number(level, 63) is { } at ? await ledger.ReadTile((int)at, number, width, http.RequestAborted)
+                    : null;
         }
         catch (LedgerUnavailable)
         {
@@ -65,7 +74,8 @@ internal static class LogFiles
         http.Response.ContentType = "application/octet-stream";
         http.Response.ContentLength = bytes.Length;
         http.Response.Headers.CacheControl = Lasting;
-        if (HttpMethods.IsGet(http.Request.Method)) await http.Response.Body.WriteAsync(bytes, http.RequestAborted);
+        if (HttpMethods.IsGet(http.Request.Method))
+            await http.Response.Body.WriteAsync(bytes, http.RequestAborted);
     }
 
     /// <summary>The index and width that a tile's path names; null: it names none.</summary>
@@ -75,21 +85,25 @@ internal static class LogFiles
         var width = Ministries.Ledger.Tile.Full;
         if (parts.Length > 1 && parts[^2].EndsWith(".p", StringComparison.Ordinal))
         {
-            if (Number(parts[^1], 255) is not (> 0 and { } partial)) return null;
+            if (Number(parts[^1], 255) is not (> 0 and { } partial))
+                return null;
             width = (int)partial;
             parts = [.. parts[..^2], parts[^2][..^2]];
         }
-        if (parts.Length > MaxGroups) return null;
+        if (parts.Length > MaxGroups)
+            return null;
         UInt128 index = 0;
         for (var i = 0; i < parts.Length; i++)
         {
             var group = parts[i];
             if (i < parts.Length - 1)
             {
-                if (!group.StartsWith('x')) return null;
+                if (!group.StartsWith('x'))
+                    return null;
                 group = group[1..];
             }
-            if (group.Length != 3 || !group.All(char.IsAsciiDigit)) return null;
+            if (group.Length != 3 || !group.All(char.IsAsciiDigit))
+                return null;
             index = index * 1000 + UInt128.Parse(group, CultureInfo.InvariantCulture);
         }
         // A first group of zeros would be a second name for the same tile.
@@ -97,12 +111,16 @@ internal static class LogFiles
     }
 
     private static ulong? Number(string text, ulong max) =>
-        ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number <= max &&
-        text == number.ToString(CultureInfo.InvariantCulture) ? number : null;
+        ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+        && number <= max
+        && text == number.ToString(CultureInfo.InvariantCulture)
+            ? number
+            : null;
 
     private static Task Tell(HttpContext http, string? checkpoint)
     {
-        if (checkpoint is null) return Say(http, StatusCodes.Status404NotFound, "there is no such checkpoint yet");
+        if (checkpoint is null)
+            return Say(http, StatusCodes.Status404NotFound, "there is no such checkpoint yet");
         http.Response.Headers.CacheControl = Passing;
         http.Response.ContentType = "text/plain; charset=utf-8";
         return Write(http, checkpoint);

@@ -31,13 +31,19 @@ public static class Metrics
     /// <summary>The labels that may leave the process; every other is taken off, whoever attached it.</summary>
     public static readonly FrozenSet<string> Labels = FrozenSet.Create(
         // An RPC of the contracts; what became of a call: OK, a refusal's reason, or a gRPC status.
-        "rpc.method", "outcome",
+        "rpc.method",
+        "outcome",
         // Why something was refused, given back or failed: one of an enumeration.
         "reason",
         // The service whose events are meant; the kind of record; own or authority; a participant of the agreement.
-        "producer", "kind", "certificate", "participant",
+        "producer",
+        "kind",
+        "certificate",
+        "participant",
         // Of the runtime and the web server.
-        "gc.heap.generation", "cpu.mode");
+        "gc.heap.generation",
+        "cpu.mode"
+    );
 
     /// <summary>The path at which metrics are served.</summary>
     public const string Path = "/metrics";
@@ -46,57 +52,110 @@ public static class Metrics
     private static readonly ConcurrentDictionary<(string Method, string Outcome), StrongBox<long>> Calls = new();
 
     private static readonly ObservableCounter<long> CallsByOutcome = Measures.Meter.CreateObservableCounter(
-        "ministries.calls", () => Calls.Select(c => new Measurement<long>(
-            Volatile.Read(ref c.Value.Value), Tag("rpc.method", c.Key.Method), Tag("outcome", c.Key.Outcome))),
-        "{call}", "Calls by RPC and what became of them.");
+        "ministries.calls",
+        () =>
+            Calls.Select(c => new Measurement<long>(
+                Volatile.Read(ref c.Value.Value),
+                Tag("rpc.method", c.Key.Method),
+                Tag("outcome", c.Key.Outcome)
+            )),
+        "{call}",
+        "Calls by RPC and what became of them."
+    );
 
     private static readonly Histogram<double> CallDurations = Measures.Meter.CreateHistogram(
-        "ministries.call.duration", "s", "How long calls took that are not followed.", advice: Measures.Times);
+        "ministries.call.duration",
+        "s",
+        "How long calls took that are not followed.",
+        advice: Measures.Times
+    );
 
     private static readonly Counters RefusalCount = Measures.Meter.CreateCounter<long>(
-        "ministries.refusals", "{call}", "Refused calls by reason.");
+        "ministries.refusals",
+        "{call}",
+        "Refused calls by reason."
+    );
 
     private static readonly Counters Faults = Measures.Meter.CreateCounter<long>(
-        "ministries.faults", "{call}", "Calls that a fault of the software ended.");
+        "ministries.faults",
+        "{call}",
+        "Calls that a fault of the software ended."
+    );
 
     private static readonly Counters RepeatedRequests = Measures.Meter.CreateCounter<long>(
-        "ministries.requests.repeated", "{call}", "Requests that got the answer that they had got before.");
+        "ministries.requests.repeated",
+        "{call}",
+        "Requests that got the answer that they had got before."
+    );
 
     private static readonly Histogram<double> RelayLags = Measures.Meter.CreateHistogram(
-        "ministries.relay.lag", "s", "From an event's commit until the broker confirmed it.", advice: Measures.Times);
+        "ministries.relay.lag",
+        "s",
+        "From an event's commit until the broker confirmed it.",
+        advice: Measures.Times
+    );
 
     private static readonly Counters PublishFailures = Measures.Meter.CreateCounter<long>(
-        "ministries.relay.failures", "{message}", "Messages that the broker did not confirm; they are sent again.");
+        "ministries.relay.failures",
+        "{message}",
+        "Messages that the broker did not confirm; they are sent again."
+    );
 
     private static readonly Histogram<double> IntakeLags = Measures.Meter.CreateHistogram(
-        "ministries.intake.lag", "s", "From an event's commit by its producer until it is taken in here.", advice: Measures.Times);
+        "ministries.intake.lag",
+        "s",
+        "From an event's commit by its producer until it is taken in here.",
+        advice: Measures.Times
+    );
 
     private static readonly Counters Redeliveries = Measures.Meter.CreateCounter<long>(
-        "ministries.messages.redelivered", "{message}", "Messages that the broker gave once more.");
+        "ministries.messages.redelivered",
+        "{message}",
+        "Messages that the broker gave once more."
+    );
 
     private static readonly Counters Rejections = Measures.Meter.CreateCounter<long>(
-        "ministries.messages.rejected", "{message}", "Messages given back: not signed by their producer, or not in its ledger.");
+        "ministries.messages.rejected",
+        "{message}",
+        "Messages given back: not signed by their producer, or not in its ledger."
+    );
 
     private static readonly Counters SetAsideEvents = Measures.Meter.CreateCounter<long>(
-        "ministries.events.set_aside", "{event}", "Events that could not be processed and became dead letters.");
+        "ministries.events.set_aside",
+        "{event}",
+        "Events that could not be processed and became dead letters."
+    );
 
     private static readonly Counters FallenDuties = Measures.Meter.CreateCounter<long>(
-        "ministries.duties.fell_due", "{record}", "Times that passed without what was owed until then, by kind of record.");
+        "ministries.duties.fell_due",
+        "{record}",
+        "Times that passed without what was owed until then, by kind of record."
+    );
 
     private static readonly Counters RejectedConnections = Measures.Meter.CreateCounter<long>(
-        "ministries.connections.rejected", "{connection}", "Connections that were not taken or not kept, by why.");
+        "ministries.connections.rejected",
+        "{connection}",
+        "Connections that were not taken or not kept, by why."
+    );
 
-    internal const string Forged = "forged", NotInLedger = "not_in_ledger";
+    internal const string Forged = "forged",
+        NotInLedger = "not_in_ledger";
 
     // A counter that is not told before its first rise has no rise to be seen.
     internal static void Begin(Service service)
     {
-        foreach (var reason in Reasons.All) RefusalCount.Add(0, Tag("reason", Reasons.NameOf(reason)));
-        foreach (var why in Enum.GetValues<Rejection>()) RejectedConnections.Add(0, Tag("reason", NameOf(why)));
-        foreach (var reason in (string[])[Forged, NotInLedger]) Rejections.Add(0, Tag("reason", reason));
-        foreach (var counter in (Counters[])[Faults, RepeatedRequests, PublishFailures, Redeliveries]) counter.Add(0);
-        foreach (var producer in service.Reactions.Select(r => r.Producer).Distinct()) SetAsideEvents.Add(0, Tag("producer", producer));
-        foreach (var duty in service.Duties) FallenDuties.Add(0, Tag("kind", duty.Kind.Name));
+        foreach (var reason in Reasons.All)
+            RefusalCount.Add(0, Tag("reason", Reasons.NameOf(reason)));
+        foreach (var why in Enum.GetValues<Rejection>())
+            RejectedConnections.Add(0, Tag("reason", NameOf(why)));
+        foreach (var reason in (string[])[Forged, NotInLedger])
+            Rejections.Add(0, Tag("reason", reason));
+        foreach (var counter in (Counters[])[Faults, RepeatedRequests, PublishFailures, Redeliveries])
+            counter.Add(0);
+        foreach (var producer in service.Reactions.Select(r => r.Producer).Distinct())
+            SetAsideEvents.Add(0, Tag("producer", producer));
+        foreach (var duty in service.Duties)
+            FallenDuties.Add(0, Tag("kind", duty.Kind.Name));
     }
 
     internal static void Repeated() => RepeatedRequests.Add(1);
@@ -123,40 +182,58 @@ public static class Metrics
     internal static void FellDue(string kind) => FallenDuties.Add(1, Tag("kind", kind));
 
     private static void Lag(
-        Histogram<double> lags, RecordedEvent recorded, DateTimeOffset now, params ReadOnlySpan<KeyValuePair<string, object?>> tags)
+        Histogram<double> lags,
+        RecordedEvent recorded,
+        DateTimeOffset now,
+        params ReadOnlySpan<KeyValuePair<string, object?>> tags
+    )
     {
-        if (recorded.CommittedAt() is { } then) lags.Record(Math.Max(0, (now - then).TotalSeconds), tags);
+        if (recorded.CommittedAt() is { } then)
+            lags.Record(Math.Max(0, (now - then).TotalSeconds), tags);
     }
 
     internal static KeyValuePair<string, object?> Tag(string name, string value) => new(name, value);
 
     /// <summary>Says which meters are read and what is left of their labels, whoever exports them.</summary>
-    internal static MeterProviderBuilder Read(MeterProviderBuilder metrics) => metrics
-        .AddMeter(Measures.Name, "System.Runtime", "Microsoft.AspNetCore.Server.Kestrel")
-        .AddView(instrument => instrument.Meter.Name == Measures.Name || Foreign.Contains(instrument.Name)
-            ? new MetricStreamConfiguration { TagKeys = [.. Labels], CardinalityLimit = 2000 }
-            : MetricStreamConfiguration.Drop);
+    internal static MeterProviderBuilder Read(MeterProviderBuilder metrics) =>
+        metrics
+            .AddMeter(Measures.Name, "System.Runtime", "Microsoft.AspNetCore.Server.Kestrel")
+            .AddView(instrument =>
+                instrument.Meter.Name == Measures.Name || Foreign.Contains(instrument.Name)
+                    ? new MetricStreamConfiguration { TagKeys = [.. Labels], CardinalityLimit = 2000 }
+                    : MetricStreamConfiguration.Drop
+            );
 
     // What is worth an operator's look, of what the runtime and the web server tell.
     private static readonly FrozenSet<string> Foreign = FrozenSet.Create(
-        "dotnet.process.cpu.time", "dotnet.process.memory.working_set", "dotnet.gc.collections", "dotnet.gc.pause.time",
-        "dotnet.gc.last_collection.heap.size", "dotnet.exceptions",
-        "kestrel.active_connections", "kestrel.queued_requests", "kestrel.tls_handshake.duration");
+        "dotnet.process.cpu.time",
+        "dotnet.process.memory.working_set",
+        "dotnet.gc.collections",
+        "dotnet.gc.pause.time",
+        "dotnet.gc.last_collection.heap.size",
+        "dotnet.exceptions",
+        "kestrel.active_connections",
+        "kestrel.queued_requests",
+        "kestrel.tls_handshake.duration"
+    );
 
     /// <summary>Serves metrics at their own listener, nothing else there, and metrics nowhere else. Before everything else in the
     /// pipeline.</summary>
     internal static void UseMetrics(this WebApplication host, Settings settings)
     {
         if (settings.Metrics is not null)
-            host.MapWhen(IsScrape, scraped =>
-            {
-                scraped.UseOpenTelemetryPrometheusScrapingEndpoint(http => http.Request.Path == Path);
-                scraped.Run(http =>
+            host.MapWhen(
+                IsScrape,
+                scraped =>
                 {
-                    http.Response.StatusCode = StatusCodes.Status404NotFound;
-                    return Task.CompletedTask;
-                });
-            });
+                    scraped.UseOpenTelemetryPrometheusScrapingEndpoint(http => http.Request.Path == Path);
+                    scraped.Run(http =>
+                    {
+                        http.Response.StatusCode = StatusCodes.Status404NotFound;
+                        return Task.CompletedTask;
+                    });
+                }
+            );
     }
 
     /// <summary>How many connections the listener for metrics may have: 16. For one more, the oldest is closed.</summary>
@@ -167,22 +244,26 @@ public static class Metrics
     {
         var (open, access) = (new Unidentified(MaxConnections, MaxConnections), new Lock());
         listen.Protocols = HttpProtocols.Http1;
-        listen.Use(next => async connection =>
-        {
-            connection.Items[typeof(Metrics)] = true;
-            using var held = new Held(connection, 0);
-            Held? displaced;
-            lock (access) displaced = open.Add(held);
-            displaced?.Reject(Rejection.Displaced);
-            try
+        listen.Use(next =>
+            async connection =>
             {
-                await next(connection);
+                connection.Items[typeof(Metrics)] = true;
+                using var held = new Held(connection, 0);
+                Held? displaced;
+                lock (access)
+                    displaced = open.Add(held);
+                displaced?.Reject(Rejection.Displaced);
+                try
+                {
+                    await next(connection);
+                }
+                finally
+                {
+                    lock (access)
+                        open.Remove(held);
+                }
             }
-            finally
-            {
-                lock (access) open.Remove(held);
-            }
-        });
+        );
     }
 
     /// <summary>Whether the request came to the listener for metrics.</summary>
@@ -197,25 +278,34 @@ public static class Metrics
     internal static void Count(EdgeCall call, HttpContext http, StatusCode? status, long began)
     {
         var refused = call.Refused is { } refusal ? Refusals.NameOf(refusal.Reason) : null;
-        var outcome = refused ?? Refusals.NameOf(status == StatusCode.OK ? StatusCode.OK
-            : http.RequestAborted.IsCancellationRequested ? StatusCode.Cancelled : status ?? OfHttp(call, http.Response.StatusCode));
+        var outcome =
+            refused
+            ?? Refusals.NameOf(
+                status == StatusCode.OK ? StatusCode.OK
+                : http.RequestAborted.IsCancellationRequested ? StatusCode.Cancelled
+                : status ?? OfHttp(call, http.Response.StatusCode)
+            );
         var name = Tag("rpc.method", call.Name);
         Interlocked.Increment(ref Calls.GetOrAdd((call.Name, outcome), static _ => new()).Value);
-        if (outcome is "INTERNAL" or "UNKNOWN") Faults.Add(1);
-        if (refused is not null) RefusalCount.Add(1, Tag("reason", refused));
-        if (!call.Streams) CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
+        if (outcome is "INTERNAL" or "UNKNOWN")
+            Faults.Add(1);
+        if (refused is not null)
+            RefusalCount.Add(1, Tag("reason", refused));
+        if (!call.Streams)
+            CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
     }
 
     // Of what is no RPC: a file of the log, or nothing that is served.
-    private static StatusCode OfHttp(EdgeCall call, int status) => status switch
-    {
-        _ when call.Rpc is not null => StatusCode.Unknown,
-        < 400 => StatusCode.OK,
-        StatusCodes.Status404NotFound => StatusCode.NotFound,
-        StatusCodes.Status503ServiceUnavailable => StatusCode.Unavailable,
-        < 500 => StatusCode.InvalidArgument,
-        _ => StatusCode.Unknown,
-    };
+    private static StatusCode OfHttp(EdgeCall call, int status) =>
+        status switch
+        {
+            _ when call.Rpc is not null => StatusCode.Unknown,
+            < 400 => StatusCode.OK,
+            StatusCodes.Status404NotFound => StatusCode.NotFound,
+            StatusCodes.Status503ServiceUnavailable => StatusCode.Unavailable,
+            < 500 => StatusCode.InvalidArgument,
+            _ => StatusCode.Unknown,
+        };
 }
 
 /// <summary>Looks every few seconds at what can only be looked at: the database, dead letters, due duties, certificates; and tells
@@ -236,58 +326,98 @@ internal sealed class Vitals : SupervisedService
     private long _due;
 
     public Vitals(
-        Service service, ServiceLedger ledger, BusStatus bus, Lifecycle life, Agreements agreements, Credentials credentials,
-        TimeProvider time, ILogger<Vitals> log) : base(log)
+        Service service,
+        ServiceLedger ledger,
+        BusStatus bus,
+        Lifecycle life,
+        Agreements agreements,
+        Credentials credentials,
+        TimeProvider time,
+        ILogger<Vitals> log
+    )
+        : base(log)
     {
         (_ledger, _bus, _agreements, _time) = (ledger, bus, agreements, time);
         Metrics.Begin(service);
         void Gauge(string name, string? unit, string description, Func<double> value) =>
             _meter.CreateObservableGauge(name, value, unit, description);
         Gauge("ministries.ready", null, "1 where a call would be served in full, else 0.", () => life.Ready ? 1 : 0);
-        Gauge("ministries.database.reachable", null, "1 where the ledger's database answered when it was asked last, else 0.",
-            () => _database ? 1 : 0);
-        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.",
-            () => bus.BrokerReady ? 1 : 0);
+        Gauge(
+            "ministries.database.reachable",
+            null,
+            "1 where the ledger's database answered when it was asked last, else 0.",
+            () => _database ? 1 : 0
+        );
+        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.", () => bus.BrokerReady ? 1 : 0);
         Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => ledger.Size);
         Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => ledger.Waiting);
         Gauge("ministries.relay.backlog", "{event}", "Events that the broker has not got yet.", () => bus.Backlog);
-        Gauge("ministries.relay.oldest.age", "s", "Age of the oldest event that the broker has not got yet; 0: it has all.",
-            () => Since(bus.OldestUnpublished));
-        Gauge("ministries.intake.waiting.age", "s",
+        Gauge(
+            "ministries.relay.oldest.age",
+            "s",
+            "Age of the oldest event that the broker has not got yet; 0: it has all.",
+            () => Since(bus.OldestUnpublished)
+        );
+        Gauge(
+            "ministries.intake.waiting.age",
+            "s",
             "For how long an event of another service has not been taken in though it came; 0: none waits.",
-            () => Since(bus.WaitingSince));
-        Gauge("ministries.dead.letters", "{event}", "Events that could not be processed and wait for an operator.",
-            () => Interlocked.Read(ref _deadLetters));
-        Gauge("ministries.duties.due", "{record}", "Records whose time has come and of which that is not recorded yet.", () => Interlocked.Read(ref _due));
-        Gauge("ministries.duties.sweep.age", "s", "Time since due duties were last looked for; since the start, where they never were.",
-            () => bus.LastDutySweep is { } last ? Math.Max(0, (time.GetUtcNow() - last).TotalSeconds)
-                : Stopwatch.GetElapsedTime(_started).TotalSeconds);
-        Gauge("ministries.agreement.version", null, "The version of the agreement that is in force here.",
-            () => agreements.IsInForce ? agreements.InForce.Permissions.Agreement.Version : 0);
-        _meter.CreateObservableGauge("ministries.certificate.remaining", () => Ends(credentials), "s",
-            "Time until a certificate ends: the service's own, and of each participant's authorities the one that ends last.");
+            () => Since(bus.WaitingSince)
+        );
+        Gauge(
+            "ministries.dead.letters",
+            "{event}",
+            "Events that could not be processed and wait for an operator.",
+            () => Interlocked.Read(ref _deadLetters)
+        );
+        Gauge(
+            "ministries.duties.due",
+            "{record}",
+            "Records whose time has come and of which that is not recorded yet.",
+            () => Interlocked.Read(ref _due)
+        );
+        Gauge(
+            "ministries.duties.sweep.age",
+            "s",
+            "Time since due duties were last looked for; since the start, where they never were.",
+            () =>
+                bus.LastDutySweep is { } last
+                    ? Math.Max(0, (time.GetUtcNow() - last).TotalSeconds)
+                    : Stopwatch.GetElapsedTime(_started).TotalSeconds
+        );
+        Gauge(
+            "ministries.agreement.version",
+            null,
+            "The version of the agreement that is in force here.",
+            () => agreements.IsInForce ? agreements.InForce.Permissions.Agreement.Version : 0
+        );
+        _meter.CreateObservableGauge(
+            "ministries.certificate.remaining",
+            () => Ends(credentials),
+            "s",
+            "Time until a certificate ends: the service's own, and of each participant's authorities the one that ends last."
+        );
     }
 
     /// <inheritdoc/>
     protected override async Task Work(CancellationToken stop)
     {
         using var timer = new PeriodicTimer(Interval);
-        do
-            try
-            {
-                using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                late.CancelAfter(Interval);
-                var letters = await _ledger.Count(DeadLetters.Kind, [DeadLetters.Open], late.Token);
-                var due = await _ledger.CountDue(_time.GetUtcNow(), late.Token);
-                Interlocked.Exchange(ref _deadLetters, (long)letters);
-                Interlocked.Exchange(ref _due, (long)due);
-                _database = true;
-            }
-            catch (Exception) when (!stop.IsCancellationRequested)
-            {
-                // Whatever it is: what is told is that the database does not answer. Its numbers stay those of before.
-                _database = false;
-            }
+        do try
+        {
+            using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            late.CancelAfter(Interval);
+            var letters = await _ledger.Count(DeadLetters.Kind, [DeadLetters.Open], late.Token);
+            var due = await _ledger.CountDue(_time.GetUtcNow(), late.Token);
+            Interlocked.Exchange(ref _deadLetters, (long)letters);
+            Interlocked.Exchange(ref _due, (long)due);
+            _database = true;
+        }
+        catch (Exception) when (!stop.IsCancellationRequested)
+        {
+            // Whatever it is: what is told is that the database does not answer. Its numbers stay those of before.
+            _database = false;
+        }
         while (await timer.WaitForNextTickAsync(stop));
     }
 
@@ -306,12 +436,18 @@ internal sealed class Vitals : SupervisedService
         {
             new((credentials.Certificate.NotAfter.ToUniversalTime() - now).TotalSeconds, Metrics.Tag("certificate", "own")),
         };
-        if (!_agreements.IsInForce) return ends;
+        if (!_agreements.IsInForce)
+            return ends;
         var terms = _agreements.InForce;
         if (_authorities is not { } known || !ReferenceEquals(known.Terms, terms))
             _authorities = known = (terms, [.. terms.Permissions.Agreement.Participants.SelectMany(EndOf)]);
-        ends.AddRange(known.Ends.Select(e => new Measurement<double>(
-            (e.End - now).TotalSeconds, Metrics.Tag("certificate", "authority"), Metrics.Tag("participant", e.Participant))));
+        ends.AddRange(
+            known.Ends.Select(e => new Measurement<double>(
+                (e.End - now).TotalSeconds,
+                Metrics.Tag("certificate", "authority"),
+                Metrics.Tag("participant", e.Participant)
+            ))
+        );
         return ends;
     }
 

@@ -32,16 +32,22 @@ internal static class Officials
                 if (field.IsRepeated)
                 {
                     var items = (IList)value;
-                    for (var i = 0; i < items.Count; i++) Look((IMessage)items[i]!, $"{name}[{i}].");
+                    for (var i = 0; i < items.Count; i++)
+                        Look((IMessage)items[i]!, $"{name}[{i}].");
                 }
-                else if (value is IMessage inner) Look(inner, $"{name}.");
+                else if (value is IMessage inner)
+                    Look(inner, $"{name}.");
                 else if (value is string { Length: > 0 } code && !Listed(message, code) && faults.Count < Validation.MostFaults)
-                    faults.Add(new FieldFault
-                    {
-                        Field = name,
-                        Description = message is Actor ? "must be the code of an official whom the agreement lists for the caller"
-                            : "must be the code of an official, interpreter or physician whom the agreement lists",
-                    });
+                    faults.Add(
+                        new FieldFault
+                        {
+                            Field = name,
+                            Description =
+                                message is Actor
+                                    ? "must be the code of an official whom the agreement lists for the caller"
+                                    : "must be the code of an official, interpreter or physician whom the agreement lists",
+                        }
+                    );
             }
         }
 
@@ -49,14 +55,23 @@ internal static class Officials
     }
 
     // The fields that are such codes, or messages in which there are some.
-    private static FieldDescriptor[] FieldsOf(MessageDescriptor type) => Known.GetOrAdd(type, static t =>
-        [.. t.Fields.InFieldNumberOrder().Where(f => !f.IsMap && (IsOfficial(f) || f.FieldType == FieldType.Message && Holds(f.MessageType, [])))]);
+    private static FieldDescriptor[] FieldsOf(MessageDescriptor type) =>
+        Known.GetOrAdd(
+            type,
+            static t =>
+                [
+                    .. t
+                        .Fields.InFieldNumberOrder()
+                        .Where(f => !f.IsMap && (IsOfficial(f) || f.FieldType == FieldType.Message && Holds(f.MessageType, []))),
+                ]
+        );
 
     private static bool Holds(MessageDescriptor type, HashSet<MessageDescriptor> above) =>
-        above.Add(type) && type.Fields.InFieldNumberOrder().Any(f =>
-            IsOfficial(f) || f.FieldType == FieldType.Message && !f.IsMap && Holds(f.MessageType, above));
+        above.Add(type)
+        && type.Fields.InFieldNumberOrder()
+            .Any(f => IsOfficial(f) || f.FieldType == FieldType.Message && !f.IsMap && Holds(f.MessageType, above));
 
     private static bool IsOfficial(FieldDescriptor field) =>
-        field is { FieldType: FieldType.String, IsRepeated: false } &&
-        field.GetOptions()?.GetExtension(LimitsExtensions.Limits)?.Format == Format.Official;
+        field is { FieldType: FieldType.String, IsRepeated: false }
+        && field.GetOptions()?.GetExtension(LimitsExtensions.Limits)?.Format == Format.Official;
 }

@@ -22,29 +22,33 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
     /// <summary>The way to a service. A call that fails throws a <see cref="PeerException"/>.</summary>
     /// <param name="service">Its name, such as <c>custody</c>.</param>
     /// <exception cref="ArgumentException">The settings name no address of that service.</exception>
-    public CallInvoker this[string service] => settings.Peers.TryGetValue(service, out var address)
-        ? _open.GetOrAdd(service, name => new(() => Open(name, address))).Value.Invoker
-        : throw new ArgumentException($"Peers:{service} is not set", nameof(service));
+    public CallInvoker this[string service] =>
+        settings.Peers.TryGetValue(service, out var address)
+            ? _open.GetOrAdd(service, name => new(() => Open(name, address))).Value.Invoker
+            : throw new ArgumentException($"Peers:{service} is not set", nameof(service));
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var open in _open.Values.Where(o => o.IsValueCreated)) open.Value.Channel.Dispose();
+        foreach (var open in _open.Values.Where(o => o.IsValueCreated))
+            open.Value.Channel.Dispose();
     }
 
     private (GrpcChannel Channel, CallInvoker Invoker) Open(string service, Uri address)
     {
-        var handler = ServiceChannel.Handler(
-            service, () => credentials.Certificate, () => agreements.InForce.Authorities, Deadline, time);
-        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
-        {
-            HttpHandler = ServiceChannel.AcrossClosing(handler),
-            DisposeHttpClient = true,
-            MaxReceiveMessageSize = 8 << 20,
-            InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
-            MaxReconnectBackoff = TimeSpan.FromSeconds(1),
-            ServiceConfig = ServiceChannel.Retries(3, TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(500), 3),
-        });
+        var handler = ServiceChannel.Handler(service, () => credentials.Certificate, () => agreements.InForce.Authorities, Deadline, time);
+        var channel = GrpcChannel.ForAddress(
+            address,
+            new GrpcChannelOptions
+            {
+                HttpHandler = ServiceChannel.AcrossClosing(handler),
+                DisposeHttpClient = true,
+                MaxReceiveMessageSize = 8 << 20,
+                InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
+                MaxReconnectBackoff = TimeSpan.FromSeconds(1),
+                ServiceConfig = ServiceChannel.Retries(3, TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(500), 3),
+            }
+        );
         return (channel, channel.Intercept(new Caller(service)));
     }
 
@@ -52,17 +56,29 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
     private sealed class Caller(string service) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
-            TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
-            AsyncUnaryCallContinuation<TRequest, TResponse> continuation)
+            TRequest request,
+            ClientInterceptorContext<TRequest, TResponse> context,
+            AsyncUnaryCallContinuation<TRequest, TResponse> continuation
+        )
         {
             var headers = new Metadata { { Boundary.Header, "continued" } };
-            foreach (var header in context.Options.Headers ?? []) headers.Add(header);
+            foreach (var header in context.Options.Headers ?? [])
+                headers.Add(header);
             var options = context.Options.WithHeaders(headers);
-            context = new(context.Method, context.Host, options.Deadline is null ? options.WithDeadline(DateTime.UtcNow + Deadline) : options);
+            context = new(
+                context.Method,
+                context.Host,
+                options.Deadline is null ? options.WithDeadline(DateTime.UtcNow + Deadline) : options
+            );
             var call = continuation(request, context);
             var method = context.Method.FullName.TrimStart('/');
             return new AsyncUnaryCall<TResponse>(
-                Named(call.ResponseAsync, method), call.ResponseHeadersAsync, call.GetStatus, call.GetTrailers, call.Dispose);
+                Named(call.ResponseAsync, method),
+                call.ResponseHeadersAsync,
+                call.GetStatus,
+                call.GetTrailers,
+                call.Dispose
+            );
         }
 
         private async Task<TResponse> Named<TResponse>(Task<TResponse> response, string method)

@@ -51,8 +51,7 @@ public sealed class Reads
     /// <exception cref="RpcException">NOT_FOUND where it is not there or not for the caller; NOT_GRANTED where the caller may see it
     /// and not call the method.</exception>
     public Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
-        where T : class, IMessage<T>, new() =>
-        Judged(request, context, kind, key, static (record, judged) => (record, judged.Reader));
+        where T : class, IMessage<T>, new() => Judged(request, context, kind, key, static (record, judged) => (record, judged.Reader));
 
     /// <summary>Reads one record that the caller may see, and shows it.</summary>
     /// <param name="request">The request, as received.</param>
@@ -64,14 +63,27 @@ public sealed class Reads
     /// <returns>The answer, not to be changed.</returns>
     /// <exception cref="RpcException">As <see cref="Get"/>.</exception>
     public Task<TResponse> Show<T, TResponse>(
-        IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Reader, TResponse> show)
-        where T : class, IMessage<T>, new() where TResponse : class, IMessage<TResponse> =>
-        Judged(request, context, kind, key, (record, judged) =>
-        {
-            if (judged.Shown is not { } shown) return (TResponse)(judged.Shown = show(record, judged.Reader));
-            Again.GetValue(shown, static answer => ((IMessage)answer).ToByteArray());
-            return (TResponse)shown;
-        });
+        IMessage request,
+        ServerCallContext context,
+        StreamKind<T> kind,
+        string key,
+        Func<T, Reader, TResponse> show
+    )
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse> =>
+        Judged(
+            request,
+            context,
+            kind,
+            key,
+            (record, judged) =>
+            {
+                if (judged.Shown is not { } shown)
+                    return (TResponse)(judged.Shown = show(record, judged.Reader));
+                Again.GetValue(shown, static answer => ((IMessage)answer).ToByteArray());
+                return (TResponse)shown;
+            }
+        );
 
     // Answers that were given more than once, as they are written. They are kept for as long as what they were made of.
     private static readonly ConditionalWeakTable<object, byte[]> Again = [];
@@ -80,20 +92,30 @@ public sealed class Reads
     internal static byte[]? Written(object answer) => Again.TryGetValue(answer, out var bytes) ? bytes : null;
 
     private async Task<TResult> Judged<T, TResult>(
-        IMessage request, ServerCallContext context, StreamKind<T> kind, string key, Func<T, Judgement, TResult> result)
+        IMessage request,
+        ServerCallContext context,
+        StreamKind<T> kind,
+        string key,
+        Func<T, Judgement, TResult> result
+    )
         where T : class, IMessage<T>, new()
     {
         var cancel = context.CancellationToken;
         var (permissions, caller) = Caller(context);
         // A key of two parts holds a prisoner's reference, which goes into no trace (D16).
-        if (!key.Contains('/')) EdgeCall.Of(context).Span?.SetTag("ministries.record", key);
+        if (!key.Contains('/'))
+            EdgeCall.Of(context).Span?.SetTag("ministries.record", key);
         // The case must not be older than the record: who was removed before the record changed does not see the change. So it is read
         // with the record or after it. Which case it is, the request says or an earlier read of the record: if not, it is read after.
         var isCase = ReferenceEquals(kind, Cases.Kind);
-        var named = isCase ? "" : Of(request).CaseOf(request) is { Length: > 0 } said ? said : CasesOfRecords.GetValueOrDefault((caller.Id, key), "");
+        var named =
+            isCase ? ""
+            : Of(request).CaseOf(request) is { Length: > 0 } said ? said
+            : CasesOfRecords.GetValueOrDefault((caller.Id, key), "");
         Recorded<T>? found;
         Recorded<Case>? beside = null;
-        if (named.Length == 0) found = await _ledger.Find(kind, key, null, cancel);
+        if (named.Length == 0)
+            found = await _ledger.Find(kind, key, null, cancel);
         else
         {
             var together = await _ledger.FindTogether(kind, key, Cases.Kind, named);
@@ -101,7 +123,8 @@ public sealed class Reads
         }
         if (found is null)
         {
-            if (named.Length == 0 && !isCase) await _ledger.Find(Cases.Kind, NoCase, null, cancel);
+            if (named.Length == 0 && !isCase)
+                await _ledger.Find(Cases.Kind, NoCase, null, cancel);
             await Evenly.Wait(context);
             throw Refuse(context, Reason.NotFound);
         }
@@ -114,11 +137,19 @@ public sealed class Reads
             var ids = kind.AudienceOf(record).Select(CaseOf).Append(own).Where(c => c.Length > 0).Distinct().ToList();
             var cases = new Dictionary<string, Case>();
             foreach (var id in ids)
-                if (isCase && id == key) cases[id] = (Case)(object)record;
-                else if ((id == named ? beside : await _ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case) cases[id] = @case;
+                if (isCase && id == key)
+                    cases[id] = (Case)(object)record;
+                else if ((id == named ? beside : await _ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case)
+                    cases[id] = @case;
             var reader = ReaderOf(caller, cases.Values);
-            judged = new(caller, permissions, method, cases.GetValueOrDefault(ids.FirstOrDefault("")), reader,
-                Judge(record, kind, reader, permissions, cases, method));
+            judged = new(
+                caller,
+                permissions,
+                method,
+                cases.GetValueOrDefault(ids.FirstOrDefault("")),
+                reader,
+                Judge(record, kind, reader, permissions, cases, method)
+            );
             if (judged.Reason == Reason.NotFound)
             {
                 // Nothing is kept of it: the next time it takes as long.
@@ -127,24 +158,24 @@ public sealed class Reads
             }
             if (named.Length == 0 && own.Length > 0 && !isCase)
             {
-                if (CasesOfRecords.Count >= MostCases) CasesOfRecords.Clear();
+                if (CasesOfRecords.Count >= MostCases)
+                    CasesOfRecords.Clear();
                 CasesOfRecords[(caller.Id, key)] = own;
             }
-            if (ids.Count == 1 && cases.Count == 1) judged.Keep(record);
+            if (ids.Count == 1 && cases.Count == 1)
+                judged.Keep(record);
         }
         return judged.Reason == Reason.Unspecified ? result(record, judged) : throw Refuse(context, judged.Reason);
     }
 
     /// <summary>What came of judging whether a participant may see a record, by the very states of record and case and the very
     /// agreement that it was judged by. It is found again only where the database says the same again.</summary>
-    private sealed class Judgement(
-        Participant caller, Permissions permissions, string method, Case? @case, Reader reader, Reason reason)
+    private sealed class Judgement(Participant caller, Permissions permissions, string method, Case? @case, Reader reader, Reason reason)
     {
         private const int Most = 4;
 
         // With a record's state goes what was judged of it.
         private static readonly ConditionalWeakTable<IMessage, Judgement[]> OfRecords = [];
-
 
         public Reader Reader => reader;
 
@@ -155,14 +186,16 @@ public sealed class Reads
 
         public static Judgement? Find(IMessage record, Participant caller, Permissions permissions, string method, Case? @case)
         {
-            if (@case is null || !OfRecords.TryGetValue(record, out var known)) return null;
+            if (@case is null || !OfRecords.TryGetValue(record, out var known))
+                return null;
             foreach (var judged in known)
-                if (judged.Is(caller, permissions, method, @case)) return judged;
+                if (judged.Is(caller, permissions, method, @case))
+                    return judged;
             return null;
         }
 
-        public void Keep(IMessage record) => OfRecords.AddOrUpdate(
-            record, OfRecords.TryGetValue(record, out var known) ? [this, .. known.Take(Most - 1)] : [this]);
+        public void Keep(IMessage record) =>
+            OfRecords.AddOrUpdate(record, OfRecords.TryGetValue(record, out var known) ? [this, .. known.Take(Most - 1)] : [this]);
 
         private bool Is(Participant reader, Permissions by, string asked, Case about) =>
             ReferenceEquals(caller, reader) && ReferenceEquals(permissions, by) && ReferenceEquals(@case, about) && method == asked;
@@ -176,7 +209,11 @@ public sealed class Reads
     /// <param name="filters">Keys (<see cref="StreamKind.KeysOf"/>) that a record must all have; empty ones are left out.</param>
     /// <exception cref="RpcException">REQUEST_INVALID where the page token is not one of this caller's for these filters.</exception>
     public async Task<(IReadOnlyList<T> Records, string NextPageToken, Reader Reader)> List<T>(
-        IMessage request, ServerCallContext context, StreamKind<T> kind, params IEnumerable<string?> filters)
+        IMessage request,
+        ServerCallContext context,
+        StreamKind<T> kind,
+        params IEnumerable<string?> filters
+    )
         where T : class, IMessage<T>, new()
     {
         var cancel = context.CancellationToken;
@@ -192,9 +229,13 @@ public sealed class Reads
         var found = await _ledger.List(kind, keys, reader.Tokens, after, size + 1, cancel);
         var page = found.Take(size).ToArray();
         return (
-            [.. page.Where(r => Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
-                .Select(r => r.State)],
-            found.Count > size ? PageTokens.Write(page[^1].Number, bound) : "", reader);
+            [
+                .. page.Where(r => Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
+                    .Select(r => r.State),
+            ],
+            found.Count > size ? PageTokens.Write(page[^1].Number, bound) : "",
+            reader
+        );
     }
 
     /// <summary>Reads a state for the service's own use, such as before it asks another service; null: there is none.</summary>
@@ -229,41 +270,48 @@ public sealed class Reads
     private async Task<Dictionary<string, Case>> CasesOf(Participant caller, CancellationToken cancel)
     {
         var cases = new Dictionary<string, Case>();
-        if (caller.Kind is ParticipantKind.Service or ParticipantKind.Operator) return cases;
-        for (var after = 0ul; cases.Count < MostCases;)
+        if (caller.Kind is ParticipantKind.Service or ParticipantKind.Operator)
+            return cases;
+        for (var after = 0ul; cases.Count < MostCases; )
         {
             var page = await _ledger.List(Cases.Kind, [Cases.PartyKey(caller.Id)], null, after, 1000, cancel);
-            foreach (var @case in page) cases[@case.Key] = @case.State;
-            if (page.Count < 1000) break;
+            foreach (var @case in page)
+                cases[@case.Key] = @case.State;
+            if (page.Count < 1000)
+                break;
             after = page[^1].Number;
         }
         return cases;
     }
 
-    private static Reader ReaderOf(Participant caller, IEnumerable<Case> cases) => new(
-        caller, new HashSet<string>(cases.SelectMany(c => Cases.TokensIn(caller, c)))
-        {
-            Audience.Everybody, Audience.Of(caller.Id),
-        });
+    private static Reader ReaderOf(Participant caller, IEnumerable<Case> cases) =>
+        new(caller, new HashSet<string>(cases.SelectMany(c => Cases.TokensIn(caller, c))) { Audience.Everybody, Audience.Of(caller.Id) });
 
     // Need to know by token, then the grant to any part that the caller has in the record's case.
     private static Reason Judge<T>(
-        T record, StreamKind<T> kind, Reader reader, Permissions permissions, Dictionary<string, Case> cases, string method)
+        T record,
+        StreamKind<T> kind,
+        Reader reader,
+        Permissions permissions,
+        Dictionary<string, Case> cases,
+        string method
+    )
         where T : class, IMessage<T>, new()
     {
-        if (!kind.AudienceOf(record).Any(reader.Tokens.Contains)) return Reason.NotFound;
+        if (!kind.AudienceOf(record).Any(reader.Tokens.Contains))
+            return Reason.NotFound;
         var shape = Of(record);
         var @case = cases.GetValueOrDefault(shape.CaseOf(record));
         IEnumerable<Part> parts = Cases.PartsOf(reader.Participant, @case);
         if (@case is not null && shape.PrisonerOf(record) is { Length: > 0 } prisoner)
             parts = parts.Union(Cases.PartsOf(reader.Participant, @case, prisoner));
         // A record may be seen by one that is no party to its case, such as its author: then the parts that it could have count.
-        if (!parts.Any()) parts = Cases.PartsEverOf(reader.Participant);
+        if (!parts.Any())
+            parts = Cases.PartsEverOf(reader.Participant);
         return permissions.PartsGranted(method).CoversAny(parts) ? Reason.Unspecified : Reason.NotGranted;
     }
 
-    private static string CaseOf(string token) =>
-        token.StartsWith("c:", StringComparison.Ordinal) ? token[2..].Split(':', '=')[0] : "";
+    private static string CaseOf(string token) => token.StartsWith("c:", StringComparison.Ordinal) ? token[2..].Split(':', '=')[0] : "";
 
     private static object? Value(IMessage request, string name) => request.Descriptor.FindFieldByName(name)?.Accessor.GetValue(request);
 
@@ -304,7 +352,9 @@ public sealed record Reader(Participant Participant, IReadOnlySet<string> Tokens
 /// 5869). Tokens of another secret are not accepted: the list is begun anew.</param>
 internal sealed class PageTokens(byte[] secret)
 {
-    private const int Nonce = 12, Tag = 16, Length = Nonce + sizeof(ulong) + Tag;
+    private const int Nonce = 12,
+        Tag = 16,
+        Length = Nonce + sizeof(ulong) + Tag;
 
     private static readonly byte[] Purpose = [.. "ministries.page-token.v1"u8, 0];
 
@@ -323,7 +373,8 @@ internal sealed class PageTokens(byte[] secret)
 
     internal static string Write(ulong number, byte[] bound)
     {
-        Span<byte> bytes = stackalloc byte[Length], plain = stackalloc byte[sizeof(ulong)];
+        Span<byte> bytes = stackalloc byte[Length],
+            plain = stackalloc byte[sizeof(ulong)];
         RandomNumberGenerator.Fill(bytes[..Nonce]);
         BinaryPrimitives.WriteUInt64BigEndian(plain, number);
         using var aes = new AesGcm(bound, Tag);
@@ -334,10 +385,12 @@ internal sealed class PageTokens(byte[] secret)
     internal static bool TryRead(string token, byte[] bound, out ulong number)
     {
         number = 0;
-        Span<byte> bytes = stackalloc byte[Length], plain = stackalloc byte[sizeof(ulong)];
+        Span<byte> bytes = stackalloc byte[Length],
+            plain = stackalloc byte[sizeof(ulong)];
         try
         {
-            if (token.Length != Base64Url.GetEncodedLength(Length) || Base64Url.DecodeFromChars(token, bytes) != Length) return false;
+            if (token.Length != Base64Url.GetEncodedLength(Length) || Base64Url.DecodeFromChars(token, bytes) != Length)
+                return false;
             using var aes = new AesGcm(bound, Tag);
             aes.Decrypt(bytes[..Nonce], bytes[Nonce..^Tag], bytes[^Tag..], plain);
         }

@@ -28,16 +28,27 @@ public static class Refusals
     /// <summary>A status as the gRPC specification writes it, in upper case with underscores.</summary>
     internal static string NameOf(StatusCode code) => Statuses[(int)code];
 
-    private static readonly string[] Statuses = [.. System.Enum.GetValues<StatusCode>().Select(code => code == StatusCode.OK ? "OK" :
-        string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}")))];
+    private static readonly string[] Statuses =
+    [
+        .. System
+            .Enum.GetValues<StatusCode>()
+            .Select(code =>
+                code == StatusCode.OK
+                    ? "OK"
+                    : string.Concat(code.ToString().Select((c, i) => i > 0 && char.IsUpper(c) ? $"_{c}" : $"{char.ToUpperInvariant(c)}"))
+            ),
+    ];
 
     /// <summary>The gRPC status that the response has, in its head or its tail; null: none, or one that gRPC does not know.</summary>
     internal static StatusCode? StatusOf(HttpContext http)
     {
-        var status = http.Response.Headers.GrpcStatus is [{ } inHead] ? inHead
-            : http.Features.Get<IHttpResponseTrailersFeature>()?.Trailers.GrpcStatus is [{ } inTail] ? inTail : null;
+        var status =
+            http.Response.Headers.GrpcStatus is [{ } inHead] ? inHead
+            : http.Features.Get<IHttpResponseTrailersFeature>()?.Trailers.GrpcStatus is [{ } inTail] ? inTail
+            : null;
         return int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code) && code < Statuses.Length
-            ? (StatusCode)code : null;
+            ? (StatusCode)code
+            : null;
     }
 
     /// <summary>Ends a call that can no longer be answered, with the code that gRPC takes for RESOURCE_EXHAUSTED: ENHANCE_YOUR_CALM (RFC 9113,
@@ -66,20 +77,26 @@ public static class Refusals
         info.Metadata["missing"] = about.Missing;
         info.Metadata["supplier"] = about.Supplier;
         info.Metadata["unlock"] = about.Unlock;
-        foreach (var (key, value) in refusal.Metadata ?? new Dictionary<string, string>()) info.Metadata[key] = value;
+        foreach (var (key, value) in refusal.Metadata ?? new Dictionary<string, string>())
+            info.Metadata[key] = value;
         var status = new Status
         {
-            Code = about.Code, Message = $"{name}: missing is {info.Metadata["missing"]} ({info.Metadata["source"]})",
+            Code = about.Code,
+            Message = $"{name}: missing is {info.Metadata["missing"]} ({info.Metadata["source"]})",
         };
         status.Details.Add(Any.Pack(info));
         if (refusal.Faults is { Count: > 0 } faults)
-            status.Details.Add(Any.Pack(new BadRequest
-            {
-                FieldViolations =
-                {
-                    faults.Select(f => new BadRequest.Types.FieldViolation { Field = f.Field, Description = f.Description }),
-                },
-            }));
+            status.Details.Add(
+                Any.Pack(
+                    new BadRequest
+                    {
+                        FieldViolations =
+                        {
+                            faults.Select(f => new BadRequest.Types.FieldViolation { Field = f.Field, Description = f.Description }),
+                        },
+                    }
+                )
+            );
         if (refusal.Reason is Reason.Overloaded or Reason.Unavailable)
             status.Details.Add(Any.Pack(new RetryInfo { RetryDelay = Duration.FromTimeSpan(RetryAfter) }));
         return status;
@@ -92,8 +109,7 @@ public static class Refusals
     public static Refusal Invalid(params IReadOnlyList<FieldFault> faults) => new(Reason.RequestInvalid, null, faults);
 
     /// <summary>A refusal of one field.</summary>
-    public static Refusal Invalid(string field, string description) =>
-        Invalid(new FieldFault { Field = field, Description = description });
+    public static Refusal Invalid(string field, string description) => Invalid(new FieldFault { Field = field, Description = description });
 
     /// <summary>A fault of the software: its id stands in the log, and nothing else of it is told.</summary>
     internal static RpcException Internal(string id)
@@ -113,8 +129,12 @@ public static class Refusals
     {
         var status = refusal.ToStatus();
         return new Prepared(
-            refusal, status.Message, status.Code.ToString(CultureInfo.InvariantCulture), Uri.EscapeDataString(status.Message),
-            Convert.ToBase64String(status.ToByteArray()).TrimEnd('='));
+            refusal,
+            status.Message,
+            status.Code.ToString(CultureInfo.InvariantCulture),
+            Uri.EscapeDataString(status.Message),
+            Convert.ToBase64String(status.ToByteArray()).TrimEnd('=')
+        );
     }
 
     /// <summary>Answers a call that has not reached gRPC: a response of headers only.</summary>
@@ -154,13 +174,15 @@ public static class Refusals
             http.Response.Headers["grpc-status"] = ((int)StatusCode.Unimplemented).ToString(CultureInfo.InvariantCulture);
             http.Response.Headers["grpc-message"] = "there is no such method";
         }
-        else http.Response.StatusCode = StatusCodes.Status404NotFound;
+        else
+            http.Response.StatusCode = StatusCodes.Status404NotFound;
         return Task.CompletedTask;
     }
 
     /// <summary>Notes the refusal for the call's span and its count.</summary>
     internal static void Trace(HttpContext http, Refusal refusal)
     {
-        if (EdgeCall.Of(http) is { } call) call.Refused = refusal;
+        if (EdgeCall.Of(http) is { } call)
+            call.Refused = refusal;
     }
 }

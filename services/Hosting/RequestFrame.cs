@@ -25,15 +25,19 @@ internal static class RequestFrame
         while (true)
         {
             // Most bodies came with their head.
-            if (!reader.TryRead(out var read)) read = await reader.ReadAsync(http.RequestAborted);
+            if (!reader.TryRead(out var read))
+                read = await reader.ReadAsync(http.RequestAborted);
             var buffer = read.Buffer;
             if (buffer.Length >= Prefix)
             {
                 var (compressed, length) = Head(buffer);
                 Refusal? refusal = null;
-                if (compressed) refusal = Refusals.Invalid("", "the message must not be compressed: what is signed is the bytes that are sent");
-                else if (length > limit) refusal = Refusals.Invalid("", $"the message must be at most {limit} bytes");
-                else if (buffer.Length > Prefix + length) refusal = Refusals.Invalid("", "the call must have one message");
+                if (compressed)
+                    refusal = Refusals.Invalid("", "the message must not be compressed: what is signed is the bytes that are sent");
+                else if (length > limit)
+                    refusal = Refusals.Invalid("", $"the message must be at most {limit} bytes");
+                else if (buffer.Length > Prefix + length)
+                    refusal = Refusals.Invalid("", "the call must have one message");
                 if (refusal is not null)
                 {
                     reader.AdvanceTo(buffer.Start, buffer.End);

@@ -16,7 +16,9 @@ internal sealed class RequestShape
         Precedence = Find(type, "precedence", FieldType.Enum);
         Approvals = type.FindFieldByNumber(Trust.Approvals.Field) is { Name: "approvals" } approvals ? approvals : null;
         Receipt = Find(type, "receipt", FieldType.Message);
-        Record = type.FindFieldByNumber(2) is { FieldType: FieldType.String, IsRepeated: false, Name: not "prisoner" } record ? record : null;
+        Record = type.FindFieldByNumber(2) is { FieldType: FieldType.String, IsRepeated: false, Name: not "prisoner" } record
+            ? record
+            : null;
     }
 
     public FieldDescriptor? RequestId { get; }

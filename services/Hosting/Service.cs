@@ -38,15 +38,25 @@ public sealed class Service
 /// <param name="Ask">Asks another service before the command is queued; null: nothing is asked. Where it cannot be asked for long
 /// (<see cref="Bus.BusOptions.AskPatience"/>), the rule decides without an answer, on the safe side.</param>
 public sealed record Reaction(
-    string Producer, MessageDescriptor Event, Func<View, IMessage, Act, Decision> Decide,
-    Func<IMessage, IServiceProvider, CancellationToken, Task<IMessage?>>? Ask = null)
+    string Producer,
+    MessageDescriptor Event,
+    Func<View, IMessage, Act, Decision> Decide,
+    Func<IMessage, IServiceProvider, CancellationToken, Task<IMessage?>>? Ask = null
+)
 {
     /// <summary>A reaction to events of the type.</summary>
     public static Reaction To<T>(
-        string producer, Func<View, T, Act, Decision> decide,
-        Func<T, IServiceProvider, CancellationToken, Task<IMessage?>>? ask = null) where T : IMessage<T>, new() =>
-        new(producer, new T().Descriptor, (view, e, act) => decide(view, (T)e, act),
-            ask is null ? null : (e, services, cancel) => ask((T)e, services, cancel));
+        string producer,
+        Func<View, T, Act, Decision> decide,
+        Func<T, IServiceProvider, CancellationToken, Task<IMessage?>>? ask = null
+    )
+        where T : IMessage<T>, new() =>
+        new(
+            producer,
+            new T().Descriptor,
+            (view, e, act) => decide(view, (T)e, act),
+            ask is null ? null : (e, services, cancel) => ask((T)e, services, cancel)
+        );
 }
 
 /// <summary>What a service records when a duty of one of its records falls due. The record's <see cref="StreamKind.DueOf"/> says

@@ -66,14 +66,16 @@ public sealed record Settings
         List<string> wrong = [.. peers.Where(p => configuration[$"Peers:{p}"] is null).Select(p => $"Peers:{p} is not set")];
         string Text(string key)
         {
-            if (configuration[key] is { Length: > 0 } value) return value;
+            if (configuration[key] is { Length: > 0 } value)
+                return value;
             wrong.Add($"{key} is not set");
             return "";
         }
         string Readable(string key)
         {
             var path = Text(key);
-            if (path.Length > 0 && !File.Exists(path)) wrong.Add($"{key}: there is no file {path}");
+            if (path.Length > 0 && !File.Exists(path))
+                wrong.Add($"{key}: there is no file {path}");
             return path;
         }
         string KeyFile(string key)
@@ -81,7 +83,8 @@ public sealed record Settings
             var path = Readable(key);
             try
             {
-                if (File.Exists(path)) _ = PrivateFiles.ReadKey(path);
+                if (File.Exists(path))
+                    _ = PrivateFiles.ReadKey(path);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -92,13 +95,17 @@ public sealed record Settings
         Uri Address(string key, params string[] schemes)
         {
             var text = Text(key);
-            if (Uri.TryCreate(text, UriKind.Absolute, out var uri) && schemes.Contains(uri.Scheme)) return uri;
-            if (text.Length > 0) wrong.Add($"{key} must be an address that begins with {string.Join(" or ", schemes.Select(s => s + ":"))}");
+            if (Uri.TryCreate(text, UriKind.Absolute, out var uri) && schemes.Contains(uri.Scheme))
+                return uri;
+            if (text.Length > 0)
+                wrong.Add($"{key} must be an address that begins with {string.Join(" or ", schemes.Select(s => s + ":"))}");
             return new Uri("none:");
         }
         var seconds = 20;
-        if (configuration["Drain:Seconds"] is { } drain &&
-            (!int.TryParse(drain, CultureInfo.InvariantCulture, out seconds) || seconds is < 1 or > 300))
+        if (
+            configuration["Drain:Seconds"] is { } drain
+            && (!int.TryParse(drain, CultureInfo.InvariantCulture, out seconds) || seconds is < 1 or > 300)
+        )
             wrong.Add("Drain:Seconds must be a whole number from 1 to 300");
         var reflection = false;
         if (configuration["Reflection"] is { } said && !bool.TryParse(said, out reflection))
@@ -118,7 +125,8 @@ public sealed record Settings
             Reflection = reflection,
             Drain = TimeSpan.FromSeconds(seconds),
             Otlp = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 }
-                ? Address("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https") : null,
+                ? Address("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https")
+                : null,
             Metrics = configuration["Metrics:Listen"] is { Length: > 0 } ? Address("Metrics:Listen", "http") : null,
         };
         return wrong.Count == 0 ? settings : throw new SettingsException(wrong);

@@ -41,7 +41,8 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
             }
             catch (Exception e) when (!stoppingToken.IsCancellationRequested)
             {
-                if (Stopwatch.GetElapsedTime(began) > LongestPause) pause = FirstPause;
+                if (Stopwatch.GetElapsedTime(began) > LongestPause)
+                    pause = FirstPause;
                 LogFailed(log, GetType().Name, pause.TotalSeconds, e.GetType().Name);
                 // By the machine's clock: the service's own may be what failed.
                 await Task.Delay(pause, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -62,18 +63,22 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
     protected static async Task Together(IEnumerable<Func<CancellationToken, Task>> works, CancellationToken stop)
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        await Task.WhenAll(works.Select(async work =>
-        {
-            try
-            {
-                await work(end.Token);
-            }
-            catch
-            {
-                await end.CancelAsync();
-                throw;
-            }
-        }).ToList());
+        await Task.WhenAll(
+            works
+                .Select(async work =>
+                {
+                    try
+                    {
+                        await work(end.Token);
+                    }
+                    catch
+                    {
+                        await end.CancelAsync();
+                        throw;
+                    }
+                })
+                .ToList()
+        );
     }
 
     [LoggerMessage(60, LogLevel.Error, "{Work} failed and begins anew in {Seconds} s: {Error}")]

@@ -27,21 +27,27 @@ public static class Telemetry
     /// <param name="settings">The settings.</param>
     public static void Add(IServiceCollection services, string service, Settings settings)
     {
-        if (settings.Otlp is null && settings.Metrics is null) return;
+        if (settings.Otlp is null && settings.Metrics is null)
+            return;
         services.AddHostedService<Vitals>();
-        services.AddOpenTelemetry()
+        services
+            .AddOpenTelemetry()
             .ConfigureResource(resource => resource.Clear().AddService(service))
             .WithMetrics(metrics =>
             {
                 Metrics.Read(metrics);
-                if (settings.Otlp is { } endpoint) metrics.AddOtlpExporter(o => (o.Endpoint, o.Protocol) = (endpoint, OtlpExportProtocol.Grpc));
-                if (settings.Metrics is not null) metrics.AddPrometheusExporter(o => o.ScopeInfoEnabled = o.TargetInfoEnabled = false);
+                if (settings.Otlp is { } endpoint)
+                    metrics.AddOtlpExporter(o => (o.Endpoint, o.Protocol) = (endpoint, OtlpExportProtocol.Grpc));
+                if (settings.Metrics is not null)
+                    metrics.AddPrometheusExporter(o => o.ScopeInfoEnabled = o.TargetInfoEnabled = false);
             });
-        if (settings.Otlp is not null) AddTraces(services, service, settings.Otlp);
+        if (settings.Otlp is not null)
+            AddTraces(services, service, settings.Otlp);
     }
 
     // What waits for the collector, some 1 KiB each: beyond that, spans are lost. And how many it is sent at once.
-    private const int MaxQueuedSpans = 16_384, SpansAtOnce = 2048;
+    private const int MaxQueuedSpans = 16_384,
+        SpansAtOnce = 2048;
 
     private static void AddTraces(IServiceCollection services, string service, Uri endpoint)
     {
@@ -49,31 +55,46 @@ public static class Telemetry
         services.AddSingleton<DistributedContextPropagator>(new Boundary());
         Sdk.SetDefaultTextMapPropagator(new TraceContextPropagator());
         var otlp = new OtlpExporterOptions { Endpoint = endpoint, Protocol = OtlpExportProtocol.Grpc };
-        services.AddOpenTelemetry().WithTracing(traces => Traces(traces).AddProcessor(_ =>
-            new OfService(service, new BatchActivityExportProcessor(
-                new OtlpTraceExporter(otlp), MaxQueuedSpans, scheduledDelayMilliseconds: 1000, maxExportBatchSize: SpansAtOnce))));
+        services
+            .AddOpenTelemetry()
+            .WithTracing(traces =>
+                Traces(traces)
+                    .AddProcessor(_ => new OfService(
+                        service,
+                        new BatchActivityExportProcessor(
+                            new OtlpTraceExporter(otlp),
+                            MaxQueuedSpans,
+                            scheduledDelayMilliseconds: 1000,
+                            maxExportBatchSize: SpansAtOnce
+                        )
+                    ))
+            );
     }
 
     /// <summary>Says which spans are made and what is left of them, whoever exports them. Every trace is taken, also where a caller's
     /// says that it was not: the volume is small, and a case may be asked about years later.</summary>
     /// <param name="traces">The builder; exporters are added to it afterwards.</param>
-    public static TracerProviderBuilder Traces(TracerProviderBuilder traces) => traces
-        .SetSampler(new AlwaysOnSampler())
-        .AddSource(Source, "Npgsql")
-        .AddGrpcClientInstrumentation(options => options.SuppressDownstreamInstrumentation = true)
-        .AddProcessor(new AllowList());
+    public static TracerProviderBuilder Traces(TracerProviderBuilder traces) =>
+        traces
+            .SetSampler(new AlwaysOnSampler())
+            .AddSource(Source, "Npgsql")
+            .AddGrpcClientInstrumentation(options => options.SuppressDownstreamInstrumentation = true)
+            .AddProcessor(new AllowList());
 
     /// <summary>The service that a span happened in; null where the span does not say.</summary>
     public static string? ServiceOf(Activity span)
     {
         var text = span.OperationName.StartsWith(CallOf, StringComparison.Ordinal) ? span.OperationName : span.DisplayName;
-        if (text.IndexOf(' ') is not (> 0 and var space)) return null;
+        if (text.IndexOf(' ') is not (> 0 and var space))
+            return null;
         var rest = text[(space + 1)..];
         return text.AsSpan(0, space) switch
         {
             "call" or "commit" or "batch" or "broker-outage" => rest,
             "publish" when rest.Split('.') is ["ministries", var service, ..] => service,
-            "process" or "set-aside" when (span.GetTagItem("messaging.consumer.group.name") as string)?.Split('.') is ["ministries", var service] => service,
+            "process"
+            or "set-aside" when (span.GetTagItem("messaging.consumer.group.name") as string)?.Split('.') is ["ministries", var service] =>
+                service,
             _ => null,
         };
     }
@@ -88,7 +109,8 @@ public static class Telemetry
     {
         public override void OnEnd(Activity span)
         {
-            if ((ServiceOf(span) ?? service) == service) base.OnEnd(span);
+            if ((ServiceOf(span) ?? service) == service)
+                base.OnEnd(span);
         }
     }
 }
@@ -111,12 +133,17 @@ internal sealed class Boundary : DistributedContextPropagator
         W3C.Inject(activity, carrier, setter);
 
     public override void ExtractTraceIdAndState(
-        object? carrier, PropagatorGetterCallback? getter, out string? traceId, out string? traceState)
+        object? carrier,
+        PropagatorGetterCallback? getter,
+        out string? traceId,
+        out string? traceState
+    )
     {
         (traceId, traceState) = (null, null);
         string? continues = null;
         getter?.Invoke(carrier, Header, out continues, out _);
-        if (continues is not null) W3C.ExtractTraceIdAndState(carrier, getter, out traceId, out traceState);
+        if (continues is not null)
+            W3C.ExtractTraceIdAndState(carrier, getter, out traceId, out traceState);
     }
 
     public override IEnumerable<KeyValuePair<string, string?>>? ExtractBaggage(object? carrier, PropagatorGetterCallback? getter) => null;
@@ -167,27 +194,34 @@ internal sealed class AllowList : BaseProcessor<Activity>
 
     public override void OnEnd(Activity span)
     {
-        if (!span.Recorded) return;
-        if (span.Source.Name is "Grpc.Net.Client" or "OpenTelemetry.Instrumentation.GrpcNetClient") NameByMethod(span);
+        if (!span.Recorded)
+            return;
+        if (span.Source.Name is "Grpc.Net.Client" or "OpenTelemetry.Instrumentation.GrpcNetClient")
+            NameByMethod(span);
         List<string>? dropped = null;
         foreach (ref readonly var tag in span.EnumerateTagObjects())
             if (!Allowed.TryGetValue(tag.Key, out var form) || tag.Value is string text && form?.Invoke(text) == false)
                 (dropped ??= []).Add(tag.Key);
-        foreach (var key in dropped ?? []) span.SetTag(key, null);
-        if (span.StatusDescription is not null) span.SetStatus(span.Status);
-        if (span.EnumerateEvents().GetEnumerator().MoveNext()) Replace(span);
+        foreach (var key in dropped ?? [])
+            span.SetTag(key, null);
+        if (span.StatusDescription is not null)
+            span.SetStatus(span.Status);
+        if (span.EnumerateEvents().GetEnumerator().MoveNext())
+            Replace(span);
     }
 
     private static void NameByMethod(Activity span)
     {
         // Where several services run in one process, each has a list, and the first has named it.
-        if (span.GetTagItem("rpc.system.name") is "grpc") return;
+        if (span.GetTagItem("rpc.system.name") is "grpc")
+            return;
         var known = span.GetTagItem("grpc.method") as string;
         var status = span.GetTagItem("grpc.status_code") as string;
         span.DisplayName = known?.TrimStart('/') ?? "_OTHER";
         span.SetTag("rpc.system.name", "grpc");
         span.SetTag("rpc.method", span.DisplayName);
-        if (int.TryParse(status, out var code)) span.SetTag("rpc.response.status_code", Refusals.NameOf((StatusCode)code));
+        if (int.TryParse(status, out var code))
+            span.SetTag("rpc.response.status_code", Refusals.NameOf((StatusCode)code));
     }
 
     // Events cannot be taken off a span. The spans that have any are a library's (a database command that failed) and have no
@@ -197,8 +231,7 @@ internal sealed class AllowList : BaseProcessor<Activity>
         span.ActivityTraceFlags &= ~ActivityTraceFlags.Recorded;
         var parent = new ActivityContext(span.TraceId, span.ParentSpanId, ActivityTraceFlags.Recorded);
         var current = Activity.Current;
-        using var other = Replaced.StartActivity(
-            span.OperationName, span.Kind, parent, span.TagObjects, span.Links, span.StartTimeUtc);
+        using var other = Replaced.StartActivity(span.OperationName, span.Kind, parent, span.TagObjects, span.Links, span.StartTimeUtc);
         if (other is not null)
         {
             other.DisplayName = span.DisplayName;
@@ -209,8 +242,9 @@ internal sealed class AllowList : BaseProcessor<Activity>
         Activity.Current = current;
     }
 
-    private static readonly SearchValues<char>
-        Word = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-"),
+    private static readonly SearchValues<char> Word = SearchValues.Create(
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-"
+        ),
         Sources = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,;()-"),
         Base64Url = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"),
         Id = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789"),
@@ -222,8 +256,11 @@ internal sealed class AllowList : BaseProcessor<Activity>
     private static bool IsSource(string text) => text.Length is >= 1 and <= 128 && Only(text, Sources);
 
     // A kind of up to 13 letters, an underscore, 26 characters of base 32.
-    private static bool IsRecordId(string text) => text.Length is >= 28 and <= 40 && text[^27] == '_' &&
-        Only(text.AsSpan(0, text.Length - 27), Lower) && Only(text.AsSpan(text.Length - 26), Id);
+    private static bool IsRecordId(string text) =>
+        text.Length is >= 28 and <= 40
+        && text[^27] == '_'
+        && Only(text.AsSpan(0, text.Length - 27), Lower)
+        && Only(text.AsSpan(text.Length - 26), Id);
 
     private static bool IsRequestId(string text) => text.Length is >= 16 and <= 64 && Only(text, Base64Url) || IsEventId(text);
 
@@ -231,8 +268,12 @@ internal sealed class AllowList : BaseProcessor<Activity>
     private static bool IsEventId(string text)
     {
         var (first, last) = (text.IndexOf('/'), text.LastIndexOf('/'));
-        return first > 0 && last > first + 1 && last < text.Length - 1 && Only(text.AsSpan(0, first), Lower) &&
-            Only(text.AsSpan(first + 1, last - first - 1), Digits) && Only(text.AsSpan(last + 1), Digits);
+        return first > 0
+            && last > first + 1
+            && last < text.Length - 1
+            && Only(text.AsSpan(0, first), Lower)
+            && Only(text.AsSpan(first + 1, last - first - 1), Digits)
+            && Only(text.AsSpan(last + 1), Digits);
     }
 
     private static bool Only(ReadOnlySpan<char> text, SearchValues<char> allowed) => text.IndexOfAnyExcept(allowed) < 0;

@@ -32,40 +32,64 @@ public static class Texts
                     open++;
                     break;
                 case 0x2069:
-                    if (--open < 0) return Unbalanced;
+                    if (--open < 0)
+                        return Unbalanced;
                     break;
                 default:
-                    if (Rune.IsControl(rune)) return "must hold no control characters but line feed and tab";
+                    if (Rune.IsControl(rune))
+                        return "must hold no control characters but line feed and tab";
                     break;
             }
             // An isolate ends with its paragraph (UAX 9, X8), so it must be closed before.
-            if (rune.Value is '\n' or 0x2028 or 0x2029 && open > 0) return Unbalanced;
+            if (rune.Value is '\n' or 0x2028 or 0x2029 && open > 0)
+                return Unbalanced;
             visible = visible || IsVisible(rune);
         }
-        return open > 0 ? Unbalanced : visible ? null : "must hold a character that can be seen";
+        return open > 0 ? Unbalanced
+            : visible ? null
+            : "must hold a character that can be seen";
     }
 
     private const string Unbalanced = "must close each isolate (U+2066 to U+2068) with U+2069 in the same line, and nothing else with it";
 
     /// <summary>Whether a character leaves a mark by itself: a letter, number, punctuation mark or symbol that is not blank. White
     /// space, controls, format characters, combining marks, private and unassigned characters do not.</summary>
-    public static bool IsVisible(Rune rune) => Rune.GetUnicodeCategory(rune) switch
-    {
-        UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter or
-            UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter or
-            UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber or
-            UnicodeCategory.ConnectorPunctuation or UnicodeCategory.DashPunctuation or UnicodeCategory.OpenPunctuation or
-            UnicodeCategory.ClosePunctuation or UnicodeCategory.InitialQuotePunctuation or UnicodeCategory.FinalQuotePunctuation or
-            UnicodeCategory.OtherPunctuation or UnicodeCategory.MathSymbol or UnicodeCategory.CurrencySymbol or
-            UnicodeCategory.ModifierSymbol or UnicodeCategory.OtherSymbol => !IsBlank(rune.Value),
-        UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark or
-            UnicodeCategory.SpaceSeparator or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or
-            UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.Surrogate or UnicodeCategory.PrivateUse or
-            UnicodeCategory.OtherNotAssigned => false,
-    };
+    public static bool IsVisible(Rune rune) =>
+        Rune.GetUnicodeCategory(rune) switch
+        {
+            UnicodeCategory.UppercaseLetter
+            or UnicodeCategory.LowercaseLetter
+            or UnicodeCategory.TitlecaseLetter
+            or UnicodeCategory.ModifierLetter
+            or UnicodeCategory.OtherLetter
+            or UnicodeCategory.DecimalDigitNumber
+            or UnicodeCategory.LetterNumber
+            or UnicodeCategory.OtherNumber
+            or UnicodeCategory.ConnectorPunctuation
+            or UnicodeCategory.DashPunctuation
+            or UnicodeCategory.OpenPunctuation
+            or UnicodeCategory.ClosePunctuation
+            or UnicodeCategory.InitialQuotePunctuation
+            or UnicodeCategory.FinalQuotePunctuation
+            or UnicodeCategory.OtherPunctuation
+            or UnicodeCategory.MathSymbol
+            or UnicodeCategory.CurrencySymbol
+            or UnicodeCategory.ModifierSymbol
+            or UnicodeCategory.OtherSymbol => !IsBlank(rune.Value),
+            UnicodeCategory.NonSpacingMark
+            or UnicodeCategory.SpacingCombiningMark
+            or UnicodeCategory.EnclosingMark
+            or UnicodeCategory.SpaceSeparator
+            or UnicodeCategory.LineSeparator
+            or UnicodeCategory.ParagraphSeparator
+            or UnicodeCategory.Control
+            or UnicodeCategory.Format
+            or UnicodeCategory.Surrogate
+            or UnicodeCategory.PrivateUse
+            or UnicodeCategory.OtherNotAssigned => false,
+        };
 
     // Letters and symbols by category that are drawn as nothing: Hangul fillers, the blank Braille pattern, the musical null
     // notehead and the place of an object that a plain text does not have.
-    private static bool IsBlank(int character) =>
-        character is 0x115F or 0x1160 or 0x3164 or 0xFFA0 or 0x2800 or 0x1D159 or 0xFFFC;
+    private static bool IsBlank(int character) => character is 0x115F or 0x1160 or 0x3164 or 0xFFA0 or 0x2800 or 0x1D159 or 0xFFFC;
 }

@@ -59,17 +59,30 @@ public sealed partial class Witnessing : SupervisedService
 
     /// <summary>Begins when the host starts.</summary>
     public Witnessing(
-        ServiceLedger ledger, Agreements agreements, Credentials credentials, Lifecycle life, IHostApplicationLifetime lifetime,
-        WitnessingOptions options, TimeProvider time, ILogger<Witnessing> log) : base(log)
+        ServiceLedger ledger,
+        Agreements agreements,
+        Credentials credentials,
+        Lifecycle life,
+        IHostApplicationLifetime lifetime,
+        WitnessingOptions options,
+        TimeProvider time,
+        ILogger<Witnessing> log
+    )
+        : base(log)
     {
         (_ledger, _agreements, _credentials, _life, _lifetime) = (ledger, agreements, credentials, life, lifetime);
         (_options, _time, _log) = (options, time, log);
         _meter.CreateObservableGauge(
-            "ministries.cosignatures.late", () => Late ? 1 : 0, description:
-            "1 while an entry has waited longer for the demanded cosignatures than the agreement allows, else 0.");
+            "ministries.cosignatures.late",
+            () => Late ? 1 : 0,
+            description: "1 while an entry has waited longer for the demanded cosignatures than the agreement allows, else 0."
+        );
         _meter.CreateObservableGauge(
-            "ministries.cosignatures.wait", () => WaitingSince is { } since ? (_time.GetUtcNow() - since).TotalSeconds : 0, "s",
-            "How long the oldest entry without the demanded cosignatures has waited; 0 where none waits.");
+            "ministries.cosignatures.wait",
+            () => WaitingSince is { } since ? (_time.GetUtcNow() - since).TotalSeconds : 0,
+            "s",
+            "How long the oldest entry without the demanded cosignatures has waited; 0 where none waits."
+        );
     }
 
     /// <summary>Since when an entry waits for the demanded cosignatures; null: none waits, or none are demanded.</summary>
@@ -87,7 +100,8 @@ public sealed partial class Witnessing : SupervisedService
     /// <inheritdoc/>
     public override void Dispose()
     {
-        foreach (var way in _ways.Values) way.Client.Dispose();
+        foreach (var way in _ways.Values)
+            way.Client.Dispose();
         _meter.Dispose();
         base.Dispose();
     }
@@ -98,7 +112,8 @@ public sealed partial class Witnessing : SupervisedService
         var pause = _options.Pause;
         // A host that is told to end while it starts would not say why.
         var started = new TaskCompletionSource();
-        await using (_lifetime.ApplicationStarted.Register(started.SetResult)) await started.Task.WaitAsync(stop);
+        await using (_lifetime.ApplicationStarted.Register(started.SetResult))
+            await started.Task.WaitAsync(stop);
         while (true)
         {
             var agreement = _agreements.InForce.Permissions.Agreement;
@@ -112,7 +127,10 @@ public sealed partial class Witnessing : SupervisedService
                 LogNoRound(e.Message);
             }
             SayLate(agreement);
-            pause = complete ? _options.Pause : pause * 2 < _options.LongestPause ? pause * 2 : _options.LongestPause;
+            pause =
+                complete ? _options.Pause
+                : pause * 2 < _options.LongestPause ? pause * 2
+                : _options.LongestPause;
             await Task.Delay(pause, _time, stop);
             // Where all is cosigned, the next entry or the next agreement is waited for.
             while (complete && _ledger.Size == _asked && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement))
@@ -123,9 +141,7 @@ public sealed partial class Witnessing : SupervisedService
                 {
                     await _ledger.WaitForMore(_asked, look.Token);
                 }
-                catch (OperationCanceledException) when (!stop.IsCancellationRequested)
-                {
-                }
+                catch (OperationCanceledException) when (!stop.IsCancellationRequested) { }
             }
         }
     }
@@ -155,37 +171,48 @@ public sealed partial class Witnessing : SupervisedService
         var note = SignedNote.Read(checkpoint.Text)!;
         var has = Cosigning(checkpoint.Text, agreement);
         var kept = new List<string>();
-        await Task.WhenAll(agreement.Witnesses.Select(async witness =>
-        {
-            // One that is slow or away is asked again alone.
-            if (has.Contains(witness.Participant) && _ways.TryGetValue(witness, out var way) && way.Size == checkpoint.Size) return;
-            string? why;
-            try
+        await Task.WhenAll(
+            agreement.Witnesses.Select(async witness =>
             {
-                using var patience = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                patience.CancelAfter(_options.Patience);
-                why = await Ask(witness, agreement, checkpoint.Size, note, patience.Token, lines =>
+                // One that is slow or away is asked again alone.
+                if (has.Contains(witness.Participant) && _ways.TryGetValue(witness, out var way) && way.Size == checkpoint.Size)
+                    return;
+                string? why;
+                try
                 {
-                    // Each as it comes: one that is slow does not keep back the others.
-                    lock (kept)
-                    {
-                        kept.AddRange(lines.Where(l => !kept.Contains(l)));
-                        Keep(agreement, note, checkpoint, kept);
-                    }
-                });
-            }
-            catch (Exception e) when (
-                e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
-            {
-                why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
-            }
-            if (why is null) _missing.TryRemove(witness.Participant, out _);
-            else if (!_missing.TryGetValue(witness.Participant, out var said) || said != why)
-            {
-                _missing[witness.Participant] = why;
-                LogMissing(_ledger.Service, witness.Participant, why);
-            }
-        }));
+                    using var patience = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                    patience.CancelAfter(_options.Patience);
+                    why = await Ask(
+                        witness,
+                        agreement,
+                        checkpoint.Size,
+                        note,
+                        patience.Token,
+                        lines =>
+                        {
+                            // Each as it comes: one that is slow does not keep back the others.
+                            lock (kept)
+                            {
+                                kept.AddRange(lines.Where(l => !kept.Contains(l)));
+                                Keep(agreement, note, checkpoint, kept);
+                            }
+                        }
+                    );
+                }
+                catch (Exception e)
+                    when (e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
+                {
+                    why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
+                }
+                if (why is null)
+                    _missing.TryRemove(witness.Participant, out _);
+                else if (!_missing.TryGetValue(witness.Participant, out var said) || said != why)
+                {
+                    _missing[witness.Participant] = why;
+                    LogMissing(_ledger.Service, witness.Participant, why);
+                }
+            })
+        );
         if (demanded == 0 || Covers(_ledger.Cosigned, checkpoint.Size, agreement))
         {
             // What came after the checkpoint was read came after the round began.
@@ -218,8 +245,13 @@ public sealed partial class Witnessing : SupervisedService
 
     /// <summary>Asks one witness; what is wrong, null: nothing.</summary>
     private async Task<string?> Ask(
-        Witness witness, Agreement agreement, ulong size, SignedNote note, CancellationToken cancel,
-        Action<IReadOnlyList<string>> take)
+        Witness witness,
+        Agreement agreement,
+        ulong size,
+        SignedNote note,
+        CancellationToken cancel,
+        Action<IReadOnlyList<string>> take
+    )
     {
         var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
         for (var tries = 0; tries < 3; tries++)
@@ -233,7 +265,8 @@ public sealed partial class Witnessing : SupervisedService
             }
             var proof = old == 0 || old == size ? [] : (await _ledger.ProveConsistency(old, size, cancel))!.Hashes;
             var body = new StringBuilder($"old {old.ToString(CultureInfo.InvariantCulture)}\n");
-            foreach (var hash in proof) body.Append(Convert.ToBase64String(hash)).Append('\n');
+            foreach (var hash in proof)
+                body.Append(Convert.ToBase64String(hash)).Append('\n');
             body.Append('\n').Append(note);
             using var content = new StringContent(body.ToString());
             using var answer = await way.Client.PostAsync(new Uri("add-checkpoint", UriKind.Relative), content, cancel);
@@ -241,22 +274,30 @@ public sealed partial class Witnessing : SupervisedService
             switch (answer.StatusCode)
             {
                 case HttpStatusCode.OK:
-                    var cosigners = Cosigners.KeysOf(agreement).Where(k => k.Participant.Id == witness.Participant &&
-                        RequestSignatures.IsValidAt(k.Key, _time.GetUtcNow())).Select(k => k.Cosigner).ToArray();
+                    var cosigners = Cosigners
+                        .KeysOf(agreement)
+                        .Where(k => k.Participant.Id == witness.Participant && RequestSignatures.IsValidAt(k.Key, _time.GetUtcNow()))
+                        .Select(k => k.Cosigner)
+                        .ToArray();
                     var lines = (SignedNote.ReadLines(text) ?? [])
-                        .Where(l => cosigners.Any(c => c.Verify(note, l) is not null)).Select(l => l.Line).ToArray();
-                    if (lines.Length == 0) return "its answer has no cosignature of a key of its own that is valid now";
+                        .Where(l => cosigners.Any(c => c.Verify(note, l) is not null))
+                        .Select(l => l.Line)
+                        .ToArray();
+                    if (lines.Length == 0)
+                        return "its answer has no cosignature of a key of its own that is valid now";
                     way.Size = size;
                     take(lines);
                     return null;
-                case HttpStatusCode.Conflict when answer.Content.Headers.ContentType?.MediaType == "text/x.tlog.size" &&
-                    ulong.TryParse(text.TrimEnd('\n'), NumberStyles.None, CultureInfo.InvariantCulture, out var has) && has != old:
+                case HttpStatusCode.Conflict
+                    when answer.Content.Headers.ContentType?.MediaType == "text/x.tlog.size"
+                        && ulong.TryParse(text.TrimEnd('\n'), NumberStyles.None, CultureInfo.InvariantCulture, out var has)
+                        && has != old:
                     way.Size = has;
                     continue;
                 default:
                     way.Size = 0;
-                    if (answer.StatusCode == HttpStatusCode.UnprocessableEntity &&
-                        await Behind(way, note.Origin, cancel) is { } forked) return forked;
+                    if (answer.StatusCode == HttpStatusCode.UnprocessableEntity && await Behind(way, note.Origin, cancel) is { } forked)
+                        return forked;
                     return $"it refuses the checkpoint with status {(int)answer.StatusCode}";
             }
         }
@@ -269,8 +310,10 @@ public sealed partial class Witnessing : SupervisedService
     {
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));
         using var answer = await way.Client.GetAsync(new Uri($"{hash}/checkpoint", UriKind.Relative), cancel);
-        if (answer.StatusCode != HttpStatusCode.OK) return null;
-        if (await _ledger.Contradicts(await TextOf(answer, cancel), cancel) is not { } wrong) return null;
+        if (answer.StatusCode != HttpStatusCode.OK)
+            return null;
+        if (await _ledger.Contradicts(await TextOf(answer, cancel), cancel) is not { } wrong)
+            return null;
         LogContradicted(_ledger.Service, wrong);
         _life.End(ServiceHost.LedgerRefused);
         return wrong;
@@ -280,23 +323,36 @@ public sealed partial class Witnessing : SupervisedService
     private static async Task<string> TextOf(HttpResponseMessage answer, CancellationToken cancel) =>
         Encoding.UTF8.GetString(await answer.Content.ReadAsByteArrayAsync(cancel));
 
-    private HttpClient Open(Witness witness) => new(
-        ServiceChannel.HandlerOf(
-            witness.Participant, () => _credentials.Certificate, () => _agreements.InForce.Authorities, _options.Patience, _time))
-    {
-        BaseAddress = new Uri(witness.Address), MaxResponseContentBufferSize = SignedNote.MaxLength,
-        DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
-    };
+    private HttpClient Open(Witness witness) =>
+        new(
+            ServiceChannel.HandlerOf(
+                witness.Participant,
+                () => _credentials.Certificate,
+                () => _agreements.InForce.Authorities,
+                _options.Patience,
+                _time
+            )
+        )
+        {
+            BaseAddress = new Uri(witness.Address),
+            MaxResponseContentBufferSize = SignedNote.MaxLength,
+            DefaultRequestVersion = HttpVersion.Version20,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
+        };
 
     private void SayLate(Agreement agreement)
     {
-        if (!Late || _saidLate) return;
+        if (!Late || _saidLate)
+            return;
         _saidLate = true;
         LogLate(_ledger.Service, agreement.CosignaturesDemanded, agreement.CosignatureSeconds, string.Join(", ", Missing));
     }
 
-    [LoggerMessage(40, LogLevel.Warning,
-        "cosignatures are late: entries of {Service} do not have {Demanded} cosignatures within {Seconds} s; missing: {Missing}")]
+    [LoggerMessage(
+        40,
+        LogLevel.Warning,
+        "cosignatures are late: entries of {Service} do not have {Demanded} cosignatures within {Seconds} s; missing: {Missing}"
+    )]
     private partial void LogLate(string service, uint demanded, uint seconds, string missing);
 
     [LoggerMessage(41, LogLevel.Information, "cosignatures are not late any more: {Service} has them up to {Size} entries")]

@@ -26,9 +26,13 @@ public sealed class Writes
     /// cannot get is a refusal that names what was asked, and is not stored (D9: unreachable means refused).</param>
     /// <exception cref="RpcException">The refusal.</exception>
     public async Task<TResponse> Run<TRequest, TResponse>(
-        TRequest request, ServerCallContext context, Func<View, TRequest, Act, Decision> rule,
-        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask = null)
-        where TRequest : class, IMessage<TRequest> where TResponse : class, IMessage<TResponse>
+        TRequest request,
+        ServerCallContext context,
+        Func<View, TRequest, Act, Decision> rule,
+        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask = null
+    )
+        where TRequest : class, IMessage<TRequest>
+        where TResponse : class, IMessage<TResponse>
     {
         for (var tries = 1; ; tries++)
             try
@@ -44,9 +48,13 @@ public sealed class Writes
     }
 
     private async Task<TResponse> RunOnce<TRequest, TResponse>(
-        TRequest request, ServerCallContext context, Func<View, TRequest, Act, Decision> rule,
-        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask)
-        where TRequest : class, IMessage<TRequest> where TResponse : class, IMessage<TResponse>
+        TRequest request,
+        ServerCallContext context,
+        Func<View, TRequest, Act, Decision> rule,
+        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask
+    )
+        where TRequest : class, IMessage<TRequest>
+        where TResponse : class, IMessage<TResponse>
     {
         var call = EdgeCall.Of(context);
         var (permissions, caller, signed, bytes) = (call.Terms.Permissions, call.Caller.Participant, call.Signed, call.Message);
@@ -54,33 +62,51 @@ public sealed class Writes
         var cancel = context.CancellationToken;
         var span = call.Span;
         span?.SetTag("ministries.request_id", requestId);
-        if (shape.Text(shape.Case, request) is { Length: > 0 } named) span?.SetTag("ministries.case", named);
+        if (shape.Text(shape.Case, request) is { Length: > 0 } named)
+            span?.SetTag("ministries.case", named);
 
-        Act ActAt(DateTimeOffset now, IMessage? asked) => new()
-        {
-            Caller = caller, Permissions = permissions, Method = method, RequestId = requestId, Now = now, Asked = asked,
-            Secrets = _ledger.Secrets, Approved = signed.Approved,
-        };
+        Act ActAt(DateTimeOffset now, IMessage? asked) =>
+            new()
+            {
+                Caller = caller,
+                Permissions = permissions,
+                Method = method,
+                RequestId = requestId,
+                Now = now,
+                Asked = asked,
+                Secrets = _ledger.Secrets,
+                Approved = signed.Approved,
+            };
 
-        Command CommandOf(IMessage? asked, Func<View, DateTimeOffset, Decision> decide, bool stores) => new()
-        {
-            Participant = caller.Id, RequestId = requestId, Method = method, Request = request, Bytes = bytes, Asked = asked,
-            Signature = signed.Signature, AgreementVersion = permissions.Agreement.Version, Decide = decide, StoresRefusal = stores,
-            Precedence = shape.Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
-            TraceParent = Activity.Current?.Id ?? "", TraceState = Activity.Current?.TraceStateString ?? "",
-        };
+        Command CommandOf(IMessage? asked, Func<View, DateTimeOffset, Decision> decide, bool stores) =>
+            new()
+            {
+                Participant = caller.Id,
+                RequestId = requestId,
+                Method = method,
+                Request = request,
+                Bytes = bytes,
+                Asked = asked,
+                Signature = signed.Signature,
+                AgreementVersion = permissions.Agreement.Version,
+                Decide = decide,
+                StoresRefusal = stores,
+                Precedence = shape.Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
+                TraceParent = Activity.Current?.Id ?? "",
+                TraceState = Activity.Current?.TraceStateString ?? "",
+            };
 
         Decision Judged(View view, DateTimeOffset now, IMessage? about)
         {
-            if (view.Find(Agreements.Kind, Agreements.Key)?.Version > permissions.Agreement.Version ||
-                !signed.HoldsAt(now)) throw new TermsOver();
+            if (view.Find(Agreements.Kind, Agreements.Key)?.Version > permissions.Agreement.Version || !signed.HoldsAt(now))
+                throw new TermsOver();
             return rule(view, request, ActAt(now, about));
         }
 
         // An old request gets its old answer, whatever the time: so whether there is one is asked where that makes a difference.
-        var outcome = ask is null && signed.Refused is null
-            ? null : await _ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
-        if ((outcome is null ? signed.Refused : signed.WhereAnswered) is { } wrong) throw Refuse(context, wrong);
+        var outcome = ask is null && signed.Refused is null ? null : await _ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
+        if ((outcome is null ? signed.Refused : signed.WhereAnswered) is { } wrong)
+            throw Refuse(context, wrong);
         if (outcome is null)
         {
             var (asked, missed) = ask is null ? default : await Ask(() => ask(request, ActAt(_time.GetUtcNow(), null), cancel), cancel);
@@ -88,26 +114,34 @@ public sealed class Writes
                 missed is null
                     ? CommandOf(asked, (view, now) => Judged(view, now, asked), stores: true)
                     // Silence comes where the rule asks for the answer: what it refuses before is told as when there is one.
-                    : CommandOf(null, (view, now) => Judged(view, now, null) is
-                        { Refusal: { Reason: not Reason.Unavailable } } decision ? decision : missed,
-                        stores: false),
-                cancel);
+                    : CommandOf(
+                        null,
+                        (view, now) =>
+                            Judged(view, now, null) is { Refusal: { Reason: not Reason.Unavailable } } decision ? decision : missed,
+                        stores: false
+                    ),
+                cancel
+            );
         }
         if (outcome.Repeated)
         {
             span?.SetTag("ministries.repeated", true);
             Metrics.Repeated();
         }
-        if (outcome.Position is { } position) span?.SetTag("ministries.position", (long)position);
+        if (outcome.Position is { } position)
+            span?.SetTag("ministries.position", (long)position);
         if (outcome.Refusal is { } refusal)
         {
-            if (refusal.Reason == Reason.NotFound) await Evenly.Wait(context);
+            if (refusal.Reason == Reason.NotFound)
+                await Evenly.Wait(context);
             throw Refuse(context, refusal);
         }
         var response = ((TResponse)outcome.Answer!).Clone();
         var answer = RequestShape.Of(response.Descriptor);
-        if (!Probe.WithoutTrust) answer.Receipt!.Accessor.SetValue(response, await _ledger.ReceiptOf(outcome, cancel));
-        if (answer.Text(answer.Record, response) is { Length: > 0 } record) span?.SetTag("ministries.record", record);
+        if (!Probe.WithoutTrust)
+            answer.Receipt!.Accessor.SetValue(response, await _ledger.ReceiptOf(outcome, cancel));
+        if (answer.Text(answer.Record, response) is { Length: > 0 } record)
+            span?.SetTag("ministries.record", record);
         return response;
     }
 
@@ -121,10 +155,10 @@ public sealed class Writes
         catch (RpcException e) when (!cancel.IsCancellationRequested)
         {
             var asked = e is PeerException peer ? peer.Method : "another service";
-            return (null, new Refusal(Reason.Unavailable, new Dictionary<string, string>
-            {
-                ["missing"] = $"an answer to {asked}", ["asked"] = asked,
-            }));
+            return (
+                null,
+                new Refusal(Reason.Unavailable, new Dictionary<string, string> { ["missing"] = $"an answer to {asked}", ["asked"] = asked })
+            );
         }
     }
 

@@ -14,7 +14,8 @@ public sealed class CheckpointKey
 
     private CheckpointKey(string name, Key? key, byte[] @public)
     {
-        if (!SignedNote.IsName(name)) throw new ArgumentException(SignedNote.NameRule, nameof(name));
+        if (!SignedNote.IsName(name))
+            throw new ArgumentException(SignedNote.NameRule, nameof(name));
         Name = name;
         _key = key;
         _public = @public;
@@ -30,7 +31,8 @@ public sealed class CheckpointKey
 
     /// <summary>What a service that signs with this key makes ids and etags with.</summary>
     /// <exception cref="InvalidOperationException">The key verifies alone.</exception>
-    internal RecordSecrets Secrets => new((_key ?? throw new InvalidOperationException("the key cannot sign")).Export(KeyBlobFormat.RawPrivateKey));
+    internal RecordSecrets Secrets =>
+        new((_key ?? throw new InvalidOperationException("the key cannot sign")).Export(KeyBlobFormat.RawPrivateKey));
 
     // What is derived from the key needs its bytes.
     private static KeyCreationParameters Derivable => new() { ExportPolicy = KeyExportPolicies.AllowPlaintextExport };
@@ -65,8 +67,7 @@ public sealed class CheckpointKey
     /// <summary>The key of a public key: it verifies and cannot sign.</summary>
     /// <param name="name">The name.</param>
     /// <param name="bytes">The 32 bytes of an Ed25519 public key (RFC 8032).</param>
-    public static CheckpointKey FromPublic(string name, ReadOnlySpan<byte> bytes) =>
-        new(name, null, bytes.ToArray());
+    public static CheckpointKey FromPublic(string name, ReadOnlySpan<byte> bytes) => new(name, null, bytes.ToArray());
 
     /// <summary>A new key.</summary>
     public static CheckpointKey Generate(string name) => FromSeed(name, RandomNumberGenerator.GetBytes(32));
@@ -76,7 +77,9 @@ public sealed class CheckpointKey
     {
         var text = $"{Name}\n{size.ToString(CultureInfo.InvariantCulture)}\n{Convert.ToBase64String(root)}\n";
         var signature = SignatureAlgorithm.Ed25519.Sign(
-            _key ?? throw new InvalidOperationException("this key verifies only"), Encoding.UTF8.GetBytes(text));
+            _key ?? throw new InvalidOperationException("this key verifies only"),
+            Encoding.UTF8.GetBytes(text)
+        );
         return new(size, root, $"{text}\n{SignedNote.Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
     }
 
@@ -84,7 +87,8 @@ public sealed class CheckpointKey
     /// the text alone.</summary>
     internal Checkpoint SignAgain(Checkpoint signed)
     {
-        if (Verify(signed.Text) is not null) return signed;
+        if (Verify(signed.Text) is not null)
+            return signed;
         var others = SignedNote.Read(signed.Text)?.Signatures.Where(s => s.Name != Name).Select(s => s.Line) ?? [];
         var again = Sign(signed.Size, signed.Root);
         return again with { Text = again.Text + string.Concat(others) };
@@ -98,7 +102,8 @@ public sealed class CheckpointKey
     /// <param name="text">The signed note; signatures of other keys are ignored.</param>
     public Checkpoint? Verify(string text)
     {
-        if (SignedNote.Read(text) is not { } note || note.Origin != Name || note.Tree is not { } tree) return null;
+        if (SignedNote.Read(text) is not { } note || note.Origin != Name || note.Tree is not { } tree)
+            return null;
         var signed = Encoding.UTF8.GetBytes(note.Text);
         var own = note.Signatures.Where(Names).ToList();
         // If one line of the key were enough, another reader could look at the other line.
@@ -135,7 +140,8 @@ internal sealed class Checkpoints : IDisposable
     {
         _key = key;
         judge ??= note => (key.Verify(note), true);
-        if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } folder) PrivateFiles.MakeFolder(folder);
+        if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } folder)
+            PrivateFiles.MakeFolder(folder);
         _file = PrivateFiles.Open(path, FileMode.OpenOrCreate, share: FileShare.Read, bufferSize: 0);
         var bytes = new byte[2 * Place];
         _file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
@@ -144,16 +150,19 @@ internal sealed class Checkpoints : IDisposable
         {
             var text = Encoding.UTF8.GetString(bytes.AsSpan(place * Place, Place).TrimEnd((byte)0));
             whole |= place == 0 ? text.EndsWith('\n') : text.Length > 0;
-            if (judge(text) is not ({ } found, var counts) || found.Size < (Last?.Size ?? 0)) continue;
+            if (judge(text) is not ({ } found, var counts) || found.Size < (Last?.Size ?? 0))
+                continue;
             (Last, IsDoubtful) = (found, !counts);
             _next = 1 - place;
         }
         // Nothing, or a first write that was cut off, of which nobody was told.
-        if (Last is not null || !whole) return;
+        if (Last is not null || !whole)
+            return;
         _file.Dispose();
         throw new LedgerInconsistent(
-            $"{path} holds no checkpoint that {key.Verifier} or another key that the agreement lists for the service signed. " +
-            "Restore the file or the key; a new key is first listed in the agreement, beside the old one.");
+            $"{path} holds no checkpoint that {key.Verifier} or another key that the agreement lists for the service signed. "
+                + "Restore the file or the key; a new key is first listed in the agreement, beside the old one."
+        );
     }
 
     /// <summary>Whether <see cref="Last"/> was found in the file with the signature of a key whose time is over: a thief of that key may
@@ -165,7 +174,8 @@ internal sealed class Checkpoints : IDisposable
     {
         lock (_lock)
         {
-            if (Last is not null && _key.Verify(Last.Text) is null) Last = Write(Last.Size, Last.Root);
+            if (Last is not null && _key.Verify(Last.Text) is null)
+                Last = Write(Last.Size, Last.Root);
             IsDoubtful = false;
         }
     }
@@ -181,13 +191,15 @@ internal sealed class Checkpoints : IDisposable
         {
             if (Last is not null)
             {
-                if (size < Last.Size) return null;
+                if (size < Last.Size)
+                    return null;
                 if (size == Last.Size)
                     return root.AsSpan().SequenceEqual(Last.Root)
                         ? Last
                         : throw new LedgerInconsistent(
-                            $"the ledger's root at {size} entries is not the one that was signed: its history was changed. " +
-                            "Stop, and restore the database that fits the checkpoint.");
+                            $"the ledger's root at {size} entries is not the one that was signed: its history was changed. "
+                                + "Stop, and restore the database that fits the checkpoint."
+                        );
             }
             return Last = Write(size, root);
         }
@@ -198,9 +210,11 @@ internal sealed class Checkpoints : IDisposable
     {
         lock (_lock)
         {
-            if (key.Verifier == _key.Verifier) return;
+            if (key.Verifier == _key.Verifier)
+                return;
             _key = key;
-            if (Last is not null) Last = Write(Last.Size, Last.Root);
+            if (Last is not null)
+                Last = Write(Last.Size, Last.Root);
         }
     }
 

@@ -25,7 +25,8 @@ internal sealed class Waiting(Command command, long since)
 
     public void Answer(Outcome outcome)
     {
-        if (_done.TrySetResult(outcome)) Measures.Answered(Since);
+        if (_done.TrySetResult(outcome))
+            Measures.Answered(Since);
     }
 
     public void Fail(Exception fault) => _done.TrySetException(fault);
@@ -40,8 +41,9 @@ internal sealed class Queue(LedgerOptions options)
     private readonly SemaphoreSlim _some = new(0);
 
     /// <summary>Per precedence, greatest first, those who wait in the order of their turns.</summary>
-    private readonly SortedDictionary<int, LinkedList<(string Participant, LinkedList<Waiting> Commands)>> _ranks =
-        new(Comparer<int>.Create((a, b) => b.CompareTo(a)));
+    private readonly SortedDictionary<int, LinkedList<(string Participant, LinkedList<Waiting> Commands)>> _ranks = new(
+        Comparer<int>.Create((a, b) => b.CompareTo(a))
+    );
 
     private readonly Dictionary<string, int> _perParticipant = [];
     private int _count;
@@ -55,13 +57,20 @@ internal sealed class Queue(LedgerOptions options)
         var command = waiting.Command;
         lock (_lock)
         {
-            if (_closed) throw new LedgerClosed();
+            if (_closed)
+                throw new LedgerClosed();
             var own = _perParticipant.GetValueOrDefault(command.Participant);
-            if (_count >= options.MaxQueued || own >= options.MaxQueuedPerParticipant ||
-                _bytes + command.Bytes.Length > options.MaxQueuedBytes) throw new LedgerOverloaded();
-            if (!_ranks.TryGetValue(command.Precedence, out var rank)) _ranks[command.Precedence] = rank = [];
+            if (
+                _count >= options.MaxQueued
+                || own >= options.MaxQueuedPerParticipant
+                || _bytes + command.Bytes.Length > options.MaxQueuedBytes
+            )
+                throw new LedgerOverloaded();
+            if (!_ranks.TryGetValue(command.Precedence, out var rank))
+                _ranks[command.Precedence] = rank = [];
             var turn = rank.FirstOrDefault(t => t.Participant == command.Participant);
-            if (turn.Commands is null) rank.AddLast(turn = (command.Participant, []));
+            if (turn.Commands is null)
+                rank.AddLast(turn = (command.Participant, []));
             turn.Commands.AddLast(waiting);
             Counted(waiting, 1);
         }
@@ -73,11 +82,15 @@ internal sealed class Queue(LedgerOptions options)
     {
         lock (_lock)
         {
-            if (!_ranks.TryGetValue(waiting.Command.Precedence, out var rank)) return false;
+            if (!_ranks.TryGetValue(waiting.Command.Precedence, out var rank))
+                return false;
             var turn = rank.FirstOrDefault(t => t.Participant == waiting.Command.Participant);
-            if (turn.Commands is null || !turn.Commands.Remove(waiting)) return false;
-            if (turn.Commands.Count == 0) rank.Remove(turn);
-            if (rank.Count == 0) _ranks.Remove(waiting.Command.Precedence);
+            if (turn.Commands is null || !turn.Commands.Remove(waiting))
+                return false;
+            if (turn.Commands.Count == 0)
+                rank.Remove(turn);
+            if (rank.Count == 0)
+                _ranks.Remove(waiting.Command.Precedence);
             Counted(waiting, -1);
             return true;
         }
@@ -97,16 +110,20 @@ internal sealed class Queue(LedgerOptions options)
                     var (precedence, rank) = _ranks.First();
                     var turn = rank.First!.Value;
                     var next = turn.Commands.First!.Value;
-                    if (taken.Count > 0 && bytes + next.Command.Bytes.Length > options.MaxBatchBytes) break;
+                    if (taken.Count > 0 && bytes + next.Command.Bytes.Length > options.MaxBatchBytes)
+                        break;
                     turn.Commands.RemoveFirst();
                     rank.RemoveFirst();
-                    if (turn.Commands.Count > 0) rank.AddLast(turn);
-                    if (rank.Count == 0) _ranks.Remove(precedence);
+                    if (turn.Commands.Count > 0)
+                        rank.AddLast(turn);
+                    if (rank.Count == 0)
+                        _ranks.Remove(precedence);
                     Counted(next, -1);
                     bytes += next.Command.Bytes.Length;
                     taken.Add(next);
                 }
-                if (taken.Count > 0 || _closed) return taken;
+                if (taken.Count > 0 || _closed)
+                    return taken;
             }
             _some.Wait();
             // One look answers for all that came until now.
@@ -116,7 +133,8 @@ internal sealed class Queue(LedgerOptions options)
 
     public void Close()
     {
-        lock (_lock) _closed = true;
+        lock (_lock)
+            _closed = true;
         _some.Release();
     }
 
@@ -126,8 +144,10 @@ internal sealed class Queue(LedgerOptions options)
         _bytes += sign * waiting.Command.Bytes.Length;
         var participant = waiting.Command.Participant;
         var own = _perParticipant.GetValueOrDefault(participant) + sign;
-        if (own == 0) _perParticipant.Remove(participant);
-        else _perParticipant[participant] = own;
+        if (own == 0)
+            _perParticipant.Remove(participant);
+        else
+            _perParticipant[participant] = own;
     }
 }
 
@@ -150,7 +170,13 @@ internal sealed class Committer
     private Memory _memory = new();
 
     public Committer(
-        LedgerOptions options, Store store, Checkpoints checkpoints, Action<ulong> grown, RecentEvents recent, RecentEntries tail)
+        LedgerOptions options,
+        Store store,
+        Checkpoints checkpoints,
+        Action<ulong> grown,
+        RecentEvents recent,
+        RecentEntries tail
+    )
     {
         _options = options;
         _store = store;
@@ -203,7 +229,11 @@ internal sealed class Committer
                 Abandon(e);
                 ended.SetException(e);
             }
-        }) { IsBackground = true, Name = $"ledger {_options.Service}" }.UnsafeStart();
+        })
+        {
+            IsBackground = true,
+            Name = $"ledger {_options.Service}",
+        }.UnsafeStart();
     }
 
     public async Task<Outcome> Submit(Command command, CancellationToken cancel)
@@ -211,11 +241,15 @@ internal sealed class Committer
         cancel.ThrowIfCancellationRequested();
         var waiting = new Waiting(command, Stopwatch.GetTimestamp());
         _queue.Add(waiting);
-        await using var registration = cancel.UnsafeRegister((state, token) =>
-        {
-            var (queue, waiting) = ((Queue, Waiting))state!;
-            if (queue.Remove(waiting)) waiting.Cancel(token);
-        }, (_queue, waiting));
+        await using var registration = cancel.UnsafeRegister(
+            (state, token) =>
+            {
+                var (queue, waiting) = ((Queue, Waiting))state!;
+                if (queue.Remove(waiting))
+                    waiting.Cancel(token);
+            },
+            (_queue, waiting)
+        );
         return await waiting.Task;
     }
 
@@ -234,7 +268,8 @@ internal sealed class Committer
         try
         {
             _queue.Close();
-            while (_queue.Take() is { Count: > 0 } rest) FailAll(rest, () => new LedgerUnavailable(fault));
+            while (_queue.Take() is { Count: > 0 } rest)
+                FailAll(rest, () => new LedgerUnavailable(fault));
         }
         catch (Exception)
         {
@@ -278,12 +313,17 @@ internal sealed class Committer
             // Without a parent it is a root, not a child of whatever runs here.
             Activity.Current = null;
             waiting.Span ??= Spans.StartActivity(
-                $"commit {_options.Service}", ActivityKind.Internal, parent,
+                $"commit {_options.Service}",
+                ActivityKind.Internal,
+                parent,
                 [
-                    new("ministries.method", command.Method), new("ministries.participant", command.Participant),
+                    new("ministries.method", command.Method),
+                    new("ministries.participant", command.Participant),
                     new("ministries.request_id", command.RequestId),
                 ],
-                span is null ? null : [new ActivityLink(span.Context)], started - Stopwatch.GetElapsedTime(waiting.Since));
+                span is null ? null : [new ActivityLink(span.Context)],
+                started - Stopwatch.GetElapsedTime(waiting.Since)
+            );
         }
         try
         {
@@ -291,7 +331,8 @@ internal sealed class Committer
         }
         finally
         {
-            foreach (var waiting in batch) waiting.Span?.Dispose();
+            foreach (var waiting in batch)
+                waiting.Span?.Dispose();
             Measures.Batch(batch.Count, Stopwatch.GetElapsedTime(began));
             Activity.Current = span;
         }
@@ -320,7 +361,8 @@ internal sealed class Committer
                 {
                     // A connection may have died while it was idle: what never began is tried again.
                     _store.Forget();
-                    if (!stage.Locked && tries == 1) continue;
+                    if (!stage.Locked && tries == 1)
+                        continue;
                     FailAll(batch, () => new LedgerUnavailable(e));
                     return;
                 }
@@ -336,14 +378,16 @@ internal sealed class Committer
                 }
             }
             foreach (var waiting in batch)
-                if (!waiting.Task.IsCompleted) await Commit([waiting], span);
+                if (!waiting.Task.IsCompleted)
+                    await Commit([waiting], span);
             return;
         }
     }
 
     private static void FailAll(List<Waiting> batch, Func<Exception> fault)
     {
-        foreach (var waiting in batch) Fail(waiting, fault());
+        foreach (var waiting in batch)
+            Fail(waiting, fault());
     }
 
     private static void Fail(Waiting waiting, Exception fault)
@@ -352,7 +396,8 @@ internal sealed class Committer
         waiting.Span?.SetTag("error.type", fault.GetType().Name);
         waiting.Span?.Dispose();
         // A gap is filled, not a fault.
-        if (fault is not GapInEvents) Measures.Failed(fault);
+        if (fault is not GapInEvents)
+            Measures.Failed(fault);
         waiting.Fail(fault);
     }
 
@@ -382,15 +427,23 @@ internal sealed class Committer
     /// <param name="Events">The bytes of each of its events.</param>
     /// <param name="Touched">The streams that it changed, with the indices, separated by commas, of the events that did.</param>
     private sealed record Effect(
-        Decision Decision, IMessage? Answer, Any? Packed, IReadOnlyList<ByteString> Events,
-        IReadOnlyList<(StreamId Stream, string Indices)> Touched);
+        Decision Decision,
+        IMessage? Answer,
+        Any? Packed,
+        IReadOnlyList<ByteString> Events,
+        IReadOnlyList<(StreamId Stream, string Indices)> Touched
+    );
 
     /// <summary>A decision made before anything was locked, and what it rests on.</summary>
     private sealed record Rehearsed(Decision Decision, IReadOnlyList<(StreamId Id, IMessage? State)> Seen, DateTimeOffset Time);
 
     /// <summary>What is kept beside a state.</summary>
     private sealed record Shown(
-        IMessage State, IReadOnlyCollection<string> Audience, IReadOnlyCollection<string> Keys, DateTimeOffset? Due);
+        IMessage State,
+        IReadOnlyCollection<string> Audience,
+        IReadOnlyCollection<string> Keys,
+        DateTimeOffset? Due
+    );
 
     /// <summary>One attempt at committing some commands together.</summary>
     private sealed class Batch(Committer committer, List<Waiting> batch)
@@ -414,9 +467,10 @@ internal sealed class Committer
         private DateTimeOffset _now;
         private Timestamp _time = null!;
 
-        private StreamKind Kind(string name) => committer._kinds.TryGetValue(name, out var kind)
-            ? kind
-            : throw new ArgumentException($"the service keeps no streams of kind {name}");
+        private StreamKind Kind(string name) =>
+            committer._kinds.TryGetValue(name, out var kind)
+                ? kind
+                : throw new ArgumentException($"the service keeps no streams of kind {name}");
 
         public async Task Run(Stage stage)
         {
@@ -425,7 +479,8 @@ internal sealed class Committer
             var (wanted, began) = (new HashSet<StreamId>(), _options.Time.GetTimestamp());
             _now = Later(_options.Time.GetUtcNow(), _memory.Time);
             if (batch.Count > 1)
-                foreach (var waiting in batch) Rehearse(waiting, wanted);
+                foreach (var waiting in batch)
+                    Rehearse(waiting, wanted);
 
             await using (_session = await committer._store.OpenWaiting())
             {
@@ -437,22 +492,25 @@ internal sealed class Committer
                     committer._memory = _memory = new() { Tree = await Stored.EdgeOf(_session, _head), Time = _head.Time };
                 }
                 // A batch that waited for the lock has the time at which it got it.
-                if (_options.Time.GetElapsedTime(began) > SameTime) _now = _options.Time.GetUtcNow();
+                if (_options.Time.GetElapsedTime(began) > SameTime)
+                    _now = _options.Time.GetUtcNow();
                 _now = Later(_now, _head.Time);
                 _time = _now.ToTimestamp();
 
-                var found = await _session.FindRequests(
-                    [.. batch.Select(w => (w.Command.Participant, w.Command.RequestId)).Distinct()]);
-                await LoadNumbers(_memory.Cursors, batch.Select(w => w.Command.Intake?.Cursor).OfType<string>(),
-                    _session.Cursors);
+                var found = await _session.FindRequests([.. batch.Select(w => (w.Command.Participant, w.Command.RequestId)).Distinct()]);
+                await LoadNumbers(_memory.Cursors, batch.Select(w => w.Command.Intake?.Cursor).OfType<string>(), _session.Cursors);
                 await Load(wanted);
-                foreach (var waiting in batch) await Take(waiting, found);
+                foreach (var waiting in batch)
+                    await Take(waiting, found);
 
-                if (_decided.Count > 0) await Write(stage);
+                if (_decided.Count > 0)
+                    await Write(stage);
             }
             Sign();
-            foreach (var (waiting, fault) in _faults) Fail(waiting, fault);
-            foreach (var (waiting, outcome) in _answers) Answer(waiting, outcome());
+            foreach (var (waiting, fault) in _faults)
+                Fail(waiting, fault);
+            foreach (var (waiting, outcome) in _answers)
+                Answer(waiting, outcome());
         }
 
         /// <summary>For how long a batch's time stands from when it was taken.</summary>
@@ -467,7 +525,8 @@ internal sealed class Committer
             try
             {
                 var decision = waiting.Command.Decide(view, _now);
-                foreach (var change in decision.Changes) wanted.UnionWith(change.Streams);
+                foreach (var change in decision.Changes)
+                    wanted.UnionWith(change.Streams);
                 _rehearsed[waiting] = new(decision, view.TakeSeen(), _now);
             }
             catch (Exception)
@@ -483,7 +542,8 @@ internal sealed class Committer
             var missing = wanted
                 .Where(id => !_memory.View.Holds(id) && !_unreadable.ContainsKey(id) && committer._kinds.ContainsKey(id.Kind))
                 .ToHashSet();
-            if (missing.Count == 0) return;
+            if (missing.Count == 0)
+                return;
             foreach (var row in await _session.FindStreams(missing))
             {
                 missing.Remove(row.Id);
@@ -500,9 +560,11 @@ internal sealed class Committer
                 }
                 _memory.Numbers[row.Id] = row.Number;
                 _memory.TraceParents[row.Id] = row.TraceParent;
-                if (row.Fold != kind.Version) _memory.Rebuilt.Add(row.Id);
+                if (row.Fold != kind.Version)
+                    _memory.Rebuilt.Add(row.Id);
             }
-            foreach (var id in missing) Hold(id, null, 0);
+            foreach (var id in missing)
+                Hold(id, null, 0);
 
             void Hold(StreamId id, IMessage? state, ulong version)
             {
@@ -512,13 +574,17 @@ internal sealed class Committer
         }
 
         private static async Task LoadNumbers(
-            Dictionary<string, ulong> known, IEnumerable<string> names,
-            Func<IReadOnlyCollection<string>, Task<Dictionary<string, ulong>>> load)
+            Dictionary<string, ulong> known,
+            IEnumerable<string> names,
+            Func<IReadOnlyCollection<string>, Task<Dictionary<string, ulong>>> load
+        )
         {
             var missing = names.Where(n => !known.ContainsKey(n)).ToHashSet();
-            if (missing.Count == 0) return;
+            if (missing.Count == 0)
+                return;
             var loaded = await load(missing);
-            foreach (var name in missing) known[name] = loaded.GetValueOrDefault(name);
+            foreach (var name in missing)
+                known[name] = loaded.GetValueOrDefault(name);
         }
 
         private async Task Take(Waiting waiting, Dictionary<(string, string), FoundRequest> found)
@@ -541,8 +607,10 @@ internal sealed class Committer
             }
             if (_new.TryGetValue(id, out var twin))
             {
-                if (!twin.Digest.AsSpan().SequenceEqual(digest)) _answers.Add((waiting, () => Stored.Reused(_now)));
-                else _answers.Add((waiting, () => OutcomeOf(twin) with { Repeated = true }));
+                if (!twin.Digest.AsSpan().SequenceEqual(digest))
+                    _answers.Add((waiting, () => Stored.Reused(_now)));
+                else
+                    _answers.Add((waiting, () => OutcomeOf(twin) with { Repeated = true }));
                 return;
             }
             if (command.Intake is { } intake)
@@ -570,13 +638,15 @@ internal sealed class Committer
                 var decided = new Decided(waiting, digest, _head.Size + (ulong)_decided.Count, effect);
                 foreach (var (stream, indices) in effect.Touched)
                 {
-                    if (!_changes.TryGetValue(stream, out var changes)) _changes[stream] = changes = [];
+                    if (!_changes.TryGetValue(stream, out var changes))
+                        _changes[stream] = changes = [];
                     changes.Add((decided, _memory.View.VersionOf(stream), indices));
                 }
                 Link(waiting, effect.Touched);
                 _decided.Add(decided);
                 _new[id] = decided;
-                if (command.Intake is not null) _cursors[command.Intake.Cursor] = command.Intake.Sequence;
+                if (command.Intake is not null)
+                    _cursors[command.Intake.Cursor] = command.Intake.Sequence;
                 _answers.Add((waiting, () => OutcomeOf(decided)));
             }
             catch (LedgerException e)
@@ -592,15 +662,22 @@ internal sealed class Committer
             var (command, span) = (waiting.Command, waiting.Span);
             foreach (var (stream, _) in touched)
             {
-                if (span is not null && command.Intake is null && span.Links.Count() < MaxLinks &&
-                    _memory.TraceParents.TryGetValue(stream, out var before) &&
-                    ActivityContext.TryParse(before, null, isRemote: true, out var cause) &&
-                    cause.TraceId != span.TraceId && span.Links.All(l => l.Context.SpanId != cause.SpanId))
+                if (
+                    span is not null
+                    && command.Intake is null
+                    && span.Links.Count() < MaxLinks
+                    && _memory.TraceParents.TryGetValue(stream, out var before)
+                    && ActivityContext.TryParse(before, null, isRemote: true, out var cause)
+                    && cause.TraceId != span.TraceId
+                    && span.Links.All(l => l.Context.SpanId != cause.SpanId)
+                )
                     span.AddLink(new ActivityLink(cause));
                 _memory.TraceParents[stream] = span?.Id ?? command.TraceParent;
             }
             // A record's id is its stream's key and names its kind; a prisoner's reference does not.
-            if (touched.FirstOrDefault(t => t.Stream.Key.StartsWith($"{t.Stream.Kind}_", StringComparison.Ordinal)).Stream.Key is { } record)
+            if (
+                touched.FirstOrDefault(t => t.Stream.Key.StartsWith($"{t.Stream.Kind}_", StringComparison.Ordinal)).Stream.Key is { } record
+            )
                 span?.SetTag("ministries.record", record);
         }
 
@@ -618,29 +695,46 @@ internal sealed class Committer
                 var kept = false;
                 try
                 {
-                    var decision = round == 0 && _rehearsed.TryGetValue(waiting, out var rehearsed) && rehearsed.Time == _now &&
-                        view.IsStill(rehearsed.Seen) ? rehearsed.Decision : command.Decide(view, _now);
+                    var decision =
+                        round == 0
+                        && _rehearsed.TryGetValue(waiting, out var rehearsed)
+                        && rehearsed.Time == _now
+                        && view.IsStill(rehearsed.Seen)
+                            ? rehearsed.Decision
+                            : command.Decide(view, _now);
                     missed.UnionWith(view.TakeMissed());
                     var touched = Touched(decision);
                     foreach (var (id, _) in touched)
-                        if (!view.Holds(id)) missed.Add(id);
+                        if (!view.Holds(id))
+                            missed.Add(id);
                     if (missed.Count == 0)
                     {
-                        if (decision.Refusal is not null) return new(decision, null, null, [], []);
+                        if (decision.Refusal is not null)
+                            return new(decision, null, null, [], []);
                         undo = [.. touched.Select(t => (t.Stream, view.StateOf(t.Stream), view.VersionOf(t.Stream)))];
                         var entry = new FoldedEntry(
-                            _head.Size + (ulong)_decided.Count, _time, command.Participant, command.RequestId, command.Request);
+                            _head.Size + (ulong)_decided.Count,
+                            _time,
+                            command.Participant,
+                            command.RequestId,
+                            command.Request
+                        );
                         view.Apply(committer._kinds, decision.Changes, entry);
                         var answer = decision.Answer?.Invoke(view);
                         missed.UnionWith(view.TakeMissed());
                         if (missed.Count == 0)
                         {
                             var effect = new Effect(
-                                decision, answer, answer is null ? null : Any.Pack(answer),
-                                [.. decision.Changes.Select(c => c.Event.ToByteString())], touched);
+                                decision,
+                                answer,
+                                answer is null ? null : Any.Pack(answer),
+                                [.. decision.Changes.Select(c => c.Event.ToByteString())],
+                                touched
+                            );
                             CheckLimits(command, effect);
                             kept = true;
-                            foreach (var (id, state, _) in undo) _before.TryAdd(id, state);
+                            foreach (var (id, state, _) in undo)
+                                _before.TryAdd(id, state);
                             return effect;
                         }
                     }
@@ -649,13 +743,15 @@ internal sealed class Committer
                 {
                     // A rule that trips over what was not loaded yet is no fault.
                     missed.UnionWith(view.TakeMissed());
-                    if (missed.Count == 0) throw new CommandFailed(command.Method, e);
+                    if (missed.Count == 0)
+                        throw new CommandFailed(command.Method, e);
                 }
                 finally
                 {
                     view.TakeMissed();
                     if (!kept)
-                        foreach (var (id, state, version) in undo ?? []) view.Put(Kind(id.Kind), id.Key, state, version);
+                        foreach (var (id, state, version) in undo ?? [])
+                            view.Put(Kind(id.Kind), id.Key, state, version);
                 }
                 if (missed.FirstOrDefault(id => !committer._kinds.ContainsKey(id.Kind)) is { Kind: { } unknown })
                     throw new CommandFailed(command.Method, null, $"the service keeps no streams of kind {unknown}");
@@ -664,8 +760,8 @@ internal sealed class Committer
                 await Load(missed);
                 foreach (var id in missed)
                     if (_unreadable.TryGetValue(id, out var why))
-                        throw why as LedgerException ?? new CommandFailed(command.Method, why,
-                            "a record that it needs could not be rebuilt");
+                        throw why as LedgerException
+                            ?? new CommandFailed(command.Method, why, "a record that it needs could not be rebuilt");
             }
             throw new CommandFailed(command.Method, null, "its rule asks for more records without end");
         }
@@ -673,7 +769,8 @@ internal sealed class Committer
         private Shown ShownOf(StreamId id, IMessage state)
         {
             // Of a state that was not kept there may be something left.
-            if (_shown.TryGetValue(id, out var shown) && ReferenceEquals(shown.State, state)) return shown;
+            if (_shown.TryGetValue(id, out var shown) && ReferenceEquals(shown.State, state))
+                return shown;
             var kind = Kind(id.Kind);
             return _shown[id] = new(state, kind.AudienceOf(state), kind.KeysOf(state), kind.DueOf(state));
         }
@@ -682,10 +779,11 @@ internal sealed class Committer
         {
             var touched = new List<(StreamId Stream, string Indices)>();
             foreach (var (index, change) in decision.Changes.Index())
-                foreach (var stream in change.Streams.Distinct())
-                    if (touched.FindIndex(t => t.Stream == stream) is >= 0 and var at)
-                        touched[at] = (stream, $"{touched[at].Indices},{index}");
-                    else touched.Add((stream, index.ToString(CultureInfo.InvariantCulture)));
+            foreach (var stream in change.Streams.Distinct())
+                if (touched.FindIndex(t => t.Stream == stream) is >= 0 and var at)
+                    touched[at] = (stream, $"{touched[at].Indices},{index}");
+                else
+                    touched.Add((stream, index.ToString(CultureInfo.InvariantCulture)));
             return touched;
         }
 
@@ -693,8 +791,11 @@ internal sealed class Committer
         {
             if (effect.Events.Count > _options.MaxEvents)
                 throw new CommandFailed(command.Method, null, "more events than an entry may have");
-            var bytes = command.Bytes.Length + (effect.Packed?.Value.Length ?? 0) + (command.Asked?.CalculateSize() ?? 0) +
-                effect.Events.Sum(e => e.Length);
+            var bytes =
+                command.Bytes.Length
+                + (effect.Packed?.Value.Length ?? 0)
+                + (command.Asked?.CalculateSize() ?? 0)
+                + effect.Events.Sum(e => e.Length);
             if (bytes > _options.MaxEntryBytes)
                 throw new CommandFailed(command.Method, null, "its entry is greater than it may be");
             CheckTokens(effect.Decision.Audience);
@@ -711,30 +812,39 @@ internal sealed class Committer
             void CheckTokens(IReadOnlyCollection<string> tokens)
             {
                 if (tokens.Count > _options.MaxTokens || tokens.Any(t => t.Length is 0 or > 300 || t.Contains('\n')))
-                    throw new CommandFailed(command.Method, null,
-                        "tokens and keys are 1 to 300 characters of one line, and not more than may be");
+                    throw new CommandFailed(
+                        command.Method,
+                        null,
+                        "tokens and keys are 1 to 300 characters of one line, and not more than may be"
+                    );
             }
         }
 
         private async Task Write(Stage stage)
         {
-            await LoadNumbers(_memory.LastOfTypes,
-                _decided.SelectMany(d => d.Decision.Changes).Select(c => c.Event.Descriptor.FullName)
-                .Where(Own).Distinct(), _session.LastOfTypes);
+            await LoadNumbers(
+                _memory.LastOfTypes,
+                _decided.SelectMany(d => d.Decision.Changes).Select(c => c.Event.Descriptor.FullName).Where(Own).Distinct(),
+                _session.LastOfTypes
+            );
             var known = _memory.Cursors.Count;
             await LoadNumbers(_memory.Cursors, _decided.SelectMany(AudienceOf).Select(AudienceCursor), _session.Cursors);
             _memory.Held += _memory.Cursors.Count - known;
 
             var rows = new Rows();
             var events = _head.Events;
-            foreach (var decided in _decided) Entry(decided, rows, ref events);
+            foreach (var decided in _decided)
+                Entry(decided, rows, ref events);
             var streams = _head.Streams;
-            foreach (var (id, changes) in _changes) Stream(id, changes, rows, ref streams);
-            foreach (var (name, value) in _cursors) rows.Cursors[name] = _memory.Cursors[name] = value;
+            foreach (var (id, changes) in _changes)
+                Stream(id, changes, rows, ref streams);
+            foreach (var (name, value) in _cursors)
+                rows.Cursors[name] = _memory.Cursors[name] = value;
 
             var tree = _memory.Tree!;
             List<byte[]> leaves = [.. rows.Entries.Select(e => Probe.WithoutTrust ? new byte[32] : TreeHash.Leaf(e.Header))];
-            foreach (var leaf in leaves) tree.Add(leaf, rows.Tiles);
+            foreach (var leaf in leaves)
+                tree.Add(leaf, rows.Tiles);
             _tree = tree.TakeView();
             var edge = _tree.Edge();
             var head = new Head(tree.Size, [.. edge.SelectMany(h => h)], _now.UtcTicks, streams, events);
@@ -753,14 +863,26 @@ internal sealed class Committer
         private void KeepPublished(Rows rows, List<byte[]> leaves, Head head)
         {
             committer._recent.Come(head.Size, head.Events);
-            if (_published.Count == 0) return;
+            if (_published.Count == 0)
+                return;
             var time = NumberedEvent.TimeText(_now);
             foreach (var (row, e) in _published)
             {
                 var place = (int)(row.Position - _head.Size);
-                committer._recent.Keep(NumberedEvent.Of(
-                    _options.Service, row.Number, row.Sequence, row.Position, row.Index, e, time, leaves[place], rows.Entries[place].TraceParent,
-                    rows.Entries[place].TraceState));
+                committer._recent.Keep(
+                    NumberedEvent.Of(
+                        _options.Service,
+                        row.Number,
+                        row.Sequence,
+                        row.Position,
+                        row.Index,
+                        e,
+                        time,
+                        leaves[place],
+                        rows.Entries[place].TraceParent,
+                        rows.Entries[place].TraceState
+                    )
+                );
             }
         }
 
@@ -786,10 +908,19 @@ internal sealed class Committer
                 var type = change.Event.Descriptor.FullName;
                 var own = Own(type);
                 var sequence = own ? Next(_memory.LastOfTypes, type) : 0;
-                events.Events_.Add(new Event { Type = type, Data = decided.Effect.Events[index], Case = decision.Case });
-                if (!own) continue;
+                events.Events_.Add(
+                    new Event
+                    {
+                        Type = type,
+                        Data = decided.Effect.Events[index],
+                        Case = decision.Case,
+                    }
+                );
+                if (!own)
+                    continue;
                 rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
-                if (committer._recent.Wanted) _published.Add((rows.Events[^1], events.Events_[^1]));
+                if (committer._recent.Wanted)
+                    _published.Add((rows.Events[^1], events.Events_[^1]));
             }
             var audience = AudienceOf(decided);
             var random = Probe.WithoutTrust ? [] : RandomNumberGenerator.GetBytes(32 * (6 + audience.Count));
@@ -807,18 +938,30 @@ internal sealed class Committer
             if (command.Signature is { } signature)
                 Part(PartKind.Signature, RequestSignature.Descriptor.FullName, signature.ToByteArray());
             Part(PartKind.Events, Events.Descriptor.FullName, events.ToByteArray());
-            if (command.Asked is not null) Part(PartKind.Asked, Any.Descriptor.FullName, Any.Pack(command.Asked).ToByteArray());
-            if (command.Cause is not null) Part(PartKind.Cause, Cause.Descriptor.FullName, command.Cause.ToByteArray());
+            if (command.Asked is not null)
+                Part(PartKind.Asked, Any.Descriptor.FullName, Any.Pack(command.Asked).ToByteArray());
+            if (command.Cause is not null)
+                Part(PartKind.Cause, Cause.Descriptor.FullName, command.Cause.ToByteArray());
             Part(PartKind.Answer, V1.Answer.Descriptor.FullName, AnswerOf(decided).ToByteArray());
             Number();
 
             var bytes = header.ToByteArray();
-            if (!Probe.WithoutTrust) decided.EntryHash = TreeHash.Record(bytes);
+            if (!Probe.WithoutTrust)
+                decided.EntryHash = TreeHash.Record(bytes);
             span?.SetTag("ministries.position", (long)decided.Position);
-            if (decision.Case.Length > 0) span?.SetTag("ministries.case", decision.Case);
-            rows.Entries.Add(new EntryRow(
-                decided.Position, command.Participant, decision.Case, audience,
-                span?.Id ?? command.TraceParent, span is null ? command.TraceState : span.TraceStateString ?? "", bytes));
+            if (decision.Case.Length > 0)
+                span?.SetTag("ministries.case", decision.Case);
+            rows.Entries.Add(
+                new EntryRow(
+                    decided.Position,
+                    command.Participant,
+                    decision.Case,
+                    audience,
+                    span?.Id ?? command.TraceParent,
+                    span is null ? command.TraceState : span.TraceStateString ?? "",
+                    bytes
+                )
+            );
             if (!Probe.SkipRequestIds)
                 rows.Requests.Add(new RequestRow(command.Participant, command.RequestId, decided.Digest, decided.Position));
 
@@ -829,16 +972,20 @@ internal sealed class Committer
                 foreach (var token in audience)
                 {
                     var name = AudienceCursor(token);
-                    numbers.Numbers.Add(new AudienceNumber
-                    {
-                        Audience = token, Number = rows.Cursors[name] = Next(_memory.Cursors, name),
-                        Salt = ByteString.CopyFrom(Salt()),
-                    });
+                    numbers.Numbers.Add(
+                        new AudienceNumber
+                        {
+                            Audience = token,
+                            Number = rows.Cursors[name] = Next(_memory.Cursors, name),
+                            Salt = ByteString.CopyFrom(Salt()),
+                        }
+                    );
                 }
                 if (!Probe.WithoutTrust)
                     header.Audience.AddRange(numbers.Numbers.Select(Digests.OfAudience).OrderBy(d => d, Digests.Order));
-                rows.Parts.Add(new PartRow(
-                    decided.Position, PartKind.Audience, AudienceNumbers.Descriptor.FullName, [], numbers.ToByteArray()));
+                rows.Parts.Add(
+                    new PartRow(decided.Position, PartKind.Audience, AudienceNumbers.Descriptor.FullName, [], numbers.ToByteArray())
+                );
             }
 
             void Part(PartKind kind, string type, byte[] data)
@@ -852,38 +999,51 @@ internal sealed class Committer
             byte[] Salt() => Probe.WithoutTrust ? [] : random[used..(used += 32)];
         }
 
-        private static Answer AnswerOf(Decided decided) => decided switch
-        {
-            { Decision.Refusal: { } refusal } => new Answer
+        private static Answer AnswerOf(Decided decided) =>
+            decided switch
             {
-                Refusal = new StoredRefusal
+                { Decision.Refusal: { } refusal } => new Answer
                 {
-                    Reason = Reasons.NameOf(refusal.Reason),
-                    Metadata = { refusal.Metadata?.ToDictionary() ?? [] },
-                    Faults = { refusal.Faults ?? [] },
+                    Refusal = new StoredRefusal
+                    {
+                        Reason = Reasons.NameOf(refusal.Reason),
+                        Metadata = { refusal.Metadata?.ToDictionary() ?? [] },
+                        Faults = { refusal.Faults ?? [] },
+                    },
                 },
-            },
-            _ => new Answer { Response = decided.Effect.Packed },
-        };
+                _ => new Answer { Response = decided.Effect.Packed },
+            };
 
-        private void Stream(
-            StreamId id, List<(Decided Decided, ulong Version, string Indices)> changes, Rows rows, ref ulong streams)
+        private void Stream(StreamId id, List<(Decided Decided, ulong Version, string Indices)> changes, Rows rows, ref ulong streams)
         {
             var kind = Kind(id.Kind);
             var state = _memory.View.StateOf(id)!;
             var shown = ShownOf(id, state);
             var isNew = !_memory.Numbers.TryGetValue(id, out var number);
-            if (isNew) _memory.Numbers[id] = number = ++streams;
-            rows.Streams.Add(new StreamRow(
-                number, id, changes[^1].Version, kind.Version, state.ToByteArray(), changes[^1].Decided.Position,
-                shown.Due?.UtcTicks, shown.Audience.ToHashSet(), isNew));
+            if (isNew)
+                _memory.Numbers[id] = number = ++streams;
+            rows.Streams.Add(
+                new StreamRow(
+                    number,
+                    id,
+                    changes[^1].Version,
+                    kind.Version,
+                    state.ToByteArray(),
+                    changes[^1].Decided.Position,
+                    shown.Due?.UtcTicks,
+                    shown.Audience.ToHashSet(),
+                    isNew
+                )
+            );
             rows.Changes.AddRange(changes.Select(c => new ChangeRow(number, c.Version, c.Decided.Position, c.Indices)));
             var keys = shown.Keys.ToHashSet();
             // Under another fold the record may have been listed under other keys.
             var rebuilt = _memory.Rebuilt.Remove(id);
-            if (!isNew && !rebuilt && _before[id] is { } before && keys.SetEquals(kind.KeysOf(before))) return;
+            if (!isNew && !rebuilt && _before[id] is { } before && keys.SetEquals(kind.KeysOf(before)))
+                return;
             _relisted.Add(id.Kind);
-            if (!isNew) rows.Unlisted.Add(number);
+            if (!isNew)
+                rows.Unlisted.Add(number);
             rows.Keys.AddRange(keys.Select(k => new KeyRow(id.Kind, k, number)));
         }
 
@@ -891,29 +1051,35 @@ internal sealed class Committer
         private void Sign()
         {
             var last = committer._checkpoints.Last?.Size ?? 0;
-            if (last < _head.Size) Probe.At("before-checkpoint");
+            if (last < _head.Size)
+                Probe.At("before-checkpoint");
             // Another replica may have gone further and a reader have signed that: then this tree needs no checkpoint of its own.
             if (last <= _head.Size && _head.Size > 0 && !Probe.WithoutTrust)
             {
                 var signed = committer._checkpoints.Advance(_head.Size, TreeView.RootOf(_head.Edge));
-                if (_tree is not null) _tree.Checkpoint = signed;
+                if (_tree is not null)
+                    _tree.Checkpoint = signed;
             }
-            if (last < _head.Size) Probe.At("after-checkpoint");
+            if (last < _head.Size)
+                Probe.At("after-checkpoint");
             committer._grown(_head.Size);
         }
 
         private Outcome OutcomeOf(Decided decided) =>
             new(decided.Position, _now, decided.Effect.Answer, decided.Decision.Refusal, Repeated: false)
-        {
-            Tree = _tree,
-            EntryHash = decided.EntryHash,
-        };
+            {
+                Tree = _tree,
+                EntryHash = decided.EntryHash,
+            };
 
         private static void Answer(Waiting waiting, Outcome outcome)
         {
-            if (outcome.Position is { } position) waiting.Span?.SetTag("ministries.position", (long)position);
-            if (outcome.Refusal is { } refusal) waiting.Span?.SetTag("ministries.refusal", Reasons.NameOf(refusal.Reason));
-            if (outcome.Repeated) waiting.Span?.SetTag("ministries.repeated", true);
+            if (outcome.Position is { } position)
+                waiting.Span?.SetTag("ministries.position", (long)position);
+            if (outcome.Refusal is { } refusal)
+                waiting.Span?.SetTag("ministries.refusal", Reasons.NameOf(refusal.Reason));
+            if (outcome.Repeated)
+                waiting.Span?.SetTag("ministries.repeated", true);
             waiting.Span?.Dispose();
             waiting.Answer(outcome);
         }

@@ -37,19 +37,27 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
     public static SignedNote? Read(string note)
     {
         var end = note.LastIndexOf("\n\n", StringComparison.Ordinal);
-        if (end < 0 || note.Length > MaxLength || !note.EndsWith('\n') || note.Any(c => c < ' ' && c != '\n')) return null;
+        if (end < 0 || note.Length > MaxLength || !note.EndsWith('\n') || note.Any(c => c < ' ' && c != '\n'))
+            return null;
         return ReadLines(note[(end + 2)..]) is { Count: > 0 } signatures ? new(note[..(end + 1)], signatures) : null;
     }
 
     /// <summary>Reads signature lines, such as a witness answers with; null: there is a line that is none.</summary>
     public static IReadOnlyList<NoteSignature>? ReadLines(string lines)
     {
-        if (lines.Length is 0 or > MaxLength || !lines.EndsWith('\n')) return null;
+        if (lines.Length is 0 or > MaxLength || !lines.EndsWith('\n'))
+            return null;
         var read = new List<NoteSignature>();
         foreach (var line in lines[..^1].Split('\n'))
         {
-            if (!line.StartsWith(Mark, StringComparison.Ordinal) || line[Mark.Length..].Split(' ') is not [var name, var encoded] ||
-                !IsName(name) || Base64(encoded) is not { Length: > 4 } bytes || read.Count == MaxSignatures) return null;
+            if (
+                !line.StartsWith(Mark, StringComparison.Ordinal)
+                || line[Mark.Length..].Split(' ') is not [var name, var encoded]
+                || !IsName(name)
+                || Base64(encoded) is not { Length: > 4 } bytes
+                || read.Count == MaxSignatures
+            )
+                return null;
             read.Add(new NoteSignature(name, bytes[..4], bytes[4..], line + "\n"));
         }
         return read;
@@ -62,9 +70,13 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
     private static (ulong Size, byte[] Root)? TreeOf(string text)
     {
         var lines = text.Split('\n');
-        if (lines.Length != 4 || !IsName(lines[0]) ||
-            !ulong.TryParse(lines[1], NumberStyles.None, CultureInfo.InvariantCulture, out var size) ||
-            lines[1] != size.ToString(CultureInfo.InvariantCulture)) return null;
+        if (
+            lines.Length != 4
+            || !IsName(lines[0])
+            || !ulong.TryParse(lines[1], NumberStyles.None, CultureInfo.InvariantCulture, out var size)
+            || lines[1] != size.ToString(CultureInfo.InvariantCulture)
+        )
+            return null;
         return Base64(lines[2]) is { Length: 32 } root ? (size, root) : null;
     }
 
@@ -80,7 +92,8 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
     {
         var bytes = new byte[text.Length / 4 * 3];
         return Convert.TryFromBase64String(text, bytes, out var length) && Convert.ToBase64String(bytes, 0, length) == text
-            ? bytes[..length] : null;
+            ? bytes[..length]
+            : null;
     }
 }
 
@@ -103,7 +116,8 @@ public sealed class CosignatureKey
 
     private CosignatureKey(string name, Key? key, byte[] @public)
     {
-        if (!SignedNote.IsName(name)) throw new ArgumentException(SignedNote.NameRule, nameof(name));
+        if (!SignedNote.IsName(name))
+            throw new ArgumentException(SignedNote.NameRule, nameof(name));
         (Name, _key, _public) = (name, key, @public);
         _id = SHA256.HashData([.. Encoding.UTF8.GetBytes(name), (byte)'\n', Type, .. _public])[..4];
     }
@@ -136,8 +150,7 @@ public sealed class CosignatureKey
     /// <summary>The key of a public key: it verifies and cannot sign.</summary>
     /// <param name="name">The name.</param>
     /// <param name="bytes">The 32 bytes of an Ed25519 public key (RFC 8032).</param>
-    public static CosignatureKey FromPublic(string name, ReadOnlySpan<byte> bytes) =>
-        new(name, null, bytes.ToArray());
+    public static CosignatureKey FromPublic(string name, ReadOnlySpan<byte> bytes) => new(name, null, bytes.ToArray());
 
     /// <summary>The key that a verifier's text names (<see cref="Verifier"/>): it verifies and cannot sign.</summary>
     /// <exception cref="FormatException">It is not such a text, or of another type of signature.</exception>
@@ -159,7 +172,9 @@ public sealed class CosignatureKey
         var seconds = time.ToUnixTimeSeconds();
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(seconds, nameof(time));
         var signature = SignatureAlgorithm.Ed25519.Sign(
-            _key ?? throw new InvalidOperationException("this key verifies only"), Message(note, (ulong)seconds));
+            _key ?? throw new InvalidOperationException("this key verifies only"),
+            Message(note, (ulong)seconds)
+        );
         var stamp = new byte[8];
         BinaryPrimitives.WriteInt64BigEndian(stamp, seconds);
         return $"{SignedNote.Mark}{Name} {Convert.ToBase64String([.. _id, .. stamp, .. signature])}\n";
@@ -173,11 +188,14 @@ public sealed class CosignatureKey
     /// <param name="signature">A signature that <see cref="Names"/> this key.</param>
     public DateTimeOffset? Verify(SignedNote note, NoteSignature signature)
     {
-        if (!Names(signature) || signature.Bytes.Length != 8 + 64) return null;
+        if (!Names(signature) || signature.Bytes.Length != 8 + 64)
+            return null;
         var seconds = BinaryPrimitives.ReadUInt64BigEndian(signature.Bytes);
-        if (seconds is < FirstSecond or > LastSecond) return null;
+        if (seconds is < FirstSecond or > LastSecond)
+            return null;
         return StrictEd25519.Verifies(_public, Message(note, seconds), signature.Bytes.AsSpan(8))
-            ? DateTimeOffset.FromUnixTimeSeconds((long)seconds) : null;
+            ? DateTimeOffset.FromUnixTimeSeconds((long)seconds)
+            : null;
     }
 
     private static byte[] Message(SignedNote note, ulong seconds) =>
@@ -197,9 +215,11 @@ public sealed record LogProof(ulong Index, IReadOnlyList<byte[]> Hashes, string 
     public override string ToString()
     {
         var text = new StringBuilder(First).Append('\n');
-        if (Extra is not null) text.Append("extra ").Append(Convert.ToBase64String(Extra)).Append('\n');
+        if (Extra is not null)
+            text.Append("extra ").Append(Convert.ToBase64String(Extra)).Append('\n');
         text.Append("index ").Append(Index.ToString(CultureInfo.InvariantCulture)).Append('\n');
-        foreach (var hash in Hashes) text.Append(Convert.ToBase64String(hash)).Append('\n');
+        foreach (var hash in Hashes)
+            text.Append(Convert.ToBase64String(hash)).Append('\n');
         return text.Append('\n').Append(Checkpoint).ToString();
     }
 
@@ -207,25 +227,34 @@ public sealed record LogProof(ulong Index, IReadOnlyList<byte[]> Hashes, string 
     /// <exception cref="FormatException">It is none; the text says at which line it fails.</exception>
     public static LogProof Read(string text)
     {
-        if (text.Length > SignedNote.MaxLength) throw new FormatException("the proof is too long");
+        if (text.Length > SignedNote.MaxLength)
+            throw new FormatException("the proof is too long");
         var end = text.IndexOf("\n\n", StringComparison.Ordinal);
-        if (end < 0) throw new FormatException("the proof has no empty line before its checkpoint");
+        if (end < 0)
+            throw new FormatException("the proof has no empty line before its checkpoint");
         var lines = text[..end].Split('\n');
-        if (lines[0] != First) throw new FormatException($"line 1 must be {First}");
+        if (lines[0] != First)
+            throw new FormatException($"line 1 must be {First}");
         var at = 1;
         byte[]? extra = null;
         if (lines.Length > at && lines[at].StartsWith("extra ", StringComparison.Ordinal))
-            extra = SignedNote.Base64(lines[at++]["extra ".Length..]) ??
-                throw new FormatException("line 2: what is extra is not base64");
-        if (lines.Length <= at || !lines[at].StartsWith("index ", StringComparison.Ordinal) ||
-            !ulong.TryParse(lines[at].AsSpan("index ".Length), NumberStyles.None, CultureInfo.InvariantCulture, out var index) ||
-            lines[at] != $"index {index.ToString(CultureInfo.InvariantCulture)}")
+            extra = SignedNote.Base64(lines[at++]["extra ".Length..]) ?? throw new FormatException("line 2: what is extra is not base64");
+        if (
+            lines.Length <= at
+            || !lines[at].StartsWith("index ", StringComparison.Ordinal)
+            || !ulong.TryParse(lines[at].AsSpan("index ".Length), NumberStyles.None, CultureInfo.InvariantCulture, out var index)
+            || lines[at] != $"index {index.ToString(CultureInfo.InvariantCulture)}"
+        )
             throw new FormatException($"line {at + 1} must be the entry's index");
-        if (lines.Length - ++at > 63) throw new FormatException("the proof has more than 63 hashes");
+        if (lines.Length - ++at > 63)
+            throw new FormatException("the proof has more than 63 hashes");
         var hashes = new List<byte[]>();
         for (; at < lines.Length; at++)
-            hashes.Add(SignedNote.Base64(lines[at]) is { Length: 32 } hash
-                ? hash : throw new FormatException($"line {at + 1} is no hash of 32 bytes"));
+            hashes.Add(
+                SignedNote.Base64(lines[at]) is { Length: 32 } hash
+                    ? hash
+                    : throw new FormatException($"line {at + 1} is no hash of 32 bytes")
+            );
         return new LogProof(index, hashes, text[(end + 2)..], extra);
     }
 }

@@ -13,8 +13,7 @@ public readonly record struct Change(IMessage Event, IReadOnlyList<StreamId> Str
 /// <param name="Reason">The reason.</param>
 /// <param name="Metadata">What it adds, by name; nothing that its reader may not know.</param>
 /// <param name="Faults">The fields at fault, where it is the request's form.</param>
-public sealed record Refusal(
-    Reason Reason, IReadOnlyDictionary<string, string>? Metadata = null, IReadOnlyList<FieldFault>? Faults = null);
+public sealed record Refusal(Reason Reason, IReadOnlyDictionary<string, string>? Metadata = null, IReadOnlyList<FieldFault>? Faults = null);
 
 /// <summary>What came of a command: events and an answer, or a refusal. Made by rules, which are pure: the same state, command
 /// and time give the same decision.</summary>
@@ -43,8 +42,18 @@ public sealed class Decision
     /// <param name="changes">What happened.</param>
     /// <param name="answer">Makes the answer from the states after the changes; null: there is none.</param>
     public static Decision Accept(
-        string @case, IReadOnlyList<string> audience, IReadOnlyList<Change> changes, Func<View, IMessage>? answer = null) =>
-        new() { Case = @case, Audience = audience, Changes = changes, Answer = answer };
+        string @case,
+        IReadOnlyList<string> audience,
+        IReadOnlyList<Change> changes,
+        Func<View, IMessage>? answer = null
+    ) =>
+        new()
+        {
+            Case = @case,
+            Audience = audience,
+            Changes = changes,
+            Answer = answer,
+        };
 
     /// <summary>The command is refused.</summary>
     public static implicit operator Decision(Refusal refusal) => new() { Refusal = refusal };
@@ -67,10 +76,12 @@ public sealed class View
     private readonly record struct Held(StreamKind Kind, IMessage? State, ulong Version);
 
     /// <summary>The state of a record, or null where there is none.</summary>
-    public T? Find<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
+    public T? Find<T>(StreamKind<T> kind, string key)
+        where T : class, IMessage<T>, new()
     {
         var id = kind.Id(key);
-        if (!Holds(id)) (_missed ??= []).Add(id);
+        if (!Holds(id))
+            (_missed ??= []).Add(id);
         return (T?)StateOf(id);
     }
 
@@ -112,13 +123,13 @@ public sealed class View
     internal bool IsStill(IReadOnlyList<(StreamId Id, IMessage? State)> seen)
     {
         foreach (var (id, state) in seen)
-            if (!_states.TryGetValue(id, out var held) || !ReferenceEquals(held.State, state)) return false;
+            if (!_states.TryGetValue(id, out var held) || !ReferenceEquals(held.State, state))
+                return false;
         return true;
     }
 
     /// <summary>Puts a state as it was loaded; null: there is none.</summary>
-    public void Put(StreamKind kind, string key, IMessage? state, ulong version) =>
-        _states[kind.Id(key)] = new Held(kind, state, version);
+    public void Put(StreamKind kind, string key, IMessage? state, ulong version) => _states[kind.Id(key)] = new Held(kind, state, version);
 
     /// <summary>
     /// Applies what a decision changed. Every stream named in it must be loaded or new. Returns the streams that changed.
@@ -127,18 +138,22 @@ public sealed class View
     /// <param name="changes">What happened.</param>
     /// <param name="entry">The entry that the changes belong to.</param>
     public IReadOnlyCollection<StreamId> Apply(
-        IReadOnlyDictionary<string, StreamKind> kinds, IReadOnlyList<Change> changes, FoldedEntry entry)
+        IReadOnlyDictionary<string, StreamKind> kinds,
+        IReadOnlyList<Change> changes,
+        FoldedEntry entry
+    )
     {
         var touched = new Dictionary<StreamId, IMessage>();
         foreach (var change in changes)
-            foreach (var id in change.Streams)
-            {
-                var kind = kinds[id.Kind];
-                if (!touched.TryGetValue(id, out var state))
-                    touched[id] = state = StateOf(id) is { } before ? kind.Clone(before) : kind.Empty();
-                kind.Apply(state, change.Event, entry);
-            }
-        foreach (var (id, state) in touched) _states[id] = new Held(kinds[id.Kind], state, VersionOf(id) + 1);
+        foreach (var id in change.Streams)
+        {
+            var kind = kinds[id.Kind];
+            if (!touched.TryGetValue(id, out var state))
+                touched[id] = state = StateOf(id) is { } before ? kind.Clone(before) : kind.Empty();
+            kind.Apply(state, change.Event, entry);
+        }
+        foreach (var (id, state) in touched)
+            _states[id] = new Held(kinds[id.Kind], state, VersionOf(id) + 1);
         return touched.Keys;
     }
 }

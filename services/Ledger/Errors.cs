@@ -10,8 +10,7 @@ public sealed class LedgerOverloaded() : LedgerException("more commands wait for
 public sealed class LedgerClosed() : LedgerException("the ledger is being closed");
 
 /// <summary>The database cannot be used at present. Nothing was recorded.</summary>
-public sealed class LedgerUnavailable(Exception inner)
-    : LedgerException("the ledger's database cannot be used at present", inner);
+public sealed class LedgerUnavailable(Exception inner) : LedgerException("the ledger's database cannot be used at present", inner);
 
 /// <summary>Whether the command was recorded is not known: the connection was lost while it was being committed. To send it again
 /// with the same request id is safe and tells.</summary>

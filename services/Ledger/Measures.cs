@@ -18,23 +18,37 @@ internal static class Measures
     internal static readonly Meter Meter = new(Name);
 
     private static readonly Histogram<int> Batches = Meter.CreateHistogram(
-        "ministries.batch.size", "{command}", "Commands that were committed together.",
-        advice: new InstrumentAdvice<int> { HistogramBucketBoundaries = [1, 2, 4, 8, 16, 32, 64, 128, 256] });
+        "ministries.batch.size",
+        "{command}",
+        "Commands that were committed together.",
+        advice: new InstrumentAdvice<int> { HistogramBucketBoundaries = [1, 2, 4, 8, 16, 32, 64, 128, 256] }
+    );
 
     private static readonly Histogram<double> Durations = Meter.CreateHistogram(
-        "ministries.commit.duration", "s", "From the taking of a batch until its commands are durable and answered.", advice: Times);
+        "ministries.commit.duration",
+        "s",
+        "From the taking of a batch until its commands are durable and answered.",
+        advice: Times
+    );
 
     private static readonly Histogram<double> Lags = Meter.CreateHistogram(
-        "ministries.commit.lag", "s", "From a command's entry into the queue until it is durable and answered.", advice: Times);
+        "ministries.commit.lag",
+        "s",
+        "From a command's entry into the queue until it is durable and answered.",
+        advice: Times
+    );
 
     private static readonly Counter<long> Failures = Meter.CreateCounter<long>(
-        "ministries.commit.failures", "{command}",
-        "Commands that were not committed though no rule refused them; what is inconsistent must not be served.");
+        "ministries.commit.failures",
+        "{command}",
+        "Commands that were not committed though no rule refused them; what is inconsistent must not be served."
+    );
 
     // A counter that is not told before its first rise has no rise to be seen.
     static Measures()
     {
-        foreach (var reason in (string[])["unavailable", "unknown", "inconsistent", "failed"]) Failures.Add(0, Reason(reason));
+        foreach (var reason in (string[])["unavailable", "unknown", "inconsistent", "failed"])
+            Failures.Add(0, Reason(reason));
     }
 
     internal static void Batch(int commands, TimeSpan took)
@@ -45,13 +59,19 @@ internal static class Measures
 
     internal static void Answered(long since) => Lags.Record(Stopwatch.GetElapsedTime(since).TotalSeconds);
 
-    internal static void Failed(Exception fault) => Failures.Add(1, Reason(fault switch
-    {
-        LedgerUnavailable => "unavailable",
-        CommitOutcomeUnknown => "unknown",
-        LedgerInconsistent => "inconsistent",
-        _ => "failed",
-    }));
+    internal static void Failed(Exception fault) =>
+        Failures.Add(
+            1,
+            Reason(
+                fault switch
+                {
+                    LedgerUnavailable => "unavailable",
+                    CommitOutcomeUnknown => "unknown",
+                    LedgerInconsistent => "inconsistent",
+                    _ => "failed",
+                }
+            )
+        );
 
     private static KeyValuePair<string, object?> Reason(string reason) => new("reason", reason);
 }

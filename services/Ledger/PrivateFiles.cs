@@ -11,33 +11,54 @@ public static class PrivateFiles
     /// <summary>Read and written by the owner: 0600.</summary>
     public const UnixFileMode Mode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
 
-    private const UnixFileMode OthersOrWrite =
-        UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
+    private const UnixFileMode OthersOrWrite = UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
 
     /// <summary>Makes a folder where it is not there, for its owner alone (0700); those above it too.</summary>
     public static void MakeFolder(string path) => MakeFolder(path, Mode | UnixFileMode.UserExecute);
 
     /// <summary>Makes a folder where it is not there, in which others may look for files that are for them (0755) and nobody else may
     /// replace one; those above it too.</summary>
-    public static void MakeOpenFolder(string path) => MakeFolder(
-        path, Mode | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute);
+    public static void MakeOpenFolder(string path) =>
+        MakeFolder(
+            path,
+            Mode
+                | UnixFileMode.UserExecute
+                | UnixFileMode.GroupRead
+                | UnixFileMode.GroupExecute
+                | UnixFileMode.OtherRead
+                | UnixFileMode.OtherExecute
+        );
 
     private static void MakeFolder(string path, UnixFileMode mode)
     {
-        if (OperatingSystem.IsWindows()) Directory.CreateDirectory(path);
+        if (OperatingSystem.IsWindows())
+            Directory.CreateDirectory(path);
         else if (!Directory.Exists(path))
         {
-            if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } above) MakeFolder(above, mode);
+            if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } above)
+                MakeFolder(above, mode);
             Directory.CreateDirectory(path, mode);
         }
     }
 
     /// <summary>Opens a file; one that is made by it is its owner's alone.</summary>
     public static FileStream Open(
-        string path, FileMode mode, FileAccess access = FileAccess.ReadWrite, FileShare share = FileShare.None, int bufferSize = 4096)
+        string path,
+        FileMode mode,
+        FileAccess access = FileAccess.ReadWrite,
+        FileShare share = FileShare.None,
+        int bufferSize = 4096
+    )
     {
-        var options = new FileStreamOptions { Mode = mode, Access = access, Share = share, BufferSize = bufferSize };
-        if (!OperatingSystem.IsWindows() && mode is not (FileMode.Open or FileMode.Truncate)) options.UnixCreateMode = Mode;
+        var options = new FileStreamOptions
+        {
+            Mode = mode,
+            Access = access,
+            Share = share,
+            BufferSize = bufferSize,
+        };
+        if (!OperatingSystem.IsWindows() && mode is not (FileMode.Open or FileMode.Truncate))
+            options.UnixCreateMode = Mode;
         return new FileStream(path, options);
     }
 
@@ -56,8 +77,11 @@ public static class PrivateFiles
     {
         using var file = File.OpenRead(path);
         // Of the file that is open, not of what has its name by now.
-        if (!OperatingSystem.IsWindows() && File.GetUnixFileMode(file.SafeFileHandle) is var mode &&
-            ((mode & OthersOrWrite) != 0 || (mode & UnixFileMode.GroupRead) != 0 && OwnerOf(file.SafeFileHandle) != 0))
+        if (
+            !OperatingSystem.IsWindows()
+            && File.GetUnixFileMode(file.SafeFileHandle) is var mode
+            && ((mode & OthersOrWrite) != 0 || (mode & UnixFileMode.GroupRead) != 0 && OwnerOf(file.SafeFileHandle) != 0)
+        )
             throw new KeyFileExposedException(path, mode);
         using var reader = new StreamReader(file);
         return reader.ReadToEnd();
@@ -66,12 +90,23 @@ public static class PrivateFiles
     // The runtime has no call for it. The structure of statx is the same on every processor (statx(2)).
     private static uint? OwnerOf(SafeFileHandle file)
     {
-        if (!OperatingSystem.IsLinux()) return null;
+        if (!OperatingSystem.IsLinux())
+            return null;
         var facts = new byte[256];
         try
         {
-            return Statx(file, "", 0x1000 /* AT_EMPTY_PATH */, 0x08 /* STATX_UID */, facts) == 0
-                ? BitConverter.ToUInt32(facts, 20) : null;
+            return
+                Statx(
+                    file,
+                    "",
+                    0x1000 /* AT_EMPTY_PATH */
+                    ,
+                    0x08 /* STATX_UID */
+                    ,
+                    facts
+                ) == 0
+                ? BitConverter.ToUInt32(facts, 20)
+                : null;
         }
         catch (EntryPointNotFoundException)
         {
@@ -82,12 +117,19 @@ public static class PrivateFiles
     [DllImport("libc", EntryPoint = "statx", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static extern int Statx(
-        SafeFileHandle file, [MarshalAs(UnmanagedType.LPUTF8Str)] string path, int flags, uint mask, byte[] facts);
+        SafeFileHandle file,
+        [MarshalAs(UnmanagedType.LPUTF8Str)] string path,
+        int flags,
+        uint mask,
+        byte[] facts
+    );
 }
 
 /// <summary>The file of a private key that others than its owner may write or read.</summary>
 /// <param name="path">The file.</param>
 /// <param name="mode">Who may do what with it.</param>
-public sealed class KeyFileExposedException(string path, UnixFileMode mode) : IOException(
-    $"the key in {path} is not its owner's alone (mode {Convert.ToString((int)mode, 8).PadLeft(4, '0')}) and is not used: " +
-    $"find out who may have read or changed it, then chmod 600 {path}");
+public sealed class KeyFileExposedException(string path, UnixFileMode mode)
+    : IOException(
+        $"the key in {path} is not its owner's alone (mode {Convert.ToString((int)mode, 8).PadLeft(4, '0')}) and is not used: "
+            + $"find out who may have read or changed it, then chmod 600 {path}"
+    );

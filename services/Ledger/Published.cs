@@ -15,13 +15,17 @@ public sealed partial class ServiceLedger
     /// <param name="width">How many hashes from its first on, 1 to 256.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<byte[]?> ReadTile(int level, ulong index, int width, CancellationToken cancel) =>
-        Read(async session =>
-        {
-            var (head, _) = await Signed(session);
-            if (!IsThere(level, index, width, head.Size)) return null;
-            var hashes = (await Stored.TileOf(session, level, index, head.Size)).ToBytes();
-            return hashes[..(32 * width)];
-        }, cancel);
+        Read(
+            async session =>
+            {
+                var (head, _) = await Signed(session);
+                if (!IsThere(level, index, width, head.Size))
+                    return null;
+                var hashes = (await Stored.TileOf(session, level, index, head.Size)).ToBytes();
+                return hashes[..(32 * width)];
+            },
+            cancel
+        );
 
     /// <summary>The log's records whose hashes are the leaves of a tile, each 32 bytes long with its length in two bytes before it
     /// (an entry bundle of C2SP tlog-tiles); null: there are not as many under the present checkpoint.</summary>
@@ -29,13 +33,17 @@ public sealed partial class ServiceLedger
     /// <param name="width">How many records from its first on, 1 to 256.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<byte[]?> ReadRecords(ulong index, int width, CancellationToken cancel) =>
-        Read(async session =>
-        {
-            var (head, _) = await Signed(session);
-            if (!IsThere(0, index, width, head.Size)) return null;
-            var headers = await session.Headers(index << 8, (index << 8) + (ulong)width);
-            return headers.SelectMany(h => (byte[])[0, 32, .. TreeHash.Record(h)]).ToArray();
-        }, cancel);
+        Read(
+            async session =>
+            {
+                var (head, _) = await Signed(session);
+                if (!IsThere(0, index, width, head.Size))
+                    return null;
+                var headers = await session.Headers(index << 8, (index << 8) + (ulong)width);
+                return headers.SelectMany(h => (byte[])[0, 32, .. TreeHash.Record(h)]).ToArray();
+            },
+            cancel
+        );
 
     /// <summary>Keeps the cosignatures that a checkpoint of this ledger has. One that has as many as are demanded is kept in a file
     /// too; smaller ones than are kept are let go, and so is one whose key's time ended while it was being cosigned. It is kept with the
@@ -46,8 +54,10 @@ public sealed partial class ServiceLedger
     public void KeepCosigned(Checkpoint cosigned, bool enough)
     {
         var (tree, counts) = _judge(cosigned.Text);
-        if (tree is null) throw new ArgumentException("it is not signed by this ledger", nameof(cosigned));
-        if (counts) _cosigned.Keep(cosigned, enough, () => _checkpoints.Key);
+        if (tree is null)
+            throw new ArgumentException("it is not signed by this ledger", nameof(cosigned));
+        if (counts)
+            _cosigned.Keep(cosigned, enough, () => _checkpoints.Key);
     }
 
     /// <summary>What a checkpoint that others have shows of this ledger: null where it is not this ledger's, is of its history, or is
@@ -55,19 +65,24 @@ public sealed partial class ServiceLedger
     /// signed.</summary>
     /// <param name="note">The checkpoint.</param>
     /// <param name="cancel">Cancels.</param>
-    public Task<string?> Contradicts(string note, CancellationToken cancel) => Read(async session =>
-    {
-        if (_judge(note) is not ({ Size: > 0 } theirs, true)) return null;
-        var head = await session.ReadHead();
-        if (theirs.Size > head.Size)
-            return $"a checkpoint over {theirs.Size} entries was signed, and the database has {head.Size}: acknowledged entries are " +
-                "missing. Restore the newest state.";
-        var view = await Load(session, theirs.Size, head.Size, view => view.Root());
-        return view.Root().AsSpan().SequenceEqual(theirs.Root)
-            ? null
-            : $"the database's first {theirs.Size} entries are not those of a checkpoint that was signed: its history was changed. " +
-                "Restore the database that fits the checkpoint.";
-    }, cancel);
+    public Task<string?> Contradicts(string note, CancellationToken cancel) =>
+        Read(
+            async session =>
+            {
+                if (_judge(note) is not ({ Size: > 0 } theirs, true))
+                    return null;
+                var head = await session.ReadHead();
+                if (theirs.Size > head.Size)
+                    return $"a checkpoint over {theirs.Size} entries was signed, and the database has {head.Size}: acknowledged entries are "
+                        + "missing. Restore the newest state.";
+                var view = await Load(session, theirs.Size, head.Size, view => view.Root());
+                return view.Root().AsSpan().SequenceEqual(theirs.Root)
+                    ? null
+                    : $"the database's first {theirs.Size} entries are not those of a checkpoint that was signed: its history was changed. "
+                        + "Restore the database that fits the checkpoint.";
+            },
+            cancel
+        );
 
     /// <summary>The checkpoint with the cosignatures that it has so far.</summary>
     private Checkpoint WithCosignatures(Checkpoint checkpoint) =>
@@ -75,7 +90,8 @@ public sealed partial class ServiceLedger
 
     private static bool IsThere(int level, ulong index, int width, ulong size)
     {
-        if (level is < 0 or > 7 || width is < 1 or > Tile.Full) return false;
+        if (level is < 0 or > 7 || width is < 1 or > Tile.Full)
+            return false;
         var hashes = size >> (8 * level);
         return index <= hashes >> 8 && (index << 8) + (ulong)width <= hashes;
     }
@@ -94,7 +110,8 @@ internal sealed class CosignedFile
     public CosignedFile(CheckpointJudge judge, string path)
     {
         _path = path;
-        if (File.Exists(path) && judge(File.ReadAllText(path)) is ({ } kept, true)) Enough = Newest = kept;
+        if (File.Exists(path) && judge(File.ReadAllText(path)) is ({ } kept, true))
+            Enough = Newest = kept;
     }
 
     /// <summary>The greatest that has as many cosignatures as were demanded.</summary>
@@ -109,8 +126,10 @@ internal sealed class CosignedFile
         lock (_lock)
         {
             cosigned = key().SignAgain(cosigned);
-            if (cosigned.Size >= (Newest?.Size ?? 0)) Newest = cosigned;
-            if (!enough || cosigned.Size < (Enough?.Size ?? 0) || cosigned.Text == Enough?.Text) return;
+            if (cosigned.Size >= (Newest?.Size ?? 0))
+                Newest = cosigned;
+            if (!enough || cosigned.Size < (Enough?.Size ?? 0) || cosigned.Text == Enough?.Text)
+                return;
             WholeFile.Write(_path, cosigned.Text);
             Enough = cosigned;
         }
@@ -122,8 +141,10 @@ internal sealed class CosignedFile
         lock (_lock)
         {
             var own = key();
-            if (Newest is not null) Newest = own.SignAgain(Newest);
-            if (Enough is null || own.SignAgain(Enough) is var again && ReferenceEquals(again, Enough)) return;
+            if (Newest is not null)
+                Newest = own.SignAgain(Newest);
+            if (Enough is null || own.SignAgain(Enough) is var again && ReferenceEquals(again, Enough))
+                return;
             WholeFile.Write(_path, again.Text);
             Enough = again;
         }

@@ -8,9 +8,12 @@ public static class Reasons
 {
     private const string Prefix = "REASON_";
 
-    private static readonly FrozenDictionary<Reason, (string Name, About? About)> Declared =
-        ReasonReflection.Descriptor.EnumTypes.Single(e => e.Name == nameof(Reason)).Values.ToFrozenDictionary(
-            v => (Reason)v.Number, v => (v.Name[Prefix.Length..], v.GetOptions()?.GetExtension(ReasonExtensions.About)));
+    private static readonly FrozenDictionary<Reason, (string Name, About? About)> Declared = ReasonReflection
+        .Descriptor.EnumTypes.Single(e => e.Name == nameof(Reason))
+        .Values.ToFrozenDictionary(
+            v => (Reason)v.Number,
+            v => (v.Name[Prefix.Length..], v.GetOptions()?.GetExtension(ReasonExtensions.About))
+        );
 
     private static readonly FrozenDictionary<string, Reason> ByName = Declared.ToFrozenDictionary(d => d.Value.Name, d => d.Key);
 

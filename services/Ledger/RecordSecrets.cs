@@ -12,7 +12,8 @@ namespace Ministries.Ledger;
 public sealed class RecordSecrets
 {
     private static readonly char[] Base32 = [.. "0123456789abcdefghjkmnpqrstvwxyz"];
-    private readonly byte[] _ids, _etags;
+    private readonly byte[] _ids,
+        _etags;
 
     /// <summary>The keys that follow from a secret.</summary>
     /// <param name="secret">What the service keeps across restarts and all of its replicas have.</param>
@@ -41,8 +42,11 @@ public sealed class RecordSecrets
     /// <summary>The etag of a record as somebody sees it.</summary>
     /// <param name="seen">The record as it is shown to him.</param>
     public string EtagOf(IMessage seen) =>
-        Convert.ToBase64String(HMACSHA256.HashData(_etags, seen.ToByteArray()).AsSpan(0, 16))
-            .TrimEnd('=').Replace('+', '-').Replace('/', '_');
+        Convert
+            .ToBase64String(HMACSHA256.HashData(_etags, seen.ToByteArray()).AsSpan(0, 16))
+            .TrimEnd('=')
+            .Replace('+', '-')
+            .Replace('/', '_');
 
     private static byte[] Derive(ReadOnlySpan<byte> secret, ReadOnlySpan<byte> use)
     {

@@ -81,7 +81,8 @@ public sealed class LedgerOptions
 /// <param name="Version">The number of entries that changed it.</param>
 /// <param name="Number">Its number in the order in which the service's records came to be: the place in a list.</param>
 /// <param name="Position">The position of the last entry that changed it.</param>
-public sealed record Recorded<T>(string Key, T State, ulong Version, ulong Number, ulong Position) where T : IMessage;
+public sealed record Recorded<T>(string Key, T State, ulong Version, ulong Number, ulong Position)
+    where T : IMessage;
 
 /// <summary>An entry as stored.</summary>
 /// <param name="Position">Its position, from 0.</param>
@@ -109,16 +110,36 @@ public sealed record NumberedEvent(ulong Number, RecordedEvent Event)
         time.UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ss.FFFFFFFZ", CultureInfo.InvariantCulture);
 
     internal static NumberedEvent Of(
-        string service, ulong number, ulong sequence, ulong position, int index, Event @event, string time, byte[] leaf,
-        string traceParent, string traceState) => new(number, new RecordedEvent
-        {
-            Origin = new EventOrigin
+        string service,
+        ulong number,
+        ulong sequence,
+        ulong position,
+        int index,
+        Event @event,
+        string time,
+        byte[] leaf,
+        string traceParent,
+        string traceState
+    ) =>
+        new(
+            number,
+            new RecordedEvent
             {
-                Service = service, Position = position, Index = (uint)index, Type = @event.Type, Sequence = sequence,
-            },
-            Event = @event, Time = time, Leaf = UnsafeByteOperations.UnsafeWrap(leaf), Traceparent = traceParent,
-            Tracestate = traceState,
-        });
+                Origin = new EventOrigin
+                {
+                    Service = service,
+                    Position = position,
+                    Index = (uint)index,
+                    Type = @event.Type,
+                    Sequence = sequence,
+                },
+                Event = @event,
+                Time = time,
+                Leaf = UnsafeByteOperations.UnsafeWrap(leaf),
+                Traceparent = traceParent,
+                Tracestate = traceState,
+            }
+        );
 }
 
 /// <summary>A record whose duty is due.</summary>
@@ -189,13 +210,16 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             {
                 var head = await session.ReadHead();
                 var cosigned = new CosignedFile(
-                    options.Judge ?? (note => (options.Key.Verify(note), true)), options.CheckpointFile + ".cosigned");
+                    options.Judge ?? (note => (options.Key.Verify(note), true)),
+                    options.CheckpointFile + ".cosigned"
+                );
                 await CheckTree(session, head, checkpoints.Last, options.CheckpointFile, checkpoints.IsDoubtful);
                 await CheckTree(session, head, cosigned.Enough, options.CheckpointFile + ".cosigned", doubtful: false);
                 // Only now: else it would sign a tree that a former key's thief has made.
                 checkpoints.Renew();
                 cosigned.SignAgain(() => options.Key);
-                if (head.Size > 0) checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
+                if (head.Size > 0)
+                    checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
                 var ledger = new ServiceLedger(options, store, checkpoints) { _size = head.Size, _cosigned = cosigned };
                 ledger._tail.Saw(head.Size, 0);
                 ledger._committer.Start();
@@ -206,7 +230,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         {
             checkpoints?.Dispose();
             await store.DisposeAsync();
-            if (store.IsOutage(e)) throw new LedgerUnavailable(e);
+            if (store.IsOutage(e))
+                throw new LedgerUnavailable(e);
             throw;
         }
     }
@@ -250,7 +275,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="key">The key.</param>
     public void SignWith(CheckpointKey key)
     {
-        if (key.Name != Key.Name) throw new ArgumentException($"the key's name must be {Key.Name}: it is the log's origin", nameof(key));
+        if (key.Name != Key.Name)
+            throw new ArgumentException($"the key's name must be {Key.Name}: it is the log's origin", nameof(key));
         _checkpoints.SignWith(key);
         _cosigned.SignAgain(() => _checkpoints.Key);
     }
@@ -279,21 +305,33 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <summary>The old answer to a request, or the refusal of its id where it was used for something else; null: the id is new.
     /// </summary>
     public Task<Outcome?> FindAnswer(
-        string participant, string requestId, string method, ReadOnlyMemory<byte> bytes, CancellationToken cancel) =>
-        Read<Outcome?>(async session =>
-        {
-            var found = await session.FindRequests([(participant, requestId)]);
-            if (!found.TryGetValue((participant, requestId), out var request)) return null;
-            var outcome = Stored.OutcomeOf(request, Digests.OfRequest(method, bytes.Span), _options.Time);
-            // Nobody is told of an entry before a checkpoint covers it.
-            if (outcome.Position >= (_checkpoints.Last?.Size ?? 0)) await Signed(session);
-            return outcome;
-        }, cancel);
+        string participant,
+        string requestId,
+        string method,
+        ReadOnlyMemory<byte> bytes,
+        CancellationToken cancel
+    ) =>
+        Read<Outcome?>(
+            async session =>
+            {
+                var found = await session.FindRequests([(participant, requestId)]);
+                if (!found.TryGetValue((participant, requestId), out var request))
+                    return null;
+                var outcome = Stored.OutcomeOf(request, Digests.OfRequest(method, bytes.Span), _options.Time);
+                // Nobody is told of an entry before a checkpoint covers it.
+                if (outcome.Position >= (_checkpoints.Last?.Size ?? 0))
+                    await Signed(session);
+                return outcome;
+            },
+            cancel
+        );
 
     /// <summary>The position of the entry with a participant's request; null: there is none.</summary>
     public Task<ulong?> FindPosition(string participant, string requestId, CancellationToken cancel) =>
-        Read<ulong?>(async session =>
-            (await session.FindRequests([(participant, requestId)])).GetValueOrDefault((participant, requestId))?.Position, cancel);
+        Read<ulong?>(
+            async session => (await session.FindRequests([(participant, requestId)])).GetValueOrDefault((participant, requestId))?.Position,
+            cancel
+        );
 
     /// <summary>What proves that the outcome's entry is in the ledger.</summary>
     /// <exception cref="ArgumentException">The outcome has no entry.</exception>
@@ -302,27 +340,32 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         var position = outcome.Position ?? throw new ArgumentException("the outcome has no entry", nameof(outcome));
         if (outcome is { Tree: { Checkpoint: { } checkpoint } tree, EntryHash: { } hash })
             return ReceiptFor(position, outcome.Time, hash, tree, checkpoint);
-        return await Read(async session =>
-        {
-            var (head, signed) = await Signed(session);
-            var headers = await session.Headers(position, position + 1);
-            if (headers.Count == 0) throw new ArgumentException("there is no such entry", nameof(outcome));
-            var view = await Load(session, head.Size, head.Size, view => view.Inclusion(position));
-            return ReceiptFor(position, Stored.TimeOf(headers[0]), TreeHash.Record(headers[0]), view, signed);
-        }, cancel);
+        return await Read(
+            async session =>
+            {
+                var (head, signed) = await Signed(session);
+                var headers = await session.Headers(position, position + 1);
+                if (headers.Count == 0)
+                    throw new ArgumentException("there is no such entry", nameof(outcome));
+                var view = await Load(session, head.Size, head.Size, view => view.Inclusion(position));
+                return ReceiptFor(position, Stored.TimeOf(headers[0]), TreeHash.Record(headers[0]), view, signed);
+            },
+            cancel
+        );
     }
 
-    private Receipt ReceiptFor(ulong position, DateTimeOffset time, byte[] hash, TreeView tree, Checkpoint checkpoint) => new()
-    {
-        Service = Service,
-        Position = position,
-        CommitTime = time.ToTimestamp(),
-        EntryHash = ByteString.CopyFrom(hash),
-        TreeSize = tree.Size,
-        RootHash = ByteString.CopyFrom(checkpoint.Root),
-        InclusionProof = { tree.Inclusion(position).Select(h => ByteString.CopyFrom(h)) },
-        Checkpoint = checkpoint.Text,
-    };
+    private Receipt ReceiptFor(ulong position, DateTimeOffset time, byte[] hash, TreeView tree, Checkpoint checkpoint) =>
+        new()
+        {
+            Service = Service,
+            Position = position,
+            CommitTime = time.ToTimestamp(),
+            EntryHash = ByteString.CopyFrom(hash),
+            TreeSize = tree.Size,
+            RootHash = ByteString.CopyFrom(checkpoint.Root),
+            InclusionProof = { tree.Inclusion(position).Select(h => ByteString.CopyFrom(h)) },
+            Checkpoint = checkpoint.Text,
+        };
 
     /// <summary>An entry with its parts; null: there is none, or the reader holds none of its tokens.</summary>
     /// <param name="position">Its position.</param>
@@ -331,11 +374,14 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public async Task<StoredEntry?> ReadEntry(ulong position, IReadOnlySet<string>? tokens, CancellationToken cancel) =>
         position > long.MaxValue
             ? null
-            : await Read(async session =>
-            {
-                var rows = await session.Entries(position, position + 1, null, tokens, 1);
-                return rows.Count == 0 ? null : EntryOf(rows[0], await session.Parts([position]));
-            }, cancel);
+            : await Read(
+                async session =>
+                {
+                    var rows = await session.Entries(position, position + 1, null, tokens, 1);
+                    return rows.Count == 0 ? null : EntryOf(rows[0], await session.Parts([position]));
+                },
+                cancel
+            );
 
     /// <summary>Entries from a position on. A page may be empty though more follow: go on from its next position.</summary>
     /// <param name="from">The first position wanted.</param>
@@ -346,23 +392,38 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="bytes">The number of bytes that the page may take in memory, 1 KiB counted for each entry beside its own: 8 MiB,
     /// more than any entry has.</param>
     public Task<EntryPage> ReadEntries(
-        ulong from, string? @case, IReadOnlySet<string>? tokens, int limit, CancellationToken cancel, long bytes = PageBytes)
+        ulong from,
+        string? @case,
+        IReadOnlySet<string>? tokens,
+        int limit,
+        CancellationToken cancel,
+        long bytes = PageBytes
+    )
     {
         CheckLimit(limit);
-        return Read(async session =>
-        {
-            var size = (await session.ReadHead()).Size;
-            if (from >= size) return new EntryPage([], from, true);
-            var to = Math.Min(from + Window, size);
-            var rows = await session.Entries(from, to, @case, tokens, limit);
-            var next = rows.Count == limit ? rows[^1].Position + 1 : to;
-            // What does not fit is not read at all.
-            var fitting = rows.TakeWhile(row => (bytes -= BytesOf(row)) >= 0).ToList();
-            if (fitting.Count < rows.Count) next = rows[fitting.Count].Position;
-            var parts = (await session.Parts([.. fitting.Select(r => r.Position)])).ToLookup(p => p.Position);
-            return new EntryPage(
-                [.. fitting.Select(row => EntryOf(row, parts[row.Position]))], next, next >= size, fitting.Count == 0 && rows.Count > 0);
-        }, cancel);
+        return Read(
+            async session =>
+            {
+                var size = (await session.ReadHead()).Size;
+                if (from >= size)
+                    return new EntryPage([], from, true);
+                var to = Math.Min(from + Window, size);
+                var rows = await session.Entries(from, to, @case, tokens, limit);
+                var next = rows.Count == limit ? rows[^1].Position + 1 : to;
+                // What does not fit is not read at all.
+                var fitting = rows.TakeWhile(row => (bytes -= BytesOf(row)) >= 0).ToList();
+                if (fitting.Count < rows.Count)
+                    next = rows[fitting.Count].Position;
+                var parts = (await session.Parts([.. fitting.Select(r => r.Position)])).ToLookup(p => p.Position);
+                return new EntryPage(
+                    [.. fitting.Select(row => EntryOf(row, parts[row.Position]))],
+                    next,
+                    next >= size,
+                    fitting.Count == 0 && rows.Count > 0
+                );
+            },
+            cancel
+        );
     }
 
     private static long BytesOf(EntryRow row) => 1024 + row.Header.Length + row.PartBytes;
@@ -377,16 +438,18 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             Traceparent = row.TraceParent,
             Parts =
             {
-                byAudience[false].Select(p => new EntryPart
-                {
-                    Kind = p.Kind,
-                    Salt = UnsafeByteOperations.UnsafeWrap(p.Salt),
-                    Data = p.Data is null ? ByteString.Empty : UnsafeByteOperations.UnsafeWrap(p.Data),
-                    Erased = p.Data is null,
-                }),
+                byAudience[false]
+                    .Select(p => new EntryPart
+                    {
+                        Kind = p.Kind,
+                        Salt = UnsafeByteOperations.UnsafeWrap(p.Salt),
+                        Data = p.Data is null ? ByteString.Empty : UnsafeByteOperations.UnsafeWrap(p.Data),
+                        Erased = p.Data is null,
+                    }),
             },
         };
-        foreach (var numbers in byAudience[true]) entry.Audience.AddRange(AudienceNumbers.Parser.ParseFrom(numbers.Data).Numbers);
+        foreach (var numbers in byAudience[true])
+            entry.Audience.AddRange(AudienceNumbers.Parser.ParseFrom(numbers.Data).Numbers);
         return new StoredEntry(row.Position, row.Participant, entry, row.TraceState);
     }
 
@@ -396,7 +459,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         while (true)
         {
             var grown = _grown.Task;
-            if (Size > size) return;
+            if (Size > size)
+                return;
             try
             {
                 await grown.WaitAsync(_options.PollInterval, cancel);
@@ -404,10 +468,12 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             catch (TimeoutException)
             {
                 // Another replica may have written: whoever waits longest looks for all.
-                if (!await _look.WaitAsync(0, cancel)) continue;
+                if (!await _look.WaitAsync(0, cancel))
+                    continue;
                 try
                 {
-                    if (Environment.TickCount64 - _tail.Looked < _options.PollInterval.TotalMilliseconds / 2) continue;
+                    if (Environment.TickCount64 - _tail.Looked < _options.PollInterval.TotalMilliseconds / 2)
+                        continue;
                     await LookNow(cancel);
                 }
                 catch (LedgerUnavailable)
@@ -428,12 +494,12 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
     /// <param name="cancel">Cancels.</param>
     /// <exception cref="FoldTooNew">It was written by newer software.</exception>
-    public async Task<Recorded<T>?> Find<T>(
-        StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel)
+    public async Task<Recorded<T>?> Find<T>(StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel)
         where T : class, IMessage<T>, new() =>
-        (await _finder.Find(kind.Id(key), kind).WaitAsync(cancel)).Of(kind, key) is not { } found ||
-        tokens is not null && !kind.AudienceOf(found.State).Any(tokens.Contains)
-            ? null : found;
+        (await _finder.Find(kind.Id(key), kind).WaitAsync(cancel)).Of(kind, key) is not { } found
+        || tokens is not null && !kind.AudienceOf(found.State).Any(tokens.Contains)
+            ? null
+            : found;
 
     /// <summary>How often records were looked for by their keys since the ledger was opened.</summary>
     internal long Finds => _finder.Asked;
@@ -455,29 +521,40 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="limit">The greatest number of records, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<IReadOnlyList<Recorded<T>>> List<T>(
-        StreamKind<T> kind, IReadOnlyCollection<string> keys, IReadOnlySet<string>? tokens, ulong after, int limit,
-        CancellationToken cancel) where T : class, IMessage<T>, new()
+        StreamKind<T> kind,
+        IReadOnlyCollection<string> keys,
+        IReadOnlySet<string>? tokens,
+        ulong after,
+        int limit,
+        CancellationToken cancel
+    )
+        where T : class, IMessage<T>, new()
     {
         CheckLimit(limit);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(keys.Count, 16);
-        return Read<IReadOnlyList<Recorded<T>>>(async session =>
-        {
-            var records = new List<Recorded<T>>();
-            var wanted = limit;
-            for (var last = Math.Min(after, long.MaxValue); wanted > 0; wanted = limit - records.Count)
+        return Read<IReadOnlyList<Recorded<T>>>(
+            async session =>
             {
-                var rows = await session.List(kind.Name, [.. keys], tokens, last, wanted);
-                foreach (var row in rows)
+                var records = new List<Recorded<T>>();
+                var wanted = limit;
+                for (var last = Math.Min(after, long.MaxValue); wanted > 0; wanted = limit - records.Count)
                 {
-                    var record = await RecordOf(session, kind, row);
-                    // What another fold said of its audience does not count.
-                    if (tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains)) records.Add(record);
+                    var rows = await session.List(kind.Name, [.. keys], tokens, last, wanted);
+                    foreach (var row in rows)
+                    {
+                        var record = await RecordOf(session, kind, row);
+                        // What another fold said of its audience does not count.
+                        if (tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains))
+                            records.Add(record);
+                    }
+                    if (rows.Count < wanted)
+                        break;
+                    last = rows[^1].Number;
                 }
-                if (rows.Count < wanted) break;
-                last = rows[^1].Number;
-            }
-            return records;
-        }, cancel);
+                return records;
+            },
+            cancel
+        );
     }
 
     private static async Task<Recorded<T>> RecordOf<T>(Session session, StreamKind<T> kind, StreamRow row)
@@ -488,15 +565,15 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public Task<IReadOnlyList<DueStream>> ListDue(DateTimeOffset now, int limit, CancellationToken cancel)
     {
         CheckLimit(limit);
-        return Read<IReadOnlyList<DueStream>>(async session =>
-            [.. (await session.Due(now.UtcTicks, limit)).Select(d =>
-                new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
-            cancel);
+        return Read<IReadOnlyList<DueStream>>(
+            async session =>
+                [.. (await session.Due(now.UtcTicks, limit)).Select(d => new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
+            cancel
+        );
     }
 
     /// <summary>The number of records whose duty is due.</summary>
-    public Task<ulong> CountDue(DateTimeOffset now, CancellationToken cancel) =>
-        Read(session => session.CountDue(now.UtcTicks), cancel);
+    public Task<ulong> CountDue(DateTimeOffset now, CancellationToken cancel) => Read(session => session.CountDue(now.UtcTicks), cancel);
 
     /// <summary>The number of records of a kind that have all the keys, at most 16 of them.</summary>
     public Task<ulong> Count(StreamKind kind, IReadOnlyCollection<string> keys, CancellationToken cancel)
@@ -512,7 +589,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public Task<IReadOnlyList<NumberedEvent>> EventsAfter(ulong number, int limit, CancellationToken cancel)
     {
         CheckLimit(limit);
-        return _recent.After(number, limit, Size) is { } recent ? Task.FromResult(recent)
+        return _recent.After(number, limit, Size) is { } recent
+            ? Task.FromResult(recent)
             : Read(async session => Events(await session.EventsAfter(Math.Min(number, long.MaxValue), limit)), cancel);
     }
 
@@ -520,8 +598,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="after">Per event type the number of the event to go on after; zero: from the first. At most 64.</param>
     /// <param name="limit">The greatest number of events, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
-    public Task<IReadOnlyList<NumberedEvent>> EventsAfter(
-        IReadOnlyDictionary<string, ulong> after, int limit, CancellationToken cancel)
+    public Task<IReadOnlyList<NumberedEvent>> EventsAfter(IReadOnlyDictionary<string, ulong> after, int limit, CancellationToken cancel)
     {
         CheckLimit(limit);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(after.Count, 64);
@@ -529,24 +606,42 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         return Read(async session => Events(await session.EventsAfter(bounded, limit)), cancel);
     }
 
-    private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) => [.. sources.Select(source => NumberedEvent.Of(
-        Service, source.Number, source.Sequence, source.Position, source.Index, V1.Events.Parser.ParseFrom(source.Events).Events_[source.Index],
-        NumberedEvent.TimeText(Stored.TimeOf(source.Header)), TreeHash.Leaf(source.Header), source.TraceParent, source.TraceState))];
+    private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) =>
+        [
+            .. sources.Select(source =>
+                NumberedEvent.Of(
+                    Service,
+                    source.Number,
+                    source.Sequence,
+                    source.Position,
+                    source.Index,
+                    V1.Events.Parser.ParseFrom(source.Events).Events_[source.Index],
+                    NumberedEvent.TimeText(Stored.TimeOf(source.Header)),
+                    TreeHash.Leaf(source.Header),
+                    source.TraceParent,
+                    source.TraceState
+                )
+            ),
+        ];
 
     /// <summary>The number of the service's own events: the number of the last one.</summary>
-    public Task<ulong> CountEvents(CancellationToken cancel) =>
-        Read(async session => (await session.ReadHead()).Events, cancel);
+    public Task<ulong> CountEvents(CancellationToken cancel) => Read(async session => (await session.ReadHead()).Events, cancel);
 
     /// <summary>How far a reader such as the relay has come; zero: nowhere.</summary>
     public Task<ulong> ReadCursor(string name, CancellationToken cancel) =>
         Read(async session => (await session.Cursors([name])).GetValueOrDefault(name), cancel);
 
     /// <summary>Says how far a reader has come. It never goes back.</summary>
-    public Task MoveCursor(string name, ulong value, CancellationToken cancel) => Read(async session =>
-    {
-        await session.MoveCursor(name, value);
-        return true;
-    }, cancel, write: true);
+    public Task MoveCursor(string name, ulong value, CancellationToken cancel) =>
+        Read(
+            async session =>
+            {
+                await session.MoveCursor(name, value);
+                return true;
+            },
+            cancel,
+            write: true
+        );
 
     /// <summary>The number of the last event of a producer and type that was taken in; zero: none.</summary>
     public Task<ulong> LastTaken(string producer, string type, CancellationToken cancel) =>
@@ -585,20 +680,28 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public Task<TreeProof?> ProveConsistency(ulong from, ulong to, CancellationToken cancel) =>
         Prove(to, to => from > 0 && from <= to, view => view.Consistency(from), cancel);
 
-    private Task<TreeProof?> Prove(
-        ulong size, Func<ulong, bool> possible, Func<TreeView, List<byte[]>> prove, CancellationToken cancel) =>
-        Read(async session =>
-        {
-            var present = (await session.ReadHead()).Size;
-            var to = size == 0 ? present : size;
-            if (to > present || !possible(to)) return null;
-            var view = await Load(session, to, present, view =>
+    private Task<TreeProof?> Prove(ulong size, Func<ulong, bool> possible, Func<TreeView, List<byte[]>> prove, CancellationToken cancel) =>
+        Read(
+            async session =>
             {
-                view.Root();
-                prove(view);
-            });
-            return new TreeProof(to, view.Root(), prove(view));
-        }, cancel);
+                var present = (await session.ReadHead()).Size;
+                var to = size == 0 ? present : size;
+                if (to > present || !possible(to))
+                    return null;
+                var view = await Load(
+                    session,
+                    to,
+                    present,
+                    view =>
+                    {
+                        view.Root();
+                        prove(view);
+                    }
+                );
+                return new TreeProof(to, view.Root(), prove(view));
+            },
+            cancel
+        );
 
     /// <summary>Erases the request part of an entry, with its salt. Every proof stays valid. A retry of that request is then
     /// refused as a reuse of its id. False: there is no such part, or it was erased.</summary>
@@ -631,18 +734,21 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         for (var tries = 0; tries < 100; tries++)
         {
             var head = await session.ReadHead();
-            if (_checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge)) is { } signed) return (head, signed);
+            if (_checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge)) is { } signed)
+                return (head, signed);
         }
         throw new LedgerInconsistent(
-            $"the database has fewer entries than the {_checkpoints.Last!.Size} that were signed: it was put back to an " +
-            "earlier state. Stop the service and restore the newest state.");
+            $"the database has fewer entries than the {_checkpoints.Last!.Size} that were signed: it was put back to an "
+                + "earlier state. Stop the service and restore the newest state."
+        );
     }
 
     private void Grow(ulong size)
     {
         lock (_look)
         {
-            if (size <= _size) return;
+            if (size <= _size)
+                return;
             Volatile.Write(ref _size, size);
             Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).SetResult();
         }
@@ -657,7 +763,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
         // While one query is under way, what comes waits for it to end, so that the next one answers many: unless they are many already,
         // or it takes long.
-        private const int MostQueries = 2, Many = 32;
+        private const int MostQueries = 2,
+            Many = 32;
         private static readonly TimeSpan Long = TimeSpan.FromMilliseconds(5);
 
         private long _asked;
@@ -685,7 +792,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
             public Task<FoundRecords> Wait()
             {
-                if (_count++ % Together == 0) _waiting.Add(new());
+                if (_count++ % Together == 0)
+                    _waiting.Add(new());
                 return _waiting[^1].Task;
             }
 
@@ -708,13 +816,18 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                     _next = new();
                 }
                 _next.Wanted[id] = kind;
-                if (otherKind is not null) _next.Wanted[other] = otherKind;
-                if (_running == 0 || _running < MostQueries && (_full.Count > 0 || _next.Wanted.Count >= Many || Stopwatch.GetElapsedTime(_began) > Long))
+                if (otherKind is not null)
+                    _next.Wanted[other] = otherKind;
+                if (
+                    _running == 0
+                    || _running < MostQueries && (_full.Count > 0 || _next.Wanted.Count >= Many || Stopwatch.GetElapsedTime(_began) > Long)
+                )
                 {
                     _running++;
                     _began = Stopwatch.GetTimestamp();
                     // It works for others too: not under the span of whoever came first.
-                    using (ExecutionContext.SuppressFlow()) _ = Task.Run(Run);
+                    using (ExecutionContext.SuppressFlow())
+                        _ = Task.Run(Run);
                 }
                 return _next.Wait();
             }
@@ -729,7 +842,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 Query? query;
                 lock (_lock)
                 {
-                    if (!_full.TryDequeue(out query)) (query, _next) = (_next, new());
+                    if (!_full.TryDequeue(out query))
+                        (query, _next) = (_next, new());
                     if (query.Wanted.Count == 0)
                     {
                         (_next, _running) = (query, _running - 1);
@@ -737,21 +851,28 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                     }
                     _began = Stopwatch.GetTimestamp();
                 }
-                var told = ledger.Read(async session =>
-                {
-                    var answer = new FoundRecords();
-                    foreach (var row in await session.FindStates(query.Wanted.Keys))
-                        try
-                        {
-                            var kind = query.Wanted[row.Id];
-                            answer.Add(row, row.Fold == kind.Version ? _parsed.StateOf(kind, row) : await Stored.StateOf(session, kind, row), null);
-                        }
-                        catch (Exception e) when (!ledger._store.IsOutage(e))
-                        {
-                            answer.Add(row, null, e);
-                        }
-                    return answer;
-                }, default);
+                var told = ledger.Read(
+                    async session =>
+                    {
+                        var answer = new FoundRecords();
+                        foreach (var row in await session.FindStates(query.Wanted.Keys))
+                            try
+                            {
+                                var kind = query.Wanted[row.Id];
+                                answer.Add(
+                                    row,
+                                    row.Fold == kind.Version ? _parsed.StateOf(kind, row) : await Stored.StateOf(session, kind, row),
+                                    null
+                                );
+                            }
+                            catch (Exception e) when (!ledger._store.IsOutage(e))
+                            {
+                                answer.Add(row, null, e);
+                            }
+                        return answer;
+                    },
+                    default
+                );
                 await ((Task)told).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 query.Tell(told);
             }
@@ -763,26 +884,33 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     private sealed class Parsed
     {
         // In each of two generations; a state counts with its bytes, and greater ones are not kept.
-        private const int MostBytes = 2 << 20, Greatest = 64 << 10;
+        private const int MostBytes = 2 << 20,
+            Greatest = 64 << 10;
 
         private readonly Lock _lock = new();
-        private Dictionary<StreamId, (byte[] Bytes, IMessage State)> _young = [], _old = [];
+        private Dictionary<StreamId, (byte[] Bytes, IMessage State)> _young = [],
+            _old = [];
         private int _bytes;
 
         public IMessage StateOf(StreamKind kind, StreamRow row)
         {
             lock (_lock)
             {
-                if (_young.TryGetValue(row.Id, out var known) && row.State.AsSpan().SequenceEqual(known.Bytes)) return known.State;
-                if (_old.Remove(row.Id, out known) && row.State.AsSpan().SequenceEqual(known.Bytes)) return Keep(known.State);
+                if (_young.TryGetValue(row.Id, out var known) && row.State.AsSpan().SequenceEqual(known.Bytes))
+                    return known.State;
+                if (_old.Remove(row.Id, out known) && row.State.AsSpan().SequenceEqual(known.Bytes))
+                    return Keep(known.State);
             }
             var state = kind.Parse(row.State);
-            lock (_lock) return Keep(state);
+            lock (_lock)
+                return Keep(state);
 
             IMessage Keep(IMessage state)
             {
-                if (row.State.Length > Greatest) return state;
-                if ((_bytes += row.State.Length) > MostBytes) (_old, _young, _bytes) = (_young, [], row.State.Length);
+                if (row.State.Length > Greatest)
+                    return state;
+                if ((_bytes += row.State.Length) > MostBytes)
+                    (_old, _young, _bytes) = (_young, [], row.State.Length);
                 _young[row.Id] = (row.State, state);
                 return state;
             }
@@ -801,7 +929,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             {
                 // A connection may have died while it was idle; what is done here may be done twice.
                 _store.Forget();
-                if (tries == 2) throw new LedgerUnavailable(e);
+                if (tries == 2)
+                    throw new LedgerUnavailable(e);
             }
     }
 
@@ -820,24 +949,32 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     {
         // What a former key signed at a time that nobody knows proves nothing. It is a damaged file where the ledger does not bear it out.
         var by = doubtful
-            ? " The key that signed it was revoked, or has ended, so that a thief may have made it: ask the witnesses (`ministry log verify`) " +
-                "which history they have; where it is this one, remove the file."
+            ? " The key that signed it was revoked, or has ended, so that a thief may have made it: ask the witnesses (`ministry log verify`) "
+                + "which history they have; where it is this one, remove the file."
             : "";
         var edge = await Load(session, head.Size, head.Size, view => view.Edge());
         if (!edge.Edge().SelectMany(h => h).SequenceEqual(head.Edge))
             throw new LedgerInconsistent("the ledger's tree does not fit its entries: the database was damaged. Restore it.");
-        if (last is null) return;
+        if (last is null)
+            return;
         if (last.Size > head.Size)
             throw new LedgerInconsistent(
-                $"the database has {head.Size} entries, but a checkpoint over {last.Size} was signed ({file}): acknowledged " +
-                "entries are missing. " + (doubtful ? by : "Restore the newest backup, or start against the replica that has them; do not " +
-                "remove the checkpoint."));
-        if (last.Size == 0) return;
+                $"the database has {head.Size} entries, but a checkpoint over {last.Size} was signed ({file}): acknowledged "
+                    + "entries are missing. "
+                    + (
+                        doubtful
+                            ? by
+                            : "Restore the newest backup, or start against the replica that has them; do not " + "remove the checkpoint."
+                    )
+            );
+        if (last.Size == 0)
+            return;
         var earlier = await Load(session, last.Size, head.Size, view => view.Root());
         if (!earlier.Root().AsSpan().SequenceEqual(last.Root))
             throw new LedgerInconsistent(
-                $"the database's first {last.Size} entries are not those of the checkpoint that was signed ({file}): its " +
-                $"history was changed, or it is another ledger. Restore the database that fits the checkpoint.{by}");
+                $"the database's first {last.Size} entries are not those of the checkpoint that was signed ({file}): its "
+                    + $"history was changed, or it is another ledger. Restore the database that fits the checkpoint.{by}"
+            );
     }
 
     private static void CheckLimit(int limit)
@@ -863,7 +1000,8 @@ internal sealed class RecentEvents
     /// <summary>Keeps an event that is committed.</summary>
     public void Keep(NumberedEvent e)
     {
-        if (e.Event.Event.Data.Length <= MaxBytes) Volatile.Write(ref _events[e.Number % Kept], e);
+        if (e.Event.Event.Data.Length <= MaxBytes)
+            Volatile.Write(ref _events[e.Number % Kept], e);
     }
 
     /// <summary>Notes how many entries and events there are.</summary>
@@ -896,11 +1034,14 @@ public sealed class FoundRecords
 
     /// <summary>One of the records that were asked for; null: there is none.</summary>
     /// <exception cref="FoldTooNew">It was written by newer software.</exception>
-    public Recorded<T>? Of<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new()
+    public Recorded<T>? Of<T>(StreamKind<T> kind, string key)
+        where T : class, IMessage<T>, new()
     {
-        if (!_found.TryGetValue(kind.Id(key), out var found)) return null;
+        if (!_found.TryGetValue(kind.Id(key), out var found))
+            return null;
         // Whoever wants this record fails, and nobody else.
-        if (found.Fault is not null) ExceptionDispatchInfo.Throw(found.Fault);
+        if (found.Fault is not null)
+            ExceptionDispatchInfo.Throw(found.Fault);
         return new(key, (T)found.State!, found.Row.Version, found.Row.Number, found.Row.Position);
     }
 

@@ -14,8 +14,15 @@ internal sealed record Head(ulong Size, byte[] Edge, long Time, ulong Streams, u
 
 /// <summary>An entry without its parts; as read, the number of bytes of these.</summary>
 internal sealed record EntryRow(
-    ulong Position, string Participant, string Case, IReadOnlyCollection<string> Audience,
-    string TraceParent, string TraceState, byte[] Header, long PartBytes = 0);
+    ulong Position,
+    string Participant,
+    string Case,
+    IReadOnlyCollection<string> Audience,
+    string TraceParent,
+    string TraceState,
+    byte[] Header,
+    long PartBytes = 0
+);
 
 /// <summary>A part: its bytes with their message type; no bytes: erased, with its salt.</summary>
 internal sealed record PartRow(ulong Position, PartKind Kind, string Type, byte[] Salt, byte[]? Data);
@@ -24,8 +31,17 @@ internal sealed record PartRow(ulong Position, PartKind Kind, string Type, byte[
 /// the position of the last entry that changed it; when it is due, in ticks of UTC; as read, the traceparent of that entry.
 /// </summary>
 internal sealed record StreamRow(
-    ulong Number, StreamId Id, ulong Version, int Fold, byte[] State, ulong Position, long? Due,
-    IReadOnlyCollection<string> Audience, bool New, string TraceParent = "");
+    ulong Number,
+    StreamId Id,
+    ulong Version,
+    int Fold,
+    byte[] State,
+    ulong Position,
+    long? Due,
+    IReadOnlyCollection<string> Audience,
+    bool New,
+    string TraceParent = ""
+);
 
 /// <summary>One version of a stream: the indices, separated by commas, of the entry's events that made it.</summary>
 internal sealed record ChangeRow(ulong Stream, ulong Version, ulong Position, string Events);
@@ -59,11 +75,18 @@ internal sealed class Rows
 internal sealed record FoundRequest(byte[] Digest, ulong Position, byte[] Header, byte[] Answer);
 
 /// <summary>One entry's part in a stream's history.</summary>
-internal sealed record HistoryRow(ulong Position, byte[] Header, string Indices, byte[] Events, string RequestType,
-    byte[]? Request);
+internal sealed record HistoryRow(ulong Position, byte[] Header, string Indices, byte[] Events, string RequestType, byte[]? Request);
 
 internal sealed record EventSource(
-    ulong Number, ulong Sequence, ulong Position, int Index, byte[] Header, byte[] Events, string TraceParent, string TraceState);
+    ulong Number,
+    ulong Sequence,
+    ulong Position,
+    int Index,
+    byte[] Header,
+    byte[] Events,
+    string TraceParent,
+    string TraceState
+);
 
 /// <summary>A database that holds one service's ledger. One for each engine; all that is not SQL is outside.</summary>
 internal abstract class Store : IAsyncDisposable
@@ -106,7 +129,8 @@ internal abstract class Store : IAsyncDisposable
     {
         if (version > Schema)
             throw new LedgerInconsistent(
-                $"the database has schema {version}, this software knows {Schema}: start the newer version of the service.");
+                $"the database has schema {version}, this software knows {Schema}: start the newer version of the service."
+            );
         if (found != service)
             throw new LedgerInconsistent($"the database is the ledger of {found}, not of {service}: correct Ledger:Connection.");
     }
@@ -122,7 +146,8 @@ internal abstract class Session : IAsyncDisposable
 
     // ---- what a commit reads ----
     public abstract Task<Dictionary<(string Participant, string RequestId), FoundRequest>> FindRequests(
-        IReadOnlyCollection<(string Participant, string RequestId)> ids);
+        IReadOnlyCollection<(string Participant, string RequestId)> ids
+    );
     public abstract Task<List<StreamRow>> FindStreams(IReadOnlyCollection<StreamId> ids);
 
     /// <summary>Streams as they all are at one moment, for a read: without due time, audience and traceparent.</summary>
@@ -138,11 +163,15 @@ internal abstract class Session : IAsyncDisposable
     public abstract Task<List<byte[]>> TileRoots(int level, ulong from, ulong to);
 
     // ---- reading ----
-    public abstract Task<List<EntryRow>> Entries(
-        ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit);
+    public abstract Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit);
     public abstract Task<List<PartRow>> Parts(IReadOnlyCollection<ulong> positions);
     public abstract Task<List<StreamRow>> List(
-        string kind, IReadOnlyList<string> keys, IReadOnlyCollection<string>? tokens, ulong after, int limit);
+        string kind,
+        IReadOnlyList<string> keys,
+        IReadOnlyCollection<string>? tokens,
+        ulong after,
+        int limit
+    );
     public abstract Task<ulong> Count(string kind, IReadOnlyList<string> keys);
     public abstract Task<List<(StreamId Id, long Due)>> Due(long now, int limit);
     public abstract Task<ulong> CountDue(long now);
@@ -156,9 +185,15 @@ internal abstract class Session : IAsyncDisposable
     public abstract ValueTask DisposeAsync();
 
     protected static EntryRow EntryOf(
-        long position, string participant, string @case, string traceParent, string traceState, byte[] header,
-        IReadOnlyCollection<string> audience, long partBytes) =>
-        new((ulong)position, participant, @case, audience, traceParent, traceState, header, partBytes);
+        long position,
+        string participant,
+        string @case,
+        string traceParent,
+        string traceState,
+        byte[] header,
+        IReadOnlyCollection<string> audience,
+        long partBytes
+    ) => new((ulong)position, participant, @case, audience, traceParent, traceState, header, partBytes);
 }
 
 /// <summary>The digests by which requests, parts and audiences are told apart.</summary>
@@ -188,7 +223,8 @@ public static class Digests
         first.CopyTo(both);
         second.CopyTo(both[first.Length..]);
         var digest = SHA256.HashData(both);
-        if (rented is not null) System.Buffers.ArrayPool<byte>.Shared.Return(rented, clearArray: true);
+        if (rented is not null)
+            System.Buffers.ArrayPool<byte>.Shared.Return(rented, clearArray: true);
         return digest;
     }
 }

@@ -11,8 +11,8 @@ namespace Ministries.Ledger;
 internal static class Stored
 {
     private static readonly Lazy<Dictionary<string, MessageDescriptor>> Messages = new(() =>
-        Descriptors.Files.Append(Empty.Descriptor.File).SelectMany(f => f.MessageTypes).SelectMany(WithNested)
-            .ToDictionary(m => m.FullName));
+        Descriptors.Files.Append(Empty.Descriptor.File).SelectMany(f => f.MessageTypes).SelectMany(WithNested).ToDictionary(m => m.FullName)
+    );
 
     private static IEnumerable<MessageDescriptor> WithNested(MessageDescriptor message) =>
         message.NestedTypes.SelectMany(WithNested).Append(message);
@@ -22,45 +22,55 @@ internal static class Stored
             ? message.Parser.ParseFrom(bytes)
             : throw new LedgerInconsistent($"the ledger holds a message of type {type}, which this software does not know.");
 
-    public static DateTimeOffset TimeOf(ReadOnlySpan<byte> header) =>
-        EntryHeader.Parser.ParseFrom(header).CommitTime.ToDateTimeOffset();
+    public static DateTimeOffset TimeOf(ReadOnlySpan<byte> header) => EntryHeader.Parser.ParseFrom(header).CommitTime.ToDateTimeOffset();
 
     /// <summary>The old answer to a request with this digest, or the refusal of its id.</summary>
     public static Outcome OutcomeOf(FoundRequest request, ReadOnlySpan<byte> digest, TimeProvider time)
     {
-        if (!digest.SequenceEqual(request.Digest)) return Reused(time.GetUtcNow());
+        if (!digest.SequenceEqual(request.Digest))
+            return Reused(time.GetUtcNow());
         var answer = Answer.Parser.ParseFrom(request.Answer);
         var refusal = answer.Refusal is not { } stored
             ? null
             : new Refusal(
-                ReasonOf(stored.Reason), stored.Metadata.Count == 0 ? null : stored.Metadata.ToDictionary(),
-                stored.Faults.Count == 0 ? null : [.. stored.Faults]);
+                ReasonOf(stored.Reason),
+                stored.Metadata.Count == 0 ? null : stored.Metadata.ToDictionary(),
+                stored.Faults.Count == 0 ? null : [.. stored.Faults]
+            );
         return new(
-            request.Position, TimeOf(request.Header),
+            request.Position,
+            TimeOf(request.Header),
             answer.Response is { } any ? Parse(Any.GetTypeName(any.TypeUrl), any.Value.Span) : null,
-            refusal, Repeated: true);
+            refusal,
+            Repeated: true
+        );
     }
 
-    public static Outcome Reused(DateTimeOffset now) =>
-        new(null, now, null, new Refusal(Reason.RequestIdReused), Repeated: false);
+    public static Outcome Reused(DateTimeOffset now) => new(null, now, null, new Refusal(Reason.RequestIdReused), Repeated: false);
 
-    private static Reason ReasonOf(string name) => Reasons.Find(name) ??
-        throw new LedgerInconsistent($"the ledger holds a refusal for {name}, which this software does not know.");
+    private static Reason ReasonOf(string name) =>
+        Reasons.Find(name) ?? throw new LedgerInconsistent($"the ledger holds a refusal for {name}, which this software does not know.");
 
     /// <summary>A stream's state, rebuilt from its entries where an older fold made it.</summary>
     /// <exception cref="FoldTooNew">A newer fold made it.</exception>
     public static async Task<IMessage> StateOf(Session session, StreamKind kind, StreamRow row)
     {
-        if (row.Fold == kind.Version) return kind.Parse(row.State);
-        if (row.Fold > kind.Version) throw new FoldTooNew(kind.Name, row.Fold, kind.Version);
+        if (row.Fold == kind.Version)
+            return kind.Parse(row.State);
+        if (row.Fold > kind.Version)
+            throw new FoldTooNew(kind.Name, row.Fold, kind.Version);
         var state = kind.Empty();
         // Not what came after the row was read.
         foreach (var change in (await session.History(row.Number)).Take((int)row.Version))
         {
             var header = EntryHeader.Parser.ParseFrom(change.Header);
             var entry = new FoldedEntry(
-                change.Position, header.CommitTime, header.Participant, header.RequestId,
-                change.Request is null ? null : Parse(change.RequestType, change.Request));
+                change.Position,
+                header.CommitTime,
+                header.Participant,
+                header.RequestId,
+                change.Request is null ? null : Parse(change.RequestType, change.Request)
+            );
             var events = Events.Parser.ParseFrom(change.Events).Events_;
             foreach (var index in change.Indices.Split(',').Select(int.Parse))
                 kind.Apply(state, Parse(events[index].Type, events[index].Data.Span), entry);
@@ -77,14 +87,19 @@ internal static class Stored
     {
         var hashes = level > 7 ? 0 : size >> (8 * level);
         if (index < hashes >> 8)
-            return Tile.Of(await session.ReadTile(level, index) ??
-                throw new LedgerInconsistent(
-                    $"tile {level}/{index} of the ledger's tree is missing: the database was damaged. Restore it."));
+            return Tile.Of(
+                await session.ReadTile(level, index)
+                    ?? throw new LedgerInconsistent(
+                        $"tile {level}/{index} of the ledger's tree is missing: the database was damaged. Restore it."
+                    )
+            );
         var tile = new Tile();
-        var parts = level == 0
-            ? (await session.Headers(index << 8, hashes)).Select(h => TreeHash.Leaf(h))
-            : await session.TileRoots(level - 1, index << 8, hashes);
-        foreach (var hash in parts) tile.Add(hash);
+        var parts =
+            level == 0
+                ? (await session.Headers(index << 8, hashes)).Select(h => TreeHash.Leaf(h))
+                : await session.TileRoots(level - 1, index << 8, hashes);
+        foreach (var hash in parts)
+            tile.Add(hash);
         return tile.Width == (int)(hashes - (index << 8))
             ? tile
             : throw new LedgerInconsistent("the ledger's tree does not fit its entries: the database was damaged. Restore it.");

@@ -72,9 +72,14 @@ public abstract class StreamKind
 /// <param name="keys">Under which keys it is listed; none: not listed.</param>
 /// <param name="due">When its next duty falls due; none: it has no duties.</param>
 public sealed class StreamKind<T>(
-    string name, int version, Action<T, IMessage, FoldedEntry> apply, Func<T, IEnumerable<string>>? audience = null,
-    Func<T, IEnumerable<string>>? keys = null, Func<T, DateTimeOffset?>? due = null)
-    : StreamKind(name, version) where T : class, IMessage<T>, new()
+    string name,
+    int version,
+    Action<T, IMessage, FoldedEntry> apply,
+    Func<T, IEnumerable<string>>? audience = null,
+    Func<T, IEnumerable<string>>? keys = null,
+    Func<T, DateTimeOffset?>? due = null
+) : StreamKind(name, version)
+    where T : class, IMessage<T>, new()
 {
     private static readonly MessageParser<T> Parser = new(() => new T());
 
@@ -120,8 +125,8 @@ public static class Audience
 
     /// <summary>Whether an audience is one of the case.</summary>
     public static bool IsOf(string audience, string @case) =>
-        audience.StartsWith(Case(@case), StringComparison.Ordinal) &&
-        (audience.Length == Case(@case).Length || audience[Case(@case).Length] is ':' or '=');
+        audience.StartsWith(Case(@case), StringComparison.Ordinal)
+        && (audience.Length == Case(@case).Length || audience[Case(@case).Length] is ':' or '=');
 
     /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
     /// named.</summary>
@@ -134,8 +139,7 @@ public static class Audience
     }
 
     /// <summary>Of an audience, those who are cleared for the level.</summary>
-    public static string Cleared(string audience, Level level) =>
-        level <= Level.Restricted ? audience : $"{audience}:{(int)level}";
+    public static string Cleared(string audience, Level level) => level <= Level.Restricted ? audience : $"{audience}:{(int)level}";
 
     /// <summary>Of an audience, one participant.</summary>
     public static string Named(string audience, string participant) => $"{audience}={participant}";

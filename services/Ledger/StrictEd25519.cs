@@ -40,10 +40,17 @@ public static class StrictEd25519
     /// <param name="text">What was signed.</param>
     /// <param name="signature">The signature, 64 bytes.</param>
     public static bool Verifies(ReadOnlySpan<byte> publicKey, ReadOnlySpan<byte> text, ReadOnlySpan<byte> signature) =>
-        signature.Length == SignatureLength && IsKey(publicKey) && IsPoint(signature[..32]) && IsLess(signature[32..], Order) &&
+        signature.Length == SignatureLength
+        && IsKey(publicKey)
+        && IsPoint(signature[..32])
+        && IsLess(signature[32..], Order)
+        &&
         // The equation without the cofactor, [S]B = R + [k]A: a test holds this library to it.
         SignatureAlgorithm.Ed25519.Verify(
-            PublicKey.Import(SignatureAlgorithm.Ed25519, publicKey, KeyBlobFormat.RawPublicKey), text, signature);
+            PublicKey.Import(SignatureAlgorithm.Ed25519, publicKey, KeyBlobFormat.RawPublicKey),
+            text,
+            signature
+        );
 
     private static bool IsPoint(ReadOnlySpan<byte> encoding)
     {
@@ -51,16 +58,19 @@ public static class StrictEd25519
         encoding.CopyTo(y);
         // The highest bit is the sign of x.
         y[31] &= 0x7f;
-        if (!IsLess(y, Prime)) return false;
+        if (!IsLess(y, Prime))
+            return false;
         foreach (var small in SmallOrder)
-            if (y.SequenceEqual(small)) return false;
+            if (y.SequenceEqual(small))
+                return false;
         return true;
     }
 
     private static bool IsLess(ReadOnlySpan<byte> number, ReadOnlySpan<byte> than)
     {
         for (var i = 31; i >= 0; i--)
-            if (number[i] != than[i]) return number[i] < than[i];
+            if (number[i] != than[i])
+                return number[i] < than[i];
         return false;
     }
 

@@ -54,10 +54,15 @@ public sealed partial class ServiceLedger
     {
         // Nobody is told of an entry before a checkpoint covers it, so not of all that is in memory or in the database.
         var size = Size;
-        if (from >= size) return [];
+        if (from >= size)
+            return [];
         var most = (int)Math.Min(256, size - from);
-        return _tail.From(from, most) ?? await Read(async session =>
-            (await session.Entries(from, from + (ulong)most, null, null, most)).Select(row => new TailEntry(row, null)).ToArray(), cancel);
+        return _tail.From(from, most)
+            ?? await Read(
+                async session =>
+                    (await session.Entries(from, from + (ulong)most, null, null, most)).Select(row => new TailEntry(row, null)).ToArray(),
+                cancel
+            );
     }
 
     /// <summary>An entry that was committed so lately that it is still in memory; null: it is to be read.</summary>
@@ -83,7 +88,8 @@ public sealed partial class ServiceLedger
             await _look.WaitAsync(cancel);
             try
             {
-                if (Environment.TickCount64 - _tail.Looked > age.TotalMilliseconds) await LookNow(cancel);
+                if (Environment.TickCount64 - _tail.Looked > age.TotalMilliseconds)
+                    await LookNow(cancel);
             }
             finally
             {
@@ -107,15 +113,22 @@ public sealed partial class ServiceLedger
 internal sealed class RecentEntries
 {
     // No greater entry is kept with its parts, no more bytes in all, and none for longer: it may have been erased by another replica.
-    private const int Kept = 1024, MaxBytes = 64 << 10;
-    private const long AllBytes = 8 << 20, MaxAge = 5_000;
+    private const int Kept = 1024,
+        MaxBytes = 64 << 10;
+    private const long AllBytes = 8 << 20,
+        MaxAge = 5_000;
 
     private readonly Lock _lock = new();
     private readonly TailEntry?[] _entries = new TailEntry?[Kept];
     private readonly ConcurrentDictionary<string, ulong> _relisted = [];
+
     // Those from the first to before the next, each at its position's place.
-    private ulong _first, _next, _others, _known;
-    private long _bytes, _looked;
+    private ulong _first,
+        _next,
+        _others,
+        _known;
+    private long _bytes,
+        _looked;
     private volatile bool _wanted;
 
     /// <summary>Whether somebody follows: until then none are kept.</summary>
@@ -127,7 +140,8 @@ internal sealed class RecentEntries
             lock (_lock)
             {
                 _wanted = value;
-                if (!value) Clear(_next);
+                if (!value)
+                    Clear(_next);
             }
         }
     }
@@ -142,7 +156,8 @@ internal sealed class RecentEntries
     {
         lock (_lock)
         {
-            if (size > _known) (_known, _others) = (size, size);
+            if (size > _known)
+                (_known, _others) = (size, size);
             _looked = Math.Max(_looked, at);
         }
     }
@@ -153,7 +168,8 @@ internal sealed class RecentEntries
     /// <param name="kinds">The kinds of records that came under other keys.</param>
     public void Keep(Rows rows, ulong size, IEnumerable<string> kinds)
     {
-        foreach (var kind in kinds) _relisted[kind] = size;
+        foreach (var kind in kinds)
+            _relisted[kind] = size;
         List<TailEntry> entries = [];
         if (_wanted)
         {
@@ -168,15 +184,19 @@ internal sealed class RecentEntries
         {
             _known = Math.Max(_known, size);
             _looked = Environment.TickCount64;
-            if (!_wanted || entries.Count == 0) return;
+            if (!_wanted || entries.Count == 0)
+                return;
             // Without a gap.
-            if (_next != entries[0].Position) Clear(entries[0].Position);
+            if (_next != entries[0].Position)
+                Clear(entries[0].Position);
             foreach (var entry in entries)
             {
-                if (_next - _first == Kept) DropFirst();
+                if (_next - _first == Kept)
+                    DropFirst();
                 _entries[_next++ % Kept] = entry;
                 _bytes += entry.Bytes;
-                while (_bytes > AllBytes) DropFirst();
+                while (_bytes > AllBytes)
+                    DropFirst();
             }
         }
     }
@@ -185,7 +205,8 @@ internal sealed class RecentEntries
     public void Forget(ulong position)
     {
         lock (_lock)
-            if (position >= _first && position < _next) Clear(_next);
+            if (position >= _first && position < _next)
+                Clear(_next);
     }
 
     /// <summary>Entries from a position on; null: it is not here.</summary>
@@ -193,9 +214,11 @@ internal sealed class RecentEntries
     {
         lock (_lock)
         {
-            if (position < _first || position >= _next) return null;
+            if (position < _first || position >= _next)
+                return null;
             var found = new TailEntry[(int)Math.Min((ulong)most, _next - position)];
-            for (var i = 0; i < found.Length; i++) found[i] = _entries[(position + (ulong)i) % Kept]!;
+            for (var i = 0; i < found.Length; i++)
+                found[i] = _entries[(position + (ulong)i) % Kept]!;
             return found;
         }
     }
@@ -203,8 +226,13 @@ internal sealed class RecentEntries
     public TailEntry? Find(ulong position)
     {
         lock (_lock)
-            return position >= _first && position < _next && _entries[position % Kept] is { } found &&
-                Environment.TickCount64 - found.Since <= MaxAge ? found : null;
+            return
+                position >= _first
+                && position < _next
+                && _entries[position % Kept] is { } found
+                && Environment.TickCount64 - found.Since <= MaxAge
+                ? found
+                : null;
     }
 
     private void DropFirst()

@@ -53,7 +53,8 @@ internal sealed class Tile
         for (var height = 0; ; height++, index >>= 1)
         {
             _nodes[Slot(height, index)] = hash;
-            if ((index & 1) == 0 || height == 8) return;
+            if ((index & 1) == 0 || height == 8)
+                return;
             hash = TreeHash.Node(_nodes[Slot(height, index - 1)], hash);
         }
     }
@@ -66,14 +67,16 @@ internal sealed class Tile
     public byte[] ToBytes()
     {
         var bytes = new byte[Width * 32];
-        for (var i = 0; i < Width; i++) NodeAt(0, i).CopyTo(bytes, i * 32);
+        for (var i = 0; i < Width; i++)
+            NodeAt(0, i).CopyTo(bytes, i * 32);
         return bytes;
     }
 
     public static Tile Of(ReadOnlySpan<byte> hashes)
     {
         var tile = new Tile();
-        for (; hashes.Length > 0; hashes = hashes[32..]) tile.Add(hashes[..32].ToArray());
+        for (; hashes.Length > 0; hashes = hashes[32..])
+            tile.Add(hashes[..32].ToArray());
         return tile;
     }
 
@@ -106,9 +109,11 @@ internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong
     /// <summary>PATH(m, D[n]) of RFC 6962 2.1.1, leaf to root.</summary>
     public List<byte[]> Inclusion(ulong position)
     {
-        if (position >= Size) throw new ArgumentOutOfRangeException(nameof(position));
+        if (position >= Size)
+            throw new ArgumentOutOfRangeException(nameof(position));
         var path = new List<byte[]>();
-        ulong low = 0, high = Size;
+        ulong low = 0,
+            high = Size;
         while (high - low > 1)
         {
             var middle = low + Split(high - low);
@@ -130,9 +135,11 @@ internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong
     /// <summary>PROOF(m, D[n]) of RFC 6962 2.1.2.</summary>
     public List<byte[]> Consistency(ulong from)
     {
-        if (from == 0 || from > Size) throw new ArgumentOutOfRangeException(nameof(from));
+        if (from == 0 || from > Size)
+            throw new ArgumentOutOfRangeException(nameof(from));
         var proof = new List<byte[]>();
-        ulong low = 0, high = Size;
+        ulong low = 0,
+            high = Size;
         var known = true;
         // SUBPROOF goes down towards the border of the earlier tree; what it appends after its recursion comes first.
         while (from != high)
@@ -150,7 +157,8 @@ internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong
                 known = false;
             }
         }
-        if (!known) proof.Add(Range(low, high));
+        if (!known)
+            proof.Add(Range(low, high));
         proof.Reverse();
         return proof;
     }
@@ -162,7 +170,8 @@ internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong
         ulong low = 0;
         for (var height = 63; height >= 0; height--)
         {
-            if ((Size >> height & 1) == 0) continue;
+            if ((Size >> height & 1) == 0)
+                continue;
             edge.Add(NodeAt(height, low >> height));
             low += 1UL << height;
         }
@@ -172,9 +181,11 @@ internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong
     /// <summary>The root of the tree with this right edge.</summary>
     public static byte[] RootOf(ReadOnlySpan<byte> edge)
     {
-        if (edge.IsEmpty) return TreeHash.Empty;
+        if (edge.IsEmpty)
+            return TreeHash.Empty;
         var root = edge[^32..].ToArray();
-        for (edge = edge[..^32]; !edge.IsEmpty; edge = edge[..^32]) root = TreeHash.Node(edge[^32..], root);
+        for (edge = edge[..^32]; !edge.IsEmpty; edge = edge[..^32])
+            root = TreeHash.Node(edge[^32..], root);
         return root;
     }
 
@@ -194,7 +205,8 @@ internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong
     {
         var (level, above) = (height / 8, height % 8);
         var tile = (level, index >> (8 - above));
-        if (tiles.TryGetValue(tile, out var found)) return found.NodeAt(above, (int)(index & (0xFFUL >> above)));
+        if (tiles.TryGetValue(tile, out var found))
+            return found.NodeAt(above, (int)(index & (0xFFUL >> above)));
         _missed.Add(tile);
         return Absent;
     }
@@ -216,11 +228,13 @@ internal sealed class TreeEdge(ulong size, List<Tile> levels)
         var index = Size++;
         for (var level = 0; ; level++, index >>= 8)
         {
-            if (levels.Count == level) levels.Add(new Tile());
+            if (levels.Count == level)
+                levels.Add(new Tile());
             var tile = levels[level];
             tile.Add(leaf);
             _touched[(level, index >> 8)] = tile;
-            if (tile.Width < Tile.Full) break;
+            if (tile.Width < Tile.Full)
+                break;
             filled.Add(new TileRow(level, index >> 8, tile.ToBytes(), tile.Root));
             leaf = tile.Root;
             levels[level] = new Tile();
@@ -231,7 +245,8 @@ internal sealed class TreeEdge(ulong size, List<Tile> levels)
     public TreeView TakeView()
     {
         for (var level = 0; level < levels.Count; level++)
-            if (levels[level].Width > 0) _touched[(level, Size >> (8 * level) >> 8)] = levels[level];
+            if (levels[level].Width > 0)
+                _touched[(level, Size >> (8 * level) >> 8)] = levels[level];
         var view = new TreeView(Size, _touched);
         _touched = [];
         return view;
@@ -247,20 +262,23 @@ public static class Proofs
     /// <param name="size">The tree's size.</param>
     /// <param name="root">The tree's root.</param>
     /// <param name="proof">The hashes, leaf to root.</param>
-    public static bool Includes(
-        ReadOnlySpan<byte> leaf, ulong position, ulong size, ReadOnlySpan<byte> root, IReadOnlyList<byte[]> proof)
+    public static bool Includes(ReadOnlySpan<byte> leaf, ulong position, ulong size, ReadOnlySpan<byte> root, IReadOnlyList<byte[]> proof)
     {
-        if (position >= size || leaf.Length != 32) return false;
+        if (position >= size || leaf.Length != 32)
+            return false;
         var (index, last, hash) = (position, size - 1, leaf.ToArray());
         foreach (var sibling in proof)
         {
-            if (last == 0 || sibling.Length != 32) return false;
+            if (last == 0 || sibling.Length != 32)
+                return false;
             if ((index & 1) == 1 || index == last)
             {
                 hash = TreeHash.Node(sibling, hash);
-                while ((index & 1) == 0 && index != 0) (index, last) = (index >> 1, last >> 1);
+                while ((index & 1) == 0 && index != 0)
+                    (index, last) = (index >> 1, last >> 1);
             }
-            else hash = TreeHash.Node(hash, sibling);
+            else
+                hash = TreeHash.Node(hash, sibling);
             (index, last) = (index >> 1, last >> 1);
         }
         return last == 0 && root.SequenceEqual(hash);
@@ -272,13 +290,15 @@ public static class Proofs
     /// <param name="to">The later size.</param>
     /// <param name="toRoot">The later root.</param>
     /// <param name="proof">The hashes.</param>
-    public static bool Extends(
-        ulong from, ReadOnlySpan<byte> fromRoot, ulong to, ReadOnlySpan<byte> toRoot, IReadOnlyList<byte[]> proof)
+    public static bool Extends(ulong from, ReadOnlySpan<byte> fromRoot, ulong to, ReadOnlySpan<byte> toRoot, IReadOnlyList<byte[]> proof)
     {
-        if (from == 0 || from > to) return false;
-        if (from == to) return proof.Count == 0 && fromRoot.SequenceEqual(toRoot);
-        return Lead(from, (from & (from - 1)) == 0 ? fromRoot.ToArray() : null, to, proof) is var (earlier, later) &&
-            fromRoot.SequenceEqual(earlier) && toRoot.SequenceEqual(later);
+        if (from == 0 || from > to)
+            return false;
+        if (from == to)
+            return proof.Count == 0 && fromRoot.SequenceEqual(toRoot);
+        return Lead(from, (from & (from - 1)) == 0 ? fromRoot.ToArray() : null, to, proof) is var (earlier, later)
+            && fromRoot.SequenceEqual(earlier)
+            && toRoot.SequenceEqual(later);
     }
 
     /// <summary>The root of the first entries that a consistency proof shows a tree to have; null: it shows none. It shows none where
@@ -288,27 +308,38 @@ public static class Proofs
     /// <param name="toRoot">The later root.</param>
     /// <param name="proof">The hashes.</param>
     public static byte[]? PrefixOf(ulong from, ulong to, ReadOnlySpan<byte> toRoot, IReadOnlyList<byte[]> proof) =>
-        from > 0 && from < to && (from & (from - 1)) != 0 && Lead(from, null, to, proof) is var (earlier, later) && toRoot.SequenceEqual(later)
-            ? earlier : null;
+        from > 0
+        && from < to
+        && (from & (from - 1)) != 0
+        && Lead(from, null, to, proof) is var (earlier, later)
+        && toRoot.SequenceEqual(later)
+            ? earlier
+            : null;
 
     // The two roots to which the hashes lead; null: their number or length is not that of a proof between these sizes.
     private static (byte[] Earlier, byte[] Later)? Lead(ulong from, byte[]? fromRoot, ulong to, IReadOnlyList<byte[]> proof)
     {
         var (index, last) = (from - 1, to - 1);
-        while ((index & 1) == 1) (index, last) = (index >> 1, last >> 1);
-        if (fromRoot is null && (proof.Count == 0 || proof[0].Length != 32)) return null;
-        byte[] earlier, later;
+        while ((index & 1) == 1)
+            (index, last) = (index >> 1, last >> 1);
+        if (fromRoot is null && (proof.Count == 0 || proof[0].Length != 32))
+            return null;
+        byte[] earlier,
+            later;
         earlier = later = fromRoot ?? proof[0];
         foreach (var hash in proof.Skip(fromRoot is null ? 1 : 0))
         {
-            if (last == 0 || hash.Length != 32) return null;
+            if (last == 0 || hash.Length != 32)
+                return null;
             if ((index & 1) == 1 || index == last)
             {
                 earlier = TreeHash.Node(hash, earlier);
                 later = TreeHash.Node(hash, later);
-                while ((index & 1) == 0 && index != 0) (index, last) = (index >> 1, last >> 1);
+                while ((index & 1) == 0 && index != 0)
+                    (index, last) = (index >> 1, last >> 1);
             }
-            else later = TreeHash.Node(later, hash);
+            else
+                later = TreeHash.Node(later, hash);
             (index, last) = (index >> 1, last >> 1);
         }
         return last == 0 ? (earlier, later) : null;

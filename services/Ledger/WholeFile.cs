@@ -20,8 +20,14 @@ public static class WholeFile
         next ??= path + ".next";
         // What a writer that was killed has left may have another mode.
         File.Delete(next);
-        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Share = FileShare.None };
-        if (!OperatingSystem.IsWindows()) options.UnixCreateMode = mode ?? PrivateFiles.Mode;
+        var options = new FileStreamOptions
+        {
+            Mode = FileMode.CreateNew,
+            Access = FileAccess.Write,
+            Share = FileShare.None,
+        };
+        if (!OperatingSystem.IsWindows())
+            options.UnixCreateMode = mode ?? PrivateFiles.Mode;
         using (var file = new FileStream(next, options))
         {
             file.Write(Encoding.UTF8.GetBytes(text));
@@ -39,12 +45,14 @@ public static class WholeFile
     {
         File.Move(next, path, overwrite);
         // Windows writes names by itself; it has no call for it.
-        if (OperatingSystem.IsWindows()) return;
+        if (OperatingSystem.IsWindows())
+            return;
         // A name is the folder's: until that is on the disk, too, a power cut brings back the file before. What a witness has signed it
         // must know ever after. The runtime opens no folders.
         var folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
         var descriptor = Open(folder, 0);
-        if (descriptor < 0) throw new IOException($"{folder} cannot be written to the disk", new Win32Exception(Marshal.GetLastPInvokeError()));
+        if (descriptor < 0)
+            throw new IOException($"{folder} cannot be written to the disk", new Win32Exception(Marshal.GetLastPInvokeError()));
         using var handle = new SafeFileHandle(descriptor, ownsHandle: true);
         RandomAccess.FlushToDisk(handle);
     }

@@ -78,9 +78,13 @@ public sealed class Cast : IAsyncDisposable
             foreach (var (witness, port) in Witnesses.Zip(ports))
             {
                 var home = Path.Combine(folder, $"witness-{witness.Replace('/', '-')}");
-                cast._hosts.Add(WitnessCommand.Build(
-                    WitnessSettings.In(certificates, witness, home, new Uri($"https://127.0.0.1:{port}")), TimeProvider.System,
-                    log => log.AddProvider(new FileLog(home + ".log"))));
+                cast._hosts.Add(
+                    WitnessCommand.Build(
+                        WitnessSettings.In(certificates, witness, home, new Uri($"https://127.0.0.1:{port}")),
+                        TimeProvider.System,
+                        log => log.AddProvider(new FileLog(home + ".log"))
+                    )
+                );
             }
             foreach (var service in new[] { CallLogService.Definition, ConsularService.Definition, CustodyService.Definition })
             {
@@ -124,41 +128,61 @@ public sealed class Cast : IAsyncDisposable
     /// <param name="cancel">Ends it.</param>
     /// <param name="receipts">The folder in which each participant keeps its receipts; null: none does.</param>
     public static async Task<Cast> Join(
-        string certificates, IReadOnlyDictionary<string, Uri> addresses, TimeSpan patience, CancellationToken cancel,
-        string? receipts = null)
+        string certificates,
+        IReadOnlyDictionary<string, Uri> addresses,
+        TimeSpan patience,
+        CancellationToken cancel,
+        string? receipts = null
+    )
     {
         var cast = new Cast(certificates, receipts) { _patience = patience };
-        foreach (var (service, address) in addresses) cast._addresses[service] = address;
+        foreach (var (service, address) in addresses)
+            cast._addresses[service] = address;
         await cast.Ready(cancel);
         return cast;
     }
 
-    private Task Ready(CancellationToken cancel) => Until("the services are ready", async () =>
-    {
-        try
-        {
-            foreach (var service in Services)
-                if ((await this["operator"].HealthOf(service).CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready }, cancellationToken: cancel))
-                    .Status != HealthCheckResponse.Types.ServingStatus.Serving) return false;
-            return true;
-        }
-        catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable)
-        {
-            return false;
-        }
-    }, cancel);
+    private Task Ready(CancellationToken cancel) =>
+        Until(
+            "the services are ready",
+            async () =>
+            {
+                try
+                {
+                    foreach (var service in Services)
+                        if (
+                            (
+                                await this["operator"]
+                                    .HealthOf(service)
+                                    .CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready }, cancellationToken: cancel)
+                            ).Status != HealthCheckResponse.Types.ServingStatus.Serving
+                        )
+                            return false;
+                    return true;
+                }
+                catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable)
+                {
+                    return false;
+                }
+            },
+            cancel
+        );
 
     /// <summary>Everybody's requests are about this case from now on.</summary>
     public void TakeUp(string @case)
     {
-        foreach (var id in Everybody) this[id].Case = @case;
+        foreach (var id in Everybody)
+            this[id].Case = @case;
     }
 
     /// <summary>Returns when a service has taken in what another one recorded at a position.</summary>
     /// <exception cref="StoryBroke">It does not.</exception>
     public async Task Heard(string service, string producer, ulong position, CancellationToken cancel) =>
-        await Until($"{service} hears of entry {position} of {producer}", async () =>
-            (await Causes(service, producer, cancel)).Contains(position), cancel);
+        await Until(
+            $"{service} hears of entry {position} of {producer}",
+            async () => (await Causes(service, producer, cancel)).Contains(position),
+            cancel
+        );
 
     /// <summary>Returns when something is so.</summary>
     /// <param name="what">What is to be so.</param>
@@ -170,7 +194,8 @@ public sealed class Cast : IAsyncDisposable
         var begun = Stopwatch.GetTimestamp();
         while (!await isSo())
         {
-            if (Stopwatch.GetElapsedTime(begun) > _patience) throw new StoryBroke($"it did not come to be that {what}");
+            if (Stopwatch.GetElapsedTime(begun) > _patience)
+                throw new StoryBroke($"it did not come to be that {what}");
             await Task.Delay(10, cancel);
         }
     }
@@ -178,9 +203,11 @@ public sealed class Cast : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        foreach (var party in _parties.Values) party.Dispose();
+        foreach (var party in _parties.Values)
+            party.Dispose();
         await Task.WhenAll(_hosts.Select(h => h.StopAsync()));
-        foreach (var host in _hosts) await host.DisposeAsync();
+        foreach (var host in _hosts)
+            await host.DisposeAsync();
         await _broker.DisposeAsync();
     }
 
@@ -189,31 +216,39 @@ public sealed class Cast : IAsyncDisposable
     {
         var causes = new HashSet<ulong>();
         await foreach (var response in this[$"service/{producer}"].Client.Follow(service, untilNow: true, cancel: cancel))
-            foreach (var part in response.Entry?.Parts.Where(p => p.Kind == PartKind.Cause) ?? [])
-                if (Cause.Parser.ParseFrom(part.Data).Event is { } e) causes.Add(e.Position);
+        foreach (var part in response.Entry?.Parts.Where(p => p.Kind == PartKind.Cause) ?? [])
+            if (Cause.Parser.ParseFrom(part.Data).Event is { } e)
+                causes.Add(e.Position);
         return causes;
     }
 
-    private Party Enter(string id) => new(
-        new MinistryClient(MinistrySettings.In(_certificates, id, _addresses) with
-        {
-            ReceiptFolder = _receipts is null ? null : Path.Combine(_receipts, id), PassesTrace = false,
-        }),
-        id switch
-        {
-            "ua/coordination-hq" => "prisoners-department",
-            "icrc" => "delegation",
-            _ => "consular-department",
-        },
-        Path.Combine(_certificates, id));
+    private Party Enter(string id) =>
+        new(
+            new MinistryClient(
+                MinistrySettings.In(_certificates, id, _addresses) with
+                {
+                    ReceiptFolder = _receipts is null ? null : Path.Combine(_receipts, id),
+                    PassesTrace = false,
+                }
+            ),
+            id switch
+            {
+                "ua/coordination-hq" => "prisoners-department",
+                "icrc" => "delegation",
+                _ => "consular-department",
+            },
+            Path.Combine(_certificates, id)
+        );
 
     // The agreement names the witnesses' addresses before they listen.
     private static List<int> FreePorts(int count)
     {
         var held = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToList();
-        foreach (var listener in held) listener.Start();
+        foreach (var listener in held)
+            listener.Start();
         var ports = held.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToList();
-        foreach (var listener in held) listener.Dispose();
+        foreach (var listener in held)
+            listener.Dispose();
         return ports;
     }
 
@@ -231,15 +266,25 @@ public sealed class Cast : IAsyncDisposable
 
         private sealed class Log(StreamWriter file, string category) : ILogger
         {
-            public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+            public IDisposable? BeginScope<TState>(TState state)
+                where TState : notnull => null;
 
             public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Information;
 
             void ILogger.Log<TState>(
-                LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+                LogLevel logLevel,
+                EventId eventId,
+                TState state,
+                Exception? exception,
+                Func<TState, Exception?, string> formatter
+            )
             {
-                if (!IsEnabled(logLevel)) return;
-                lock (file) file.WriteLine($"{DateTime.UtcNow:O} {logLevel} {category}: {formatter(state, exception)}{(exception is null ? "" : "\n" + exception)}");
+                if (!IsEnabled(logLevel))
+                    return;
+                lock (file)
+                    file.WriteLine(
+                        $"{DateTime.UtcNow:O} {logLevel} {category}: {formatter(state, exception)}{(exception is null ? "" : "\n" + exception)}"
+                    );
             }
         }
     }

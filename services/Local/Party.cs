@@ -32,7 +32,12 @@ public sealed class Party : IDisposable
     public Party(MinistryClient client, string office, string home)
     {
         (_client, _home) = (client, home);
-        Actor = new Actor { Office = office, Official = Pki.OfficialOf(Id, 1), Authority = "standing-order-2025-1" };
+        Actor = new Actor
+        {
+            Office = office,
+            Official = Pki.OfficialOf(Id, 1),
+            Authority = "standing-order-2025-1",
+        };
         var clerk = new Clerk(this);
         _services = client.Services.ToDictionary(s => s, s => client[s].Intercept(clerk));
         Calls = new(_services["calllog"]);
@@ -74,8 +79,7 @@ public sealed class Party : IDisposable
     public Sent Last { get; private set; } = new("", "", 0);
 
     /// <summary>Another official of the participant.</summary>
-    public Actor Another(string office, int number) =>
-        new(Actor) { Office = office, Official = Pki.OfficialOf(Id, number) };
+    public Actor Another(string office, int number) => new(Actor) { Office = office, Official = Pki.OfficialOf(Id, number) };
 
     /// <summary>Seals a text for the recipients. The services cannot read it, and in this story nobody needs to: its key is thrown
     /// away.</summary>
@@ -88,7 +92,12 @@ public sealed class Party : IDisposable
         nonce.CopyTo(content, 0);
         using var cipher = new AesGcm(RandomNumberGenerator.GetBytes(32), 16);
         cipher.Encrypt(nonce, plain, content.AsSpan(12, plain.Length), content.AsSpan(12 + plain.Length));
-        return new Sealed { Scheme = "story-key-thrown-away", Recipients = { recipients }, Content = ByteString.CopyFrom(content) };
+        return new Sealed
+        {
+            Scheme = "story-key-thrown-away",
+            Recipients = { recipients },
+            Content = ByteString.CopyFrom(content),
+        };
     }
 
     /// <inheritdoc/>
@@ -105,21 +114,29 @@ public sealed class Party : IDisposable
     private sealed class Clerk(Party party) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
-            TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
-            AsyncUnaryCallContinuation<TRequest, TResponse> continuation)
+            TRequest request,
+            ClientInterceptorContext<TRequest, TResponse> context,
+            AsyncUnaryCallContinuation<TRequest, TResponse> continuation
+        )
         {
             if (request is not IMessage message || message.Descriptor.FindFieldByName("request_id") is null)
                 return continuation(request, context);
             var sent = Send();
             return new AsyncUnaryCall<TResponse>(
-                Answer(), Task.FromResult(new Metadata()), () => Status.DefaultSuccess, () => [], () => { });
+                Answer(),
+                Task.FromResult(new Metadata()),
+                () => Status.DefaultSuccess,
+                () => [],
+                () => { }
+            );
 
             async Task<AsyncUnaryCall<TResponse>> Send()
             {
                 Fill(message, "request_id", Guid.CreateVersion7().ToString());
                 Fill(message, "actor", party.Actor);
                 Fill(message, "case", party.Case);
-                if (Get(message, "etag") is "") Fill(message, "etag", await EtagFor(message));
+                if (Get(message, "etag") is "")
+                    Fill(message, "etag", await EtagFor(message));
                 Approve(message, $"{context.Method.ServiceName}/{context.Method.Name}");
                 return continuation(request, context);
             }
@@ -135,8 +152,10 @@ public sealed class Party : IDisposable
                 finally
                 {
                     party.Last = new Sent(
-                        $"{context.Method.ServiceName}/{context.Method.Name}", (string)Get(message, "request_id")!,
-                        Stopwatch.GetElapsedTime(begun).TotalMilliseconds);
+                        $"{context.Method.ServiceName}/{context.Method.Name}",
+                        (string)Get(message, "request_id")!,
+                        Stopwatch.GetElapsedTime(begun).TotalMilliseconds
+                    );
                 }
             }
         }
@@ -146,28 +165,36 @@ public sealed class Party : IDisposable
         {
             var demanded = party._client.Agreement.ApprovalDemands.FirstOrDefault(d => d.Method == method)?.Officials ?? 0;
             for (var number = 2; number < demanded + 2; number++)
-                party._client.Approve(request, Path.Combine(party._home, "officials", $"{Pki.OfficialOf(party.Id, number)}.key"), "legal-department");
+                party._client.Approve(
+                    request,
+                    Path.Combine(party._home, "officials", $"{Pki.OfficialOf(party.Id, number)}.key"),
+                    "legal-department"
+                );
         }
 
-        private async Task<string> EtagFor(IMessage request) => request switch
-        {
-            RegisterPrisonerRequest or AdmitPartyRequest or RemovePartyRequest or CloseCaseRequest =>
-                (await party.Custody.GetCaseAsync(new() { Case = party.Case })).Etag,
-            _ when Get(request, "statement") is string { Length: > 0 } statement =>
-                (await party.Custody.GetStatementAsync(new() { Statement = statement })).Etag,
-            _ when Get(request, "transfer") is string { Length: > 0 } transfer =>
-                (await party.Consular.GetTransferAsync(new() { Transfer = transfer })).Etag,
-            _ when Get(request, "access") is string { Length: > 0 } access =>
-                (await party.Consular.GetAccessAsync(new() { Access = access })).Etag,
-            _ when Get(request, "call") is string { Length: > 0 } call =>
-                (await party.Calls.GetCallAsync(new() { Call = call })).Etag,
-            _ when Get(request, "prisoner") is string { Length: > 0 } prisoner =>
-                (await party.Custody.GetPrisonerAsync(new() { Case = party.Case, Prisoner = prisoner })).Etag,
-            _ => "",
-        };
+        private async Task<string> EtagFor(IMessage request) =>
+            request switch
+            {
+                RegisterPrisonerRequest or AdmitPartyRequest or RemovePartyRequest or CloseCaseRequest => (
+                    await party.Custody.GetCaseAsync(new() { Case = party.Case })
+                ).Etag,
+                _ when Get(request, "statement") is string { Length: > 0 } statement => (
+                    await party.Custody.GetStatementAsync(new() { Statement = statement })
+                ).Etag,
+                _ when Get(request, "transfer") is string { Length: > 0 } transfer => (
+                    await party.Consular.GetTransferAsync(new() { Transfer = transfer })
+                ).Etag,
+                _ when Get(request, "access") is string { Length: > 0 } access => (
+                    await party.Consular.GetAccessAsync(new() { Access = access })
+                ).Etag,
+                _ when Get(request, "call") is string { Length: > 0 } call => (await party.Calls.GetCallAsync(new() { Call = call })).Etag,
+                _ when Get(request, "prisoner") is string { Length: > 0 } prisoner => (
+                    await party.Custody.GetPrisonerAsync(new() { Case = party.Case, Prisoner = prisoner })
+                ).Etag,
+                _ => "",
+            };
 
-        private static object? Get(IMessage message, string field) =>
-            message.Descriptor.FindFieldByName(field)?.Accessor.GetValue(message);
+        private static object? Get(IMessage message, string field) => message.Descriptor.FindFieldByName(field)?.Accessor.GetValue(message);
 
         private static void Fill(IMessage message, string field, object value)
         {

@@ -65,8 +65,17 @@ public sealed record Report
 /// <param name="Refusal">Why it was refused; null where it was accepted.</param>
 /// <param name="Trace">The trace's id, in hexadecimal.</param>
 public sealed record Step(
-    int Part, DateTimeOffset Time, string Participant, string Method, string What, double Milliseconds, string Service,
-    ulong? Position, StepRefusal? Refusal, string Trace);
+    int Part,
+    DateTimeOffset Time,
+    string Participant,
+    string Method,
+    string What,
+    double Milliseconds,
+    string Service,
+    ulong? Position,
+    StepRefusal? Refusal,
+    string Trace
+);
 
 /// <summary>Why a step was refused.</summary>
 /// <param name="Reason">The reason's name.</param>
@@ -76,8 +85,7 @@ public sealed record Step(
 /// <param name="Supplier">Who can supply it.</param>
 /// <param name="Unlock">What would unlock it.</param>
 /// <param name="Expected">Whether the story expected it.</param>
-public sealed record StepRefusal(
-    string Reason, string Basis, string Source, string Missing, string Supplier, string Unlock, bool Expected);
+public sealed record StepRefusal(string Reason, string Basis, string Source, string Missing, string Supplier, string Unlock, bool Expected);
 
 /// <summary>A span of the call's trace.</summary>
 /// <param name="Trace">The trace's id, in hexadecimal.</param>
@@ -90,8 +98,16 @@ public sealed record StepRefusal(
 /// <param name="Milliseconds">How long it took.</param>
 /// <param name="Attributes">Its attributes.</param>
 public sealed record TraceSpan(
-    string Trace, string Name, int Depth, string Span, string? Parent, string Service, double OffsetMilliseconds, double Milliseconds,
-    IReadOnlyDictionary<string, string> Attributes);
+    string Trace,
+    string Name,
+    int Depth,
+    string Span,
+    string? Parent,
+    string Service,
+    double OffsetMilliseconds,
+    double Milliseconds,
+    IReadOnlyDictionary<string, string> Attributes
+);
 
 /// <summary>A later step's link to what caused it.</summary>
 /// <param name="Name">The span's name.</param>
@@ -115,7 +131,14 @@ public sealed record Sight(string Record, string Id, IReadOnlyDictionary<string,
 /// <param name="Agrees">Whether it is the root of the service's checkpoint, of the same size.</param>
 /// <param name="Wrong">What is wrong; empty: nothing.</param>
 public sealed record LedgerCheck(
-    string Service, int Entries, bool Gapless, int? Digests, string Root, bool Agrees, IReadOnlyList<string> Wrong);
+    string Service,
+    int Entries,
+    bool Gapless,
+    int? Digests,
+    string Root,
+    bool Agrees,
+    IReadOnlyList<string> Wrong
+);
 
 /// <summary>A history that a party exported.</summary>
 /// <param name="Path">The file.</param>
@@ -128,8 +151,16 @@ public sealed record LedgerCheck(
 /// <param name="Cosigned">Who cosigned every log that it rests on.</param>
 /// <param name="Break">Where it breaks; null: nowhere.</param>
 public sealed record EvidenceFileReport(
-    string Path, string Exporter, int Entries, IReadOnlyDictionary<string, int> Signed, int Approvals, int Receipts, int Privileged,
-    IReadOnlyList<string> Cosigned, string? Break);
+    string Path,
+    string Exporter,
+    int Entries,
+    IReadOnlyDictionary<string, int> Signed,
+    int Approvals,
+    int Receipts,
+    int Privileged,
+    IReadOnlyList<string> Cosigned,
+    string? Break
+);
 
 /// <summary>An expectation of the story.</summary>
 /// <param name="What">What is expected.</param>

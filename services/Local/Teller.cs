@@ -39,7 +39,8 @@ public sealed class Teller(Screen screen, long started)
 
     /// <summary>A participant does something, and it is accepted.</summary>
     /// <exception cref="StoryBroke">It is refused.</exception>
-    public async Task<T> Does<T>(Party party, string what, Func<Party, AsyncUnaryCall<T>> call) where T : IMessage
+    public async Task<T> Does<T>(Party party, string what, Func<Party, AsyncUnaryCall<T>> call)
+        where T : IMessage
     {
         try
         {
@@ -53,9 +54,7 @@ public sealed class Teller(Screen screen, long started)
                     Keep(party, what, null, (answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt)?.Position);
                     return answer;
                 }
-                catch (RpcException e) when (attempt < 5 && InfoOf(e)?.Reason is "STALE" or "CUSTODY_ANSWER_OUTDATED")
-                {
-                }
+                catch (RpcException e) when (attempt < 5 && InfoOf(e)?.Reason is "STALE" or "CUSTODY_ANSWER_OUTDATED") { }
             }
         }
         catch (RpcException e)
@@ -67,7 +66,8 @@ public sealed class Teller(Screen screen, long started)
     }
 
     /// <summary>A participant would do something, and it is refused for the reason expected.</summary>
-    public async Task IsRefused<T>(Party party, string what, Reason reason, Func<Party, AsyncUnaryCall<T>> call) where T : IMessage
+    public async Task IsRefused<T>(Party party, string what, Reason reason, Func<Party, AsyncUnaryCall<T>> call)
+        where T : IMessage
     {
         var expected = $"{party.Id} {what} and is refused: {Refusals.NameOf(reason)}";
         try
@@ -123,7 +123,8 @@ public sealed class Teller(Screen screen, long started)
     {
         var check = new Check(what, holds, holds ? null : found);
         _checks.Add(check);
-        if (!holds) screen.Failed(check);
+        if (!holds)
+            screen.Failed(check);
     }
 
     /// <summary>The reason in a refusal.</summary>
@@ -134,8 +135,17 @@ public sealed class Teller(Screen screen, long started)
         FirstResult ??= Stopwatch.GetElapsedTime(started);
         var last = party.Last;
         var step = new Step(
-            _part, DateTimeOffset.UtcNow, party.Id, last.Method, what, Math.Round(last.Milliseconds, 1),
-            last.Method.Split('.') is ["ministries", var service, ..] ? service : "", position, refusal, "");
+            _part,
+            DateTimeOffset.UtcNow,
+            party.Id,
+            last.Method,
+            what,
+            Math.Round(last.Milliseconds, 1),
+            last.Method.Split('.') is ["ministries", var service, ..] ? service : "",
+            position,
+            refusal,
+            ""
+        );
         _steps.Add((step, last.RequestId));
         screen.Step(step);
     }
@@ -145,18 +155,28 @@ public sealed class Teller(Screen screen, long started)
         var info = InfoOf(e);
         string Of(string key) => info?.Metadata.TryGetValue(key, out var value) == true ? value : "";
         return new StepRefusal(
-            info?.Reason ?? e.StatusCode.ToString(), Of("basis"), Of("source"), Of("missing"), Of("supplier"), Of("unlock"), expected);
+            info?.Reason ?? e.StatusCode.ToString(),
+            Of("basis"),
+            Of("source"),
+            Of("missing"),
+            Of("supplier"),
+            Of("unlock"),
+            expected
+        );
     }
 
-    private static string Faults(RpcException e) => e.GetRpcStatus()?.GetDetail<BadRequest>() is { } bad
-        ? string.Concat(bad.FieldViolations.Select(v => $"; {v.Field}: {v.Description}")) : "";
+    private static string Faults(RpcException e) =>
+        e.GetRpcStatus()?.GetDetail<BadRequest>() is { } bad
+            ? string.Concat(bad.FieldViolations.Select(v => $"; {v.Field}: {v.Description}"))
+            : "";
 }
 
 /// <summary>Names as people read them.</summary>
 public static partial class Words
 {
     /// <summary>The value's name as the contracts write it, without the prefix of its type.</summary>
-    public static string Of<T>(T value) where T : struct, Enum => Hump().Replace(value.ToString(), "_").ToUpperInvariant();
+    public static string Of<T>(T value)
+        where T : struct, Enum => Hump().Replace(value.ToString(), "_").ToUpperInvariant();
 
     [GeneratedRegex("(?<=[a-z0-9])(?=[A-Z])")]
     private static partial Regex Hump();

@@ -15,20 +15,37 @@ internal static class AgreementCommand
 {
     private static readonly JsonFormatter Formatter = new(JsonFormatter.Settings.Default.WithIndentation());
 
-    public static Command Create() => new("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
-    {
-        AddKey(), EndKey("end-key", "Ends a key: what it signed before stands.", (key, time) => key.ValidUntilTime = time),
-        EndKey("revoke-key", "Revokes a key that may have been stolen: it is refused from then on, and so is what nothing dates before.",
-            (key, time) => key.RevokeTime = time),
-        AddAuthority(), RemoveAuthority(), Deny(),
-        Official("add-official", "Lists a code by which requests may name an official, interpreter or physician of a participant.", (listed, code) =>
+    public static Command Create() =>
+        new("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
         {
-            if (listed.Contains(code)) return false;
-            listed.Add(code);
-            return true;
-        }),
-        Official("remove-official", "Takes such a code out: new requests name it no more.", (listed, code) => listed.Remove(code)), Draft(), Diff(), Sign(), Check(), Put(),
-    };
+            AddKey(),
+            EndKey("end-key", "Ends a key: what it signed before stands.", (key, time) => key.ValidUntilTime = time),
+            EndKey(
+                "revoke-key",
+                "Revokes a key that may have been stolen: it is refused from then on, and so is what nothing dates before.",
+                (key, time) => key.RevokeTime = time
+            ),
+            AddAuthority(),
+            RemoveAuthority(),
+            Deny(),
+            Official(
+                "add-official",
+                "Lists a code by which requests may name an official, interpreter or physician of a participant.",
+                (listed, code) =>
+                {
+                    if (listed.Contains(code))
+                        return false;
+                    listed.Add(code);
+                    return true;
+                }
+            ),
+            Official("remove-official", "Takes such a code out: new requests name it no more.", (listed, code) => listed.Remove(code)),
+            Draft(),
+            Diff(),
+            Sign(),
+            Check(),
+            Put(),
+        };
 
     private static Command AddKey()
     {
@@ -37,110 +54,202 @@ internal static class AgreementCommand
         use.AcceptOnlyFromAmong([.. Uses.Keys]);
         var key = new Option<string>("--key")
         {
-            Required = true, HelpName = "file", Description = "The key's file (PKCS #8, PEM); it is made where it is not there.",
+            Required = true,
+            HelpName = "file",
+            Description = "The key's file (PKCS #8, PEM); it is made where it is not there.",
         };
         var official = new Option<string?>("--official") { Description = "Of a key for approvals: the official's pseudonymous id." };
-        var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.") { next, of, use, key, official };
-        command.SetAction(result => Edit(result, next, agreement =>
+        var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.")
         {
-            var kind = Uses[result.GetRequiredValue(use)];
-            if (kind == SigningKeyUse.Approvals == string.IsNullOrEmpty(result.GetValue(official)))
-                throw new FormatException("a key for approvals is an official's (--official), and no other is");
-            return Pki.ListKey(
-                agreement, result.GetRequiredValue(of), kind, result.GetRequiredValue(key), DateTimeOffset.UtcNow, result.GetValue(official) ?? "").Id;
-        }));
+            next,
+            of,
+            use,
+            key,
+            official,
+        };
+        command.SetAction(result =>
+            Edit(
+                result,
+                next,
+                agreement =>
+                {
+                    var kind = Uses[result.GetRequiredValue(use)];
+                    if (kind == SigningKeyUse.Approvals == string.IsNullOrEmpty(result.GetValue(official)))
+                        throw new FormatException("a key for approvals is an official's (--official), and no other is");
+                    return Pki.ListKey(
+                        agreement,
+                        result.GetRequiredValue(of),
+                        kind,
+                        result.GetRequiredValue(key),
+                        DateTimeOffset.UtcNow,
+                        result.GetValue(official) ?? ""
+                    ).Id;
+                }
+            )
+        );
         return command;
     }
 
     private static Command EndKey(string name, string description, Action<SigningKey, Timestamp> end)
     {
-        var (next, id) = (File("next", "The copy of the version in force; it is changed."), new Argument<string>("id") { Description = "The key's id." });
+        var (next, id) = (
+            File("next", "The copy of the version in force; it is changed."),
+            new Argument<string>("id") { Description = "The key's id." }
+        );
         var at = new Option<DateTimeOffset?>("--at") { Description = "When, such as 2026-11-29T12:00:00Z; not given: now." };
         var command = new Command(name, description) { next, id, at };
-        command.SetAction(result => Edit(result, next, agreement =>
-        {
-            var key = agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.Id == result.GetRequiredValue(id)) ??
-                throw new FormatException($"{result.GetRequiredValue(id)} is no key of the agreement");
-            end(key, (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp());
-            return key.Id;
-        }));
+        command.SetAction(result =>
+            Edit(
+                result,
+                next,
+                agreement =>
+                {
+                    var key =
+                        agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.Id == result.GetRequiredValue(id))
+                        ?? throw new FormatException($"{result.GetRequiredValue(id)} is no key of the agreement");
+                    end(key, (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp());
+                    return key.Id;
+                }
+            )
+        );
         return command;
     }
 
     private static Command AddAuthority()
     {
-        var (next, of, file) = (File("next", "The copy of the version in force; it is changed."), Of(), File("certificate", "The authority's certificate (PEM)."));
-        var command = new Command("add-authority", "Lists a certificate of a participant's authority, beside those that it has.") { next, file, of };
-        command.SetAction(result => Edit(result, next, agreement =>
+        var (next, of, file) = (
+            File("next", "The copy of the version in force; it is changed."),
+            Of(),
+            File("certificate", "The authority's certificate (PEM).")
+        );
+        var command = new Command("add-authority", "Lists a certificate of a participant's authority, beside those that it has.")
         {
-            var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
-            if (!owner.AuthorityCertificates.Contains(pem)) owner.AuthorityCertificates.Add(pem);
-            return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
-        }));
+            next,
+            file,
+            of,
+        };
+        command.SetAction(result =>
+            Edit(
+                result,
+                next,
+                agreement =>
+                {
+                    var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
+                    if (!owner.AuthorityCertificates.Contains(pem))
+                        owner.AuthorityCertificates.Add(pem);
+                    return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
+                }
+            )
+        );
         return command;
     }
 
     private static Command RemoveAuthority()
     {
-        var (next, of, file) = (File("next", "The copy of the version in force; it is changed."), Of(), File("certificate", "The authority's certificate (PEM)."));
+        var (next, of, file) = (
+            File("next", "The copy of the version in force; it is changed."),
+            Of(),
+            File("certificate", "The authority's certificate (PEM).")
+        );
         var command = new Command(
-            "remove-authority", "Lists a certificate of a participant's authority no more: no certificate that it issued is accepted.") { next, file, of };
-        command.SetAction(result => Edit(result, next, agreement =>
+            "remove-authority",
+            "Lists a certificate of a participant's authority no more: no certificate that it issued is accepted."
+        )
         {
-            var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
-            if (owner.AuthorityCertificates.FirstOrDefault(c => PemText(c) == pem) is not { } listed)
-                throw new FormatException($"{result.GetRequiredValue(file)} is none of {owner.Id}'s authorities");
-            owner.AuthorityCertificates.Remove(listed);
-            return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
-        }));
+            next,
+            file,
+            of,
+        };
+        command.SetAction(result =>
+            Edit(
+                result,
+                next,
+                agreement =>
+                {
+                    var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
+                    if (owner.AuthorityCertificates.FirstOrDefault(c => PemText(c) == pem) is not { } listed)
+                        throw new FormatException($"{result.GetRequiredValue(file)} is none of {owner.Id}'s authorities");
+                    owner.AuthorityCertificates.Remove(listed);
+                    return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
+                }
+            )
+        );
         return command;
     }
 
     private static Command Deny()
     {
         var (next, of) = (File("next", "The copy of the version in force; it is changed."), Of());
-        var what = new Argument<string>("certificate") { Description = "The certificate (PEM), or its serial number in hexadecimal.", HelpName = "file or serial" };
-        var command = new Command("deny", "Denies a participant's certificate, which is accepted nowhere from then on.") { next, what, of };
-        command.SetAction(result => Edit(result, next, agreement =>
+        var what = new Argument<string>("certificate")
         {
-            var (owner, given) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(what));
-            var serial = given;
-            if (System.IO.File.Exists(given))
-            {
-                using var certificate = X509Certificate2.CreateFromPem(System.IO.File.ReadAllText(given));
-                serial = certificate.SerialNumber;
-            }
-            else if (given.Length == 0 || !given.All(char.IsAsciiHexDigit)) throw new FormatException($"{given} is neither a file nor a serial number");
-            if (!owner.DeniedCertificates.Contains(serial)) owner.DeniedCertificates.Add(serial);
-            return serial;
-        }));
+            Description = "The certificate (PEM), or its serial number in hexadecimal.",
+            HelpName = "file or serial",
+        };
+        var command = new Command("deny", "Denies a participant's certificate, which is accepted nowhere from then on.") { next, what, of };
+        command.SetAction(result =>
+            Edit(
+                result,
+                next,
+                agreement =>
+                {
+                    var (owner, given) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(what));
+                    var serial = given;
+                    if (System.IO.File.Exists(given))
+                    {
+                        using var certificate = X509Certificate2.CreateFromPem(System.IO.File.ReadAllText(given));
+                        serial = certificate.SerialNumber;
+                    }
+                    else if (given.Length == 0 || !given.All(char.IsAsciiHexDigit))
+                        throw new FormatException($"{given} is neither a file nor a serial number");
+                    if (!owner.DeniedCertificates.Contains(serial))
+                        owner.DeniedCertificates.Add(serial);
+                    return serial;
+                }
+            )
+        );
         return command;
     }
 
     private static Command Official(string name, string description, Func<IList<string>, string, bool> change)
     {
         var (next, of) = (File("next", "The copy of the version in force; it is changed."), Of());
-        var code = new Argument<string>("code") { Description = "The code of an official, interpreter or physician; never a name.", HelpName = "code" };
-        var command = new Command(name, description) { next, code, of };
-        command.SetAction(result => Edit(result, next, agreement =>
+        var code = new Argument<string>("code")
         {
-            var (owner, official) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(code));
-            if (!change(owner.Officials, official)) throw new FormatException($"nothing is changed: {owner.Id} lists {string.Join(", ", owner.Officials)}");
-            return string.Join(", ", owner.Officials);
-        }));
+            Description = "The code of an official, interpreter or physician; never a name.",
+            HelpName = "code",
+        };
+        var command = new Command(name, description) { next, code, of };
+        command.SetAction(result =>
+            Edit(
+                result,
+                next,
+                agreement =>
+                {
+                    var (owner, official) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(code));
+                    if (!change(owner.Officials, official))
+                        throw new FormatException($"nothing is changed: {owner.Id} lists {string.Join(", ", owner.Officials)}");
+                    return string.Join(", ", owner.Officials);
+                }
+            )
+        );
         return command;
     }
 
     private static readonly Dictionary<string, SigningKeyUse> Uses = new()
     {
-        ["requests"] = SigningKeyUse.Requests, ["approvals"] = SigningKeyUse.Approvals, ["agreements"] = SigningKeyUse.Agreements,
-        ["checkpoints"] = SigningKeyUse.Checkpoints, ["cosignatures"] = SigningKeyUse.Cosignatures,
+        ["requests"] = SigningKeyUse.Requests,
+        ["approvals"] = SigningKeyUse.Approvals,
+        ["agreements"] = SigningKeyUse.Agreements,
+        ["checkpoints"] = SigningKeyUse.Checkpoints,
+        ["cosignatures"] = SigningKeyUse.Cosignatures,
     };
 
-    private static Option<string> Of() => new("--of") { Required = true, Description = "The participant, such as kr/mfa or service/custody." };
+    private static Option<string> Of() =>
+        new("--of") { Required = true, Description = "The participant, such as kr/mfa or service/custody." };
 
-    private static Participant Find(Agreement agreement, string participant) => agreement.Participants.FirstOrDefault(p => p.Id == participant) ??
-        throw new FormatException($"{participant} is no participant of the agreement");
+    private static Participant Find(Agreement agreement, string participant) =>
+        agreement.Participants.FirstOrDefault(p => p.Id == participant)
+        ?? throw new FormatException($"{participant} is no participant of the agreement");
 
     private static string PemOf(string file) => PemText(System.IO.File.ReadAllText(file));
 
@@ -150,29 +259,42 @@ internal static class AgreementCommand
         return certificate.ExportCertificatePem();
     }
 
-    private static int Edit(ParseResult result, Argument<string> next, Func<Agreement, string> edit) => Run(result, () =>
-    {
-        var agreement = Read(result.GetRequiredValue(next));
-        var done = edit(agreement);
-        Write(result.GetRequiredValue(next), agreement);
-        result.InvocationConfiguration.Output.WriteLine(done);
-        return 0;
-    });
+    private static int Edit(ParseResult result, Argument<string> next, Func<Agreement, string> edit) =>
+        Run(
+            result,
+            () =>
+            {
+                var agreement = Read(result.GetRequiredValue(next));
+                var done = edit(agreement);
+                Write(result.GetRequiredValue(next), agreement);
+                result.InvocationConfiguration.Output.WriteLine(done);
+                return 0;
+            }
+        );
 
     private static Command Draft()
     {
         var (previous, next) = (File("previous", "The version in force."), File("next", "The altered copy of it; it is written anew."));
-        var command = new Command("draft", "Makes an altered copy the version that follows: its number, its predecessor's digest, no signatures.")
+        var command = new Command(
+            "draft",
+            "Makes an altered copy the version that follows: its number, its predecessor's digest, no signatures."
+        )
         {
-            previous, next,
+            previous,
+            next,
         };
-        command.SetAction(result => Run(result, () =>
-        {
-            var agreement = Read(result.GetRequiredValue(next));
-            AgreementVersions.Follow(Read(result.GetRequiredValue(previous)), agreement);
-            Write(result.GetRequiredValue(next), agreement);
-            return Tell(result, Read(result.GetRequiredValue(previous)), agreement);
-        }));
+        command.SetAction(result =>
+            Run(
+                result,
+                () =>
+                {
+                    var agreement = Read(result.GetRequiredValue(next));
+                    AgreementVersions.Follow(Read(result.GetRequiredValue(previous)), agreement);
+                    Write(result.GetRequiredValue(next), agreement);
+                    return Tell(result, Read(result.GetRequiredValue(previous)), agreement);
+                }
+            )
+        );
         return command;
     }
 
@@ -180,8 +302,9 @@ internal static class AgreementCommand
     {
         var (previous, next) = (File("previous", "The version before."), File("next", "The version after it."));
         var command = new Command("diff", "Says in plain words what a version changes, and who must sign it.") { previous, next };
-        command.SetAction(result => Run(
-            result, () => Tell(result, Read(result.GetRequiredValue(previous)), Read(result.GetRequiredValue(next)))));
+        command.SetAction(result =>
+            Run(result, () => Tell(result, Read(result.GetRequiredValue(previous)), Read(result.GetRequiredValue(next))))
+        );
         return command;
     }
 
@@ -189,20 +312,33 @@ internal static class AgreementCommand
     {
         var (next, previous) = (File("next", "The version; the signature is put into it."), Previous());
         var participant = new Option<string>("--as") { Required = true, Description = "The participant that signs, such as kr/mfa." };
-        var key = new Option<string>("--key") { Required = true, HelpName = "file", Description = "Its key for agreements (PKCS #8, PEM)." };
+        var key = new Option<string>("--key")
+        {
+            Required = true,
+            HelpName = "file",
+            Description = "Its key for agreements (PKCS #8, PEM).",
+        };
         var command = new Command("sign", "Signs a version for a participant. Read what it changes first: `agreement diff`.")
         {
-            next, previous, participant, key,
+            next,
+            previous,
+            participant,
+            key,
         };
-        command.SetAction(result => Run(result, () =>
-        {
-            var agreement = Read(result.GetRequiredValue(next));
-            var before = result.GetValue(previous) is { } file ? Read(file) : null;
-            Pki.Sign(before, agreement, result.GetRequiredValue(participant), result.GetRequiredValue(key));
-            Write(result.GetRequiredValue(next), agreement);
-            Judge(result, before, agreement);
-            return 0;
-        }));
+        command.SetAction(result =>
+            Run(
+                result,
+                () =>
+                {
+                    var agreement = Read(result.GetRequiredValue(next));
+                    var before = result.GetValue(previous) is { } file ? Read(file) : null;
+                    Pki.Sign(before, agreement, result.GetRequiredValue(participant), result.GetRequiredValue(key));
+                    Write(result.GetRequiredValue(next), agreement);
+                    Judge(result, before, agreement);
+                    return 0;
+                }
+            )
+        );
         return command;
     }
 
@@ -211,32 +347,51 @@ internal static class AgreementCommand
         var (next, previous) = (File("next", "The version."), Previous());
         var command = new Command("check", "Checks what a service checks before it takes a version over. Exit code 1: it would be refused.")
         {
-            next, previous,
+            next,
+            previous,
         };
-        command.SetAction(result => Run(result, () =>
-            Judge(result, result.GetValue(previous) is { } file ? Read(file) : null, Read(result.GetRequiredValue(next)))
-                ? 0 : CallCommands.WasRefused));
+        command.SetAction(result =>
+            Run(
+                result,
+                () =>
+                    Judge(result, result.GetValue(previous) is { } file ? Read(file) : null, Read(result.GetRequiredValue(next)))
+                        ? 0
+                        : CallCommands.WasRefused
+            )
+        );
         return command;
     }
 
     private static Command Put()
     {
-        var (next, current) = (File("next", "The version that is signed."), File("current", "The file whose place it takes, agreement.json."));
+        var (next, current) = (
+            File("next", "The version that is signed."),
+            File("current", "The file whose place it takes, agreement.json.")
+        );
         var command = new Command(
-            "put", "Checks a version and puts it in the place of the one in force, which is kept beside it under its number, for those who " +
-            "come later. Exit code 1: it would be refused.")
+            "put",
+            "Checks a version and puts it in the place of the one in force, which is kept beside it under its number, for those who "
+                + "come later. Exit code 1: it would be refused."
+        )
         {
-            next, current,
+            next,
+            current,
         };
-        command.SetAction(result => Run(result, () =>
-        {
-            var file = result.GetRequiredValue(current);
-            var (before, agreement) = (Read(file), Read(result.GetRequiredValue(next)));
-            if (!Judge(result, before, agreement)) return CallCommands.WasRefused;
-            Write(AgreementFile.PathOf(file, before.Version), before);
-            Write(file, agreement);
-            return 0;
-        }));
+        command.SetAction(result =>
+            Run(
+                result,
+                () =>
+                {
+                    var file = result.GetRequiredValue(current);
+                    var (before, agreement) = (Read(file), Read(result.GetRequiredValue(next)));
+                    if (!Judge(result, before, agreement))
+                        return CallCommands.WasRefused;
+                    Write(AgreementFile.PathOf(file, before.Version), before);
+                    Write(file, agreement);
+                    return 0;
+                }
+            )
+        );
         return command;
     }
 
@@ -246,8 +401,9 @@ internal static class AgreementCommand
         foreach (var change in AgreementVersions.Between(before, agreement))
             // What one party proposes must not look like another line of what it changes.
             output.WriteLine(Terminal.Line($"{(change.Of is { } own ? $"signed by {own}" : "signed by all")}  {change.What}"));
-        output.WriteLine(Terminal.Line(
-            $"must sign: {string.Join(", ", AgreementVersions.Missing(before, agreement, new HashSet<string>()))}"));
+        output.WriteLine(
+            Terminal.Line($"must sign: {string.Join(", ", AgreementVersions.Missing(before, agreement, new HashSet<string>()))}")
+        );
         return 0;
     }
 
@@ -255,16 +411,19 @@ internal static class AgreementCommand
     {
         var fault = AgreementVersions.Check(before, agreement, DateTimeOffset.UtcNow);
         result.InvocationConfiguration.Output.WriteLine(
-            fault is null ? $"version {agreement.Version} is signed by all whom it affects" : fault.ToString());
+            fault is null ? $"version {agreement.Version} is signed by all whom it affects" : fault.ToString()
+        );
         return fault is null;
     }
 
     private static Argument<string> File(string name, string description) => new(name) { Description = description, HelpName = "file" };
 
-    private static Option<string?> Previous() => new("--previous")
-    {
-        HelpName = "file", Description = "The version before; not given: it is the first, which everybody in it signs.",
-    };
+    private static Option<string?> Previous() =>
+        new("--previous")
+        {
+            HelpName = "file",
+            Description = "The version before; not given: it is the first, which everybody in it signs.",
+        };
 
     private static int Run(ParseResult result, Func<int> verb)
     {
@@ -298,7 +457,10 @@ internal static class AgreementCommand
     }
 
     // Whole or not at all: a service may be reading it, as another user perhaps.
-    private static void Write(string file, Agreement agreement) => WholeFile.Write(
-        file, Formatter.Format(agreement) + "\n",
-        mode: UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+    private static void Write(string file, Agreement agreement) =>
+        WholeFile.Write(
+            file,
+            Formatter.Format(agreement) + "\n",
+            mode: UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead
+        );
 }

@@ -25,7 +25,8 @@ public static class Contract
         Types = TypeRegistry.FromFiles(Descriptors.Files);
         Parser = new JsonParser(JsonParser.Settings.Default.WithTypeRegistry(Types));
         Formatter = new JsonFormatter(
-            JsonFormatter.Settings.Default.WithTypeRegistry(Types).WithPreserveProtoFieldNames(true).WithIndentation());
+            JsonFormatter.Settings.Default.WithTypeRegistry(Types).WithPreserveProtoFieldNames(true).WithIndentation()
+        );
     }
 
     /// <summary>The full method name without a leading slash, such as <c>ministries.calllog.v1.CallLogService/LogCall</c>.
@@ -38,17 +39,18 @@ public static class Contract
     /// <summary>The methods that a service serves: its own, those of its ledger and those for its operator.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public static IReadOnlyList<MethodDescriptor> MethodsOf(string service) =>
-    [
-        .. ((string[])[$"ministries.{service}.v1", "ministries.ledger.v1", "ministries.operations.v1"])
-            .SelectMany(package => Methods.All.Where(m => m.File.Package == package)
-                .OrderBy(m => m.Service.Name, StringComparer.Ordinal).ThenBy(m => m.Index)),
-    ];
+        [
+            .. ((string[])[$"ministries.{service}.v1", "ministries.ledger.v1", "ministries.operations.v1"]).SelectMany(package =>
+                Methods.All.Where(m => m.File.Package == package).OrderBy(m => m.Service.Name, StringComparer.Ordinal).ThenBy(m => m.Index)
+            ),
+        ];
 
     /// <summary>The method of a service by its name, full or short, in any case; null: there is none.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="method">The method's name, such as <c>LogCall</c>.</param>
-    public static MethodDescriptor? Find(string service, string method) => MethodsOf(service).FirstOrDefault(m =>
-        string.Equals(m.Name, method, StringComparison.OrdinalIgnoreCase) || NameOf(m) == method.TrimStart('/'));
+    public static MethodDescriptor? Find(string service, string method) =>
+        MethodsOf(service)
+            .FirstOrDefault(m => string.Equals(m.Name, method, StringComparison.OrdinalIgnoreCase) || NameOf(m) == method.TrimStart('/'));
 
     /// <summary>The method of this full name, without a leading slash; null: there is none.</summary>
     public static MethodDescriptor? Find(string name) => Methods.Find(name);

@@ -38,14 +38,16 @@ internal static class DeploymentCommand
         var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
         var authority = new Option<DirectoryInfo?>("--operator-authority")
         {
-            Description = "The folder of the operator's authority (authority.pem, authority.key; made where there is none). With it, " +
-                "PostgreSQL and RabbitMQ get certificates, and the services accept no others.",
+            Description =
+                "The folder of the operator's authority (authority.pem, authority.key; made where there is none). With it, "
+                + "PostgreSQL and RabbitMQ get certificates, and the services accept no others.",
         };
         var witness = new Option<string[]>("--witness")
         {
             DefaultValueFactory = _ => [],
-            Description = "A participant that witnesses the services' logs, such as kr/mfa; may be given again. Counts where there is no " +
-                "agreement yet: witnesses join or leave one that is there by its next version.",
+            Description =
+                "A participant that witnesses the services' logs, such as kr/mfa; may be given again. Counts where there is no "
+                + "agreement yet: witnesses join or leave one that is there by its next version.",
         };
         var host = new Option<string[]>("--host")
         {
@@ -54,16 +56,25 @@ internal static class DeploymentCommand
         };
         var init = new Command("init", "Makes what is missing of certificates, keys, passwords and definitions. What is there stays.")
         {
-            folder, authority, witness, host,
+            folder,
+            authority,
+            witness,
+            host,
         };
         init.SetAction(result =>
         {
             try
             {
-                return Init(result.GetRequiredValue(folder).FullName, result.GetValue(authority)?.FullName, result.GetValue(witness)!,
-                    result.GetValue(host)!, TimeProvider.System);
+                return Init(
+                    result.GetRequiredValue(folder).FullName,
+                    result.GetValue(authority)?.FullName,
+                    result.GetValue(witness)!,
+                    result.GetValue(host)!,
+                    TimeProvider.System
+                );
             }
-            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
+            catch (Exception e)
+                when (e is FormatException or IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
             {
                 Console.Error.WriteLine(e.Message);
                 return 1;
@@ -71,33 +82,40 @@ internal static class DeploymentCommand
         });
         var connections = new Option<DirectoryInfo>("--connections")
         {
-            Required = true, Description = "The folder that has, for each service, a file with how the owner of its tables reaches them.",
+            Required = true,
+            Description = "The folder that has, for each service, a file with how the owner of its tables reaches them.",
         };
         var tables = new Command(
-            "tables", "Makes the tables of the services' ledgers in PostgreSQL, or brings them up to date, as their owner. The role that " +
-            "serves, named like the service, is then able to add to them and not to change or delete what is there.")
+            "tables",
+            "Makes the tables of the services' ledgers in PostgreSQL, or brings them up to date, as their owner. The role that "
+                + "serves, named like the service, is then able to add to them and not to change or delete what is there."
+        )
         {
             connections,
         };
-        tables.SetAction(async (result, cancel) =>
-        {
-            try
+        tables.SetAction(
+            async (result, cancel) =>
             {
-                foreach (var service in Services)
+                try
                 {
-                    var connection = await File.ReadAllTextAsync(
-                        Path.Combine(result.GetRequiredValue(connections).FullName, service), cancel);
-                    await Ledger.ServiceLedger.MakeTables(connection, service, service, cancel);
-                    Console.WriteLine($"the tables of {service} are made and up to date");
+                    foreach (var service in Services)
+                    {
+                        var connection = await File.ReadAllTextAsync(
+                            Path.Combine(result.GetRequiredValue(connections).FullName, service),
+                            cancel
+                        );
+                        await Ledger.ServiceLedger.MakeTables(connection, service, service, cancel);
+                        Console.WriteLine($"the tables of {service} are made and up to date");
+                    }
+                    return 0;
                 }
-                return 0;
+                catch (Exception e) when (e is IOException or UnauthorizedAccessException or Ledger.LedgerException)
+                {
+                    Console.Error.WriteLine(e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message);
+                    return 1;
+                }
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or Ledger.LedgerException)
-            {
-                Console.Error.WriteLine(e.InnerException is { } inner ? $"{e.Message}: {inner.Message}" : e.Message);
-                return 1;
-            }
-        });
+        );
         return new Command("deployment", "Secrets and tables of a set of containers.") { init, tables };
     }
 
@@ -127,20 +145,32 @@ internal static class DeploymentCommand
                 uri = $"amqps://{service}:{broker}@rabbitmq:5671/ministries";
                 Write(Path.Combine(to, "settings", "Broker__Authority"), "/secrets/operator-authority.pem", Open);
             }
-            Write(Path.Combine(to, "settings", "Ledger__Connection"),
-                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable{tls}", Secret);
-            Write(Path.Combine(folder, "tables", service),
-                $"Host=postgres;Database={service};Username={service}_owner;Password={owner};GSS Encryption Mode=Disable{tls}", Secret);
+            Write(
+                Path.Combine(to, "settings", "Ledger__Connection"),
+                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable{tls}",
+                Secret
+            );
+            Write(
+                Path.Combine(folder, "tables", service),
+                $"Host=postgres;Database={service};Username={service}_owner;Password={owner};GSS Encryption Mode=Disable{tls}",
+                Secret
+            );
             Write(Path.Combine(to, "settings", "Broker__Uri"), uri, Secret);
-            if (operatorAuthority is null) File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
+            if (operatorAuthority is null)
+                File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
-        foreach (var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal)))
+        foreach (
+            var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal))
+        )
         {
             var home = Path.Combine(authorities, participant.Id);
             foreach (var file in Directory.EnumerateFiles(home, "*", SearchOption.AllDirectories))
                 if (Path.GetFileName(file) is not ("authority.pem" or "authority.key"))
-                    Copy(file, Path.Combine(folder, "participants", participant.Id, Path.GetRelativePath(home, file)),
-                        file.EndsWith(".key", StringComparison.Ordinal) ? Secret : Open);
+                    Copy(
+                        file,
+                        Path.Combine(folder, "participants", participant.Id, Path.GetRelativePath(home, file)),
+                        file.EndsWith(".key", StringComparison.Ordinal) ? Secret : Open
+                    );
         }
         Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(folder, "participants", "agreement.json"), Open);
         foreach (var witness in witnesses)
@@ -151,9 +181,12 @@ internal static class DeploymentCommand
                 Copy(Path.Combine(authorities, witness, file), Path.Combine(to, witness, file), Secret);
         }
         Password(Path.Combine(folder, "postgres", "password"), Open);
-        if (operatorAuthority is not null) Password(Path.Combine(folder, "grafana", "password"), Open);
+        if (operatorAuthority is not null)
+            Password(Path.Combine(folder, "grafana", "password"), Open);
         Definitions(folder, authorities);
-        Console.WriteLine(made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}");
+        Console.WriteLine(
+            made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}"
+        );
         return 0;
     }
 
@@ -166,7 +199,8 @@ internal static class DeploymentCommand
                 throw new FormatException($"{witness} is no ministry, observer or Protecting Power of the agreement");
             agreement.Witnesses.Add(new Types.V1.Witness { Participant = witness, Address = $"https://{HostOf(witness)}:7110/" });
         }
-        if (witnesses.Length == 0) return agreement;
+        if (witnesses.Length == 0)
+            return agreement;
         agreement.CosignaturesDemanded = (uint)Math.Max(1, witnesses.Length - 1);
         agreement.CosignatureSeconds = 60;
         return agreement;
@@ -198,23 +232,34 @@ internal static class DeploymentCommand
             if (File.Exists(to) && File.Exists(toKey))
             {
                 using var old = X509CertificateLoader.LoadCertificateFromFile(to);
-                if (old.NotAfter > now + Pki.RenewBefore && IsOf(old, authority.Certificate)) continue;
+                if (old.NotAfter > now + Pki.RenewBefore && IsOf(old, authority.Certificate))
+                    continue;
             }
-            using var issued = authority.Issue(server, new CertificateTerms(
-                [], now.AddMinutes(-5), now + Pki.SystemLife, Client: false, Hosts: [server, "localhost"]));
+            using var issued = authority.Issue(
+                server,
+                new CertificateTerms([], now.AddMinutes(-5), now + Pki.SystemLife, Client: false, Hosts: [server, "localhost"])
+            );
             // The broker's container reads its key under an account of its image; no other container has this folder.
             Write(toKey, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", Open);
-            Write(to, string.Concat(above.Where(c => !c.SubjectName.RawData.AsSpan().SequenceEqual(c.IssuerName.RawData))
-                .Prepend(issued).Select(c => c.ExportCertificatePem() + "\n")), Open);
+            Write(
+                to,
+                string.Concat(
+                    above
+                        .Where(c => !c.SubjectName.RawData.AsSpan().SequenceEqual(c.IssuerName.RawData))
+                        .Prepend(issued)
+                        .Select(c => c.ExportCertificatePem() + "\n")
+                ),
+                Open
+            );
             made += 2;
         }
         Copy(certificate, Path.Combine(folder, "rabbitmq", "authority.pem"), Open);
         return made;
 
         static bool IsOf(X509Certificate2 issued, X509Certificate2 by) =>
-            issued.Extensions.OfType<X509AuthorityKeyIdentifierExtension>().FirstOrDefault()?.KeyIdentifier is { } named &&
-            by.Extensions.OfType<X509SubjectKeyIdentifierExtension>().FirstOrDefault()?.SubjectKeyIdentifierBytes is { } own &&
-            named.Span.SequenceEqual(own.Span);
+            issued.Extensions.OfType<X509AuthorityKeyIdentifierExtension>().FirstOrDefault()?.KeyIdentifier is { } named
+            && by.Extensions.OfType<X509SubjectKeyIdentifierExtension>().FirstOrDefault()?.SubjectKeyIdentifierBytes is { } own
+            && named.Span.SequenceEqual(own.Span);
     }
 
     /// <summary>The broker's users: each service has what is its own and reads events; the operator sees the broker's pages and touches
@@ -222,31 +267,49 @@ internal static class DeploymentCommand
     private static void Definitions(string folder, string authorities)
     {
         var path = Path.Combine(folder, "rabbitmq", "definitions.json");
-        if (File.Exists(path)) return;
+        if (File.Exists(path))
+            return;
         var operatorPassword = Password(Path.Combine(authorities, "operator.broker-password"), Secret);
         Write(Path.Combine(folder, "participants", "operator", "broker-password"), operatorPassword, Secret);
-        var users = Services.Select(s => (Name: s, Password: File.ReadAllText(Path.Combine(authorities, $"{s}.broker-password")), Tags: ""))
+        var users = Services
+            .Select(s => (Name: s, Password: File.ReadAllText(Path.Combine(authorities, $"{s}.broker-password")), Tags: ""))
             .Append((Name: "operator", Password: operatorPassword, Tags: "monitoring"));
         var definitions = new
         {
             vhosts = new[] { new { name = "ministries" } },
             users = users.Select(u => new
             {
-                name = u.Name, password_hash = Hash(u.Password), hashing_algorithm = "rabbit_password_hashing_sha256", tags = u.Tags,
+                name = u.Name,
+                password_hash = Hash(u.Password),
+                hashing_algorithm = "rabbit_password_hashing_sha256",
+                tags = u.Tags,
             }),
             permissions = Services.Select(s => Permission(s, PermissionsOf(s))).Append(Permission("operator", ("^$", "^$", "^$"))),
-            exchanges = Contracts.Descriptors.Files.SelectMany(f => f.MessageTypes)
+            exchanges = Contracts
+                .Descriptors.Files.SelectMany(f => f.MessageTypes)
                 .Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)
                 .Select(m => new
                 {
-                    name = m.FullName, vhost = "ministries", type = "fanout", durable = true, auto_delete = false, @internal = false,
+                    name = m.FullName,
+                    vhost = "ministries",
+                    type = "fanout",
+                    durable = true,
+                    auto_delete = false,
+                    @internal = false,
                     arguments = new Dictionary<string, string>(),
                 }),
         };
         Write(path, JsonSerializer.Serialize(definitions, Indented), Open);
 
         static object Permission(string user, (string Configure, string Write, string Read) allowed) =>
-            new { user, vhost = "ministries", configure = allowed.Configure, write = allowed.Write, read = allowed.Read };
+            new
+            {
+                user,
+                vhost = "ministries",
+                configure = allowed.Configure,
+                write = allowed.Write,
+                read = allowed.Read,
+            };
     }
 
     // A service declares, deletes and writes its own queues and exchanges alone; it reads its own queues and every event. Whoever may
@@ -266,14 +329,16 @@ internal static class DeploymentCommand
 
     private static string Password(string path, UnixFileMode mode)
     {
-        if (!File.Exists(path)) Write(path, Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(24)), mode);
+        if (!File.Exists(path))
+            Write(path, Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(24)), mode);
         return File.ReadAllText(path);
     }
 
     private static void Copy(string from, string to, UnixFileMode mode)
     {
         var text = File.ReadAllText(from);
-        if (!File.Exists(to) || File.ReadAllText(to) != text) Write(to, text, mode);
+        if (!File.Exists(to) || File.ReadAllText(to) != text)
+            Write(to, text, mode);
     }
 
     private static void Write(string path, string text, UnixFileMode mode)

@@ -27,7 +27,8 @@ public sealed class EntriesAudit
     private readonly string _service;
     private readonly KeyHistory _history;
     private readonly ConcurrentDictionary<ulong, ByteString> _agreements;
-    private long _entries, _signatures;
+    private long _entries,
+        _signatures;
 
     /// <summary>Begins with the entries that record the versions of the agreement.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
@@ -40,10 +41,15 @@ public sealed class EntriesAudit
         {
             var read = agreements.Select(e => (Entry: e, Header: EntryHeader.Parser.ParseFrom(e.Header))).ToList();
             _agreements = new(read.Select(r => KeyValuePair.Create(r.Header.Position, r.Entry.Header)));
-            _history = KeyHistory.Read(read.Select(r => new AdoptedAgreement(
-                r.Entry.Parts.First(p => p.Kind == PartKind.Request).Data.Memory, r.Header.CommitTime.ToDateTimeOffset())));
+            _history = KeyHistory.Read(
+                read.Select(r => new AdoptedAgreement(
+                    r.Entry.Parts.First(p => p.Kind == PartKind.Request).Data.Memory,
+                    r.Header.CommitTime.ToDateTimeOffset()
+                ))
+            );
         }
-        catch (Exception e) when (e is KeyHistoryBroken or InvalidProtocolBufferException or InvalidOperationException or NullReferenceException)
+        catch (Exception e)
+            when (e is KeyHistoryBroken or InvalidProtocolBufferException or InvalidOperationException or NullReferenceException)
         {
             throw new EntryBroken(service, e.Message);
         }
@@ -63,7 +69,8 @@ public sealed class EntriesAudit
     {
         var wrong = new string?[entries.Count];
         Parallel.For(0, entries.Count, i => wrong[i] = Wrong(entries[i], leafAt));
-        if (wrong.FirstOrDefault(w => w is not null) is { } first) throw new EntryBroken(_service, first);
+        if (wrong.FirstOrDefault(w => w is not null) is { } first)
+            throw new EntryBroken(_service, first);
         _entries += entries.Count;
     }
 
@@ -71,7 +78,8 @@ public sealed class EntriesAudit
     /// <exception cref="EntryBroken">A version of the agreement by which entries were judged is not in the log.</exception>
     public void End()
     {
-        if (!_agreements.IsEmpty) throw new EntryBroken(_service, $"entry {_agreements.Keys.Min()}, a version of the agreement, is not in the log");
+        if (!_agreements.IsEmpty)
+            throw new EntryBroken(_service, $"entry {_agreements.Keys.Min()}, a version of the agreement, is not in the log");
     }
 
     private string? Wrong(Entry entry, Func<ulong, ReadOnlyMemory<byte>> leafAt)
@@ -88,28 +96,36 @@ public sealed class EntriesAudit
         var name = $"entry {header.Position}";
         if (!leafAt(header.Position).Span.SequenceEqual(TreeHash.Leaf(entry.Header.Span)))
             return $"{name} is not what the log has at its place";
-        if (header.CommitTime is null) return $"{name} has no time";
+        if (header.CommitTime is null)
+            return $"{name} has no time";
         if (_history.Version(header.AgreementVersion) is null)
             return $"{name} was judged by version {header.AgreementVersion} of the agreement, which is not recorded";
         if (_history.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset()))
             return $"{name} was judged by version {header.AgreementVersion} of the agreement, which was no longer in force";
-        if (header.Method == AgreementVersions.Method &&
-            (!_agreements.TryRemove(header.Position, out var known) || !known.Equals(entry.Header)))
+        if (
+            header.Method == AgreementVersions.Method
+            && (!_agreements.TryRemove(header.Position, out var known) || !known.Equals(entry.Header))
+        )
             return $"{name} is a version of the agreement that was not shown as one";
         var (request, signature) = ((ByteString?)null, (ByteString?)null);
         foreach (var part in entry.Parts)
         {
-            if (part.Erased || entry.Privileged && part.Salt.IsEmpty) continue;
+            if (part.Erased || entry.Privileged && part.Salt.IsEmpty)
+                continue;
             if (DigestIn(header, part.Kind) is not { } digest || !digest.Span.SequenceEqual(Digests.OfPart(part.Salt.Span, part.Data.Span)))
                 return $"the part {part.Kind} of {name} is not what was recorded";
-            if (part.Kind == PartKind.Request) request = part.Data;
-            else if (part.Kind == PartKind.Signature) signature = part.Data;
+            if (part.Kind == PartKind.Request)
+                request = part.Data;
+            else if (part.Kind == PartKind.Signature)
+                signature = part.Data;
         }
         var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
         if (own == DigestIn(header, PartKind.Signature) is not null)
             return own ? $"{name}, a service's own, names a signature" : $"{header.Participant} did not sign {name}";
-        if (request is null || signature is null) return null;
-        if (EvidenceVerification.Signature(_service, header, request, signature, _history, out _, out _) is { } why) return why;
+        if (request is null || signature is null)
+            return null;
+        if (EvidenceVerification.Signature(_service, header, request, signature, _history, out _, out _) is { } why)
+            return why;
         Interlocked.Increment(ref _signatures);
         return null;
     }
@@ -117,7 +133,8 @@ public sealed class EntriesAudit
     private static ByteString? DigestIn(EntryHeader header, PartKind kind)
     {
         foreach (var part in header.Parts)
-            if (part.Kind == kind) return part.Digest;
+            if (part.Kind == kind)
+                return part.Digest;
         return null;
     }
 }

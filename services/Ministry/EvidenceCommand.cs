@@ -12,42 +12,74 @@ internal static class EvidenceCommand
 {
     private static readonly JsonSerializerOptions Indented = new()
     {
-        WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        WriteIndented = true,
+        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    public static Command Create() => new("evidence", "The history of a case or a request, as a file that proves itself.") { Export(), Verify() };
+    public static Command Create() =>
+        new("evidence", "The history of a case or a request, as a file that proves itself.") { Export(), Verify() };
 
     private static Command Export()
     {
         var subject = new Argument<string>("subject") { Description = "A case's id (case_…), or the id of a request of the caller's own." };
-        var file = new Option<FileInfo>("--out") { Required = true, HelpName = "file", Description = "The file to write; it must not exist." };
+        var file = new Option<FileInfo>("--out")
+        {
+            Required = true,
+            HelpName = "file",
+            Description = "The file to write; it must not exist.",
+        };
         var receipts = new Option<DirectoryInfo?>("--receipts")
         {
-            HelpName = "folder", Description = "The folder in which the client library keeps the caller's receipts; they are put in.",
+            HelpName = "folder",
+            Description = "The folder in which the client library keeps the caller's receipts; they are put in.",
         };
-        var command = new Command("export", "Writes the history as far as the caller may see it, signed by the caller.") { subject, file, receipts };
-        CallCommands.AddConnection(command);
-        command.SetAction((result, cancel) => CallCommands.Run(result, async client =>
+        var command = new Command("export", "Writes the history as far as the caller may see it, signed by the caller.")
         {
-            var (error, path) = (result.InvocationConfiguration.Error, result.GetRequiredValue(file).FullName);
-            if (File.Exists(path)) throw new FormatException($"{path} is there already");
-            var next = path + ".next";
-            Exported done;
-            File.Delete(next);
-            await using (var stream = PrivateFiles.Open(next, FileMode.CreateNew))
-            {
-                done = await new EvidenceExport(client, TimeProvider.System)
-                    .Write(result.GetRequiredValue(subject), stream, new Told(error), cancel);
-                stream.Flush(flushToDisk: true);
-            }
-            WholeFile.Place(next, path, overwrite: false);
-            await error.WriteLineAsync($"{string.Join(", ", done.Entries.Select(e => $"{e.Value} entries of {e.Key}"))} in {path}");
-            if (done.Privileged > 0)
-                await error.WriteLineAsync($"{done.Privileged} of them a neutral observer has not permitted to be shown: they stand there as privileged");
-            if (done.Uncosigned.Count > 0)
-                await error.WriteLineAsync($"not cosigned as the agreement demands: {string.Join(", ", done.Uncosigned)}; export again later");
-            return 0;
-        }, cancel, settings => settings with { ReceiptFolder = result.GetValue(receipts)?.FullName }));
+            subject,
+            file,
+            receipts,
+        };
+        CallCommands.AddConnection(command);
+        command.SetAction(
+            (result, cancel) =>
+                CallCommands.Run(
+                    result,
+                    async client =>
+                    {
+                        var (error, path) = (result.InvocationConfiguration.Error, result.GetRequiredValue(file).FullName);
+                        if (File.Exists(path))
+                            throw new FormatException($"{path} is there already");
+                        var next = path + ".next";
+                        Exported done;
+                        File.Delete(next);
+                        await using (var stream = PrivateFiles.Open(next, FileMode.CreateNew))
+                        {
+                            done = await new EvidenceExport(client, TimeProvider.System).Write(
+                                result.GetRequiredValue(subject),
+                                stream,
+                                new Told(error),
+                                cancel
+                            );
+                            stream.Flush(flushToDisk: true);
+                        }
+                        WholeFile.Place(next, path, overwrite: false);
+                        await error.WriteLineAsync(
+                            $"{string.Join(", ", done.Entries.Select(e => $"{e.Value} entries of {e.Key}"))} in {path}"
+                        );
+                        if (done.Privileged > 0)
+                            await error.WriteLineAsync(
+                                $"{done.Privileged} of them a neutral observer has not permitted to be shown: they stand there as privileged"
+                            );
+                        if (done.Uncosigned.Count > 0)
+                            await error.WriteLineAsync(
+                                $"not cosigned as the agreement demands: {string.Join(", ", done.Uncosigned)}; export again later"
+                            );
+                        return 0;
+                    },
+                    cancel,
+                    settings => settings with { ReceiptFolder = result.GetValue(receipts)?.FullName }
+                )
+        );
         return command;
     }
 
@@ -56,13 +88,18 @@ internal static class EvidenceCommand
         var file = new Argument<FileInfo>("file") { Description = "The evidence file." };
         var agreement = new Option<FileInfo?>("--agreement")
         {
-            HelpName = "file", Description = "The reader's own agreement.json: the file's keys must be its keys.",
+            HelpName = "file",
+            Description = "The reader's own agreement.json: the file's keys must be its keys.",
         };
         var json = new Option<bool>("--json-output", "-j") { Description = "Write JSON." };
         var command = new Command(
-            "verify", "Verifies a file offline: says what is proved, by whose signatures, and what is not; or where the file breaks (exit code 1).")
+            "verify",
+            "Verifies a file offline: says what is proved, by whose signatures, and what is not; or where the file breaks (exit code 1)."
+        )
         {
-            file, agreement, json,
+            file,
+            agreement,
+            json,
         };
         command.SetAction(result =>
         {
@@ -79,8 +116,10 @@ internal static class EvidenceCommand
                 result.InvocationConfiguration.Error.WriteLine(e.Message);
                 return CallCommands.WrongInput;
             }
-            if (result.GetValue(json)) output.WriteLine(EvidenceText.ToJson(report).ToJsonString(Indented));
-            else EvidenceText.Write(report, output);
+            if (result.GetValue(json))
+                output.WriteLine(EvidenceText.ToJson(report).ToJsonString(Indented));
+            else
+                EvidenceText.Write(report, output);
             return report.Break is null ? 0 : CallCommands.WasRefused;
         });
         return command;
@@ -92,7 +131,8 @@ internal static class EvidenceCommand
 
         public void Report(string value)
         {
-            if (value == _last) return;
+            if (value == _last)
+                return;
             _last = value;
             error.WriteLine(value);
         }

@@ -36,19 +36,25 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     public async Task<Exported> Write(string subject, Stream file, IProgress<string>? progress, CancellationToken cancel)
     {
         var isCase = subject.StartsWith("case_", StringComparison.Ordinal);
-        var (keyId, key) = client.RequestsKey ??
-            throw new FormatException($"{client.Participant.Id} has no key for requests here: nothing would vouch for the file");
+        var (keyId, key) =
+            client.RequestsKey
+            ?? throw new FormatException($"{client.Participant.Id} has no key for requests here: nothing would vouch for the file");
         var head = new EvidenceHead
         {
-            Format = EvidenceFile.Format, Participant = client.Participant.Id, TrustDomain = client.Agreement.TrustDomain,
-            Case = isCase ? subject : "", RequestId = isCase ? "" : subject, ExportTime = time.GetUtcNow().ToTimestamp(),
+            Format = EvidenceFile.Format,
+            Participant = client.Participant.Id,
+            TrustDomain = client.Agreement.TrustDomain,
+            Case = isCase ? subject : "",
+            RequestId = isCase ? "" : subject,
+            ExportTime = time.GetUtcNow().ToTimestamp(),
         };
         var found = new SortedDictionary<string, List<EvidenceEntry>>(StringComparer.Ordinal);
         foreach (var service in client.Services.Order(StringComparer.Ordinal))
         {
             progress?.Report($"reading {service}");
             var entries = isCase ? await OfCase(service, subject, cancel) : await OfRequest(service, subject, cancel);
-            if (entries.Count > 0) found[service] = entries;
+            if (entries.Count > 0)
+                found[service] = entries;
         }
         if (found.Count == 0)
             throw new FormatException($"there is no {(isCase ? "case" : "request")} {subject} that {client.Participant.Id} may see");
@@ -63,23 +69,37 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
             entries.InsertRange(0, versions);
             var ordered = entries.DistinctBy(PositionOf).OrderBy(PositionOf).ToList();
             var (size, checkpoint, cosigned) = await CheckpointOver(service, PositionOf(ordered[^1]), progress, cancel);
-            if (!cosigned) uncosigned.Add(service);
-            await Put(new EvidenceLine { Log = new EvidenceLog { Service = service, Checkpoint = checkpoint } });
+            if (!cosigned)
+                uncosigned.Add(service);
+            await Put(
+                new EvidenceLine
+                {
+                    Log = new EvidenceLog { Service = service, Checkpoint = checkpoint },
+                }
+            );
             var keys = LogKeys.Of(KeyHistory.Read(versions.Select(AdoptedOf)), service);
             foreach (var entry in ordered)
             {
-                var proof = await client.LedgerOf(service).GetInclusionProofAsync(
-                    new GetInclusionProofRequest { Position = PositionOf(entry), TreeSize = size }, cancellationToken: cancel);
+                var proof = await client
+                    .LedgerOf(service)
+                    .GetInclusionProofAsync(
+                        new GetInclusionProofRequest { Position = PositionOf(entry), TreeSize = size },
+                        cancellationToken: cancel
+                    );
                 entry.Proof.AddRange(proof.Proof);
-                if (entry.Privileged) privileged++;
-                else if (client.ReceiptFor(service, PositionOf(entry)) is { } receipt) await Show(receipt, entry, keys, size, cancel);
+                if (entry.Privileged)
+                    privileged++;
+                else if (client.ReceiptFor(service, PositionOf(entry)) is { } receipt)
+                    await Show(receipt, entry, keys, size, cancel);
                 await Put(new EvidenceLine { Entry = entry });
             }
             counts[service] = ordered.Count;
         }
         var end = new EvidenceEnd
         {
-            Lines = { digests }, KeyId = keyId, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+            Lines = { digests },
+            KeyId = keyId,
+            PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
         };
         end.Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, EvidenceFile.TextOf(end)));
         await Put(new EvidenceLine { End = end });
@@ -100,23 +120,35 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     {
         if (!keys.Judge(receipt.Checkpoint, at: null).Counts)
         {
-            if (receipt.TreeSize > size) return;
+            if (receipt.TreeSize > size)
+                return;
             if (receipt.TreeSize < size)
-                entry.Consistency.AddRange((await client.LedgerOf(receipt.Service).GetConsistencyProofAsync(
-                    new GetConsistencyProofRequest { FromSize = receipt.TreeSize, ToSize = size }, cancellationToken: cancel)).Proof);
+                entry.Consistency.AddRange(
+                    (
+                        await client
+                            .LedgerOf(receipt.Service)
+                            .GetConsistencyProofAsync(
+                                new GetConsistencyProofRequest { FromSize = receipt.TreeSize, ToSize = size },
+                                cancellationToken: cancel
+                            )
+                    ).Proof
+                );
         }
         entry.Receipt = receipt;
     }
 
-    private static AdoptedAgreement AdoptedOf(EvidenceEntry entry) => new(
-        entry.Parts.Single(p => p.Kind == PartKind.Request).Data.Memory,
-        EntryHeader.Parser.ParseFrom(entry.Header).CommitTime.ToDateTimeOffset());
+    private static AdoptedAgreement AdoptedOf(EvidenceEntry entry) =>
+        new(
+            entry.Parts.Single(p => p.Kind == PartKind.Request).Data.Memory,
+            EntryHeader.Parser.ParseFrom(entry.Header).CommitTime.ToDateTimeOffset()
+        );
 
     private async Task<List<EvidenceEntry>> OfCase(string service, string @case, CancellationToken cancel)
     {
         var entries = new List<EvidenceEntry>();
         await foreach (var response in client.Follow(service, 0, @case, untilNow: true, cancel))
-            if (response.Entry is { } entry) entries.Add(Of(entry));
+            if (response.Entry is { } entry)
+                entries.Add(Of(entry));
         return entries;
     }
 
@@ -129,8 +161,10 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         var entries = new List<EvidenceEntry>();
         for (var version = 1ul; ; version++)
         {
-            if (await Find(service, new GetEntryRequest { AgreementVersion = version }, cancel) is { } entry) entries.Add(entry);
-            else if (entries.Count > 0 || version >= client.Agreement.Version) return entries;
+            if (await Find(service, new GetEntryRequest { AgreementVersion = version }, cancel) is { } entry)
+                entries.Add(entry);
+            else if (entries.Count > 0 || version >= client.Agreement.Version)
+                return entries;
         }
     }
 
@@ -148,16 +182,23 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
 
     // The tree to prove in: one that is cosigned as the agreement demands, if there is one in the time that it allows.
     private async Task<(ulong Size, string Checkpoint, bool Cosigned)> CheckpointOver(
-        string service, ulong position, IProgress<string>? progress, CancellationToken cancel)
+        string service,
+        ulong position,
+        IProgress<string>? progress,
+        CancellationToken cancel
+    )
     {
         var demanded = client.Agreement.CosignaturesDemanded;
         var until = time.GetUtcNow().AddSeconds(client.Agreement.CosignatureSeconds);
         while (true)
         {
             var checkpoint = await client.LedgerOf(service).GetCheckpointAsync(new(), cancellationToken: cancel);
-            if (demanded == 0) return (checkpoint.TreeSize, checkpoint.Checkpoint, true);
-            if (checkpoint.CosignedTreeSize > position) return (checkpoint.CosignedTreeSize, checkpoint.CosignedCheckpoint, true);
-            if (time.GetUtcNow() >= until) return (checkpoint.TreeSize, checkpoint.Checkpoint, false);
+            if (demanded == 0)
+                return (checkpoint.TreeSize, checkpoint.Checkpoint, true);
+            if (checkpoint.CosignedTreeSize > position)
+                return (checkpoint.CosignedTreeSize, checkpoint.CosignedCheckpoint, true);
+            if (time.GetUtcNow() >= until)
+                return (checkpoint.TreeSize, checkpoint.Checkpoint, false);
             progress?.Report($"waiting for the cosignatures of {service}");
             await Task.Delay(Poll, time, cancel);
         }
@@ -170,8 +211,13 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         var header = EntryHeader.Parser.ParseFrom(entry.Header);
         var shown = new EvidenceEntry { Header = entry.Header, Privileged = entry.Privileged };
         // How much the exporter did on this service is nobody else's to know.
-        shown.Audience.AddRange(entry.Audience.Where(a => !a.Audience.StartsWith(Audience.Of(""), StringComparison.Ordinal)).OrderBy(a => header.Audience.IndexOf(Digests.OfAudience(a))));
-        if (entry.Privileged) return shown;
+        shown.Audience.AddRange(
+            entry
+                .Audience.Where(a => !a.Audience.StartsWith(Audience.Of(""), StringComparison.Ordinal))
+                .OrderBy(a => header.Audience.IndexOf(Digests.OfAudience(a)))
+        );
+        if (entry.Privileged)
+            return shown;
         shown.Parts.AddRange(entry.Parts.OrderBy(p => header.Parts.Select(d => d.Kind).ToList().IndexOf(p.Kind)));
         return shown;
     }

@@ -55,14 +55,25 @@ public static class EvidenceFile
             var (agreement, given) = (JsonParser.Default.Parse<Agreement>(text), new StringBuilder());
             using var json = JsonDocument.Parse(text);
             Write(json.RootElement, given);
-            if (given.ToString() == Write((IMessage)agreement) && StrictForm.Wrong(agreement) is null) return agreement;
+            if (given.ToString() == Write((IMessage)agreement) && StrictForm.Wrong(agreement) is null)
+                return agreement;
         }
-        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or JsonException or InvalidOperationException
-            or FormatException or OverflowException or ArgumentException)
+        catch (Exception e)
+            when (e
+                    is InvalidProtocolBufferException
+                        or InvalidJsonException
+                        or JsonException
+                        or InvalidOperationException
+                        or FormatException
+                        or OverflowException
+                        or ArgumentException
+            )
         {
             throw new FormatException($"it is no agreement: {e.Message}", e);
         }
-        throw new FormatException("it is not written as `ministry agreement draft` writes it: every field once, in the order of the numbers, none with its default value");
+        throw new FormatException(
+            "it is not written as `ministry agreement draft` writes it: every field once, in the order of the numbers, none with its default value"
+        );
     }
 
     /// <summary>Reads all lines.</summary>
@@ -71,35 +82,55 @@ public static class EvidenceFile
     /// <param name="headers">The headers of those that are entries, by the line's index.</param>
     /// <returns>Where it has not the form; null: it has. How the lines stand to each other is not looked at here.</returns>
     public static EvidenceBreak? Read(
-        ReadOnlySpan<byte> file, out List<(EvidenceLine Line, byte[] Digest)> lines, out Dictionary<int, EntryHeader> headers)
+        ReadOnlySpan<byte> file,
+        out List<(EvidenceLine Line, byte[] Digest)> lines,
+        out Dictionary<int, EntryHeader> headers
+    )
     {
         (lines, headers) = ([], []);
         while (file.Length > 0)
         {
             var number = lines.Count + 1;
-            if (number > MostLines) return new(number, $"a file has at most {MostLines} lines");
+            if (number > MostLines)
+                return new(number, $"a file has at most {MostLines} lines");
             var end = file.IndexOf((byte)'\n');
-            if (end < 0) return new(number, "the line does not end: the file was cut off");
-            if (end > LongestLine) return new(number, $"a line has at most {LongestLine} bytes");
+            if (end < 0)
+                return new(number, "the line does not end: the file was cut off");
+            if (end > LongestLine)
+                return new(number, $"a line has at most {LongestLine} bytes");
             var bytes = file[..end];
             try
             {
                 var text = Strict.GetString(bytes);
                 var line = JsonParser.Default.Parse<EvidenceLine>(text);
-                if (line.LineCase == EvidenceLine.LineOneofCase.None) return new(number, "the line is of no kind");
-                if (Write(line) != text || StrictForm.Wrong(line) is not null) return new(number, "the line is not in its one form: white space, order or notation differs");
-                if (lines.Count > 0 && lines[^1].Line.End is not null) return new(number, "something stands after the end");
-                if (Form(line, lines.Count, headers) is { } wrong) return new(number, wrong);
+                if (line.LineCase == EvidenceLine.LineOneofCase.None)
+                    return new(number, "the line is of no kind");
+                if (Write(line) != text || StrictForm.Wrong(line) is not null)
+                    return new(number, "the line is not in its one form: white space, order or notation differs");
+                if (lines.Count > 0 && lines[^1].Line.End is not null)
+                    return new(number, "something stands after the end");
+                if (Form(line, lines.Count, headers) is { } wrong)
+                    return new(number, wrong);
                 lines.Add((line, SHA256.HashData(bytes)));
             }
-            catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or JsonException or DecoderFallbackException
-                or InvalidOperationException or FormatException or OverflowException or ArgumentException)
+            catch (Exception e)
+                when (e
+                        is InvalidProtocolBufferException
+                            or InvalidJsonException
+                            or JsonException
+                            or DecoderFallbackException
+                            or InvalidOperationException
+                            or FormatException
+                            or OverflowException
+                            or ArgumentException
+                )
             {
                 return new(number, "the line cannot be read");
             }
             file = file[(end + 1)..];
         }
-        if (lines.Count == 0) return new(1, "the file is empty");
+        if (lines.Count == 0)
+            return new(1, "the file is empty");
         return lines[^1].Line.End is null ? new(lines.Count, "the file's end is missing") : null;
     }
 
@@ -119,7 +150,8 @@ public static class EvidenceFile
                 break;
             case JsonValueKind.Array:
                 text.Append('[');
-                foreach (var (i, item) in value.EnumerateArray().Index()) Write(item, i == 0 ? text : text.Append(','));
+                foreach (var (i, item) in value.EnumerateArray().Index())
+                    Write(item, i == 0 ? text : text.Append(','));
                 text.Append(']');
                 break;
             case JsonValueKind.String:
@@ -154,22 +186,25 @@ public static class EvidenceFile
     }
 
     // What a line must be by itself (3, step 1).
-    private static string? Form(EvidenceLine line, int index, Dictionary<int, EntryHeader> headers) => line switch
-    {
-        { Head: { } head } when head.Format != Format => $"the format is not {Format}",
-        { Head: { } head } when head.Case.Length > 0 == head.RequestId.Length > 0 => "the head names a case or a request, and not both",
-        { Head: { ExportTime: null } } => "the head does not say when the file was exported",
-        { Entry: { } entry } => HeaderOf(entry, index, headers),
-        _ => null,
-    };
+    private static string? Form(EvidenceLine line, int index, Dictionary<int, EntryHeader> headers) =>
+        line switch
+        {
+            { Head: { } head } when head.Format != Format => $"the format is not {Format}",
+            { Head: { } head } when head.Case.Length > 0 == head.RequestId.Length > 0 => "the head names a case or a request, and not both",
+            { Head: { ExportTime: null } } => "the head does not say when the file was exported",
+            { Entry: { } entry } => HeaderOf(entry, index, headers),
+            _ => null,
+        };
 
     private static string? HeaderOf(EvidenceEntry entry, int index, Dictionary<int, EntryHeader> headers)
     {
         try
         {
             var header = StrictForm.Read(EntryHeader.Parser, entry.Header.Span);
-            if (header.CommitTime is null) return "the entry's header has no time";
-            if (header.Parts.Select(p => p.Kind).Distinct().Count() != header.Parts.Count) return "the entry's header names a part twice";
+            if (header.CommitTime is null)
+                return "the entry's header has no time";
+            if (header.Parts.Select(p => p.Kind).Distinct().Count() != header.Parts.Count)
+                return "the entry's header names a part twice";
             headers[index] = header;
             return null;
         }

@@ -19,46 +19,76 @@ public static class EvidenceText
         }
         var head = report.Head!;
         output.WriteLine(Terminal.Line($"The evidence holds: {Subject(head)}, as far as {head.Participant} may see it."));
-        output.WriteLine(Terminal.Line($"Exported by {head.Participant} on {Time(head.ExportTime.ToDateTimeOffset())} and signed with its key."));
+        output.WriteLine(
+            Terminal.Line($"Exported by {head.Participant} on {Time(head.ExportTime.ToDateTimeOffset())} and signed with its key.")
+        );
         foreach (var log in report.Logs)
         {
             output.WriteLine();
             output.WriteLine(Terminal.Line($"{log.Service}"));
             foreach (var entry in report.Entries.Where(e => e.Service == log.Service))
-                output.WriteLine(Terminal.Line($"  {entry.Header.Position,6}  {Time(entry.Header.CommitTime.ToDateTimeOffset())}  {entry.Header.Participant,-20} {What(entry),-28} {How(entry)}".TrimEnd()));
+                output.WriteLine(
+                    Terminal.Line(
+                        $"  {entry.Header.Position, 6}  {Time(entry.Header.CommitTime.ToDateTimeOffset())}  {entry.Header.Participant, -20} {What(entry), -28} {How(entry)}".TrimEnd()
+                    )
+                );
         }
         output.WriteLine();
         output.WriteLine("Proved");
-        foreach (var line in Proved(report)) output.WriteLine(Terminal.Line($"  - {line}"));
+        foreach (var line in Proved(report))
+            output.WriteLine(Terminal.Line($"  - {line}"));
         output.WriteLine("Not proved");
-        foreach (var line in NotProved(report)) output.WriteLine(Terminal.Line($"  - {line}"));
+        foreach (var line in NotProved(report))
+            output.WriteLine(Terminal.Line($"  - {line}"));
     }
 
     /// <summary>The report as JSON.</summary>
-    public static JsonObject ToJson(EvidenceReport report) => report.Break is { } broken
-        ? new JsonObject { ["ok"] = false, ["line"] = broken.Line, ["meaning"] = broken.Meaning }
-        : new JsonObject
-        {
-            ["ok"] = true, ["exporter"] = report.Head!.Participant, ["subject"] = Subject(report.Head),
-            ["export_time"] = report.Head.ExportTime.ToDateTimeOffset().ToString("O", CultureInfo.InvariantCulture),
-            ["agreement_version"] = report.AnchorVersion, ["agreement_digest"] = Convert.ToHexStringLower(report.Anchor),
-            ["agreement_is_the_readers"] = report.Anchored,
-            ["logs"] = new JsonArray([.. report.Logs.Select(l => new JsonObject
+    public static JsonObject ToJson(EvidenceReport report) =>
+        report.Break is { } broken
+            ? new JsonObject
             {
-                ["service"] = l.Service, ["tree_size"] = l.Size, ["root"] = Convert.ToHexStringLower(l.Root),
-                ["cosigned"] = new JsonArray([.. l.Cosigned.Select(c => (JsonNode)c.Participant)]), ["demanded"] = l.Demanded,
-            })]),
-            ["entries"] = new JsonArray([.. report.Entries.Select(e => new JsonObject
+                ["ok"] = false,
+                ["line"] = broken.Line,
+                ["meaning"] = broken.Meaning,
+            }
+            : new JsonObject
             {
-                ["service"] = e.Service, ["position"] = e.Header.Position, ["participant"] = e.Header.Participant,
-                ["method"] = e.Header.Method, ["time"] = e.Header.CommitTime.ToDateTimeOffset().ToString("O", CultureInfo.InvariantCulture),
-                ["key"] = e.Key, ["approved_by"] = new JsonArray([.. e.Approvers.Select(a => (JsonNode)a)]),
-                ["events"] = new JsonArray([.. e.Events.Select(t => (JsonNode)t)]), ["privileged"] = e.Privileged, ["receipt"] = e.Receipt,
-            })]),
-            ["signed"] = new JsonObject(SignedBy(report).Select(s => KeyValuePair.Create(s.Participant, (JsonNode?)s.Count))),
-            ["proved"] = new JsonArray([.. Proved(report).Select(l => (JsonNode)l)]),
-            ["not_proved"] = new JsonArray([.. NotProved(report).Select(l => (JsonNode)l)]),
-        };
+                ["ok"] = true,
+                ["exporter"] = report.Head!.Participant,
+                ["subject"] = Subject(report.Head),
+                ["export_time"] = report.Head.ExportTime.ToDateTimeOffset().ToString("O", CultureInfo.InvariantCulture),
+                ["agreement_version"] = report.AnchorVersion,
+                ["agreement_digest"] = Convert.ToHexStringLower(report.Anchor),
+                ["agreement_is_the_readers"] = report.Anchored,
+                ["logs"] = new JsonArray([
+                    .. report.Logs.Select(l => new JsonObject
+                    {
+                        ["service"] = l.Service,
+                        ["tree_size"] = l.Size,
+                        ["root"] = Convert.ToHexStringLower(l.Root),
+                        ["cosigned"] = new JsonArray([.. l.Cosigned.Select(c => (JsonNode)c.Participant)]),
+                        ["demanded"] = l.Demanded,
+                    }),
+                ]),
+                ["entries"] = new JsonArray([
+                    .. report.Entries.Select(e => new JsonObject
+                    {
+                        ["service"] = e.Service,
+                        ["position"] = e.Header.Position,
+                        ["participant"] = e.Header.Participant,
+                        ["method"] = e.Header.Method,
+                        ["time"] = e.Header.CommitTime.ToDateTimeOffset().ToString("O", CultureInfo.InvariantCulture),
+                        ["key"] = e.Key,
+                        ["approved_by"] = new JsonArray([.. e.Approvers.Select(a => (JsonNode)a)]),
+                        ["events"] = new JsonArray([.. e.Events.Select(t => (JsonNode)t)]),
+                        ["privileged"] = e.Privileged,
+                        ["receipt"] = e.Receipt,
+                    }),
+                ]),
+                ["signed"] = new JsonObject(SignedBy(report).Select(s => KeyValuePair.Create(s.Participant, (JsonNode?)s.Count))),
+                ["proved"] = new JsonArray([.. Proved(report).Select(l => (JsonNode)l)]),
+                ["not_proved"] = new JsonArray([.. NotProved(report).Select(l => (JsonNode)l)]),
+            };
 
     private static string Subject(EvidenceHead head) => head.Case.Length > 0 ? $"the history of {head.Case}" : $"request {head.RequestId}";
 
@@ -67,62 +97,90 @@ public static class EvidenceText
 
     private static string How(ProvedEntry entry)
     {
-        if (entry.Privileged) return "signed by it; privileged, not shown";
-        if (entry.IsAgreement) return "signed by those whom it affects";
+        if (entry.Privileged)
+            return "signed by it; privileged, not shown";
+        if (entry.IsAgreement)
+            return "signed by those whom it affects";
         var events = string.Join(", ", entry.Events.Select(Last));
         if (entry.Key.Length > 0)
-            return $"signed with {entry.Key}{(entry.Approvers.Count == 0 ? "" : $", approved by {string.Join(" and ", entry.Approvers)}")}" +
-                (entry.Parts.Select(p => p.Content).OfType<Answer>().FirstOrDefault()?.Refusal is { } refusal ? $"; refused: {refusal.Reason}" : "");
-        return entry.Header.Parts.Any(p => p.Kind == PartKind.Signature) ? $"its request is not shown; {events}" : $"the service's own: {events}";
+            return $"signed with {entry.Key}{(entry.Approvers.Count == 0 ? "" : $", approved by {string.Join(" and ", entry.Approvers)}")}"
+                + (
+                    entry.Parts.Select(p => p.Content).OfType<Answer>().FirstOrDefault()?.Refusal is { } refusal
+                        ? $"; refused: {refusal.Reason}"
+                        : ""
+                );
+        return entry.Header.Parts.Any(p => p.Kind == PartKind.Signature)
+            ? $"its request is not shown; {events}"
+            : $"the service's own: {events}";
     }
 
     private static IEnumerable<(string Participant, int Count)> SignedBy(EvidenceReport report) =>
-        report.Entries.Where(e => e.Key.Length > 0).GroupBy(e => e.Header.Participant).OrderBy(g => g.Key, StringComparer.Ordinal)
+        report
+            .Entries.Where(e => e.Key.Length > 0)
+            .GroupBy(e => e.Header.Participant)
+            .OrderBy(g => g.Key, StringComparer.Ordinal)
             .Select(g => (g.Key, g.Count()));
 
     private static IEnumerable<string> Proved(EvidenceReport report)
     {
         foreach (var log in report.Logs)
-            yield return $"{log.Service} recorded these {report.Entries.Count(e => e.Service == log.Service)} entries among its first {log.Size}, " +
-                "and signed that none of them changes" +
-                (log.Cosigned.Count == 0 ? "" : $"; {string.Join(", ", log.Cosigned.Select(c => $"{c.Participant} on {Time(c.Time)}"))} saw the same log and cosigned it");
+            yield return $"{log.Service} recorded these {report.Entries.Count(e => e.Service == log.Service)} entries among its first {log.Size}, "
+                + "and signed that none of them changes"
+                + (
+                    log.Cosigned.Count == 0
+                        ? ""
+                        : $"; {string.Join(", ", log.Cosigned.Select(c => $"{c.Participant} on {Time(c.Time)}"))} saw the same log and cosigned it"
+                );
         foreach (var (participant, count) in SignedBy(report))
             yield return $"{participant} itself made {count} of the requests: each is signed with its key, valid then";
         var approvals = report.Entries.Sum(e => e.Approvers.Count);
-        if (approvals > 0) yield return $"{approvals} approvals were given by officials of those who asked, each signed for that one request";
+        if (approvals > 0)
+            yield return $"{approvals} approvals were given by officials of those who asked, each signed for that one request";
         var receipts = report.Entries.Count(e => e.Receipt);
-        if (receipts > 0) yield return $"{receipts} of the entries were acknowledged by receipt when they were made";
+        if (receipts > 0)
+            yield return $"{receipts} of the entries were acknowledged by receipt when they were made";
         foreach (var log in report.Logs.Where(l => l.Complete.Count > 0))
-            yield return $"nothing was left out of {log.Service} before its last entry here: " +
-                string.Join(", ", log.Complete.Select(c => $"all {c.Number} entries for {Audience(c.Audience, report.Head!.Case)}"));
-        if (report.Anchored) yield return "the keys are those of the reader's own agreement";
+            yield return $"nothing was left out of {log.Service} before its last entry here: "
+                + string.Join(", ", log.Complete.Select(c => $"all {c.Number} entries for {Audience(c.Audience, report.Head!.Case)}"));
+        if (report.Anchored)
+            yield return "the keys are those of the reader's own agreement";
     }
 
     private static IEnumerable<string> NotProved(EvidenceReport report)
     {
         if (!report.Anchored)
-            yield return $"whose keys these are, unless the reader knows version {report.AnchorVersion} of the agreement by its digest: " +
-                Convert.ToHexStringLower(report.Anchor);
+            yield return $"whose keys these are, unless the reader knows version {report.AnchorVersion} of the agreement by its digest: "
+                + Convert.ToHexStringLower(report.Anchor);
         foreach (var log in report.Logs.Where(l => l.Cosigned.Count < l.Demanded))
             yield return $"that {log.Service} shows everybody the same log: {log.Cosigned.Count} of the {log.Demanded} cosignatures that the agreement demands";
-        if (report.Logs.All(l => l.Demanded == 0 && l.Cosigned.Count == 0)) yield return "that the services show everybody the same logs: nobody cosigned them";
+        if (report.Logs.All(l => l.Demanded == 0 && l.Cosigned.Count == 0))
+            yield return "that the services show everybody the same logs: nobody cosigned them";
         var unseen = report.Entries.Count(e => e.Key.Length == 0 && !e.Privileged && e.Header.Parts.Any(p => p.Kind == PartKind.Signature));
-        if (unseen > 0) yield return $"what was asked in {unseen} requests that {report.Head!.Participant} may not see: of them the services' word is here";
+        if (unseen > 0)
+            yield return $"what was asked in {unseen} requests that {report.Head!.Participant} may not see: of them the services' word is here";
         var own = report.Entries.Count(e => !e.IsAgreement && e.Header.Parts.All(p => p.Kind != PartKind.Signature));
-        if (own > 0) yield return $"what the services did of their own in {own} entries, otherwise than by their word";
+        if (own > 0)
+            yield return $"what the services did of their own in {own} entries, otherwise than by their word";
         var privileged = report.Entries.Count(e => e.Privileged);
-        if (privileged > 0) yield return $"what a neutral observer wrote in {privileged} entries: it is privileged, and it has not permitted that it be shown";
+        if (privileged > 0)
+            yield return $"what a neutral observer wrote in {privileged} entries: it is privileged, and it has not permitted that it be shown";
         yield return "what happened after the last entry here, who the officials are by name, and what is sealed";
     }
 
     // The words for an audience of the case: everybody in it, one side of it, with a clearance, one participant.
     private static string Audience(string audience, string @case)
     {
-        var (who, one) = audience[(2 + @case.Length)..].Split('=', 2) is [var side, var named] ? (side, named) : (audience[(2 + @case.Length)..], "");
+        var (who, one) = audience[(2 + @case.Length)..].Split('=', 2) is [var side, var named]
+            ? (side, named)
+            : (audience[(2 + @case.Length)..], "");
         var parts = who.Split(':', StringSplitOptions.RemoveEmptyEntries);
         var clearance = parts.Length > 0 && int.TryParse(parts[^1], out var level) ? (Types.V1.Level)level : default;
-        if (clearance != default) parts = parts[..^1];
-        var whom = parts is ["observers"] ? "its observers" : parts is [var state] ? $"those who act for {state}" : "every party";
+        if (clearance != default)
+            parts = parts[..^1];
+        var whom =
+            parts is ["observers"] ? "its observers"
+            : parts is [var state] ? $"those who act for {state}"
+            : "every party";
         return $"{(one.Length > 0 ? one : whom)}{(clearance == default ? "" : $" cleared for {clearance.ToString().ToLowerInvariant()}")}";
     }
 

@@ -20,8 +20,14 @@ namespace Ministries.Ministry;
 /// <param name="Approvers">The officials whose approvals were verified.</param>
 /// <param name="Receipt">Whether a receipt for it was verified.</param>
 public sealed record ProvedEntry(
-    string Service, EntryHeader Header, IReadOnlyList<ReadPart> Parts, bool Privileged, string Key, IReadOnlyList<string> Approvers,
-    bool Receipt)
+    string Service,
+    EntryHeader Header,
+    IReadOnlyList<ReadPart> Parts,
+    bool Privileged,
+    string Key,
+    IReadOnlyList<string> Approvers,
+    bool Receipt
+)
 {
     /// <summary>The types of its events.</summary>
     public IEnumerable<string> Events => Parts.Select(p => p.Content).OfType<Events>().SelectMany(e => e.Events_).Select(e => e.Type);
@@ -38,8 +44,13 @@ public sealed record ProvedEntry(
 /// <param name="Demanded">How many cosignatures the agreement demands.</param>
 /// <param name="Complete">Per audience of the case how many entries it may see, all of which are in the file.</param>
 public sealed record ProvedLog(
-    string Service, ulong Size, byte[] Root, IReadOnlyList<(string Participant, DateTimeOffset Time)> Cosigned, uint Demanded,
-    IReadOnlyList<(string Audience, ulong Number)> Complete);
+    string Service,
+    ulong Size,
+    byte[] Root,
+    IReadOnlyList<(string Participant, DateTimeOffset Time)> Cosigned,
+    uint Demanded,
+    IReadOnlyList<(string Audience, ulong Number)> Complete
+);
 
 /// <summary>What came of verifying an evidence file.</summary>
 public sealed class EvidenceReport
@@ -76,6 +87,7 @@ public sealed class EvidenceVerification
     private readonly EvidenceHead _head;
     private readonly Dictionary<int, EntryHeader> _headers;
     private readonly Dictionary<string, KeyHistory> _histories = [];
+
     // The version that an entry records, by the line's index.
     private readonly Dictionary<int, ulong> _recorded = [];
     private readonly List<ProvedEntry> _entries = [];
@@ -93,7 +105,8 @@ public sealed class EvidenceVerification
             return new EvidenceReport { Break = broken, Head = lines.FirstOrDefault().Line?.Head };
         var verification = new EvidenceVerification(lines, headers);
         var report = new EvidenceReport { Head = lines[0].Line.Head, Break = verification.Check(own) };
-        if (report.Break is not null) return report;
+        if (report.Break is not null)
+            return report;
         (report.Logs, report.Entries) = (verification._logs, verification._entries);
         var first = verification._histories.Values.First().Versions.First();
         (report.Anchor, report.AnchorVersion, report.Anchored) = (AgreementVersions.DigestOf(first), first.Version, own is not null);
@@ -102,10 +115,16 @@ public sealed class EvidenceVerification
 
     private EvidenceBreak? Check(Agreement? own)
     {
-        if (AsExported() is not { } changed) return Contents() ?? Exporter() ?? (own is null ? null : Owned(own));
+        if (AsExported() is not { } changed)
+            return Contents() ?? Exporter() ?? (own is null ? null : Owned(own));
         // What the changed line says now is the meaning of the change.
         var meaning = Contents();
-        return meaning is null || meaning.Line != changed.Line ? changed : changed with { Meaning = $"{changed.Meaning}; {meaning.Meaning}" };
+        return meaning is null || meaning.Line != changed.Line
+            ? changed
+            : changed with
+            {
+                Meaning = $"{changed.Meaning}; {meaning.Meaning}",
+            };
     }
 
     private EvidenceBreak? Contents() => Order() ?? Histories() ?? Bodies();
@@ -120,20 +139,31 @@ public sealed class EvidenceVerification
         var count = _lines.Count - 1;
         for (var i = 0; i < Math.Max(count, end.Lines.Count); i++)
         {
-            if (i == count) return new(_lines.Count, $"{end.Lines.Count - count} lines before the end were removed");
-            if (i == end.Lines.Count) return new(i + 1, "the line was put in after the export");
+            if (i == count)
+                return new(_lines.Count, $"{end.Lines.Count - count} lines before the end were removed");
+            if (i == end.Lines.Count)
+                return new(i + 1, "the line was put in after the export");
             var (digest, due) = (_lines[i].Digest, end.Lines[i]);
-            if (due.Span.SequenceEqual(digest)) continue;
-            var here = end.Lines.Select((l, n) => (l, n)).Where(l => l.l.Span.SequenceEqual(digest)).Select(l => l.n).DefaultIfEmpty(-1).First();
+            if (due.Span.SequenceEqual(digest))
+                continue;
+            var here = end
+                .Lines.Select((l, n) => (l, n))
+                .Where(l => l.l.Span.SequenceEqual(digest))
+                .Select(l => l.n)
+                .DefaultIfEmpty(-1)
+                .First();
             var there = _lines.FindIndex(l => due.Span.SequenceEqual(l.Digest));
-            return new(i + 1, (here, there) switch
-            {
-                (-1, -1) => "the line was changed after the export",
-                (-1, _) => "the line was put in after the export",
-                (_, -1) => "a line that stood here was removed",
-                _ when here < i => $"line {here + 1} stands here again",
-                _ => $"the lines were put in another order: here stood what is now line {there + 1}",
-            });
+            return new(
+                i + 1,
+                (here, there) switch
+                {
+                    (-1, -1) => "the line was changed after the export",
+                    (-1, _) => "the line was put in after the export",
+                    (_, -1) => "a line that stood here was removed",
+                    _ when here < i => $"line {here + 1} stands here again",
+                    _ => $"the lines were put in another order: here stood what is now line {there + 1}",
+                }
+            );
         }
         return null;
     }
@@ -141,14 +171,18 @@ public sealed class EvidenceVerification
     private EvidenceBreak? Exporter()
     {
         var (end, last) = (_lines[^1].Line.End, _histories.Values.SelectMany(h => h.Versions).MaxBy(v => v.Version)!);
-        var key = last.Participants.FirstOrDefault(p => p.Id == _head.Participant)?.SigningKeys
-            .FirstOrDefault(k => k.Id == end.KeyId && k.Use == SigningKeyUse.Requests && k.PublicKey == end.PublicKey);
-        if (key is null) return new(_lines.Count, $"the key that signed the file is no key of {_head.Participant} for requests");
+        var key = last
+            .Participants.FirstOrDefault(p => p.Id == _head.Participant)
+            ?.SigningKeys.FirstOrDefault(k => k.Id == end.KeyId && k.Use == SigningKeyUse.Requests && k.PublicKey == end.PublicKey);
+        if (key is null)
+            return new(_lines.Count, $"the key that signed the file is no key of {_head.Participant} for requests");
         if (!RequestSignatures.IsValidAt(key, _head.ExportTime.ToDateTimeOffset()))
             return new(_lines.Count, $"the key that signed the file was not valid when {_head.Participant} exported it");
-        if (_head.TrustDomain != last.TrustDomain) return new(1, $"the agreement is of the trust domain {last.TrustDomain}");
+        if (_head.TrustDomain != last.TrustDomain)
+            return new(1, $"the agreement is of the trust domain {last.TrustDomain}");
         return _head.RequestId.Length > 0 && !_headers.Values.Any(h => h.Participant == _head.Participant && h.RequestId == _head.RequestId)
-            ? new(1, $"the file is said to be of request {_head.RequestId} of {_head.Participant}, and does not hold it") : null;
+            ? new(1, $"the file is said to be of request {_head.RequestId} of {_head.Participant}, and does not hold it")
+            : null;
     }
 
     private EvidenceBreak? Owned(Agreement own)
@@ -156,7 +190,10 @@ public sealed class EvidenceVerification
         var digest = AgreementVersions.DigestOf(own);
         foreach (var log in Logs())
             if (!_histories[log.Service].Versions.Any(v => AgreementVersions.DigestOf(v).AsSpan().SequenceEqual(digest)))
-                return new(log.Entries[0] + 1, $"the reader's own agreement, version {own.Version}, is not among those by which {log.Service} judged");
+                return new(
+                    log.Entries[0] + 1,
+                    $"the reader's own agreement, version {own.Version}, is not among those by which {log.Service} judged"
+                );
         return null;
     }
 
@@ -174,20 +211,26 @@ public sealed class EvidenceVerification
                 (EvidenceLine.LineOneofCase.None, EvidenceLine.LineOneofCase.Head) => null,
                 (EvidenceLine.LineOneofCase.None, _) => "the first line is no head",
                 (_, EvidenceLine.LineOneofCase.Head) => "a second head",
-                (EvidenceLine.LineOneofCase.Head, not EvidenceLine.LineOneofCase.Log) => "a log's line is missing here: the file has no logs before it",
+                (EvidenceLine.LineOneofCase.Head, not EvidenceLine.LineOneofCase.Log) =>
+                    "a log's line is missing here: the file has no logs before it",
                 (EvidenceLine.LineOneofCase.Log, not EvidenceLine.LineOneofCase.Entry) => "the log before it has no entries",
                 _ => null,
             };
-            if (wrong is not null) return new(i + 1, wrong);
+            if (wrong is not null)
+                return new(i + 1, wrong);
             if (line.Log is { } log)
             {
-                var order = service is null ? 1 : Encoding.UTF8.GetBytes(log.Service).AsSpan().SequenceCompareTo(Encoding.UTF8.GetBytes(service));
-                if (order <= 0) return new(i + 1, $"the log of {log.Service} stands here {(order == 0 ? "again" : $"after that of {service}")}");
+                var order = service is null
+                    ? 1
+                    : Encoding.UTF8.GetBytes(log.Service).AsSpan().SequenceCompareTo(Encoding.UTF8.GetBytes(service));
+                if (order <= 0)
+                    return new(i + 1, $"the log of {log.Service} stands here {(order == 0 ? "again" : $"after that of {service}")}");
                 (service, before) = (log.Service, null);
             }
             else if (_headers.TryGetValue(i, out var header))
             {
-                if (header.Position == before) return new(i + 1, $"entry {header.Position} of {service} stands here again");
+                if (header.Position == before)
+                    return new(i + 1, $"entry {header.Position} of {service} stands here again");
                 if (header.Position < before)
                     return new(i + 1, $"entry {header.Position} of {service} stands after entry {before}: the order was changed");
                 before = header.Position;
@@ -222,11 +265,14 @@ public sealed class EvidenceVerification
                 _recorded[index] = version.Version;
                 // Each service may have it with other signatures; they are enough in each.
                 var digest = ByteString.CopyFrom(AgreementVersions.DigestOf(version));
-                if (known.TryAdd(version.Version, digest) || known[version.Version].Equals(digest)) continue;
+                if (known.TryAdd(version.Version, digest) || known[version.Version].Equals(digest))
+                    continue;
                 return new(index + 1, $"version {version.Version} of the agreement is another one than in the log before");
             }
-            if (broken is not null) return new(adopted[broken.Index].Index + 1, broken.Message);
-            if (unread is not null) return unread;
+            if (broken is not null)
+                return new(adopted[broken.Index].Index + 1, broken.Message);
+            if (unread is not null)
+                return unread;
         }
         return null;
     }
@@ -239,11 +285,14 @@ public sealed class EvidenceVerification
         foreach (var i in log.Entries.Where(i => _headers[i].Method == AgreementVersions.Method))
         {
             var header = _headers[i];
-            if (header.Participant != $"service/{log.Service}") unread = new(i + 1, "the agreement is recorded by another than the service");
+            if (header.Participant != $"service/{log.Service}")
+                unread = new(i + 1, "the agreement is recorded by another than the service");
             else if (_lines[i].Line.Entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is { Erased: false } part)
                 adopted.Add((i, new AdoptedAgreement(part.Data.Memory, header.CommitTime.ToDateTimeOffset())));
-            else unread = new(i + 1, "the agreement itself is missing");
-            if (unread is not null) break;
+            else
+                unread = new(i + 1, "the agreement itself is missing");
+            if (unread is not null)
+                break;
         }
         return adopted;
     }
@@ -260,93 +309,144 @@ public sealed class EvidenceVerification
             var latest = history.Versions.Last();
             var keys = LogKeys.Of(history, log.Service);
             var judged = keys.Judge(line.Checkpoint, at: null, covers: log.Entries.Max(i => _headers[i].CommitTime.ToDateTimeOffset()));
-            if (Unsigned(judged, log.Service) is { } unsigned) return new(log.Index + 1, unsigned);
-            if (!judged.Counts) return new(log.Index + 1, $"the checkpoint of {log.Service} does not count: {judged.Wrong}");
+            if (Unsigned(judged, log.Service) is { } unsigned)
+                return new(log.Index + 1, unsigned);
+            if (!judged.Counts)
+                return new(log.Index + 1, $"the checkpoint of {log.Service} does not count: {judged.Wrong}");
             var signed = judged.Tree;
             var complete = new Completeness(fromStart: true, _head.Case);
             var versions = new HashSet<ulong>();
             foreach (var i in log.Entries)
-                if (Entry(log.Service, i, signed!, history, keys, versions, complete, out var proved) is { } wrong) return new(i + 1, wrong);
-                else _entries.Add(proved!);
-            _logs.Add(new ProvedLog(
-                log.Service, signed!.Size, signed.Root, CosignedBy(judged),
-                latest.CosignaturesDemanded,
-                _head.Case.Length == 0 ? [] : [.. complete.Seen]));
+                if (Entry(log.Service, i, signed!, history, keys, versions, complete, out var proved) is { } wrong)
+                    return new(i + 1, wrong);
+                else
+                    _entries.Add(proved!);
+            _logs.Add(
+                new ProvedLog(
+                    log.Service,
+                    signed!.Size,
+                    signed.Root,
+                    CosignedBy(judged),
+                    latest.CosignaturesDemanded,
+                    _head.Case.Length == 0 ? [] : [.. complete.Seen]
+                )
+            );
         }
         return null;
     }
 
     // What is wrong with the signatures on a checkpoint, whether it counts or not; null: nothing.
     internal static string? Unsigned(JudgedCheckpoint judged, string service) =>
-        judged.Tree is null ? $"the checkpoint of {service} does not hold: {judged.Wrong}" :
-        judged.Cosignatures.FirstOrDefault(c => c.Time is null) is { } forged
-            ? $"the cosignature of {forged.Participant} is not its key's over this checkpoint" : null;
+        judged.Tree is null ? $"the checkpoint of {service} does not hold: {judged.Wrong}"
+        : judged.Cosignatures.FirstOrDefault(c => c.Time is null) is { } forged
+            ? $"the cosignature of {forged.Participant} is not its key's over this checkpoint"
+        : null;
 
     internal static IReadOnlyList<(string Participant, DateTimeOffset Time)> CosignedBy(JudgedCheckpoint judged) =>
-    [
-        .. judged.Cosignatures.Where(c => c.Wrong is null).GroupBy(c => c.Participant).OrderBy(g => g.Key, StringComparer.Ordinal)
-            .Select(g => (g.Key, g.Min(c => c.Time!.Value))),
-    ];
+        [
+            .. judged
+                .Cosignatures.Where(c => c.Wrong is null)
+                .GroupBy(c => c.Participant)
+                .OrderBy(g => g.Key, StringComparer.Ordinal)
+                .Select(g => (g.Key, g.Min(c => c.Time!.Value))),
+        ];
 
     private string? Entry(
-        string service, int index, Checkpoint checkpoint, KeyHistory history, LogKeys keys, HashSet<ulong> versions, Completeness complete,
-        out ProvedEntry? proved)
+        string service,
+        int index,
+        Checkpoint checkpoint,
+        KeyHistory history,
+        LogKeys keys,
+        HashSet<ulong> versions,
+        Completeness complete,
+        out ProvedEntry? proved
+    )
     {
         proved = null;
         var (entry, header) = (_lines[index].Line.Entry, _headers[index]);
         var record = SHA256.HashData(entry.Header.Span);
-        if (!Proofs.Includes(
-            SHA256.HashData([0, .. record]), header.Position, checkpoint.Size, checkpoint.Root, [.. entry.Proof.Select(h => h.ToByteArray())]))
+        if (
+            !Proofs.Includes(
+                SHA256.HashData([0, .. record]),
+                header.Position,
+                checkpoint.Size,
+                checkpoint.Root,
+                [.. entry.Proof.Select(h => h.ToByteArray())]
+            )
+        )
             return $"entry {header.Position} is not in the log of {service} as its checkpoint has it: its header or its proof was changed";
         var recorded = _recorded.TryGetValue(index, out var version);
-        if (recorded) versions.Add(version);
-        if (recorded && version != header.AgreementVersion || !versions.Contains(header.AgreementVersion) || history.Version(header.AgreementVersion) is not { } permissions)
+        if (recorded)
+            versions.Add(version);
+        if (
+            recorded && version != header.AgreementVersion
+            || !versions.Contains(header.AgreementVersion)
+            || history.Version(header.AgreementVersion) is not { } permissions
+        )
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, is not recorded before it";
 
         if (history.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset()))
             return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, was no longer in force";
 
-        if (Parts(entry, header, permissions) is { } part) return part;
+        if (Parts(entry, header, permissions) is { } part)
+            return part;
         var place = 0;
         foreach (var (number, commitment) in entry.Audience.Select(a => (a, Digests.OfAudience(a))))
         {
-            while (place < header.Audience.Count && !header.Audience[place].Equals(commitment)) place++;
-            if (place++ < header.Audience.Count) continue;
+            while (place < header.Audience.Count && !header.Audience[place].Equals(commitment))
+                place++;
+            if (place++ < header.Audience.Count)
+                continue;
             return $"the header of entry {header.Position} does not commit to number {number.Number} of {number.Audience} there";
         }
         // Of one request the entries are not all that an audience may see.
-        if (_head.Case.Length > 0 && complete.Take(header, entry.Audience) is { } missing) return missing;
+        if (_head.Case.Length > 0 && complete.Take(header, entry.Audience) is { } missing)
+            return missing;
         var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
         var signs = header.Parts.Any(p => p.Kind == PartKind.Signature);
         if (own == signs)
-            return own ? "a service's own entry names a signature" : $"{header.Participant} did not sign entry {header.Position}: the service wrote it itself";
+            return own
+                ? "a service's own entry names a signature"
+                : $"{header.Participant} did not sign entry {header.Position}: the service wrote it itself";
 
         var (keyId, approvers) = ("", (IReadOnlyList<string>)[]);
         if (signs && Data(entry, PartKind.Request) is { } request && Data(entry, PartKind.Signature) is { } bytes)
-            if (Signature(service, header, request, bytes, history, out keyId, out approvers) is { } wrong) return wrong;
-        if (entry.Receipt is { } receipt && Receipt(receipt, service, header, record, keys, checkpoint, entry.Consistency) is { } bad) return bad;
-        if (entry.Receipt is null && entry.Consistency.Count > 0) return $"entry {header.Position} has a consistency proof and no receipt";
+            if (Signature(service, header, request, bytes, history, out keyId, out approvers) is { } wrong)
+                return wrong;
+        if (entry.Receipt is { } receipt && Receipt(receipt, service, header, record, keys, checkpoint, entry.Consistency) is { } bad)
+            return bad;
+        if (entry.Receipt is null && entry.Consistency.Count > 0)
+            return $"entry {header.Position} has a consistency proof and no receipt";
         var read = new List<ReadPart>();
         foreach (var shown in entry.Parts)
         {
-            if (!shown.Erased && !IsStrict(shown)) return $"the part {shown.Kind} of entry {header.Position} can be read in more than one way";
+            if (!shown.Erased && !IsStrict(shown))
+                return $"the part {shown.Kind} of entry {header.Position} can be read in more than one way";
             read.Add(ReadPart.Read(shown, header, privileged: false));
             if (!shown.Erased && read[^1].Content is null && shown.Kind is PartKind.Events or PartKind.Answer)
                 return $"the part {shown.Kind} of entry {header.Position} cannot be read";
         }
-        if (_head.Case.Length > 0 && read.Select(p => p.Content).OfType<Events>().SelectMany(e => e.Events_)
-            .FirstOrDefault(e => e.Case.Length > 0 && e.Case != _head.Case) is { } stray) return $"entry {header.Position} is of another case, {stray.Case}";
+        if (
+            _head.Case.Length > 0
+            && read.Select(p => p.Content)
+                .OfType<Events>()
+                .SelectMany(e => e.Events_)
+                .FirstOrDefault(e => e.Case.Length > 0 && e.Case != _head.Case)
+                is { } stray
+        )
+            return $"entry {header.Position} is of another case, {stray.Case}";
         proved = new ProvedEntry(service, header, read, entry.Privileged, keyId, approvers, entry.Receipt is not null);
         return null;
     }
 
     // Parts that everybody reads; a request is read where its signature is judged.
-    private static bool IsStrict(EntryPart part) => part.Kind switch
-    {
-        PartKind.Events => WireWalk.IsStrict(Events.Descriptor, part.Data.Span),
-        PartKind.Answer => WireWalk.IsStrict(Answer.Descriptor, part.Data.Span),
-        _ => true,
-    };
+    private static bool IsStrict(EntryPart part) =>
+        part.Kind switch
+        {
+            PartKind.Events => WireWalk.IsStrict(Events.Descriptor, part.Data.Span),
+            PartKind.Answer => WireWalk.IsStrict(Answer.Descriptor, part.Data.Span),
+            _ => true,
+        };
 
     private static string? Parts(EvidenceEntry entry, EntryHeader header, Permissions permissions)
     {
@@ -354,23 +454,30 @@ public sealed class EvidenceVerification
         foreach (var part in entry.Parts)
         {
             var named = header.Parts.Select(p => p.Kind).ToList().IndexOf(part.Kind);
-            if (named < 0) return $"entry {header.Position} has no part {part.Kind}";
-            if (named == at) return $"the part {part.Kind} of entry {header.Position} is there twice";
-            if (named < at) return $"the parts of entry {header.Position} are in another order";
+            if (named < 0)
+                return $"entry {header.Position} has no part {part.Kind}";
+            if (named == at)
+                return $"the part {part.Kind} of entry {header.Position} is there twice";
+            if (named < at)
+                return $"the parts of entry {header.Position} are in another order";
             at = named;
             if (part.Erased)
             {
-                if (!part.Salt.IsEmpty || !part.Data.IsEmpty) return $"the part {part.Kind} of entry {header.Position} is called erased and is there";
+                if (!part.Salt.IsEmpty || !part.Data.IsEmpty)
+                    return $"the part {part.Kind} of entry {header.Position} is called erased and is there";
             }
-            else if (part.Salt.Length != 32) return $"the part {part.Kind} of entry {header.Position} has no salt of 32 bytes";
+            else if (part.Salt.Length != 32)
+                return $"the part {part.Kind} of entry {header.Position} has no salt of 32 bytes";
             else if (!header.Parts[named].Digest.Span.SequenceEqual(Digests.OfPart(part.Salt.Span, part.Data.Span)))
                 return $"the part {part.Kind} of entry {header.Position} is not what was recorded: it was altered";
         }
         if (entry.Privileged)
             return permissions.Participant(header.Participant) is not { Kind: ParticipantKind.NeutralObserver }
-                ? $"entry {header.Position} is called privileged, and {header.Participant} is no neutral observer"
-                : entry.Parts.Count > 0 || entry.Receipt is not null ? $"entry {header.Position} is privileged and shown all the same" : null;
-        if (!Has(PartKind.Events)) return $"the events of entry {header.Position} were left out";
+                    ? $"entry {header.Position} is called privileged, and {header.Participant} is no neutral observer"
+                : entry.Parts.Count > 0 || entry.Receipt is not null ? $"entry {header.Position} is privileged and shown all the same"
+                : null;
+        if (!Has(PartKind.Events))
+            return $"the events of entry {header.Position} were left out";
         if (Names(PartKind.Request) && Names(PartKind.Signature) && Has(PartKind.Request) != Has(PartKind.Signature))
             return $"of entry {header.Position} the {(Has(PartKind.Request) ? "signature" : "request")} was left out";
         return null;
@@ -381,8 +488,14 @@ public sealed class EvidenceVerification
 
     /// <summary>What is wrong with a request's signature and the approvals in it; null: nothing.</summary>
     internal static string? Signature(
-        string service, EntryHeader header, ByteString request, ByteString signature, KeyHistory history, out string keyId,
-        out IReadOnlyList<string> approvers)
+        string service,
+        EntryHeader header,
+        ByteString request,
+        ByteString signature,
+        KeyHistory history,
+        out string keyId,
+        out IReadOnlyList<string> approvers
+    )
     {
         (keyId, approvers) = ("", []);
         var who = $"the signature of {header.Participant} on entry {header.Position}";
@@ -396,25 +509,43 @@ public sealed class EvidenceVerification
         {
             return $"{who} cannot be read";
         }
-        if (!WireWalk.IsStrict(RequestSignature.Descriptor, signature.Span) ||
-            !WireWalk.IsStrict(SignedFields.Descriptor, request.Span, passesUnknown: true)) return $"{who} can be read in more than one way";
-        if (history.WrongRequest(header, given, request.Span, fields.RequestId, service) is { } reason) return $"{who} does not hold: {Words(reason)}";
+        if (
+            !WireWalk.IsStrict(RequestSignature.Descriptor, signature.Span)
+            || !WireWalk.IsStrict(SignedFields.Descriptor, request.Span, passesUnknown: true)
+        )
+            return $"{who} can be read in more than one way";
+        if (history.WrongRequest(header, given, request.Span, fields.RequestId, service) is { } reason)
+            return $"{who} does not hold: {Words(reason)}";
         keyId = SignatureFields.Read(given.SignatureInput, given.Signature)!.KeyId!;
         var (officials, refusal) = history.Approved(header, fields.Approvals, request.Span, service);
-        if (refusal is not null) return $"an approval in entry {header.Position} does not hold: {Words(refusal.Reason)}";
+        if (refusal is not null)
+            return $"an approval in entry {header.Position} does not hold: {Words(refusal.Reason)}";
         approvers = [.. officials.Order(StringComparer.Ordinal)];
         return null;
     }
 
     private static string? Receipt(
-        Receipt receipt, string service, EntryHeader header, byte[] record, LogKeys keys, Checkpoint log, IReadOnlyList<ByteString> consistency)
+        Receipt receipt,
+        string service,
+        EntryHeader header,
+        byte[] record,
+        LogKeys keys,
+        Checkpoint log,
+        IReadOnlyList<ByteString> consistency
+    )
     {
         var of = $"the receipt of entry {header.Position}";
-        if (receipt.Position != header.Position || !Equals(receipt.CommitTime, header.CommitTime) || !receipt.EntryHash.Span.SequenceEqual(record))
+        if (
+            receipt.Position != header.Position
+            || !Equals(receipt.CommitTime, header.CommitTime)
+            || !receipt.EntryHash.Span.SequenceEqual(record)
+        )
             return $"{of} is for another entry";
         var judged = keys.Judge(receipt.Checkpoint, at: null, covers: header.CommitTime.ToDateTimeOffset());
-        if (Unsigned(judged, service) is { } unsigned) return $"{of} proves nothing: {unsigned}";
-        if (Receipts.WrongProof(receipt, service, judged.Tree) is { } wrong) return $"{of} proves nothing: {wrong}";
+        if (Unsigned(judged, service) is { } unsigned)
+            return $"{of} proves nothing: {unsigned}";
+        if (Receipts.WrongProof(receipt, service, judged.Tree) is { } wrong)
+            return $"{of} proves nothing: {wrong}";
         // A prefix of what the log has signed is the log's, whoever signed it first.
         if (consistency.Count > 0 || !judged.Counts)
             if (!Proofs.Extends(receipt.TreeSize, receipt.RootHash.Span, log.Size, log.Root, [.. consistency.Select(h => h.ToByteArray())]))

@@ -14,14 +14,25 @@ namespace Ministries.Ministry;
 /// <param name="Parts">The parts that were shown.</param>
 /// <param name="Privileged">Whether it is a neutral observer's that must not be proved: its parts cannot be checked.</param>
 public sealed record LedgerEntry(
-    EntryHeader Header, string Case, string TraceParent, IReadOnlyList<ReadPart> Parts, bool Privileged = false)
+    EntryHeader Header,
+    string Case,
+    string TraceParent,
+    IReadOnlyList<ReadPart> Parts,
+    bool Privileged = false
+)
 {
     /// <summary>Reads an entry.</summary>
     /// <exception cref="InvalidProtocolBufferException">Its header cannot be read.</exception>
     public static LedgerEntry Read(Entry entry)
     {
         var header = EntryHeader.Parser.ParseFrom(entry.Header);
-        return new LedgerEntry(header, entry.Case, entry.Traceparent, [.. entry.Parts.Select(p => ReadPart.Read(p, header, entry.Privileged))], entry.Privileged);
+        return new LedgerEntry(
+            header,
+            entry.Case,
+            entry.Traceparent,
+            [.. entry.Parts.Select(p => ReadPart.Read(p, header, entry.Privileged))],
+            entry.Privileged
+        );
     }
 
     /// <summary>Whether every part that was shown is the one that the header names.</summary>
@@ -38,29 +49,50 @@ public sealed record LedgerEntry(
     {
         var refused = Parts.Select(p => p.Content).OfType<Answer>().FirstOrDefault()?.Refusal?.Reason;
         var events = string.Join(", ", Published.Select(e => e.Type[(e.Type.LastIndexOf('.') + 1)..]));
-        return Terminal.Line(string.Join("  ", ((string[])
-        [
-            Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(6),
-            Header.CommitTime.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture),
-            Header.Participant.PadRight(20), Header.Method[(Header.Method.LastIndexOf('/') + 1)..].PadRight(24), Case,
-            refused is null ? events : $"refused {refused}", Privileged ? "privileged" : "", Holds ? "" : "DIGEST DOES NOT MATCH",
-        ]).Where(c => c.Length > 0)).TrimEnd());
+        return Terminal.Line(
+            string.Join(
+                    "  ",
+                    (
+                        (string[])
+                            [
+                                Header.Position.ToString(CultureInfo.InvariantCulture).PadLeft(6),
+                                Header.CommitTime.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture),
+                                Header.Participant.PadRight(20),
+                                Header.Method[(Header.Method.LastIndexOf('/') + 1)..].PadRight(24),
+                                Case,
+                                refused is null ? events : $"refused {refused}",
+                                Privileged ? "privileged" : "",
+                                Holds ? "" : "DIGEST DOES NOT MATCH",
+                            ]
+                    ).Where(c => c.Length > 0)
+                )
+                .TrimEnd()
+        );
     }
 
     /// <summary>The entry as JSON.</summary>
-    public JsonObject ToJson() => new()
-    {
-        ["position"] = Header.Position, ["commit_time"] = Json(Header)["commit_time"]?.DeepClone(),
-        ["participant"] = Header.Participant, ["request_id"] = Header.RequestId, ["method"] = Header.Method, ["agreement_version"] = Header.AgreementVersion,
-        ["case"] = Case, ["traceparent"] = TraceParent, ["holds"] = Holds, ["privileged"] = Privileged,
-        ["events"] = new JsonArray(
-            [.. Published.Select(e => new JsonObject
-            {
-                ["type"] = e.Type, ["event"] = e.Event is null ? null : Json(e.Event),
-            })]),
-        ["parts"] = new JsonObject(Parts.Where(p => p.Content is not (null or Events))
-            .Select(p => KeyValuePair.Create(p.Kind.ToString().ToLowerInvariant(), (JsonNode?)Json(p.Content!)))),
-    };
+    public JsonObject ToJson() =>
+        new()
+        {
+            ["position"] = Header.Position,
+            ["commit_time"] = Json(Header)["commit_time"]?.DeepClone(),
+            ["participant"] = Header.Participant,
+            ["request_id"] = Header.RequestId,
+            ["method"] = Header.Method,
+            ["agreement_version"] = Header.AgreementVersion,
+            ["case"] = Case,
+            ["traceparent"] = TraceParent,
+            ["holds"] = Holds,
+            ["privileged"] = Privileged,
+            ["events"] = new JsonArray([
+                .. Published.Select(e => new JsonObject { ["type"] = e.Type, ["event"] = e.Event is null ? null : Json(e.Event) }),
+            ]),
+            ["parts"] = new JsonObject(
+                Parts
+                    .Where(p => p.Content is not (null or Events))
+                    .Select(p => KeyValuePair.Create(p.Kind.ToString().ToLowerInvariant(), (JsonNode?)Json(p.Content!)))
+            ),
+        };
 
     private static JsonObject Json(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(message))!.AsObject();
 }
@@ -74,19 +106,24 @@ public sealed record ReadPart(PartKind Kind, IMessage? Content, bool Holds)
 {
     internal static ReadPart Read(EntryPart part, EntryHeader header, bool privileged)
     {
-        if (part.Erased) return new ReadPart(part.Kind, null, true);
+        if (part.Erased)
+            return new ReadPart(part.Kind, null, true);
         var digest = Digests.OfPart(part.Salt.Span, part.Data.Span);
         var holds = privileged && part.Salt.IsEmpty || header.Parts.Any(p => p.Kind == part.Kind && p.Digest.Span.SequenceEqual(digest));
-        return new ReadPart(part.Kind, part.Kind switch
-        {
-            PartKind.Events => Parse(Events.Descriptor.FullName, part.Data),
-            PartKind.Answer => Parse(Answer.Descriptor.FullName, part.Data),
-            PartKind.Cause => Parse(Cause.Descriptor.FullName, part.Data),
-            PartKind.Signature => Parse(RequestSignature.Descriptor.FullName, part.Data),
-            PartKind.Request when Contract.Find(header.Method) is { } method => Parse(method.InputType.FullName, part.Data),
-            PartKind.Request => Parse(header.Method, part.Data),
-            _ => null,
-        }, holds);
+        return new ReadPart(
+            part.Kind,
+            part.Kind switch
+            {
+                PartKind.Events => Parse(Events.Descriptor.FullName, part.Data),
+                PartKind.Answer => Parse(Answer.Descriptor.FullName, part.Data),
+                PartKind.Cause => Parse(Cause.Descriptor.FullName, part.Data),
+                PartKind.Signature => Parse(RequestSignature.Descriptor.FullName, part.Data),
+                PartKind.Request when Contract.Find(header.Method) is { } method => Parse(method.InputType.FullName, part.Data),
+                PartKind.Request => Parse(header.Method, part.Data),
+                _ => null,
+            },
+            holds
+        );
     }
 
     internal static IMessage? Parse(string type, ByteString data)

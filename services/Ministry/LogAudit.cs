@@ -66,9 +66,18 @@ public sealed class LogBroken : Exception
 /// <param name="Shown">How many entries were read and verified: those that are for this participant; zero: none was asked for.</param>
 /// <param name="Signatures">How many of them had their request and its signature shown, and verified.</param>
 public sealed record LogAudit(
-    string Service, Checkpoint Checkpoint, int Linked, ulong LinkedSize, ulong Entries, Checkpoint? Cosigned,
-    IReadOnlyList<Cosignature> Cosignatures, IReadOnlyDictionary<string, ulong> Compared,
-    IReadOnlyDictionary<string, string> NotCompared, long Shown = 0, long Signatures = 0)
+    string Service,
+    Checkpoint Checkpoint,
+    int Linked,
+    ulong LinkedSize,
+    ulong Entries,
+    Checkpoint? Cosigned,
+    IReadOnlyList<Cosignature> Cosignatures,
+    IReadOnlyDictionary<string, ulong> Compared,
+    IReadOnlyDictionary<string, string> NotCompared,
+    long Shown = 0,
+    long Signatures = 0
+)
 {
     /// <summary>Checkpoints that were seen before, or that witnesses have, which are not of this log and do not count: the key that signed
     /// them was revoked or has ended, and nothing dates them before (<see cref="LogKeys"/>). A thief of that key may have made them.
@@ -99,8 +108,7 @@ public sealed partial class MinistryClient
     /// <exception cref="EntryBroken">An entry is not what the log has at its place, or was altered, or not signed.</exception>
     /// <exception cref="EntryMissing">An entry that is for the participant was left out.</exception>
     /// <exception cref="HttpRequestException">The service cannot be reached.</exception>
-    public async Task<LogAudit> Audit(
-        string service, bool whole = false, bool entries = false, CancellationToken cancel = default)
+    public async Task<LogAudit> Audit(string service, bool whole = false, bool entries = false, CancellationToken cancel = default)
     {
         var seen = SeenOf(service);
         await seen.OneAtATime.WaitAsync(cancel);
@@ -120,8 +128,16 @@ public sealed partial class MinistryClient
         }
     }
 
-    private SeenLog SeenOf(string service) => _seen.GetOrAdd(service, name => new SeenLog(
-        name, _settings.SeenFolder, _time, (c, time) => LogKeys.Of(Agreement, name).Judge(c.Text, _time.GetUtcNow(), time).Counts));
+    private SeenLog SeenOf(string service) =>
+        _seen.GetOrAdd(
+            service,
+            name => new SeenLog(
+                name,
+                _settings.SeenFolder,
+                _time,
+                (c, time) => LogKeys.Of(Agreement, name).Judge(c.Text, _time.GetUtcNow(), time).Counts
+            )
+        );
 
     /// <summary>Remembers the checkpoint of a receipt that holds. What the service shows at present is looked at beside the writes,
     /// after so many receipts: none waits for it.</summary>
@@ -129,8 +145,8 @@ public sealed partial class MinistryClient
     {
         var seen = SeenOf(service);
         var waiting = seen.Add(new Checkpoint(receipt.TreeSize, receipt.RootHash.ToByteArray(), receipt.Checkpoint));
-        if (_settings.AuditEvery <= 0 || waiting % _settings.AuditEvery != 0 && !seen.TakeUp() ||
-            seen.OneAtATime.CurrentCount == 0) return;
+        if (_settings.AuditEvery <= 0 || waiting % _settings.AuditEvery != 0 && !seen.TakeUp() || seen.OneAtATime.CurrentCount == 0)
+            return;
         _ = Task.Run(async () =>
         {
             try
@@ -154,62 +170,103 @@ public sealed partial class MinistryClient
         private sealed record Earlier(Checkpoint Checkpoint, bool Counts, string? Witness = null);
 
         public async Task<LogAudit> Run(
-            Checkpoint? linked, IReadOnlyList<Checkpoint> pending, bool whole, bool verify, CancellationToken cancel)
+            Checkpoint? linked,
+            IReadOnlyList<Checkpoint> pending,
+            bool whole,
+            bool verify,
+            CancellationToken cancel
+        )
         {
             if (!client._settings.Services.TryGetValue(service, out var address))
                 throw new ArgumentException($"no address of {service} is set", nameof(service));
             using var http = Open(
-                ServiceChannel.Handler(service, () => client._certificate, () => client._agreement.Current.Authorities, ConnectTimeout, client._time),
-                address, HttpVersionPolicy.RequestVersionExact);
+                ServiceChannel.Handler(
+                    service,
+                    () => client._certificate,
+                    () => client._agreement.Current.Authorities,
+                    ConnectTimeout,
+                    client._time
+                ),
+                address,
+                HttpVersionPolicy.RequestVersionExact
+            );
             var (compared, notCompared) = await AskWitnesses(cancel);
             // After the others were asked: what they have seen must be there by now.
             var newest = await ReadCheckpoint(http, cancel);
             var now = client._time.GetUtcNow();
             var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? _keys.Judge(text, now) : null;
-            if (cosigned is not { Counts: true, Tree: not null }) cosigned = null;
-            if (cosigned?.Tree!.Size > newest.Size) newest = await ReadCheckpoint(http, cancel);
+            if (cosigned is not { Counts: true, Tree: not null })
+                cosigned = null;
+            if (cosigned?.Tree!.Size > newest.Size)
+                newest = await ReadCheckpoint(http, cancel);
 
             var tiles = new RemoteTiles(http, service, newest);
-            var earlier = pending.Concat(linked is null ? [] : [linked])
+            var earlier = pending
+                .Concat(linked is null ? [] : [linked])
                 .Select(c => new Earlier(c, _keys.Judge(c.Text, now, seen.TimeOf(c)).Counts))
                 .Concat(compared.Select(c => new Earlier(c.Value.Tree!, c.Value.Counts, c.Key)))
                 .Concat(cosigned is null ? [] : [new Earlier(cosigned.Tree!, true)])
-                .Where(e => e.Checkpoint.Size > 0).ToArray();
+                .Where(e => e.Checkpoint.Size > 0)
+                .ToArray();
             foreach (var (one, _, _) in earlier.Where(e => e.Counts))
                 if (one.Size > newest.Size)
-                    throw new LogBroken(service, LogBreak.Truncated,
-                        $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}", one.Text, newest.Text);
+                    throw new LogBroken(
+                        service,
+                        LogBreak.Truncated,
+                        $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}",
+                        one.Text,
+                        newest.Text
+                    );
             if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
-                throw new LogBroken(service, LogBreak.TilesDoNotMatch,
-                    $"the tiles do not lead to the root that it signed over {newest.Size} entries");
+                throw new LogBroken(
+                    service,
+                    LogBreak.TilesDoNotMatch,
+                    $"the tiles do not lead to the root that it signed over {newest.Size} entries"
+                );
             var roots = new Dictionary<ulong, byte[]>();
             foreach (var (one, _, _) in earlier)
-                if (one.Size <= newest.Size) roots[one.Size] = await tiles.RootOf(one.Size, cancel);
+                if (one.Size <= newest.Size)
+                    roots[one.Size] = await tiles.RootOf(one.Size, cancel);
             // Before anything is concluded from them.
             await tiles.Check(cancel);
             var doubtful = new List<string>();
             foreach (var (one, counts, witness) in earlier)
-                if (roots.TryGetValue(one.Size, out var root) && root.AsSpan().SequenceEqual(one.Root)) continue;
+                if (roots.TryGetValue(one.Size, out var root) && root.AsSpan().SequenceEqual(one.Root))
+                    continue;
                 else if (counts)
-                    throw new LogBroken(service, one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
+                    throw new LogBroken(
+                        service,
+                        one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
                         one.Size == newest.Size
                             ? $"two histories of {one.Size} entries were signed"
-                            : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, " +
-                                "left out or moved",
-                        one.Text, newest.Text);
+                            : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, "
+                                + "left out or moved",
+                        one.Text,
+                        newest.Text
+                    );
                 else
                 {
                     doubtful.Add(one.Text);
                     if (witness is not null && compared.TryRemove(witness, out _))
-                        notCompared[witness] = "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
+                        notCompared[witness] =
+                            "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
                 }
             var shown = verify ? new EntriesAudit(service, await AgreementsIn(newest.Size, cancel)) : null;
             var entries = whole || verify ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel) : 0;
             seen.Link(newest, pending);
             return new LogAudit(
-                service, newest, pending.Count + (linked is null ? 0 : 1),
-                pending.Select(c => c.Size).Append(linked?.Size ?? 0).Max(), entries, cosigned?.Tree, cosigned?.Cosignatures ?? [],
-                compared.ToDictionary(c => c.Key, c => c.Value.Tree!.Size), notCompared, shown?.Entries ?? 0, shown?.Signatures ?? 0)
+                service,
+                newest,
+                pending.Count + (linked is null ? 0 : 1),
+                pending.Select(c => c.Size).Append(linked?.Size ?? 0).Max(),
+                entries,
+                cosigned?.Tree,
+                cosigned?.Cosignatures ?? [],
+                compared.ToDictionary(c => c.Key, c => c.Value.Tree!.Size),
+                notCompared,
+                shown?.Entries ?? 0,
+                shown?.Signatures ?? 0
+            )
             {
                 Doubtful = doubtful,
             };
@@ -221,57 +278,87 @@ public sealed partial class MinistryClient
             for (var version = 1ul; ; version++)
                 try
                 {
-                    if (entries.Count > 0 && EntryHeader.Parser.ParseFrom(entries[^1].Header).Position >= size) return entries[..^1];
-                    entries.Add((await client.LedgerOf(service).GetEntryAsync(
-                        new GetEntryRequest { AgreementVersion = version }, cancellationToken: cancel)).Entry);
+                    if (entries.Count > 0 && EntryHeader.Parser.ParseFrom(entries[^1].Header).Position >= size)
+                        return entries[..^1];
+                    entries.Add(
+                        (
+                            await client
+                                .LedgerOf(service)
+                                .GetEntryAsync(new GetEntryRequest { AgreementVersion = version }, cancellationToken: cancel)
+                        ).Entry
+                    );
                 }
                 catch (RpcException e) when (e.StatusCode == StatusCode.NotFound)
                 {
-                    if (entries.Count > 0 || version >= client.Agreement.Version) return entries;
+                    if (entries.Count > 0 || version >= client.Agreement.Version)
+                        return entries;
                 }
         }
 
-        private async Task<(ConcurrentDictionary<string, JudgedCheckpoint> Compared, ConcurrentDictionary<string, string> Not)> AskWitnesses(
-            CancellationToken cancel)
+        private async Task<(
+            ConcurrentDictionary<string, JudgedCheckpoint> Compared,
+            ConcurrentDictionary<string, string> Not
+        )> AskWitnesses(CancellationToken cancel)
         {
             var (compared, not) = (new ConcurrentDictionary<string, JudgedCheckpoint>(), new ConcurrentDictionary<string, string>());
             var path = $"{Witness.HashOf($"{client.Agreement.TrustDomain}/{service}")}/checkpoint";
-            await Task.WhenAll(client.Agreement.Witnesses.Select(async witness =>
-            {
-                using var http = Open(
-                    ServiceChannel.HandlerOf(
-                        witness.Participant, () => client._certificate, () => client._agreement.Current.Authorities, ConnectTimeout, client._time),
-                    new Uri(witness.Address), HttpVersionPolicy.RequestVersionOrLower);
-                try
+            await Task.WhenAll(
+                client.Agreement.Witnesses.Select(async witness =>
                 {
-                    if (await Text(http, path, cancel) is not { } text) not[witness.Participant] = "it has no checkpoint of this log";
-                    else if (_keys.Judge(text, client._time.GetUtcNow()) is not { Tree: not null } theirs) not[witness.Participant] = "what it shows is not signed by the service";
-                    else compared[witness.Participant] = theirs;
-                }
-                catch (Exception e) when (e is HttpRequestException || e is OperationCanceledException && !cancel.IsCancellationRequested)
-                {
-                    not[witness.Participant] = "it cannot be reached";
-                }
-            }));
+                    using var http = Open(
+                        ServiceChannel.HandlerOf(
+                            witness.Participant,
+                            () => client._certificate,
+                            () => client._agreement.Current.Authorities,
+                            ConnectTimeout,
+                            client._time
+                        ),
+                        new Uri(witness.Address),
+                        HttpVersionPolicy.RequestVersionOrLower
+                    );
+                    try
+                    {
+                        if (await Text(http, path, cancel) is not { } text)
+                            not[witness.Participant] = "it has no checkpoint of this log";
+                        else if (_keys.Judge(text, client._time.GetUtcNow()) is not { Tree: not null } theirs)
+                            not[witness.Participant] = "what it shows is not signed by the service";
+                        else
+                            compared[witness.Participant] = theirs;
+                    }
+                    catch (Exception e)
+                        when (e is HttpRequestException || e is OperationCanceledException && !cancel.IsCancellationRequested)
+                    {
+                        not[witness.Participant] = "it cannot be reached";
+                    }
+                })
+            );
             return (compared, not);
         }
 
-        private static HttpClient Open(HttpMessageHandler handler, Uri address, HttpVersionPolicy policy) => new(handler)
-        {
-            BaseAddress = address, DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = policy,
-            MaxResponseContentBufferSize = 1 << 20, Timeout = TimeSpan.FromSeconds(10),
-        };
+        private static HttpClient Open(HttpMessageHandler handler, Uri address, HttpVersionPolicy policy) =>
+            new(handler)
+            {
+                BaseAddress = address,
+                DefaultRequestVersion = HttpVersion.Version20,
+                DefaultVersionPolicy = policy,
+                MaxResponseContentBufferSize = 1 << 20,
+                Timeout = TimeSpan.FromSeconds(10),
+            };
 
         private async Task<Checkpoint> ReadCheckpoint(HttpClient http, CancellationToken cancel) =>
             await Text(http, "checkpoint", cancel) is { } text && _keys.Present(text, client._time.GetUtcNow()) is { } checkpoint
                 ? checkpoint
-                : throw new LogBroken(service, LogBreak.TilesDoNotMatch,
-                    "its checkpoint is not signed with a key that the agreement lists and that is valid now");
+                : throw new LogBroken(
+                    service,
+                    LogBreak.TilesDoNotMatch,
+                    "its checkpoint is not signed with a key that the agreement lists and that is valid now"
+                );
 
         private static async Task<string?> Text(HttpClient http, string path, CancellationToken cancel)
         {
             using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), cancel);
-            if (answer.StatusCode == HttpStatusCode.NotFound) return null;
+            if (answer.StatusCode == HttpStatusCode.NotFound)
+                return null;
             // Whatever character set the answer claims to be in.
             return Encoding.UTF8.GetString(await answer.EnsureSuccessStatusCode().Content.ReadAsByteArrayAsync(cancel));
         }
@@ -290,8 +377,10 @@ public sealed partial class MinistryClient
             {
                 var root = view.Root();
                 var missed = view.TakeMissed();
-                if (missed.Count == 0) return root;
-                foreach (var (level, index) in missed) _tiles[(level, index)] = await Read(level, index, cancel);
+                if (missed.Count == 0)
+                    return root;
+                foreach (var (level, index) in missed)
+                    _tiles[(level, index)] = await Read(level, index, cancel);
             }
         }
 
@@ -302,14 +391,16 @@ public sealed partial class MinistryClient
             while (unchecked_.TryDequeue(out var at))
             {
                 var tile = _tiles[at];
-                if (tile.Width < Tile.Full) continue;
+                if (tile.Width < Tile.Full)
+                    continue;
                 var above = (at.Level + 1, at.Index >> 8);
                 if (!_tiles.TryGetValue(above, out var parent))
                 {
                     _tiles[above] = parent = await Read(above.Item1, above.Item2, cancel);
                     unchecked_.Enqueue(above);
                 }
-                if (!parent.NodeAt(0, (int)(at.Index & 0xff)).AsSpan().SequenceEqual(tile.Root)) throw Wrong($"{at.Level}/{at.Index}");
+                if (!parent.NodeAt(0, (int)(at.Index & 0xff)).AsSpan().SequenceEqual(tile.Root))
+                    throw Wrong($"{at.Level}/{at.Index}");
             }
             // A tile that was fetched for this check at the right edge is part of what the root is made of.
             if (checkpoint.Size > 0 && !(await RootOf(checkpoint.Size, cancel)).AsSpan().SequenceEqual(checkpoint.Root))
@@ -332,17 +423,27 @@ public sealed partial class MinistryClient
                 for (var i = 0; i < tile.Width; i++)
                 {
                     var record = records.AsSpan(34 * i, 34);
-                    if (record[0] != 0 || record[1] != 32 ||
-                        !System.Security.Cryptography.SHA256.HashData([0, .. record[2..]]).AsSpan().SequenceEqual(tile.NodeAt(0, i)))
+                    if (
+                        record[0] != 0
+                        || record[1] != 32
+                        || !System.Security.Cryptography.SHA256.HashData([0, .. record[2..]]).AsSpan().SequenceEqual(tile.NodeAt(0, i))
+                    )
                         throw Wrong($"of records {index}");
                     edge.Add(tile.NodeAt(0, i), filled);
-                    if (audit is not null) leaves.Add(tile.NodeAt(0, i));
+                    if (audit is not null)
+                        leaves.Add(tile.NodeAt(0, i));
                 }
                 filled.Clear();
                 // By some thousand, so that all processors have some.
-                if (audit is null || leaves.Count < Together && (index + 1) << 8 < checkpoint.Size) continue;
-                for (var until = first + (ulong)leaves.Count; more && entries.Current.NextPosition <= until; more = await entries.MoveNextAsync())
-                    if (entries.Current.Entry is { } entry) some.Add(entry);
+                if (audit is null || leaves.Count < Together && (index + 1) << 8 < checkpoint.Size)
+                    continue;
+                for (
+                    var until = first + (ulong)leaves.Count;
+                    more && entries.Current.NextPosition <= until;
+                    more = await entries.MoveNextAsync()
+                )
+                    if (entries.Current.Entry is { } entry)
+                        some.Add(entry);
                 audit.Take(some, at => at >= first && at - first < (ulong)leaves.Count ? leaves[(int)(at - first)] : default);
                 first += (ulong)leaves.Count;
                 some.Clear();
@@ -350,9 +451,9 @@ public sealed partial class MinistryClient
             }
             audit?.End();
             var root = edge.Size == 0 ? checkpoint.Root : edge.TakeView().Root();
-            return root.AsSpan().SequenceEqual(checkpoint.Root) ? edge.Size
-                : throw new LogBroken(service, LogBreak.TilesDoNotMatch,
-                    $"its {edge.Size} entries do not lead to the root that it signed");
+            return root.AsSpan().SequenceEqual(checkpoint.Root)
+                ? edge.Size
+                : throw new LogBroken(service, LogBreak.TilesDoNotMatch, $"its {edge.Size} entries do not lead to the root that it signed");
         }
 
         private const int Together = 4096;
@@ -369,16 +470,21 @@ public sealed partial class MinistryClient
             var path = new StringBuilder((index % 1000).ToString("000", CultureInfo.InvariantCulture));
             for (var rest = index / 1000; rest > 0; rest /= 1000)
                 path.Insert(0, $"x{(rest % 1000).ToString("000", CultureInfo.InvariantCulture)}/");
-            if (width < Tile.Full) path.Append(CultureInfo.InvariantCulture, $".p/{width}");
+            if (width < Tile.Full)
+                path.Append(CultureInfo.InvariantCulture, $".p/{width}");
             using var answer = await http.GetAsync(new Uri($"tile/{level}/{path}", UriKind.Relative), cancel);
-            if (answer.StatusCode == HttpStatusCode.NotFound) throw Wrong($"{level}/{index}");
+            if (answer.StatusCode == HttpStatusCode.NotFound)
+                throw Wrong($"{level}/{index}");
             var bytes = await answer.EnsureSuccessStatusCode().Content.ReadAsByteArrayAsync(cancel);
             return bytes.Length == width * each ? bytes : throw Wrong($"{level}/{index}");
         }
 
         private LogBroken Wrong(string tile) =>
-            new(service, LogBreak.TilesDoNotMatch,
-                $"the tile {tile} is missing, or is not of the tree that it signed over {checkpoint.Size} entries");
+            new(
+                service,
+                LogBreak.TilesDoNotMatch,
+                $"the tile {tile} is missing, or is not of the tree that it signed over {checkpoint.Size} entries"
+            );
     }
 }
 
@@ -413,22 +519,32 @@ internal sealed class SeenLog
     public SeenLog(string service, string? folder, TimeProvider? time = null, Func<Checkpoint, DateTimeOffset, bool>? counts = null)
     {
         (_service, _time, _counts) = (service, time ?? TimeProvider.System, counts ?? ((_, _) => true));
-        if (folder is null) return;
+        if (folder is null)
+            return;
         PrivateFiles.MakeFolder(folder);
         _path = Path.Combine(folder, service);
         if (File.Exists($"{_path}.checkpoint"))
-            (_linked, _linkedTime) = (SignedNote.Read(File.ReadAllText($"{_path}.checkpoint"))?.Tree, File.GetLastWriteTimeUtc($"{_path}.checkpoint"));
+            (_linked, _linkedTime) = (
+                SignedNote.Read(File.ReadAllText($"{_path}.checkpoint"))?.Tree,
+                File.GetLastWriteTimeUtc($"{_path}.checkpoint")
+            );
         if (File.Exists($"{_path}.seen"))
             foreach (var line in File.ReadAllLines($"{_path}.seen"))
             {
                 var bytes = new byte[line.Length];
                 // A line that was cut off is of a receipt that nobody was told of.
-                if (line.Split(' ') is [var note, var seconds] && Convert.TryFromBase64String(note, bytes, out var length) &&
-                    long.TryParse(seconds, NumberStyles.None, CultureInfo.InvariantCulture, out var unix) && unix <= LastSecond &&
-                    SignedNote.Read(Encoding.UTF8.GetString(bytes, 0, length))?.Tree is { } tree) Note(tree, DateTimeOffset.FromUnixTimeSeconds(unix));
+                if (
+                    line.Split(' ') is [var note, var seconds]
+                    && Convert.TryFromBase64String(note, bytes, out var length)
+                    && long.TryParse(seconds, NumberStyles.None, CultureInfo.InvariantCulture, out var unix)
+                    && unix <= LastSecond
+                    && SignedNote.Read(Encoding.UTF8.GetString(bytes, 0, length))?.Tree is { } tree
+                )
+                    Note(tree, DateTimeOffset.FromUnixTimeSeconds(unix));
             }
         _remembered = _linked is null && _pending.Count == 0 ? 0 : 1;
-        if (!File.Exists($"{_path}.broken")) return;
+        if (!File.Exists($"{_path}.broken"))
+            return;
         var (what, one, other) = Read(File.ReadAllText($"{_path}.broken"));
         _broken = new LogBroken(service, Enum.Parse<LogBreak>(what.Split(' ', 2)[0]), what.Split(' ', 2)[1], one, other);
     }
@@ -445,13 +561,14 @@ internal sealed class SeenLog
     {
         lock (_lock)
         {
-            if (_broken is { } broken) throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
+            if (_broken is { } broken)
+                throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
             if (_linked is not null && _linked.Size == checkpoint.Size && _linked.Root.AsSpan().SequenceEqual(checkpoint.Root))
                 return _pending.Count;
             if (_pending.Count >= MaxPending && !_pending.ContainsKey(checkpoint.Size))
-                throw new LogBroken(_service, LogBreak.NotShown,
-                    $"{_pending.Count} of its checkpoints could not be compared with its log");
-            if (Note(checkpoint, _time.GetUtcNow()) && _path is not null) PrivateFiles.Append($"{_path}.seen", LineOf(checkpoint));
+                throw new LogBroken(_service, LogBreak.NotShown, $"{_pending.Count} of its checkpoints could not be compared with its log");
+            if (Note(checkpoint, _time.GetUtcNow()) && _path is not null)
+                PrivateFiles.Append($"{_path}.seen", LineOf(checkpoint));
             return _pending.Count;
         }
     }
@@ -460,7 +577,9 @@ internal sealed class SeenLog
     public DateTimeOffset? TimeOf(Checkpoint checkpoint)
     {
         lock (_lock)
-            return ReferenceEquals(checkpoint, _linked) ? _linkedTime : _times.TryGetValue(checkpoint.Size, out var time) ? time : null;
+            return ReferenceEquals(checkpoint, _linked) ? _linkedTime
+                : _times.TryGetValue(checkpoint.Size, out var time) ? time
+                : null;
     }
 
     private const long LastSecond = 253_402_300_799;
@@ -474,7 +593,8 @@ internal sealed class SeenLog
     {
         lock (_lock)
         {
-            if (_broken is { } broken) throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
+            if (_broken is { } broken)
+                throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
             return (_linked, [.. _pending.Values]);
         }
     }
@@ -484,14 +604,16 @@ internal sealed class SeenLog
     {
         lock (_lock)
         {
-            if (newest.Size > 0) (_linked, _linkedTime) = (newest, _time.GetUtcNow());
+            if (newest.Size > 0)
+                (_linked, _linkedTime) = (newest, _time.GetUtcNow());
             // What came in its place meanwhile was not looked at.
             foreach (var one in looked.Where(o => ReferenceEquals(_pending.GetValueOrDefault(o.Size), o)))
             {
                 _pending.Remove(one.Size);
                 _times.Remove(one.Size);
             }
-            if (_path is null || newest.Size == 0) return;
+            if (_path is null || newest.Size == 0)
+                return;
             WholeFile.Write($"{_path}.checkpoint", newest.Text);
             WholeFile.Write($"{_path}.seen", string.Concat(_pending.Values.Select(LineOf)));
         }
@@ -503,7 +625,8 @@ internal sealed class SeenLog
         lock (_lock)
         {
             _broken ??= e;
-            if (_path is not null) WholeFile.Write($"{_path}.broken", $"{e.Break} {e.What}\n\n{e.One}\n{e.Other}");
+            if (_path is not null)
+                WholeFile.Write($"{_path}.broken", $"{e.Break} {e.What}\n\n{e.One}\n{e.Other}");
         }
     }
 
@@ -511,12 +634,20 @@ internal sealed class SeenLog
     {
         foreach (var known in (Checkpoint?[])[_linked, _pending.GetValueOrDefault(checkpoint.Size)])
         {
-            if (known is null || known.Size != checkpoint.Size) continue;
-            if (known.Root.AsSpan().SequenceEqual(checkpoint.Root)) return false;
+            if (known is null || known.Size != checkpoint.Size)
+                continue;
+            if (known.Root.AsSpan().SequenceEqual(checkpoint.Root))
+                return false;
             // One whose key was revoked since, and that came after, says nothing.
-            if (!_counts(known, ReferenceEquals(known, _linked) ? _linkedTime : _times[known.Size])) continue;
+            if (!_counts(known, ReferenceEquals(known, _linked) ? _linkedTime : _times[known.Size]))
+                continue;
             var e = new LogBroken(
-                _service, LogBreak.TwoRoots, $"two histories of {checkpoint.Size} entries were signed", known.Text, checkpoint.Text);
+                _service,
+                LogBreak.TwoRoots,
+                $"two histories of {checkpoint.Size} entries were signed",
+                known.Text,
+                checkpoint.Text
+            );
             Break(e);
             throw e;
         }
@@ -528,7 +659,8 @@ internal sealed class SeenLog
     private static (string What, string? One, string? Other) Read(string text)
     {
         var parts = text.Split("\n\n");
-        if (parts.Length < 5) return (parts[0].TrimEnd('\n'), null, null);
+        if (parts.Length < 5)
+            return (parts[0].TrimEnd('\n'), null, null);
         return (parts[0], $"{parts[1]}\n\n{parts[2]}\n", $"{parts[3]}\n\n{parts[4]}");
     }
 }

@@ -22,56 +22,84 @@ internal static class LogCommand
         };
         var entries = new Option<bool>("--entries")
         {
-            Description = "Read every entry that is for the participant, too, and verify it: its place in the log, its parts, its signature.",
+            Description =
+                "Read every entry that is for the participant, too, and verify it: its place in the log, its parts, its signature.",
         };
         var verify = new Command(
             "verify",
-            "Reads a service's checkpoint and all of its log, works the root out anew, checks the cosignatures, compares with " +
-            "what the witnesses and earlier checks have seen, and says what is proved and by whom. Exit code 0: all; 1: not; 3: not reached.")
+            "Reads a service's checkpoint and all of its log, works the root out anew, checks the cosignatures, compares with "
+                + "what the witnesses and earlier checks have seen, and says what is proved and by whom. Exit code 0: all; 1: not; 3: not reached."
+        )
         {
-            service, seen, entries,
+            service,
+            seen,
+            entries,
         };
-        verify.SetAction((result, cancel) => CallCommands.Run(result, async client =>
-        {
-            var (name, json) = (result.GetRequiredValue(service), result.GetValue(CallCommands.Json));
-            var output = result.InvocationConfiguration.Output;
-            try
-            {
-                var audit = await client.Audit(name, whole: true, result.GetValue(entries), cancel);
-                var demanded = (int)client.Agreement.CosignaturesDemanded;
-                var proved = audit.Cosigners.Intersect(client.Agreement.Witnesses.Select(w => w.Participant)).Count() >= demanded;
-                if (json) await output.WriteLineAsync(InJson(audit, client, proved).ToJsonString());
-                else foreach (var line in InWords(audit, client)) await output.WriteLineAsync(line);
-                return proved ? 0 : NotProved;
-            }
-            catch (Exception e) when (e is EntryBroken or EntryMissing)
-            {
-                if (json)
-                    await output.WriteLineAsync(new JsonObject
+        verify.SetAction(
+            (result, cancel) =>
+                CallCommands.Run(
+                    result,
+                    async client =>
                     {
-                        ["service"] = name, ["proved"] = false, ["break"] = e.GetType().Name, ["what"] = e.Message,
-                    }.ToJsonString());
-                else await output.WriteLineAsync($"BROKEN     {e.Message}");
-                return NotProved;
-            }
-            catch (LogBroken e)
-            {
-                if (json)
-                    await output.WriteLineAsync(new JsonObject
-                    {
-                        ["service"] = name, ["proved"] = false, ["break"] = e.Break.ToString(), ["what"] = e.What,
-                        ["checkpoints"] = new JsonArray(
-                            [.. ((string?[])[e.One, e.Other]).Where(c => c is not null).Select(c => (JsonNode?)c)]),
-                    }.ToJsonString());
-                else
-                {
-                    await output.WriteLineAsync($"BROKEN     {e.Message}");
-                    foreach (var note in ((string?[])[e.One, e.Other]).OfType<string>())
-                        await output.WriteLineAsync($"\nSigned by the service:\n{note}");
-                }
-                return NotProved;
-            }
-        }, cancel, settings => settings with { SeenFolder = result.GetValue(seen) }));
+                        var (name, json) = (result.GetRequiredValue(service), result.GetValue(CallCommands.Json));
+                        var output = result.InvocationConfiguration.Output;
+                        try
+                        {
+                            var audit = await client.Audit(name, whole: true, result.GetValue(entries), cancel);
+                            var demanded = (int)client.Agreement.CosignaturesDemanded;
+                            var proved =
+                                audit.Cosigners.Intersect(client.Agreement.Witnesses.Select(w => w.Participant)).Count() >= demanded;
+                            if (json)
+                                await output.WriteLineAsync(InJson(audit, client, proved).ToJsonString());
+                            else
+                                foreach (var line in InWords(audit, client))
+                                    await output.WriteLineAsync(line);
+                            return proved ? 0 : NotProved;
+                        }
+                        catch (Exception e) when (e is EntryBroken or EntryMissing)
+                        {
+                            if (json)
+                                await output.WriteLineAsync(
+                                    new JsonObject
+                                    {
+                                        ["service"] = name,
+                                        ["proved"] = false,
+                                        ["break"] = e.GetType().Name,
+                                        ["what"] = e.Message,
+                                    }.ToJsonString()
+                                );
+                            else
+                                await output.WriteLineAsync($"BROKEN     {e.Message}");
+                            return NotProved;
+                        }
+                        catch (LogBroken e)
+                        {
+                            if (json)
+                                await output.WriteLineAsync(
+                                    new JsonObject
+                                    {
+                                        ["service"] = name,
+                                        ["proved"] = false,
+                                        ["break"] = e.Break.ToString(),
+                                        ["what"] = e.What,
+                                        ["checkpoints"] = new JsonArray([
+                                            .. ((string?[])[e.One, e.Other]).Where(c => c is not null).Select(c => (JsonNode?)c),
+                                        ]),
+                                    }.ToJsonString()
+                                );
+                            else
+                            {
+                                await output.WriteLineAsync($"BROKEN     {e.Message}");
+                                foreach (var note in ((string?[])[e.One, e.Other]).OfType<string>())
+                                    await output.WriteLineAsync($"\nSigned by the service:\n{note}");
+                            }
+                            return NotProved;
+                        }
+                    },
+                    cancel,
+                    settings => settings with { SeenFolder = result.GetValue(seen) }
+                )
+        );
         return new Command("log", "A service's log, checked from outside.") { verify };
     }
 
@@ -82,21 +110,21 @@ internal static class LogCommand
         yield return $"proved     {size} entries, root {Convert.ToBase64String(audit.Checkpoint.Root)}: signed by the service";
         yield return $"proved     the root is that of these {audit.Entries} entries, each in its place: every one's hash was read";
         if (audit.Shown > 0)
-            yield return $"proved     the {audit.Shown} entries that are for {client.Participant.Id} are those of the log, none altered; " +
-                $"{audit.Signatures} requests were shown, each signed by its participant";
+            yield return $"proved     the {audit.Shown} entries that are for {client.Participant.Id} are those of the log, none altered; "
+                + $"{audit.Signatures} requests were shown, each signed by its participant";
         yield return audit.Linked > 0
             ? $"proved     it goes on from the {audit.Linked} checkpoints that were seen before, the last over {audit.LinkedSize} entries"
             : "unproved   whether it goes on from an earlier one: none was seen before (--seen)";
         foreach (var one in audit.Cosignatures.OrderBy(c => c.Participant, StringComparer.Ordinal))
             yield return one.Wrong is null
-                ? $"proved     {one.Participant} cosigned the first {audit.Cosigned!.Size} entries at {Time(one.Time!.Value)}, " +
-                    "and that it only ever grew"
+                ? $"proved     {one.Participant} cosigned the first {audit.Cosigned!.Size} entries at {Time(one.Time!.Value)}, "
+                    + "and that it only ever grew"
                 : $"unproved   {one.Participant}'s cosignature does not count: {one.Wrong}";
         var counted = audit.Cosigners.Intersect(agreement.Witnesses.Select(w => w.Participant)).Count();
         yield return agreement.CosignaturesDemanded == 0
             ? "unproved   by anybody but the service and this check: the agreement demands no cosignatures"
-            : $"{(counted >= agreement.CosignaturesDemanded ? "proved    " : "UNPROVED  ")} {counted} of " +
-                $"{agreement.Witnesses.Count} witnesses; the agreement demands {agreement.CosignaturesDemanded}";
+            : $"{(counted >= agreement.CosignaturesDemanded ? "proved    " : "UNPROVED  ")} {counted} of "
+                + $"{agreement.Witnesses.Count} witnesses; the agreement demands {agreement.CosignaturesDemanded}";
         if (agreement.CosignaturesDemanded > 0 && size > (audit.Cosigned?.Size ?? 0))
             yield return $"unproved   by witnesses: the last {size - (audit.Cosigned?.Size ?? 0)} entries, which are not cosigned yet";
         foreach (var (participant, entries) in audit.Compared.OrderBy(c => c.Key, StringComparer.Ordinal))
@@ -104,27 +132,39 @@ internal static class LogCommand
         foreach (var (participant, why) in audit.NotCompared.OrderBy(c => c.Key, StringComparer.Ordinal))
             yield return $"unproved   whether the witness of {participant} has seen the same log: {why}";
         if (audit.Doubtful.Count > 0)
-            yield return $"unproved   whether the log showed another history: {audit.Doubtful.Count} checkpoints are not of it, signed with a key " +
-                "that was revoked or has ended, and nothing dates them before: the service or a thief of that key made them";
+            yield return $"unproved   whether the log showed another history: {audit.Doubtful.Count} checkpoints are not of it, signed with a key "
+                + "that was revoked or has ended, and nothing dates them before: the service or a thief of that key made them";
         yield return "Not proved by any of this: what the entries say, and that they are true. That is for `ministry evidence`.";
     }
 
-    private static JsonObject InJson(LogAudit audit, MinistryClient client, bool proved) => new()
-    {
-        ["service"] = audit.Service, ["proved"] = proved, ["size"] = audit.Checkpoint.Size,
-        ["root"] = Convert.ToBase64String(audit.Checkpoint.Root), ["entries_read"] = audit.Entries,
-        ["entries_verified"] = audit.Shown, ["signatures_verified"] = audit.Signatures,
-        ["checkpoint"] = audit.Checkpoint.Text,
-        ["linked"] = audit.Linked, ["linked_size"] = audit.LinkedSize, ["demanded"] = client.Agreement.CosignaturesDemanded,
-        ["doubtful"] = new JsonArray([.. audit.Doubtful.Select(d => (JsonNode?)d)]),
-        ["cosigned_size"] = audit.Cosigned?.Size ?? 0,
-        ["cosignatures"] = new JsonArray([.. audit.Cosignatures.Select(c => new JsonObject
+    private static JsonObject InJson(LogAudit audit, MinistryClient client, bool proved) =>
+        new()
         {
-            ["participant"] = c.Participant, ["key"] = c.Key, ["time"] = c.Time is { } time ? Time(time) : null, ["wrong"] = c.Wrong,
-        })]),
-        ["compared"] = new JsonObject(audit.Compared.Select(c => KeyValuePair.Create(c.Key, (JsonNode?)c.Value))),
-        ["not_compared"] = new JsonObject(audit.NotCompared.Select(c => KeyValuePair.Create(c.Key, (JsonNode?)c.Value))),
-    };
+            ["service"] = audit.Service,
+            ["proved"] = proved,
+            ["size"] = audit.Checkpoint.Size,
+            ["root"] = Convert.ToBase64String(audit.Checkpoint.Root),
+            ["entries_read"] = audit.Entries,
+            ["entries_verified"] = audit.Shown,
+            ["signatures_verified"] = audit.Signatures,
+            ["checkpoint"] = audit.Checkpoint.Text,
+            ["linked"] = audit.Linked,
+            ["linked_size"] = audit.LinkedSize,
+            ["demanded"] = client.Agreement.CosignaturesDemanded,
+            ["doubtful"] = new JsonArray([.. audit.Doubtful.Select(d => (JsonNode?)d)]),
+            ["cosigned_size"] = audit.Cosigned?.Size ?? 0,
+            ["cosignatures"] = new JsonArray([
+                .. audit.Cosignatures.Select(c => new JsonObject
+                {
+                    ["participant"] = c.Participant,
+                    ["key"] = c.Key,
+                    ["time"] = c.Time is { } time ? Time(time) : null,
+                    ["wrong"] = c.Wrong,
+                }),
+            ]),
+            ["compared"] = new JsonObject(audit.Compared.Select(c => KeyValuePair.Create(c.Key, (JsonNode?)c.Value))),
+            ["not_compared"] = new JsonObject(audit.NotCompared.Select(c => KeyValuePair.Create(c.Key, (JsonNode?)c.Value))),
+        };
 
     private static string Time(DateTimeOffset time) => time.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 }

@@ -69,8 +69,11 @@ public sealed record MinistrySettings
         var key = Path.Combine(home, "requests.key");
         return new MinistrySettings
         {
-            Certificate = Path.Combine(home, $"{Pki.System}.pem"), CertificateKey = Path.Combine(home, $"{Pki.System}.key"),
-            Agreement = Path.Combine(folder, "agreement.json"), RequestsKey = File.Exists(key) ? key : null, Services = services,
+            Certificate = Path.Combine(home, $"{Pki.System}.pem"),
+            CertificateKey = Path.Combine(home, $"{Pki.System}.key"),
+            Agreement = Path.Combine(folder, "agreement.json"),
+            RequestsKey = File.Exists(key) ? key : null,
+            Services = services,
         };
     }
 }
@@ -112,20 +115,25 @@ public sealed partial class MinistryClient : IDisposable
         {
             _agreement = new TrustedAgreement(settings.Agreement, settings.SeenFolder, _time);
             _certificate = X509Certificate2.CreateFromPem(
-                File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey));
-            if (settings.RequestsKey is not null) _key = Pki.ReadKey(settings.RequestsKey);
+                File.ReadAllText(settings.Certificate),
+                PrivateFiles.ReadKey(settings.CertificateKey)
+            );
+            if (settings.RequestsKey is not null)
+                _key = Pki.ReadKey(settings.RequestsKey);
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or System.Security.Cryptography.CryptographicException)
         {
             throw new FormatException(e.Message, e);
         }
         var identified = _agreement.Current.Authorities.Identify(_certificate, [], CertificateUse.Client, _time.GetUtcNow());
-        Participant = identified.Identity?.Participant ??
-            throw new FormatException($"{settings.Certificate} is no certificate of a participant of the agreement");
+        Participant =
+            identified.Identity?.Participant
+            ?? throw new FormatException($"{settings.Certificate} is no certificate of a participant of the agreement");
         if (identified.Refused != Reason.Unspecified)
             throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
         // Says at once, not at the first call, that a key is not the participant's.
-        if (_key is not null) new SigningHandler(_key, Participant, "", _time).Dispose();
+        if (_key is not null)
+            new SigningHandler(_key, Participant, "", _time).Dispose();
     }
 
     /// <summary>The agreement.</summary>
@@ -173,7 +181,8 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
     /// <exception cref="FormatException">The key is none of the participant's keys for approvals.</exception>
-    public void Approve(IMessage request, string keyFile, string office) => Approve(request, Agreement.TrustDomain, Participant, keyFile, office);
+    public void Approve(IMessage request, string keyFile, string office) =>
+        Approve(request, Agreement.TrustDomain, Participant, keyFile, office);
 
     /// <summary>Adds an official's approval to a request on a machine that has neither the participant's certificate nor its key for
     /// requests.</summary>
@@ -197,15 +206,19 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="request">The request, of the method's type.</param>
     /// <param name="cancel">Ends the call.</param>
     /// <exception cref="Refused">The service refused.</exception>
-    public async Task<IMessage> Call(
-        string service, MethodDescriptor method, IMessage request, CancellationToken cancel = default)
+    public async Task<IMessage> Call(string service, MethodDescriptor method, IMessage request, CancellationToken cancel = default)
     {
         if (method.IsClientStreaming || method.IsServerStreaming)
             throw new ArgumentException($"{method.Name} streams", nameof(method));
         if (request.Descriptor != method.InputType)
             throw new ArgumentException($"{method.Name} takes {method.InputType.FullName}", nameof(request));
         var typed = new Method<IMessage, IMessage>(
-            MethodType.Unary, method.Service.FullName, method.Name, Marshaller(method.InputType), Marshaller(method.OutputType));
+            MethodType.Unary,
+            method.Service.FullName,
+            method.Name,
+            Marshaller(method.InputType),
+            Marshaller(method.OutputType)
+        );
         return await this[service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: cancel), request);
 
         static Marshaller<IMessage> Marshaller(MessageDescriptor type) =>
@@ -223,20 +236,33 @@ public sealed partial class MinistryClient : IDisposable
     /// <exception cref="RpcException">The service refused, or could not be reached ten times in a row.</exception>
     /// <exception cref="EntryMissing">An entry that is for the participant was left out.</exception>
     public async IAsyncEnumerable<FollowEntriesResponse> Follow(
-        string service, ulong from = 0, string @case = "", bool untilNow = false,
-        [EnumeratorCancellation] CancellationToken cancel = default)
+        string service,
+        ulong from = 0,
+        string @case = "",
+        bool untilNow = false,
+        [EnumeratorCancellation] CancellationToken cancel = default
+    )
     {
         var complete = new Completeness(from == 0, @case);
-        for (var failures = 0;;)
+        for (var failures = 0; ; )
         {
             var pieces = new Pieces();
-            using var call = LedgerOf(service).FollowEntries(
-                new FollowEntriesRequest { FromPosition = from, Case = @case, UntilNow = untilNow }, cancellationToken: cancel);
+            using var call = LedgerOf(service)
+                .FollowEntries(
+                    new FollowEntriesRequest
+                    {
+                        FromPosition = from,
+                        Case = @case,
+                        UntilNow = untilNow,
+                    },
+                    cancellationToken: cancel
+                );
             while (true)
             {
                 try
                 {
-                    if (!await call.ResponseStream.MoveNext(cancel)) yield break;
+                    if (!await call.ResponseStream.MoveNext(cancel))
+                        yield break;
                 }
                 catch (RpcException) when (cancel.IsCancellationRequested)
                 {
@@ -251,10 +277,10 @@ public sealed partial class MinistryClient : IDisposable
                     throw refused;
                 }
                 failures = 0;
-                if (pieces.Take(call.ResponseStream.Current) is not { } response) continue;
+                if (pieces.Take(call.ResponseStream.Current) is not { } response)
+                    continue;
                 from = response.NextPosition;
-                if (response.Entry is { } entry &&
-                    complete.Take(EntryHeader.Parser.ParseFrom(entry.Header), entry.Audience) is { } missing)
+                if (response.Entry is { } entry && complete.Take(EntryHeader.Parser.ParseFrom(entry.Header), entry.Audience) is { } missing)
                     throw new EntryMissing(service, missing);
                 yield return response;
             }
@@ -264,7 +290,8 @@ public sealed partial class MinistryClient : IDisposable
 
     // Also the reset of a stream whose reader took nothing, which has no reason with it (HTTP/2's ENHANCE_YOUR_CALM).
     private static bool Passes(RpcException e) =>
-        e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted || e.Status.DebugException is HttpProtocolException { ErrorCode: 11 };
+        e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted
+        || e.Status.DebugException is HttpProtocolException { ErrorCode: 11 };
 
     /// <summary>Puts an entry together that comes in pieces.</summary>
     private sealed class Pieces
@@ -278,12 +305,15 @@ public sealed partial class MinistryClient : IDisposable
         /// <exception cref="InvalidDataException">They do not fit together.</exception>
         public FollowEntriesResponse? Take(FollowEntriesResponse response)
         {
-            if (response.Piece is not { } piece) return response;
-            if (piece.Offset == 0 && piece.Size <= Greatest) (_bytes, _got) = (new byte[piece.Size], 0);
+            if (response.Piece is not { } piece)
+                return response;
+            if (piece.Offset == 0 && piece.Size <= Greatest)
+                (_bytes, _got) = (new byte[piece.Size], 0);
             if (piece.Offset != _got || piece.Size != _bytes.Length || piece.Data.Length == 0 || piece.Data.Length > _bytes.Length - _got)
                 throw new InvalidDataException("the pieces of an entry do not fit together");
             piece.Data.CopyTo(_bytes, (int)_got);
-            if ((_got += (uint)piece.Data.Length) < _bytes.Length) return null;
+            if ((_got += (uint)piece.Data.Length) < _bytes.Length)
+                return null;
             var whole = new FollowEntriesResponse { Entry = Entry.Parser.ParseFrom(_bytes), NextPosition = response.NextPosition };
             (_bytes, _got) = ([], 0);
             return whole;
@@ -293,7 +323,8 @@ public sealed partial class MinistryClient : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var open in _open.Values.Where(o => o.IsValueCreated)) open.Value.Channel.Dispose();
+        foreach (var open in _open.Values.Where(o => o.IsValueCreated))
+            open.Value.Channel.Dispose();
         _certificate.Dispose();
         _key?.Dispose();
     }
@@ -303,19 +334,28 @@ public sealed partial class MinistryClient : IDisposable
         if (!_settings.Services.TryGetValue(service, out var address))
             throw new ArgumentException($"no address of {service} is set", nameof(service));
         var sender = ServiceChannel.Handler(service, () => _certificate, () => _agreement.Current.Authorities, ConnectTimeout, _time);
-        if (!_settings.PassesTrace) sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
+        if (!_settings.PassesTrace)
+            sender.ActivityHeadersPropagator = DistributedContextPropagator.CreateNoOutputPropagator();
         var handler = ServiceChannel.AcrossClosing(sender);
-        if (_key is not null) handler = new SigningHandler(_key, Participant, HttpSignature.TagOf(Agreement.TrustDomain, service), _time) { InnerHandler = handler };
-        if (!_settings.PassesTrace) handler = new Untraced { InnerHandler = handler };
-        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
-        {
-            HttpHandler = handler,
-            DisposeHttpClient = true,
-            MaxReceiveMessageSize = 8 << 20,
-            InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
-            MaxReconnectBackoff = TimeSpan.FromSeconds(2),
-            ServiceConfig = ServiceChannel.Retries(Attempts, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2), 2),
-        });
+        if (_key is not null)
+            handler = new SigningHandler(_key, Participant, HttpSignature.TagOf(Agreement.TrustDomain, service), _time)
+            {
+                InnerHandler = handler,
+            };
+        if (!_settings.PassesTrace)
+            handler = new Untraced { InnerHandler = handler };
+        var channel = GrpcChannel.ForAddress(
+            address,
+            new GrpcChannelOptions
+            {
+                HttpHandler = handler,
+                DisposeHttpClient = true,
+                MaxReceiveMessageSize = 8 << 20,
+                InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
+                MaxReconnectBackoff = TimeSpan.FromSeconds(2),
+                ServiceConfig = ServiceChannel.Retries(Attempts, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2), 2),
+            }
+        );
         return (channel, channel.Intercept(new Caller(service, this)));
     }
 
@@ -328,11 +368,14 @@ public sealed partial class MinistryClient : IDisposable
     /// <summary>Checks the receipt of an accepted write, and keeps it where that is wanted.</summary>
     private void Take(string service, object response)
     {
-        if (response is not IMessage message || message.Descriptor.FindFieldByNumber(1) is not { Name: "receipt" } field) return;
+        if (response is not IMessage message || message.Descriptor.FindFieldByNumber(1) is not { Name: "receipt" } field)
+            return;
         var receipt = (Receipt?)field.Accessor.GetValue(message);
-        if (Receipts.Wrong(receipt, service, Agreement, _time.GetUtcNow()) is { } wrong) throw new ReceiptWrong(service, wrong);
+        if (Receipts.Wrong(receipt, service, Agreement, _time.GetUtcNow()) is { } wrong)
+            throw new ReceiptWrong(service, wrong);
         Remember(service, receipt!);
-        if (_settings.ReceiptFolder is not { } folder) return;
+        if (_settings.ReceiptFolder is not { } folder)
+            return;
         PrivateFiles.MakeFolder(folder);
         // Whole or not at all: an export reads it, and another call may be keeping the same.
         var path = PathOf(folder, service, receipt!.Position);
@@ -342,7 +385,8 @@ public sealed partial class MinistryClient : IDisposable
     /// <summary>The receipt that was kept for an entry; null: none was.</summary>
     internal Receipt? ReceiptFor(string service, ulong position) =>
         _settings.ReceiptFolder is { } folder && PathOf(folder, service, position) is var path && File.Exists(path)
-            ? Contract.Parser.Parse<Receipt>(File.ReadAllText(path)) : null;
+            ? Contract.Parser.Parse<Receipt>(File.ReadAllText(path))
+            : null;
 
     private static string PathOf(string folder, string service, ulong position) => Path.Combine(folder, $"{service}-{position}.json");
 
@@ -353,7 +397,8 @@ public sealed partial class MinistryClient : IDisposable
         {
             request.Headers.Remove("traceparent");
             request.Headers.Remove("tracestate");
-            if (Activity.Current is { } span) span.ActivityTraceFlags &= ~ActivityTraceFlags.Recorded;
+            if (Activity.Current is { } span)
+                span.ActivityTraceFlags &= ~ActivityTraceFlags.Recorded;
             return base.SendAsync(request, cancellationToken);
         }
     }
@@ -362,17 +407,26 @@ public sealed partial class MinistryClient : IDisposable
     private sealed class Caller(string service, MinistryClient client) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
-            TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
-            AsyncUnaryCallContinuation<TRequest, TResponse> continuation)
+            TRequest request,
+            ClientInterceptorContext<TRequest, TResponse> context,
+            AsyncUnaryCallContinuation<TRequest, TResponse> continuation
+        )
         {
             var call = continuation(request, Prepare(request, context));
             return new AsyncUnaryCall<TResponse>(
-                Worded(call.ResponseAsync), call.ResponseHeadersAsync, call.GetStatus, call.GetTrailers, call.Dispose);
+                Worded(call.ResponseAsync),
+                call.ResponseHeadersAsync,
+                call.GetStatus,
+                call.GetTrailers,
+                call.Dispose
+            );
         }
 
         public override TResponse BlockingUnaryCall<TRequest, TResponse>(
-            TRequest request, ClientInterceptorContext<TRequest, TResponse> context,
-            BlockingUnaryCallContinuation<TRequest, TResponse> continuation)
+            TRequest request,
+            ClientInterceptorContext<TRequest, TResponse> context,
+            BlockingUnaryCallContinuation<TRequest, TResponse> continuation
+        )
         {
             try
             {
@@ -387,16 +441,25 @@ public sealed partial class MinistryClient : IDisposable
         }
 
         private ClientInterceptorContext<TRequest, TResponse> Prepare<TRequest, TResponse>(
-            TRequest request, ClientInterceptorContext<TRequest, TResponse> context)
-            where TRequest : class where TResponse : class
+            TRequest request,
+            ClientInterceptorContext<TRequest, TResponse> context
+        )
+            where TRequest : class
+            where TResponse : class
         {
-            if (request is IMessage message) Name(message);
+            if (request is IMessage message)
+                Name(message);
             return context.Options.Deadline is null
-                ? new(context.Method, context.Host, context.Options.WithDeadline((client._time.GetUtcNow() + client._settings.Deadline).UtcDateTime))
+                ? new(
+                    context.Method,
+                    context.Host,
+                    context.Options.WithDeadline((client._time.GetUtcNow() + client._settings.Deadline).UtcDateTime)
+                )
                 : context;
         }
 
-        private async Task<TResponse> Worded<TResponse>(Task<TResponse> response) where TResponse : class
+        private async Task<TResponse> Worded<TResponse>(Task<TResponse> response)
+            where TResponse : class
         {
             try
             {

@@ -16,7 +16,8 @@ internal static class PkiCommand
         };
         var init = new Command("init", "Makes what is missing of authorities, certificates, keys and the agreement. What is there stays.")
         {
-            folder, hosts,
+            folder,
+            hosts,
         };
         init.SetAction(result =>
         {
@@ -24,8 +25,10 @@ internal static class PkiCommand
             try
             {
                 var made = Pki.Init(to.FullName, StandardAgreement.Read(), TimeProvider.System, result.GetValue(hosts) ?? []);
-                foreach (var file in made) Console.WriteLine(file);
-                if (made.Count == 0) Console.WriteLine($"nothing is missing in {to}");
+                foreach (var file in made)
+                    Console.WriteLine(file);
+                if (made.Count == 0)
+                    Console.WriteLine($"nothing is missing in {to}");
                 return 0;
             }
             catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)

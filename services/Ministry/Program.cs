@@ -9,7 +9,9 @@ var root = new RootCommand("What a ministry and an operator need beside the serv
     WitnessCommand.Create(),
     EvidenceCommand.Create(),
 };
-foreach (var command in CallCommands.Create()) root.Add(command);
+foreach (var command in CallCommands.Create())
+    root.Add(command);
+
 // Whatever a verb writes goes this way.
 Console.SetOut(new Terminal(Console.Out));
 Console.SetError(new Terminal(Console.Error));

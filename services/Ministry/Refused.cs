@@ -50,8 +50,10 @@ public sealed class Refused : RpcException
     /// <summary>The refusal that an error tells of; null: it is no refusal, such as an unreachable service.</summary>
     public static Refused? From(RpcException e)
     {
-        if (e is Refused already) return already;
-        if (e.GetRpcStatus() is not { } status || status.GetDetail<ErrorInfo>() is not { Domain: "ministries" } info) return null;
+        if (e is Refused already)
+            return already;
+        if (e.GetRpcStatus() is not { } status || status.GetDetail<ErrorInfo>() is not { Domain: "ministries" } info)
+            return null;
         var faults = status.GetDetail<BadRequest>()?.FieldViolations.Select(v => (v.Field, v.Description)).ToArray() ?? [];
         return new Refused(e, info, faults, status.GetDetail<RetryInfo>()?.RetryDelay.ToTimeSpan());
     }
@@ -60,19 +62,24 @@ public sealed class Refused : RpcException
     public string ToText()
     {
         var text = new StringBuilder($"refused: {Terminal.Line(Reason)}");
-        if (Basis.Length > 0) text.Append(Terminal.Line($" ({Basis}: {Article})"));
+        if (Basis.Length > 0)
+            text.Append(Terminal.Line($" ({Basis}: {Article})"));
         Line("missing", Missing);
         Line("supplier", Supplier);
         Line("unlock", Unlock);
         foreach (var (name, value) in Metadata)
-            if (name is not ("basis" or "source" or "missing" or "supplier" or "unlock")) Line(name, value);
-        foreach (var (field, description) in Faults) Line("field", $"{field}: {description}");
-        if (RetryAfter is { } after) Line("try again", $"after {after.TotalSeconds:0.###} s");
+            if (name is not ("basis" or "source" or "missing" or "supplier" or "unlock"))
+                Line(name, value);
+        foreach (var (field, description) in Faults)
+            Line("field", $"{field}: {description}");
+        if (RetryAfter is { } after)
+            Line("try again", $"after {after.TotalSeconds:0.###} s");
         return text.ToString();
 
         void Line(string name, string value)
         {
-            if (value.Length > 0) text.Append($"\n  {Terminal.Line(name) + ":",-10} {Terminal.Line(value)}");
+            if (value.Length > 0)
+                text.Append($"\n  {Terminal.Line(name) + ":", -10} {Terminal.Line(value)}");
         }
     }
 }

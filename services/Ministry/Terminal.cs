@@ -18,7 +18,7 @@ public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.Invarian
     public static string Escape(string text)
     {
         StringBuilder? escaped = null;
-        for (var i = 0; i < text.Length;)
+        for (var i = 0; i < text.Length; )
         {
             // A surrogate without its other half is no character, and is written out too.
             var whole = Rune.TryGetRuneAt(text, i, out var rune);
@@ -26,9 +26,11 @@ public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.Invarian
             if (!whole || Acts(rune))
             {
                 escaped ??= new StringBuilder(text, 0, i, text.Length + 16);
-                foreach (var unit in text.AsSpan(i, length)) escaped.Append(CultureInfo.InvariantCulture, $"\\u{(int)unit:x4}");
+                foreach (var unit in text.AsSpan(i, length))
+                    escaped.Append(CultureInfo.InvariantCulture, $"\\u{(int)unit:x4}");
             }
-            else escaped?.Append(text, i, length);
+            else
+                escaped?.Append(text, i, length);
             i += length;
         }
         return escaped?.ToString() ?? text;
@@ -58,11 +60,12 @@ public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.Invarian
     public override void Flush() => inner.Flush();
 
     // Format characters act without being seen, but the two joiners, which words in several scripts are written with.
-    private static bool Acts(Rune rune) => Rune.GetUnicodeCategory(rune) switch
-    {
-        UnicodeCategory.Control => rune.Value is not ('\n' or '\t'),
-        UnicodeCategory.Format => rune.Value is not (0x200C or 0x200D),
-        UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator => true,
-        _ => false,
-    };
+    private static bool Acts(Rune rune) =>
+        Rune.GetUnicodeCategory(rune) switch
+        {
+            UnicodeCategory.Control => rune.Value is not ('\n' or '\t'),
+            UnicodeCategory.Format => rune.Value is not (0x200C or 0x200D),
+            UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator => true,
+            _ => false,
+        };
 }

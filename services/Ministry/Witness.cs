@@ -63,9 +63,8 @@ public sealed class Witness : IDisposable
     /// <param name="key">The participant's key for cosignatures.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="IOException">The folder cannot be used, or another witness uses it.</exception>
-    public Witness(string folder, Func<Agreement> agreement, CosignatureKey key, TimeProvider time) : this(folder, agreement, () => key, time)
-    {
-    }
+    public Witness(string folder, Func<Agreement> agreement, CosignatureKey key, TimeProvider time)
+        : this(folder, agreement, () => key, time) { }
 
     /// <summary>Opens a witness whose key may change.</summary>
     /// <param name="folder">Where it keeps what it cosigned, as above.</param>
@@ -101,7 +100,8 @@ public sealed class Witness : IDisposable
     /// <param name="originHash">The log (<see cref="HashOf"/>).</param>
     public string? CheckpointOf(string originHash)
     {
-        if (originHash.Length != 64 || !originHash.All(char.IsAsciiHexDigitLower)) return null;
+        if (originHash.Length != 64 || !originHash.All(char.IsAsciiHexDigitLower))
+            return null;
         var path = PathOf(originHash);
         return File.Exists(path) ? File.ReadAllText(path) : null;
     }
@@ -114,33 +114,47 @@ public sealed class Witness : IDisposable
             return new(400, "the request is not of the form that tlog-witness prescribes\n");
         var agreement = _agreement();
         var now = _time.GetUtcNow();
-        var listed = agreement.Participants.Where(p => p.Kind == ParticipantKind.Service &&
-            note.Origin == $"{agreement.TrustDomain}/{p.Id[(p.Id.IndexOf('/') + 1)..]}").SelectMany(p => p.SigningKeys).ToArray();
-        if (listed.Length == 0) return new(404, "the agreement has no service of this origin\n");
+        var listed = agreement
+            .Participants.Where(p =>
+                p.Kind == ParticipantKind.Service && note.Origin == $"{agreement.TrustDomain}/{p.Id[(p.Id.IndexOf('/') + 1)..]}"
+            )
+            .SelectMany(p => p.SigningKeys)
+            .ToArray();
+        if (listed.Length == 0)
+            return new(404, "the agreement has no service of this origin\n");
         var keys = listed
             .Where(k => k.Use == SigningKeyUse.Checkpoints && k.PublicKey.Length == 32 && RequestSignatures.IsValidAt(k, now))
-            .Select(k => CheckpointKey.FromPublic(note.Origin, k.PublicKey.Span)).ToArray();
+            .Select(k => CheckpointKey.FromPublic(note.Origin, k.PublicKey.Span))
+            .ToArray();
         var by = keys.Where(k => note.Signatures.Any(k.Names)).ToArray();
-        if (by.Length == 0) return new(403, "it is not signed with a key that the agreement lists for the service, valid now\n");
+        if (by.Length == 0)
+            return new(403, "it is not signed with a key that the agreement lists for the service, valid now\n");
         if (by.Any(k => note.Signatures.Count(k.Names) > 1 || k.Verify(note.ToString()) is null))
             return new(403, "a signature on it is not its key's\n");
-        if (old > tree.Size) return new(400, "the old size is greater than that of the checkpoint\n");
+        if (old > tree.Size)
+            return new(400, "the old size is greater than that of the checkpoint\n");
         var hash = HashOf(note.Origin);
         // Of the signatures that came with it only those that were verified.
-        var verified = note with { Signatures = [.. note.Signatures.Where(s => by.Any(k => k.Names(s)))] };
+        var verified = note with
+        {
+            Signatures = [.. note.Signatures.Where(s => by.Any(k => k.Names(s)))],
+        };
         // The look at what was cosigned last and the replacing of it are one.
         lock (_locks.GetOrAdd(hash, _ => new Lock()))
         {
             var kept = CheckpointOf(hash);
-            var last = kept is null ? null : SignedNote.Read(kept)?.Tree ??
-                throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged");
+            var last = kept is null
+                ? null
+                : SignedNote.Read(kept)?.Tree ?? throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged");
             // Whatever size the request starts from.
-            if (last?.Size == tree.Size && !Same(last, tree)) KeepConflict(hash, kept!, verified);
+            if (last?.Size == tree.Size && !Same(last, tree))
+                KeepConflict(hash, kept!, verified);
             if (old != (last?.Size ?? 0))
                 return new(409, $"{(last?.Size ?? 0).ToString(CultureInfo.InvariantCulture)}\n", "text/x.tlog.size");
             if (Wrong(last, tree, proof) is { } wrong)
             {
-                if (last is { Size: > 0 } && tree.Size > last.Size) Doubt(hash, kept!, last, verified, proof);
+                if (last is { Size: > 0 } && tree.Size > last.Size)
+                    Doubt(hash, kept!, last, verified, proof);
                 return new(422, $"{wrong}\n");
             }
             var line = _key().Cosign(note, now);
@@ -156,12 +170,15 @@ public sealed class Witness : IDisposable
 
     private static string? Wrong(Checkpoint? last, Checkpoint tree, IReadOnlyList<byte[]> proof)
     {
-        if (tree.Size == 0 && !tree.Root.AsSpan().SequenceEqual(SHA256.HashData([]))) return "an empty tree has another root";
+        if (tree.Size == 0 && !tree.Root.AsSpan().SequenceEqual(SHA256.HashData([])))
+            return "an empty tree has another root";
         if (last is null or { Size: 0 })
             return proof.Count == 0 ? null : "every tree follows from the empty one: there is nothing to prove";
-        if (last.Size == tree.Size && !Same(last, tree)) return $"the log has shown another root at size {tree.Size}";
+        if (last.Size == tree.Size && !Same(last, tree))
+            return $"the log has shown another root at size {tree.Size}";
         return Proofs.Extends(last.Size, last.Root, tree.Size, tree.Root, proof)
-            ? null : $"it is not proved that the tree of size {last.Size} is a prefix of this one";
+            ? null
+            : $"it is not proved that the tree of size {last.Size} is a prefix of this one";
     }
 
     /// <summary>Takes in a greater checkpoint that came without a proof that it goes on from the last one: the proof may show that it
@@ -175,24 +192,29 @@ public sealed class Witness : IDisposable
             return;
         }
         var path = Path.Combine(_folder, $"{hash}.unproved-{NameOf(tree)}");
-        if (File.Exists(path)) return;
+        if (File.Exists(path))
+            return;
         var unproved = Directory.GetFiles(_folder, $"{hash}.unproved-*");
         foreach (var other in unproved.Where(u => IsOf(u, tree.Size)))
         {
-            if (!Counts(other)) continue;
+            if (!Counts(other))
+                continue;
             KeepConflict(hash, File.ReadAllText(other), note);
             return;
         }
         if (unproved.Length >= MaxUnproved)
         {
             var oldest = unproved.MinBy(File.GetLastWriteTimeUtc)!;
-            if (_time.GetUtcNow() - File.GetLastWriteTimeUtc(oldest) < UnprovedLife) return;
+            if (_time.GetUtcNow() - File.GetLastWriteTimeUtc(oldest) < UnprovedLife)
+                return;
             File.Delete(oldest);
         }
         WholeFile.Write(path, note.ToString());
         File.SetLastWriteTimeUtc(path, _time.GetUtcNow().UtcDateTime);
-        Warn($"a checkpoint of {note.Origin} over {tree.Size} entries came with a wrong proof that it goes on from {last.Size}: whoever " +
-            $"sent it made the proof up, or the log has two histories; {path} has it until a checkpoint of its size decides");
+        Warn(
+            $"a checkpoint of {note.Origin} over {tree.Size} entries came with a wrong proof that it goes on from {last.Size}: whoever "
+                + $"sent it made the proof up, or the log has two histories; {path} has it until a checkpoint of its size decides"
+        );
     }
 
     /// <summary>What was unproved at the size of the checkpoint that is now cosigned is either it or a conflict.</summary>
@@ -211,18 +233,23 @@ public sealed class Witness : IDisposable
     {
         var note = File.ReadAllText(path);
         var origin = SignedNote.Read(note)?.Origin ?? "";
-        return LogKeys.Of(_agreement(), origin[(origin.IndexOf('/') + 1)..]).Judge(note, _time.GetUtcNow(), File.GetLastWriteTimeUtc(path)).Counts;
+        return LogKeys
+            .Of(_agreement(), origin[(origin.IndexOf('/') + 1)..])
+            .Judge(note, _time.GetUtcNow(), File.GetLastWriteTimeUtc(path))
+            .Counts;
     }
 
     /// <summary>Keeps a checkpoint that is proved to contradict another one, with that other one; both are signed by the log.</summary>
     private void KeepConflict(string hash, string known, SignedNote note, IReadOnlyList<byte[]>? proof = null)
     {
         var path = Path.Combine(_folder, $"{hash}.conflict-{NameOf(note.Tree!)}");
-        if (File.Exists($"{path}.shown")) return;
+        if (File.Exists($"{path}.shown"))
+            return;
         var count = Directory.GetFiles(_folder, $"{hash}.conflict-*.shown").Length + 1;
         if (count > MaxConflicts)
         {
-            if (_full.TryAdd(hash, true)) Alarm($"the log {note.Origin} has more than {MaxConflicts} conflicts: no more are kept");
+            if (_full.TryAdd(hash, true))
+                Alarm($"the log {note.Origin} has more than {MaxConflicts} conflicts: no more are kept");
             return;
         }
         WholeFile.Write($"{path}.known", known);
@@ -244,16 +271,22 @@ public sealed class Witness : IDisposable
     private static (ulong Old, IReadOnlyList<byte[]> Proof, SignedNote Note)? Read(string request)
     {
         var end = request.IndexOf("\n\n", StringComparison.Ordinal);
-        if (end < 0 || request.Length > MaxRequest) return null;
+        if (end < 0 || request.Length > MaxRequest)
+            return null;
         var lines = request[..end].Split('\n');
-        if (!lines[0].StartsWith("old ", StringComparison.Ordinal) || lines.Length - 1 > MaxHashes ||
-            !ulong.TryParse(lines[0].AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out var old) ||
-            lines[0] != $"old {old.ToString(CultureInfo.InvariantCulture)}") return null;
+        if (
+            !lines[0].StartsWith("old ", StringComparison.Ordinal)
+            || lines.Length - 1 > MaxHashes
+            || !ulong.TryParse(lines[0].AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out var old)
+            || lines[0] != $"old {old.ToString(CultureInfo.InvariantCulture)}"
+        )
+            return null;
         var proof = new List<byte[]>();
         foreach (var line in lines[1..])
         {
             var hash = new byte[33];
-            if (!Convert.TryFromBase64String(line, hash, out var length) || length != 32 || line.Length != 44) return null;
+            if (!Convert.TryFromBase64String(line, hash, out var length) || length != 32 || line.Length != 44)
+                return null;
             proof.Add(hash[..32]);
         }
         return SignedNote.Read(request[(end + 2)..]) is { } note ? (old, proof, note) : null;

@@ -57,10 +57,13 @@ public sealed record WitnessSettings
         var home = Path.Combine(folder, participant);
         return new WitnessSettings
         {
-            Participant = participant, Agreement = Path.Combine(folder, "agreement.json"),
+            Participant = participant,
+            Agreement = Path.Combine(folder, "agreement.json"),
             Key = Path.Combine(home, "cosignatures.key"),
-            Certificate = Path.Combine(home, $"{Pki.Witness}.pem"), CertificateKey = Path.Combine(home, $"{Pki.Witness}.key"),
-            State = state, Listen = listen,
+            Certificate = Path.Combine(home, $"{Pki.Witness}.pem"),
+            CertificateKey = Path.Combine(home, $"{Pki.Witness}.key"),
+            State = state,
+            Listen = listen,
         };
     }
 }
@@ -73,51 +76,65 @@ public static partial class WitnessCommand
         var folder = new Option<string>("--folder") { Required = true, Description = "The folder that `pki init` made." };
         var participant = new Option<string>("--as")
         {
-            Required = true, Description = "The participant whose witness it is, such as kr/mfa.",
+            Required = true,
+            Description = "The participant whose witness it is, such as kr/mfa.",
         };
         var state = new Option<string>("--state")
         {
-            Required = true, Description = "The folder in which it keeps what it cosigned. Never restore it from a backup.",
+            Required = true,
+            Description = "The folder in which it keeps what it cosigned. Never restore it from a backup.",
         };
         var listen = new Option<Uri>("--listen")
         {
-            Description = "The address to serve at.", HelpName = "https://host:port",
+            Description = "The address to serve at.",
+            HelpName = "https://host:port",
             DefaultValueFactory = _ => new Uri("https://127.0.0.1:7110"),
             CustomParser = given =>
             {
-                if (Uri.TryCreate(given.Tokens[0].Value, UriKind.Absolute, out var address) &&
-                    address.Scheme == Uri.UriSchemeHttps) return address;
+                if (Uri.TryCreate(given.Tokens[0].Value, UriKind.Absolute, out var address) && address.Scheme == Uri.UriSchemeHttps)
+                    return address;
                 given.AddError($"--listen must be an address such as https://0.0.0.0:7110, not {given.Tokens[0].Value}");
                 return null;
             },
         };
         var run = new Command("run", "Cosigns the checkpoints of the agreement's services (C2SP tlog-witness) until it is told to stop.")
         {
-            folder, participant, state, listen,
+            folder,
+            participant,
+            state,
+            listen,
         };
-        run.SetAction(async (result, cancel) =>
-        {
-            try
+        run.SetAction(
+            async (result, cancel) =>
             {
-                await using var host = Build(WitnessSettings.In(
-                    result.GetRequiredValue(folder), result.GetRequiredValue(participant), result.GetRequiredValue(state),
-                    result.GetRequiredValue(listen)), TimeProvider.System);
-                await host.StartAsync(cancel);
-                Console.WriteLine($"{host.Services.GetService<Witness>()!.Verifier} at {string.Join(", ", host.Urls)}");
-                await host.WaitForShutdownAsync(cancel);
-                return 0;
+                try
+                {
+                    await using var host = Build(
+                        WitnessSettings.In(
+                            result.GetRequiredValue(folder),
+                            result.GetRequiredValue(participant),
+                            result.GetRequiredValue(state),
+                            result.GetRequiredValue(listen)
+                        ),
+                        TimeProvider.System
+                    );
+                    await host.StartAsync(cancel);
+                    Console.WriteLine($"{host.Services.GetService<Witness>()!.Verifier} at {string.Join(", ", host.Urls)}");
+                    await host.WaitForShutdownAsync(cancel);
+                    return 0;
+                }
+                catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
+                {
+                    await Console.Error.WriteLineAsync(e.Message);
+                    return CallCommands.WrongInput;
+                }
             }
-            catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
-            {
-                await Console.Error.WriteLineAsync(e.Message);
-                return CallCommands.WrongInput;
-            }
-        });
+        );
         return new Command("witness", "A witness: shows that the services' logs only grow, and are the same for everybody.") { run };
     }
 
-    private static void ToConsole(ILoggingBuilder logging) => logging.AddSimpleConsole(o =>
-        (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
+    private static void ToConsole(ILoggingBuilder logging) =>
+        logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
 
     /// <summary>Opens a witness and builds its server without starting it. It demands no certificate of its callers: that is how the
     /// protocol has it, and a checkpoint says by its own signature whose it is.</summary>
@@ -134,15 +151,21 @@ public static partial class WitnessCommand
         builder.WebHost.UseKestrelHttpsConfiguration();
         ILogger? log = null;
         void Complain(string text) => LogComplaint(log!, text);
-        var certificate = new Reread<SslStreamCertificateContext>(settings.Certificate, () =>
-        {
-            var chain = new X509Certificate2Collection();
-            chain.ImportFromPemFile(settings.Certificate);
-            chain.RemoveAt(0);
-            return SslStreamCertificateContext.Create(
-                X509Certificate2.CreateFromPem(
-                    File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)), chain, offline: true);
-        }, Complain);
+        var certificate = new Reread<SslStreamCertificateContext>(
+            settings.Certificate,
+            () =>
+            {
+                var chain = new X509Certificate2Collection();
+                chain.ImportFromPemFile(settings.Certificate);
+                chain.RemoveAt(0);
+                return SslStreamCertificateContext.Create(
+                    X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)),
+                    chain,
+                    offline: true
+                );
+            },
+            Complain
+        );
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
@@ -150,17 +173,27 @@ public static partial class WitnessCommand
             kestrel.Limits.MaxConcurrentConnections = 256;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
             kestrel.Listen(
-                IPAddress.TryParse(settings.Listen.Host.Trim('[', ']'), out var address) ? address :
-                settings.Listen.Host == "localhost" ? IPAddress.Loopback : IPAddress.Any,
-                settings.Listen.Port, listen => listen.UseHttps(new TlsHandshakeCallbackOptions
-                {
-                    HandshakeTimeout = TimeSpan.FromSeconds(10),
-                    OnConnection = _ => new(new SslServerAuthenticationOptions
-                    {
-                        ServerCertificateContext = certificate.Current, EnabledSslProtocols = SslProtocols.Tls13,
-                        ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
-                    }),
-                }));
+                IPAddress.TryParse(settings.Listen.Host.Trim('[', ']'), out var address) ? address
+                    : settings.Listen.Host == "localhost" ? IPAddress.Loopback
+                    : IPAddress.Any,
+                settings.Listen.Port,
+                listen =>
+                    listen.UseHttps(
+                        new TlsHandshakeCallbackOptions
+                        {
+                            HandshakeTimeout = TimeSpan.FromSeconds(10),
+                            OnConnection = _ =>
+                                new(
+                                    new SslServerAuthenticationOptions
+                                    {
+                                        ServerCertificateContext = certificate.Current,
+                                        EnabledSslProtocols = SslProtocols.Tls13,
+                                        ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
+                                    }
+                                ),
+                        }
+                    )
+            );
         });
         builder.Services.AddSingleton(services =>
         {
@@ -168,17 +201,26 @@ public static partial class WitnessCommand
             Agreement Agreement() => trusted.Current.Agreement;
             var name = CosignatureKey.NameOf(Agreement().TrustDomain, settings.Participant);
             // The key is changed as the agreement lists it: beside the old one first.
-            var key = new Reread<CosignatureKey>(settings.Key, () =>
-            {
-                var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
-                return Cosigners.KeysOf(Agreement()).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
-                    ? own : throw new FormatException(
-                        $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
-            }, Complain);
+            var key = new Reread<CosignatureKey>(
+                settings.Key,
+                () =>
+                {
+                    var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
+                    return Cosigners
+                        .KeysOf(Agreement())
+                        .Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
+                        ? own
+                        : throw new FormatException(
+                            $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures"
+                        );
+                },
+                Complain
+            );
             _ = key.Current;
-            return new Witness(settings.State, Agreement, () => key.Current, time) 
+            return new Witness(settings.State, Agreement, () => key.Current, time)
             {
-                Alarm = text => LogAlarm(log!, text), Warn = text => LogDoubt(log!, text),
+                Alarm = text => LogAlarm(log!, text),
+                Warn = text => LogDoubt(log!, text),
             };
         });
         var host = builder.Build();
@@ -222,8 +264,10 @@ public static partial class WitnessCommand
     private static Task Show(HttpContext http, string? checkpoint)
     {
         http.Response.Headers.CacheControl = "no-store";
-        return Answer(http, checkpoint is null
-            ? new WitnessAnswer(404, "no checkpoint of this log was cosigned\n") : new WitnessAnswer(200, checkpoint));
+        return Answer(
+            http,
+            checkpoint is null ? new WitnessAnswer(404, "no checkpoint of this log was cosigned\n") : new WitnessAnswer(200, checkpoint)
+        );
     }
 
     private static Task Answer(HttpContext http, WitnessAnswer answer)
@@ -247,7 +291,8 @@ public static partial class WitnessCommand
 /// <param name="path">The file.</param>
 /// <param name="read">Makes it.</param>
 /// <param name="complain">Told why it failed.</param>
-internal sealed class Reread<T>(string path, Func<T> read, Action<string> complain) where T : class
+internal sealed class Reread<T>(string path, Func<T> read, Action<string> complain)
+    where T : class
 {
     private readonly Lock _lock = new();
     private T? _value;
@@ -263,18 +308,21 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
             lock (_lock)
             {
                 var written = File.GetLastWriteTimeUtc(path);
-                if (_value is not null && written == _written) return _value;
+                if (_value is not null && written == _written)
+                    return _value;
                 try
                 {
                     _value = read();
                     _written = written;
                 }
-                catch (Exception e) when (
-                    e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException)
+                catch (Exception e)
+                    when (e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException)
                 {
-                    if (_value is null) throw new FormatException($"{path} cannot be read: {e.Message}", e);
+                    if (_value is null)
+                        throw new FormatException($"{path} cannot be read: {e.Message}", e);
                     // It is looked at with each request until it is right: what stays wrong is told once.
-                    if (_complained != e.Message) complain($"{path} cannot be read, what it held before stays: {e.Message}");
+                    if (_complained != e.Message)
+                        complain($"{path} cannot be read, what it held before stays: {e.Message}");
                     _complained = e.Message;
                 }
                 return _value;

@@ -19,7 +19,8 @@ public sealed record Terms(Permissions Permissions, Authorities Authorities)
 public sealed class AgreementRefused(string why, Exception? inner = null) : FormatException($"the agreement is refused: {why}", inner)
 {
     /// <summary>It does not follow from the version that is known, or is not signed by those whom it affects.</summary>
-    public AgreementRefused(AgreementFault fault, string advice = "") : this(fault + advice) => Fault = fault;
+    public AgreementRefused(AgreementFault fault, string advice = "")
+        : this(fault + advice) => Fault = fault;
 
     /// <summary>What of its signatures is wrong; null: it is something else.</summary>
     public AgreementFault? Fault { get; }
@@ -47,13 +48,19 @@ public static class AgreementFile
         try
         {
             var agreement = JsonParser.Default.Parse<Agreement>(Encoding.UTF8.GetString(text));
-            if (agreement.Version == 0) throw new FormatException("it has no version");
-            if (AgreementVersions.Malformed(agreement) is { } fault) throw new AgreementRefused(fault);
-            if (Cosigners.Wrong(agreement) is { } wrong) throw new FormatException(wrong);
+            if (agreement.Version == 0)
+                throw new FormatException("it has no version");
+            if (AgreementVersions.Malformed(agreement) is { } fault)
+                throw new AgreementRefused(fault);
+            if (Cosigners.Wrong(agreement) is { } wrong)
+                throw new FormatException(wrong);
             return new Terms(new Permissions(agreement), new Authorities(agreement));
         }
-        catch (Exception e) when (
-            e is not AgreementRefused and (InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException))
+        catch (Exception e)
+            when (e
+                    is not AgreementRefused
+                        and (InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException)
+            )
         {
             throw new AgreementRefused(e.Message, e);
         }
@@ -69,11 +76,13 @@ public static class AgreementFile
     public static bool Follows(Agreement? known, Agreement next, DateTimeOffset at)
     {
         if (known?.Version == next.Version)
-            return AgreementVersions.DigestOf(known).AsSpan().SequenceEqual(AgreementVersions.DigestOf(next)) ? false
+            return AgreementVersions.DigestOf(known).AsSpan().SequenceEqual(AgreementVersions.DigestOf(next))
+                ? false
                 : throw new AgreementRefused($"another agreement of version {next.Version} is known: a change needs the next version");
         if (known?.Version > next.Version)
             throw new AgreementRefused(
-                $"version {known.Version} is known, which is later than {next.Version}: put that one, or the one after it, in the file's place");
+                $"version {known.Version} is known, which is later than {next.Version}: put that one, or the one after it, in the file's place"
+            );
         return AgreementVersions.Check(known, next, at) is { } fault ? throw new AgreementRefused(fault) : true;
     }
 
@@ -93,8 +102,10 @@ public static class AgreementFile
     {
         var kept = folder is null ? null : Path.Combine(folder, "agreement.json");
         var known = kept is not null && File.Exists(kept) ? Load(kept) : null;
-        if (Next(path, known?.Agreement, at, out _) is not { } next) return known ?? throw new AgreementRefused("it is not valid yet");
-        if (folder is not null) Keep(folder, next.Agreement);
+        if (Next(path, known?.Agreement, at, out _) is not { } next)
+            return known ?? throw new AgreementRefused("it is not valid yet");
+        if (folder is not null)
+            Keep(folder, next.Agreement);
         return next;
     }
 
@@ -104,20 +115,25 @@ public static class AgreementFile
     {
         var next = Load(path);
         waits = next.Agreement.ValidFromTime?.ToDateTimeOffset() > at;
-        if (waits) return null;
+        if (waits)
+            return null;
         // The one that is known, or one before it.
-        if (known?.Version >= next.Agreement.Version) return Follows(known, next.Agreement, at) ? next : null;
+        if (known?.Version >= next.Agreement.Version)
+            return Follows(known, next.Agreement, at) ? next : null;
         var chain = new Stack<Agreement>([next.Agreement]);
         while (!Begins(known, chain.Peek(), at))
         {
             var before = chain.Peek().Version - 1;
             var beside = PathOf(path, before);
-            if (before == 0 || chain.Count > MaxBefore || !File.Exists(beside)) throw Missing(known, chain.Peek(), beside, at);
+            if (before == 0 || chain.Count > MaxBefore || !File.Exists(beside))
+                throw Missing(known, chain.Peek(), beside, at);
             var found = Load(beside).Agreement;
-            if (found.Version != before) throw new AgreementRefused($"{beside} holds version {found.Version}");
+            if (found.Version != before)
+                throw new AgreementRefused($"{beside} holds version {found.Version}");
             chain.Push(found);
         }
-        for (var last = known; chain.TryPop(out var one); last = one) Follows(last, one, at);
+        for (var last = known; chain.TryPop(out var one); last = one)
+            Follows(last, one, at);
         return next;
     }
 
@@ -136,14 +152,19 @@ public static class AgreementFile
 
     private static AgreementRefused Missing(Agreement? known, Agreement first, string beside, DateTimeOffset at) =>
         AgreementVersions.Check(known, first, at) is { } fault
-            ? new AgreementRefused(fault, first.Version > 1
-                ? $"; or put version {first.Version - 1} beside the file, as {beside}, and so on backwards to one that is trusted" : "")
+            ? new AgreementRefused(
+                fault,
+                first.Version > 1
+                    ? $"; or put version {first.Version - 1} beside the file, as {beside}, and so on backwards to one that is trusted"
+                    : ""
+            )
             : new AgreementRefused($"more than {MaxBefore} versions stand between it and one that is trusted");
 
     private static Terms Load(string path)
     {
         using var file = File.OpenRead(path);
-        if (file.Length > MaxBytes) throw new AgreementRefused($"{path} is larger than {MaxBytes} bytes");
+        if (file.Length > MaxBytes)
+            throw new AgreementRefused($"{path} is larger than {MaxBytes} bytes");
         var bytes = new byte[file.Length];
         file.ReadExactly(bytes);
         return Read(bytes);
@@ -187,21 +208,25 @@ public sealed class TrustedAgreement
             lock (_lock)
             {
                 var file = new FileInfo(_path);
-                if (!file.Exists || (file.LastWriteTimeUtc, file.Length) is var stamp && stamp == _read) return _terms;
+                if (!file.Exists || (file.LastWriteTimeUtc, file.Length) is var stamp && stamp == _read)
+                    return _terms;
                 try
                 {
                     if (AgreementFile.Next(_path, _terms.Agreement, _time.GetUtcNow(), out var waits) is { } next)
                     {
-                        if (_folder is not null) AgreementFile.Keep(_folder, next.Agreement);
+                        if (_folder is not null)
+                            AgreementFile.Keep(_folder, next.Agreement);
                         _terms = next;
                     }
                     _refused = null;
                     // Its time comes without another file.
-                    if (waits) return _terms;
+                    if (waits)
+                        return _terms;
                 }
                 catch (Exception e) when (e is AgreementRefused or IOException or UnauthorizedAccessException)
                 {
-                    if (_refused != e.Message) Complain($"{_path}: {e.Message}; version {_terms.Agreement.Version} stays in force");
+                    if (_refused != e.Message)
+                        Complain($"{_path}: {e.Message}; version {_terms.Agreement.Version} stays in force");
                     _refused = e.Message;
                 }
                 _read = stamp;

@@ -64,8 +64,8 @@ public sealed record AgreementFault(AgreementWrong Wrong, string Missing, IReadO
 {
     /// <inheritdoc/>
     public override string ToString() =>
-        $"{Wrong}: missing is {Missing}; " +
-        (Suppliers.Count == 0 ? "whoever drew it up can supply it" : $"{string.Join(", ", Suppliers)} can supply it");
+        $"{Wrong}: missing is {Missing}; "
+        + (Suppliers.Count == 0 ? "whoever drew it up can supply it" : $"{string.Join(", ", Suppliers)} can supply it");
 }
 
 /// <summary>
@@ -83,25 +83,31 @@ public static class AgreementVersions
     // What a participant may change of its own block alone. Whatever is not here is everybody's affair.
     private static readonly HashSet<int> OwnFields =
     [
-        Participant.AuthorityCertificatesFieldNumber, Participant.SystemsFieldNumber, Participant.DeniedCertificatesFieldNumber,
-        Participant.SigningKeysFieldNumber, Participant.CapacitiesFieldNumber, Participant.ClearanceFieldNumber,
+        Participant.AuthorityCertificatesFieldNumber,
+        Participant.SystemsFieldNumber,
+        Participant.DeniedCertificatesFieldNumber,
+        Participant.SigningKeysFieldNumber,
+        Participant.CapacitiesFieldNumber,
+        Participant.ClearanceFieldNumber,
         Participant.OfficialsFieldNumber,
     ];
 
     // What every version may say anew.
     private static readonly HashSet<int> Frame =
     [
-        Agreement.VersionFieldNumber, Agreement.ValidFromTimeFieldNumber, Agreement.PreviousDigestFieldNumber, SignaturesField,
+        Agreement.VersionFieldNumber,
+        Agreement.ValidFromTimeFieldNumber,
+        Agreement.PreviousDigestFieldNumber,
+        SignaturesField,
         Agreement.ParticipantsFieldNumber,
     ];
 
     /// <summary>Whether the participant signs versions: a ministry, an observer or a Protecting Power.</summary>
-    public static bool Signs(Participant participant) => participant.Kind is
-        ParticipantKind.Ministry or ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower;
+    public static bool Signs(Participant participant) =>
+        participant.Kind is ParticipantKind.Ministry or ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower;
 
     /// <summary>SHA-256 of a version's bytes without its signatures: what the next version names as its predecessor.</summary>
-    public static byte[] DigestOf(Agreement agreement) =>
-        SHA256.HashData(WireWalk.Without(agreement.ToByteArray(), SignaturesField));
+    public static byte[] DigestOf(Agreement agreement) => SHA256.HashData(WireWalk.Without(agreement.ToByteArray(), SignaturesField));
 
     /// <summary>Signs a version for a participant; a signature of the same key is replaced. Nothing but signatures may change
     /// afterwards.</summary>
@@ -113,10 +119,12 @@ public static class AgreementVersions
     {
         var signature = new AgreementSignature
         {
-            Participant = participant, KeyId = keyId,
+            Participant = participant,
+            KeyId = keyId,
             Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, TextOf(agreement))),
         };
-        if (agreement.Signatures.FirstOrDefault(s => s.KeyId == keyId) is { } old) agreement.Signatures.Remove(old);
+        if (agreement.Signatures.FirstOrDefault(s => s.KeyId == keyId) is { } old)
+            agreement.Signatures.Remove(old);
         agreement.Signatures.Add(signature);
     }
 
@@ -138,35 +146,50 @@ public static class AgreementVersions
     {
         if (!IsName(agreement.TrustDomain, 64, c => IsLower(c) || c is '.' or '-'))
             return Form("a trust domain of 1 to 64 lowercase letters, digits, dots and hyphens");
-        if (StrictForm.Wrong(agreement) is { } wrong) return Form($"times and values that are known: {wrong}");
+        if (StrictForm.Wrong(agreement) is { } wrong)
+            return Form($"times and values that are known: {wrong}");
         foreach (var participant in agreement.Participants)
         {
             if (!IsName(participant.Id, 64, c => IsLower(c) || c is '.' or '-' or '_' or '/'))
                 return Form("participants' ids of 1 to 64 lowercase letters, digits, dots, hyphens, underscores and slashes");
             if (!participant.Officials.All(o => IsName(o, 64, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '/' or '-')))
                 return Form($"codes of officials of {participant.Id} of 1 to 64 letters, digits, dots, hyphens, underscores and slashes");
-            if (Twice(participant.Officials) is { } twice) return twice;
+            if (Twice(participant.Officials) is { } twice)
+                return twice;
             foreach (var key in participant.SigningKeys)
             {
                 if (!IsName(key.Id, 128, c => c is > ' ' and <= '~' and not '"' and not '\\'))
-                    return Form($"keys' ids of {participant.Id} of 1 to 128 printable ASCII characters but space, quotation mark and backslash");
+                    return Form(
+                        $"keys' ids of {participant.Id} of 1 to 128 printable ASCII characters but space, quotation mark and backslash"
+                    );
                 if (!StrictEd25519.IsKey(key.PublicKey.Span))
-                    return new(AgreementWrong.KeyWeak, $"a public key of Ed25519 as {key.Id}: this one is none, or of small order", [participant.Id]);
+                    return new(
+                        AgreementWrong.KeyWeak,
+                        $"a public key of Ed25519 as {key.Id}: this one is none, or of small order",
+                        [participant.Id]
+                    );
             }
         }
-        return Twice(agreement.Participants.Select(p => p.Id)) ?? Twice(agreement.Participants.SelectMany(p => p.SigningKeys).Select(k => k.Id)) ??
-            Twice(agreement.States.Select(s => s.Code)) ?? Twice(agreement.ApprovalDemands.Select(d => d.Method)) ?? Shared();
+        return Twice(agreement.Participants.Select(p => p.Id))
+            ?? Twice(agreement.Participants.SelectMany(p => p.SigningKeys).Select(k => k.Id))
+            ?? Twice(agreement.States.Select(s => s.Code))
+            ?? Twice(agreement.ApprovalDemands.Select(d => d.Method))
+            ?? Shared();
 
         // A key under two ids could be revoked under one of them and signs on under the other; with one for two officials or two
         // witnesses, one of them is both.
-        AgreementFault? Shared() => agreement.Participants.SelectMany(p => p.SigningKeys).GroupBy(k => k.PublicKey)
-            .FirstOrDefault(g => g.Count() > 1) is { } shared
-            ? Form($"a public key of its own for each of {string.Join(", ", shared.Select(k => k.Id))}") : null;
+        AgreementFault? Shared() =>
+            agreement.Participants.SelectMany(p => p.SigningKeys).GroupBy(k => k.PublicKey).FirstOrDefault(g => g.Count() > 1) is { } shared
+                ? Form($"a public key of its own for each of {string.Join(", ", shared.Select(k => k.Id))}")
+                : null;
         static AgreementFault Form(string missing) => new(AgreementWrong.FormWrong, missing, []);
         static bool IsLower(char c) => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c);
-        static bool IsName(string text, int longest, Func<char, bool> holds) => text.Length > 0 && text.Length <= longest && text.All(holds);
-        static AgreementFault? Twice(IEnumerable<string> names) => names.GroupBy(n => n).FirstOrDefault(g => g.Count() > 1) is { } twice
-            ? Form($"one block for {twice.Key}, which is there twice") : null;
+        static bool IsName(string text, int longest, Func<char, bool> holds) =>
+            text.Length > 0 && text.Length <= longest && text.All(holds);
+        static AgreementFault? Twice(IEnumerable<string> names) =>
+            names.GroupBy(n => n).FirstOrDefault(g => g.Count() > 1) is { } twice
+                ? Form($"one block for {twice.Key}, which is there twice")
+                : null;
     }
 
     /// <summary>Checks that a version follows from the one before and is signed by those whom it affects; null: it is.</summary>
@@ -175,18 +198,31 @@ public static class AgreementVersions
     /// <param name="at">When it is taken over: its signatures' keys must be valid then.</param>
     public static AgreementFault? Check(Agreement? previous, Agreement next, DateTimeOffset at)
     {
-        if (Malformed(next) is { } malformed) return malformed;
+        if (Malformed(next) is { } malformed)
+            return malformed;
         if (previous is not null && next.Version != previous.Version + 1)
             return new(AgreementWrong.VersionNotNext, $"version {previous.Version + 1}, which comes before {next.Version}", []);
-        if (previous is not null ? !next.PreviousDigest.Span.SequenceEqual(DigestOf(previous)) : next.Version == 1 != next.PreviousDigest.IsEmpty)
-            return new(AgreementWrong.PreviousDigestWrong, previous is null
-                ? "the digest of the preceding version, which version 1 alone has not"
-                : $"the digest of version {previous.Version} as it was adopted: {Convert.ToHexStringLower(DigestOf(previous))}", []);
+        if (
+            previous is not null
+                ? !next.PreviousDigest.Span.SequenceEqual(DigestOf(previous))
+                : next.Version == 1 != next.PreviousDigest.IsEmpty
+        )
+            return new(
+                AgreementWrong.PreviousDigestWrong,
+                previous is null
+                    ? "the digest of the preceding version, which version 1 alone has not"
+                    : $"the digest of version {previous.Version} as it was adopted: {Convert.ToHexStringLower(DigestOf(previous))}",
+                []
+            );
         if (previous is not null && (next.ValidFromTime ?? new Timestamp()) < (previous.ValidFromTime ?? new Timestamp()))
             return new(AgreementWrong.ValidFromEarlier, $"a time not before that of version {previous.Version}", []);
         foreach (var participant in next.Participants.Where(p => Signs(p) && !p.Equals(Find(previous, p.Id))))
             if (!KeysOf(participant).Any(k => RequestSignatures.IsValidAt(k, at)))
-                return new(AgreementWrong.KeyForAgreementsMissing, $"a key for agreements of {participant.Id} that is valid", [participant.Id]);
+                return new(
+                    AgreementWrong.KeyForAgreementsMissing,
+                    $"a key for agreements of {participant.Id} that is valid",
+                    [participant.Id]
+                );
 
         var signed = new HashSet<string>();
         var uncounted = new Dictionary<string, AgreementWrong>();
@@ -202,16 +238,23 @@ public static class AgreementVersions
                 return new(AgreementWrong.SignatureWrong, $"a signature of {id} over version {next.Version} as it stands here", [id]);
             if (old is null && previous is not null && Find(previous, id) is { } before && Signs(before))
                 uncounted[id] = AgreementWrong.SignatureKeyTooNew;
-            else if (!RequestSignatures.IsValidAt(key, at)) uncounted[id] = AgreementWrong.SignatureKeyNotValid;
-            else signed.Add(id);
+            else if (!RequestSignatures.IsValidAt(key, at))
+                uncounted[id] = AgreementWrong.SignatureKeyNotValid;
+            else
+                signed.Add(id);
         }
 
         var missing = Missing(previous, next, signed);
-        if (missing.Count == 0) return null;
+        if (missing.Count == 0)
+            return null;
         if (missing.FirstOrDefault(uncounted.ContainsKey) is { } first)
-            return new(uncounted[first], uncounted[first] == AgreementWrong.SignatureKeyTooNew
-                ? $"{first}'s signature with a key that version {previous!.Version} lists"
-                : $"{first}'s signature with a key that is valid now and not revoked", [first]);
+            return new(
+                uncounted[first],
+                uncounted[first] == AgreementWrong.SignatureKeyTooNew
+                    ? $"{first}'s signature with a key that version {previous!.Version} lists"
+                    : $"{first}'s signature with a key that is valid now and not revoked",
+                [first]
+            );
         return new(AgreementWrong.SignatureMissing, $"the signatures of {string.Join(", ", missing)} over version {next.Version}", missing);
     }
 
@@ -222,14 +265,22 @@ public static class AgreementVersions
     public static IReadOnlyList<string> Missing(Agreement? previous, Agreement next, IReadOnlySet<string> signed)
     {
         var everybody = (previous ?? next).Participants.Where(Signs).Select(p => p.Id).ToList();
-        if (previous is null) return [.. everybody.Except(signed)];
+        if (previous is null)
+            return [.. everybody.Except(signed)];
         // One that joins agrees to stand there with these keys.
         var needed = next.Participants.Where(Signs).Select(p => p.Id).Except(everybody).ToHashSet();
         foreach (var affair in Between(previous, next).GroupBy(c => c.Of))
-            if (affair.Key is not { } own) needed.UnionWith(everybody);
-            else if (!signed.Contains(own) && affair.All(c => c.ReplacesKey) && everybody.Count > 2 &&
-                everybody.All(p => p == own || signed.Contains(p))) continue;
-            else needed.Add(own);
+            if (affair.Key is not { } own)
+                needed.UnionWith(everybody);
+            else if (
+                !signed.Contains(own)
+                && affair.All(c => c.ReplacesKey)
+                && everybody.Count > 2
+                && everybody.All(p => p == own || signed.Contains(p))
+            )
+                continue;
+            else
+                needed.Add(own);
         return [.. needed.Except(signed).Order(StringComparer.Ordinal)];
     }
 
@@ -242,13 +293,20 @@ public static class AgreementVersions
         foreach (var gone in previous.Participants.Where(p => Find(next, p.Id) is null))
             changes.Add(new($"{gone.Id} no longer takes part"));
         foreach (var participant in next.Participants)
-            if (Find(previous, participant.Id) is { } before) changes.AddRange(ChangesOf(before, participant));
-            else changes.Add(new($"{participant.Id} takes part: {participant.Name}"));
-        if (!next.Participants.Select(p => p.Id).Where(i => Find(previous, i) is not null)
-            .SequenceEqual(previous.Participants.Select(p => p.Id).Where(i => Find(next, i) is not null)))
+            if (Find(previous, participant.Id) is { } before)
+                changes.AddRange(ChangesOf(before, participant));
+            else
+                changes.Add(new($"{participant.Id} takes part: {participant.Name}"));
+        if (
+            !next
+                .Participants.Select(p => p.Id)
+                .Where(i => Find(previous, i) is not null)
+                .SequenceEqual(previous.Participants.Select(p => p.Id).Where(i => Find(next, i) is not null))
+        )
             changes.Add(new("participants: in another order"));
         // A version that changes nothing is everybody's affair as well.
-        if (changes.Count == 0) changes.Add(new("nothing but its number and the time from which it holds"));
+        if (changes.Count == 0)
+            changes.Add(new("nothing but its number and the time from which it holds"));
         return changes;
     }
 
@@ -258,17 +316,24 @@ public static class AgreementVersions
         foreach (var field in Participant.Descriptor.Fields.InFieldNumberOrder())
         {
             var own = signs && OwnFields.Contains(field.FieldNumber);
-            if (field.FieldNumber == Participant.CapacitiesFieldNumber) own &= !after.Capacities.Except(before.Capacities).Any();
-            if (field.FieldNumber == Participant.ClearanceFieldNumber) own &= after.Clearance < before.Clearance;
+            if (field.FieldNumber == Participant.CapacitiesFieldNumber)
+                own &= !after.Capacities.Except(before.Capacities).Any();
+            if (field.FieldNumber == Participant.ClearanceFieldNumber)
+                own &= after.Clearance < before.Clearance;
             if (field.FieldNumber == Participant.SigningKeysFieldNumber)
             {
                 foreach (var (what, key) in KeyChanges(before, after))
                     yield return new($"{after.Id}: {what}", own ? after.Id : null, own && key.Use == SigningKeyUse.Agreements);
                 continue;
             }
-            foreach (var what in ChangesOf(field, before, after)) yield return new($"{after.Id}: {what}", own ? after.Id : null);
+            foreach (var what in ChangesOf(field, before, after))
+                yield return new($"{after.Id}: {what}", own ? after.Id : null);
         }
-        if (before.SigningKeys.Count == after.SigningKeys.Count && !before.SigningKeys.Equals(after.SigningKeys) && !KeyChanges(before, after).Any())
+        if (
+            before.SigningKeys.Count == after.SigningKeys.Count
+            && !before.SigningKeys.Equals(after.SigningKeys)
+            && !KeyChanges(before, after).Any()
+        )
             yield return new($"{after.Id}: signing keys: in another order", signs ? after.Id : null);
     }
 
@@ -280,13 +345,16 @@ public static class AgreementVersions
         {
             var old = before.SigningKeys.FirstOrDefault(k => k.Id == key.Id);
             if (old is null)
-                yield return ($"new key {key.Id} ({Name(key.Use)}{(key.Official.Length > 0 ? $" of {key.Official}" : "")}), " +
-                    $"{Convert.ToHexStringLower(SHA256.HashData(key.PublicKey.Span))[..16]}", key);
+                yield return (
+                    $"new key {key.Id} ({Name(key.Use)}{(key.Official.Length > 0 ? $" of {key.Official}" : "")}), "
+                        + $"{Convert.ToHexStringLower(SHA256.HashData(key.PublicKey.Span))[..16]}",
+                    key
+                );
             else if (!old.Equals(key))
                 foreach (var field in SigningKey.Descriptor.Fields.InFieldNumberOrder())
-                    foreach (var what in ChangesOf(field, old, key))
-                        // A key that was for agreements, or is now, is one.
-                        yield return ($"key {key.Id} ({Name(old.Use)}): {what}", old.Use == key.Use ? old : new SigningKey());
+                foreach (var what in ChangesOf(field, old, key))
+                    // A key that was for agreements, or is now, is one.
+                    yield return ($"key {key.Id} ({Name(old.Use)}): {what}", old.Use == key.Use ? old : new SigningKey());
         }
 
         static string Name(SigningKeyUse use) => use.ToString().ToLowerInvariant();
@@ -295,42 +363,51 @@ public static class AgreementVersions
     // The changes of one field, each in words.
     private static IEnumerable<string> ChangesOf(FieldDescriptor field, IMessage before, IMessage after)
     {
-        if (Equals(field.Accessor.GetValue(before), field.Accessor.GetValue(after))) yield break;
+        if (Equals(field.Accessor.GetValue(before), field.Accessor.GetValue(after)))
+            yield break;
         var name = field.Name.Replace('_', ' ');
         var (old, now) = (Items(field, before), Items(field, after));
-        if (!field.IsRepeated) yield return $"{name}: {Text(now)} instead of {Text(old)}";
-        else if (old.ToHashSet().SetEquals(now)) yield return $"{name}: in another order or number";
+        if (!field.IsRepeated)
+            yield return $"{name}: {Text(now)} instead of {Text(old)}";
+        else if (old.ToHashSet().SetEquals(now))
+            yield return $"{name}: in another order or number";
         else
         {
-            foreach (var gone in old.Except(now)) yield return $"{name}: no longer {gone}";
-            foreach (var added in now.Except(old)) yield return $"{name}: {added}";
+            foreach (var gone in old.Except(now))
+                yield return $"{name}: no longer {gone}";
+            foreach (var added in now.Except(old))
+                yield return $"{name}: {added}";
         }
 
         static string Text(IReadOnlyList<string> items) => items is [{ Length: > 0 } one] ? one : "none";
     }
 
     // The values of a field in words; of a grant, each method by itself.
-    private static List<string> Items(FieldDescriptor field, IMessage message) => field.Accessor.GetValue(message) switch
-    {
-        IEnumerable<Grant> grants => [.. grants.SelectMany(g => g.Methods.Select(m => $"{g.Part} may call {m}"))],
-        IEnumerable<ApprovalDemand> demands => [.. demands.Select(d => $"{d.Officials} officials must approve {d.Method}")],
-        IEnumerable<string> texts when field.Name.EndsWith("certificates", StringComparison.Ordinal) => [.. texts.Select(Certificate)],
-        ByteString bytes => [Convert.ToHexStringLower(bytes.Span)],
-        string text => [text],
-        IEnumerable list => [.. list.Cast<object>().Select(Words)],
-        null => [],
-        var value => [Words(value)],
-    };
+    private static List<string> Items(FieldDescriptor field, IMessage message) =>
+        field.Accessor.GetValue(message) switch
+        {
+            IEnumerable<Grant> grants => [.. grants.SelectMany(g => g.Methods.Select(m => $"{g.Part} may call {m}"))],
+            IEnumerable<ApprovalDemand> demands => [.. demands.Select(d => $"{d.Officials} officials must approve {d.Method}")],
+            IEnumerable<string> texts when field.Name.EndsWith("certificates", StringComparison.Ordinal) => [.. texts.Select(Certificate)],
+            ByteString bytes => [Convert.ToHexStringLower(bytes.Span)],
+            string text => [text],
+            IEnumerable list => [.. list.Cast<object>().Select(Words)],
+            null => [],
+            var value => [Words(value)],
+        };
 
-    private static string Words(object value) => value switch
-    {
-        Timestamp time => JsonFormatter.ToDiagnosticString(time).Trim('"'),
-        IMessage message => JsonFormatter.Default.Format(message),
-        _ => Convert.ToString(value, CultureInfo.InvariantCulture) ?? "",
-    };
+    private static string Words(object value) =>
+        value switch
+        {
+            Timestamp time => JsonFormatter.ToDiagnosticString(time).Trim('"'),
+            IMessage message => JsonFormatter.Default.Format(message),
+            _ => Convert.ToString(value, CultureInfo.InvariantCulture) ?? "",
+        };
 
-    private static string Certificate(string text) => text.StartsWith("-----", StringComparison.Ordinal)
-        ? $"certificate {Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))}" : text;
+    private static string Certificate(string text) =>
+        text.StartsWith("-----", StringComparison.Ordinal)
+            ? $"certificate {Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))}"
+            : text;
 
     private static Participant? Find(Agreement? agreement, string id) => agreement?.Participants.FirstOrDefault(p => p.Id == id);
 
@@ -340,7 +417,9 @@ public static class AgreementVersions
     private static SigningKey? KeyOf(Agreement? agreement, string participant, string keyId) =>
         Find(agreement, participant) is { } found && Signs(found) ? KeysOf(found).FirstOrDefault(k => k.Id == keyId) : null;
 
-    private static byte[] TextOf(Agreement agreement) => Encoding.UTF8.GetBytes(
-        $"ministries.agreement.v1\n{agreement.TrustDomain}\n{agreement.Version.ToString(CultureInfo.InvariantCulture)}\n" +
-        $"{agreement.PreviousDigest.ToBase64()}\n{Convert.ToBase64String(DigestOf(agreement))}\n");
+    private static byte[] TextOf(Agreement agreement) =>
+        Encoding.UTF8.GetBytes(
+            $"ministries.agreement.v1\n{agreement.TrustDomain}\n{agreement.Version.ToString(CultureInfo.InvariantCulture)}\n"
+                + $"{agreement.PreviousDigest.ToBase64()}\n{Convert.ToBase64String(DigestOf(agreement))}\n"
+        );
 }

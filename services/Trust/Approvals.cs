@@ -31,10 +31,17 @@ public static class Approvals
     /// <param name="service">The service that judges, such as <c>consular</c>: an approval is for one service and method only.</param>
     /// <returns>The officials who approved, each once; or what refuses the request, and nobody.</returns>
     public static (IReadOnlySet<string> Officials, Refusal? Refusal) Check(
-        IReadOnlyList<Approval> approvals, string method, ReadOnlySpan<byte> message, Participant caller, Permissions permissions,
-        DateTimeOffset now, string service)
+        IReadOnlyList<Approval> approvals,
+        string method,
+        ReadOnlySpan<byte> message,
+        Participant caller,
+        Permissions permissions,
+        DateTimeOffset now,
+        string service
+    )
     {
-        if (approvals.Count == 0) return (None, null);
+        if (approvals.Count == 0)
+            return (None, null);
         var (log, digest) = ($"{permissions.Agreement.TrustDomain}/{service}", DigestOf(message));
         var officials = new HashSet<string>();
         for (var i = 0; i < approvals.Count; i++)
@@ -58,32 +65,41 @@ public static class Approvals
     /// <exception cref="FormatException">The agreement lists no such key for approvals of the participant.</exception>
     public static void Add(IMessage request, string trustDomain, Participant owner, Key key, string office)
     {
-        if (request.Descriptor.FindFieldByNumber(Field) is not { Name: "approvals" } field ||
-            Methods.NameFor(request.Descriptor) is not { } method || Methods.ServiceOf(method) is not { } service)
+        if (
+            request.Descriptor.FindFieldByNumber(Field) is not { Name: "approvals" } field
+            || Methods.NameFor(request.Descriptor) is not { } method
+            || Methods.ServiceOf(method) is not { } service
+        )
             throw new ArgumentException($"{request.Descriptor.Name} has no approvals", nameof(request));
         if (request.Descriptor.FindFieldByNumber(1).Accessor.GetValue(request) is "")
             throw new ArgumentException("the request has no request id yet: an approval is of one request only", nameof(request));
         var listed = SigningKeys.Listed(owner, SigningKeyUse.Approvals, key);
         var text = Text(owner.Id, $"{trustDomain}/{service}", method, DigestOf(request.ToByteArray()), listed.Official, office);
-        ((RepeatedField<Approval>)field.Accessor.GetValue(request)).Add(new Approval
-        {
-            Official = listed.Official, Office = office, KeyId = listed.Id,
-            Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, text)),
-        });
+        ((RepeatedField<Approval>)field.Accessor.GetValue(request)).Add(
+            new Approval
+            {
+                Official = listed.Official,
+                Office = office,
+                KeyId = listed.Id,
+                Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, text)),
+            }
+        );
     }
 
     private static Reason Wrong(Approval approval, byte[] text, Participant caller, Permissions permissions, DateTimeOffset now)
     {
         if (permissions.SigningKey(approval.KeyId) is not { } found || found.Key.Use != SigningKeyUse.Approvals)
             return Reason.ApprovalKeyUnknown;
-        if (found.Owner.Id != caller.Id) return Reason.ApprovalNotOfCaller;
-        if (found.Key.Official.Length == 0 || found.Key.Official != approval.Official) return Reason.ApprovalNotOfOfficial;
-        if (!RequestSignatures.IsValidAt(found.Key, now)) return Reason.ApprovalKeyNotValid;
+        if (found.Owner.Id != caller.Id)
+            return Reason.ApprovalNotOfCaller;
+        if (found.Key.Official.Length == 0 || found.Key.Official != approval.Official)
+            return Reason.ApprovalNotOfOfficial;
+        if (!RequestSignatures.IsValidAt(found.Key, now))
+            return Reason.ApprovalKeyNotValid;
         return SigningKeys.Verifies(found.Key.PublicKey, text, approval.Signature) ? Reason.Unspecified : Reason.ApprovalWrong;
     }
 
-    private static string DigestOf(ReadOnlySpan<byte> message) =>
-        Convert.ToBase64String(SHA256.HashData(WireWalk.Without(message, Field)));
+    private static string DigestOf(ReadOnlySpan<byte> message) => Convert.ToBase64String(SHA256.HashData(WireWalk.Without(message, Field)));
 
     private static byte[] Text(params ReadOnlySpan<string> lines) =>
         Encoding.UTF8.GetBytes($"ministries.approval.v1\n{string.Join('\n', lines)}\n");

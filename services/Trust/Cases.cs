@@ -14,16 +14,24 @@ public static class Cases
 {
     /// <summary>The stream of cases.</summary>
     public static readonly StreamKind<Case> Kind = new(
-        "case", 1, Apply,
+        "case",
+        1,
+        Apply,
         audience: c => [Audience.Case(c.Id)],
-        keys: c => [.. c.Parties.Select(p => PartyKey(p.Participant)), $"state:{c.State}"]);
+        keys: c => [.. c.Parties.Select(p => PartyKey(p.Participant)), $"state:{c.State}"]
+    );
 
     /// <summary>The events of the custody service that change a case.</summary>
     public static readonly IReadOnlyList<string> EventTypes =
     [
-        CaseOpened.Descriptor.FullName, PartyAdmitted.Descriptor.FullName, PartyRemoved.Descriptor.FullName,
-        CaseClosed.Descriptor.FullName, PrisonerRegistered.Descriptor.FullName, StatusRecorded.Descriptor.FullName,
-        CustodyTransferred.Descriptor.FullName, DepartureRecorded.Descriptor.FullName,
+        CaseOpened.Descriptor.FullName,
+        PartyAdmitted.Descriptor.FullName,
+        PartyRemoved.Descriptor.FullName,
+        CaseClosed.Descriptor.FullName,
+        PrisonerRegistered.Descriptor.FullName,
+        StatusRecorded.Descriptor.FullName,
+        CustodyTransferred.Descriptor.FullName,
+        DepartureRecorded.Descriptor.FullName,
     ];
 
     /// <summary>The key under which the cases of a participant are listed.</summary>
@@ -38,44 +46,59 @@ public static class Cases
     {
         switch (caller.Kind)
         {
-            case ParticipantKind.Service: return [Part.Service];
-            case ParticipantKind.Operator: return [Part.Operator];
+            case ParticipantKind.Service:
+                return [Part.Service];
+            case ParticipantKind.Operator:
+                return [Part.Operator];
         }
-        if (@case is null) return caller.Kind == ParticipantKind.Ministry ? [Part.Ministry] : [];
+        if (@case is null)
+            return caller.Kind == ParticipantKind.Ministry ? [Part.Ministry] : [];
         var admitted = @case.Parties.Where(p => p.Participant == caller.Id).Select(p => p.Part).ToHashSet();
-        if (admitted.Count == 0 || caller.State.Length == 0) return admitted;
+        if (admitted.Count == 0 || caller.State.Length == 0)
+            return admitted;
         var held = prisoner is null ? null : @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner);
-        if (held is null) return admitted;
+        if (held is null)
+            return admitted;
         // With respect to one prisoner the part follows the responsibility, wherever the case began; who held him last still
         // notifies and corrects after the end of custody.
         admitted.Remove(Part.DetainingPower);
-        if (held.LastDetainingPower == caller.State) admitted.Add(Part.DetainingPower);
-        if (held.TransferringPower == caller.State) admitted.Add(Part.TransferringPower);
+        if (held.LastDetainingPower == caller.State)
+            admitted.Add(Part.DetainingPower);
+        if (held.TransferringPower == caller.State)
+            admitted.Add(Part.TransferringPower);
         return admitted;
     }
 
     /// <summary>The parts that a participant could have in some case: what is granted to none of them, it may never call.</summary>
-    public static IReadOnlyCollection<Part> PartsEverOf(Participant caller) => caller.Kind switch
-    {
-        ParticipantKind.Service => OfService,
-        ParticipantKind.Operator => OfOperator,
-        ParticipantKind.Ministry => OfMinistry,
-        ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower => InCases,
-        _ => [],
-    };
+    public static IReadOnlyCollection<Part> PartsEverOf(Participant caller) =>
+        caller.Kind switch
+        {
+            ParticipantKind.Service => OfService,
+            ParticipantKind.Operator => OfOperator,
+            ParticipantKind.Ministry => OfMinistry,
+            ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower => InCases,
+            _ => [],
+        };
 
     private static readonly Part[] InCases =
     [
-        Part.DetainingPower, Part.RequestingState, Part.NeutralObserver, Part.ProtectingPower, Part.TransferringPower,
+        Part.DetainingPower,
+        Part.RequestingState,
+        Part.NeutralObserver,
+        Part.ProtectingPower,
+        Part.TransferringPower,
     ];
 
-    private static readonly Part[] OfService = [Part.Service], OfOperator = [Part.Operator], OfMinistry = [Part.Ministry, .. InCases];
+    private static readonly Part[] OfService = [Part.Service],
+        OfOperator = [Part.Operator],
+        OfMinistry = [Part.Ministry, .. InCases];
 
     /// <summary>The tokens that a participant holds through its part in a case: for every level up to its clearance, as one of
     /// many and by its own name (<see cref="Audience.Marked"/>).</summary>
     public static IEnumerable<string> TokensIn(Participant reader, Case @case)
     {
-        if (@case.Parties.All(p => p.Participant != reader.Id)) yield break;
+        if (@case.Parties.All(p => p.Participant != reader.Id))
+            yield break;
         var side = reader.Kind is ParticipantKind.NeutralObserver or ParticipantKind.ProtectingPower
             ? Audience.Observers(@case.Id)
             : Audience.State(@case.Id, reader.State);
@@ -93,8 +116,9 @@ public static class Cases
     /// <param name="case">The case.</param>
     /// <param name="audience">The record's tokens (<see cref="StreamKind.AudienceOf"/>).</param>
     public static bool MaySee(Participant reader, Case @case, IReadOnlyCollection<string> audience) =>
-        audience.Contains(Audience.Everybody) || audience.Contains(Audience.Of(reader.Id)) ||
-        TokensIn(reader, @case).Any(audience.Contains);
+        audience.Contains(Audience.Everybody)
+        || audience.Contains(Audience.Of(reader.Id))
+        || TokensIn(reader, @case).Any(audience.Contains);
 
     /// <summary>What another service than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case.
     /// One that came before those that it rests on, such as a removal before the admission, is refused, so that it is tried
@@ -110,9 +134,11 @@ public static class Cases
             DepartureRecorded e => e.Prisoner,
             _ => null,
         };
-        if ((@event is CaseOpened) != (@case is null) ||
-            prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner) ||
-            @event is PartyRemoved removed && @case!.Parties.All(p => p.Participant != removed.Participant))
+        if (
+            (@event is CaseOpened) != (@case is null)
+            || prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner)
+            || @event is PartyRemoved removed && @case!.Parties.All(p => p.Participant != removed.Participant)
+        )
             return new Refusal(Reason.StateNotAllowed);
         return Decision.Accept(id, [Audience.Case(id)], [new Change(@event, [Kind.Id(id)])]);
     }
@@ -126,29 +152,45 @@ public static class Cases
                 state.DetainingPower = e.DetainingPower;
                 state.State = CaseState.Open;
                 state.OpenTime = entry.Time;
-                state.Parties.Add(new CaseParty
-                {
-                    Participant = e.Participant, Part = Part.DetainingPower, AdmitTime = entry.Time, State = e.DetainingPower,
-                });
+                state.Parties.Add(
+                    new CaseParty
+                    {
+                        Participant = e.Participant,
+                        Part = Part.DetainingPower,
+                        AdmitTime = entry.Time,
+                        State = e.DetainingPower,
+                    }
+                );
                 break;
             case PartyAdmitted e:
-                state.Parties.Add(new CaseParty
-                {
-                    Participant = e.Participant, Part = e.Part, AdmitTime = entry.Time, State = e.State,
-                });
+                state.Parties.Add(
+                    new CaseParty
+                    {
+                        Participant = e.Participant,
+                        Part = e.Part,
+                        AdmitTime = entry.Time,
+                        State = e.State,
+                    }
+                );
                 break;
             case PartyRemoved e:
                 for (var i = state.Parties.Count - 1; i >= 0; i--)
-                    if (state.Parties[i].Participant == e.Participant) state.Parties.RemoveAt(i);
+                    if (state.Parties[i].Participant == e.Participant)
+                        state.Parties.RemoveAt(i);
                 break;
             case CaseClosed:
                 state.State = CaseState.Closed;
                 break;
             case PrisonerRegistered e:
-                state.Prisoners.Add(new CasePrisoner
-                {
-                    Prisoner = e.Prisoner, DetainingPower = e.DetainingPower, LastDetainingPower = e.DetainingPower, Held = true,
-                });
+                state.Prisoners.Add(
+                    new CasePrisoner
+                    {
+                        Prisoner = e.Prisoner,
+                        DetainingPower = e.DetainingPower,
+                        LastDetainingPower = e.DetainingPower,
+                        Held = true,
+                    }
+                );
                 break;
             case StatusRecorded e:
                 var recorded = PrisonerOf(state, e.Prisoner);

@@ -29,13 +29,15 @@ public sealed class Completeness(bool fromStart, string @case = "")
         {
             if (!header.Audience.Contains(Digests.OfAudience(number)))
                 return $"the header of entry {header.Position} does not commit to number {number.Number} of {number.Audience}";
-            if (@case.Length > 0 && !Audience.IsOf(number.Audience, @case)) continue;
+            if (@case.Length > 0 && !Audience.IsOf(number.Audience, @case))
+                continue;
             var known = _last.TryGetValue(number.Audience, out var last);
             if ((known || fromStart) && number.Number != last.Number + 1)
                 return number.Number <= last.Number
                     ? $"entry {header.Position} has number {number.Number} of {number.Audience} again"
-                    : $"number {last.Number + 1} of what {number.Audience} may see is missing: an entry " +
-                      (known ? $"between {last.Position} and {header.Position}" : $"before {header.Position}") + " was left out";
+                    : $"number {last.Number + 1} of what {number.Audience} may see is missing: an entry "
+                        + (known ? $"between {last.Position} and {header.Position}" : $"before {header.Position}")
+                        + " was left out";
             _last[number.Audience] = (number.Number, header.Position);
         }
         return null;

@@ -21,16 +21,24 @@ public static class Cosigners
     /// before its end stands.</param>
     public static IReadOnlyList<Cosignature> On(string checkpoint, Agreement agreement)
     {
-        if (SignedNote.Read(checkpoint) is not { } note) return [];
+        if (SignedNote.Read(checkpoint) is not { } note)
+            return [];
         var judged = new List<Cosignature>();
         foreach (var (participant, key, cosigner) in KeysOf(agreement))
-            foreach (var signature in note.Signatures.Where(cosigner.Names))
-            {
-                var time = cosigner.Verify(note, signature);
-                judged.Add(new Cosignature(participant.Id, key.Id, time,
-                    time is null ? "the signature is not its key's over this checkpoint" :
-                    !RequestSignatures.IsValidAt(key, time.Value) ? "its key was not valid at that time" : null));
-            }
+        foreach (var signature in note.Signatures.Where(cosigner.Names))
+        {
+            var time = cosigner.Verify(note, signature);
+            judged.Add(
+                new Cosignature(
+                    participant.Id,
+                    key.Id,
+                    time,
+                    time is null ? "the signature is not its key's over this checkpoint"
+                        : !RequestSignatures.IsValidAt(key, time.Value) ? "its key was not valid at that time"
+                        : null
+                )
+            );
+        }
         return judged;
     }
 
@@ -42,7 +50,8 @@ public static class Cosigners
     {
         var all = On(checkpoint, agreement);
         return all.Any(c => c.Time is null)
-            ? [] : [.. all.Where(c => c.Wrong is null).Select(c => c.Participant).Distinct().Order(StringComparer.Ordinal)];
+            ? []
+            : [.. all.Where(c => c.Wrong is null).Select(c => c.Participant).Distinct().Order(StringComparer.Ordinal)];
     }
 
     /// <summary>The keys for cosignatures that the agreement lists. A service and the operator are no witnesses: they are whom the
@@ -53,8 +62,11 @@ public static class Cosigners
         where participant.Kind is not (ParticipantKind.Service or ParticipantKind.Operator)
         from key in participant.SigningKeys
         where key.Use == SigningKeyUse.Cosignatures && StrictEd25519.IsKey(key.PublicKey.Span)
-        select (participant, key,
-            CosignatureKey.FromPublic(CosignatureKey.NameOf(agreement.TrustDomain, participant.Id), key.PublicKey.Span));
+        select (
+            participant,
+            key,
+            CosignatureKey.FromPublic(CosignatureKey.NameOf(agreement.TrustDomain, participant.Id), key.PublicKey.Span)
+        );
 
     /// <summary>What contradicts itself in what the agreement says of witnesses; null: nothing.</summary>
     /// <param name="agreement">The agreement.</param>
@@ -63,9 +75,13 @@ public static class Cosigners
         var keys = KeysOf(agreement).Select(k => k.Participant.Id).ToHashSet();
         foreach (var witness in agreement.Witnesses)
         {
-            if (!keys.Contains(witness.Participant)) return $"the witness {witness.Participant} has no key for cosignatures";
-            if (!Uri.TryCreate(witness.Address, UriKind.Absolute, out var address) || address.Scheme != Uri.UriSchemeHttps ||
-                !witness.Address.EndsWith('/'))
+            if (!keys.Contains(witness.Participant))
+                return $"the witness {witness.Participant} has no key for cosignatures";
+            if (
+                !Uri.TryCreate(witness.Address, UriKind.Absolute, out var address)
+                || address.Scheme != Uri.UriSchemeHttps
+                || !witness.Address.EndsWith('/')
+            )
                 return $"the witness {witness.Participant} needs an address that begins with https: and ends with a slash";
         }
         if (agreement.Witnesses.Select(w => w.Participant).Distinct().Count() != agreement.Witnesses.Count)
@@ -73,11 +89,12 @@ public static class Cosigners
         if (agreement.CosignaturesDemanded > agreement.Witnesses.Count)
             return $"{agreement.CosignaturesDemanded} cosignatures are demanded of {agreement.Witnesses.Count} witnesses";
         return agreement is { CosignaturesDemanded: > 0, CosignatureSeconds: < 1 or > 86_400 }
-            ? "cosignatures are demanded, and not within 1 to 86400 seconds" : null;
+            ? "cosignatures are demanded, and not within 1 to 86400 seconds"
+            : null;
     }
 
     /// <summary>A receipt as the text by which others' tools verify it offline (C2SP tlog-proof).</summary>
     /// <param name="receipt">The receipt.</param>
-    public static string ProofOf(Receipt receipt) => new LogProof(
-        receipt.Position, [.. receipt.InclusionProof.Select(h => h.ToByteArray())], receipt.Checkpoint).ToString();
+    public static string ProofOf(Receipt receipt) =>
+        new LogProof(receipt.Position, [.. receipt.InclusionProof.Select(h => h.ToByteArray())], receipt.Checkpoint).ToString();
 }

@@ -19,19 +19,36 @@ public static class Gate
     /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
     /// <param name="side">What the record says of the caller's part in it, asked together with the grants; null: nothing.</param>
     public static Refusal? Check(
-        Act act, IMessage request, Case? @case, string? prisoner = null, bool opensCase = false, bool closedToo = false,
-        Func<Refusal?>? side = null)
+        Act act,
+        IMessage request,
+        Case? @case,
+        string? prisoner = null,
+        bool opensCase = false,
+        bool closedToo = false,
+        Func<Refusal?>? side = null
+    )
     {
-        if (@case is null && !opensCase) return new Refusal(Reason.NotFound);
+        if (@case is null && !opensCase)
+            return new Refusal(Reason.NotFound);
         var parts = Cases.PartsOf(act.Caller, @case, prisoner);
-        if (parts.Count == 0) return new Refusal(Reason.NotFound);
-        if (prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner)) return new Refusal(Reason.NotFound);
-        if (CapacityFor(act.Method) is { } capacity && act.Caller.Kind is not (ParticipantKind.Service or ParticipantKind.Operator) &&
-            !act.Caller.Capacities.Contains(capacity)) return new Refusal(Reason.NoCapacity);
-        if (!act.Granted.CoversAny(parts)) return new Refusal(Reason.NotGranted);
-        if (side?.Invoke() is { } ofRecord) return ofRecord;
-        if (Approvals(act, request) is { } refusal) return refusal;
-        if (@case is { State: CaseState.Closed } && !closedToo) return new Refusal(Reason.CaseClosed);
+        if (parts.Count == 0)
+            return new Refusal(Reason.NotFound);
+        if (prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner))
+            return new Refusal(Reason.NotFound);
+        if (
+            CapacityFor(act.Method) is { } capacity
+            && act.Caller.Kind is not (ParticipantKind.Service or ParticipantKind.Operator)
+            && !act.Caller.Capacities.Contains(capacity)
+        )
+            return new Refusal(Reason.NoCapacity);
+        if (!act.Granted.CoversAny(parts))
+            return new Refusal(Reason.NotGranted);
+        if (side?.Invoke() is { } ofRecord)
+            return ofRecord;
+        if (Approvals(act, request) is { } refusal)
+            return refusal;
+        if (@case is { State: CaseState.Closed } && !closedToo)
+            return new Refusal(Reason.CaseClosed);
         return null;
     }
 
@@ -39,27 +56,27 @@ public static class Gate
     /// <param name="act">Who does what.</param>
     /// <param name="etag">The etag that the request carries.</param>
     /// <param name="shown">The record as it is shown to this caller now.</param>
-    public static Refusal? Saw(Act act, string etag, IMessage shown) =>
-        etag == act.EtagOf(shown) ? null : new Refusal(Reason.Stale);
+    public static Refusal? Saw(Act act, string etag, IMessage shown) => etag == act.EtagOf(shown) ? null : new Refusal(Reason.Stale);
 
     /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
-    public static Capacity? CapacityFor(string method) => method.Split('.') switch
-    {
-        ["ministries", "calllog", ..] => Capacity.Calls,
-        ["ministries", "custody", ..] => Capacity.Custody,
-        ["ministries", "consular", ..] => Capacity.Consular,
-        _ => null,
-    };
+    public static Capacity? CapacityFor(string method) =>
+        method.Split('.') switch
+        {
+            ["ministries", "calllog", ..] => Capacity.Calls,
+            ["ministries", "custody", ..] => Capacity.Custody,
+            ["ministries", "consular", ..] => Capacity.Consular,
+            _ => null,
+        };
 
     private static Refusal? Approvals(Act act, IMessage request)
     {
         var demanded = act.Permissions.ApprovalsDemanded(act.Method);
-        if (demanded == 0) return null;
+        if (demanded == 0)
+            return null;
         var actor = (request.Descriptor.FindFieldByName("actor")?.Accessor.GetValue(request) as Actor)?.Official;
         var given = act.Approved.Count(o => o != actor);
-        return given >= demanded ? null : new Refusal(Reason.ApprovalsMissing, new Dictionary<string, string>
-        {
-            ["demanded"] = $"{demanded}", ["given"] = $"{given}",
-        });
+        return given >= demanded
+            ? null
+            : new Refusal(Reason.ApprovalsMissing, new Dictionary<string, string> { ["demanded"] = $"{demanded}", ["given"] = $"{given}" });
     }
 }

@@ -39,8 +39,9 @@ public static class HttpSignature
     public static string TagOf(string trustDomain, string service) => $"{Tag}/{trustDomain}/{service}";
 
     /// <summary>Whether it is an <c>@authority</c> as it is signed (RFC 9421, 2.2.3): at most 255 characters, in lower case.</summary>
-    public static bool IsAuthority(string text) => text.Length is > 0 and <= 255 &&
-        text.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '.' or '-' or '_' or ':' or '[' or ']');
+    public static bool IsAuthority(string text) =>
+        text.Length is > 0 and <= 255
+        && text.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '.' or '-' or '_' or ':' or '[' or ']');
 
     /// <summary>The value of <c>@signature-params</c> in its one form.</summary>
     internal static string ParametersOf(DateTimeOffset created, DateTimeOffset expires, string keyId, string nonce, string tag) =>
@@ -68,7 +69,8 @@ public static class HttpSignature
     public static byte[] Base(IEnumerable<KeyValuePair<string, string>> components, string parameters)
     {
         var text = new StringBuilder();
-        foreach (var (name, value) in components) text.Append('"').Append(name).Append("\": ").Append(value).Append('\n');
+        foreach (var (name, value) in components)
+            text.Append('"').Append(name).Append("\": ").Append(value).Append('\n');
         text.Append("\"@signature-params\": ").Append(parameters);
         return Encoding.ASCII.GetBytes(text.ToString());
     }
@@ -83,11 +85,17 @@ public static class HttpSignature
     /// <param name="values">The value of each of <see cref="Covered"/>.</param>
     /// <returns>The values of <c>Signature-Input</c> and <c>Signature</c>.</returns>
     public static (string Input, string Signature) Sign(
-        Key key, string keyId, string nonce, DateTimeOffset created, TimeSpan life, string tag, IReadOnlyDictionary<string, string> values)
+        Key key,
+        string keyId,
+        string nonce,
+        DateTimeOffset created,
+        TimeSpan life,
+        string tag,
+        IReadOnlyDictionary<string, string> values
+    )
     {
         var parameters = ParametersOf(created, created + life, keyId, nonce, tag);
-        var bytes = SignatureAlgorithm.Ed25519.Sign(
-            key, Base(Covered.Select(c => KeyValuePair.Create(c, values[c])), parameters));
+        var bytes = SignatureAlgorithm.Ed25519.Sign(key, Base(Covered.Select(c => KeyValuePair.Create(c, values[c])), parameters));
         return ($"{Label}={parameters}", $"{Label}=:{Convert.ToBase64String(bytes)}:");
     }
 }
@@ -105,59 +113,89 @@ public static class HttpSignature
 /// <param name="Algorithm">The algorithm named; null: none, the key decides.</param>
 /// <param name="Bytes">The signature's 64 bytes.</param>
 public sealed record SignatureFields(
-    string Label, IReadOnlyList<string> Components, string Parameters, DateTimeOffset? Created, DateTimeOffset? Expires,
-    string? KeyId, string? Nonce, string? Tag, string? Algorithm, byte[] Bytes)
+    string Label,
+    IReadOnlyList<string> Components,
+    string Parameters,
+    DateTimeOffset? Created,
+    DateTimeOffset? Expires,
+    string? KeyId,
+    string? Nonce,
+    string? Tag,
+    string? Algorithm,
+    byte[] Bytes
+)
 {
     /// <summary>Reads the two fields (RFC 9421, 4; RFC 8941); null where they are not of this form.</summary>
     /// <param name="input">The value of <c>Signature-Input</c>.</param>
     /// <param name="signature">The value of <c>Signature</c>.</param>
     public static SignatureFields? Read(string input, string signature)
     {
-        if (input.Length > HttpSignature.LongestField || signature.Length > HttpSignature.LongestField) return null;
+        if (input.Length > HttpSignature.LongestField || signature.Length > HttpSignature.LongestField)
+            return null;
         var text = new Cursor(input);
-        if (text.Key() is not { } label || !text.Take('=')) return null;
+        if (text.Key() is not { } label || !text.Take('='))
+            return null;
         var start = text.Position;
-        if (!text.Take('(')) return null;
+        if (!text.Take('('))
+            return null;
         var components = new List<string>();
         while (!text.Take(')'))
         {
-            if (components.Count > 0 && !text.Take(' ')) return null;
-            if (text.String() is not { } component || components.Contains(component)) return null;
+            if (components.Count > 0 && !text.Take(' '))
+                return null;
+            if (text.String() is not { } component || components.Contains(component))
+                return null;
             components.Add(component);
         }
         var parameters = new Dictionary<string, object>();
         while (text.Take(';'))
         {
-            if (text.Key() is not { } name || !text.Take('=')) return null;
+            if (text.Key() is not { } name || !text.Take('='))
+                return null;
             object? value = text.Peek == '"' ? text.String() : text.Integer();
-            if (value is null || !parameters.TryAdd(name, value)) return null;
+            if (value is null || !parameters.TryAdd(name, value))
+                return null;
         }
-        if (!text.AtEnd) return null;
-        string[] strings = ["keyid", "nonce", "tag", "alg"], integers = ["created", "expires"];
+        if (!text.AtEnd)
+            return null;
+        string[] strings = ["keyid", "nonce", "tag", "alg"],
+            integers = ["created", "expires"];
         foreach (var (name, value) in parameters)
-            if (!(value is string ? strings : integers).Contains(name)) return null;
+            if (!(value is string ? strings : integers).Contains(name))
+                return null;
 
         var before = $"{label}=:";
-        if (!signature.StartsWith(before, StringComparison.Ordinal) || !signature.EndsWith(':') ||
-            signature.Length <= before.Length) return null;
-        if (Ledger.SignedNote.Base64(signature[before.Length..^1]) is not { Length: Ledger.StrictEd25519.SignatureLength } bytes) return null;
+        if (!signature.StartsWith(before, StringComparison.Ordinal) || !signature.EndsWith(':') || signature.Length <= before.Length)
+            return null;
+        if (Ledger.SignedNote.Base64(signature[before.Length..^1]) is not { Length: Ledger.StrictEd25519.SignatureLength } bytes)
+            return null;
 
         return new SignatureFields(
-            label, components, input[start..], TimeOf("created"), TimeOf("expires"), TextOf("keyid"), TextOf("nonce"),
-            TextOf("tag"), TextOf("alg"), bytes);
+            label,
+            components,
+            input[start..],
+            TimeOf("created"),
+            TimeOf("expires"),
+            TextOf("keyid"),
+            TextOf("nonce"),
+            TextOf("tag"),
+            TextOf("alg"),
+            bytes
+        );
 
         string? TextOf(string name) => parameters.GetValueOrDefault(name) as string;
         DateTimeOffset? TimeOf(string name) =>
-            parameters.GetValueOrDefault(name) is long seconds &&
-            seconds is >= (long)Ledger.CosignatureKey.FirstSecond and <= (long)Ledger.CosignatureKey.LastSecond
-                ? DateTimeOffset.FromUnixTimeSeconds(seconds) : null;
+            parameters.GetValueOrDefault(name) is long seconds
+            && seconds is >= (long)Ledger.CosignatureKey.FirstSecond and <= (long)Ledger.CosignatureKey.LastSecond
+                ? DateTimeOffset.FromUnixTimeSeconds(seconds)
+                : null;
     }
 
     /// <summary>Whether the fields are in the one form in which they are signed and kept (<c>protos/EVIDENCE.md</c>, section 5): what
     /// else RFC 9421 allows, two readers may read in two ways.</summary>
     public bool IsCanonical =>
-        this is { Label: HttpSignature.Label, Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce, Tag: { } tag } &&
-        Parameters == HttpSignature.ParametersOf(created, expires, keyId, nonce, tag);
+        this is { Label: HttpSignature.Label, Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce, Tag: { } tag }
+        && Parameters == HttpSignature.ParametersOf(created, expires, keyId, nonce, tag);
 
     /// <summary>Whether the signature is the key's over these component values, which are printable ASCII.</summary>
     /// <param name="key">The public key, 32 bytes.</param>
@@ -168,7 +206,8 @@ public sealed record SignatureFields(
         foreach (var component in Components)
         {
             // Other characters have no bytes in a signature base, and some have them in one language only.
-            if (valueOf(component) is not { } value || value.AsSpan().ContainsAnyExceptInRange(' ', '~')) return false;
+            if (valueOf(component) is not { } value || value.AsSpan().ContainsAnyExceptInRange(' ', '~'))
+                return false;
             values.Add(new(component, value));
         }
         return Ledger.StrictEd25519.Verifies(key, HttpSignature.Base(values, Parameters), Bytes);
@@ -185,7 +224,8 @@ public sealed record SignatureFields(
 
         public bool Take(char expected)
         {
-            if (Peek != expected || AtEnd) return false;
+            if (Peek != expected || AtEnd)
+                return false;
             Position++;
             return true;
         }
@@ -193,17 +233,21 @@ public sealed record SignatureFields(
         public string? Key()
         {
             var start = Position;
-            if (!char.IsAsciiLetterLower(Peek) && Peek != '*') return null;
-            while (char.IsAsciiLetterLower(Peek) || char.IsAsciiDigit(Peek) || Peek is '_' or '-' or '.' or '*') Position++;
+            if (!char.IsAsciiLetterLower(Peek) && Peek != '*')
+                return null;
+            while (char.IsAsciiLetterLower(Peek) || char.IsAsciiDigit(Peek) || Peek is '_' or '-' or '.' or '*')
+                Position++;
             return text[start..Position];
         }
 
         public string? String()
         {
-            if (!Take('"')) return null;
+            if (!Take('"'))
+                return null;
             var start = Position;
             // Quoted characters never occur in what is signed here; a backslash is refused rather than read in two ways.
-            while (Peek is >= ' ' and < '\x7f' and not '"' and not '\\') Position++;
+            while (Peek is >= ' ' and < '\x7f' and not '"' and not '\\')
+                Position++;
             var end = Position;
             return Take('"') ? text[start..end] : null;
         }
@@ -211,7 +255,8 @@ public sealed record SignatureFields(
         public object? Integer()
         {
             var start = Position;
-            while (char.IsAsciiDigit(Peek)) Position++;
+            while (char.IsAsciiDigit(Peek))
+                Position++;
             return Position - start is > 0 and <= 15 ? long.Parse(text[start..Position]) : null;
         }
     }

@@ -43,7 +43,9 @@ public enum CertificateUse
 /// </summary>
 public sealed class Authorities : IDisposable
 {
-    private const string ClientAuth = "1.3.6.1.5.5.7.3.2", ServerAuth = "1.3.6.1.5.5.7.3.1", AlternativeNames = "2.5.29.17";
+    private const string ClientAuth = "1.3.6.1.5.5.7.3.2",
+        ServerAuth = "1.3.6.1.5.5.7.3.1",
+        AlternativeNames = "2.5.29.17";
 
     /// <summary>The most certificates of a chain: 4, which are the system's, at most two intermediate ones, and the root.</summary>
     public const int MaxChain = 4;
@@ -65,7 +67,8 @@ public sealed class Authorities : IDisposable
     /// self-signed authority, or one authority for two participants.</exception>
     public Authorities(Agreement agreement)
     {
-        if (agreement.TrustDomain.Length == 0) throw new FormatException("the agreement names no trust domain");
+        if (agreement.TrustDomain.Length == 0)
+            throw new FormatException("the agreement names no trust domain");
         _prefix = $"spiffe://{agreement.TrustDomain}/";
         var owners = new Dictionary<string, string>();
         foreach (var participant in agreement.Participants)
@@ -90,8 +93,7 @@ public sealed class Authorities : IDisposable
                 if (!owners.TryAdd(key, participant.Id) && owners[key] != participant.Id)
                     throw new FormatException($"{participant.Id} and {owners[key]} have one authority between them");
             }
-            _known[participant.Id] = new Known(
-                participant, roots, [.. participant.DeniedCertificates.Select(Serial)]);
+            _known[participant.Id] = new Known(participant, roots, [.. participant.DeniedCertificates.Select(Serial)]);
         }
     }
 
@@ -115,15 +117,19 @@ public sealed class Authorities : IDisposable
 
     private Identified Judge(X509Certificate2 certificate, IEnumerable<X509Certificate2> sent, string use, DateTimeOffset now)
     {
-        if (PathOf(certificate) is not { } path || path.LastIndexOf('/') is var slash && slash <= 0 ||
-            !_known.TryGetValue(path[..slash], out var known) || known.Roots.Count == 0 ||
-            !IsShort(certificate, sent, out var others) || !NamesLead(certificate, others, known.Roots) ||
-            ChainOf(certificate, others, known.Roots, use, out var usable) is not { } chain)
+        if (
+            PathOf(certificate) is not { } path
+            || path.LastIndexOf('/') is var slash && slash <= 0
+            || !_known.TryGetValue(path[..slash], out var known)
+            || known.Roots.Count == 0
+            || !IsShort(certificate, sent, out var others)
+            || !NamesLead(certificate, others, known.Roots)
+            || ChainOf(certificate, others, known.Roots, use, out var usable) is not { } chain
+        )
             return Stranger;
         if (!usable || known.Participant.Systems.Count > 0 && !known.Participant.Systems.Contains(path))
             return new(null, Reason.CallerUnknown, Issued: true);
-        var identity = new Identity(
-            known.Participant, path, chain.Max(c => c.From), chain.Min(c => c.Until));
+        var identity = new Identity(known.Participant, path, chain.Max(c => c.From), chain.Min(c => c.Until));
         var denied = chain.Any(c => known.Denied.Contains(c.Serial));
         return new(identity, denied || !identity.HoldsAt(now) ? Reason.CertificateNotAccepted : Reason.Unspecified, Issued: true);
     }
@@ -131,18 +137,21 @@ public sealed class Authorities : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var root in _known.Values.SelectMany(k => k.Roots)) root.Dispose();
+        foreach (var root in _known.Values.SelectMany(k => k.Roots))
+            root.Dispose();
     }
 
     // The path of the one SPIFFE id; null: there is none, more than one URI, or it is of another trust domain or form.
     private string? PathOf(X509Certificate2 certificate)
     {
         var uris = UrisOf(certificate);
-        if (uris is not [var uri] || !uri.StartsWith(_prefix, StringComparison.Ordinal)) return null;
+        if (uris is not [var uri] || !uri.StartsWith(_prefix, StringComparison.Ordinal))
+            return null;
         var path = uri[_prefix.Length..];
         var segments = path.Split('/');
         return segments.Length is >= 2 and <= 4 && path.Length <= 128 && segments.All(s => s.Length > 0 && s.All(IsSegmentCharacter))
-            ? path : null;
+            ? path
+            : null;
     }
 
     // SPIFFE-ID, 2.2, without upper case: an id has one spelling only.
@@ -157,12 +166,15 @@ public sealed class Authorities : IDisposable
         {
             foreach (var extension in certificate.Extensions)
             {
-                if (extension.Oid?.Value != AlternativeNames) continue;
+                if (extension.Oid?.Value != AlternativeNames)
+                    continue;
                 var names = new AsnReader(extension.RawData, AsnEncodingRules.DER).ReadSequence();
                 var uri = new Asn1Tag(TagClass.ContextSpecific, 6);
                 while (names.HasData)
-                    if (names.PeekTag() == uri) uris.Add(names.ReadCharacterString(UniversalTagNumber.IA5String, uri));
-                    else names.ReadEncodedValue();
+                    if (names.PeekTag() == uri)
+                        uris.Add(names.ReadCharacterString(UniversalTagNumber.IA5String, uri));
+                    else
+                        names.ReadEncodedValue();
             }
             return uris;
         }
@@ -186,8 +198,10 @@ public sealed class Authorities : IDisposable
         for (var length = 2; length <= MaxChain; length++)
         {
             var issuer = certificate.IssuerName.RawData;
-            if (roots.Any(r => r.SubjectName.RawData.AsSpan().SequenceEqual(issuer))) return true;
-            if (others.FirstOrDefault(o => o.SubjectName.RawData.AsSpan().SequenceEqual(issuer)) is not { } next) return false;
+            if (roots.Any(r => r.SubjectName.RawData.AsSpan().SequenceEqual(issuer)))
+                return true;
+            if (others.FirstOrDefault(o => o.SubjectName.RawData.AsSpan().SequenceEqual(issuer)) is not { } next)
+                return false;
             certificate = next;
         }
         return false;
@@ -195,7 +209,12 @@ public sealed class Authorities : IDisposable
 
     // The chain to one of the roots, leaf first, whatever the time; null: there is none.
     private static IReadOnlyList<Link>? ChainOf(
-        X509Certificate2 certificate, X509Certificate2[] sent, X509Certificate2Collection roots, string use, out bool usable)
+        X509Certificate2 certificate,
+        X509Certificate2[] sent,
+        X509Certificate2Collection roots,
+        string use,
+        out bool usable
+    )
     {
         using var chain = new X509Chain();
         var policy = chain.ChainPolicy;
@@ -215,16 +234,22 @@ public sealed class Authorities : IDisposable
                 return null;
             }
             usable = !chain.ChainStatus.Any(s => s.Status.HasFlag(X509ChainStatusFlags.NotValidForUsage));
-            return [.. chain.ChainElements.Select(e =>
-                new Link(e.Certificate.NotBefore, e.Certificate.NotAfter, Serial(e.Certificate.SerialNumber)))];
+            return
+            [
+                .. chain.ChainElements.Select(e => new Link(
+                    e.Certificate.NotBefore,
+                    e.Certificate.NotAfter,
+                    Serial(e.Certificate.SerialNumber)
+                )),
+            ];
         }
         finally
         {
-            foreach (var element in chain.ChainElements) element.Certificate.Dispose();
+            foreach (var element in chain.ChainElements)
+                element.Certificate.Dispose();
         }
     }
 
     private static string Serial(string hexadecimal) =>
-        hexadecimal.Replace(":", "", StringComparison.Ordinal).Replace(" ", "", StringComparison.Ordinal)
-            .TrimStart('0').ToUpperInvariant();
+        hexadecimal.Replace(":", "", StringComparison.Ordinal).Replace(" ", "", StringComparison.Ordinal).TrimStart('0').ToUpperInvariant();
 }

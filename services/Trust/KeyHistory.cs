@@ -84,8 +84,7 @@ public sealed class KeyHistory
     /// </summary>
     /// <param name="version">The version.</param>
     /// <param name="at">When it was committed.</param>
-    public bool IsOver(ulong version, DateTimeOffset at) =>
-        _adopted.TryGetValue(version + 1, out var next) && next + LongestWait < at;
+    public bool IsOver(ulong version, DateTimeOffset at) => _adopted.TryGetValue(version + 1, out var next) && next + LongestWait < at;
 
     /// <summary>When the ledger took a version over; null: it has not.</summary>
     /// <param name="version">The version.</param>
@@ -101,9 +100,13 @@ public sealed class KeyHistory
     /// <param name="agreementVersion">The version.</param>
     public ulong? Since(string keyId, ulong agreementVersion)
     {
-        if (Key(keyId, agreementVersion)?.Key is not { } key) return null;
-        return _versions.Keys.Where(v => v <= agreementVersion).Reverse()
-            .TakeWhile(v => Key(keyId, v)?.Key.PublicKey == key.PublicKey).Last();
+        if (Key(keyId, agreementVersion)?.Key is not { } key)
+            return null;
+        return _versions
+            .Keys.Where(v => v <= agreementVersion)
+            .Reverse()
+            .TakeWhile(v => Key(keyId, v)?.Key.PublicKey == key.PublicKey)
+            .Last();
     }
 
     /// <summary>The keys with which a service's checkpoints were signed under a version.</summary>
@@ -117,12 +120,17 @@ public sealed class KeyHistory
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="at">Only those that are valid then; null: ended ones too.</param>
     public static IReadOnlyList<CheckpointKey> CheckpointKeysOf(Agreement agreement, string service, DateTimeOffset? at = null) =>
-    [
-        .. agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys)
-            .Where(k => k.Use == SigningKeyUse.Checkpoints && StrictEd25519.IsKey(k.PublicKey.Span) &&
-                (at is not { } moment || RequestSignatures.IsValidAt(k, moment)))
-            .Select(k => CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", k.PublicKey.Span)),
-    ];
+        [
+            .. agreement
+                .Participants.Where(p => p.Id == $"service/{service}")
+                .SelectMany(p => p.SigningKeys)
+                .Where(k =>
+                    k.Use == SigningKeyUse.Checkpoints
+                    && StrictEd25519.IsKey(k.PublicKey.Span)
+                    && (at is not { } moment || RequestSignatures.IsValidAt(k, moment))
+                )
+                .Select(k => CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", k.PublicKey.Span)),
+        ];
 
     /// <summary>Judges the signature of a committed request as what it was when it was committed; null: it was the participant's
     /// own, over these bytes, with a key that was valid.</summary>
@@ -132,17 +140,35 @@ public sealed class KeyHistory
     /// <param name="requestId">The request id that the request carries.</param>
     /// <param name="service">The service whose entry it is.</param>
     public Reason? WrongRequest(
-        EntryHeader header, RequestSignature? signature, ReadOnlySpan<byte> request, string requestId, string service)
+        EntryHeader header,
+        RequestSignature? signature,
+        ReadOnlySpan<byte> request,
+        string requestId,
+        string service
+    )
     {
         if (Version(header.AgreementVersion) is not { } permissions || permissions.Participant(header.Participant) is not { } caller)
             return Reason.CallerUnknown;
         var (_, wrong) = RequestSignatures.Check(
-            signature, header.Method, request, requestId, caller, permissions, header.CommitTime.ToDateTimeOffset(), service);
-        if (wrong is not null) return wrong.Reason;
-        if (requestId != header.RequestId) return Reason.SignatureNonceWrong;
-        var (fields, committed) =
-            (SignatureFields.Read(signature!.SignatureInput, signature.Signature)!, header.CommitTime.ToDateTimeOffset());
-        if (!RequestSignatures.IsValidAt(permissions.SigningKey(fields.KeyId!)!.Value.Key, committed)) return Reason.SignatureKeyNotValid;
+            signature,
+            header.Method,
+            request,
+            requestId,
+            caller,
+            permissions,
+            header.CommitTime.ToDateTimeOffset(),
+            service
+        );
+        if (wrong is not null)
+            return wrong.Reason;
+        if (requestId != header.RequestId)
+            return Reason.SignatureNonceWrong;
+        var (fields, committed) = (
+            SignatureFields.Read(signature!.SignatureInput, signature.Signature)!,
+            header.CommitTime.ToDateTimeOffset()
+        );
+        if (!RequestSignatures.IsValidAt(permissions.SigningKey(fields.KeyId!)!.Value.Key, committed))
+            return Reason.SignatureKeyNotValid;
         return fields.Expires + LongestWait >= committed ? null : Reason.SignatureExpired;
     }
 
@@ -153,7 +179,11 @@ public sealed class KeyHistory
     /// <param name="service">The service whose entry it is.</param>
     /// <returns>The officials who approved, and what was wrong; null: nothing.</returns>
     public (IReadOnlySet<string> Officials, Refusal? Wrong) Approved(
-        EntryHeader header, IReadOnlyList<Approval> approvals, ReadOnlySpan<byte> request, string service) =>
+        EntryHeader header,
+        IReadOnlyList<Approval> approvals,
+        ReadOnlySpan<byte> request,
+        string service
+    ) =>
         Version(header.AgreementVersion) is { } permissions && permissions.Participant(header.Participant) is { } caller
             ? Approvals.Check(approvals, header.Method, request, caller, permissions, header.CommitTime.ToDateTimeOffset(), service)
             : (new HashSet<string>(), new Refusal(Reason.CallerUnknown));

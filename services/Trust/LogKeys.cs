@@ -15,8 +15,10 @@ public sealed record JudgedCheckpoint(Checkpoint? Tree, string? Wrong, IReadOnly
 
     /// <summary>The participants whose cosignatures on it count, each once; none where a cosignature names a key and is not that
     /// key's, for such a note is not to be trusted (C2SP signed-note).</summary>
-    public IReadOnlyList<string> Cosigners => Cosignatures.Any(c => c.Time is null)
-        ? [] : [.. Cosignatures.Where(c => c.Wrong is null).Select(c => c.Participant).Distinct().Order(StringComparer.Ordinal)];
+    public IReadOnlyList<string> Cosigners =>
+        Cosignatures.Any(c => c.Time is null)
+            ? []
+            : [.. Cosignatures.Where(c => c.Wrong is null).Select(c => c.Participant).Distinct().Order(StringComparer.Ordinal)];
 }
 
 /// <summary>
@@ -47,19 +49,22 @@ public sealed class LogKeys
     {
         Service = service;
         foreach (var (agreement, followed) in greatestFirst)
-            foreach (var key in agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys))
-            {
-                if (key.Use != SigningKeyUse.Checkpoints || !StrictEd25519.IsKey(key.PublicKey.Span)) continue;
-                var own = CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", key.PublicKey.Span);
-                if (_own.All(k => k.Key.Verifier != own.Verifier)) _own.Add((own, Until(key, followed)));
-            }
+        foreach (var key in agreement.Participants.Where(p => p.Id == $"service/{service}").SelectMany(p => p.SigningKeys))
+        {
+            if (key.Use != SigningKeyUse.Checkpoints || !StrictEd25519.IsKey(key.PublicKey.Span))
+                continue;
+            var own = CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", key.PublicKey.Span);
+            if (_own.All(k => k.Key.Verifier != own.Verifier))
+                _own.Add((own, Until(key, followed)));
+        }
         _demanded = Math.Max(1, greatestFirst[0].Agreement.CosignaturesDemanded);
         _theirs = new(() =>
         {
             var theirs = new List<(string Participant, CosignatureKey Key, SigningKey Listed)>();
             foreach (var (agreement, followed) in greatestFirst)
-                foreach (var (participant, key, cosigner) in Cosigners.KeysOf(agreement))
-                    if (theirs.All(k => k.Key.Verifier != cosigner.Verifier)) theirs.Add((participant.Id, cosigner, Until(key, followed)));
+            foreach (var (participant, key, cosigner) in Cosigners.KeysOf(agreement))
+                if (theirs.All(k => k.Key.Verifier != cosigner.Verifier))
+                    theirs.Add((participant.Id, cosigner, Until(key, followed)));
             return theirs;
         });
     }
@@ -88,15 +93,18 @@ public sealed class LogKeys
     /// <param name="note">The checkpoint, a signed note.</param>
     /// <param name="at">The moment.</param>
     public Checkpoint? Present(string note, DateTimeOffset at) =>
-        SignedNote.Read(note) is { } read && SignedBy(read, out var tree) is { } by && by.Any(k => RequestSignatures.IsValidAt(k, at)) ? tree : null;
+        SignedNote.Read(note) is { } read && SignedBy(read, out var tree) is { } by && by.Any(k => RequestSignatures.IsValidAt(k, at))
+            ? tree
+            : null;
 
     /// <summary>Judges checkpoints at the moment at which each is asked about.</summary>
     /// <param name="time">The clock.</param>
-    public CheckpointJudge Judging(TimeProvider time) => note =>
-    {
-        var judged = Judge(note, time.GetUtcNow());
-        return (judged.Tree, judged.Counts);
-    };
+    public CheckpointJudge Judging(TimeProvider time) =>
+        note =>
+        {
+            var judged = Judge(note, time.GetUtcNow());
+            return (judged.Tree, judged.Counts);
+        };
 
     /// <summary>Judges a checkpoint.</summary>
     /// <param name="note">The checkpoint, a signed note.</param>
@@ -106,19 +114,24 @@ public sealed class LogKeys
     /// <param name="covers">The latest commit time of an entry that is in its tree: it was signed later. Null: none is known.</param>
     public JudgedCheckpoint Judge(string note, DateTimeOffset? at, DateTimeOffset? seen = null, DateTimeOffset? covers = null)
     {
-        if (SignedNote.Read(note) is not { } read) return new(null, "it is no signed note", []);
+        if (SignedNote.Read(note) is not { } read)
+            return new(null, "it is no signed note", []);
         var (cosignatures, dates) = CosignaturesOn(read, at);
-        if (SignedBy(read, out var tree) is not { } by) return new(null, "a signature on it is not its key's", cosignatures);
-        if (tree is null) return new(null, "it is not signed with a key that the agreement lists for the service", cosignatures);
+        if (SignedBy(read, out var tree) is not { } by)
+            return new(null, "a signature on it is not its key's", cosignatures);
+        if (tree is null)
+            return new(null, "it is not signed with a key that the agreement lists for the service", cosignatures);
         var wrongs = by.Select(WrongOf).ToList();
         return new(tree, wrongs.Contains(null) ? null : wrongs[0], cosignatures);
 
         string? WrongOf(SigningKey key)
         {
-            if (key.ValidFromTime is { } from && from.ToDateTimeOffset() > at) return $"its key {key.Id} is not valid yet";
+            if (key.ValidFromTime is { } from && from.ToDateTimeOffset() > at)
+                return $"its key {key.Id} is not valid yet";
             if (Earliest(key.RevokeTime?.ToDateTimeOffset(), key.ValidUntilTime?.ToDateTimeOffset()) is { } over && covers >= over)
                 return $"it has an entry of a time at which its key {key.Id} was no longer valid";
-            if (EndOf(key, at) is not { } end || seen < end || dates.Count(d => d < end) >= _demanded) return null;
+            if (EndOf(key, at) is not { } end || seen < end || dates.Count(d => d < end) >= _demanded)
+                return null;
             return $"its key {key.Id} was {(key.RevokeTime is null ? "ended" : "revoked")}, and nothing shows that it signed this before";
         }
     }
@@ -138,12 +151,13 @@ public sealed class LogKeys
         tree = null;
         var by = new List<SigningKey>();
         foreach (var (key, listed) in _own)
-            foreach (var signature in note.Signatures.Where(key.Names))
-            {
-                if (key.Verify($"{note.Text}\n{signature.Line}") is not { } verified) return null;
-                tree = verified with { Text = note.ToString() };
-                by.Add(listed);
-            }
+        foreach (var signature in note.Signatures.Where(key.Names))
+        {
+            if (key.Verify($"{note.Text}\n{signature.Line}") is not { } verified)
+                return null;
+            tree = verified with { Text = note.ToString() };
+            by.Add(listed);
+        }
         return by;
     }
 
@@ -152,23 +166,46 @@ public sealed class LogKeys
     {
         var read = new List<(Cosignature Cosignature, DateTimeOffset? Revoked)>();
         foreach (var (participant, key, listed) in _theirs.Value)
-            foreach (var signature in note.Signatures.Where(key.Names))
-            {
-                var time = key.Verify(note, signature);
-                read.Add((new Cosignature(participant, listed.Id, time,
-                    time is null ? "the signature is not its key's over this checkpoint" :
-                    !RequestSignatures.IsValidAt(listed, time.Value) ? "its key was not valid at that time" : null),
-                    listed.RevokeTime?.ToDateTimeOffset() is { } revoked && (at is null || revoked <= at) ? revoked : null));
-            }
-        var dates = read.Where(r => r.Cosignature.Wrong is null && r.Revoked is null).GroupBy(r => r.Cosignature.Participant)
-            .Select(g => g.Min(r => r.Cosignature.Time!.Value)).ToList();
-        return ([.. read.Select(r => r.Cosignature.Wrong is null && r.Revoked is { } end && dates.Count(d => d < end) < _demanded
-            ? r.Cosignature with { Wrong = "its key was revoked, and its time is its own word alone" } : r.Cosignature)], dates);
+        foreach (var signature in note.Signatures.Where(key.Names))
+        {
+            var time = key.Verify(note, signature);
+            read.Add(
+                (
+                    new Cosignature(
+                        participant,
+                        listed.Id,
+                        time,
+                        time is null ? "the signature is not its key's over this checkpoint"
+                            : !RequestSignatures.IsValidAt(listed, time.Value) ? "its key was not valid at that time"
+                            : null
+                    ),
+                    listed.RevokeTime?.ToDateTimeOffset() is { } revoked && (at is null || revoked <= at) ? revoked : null
+                )
+            );
+        }
+        var dates = read.Where(r => r.Cosignature.Wrong is null && r.Revoked is null)
+            .GroupBy(r => r.Cosignature.Participant)
+            .Select(g => g.Min(r => r.Cosignature.Time!.Value))
+            .ToList();
+        return (
+            [
+                .. read.Select(r =>
+                    r.Cosignature.Wrong is null && r.Revoked is { } end && dates.Count(d => d < end) < _demanded
+                        ? r.Cosignature with
+                        {
+                            Wrong = "its key was revoked, and its time is its own word alone",
+                        }
+                        : r.Cosignature
+                ),
+            ],
+            dates
+        );
     }
 
     private static SigningKey Until(SigningKey key, DateTimeOffset? followed)
     {
-        if (followed is not { } gone || key.RevokeTime is { } revoked && revoked.ToDateTimeOffset() <= gone) return key;
+        if (followed is not { } gone || key.RevokeTime is { } revoked && revoked.ToDateTimeOffset() <= gone)
+            return key;
         var ended = key.Clone();
         ended.RevokeTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(gone);
         return ended;

@@ -20,7 +20,9 @@ public static class Methods
 
     static Methods()
     {
-        ByName = Descriptors.Files.SelectMany(f => f.Services).SelectMany(s => s.Methods)
+        ByName = Descriptors
+            .Files.SelectMany(f => f.Services)
+            .SelectMany(s => s.Methods)
             .ToFrozenDictionary(m => $"{m.Service.FullName}/{m.Name}");
         ByPath = ByName.ToFrozenDictionary(m => $"/{m.Key}", m => new Rpc(m.Key, m.Value));
         Names = [.. ByName.Keys.Order(StringComparer.Ordinal)];

@@ -21,11 +21,16 @@ public sealed class Permissions
         _participants = agreement.Participants.ToDictionary(p => p.Id);
         _states = agreement.States.ToDictionary(s => s.Code);
         foreach (var grant in agreement.Grants)
-            foreach (var method in grant.Methods) _grants[method] = _grants.GetValueOrDefault(method).And(grant.Part);
+        foreach (var method in grant.Methods)
+            _grants[method] = _grants.GetValueOrDefault(method).And(grant.Part);
         _keys = agreement.Participants.SelectMany(p => p.SigningKeys.Select(k => (Owner: p, Key: k))).ToDictionary(k => k.Key.Id);
         _approvals = agreement.ApprovalDemands.ToDictionary(d => d.Method, d => d.Officials);
-        _officials = [.. agreement.Participants.SelectMany(p =>
-            p.Officials.Concat(p.SigningKeys.Select(k => k.Official)).Where(o => o.Length > 0).Select(o => (p.Id, o)))];
+        _officials =
+        [
+            .. agreement.Participants.SelectMany(p =>
+                p.Officials.Concat(p.SigningKeys.Select(k => k.Official)).Where(o => o.Length > 0).Select(o => (p.Id, o))
+            ),
+        ];
         _ofAnybody = [.. _officials.Select(o => o.Official)];
     }
 
@@ -69,7 +74,8 @@ public readonly record struct GrantedParts
     public bool CoversAny(IEnumerable<Part> parts)
     {
         foreach (var part in parts)
-            if ((_parts & Bit(part)) != 0) return true;
+            if ((_parts & Bit(part)) != 0)
+                return true;
         return false;
     }
 

@@ -15,7 +15,12 @@ namespace Ministries.Trust;
 /// <param name="Client">Whether it may call.</param>
 /// <param name="Hosts">At which hosts it may be called, by name or address; none: it may not be called.</param>
 public sealed record CertificateTerms(
-    IReadOnlyList<string> Uris, DateTimeOffset From, DateTimeOffset Until, bool Client = true, IReadOnlyList<string>? Hosts = null);
+    IReadOnlyList<string> Uris,
+    DateTimeOffset From,
+    DateTimeOffset Until,
+    bool Client = true,
+    IReadOnlyList<string>? Hosts = null
+);
 
 /// <summary>An authority for development and tests: ECDSA P-256, SHA-256. A ministry's own authority is its own affair; what the
 /// services demand of its certificates is in <see cref="Authorities"/>.</summary>
@@ -38,7 +43,8 @@ public sealed class CertificateAuthority : IDisposable
         var request = new CertificateRequest(Name(name), key, HashAlgorithmName.SHA256);
         request.CertificateExtensions.Add(X509BasicConstraintsExtension.CreateForCertificateAuthority(0));
         request.CertificateExtensions.Add(
-            new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.CrlSign, critical: true));
+            new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.CrlSign, critical: true)
+        );
         request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, critical: false));
         return new(request.CreateSelfSigned(from, until));
     }
@@ -59,17 +65,29 @@ public sealed class CertificateAuthority : IDisposable
         request.CertificateExtensions.Add(X509BasicConstraintsExtension.CreateForEndEntity(critical: true));
         request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.DigitalSignature, critical: true));
         var uses = new OidCollection();
-        if (terms.Client) uses.Add(new Oid("1.3.6.1.5.5.7.3.2"));
-        if (terms.Hosts is { Count: > 0 }) uses.Add(new Oid("1.3.6.1.5.5.7.3.1"));
-        if (uses.Count > 0) request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension(uses, critical: false));
+        if (terms.Client)
+            uses.Add(new Oid("1.3.6.1.5.5.7.3.2"));
+        if (terms.Hosts is { Count: > 0 })
+            uses.Add(new Oid("1.3.6.1.5.5.7.3.1"));
+        if (uses.Count > 0)
+            request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension(uses, critical: false));
         var names = new SubjectAlternativeNameBuilder();
-        foreach (var uri in terms.Uris) names.AddUri(new Uri(uri));
+        foreach (var uri in terms.Uris)
+            names.AddUri(new Uri(uri));
         foreach (var host in terms.Hosts ?? [])
-            if (IPAddress.TryParse(host, out var address)) names.AddIpAddress(address);
-            else names.AddDnsName(host);
-        if (terms.Uris.Count > 0 || terms.Hosts is { Count: > 0 }) request.CertificateExtensions.Add(names.Build());
+            if (IPAddress.TryParse(host, out var address))
+                names.AddIpAddress(address);
+            else
+                names.AddDnsName(host);
+        if (terms.Uris.Count > 0 || terms.Hosts is { Count: > 0 })
+            request.CertificateExtensions.Add(names.Build());
         request.CertificateExtensions.Add(
-            X509AuthorityKeyIdentifierExtension.CreateFromCertificate(_certificate, includeKeyIdentifier: true, includeIssuerAndSerial: false));
+            X509AuthorityKeyIdentifierExtension.CreateFromCertificate(
+                _certificate,
+                includeKeyIdentifier: true,
+                includeIssuerAndSerial: false
+            )
+        );
         // 127 random bits: positive, and never the same twice.
         var serial = RandomNumberGenerator.GetBytes(16);
         serial[0] = (byte)(serial[0] & 0x7f | 0x40);
@@ -82,9 +100,9 @@ public sealed class CertificateAuthority : IDisposable
 
     // One's own authority is of ECDSA; an operator's may be of RSA.
     private X509SignatureGenerator Signer() =>
-        _certificate.GetECDsaPrivateKey() is { } ecdsa ? X509SignatureGenerator.CreateForECDsa(ecdsa) :
-        _certificate.GetRSAPrivateKey() is { } rsa ? X509SignatureGenerator.CreateForRSA(rsa, RSASignaturePadding.Pkcs1) :
-        throw new FormatException($"the key of {_certificate.Subject} is neither of ECDSA nor of RSA");
+        _certificate.GetECDsaPrivateKey() is { } ecdsa ? X509SignatureGenerator.CreateForECDsa(ecdsa)
+        : _certificate.GetRSAPrivateKey() is { } rsa ? X509SignatureGenerator.CreateForRSA(rsa, RSASignaturePadding.Pkcs1)
+        : throw new FormatException($"the key of {_certificate.Subject} is neither of ECDSA nor of RSA");
 
     /// <inheritdoc/>
     public void Dispose() => _certificate.Dispose();
@@ -149,8 +167,7 @@ public static class Pki
     /// service's own name.</param>
     /// <returns>The files that were made or changed, relative to the folder.</returns>
     /// <exception cref="FormatException">The folder's agreement cannot be read.</exception>
-    public static IReadOnlyList<string> Init(
-        string folder, Agreement agreement, TimeProvider time, params IReadOnlyList<string> hosts)
+    public static IReadOnlyList<string> Init(string folder, Agreement agreement, TimeProvider time, params IReadOnlyList<string> hosts)
     {
         var made = new List<string>();
         var now = time.GetUtcNow();
@@ -170,17 +187,27 @@ public static class Pki
                 continue;
             }
             AddKey(participant, Path.Combine(home, "requests.key"), "requests", SigningKeyUse.Requests, now, made);
-            if (!AgreementVersions.Signs(participant)) continue;
+            if (!AgreementVersions.Signs(participant))
+                continue;
             Issue(agreement.TrustDomain, participant, Witness, home, authority, now, hosts, made);
             AddKey(participant, Path.Combine(home, "cosignatures.key"), "cosignatures", SigningKeyUse.Cosignatures, now, made);
             AddKey(participant, Path.Combine(home, "agreements.key"), "agreements", SigningKeyUse.Agreements, now, made);
             for (var i = 1; i <= Officials; i++)
             {
                 var official = OfficialOf(participant.Id, i);
-                AddKey(participant, Path.Combine(home, "officials", $"{official}.key"), "approvals", SigningKeyUse.Approvals, now, made, official);
+                AddKey(
+                    participant,
+                    Path.Combine(home, "officials", $"{official}.key"),
+                    "approvals",
+                    SigningKeyUse.Approvals,
+                    now,
+                    made,
+                    official
+                );
             }
         }
-        if (there && agreement.Equals(before)) return Relative();
+        if (there && agreement.Equals(before))
+            return Relative();
         // Services refuse another agreement of a version that they know. The one before is wanted by those who missed it.
         if (there)
         {
@@ -205,10 +232,11 @@ public static class Pki
     {
         using var key = ReadKey(file);
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-        var listed = new[] { previous, agreement }
-            .SelectMany(a => a?.Participants.Where(p => p.Id == participant).SelectMany(p => p.SigningKeys) ?? [])
-            .FirstOrDefault(k => k.Use == SigningKeyUse.Agreements && k.PublicKey == bytes) ??
-            throw new FormatException($"{file} is none of {participant}'s keys for agreements");
+        var listed =
+            new[] { previous, agreement }
+                .SelectMany(a => a?.Participants.Where(p => p.Id == participant).SelectMany(p => p.SigningKeys) ?? [])
+                .FirstOrDefault(k => k.Use == SigningKeyUse.Agreements && k.PublicKey == bytes)
+            ?? throw new FormatException($"{file} is none of {participant}'s keys for agreements");
         AgreementVersions.Sign(agreement, participant, listed.Id, key);
     }
 
@@ -229,49 +257,87 @@ public static class Pki
         var (certificate, key) = (Path.Combine(home, "authority.pem"), Path.Combine(home, "authority.key"));
         if (!File.Exists(certificate) || !File.Exists(key))
         {
-            using var created = CertificateAuthority.Create($"{participant.Id} development authority", now.AddMinutes(-5), now + AuthorityLife);
+            using var created = CertificateAuthority.Create(
+                $"{participant.Id} development authority",
+                now.AddMinutes(-5),
+                now + AuthorityLife
+            );
             Write(key, created.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", secret: true, made);
             Write(certificate, created.Certificate.ExportCertificatePem() + "\n", secret: false, made);
         }
         var authority = CertificateAuthority.Read(certificate, key);
         var pem = authority.Certificate.ExportCertificatePem();
-        if (!participant.AuthorityCertificates.Contains(pem)) participant.AuthorityCertificates.Add(pem);
+        if (!participant.AuthorityCertificates.Contains(pem))
+            participant.AuthorityCertificates.Add(pem);
         return authority;
     }
 
     private static void Issue(
-        string domain, Participant participant, string system, string home, CertificateAuthority authority, DateTimeOffset now,
-        IReadOnlyList<string> hosts, List<string> made)
+        string domain,
+        Participant participant,
+        string system,
+        string home,
+        CertificateAuthority authority,
+        DateTimeOffset now,
+        IReadOnlyList<string> hosts,
+        List<string> made
+    )
     {
         var (certificate, key) = (Path.Combine(home, $"{system}.pem"), Path.Combine(home, $"{system}.key"));
         if (File.Exists(certificate) && File.Exists(key))
         {
             using var old = X509CertificateLoader.LoadCertificateFromFile(certificate);
-            if (old.NotAfter > now + RenewBefore && old.IssuerName.RawData.AsSpan().SequenceEqual(authority.Certificate.SubjectName.RawData) &&
-                File.GetLastWriteTimeUtc(certificate) >= File.GetLastWriteTimeUtc(Path.Combine(home, "authority.pem"))) return;
+            if (
+                old.NotAfter > now + RenewBefore
+                && old.IssuerName.RawData.AsSpan().SequenceEqual(authority.Certificate.SubjectName.RawData)
+                && File.GetLastWriteTimeUtc(certificate) >= File.GetLastWriteTimeUtc(Path.Combine(home, "authority.pem"))
+            )
+                return;
         }
         // A service is known by its own name, a witness by its participant's: kr/mfa as witness-kr-mfa.
-        var host = system == Witness ? $"{Witness}-{participant.Id.Replace('/', '-')}"
-            : participant.Kind == ParticipantKind.Service ? participant.Id[(participant.Id.IndexOf('/') + 1)..] : null;
-        using var issued = authority.Issue($"{participant.Id}/{system}", new CertificateTerms(
-            [$"spiffe://{domain}/{participant.Id}/{system}"], now.AddMinutes(-5), now + SystemLife, Client: system != Witness,
-            Hosts: host is null ? null : [.. new[] { "localhost", "127.0.0.1", "::1", host }.Union(hosts)]));
+        var host =
+            system == Witness ? $"{Witness}-{participant.Id.Replace('/', '-')}"
+            : participant.Kind == ParticipantKind.Service ? participant.Id[(participant.Id.IndexOf('/') + 1)..]
+            : null;
+        using var issued = authority.Issue(
+            $"{participant.Id}/{system}",
+            new CertificateTerms(
+                [$"spiffe://{domain}/{participant.Id}/{system}"],
+                now.AddMinutes(-5),
+                now + SystemLife,
+                Client: system != Witness,
+                Hosts: host is null ? null : [.. new[] { "localhost", "127.0.0.1", "::1", host }.Union(hosts)]
+            )
+        );
         Write(key, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", secret: true, made);
         Write(certificate, issued.ExportCertificatePem() + "\n", secret: false, made);
     }
 
     private static void AddKey(
-        Participant participant, string path, string name, SigningKeyUse use, DateTimeOffset now, List<string> made, string official = "")
+        Participant participant,
+        string path,
+        string name,
+        SigningKeyUse use,
+        DateTimeOffset now,
+        List<string> made,
+        string official = ""
+    )
     {
         Ledger.PrivateFiles.MakeOpenFolder(Path.GetDirectoryName(Path.GetFullPath(path))!);
         using var key = MakeKey(path, made);
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-        if (participant.SigningKeys.Any(k => k.PublicKey == bytes)) return;
-        participant.SigningKeys.Add(new SigningKey
-        {
-            Id = $"{participant.Id}/{name}-{participant.SigningKeys.Count(k => k.Use == use) + 1}", Use = use, PublicKey = bytes,
-            ValidFromTime = Timestamp.FromDateTimeOffset(now.AddMinutes(-5)), Official = official,
-        });
+        if (participant.SigningKeys.Any(k => k.PublicKey == bytes))
+            return;
+        participant.SigningKeys.Add(
+            new SigningKey
+            {
+                Id = $"{participant.Id}/{name}-{participant.SigningKeys.Count(k => k.Use == use) + 1}",
+                Use = use,
+                PublicKey = bytes,
+                ValidFromTime = Timestamp.FromDateTimeOffset(now.AddMinutes(-5)),
+                Official = official,
+            }
+        );
     }
 
     /// <summary>Lists a key of a participant in a version of the agreement. The key's file is made where it is not there, readable by its
@@ -280,25 +346,38 @@ public static class Pki
     /// <param name="participant">The participant.</param>
     /// <param name="use">What the key signs.</param>
     /// <param name="path">The key's file (PKCS #8, PEM).</param>
-    /// <param name="from">From when it may sign.</param>
+    /// <param name="from">From when it may sign; the whole second that it lies in.</param>
     /// <param name="official">Of a key for approvals: the official's pseudonymous id.</param>
     /// <returns>The key as it is listed, with its id.</returns>
     /// <exception cref="FormatException">There is no such participant, or it has the key already.</exception>
     public static SigningKey ListKey(
-        Agreement agreement, string participant, SigningKeyUse use, string path, DateTimeOffset from, string official = "")
+        Agreement agreement,
+        string participant,
+        SigningKeyUse use,
+        string path,
+        DateTimeOffset from,
+        string official = ""
+    )
     {
-        var owner = agreement.Participants.FirstOrDefault(p => p.Id == participant) ??
-            throw new FormatException($"{participant} is no participant of the agreement");
+        var owner =
+            agreement.Participants.FirstOrDefault(p => p.Id == participant)
+            ?? throw new FormatException($"{participant} is no participant of the agreement");
         using var key = MakeKey(path, []);
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
         if (agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.PublicKey == bytes) is { } known)
             throw new FormatException($"{path} is listed already, as {known.Id}: a key that was listed is not listed anew");
         var name = $"{participant}/{(use == SigningKeyUse.Checkpoints ? "checkpoint" : use.ToString().ToLowerInvariant())}-";
         var number = 1;
-        while (owner.SigningKeys.Any(k => k.Id == $"{name}{number}")) number++;
+        while (owner.SigningKeys.Any(k => k.Id == $"{name}{number}"))
+            number++;
         var listed = new SigningKey
         {
-            Id = $"{name}{number}", Use = use, PublicKey = bytes, ValidFromTime = Timestamp.FromDateTimeOffset(from), Official = official,
+            // A signature says in whole seconds when it was made: with a fraction here, the first second of the key would be refused.
+            Id = $"{name}{number}",
+            Use = use,
+            PublicKey = bytes,
+            Official = official,
+            ValidFromTime = Timestamp.FromDateTimeOffset(DateTimeOffset.FromUnixTimeSeconds(from.ToUnixTimeSeconds())),
         };
         owner.SigningKeys.Add(listed);
         return listed;
@@ -306,9 +385,12 @@ public static class Pki
 
     private static Key MakeKey(string path, List<string> made)
     {
-        if (File.Exists(path)) return ReadKey(path);
+        if (File.Exists(path))
+            return ReadKey(path);
         using var created = Key.Create(
-            SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+            SignatureAlgorithm.Ed25519,
+            new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving }
+        );
         Write(path, global::System.Text.Encoding.ASCII.GetString(created.Export(KeyBlobFormat.PkixPrivateKeyText)), secret: true, made);
         return ReadKey(path);
     }
@@ -316,14 +398,19 @@ public static class Pki
     /// <summary>Reads an Ed25519 key from its file (PKCS #8, PEM).</summary>
     public static Key ReadKey(string path) =>
         Key.Import(
-            SignatureAlgorithm.Ed25519, global::System.Text.Encoding.UTF8.GetBytes(Ledger.PrivateFiles.ReadKey(path)),
-            KeyBlobFormat.PkixPrivateKeyText);
+            SignatureAlgorithm.Ed25519,
+            global::System.Text.Encoding.UTF8.GetBytes(Ledger.PrivateFiles.ReadKey(path)),
+            KeyBlobFormat.PkixPrivateKeyText
+        );
 
     private static void Write(string path, string text, bool secret, List<string> made)
     {
         // Whole or not at all: a service may be reading the file.
-        Ledger.WholeFile.Write(path, text, mode: UnixFileMode.UserRead | UnixFileMode.UserWrite |
-            (secret ? 0 : UnixFileMode.GroupRead | UnixFileMode.OtherRead));
+        Ledger.WholeFile.Write(
+            path,
+            text,
+            mode: UnixFileMode.UserRead | UnixFileMode.UserWrite | (secret ? 0 : UnixFileMode.GroupRead | UnixFileMode.OtherRead)
+        );
         made.Add(path);
     }
 }

@@ -21,28 +21,46 @@ public static class RequestSignatures
     /// <returns>What refuses it; null: it is the caller's over this request. And what refuses it even where the request has its
     /// answer: then one whose time is over still gets it (no nonce is stored anywhere; the request id is the nonce).</returns>
     public static (Refusal? Refusal, Refusal? WhereAnswered) Check(
-        RequestSignature? signature, string method, ReadOnlySpan<byte> message, string requestId, Participant caller,
-        Permissions permissions, DateTimeOffset now, string service)
+        RequestSignature? signature,
+        string method,
+        ReadOnlySpan<byte> message,
+        string requestId,
+        Participant caller,
+        Permissions permissions,
+        DateTimeOffset now,
+        string service
+    )
     {
         if (signature is null || SignatureFields.Read(signature.SignatureInput, signature.Signature) is not { } fields)
             return Never(Reason.SignatureMissing);
-        if (!fields.IsCanonical || fields is not { Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce } ||
-            !fields.Tag!.StartsWith($"{HttpSignature.Tag}/", StringComparison.Ordinal) ||
-            !HttpSignature.ContentTypes.Contains(signature.ContentType) || !HttpSignature.IsAuthority(signature.Authority))
+        if (
+            !fields.IsCanonical
+            || fields is not { Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce }
+            || !fields.Tag!.StartsWith($"{HttpSignature.Tag}/", StringComparison.Ordinal)
+            || !HttpSignature.ContentTypes.Contains(signature.ContentType)
+            || !HttpSignature.IsAuthority(signature.Authority)
+        )
             return Never(Reason.SignatureIncomplete);
         if (permissions.SigningKey(keyId) is not { } found || found.Key.Use != SigningKeyUse.Requests)
             return Never(Reason.SignatureKeyUnknown);
-        if (found.Owner.Id != caller.Id) return Never(Reason.SignatureNotOfCaller);
-        if (!IsValidAt(found.Key, created)) return Never(Reason.SignatureKeyNotValid);
-        var late = !IsValidAt(found.Key, now) ? Reason.SignatureKeyNotValid : expires < now ? Reason.SignatureExpired : Reason.Unspecified;
+        if (found.Owner.Id != caller.Id)
+            return Never(Reason.SignatureNotOfCaller);
+        if (!IsValidAt(found.Key, created))
+            return Never(Reason.SignatureKeyNotValid);
+        var late =
+            !IsValidAt(found.Key, now) ? Reason.SignatureKeyNotValid
+            : expires < now ? Reason.SignatureExpired
+            : Reason.Unspecified;
         var ever =
             created > now + HttpSignature.ClockSkew || expires <= created || expires - created > HttpSignature.LongestLife
-                ? Reason.SignatureExpired :
-            nonce != requestId ? Reason.SignatureNonceWrong :
-            signature.ContentDigest != HttpSignature.ContentDigestOfFrame(message) ? Reason.ContentDigestWrong :
-            fields.Tag != HttpSignature.TagOf(permissions.Agreement.TrustDomain, service) || !Verifies(fields, found.Key, signature, method) ||
-            permissions.Participant($"service/{service}") is { Addresses: { Count: > 0 } own } && !own.Contains(signature.Authority)
-                ? Reason.SignatureWrong : Reason.Unspecified;
+                ? Reason.SignatureExpired
+            : nonce != requestId ? Reason.SignatureNonceWrong
+            : signature.ContentDigest != HttpSignature.ContentDigestOfFrame(message) ? Reason.ContentDigestWrong
+            : fields.Tag != HttpSignature.TagOf(permissions.Agreement.TrustDomain, service)
+            || !Verifies(fields, found.Key, signature, method)
+            || permissions.Participant($"service/{service}") is { Addresses: { Count: > 0 } own } && !own.Contains(signature.Authority)
+                ? Reason.SignatureWrong
+            : Reason.Unspecified;
         return (Of(late != Reason.Unspecified ? late : ever), Of(ever));
 
         static (Refusal?, Refusal?) Never(Reason reason) => (Of(reason), Of(reason));
@@ -51,20 +69,23 @@ public static class RequestSignatures
 
     /// <summary>Whether a key may sign at a moment.</summary>
     public static bool IsValidAt(SigningKey key, DateTimeOffset moment) =>
-        (key.ValidFromTime is null || key.ValidFromTime.ToDateTimeOffset() <= moment) &&
-        (key.ValidUntilTime is null || moment < key.ValidUntilTime.ToDateTimeOffset()) &&
-        (key.RevokeTime is null || moment < key.RevokeTime.ToDateTimeOffset());
+        (key.ValidFromTime is null || key.ValidFromTime.ToDateTimeOffset() <= moment)
+        && (key.ValidUntilTime is null || moment < key.ValidUntilTime.ToDateTimeOffset())
+        && (key.RevokeTime is null || moment < key.RevokeTime.ToDateTimeOffset());
 
     /// <summary>Whether the signature is the key's over the method and the signed fields, whatever the time.</summary>
     public static bool Verifies(SignatureFields fields, SigningKey key, RequestSignature signature, string method) =>
-        fields.IsBy(key.PublicKey.Span, component =>
-            component switch
-            {
-                "@method" => "POST",
-                "@path" => $"/{method}",
-                "@authority" => signature.Authority,
-                "content-type" => signature.ContentType,
-                "content-digest" => signature.ContentDigest,
-                _ => null,
-            });
+        fields.IsBy(
+            key.PublicKey.Span,
+            component =>
+                component switch
+                {
+                    "@method" => "POST",
+                    "@path" => $"/{method}",
+                    "@authority" => signature.Authority,
+                    "content-type" => signature.ContentType,
+                    "content-digest" => signature.ContentDigest,
+                    _ => null,
+                }
+        );
 }

@@ -12,7 +12,8 @@ public static class Seals
     /// <param name="sealed">As they were sent; null: there are none.</param>
     public static Sealed? Keep(Sealed? @sealed)
     {
-        if (@sealed is null) return null;
+        if (@sealed is null)
+            return null;
         var kept = @sealed.Clone();
         kept.Digest = ByteString.CopyFrom(SHA256.HashData(kept.Content.Span));
         return kept;
@@ -26,19 +27,29 @@ public static class Seals
     public static Sealed? Show(Sealed? @sealed, string sender, string reader) =>
         @sealed is null || sender == reader || @sealed.Recipients.Contains(reader)
             ? @sealed
-            : new Sealed { Scheme = @sealed.Scheme, Digest = @sealed.Digest, Withheld = { "recipients", "content" } };
+            : new Sealed
+            {
+                Scheme = @sealed.Scheme,
+                Digest = @sealed.Digest,
+                Withheld = { "recipients", "content" },
+            };
 
     /// <summary>All that is sealed in a message, however deep.</summary>
     public static IEnumerable<Sealed> In(IMessage message)
     {
-        if (message is Sealed @sealed) return [@sealed];
-        return message.Descriptor.Fields.InFieldNumberOrder()
+        if (message is Sealed @sealed)
+            return [@sealed];
+        return message
+            .Descriptor.Fields.InFieldNumberOrder()
             .Where(f => f.FieldType == FieldType.Message && !f.IsMap)
-            .SelectMany(f => f.Accessor.GetValue(message) switch
-            {
-                System.Collections.IEnumerable many => many.Cast<IMessage>(),
-                IMessage one => [one],
-                _ => [],
-            }).SelectMany(In);
+            .SelectMany(f =>
+                f.Accessor.GetValue(message) switch
+                {
+                    System.Collections.IEnumerable many => many.Cast<IMessage>(),
+                    IMessage one => [one],
+                    _ => [],
+                }
+            )
+            .SelectMany(In);
     }
 }

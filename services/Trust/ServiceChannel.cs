@@ -17,21 +17,25 @@ public static class ServiceChannel
     /// <param name="first">The pause before the second attempt, about.</param>
     /// <param name="longest">The longest pause.</param>
     /// <param name="multiplier">By how much each pause is longer than the one before.</param>
-    public static ServiceConfig Retries(int attempts, TimeSpan first, TimeSpan longest, double multiplier) => new()
-    {
-        MethodConfigs =
+    public static ServiceConfig Retries(int attempts, TimeSpan first, TimeSpan longest, double multiplier) =>
+        new()
         {
-            new MethodConfig
+            MethodConfigs =
             {
-                Names = { MethodName.Default },
-                RetryPolicy = new RetryPolicy
+                new MethodConfig
                 {
-                    MaxAttempts = attempts, InitialBackoff = first, MaxBackoff = longest, BackoffMultiplier = multiplier,
-                    RetryableStatusCodes = { StatusCode.Unavailable },
+                    Names = { MethodName.Default },
+                    RetryPolicy = new RetryPolicy
+                    {
+                        MaxAttempts = attempts,
+                        InitialBackoff = first,
+                        MaxBackoff = longest,
+                        BackoffMultiplier = multiplier,
+                        RetryableStatusCodes = { StatusCode.Unavailable },
+                    },
                 },
             },
-        },
-    };
+        };
 
     /// <summary>Makes the handler of a channel to a service.</summary>
     /// <param name="service">The service's name, such as <c>custody</c>.</param>
@@ -40,8 +44,12 @@ public static class ServiceChannel
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
     public static SocketsHttpHandler Handler(
-        string service, Func<X509Certificate2> own, Func<Authorities> authorities, TimeSpan connect, TimeProvider time) =>
-        HandlerOf($"service/{service}", own, authorities, connect, time);
+        string service,
+        Func<X509Certificate2> own,
+        Func<Authorities> authorities,
+        TimeSpan connect,
+        TimeProvider time
+    ) => HandlerOf($"service/{service}", own, authorities, connect, time);
 
     /// <summary>Makes the handler of a channel to a system of any participant, such as its witness.</summary>
     /// <param name="participant">The participant's id, such as <c>kr/mfa</c>.</param>
@@ -50,23 +58,29 @@ public static class ServiceChannel
     /// <param name="connect">How long it may take to connect.</param>
     /// <param name="time">The clock.</param>
     public static SocketsHttpHandler HandlerOf(
-        string participant, Func<X509Certificate2> own, Func<Authorities> authorities, TimeSpan connect, TimeProvider time) => new()
-    {
-        SslOptions = new SslClientAuthenticationOptions
+        string participant,
+        Func<X509Certificate2> own,
+        Func<Authorities> authorities,
+        TimeSpan connect,
+        TimeProvider time
+    ) =>
+        new()
         {
-            EnabledSslProtocols = SslProtocols.Tls13,
-            AllowTlsResume = false,
-            CertificateChainPolicy = Offline(),
-            LocalCertificateSelectionCallback = (_, _, _, _, _) => own(),
-            RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
-                Is(participant, certificate, chain, errors, authorities(), time.GetUtcNow()),
-        },
-        ConnectTimeout = connect,
-        EnableMultipleHttp2Connections = true,
-        KeepAlivePingDelay = TimeSpan.FromSeconds(20),
-        KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
-        PooledConnectionLifetime = TimeSpan.FromMinutes(10),
-    };
+            SslOptions = new SslClientAuthenticationOptions
+            {
+                EnabledSslProtocols = SslProtocols.Tls13,
+                AllowTlsResume = false,
+                CertificateChainPolicy = Offline(),
+                LocalCertificateSelectionCallback = (_, _, _, _, _) => own(),
+                RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
+                    Is(participant, certificate, chain, errors, authorities(), time.GetUtcNow()),
+            },
+            ConnectTimeout = connect,
+            EnableMultipleHttp2Connections = true,
+            KeepAlivePingDelay = TimeSpan.FromSeconds(20),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+            PooledConnectionLifetime = TimeSpan.FromMinutes(10),
+        };
 
     /// <summary>Makes a call again, at most twice, that met a connection which the service was just closing (GOAWAY with NO_ERROR, RFC
     /// 9113, 6.8), or one that was closed before it was ready: services ask for new connections from time to time, and a call may cross
@@ -84,25 +98,31 @@ public static class ServiceChannel
                     return await base.SendAsync(request, cancellationToken);
                 }
                 // Without a cause of its own: the connection was not usable any more once it had been made.
-                catch (HttpRequestException e) when (again > 0 && e.InnerException is null or HttpProtocolException { ErrorCode: 0 })
-                {
-                }
+                catch (HttpRequestException e) when (again > 0 && e.InnerException is null or HttpProtocolException { ErrorCode: 0 }) { }
         }
     }
 
     /// <summary>How a peer's chain is built before the agreement judges it: without the machine's own authorities, and without
     /// asking anybody on the network.</summary>
-    public static X509ChainPolicy Offline() => new()
-    {
-        TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck,
-        DisableCertificateDownloads = true,
-    };
+    public static X509ChainPolicy Offline() =>
+        new()
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck,
+            DisableCertificateDownloads = true,
+        };
 
     private static bool Is(
-        string participant, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors, Authorities authorities,
-        DateTimeOffset now)
+        string participant,
+        X509Certificate? certificate,
+        X509Chain? chain,
+        SslPolicyErrors errors,
+        Authorities authorities,
+        DateTimeOffset now
+    )
     {
-        if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)) return false;
+        if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch))
+            return false;
         using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
         var identified = authorities.Identify(presented, chain?.ChainPolicy.ExtraStore ?? [], CertificateUse.Server, now);
         return identified.Refused == Reason.Unspecified && identified.Identity!.Participant.Id == participant;

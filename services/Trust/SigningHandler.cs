@@ -22,15 +22,16 @@ public sealed class SigningHandler(Key key, string keyId, string tag, TimeProvid
     /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature holds there alone.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
-    public SigningHandler(Key key, Participant owner, string tag, TimeProvider time) : this(
-        key, SigningKeys.Listed(owner, SigningKeyUse.Requests, key).Id, tag, time) { }
+    public SigningHandler(Key key, Participant owner, string tag, TimeProvider time)
+        : this(key, SigningKeys.Listed(owner, SigningKeyUse.Requests, key).Id, tag, time) { }
 
     private static readonly TimeSpan Life = TimeSpan.FromMinutes(2);
 
     /// <inheritdoc/>
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
         Methods.At(request.RequestUri!.AbsolutePath) is { Writes: true } && request.Content is { } content
-            ? Send(request, content, cancellationToken) : base.SendAsync(request, cancellationToken);
+            ? Send(request, content, cancellationToken)
+            : base.SendAsync(request, cancellationToken);
 
     private async Task<HttpResponseMessage> Send(HttpRequestMessage request, HttpContent content, CancellationToken cancellationToken)
     {
@@ -59,16 +60,19 @@ public sealed class SigningHandler(Key key, string keyId, string tag, TimeProvid
     /// <summary>The value of <c>@authority</c> (RFC 9421, 2.2.3): host in lower case, the port unless it is the scheme's own.
     /// </summary>
     public static string AuthorityOf(Uri uri) =>
-        uri.IsDefaultPort ? uri.IdnHost.ToLowerInvariant() :
-        string.Create(CultureInfo.InvariantCulture, $"{uri.IdnHost.ToLowerInvariant()}:{uri.Port}");
+        uri.IsDefaultPort
+            ? uri.IdnHost.ToLowerInvariant()
+            : string.Create(CultureInfo.InvariantCulture, $"{uri.IdnHost.ToLowerInvariant()}:{uri.Port}");
 
     private static string RequestIdIn(byte[] frame)
     {
-        if (frame.Length < 5) return "";
+        if (frame.Length < 5)
+            return "";
         var input = new CodedInputStream(frame, 5, frame.Length - 5);
         for (var tag = input.ReadTag(); tag != 0; tag = input.ReadTag())
         {
-            if (tag == WireFormat.MakeTag(1, WireFormat.WireType.LengthDelimited)) return input.ReadString();
+            if (tag == WireFormat.MakeTag(1, WireFormat.WireType.LengthDelimited))
+                return input.ReadString();
             input.SkipLastField();
         }
         return "";

@@ -23,7 +23,7 @@ public static class SigningKeys
     public static SigningKey Listed(Participant owner, SigningKeyUse use, Key key)
     {
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-        return owner.SigningKeys.FirstOrDefault(k => k.Use == use && k.PublicKey == bytes) ??
-            throw new FormatException($"the key is none of {owner.Id}'s keys for {use.ToString().ToLowerInvariant()} in the agreement");
+        return owner.SigningKeys.FirstOrDefault(k => k.Use == use && k.PublicKey == bytes)
+            ?? throw new FormatException($"the key is none of {owner.Id}'s keys for {use.ToString().ToLowerInvariant()} in the agreement");
     }
 }

@@ -16,7 +16,8 @@ public static class StrictForm
     /// <param name="parser">Reads the type.</param>
     /// <param name="bytes">The bytes.</param>
     /// <exception cref="FormatException">They are not canonical; the text says what is wrong.</exception>
-    public static T Read<T>(MessageParser<T> parser, ReadOnlySpan<byte> bytes) where T : IMessage<T>
+    public static T Read<T>(MessageParser<T> parser, ReadOnlySpan<byte> bytes)
+        where T : IMessage<T>
     {
         T read;
         try
@@ -37,16 +38,20 @@ public static class StrictForm
     /// <param name="message">The message.</param>
     public static string? Wrong(IMessage message)
     {
-        if (message is Timestamp time) return IsTime(time) ? null : "a time is none, is outside 1970 to 9998, or is finer than 100 ns";
+        if (message is Timestamp time)
+            return IsTime(time) ? null : "a time is none, is outside 1970 to 9998, or is finer than 100 ns";
         foreach (var field in message.Descriptor.Fields.InDeclarationOrder())
         {
-            if (field.FieldType is not (FieldType.Message or FieldType.Enum) || field.Accessor.GetValue(message) is not { } value) continue;
+            if (field.FieldType is not (FieldType.Message or FieldType.Enum) || field.Accessor.GetValue(message) is not { } value)
+                continue;
             foreach (var item in field.IsRepeated ? (IEnumerable)value : new[] { value })
                 if (field.FieldType == FieldType.Message)
                 {
-                    if (Wrong((IMessage)item) is { } wrong) return wrong;
+                    if (Wrong((IMessage)item) is { } wrong)
+                        return wrong;
                 }
-                else if (field.EnumType.FindValueByNumber((int)item) is null) return $"{field.Name} has a value that is not known";
+                else if (field.EnumType.FindValueByNumber((int)item) is null)
+                    return $"{field.Name} has a value that is not known";
         }
         return null;
     }

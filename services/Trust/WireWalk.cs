@@ -51,7 +51,12 @@ public static class WireWalk
         while (message.Length > 0)
         {
             var rest = message;
-            if (!Varint(ref rest, out var tag) || tag > uint.MaxValue || tag >> 3 == 0 || !Value(ref rest, (WireFormat.WireType)(tag & 7), out _))
+            if (
+                !Varint(ref rest, out var tag)
+                || tag > uint.MaxValue
+                || tag >> 3 == 0
+                || !Value(ref rest, (WireFormat.WireType)(tag & 7), out _)
+            )
                 throw new FormatException("the bytes are no message");
             var field = message[..^rest.Length];
             if (tag >> 3 != (ulong)number)
@@ -74,7 +79,13 @@ public static class WireWalk
         public static string Prefix(Place? place) => place is null ? "" : $"{place}.";
     }
 
-    private static void Walk(MessageDescriptor type, ReadOnlySpan<byte> bytes, Place? place, bool passesUnknown, ref List<FieldFault>? faults)
+    private static void Walk(
+        MessageDescriptor type,
+        ReadOnlySpan<byte> bytes,
+        Place? place,
+        bool passesUnknown,
+        ref List<FieldFault>? faults
+    )
     {
         if (place?.Depth > Deepest)
         {
@@ -104,13 +115,17 @@ public static class WireWalk
             }
             if (field is null)
             {
-                if (passesUnknown) continue;
+                if (passesUnknown)
+                    continue;
                 Fault(Name(), "there is no field of this number", ref faults);
                 continue;
             }
             var expected = WireTypeOf(field);
-            var packed = field.IsRepeated && !field.IsMap && wire == WireFormat.WireType.LengthDelimited &&
-                expected != WireFormat.WireType.LengthDelimited;
+            var packed =
+                field.IsRepeated
+                && !field.IsMap
+                && wire == WireFormat.WireType.LengthDelimited
+                && expected != WireFormat.WireType.LengthDelimited;
             if (wire != expected && !packed)
             {
                 Fault(Name(), "the bytes are of another wire type than the field's", ref faults);
@@ -122,40 +137,48 @@ public static class WireWalk
                 return;
             }
             var count = ++counts[field.Index];
-            if (count > 1 && !field.IsRepeated) Fault(Name(), "the field is given more than once", ref faults);
+            if (count > 1 && !field.IsRepeated)
+                Fault(Name(), "the field is given more than once", ref faults);
             if (field.RealContainingOneof is { } oneof)
             {
                 ref var choice = ref chosen[oneof.Index];
-                if (choice == 0) choice = field.Index + 1;
-                else if (choice != field.Index + 1) Fault(Name(), $"{fields[choice - 1].Name} of the same choice is given too", ref faults);
+                if (choice == 0)
+                    choice = field.Index + 1;
+                else if (choice != field.Index + 1)
+                    Fault(Name(), $"{fields[choice - 1].Name} of the same choice is given too", ref faults);
             }
-            if (field.FieldType == FieldType.Message) Walk(field.MessageType, value, new Place(place, field, count - 1), passesUnknown: false, ref faults);
-            else if (field.FieldType == FieldType.String && !Utf8.IsValid(value)) Fault(Name(), "the text is not UTF-8", ref faults);
+            if (field.FieldType == FieldType.Message)
+                Walk(field.MessageType, value, new Place(place, field, count - 1), passesUnknown: false, ref faults);
+            else if (field.FieldType == FieldType.String && !Utf8.IsValid(value))
+                Fault(Name(), "the text is not UTF-8", ref faults);
 
             string Name() => $"{Place.Prefix(place)}{field?.Name ?? $"#{number}"}";
         }
 
         static void Fault(string at, string what, ref List<FieldFault>? faults)
         {
-            if ((faults ??= []).Count < MostFaults) faults.Add(new FieldFault { Field = at, Description = what });
+            if ((faults ??= []).Count < MostFaults)
+                faults.Add(new FieldFault { Field = at, Description = what });
         }
     }
 
     private static bool IsPacked(ReadOnlySpan<byte> elements, WireFormat.WireType type)
     {
         while (elements.Length > 0)
-            if (!Value(ref elements, type, out _)) return false;
+            if (!Value(ref elements, type, out _))
+                return false;
         return true;
     }
 
-    private static WireFormat.WireType WireTypeOf(FieldDescriptor field) => field.FieldType switch
-    {
-        FieldType.Double or FieldType.Fixed64 or FieldType.SFixed64 => WireFormat.WireType.Fixed64,
-        FieldType.Float or FieldType.Fixed32 or FieldType.SFixed32 => WireFormat.WireType.Fixed32,
-        FieldType.String or FieldType.Bytes or FieldType.Message => WireFormat.WireType.LengthDelimited,
-        FieldType.Group => WireFormat.WireType.StartGroup,
-        _ => WireFormat.WireType.Varint,
-    };
+    private static WireFormat.WireType WireTypeOf(FieldDescriptor field) =>
+        field.FieldType switch
+        {
+            FieldType.Double or FieldType.Fixed64 or FieldType.SFixed64 => WireFormat.WireType.Fixed64,
+            FieldType.Float or FieldType.Fixed32 or FieldType.SFixed32 => WireFormat.WireType.Fixed32,
+            FieldType.String or FieldType.Bytes or FieldType.Message => WireFormat.WireType.LengthDelimited,
+            FieldType.Group => WireFormat.WireType.StartGroup,
+            _ => WireFormat.WireType.Varint,
+        };
 
     private static bool Value(ref ReadOnlySpan<byte> bytes, WireFormat.WireType wire, out ReadOnlySpan<byte> value)
     {
@@ -163,15 +186,23 @@ public static class WireWalk
         ulong length;
         switch (wire)
         {
-            case WireFormat.WireType.Varint: return Varint(ref bytes, out _);
-            case WireFormat.WireType.Fixed64: length = 8; break;
-            case WireFormat.WireType.Fixed32: length = 4; break;
-            case WireFormat.WireType.LengthDelimited:
-                if (!Varint(ref bytes, out length)) return false;
+            case WireFormat.WireType.Varint:
+                return Varint(ref bytes, out _);
+            case WireFormat.WireType.Fixed64:
+                length = 8;
                 break;
-            default: return false;
+            case WireFormat.WireType.Fixed32:
+                length = 4;
+                break;
+            case WireFormat.WireType.LengthDelimited:
+                if (!Varint(ref bytes, out length))
+                    return false;
+                break;
+            default:
+                return false;
         }
-        if (length > (ulong)bytes.Length) return false;
+        if (length > (ulong)bytes.Length)
+            return false;
         value = bytes[..(int)length];
         bytes = bytes[(int)length..];
         return true;

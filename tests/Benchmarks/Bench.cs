@@ -12,7 +12,6 @@ using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Npgsql;
-
 using CallLogClient = Ministries.CallLog.V1.CallLogService.CallLogServiceClient;
 
 namespace Ministries.Benchmarks;
@@ -66,24 +65,43 @@ internal sealed class Bench : IAsyncDisposable
     /// <param name="tuned">Whether the runtime compiles as <c>tests/bench</c> has it, so that short rounds are warm ones; otherwise as
     /// the service is shipped.</param>
     public async Task<Child> Service(
-        string name, string words, string? database = null, Uri? broker = null, Uri? otlp = null,
-        IReadOnlyDictionary<string, Uri>? peers = null, Uri? listen = null, bool tuned = true)
+        string name,
+        string words,
+        string? database = null,
+        Uri? broker = null,
+        Uri? otlp = null,
+        IReadOnlyDictionary<string, Uri>? peers = null,
+        Uri? listen = null,
+        bool tuned = true
+    )
     {
         database ??= await Postgres.CreateDatabase();
         string Own(string file) => Path.Combine(Folder, "service", name, file);
         listen ??= new Uri($"https://127.0.0.1:{Ports.Free()}");
         string[] settings =
         [
-            $"--Ledger:Connection={database}", $"--Broker:Uri={broker ?? new Uri("memory:")}", $"--Listen={listen}",
-            $"--Certificate={Own("system.pem")}", $"--CertificateKey={Own("system.key")}", $"--Checkpoint:Key={Own("checkpoint.key")}",
+            $"--Ledger:Connection={database}",
+            $"--Broker:Uri={broker ?? new Uri("memory:")}",
+            $"--Listen={listen}",
+            $"--Certificate={Own("system.pem")}",
+            $"--CertificateKey={Own("system.key")}",
+            $"--Checkpoint:Key={Own("checkpoint.key")}",
             $"--Checkpoint:File={Path.Combine(Folder, $"{new NpgsqlConnectionStringBuilder(database).Database}-{name}.checkpoint")}",
             $"--Agreement={Path.Combine(Folder, "agreement.json")}",
-            .. (peers ?? new[] { "calllog", "custody", "consular" }.Where(n => n != name).ToDictionary(n => n, _ => new Uri("https://127.0.0.1:9")))
-                .Select(p => $"--Peers:{p.Key}={p.Value}"),
+            .. (
+                peers
+                ?? new[] { "calllog", "custody", "consular" }
+                    .Where(n => n != name)
+                    .ToDictionary(n => n, _ => new Uri("https://127.0.0.1:9"))
+            ).Select(p => $"--Peers:{p.Key}={p.Value}"),
             .. otlp is null ? Array.Empty<string>() : [$"--OTEL_EXPORTER_OTLP_ENDPOINT={otlp}"],
         ];
         var child = await Start(
-            name, serverGc: null, tuned, ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]);
+            name,
+            serverGc: null,
+            tuned,
+            ["service", name, .. words.Split(' ', StringSplitOptions.RemoveEmptyEntries), "--", .. settings]
+        );
         child.Database = database;
         return child;
     }
@@ -91,19 +109,31 @@ internal sealed class Bench : IAsyncDisposable
     /// <summary>A call log with a case, its relay off, that all rows share: once it is warm it stays so.</summary>
     public Task<Child> SharedCallLog(string words = "")
     {
-        if (!_shared.TryGetValue(words, out var child)) _shared[words] = child = Service("calllog", $"seed without-relay {words}");
+        if (!_shared.TryGetValue(words, out var child))
+            _shared[words] = child = Service("calllog", $"seed without-relay {words}");
         return child;
     }
 
     /// <summary>A call log's ledger in this process.</summary>
-    public async Task<OwnLedger> OpenLedger(string database) => new(await ServiceLedger.Open(new LedgerOptions
-    {
-        Service = "calllog", Connection = database,
-        Kinds = [.. CallLog.CallLogService.Definition.Streams, .. Hosting.Bus.BusRegistration.Streams, Hosting.Agreements.Kind],
-        Key = CheckpointKey.FromPem($"{Agreement.TrustDomain}/calllog", await File.ReadAllTextAsync(
-            Path.Combine(Folder, "service", "calllog", "checkpoint.key"))),
-        CheckpointFile = Path.Combine(Folder, $"{Guid.NewGuid()}.checkpoint"),
-    }, default), database, Permissions);
+    public async Task<OwnLedger> OpenLedger(string database) =>
+        new(
+            await ServiceLedger.Open(
+                new LedgerOptions
+                {
+                    Service = "calllog",
+                    Connection = database,
+                    Kinds = [.. CallLog.CallLogService.Definition.Streams, .. Hosting.Bus.BusRegistration.Streams, Hosting.Agreements.Kind],
+                    Key = CheckpointKey.FromPem(
+                        $"{Agreement.TrustDomain}/calllog",
+                        await File.ReadAllTextAsync(Path.Combine(Folder, "service", "calllog", "checkpoint.key"))
+                    ),
+                    CheckpointFile = Path.Combine(Folder, $"{Guid.NewGuid()}.checkpoint"),
+                },
+                default
+            ),
+            database,
+            Permissions
+        );
 
     /// <summary>A process of this program in another role.</summary>
     /// <param name="name">What it is called; of a service, the service's name.</param>
@@ -123,20 +153,35 @@ internal sealed class Bench : IAsyncDisposable
     /// <summary>A participant's channels to a service, signed where the service demands it. Each is one connection, however many calls
     /// wait: more would meet the limit of a participant's connections in a second's pause of either side.</summary>
     public CallInvoker[] Reach(Child child, string participant, string service, bool signed = true, int channels = 4) =>
-        [.. Enumerable.Range(0, channels).Select(_ =>
-        {
-            var plain = ServiceChannel.Handler(
-                service, () => Hosts.Certificate(
-                    Path.Combine(Folder, participant, "system.pem"), Path.Combine(Folder, participant, "system.key")),
-                () => new Authorities(Agreement), TimeSpan.FromSeconds(5), TimeProvider.System);
-            plain.EnableMultipleHttp2Connections = false;
-            var channel = GrpcChannel.ForAddress(child.Address, new GrpcChannelOptions
-            {
-                HttpHandler = signed ? Signing.Handler(Folder, participant, plain, service) : plain, DisposeHttpClient = true,
-            });
-            _open.Add(new Closing(channel));
-            return channel.CreateCallInvoker();
-        })];
+        [
+            .. Enumerable
+                .Range(0, channels)
+                .Select(_ =>
+                {
+                    var plain = ServiceChannel.Handler(
+                        service,
+                        () =>
+                            Hosts.Certificate(
+                                Path.Combine(Folder, participant, "system.pem"),
+                                Path.Combine(Folder, participant, "system.key")
+                            ),
+                        () => new Authorities(Agreement),
+                        TimeSpan.FromSeconds(5),
+                        TimeProvider.System
+                    );
+                    plain.EnableMultipleHttp2Connections = false;
+                    var channel = GrpcChannel.ForAddress(
+                        child.Address,
+                        new GrpcChannelOptions
+                        {
+                            HttpHandler = signed ? Signing.Handler(Folder, participant, plain, service) : plain,
+                            DisposeHttpClient = true,
+                        }
+                    );
+                    _open.Add(new Closing(channel));
+                    return channel.CreateCallInvoker();
+                }),
+        ];
 
     /// <summary>The disk's own rate of writing 8 KiB and waiting for it, in times per second.</summary>
     public static double FsyncRate()
@@ -164,7 +209,8 @@ internal sealed class Bench : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var open in Enumerable.Reverse(_open)) await open.DisposeAsync();
+        foreach (var open in Enumerable.Reverse(_open))
+            await open.DisposeAsync();
         Postgres.Stop();
         Directory.Delete(Folder, recursive: true);
     }
@@ -195,14 +241,24 @@ internal sealed class Child : IAsyncDisposable
         // A service runs with the settings of the runtime that its own program ships with.
         var program = (serverGc, name) switch
         {
-            (null, "calllog") => "CallLog", (null, "consular") => "Consular", (null, "custody") => "Custody", _ => "Benchmarks",
+            (null, "calllog") => "CallLog",
+            (null, "consular") => "Consular",
+            (null, "custody") => "Custody",
+            _ => "Benchmarks",
         };
         var runtime = Path.Combine(AppContext.BaseDirectory, $"Ministries.{program}.runtimeconfig.json");
         var start = new ProcessStartInfo("dotnet", ["exec", "--runtimeconfig", runtime, typeof(Child).Assembly.Location, .. args])
-        { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
-        if (serverGc is { } server) start.Environment["DOTNET_gcServer"] = server ? "1" : "0";
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        if (serverGc is { } server)
+            start.Environment["DOTNET_gcServer"] = server ? "1" : "0";
         start.Environment.Remove("OTEL_EXPORTER_OTLP_ENDPOINT");
-        if (!tuned) foreach (var setting in new[] { "DOTNET_TieredPGO", "DOTNET_TC_CallCountingDelayMs" }) start.Environment.Remove(setting);
+        if (!tuned)
+            foreach (var setting in new[] { "DOTNET_TieredPGO", "DOTNET_TC_CallCountingDelayMs" })
+                start.Environment.Remove(setting);
         Began = Stopwatch.GetTimestamp();
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, e) =>
@@ -215,17 +271,19 @@ internal sealed class Child : IAsyncDisposable
                     Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).SetResult();
                 }
             }
-            if (e.Data?.StartsWith("serves ", StringComparison.Ordinal) != true) return;
+            if (e.Data?.StartsWith("serves ", StringComparison.Ordinal) != true)
+                return;
             _serves.TrySetResult(new Uri(e.Data["serves ".Length..]));
         };
         _process.ErrorDataReceived += (_, e) =>
         {
-            if (e.Data is null) return;
+            if (e.Data is null)
+                return;
             _errors.Enqueue(e.Data);
-            if (_errors.Count > 50) _errors.TryDequeue(out var _);
+            if (_errors.Count > 50)
+                _errors.TryDequeue(out var _);
         };
-        _process.Exited += (_, _) =>
-            _serves.TrySetException(new InvalidOperationException($"{name} ended:\n{string.Join('\n', _errors)}"));
+        _process.Exited += (_, _) => _serves.TrySetException(new InvalidOperationException($"{name} ended:\n{string.Join('\n', _errors)}"));
         _process.Start();
         _process.BeginOutputReadLine();
         _process.BeginErrorReadLine();
@@ -245,7 +303,8 @@ internal sealed class Child : IAsyncDisposable
     {
         get
         {
-            lock (_growth) return _growth.Count == 0 ? 0 : _growth[^1].Size;
+            lock (_growth)
+                return _growth.Count == 0 ? 0 : _growth[^1].Size;
         }
     }
 
@@ -265,7 +324,8 @@ internal sealed class Child : IAsyncDisposable
             lock (_growth)
             {
                 var at = _growth.FindIndex(g => g.Size >= size);
-                if (at >= 0) return _growth[at].At;
+                if (at >= 0)
+                    return _growth[at].At;
                 grown = _grown.Task;
             }
             await grown.WaitAsync(TimeSpan.FromSeconds(60));
@@ -297,7 +357,8 @@ internal sealed class Child : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        if (_ended) return;
+        if (_ended)
+            return;
         _ended = true;
         if (!_process.HasExited)
         {
@@ -335,46 +396,81 @@ internal sealed class Writer(Bench bench, bool receipts)
     /// <summary>Checks an answer, its receipt included.</summary>
     public void Check(LogCallResponse response)
     {
-        if (!response.Call.StartsWith("call_", StringComparison.Ordinal) || response.State != CallState.OneSided || response.Etag.Length == 0)
+        if (
+            !response.Call.StartsWith("call_", StringComparison.Ordinal)
+            || response.State != CallState.OneSided
+            || response.Etag.Length == 0
+        )
             throw new InvalidOperationException($"a wrong answer: {response}");
-        var wrong = receipts ? Wrong(response.Receipt) : response.Receipt is null ? null : "nobody was to give one";
-        if (wrong is not null) throw new InvalidOperationException($"a wrong receipt: {wrong}");
+        var wrong =
+            receipts ? Wrong(response.Receipt)
+            : response.Receipt is null ? null
+            : "nobody was to give one";
+        if (wrong is not null)
+            throw new InvalidOperationException($"a wrong receipt: {wrong}");
     }
 
     /// <summary>A call as it is logged, every time under another id.</summary>
-    public static LogCallRequest Request() => new()
-    {
-        RequestId = Guid.NewGuid().ToString(), Case = Hosts.Case, Counterpart = "ua/mfa",
-        Actor = new Actor { Office = "minister", Official = "o-1", Authority = "order-7" },
-        Account = new Account
+    public static LogCallRequest Request() =>
+        new()
         {
-            StartTime = new ZonedTime { Time = new Timestamp { Seconds = 1742169600 }, TimeZone = "Asia/Seoul" },
-            Channel = Channel.Telephone,
-            Attendees =
+            RequestId = Guid.NewGuid().ToString(),
+            Case = Hosts.Case,
+            Counterpart = "ua/mfa",
+            Actor = new Actor
             {
-                new Attendee { Participant = "kr/mfa", Office = "minister", Official = "kr-1" },
-                new Attendee { Participant = "ua/mfa", Office = "minister" },
+                Office = "minister",
+                Official = "o-1",
+                Authority = "order-7",
             },
-            Subjects = { Subject.Citizenship, Subject.Transfer },
-            Summary = new Text { Language = "en", Text_ = "The ministers spoke of the two prisoners and of the next steps." },
-        },
-    };
+            Account = new Account
+            {
+                StartTime = new ZonedTime
+                {
+                    Time = new Timestamp { Seconds = 1742169600 },
+                    TimeZone = "Asia/Seoul",
+                },
+                Channel = Channel.Telephone,
+                Attendees =
+                {
+                    new Attendee
+                    {
+                        Participant = "kr/mfa",
+                        Office = "minister",
+                        Official = "kr-1",
+                    },
+                    new Attendee { Participant = "ua/mfa", Office = "minister" },
+                },
+                Subjects = { Subject.Citizenship, Subject.Transfer },
+                Summary = new Text { Language = "en", Text_ = "The ministers spoke of the two prisoners and of the next steps." },
+            },
+        };
 
     // As Receipts.Wrong does, but a checkpoint that several receipts share is verified once.
     private string? Wrong(Receipt? receipt)
     {
-        if (receipt is not { Service: "calllog", EntryHash.Length: 32 }) return "there is none, or another service's";
-        if (!Proofs.Includes(
-            SHA256.HashData([0, .. receipt.EntryHash.Span]), receipt.Position, receipt.TreeSize, receipt.RootHash.Span,
-            [.. receipt.InclusionProof.Select(h => h.ToByteArray())])) return "its proof does not lead to the root";
+        if (receipt is not { Service: "calllog", EntryHash.Length: 32 })
+            return "there is none, or another service's";
+        if (
+            !Proofs.Includes(
+                SHA256.HashData([0, .. receipt.EntryHash.Span]),
+                receipt.Position,
+                receipt.TreeSize,
+                receipt.RootHash.Span,
+                [.. receipt.InclusionProof.Select(h => h.ToByteArray())]
+            )
+        )
+            return "its proof does not lead to the root";
         if (!_checkpoints.TryGetValue(receipt.Checkpoint, out var signed))
         {
             if (_keys.Select(k => k.Verify(receipt.Checkpoint)).FirstOrDefault(c => c is not null) is not { } verified)
                 return "its checkpoint is not signed by the service";
-            if (_checkpoints.Count > 1000) _checkpoints.Clear();
+            if (_checkpoints.Count > 1000)
+                _checkpoints.Clear();
             _checkpoints[receipt.Checkpoint] = signed = verified;
         }
         return signed.Size == receipt.TreeSize && signed.Root.AsSpan().SequenceEqual(receipt.RootHash.Span)
-            ? null : "its checkpoint is of another tree";
+            ? null
+            : "its checkpoint is of another tree";
     }
 }

@@ -12,8 +12,8 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Ministries.Fixtures;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using Ministries.Trust;
 
 namespace Ministries.Benchmarks;
@@ -32,28 +32,40 @@ internal static class Conventional
         builder.Logging.ClearProviders();
         builder.WebHost.UseKestrelHttpsConfiguration();
         var certificate = Hosts.Certificate(args[0], args[1]);
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.ListenLocalhost(int.Parse(args[2], CultureInfo.InvariantCulture), listen =>
-        {
-            listen.Protocols = HttpProtocols.Http2;
-            listen.UseHttps(certificate, https =>
-            {
-                https.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
-                https.ClientCertificateValidation = (_, _, _) => true;
-            });
-        }));
+        builder.WebHost.ConfigureKestrel(kestrel =>
+            kestrel.ListenLocalhost(
+                int.Parse(args[2], CultureInfo.InvariantCulture),
+                listen =>
+                {
+                    listen.Protocols = HttpProtocols.Http2;
+                    listen.UseHttps(
+                        certificate,
+                        https =>
+                        {
+                            https.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+                            https.ClientCertificateValidation = (_, _, _) => true;
+                        }
+                    );
+                }
+            )
+        );
         builder.Services.AddGrpc();
-        builder.Services.AddDbContextPool<Records>(o => o.UseNpgsql(
-            $"{args[3]};Maximum Pool Size=64;Max Auto Prepare=50;Auto Prepare Min Usages=2;No Reset On Close=true"), 128);
+        builder.Services.AddDbContextPool<Records>(
+            o => o.UseNpgsql($"{args[3]};Maximum Pool Size=64;Max Auto Prepare=50;Auto Prepare Min Usages=2;No Reset On Close=true"),
+            128
+        );
         builder.Services.AddMassTransit(bus =>
         {
             bus.DisableUsageTelemetry();
-            bus.UsingRabbitMq((_, rabbit) =>
-            {
-                rabbit.Host(new Uri(args[4]));
-                // What is published goes into a queue, as ours does.
-                rabbit.Publish<Logged>(topology => topology.BindQueue("logged", "logged", queue => queue.SetQuorumQueue()));
-                rabbit.DeployPublishTopology = true;
-            });
+            bus.UsingRabbitMq(
+                (_, rabbit) =>
+                {
+                    rabbit.Host(new Uri(args[4]));
+                    // What is published goes into a queue, as ours does.
+                    rabbit.Publish<Logged>(topology => topology.BindQueue("logged", "logged", queue => queue.SetQuorumQueue()));
+                    rabbit.DeployPublishTopology = true;
+                }
+            );
         });
         builder.Services.AddHostedService<Publisher>();
         await using var host = builder.Build();
@@ -109,24 +121,49 @@ internal static class Conventional
         public override async Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context)
         {
             var (participant, body) = ("kr/mfa", request.Account.ToByteArray());
-            var known = await records.Requests.AsNoTracking().FirstOrDefaultAsync(
-                r => r.Participant == participant && r.RequestId == request.RequestId, context.CancellationToken);
+            var known = await records
+                .Requests.AsNoTracking()
+                .FirstOrDefaultAsync(r => r.Participant == participant && r.RequestId == request.RequestId, context.CancellationToken);
             var id = known?.Call ?? Secret.OfTests.IdOf(participant, request.RequestId, "call");
             if (known is null)
             {
-                records.Add(new LoggedCall
-                {
-                    Id = id, Case = request.Case, Participant = participant, Counterpart = request.Counterpart, Body = body,
-                    LogTime = DateTime.UtcNow,
-                });
-                records.Add(new KnownRequest
-                {
-                    Participant = participant, RequestId = request.RequestId, Digest = SHA256.HashData(request.ToByteArray()), Call = id,
-                });
-                records.Add(new Outgoing { Call = id, Case = request.Case, Participant = participant, Body = body });
+                records.Add(
+                    new LoggedCall
+                    {
+                        Id = id,
+                        Case = request.Case,
+                        Participant = participant,
+                        Counterpart = request.Counterpart,
+                        Body = body,
+                        LogTime = DateTime.UtcNow,
+                    }
+                );
+                records.Add(
+                    new KnownRequest
+                    {
+                        Participant = participant,
+                        RequestId = request.RequestId,
+                        Digest = SHA256.HashData(request.ToByteArray()),
+                        Call = id,
+                    }
+                );
+                records.Add(
+                    new Outgoing
+                    {
+                        Call = id,
+                        Case = request.Case,
+                        Participant = participant,
+                        Body = body,
+                    }
+                );
                 await records.SaveChangesAsync(context.CancellationToken);
             }
-            return new LogCallResponse { Call = id, Etag = "1", State = CallState.OneSided };
+            return new LogCallResponse
+            {
+                Call = id,
+                Etag = "1",
+                State = CallState.OneSided,
+            };
         }
     }
 
@@ -162,51 +199,59 @@ internal static class PlainBus
         var bus = Bus.Factory.CreateUsingRabbitMq(rabbit => rabbit.Host(new Uri(args[0])));
         await bus.StartAsync();
         var body = RandomNumberGenerator.GetBytes(200);
-        return await Hosts.Obey(async order =>
-        {
-            var count = int.Parse(order.Split(' ')[1], CultureInfo.InvariantCulture);
-            using var window = new SemaphoreSlim(256);
-            var sent = new Task[count];
-            for (var i = 0; i < count; i++)
+        return await Hosts.Obey(
+            async order =>
             {
-                await window.WaitAsync();
-                sent[i] = Send(i);
-            }
-            await Task.WhenAll(sent);
+                var count = int.Parse(order.Split(' ')[1], CultureInfo.InvariantCulture);
+                using var window = new SemaphoreSlim(256);
+                var sent = new Task[count];
+                for (var i = 0; i < count; i++)
+                {
+                    await window.WaitAsync();
+                    sent[i] = Send(i);
+                }
+                await Task.WhenAll(sent);
 
-            async Task Send(int i)
-            {
-                try
+                async Task Send(int i)
                 {
-                    await bus.Publish(new Logged($"call_{i:00000000000000000000000000}", Hosts.Case, "kr/mfa", body));
+                    try
+                    {
+                        await bus.Publish(new Logged($"call_{i:00000000000000000000000000}", Hosts.Case, "kr/mfa", body));
+                    }
+                    finally
+                    {
+                        window.Release();
+                    }
                 }
-                finally
-                {
-                    window.Release();
-                }
-            }
-        }, bus.StopAsync);
+            },
+            bus.StopAsync
+        );
     }
 
     /// <summary>Consumes, and says how many it has.</summary>
     public static async Task<int> Consume(string[] args)
     {
         var count = 0UL;
-        var some = System.Threading.Channels.Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+        var some = System.Threading.Channels.Channel.CreateBounded<bool>(
+            new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
+        );
         var bus = Bus.Factory.CreateUsingRabbitMq(rabbit =>
         {
             rabbit.Host(new Uri(args[0]));
-            rabbit.ReceiveEndpoint("plain", endpoint =>
-            {
-                endpoint.SetQuorumQueue();
-                endpoint.PrefetchCount = 256;
-                endpoint.Handler<Logged>(_ =>
+            rabbit.ReceiveEndpoint(
+                "plain",
+                endpoint =>
                 {
-                    Interlocked.Increment(ref count);
-                    some.Writer.TryWrite(true);
-                    return Task.CompletedTask;
-                });
-            });
+                    endpoint.SetQuorumQueue();
+                    endpoint.PrefetchCount = 256;
+                    endpoint.Handler<Logged>(_ =>
+                    {
+                        Interlocked.Increment(ref count);
+                        some.Writer.TryWrite(true);
+                        return Task.CompletedTask;
+                    });
+                }
+            );
         });
         await bus.StartAsync();
         _ = Task.Run(async () =>

@@ -26,9 +26,8 @@ internal static class Flow
     internal static async Task<(Child CallLog, Child Consular, Child Custody)> Three(Bench bench, Uri broker)
     {
         var addresses = new[] { "calllog", "consular", "custody" }.ToDictionary(n => n, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
-        Task<Child> Start(string name, string words) => bench.Service(
-            name, words, broker: broker, listen: addresses[name],
-            peers: addresses.Where(a => a.Key != name).ToDictionary());
+        Task<Child> Start(string name, string words) =>
+            bench.Service(name, words, broker: broker, listen: addresses[name], peers: addresses.Where(a => a.Key != name).ToDictionary());
         var three = (await Start("calllog", "seed tells"), await Start("consular", "seed tells"), await Start("custody", ""));
         await Rested(bench, three.Item1, three.Item2);
         return three;
@@ -51,12 +50,22 @@ internal static class Flow
         await using var consumer = await bench.Start("consume", serverGc: true, "consume", broker.ToString());
         await using var publisher = await bench.Start("publish", serverGc: true, "publish", broker.ToString());
         var (ours, theirs) = (2000d, 4000d);
-        var (ratio, one, other) = await Rows.Compare(bench.Plan,
+        var (ratio, one, other) = await Rows.Compare(
+            bench.Plan,
             async time => ours = await Rate(callLog, consular, "log", (int)(ours * time.TotalSeconds)),
-            async time => theirs = await Rate(publisher, consumer, "publish", (int)(theirs * time.TotalSeconds)));
-        foreach (var child in new[] { callLog, consular, custody }) await child.DisposeAsync();
-        return new Line("E", "commit to effect committed in the consumer, through relay and RabbitMQ", "MassTransit's own publish and consume with confirms",
-            ratio, "≥ 0.6", ratio.Median >= 0.6, $"{one.Median:F0}/s against {other.Median:F0}/s");
+            async time => theirs = await Rate(publisher, consumer, "publish", (int)(theirs * time.TotalSeconds))
+        );
+        foreach (var child in new[] { callLog, consular, custody })
+            await child.DisposeAsync();
+        return new Line(
+            "E",
+            "commit to effect committed in the consumer, through relay and RabbitMQ",
+            "MassTransit's own publish and consume with confirms",
+            ratio,
+            "≥ 0.6",
+            ratio.Median >= 0.6,
+            $"{one.Median:F0}/s against {other.Median:F0}/s"
+        );
 
         static async Task<double> Rate(Child from, Child to, string order, int count)
         {
@@ -81,11 +90,21 @@ internal static class Flow
             latencies.Add(Milliseconds(await callLog.CameTo(from + 1), await consular.CameTo(to + 1)));
             await Task.Delay(20);
         }
-        foreach (var child in new[] { callLog, consular, custody }) await child.DisposeAsync();
+        foreach (var child in new[] { callLog, consular, custody })
+            await child.DisposeAsync();
         latencies.Sort();
         var (p50, p99) = (Measured.Of(latencies, 0.5), Measured.Of(latencies, 0.99));
-        return new Line("E'", "one event at rest, commit to effect committed in the consumer", "", null, "p50 ≤ 10 ms, p99 ≤ 50 ms",
-            p50 <= 10 && p99 <= 50, $"{latencies.Count} events", p50, p99);
+        return new Line(
+            "E'",
+            "one event at rest, commit to effect committed in the consumer",
+            "",
+            null,
+            "p50 ≤ 10 ms, p99 ≤ 50 ms",
+            p50 <= 10 && p99 <= 50,
+            $"{latencies.Count} events",
+            p50,
+            p99
+        );
     }
 
     /// <summary>T: from the call of LogCall until the transfer request that it leads to is drafted in consular.</summary>
@@ -100,26 +119,48 @@ internal static class Flow
         for (var i = -10; i < 20 * bench.Plan.Rounds; i++)
         {
             var (before, began) = (consular.Size, Stopwatch.GetTimestamp());
-            await writer.Log(kr, default, request =>
-            {
-                request.Account.Prisoners.Add(Hosts.Prisoner);
-                request.Account.Commitments.Add(new CommitmentTerms
+            await writer.Log(
+                kr,
+                default,
+                request =>
                 {
-                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Hosts.Prisoner },
-                    Route = Route.Article12Transfer, Destination = "KR", DueTime = DateTime.UtcNow.AddDays(14).ToTimestamp(),
-                });
-            });
+                    request.Account.Prisoners.Add(Hosts.Prisoner);
+                    request.Account.Commitments.Add(
+                        new CommitmentTerms
+                        {
+                            Participant = "kr/mfa",
+                            Kind = CommitmentKind.RequestTransfer,
+                            Prisoners = { Hosts.Prisoner },
+                            Route = Route.Article12Transfer,
+                            Destination = "KR",
+                            DueTime = DateTime.UtcNow.AddDays(14).ToTimestamp(),
+                        }
+                    );
+                }
+            );
             var came = await consular.CameTo(before + 1);
-            if (i >= 0) latencies.Add(Milliseconds(began, came));
+            if (i >= 0)
+                latencies.Add(Milliseconds(began, came));
             await Task.Delay(20);
         }
         var listed = await drafts.ListTransfersAsync(new ListTransfersRequest { Case = Hosts.Case, PageSize = 200 });
-        if (listed.Transfers.Count < Math.Min(200, latencies.Count)) throw new InvalidOperationException($"{listed.Transfers.Count} drafts only");
-        foreach (var child in new[] { callLog, consular, custody }) await child.DisposeAsync();
+        if (listed.Transfers.Count < Math.Min(200, latencies.Count))
+            throw new InvalidOperationException($"{listed.Transfers.Count} drafts only");
+        foreach (var child in new[] { callLog, consular, custody })
+            await child.DisposeAsync();
         latencies.Sort();
         var (p50, p99) = (Measured.Of(latencies, 0.5), Measured.Of(latencies, 0.99));
-        return new Line("T", "LogCall to TransferRequestDrafted in consular, one at a time", "", null, "p50 ≤ 30 ms, p99 ≤ 150 ms",
-            p50 <= 30 && p99 <= 150, $"{latencies.Count} calls", p50, p99);
+        return new Line(
+            "T",
+            "LogCall to TransferRequestDrafted in consular, one at a time",
+            "",
+            null,
+            "p50 ≤ 30 ms, p99 ≤ 150 ms",
+            p50 <= 30 && p99 <= 150,
+            $"{latencies.Count} calls",
+            p50,
+            p99
+        );
     }
 
     /// <summary>W′: a write with all that belongs to it, published, against the conventional way.</summary>
@@ -128,16 +169,38 @@ internal static class Flow
         using var node = await Node();
         var broker = node.Uri;
         // A queue that takes the events, as there is where they are published for somebody.
-        await using (await bench.Service("consular", "", broker: broker)) await Task.Delay(TimeSpan.FromSeconds(3));
+        await using (await bench.Service("consular", "", broker: broker))
+            await Task.Delay(TimeSpan.FromSeconds(3));
         await using var service = await bench.Service("calllog", "seed", broker: broker);
         string Own(string file) => Path.Combine(bench.Folder, "service", "calllog", file);
-        await using var conventional = await bench.Start("conventional", serverGc: true, "conventional", Own("system.pem"), Own("system.key"),
-            $"{Ports.Free()}", await bench.Postgres.CreateDatabase(), broker.ToString());
+        await using var conventional = await bench.Start(
+            "conventional",
+            serverGc: true,
+            "conventional",
+            Own("system.pem"),
+            Own("system.key"),
+            $"{Ports.Free()}",
+            await bench.Postgres.CreateDatabase(),
+            broker.ToString()
+        );
         await using var ours = await Driver.Create(bench, service, "kr/mfa", new Writer(bench, receipts: true), connections: 4);
         await using var theirs = await Driver.Create(
-            bench, conventional, "kr/mfa", new Writer(bench, receipts: false), connections: 4, signed: false);
+            bench,
+            conventional,
+            "kr/mfa",
+            new Writer(bench, receipts: false),
+            connections: 4,
+            signed: false
+        );
         var (ratio, one, other) = await Rows.Compare(bench.Plan, time => ours.Rate(64, time), time => theirs.Rate(64, time));
-        return new Line("W'", "a write as in W, and its event relayed to RabbitMQ", "gRPC, EF Core's SaveChanges with an outbox row, published by MassTransit; unsigned",
-            ratio, "≥ 2", ratio.Median >= 2, $"{one.Median:F0}/s against {other.Median:F0}/s");
+        return new Line(
+            "W'",
+            "a write as in W, and its event relayed to RabbitMQ",
+            "gRPC, EF Core's SaveChanges with an outbox row, published by MassTransit; unsigned",
+            ratio,
+            "≥ 2",
+            ratio.Median >= 2,
+            $"{one.Median:F0}/s against {other.Median:F0}/s"
+        );
     }
 }

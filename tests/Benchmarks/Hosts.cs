@@ -2,11 +2,12 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
+using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
@@ -22,7 +23,6 @@ using Ministries.Hosting.Bus;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using Grpc.Core;
 
 namespace Ministries.Benchmarks;
 
@@ -51,47 +51,70 @@ internal static class Hosts
         };
         var builder = WebApplication.CreateSlimBuilder(args[(split + 1)..]);
         builder.Logging.ClearProviders().AddSimpleConsole();
-        builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(
-            o => o.LogToStandardErrorThreshold = LogLevel.Trace);
+        builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(o =>
+            o.LogToStandardErrorThreshold = LogLevel.Trace
+        );
         var settings = Settings.Read(builder.Configuration, []);
         await using var memory = settings.Broker.Scheme == "memory" ? new MemoryBroker() : null;
         await using var host = await ServiceHost.Build(
             new Service
             {
-                Name = definition.Name, Streams = definition.Streams, Map = definition.Map, Reactions = definition.Reactions,
+                Name = definition.Name,
+                Streams = definition.Streams,
+                Map = definition.Map,
+                Reactions = definition.Reactions,
                 Duties = definition.Duties,
                 Register = services =>
                 {
                     definition.Register?.Invoke(services);
                     if (words.Contains("many-streams"))
                         services.AddSingleton(new EdgeLimits { MaxStreams = 10_000, MaxStreamsPerParticipant = 10_000 });
-                    if (Probe.WithoutTrust) services.AddSingleton<Checks, Unsigned>();
+                    if (Probe.WithoutTrust)
+                        services.AddSingleton<Checks, Unsigned>();
                     if (words.Contains("without-relay"))
                         services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));
                 },
-            }, settings, builder, memory);
+            },
+            settings,
+            builder,
+            memory
+        );
         var ledger = host.Services.GetRequiredService<ServiceLedger>();
-        if (words.Contains("seed")) await Seed(ledger);
-        if (words.Contains("tells")) _ = Task.Run(async () =>
-        {
-            for (var told = ledger.Size; ; TellGrown(told = ledger.Size)) await ledger.WaitForMore(told, default);
-        });
-        var own = new OwnLedger(ledger, settings.Ledger, new Permissions(Signing.Agreement(Path.GetDirectoryName(settings.Agreement)!)));
-        return await Serve(host, async order =>
-        {
-            var left = int.Parse(order.Split(' ')[1], CultureInfo.InvariantCulture);
-            await Task.WhenAll(Enumerable.Range(0, Math.Min(256, left)).Select(async _ =>
+        if (words.Contains("seed"))
+            await Seed(ledger);
+        if (words.Contains("tells"))
+            _ = Task.Run(async () =>
             {
-                while (Interlocked.Decrement(ref left) >= 0) await own.Commit();
-            }));
-        });
+                for (var told = ledger.Size; ; TellGrown(told = ledger.Size))
+                    await ledger.WaitForMore(told, default);
+            });
+        var own = new OwnLedger(ledger, settings.Ledger, new Permissions(Signing.Agreement(Path.GetDirectoryName(settings.Agreement)!)));
+        return await Serve(
+            host,
+            async order =>
+            {
+                var left = int.Parse(order.Split(' ')[1], CultureInfo.InvariantCulture);
+                await Task.WhenAll(
+                    Enumerable
+                        .Range(0, Math.Min(256, left))
+                        .Select(async _ =>
+                        {
+                            while (Interlocked.Decrement(ref left) >= 0)
+                                await own.Commit();
+                        })
+                );
+            }
+        );
     }
 
     // A service that looks at no signature, to measure what that costs.
     private sealed class Unsigned(Service service, Admission admission, TimeProvider time) : Checks(service, admission, time)
     {
         public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(
-            EdgeCall call, Ledger.V1.RequestSignature? signature, string requestId) => default;
+            EdgeCall call,
+            Ledger.V1.RequestSignature? signature,
+            string requestId
+        ) => default;
     }
 
     /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that a client's certificate is there.
@@ -102,15 +125,23 @@ internal static class Hosts
         builder.Logging.ClearProviders();
         builder.WebHost.UseKestrelHttpsConfiguration();
         var certificate = Certificate(args[0], args[1]);
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.ListenLocalhost(int.Parse(args[2], CultureInfo.InvariantCulture), listen =>
-        {
-            listen.Protocols = HttpProtocols.Http2;
-            listen.UseHttps(certificate, https =>
-            {
-                https.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
-                https.ClientCertificateValidation = (_, _, _) => true;
-            });
-        }));
+        builder.WebHost.ConfigureKestrel(kestrel =>
+            kestrel.ListenLocalhost(
+                int.Parse(args[2], CultureInfo.InvariantCulture),
+                listen =>
+                {
+                    listen.Protocols = HttpProtocols.Http2;
+                    listen.UseHttps(
+                        certificate,
+                        https =>
+                        {
+                            https.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+                            https.ClientCertificateValidation = (_, _, _) => true;
+                        }
+                    );
+                }
+            )
+        );
         builder.Services.AddGrpc();
         builder.Services.AddSingleton(new Echoed(GetPrisonerResponse.Parser.ParseFrom(Convert.FromBase64String(args[3]))));
         await using var host = builder.Build();
@@ -123,16 +154,21 @@ internal static class Hosts
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(System.Net.IPAddress.Loopback, 0, o => o.Protocols = HttpProtocols.Http2));
+        builder.WebHost.ConfigureKestrel(kestrel =>
+            kestrel.Listen(System.Net.IPAddress.Loopback, 0, o => o.Protocols = HttpProtocols.Http2)
+        );
         await using var host = builder.Build();
-        host.MapPost("/opentelemetry.proto.collector.trace.v1.TraceService/Export", async http =>
-        {
-            await http.Request.BodyReader.CopyToAsync(Stream.Null);
-            http.Response.ContentType = "application/grpc";
-            // One frame with an empty message.
-            await http.Response.BodyWriter.WriteAsync(new byte[5]);
-            http.Response.AppendTrailer("grpc-status", "0");
-        });
+        host.MapPost(
+            "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            async http =>
+            {
+                await http.Request.BodyReader.CopyToAsync(Stream.Null);
+                http.Response.ContentType = "application/grpc";
+                // One frame with an empty message.
+                await http.Response.BodyWriter.WriteAsync(new byte[5]);
+                http.Response.AppendTrailer("grpc-status", "0");
+            }
+        );
         return await Serve(host);
     }
 
@@ -160,7 +196,8 @@ internal static class Hosts
         Console.Out.Flush();
         await Task.Run(async () =>
         {
-            while (Console.In.ReadLine() is { } order) await obey(order);
+            while (Console.In.ReadLine() is { } order)
+                await obey(order);
         });
         await stop(default);
         return 0;
@@ -169,27 +206,67 @@ internal static class Hosts
     internal static async Task<int> Serve(WebApplication host, Func<string, Task>? obey = null)
     {
         await host.StartAsync();
-        return await Obey(obey ?? (_ => Task.CompletedTask), host.StopAsync,
-            host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
+        return await Obey(
+            obey ?? (_ => Task.CompletedTask),
+            host.StopAsync,
+            host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()
+        );
     }
 
     public static async Task Seed(ServiceLedger ledger)
     {
-        foreach (var e in new IMessage[]
-        {
-            new CaseOpened { Case = Case, DetainingPower = "UA", Participant = "ua/mfa" },
-            new PartyAdmitted { Case = Case, Participant = "kr/mfa", Part = Part.RequestingState, State = "KR" },
-            new PrisonerRegistered { Case = Case, Prisoner = Prisoner, DetainingPower = "UA", BureauDueTime = new() { Seconds = 4102444800 } },
-        })
-            await ledger.Commit(new Command
+        foreach (
+            var e in new IMessage[]
             {
-                Participant = "service/custody", RequestId = Guid.NewGuid().ToString(), Method = e.Descriptor.FullName,
-                Request = e, Bytes = e.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
-                Decide = (view, now) => Cases.Copy(view, e, new Act
+                new CaseOpened
                 {
-                    Secrets = Secret.OfTests, Caller = new Participant(), Permissions = new Permissions(new Agreement()), Method = "", RequestId = "", Now = now,
-                }),
-            }, default);
+                    Case = Case,
+                    DetainingPower = "UA",
+                    Participant = "ua/mfa",
+                },
+                new PartyAdmitted
+                {
+                    Case = Case,
+                    Participant = "kr/mfa",
+                    Part = Part.RequestingState,
+                    State = "KR",
+                },
+                new PrisonerRegistered
+                {
+                    Case = Case,
+                    Prisoner = Prisoner,
+                    DetainingPower = "UA",
+                    BureauDueTime = new() { Seconds = 4102444800 },
+                },
+            }
+        )
+            await ledger.Commit(
+                new Command
+                {
+                    Participant = "service/custody",
+                    RequestId = Guid.NewGuid().ToString(),
+                    Method = e.Descriptor.FullName,
+                    Request = e,
+                    Bytes = e.ToByteArray(),
+                    AgreementVersion = 1,
+                    StoresRefusal = false,
+                    Decide = (view, now) =>
+                        Cases.Copy(
+                            view,
+                            e,
+                            new Act
+                            {
+                                Secrets = Secret.OfTests,
+                                Caller = new Participant(),
+                                Permissions = new Permissions(new Agreement()),
+                                Method = "",
+                                RequestId = "",
+                                Now = now,
+                            }
+                        ),
+                },
+                default
+            );
     }
 
     private sealed record Echoed(GetPrisonerResponse Response);

@@ -26,17 +26,23 @@ internal static class Load
     public static async Task<Measured> Closed(int callers, TimeSpan time, Func<int, CancellationToken, Task> call)
     {
         var began = Stopwatch.GetTimestamp();
-        var latencies = await Task.WhenAll(Enumerable.Range(0, callers).Select(caller => Task.Run(async () =>
-        {
-            var own = new List<double>();
-            while (Stopwatch.GetElapsedTime(began) < time)
-            {
-                var since = Stopwatch.GetTimestamp();
-                await call(caller, default);
-                own.Add(Stopwatch.GetElapsedTime(since).TotalMilliseconds);
-            }
-            return own;
-        })));
+        var latencies = await Task.WhenAll(
+            Enumerable
+                .Range(0, callers)
+                .Select(caller =>
+                    Task.Run(async () =>
+                    {
+                        var own = new List<double>();
+                        while (Stopwatch.GetElapsedTime(began) < time)
+                        {
+                            var since = Stopwatch.GetTimestamp();
+                            await call(caller, default);
+                            own.Add(Stopwatch.GetElapsedTime(since).TotalMilliseconds);
+                        }
+                        return own;
+                    })
+                )
+        );
         var elapsed = Stopwatch.GetElapsedTime(began);
         var all = latencies.SelectMany(l => l).Order().ToArray();
         return new Measured(all.Length, elapsed, all);
@@ -78,8 +84,9 @@ internal static class Load
                 continue;
             }
             var (due, own) = (next, number++);
-            running.Add(Task.Run(async () =>
-                await call(own, default) ? (Stopwatch.GetElapsedTime(began) - due).TotalMilliseconds : double.NaN));
+            running.Add(
+                Task.Run(async () => await call(own, default) ? (Stopwatch.GetElapsedTime(began) - due).TotalMilliseconds : double.NaN)
+            );
             next += TimeSpan.FromSeconds(-Math.Log(1 - random.NextDouble()) / rate);
         }
         var done = await Task.WhenAll(running);
@@ -95,8 +102,7 @@ internal sealed record Figures(double Median, double Least, double Greatest)
     {
         var sorted = values.Order().ToArray();
         var middle = sorted.Length / 2;
-        return new Figures(
-            sorted.Length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2, sorted[0], sorted[^1]);
+        return new Figures(sorted.Length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2, sorted[0], sorted[^1]);
     }
 }
 
@@ -111,5 +117,13 @@ internal sealed record Figures(double Median, double Least, double Greatest)
 /// <param name="P50">Latency that half of the calls did not exceed, in milliseconds.</param>
 /// <param name="P99">Latency that 99 of 100 calls did not exceed, in milliseconds.</param>
 internal sealed record Line(
-    string Row, string Work, string Baseline, Figures? Ratio, string Goal, bool? Reached, string Figure, double? P50 = null,
-    double? P99 = null);
+    string Row,
+    string Work,
+    string Baseline,
+    Figures? Ratio,
+    string Goal,
+    bool? Reached,
+    string Figure,
+    double? P50 = null,
+    double? P99 = null
+);

@@ -32,25 +32,43 @@ internal sealed class Driver : IAsyncDisposable
         (_service, _participant, _key, _writer) = (service, participant, key, writer);
 
     public static async Task<Driver> Create(
-        Bench bench, Child service, string participant, Writer writer, int connections = 8, bool signed = true)
+        Bench bench,
+        Child service,
+        string participant,
+        Writer writer,
+        int connections = 8,
+        bool signed = true
+    )
     {
         string Own(string file) => Path.Combine(bench.Folder, participant, file);
         var driver = new Driver(service.Address, participant, signed ? Pki.ReadKey(Own("requests.key")) : null, writer);
         var certificate = Hosts.Certificate(Own("system.pem"), Own("system.key"));
-        driver._wires = await Task.WhenAll(Enumerable.Range(0, connections).Select(_ =>
-            Wire.Open(service.Address, certificate, (wire, call) => driver._done(wire, call))));
+        driver._wires = await Task.WhenAll(
+            Enumerable.Range(0, connections).Select(_ => Wire.Open(service.Address, certificate, (wire, call) => driver._done(wire, call)))
+        );
         return driver;
     }
 
     /// <summary>Writes and signs calls, so that the time of measuring is not spent on it.</summary>
     public Prepared[] Prepare(double count) =>
-        [.. Enumerable.Range(0, (int)count).AsParallel().Select(_ =>
-        {
-            var request = Writer.Request();
-            return Prepared.Write(
-                _service, "ministries.calllog.v1.CallLogService/LogCall", request, request.RequestId, _key, $"{_participant}/requests-1",
-                HttpSignature.TagOf(StandardAgreement.Read().TrustDomain, "calllog"));
-        })];
+        [
+            .. Enumerable
+                .Range(0, (int)count)
+                .AsParallel()
+                .Select(_ =>
+                {
+                    var request = Writer.Request();
+                    return Prepared.Write(
+                        _service,
+                        "ministries.calllog.v1.CallLogService/LogCall",
+                        request,
+                        request.RequestId,
+                        _key,
+                        $"{_participant}/requests-1",
+                        HttpSignature.TagOf(StandardAgreement.Read().TrustDomain, "calllog")
+                    );
+                }),
+        ];
 
     /// <summary>Calls come whether earlier ones were answered or not, at random times of a given rate (a Poisson process), all of them.
     /// </summary>
@@ -60,14 +78,16 @@ internal sealed class Driver : IAsyncDisposable
         var all = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         _done = (_, _) =>
         {
-            if (Interlocked.Decrement(ref left) == 0) all.SetResult();
+            if (Interlocked.Decrement(ref left) == 0)
+                all.SetResult();
         };
         var sending = new Thread(() =>
         {
             // What is due in one millisecond goes by one connection, in turn: a record of TLS for each call would cost as much as the call.
             for (var (next, turn) = (0, 0); next < calls.Length; Thread.Sleep(1), turn = (turn + 1) % _wires.Length)
             {
-                for (var now = Stopwatch.GetTimestamp(); next < calls.Length && calls[next].Due <= now; next++) _wires[turn].Send(calls[next]);
+                for (var now = Stopwatch.GetTimestamp(); next < calls.Length && calls[next].Due <= now; next++)
+                    _wires[turn].Send(calls[next]);
                 _wires[turn].Flush();
             }
         });
@@ -75,12 +95,17 @@ internal sealed class Driver : IAsyncDisposable
         GC.TryStartNoGCRegion(200 << 20);
         var began = Stopwatch.GetTimestamp();
         var at = began;
-        foreach (var call in calls) call.Due = at += (long)(-Math.Log(1 - random.NextDouble()) / rate * Stopwatch.Frequency);
+        foreach (var call in calls)
+            call.Due = at += (long)(-Math.Log(1 - random.NextDouble()) / rate * Stopwatch.Frequency);
         sending.Start();
         await Until(all.Task);
-        if (GCSettings.LatencyMode == GCLatencyMode.NoGCRegion) GC.EndNoGCRegion();
+        if (GCSettings.LatencyMode == GCLatencyMode.NoGCRegion)
+            GC.EndNoGCRegion();
         var counted = calls.Where(c => Stopwatch.GetElapsedTime(began, c.Due) >= ignored).ToArray();
-        return (Check(counted, began), Measured.Of([.. counted.Select(c => Stopwatch.GetElapsedTime(c.Due, c.Sent).TotalMilliseconds).Order()], 0.99));
+        return (
+            Check(counted, began),
+            Measured.Of([.. counted.Select(c => Stopwatch.GetElapsedTime(c.Due, c.Sent).TotalMilliseconds).Order()], 0.99)
+        );
     }
 
     /// <summary>Calls per second answered to callers who each wait for their answer before they call again.</summary>
@@ -111,15 +136,19 @@ internal sealed class Driver : IAsyncDisposable
                     return;
                 }
             }
-            if (Interlocked.Decrement(ref left) == 0) all.SetResult();
+            if (Interlocked.Decrement(ref left) == 0)
+                all.SetResult();
         }
         _done = (wire, call) =>
         {
-            if (call.Status == (int)StatusCode.ResourceExhausted) Interlocked.Increment(ref refused);
+            if (call.Status == (int)StatusCode.ResourceExhausted)
+                Interlocked.Increment(ref refused);
             Send(wire, call.Status == (int)StatusCode.ResourceExhausted ? call : null);
         };
-        for (var i = 0; i < callers; i++) Send(_wires[i % _wires.Length], null);
-        foreach (var wire in _wires) wire.Flush();
+        for (var i = 0; i < callers; i++)
+            Send(_wires[i % _wires.Length], null);
+        foreach (var wire in _wires)
+            wire.Flush();
         await Until(all.Task);
         return Check([.. calls.Where(c => c.Status >= 0)], began) with { Refused = refused };
     }
@@ -132,27 +161,36 @@ internal sealed class Driver : IAsyncDisposable
         foreach (var details in calls.Where(c => c.Status > 0).Select(c => c.Details ?? "").Distinct())
             if (!_hints.Contains(details) && HintOf(details)?.GetDetail<Google.Rpc.RetryInfo>() is null)
                 throw new InvalidOperationException("a call was refused without a hint when to try again");
-            else _hints.Add(details);
+            else
+                _hints.Add(details);
         var answered = calls.Where(c => c.Status == 0).ToArray();
         answered.AsParallel().ForAll(c => _writer.Check(CallLog.V1.LogCallResponse.Parser.ParseFrom(c.Response.AsSpan(5))));
-        return new Measured(answered.Length, Stopwatch.GetElapsedTime(began, calls.Length == 0 ? began : calls.Max(c => c.Done)),
-            [.. answered.Select(c => c.Milliseconds).Order()], calls.Length - answered.Length);
+        return new Measured(
+            answered.Length,
+            Stopwatch.GetElapsedTime(began, calls.Length == 0 ? began : calls.Max(c => c.Done)),
+            [.. answered.Select(c => c.Milliseconds).Order()],
+            calls.Length - answered.Length
+        );
     }
 
-    private static Google.Rpc.Status? HintOf(string details) => details.Length == 0 ? null
-        : Google.Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(details.PadRight((details.Length + 3) / 4 * 4, '=')));
+    private static Google.Rpc.Status? HintOf(string details) =>
+        details.Length == 0
+            ? null
+            : Google.Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(details.PadRight((details.Length + 3) / 4 * 4, '=')));
 
     private async Task Until(Task done)
     {
         for (var second = 0; await Task.WhenAny(done, Task.Delay(1000)) != done; second++)
             if (_wires.Select(w => w.Fault).FirstOrDefault(f => f is not null) is { } fault)
                 throw new InvalidOperationException("a connection of the load's ended", fault);
-            else if (second == 60) throw new InvalidOperationException("a minute went by and not every call has its answer");
+            else if (second == 60)
+                throw new InvalidOperationException("a minute went by and not every call has its answer");
     }
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var wire in _wires) await wire.DisposeAsync();
+        foreach (var wire in _wires)
+            await wire.DisposeAsync();
         _key?.Dispose();
     }
 }
@@ -170,8 +208,14 @@ internal static class Overload
         async Task<LoadPoint> Open(double rate, Prepared[] calls, TimeSpan ignored = default)
         {
             var (measured, late) = await driver.Open(calls, rate, ignored);
-            return new LoadPoint(rate, measured.Rate, (double)measured.Refused / (measured.Count + measured.Refused),
-                measured.At(0.5), measured.At(0.99), late);
+            return new LoadPoint(
+                rate,
+                measured.Rate,
+                (double)measured.Refused / (measured.Count + measured.Refused),
+                measured.At(0.5),
+                measured.At(0.99),
+                late
+            );
         }
         await Rows.Warm(bench.Plan, time => driver.Rate(256, time));
         var peak = await driver.Rate(256, bench.Plan.Round);
@@ -179,13 +223,25 @@ internal static class Overload
         await Open(3 * peak, Calls(3 * peak, time));
         peak = await driver.Rate(256, time, 1.5 * peak);
         var points = new List<LoadPoint>();
-        foreach (var times in (double[])[0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3]) points.Add(await Open(times * peak, Calls(times * peak, time)));
+        foreach (var times in (double[])[0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3])
+            points.Add(await Open(times * peak, Calls(times * peak, time)));
         var best = points.MaxBy(p => p.Answered)!.Offered;
-        var (ratios, most, much, before, after) = (new List<double>(), new List<double>(), new List<double>(), new List<LoadPoint>(), new List<LoadPoint>());
+        var (ratios, most, much, before, after) = (
+            new List<double>(),
+            new List<double>(),
+            new List<double>(),
+            new List<LoadPoint>(),
+            new List<LoadPoint>()
+        );
         for (var round = 0; round < bench.Plan.Rounds; round++)
         {
             var half = bench.Plan.Round / 2;
-            var calls = (Calls(0.5 * peak, half), Calls(best, bench.Plan.Round), Calls(3 * peak, bench.Plan.Round), Calls(0.5 * peak, half));
+            var calls = (
+                Calls(0.5 * peak, half),
+                Calls(best, bench.Plan.Round),
+                Calls(3 * peak, bench.Plan.Round),
+                Calls(0.5 * peak, half)
+            );
             before.Add(await Open(0.5 * peak, calls.Item1));
             most.Add((await Open(best, calls.Item2)).Answered);
             much.Add((await Open(3 * peak, calls.Item3)).Answered);
@@ -196,12 +252,22 @@ internal static class Overload
         var (ratio, last) = (Figures.Of(ratios), points[^1]);
         // A pause of the disk's, of which there are some in any minute, is not the overload's.
         var refused = Figures.Of(after.Select(a => a.Refused));
-        return (new Line("X", "writes answered at three times the peak load", "the most answered at any load", ratio,
-            "≥ 0.9; RESOURCE_EXHAUSTED with a hint; recovers at once", ratio.Median >= 0.9 && refused.Median == 0,
-            $"{Figures.Of(much).Median:F0}/s of {Figures.Of(most).Median:F0}/s, {last.Refused:P0} refused, all with a hint; right after it, at half of the peak, " +
-            $"{refused.Median:P1} refused (at most {refused.Greatest:P1}, before it {before.Max(a => a.Refused):P1}), p50 {Figures.Of(after.Select(a => a.P50)).Median:F1} ms (before it " +
-            $"{Figures.Of(before.Select(a => a.P50)).Median:F1} ms); calls were sent at most {last.Late:F1} ms late (99 of 100)",
-            last.P50, last.P99), points);
+        return (
+            new Line(
+                "X",
+                "writes answered at three times the peak load",
+                "the most answered at any load",
+                ratio,
+                "≥ 0.9; RESOURCE_EXHAUSTED with a hint; recovers at once",
+                ratio.Median >= 0.9 && refused.Median == 0,
+                $"{Figures.Of(much).Median:F0}/s of {Figures.Of(most).Median:F0}/s, {last.Refused:P0} refused, all with a hint; right after it, at half of the peak, "
+                    + $"{refused.Median:P1} refused (at most {refused.Greatest:P1}, before it {before.Max(a => a.Refused):P1}), p50 {Figures.Of(after.Select(a => a.P50)).Median:F1} ms (before it "
+                    + $"{Figures.Of(before.Select(a => a.P50)).Median:F1} ms); calls were sent at most {last.Late:F1} ms late (99 of 100)",
+                last.P50,
+                last.P99
+            ),
+            points
+        );
     }
 
     /// <summary>N: how one participant's flood changes another's latency.</summary>
@@ -211,17 +277,34 @@ internal static class Overload
         var writer = new Writer(bench, receipts: true);
         await using var driver = await Driver.Create(bench, service, "kr/mfa", writer);
         var other = bench.Reach(service, "ua/mfa", "calllog", channels: 1)[0];
-        Task<Measured> Quiet(int round) => Load.Open(20, bench.Plan.Round, async (_, cancel) =>
-        {
-            await writer.Log(other, cancel, request =>
-            {
-                request.Counterpart = "kr/mfa";
-                foreach (var attendee in request.Account.Attendees) attendee.Official = "";
-            });
-            return true;
-        }, round);
+        Task<Measured> Quiet(int round) =>
+            Load.Open(
+                20,
+                bench.Plan.Round,
+                async (_, cancel) =>
+                {
+                    await writer.Log(
+                        other,
+                        cancel,
+                        request =>
+                        {
+                            request.Counterpart = "kr/mfa";
+                            foreach (var attendee in request.Account.Attendees)
+                                attendee.Official = "";
+                        }
+                    );
+                    return true;
+                },
+                round
+            );
         await Rows.Warm(bench.Plan, time => driver.Rate(512, time));
-        var (ratios, alone, beside, answered, refused) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), new List<double>());
+        var (ratios, alone, beside, answered, refused) = (
+            new List<double>(),
+            new List<double>(),
+            new List<double>(),
+            new List<double>(),
+            new List<double>()
+        );
         for (var round = 0; round < bench.Plan.Rounds; round++)
         {
             var flooded = bench.Plan.Round + TimeSpan.FromSeconds(0.2);
@@ -236,16 +319,29 @@ internal static class Overload
             ratios.Add(beside[^1] / alone[^1]);
         }
         var ratio = Figures.Of(ratios);
-        return new Line("N", "median latency of a participant while another floods with 512 callers", "the same while nobody floods", ratio,
-            "none given", null, $"{Figures.Of(beside).Median:F1} ms against {Figures.Of(alone).Median:F1} ms; the other's {Figures.Of(answered).Median:F0}/s " +
-            $"answered, {Figures.Of(refused).Median:F0}/s refused");
+        return new Line(
+            "N",
+            "median latency of a participant while another floods with 512 callers",
+            "the same while nobody floods",
+            ratio,
+            "none given",
+            null,
+            $"{Figures.Of(beside).Median:F1} ms against {Figures.Of(alone).Median:F1} ms; the other's {Figures.Of(answered).Median:F0}/s "
+                + $"answered, {Figures.Of(refused).Median:F0}/s refused"
+        );
     }
 
     /// <summary>Draws what was measured: above, calls answered and refused per second; below, the latency of those answered; both against
     /// the load. Readable on light and on dark.</summary>
     public static string Chart(IReadOnlyList<LoadPoint> points, string about)
     {
-        const int width = 760, left = 64, right = 24, top = 44, plot = 170, gap = 44, height = top + 2 * plot + gap + 56;
+        const int width = 760,
+            left = 64,
+            right = 24,
+            top = 44,
+            plot = 170,
+            gap = 44,
+            height = top + 2 * plot + gap + 56;
         var all = points.OrderBy(p => p.Offered).ToList();
         var (most, peak) = (Nice(all[^1].Offered), all.MaxBy(p => p.Answered)!);
         var (rates, slowest) = (Nice(all.Max(p => Math.Max(p.Answered, p.Refused * p.Offered))), Nice(all.Max(p => p.P99)));
@@ -256,14 +352,20 @@ internal static class Overload
         void Put(FormattableString text) => svg.Append(text.ToString(CultureInfo.InvariantCulture)).Append('\n');
         void Line(string of, Func<double, double> y, Func<LoadPoint, double> share)
         {
-            Put($"<polyline class=\"{of}\" points=\"{string.Join(' ', all.Select(p => string.Create(CultureInfo.InvariantCulture, $"{X(p.Offered):F1},{y(share(p)):F1}")))}\"/>");
-            foreach (var p in all) Put($"<circle class=\"{of}\" cx=\"{X(p.Offered):F1}\" cy=\"{y(share(p)):F1}\" r=\"2.5\"/>");
+            Put(
+                $"<polyline class=\"{of}\" points=\"{string.Join(' ', all.Select(p => string.Create(CultureInfo.InvariantCulture, $"{X(p.Offered):F1},{y(share(p)):F1}")))}\"/>"
+            );
+            foreach (var p in all)
+                Put($"<circle class=\"{of}\" cx=\"{X(p.Offered):F1}\" cy=\"{y(share(p)):F1}\" r=\"2.5\"/>");
         }
         void Label(double x, double y, string of, string text, string anchor = "start") =>
             Put($"<text x=\"{x:F1}\" y=\"{y:F1}\" class=\"{of}\" text-anchor=\"{anchor}\">{text}</text>");
-        Put($"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"sans-serif\" font-size=\"12\">");
+        Put(
+            $"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"sans-serif\" font-size=\"12\">"
+        );
         Put($"<title>Throughput and latency against load</title>");
-        svg.Append("""
+        svg.Append(
+            """
             <style>
             .ground { fill: #fff } .text { fill: #333 } .grid { stroke: #ddd } .mark { stroke: #777; stroke-dasharray: 2 3 }
             polyline { fill: none; stroke-width: 2.2 }
@@ -279,7 +381,8 @@ internal static class Overload
             }
             </style>
 
-            """);
+            """
+        );
         Put($"<rect class=\"ground\" width=\"{width}\" height=\"{height}\"/>");
         for (var i = 0; i <= 4; i++)
         {
@@ -288,7 +391,9 @@ internal static class Overload
             Label(left - 8, Lower(i / 4.0) + 4, "text", (slowest * i / 4).ToString("#,0.#", CultureInfo.InvariantCulture), "end");
             Label(X(most * i / 4), Lower(0) + 18, "text", (most * i / 4).ToString("#,0", CultureInfo.InvariantCulture), "middle");
         }
-        Put($"<path class=\"mark\" d=\"M{X(peak.Offered):F1} {Upper(1):F1}V{Upper(0):F1}M{X(peak.Offered):F1} {Lower(1):F1}V{Lower(0):F1}\"/>");
+        Put(
+            $"<path class=\"mark\" d=\"M{X(peak.Offered):F1} {Upper(1):F1}V{Upper(0):F1}M{X(peak.Offered):F1} {Lower(1):F1}V{Lower(0):F1}\"/>"
+        );
         Label(X(peak.Offered) + 5, Upper(1) + 12, "text", $"peak: {peak.Answered.ToString("#,0", CultureInfo.InvariantCulture)}/s");
         Line("answered", Upper, p => p.Answered / rates);
         Line("refused", Upper, p => p.Refused * p.Offered / rates);

@@ -10,7 +10,8 @@ namespace Ministries.Benchmarks;
 /// request) into the ledger's own tables, prepared, in one pipeline, with positions from a sequence.</summary>
 internal sealed partial class Pgbench
 {
-    private readonly string _script, _database;
+    private readonly string _script,
+        _database;
 
     private Pgbench(string script, string database) => (_script, _database) = (script, database);
 
@@ -23,7 +24,8 @@ internal sealed partial class Pgbench
     public static async Task<Pgbench> Create(Bench bench, string like)
     {
         await using var source = NpgsqlDataSource.Create(like);
-        await using var select = source.CreateCommand("""
+        await using var select = source.CreateCommand(
+            """
             with last as (select max(position) as position from entries)
             select format(E'insert into entries values (nextval(''positions''), %L, %L, %L, %L, %L, %L);\n',
                 participant, case_id, audience, trace_parent, trace_state, header) ||
@@ -36,7 +38,8 @@ internal sealed partial class Pgbench
               (select format(E'insert into requests values (%L, gen_random_uuid(), %L, currval(''positions''));\n', participant, digest)
                 from requests where position = entries.position)
             from entries join last using (position)
-            """);
+            """
+        );
         // A colon begins a variable for pgbench, within quotes too.
         var statements = ((string)(await select.ExecuteScalarAsync())!).Replace(':', '.');
         var database = await bench.Postgres.CreateDatabase();
@@ -65,11 +68,35 @@ internal sealed partial class Pgbench
     {
         var reach = new NpgsqlConnectionStringBuilder(_database);
         var binaries = Directory.GetDirectories("/usr/lib/postgresql").Order().Last();
-        using var process = Process.Start(new ProcessStartInfo(Path.Combine(binaries, "bin", "pgbench"),
-        [
-            "-n", "-M", "prepared", "-f", _script, "-c", $"{Clients}", "-j", "2", "-T", $"{(int)Math.Ceiling(time.TotalSeconds)}",
-            "-h", reach.Host!, "-p", $"{reach.Port}", "-U", reach.Username!, reach.Database!,
-        ]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var process = Process.Start(
+            new ProcessStartInfo(
+                Path.Combine(binaries, "bin", "pgbench"),
+                [
+                    "-n",
+                    "-M",
+                    "prepared",
+                    "-f",
+                    _script,
+                    "-c",
+                    $"{Clients}",
+                    "-j",
+                    "2",
+                    "-T",
+                    $"{(int)Math.Ceiling(time.TotalSeconds)}",
+                    "-h",
+                    reach.Host!,
+                    "-p",
+                    $"{reach.Port}",
+                    "-U",
+                    reach.Username!,
+                    reach.Database!,
+                ]
+            )
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
         var error = process.StandardError.ReadToEndAsync();
         var output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
@@ -78,5 +105,6 @@ internal sealed partial class Pgbench
             : throw new InvalidOperationException($"pgbench failed: {output}{await error}");
     }
 
-    [GeneratedRegex(@"tps = ([0-9.]+) \(without initial")] private static partial Regex Tps();
+    [GeneratedRegex(@"tps = ([0-9.]+) \(without initial")]
+    private static partial Regex Tps();
 }

@@ -20,7 +20,8 @@ internal static class Probes
     /// <summary>P: the answer about a record that is there and not for the caller, against the answer about one that is not there.</summary>
     public static async Task<Line> Refusals(Bench bench)
     {
-        const string owner = "ua/coordination-hq", prober = "kr/mfa";
+        const string owner = "ua/coordination-hq",
+            prober = "kr/mfa";
         await using var custody = await bench.Service("custody", "without-relay");
         var (hidden, response) = await Rows.Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner);
         var prisoner = response.Prisoner.Prisoner_;
@@ -39,17 +40,22 @@ internal static class Probes
                 foreach (var known in (bool[])[i % 2 == 0, i % 2 != 0])
                 {
                     var time = await Time(known ? () => ask(hidden, prisoner) : () => ask(Random("case_"), Random("pris_")));
-                    if (i >= 0) (known ? there : not).Add(time);
+                    if (i >= 0)
+                        (known ? there : not).Add(time);
                 }
             var later = there.Sum(t => not.Count(n => t > n) + 0.5 * not.Count(n => t == n)) / ((double)Times * Times);
             told.Add((name, later, Figures.Of(there).Median, Figures.Of(not).Median));
         }
         var worst = told.MaxBy(t => Math.Abs(t.Share - 0.5));
         return new Line(
-            "P", $"{Times} refusals about a record that is hidden from the caller", $"{Times} about one that is not there",
-            Figures.Of(told.Select(t => t.Hidden / t.Absent)), $"the hidden one's later in {0.5 - Most:P1} to {0.5 + Most:P1} of all pairs",
+            "P",
+            $"{Times} refusals about a record that is hidden from the caller",
+            $"{Times} about one that is not there",
+            Figures.Of(told.Select(t => t.Hidden / t.Absent)),
+            $"the hidden one's later in {0.5 - Most:P1} to {0.5 + Most:P1} of all pairs",
             Math.Abs(worst.Share - 0.5) <= Most,
-            string.Join("; ", told.Select(t => $"{t.Name} {t.Share:P1}, {t.Hidden:F2} ms against {t.Absent:F2} ms")));
+            string.Join("; ", told.Select(t => $"{t.Name} {t.Share:P1}, {t.Hidden:F2} ms against {t.Absent:F2} ms"))
+        );
     }
 
     private static async Task<double> Time(Func<Task> ask)
@@ -66,12 +72,23 @@ internal static class Probes
         throw new InvalidOperationException("it was not refused");
     }
 
-    private static RecordClaimRequest Claim(string @case, string prisoner) => new()
-    {
-        RequestId = Guid.NewGuid().ToString(), Actor = new Actor { Office = "consular-office", Official = "o-1", Authority = "order-1" },
-        Etag = new string('0', 32), Case = @case, Prisoner = prisoner, Claimant = "KR", StateClaimed = "KR", Basis = ClaimBasis.Constitution,
-    };
+    private static RecordClaimRequest Claim(string @case, string prisoner) =>
+        new()
+        {
+            RequestId = Guid.NewGuid().ToString(),
+            Actor = new Actor
+            {
+                Office = "consular-office",
+                Official = "o-1",
+                Authority = "order-1",
+            },
+            Etag = new string('0', 32),
+            Case = @case,
+            Prisoner = prisoner,
+            Claimant = "KR",
+            StateClaimed = "KR",
+            Basis = ClaimBasis.Constitution,
+        };
 
-    private static string Random(string prefix) =>
-        prefix + RandomNumberGenerator.GetString("0123456789abcdefghjkmnpqrstvwxyz", 26);
+    private static string Random(string prefix) => prefix + RandomNumberGenerator.GetString("0123456789abcdefghjkmnpqrstvwxyz", 26);
 }

@@ -20,7 +20,10 @@ internal static class Rows
 
     /// <summary>Measures two rates in turn, round by round.</summary>
     public static async Task<(Figures Ratio, Figures Ours, Figures Theirs)> Compare(
-        Plan plan, Func<TimeSpan, Task<double>> ours, Func<TimeSpan, Task<double>> theirs)
+        Plan plan,
+        Func<TimeSpan, Task<double>> ours,
+        Func<TimeSpan, Task<double>> theirs
+    )
     {
         await Warm(plan, ours);
         await Warm(plan, theirs);
@@ -58,14 +61,24 @@ internal static class Rows
         var prisoner = expected.Prisoner.Prisoner_;
         var reach = bench.Reach(custody, owner, "custody", signed: false);
         string Own(string file) => Path.Combine(bench.Folder, "service", "custody", file);
-        await using var echo = await bench.Start("echo", serverGc: true, "echo", Own("system.pem"), Own("system.key"),
-            $"{Ports.Free()}", expected.ToByteString().ToBase64());
+        await using var echo = await bench.Start(
+            "echo",
+            serverGc: true,
+            "echo",
+            Own("system.pem"),
+            Own("system.key"),
+            $"{Ports.Free()}",
+            expected.ToByteString().ToBase64()
+        );
         var echoes = bench.Reach(echo, owner, "custody", signed: false);
         async Task Get(CallInvoker to, CancellationToken cancel)
         {
             var got = await new CustodyService.CustodyServiceClient(to).GetPrisonerAsync(
-                new GetPrisonerRequest { Case = @case, Prisoner = prisoner }, cancellationToken: cancel);
-            if (!got.Equals(expected)) throw new InvalidOperationException("another record than was registered");
+                new GetPrisonerRequest { Case = @case, Prisoner = prisoner },
+                cancellationToken: cancel
+            );
+            if (!got.Equals(expected))
+                throw new InvalidOperationException("another record than was registered");
         }
         var (taken, bare) = (new List<double>(), new List<double>());
         async Task<double> Rate(Child of, CallInvoker[] by, List<double> costs, TimeSpan time)
@@ -74,14 +87,26 @@ internal static class Rows
             costs.Add(cost);
             return measured.Rate;
         }
-        var (ratio, ours, theirs) = await Compare(bench.Plan, time => Rate(custody, reach, taken, time), time => Rate(echo, echoes, bare, time));
+        var (ratio, ours, theirs) = await Compare(
+            bench.Plan,
+            time => Rate(custody, reach, taken, time),
+            time => Rate(echo, echoes, bare, time)
+        );
         // At more of that rate what is measured is this process, which makes each call by itself here and not many at once.
         var rate = 0.4 * ours.Median;
         var open = await Load.Open(rate, 3 * bench.Plan.Round, (i, c) => Load.HasRoom(() => Get(reach[i % 4], c)));
-        return new Line("R", "GetPrisoner over TLS with client certificates, traced and exported", "a bare gRPC echo of the same sizes over the same TLS",
-            ratio, "≥ 0.6", ratio.Median >= 0.6,
-            $"{PerSecond(ours, theirs)}; {Last(taken):F1} µs of the service's processor time against {Last(bare):F1} µs; open loop at {rate:F0}/s, " +
-            $"{open.Refused} refused", open.At(0.5), open.At(0.99));
+        return new Line(
+            "R",
+            "GetPrisoner over TLS with client certificates, traced and exported",
+            "a bare gRPC echo of the same sizes over the same TLS",
+            ratio,
+            "≥ 0.6",
+            ratio.Median >= 0.6,
+            $"{PerSecond(ours, theirs)}; {Last(taken):F1} µs of the service's processor time against {Last(bare):F1} µs; open loop at {rate:F0}/s, "
+                + $"{open.Refused} refused",
+            open.At(0.5),
+            open.At(0.99)
+        );
 
         // Without what was measured while the runtime compiled.
         double Last(List<double> costs) => Figures.Of(costs.TakeLast(bench.Plan.Rounds)).Median;
@@ -90,17 +115,32 @@ internal static class Rows
     internal static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner)
     {
         var custody = new CustodyService.CustodyServiceClient(invoker);
-        var actor = new Actor { Office = "custody-department", Official = "o-1", Authority = "order-12" };
-        var @case = (await custody.OpenCaseAsync(new OpenCaseRequest { RequestId = NewId(), Actor = actor })).Case;
-        var prisoner = (await custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
+        var actor = new Actor
         {
-            RequestId = NewId(), Actor = actor, Case = @case, Status = CustodyState.Hospitalised,
-            CaptureTime = new Timestamp { Seconds = 1736380800 }, Etag = (await custody.GetCaseAsync(new GetCaseRequest { Case = @case })).Etag,
-            Identity = new Sealed
-            {
-                Scheme = "none", Recipients = { owner, "icrc" }, Content = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(540)),
-            },
-        })).Prisoner;
+            Office = "custody-department",
+            Official = "o-1",
+            Authority = "order-12",
+        };
+        var @case = (await custody.OpenCaseAsync(new OpenCaseRequest { RequestId = NewId(), Actor = actor })).Case;
+        var prisoner = (
+            await custody.RegisterPrisonerAsync(
+                new RegisterPrisonerRequest
+                {
+                    RequestId = NewId(),
+                    Actor = actor,
+                    Case = @case,
+                    Status = CustodyState.Hospitalised,
+                    CaptureTime = new Timestamp { Seconds = 1736380800 },
+                    Etag = (await custody.GetCaseAsync(new GetCaseRequest { Case = @case })).Etag,
+                    Identity = new Sealed
+                    {
+                        Scheme = "none",
+                        Recipients = { owner, "icrc" },
+                        Content = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(540)),
+                    },
+                }
+            )
+        ).Prisoner;
         return (@case, await custody.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = prisoner }));
     }
 
@@ -118,10 +158,17 @@ internal static class Rows
         // What pgbench has left to be written to the disk is not to be written now.
         await bench.Postgres.Execute("checkpoint");
         var (open, late) = await driver.Open(driver.Prepare(rate * 5 * bench.Plan.Round.TotalSeconds), rate);
-        return new Line("W", $"a write, all included: signed, durable, receipted; {Callers} callers", $"pgbench, a transaction per command with the same rows, {pgbench.Clients} clients",
-            ratio, "≥ 0.8; p99 ≤ 25 ms at 70 %", ratio.Median >= 0.8 && open is { Refused: 0 } && open.At(0.99) <= 25,
+        return new Line(
+            "W",
+            $"a write, all included: signed, durable, receipted; {Callers} callers",
+            $"pgbench, a transaction per command with the same rows, {pgbench.Clients} clients",
+            ratio,
+            "≥ 0.8; p99 ≤ 25 ms at 70 %",
+            ratio.Median >= 0.8 && open is { Refused: 0 } && open.At(0.99) <= 25,
             $"{PerSecond(ours, theirs)}; open loop at {rate:F0}/s, {open.Refused} refused, sent at most {late:F1} ms late (99 of 100)",
-            open.At(0.5), open.At(0.99));
+            open.At(0.5),
+            open.At(0.99)
+        );
     }
 
     /// <summary>L: the ledger alone.</summary>
@@ -131,10 +178,20 @@ internal static class Rows
         await Hosts.Seed(ledger.Ledger);
         await Load.Closed(4, TimeSpan.FromSeconds(0.2), (_, _) => ledger.Commit());
         var pgbench = await Pgbench.Create(bench, ledger.Database);
-        var (ratio, ours, theirs) = await Compare(bench.Plan,
-            async time => (await Load.Closed(256, time, (_, _) => ledger.Commit())).Rate, pgbench.Run);
-        return new Line("L", "the ledger alone, 256 waiting commands", $"pgbench as in W, {pgbench.Clients} clients",
-            ratio, "≥ 3", ratio.Median >= 3, PerSecond(ours, theirs));
+        var (ratio, ours, theirs) = await Compare(
+            bench.Plan,
+            async time => (await Load.Closed(256, time, (_, _) => ledger.Commit())).Rate,
+            pgbench.Run
+        );
+        return new Line(
+            "L",
+            "the ledger alone, 256 waiting commands",
+            $"pgbench as in W, {pgbench.Clients} clients",
+            ratio,
+            "≥ 3",
+            ratio.Median >= 3,
+            PerSecond(ours, theirs)
+        );
     }
 
     /// <summary>O: tracing on and exported, against off.</summary>
@@ -146,11 +203,20 @@ internal static class Rows
         var writer = new Writer(bench, receipts: true);
         var toTraced = bench.Reach(traced, "kr/mfa", "calllog");
         var toSilent = bench.Reach(silent, "kr/mfa", "calllog");
-        var (ratio, ours, theirs) = await Compare(bench.Plan,
+        var (ratio, ours, theirs) = await Compare(
+            bench.Plan,
             async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toTraced[i % 4], c))).Rate,
-            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toSilent[i % 4], c))).Rate);
-        return new Line("O", "writes with tracing on and exported", "the same with tracing off",
-            ratio, "≥ 0.85", ratio.Median >= 0.85, PerSecond(ours, theirs));
+            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toSilent[i % 4], c))).Rate
+        );
+        return new Line(
+            "O",
+            "writes with tracing on and exported",
+            "the same with tracing off",
+            ratio,
+            "≥ 0.85",
+            ratio.Median >= 0.85,
+            PerSecond(ours, theirs)
+        );
     }
 
     /// <summary>F: writes beside many who follow the ledger and may see nothing of them.</summary>
@@ -168,14 +234,25 @@ internal static class Rows
         var writer = new Writer(bench, receipts: true);
         var toFollowed = bench.Reach(followed, "kr/mfa", "calllog");
         var toAlone = bench.Reach(alone, "kr/mfa", "calllog");
-        var (ratio, ours, theirs) = await Compare(bench.Plan,
+        var (ratio, ours, theirs) = await Compare(
+            bench.Plan,
             async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toFollowed[i % 4], c))).Rate,
-            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toAlone[i % 4], c))).Rate);
-        if (following.Count(f => f.IsCompleted) is > 0 and var ended) throw new InvalidOperationException($"{ended} streams ended");
-        if (entries != seen) throw new InvalidOperationException("a follower was shown what is not for it");
+            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toAlone[i % 4], c))).Rate
+        );
+        if (following.Count(f => f.IsCompleted) is > 0 and var ended)
+            throw new InvalidOperationException($"{ended} streams ended");
+        if (entries != seen)
+            throw new InvalidOperationException("a follower was shown what is not for it");
         await end.CancelAsync();
-        return new Line("F", $"writes while {followers} follow who may see nothing of them", "the same with nobody following",
-            ratio, "≥ 0.9", ratio.Median >= 0.9, PerSecond(ours, theirs));
+        return new Line(
+            "F",
+            $"writes while {followers} follow who may see nothing of them",
+            "the same with nobody following",
+            ratio,
+            "≥ 0.9",
+            ratio.Median >= 0.9,
+            PerSecond(ours, theirs)
+        );
 
         // Returns once it was sent something, with what goes on.
         async Task<Task> Follow(CallInvoker to)
@@ -187,13 +264,15 @@ internal static class Rows
             return Task.Run(async () =>
             {
                 using (call)
-                    while (await call.ResponseStream.MoveNext(end.Token)) Shown(call.ResponseStream.Current);
+                    while (await call.ResponseStream.MoveNext(end.Token))
+                        Shown(call.ResponseStream.Current);
             });
         }
 
         bool Shown(FollowEntriesResponse response)
         {
-            if (response.Entry is null && response.Piece is null) return false;
+            if (response.Entry is null && response.Piece is null)
+                return false;
             Interlocked.Increment(ref entries);
             return true;
         }
@@ -207,11 +286,20 @@ internal static class Rows
         var (signed, unsigned) = (new Writer(bench, receipts: true), new Writer(bench, receipts: false));
         var toTrusted = bench.Reach(trusted, "kr/mfa", "calllog");
         var toBare = bench.Reach(bare, "kr/mfa", "calllog", signed: false);
-        var (ratio, with, without) = await Compare(bench.Plan,
+        var (ratio, with, without) = await Compare(
+            bench.Plan,
             async time => (await Cost(trusted, time, (i, c) => signed.Log(toTrusted[i % 4], c))).Cost,
-            async time => (await Cost(bare, time, (i, c) => unsigned.Log(toBare[i % 4], c))).Cost);
-        return new Line("S", "processor time of a signed, receipted write", "the same write unsigned, without digests, proof, receipt",
-            ratio, "≤ 2", ratio.Median <= 2, $"{with.Median:F0} µs against {without.Median:F0} µs");
+            async time => (await Cost(bare, time, (i, c) => unsigned.Log(toBare[i % 4], c))).Cost
+        );
+        return new Line(
+            "S",
+            "processor time of a signed, receipted write",
+            "the same write unsigned, without digests, proof, receipt",
+            ratio,
+            "≤ 2",
+            ratio.Median <= 2,
+            $"{with.Median:F0} µs against {without.Median:F0} µs"
+        );
     }
 
     // With the processor time of the process that serves, in microseconds a call.
@@ -231,8 +319,11 @@ internal sealed class OwnLedger(ServiceLedger ledger, string database, Permissio
     // As long as one is; the ledger stores it and does not check it.
     private static readonly RequestSignature Signature = new()
     {
-        Authority = "127.0.0.1:7101", ContentType = "application/grpc", ContentDigest = $"sha-256=:{new string('A', 44)}:",
-        SignatureInput = new string('i', 260), Signature = $"sig=:{new string('A', 88)}:",
+        Authority = "127.0.0.1:7101",
+        ContentType = "application/grpc",
+        ContentDigest = $"sha-256=:{new string('A', 44)}:",
+        SignatureInput = new string('i', 260),
+        Signature = $"sig=:{new string('A', 88)}:",
     };
 
     public ServiceLedger Ledger => ledger;
@@ -243,17 +334,35 @@ internal sealed class OwnLedger(ServiceLedger ledger, string database, Permissio
     public async Task Commit()
     {
         var request = Writer.Request();
-        var outcome = await ledger.Commit(new Command
-        {
-            Participant = "kr/mfa", RequestId = request.RequestId, Method = "ministries.calllog.v1.CallLogService/LogCall",
-            Request = request, Bytes = request.ToByteArray(), AgreementVersion = 1, Signature = Signature,
-            Decide = (view, now) => Calls.Log(view, request, new Act
+        var outcome = await ledger.Commit(
+            new Command
             {
-                Secrets = Secret.OfTests, Caller = _caller, Permissions = permissions, Method = "ministries.calllog.v1.CallLogService/LogCall",
-                RequestId = request.RequestId, Now = now,
-            }),
-        }, default);
-        if (outcome.Refusal is not null || outcome.Position is null) throw new InvalidOperationException($"refused: {outcome.Refusal}");
+                Participant = "kr/mfa",
+                RequestId = request.RequestId,
+                Method = "ministries.calllog.v1.CallLogService/LogCall",
+                Request = request,
+                Bytes = request.ToByteArray(),
+                AgreementVersion = 1,
+                Signature = Signature,
+                Decide = (view, now) =>
+                    Calls.Log(
+                        view,
+                        request,
+                        new Act
+                        {
+                            Secrets = Secret.OfTests,
+                            Caller = _caller,
+                            Permissions = permissions,
+                            Method = "ministries.calllog.v1.CallLogService/LogCall",
+                            RequestId = request.RequestId,
+                            Now = now,
+                        }
+                    ),
+            },
+            default
+        );
+        if (outcome.Refusal is not null || outcome.Position is null)
+            throw new InvalidOperationException($"refused: {outcome.Refusal}");
     }
 
     public ValueTask DisposeAsync() => ledger.DisposeAsync();

@@ -33,8 +33,15 @@ internal static class Scale
         await using var toGreat = await Driver.Create(bench, great, "kr/mfa", new Writer(bench, receipts: true), connections: 4);
         await using var toEmpty = await Driver.Create(bench, empty, "kr/mfa", new Writer(bench, receipts: true), connections: 4);
         var (ratio, ours, theirs) = await Rows.Compare(bench.Plan, time => toGreat.Rate(64, time), time => toEmpty.Rate(64, time));
-        return new Line("G", $"writes at a ledger of {entries:N0} entries, 64 callers", "the same at an empty one", ratio, "≥ 0.9 at 5 million",
-            bench.Plan.Full ? ratio.Median >= 0.9 : null, $"{ours.Median:F0}/s against {theirs.Median:F0}/s; filled in {filled.TotalSeconds:F0} s");
+        return new Line(
+            "G",
+            $"writes at a ledger of {entries:N0} entries, 64 callers",
+            "the same at an empty one",
+            ratio,
+            "≥ 0.9 at 5 million",
+            bench.Plan.Full ? ratio.Median >= 0.9 : null,
+            $"{ours.Median:F0}/s against {theirs.Median:F0}/s; filled in {filled.TotalSeconds:F0} s"
+        );
     }
 
     /// <summary>V: verifying every entry of a log, with all signatures and the tree, against the cryptography that it needs.</summary>
@@ -47,10 +54,15 @@ internal static class Scale
                 await driver.Closed(64, TimeSpan.FromMinutes(5), driver.Prepare(Math.Min(left, 20_000)));
         await using var own = await bench.OpenLedger(service.Database);
         var entries = new List<Entry>();
-        for (var page = await own.Ledger.ReadEntries(0, null, null, 1000, default); ; page = await own.Ledger.ReadEntries(page.Next, null, null, 1000, default))
+        for (
+            var page = await own.Ledger.ReadEntries(0, null, null, 1000, default);
+            ;
+            page = await own.Ledger.ReadEntries(page.Next, null, null, 1000, default)
+        )
         {
             entries.AddRange(page.Entries.Select(e => e.Entry));
-            if (page.Complete) break;
+            if (page.Complete)
+                break;
         }
         var checkpoint = await own.Ledger.ReadCheckpoint(default);
         var leaves = entries.Select(e => TreeHash.Leaf(e.Header.ToByteArray())).ToArray();
@@ -67,16 +79,25 @@ internal static class Scale
         }
         var ratio = Figures.Of(one.Zip(other, (a, b) => a / b));
         double Each(List<double> seconds) => 1e6 * Figures.Of(seconds).Median / entries.Count;
-        return new Line("V", $"audit of a log of {entries.Count:N0} entries: each entry, signature and the tree", "SHA-256 and Ed25519 of the same bytes alone",
-            ratio, "≤ 1.3", ratio.Median <= 1.3, $"{Each(one):F1} µs against {Each(other):F1} µs an entry, on {Environment.ProcessorCount} cores");
+        return new Line(
+            "V",
+            $"audit of a log of {entries.Count:N0} entries: each entry, signature and the tree",
+            "SHA-256 and Ed25519 of the same bytes alone",
+            ratio,
+            "≤ 1.3",
+            ratio.Median <= 1.3,
+            $"{Each(one):F1} µs against {Each(other):F1} µs an entry, on {Environment.ProcessorCount} cores"
+        );
 
         double Ours()
         {
             var began = Stopwatch.GetTimestamp();
             var (audit, edge, filled) = (new EntriesAudit("calllog", agreements), new TreeEdge(0, []), new List<TileRow>());
-            foreach (var chunk in chunks) audit.Take(chunk, at => leaves[at]);
+            foreach (var chunk in chunks)
+                audit.Take(chunk, at => leaves[at]);
             audit.End();
-            foreach (var leaf in leaves) edge.Add(leaf, filled);
+            foreach (var leaf in leaves)
+                edge.Add(leaf, filled);
             if (!edge.TakeView().Root().AsSpan().SequenceEqual(checkpoint.Root) || audit.Signatures < count)
                 throw new InvalidOperationException("the audit has not proved what it should");
             return Stopwatch.GetElapsedTime(began).TotalSeconds;
@@ -85,7 +106,8 @@ internal static class Scale
         double Theirs()
         {
             var began = Stopwatch.GetTimestamp();
-            foreach (var chunk in bare.Chunk(4096)) Parallel.For(0, chunk.Length, i => chunk[i].Verify());
+            foreach (var chunk in bare.Chunk(4096))
+                Parallel.For(0, chunk.Length, i => chunk[i].Verify());
             return Stopwatch.GetElapsedTime(began).TotalSeconds;
         }
     }
@@ -99,24 +121,39 @@ internal static class Scale
             byte[] Part(PartKind kind) => entry.Parts.FirstOrDefault(p => p.Kind == kind)?.Data.ToByteArray() ?? [];
             var hashed = new List<byte[]> { entry.Header.ToByteArray(), new byte[33], new byte[65] };
             hashed.AddRange(entry.Parts.Select(p => (byte[])[.. p.Salt, .. p.Data]));
-            if (Part(PartKind.Signature) is not { Length: > 0 } bytes) return new([.. hashed], null);
+            if (Part(PartKind.Signature) is not { Length: > 0 } bytes)
+                return new([.. hashed], null);
             hashed.Add([0, 0, 0, 0, 0, .. Part(PartKind.Request)]);
             var (signature, header) = (RequestSignature.Parser.ParseFrom(bytes), EntryHeader.Parser.ParseFrom(entry.Header));
             var fields = SignatureFields.Read(signature.SignatureInput, signature.Signature)!;
-            string Value(string component) => component switch
-            {
-                "@method" => "POST", "@path" => $"/{header.Method}", "@authority" => signature.Authority,
-                "content-type" => signature.ContentType, _ => signature.ContentDigest,
-            };
-            return new([.. hashed], (
-                PublicKey.Import(SignatureAlgorithm.Ed25519, permissions.SigningKey(fields.KeyId!)!.Value.Key.PublicKey.Span, KeyBlobFormat.RawPublicKey),
-                HttpSignature.Base(fields.Components.Select(c => KeyValuePair.Create(c, Value(c))), fields.Parameters), fields.Bytes));
+            string Value(string component) =>
+                component switch
+                {
+                    "@method" => "POST",
+                    "@path" => $"/{header.Method}",
+                    "@authority" => signature.Authority,
+                    "content-type" => signature.ContentType,
+                    _ => signature.ContentDigest,
+                };
+            return new(
+                [.. hashed],
+                (
+                    PublicKey.Import(
+                        SignatureAlgorithm.Ed25519,
+                        permissions.SigningKey(fields.KeyId!)!.Value.Key.PublicKey.Span,
+                        KeyBlobFormat.RawPublicKey
+                    ),
+                    HttpSignature.Base(fields.Components.Select(c => KeyValuePair.Create(c, Value(c))), fields.Parameters),
+                    fields.Bytes
+                )
+            );
         }
 
         public void Verify()
         {
             Span<byte> hash = stackalloc byte[32];
-            foreach (var bytes in Hashed) SHA256.HashData(bytes, hash);
+            foreach (var bytes in Hashed)
+                SHA256.HashData(bytes, hash);
             if (Signed is { } signed && !SignatureAlgorithm.Ed25519.Verify(signed.Key, signed.Base, signed.Bytes))
                 throw new InvalidOperationException("a signature does not hold");
         }
@@ -130,21 +167,29 @@ internal static class Scale
         string[] names = ["calllog", "consular", "custody"];
         var addresses = names.ToDictionary(n => n, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
         var (three, first) = (new Child[3], new double[3]);
-        for (var i = 0; i < 3; i++) (three[i], first[i]) = await Start(i, null);
+        for (var i = 0; i < 3; i++)
+            (three[i], first[i]) = await Start(i, null);
         var (callLog, custody) = (three[0], three[2]);
         var writer = new Writer(bench, receipts: true);
         var (write, read) = (bench.Reach(callLog, "kr/mfa", "calllog"), bench.Reach(custody, "ua/coordination-hq", "custody"));
         var (@case, prisoner) = await Rows.Register(read[0], "ua/coordination-hq");
-        Task<bool> Read(int i, CancellationToken cancel) => Load.HasRoom(async () =>
-        {
-            var got = await new CustodyService.CustodyServiceClient(read[i % 4]).GetPrisonerAsync(
-                new GetPrisonerRequest { Case = @case, Prisoner = prisoner.Prisoner.Prisoner_ }, cancellationToken: cancel);
-            if (!got.Equals(prisoner)) throw new InvalidOperationException("another record than was registered");
-        });
+        Task<bool> Read(int i, CancellationToken cancel) =>
+            Load.HasRoom(async () =>
+            {
+                var got = await new CustodyService.CustodyServiceClient(read[i % 4]).GetPrisonerAsync(
+                    new GetPrisonerRequest { Case = @case, Prisoner = prisoner.Prisoner.Prisoner_ },
+                    cancellationToken: cancel
+                );
+                if (!got.Equals(prisoner))
+                    throw new InvalidOperationException("another record than was registered");
+            });
         // Both at once, and what the writes lead to in consular: what all bear together.
         async Task<(double Writes, double Reads)> Closed(TimeSpan time)
         {
-            var (writes, reads) = (Load.Closed(32, time, (i, c) => writer.Log(write[i % 4], c)), Load.Closed(32, time, (i, c) => Read(i, c)));
+            var (writes, reads) = (
+                Load.Closed(32, time, (i, c) => writer.Log(write[i % 4], c)),
+                Load.Closed(32, time, (i, c) => Read(i, c))
+            );
             return ((await writes).Rate, (await reads).Rate);
         }
         await Rows.Warm(bench.Plan, async time => (await Closed(time)).Writes);
@@ -154,41 +199,67 @@ internal static class Scale
         while (Stopwatch.GetElapsedTime(began) < time)
         {
             var (writes, reads) = (
-                Load.Open(most.Writes / 2, TimeSpan.FromSeconds(slice), (i, c) => Load.HasRoom(() => writer.Log(write[i % 4], c)), samples.Count),
-                Load.Open(most.Reads / 2, TimeSpan.FromSeconds(slice), Read, samples.Count));
+                Load.Open(
+                    most.Writes / 2,
+                    TimeSpan.FromSeconds(slice),
+                    (i, c) => Load.HasRoom(() => writer.Log(write[i % 4], c)),
+                    samples.Count
+                ),
+                Load.Open(most.Reads / 2, TimeSpan.FromSeconds(slice), Read, samples.Count)
+            );
             await Task.WhenAll(writes, reads);
             samples.Add((Stopwatch.GetElapsedTime(began).TotalMinutes, [.. three.Select(s => s.Memory / 1048576.0)]));
         }
         var half = samples[(samples.Count / 2)..];
-        var (end, slopes) = (samples[^1].Megabytes, three.Select((_, i) => Slope([.. half.Select(s => (s.Minute, s.Megabytes[i]))])).ToArray());
+        var (end, slopes) = (
+            samples[^1].Megabytes,
+            three.Select((_, i) => Slope([.. half.Select(s => (s.Minute, s.Megabytes[i]))])).ToArray()
+        );
         var again = three.Select(_ => new List<double>()).ToArray();
         for (var round = 0; round < bench.Plan.Rounds; round++)
-            for (var i = 0; i < 3; i++)
-            {
-                await three[i].DisposeAsync();
-                (three[i], var seconds) = await Start(i, three[i].Database);
-                again[i].Add(seconds);
-            }
-        foreach (var child in three) await child.DisposeAsync();
+        for (var i = 0; i < 3; i++)
+        {
+            await three[i].DisposeAsync();
+            (three[i], var seconds) = await Start(i, three[i].Database);
+            again[i].Add(seconds);
+        }
+        foreach (var child in three)
+            await child.DisposeAsync();
         var starts = again.Select(Figures.Of).ToArray();
         // Flat: it would take an hour to grow by a tenth.
         var flat = end.Zip(slopes).All(m => m.Second * 60 <= m.First / 10);
         string Each(Func<int, string> text) => string.Join(", ", three.Select((s, i) => $"{s.Name} {text(i)}"));
-        return new Line("M", $"memory after {time.TotalMinutes:0.#} minutes at half load ({most.Writes / 2:F0} writes and {most.Reads / 2:F0} reads/s, relayed); start until ready",
-            "", null, "flat after 10 minutes; ≤ 200 MB each; ≤ 1.5 s",
-            end.Any(m => m > 200) || starts.Any(s => s.Median > 1.5) || first.Any(s => s > 1.5) ? false : bench.Plan.Full ? flat : null,
-            $"{Each(i => $"{end[i]:F0} MB")}; in the second half {Each(i => $"{slopes[i]:+0.0;-0.0} MB/min")}; " +
-            $"{Each(i => $"{starts[i].Median:F2} s ({starts[i].Least:F2} to {starts[i].Greatest:F2}; the first time {first[i]:F2})")}");
+        return new Line(
+            "M",
+            $"memory after {time.TotalMinutes:0.#} minutes at half load ({most.Writes / 2:F0} writes and {most.Reads / 2:F0} reads/s, relayed); start until ready",
+            "",
+            null,
+            "flat after 10 minutes; ≤ 200 MB each; ≤ 1.5 s",
+            end.Any(m => m > 200) || starts.Any(s => s.Median > 1.5) || first.Any(s => s > 1.5) ? false
+                : bench.Plan.Full ? flat
+                : null,
+            $"{Each(i => $"{end[i]:F0} MB")}; in the second half {Each(i => $"{slopes[i]:+0.0;-0.0} MB/min")}; "
+                + $"{Each(i => $"{starts[i].Median:F2} s ({starts[i].Least:F2} to {starts[i].Greatest:F2}; the first time {first[i]:F2})")}"
+        );
 
         // As it is shipped. It is ready when it says so to whoever asks its health service over TLS, as what supervises it does.
         async Task<(Child, double)> Start(int i, string? database)
         {
             var child = await bench.Service(
-                names[i], database is null && i < 2 ? "seed" : "", database, node.Uri, listen: addresses[names[i]],
-                peers: addresses.Where(a => a.Key != names[i]).ToDictionary(), tuned: false);
+                names[i],
+                database is null && i < 2 ? "seed" : "",
+                database,
+                node.Uri,
+                listen: addresses[names[i]],
+                peers: addresses.Where(a => a.Key != names[i]).ToDictionary(),
+                tuned: false
+            );
             var health = new Health.HealthClient(bench.Reach(child, "kr/mfa", names[i], signed: false, channels: 1)[0]);
-            while ((await health.CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready })).Status !=
-                HealthCheckResponse.Types.ServingStatus.Serving) await Task.Delay(2);
+            while (
+                (await health.CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready })).Status
+                != HealthCheckResponse.Types.ServingStatus.Serving
+            )
+                await Task.Delay(2);
             return (child, Stopwatch.GetElapsedTime(child.Began).TotalSeconds);
         }
     }

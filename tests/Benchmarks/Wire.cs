@@ -47,18 +47,36 @@ internal sealed class Prepared(byte[] frames, int second)
         request.WriteTo(body.AsSpan(5));
         var (path, authority) = ($"/{method}", SigningHandler.AuthorityOf(service));
         List<(string Name, string Value)> fields =
-            [(":path", path), (":authority", authority), ("content-type", "application/grpc"), ("te", "trailers"), ("user-agent", "ministries-bench")];
+        [
+            (":path", path),
+            (":authority", authority),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("user-agent", "ministries-bench"),
+        ];
         if (key is not null)
         {
             var digest = HttpSignature.ContentDigest(body);
-            var (input, signature) = HttpSignature.Sign(key, keyId, requestId, DateTimeOffset.UtcNow, HttpSignature.LongestLife, tag, new Dictionary<string, string>
-            {
-                ["@method"] = "POST", ["@path"] = path, ["@authority"] = authority, ["content-type"] = "application/grpc", ["content-digest"] = digest,
-            });
+            var (input, signature) = HttpSignature.Sign(
+                key,
+                keyId,
+                requestId,
+                DateTimeOffset.UtcNow,
+                HttpSignature.LongestLife,
+                tag,
+                new Dictionary<string, string>
+                {
+                    ["@method"] = "POST",
+                    ["@path"] = path,
+                    ["@authority"] = authority,
+                    ["content-type"] = "application/grpc",
+                    ["content-digest"] = digest,
+                }
+            );
             fields.AddRange([("content-digest", digest), ("signature-input", input), ("signature", signature)]);
         }
         var head = new ArrayBufferWriter<byte>(1024);
-        head.Write<byte>([0x83, 0x87]);   // :method POST and :scheme https of the static table (RFC 7541, appendix A)
+        head.Write<byte>([0x83, 0x87]); // :method POST and :scheme https of the static table (RFC 7541, appendix A)
         foreach (var (name, value) in fields)
         {
             head.Write<byte>([0x00]);
@@ -79,7 +97,8 @@ internal sealed class Prepared(byte[] frames, int second)
             to.Write<byte>([(byte)Math.Min(text.Length, 127)]);
             if (left >= 0)
             {
-                for (; left >= 128; left >>= 7) to.Write<byte>([(byte)(left | 128)]);
+                for (; left >= 128; left >>= 7)
+                    to.Write<byte>([(byte)(left | 128)]);
                 to.Write<byte>([(byte)left]);
             }
             Encoding.ASCII.GetBytes(text, to);
@@ -100,9 +119,12 @@ internal sealed class Wire : IAsyncDisposable
     private readonly Queue<Prepared> _waiting = [];
     private readonly SemaphoreSlim _some = new(0);
     private readonly Action<Wire, Prepared> _done;
-    private readonly Task _reading, _writing;
-    private ArrayBufferWriter<byte> _filled = new(1 << 16), _sent = new(1 << 16);
-    private int _next = 1, _allowed = 100;
+    private readonly Task _reading,
+        _writing;
+    private ArrayBufferWriter<byte> _filled = new(1 << 16),
+        _sent = new(1 << 16);
+    private int _next = 1,
+        _allowed = 100;
     private long _window = 65535;
     private bool _ended;
 
@@ -134,13 +156,18 @@ internal sealed class Wire : IAsyncDisposable
         var tcp = new TcpClient { NoDelay = true };
         await tcp.ConnectAsync(service.Host, service.Port);
         var tls = new SslStream(tcp.GetStream());
-        await tls.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
-        {
-            TargetHost = service.Host, EnabledSslProtocols = SslProtocols.Tls13, ApplicationProtocols = [SslApplicationProtocol.Http2],
-            ClientCertificates = [certificate], LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
-            // Whose certificate it is is no part of what is measured: the process was started by this one.
-            RemoteCertificateValidationCallback = (_, _, _, _) => true,
-        });
+        await tls.AuthenticateAsClientAsync(
+            new SslClientAuthenticationOptions
+            {
+                TargetHost = service.Host,
+                EnabledSslProtocols = SslProtocols.Tls13,
+                ApplicationProtocols = [SslApplicationProtocol.Http2],
+                ClientCertificates = [certificate],
+                LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
+                // Whose certificate it is is no part of what is measured: the process was started by this one.
+                RemoteCertificateValidationCallback = (_, _, _, _) => true,
+            }
+        );
         return new Wire(tls, done);
     }
 
@@ -150,7 +177,8 @@ internal sealed class Wire : IAsyncDisposable
     /// <summary>Adds a call to what <see cref="Flush"/> sends, or lets it wait until the server allows another.</summary>
     public void Send(Prepared call)
     {
-        lock (_lock) Put(call);
+        lock (_lock)
+            Put(call);
     }
 
     public void Flush() => _some.Release();
@@ -183,10 +211,12 @@ internal sealed class Wire : IAsyncDisposable
                 while (_some.Wait(0)) { }
                 lock (_lock)
                 {
-                    if (_ended) return;
+                    if (_ended)
+                        return;
                     (_filled, _sent) = (_sent, _filled);
                 }
-                if (_sent.WrittenCount > 0) await _tls.WriteAsync(_sent.WrittenMemory);
+                if (_sent.WrittenCount > 0)
+                    await _tls.WriteAsync(_sent.WrittenMemory);
                 _sent.ResetWrittenCount();
             }
         }
@@ -208,20 +238,27 @@ internal sealed class Wire : IAsyncDisposable
                 while (end - start >= 9)
                 {
                     var length = (int)(BinaryPrimitives.ReadUInt32BigEndian(buffer.AsSpan(start)) >> 8);
-                    if (end - start < 9 + length) break;
-                    Take(buffer[start + 3], buffer[start + 4], BinaryPrimitives.ReadInt32BigEndian(buffer.AsSpan(start + 5)) & int.MaxValue,
-                        buffer.AsSpan(start + 9, length));
+                    if (end - start < 9 + length)
+                        break;
+                    Take(
+                        buffer[start + 3],
+                        buffer[start + 4],
+                        BinaryPrimitives.ReadInt32BigEndian(buffer.AsSpan(start + 5)) & int.MaxValue,
+                        buffer.AsSpan(start + 9, length)
+                    );
                     start += 9 + length;
                 }
                 Flush();
                 buffer.AsSpan(start, end - start).CopyTo(buffer);
                 (start, end) = (0, end - start);
             }
-            if (!_ended) Fault ??= new IOException("the server closed the connection");
+            if (!_ended)
+                Fault ??= new IOException("the server closed the connection");
         }
         catch (Exception e)
         {
-            if (!_ended) Fault ??= e;
+            if (!_ended)
+                Fault ??= e;
         }
     }
 
@@ -232,12 +269,18 @@ internal sealed class Wire : IAsyncDisposable
             // A stream that has its answer may be reset (0x3) without an error: the rest of the request is not wanted.
             case 0x0 or 0x1 or 0x3:
                 Prepared? call;
-                lock (_lock) call = _open.GetValueOrDefault(stream);
-                if (call is null) break;
-                if (type == 0x0) call.Response = [.. call.Response, .. payload];
-                else if (type == 0x1 && (flags & 0x4) == 0) throw new InvalidDataException("header fields in several frames");
-                else if (type == 0x1) Fields(payload, call);
-                if (type == 0x3 || (flags & 0x1) != 0) Done(stream, call);
+                lock (_lock)
+                    call = _open.GetValueOrDefault(stream);
+                if (call is null)
+                    break;
+                if (type == 0x0)
+                    call.Response = [.. call.Response, .. payload];
+                else if (type == 0x1 && (flags & 0x4) == 0)
+                    throw new InvalidDataException("header fields in several frames");
+                else if (type == 0x1)
+                    Fields(payload, call);
+                if (type == 0x3 || (flags & 0x1) != 0)
+                    Done(stream, call);
                 break;
             case 0x4 when (flags & 0x1) == 0:
                 lock (_lock)
@@ -258,7 +301,8 @@ internal sealed class Wire : IAsyncDisposable
                     _filled.Write(payload);
                 }
                 break;
-            case 0x7: throw new IOException("the server wants the connection to end");
+            case 0x7:
+                throw new IOException("the server wants the connection to end");
             case 0x8 when stream == 0:
                 lock (_lock)
                 {
@@ -282,7 +326,8 @@ internal sealed class Wire : IAsyncDisposable
 
     private void Unblock()
     {
-        for (var count = _waiting.Count; count > 0 && _open.Count < _allowed && _window >= _waiting.Peek().Body; count--) Put(_waiting.Dequeue());
+        for (var count = _waiting.Count; count > 0 && _open.Count < _allowed && _window >= _waiting.Peek().Body; count--)
+            Put(_waiting.Dequeue());
     }
 
     // A block of header fields (RFC 7541) as a server without a dynamic table and without Huffman's code writes it.
@@ -291,14 +336,18 @@ internal sealed class Wire : IAsyncDisposable
         while (block.Length > 0)
         {
             var first = block[0];
-            if ((first & 0x80) != 0) Integer(ref block, 7);
-            else if ((first & 0xe0) == 0x20) Integer(ref block, 5);
+            if ((first & 0x80) != 0)
+                Integer(ref block, 7);
+            else if ((first & 0xe0) == 0x20)
+                Integer(ref block, 5);
             else
             {
                 var name = Integer(ref block, (first & 0x40) != 0 ? 6 : 4) == 0 ? Text(ref block) : default;
                 var value = Text(ref block);
-                if (name.SequenceEqual("grpc-status"u8)) call.Status = int.Parse(value, CultureInfo.InvariantCulture);
-                else if (name.SequenceEqual("grpc-status-details-bin"u8)) call.Details = Encoding.ASCII.GetString(value);
+                if (name.SequenceEqual("grpc-status"u8))
+                    call.Status = int.Parse(value, CultureInfo.InvariantCulture);
+                else if (name.SequenceEqual("grpc-status-details-bin"u8))
+                    call.Details = Encoding.ASCII.GetString(value);
             }
         }
 
@@ -306,19 +355,22 @@ internal sealed class Wire : IAsyncDisposable
         {
             var value = from[0] & (1 << bits) - 1;
             from = from[1..];
-            if (value < (1 << bits) - 1) return value;
+            if (value < (1 << bits) - 1)
+                return value;
             for (var shift = 0; ; shift += 7)
             {
                 var next = from[0];
                 from = from[1..];
                 value += (next & 127) << shift;
-                if (next < 128) return value;
+                if (next < 128)
+                    return value;
             }
         }
 
         static ReadOnlySpan<byte> Text(ref ReadOnlySpan<byte> from)
         {
-            if ((from[0] & 0x80) != 0) throw new InvalidDataException("a field in Huffman's code");
+            if ((from[0] & 0x80) != 0)
+                throw new InvalidDataException("a field in Huffman's code");
             var length = Integer(ref from, 7);
             var text = from[..length];
             from = from[length..];
@@ -335,7 +387,8 @@ internal sealed class Wire : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        lock (_lock) _ended = true;
+        lock (_lock)
+            _ended = true;
         Flush();
         await _writing;
         await _tls.DisposeAsync();

@@ -48,19 +48,22 @@ public sealed class BrokerTests
         await Rig.Until(
             async () =>
             {
-                if (await channel.BasicGetAsync(queue, autoAck: true, Cancel) is { } one) got.Add(one);
+                if (await channel.BasicGetAsync(queue, autoAck: true, Cancel) is { } one)
+                    got.Add(one);
                 // One may come twice, or overtake another that is on its way with it: it is known by its id.
                 return got.Any(g => IdOf(g) == id);
-            }, () => "the message");
+            },
+            () => "the message"
+        );
 
-        static string IdOf(BasicGetResult message) =>
-            Encoding.UTF8.GetString((byte[])message.BasicProperties.Headers!["cloudEvents:id"]!);
+        static string IdOf(BasicGetResult message) => Encoding.UTF8.GetString((byte[])message.BasicProperties.Headers!["cloudEvents:id"]!);
 
         var message = got.First(g => IdOf(g) == id);
         Assert.Equal("application/x-protobuf", message.BasicProperties.ContentType);
         Assert.True(message.BasicProperties.Persistent);
         // The publishing client adds a number of its own, for its confirmations.
-        var headers = message.BasicProperties.Headers!.Where(h => h.Key != "x-dotnet-pub-seq-no")
+        var headers = message
+            .BasicProperties.Headers!.Where(h => h.Key != "x-dotnet-pub-seq-no")
             .ToDictionary(h => h.Key, h => Encoding.UTF8.GetString((byte[])h.Value!));
         var call = CallLogged.Parser.ParseFrom(message.Body.Span);
         Assert.Equal(("case_1", "call-000002"), (call.Case, call.Call));
@@ -72,7 +75,9 @@ public sealed class BrokerTests
         Assert.Equal("2", headers["cloudEvents:sequence"]);
         Assert.InRange(
             DateTimeOffset.Parse(headers["cloudEvents:time"], CultureInfo.InvariantCulture),
-            DateTimeOffset.UtcNow.AddMinutes(-1), DateTimeOffset.UtcNow.AddSeconds(1));
+            DateTimeOffset.UtcNow.AddMinutes(-1),
+            DateTimeOffset.UtcNow.AddSeconds(1)
+        );
         Assert.Matches("^[0-9a-f]{64}$", headers["cloudEvents:leaf"]);
         Assert.Matches("^00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01$", headers["traceparent"]);
         Assert.DoesNotContain(headers.Keys, k => k.StartsWith("MT-", StringComparison.Ordinal));
@@ -90,19 +95,28 @@ public sealed class BrokerTests
         List<string> events = [await rig.Log(), await rig.Log(), await rig.Submit(), await rig.Log()];
         await rig.StartReady(rig.CallLog);
         BasicGetResult? got = null;
-        await Rig.Until(
-            async () => (got = await channel.BasicGetAsync(queue, autoAck: true, Cancel)) is not null, () => "the message");
+        await Rig.Until(async () => (got = await channel.BasicGetAsync(queue, autoAck: true, Cancel)) is not null, () => "the message");
         Assert.Equal("application/cloudevents-batch+protobuf", got!.BasicProperties.ContentType);
         var batch = CloudEventBatch.Parser.ParseFrom(got.Body.Span);
         Assert.Equal([events[0], events[1], events[3]], batch.Events.Select(e => e.Id));
         Assert.Equal(["1", "2", "3"], batch.Events.Select(e => e.Attributes["sequence"].CeString));
-        Assert.Equal(["", "", "ministries.calllog.v1.ReadoutSubmitted=1"],
-            batch.Events.Select(e => e.Attributes.GetValueOrDefault("after")?.CeString ?? ""));
-        Assert.All(batch.Events, e => Assert.Equal(
-            ("calllog", "1.0", CallLoggedExchange, "case_1", 32),
-            (e.Source, e.SpecVersion, e.Type, e.Attributes["subject"].CeString, e.Attributes["leaf"].CeBytes.Length)));
+        Assert.Equal(
+            ["", "", "ministries.calllog.v1.ReadoutSubmitted=1"],
+            batch.Events.Select(e => e.Attributes.GetValueOrDefault("after")?.CeString ?? "")
+        );
+        Assert.All(
+            batch.Events,
+            e =>
+                Assert.Equal(
+                    ("calllog", "1.0", CallLoggedExchange, "case_1", 32),
+                    (e.Source, e.SpecVersion, e.Type, e.Attributes["subject"].CeString, e.Attributes["leaf"].CeBytes.Length)
+                )
+        );
         Assert.InRange(
-            batch.Events[0].Attributes["time"].CeTimestamp.ToDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(-1), DateTimeOffset.UtcNow.AddSeconds(1));
+            batch.Events[0].Attributes["time"].CeTimestamp.ToDateTimeOffset(),
+            DateTimeOffset.UtcNow.AddMinutes(-1),
+            DateTimeOffset.UtcNow.AddSeconds(1)
+        );
         Assert.Equal("call-000004", batch.Events[2].ProtoData.Unpack<CallLogged>().Call);
 
         await rig.Stop(rig.CallLog);
@@ -116,9 +130,15 @@ public sealed class BrokerTests
         await Send(rig, events[2]);
         await rig.UntilEffects(events);
 
-        ValueTask Publish(ReadOnlyMemory<byte> body) => channel.BasicPublishAsync(
-            CallLoggedExchange, "", mandatory: true,
-            new BasicProperties { ContentType = got.BasicProperties.ContentType, Headers = got.BasicProperties.Headers }, body, Cancel);
+        ValueTask Publish(ReadOnlyMemory<byte> body) =>
+            channel.BasicPublishAsync(
+                CallLoggedExchange,
+                "",
+                mandatory: true,
+                new BasicProperties { ContentType = got.BasicProperties.ContentType, Headers = got.BasicProperties.Headers },
+                body,
+                Cancel
+            );
     }
 
     [Fact]
@@ -130,11 +150,22 @@ public sealed class BrokerTests
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
         // Declaring it again with the same arguments is accepted, with others refused.
-        await channel.QueueDeclareAsync("ministries.consular", durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?>
-        {
-            ["x-queue-type"] = "quorum", ["x-single-active-consumer"] = true, ["x-delivery-limit"] = 20, ["x-overflow"] = "reject-publish",
-            ["x-dead-letter-strategy"] = "at-least-once", ["x-dead-letter-exchange"] = "ministries.consular.dead",
-        }, cancellationToken: Cancel);
+        await channel.QueueDeclareAsync(
+            "ministries.consular",
+            durable: true,
+            exclusive: false,
+            autoDelete: false,
+            new Dictionary<string, object?>
+            {
+                ["x-queue-type"] = "quorum",
+                ["x-single-active-consumer"] = true,
+                ["x-delivery-limit"] = 20,
+                ["x-overflow"] = "reject-publish",
+                ["x-dead-letter-strategy"] = "at-least-once",
+                ["x-dead-letter-exchange"] = "ministries.consular.dead",
+            },
+            cancellationToken: Cancel
+        );
         Assert.Equal(1u, await channel.ConsumerCountAsync("ministries.consular", Cancel));
         await channel.QueueDeclarePassiveAsync("ministries.consular.dead", Cancel);
     }
@@ -158,7 +189,8 @@ public sealed class BrokerTests
         List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Submit()];
         rig.LedgerReachable = false;
         await rig.StartReady(rig.Consular);
-        foreach (var place in (int[])[3, 1, 2, 2, 0, 1]) await Send(rig, events[place]);
+        foreach (var place in (int[])[3, 1, 2, 2, 0, 1])
+            await Send(rig, events[place]);
         await rig.UntilEffects(events);
     }
 
@@ -168,7 +200,8 @@ public sealed class BrokerTests
         await using var rig = new Rig(await Node.Clean());
         await rig.StartReady(rig.Consular);
         List<string> events = [await rig.Log(), await rig.Log()];
-        foreach (var place in (int[])[0, 0, 1, 0, 1, 1]) await Send(rig, events[place]);
+        foreach (var place in (int[])[0, 0, 1, 0, 1, 1])
+            await Send(rig, events[place]);
         await UntilQueueIsEmpty(rig.Uri);
         await rig.UntilEffects(events);
     }
@@ -180,7 +213,14 @@ public sealed class BrokerTests
         await rig.StartReady(rig.Consular);
         await using var connection = await Node.Connect(rig.Uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
-        await channel.BasicPublishAsync("ministries.consular", "", true, new BasicProperties { ContentType = "application/json" }, "{}"u8.ToArray(), Cancel);
+        await channel.BasicPublishAsync(
+            "ministries.consular",
+            "",
+            true,
+            new BasicProperties { ContentType = "application/json" },
+            "{}"u8.ToArray(),
+            Cancel
+        );
         var id = await rig.Log();
         await Send(rig, id);
         await rig.UntilEffects(id);
@@ -211,7 +251,8 @@ public sealed class BrokerTests
         {
             InstrumentPublished = (instrument, listener) =>
             {
-                if (instrument.Name == "ministries.messages.rejected") listener.EnableMeasurementEvents(instrument);
+                if (instrument.Name == "ministries.messages.rejected")
+                    listener.EnableMeasurementEvents(instrument);
             },
         };
         listener.SetMeasurementEventCallback<long>((_, count, _, _) => Interlocked.Add(ref rejected, count));
@@ -219,7 +260,9 @@ public sealed class BrokerTests
 
         await using var rig = new Rig(await Node.Clean(), o => o with { DeliveryLimit = 1 });
         List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Log(), await rig.Submit(), await rig.Log()];
-        var data = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 100, Cancel)).Select(e => e.Event.Event.Data.ToByteArray()).ToList();
+        var data = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 100, Cancel))
+            .Select(e => e.Event.Event.Data.ToByteArray())
+            .ToList();
         await rig.StartReady(rig.Consular);
 
         await Send(rig, events[0], seal: Rig.NewSeal());
@@ -232,7 +275,8 @@ public sealed class BrokerTests
         Assert.DoesNotContain(events[3], await rig.Effects());
 
         // The second one is never handed on, the others come late, twice and in another order.
-        foreach (var place in (int[])[5, 3, 3, 0, 2, 5, 4, 0]) await Send(rig, events[place]);
+        foreach (var place in (int[])[5, 3, 3, 0, 2, 5, 4, 0])
+            await Send(rig, events[place]);
         await rig.UntilEffects(events);
     }
 
@@ -247,7 +291,11 @@ public sealed class BrokerTests
         {
             ShouldListenTo = source => source.Name == "Ministries",
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = span => { lock (spans) spans.Add(span); },
+            ActivityStopped = span =>
+            {
+                lock (spans)
+                    spans.Add(span);
+            },
         };
         ActivitySource.AddActivityListener(listener);
         await using var rig = new Rig(await Node.Clean());
@@ -255,7 +303,11 @@ public sealed class BrokerTests
         var id = await rig.Log();
         await Send(rig, id, traceParent);
         await rig.UntilEffects(id);
-        Activity? Process() { lock (spans) return spans.FirstOrDefault(s => s.OperationName == $"process {CallLoggedExchange}"); }
+        Activity? Process()
+        {
+            lock (spans)
+                return spans.FirstOrDefault(s => s.OperationName == $"process {CallLoggedExchange}");
+        }
         await Rig.Until(() => Process() is not null, "the span has ended");
         var parent = ActivityContext.TryParse(traceParent, null, out var context) ? context.SpanId : default;
         Assert.Equal(parent, Process()!.ParentSpanId);
@@ -293,20 +345,26 @@ public sealed class BrokerTests
             var events = new List<string>();
             for (var i = 0; i < 600; i++)
             {
-                if (i == 200) node.Kill();
-                if (i == 400) await node.Start();
+                if (i == 200)
+                    node.Kill();
+                if (i == 400)
+                    await node.Start();
                 events.Add(await rig.Log());
             }
             var since = Stopwatch.StartNew();
             await rig.UntilEffects(events);
             Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(30));
             // A client that cannot be revived ends its process, which is started again.
-            await Rig.Until(async () =>
-            {
-                await rig.Supervise(rig.CallLog);
-                await rig.Supervise(rig.Consular);
-                return rig.Status(rig.CallLog).BrokerReady && rig.Status(rig.Consular).BrokerReady;
-            }, () => "ready again", 60);
+            await Rig.Until(
+                async () =>
+                {
+                    await rig.Supervise(rig.CallLog);
+                    await rig.Supervise(rig.Consular);
+                    return rig.Status(rig.CallLog).BrokerReady && rig.Status(rig.Consular).BrokerReady;
+                },
+                () => "ready again",
+                60
+            );
         }
         finally
         {
@@ -325,7 +383,8 @@ public sealed class BrokerTests
         await rig.UntilEffects(events);
         // What the consumer has not acknowledged is lost with the disk.
         await rig.Stop(rig.Consular);
-        for (var i = 0; i < 50; i++) events.Add(await rig.Log());
+        for (var i = 0; i < 50; i++)
+            events.Add(await rig.Log());
         await Rig.Until(() => rig.Status(rig.CallLog).Backlog == 0, "all is published");
         node.Kill();
         node.Wipe();
@@ -350,7 +409,8 @@ public sealed class BrokerTests
         node.Freeze();
         try
         {
-            for (var i = 0; i < 5; i++) events.Add(await rig.Log());
+            for (var i = 0; i < 5; i++)
+                events.Add(await rig.Log());
             await Rig.Until(() => !rig.Status(rig.CallLog).BrokerReady, "not ready");
             await Rig.Until(() => rig.Status(rig.CallLog).Overloaded, "overloaded");
         }
@@ -367,11 +427,17 @@ public sealed class BrokerTests
     {
         await using var proxy = new Proxy((await Node.Clean()).Port);
         var builder = new UriBuilder(await Node.Clean()) { Port = proxy.Port };
-        await using var rig = new Rig(builder.Uri, o => o with
-        {
-            CanaryDeadline = TimeSpan.FromSeconds(1), RenewAfter = TimeSpan.FromSeconds(1), EndAfter = TimeSpan.FromSeconds(4),
-            StartDeadline = TimeSpan.FromSeconds(2),
-        });
+        await using var rig = new Rig(
+            builder.Uri,
+            o =>
+                o with
+                {
+                    CanaryDeadline = TimeSpan.FromSeconds(1),
+                    RenewAfter = TimeSpan.FromSeconds(1),
+                    EndAfter = TimeSpan.FromSeconds(4),
+                    StartDeadline = TimeSpan.FromSeconds(2),
+                }
+        );
         var host = await rig.StartReady(rig.Consular);
         proxy.Stall();
         var lifecycle = (Lifecycle)host.Services.GetService(typeof(Lifecycle))!;
@@ -387,12 +453,14 @@ public sealed class BrokerTests
         string In(string file) => Path.Combine(folder, file);
         Certificates(In("authority.pem"), In("broker.pem"), In("broker.key"));
         Certificates(In("other.pem"), In("unused.pem"), In("unused.key"));
-        var node = await RabbitMq.Create($"""
+        var node = await RabbitMq.Create(
+            $"""
             listeners.ssl.1 = 127.0.0.1:{port}
             ssl_options.cacertfile = {In("authority.pem")}
             ssl_options.certfile = {In("broker.pem")}
             ssl_options.keyfile = {In("broker.key")}
-            """);
+            """
+        );
         try
         {
             var uri = new Uri($"amqps://guest:guest@127.0.0.1:{port}");
@@ -437,30 +505,51 @@ public sealed class BrokerTests
 
     /// <summary>Sends an event of the call log's ledger as a plain client would, with whatever trace.</summary>
     private static async Task Send(
-        Rig rig, string id, string? traceParent = "", MessageSeal? seal = null, Action<Dictionary<string, object?>>? alter = null,
-        byte[]? body = null)
+        Rig rig,
+        string id,
+        string? traceParent = "",
+        MessageSeal? seal = null,
+        Action<Dictionary<string, object?>>? alter = null,
+        byte[]? body = null
+    )
     {
         var events = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 1000, Cancel)).Select(e => e.Event).ToList();
         var place = events.FindIndex(e => EventTypes.IdOf(e.Origin) == id);
         var recorded = events[place];
-        var after = events.Take(place).Where(e => e.Event.Type != recorded.Event.Type)
-            .GroupBy(e => e.Event.Type).Select(g => $"{g.Key}={g.Max(e => e.Origin.Sequence)}");
+        var after = events
+            .Take(place)
+            .Where(e => e.Event.Type != recorded.Event.Type)
+            .GroupBy(e => e.Event.Type)
+            .Select(g => $"{g.Key}={g.Max(e => e.Origin.Sequence)}");
         var headers = new Dictionary<string, object?>
         {
-            ["cloudEvents:specversion"] = "1.0", ["cloudEvents:id"] = id, ["cloudEvents:source"] = "calllog",
-            ["cloudEvents:type"] = recorded.Event.Type, ["cloudEvents:subject"] = recorded.Event.Case, ["cloudEvents:time"] = recorded.Time,
-            ["cloudEvents:sequence"] = $"{recorded.Origin.Sequence}", ["cloudEvents:leaf"] = Convert.ToHexStringLower(recorded.Leaf.Span),
+            ["cloudEvents:specversion"] = "1.0",
+            ["cloudEvents:id"] = id,
+            ["cloudEvents:source"] = "calllog",
+            ["cloudEvents:type"] = recorded.Event.Type,
+            ["cloudEvents:subject"] = recorded.Event.Case,
+            ["cloudEvents:time"] = recorded.Time,
+            ["cloudEvents:sequence"] = $"{recorded.Origin.Sequence}",
+            ["cloudEvents:leaf"] = Convert.ToHexStringLower(recorded.Leaf.Span),
             ["cloudEvents:after"] = string.Join(' ', after),
         };
         (headers["cloudEvents:signature"], headers["cloudEvents:certificate"]) = (seal ?? rig.Seal).Sign(recorded);
-        if (!string.IsNullOrEmpty(traceParent)) headers["traceparent"] = traceParent;
+        if (!string.IsNullOrEmpty(traceParent))
+            headers["traceparent"] = traceParent;
         alter?.Invoke(headers);
         await using var connection = await Node.Connect(rig.Uri);
         await using var channel = await connection.CreateChannelAsync(
-            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true), Cancel);
+            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true),
+            Cancel
+        );
         await channel.BasicPublishAsync(
-            recorded.Event.Type, "", mandatory: true,
-            new BasicProperties { ContentType = "application/x-protobuf", Headers = headers }, body ?? recorded.Event.Data.Memory, Cancel);
+            recorded.Event.Type,
+            "",
+            mandatory: true,
+            new BasicProperties { ContentType = "application/x-protobuf", Headers = headers },
+            body ?? recorded.Event.Data.Memory,
+            Cancel
+        );
     }
 
     private static async Task UntilQueueIsEmpty(Uri uri)
@@ -518,13 +607,14 @@ public sealed class BrokerTests
                     while (await from.ReadAsync(buffer, _stop.Token) is var read and > 0)
                     {
                         // Who it is stands in the client's first properties.
-                        if (first && buffer.AsSpan(0, read).IndexOf("watchdog"u8) >= 0) watchdog = true;
-                        while (_stalled && !watchdog) await Task.Delay(100, _stop.Token);
+                        if (first && buffer.AsSpan(0, read).IndexOf("watchdog"u8) >= 0)
+                            watchdog = true;
+                        while (_stalled && !watchdog)
+                            await Task.Delay(100, _stop.Token);
                         await into.WriteAsync(buffer.AsMemory(0, read), _stop.Token);
                     }
                 }
-                await Task.WhenAny(
-                    Copy(client.GetStream(), server.GetStream(), true), Copy(server.GetStream(), client.GetStream(), false));
+                await Task.WhenAny(Copy(client.GetStream(), server.GetStream(), true), Copy(server.GetStream(), client.GetStream(), false));
             }
         }
     }

@@ -23,7 +23,8 @@ public abstract class EventsTests
         await rig.StartReady(rig.Consular);
         await rig.StartReady(rig.CallLog);
         var events = new List<string>();
-        for (var i = 0; i < 200; i++) events.Add(i % 3 == 0 ? await rig.Submit() : await rig.Log());
+        for (var i = 0; i < 200; i++)
+            events.Add(i % 3 == 0 ? await rig.Submit() : await rig.Log());
         await rig.UntilEffects(events);
     }
 
@@ -47,7 +48,8 @@ public abstract class EventsTests
         List<string> events = [await rig.Log(), await rig.Submit()];
         await rig.UntilEffects(events);
         await rig.Stop(rig.Consular);
-        for (var i = 0; i < 20; i++) events.Add(await rig.Log());
+        for (var i = 0; i < 20; i++)
+            events.Add(await rig.Log());
         await rig.StartReady(rig.Consular);
         events.Add(await rig.Submit());
         await rig.UntilEffects(events);
@@ -65,22 +67,32 @@ public abstract class EventsTests
             TransferCommitments = { Later(new TransferCommitment { Participant = "kr/mfa", Route = (Types.V1.Route)99 }) },
         };
         var sent = new CallLogged();
-        List<string> events = [await rig.Log(), await rig.Publish(call =>
-        {
-            later.Call = call;
-            return sent = Later(later);
-        }), await rig.Log()];
+        List<string> events =
+        [
+            await rig.Log(),
+            await rig.Publish(call =>
+            {
+                later.Call = call;
+                return sent = Later(later);
+            }),
+            await rig.Log(),
+        ];
         await rig.UntilEffects(events);
 
         var ledger = await rig.Ledger(rig.Consular);
         var taken = new List<byte[]>();
         for (var position = 0ul; position < ledger.Size; position++)
-            if ((await ledger.ReadEntry(position, null, TestContext.Current.CancellationToken))!.Entry.Parts
-                .FirstOrDefault(p => p.Kind == PartKind.Request) is { } part) taken.Add(part.Data.ToByteArray());
+            if (
+                (await ledger.ReadEntry(position, null, TestContext.Current.CancellationToken))!.Entry.Parts.FirstOrDefault(p =>
+                    p.Kind == PartKind.Request
+                ) is
+                { } part
+            )
+                taken.Add(part.Data.ToByteArray());
         Assert.Contains(sent.ToByteArray(), taken);
 
-        static T Later<T>(T message) where T : IMessage<T> =>
-            (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), 0x9a, 0x06, 0x02, 0x08, 0x01]);
+        static T Later<T>(T message)
+            where T : IMessage<T> => (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), 0x9a, 0x06, 0x02, 0x08, 0x01]);
     }
 
     [Fact]
@@ -95,7 +107,9 @@ public abstract class EventsTests
         await rig.UntilEffects(events[0], events[2], events[3]);
 
         var ledger = await rig.Ledger(rig.Consular);
-        var letter = Assert.Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken)).State;
+        var letter = Assert
+            .Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken))
+            .State;
         Assert.Equal((events[1], "RULE_FAILED", 3u), (letter.Id, letter.Reason, letter.Attempts));
         Assert.DoesNotContain("secret", letter.ToString());
 
@@ -120,20 +134,32 @@ public abstract class EventsTests
         List<string> events = [await rig.Log(), await rig.Log()];
         await rig.UntilEffects(events[1]);
         var letters = await (await rig.Ledger(rig.Consular)).List(
-            DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken);
+            DeadLetters.Kind,
+            [DeadLetters.Open],
+            null,
+            0,
+            10,
+            TestContext.Current.CancellationToken
+        );
         Assert.Equal("NOT_FOUND", Assert.Single(letters).State.Reason);
     }
 
     [Fact]
     public async Task What_must_be_asked_elsewhere_is_waited_for()
     {
-        await using var rig = await NewRig(o => o with
-        {
-            FirstDelay = TimeSpan.FromMilliseconds(5), MaxDelay = TimeSpan.FromMilliseconds(20), Attempts = 2,
-        });
+        await using var rig = await NewRig(o =>
+            o with
+            {
+                FirstDelay = TimeSpan.FromMilliseconds(5),
+                MaxDelay = TimeSpan.FromMilliseconds(20),
+                Attempts = 2,
+            }
+        );
         var (asked, away) = (0, true);
-        rig.OnAsk = _ => Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
-            ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, "")) : Task.CompletedTask;
+        rig.OnAsk = _ =>
+            Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
+                ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
+                : Task.CompletedTask;
         await rig.StartReady(rig.Consular);
         await rig.StartReady(rig.CallLog);
         List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
@@ -148,20 +174,27 @@ public abstract class EventsTests
     [Fact]
     public async Task Where_no_answer_comes_for_long_the_rule_decides_without_and_what_follows_goes_on()
     {
-        await using var rig = await NewRig(o => o with
-        {
-            FirstDelay = TimeSpan.FromMilliseconds(5), MaxDelay = TimeSpan.FromMilliseconds(20),
-            AskPatience = TimeSpan.FromMilliseconds(200),
-        });
+        await using var rig = await NewRig(o =>
+            o with
+            {
+                FirstDelay = TimeSpan.FromMilliseconds(5),
+                MaxDelay = TimeSpan.FromMilliseconds(20),
+                AskPatience = TimeSpan.FromMilliseconds(200),
+            }
+        );
         var asked = 0;
-        rig.OnAsk = _ => Interlocked.Increment(ref asked) > 0
-            ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, "")) : Task.CompletedTask;
+        rig.OnAsk = _ =>
+            Interlocked.Increment(ref asked) > 0
+                ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
+                : Task.CompletedTask;
         await rig.StartReady(rig.Consular);
         await rig.StartReady(rig.CallLog);
         await rig.UntilEffects([await rig.Log(), await rig.Submit(), await rig.Log()]);
         Assert.True(asked > 1, "it was asked once only");
-        Assert.Equal(0ul, await (await rig.Ledger(rig.Consular)).Count(
-            DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
+        Assert.Equal(
+            0ul,
+            await (await rig.Ledger(rig.Consular)).Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken)
+        );
     }
 
     [Fact]
@@ -172,7 +205,11 @@ public abstract class EventsTests
         {
             ShouldListenTo = source => source.Name == "Ministries",
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = span => { lock (spans) spans.Add(span); },
+            ActivityStopped = span =>
+            {
+                lock (spans)
+                    spans.Add(span);
+            },
         };
         ActivitySource.AddActivityListener(listener);
         await using var rig = await NewRig();
@@ -181,7 +218,11 @@ public abstract class EventsTests
         var trace = ActivityTraceId.CreateRandom();
         var id = await rig.Log($"00-{trace}-00f067aa0ba902b7-01");
         await rig.UntilEffects(id);
-        List<Activity> Of() { lock (spans) return [.. spans.Where(s => s.TraceId == trace)]; }
+        List<Activity> Of()
+        {
+            lock (spans)
+                return [.. spans.Where(s => s.TraceId == trace)];
+        }
         await Rig.Until(() => Of().Any(s => s.OperationName.StartsWith("process ", StringComparison.Ordinal)), "the span has ended");
         var publish = Assert.Single(Of(), s => s.OperationName == "publish ministries.calllog.v1.CallLogged");
         var process = Assert.Single(Of(), s => s.OperationName == "process ministries.calllog.v1.CallLogged");
@@ -196,29 +237,49 @@ public abstract class EventsTests
         var due = DateTimeOffset.UtcNow.AddSeconds(1);
         // Its state has a due time until the readout that the duty makes is there.
         var kind = new StreamKind<CallLogged>(
-            "reminder", 1, (state, e, _) => state.Call = e is ReadoutSubmitted ? "done" : "waits",
-            due: state => state.Call == "waits" ? due : null);
+            "reminder",
+            1,
+            (state, e, _) => state.Call = e is ReadoutSubmitted ? "done" : "waits",
+            due: state => state.Call == "waits" ? due : null
+        );
         rig.MoreStreams = [kind];
-        rig.Duties = [new Duty(kind, (view, key, act) =>
-        {
-            Assert.True(act.Now >= due);
-            view.Find(kind, key);
-            return Decision.Accept("case_1", [], [new Change(new ReadoutSubmitted { Case = "case_1", Call = key }, [kind.Id(key)])]);
-        })];
+        rig.Duties =
+        [
+            new Duty(
+                kind,
+                (view, key, act) =>
+                {
+                    Assert.True(act.Now >= due);
+                    view.Find(kind, key);
+                    return Decision.Accept(
+                        "case_1",
+                        [],
+                        [new Change(new ReadoutSubmitted { Case = "case_1", Call = key }, [kind.Id(key)])]
+                    );
+                }
+            ),
+        ];
         await rig.StartReady(rig.Consular);
         await rig.StartReady(rig.CallLog);
         var begun = new CallLogged { Case = "case_1", Call = "reminder" };
         var ledger = await rig.Ledger(rig.CallLog);
-        await ledger.Commit(new Command
-        {
-            Participant = "kr/mfa", RequestId = "begun", Method = "test", Request = begun, Bytes = Google.Protobuf.MessageExtensions.ToByteArray(begun),
-            AgreementVersion = 1,
-            Decide = (view, _) =>
+        await ledger.Commit(
+            new Command
             {
-                view.Find(kind, "one");
-                return Decision.Accept("case_1", [], [new Change(begun, [kind.Id("one")])]);
+                Participant = "kr/mfa",
+                RequestId = "begun",
+                Method = "test",
+                Request = begun,
+                Bytes = Google.Protobuf.MessageExtensions.ToByteArray(begun),
+                AgreementVersion = 1,
+                Decide = (view, _) =>
+                {
+                    view.Find(kind, "one");
+                    return Decision.Accept("case_1", [], [new Change(begun, [kind.Id("one")])]);
+                },
             },
-        }, TestContext.Current.CancellationToken);
+            TestContext.Current.CancellationToken
+        );
         await rig.UntilEffects("calllog/0/0", "calllog/1/0");
         await Rig.Until(() => rig.Status(rig.CallLog).LastDutySweep > due.AddSeconds(1), "it is looked again");
         Assert.Equal(2ul, ledger.Size);

@@ -20,7 +20,8 @@ internal static class Node
                 await channel.QueueDeleteAsync(name, false, false);
                 await channel.ExchangeDeleteAsync(name);
             }
-            foreach (var type in EventTypes.Of(service)) await channel.ExchangeDeleteAsync(type.FullName);
+            foreach (var type in EventTypes.Of(service))
+                await channel.ExchangeDeleteAsync(type.FullName);
         }
         return node.Uri;
     }

@@ -34,22 +34,36 @@ public sealed class OperationsTests
         await using (var consular = await Start(folder, rig.Consular, broker, new() { ["calllog"] = AddressOf(calllog) }))
         {
             var e = new CallLogged { Case = "case_1", Call = "call-1" };
-            await calllog.Services.GetRequiredService<ServiceLedger>().Commit(new Command
-            {
-                Participant = "kr/mfa", RequestId = "request", Method = "test", Request = e, Bytes = e.ToByteArray(), AgreementVersion = 1,
-                Decide = (view, _) =>
-                {
-                    view.Find(Rig.Calls, "call-1");
-                    return Decision.Accept("case_1", [], [new Change(e, [Rig.Calls.Id("call-1")])]);
-                },
-            }, Cancel);
+            await calllog
+                .Services.GetRequiredService<ServiceLedger>()
+                .Commit(
+                    new Command
+                    {
+                        Participant = "kr/mfa",
+                        RequestId = "request",
+                        Method = "test",
+                        Request = e,
+                        Bytes = e.ToByteArray(),
+                        AgreementVersion = 1,
+                        Decide = (view, _) =>
+                        {
+                            view.Find(Rig.Calls, "call-1");
+                            return Decision.Accept("case_1", [], [new Change(e, [Rig.Calls.Id("call-1")])]);
+                        },
+                    },
+                    Cancel
+                );
 
             using var channel = Channel(consular, folder, "operator");
             var operations = new OperationsService.OperationsServiceClient(channel);
             ListDeadLettersResponse letters = new();
             await Rig.Until(
-                async () => (letters = await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel))
-                    .DeadLetters.Count == 1, () => "the event is set aside");
+                async () =>
+                    (letters = await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel))
+                        .DeadLetters
+                        .Count == 1,
+                () => "the event is set aside"
+            );
             Assert.Equal("RULE_FAILED", letters.DeadLetters[0].Reason);
             Assert.DoesNotContain("secret", letters.ToString());
             var status = await operations.GetStatusAsync(new GetStatusRequest(), cancellationToken: Cancel);
@@ -68,12 +82,17 @@ public sealed class OperationsTests
             var noted = await consular.Services.GetRequiredService<ServiceLedger>().Find(Rig.Noted, "all", null, Cancel);
             Assert.Equal([first.Id], noted!.State.Prisoners);
 
-            var unknown = await Assert.ThrowsAsync<RpcException>(async () => await operations.ReplayDeadLetterAsync(
-                new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000003", Id = "calllog/99/0" }, cancellationToken: Cancel));
+            var unknown = await Assert.ThrowsAsync<RpcException>(async () =>
+                await operations.ReplayDeadLetterAsync(
+                    new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000003", Id = "calllog/99/0" },
+                    cancellationToken: Cancel
+                )
+            );
             Assert.Equal(StatusCode.NotFound, unknown.StatusCode);
             using var other = Channel(consular, folder, "kr/mfa");
-            await Assert.ThrowsAsync<RpcException>(async () => await new OperationsService.OperationsServiceClient(other)
-                .GetStatusAsync(new GetStatusRequest(), cancellationToken: Cancel));
+            await Assert.ThrowsAsync<RpcException>(async () =>
+                await new OperationsService.OperationsServiceClient(other).GetStatusAsync(new GetStatusRequest(), cancellationToken: Cancel)
+            );
             await consular.StopAsync(CancellationToken.None);
             await calllog.StopAsync(CancellationToken.None);
         }
@@ -83,24 +102,38 @@ public sealed class OperationsTests
     private static async Task<WebApplication> Start(string folder, Service service, MemoryBroker broker, Dictionary<string, Uri> peers)
     {
         var home = Path.Combine(folder, "service", service.Name);
-        var host = await ServiceHost.Build(service, new Settings
-        {
-            Ledger = $"sqlite:{Path.Combine(folder, $"{service.Name}.db")}", Broker = new Uri("memory:"), Listen = new Uri("https://127.0.0.1:0"),
-            Certificate = Path.Combine(home, "system.pem"), CertificateKey = Path.Combine(home, "system.key"),
-            Agreement = Path.Combine(folder, "agreement.json"), Checkpoint = Path.Combine(folder, $"{service.Name}.checkpoint"),
-            CheckpointKey = Path.Combine(home, "checkpoint.key"), Peers = peers, Drain = TimeSpan.FromSeconds(5),
-        }, memory: broker, cancel: Cancel);
+        var host = await ServiceHost.Build(
+            service,
+            new Settings
+            {
+                Ledger = $"sqlite:{Path.Combine(folder, $"{service.Name}.db")}",
+                Broker = new Uri("memory:"),
+                Listen = new Uri("https://127.0.0.1:0"),
+                Certificate = Path.Combine(home, "system.pem"),
+                CertificateKey = Path.Combine(home, "system.key"),
+                Agreement = Path.Combine(folder, "agreement.json"),
+                Checkpoint = Path.Combine(folder, $"{service.Name}.checkpoint"),
+                CheckpointKey = Path.Combine(home, "checkpoint.key"),
+                Peers = peers,
+                Drain = TimeSpan.FromSeconds(5),
+            },
+            memory: broker,
+            cancel: Cancel
+        );
         await host.StartAsync(Cancel);
         return host;
     }
 
-    private static Uri AddressOf(WebApplication host) => new(
-        host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
+    private static Uri AddressOf(WebApplication host) =>
+        new(host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
 
     private static GrpcChannel Channel(WebApplication host, string folder, string participant) =>
-        GrpcChannel.ForAddress(AddressOf(host), new GrpcChannelOptions
-        {
-            DisposeHttpClient = true,
-            HttpHandler = Signing.Handler(folder, participant, host.Services.GetRequiredService<Service>().Name),
-        });
+        GrpcChannel.ForAddress(
+            AddressOf(host),
+            new GrpcChannelOptions
+            {
+                DisposeHttpClient = true,
+                HttpHandler = Signing.Handler(folder, participant, host.Services.GetRequiredService<Service>().Name),
+            }
+        );
 }

@@ -18,8 +18,12 @@ public sealed class PermissionTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        Assert.Equal(0, await new RootCommand { DeploymentCommand.Create() }.Parse(["deployment", "init", "--out", _folder]).InvokeAsync(
-            cancellationToken: Cancel));
+        Assert.Equal(
+            0,
+            await new RootCommand { DeploymentCommand.Create() }
+                .Parse(["deployment", "init", "--out", _folder])
+                .InvokeAsync(cancellationToken: Cancel)
+        );
         _node = await RabbitMq.Create($"load_definitions = {_folder}/rabbitmq/definitions.json");
     }
 
@@ -33,14 +37,21 @@ public sealed class PermissionTests : IAsyncLifetime
     private Uri As(string user)
     {
         var password = File.ReadAllText(Path.Combine(_folder, "authorities", $"{user}.broker-password"));
-        return new UriBuilder(_node.Uri) { UserName = user, Password = password, Path = "ministries" }.Uri;
+        return new UriBuilder(_node.Uri)
+        {
+            UserName = user,
+            Password = password,
+            Path = "ministries",
+        }.Uri;
     }
 
     // What came of it: the broker's code, or 0.
     private static async Task<int> Try(IConnection connection, Func<IChannel, Task> work)
     {
         await using var channel = await connection.CreateChannelAsync(
-            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true), Cancel);
+            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true),
+            Cancel
+        );
         try
         {
             await work(channel);
@@ -85,41 +96,81 @@ public sealed class PermissionTests : IAsyncLifetime
         await using var rig = new Rig(_node.Uri) { BrokerOf = As };
         await rig.StartReady(rig.Consular);
         await rig.StartReady(rig.CallLog);
-        const string queue = "ministries.consular", dead = "ministries.consular.dead", type = "ministries.consular.v1.TransferRequestDrafted";
+        const string queue = "ministries.consular",
+            dead = "ministries.consular.dead",
+            type = "ministries.consular.v1.TransferRequestDrafted";
         Assert.Contains(type, EventTypes.Of("consular").Select(t => t.FullName));
         foreach (var user in (string[])["calllog", "custody", "operator"])
         {
             await using var connection = await Node.Connect(As(user));
-            foreach (var (what, work) in new (string, Func<IChannel, Task>)[]
-            {
-                ("consume", c => c.BasicConsumeAsync(queue, false, new AsyncDefaultBasicConsumer(c), Cancel)),
-                ("consume the dead", c => c.BasicConsumeAsync(dead, false, new AsyncDefaultBasicConsumer(c), Cancel)),
-                ("get", c => c.BasicGetAsync(queue, true, Cancel)),
-                ("get the dead", c => c.BasicGetAsync(dead, true, Cancel)),
-                ("purge", c => c.QueuePurgeAsync(queue, Cancel)),
-                ("purge the dead", c => c.QueuePurgeAsync(dead, Cancel)),
-                ("delete a queue", c => c.QueueDeleteAsync(queue, false, false, cancellationToken: Cancel)),
-                ("delete its exchange", c => c.ExchangeDeleteAsync(queue, cancellationToken: Cancel)),
-                ("delete an event's exchange", c => c.ExchangeDeleteAsync(type, cancellationToken: Cancel)),
-                ("delete the canaries'", c => c.ExchangeDeleteAsync("ministries.consular.canary", cancellationToken: Cancel)),
-                ("declare an event's exchange", c => c.ExchangeDeclareAsync(type, "fanout", true, cancellationToken: Cancel)),
-                ("declare a queue in its name", c => c.QueueDeclareAsync("ministries.consular.v1.Mine", true, false, false, cancellationToken: Cancel)),
-                ("declare a queue of any name", c => c.QueueDeclareAsync("mine", true, false, false, cancellationToken: Cancel)),
-                ("have a queue named by the broker", c => c.QueueDeclareAsync(cancellationToken: Cancel)),
-                ("write an event of another's", c => c.BasicPublishAsync(type, "", new byte[1], Cancel).AsTask()),
-                ("write into a queue", c => c.BasicPublishAsync("", queue, new byte[1], Cancel).AsTask()),
-                ("write to its exchange", c => c.BasicPublishAsync(queue, "", new byte[1], Cancel).AsTask()),
-                ("bind to another's queue", c => c.QueueBindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)),
-                ("unbind another's queue", c => c.QueueUnbindAsync(queue, queue, "", cancellationToken: Cancel)),
-                ("unbind another from an event", c => c.ExchangeUnbindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)),
-            }) Assert.True(await Try(connection, work) == 403, $"{user}: {what}");
+            foreach (
+                var (what, work) in new (string, Func<IChannel, Task>)[]
+                {
+                    ("consume", c => c.BasicConsumeAsync(queue, false, new AsyncDefaultBasicConsumer(c), Cancel)),
+                    ("consume the dead", c => c.BasicConsumeAsync(dead, false, new AsyncDefaultBasicConsumer(c), Cancel)),
+                    ("get", c => c.BasicGetAsync(queue, true, Cancel)),
+                    ("get the dead", c => c.BasicGetAsync(dead, true, Cancel)),
+                    ("purge", c => c.QueuePurgeAsync(queue, Cancel)),
+                    ("purge the dead", c => c.QueuePurgeAsync(dead, Cancel)),
+                    ("delete a queue", c => c.QueueDeleteAsync(queue, false, false, cancellationToken: Cancel)),
+                    ("delete its exchange", c => c.ExchangeDeleteAsync(queue, cancellationToken: Cancel)),
+                    ("delete an event's exchange", c => c.ExchangeDeleteAsync(type, cancellationToken: Cancel)),
+                    ("delete the canaries'", c => c.ExchangeDeleteAsync("ministries.consular.canary", cancellationToken: Cancel)),
+                    ("declare an event's exchange", c => c.ExchangeDeclareAsync(type, "fanout", true, cancellationToken: Cancel)),
+                    (
+                        "declare a queue in its name",
+                        c => c.QueueDeclareAsync("ministries.consular.v1.Mine", true, false, false, cancellationToken: Cancel)
+                    ),
+                    ("declare a queue of any name", c => c.QueueDeclareAsync("mine", true, false, false, cancellationToken: Cancel)),
+                    ("have a queue named by the broker", c => c.QueueDeclareAsync(cancellationToken: Cancel)),
+                    ("write an event of another's", c => c.BasicPublishAsync(type, "", new byte[1], Cancel).AsTask()),
+                    ("write into a queue", c => c.BasicPublishAsync("", queue, new byte[1], Cancel).AsTask()),
+                    ("write to its exchange", c => c.BasicPublishAsync(queue, "", new byte[1], Cancel).AsTask()),
+                    (
+                        "bind to another's queue",
+                        c => c.QueueBindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)
+                    ),
+                    ("unbind another's queue", c => c.QueueUnbindAsync(queue, queue, "", cancellationToken: Cancel)),
+                    (
+                        "unbind another from an event",
+                        c => c.ExchangeUnbindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)
+                    ),
+                }
+            )
+                Assert.True(await Try(connection, work) == 403, $"{user}: {what}");
         }
         // Nor by way of what is one's own: what the broker moves on for a queue must be its owner's to write, and to read.
         await using var own = await Node.Connect(As("calllog"));
-        Assert.Equal(403, await Try(own, c => c.QueueDeclareAsync("ministries.calllog.dead", true, false, false,
-            new Dictionary<string, object?> { ["x-dead-letter-exchange"] = type }, cancellationToken: Cancel)));
-        Assert.Equal(403, await Try(own, c => c.ExchangeDeclareAsync("ministries.calllog.canary.0", "fanout", true, false,
-            new Dictionary<string, object?> { ["alternate-exchange"] = type }, cancellationToken: Cancel)));
+        Assert.Equal(
+            403,
+            await Try(
+                own,
+                c =>
+                    c.QueueDeclareAsync(
+                        "ministries.calllog.dead",
+                        true,
+                        false,
+                        false,
+                        new Dictionary<string, object?> { ["x-dead-letter-exchange"] = type },
+                        cancellationToken: Cancel
+                    )
+            )
+        );
+        Assert.Equal(
+            403,
+            await Try(
+                own,
+                c =>
+                    c.ExchangeDeclareAsync(
+                        "ministries.calllog.canary.0",
+                        "fanout",
+                        true,
+                        false,
+                        new Dictionary<string, object?> { ["alternate-exchange"] = type },
+                        cancellationToken: Cancel
+                    )
+            )
+        );
         // What each must do it can.
         Assert.Equal(0, await Try(own, c => c.BasicPublishAsync("ministries.calllog.v1.CallLogged", "", new byte[1], Cancel).AsTask()));
         // A user of the broker's own making is not there.
@@ -138,7 +189,10 @@ public sealed class PermissionTests : IAsyncLifetime
         {
             await using var connection = await Node.Connect(As(service));
             foreach (var type in EventTypes.Of(service))
-                Assert.Equal(0, await Try(connection, c => c.ExchangeDeclareAsync(type.FullName, "fanout", true, false, cancellationToken: Cancel)));
+                Assert.Equal(
+                    0,
+                    await Try(connection, c => c.ExchangeDeclareAsync(type.FullName, "fanout", true, false, cancellationToken: Cancel))
+                );
         }
     }
 }

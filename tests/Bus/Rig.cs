@@ -36,7 +36,12 @@ public sealed class Rig : IAsyncDisposable
     public Rig(Uri? broker, Func<BusOptions, BusOptions>? with = null)
     {
         _memory = broker is null ? new MemoryBroker() : null;
-        _options = new BusOptions { Broker = broker ?? new Uri("memory:"), FillAge = TimeSpan.FromSeconds(2), EndsProcess = false };
+        _options = new BusOptions
+        {
+            Broker = broker ?? new Uri("memory:"),
+            FillAge = TimeSpan.FromSeconds(2),
+            EndsProcess = false,
+        };
         _options = with?.Invoke(_options) ?? _options;
     }
 
@@ -49,9 +54,16 @@ public sealed class Rig : IAsyncDisposable
     internal static MessageSeal NewSeal()
     {
         var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        var certificate = new CertificateRequest("CN=services", key, HashAlgorithmName.SHA256)
-            .CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
-        return new MessageSeal(() => certificate, (_, shown) => shown.RawDataMemory.Span.SequenceEqual(certificate.RawData), TimeProvider.System, () => 1);
+        var certificate = new CertificateRequest("CN=services", key, HashAlgorithmName.SHA256).CreateSelfSigned(
+            DateTimeOffset.UtcNow.AddDays(-1),
+            DateTimeOffset.UtcNow.AddDays(1)
+        );
+        return new MessageSeal(
+            () => certificate,
+            (_, shown) => shown.RawDataMemory.Span.SequenceEqual(certificate.RawData),
+            TimeProvider.System,
+            () => 1
+        );
     }
 
     /// <summary>Where the broker is.</summary>
@@ -74,35 +86,55 @@ public sealed class Rig : IAsyncDisposable
 
     public IReadOnlyList<StreamKind> MoreStreams { get; set; } = [];
 
-    public Service CallLog => new()
-    {
-        Name = "calllog", Streams = [Calls, .. MoreStreams], Map = _ => { }, Duties = Duties,
-    };
+    public Service CallLog =>
+        new()
+        {
+            Name = "calllog",
+            Streams = [Calls, .. MoreStreams],
+            Map = _ => { },
+            Duties = Duties,
+        };
 
-    public Service Consular => new()
-    {
-        Name = "consular", Streams = [Noted], Map = _ => { },
-        Reactions =
-        [
-            Reaction.To<CallLogged>("calllog", (view, e, act) => OnCall?.Invoke(e) is { } refusal ? refusal : Note(view, e.Case, e.Call, act)),
-            Reaction.To<ReadoutSubmitted>("calllog", (view, e, act) => Note(view, e.Case, e.Call, act), async (_, _, cancel) =>
-            {
-                if (OnAsk is { } ask) await ask(cancel);
-                return null;
-            }),
-        ],
-    };
+    public Service Consular =>
+        new()
+        {
+            Name = "consular",
+            Streams = [Noted],
+            Map = _ => { },
+            Reactions =
+            [
+                Reaction.To<CallLogged>(
+                    "calllog",
+                    (view, e, act) => OnCall?.Invoke(e) is { } refusal ? refusal : Note(view, e.Case, e.Call, act)
+                ),
+                Reaction.To<ReadoutSubmitted>(
+                    "calllog",
+                    (view, e, act) => Note(view, e.Case, e.Call, act),
+                    async (_, _, cancel) =>
+                    {
+                        if (OnAsk is { } ask)
+                            await ask(cancel);
+                        return null;
+                    }
+                ),
+            ],
+        };
 
     public async Task<ServiceLedger> Ledger(Service service)
     {
-        if (_ledgers.TryGetValue(service.Name, out var ledger)) return ledger;
-        return _ledgers[service.Name] = await ServiceLedger.Open(new LedgerOptions
-        {
-            Service = service.Name, Kinds = [.. service.Streams, .. BusRegistration.Streams],
-            Connection = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
-            CheckpointFile = Path.Combine(_folder, service.Name + ".checkpoint"),
-            Key = CheckpointKey.FromSeed($"ministries.example/{service.Name}", new byte[32]),
-        }, CancellationToken.None);
+        if (_ledgers.TryGetValue(service.Name, out var ledger))
+            return ledger;
+        return _ledgers[service.Name] = await ServiceLedger.Open(
+            new LedgerOptions
+            {
+                Service = service.Name,
+                Kinds = [.. service.Streams, .. BusRegistration.Streams],
+                Connection = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
+                CheckpointFile = Path.Combine(_folder, service.Name + ".checkpoint"),
+                Key = CheckpointKey.FromSeed($"ministries.example/{service.Name}", new byte[32]),
+            },
+            CancellationToken.None
+        );
     }
 
     public async Task<IHost> Start(Service service)
@@ -118,7 +150,8 @@ public sealed class Rig : IAsyncDisposable
         var permissions = new Permissions(StandardAgreement.Read());
         builder.Services.AddSingleton<Func<Permissions>>(() => permissions);
         builder.Services.AddBus(BrokerOf is { } of ? _options with { Broker = of(service.Name) } : _options, _memory);
-        if (Environment.GetEnvironmentVariable("BUS_LOG") is not null) builder.Logging.AddSimpleConsole(o => o.SingleLine = true);
+        if (Environment.GetEnvironmentVariable("BUS_LOG") is not null)
+            builder.Logging.AddSimpleConsole(o => o.SingleLine = true);
         var host = builder.Build();
         await host.StartAsync();
         _hosts[service.Name] = host;
@@ -135,7 +168,8 @@ public sealed class Rig : IAsyncDisposable
     /// <summary>Starts a service again that ended because its client of the broker stalled, as a supervisor does.</summary>
     public async Task Supervise(Service service)
     {
-        if (HostOf(service).Services.GetRequiredService<Lifecycle>().ExitCode != ServiceHost.Stalled) return;
+        if (HostOf(service).Services.GetRequiredService<Lifecycle>().ExitCode != ServiceHost.Stalled)
+            return;
         await Stop(service);
         await Start(service);
     }
@@ -147,7 +181,8 @@ public sealed class Rig : IAsyncDisposable
     /// <summary>Stops a service; its ledger stays open, as another process's would be.</summary>
     public async Task Stop(Service service)
     {
-        if (!_hosts.Remove(service.Name, out var host)) return;
+        if (!_hosts.Remove(service.Name, out var host))
+            return;
         await host.StopAsync();
         host.Dispose();
     }
@@ -162,16 +197,24 @@ public sealed class Rig : IAsyncDisposable
     {
         var id = $"call-{Interlocked.Increment(ref _next):000000}";
         var e = make(id);
-        var outcome = await (await Ledger(CallLog)).Commit(new Command
-        {
-            Participant = "kr/mfa", RequestId = id, Method = "test", Request = e, Bytes = e.ToByteArray(), AgreementVersion = 1,
-            TraceParent = traceParent,
-            Decide = (view, _) =>
+        var outcome = await (await Ledger(CallLog)).Commit(
+            new Command
             {
-                view.Find(Calls, id);
-                return Decision.Accept("case_1", [], [new Change(e, [Calls.Id(id)])]);
+                Participant = "kr/mfa",
+                RequestId = id,
+                Method = "test",
+                Request = e,
+                Bytes = e.ToByteArray(),
+                AgreementVersion = 1,
+                TraceParent = traceParent,
+                Decide = (view, _) =>
+                {
+                    view.Find(Calls, id);
+                    return Decision.Accept("case_1", [], [new Change(e, [Calls.Id(id)])]);
+                },
             },
-        }, TestContext.Current.CancellationToken);
+            TestContext.Current.CancellationToken
+        );
         return $"calllog/{outcome.Position}/0";
     }
 
@@ -182,7 +225,11 @@ public sealed class Rig : IAsyncDisposable
     public async Task UntilEffects(params IReadOnlyList<string> expected)
     {
         IReadOnlyList<string> seen = [];
-        await Until(async () => (seen = await Effects()).Count >= expected.Count, () => $"{expected.Count} effects, there are {seen.Count}", 60);
+        await Until(
+            async () => (seen = await Effects()).Count >= expected.Count,
+            () => $"{expected.Count} effects, there are {seen.Count}",
+            60
+        );
         Assert.Equal(expected, seen);
     }
 
@@ -194,7 +241,8 @@ public sealed class Rig : IAsyncDisposable
         var since = Stopwatch.StartNew();
         while (!await condition())
         {
-            if (since.Elapsed > TimeSpan.FromSeconds(seconds)) Assert.Fail($"not within {seconds} s: {what()}");
+            if (since.Elapsed > TimeSpan.FromSeconds(seconds))
+                Assert.Fail($"not within {seconds} s: {what()}");
             await Task.Delay(20, TestContext.Current.CancellationToken);
         }
     }
@@ -202,7 +250,8 @@ public sealed class Rig : IAsyncDisposable
     public async Task<ListEventsResponse> Read(string producer, ListEventsRequest request, CancellationToken cancel)
     {
         Interlocked.Increment(ref Asked);
-        if (!LedgerReachable) throw new RpcException(new Status(StatusCode.Unavailable, ""));
+        if (!LedgerReachable)
+            throw new RpcException(new Status(StatusCode.Unavailable, ""));
         var size = request.PageSize == 0 ? 200 : request.PageSize;
         var events = await _ledgers[producer].EventsAfter(request.After.ToDictionary(a => a.Type, a => a.Sequence), size, cancel);
         var response = new ListEventsResponse { Complete = events.Count < size };
@@ -217,15 +266,16 @@ public sealed class Rig : IAsyncDisposable
             await host.StopAsync();
             host.Dispose();
         }
-        if (_memory is not null) await _memory.DisposeAsync();
-        foreach (var ledger in _ledgers.Values) await ledger.DisposeAsync();
+        if (_memory is not null)
+            await _memory.DisposeAsync();
+        foreach (var ledger in _ledgers.Values)
+            await ledger.DisposeAsync();
         Directory.Delete(_folder, recursive: true);
     }
 
     private static Decision Note(View view, string @case, string call, Act act)
     {
         view.Find(Noted, "all");
-        return Decision.Accept(@case, [], [new Change(
-            new TransferRequestDrafted { Case = @case, Transfer = call }, [Noted.Id("all")])]);
+        return Decision.Accept(@case, [], [new Change(new TransferRequestDrafted { Case = @case, Transfer = call }, [Noted.Id("all")])]);
     }
 }

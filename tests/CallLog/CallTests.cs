@@ -62,8 +62,10 @@ public class CallTests
 
         Assert.Equal(said, Readout(logged, one));
         Assert.Equal([Channel.Video, Channel.InPerson], Readout(logged, other).Versions.Select(v => v.Account.Channel));
-        Assert.Equal(Reason.NotCorrectable,
-            _scene.Why(other, _scene.CorrectRequest(other, logged.Call, Readout(logged, one).Versions[0].Position)));
+        Assert.Equal(
+            Reason.NotCorrectable,
+            _scene.Why(other, _scene.CorrectRequest(other, logged.Call, Readout(logged, one).Versions[0].Position))
+        );
         Assert.Equal(Reason.OwnReadout, _scene.Why(one, _scene.ContestRequest(one, logged.Call, one)));
     }
 
@@ -227,10 +229,16 @@ public class CallTests
     [Fact]
     public void Commitments_fall_overdue_each_at_its_own_time()
     {
-        var logged = _scene.Log(but: r => r.Account.Commitments.Add(new CommitmentTerms
-        {
-            Participant = Ua, Kind = CommitmentKind.ArrangeAccess, DueTime = (Began + TimeSpan.FromDays(3)).ToTimestamp(),
-        }));
+        var logged = _scene.Log(but: r =>
+            r.Account.Commitments.Add(
+                new CommitmentTerms
+                {
+                    Participant = Ua,
+                    Kind = CommitmentKind.ArrangeAccess,
+                    DueTime = (Began + TimeSpan.FromDays(3)).ToTimestamp(),
+                }
+            )
+        );
         _scene.Stage.Now = Began + TimeSpan.FromDays(4);
         _scene.Sweep(logged.Call);
         Assert.Equal([CommitmentState.Open, CommitmentState.Overdue], _scene.Call(logged).Commitments.Select(c => c.State));
@@ -261,11 +269,14 @@ public class CallTests
         Assert.Equal(Reason.SupersedingCommitmentMissing, Try(_ => { }));
         Assert.Equal(Reason.SupersedingCommitmentMissing, Try(r => r.SupersededBy = logged.Commitments[0]));
         Assert.Equal(Reason.SupersedingCommitmentMissing, Try(r => r.SupersededBy = later.Commitments[0]));
-        Assert.Equal(Reason.Unspecified, Try(r =>
-        {
-            r.SupersededBy = later.Commitments[0];
-            r.SupersededByCall = later.Call;
-        }));
+        Assert.Equal(
+            Reason.Unspecified,
+            Try(r =>
+            {
+                r.SupersededBy = later.Commitments[0];
+                r.SupersededByCall = later.Call;
+            })
+        );
         Assert.Equal(later.Commitments[0], _scene.Commitment(logged).Settlements[0].SupersededBy);
         Assert.Equal(SettlementKind.Superseded, Assert.IsType<CommitmentSettled>(_scene.Stage.Events[^1]).Kind);
     }
@@ -274,16 +285,28 @@ public class CallTests
     public void A_settlement_that_names_another_call_is_seen_by_those_who_may_see_both()
     {
         var logged = _scene.Log();
-        var closed = _scene.Log(Ua, r =>
-        {
-            r.Account.Commitments[0].Route = Route.Release;
-            r.Classification = new Classification { ReleasableTo = { Kr, Ua } };
-        });
-        var (decision, _) = _scene.Try(Ua, _scene.SettleRequest(Ua, logged.Call, logged.Commitments[0], SettlementKind.Superseded, r =>
-        {
-            r.SupersededBy = closed.Commitments[0];
-            r.SupersededByCall = closed.Call;
-        }));
+        var closed = _scene.Log(
+            Ua,
+            r =>
+            {
+                r.Account.Commitments[0].Route = Route.Release;
+                r.Classification = new Classification { ReleasableTo = { Kr, Ua } };
+            }
+        );
+        var (decision, _) = _scene.Try(
+            Ua,
+            _scene.SettleRequest(
+                Ua,
+                logged.Call,
+                logged.Commitments[0],
+                SettlementKind.Superseded,
+                r =>
+                {
+                    r.SupersededBy = closed.Commitments[0];
+                    r.SupersededByCall = closed.Call;
+                }
+            )
+        );
         Assert.Null(decision.Refusal);
         Assert.Equal(Calls.Kind.AudienceOf(_scene.Call(logged)).Intersect(Calls.Kind.AudienceOf(_scene.Call(closed))), decision.Audience);
         Assert.DoesNotContain(Ministries.Ledger.Audience.Observers(_scene.Case), decision.Audience);
@@ -304,31 +327,32 @@ public class CallTests
 
     // ---- what a request may say --------------------------------------------------------------------------------------------
 
-    public static TheoryData<string, Reason, string> Requests => new()
-    {
-        { "counterpart of the same state", Reason.CounterpartNotASide, "counterpart" },
-        { "counterpart that is no party", Reason.CounterpartNotASide, "counterpart" },
-        { "counterpart that is an observer", Reason.CounterpartNotASide, "counterpart" },
-        { "released to the caller alone", Reason.MarkingExcludesSide, "" },
-        { "prisoner unknown to the case", Reason.NotFound, "account.prisoners" },
-        { "call in the future", Reason.TimeOutOfRange, "account.start_time" },
-        { "due before the call", Reason.TimeOutOfRange, "account.commitments[0].due_time" },
-        { "due in ten years", Reason.TimeOutOfRange, "account.commitments[0].due_time" },
-        { "attendee of an observer", Reason.AccountNamesOutsider, "account.attendees[0].participant" },
-        { "position of a stranger", Reason.AccountNamesOutsider, "account.positions[0].participant" },
-        { "commitment of an observer", Reason.AccountNamesOutsider, "account.commitments[0].participant" },
-        { "attendee twice", Reason.RequestInvalid, "account.attendees[2]" },
-        { "position twice", Reason.RequestInvalid, "account.positions[1]" },
-        { "position off the subjects", Reason.RequestInvalid, "account.positions[0].subject" },
-        { "position on another prisoner", Reason.RequestInvalid, "account.positions[0].prisoners" },
-        { "commitment twice", Reason.RequestInvalid, "account.commitments[1]" },
-        { "commitment for another prisoner", Reason.RequestInvalid, "account.commitments[0].prisoners" },
-        { "transfer without a route", Reason.RequestInvalid, "account.commitments[0].route" },
-        { "transfer without a destination", Reason.RequestInvalid, "account.commitments[0].destination" },
-        { "transfer without prisoners", Reason.RequestInvalid, "account.commitments[0].prisoners" },
-        { "meeting with a route", Reason.RequestInvalid, "account.commitments[0].route" },
-        { "meeting with a destination", Reason.RequestInvalid, "account.commitments[0].destination" },
-    };
+    public static TheoryData<string, Reason, string> Requests =>
+        new()
+        {
+            { "counterpart of the same state", Reason.CounterpartNotASide, "counterpart" },
+            { "counterpart that is no party", Reason.CounterpartNotASide, "counterpart" },
+            { "counterpart that is an observer", Reason.CounterpartNotASide, "counterpart" },
+            { "released to the caller alone", Reason.MarkingExcludesSide, "" },
+            { "prisoner unknown to the case", Reason.NotFound, "account.prisoners" },
+            { "call in the future", Reason.TimeOutOfRange, "account.start_time" },
+            { "due before the call", Reason.TimeOutOfRange, "account.commitments[0].due_time" },
+            { "due in ten years", Reason.TimeOutOfRange, "account.commitments[0].due_time" },
+            { "attendee of an observer", Reason.AccountNamesOutsider, "account.attendees[0].participant" },
+            { "position of a stranger", Reason.AccountNamesOutsider, "account.positions[0].participant" },
+            { "commitment of an observer", Reason.AccountNamesOutsider, "account.commitments[0].participant" },
+            { "attendee twice", Reason.RequestInvalid, "account.attendees[2]" },
+            { "position twice", Reason.RequestInvalid, "account.positions[1]" },
+            { "position off the subjects", Reason.RequestInvalid, "account.positions[0].subject" },
+            { "position on another prisoner", Reason.RequestInvalid, "account.positions[0].prisoners" },
+            { "commitment twice", Reason.RequestInvalid, "account.commitments[1]" },
+            { "commitment for another prisoner", Reason.RequestInvalid, "account.commitments[0].prisoners" },
+            { "transfer without a route", Reason.RequestInvalid, "account.commitments[0].route" },
+            { "transfer without a destination", Reason.RequestInvalid, "account.commitments[0].destination" },
+            { "transfer without prisoners", Reason.RequestInvalid, "account.commitments[0].prisoners" },
+            { "meeting with a route", Reason.RequestInvalid, "account.commitments[0].route" },
+            { "meeting with a destination", Reason.RequestInvalid, "account.commitments[0].destination" },
+        };
 
     [Theory, MemberData(nameof(Requests))]
     public void What_a_request_may_not_say_is_refused_with_its_field(string what, Reason reason, string field)
@@ -337,29 +361,67 @@ public class CallTests
         var account = request.Account;
         switch (what)
         {
-            case "counterpart of the same state": request.Counterpart = Unification; break;
-            case "counterpart that is no party": request.Counterpart = "nobody/mfa"; break;
-            case "counterpart that is an observer": request.Counterpart = Icrc; break;
-            case "released to the caller alone": request.Classification = new Classification { ReleasableTo = { Kr } }; break;
-            case "prisoner unknown to the case": account.Prisoners.Add("pris_00000000000000000000009999"); break;
-            case "call in the future": account.StartTime.Time = (_scene.Stage.Now + TimeSpan.FromSeconds(1)).ToTimestamp(); break;
-            case "due before the call": account.Commitments[0].DueTime = Began.ToTimestamp(); break;
-            case "due in ten years": account.Commitments[0].DueTime = Began.AddYears(10).ToTimestamp(); break;
-            case "attendee of an observer": account.Attendees[0].Participant = Icrc; break;
-            case "position of a stranger": account.Positions[0].Participant = "nobody/mfa"; break;
-            case "commitment of an observer": account.Commitments[0].Participant = Icrc; break;
-            case "attendee twice": account.Attendees.Add(account.Attendees[0].Clone()); break;
+            case "counterpart of the same state":
+                request.Counterpart = Unification;
+                break;
+            case "counterpart that is no party":
+                request.Counterpart = "nobody/mfa";
+                break;
+            case "counterpart that is an observer":
+                request.Counterpart = Icrc;
+                break;
+            case "released to the caller alone":
+                request.Classification = new Classification { ReleasableTo = { Kr } };
+                break;
+            case "prisoner unknown to the case":
+                account.Prisoners.Add("pris_00000000000000000000009999");
+                break;
+            case "call in the future":
+                account.StartTime.Time = (_scene.Stage.Now + TimeSpan.FromSeconds(1)).ToTimestamp();
+                break;
+            case "due before the call":
+                account.Commitments[0].DueTime = Began.ToTimestamp();
+                break;
+            case "due in ten years":
+                account.Commitments[0].DueTime = Began.AddYears(10).ToTimestamp();
+                break;
+            case "attendee of an observer":
+                account.Attendees[0].Participant = Icrc;
+                break;
+            case "position of a stranger":
+                account.Positions[0].Participant = "nobody/mfa";
+                break;
+            case "commitment of an observer":
+                account.Commitments[0].Participant = Icrc;
+                break;
+            case "attendee twice":
+                account.Attendees.Add(account.Attendees[0].Clone());
+                break;
             case "position twice":
                 account.Positions.Add(account.Positions[0].Clone());
                 account.Positions[1].Stance = Stance.Reserved;
                 break;
-            case "position off the subjects": account.Positions[0].Subject = Subject.Exchange; break;
-            case "position on another prisoner": account.Positions[0].Prisoners.Add("pris_00000000000000000000000003"); break;
-            case "commitment twice": account.Commitments.Add(Terms(t => t.DueTime = null)); break;
-            case "commitment for another prisoner": account.Commitments[0].Prisoners.Add("pris_00000000000000000000000003"); break;
-            case "transfer without a route": account.Commitments[0].Route = Route.Unspecified; break;
-            case "transfer without a destination": account.Commitments[0].Destination = ""; break;
-            case "transfer without prisoners": account.Commitments[0].Prisoners.Clear(); break;
+            case "position off the subjects":
+                account.Positions[0].Subject = Subject.Exchange;
+                break;
+            case "position on another prisoner":
+                account.Positions[0].Prisoners.Add("pris_00000000000000000000000003");
+                break;
+            case "commitment twice":
+                account.Commitments.Add(Terms(t => t.DueTime = null));
+                break;
+            case "commitment for another prisoner":
+                account.Commitments[0].Prisoners.Add("pris_00000000000000000000000003");
+                break;
+            case "transfer without a route":
+                account.Commitments[0].Route = Route.Unspecified;
+                break;
+            case "transfer without a destination":
+                account.Commitments[0].Destination = "";
+                break;
+            case "transfer without prisoners":
+                account.Commitments[0].Prisoners.Clear();
+                break;
             case "meeting with a route":
                 account.Commitments[0].Kind = CommitmentKind.Meet;
                 account.Commitments[0].Destination = "";
@@ -368,14 +430,17 @@ public class CallTests
                 account.Commitments[0].Kind = CommitmentKind.Meet;
                 account.Commitments[0].Route = Route.Unspecified;
                 break;
-            default: throw new ArgumentException(what);
+            default:
+                throw new ArgumentException(what);
         }
 
         var refusal = _scene.Try(Kr, request).Decision.Refusal!;
 
         Assert.Equal(reason, refusal.Reason);
-        if (reason == Reason.RequestInvalid) Assert.Contains(refusal.Faults!, f => f.Field == field);
-        else if (field.Length > 0) Assert.Equal(field, refusal.Metadata!["field"]);
+        if (reason == Reason.RequestInvalid)
+            Assert.Contains(refusal.Faults!, f => f.Field == field);
+        else if (field.Length > 0)
+            Assert.Equal(field, refusal.Metadata!["field"]);
         Assert.Empty(_scene.Stage.Events.OfType<CallLogged>());
     }
 
@@ -394,11 +459,16 @@ public class CallTests
     {
         var logged = _scene.Log();
         var position = Readout(logged, Kr).Versions[0].Position;
-        var large = Account(a => a.Minutes = new Sealed
-        {
-            Scheme = "ministries-sealed-v1", Recipients = { Kr }, Content = ByteString.CopyFrom(new byte[65536]),
-        });
-        for (var i = 0; i < Calls.MaxItems - 1; i++) _scene.Amend(Kr, logged.Call, large);
+        var large = Account(a =>
+            a.Minutes = new Sealed
+            {
+                Scheme = "ministries-sealed-v1",
+                Recipients = { Kr },
+                Content = ByteString.CopyFrom(new byte[65536]),
+            }
+        );
+        for (var i = 0; i < Calls.MaxItems - 1; i++)
+            _scene.Amend(Kr, logged.Call, large);
         Assert.Equal(Reason.RecordFull, _scene.Why(Kr, _scene.AmendRequest(Kr, logged.Call)));
         Assert.Equal(Reason.RecordFull, _scene.Why(Ua, _scene.SubmitRequest(Ua, logged.Call, large)));
         _scene.Correct(Kr, logged.Call, position);
@@ -416,7 +486,10 @@ public class CallTests
                 foreach (var _ in Enumerable.Range(0, 16))
                     a.Commitments.Add(Terms(t => t.Destination = $"{(char)('A' + version)}{(char)('A' + a.Commitments.Count)}"));
             });
-            Assert.Equal(version == 3 ? Reason.RecordFull : Reason.Unspecified, _scene.Why(Kr, _scene.AmendRequest(Kr, logged.Call, account)));
+            Assert.Equal(
+                version == 3 ? Reason.RecordFull : Reason.Unspecified,
+                _scene.Why(Kr, _scene.AmendRequest(Kr, logged.Call, account))
+            );
         }
     }
 
@@ -431,7 +504,14 @@ public class CallTests
     [Fact]
     public void A_state_is_the_same_however_its_record_is_read_back()
     {
-        var logged = _scene.Log(but: r => r.Account.Minutes = new Sealed { Scheme = "s", Recipients = { Ua }, Content = ByteString.CopyFrom(1, 2) });
+        var logged = _scene.Log(but: r =>
+            r.Account.Minutes = new Sealed
+            {
+                Scheme = "s",
+                Recipients = { Ua },
+                Content = ByteString.CopyFrom(1, 2),
+            }
+        );
         var call = _scene.Call(logged);
         Assert.Equal(call, Calls.Kind.Parse(call.ToByteArray()));
         Assert.Equal(32, call.Readouts[0].Versions[0].Account.Minutes.Digest.Length);

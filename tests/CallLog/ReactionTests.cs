@@ -16,8 +16,8 @@ public class ReactionTests
     private readonly Scene _scene = new();
 
     [Fact]
-    public void Every_event_of_a_case_has_a_reaction() => Assert.Equal(
-        Cases.EventTypes.Order(), Reactions.All.Where(r => r.Producer == "custody").Select(r => r.Event.FullName).Order());
+    public void Every_event_of_a_case_has_a_reaction() =>
+        Assert.Equal(Cases.EventTypes.Order(), Reactions.All.Where(r => r.Producer == "custody").Select(r => r.Event.FullName).Order());
 
     [Fact]
     public void Every_event_type_has_one_reaction() =>
@@ -42,19 +42,20 @@ public class ReactionTests
         Assert.Null(Calls.Kind.DueOf(_scene.Call(logged)));
     }
 
-    public static TheoryData<string, string> Orders => new()
-    {
-        { "d1 d2 s1 s2", "Kept" },
-        { "s2 s1 d1 d2", "Kept" },
-        { "s1 d1 d2 s2", "Kept" },
-        { "d1 d1 s1 s1 s2 s2 d2", "Kept" },
-        { "s1 s1 s1", "Open" },
-        { "d1 s1 d2 x2", "Open" },
-        { "x2 d2 d1 s1", "Open" },
-        { "d1 x1 s2", "Open" },
-        { "x1 d1 s2", "Open" },
-        { "s1 x1 s2", "Kept" },
-    };
+    public static TheoryData<string, string> Orders =>
+        new()
+        {
+            { "d1 d2 s1 s2", "Kept" },
+            { "s2 s1 d1 d2", "Kept" },
+            { "s1 d1 d2 s2", "Kept" },
+            { "d1 d1 s1 s1 s2 s2 d2", "Kept" },
+            { "s1 s1 s1", "Open" },
+            { "d1 s1 d2 x2", "Open" },
+            { "x2 d2 d1 s1", "Open" },
+            { "d1 x1 s2", "Open" },
+            { "x1 d1 s2", "Open" },
+            { "s1 x1 s2", "Kept" },
+        };
 
     [Theory, MemberData(nameof(Orders))]
     public void The_state_after_drafted_discarded_and_submitted_does_not_depend_on_their_order(string order, string state)
@@ -96,24 +97,46 @@ public class ReactionTests
     [Theory, MemberData(nameof(Unrelated))]
     public void A_request_that_is_none_of_the_commitments_is_taken_without_effect(string what)
     {
-        var logged = _scene.Log(but: r => r.Account.Commitments.Add(new CommitmentTerms
-        {
-            Participant = Kr, Kind = CommitmentKind.GiveInformation, Prisoners = { First },
-        }));
+        var logged = _scene.Log(but: r =>
+            r.Account.Commitments.Add(
+                new CommitmentTerms
+                {
+                    Participant = Kr,
+                    Kind = CommitmentKind.GiveInformation,
+                    Prisoners = { First },
+                }
+            )
+        );
         var before = _scene.Call(logged).Clone();
         var e = new TransferRequestSubmitted
         {
-            Case = _scene.Case, Transfer = "transfer_1", Prisoner = First, Participant = Kr, Call = logged.Call,
+            Case = _scene.Case,
+            Transfer = "transfer_1",
+            Prisoner = First,
+            Participant = Kr,
+            Call = logged.Call,
             Commitment = logged.Commitments[0],
         };
         switch (what)
         {
-            case "no call": (e.Call, e.Commitment) = ("", ""); break;
-            case "a call that is not there": e.Call = Secret.OfTests.IdOf("a", "b", "call"); break;
-            case "no such commitment": e.Commitment = Secret.OfTests.IdOf("a", "b", "commitment"); break;
-            case "another prisoner": e.Prisoner = "pris_00000000000000000000000003"; break;
-            case "the other side's participant": e.Participant = Ua; break;
-            case "another kind": e.Commitment = logged.Commitments[1]; break;
+            case "no call":
+                (e.Call, e.Commitment) = ("", "");
+                break;
+            case "a call that is not there":
+                e.Call = Secret.OfTests.IdOf("a", "b", "call");
+                break;
+            case "no such commitment":
+                e.Commitment = Secret.OfTests.IdOf("a", "b", "commitment");
+                break;
+            case "another prisoner":
+                e.Prisoner = "pris_00000000000000000000000003";
+                break;
+            case "the other side's participant":
+                e.Participant = Ua;
+                break;
+            case "another kind":
+                e.Commitment = logged.Commitments[1];
+                break;
         }
 
         var decision = _scene.Happen(e);
@@ -140,8 +163,23 @@ public class ReactionTests
     [Fact]
     public void The_copy_of_a_case_follows_custody()
     {
-        _scene.Happen(new StatusRecorded { Case = _scene.Case, Prisoner = First, Held = true });
-        _scene.Happen(new CustodyTransferred { Case = _scene.Case, Prisoner = First, FromPower = "UA", ToPower = "KR" });
+        _scene.Happen(
+            new StatusRecorded
+            {
+                Case = _scene.Case,
+                Prisoner = First,
+                Held = true,
+            }
+        );
+        _scene.Happen(
+            new CustodyTransferred
+            {
+                Case = _scene.Case,
+                Prisoner = First,
+                FromPower = "UA",
+                ToPower = "KR",
+            }
+        );
         _scene.Happen(new DepartureRecorded { Case = _scene.Case, Prisoner = Second });
         var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
         Assert.Equal(["KR", ""], @case.Prisoners.Select(p => p.DetainingPower));
@@ -156,11 +194,27 @@ public class ReactionTests
         var other = Secret.OfTests.IdOf("other", "other", "case");
         IMessage e = what switch
         {
-            "PartyAdmitted" => new PartyAdmitted { Case = other, Participant = Kr, Part = Part.RequestingState, State = "KR" },
+            "PartyAdmitted" => new PartyAdmitted
+            {
+                Case = other,
+                Participant = Kr,
+                Part = Part.RequestingState,
+                State = "KR",
+            },
             "PartyRemoved" => new PartyRemoved { Case = _scene.Case, Participant = "ru/mfa" },
-            "PrisonerRegistered" => new PrisonerRegistered { Case = other, Prisoner = First, DetainingPower = "UA" },
+            "PrisonerRegistered" => new PrisonerRegistered
+            {
+                Case = other,
+                Prisoner = First,
+                DetainingPower = "UA",
+            },
             "CaseClosed" => new CaseClosed { Case = other },
-            _ => new StatusRecorded { Case = _scene.Case, Prisoner = "pris_00000000000000000000000003", Held = true },
+            _ => new StatusRecorded
+            {
+                Case = _scene.Case,
+                Prisoner = "pris_00000000000000000000000003",
+                Held = true,
+            },
         };
         var before = _scene.Stage.Position;
         Assert.Equal(Reason.StateNotAllowed, Stage.ReasonOf(_scene.Happen(e)));
@@ -168,6 +222,18 @@ public class ReactionTests
     }
 
     [Fact]
-    public void A_case_is_opened_once() => Assert.Equal(Reason.StateNotAllowed, Stage.ReasonOf(
-        _scene.Happen(new CaseOpened { Case = _scene.Case, DetainingPower = "KR", Participant = Kr })));
+    public void A_case_is_opened_once() =>
+        Assert.Equal(
+            Reason.StateNotAllowed,
+            Stage.ReasonOf(
+                _scene.Happen(
+                    new CaseOpened
+                    {
+                        Case = _scene.Case,
+                        DetainingPower = "KR",
+                        Participant = Kr,
+                    }
+                )
+            )
+        );
 }

@@ -18,8 +18,13 @@ namespace Ministries.CallLog.Tests;
 /// are admitted.</summary>
 internal sealed class Scene
 {
-    public const string Kr = "kr/mfa", Ua = "ua/mfa", Unification = "kr/unification", Headquarters = "ua/coordination-hq", Icrc = "icrc";
-    public const string First = "pris_00000000000000000000000001", Second = "pris_00000000000000000000000002";
+    public const string Kr = "kr/mfa",
+        Ua = "ua/mfa",
+        Unification = "kr/unification",
+        Headquarters = "ua/coordination-hq",
+        Icrc = "icrc";
+    public const string First = "pris_00000000000000000000000001",
+        Second = "pris_00000000000000000000000002";
 
     /// <summary>When the call began.</summary>
     public static readonly DateTimeOffset Began = new(2025, 3, 17, 8, 0, 0, TimeSpan.Zero);
@@ -29,13 +34,28 @@ internal sealed class Scene
 
     public Scene(bool withUnification = true)
     {
-        Happen(new CaseOpened { Case = Case, DetainingPower = "UA", Participant = Headquarters });
+        Happen(
+            new CaseOpened
+            {
+                Case = Case,
+                DetainingPower = "UA",
+                Participant = Headquarters,
+            }
+        );
         Admit(Ua, Part.DetainingPower, "UA");
         Admit(Kr, Part.RequestingState, "KR");
         Admit(Icrc, Part.NeutralObserver, "");
-        if (withUnification) Admit(Unification, Part.RequestingState, "KR");
+        if (withUnification)
+            Admit(Unification, Part.RequestingState, "KR");
         foreach (var prisoner in (string[])[First, Second])
-            Happen(new PrisonerRegistered { Case = Case, Prisoner = prisoner, DetainingPower = "UA" });
+            Happen(
+                new PrisonerRegistered
+                {
+                    Case = Case,
+                    Prisoner = prisoner,
+                    DetainingPower = "UA",
+                }
+            );
     }
 
     public Stage Stage { get; } = new(CallLogService.Definition.Streams);
@@ -55,14 +75,23 @@ internal sealed class Scene
         return Sees(id) ? Calls.Shown(Call(id), participant, Sees) : null;
 
         bool Sees(string call) =>
-            Stage.State(Calls.Kind, call) is { } state && Stage.State(Cases.Kind, state.Case) is { } @case &&
-            Cases.MaySee(reader, @case, Calls.Kind.AudienceOf(state));
+            Stage.State(Calls.Kind, call) is { } state
+            && Stage.State(Cases.Kind, state.Case) is { } @case
+            && Cases.MaySee(reader, @case, Calls.Kind.AudienceOf(state));
     }
 
     public string Etag(string participant, string id) => Seen(participant, id) is { } seen ? Secret.OfTests.EtagOf(seen) : "none";
 
     public void Admit(string participant, Part part, string state) =>
-        Happen(new PartyAdmitted { Case = Case, Participant = participant, Part = part, State = state });
+        Happen(
+            new PartyAdmitted
+            {
+                Case = Case,
+                Participant = participant,
+                Part = part,
+                State = state,
+            }
+        );
 
     /// <summary>Another service's event comes in.</summary>
     public Decision Happen(IMessage e)
@@ -72,24 +101,42 @@ internal sealed class Scene
     }
 
     public Decision Drafted(LogCallResponse logged, string transfer, string prisoner, string participant = Kr) =>
-        Happen(new TransferRequestDrafted
-        {
-            Case = Case, Transfer = transfer, Prisoner = prisoner, Participant = participant, Call = logged.Call,
-            Commitment = logged.Commitments[0],
-        });
+        Happen(
+            new TransferRequestDrafted
+            {
+                Case = Case,
+                Transfer = transfer,
+                Prisoner = prisoner,
+                Participant = participant,
+                Call = logged.Call,
+                Commitment = logged.Commitments[0],
+            }
+        );
 
     public Decision Submitted(LogCallResponse logged, string transfer, string prisoner, string participant = Kr) =>
-        Happen(new TransferRequestSubmitted
-        {
-            Case = Case, Transfer = transfer, Prisoner = prisoner, Participant = participant, Call = logged.Call,
-            Commitment = logged.Commitments[0],
-        });
+        Happen(
+            new TransferRequestSubmitted
+            {
+                Case = Case,
+                Transfer = transfer,
+                Prisoner = prisoner,
+                Participant = participant,
+                Call = logged.Call,
+                Commitment = logged.Commitments[0],
+            }
+        );
 
     public Decision Discarded(LogCallResponse logged, string transfer, string prisoner) =>
-        Happen(new DraftDiscarded
-        {
-            Case = Case, Transfer = transfer, Prisoner = prisoner, Call = logged.Call, Commitment = logged.Commitments[0],
-        });
+        Happen(
+            new DraftDiscarded
+            {
+                Case = Case,
+                Transfer = transfer,
+                Prisoner = prisoner,
+                Call = logged.Call,
+                Commitment = logged.Commitments[0],
+            }
+        );
 
     /// <summary>The host finds out what is due, as it does from time to time.</summary>
     public Decision Sweep(string call)
@@ -100,7 +147,13 @@ internal sealed class Scene
 
     // ---- requests, as the contract wants them ------------------------------------------------------------------------------
 
-    public static Actor Actor => new() { Office = "consular-department", Official = "o-17", Authority = "order-12" };
+    public static Actor Actor =>
+        new()
+        {
+            Office = "consular-department",
+            Official = "o-17",
+            Authority = "order-12",
+        };
 
     public static Text Text(string text) => new() { Language = "en", Text_ = text };
 
@@ -110,22 +163,33 @@ internal sealed class Scene
     {
         var account = new Account
         {
-            StartTime = new ZonedTime { Time = Began.ToTimestamp(), TimeZone = "Asia/Seoul" }, Channel = Channel.Telephone,
+            StartTime = new ZonedTime { Time = Began.ToTimestamp(), TimeZone = "Asia/Seoul" },
+            Channel = Channel.Telephone,
             Attendees =
             {
-                new Attendee { Participant = Kr, Office = "minister", Official = "kr-1" },
+                new Attendee
+                {
+                    Participant = Kr,
+                    Office = "minister",
+                    Official = "kr-1",
+                },
                 new Attendee { Participant = Ua, Office = "minister" },
             },
-            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { First, Second },
+            Subjects = { Subject.Citizenship, Subject.Transfer },
+            Prisoners = { First, Second },
             Positions =
             {
                 new StatedPosition
                 {
-                    Participant = Kr, Subject = Subject.Citizenship, Stance = Stance.Asserted, Basis = "kr-constitution-art-3",
+                    Participant = Kr,
+                    Subject = Subject.Citizenship,
+                    Stance = Stance.Asserted,
+                    Basis = "kr-constitution-art-3",
                     Prisoners = { First, Second },
                 },
             },
-            Commitments = { Terms() }, Summary = Text("The ministers spoke."),
+            Commitments = { Terms() },
+            Summary = Text("The ministers spoke."),
         };
         but?.Invoke(account);
         return account;
@@ -135,8 +199,12 @@ internal sealed class Scene
     {
         var terms = new CommitmentTerms
         {
-            Participant = Kr, Kind = CommitmentKind.RequestTransfer, Prisoners = { First, Second },
-            Route = Types.V1.Route.Article12Transfer, Destination = "KR", DueTime = (Began + TimeSpan.FromDays(14)).ToTimestamp(),
+            Participant = Kr,
+            Kind = CommitmentKind.RequestTransfer,
+            Prisoners = { First, Second },
+            Route = Types.V1.Route.Article12Transfer,
+            Destination = "KR",
+            DueTime = (Began + TimeSpan.FromDays(14)).ToTimestamp(),
         };
         but?.Invoke(terms);
         return terms;
@@ -146,7 +214,11 @@ internal sealed class Scene
     {
         var request = new LogCallRequest
         {
-            RequestId = Id(), Actor = Actor, Case = Case, Counterpart = by == Kr ? Ua : Kr, Account = Account(),
+            RequestId = Id(),
+            Actor = Actor,
+            Case = Case,
+            Counterpart = by == Kr ? Ua : Kr,
+            Account = Account(),
         };
         but?.Invoke(request);
         return request;
@@ -158,48 +230,89 @@ internal sealed class Scene
     public SubmitReadoutResponse Submit(string by, string call, Account? account = null) =>
         (SubmitReadoutResponse)Accepted(Try(by, SubmitRequest(by, call, account)));
 
-    public SubmitReadoutRequest SubmitRequest(string by, string call, Account? account = null) => new()
-    {
-        RequestId = Id(), Actor = Actor, Etag = Etag(by, call), Case = Case, Call = call, Account = account ?? Account(),
-    };
+    public SubmitReadoutRequest SubmitRequest(string by, string call, Account? account = null) =>
+        new()
+        {
+            RequestId = Id(),
+            Actor = Actor,
+            Etag = Etag(by, call),
+            Case = Case,
+            Call = call,
+            Account = account ?? Account(),
+        };
 
     public AmendReadoutResponse Amend(string by, string call, Account? account = null) =>
         (AmendReadoutResponse)Accepted(Try(by, AmendRequest(by, call, account)));
 
-    public AmendReadoutRequest AmendRequest(string by, string call, Account? account = null) => new()
-    {
-        RequestId = Id(), Actor = Actor, Etag = Etag(by, call), Case = Case, Call = call, Account = account ?? Account(),
-        Reason = Text("The interpreter's notes came in."),
-    };
+    public AmendReadoutRequest AmendRequest(string by, string call, Account? account = null) =>
+        new()
+        {
+            RequestId = Id(),
+            Actor = Actor,
+            Etag = Etag(by, call),
+            Case = Case,
+            Call = call,
+            Account = account ?? Account(),
+            Reason = Text("The interpreter's notes came in."),
+        };
 
     public ContestReadoutResponse Contest(string by, string call, string whose, uint version = 1) =>
         (ContestReadoutResponse)Accepted(Try(by, ContestRequest(by, call, whose, version)));
 
-    public ContestReadoutRequest ContestRequest(string by, string call, string whose, uint version = 1) => new()
-    {
-        RequestId = Id(), Actor = Actor, Etag = Etag(by, call), Case = Case, Call = call, Participant = whose, Version = version,
-        Fields = { CodedField.Positions }, Reason = Text("That was not said."),
-    };
+    public ContestReadoutRequest ContestRequest(string by, string call, string whose, uint version = 1) =>
+        new()
+        {
+            RequestId = Id(),
+            Actor = Actor,
+            Etag = Etag(by, call),
+            Case = Case,
+            Call = call,
+            Participant = whose,
+            Version = version,
+            Fields = { CodedField.Positions },
+            Reason = Text("That was not said."),
+        };
 
     public LinkCallsResponse Link(string by, string call, string other) =>
         (LinkCallsResponse)Accepted(Try(by, LinkRequest(by, call, other)));
 
-    public LinkCallsRequest LinkRequest(string by, string call, string other) => new()
-    {
-        RequestId = Id(), Actor = Actor, Etag = Etag(by, call), Case = Case, Call = call, SameAsCall = other,
-        SameAsEtag = Etag(by, other),
-    };
+    public LinkCallsRequest LinkRequest(string by, string call, string other) =>
+        new()
+        {
+            RequestId = Id(),
+            Actor = Actor,
+            Etag = Etag(by, call),
+            Case = Case,
+            Call = call,
+            SameAsCall = other,
+            SameAsEtag = Etag(by, other),
+        };
 
     public SettleCommitmentResponse Settle(
-        string by, string call, string commitment, SettlementKind kind = SettlementKind.Kept, Action<SettleCommitmentRequest>? but = null) =>
-        (SettleCommitmentResponse)Accepted(Try(by, SettleRequest(by, call, commitment, kind, but)));
+        string by,
+        string call,
+        string commitment,
+        SettlementKind kind = SettlementKind.Kept,
+        Action<SettleCommitmentRequest>? but = null
+    ) => (SettleCommitmentResponse)Accepted(Try(by, SettleRequest(by, call, commitment, kind, but)));
 
     public SettleCommitmentRequest SettleRequest(
-        string by, string call, string commitment, SettlementKind kind = SettlementKind.Kept, Action<SettleCommitmentRequest>? but = null)
+        string by,
+        string call,
+        string commitment,
+        SettlementKind kind = SettlementKind.Kept,
+        Action<SettleCommitmentRequest>? but = null
+    )
     {
         var request = new SettleCommitmentRequest
         {
-            RequestId = Id(), Actor = Actor, Etag = Etag(by, call), Case = Case, Call = call, Commitment = commitment, Settlement = kind,
+            RequestId = Id(),
+            Actor = Actor,
+            Etag = Etag(by, call),
+            Case = Case,
+            Call = call,
+            Commitment = commitment,
+            Settlement = kind,
         };
         but?.Invoke(request);
         return request;
@@ -208,11 +321,17 @@ internal sealed class Scene
     public CorrectRecordResponse Correct(string by, string call, ulong position) =>
         (CorrectRecordResponse)Accepted(Try(by, CorrectRequest(by, call, position)));
 
-    public CorrectRecordRequest CorrectRequest(string by, string call, ulong position) => new()
-    {
-        RequestId = Id(), Actor = Actor, Etag = Etag(by, call), Case = Case, Call = call, Position = position,
-        Reason = Text("It was entered by mistake."),
-    };
+    public CorrectRecordRequest CorrectRequest(string by, string call, ulong position) =>
+        new()
+        {
+            RequestId = Id(),
+            Actor = Actor,
+            Etag = Etag(by, call),
+            Case = Case,
+            Call = call,
+            Position = position,
+            Reason = Text("It was entered by mistake."),
+        };
 
     /// <summary>Plays a write as a participant. What is played is as the contract declares it.</summary>
     public (Decision Decision, IMessage? Answer) Try(string by, IMessage request)
@@ -234,8 +353,15 @@ internal sealed class Scene
     /// <summary>Why a write is refused; <see cref="Reason.Unspecified"/>: it is not.</summary>
     public Reason Why(string by, IMessage request) => Stage.ReasonOf(Try(by, request).Decision);
 
-    private (Decision, IMessage?) Play<T>(string by, T request, Func<View, T, Act, Decision> rule, string method) where T : IMessage =>
-        Stage.Play(by, request, rule, $"{Service}/{method}", requestId: (string)request.Descriptor.FindFieldByName("request_id").Accessor.GetValue(request));
+    private (Decision, IMessage?) Play<T>(string by, T request, Func<View, T, Act, Decision> rule, string method)
+        where T : IMessage =>
+        Stage.Play(
+            by,
+            request,
+            rule,
+            $"{Service}/{method}",
+            requestId: (string)request.Descriptor.FindFieldByName("request_id").Accessor.GetValue(request)
+        );
 
     private static IMessage Accepted((Decision Decision, IMessage? Answer) played)
     {

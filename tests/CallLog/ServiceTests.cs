@@ -4,9 +4,9 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -35,28 +35,76 @@ public sealed class ServiceTests : IAsyncLifetime
         var home = Path.Combine(_folder, "service", "calllog");
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
-        _host = await ServiceHost.Build(CallLogService.Definition, new Settings
-        {
-            Ledger = $"sqlite:{Path.Combine(_folder, "calllog.db")}", Broker = new Uri("memory:"),
-            Listen = new Uri("https://127.0.0.1:0"), Certificate = Path.Combine(home, "system.pem"),
-            CertificateKey = Path.Combine(home, "system.key"), Agreement = Path.Combine(_folder, "agreement.json"),
-            Checkpoint = Path.Combine(_folder, "calllog.checkpoint"), CheckpointKey = Path.Combine(home, "checkpoint.key"),
-            // The others are not there: what custody would have published, the test records.
-            Peers = new Dictionary<string, Uri> { ["custody"] = new("https://127.0.0.1:1"), ["consular"] = new("https://127.0.0.1:1") },
-        }, builder, _broker, Cancel);
+        _host = await ServiceHost.Build(
+            CallLogService.Definition,
+            new Settings
+            {
+                Ledger = $"sqlite:{Path.Combine(_folder, "calllog.db")}",
+                Broker = new Uri("memory:"),
+                Listen = new Uri("https://127.0.0.1:0"),
+                Certificate = Path.Combine(home, "system.pem"),
+                CertificateKey = Path.Combine(home, "system.key"),
+                Agreement = Path.Combine(_folder, "agreement.json"),
+                Checkpoint = Path.Combine(_folder, "calllog.checkpoint"),
+                CheckpointKey = Path.Combine(home, "checkpoint.key"),
+                // The others are not there: what custody would have published, the test records.
+                Peers = new Dictionary<string, Uri> { ["custody"] = new("https://127.0.0.1:1"), ["consular"] = new("https://127.0.0.1:1") },
+            },
+            builder,
+            _broker,
+            Cancel
+        );
         await _host.StartAsync(Cancel);
         _address = new Uri(_host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
-        await Happen(new CaseOpened { Case = _scene.Case, DetainingPower = "UA", Participant = Headquarters });
-        await Happen(new PartyAdmitted { Case = _scene.Case, Participant = Ua, Part = Part.DetainingPower, State = "UA" });
-        await Happen(new PartyAdmitted { Case = _scene.Case, Participant = Kr, Part = Part.RequestingState, State = "KR" });
-        await Happen(new PartyAdmitted { Case = _scene.Case, Participant = Icrc, Part = Part.NeutralObserver });
+        await Happen(
+            new CaseOpened
+            {
+                Case = _scene.Case,
+                DetainingPower = "UA",
+                Participant = Headquarters,
+            }
+        );
+        await Happen(
+            new PartyAdmitted
+            {
+                Case = _scene.Case,
+                Participant = Ua,
+                Part = Part.DetainingPower,
+                State = "UA",
+            }
+        );
+        await Happen(
+            new PartyAdmitted
+            {
+                Case = _scene.Case,
+                Participant = Kr,
+                Part = Part.RequestingState,
+                State = "KR",
+            }
+        );
+        await Happen(
+            new PartyAdmitted
+            {
+                Case = _scene.Case,
+                Participant = Icrc,
+                Part = Part.NeutralObserver,
+            }
+        );
         foreach (var prisoner in (string[])[First, Second])
-            await Happen(new PrisonerRegistered { Case = _scene.Case, Prisoner = prisoner, DetainingPower = "UA" });
+            await Happen(
+                new PrisonerRegistered
+                {
+                    Case = _scene.Case,
+                    Prisoner = prisoner,
+                    DetainingPower = "UA",
+                }
+            );
     }
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var client in _clients.Values) client.Dispose();
+        foreach (var client in _clients.Values)
+            client.Dispose();
         await _host.StopAsync(CancellationToken.None);
         await _host.DisposeAsync();
         await _broker.DisposeAsync();
@@ -70,29 +118,63 @@ public sealed class ServiceTests : IAsyncLifetime
         Assert.Null((await Get(Kr, logged.Call)).Comparison);
         var seen = await Get(Ua, logged.Call);
 
-        var submitted = await As(Ua).SubmitReadoutAsync(new SubmitReadoutRequest
-        {
-            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = seen.Etag,
-            Account = Account(a => (a.Channel, a.Commitments[0].DueTime) = (Channel.Video, null)),
-        }, cancellationToken: Cancel);
-        var contested = await As(Ua).ContestReadoutAsync(new ContestReadoutRequest
-        {
-            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = submitted.Etag, Participant = Kr, Version = 1,
-            Reason = Text("It was by video."),
-        }, cancellationToken: Cancel);
-        var settled = await As(Ua).SettleCommitmentAsync(new SettleCommitmentRequest
-        {
-            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = contested.Etag, Commitment = logged.Commitments[0],
-            Settlement = SettlementKind.Released,
-        }, cancellationToken: Cancel);
-        var corrected = await As(Ua).CorrectRecordAsync(new V1.CorrectRecordRequest
-        {
-            Actor = Scene.Actor, Case = _scene.Case, Call = logged.Call, Etag = settled.Etag, Position = contested.Receipt.Position,
-            Reason = Text("It was by telephone after all."),
-        }, cancellationToken: Cancel);
+        var submitted = await As(Ua)
+            .SubmitReadoutAsync(
+                new SubmitReadoutRequest
+                {
+                    Actor = Scene.Actor,
+                    Case = _scene.Case,
+                    Call = logged.Call,
+                    Etag = seen.Etag,
+                    Account = Account(a => (a.Channel, a.Commitments[0].DueTime) = (Channel.Video, null)),
+                },
+                cancellationToken: Cancel
+            );
+        var contested = await As(Ua)
+            .ContestReadoutAsync(
+                new ContestReadoutRequest
+                {
+                    Actor = Scene.Actor,
+                    Case = _scene.Case,
+                    Call = logged.Call,
+                    Etag = submitted.Etag,
+                    Participant = Kr,
+                    Version = 1,
+                    Reason = Text("It was by video."),
+                },
+                cancellationToken: Cancel
+            );
+        var settled = await As(Ua)
+            .SettleCommitmentAsync(
+                new SettleCommitmentRequest
+                {
+                    Actor = Scene.Actor,
+                    Case = _scene.Case,
+                    Call = logged.Call,
+                    Etag = contested.Etag,
+                    Commitment = logged.Commitments[0],
+                    Settlement = SettlementKind.Released,
+                },
+                cancellationToken: Cancel
+            );
+        var corrected = await As(Ua)
+            .CorrectRecordAsync(
+                new V1.CorrectRecordRequest
+                {
+                    Actor = Scene.Actor,
+                    Case = _scene.Case,
+                    Call = logged.Call,
+                    Etag = settled.Etag,
+                    Position = contested.Receipt.Position,
+                    Reason = Text("It was by telephone after all."),
+                },
+                cancellationToken: Cancel
+            );
 
-        Assert.Equal([CallState.OneSided, CallState.Mutual, CallState.Contested, CallState.Contested, CallState.Mutual],
-            [logged.State, submitted.State, contested.State, settled.State, corrected.State]);
+        Assert.Equal(
+            [CallState.OneSided, CallState.Mutual, CallState.Contested, CallState.Contested, CallState.Mutual],
+            [logged.State, submitted.State, contested.State, settled.State, corrected.State]
+        );
         var read = await Get(Ua, logged.Call);
         Assert.Equal(corrected.Etag, read.Etag);
         Assert.Equal([CodedField.Channel], read.Comparison.Fields.Where(f => f.Match != Match.Matched).Select(f => f.Field));
@@ -106,11 +188,19 @@ public sealed class ServiceTests : IAsyncLifetime
         var one = await Log(Kr);
         var two = await Log(Ua, r => r.Classification = new Classification { ReleasableTo = { Kr, Ua } });
 
-        var linked = await As(Kr).LinkCallsAsync(new LinkCallsRequest
-        {
-            Actor = Scene.Actor, Case = _scene.Case, Call = one.Call, Etag = one.Etag, SameAsCall = two.Call,
-            SameAsEtag = (await Get(Kr, two.Call)).Etag,
-        }, cancellationToken: Cancel);
+        var linked = await As(Kr)
+            .LinkCallsAsync(
+                new LinkCallsRequest
+                {
+                    Actor = Scene.Actor,
+                    Case = _scene.Case,
+                    Call = one.Call,
+                    Etag = one.Etag,
+                    SameAsCall = two.Call,
+                    SameAsEtag = (await Get(Kr, two.Call)).Etag,
+                },
+                cancellationToken: Cancel
+            );
 
         Assert.Equal((await Get(Kr, one.Call)).Etag, linked.Etag);
         Assert.Equal((await Get(Kr, two.Call)).Etag, linked.SameAsEtag);
@@ -126,20 +216,23 @@ public sealed class ServiceTests : IAsyncLifetime
     public async Task Calls_are_listed_by_their_filters()
     {
         var about = await Log(Kr);
-        var general = await Log(Ua, r => r.Account = Account(a =>
-        {
-            a.Prisoners.Clear();
-            a.Positions.Clear();
-            a.Commitments.Clear();
-        }));
+        var general = await Log(
+            Ua,
+            r =>
+                r.Account = Account(a =>
+                {
+                    a.Prisoners.Clear();
+                    a.Positions.Clear();
+                    a.Commitments.Clear();
+                })
+        );
         Assert.Equal([about.Call, general.Call], (await List(Kr)).Calls.Select(c => c.Call));
         Assert.Equal([about.Call], (await List(Kr, r => (r.Case, r.Prisoner) = (_scene.Case, First))).Calls.Select(c => c.Call));
         Assert.Equal([about.Call], (await List(Kr, r => r.CommitmentState = CommitmentState.Open)).Calls.Select(c => c.Call));
         Assert.Equal(2, (await List(Kr, r => (r.Participant, r.State) = (Ua, CallState.OneSided))).Calls.Count);
         Assert.Empty((await List(Kr, r => r.State = CallState.Mutual)).Calls);
         Assert.Empty((await List(Unification)).Calls);
-        Assert.Equal("prisoner", Assert.Single(
-            (await Assert.ThrowsAsync<Refused>(() => List(Kr, r => r.Prisoner = First))).Faults).Field);
+        Assert.Equal("prisoner", Assert.Single((await Assert.ThrowsAsync<Refused>(() => List(Kr, r => r.Prisoner = First))).Faults).Field);
         var page = await List(Kr, r => r.PageSize = 1);
         Assert.Equal([general.Call], (await List(Kr, r => (r.PageSize, r.PageToken) = (1, page.NextPageToken))).Calls.Select(c => c.Call));
     }
@@ -147,10 +240,16 @@ public sealed class ServiceTests : IAsyncLifetime
     [Fact]
     public async Task Minutes_come_back_to_whom_they_are_for()
     {
-        var logged = await Log(Kr, r => r.Account.Minutes = new Sealed
-        {
-            Scheme = "ministries-sealed-v1", Recipients = { Ua }, Content = ByteString.CopyFromUtf8("sealed"),
-        });
+        var logged = await Log(
+            Kr,
+            r =>
+                r.Account.Minutes = new Sealed
+                {
+                    Scheme = "ministries-sealed-v1",
+                    Recipients = { Ua },
+                    Content = ByteString.CopyFromUtf8("sealed"),
+                }
+        );
         Assert.Equal("sealed", (await Get(Ua, logged.Call)).Call.Readouts[0].Versions[0].Account.Minutes.Content.ToStringUtf8());
         Assert.True((await Get(Icrc, logged.Call)).Call.Readouts[0].Versions[0].Account.Minutes.Content.IsEmpty);
     }
@@ -158,8 +257,9 @@ public sealed class ServiceTests : IAsyncLifetime
     private V1.CallLogService.CallLogServiceClient As(string participant)
     {
         if (!_clients.TryGetValue(participant, out var client))
-            _clients[participant] = client = new MinistryClient(MinistrySettings.In(
-                _folder, participant, new Dictionary<string, Uri> { ["calllog"] = _address }));
+            _clients[participant] = client = new MinistryClient(
+                MinistrySettings.In(_folder, participant, new Dictionary<string, Uri> { ["calllog"] = _address })
+            );
         return client.CallLog;
     }
 
@@ -168,7 +268,8 @@ public sealed class ServiceTests : IAsyncLifetime
         var request = _scene.LogRequest(by, but);
         request.RequestId = "";
         // The host's clock is the machine's: what was due in 2025 would fall overdue between two steps of a test.
-        foreach (var commitment in request.Account.Commitments) commitment.DueTime = null;
+        foreach (var commitment in request.Account.Commitments)
+            commitment.DueTime = null;
         return await As(by).LogCallAsync(request, cancellationToken: Cancel);
     }
 
@@ -187,15 +288,33 @@ public sealed class ServiceTests : IAsyncLifetime
     {
         var ledger = _host.Services.GetRequiredService<ServiceLedger>();
         var permissions = _host.Services.GetRequiredService<Agreements>().InForce.Permissions;
-        var outcome = await ledger.Commit(new Command
-        {
-            Participant = "service/custody", RequestId = Guid.NewGuid().ToString(), Method = e.Descriptor.FullName, Request = e,
-            Bytes = e.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
-            Decide = (view, now) => Cases.Copy(view, e, new Act
+        var outcome = await ledger.Commit(
+            new Command
             {
-                Secrets = Secret.OfTests, Caller = new Participant(), Permissions = permissions, Method = "", RequestId = "", Now = now,
-            }),
-        }, Cancel);
+                Participant = "service/custody",
+                RequestId = Guid.NewGuid().ToString(),
+                Method = e.Descriptor.FullName,
+                Request = e,
+                Bytes = e.ToByteArray(),
+                AgreementVersion = 1,
+                StoresRefusal = false,
+                Decide = (view, now) =>
+                    Cases.Copy(
+                        view,
+                        e,
+                        new Act
+                        {
+                            Secrets = Secret.OfTests,
+                            Caller = new Participant(),
+                            Permissions = permissions,
+                            Method = "",
+                            RequestId = "",
+                            Now = now,
+                        }
+                    ),
+            },
+            Cancel
+        );
         Assert.Null(outcome.Refusal);
     }
 }

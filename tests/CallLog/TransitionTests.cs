@@ -1,7 +1,7 @@
 using Google.Protobuf;
-using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 using static Ministries.CallLog.Tests.Scene;
 
@@ -32,17 +32,22 @@ public class TransitionTests
         CorrectRecord    ua/mfa  NotFound   NotCorrectable         ok                     ok
         """;
 
-    public static TheoryData<CallState, string, string> EveryWrite => [.. from method in V1.CallLogService.Descriptor.Methods
-        where !method.Name.StartsWith("Get") && !method.Name.StartsWith("List")
-        from side in (string[])[Kr, Ua]
-        from state in States
-        select (state, method.Name, side)];
+    public static TheoryData<CallState, string, string> EveryWrite =>
+        [
+            .. from method in V1.CallLogService.Descriptor.Methods
+            where !method.Name.StartsWith("Get") && !method.Name.StartsWith("List")
+            from side in (string[])[Kr, Ua]
+            from state in States
+            select (state, method.Name, side),
+        ];
 
     [Theory, MemberData(nameof(EveryWrite))]
     public void A_write_is_legal_or_refused_by_name(CallState state, string method, string side)
     {
-        var row = Assert.Single(Writes.Split('\n').Select(r => r.Split(' ', StringSplitOptions.RemoveEmptyEntries)),
-            r => r[0] == method && r[1] == side);
+        var row = Assert.Single(
+            Writes.Split('\n').Select(r => r.Split(' ', StringSplitOptions.RemoveEmptyEntries)),
+            r => r[0] == method && r[1] == side
+        );
         Assert.Equal(2 + States.Length, row.Length);
         var expected = row[2 + (int)state] is var cell && cell == "ok" ? Reason.Unspecified : Enum.Parse<Reason>(cell);
         var scene = new Scene();
@@ -50,25 +55,28 @@ public class TransitionTests
         var twin = scene.Log(Ua, r => r.Account = Account(a => a.Commitments.Clear())).Call;
 
         var before = scene.Stage.Position;
-        var reason = scene.Why(side, method switch
-        {
-            "LogCall" => scene.LogRequest(side),
-            "SubmitReadout" => scene.SubmitRequest(side, call),
-            "AmendReadout" => scene.AmendRequest(side, call),
-            "ContestReadout" => scene.ContestRequest(side, call, side == Kr ? Ua : Kr),
-            "LinkCalls" => scene.LinkRequest(side, call, twin),
-            "SettleCommitment" => scene.SettleRequest(side, call, commitment),
-            "CorrectRecord" => scene.CorrectRequest(side, call, own),
-            _ => throw new ArgumentException($"how is {method} called?"),
-        });
+        var reason = scene.Why(
+            side,
+            method switch
+            {
+                "LogCall" => scene.LogRequest(side),
+                "SubmitReadout" => scene.SubmitRequest(side, call),
+                "AmendReadout" => scene.AmendRequest(side, call),
+                "ContestReadout" => scene.ContestRequest(side, call, side == Kr ? Ua : Kr),
+                "LinkCalls" => scene.LinkRequest(side, call, twin),
+                "SettleCommitment" => scene.SettleRequest(side, call, commitment),
+                "CorrectRecord" => scene.CorrectRequest(side, call, own),
+                _ => throw new ArgumentException($"how is {method} called?"),
+            }
+        );
 
         Assert.Equal(expected, reason);
         Assert.Equal(reason == Reason.Unspecified ? before + 1 : before, scene.Stage.Position);
     }
 
     [Fact]
-    public void Every_row_is_of_a_write_that_there_is() => Assert.All(
-        Writes.Split('\n'), r => Assert.Contains(EveryWrite, w => w.Data.Item2 == r.Split(' ')[0]));
+    public void Every_row_is_of_a_write_that_there_is() =>
+        Assert.All(Writes.Split('\n'), r => Assert.Contains(EveryWrite, w => w.Data.Item2 == r.Split(' ')[0]));
 
     /// <summary>A call in the state, the position of an entry of the side's own, and a commitment of kr/mfa's.</summary>
     private static (string Call, ulong Own, string Commitment) Reach(Scene scene, CallState state, string side)
@@ -81,11 +89,13 @@ public class TransitionTests
         {
             case CallState.Mutual:
                 scene.Submit(Ua, logged.Call);
-                if (side == Ua) own = scene.Call(logged).Readouts[1].Versions[0].Position;
+                if (side == Ua)
+                    own = scene.Call(logged).Readouts[1].Versions[0].Position;
                 break;
             case CallState.Contested:
                 scene.Contest(Ua, logged.Call, Kr);
-                if (side == Ua) own = scene.Call(logged).Contests[0].Position;
+                if (side == Ua)
+                    own = scene.Call(logged).Contests[0].Position;
                 break;
         }
         Assert.Equal(state, scene.Call(logged).State);
@@ -112,9 +122,8 @@ public class TransitionTests
         saying-corrected    Suspended Suspended Kept                     Released                 Superseded               NotCorrectable
         """;
 
-    public static TheoryData<CommitmentState, string> EveryHappening => [.. from row in Happenings.Split('\n')
-        from state in CommitmentStates
-        select (state, row.Split(' ')[0])];
+    public static TheoryData<CommitmentState, string> EveryHappening =>
+        [.. from row in Happenings.Split('\n') from state in CommitmentStates select (state, row.Split(' ')[0])];
 
     [Theory, MemberData(nameof(EveryHappening))]
     public void A_commitment_goes_where_its_row_says(CommitmentState state, string happening)
@@ -131,12 +140,18 @@ public class TransitionTests
         var reason = Reason.Unspecified;
         switch (happening)
         {
-            case "kept-by-owed": reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id)); break;
-            case "released-by-owed": reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id, SettlementKind.Released)); break;
+            case "kept-by-owed":
+                reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id));
+                break;
+            case "released-by-owed":
+                reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id, SettlementKind.Released));
+                break;
             case "superseded-by-owed":
                 reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id, SettlementKind.Superseded, r => r.SupersededBy = other));
                 break;
-            case "kept-by-maker": reason = scene.Why(Kr, scene.SettleRequest(Kr, call, id)); break;
+            case "kept-by-maker":
+                reason = scene.Why(Kr, scene.SettleRequest(Kr, call, id));
+                break;
             case "time-passes":
                 scene.Stage.Now += TimeSpan.FromDays(60);
                 scene.Sweep(call);
@@ -153,13 +168,18 @@ public class TransitionTests
                 scene.Drafted(logged, "transfer_1", First);
                 scene.Discarded(logged, "transfer_1", First);
                 break;
-            case "said-by-other-side": scene.Submit(Ua, call); break;
+            case "said-by-other-side":
+                scene.Submit(Ua, call);
+                break;
             case "settling-corrected":
                 var settled = scene.Call(call).Commitments[0].Settlements.FirstOrDefault()?.Position ?? 999;
                 reason = scene.Why(Ua, scene.CorrectRequest(Ua, call, settled));
                 break;
-            case "saying-corrected": reason = scene.Why(Kr, scene.CorrectRequest(Kr, call, said)); break;
-            default: throw new ArgumentException(happening);
+            case "saying-corrected":
+                reason = scene.Why(Kr, scene.CorrectRequest(Kr, call, said));
+                break;
+            default:
+                throw new ArgumentException(happening);
         }
 
         Assert.Equal(expected, reason == Reason.Unspecified ? $"{scene.Call(call).Commitments[0].State}" : $"{reason}");
@@ -176,8 +196,12 @@ public class TransitionTests
                 scene.Stage.Now = Began + TimeSpan.FromDays(15);
                 scene.Sweep(call);
                 break;
-            case CommitmentState.Kept: scene.Settle(Ua, call, id); break;
-            case CommitmentState.Released: scene.Settle(Ua, call, id, SettlementKind.Released); break;
+            case CommitmentState.Kept:
+                scene.Settle(Ua, call, id);
+                break;
+            case CommitmentState.Released:
+                scene.Settle(Ua, call, id, SettlementKind.Released);
+                break;
             case CommitmentState.Superseded:
                 scene.Settle(Ua, call, id, SettlementKind.Superseded, r => r.SupersededBy = logged.Commitments[1]);
                 break;

@@ -1,7 +1,7 @@
 using Google.Protobuf;
-using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -16,47 +16,56 @@ public class VisibilityTests
 
     /// <summary>The marking, and who sees the call under it. kr/unification is cleared for CONFIDENTIAL, all others for SECRET.
     /// </summary>
-    public static TheoryData<Level, string, string> Markings => new()
-    {
-        { Level.Unspecified, "", "kr/mfa ua/mfa kr/unification ua/coordination-hq icrc" },
-        { Level.Restricted, "", "kr/mfa ua/mfa kr/unification ua/coordination-hq icrc" },
-        { Level.Confidential, "", "kr/mfa ua/mfa kr/unification ua/coordination-hq icrc" },
-        { Level.Secret, "", "kr/mfa ua/mfa ua/coordination-hq icrc" },
-        { Level.Restricted, "kr/mfa ua/mfa", "kr/mfa ua/mfa" },
-        { Level.Secret, "kr/mfa ua/mfa kr/unification", "kr/mfa ua/mfa" },
-        { Level.Confidential, "kr/mfa ua/mfa kr/unification", "kr/mfa ua/mfa kr/unification" },
-        { Level.Secret, "kr/mfa ua/mfa icrc", "kr/mfa ua/mfa icrc" },
-    };
+    public static TheoryData<Level, string, string> Markings =>
+        new()
+        {
+            { Level.Unspecified, "", "kr/mfa ua/mfa kr/unification ua/coordination-hq icrc" },
+            { Level.Restricted, "", "kr/mfa ua/mfa kr/unification ua/coordination-hq icrc" },
+            { Level.Confidential, "", "kr/mfa ua/mfa kr/unification ua/coordination-hq icrc" },
+            { Level.Secret, "", "kr/mfa ua/mfa ua/coordination-hq icrc" },
+            { Level.Restricted, "kr/mfa ua/mfa", "kr/mfa ua/mfa" },
+            { Level.Secret, "kr/mfa ua/mfa kr/unification", "kr/mfa ua/mfa" },
+            { Level.Confidential, "kr/mfa ua/mfa kr/unification", "kr/mfa ua/mfa kr/unification" },
+            { Level.Secret, "kr/mfa ua/mfa icrc", "kr/mfa ua/mfa icrc" },
+        };
 
     [Theory, MemberData(nameof(Markings))]
     public void A_call_is_seen_as_its_marking_allows(Level level, string releasable, string readers)
     {
-        var logged = _scene.Log(but: r => r.Classification = new Classification
-        {
-            Level = level, ReleasableTo = { releasable.Split(' ', StringSplitOptions.RemoveEmptyEntries) },
-        });
+        var logged = _scene.Log(but: r =>
+            r.Classification = new Classification
+            {
+                Level = level,
+                ReleasableTo = { releasable.Split(' ', StringSplitOptions.RemoveEmptyEntries) },
+            }
+        );
         var all = _scene.Stage.Permissions.Agreement.Participants.Select(p => p.Id);
-        Assert.Equal(
-            readers.Split(' ').Order(), all.Where(p => _scene.Seen(p, logged.Call) is not null).Order());
+        Assert.Equal(readers.Split(' ').Order(), all.Where(p => _scene.Seen(p, logged.Call) is not null).Order());
     }
 
     [Fact]
     public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing()
     {
-        var logged = _scene.Log(but: r => r.Account.Minutes = new Sealed
-        {
-            Scheme = "test", Recipients = { Kr }, Content = ByteString.CopyFromUtf8("invented"),
-        });
+        var logged = _scene.Log(but: r =>
+            r.Account.Minutes = new Sealed
+            {
+                Scheme = "test",
+                Recipients = { Kr },
+                Content = ByteString.CopyFromUtf8("invented"),
+            }
+        );
         var whole = _scene.Stage.State(Calls.Kind, logged.Call)!;
         foreach (var reader in _scene.Stage.Permissions.Agreement.Participants.Select(p => p.Id))
-            if (_scene.Seen(reader, logged.Call) is { } seen) Assert.Empty(Withholding.Unmarked(whole, seen));
+            if (_scene.Seen(reader, logged.Call) is { } seen)
+                Assert.Empty(Withholding.Unmarked(whole, seen));
     }
 
     [Fact]
     public void A_level_above_a_sides_clearance_is_refused()
     {
         _scene.Stage.Permissions.Agreement.Participants.Single(p => p.Id == Ua).Clearance = Level.Confidential;
-        var refusal = _scene.Try(Kr, _scene.LogRequest(but: r => r.Classification = new Classification { Level = Level.Secret }))
+        var refusal = _scene
+            .Try(Kr, _scene.LogRequest(but: r => r.Classification = new Classification { Level = Level.Secret }))
             .Decision.Refusal!;
         Assert.Equal((Reason.MarkingExcludesSide, Ua), (refusal.Reason, refusal.Metadata!["participant"]));
     }
@@ -97,7 +106,14 @@ public class VisibilityTests
     {
         var logged = _scene.Log();
         var other = Secret.OfTests.IdOf("other", "other", "case");
-        _scene.Happen(new Custody.V1.CaseOpened { Case = other, DetainingPower = "UA", Participant = Ua });
+        _scene.Happen(
+            new Custody.V1.CaseOpened
+            {
+                Case = other,
+                DetainingPower = "UA",
+                Participant = Ua,
+            }
+        );
         var request = _scene.SettleRequest(Ua, logged.Call, logged.Commitments[0], but: r => r.Case = other);
         Assert.Equal(Reason.NotFound, _scene.Why(Ua, request));
     }
@@ -125,7 +141,12 @@ public class VisibilityTests
     [Fact]
     public void Minutes_go_to_their_sender_and_recipients_alone()
     {
-        var minutes = new Sealed { Scheme = "ministries-sealed-v1", Recipients = { Ua }, Content = ByteString.CopyFromUtf8("sealed") };
+        var minutes = new Sealed
+        {
+            Scheme = "ministries-sealed-v1",
+            Recipients = { Ua },
+            Content = ByteString.CopyFromUtf8("sealed"),
+        };
         var logged = _scene.Log(but: r => r.Account.Minutes = minutes);
 
         foreach (var reader in (string[])[Kr, Ua])
@@ -203,7 +224,12 @@ public class VisibilityTests
         var logged = _scene.Log(but: r =>
         {
             r.Account.Summary = Text("SECRETWORD");
-            r.Account.Minutes = new Sealed { Scheme = "s", Recipients = { Ua }, Content = ByteString.CopyFromUtf8("SECRETWORD") };
+            r.Account.Minutes = new Sealed
+            {
+                Scheme = "s",
+                Recipients = { Ua },
+                Content = ByteString.CopyFromUtf8("SECRETWORD"),
+            };
         });
         _scene.Submit(Ua, logged.Call, Account(a => a.Summary = Text("SECRETWORD")));
         _scene.Contest(Ua, logged.Call, Kr);
@@ -215,14 +241,29 @@ public class VisibilityTests
     {
         var call = new Call();
         var id = Secret.OfTests.IdOf("a", "b", "call");
-        Calls.Kind.Apply(call, new CallLogged
-        {
-            Case = _scene.Case, Call = id, Participant = Kr,
-            Sides = { new Side { Participant = Kr, State = "KR" }, new Side { Participant = Ua, State = "UA" } },
-        }, new FoldedEntry(7, new Google.Protobuf.WellKnownTypes.Timestamp(), Kr, _scene.Id(), null));
+        Calls.Kind.Apply(
+            call,
+            new CallLogged
+            {
+                Case = _scene.Case,
+                Call = id,
+                Participant = Kr,
+                Sides =
+                {
+                    new Side { Participant = Kr, State = "KR" },
+                    new Side { Participant = Ua, State = "UA" },
+                },
+            },
+            new FoldedEntry(7, new Google.Protobuf.WellKnownTypes.Timestamp(), Kr, _scene.Id(), null)
+        );
         var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
-        Assert.Equal([Kr, Ua], _scene.Stage.Permissions.Agreement.Participants
-            .Where(p => Cases.MaySee(p, @case, Calls.Kind.AudienceOf(call))).Select(p => p.Id).Order());
+        Assert.Equal(
+            [Kr, Ua],
+            _scene
+                .Stage.Permissions.Agreement.Participants.Where(p => Cases.MaySee(p, @case, Calls.Kind.AudienceOf(call)))
+                .Select(p => p.Id)
+                .Order()
+        );
         Assert.Null(call.Readouts[0].Versions[0].Account);
         Assert.Null(Calls.Compare(call));
     }
@@ -230,7 +271,9 @@ public class VisibilityTests
     private IEnumerable<string> EntryReaders(Decision decision)
     {
         var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
-        return _scene.Stage.Permissions.Agreement.Participants
-            .Where(p => Cases.MaySee(p, @case, [.. decision.Audience])).Select(p => p.Id).Order();
+        return _scene
+            .Stage.Permissions.Agreement.Participants.Where(p => Cases.MaySee(p, @case, [.. decision.Audience]))
+            .Select(p => p.Id)
+            .Order();
     }
 }

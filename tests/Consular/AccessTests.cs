@@ -13,31 +13,51 @@ public sealed class AccessTests
 {
     private readonly Scene _scene = new();
 
-    private string Request(string participant = Scene.Kr) => ((RequestAccessResponse)_scene.Do(
-        participant, new RequestAccessRequest { Prisoner = Scene.First, NoteVerbale = "NV-1" }, Accesses.Request)).Access;
+    private string Request(string participant = Scene.Kr) =>
+        (
+            (RequestAccessResponse)
+                _scene.Do(participant, new RequestAccessRequest { Prisoner = Scene.First, NoteVerbale = "NV-1" }, Accesses.Request)
+        ).Access;
 
-    private string Notify(string participant = Scene.Icrc) => ((NotifyVisitResponse)_scene.Do(
-        participant, new NotifyVisitRequest { Prisoner = Scene.First, PlannedTime = _scene.In(24) }, Accesses.Notify)).Access;
+    private string Notify(string participant = Scene.Icrc) =>
+        (
+            (NotifyVisitResponse)
+                _scene.Do(participant, new NotifyVisitRequest { Prisoner = Scene.First, PlannedTime = _scene.In(24) }, Accesses.Notify)
+        ).Access;
 
-    private DecideAccessRequest Grant(string access) => new()
-    {
-        Access = access, Granted = true, SendingState = SendingStateDecision.DoesNotCount, RightsToldTime = _scene.In(-1),
-        PersonRequest = Scene.Sealed(Scene.Icrc), NoteVerbale = "NV-2",
-    };
+    private DecideAccessRequest Grant(string access) =>
+        new()
+        {
+            Access = access,
+            Granted = true,
+            SendingState = SendingStateDecision.DoesNotCount,
+            RightsToldTime = _scene.In(-1),
+            PersonRequest = Scene.Sealed(Scene.Icrc),
+            NoteVerbale = "NV-2",
+        };
 
-    private DecideAccessRequest Denial(string access) => new()
-    {
-        Access = access, SendingState = SendingStateDecision.DoesNotCount,
-        DenialGround = DenialGround.ImperativeMilitaryNecessity,
-        DenialExpireTime = _scene.In(48), NoteVerbale = "NV-2",
-    };
+    private DecideAccessRequest Denial(string access) =>
+        new()
+        {
+            Access = access,
+            SendingState = SendingStateDecision.DoesNotCount,
+            DenialGround = DenialGround.ImperativeMilitaryNecessity,
+            DenialExpireTime = _scene.In(48),
+            NoteVerbale = "NV-2",
+        };
 
-    private RecordVisitRequest Visit(string access, params Invariant[] breaches) => new()
-    {
-        Access = access, StartTime = _scene.In(-2), DurationMinutes = 60, WithoutWitnesses = true, Language = "ko",
-        Interpreter = "i-1",
-        Report = Scene.Sealed(), AcknowledgedBreaches = { breaches },
-    };
+    private RecordVisitRequest Visit(string access, params Invariant[] breaches) =>
+        new()
+        {
+            Access = access,
+            StartTime = _scene.In(-2),
+            DurationMinutes = 60,
+            WithoutWitnesses = true,
+            Language = "ko",
+            Interpreter = "i-1",
+            Report = Scene.Sealed(),
+            AcknowledgedBreaches = { breaches },
+        };
 
     private string To(AccessKind kind, State state)
     {
@@ -45,10 +65,15 @@ public sealed class AccessTests
         var access = consular ? Request() : Notify();
         switch (state)
         {
-            case State.Granted when consular: _scene.Do(Scene.Ua, Grant(access), Accesses.Decide); break;
-            case State.Denied: _scene.Do(Scene.Ua, Denial(access), Accesses.Decide); break;
-            case State.Closed: _scene.Do(consular ? Scene.Kr
-                : Scene.Icrc, new CloseAccessRequest { Access = access }, Accesses.Close); break;
+            case State.Granted when consular:
+                _scene.Do(Scene.Ua, Grant(access), Accesses.Decide);
+                break;
+            case State.Denied:
+                _scene.Do(Scene.Ua, Denial(access), Accesses.Decide);
+                break;
+            case State.Closed:
+                _scene.Do(consular ? Scene.Kr : Scene.Icrc, new CloseAccessRequest { Access = access }, Accesses.Close);
+                break;
         }
         Assert.Equal(state, _scene.Access(access).State);
         return access;
@@ -76,7 +101,10 @@ public sealed class AccessTests
 
     private static readonly Dictionary<string, State> States = new()
     {
-        ["RE"] = State.Requested, ["GR"] = State.Granted, ["DE"] = State.Denied, ["CL"] = State.Closed,
+        ["RE"] = State.Requested,
+        ["GR"] = State.Granted,
+        ["DE"] = State.Denied,
+        ["CL"] = State.Closed,
     };
 
     private static readonly Dictionary<string, (string Method, Func<AccessTests, string, Reason> Try)> Commands = new()
@@ -84,16 +112,27 @@ public sealed class AccessTests
         ["grant"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Grant(a), Accesses.Decide)),
         ["deny"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Denial(a), Accesses.Decide)),
         ["visit"] = ("RecordVisit", (t, a) => t._scene.Try(t._scene.Access(a).Participant, t.Visit(a), Accesses.RecordVisit)),
-        ["visit, breach"] = ("RecordVisit", (t, a) =>
-            t._scene.Try(Scene.Ua, t.Visit(a, Invariant.D17, Invariant.D18), Accesses.RecordVisit)),
-        ["last visit"] = ("RecordVisit", (t, a) => t._scene.Try(
-            t._scene.Access(a).Participant, new RecordVisitRequest(t.Visit(a)) { Last = true }, Accesses.RecordVisit)),
-        ["close"] = ("CloseAccess", (t, a) =>
-            t._scene.Try(t._scene.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.Close)),
-        ["correct"] = ("CorrectRecord", (t, a) => t._scene.Try(t._scene.Access(a).Participant, new V1.CorrectRecordRequest
-        {
-            Record = a, Position = t._scene.Access(a).Acts[0].Position,
-        }, ConsularService.Correct)),
+        ["visit, breach"] = (
+            "RecordVisit",
+            (t, a) => t._scene.Try(Scene.Ua, t.Visit(a, Invariant.D17, Invariant.D18), Accesses.RecordVisit)
+        ),
+        ["last visit"] = (
+            "RecordVisit",
+            (t, a) => t._scene.Try(t._scene.Access(a).Participant, new RecordVisitRequest(t.Visit(a)) { Last = true }, Accesses.RecordVisit)
+        ),
+        ["close"] = (
+            "CloseAccess",
+            (t, a) => t._scene.Try(t._scene.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.Close)
+        ),
+        ["correct"] = (
+            "CorrectRecord",
+            (t, a) =>
+                t._scene.Try(
+                    t._scene.Access(a).Participant,
+                    new V1.CorrectRecordRequest { Record = a, Position = t._scene.Access(a).Acts[0].Position },
+                    ConsularService.Correct
+                )
+        ),
     };
 
     public static TheoryData<AccessKind, string, string, string> Rows()
@@ -101,10 +140,12 @@ public sealed class AccessTests
         var rows = new TheoryData<AccessKind, string, string, string>();
         var (kind, columns) = (AccessKind.Unspecified, Array.Empty<string>());
         foreach (var line in Table.Split('\n').Select(l => l.Split('|').Select(c => c.Trim()).ToArray()))
-            if (System.Enum.TryParse(line[0], out AccessKind next)) (kind, columns) = (next, line);
+            if (System.Enum.TryParse(line[0], out AccessKind next))
+                (kind, columns) = (next, line);
             else
                 for (var i = 1; i < line.Length; i++)
-                    if (columns[i].Length > 0) rows.Add(kind, line[0], columns[i], line[i]);
+                    if (columns[i].Length > 0)
+                        rows.Add(kind, line[0], columns[i], line[i]);
         return rows;
     }
 
@@ -114,20 +155,23 @@ public sealed class AccessTests
     {
         var access = To(kind, States[state]);
         var refused = Commands[command].Try(this, access);
-        Assert.Equal(expected, refused switch
-        {
-            Reason.Unspecified => States.Single(s => s.Value == _scene.Access(access).State).Key,
-            Reason.StateNotAllowed => "-",
-            _ => refused.ToString(),
-        });
+        Assert.Equal(
+            expected,
+            refused switch
+            {
+                Reason.Unspecified => States.Single(s => s.Value == _scene.Access(access).State).Key,
+                Reason.StateNotAllowed => "-",
+                _ => refused.ToString(),
+            }
+        );
     }
 
     [Fact]
     public void The_table_has_every_state_and_every_command_on_access()
     {
         Assert.Equal(System.Enum.GetValues<State>().Where(s => s != State.Unspecified).Order(), States.Values.Order());
-        var writes = V1.ConsularService.Descriptor.Methods
-            .Where(m => m.InputType.FindFieldByName("etag") is not null)
+        var writes = V1
+            .ConsularService.Descriptor.Methods.Where(m => m.InputType.FindFieldByName("etag") is not null)
             .Where(m => m.InputType.FindFieldByName("access") is not null || m.InputType.FindFieldByName("record") is not null)
             .Select(m => m.Name);
         Assert.Equal(writes.Order(), Commands.Values.Select(c => c.Method).Distinct().Order());
@@ -153,8 +197,10 @@ public sealed class AccessTests
     public void Access_is_granted_where_the_person_was_told_of_his_rights_and_asked_himself()
     {
         var access = Request();
-        foreach (var change in (Action<DecideAccessRequest>[])
-            [r => r.RightsToldTime = null, r => r.PersonRequest = null, r => r.RightsToldTime = _scene.In(1)])
+        foreach (
+            var change in (Action<DecideAccessRequest>[])
+                [r => r.RightsToldTime = null, r => r.PersonRequest = null, r => r.RightsToldTime = _scene.In(1)]
+        )
         {
             var grant = Grant(access);
             change(grant);
@@ -177,11 +223,13 @@ public sealed class AccessTests
     public void Visits_end_and_nobody_is_told_who_wished_it()
     {
         var seen = new HashSet<Access>();
-        foreach (var end in (Action<AccessTests, string>[])
-        [
-            (t, a) => t._scene.Do(Scene.Ua, new CloseAccessRequest { Access = a }, Accesses.Close),
-            (t, a) => t._scene.Do(Scene.UaMfa, new CloseAccessRequest { Access = a }, Accesses.Close),
-        ])
+        foreach (
+            var end in (Action<AccessTests, string>[])
+                [
+                    (t, a) => t._scene.Do(Scene.Ua, new CloseAccessRequest { Access = a }, Accesses.Close),
+                    (t, a) => t._scene.Do(Scene.UaMfa, new CloseAccessRequest { Access = a }, Accesses.Close),
+                ]
+        )
         {
             var test = new AccessTests();
             var access = test.To(AccessKind.Consular, State.Granted);
@@ -198,8 +246,7 @@ public sealed class AccessTests
     {
         Assert.Equal(State.Granted, _scene.Access(Notify()).State);
         Assert.Equal(State.Granted, _scene.Access(Notify(Scene.Swiss)).State);
-        Assert.Equal(Reason.NotGranted,
-            _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new NotifyVisitRequest { Prisoner = Scene.First }, Accesses.Notify));
     }
 
@@ -207,22 +254,23 @@ public sealed class AccessTests
     public void An_observers_visit_is_denied_for_imperative_military_necessity_and_for_a_time_only()
     {
         var access = Notify();
-        foreach (var (change, expected) in (ReadOnlySpan<(Action<DecideAccessRequest>, Reason)>)
-        [
-            (r => r.DenialGround = DenialGround.Unspecified, Reason.DenialWithoutGround),
-            (r => r.DenialGround = DenialGround.ConditionsNotMet, Reason.DenialWithoutNecessity),
-            (r => r.DenialExpireTime = null, Reason.DenialWithoutExpiry),
-            (r => r.DenialExpireTime = _scene.In(-1), Reason.TimeOutOfRange),
-            (r => r.DenialExpireTime = _scene.In(24 * 91), Reason.TimeOutOfRange),
-        ])
+        foreach (
+            var (change, expected) in (ReadOnlySpan<(Action<DecideAccessRequest>, Reason)>)
+                [
+                    (r => r.DenialGround = DenialGround.Unspecified, Reason.DenialWithoutGround),
+                    (r => r.DenialGround = DenialGround.ConditionsNotMet, Reason.DenialWithoutNecessity),
+                    (r => r.DenialExpireTime = null, Reason.DenialWithoutExpiry),
+                    (r => r.DenialExpireTime = _scene.In(-1), Reason.TimeOutOfRange),
+                    (r => r.DenialExpireTime = _scene.In(24 * 91), Reason.TimeOutOfRange),
+                ]
+        )
         {
             var denial = Denial(access);
             change(denial);
             Assert.Equal(expected, _scene.Try(Scene.Ua, denial, Accesses.Decide));
         }
         // To close it would deny it for ever.
-        Assert.Equal(Reason.DenialWithoutNecessity,
-            _scene.Try(Scene.Ua, new CloseAccessRequest { Access = access }, Accesses.Close));
+        Assert.Equal(Reason.DenialWithoutNecessity, _scene.Try(Scene.Ua, new CloseAccessRequest { Access = access }, Accesses.Close));
         _scene.Do(Scene.Ua, Denial(access), Accesses.Decide);
         Assert.Equal(_scene.Now.AddHours(48), Accesses.Kind.DueOf(_scene.Access(access)));
         _scene.Stage.Now += TimeSpan.FromHours(48);
@@ -235,8 +283,7 @@ public sealed class AccessTests
     public void A_denial_of_consular_access_ends_and_the_decision_is_owed_again()
     {
         var access = To(AccessKind.Consular, State.Denied);
-        Assert.Equal(Reason.AccessAlreadyOpen,
-            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
         _scene.Stage.Now += TimeSpan.FromHours(48);
         _scene.AccessFallsDue(access);
         Assert.Equal(State.Requested, _scene.Access(access).State);
@@ -248,8 +295,7 @@ public sealed class AccessTests
     {
         var access = Request();
         _scene.Stage.Now += TimeSpan.FromDays(14);
-        Assert.Equal(Accesses.DecisionDue,
-            Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event).Duty);
+        Assert.Equal(Accesses.DecisionDue, Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event).Duty);
         Assert.True(_scene.SeenAccess(Scene.Kr, access)!.DecisionOverdue);
         Assert.Null(Accesses.Kind.DueOf(_scene.Access(access)));
         _scene.Do(Scene.Ua, Grant(access), Accesses.Decide);
@@ -260,8 +306,11 @@ public sealed class AccessTests
     public void A_corrected_decision_is_owed_again()
     {
         var access = To(AccessKind.Consular, State.Granted);
-        _scene.Do(Scene.Ua, new V1.CorrectRecordRequest { Record = access, Position = _scene.Access(access).Decision.Position },
-            ConsularService.Correct);
+        _scene.Do(
+            Scene.Ua,
+            new V1.CorrectRecordRequest { Record = access, Position = _scene.Access(access).Decision.Position },
+            ConsularService.Correct
+        );
         Assert.Equal(State.Requested, _scene.Access(access).State);
         Assert.Equal(_scene.Now.AddDays(14), Accesses.Kind.DueOf(_scene.Access(access)));
     }
@@ -270,8 +319,7 @@ public sealed class AccessTests
     public void Who_asks_has_one_access_to_a_prisoner_at_a_time()
     {
         var access = Request();
-        Assert.Equal(Reason.AccessAlreadyOpen,
-            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
         Request(Scene.Ru);
         _scene.Do(Scene.Kr, new CloseAccessRequest { Access = access }, Accesses.Close);
         Request();
@@ -281,8 +329,10 @@ public sealed class AccessTests
     public void A_visit_that_has_not_been_yet_is_not_recorded()
     {
         var access = Notify();
-        Assert.Equal(Reason.TimeOutOfRange, _scene.Try(
-            Scene.Icrc, new RecordVisitRequest(Visit(access)) { StartTime = _scene.In(1) }, Accesses.RecordVisit));
+        Assert.Equal(
+            Reason.TimeOutOfRange,
+            _scene.Try(Scene.Icrc, new RecordVisitRequest(Visit(access)) { StartTime = _scene.In(1) }, Accesses.RecordVisit)
+        );
         _scene.Happen(new CaseClosed { Case = _scene.Case });
         Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Icrc, Visit(access), Accesses.RecordVisit));
     }
@@ -292,10 +342,11 @@ public sealed class AccessTests
     {
         string[] everybody = [Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Ru, Scene.Icrc, Scene.Swiss, Scene.Stranger];
         var (consular, visit) = (Request(), Notify());
-        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Icrc, Scene.Swiss],
-            everybody.Where(p => _scene.SeenAccess(p, consular) is not null));
-        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Icrc, Scene.Swiss],
-            everybody.Where(p => _scene.SeenAccess(p, visit) is not null));
+        Assert.Equal(
+            [Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Icrc, Scene.Swiss],
+            everybody.Where(p => _scene.SeenAccess(p, consular) is not null)
+        );
+        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Icrc, Scene.Swiss], everybody.Where(p => _scene.SeenAccess(p, visit) is not null));
         Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ru, new CloseAccessRequest { Access = consular }, Accesses.Close));
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Swiss, new CloseAccessRequest { Access = visit }, Accesses.Close));
     }

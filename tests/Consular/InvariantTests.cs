@@ -54,8 +54,10 @@ public sealed class InvariantTests
         Assert.Equal(_scene.Now.AddHours(72), _scene.Transfer(transfer).SecondConfirmationDueTime.ToDateTimeOffset());
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
         var both = Assert.Single(_scene.Stage.Events.OfType<HandoverConfirmed>());
-        Assert.Equal(("UA", "KR", Scene.Ua, Scene.Kr),
-            (both.FromPower, both.ToPower, both.DetainingParticipant, both.AcceptingParticipant));
+        Assert.Equal(
+            ("UA", "KR", Scene.Ua, Scene.Kr),
+            (both.FromPower, both.ToPower, both.DetainingParticipant, both.AcceptingParticipant)
+        );
         Assert.Empty(both.Breaches);
         Assert.Null(_scene.Transfer(transfer).SecondConfirmationDueTime);
     }
@@ -106,34 +108,63 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
-        Assert.Equal(Reason.ConfirmedByOneSide,
-            _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort));
+        Assert.Equal(Reason.ConfirmedByOneSide, _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort));
     }
 
     [Fact]
     public void Nobody_leaves_who_is_not_held()
     {
         var transfer = _scene.To(State.UnderReview);
-        _scene.Happen(new StatusRecorded { Case = _scene.Case, Prisoner = Scene.First, Held = false });
+        _scene.Happen(
+            new StatusRecorded
+            {
+                Case = _scene.Case,
+                Prisoner = Scene.First,
+                Held = false,
+            }
+        );
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        Assert.Equal(Reason.PrisonerNotHeld,
-            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
-        Assert.Equal(Reason.PrisonerNotHeld, _scene.Try(Scene.Kr, new DraftTransferRequestRequest
-        {
-            Prisoner = Scene.First, Route = Route.Release, Destination = "KR",
-        }, Transfers.Draft));
-        _scene.Happen(new StatusRecorded { Case = _scene.Case, Prisoner = Scene.First, Held = true });
-        Assert.Equal(Reason.Unspecified,
-            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.PrisonerNotHeld, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(
+            Reason.PrisonerNotHeld,
+            _scene.Try(
+                Scene.Kr,
+                new DraftTransferRequestRequest
+                {
+                    Prisoner = Scene.First,
+                    Route = Route.Release,
+                    Destination = "KR",
+                },
+                Transfers.Draft
+            )
+        );
+        _scene.Happen(
+            new StatusRecorded
+            {
+                Case = _scene.Case,
+                Prisoner = Scene.First,
+                Held = true,
+            }
+        );
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
     }
 
     [Fact]
     public void An_article_12_transfer_does_not_lead_to_the_power_that_holds_him_and_a_release_may()
     {
-        Assert.Equal(Reason.DestinationIsDetainingPower, _scene.Try(Scene.Kr, new DraftTransferRequestRequest
-        {
-            Prisoner = Scene.First, Route = Route.Article12Transfer, Destination = "UA",
-        }, Transfers.Draft));
+        Assert.Equal(
+            Reason.DestinationIsDetainingPower,
+            _scene.Try(
+                Scene.Kr,
+                new DraftTransferRequestRequest
+                {
+                    Prisoner = Scene.First,
+                    Route = Route.Article12Transfer,
+                    Destination = "UA",
+                },
+                Transfers.Draft
+            )
+        );
         var release = _scene.Draft(route: Route.Release, destination: "UA");
         _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = release, NoteVerbale = "NV" }, Transfers.Submit);
         Assert.Equal("KR", _scene.Transfer(release).AcceptingPower);
@@ -209,11 +240,17 @@ public sealed class InvariantTests
     {
         ["DecideTransfer"] = (State.UnderReview, State.Agreed, (s, t) => s.TryDecide(t)),
         ["ScheduleHandover"] = (State.Agreed, State.Scheduled, (s, t) => s.Try(Scene.Ua, s.Schedule(t), Transfers.Schedule)),
-        ["BeginTransit"] = (State.Scheduled, State.InTransit,
-            (s, t) => s.Try(Scene.Ua, new BeginTransitRequest { Transfer = t }, Transfers.Begin)),
+        ["BeginTransit"] = (
+            State.Scheduled,
+            State.InTransit,
+            (s, t) => s.Try(Scene.Ua, new BeginTransitRequest { Transfer = t }, Transfers.Begin)
+        ),
         ["ConfirmHandover"] = (State.InTransit, State.InTransit, (s, t) => s.Try(Scene.Ua, s.Confirmation(t), Transfers.Confirm)),
-        ["ResumeTransfer"] = (State.Suspended, State.Agreed,
-            (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.Resume)),
+        ["ResumeTransfer"] = (
+            State.Suspended,
+            State.Agreed,
+            (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.Resume)
+        ),
     };
 
     private static readonly Dictionary<Reason, DepartureCheck?> Answers = new()
@@ -231,7 +268,13 @@ public sealed class InvariantTests
         [.. from step in Steps.Keys from route in Routes from reason in Answers.Keys select (step, route, reason)];
 
     public static readonly Route[] Routes =
-        [Route.Article12Transfer, Route.Release, Route.Repatriation, Route.Exchange, Route.NeutralAccommodation];
+    [
+        Route.Article12Transfer,
+        Route.Release,
+        Route.Repatriation,
+        Route.Exchange,
+        Route.NeutralAccommodation,
+    ];
 
     [Theory]
     [MemberData(nameof(EachStep))]
@@ -245,7 +288,8 @@ public sealed class InvariantTests
         _scene.Custody = Answers[expected];
         Assert.Equal(expected, attempt(_scene, transfer));
         Assert.Equal(expected == Reason.Unspecified ? to : from, _scene.Transfer(transfer).State);
-        if (expected != Reason.Unspecified) return;
+        if (expected != Reason.Unspecified)
+            return;
         var check = _scene.Transfer(transfer).Checks[checks];
         Assert.Equal((step, _scene.CustodyEnd), (check.Step, check.CustodyPosition));
     }
@@ -287,8 +331,7 @@ public sealed class InvariantTests
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Custody = Scene.Answer(standing: Standing.NotInForce, fit: false);
         Assert.Equal(Reason.StandingNotInForce, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm));
-        Assert.Equal(Reason.FitnessNotRecorded,
-            _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.Confirm));
+        Assert.Equal(Reason.FitnessNotRecorded, _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.Confirm));
         _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9, Invariant.D10), Transfers.Confirm);
         Assert.Equal(Reason.DepartureNotCleared, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm));
         var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer, Invariant.D11), Transfers.Confirm);
@@ -297,11 +340,16 @@ public sealed class InvariantTests
         Assert.True(_scene.MaySee(Scene.Icrc, [.. decision.Audience]));
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], _scene.Seen(Scene.Icrc, transfer)!.Breaches);
         // Custody judges it once more; what it finds stands beside.
-        _scene.Happen(new CustodyTransferred
-        {
-            Case = _scene.Case, Prisoner = Scene.First, FromPower = "UA", ToPower = "KR",
-            Breaches = { Invariant.D9, Invariant.D12 },
-        });
+        _scene.Happen(
+            new CustodyTransferred
+            {
+                Case = _scene.Case,
+                Prisoner = Scene.First,
+                FromPower = "UA",
+                ToPower = "KR",
+                Breaches = { Invariant.D9, Invariant.D12 },
+            }
+        );
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12], _scene.Transfer(transfer).Breaches);
     }
 
@@ -340,8 +388,7 @@ public sealed class InvariantTests
             scene.Stage.Now += TimeSpan.FromHours(4);
             scene.Custody = answer.Value;
             var (decision, _) = scene.Play(Scene.Kr, scene.Confirmation(transfer), Transfers.Confirm);
-            Assert.Equal(answer.Key == Reason.Unavailable ? Reason.Unavailable : Reason.DepartureNotCleared,
-                decision.Refusal!.Reason);
+            Assert.Equal(answer.Key == Reason.Unavailable ? Reason.Unavailable : Reason.DepartureNotCleared, decision.Refusal!.Reason);
             Assert.Null(decision.Refusal.Metadata);
         }
     }
@@ -354,14 +401,20 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.Monitored);
         _scene.Report(transfer, Scene.Swiss);
         var failure = _scene.Transfer(transfer).Failures.Single().Id;
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new RecordCorrectiveMeasuresRequest
-        {
-            Transfer = transfer, Failure = failure,
-        }, Transfers.RecordMeasures));
-        _scene.Do(Scene.Ua, new RecordCorrectiveMeasuresRequest
-        {
-            Transfer = transfer, Failure = failure, Content = Scene.Sealed(Scene.Icrc),
-        }, Transfers.RecordMeasures);
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(Scene.Kr, new RecordCorrectiveMeasuresRequest { Transfer = transfer, Failure = failure }, Transfers.RecordMeasures)
+        );
+        _scene.Do(
+            Scene.Ua,
+            new RecordCorrectiveMeasuresRequest
+            {
+                Transfer = transfer,
+                Failure = failure,
+                Content = Scene.Sealed(Scene.Icrc),
+            },
+            Transfers.RecordMeasures
+        );
         Assert.Single(_scene.Transfer(transfer).Failures.Single().Measures);
         _scene.Do(Scene.Ua, new RequestReturnRequest { Transfer = transfer, NoteVerbale = "NV" }, Transfers.RequestReturn);
         _scene.Stage.Now += TimeSpan.FromHours(4);
@@ -379,25 +432,25 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Monitored);
         _scene.Stage.Permissions.Agreement.ObserverReportsTreatment = false;
-        Assert.Equal(Reason.ObserverMayNotReport, _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest
-        {
-            Transfer = transfer, Articles = { "13" },
-        }, Transfers.ReportFailure));
+        Assert.Equal(
+            Reason.ObserverMayNotReport,
+            _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportFailure)
+        );
         _scene.Report(transfer, Scene.Swiss);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new ReportTreatmentFailureRequest
-        {
-            Transfer = transfer, Articles = { "13" },
-        }, Transfers.ReportFailure));
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(Scene.Kr, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportFailure)
+        );
     }
 
     [Fact]
     public void The_duties_of_12_3_belong_to_article_12_transfers()
     {
         var transfer = _scene.To(State.Monitored, route: Route.Exchange);
-        Assert.Equal(Reason.NotAnArticle12Transfer, _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest
-        {
-            Transfer = transfer, Articles = { "13" },
-        }, Transfers.ReportFailure));
+        Assert.Equal(
+            Reason.NotAnArticle12Transfer,
+            _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportFailure)
+        );
     }
 
     [Theory]
@@ -410,8 +463,17 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Monitored, route: route);
         Assert.Equal(expected, _scene.Try(Scene.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.Close));
-        if (expected == Reason.Unspecified) return;
-        _scene.Happen(new StatusRecorded { Case = _scene.Case, Prisoner = Scene.First, Held = false, Ended = true });
+        if (expected == Reason.Unspecified)
+            return;
+        _scene.Happen(
+            new StatusRecorded
+            {
+                Case = _scene.Case,
+                Prisoner = Scene.First,
+                Held = false,
+                Ended = true,
+            }
+        );
         Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.Close));
     }
 
@@ -425,10 +487,19 @@ public sealed class InvariantTests
         Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua, new BeginReviewRequest { Transfer = next }, Transfers.Review));
         _scene.Do(Scene.Kr, new BeginReviewRequest { Transfer = next }, Transfers.Review);
         _scene.Custody = Scene.Answer("RU");
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr, new DecideTransferRequest
-        {
-            Transfer = next, Agreed = true, NoteVerbale = "NV",
-        }, Transfers.Decide));
+        Assert.Equal(
+            Reason.Unspecified,
+            _scene.Try(
+                Scene.Kr,
+                new DecideTransferRequest
+                {
+                    Transfer = next,
+                    Agreed = true,
+                    NoteVerbale = "NV",
+                },
+                Transfers.Decide
+            )
+        );
     }
 
     // -------------------- asking again
@@ -440,19 +511,29 @@ public sealed class InvariantTests
         var again = _scene.Draft();
         var submit = new SubmitTransferRequestRequest { Transfer = again, NoteVerbale = "NV" };
         Assert.Equal(Reason.PreviousRequestNotNamed, _scene.Try(Scene.Kr, submit, Transfers.Submit));
-        Assert.Equal(Reason.PreviousRequestNotNamed, _scene.Try(Scene.Kr, new SubmitTransferRequestRequest(submit)
-        {
-            PreviousTransfer = again,
-        }, Transfers.Submit));
+        Assert.Equal(
+            Reason.PreviousRequestNotNamed,
+            _scene.Try(Scene.Kr, new SubmitTransferRequestRequest(submit) { PreviousTransfer = again }, Transfers.Submit)
+        );
         _scene.Do(Scene.Kr, new SubmitTransferRequestRequest(submit) { PreviousTransfer = declined }, Transfers.Submit);
         Assert.Equal(declined, _scene.Transfer(again).PreviousTransfer);
         // Another state's request, or one for another prisoner, was not declined before.
         var other = _scene.Draft(Scene.Ru, destination: "RU");
         _scene.Do(Scene.Ru, new SubmitTransferRequestRequest { Transfer = other, NoteVerbale = "NV" }, Transfers.Submit);
-        Assert.Equal(Reason.PreviousRequestNotNamed, _scene.Try(Scene.Ru, new DraftTransferRequestRequest
-        {
-            Prisoner = Scene.First, Route = Route.Exchange, Destination = "RU", PreviousTransfer = declined,
-        }, Transfers.Draft));
+        Assert.Equal(
+            Reason.PreviousRequestNotNamed,
+            _scene.Try(
+                Scene.Ru,
+                new DraftTransferRequestRequest
+                {
+                    Prisoner = Scene.First,
+                    Route = Route.Exchange,
+                    Destination = "RU",
+                    PreviousTransfer = declined,
+                },
+                Transfers.Draft
+            )
+        );
     }
 
     // -------------------- suspension and resumption
@@ -467,13 +548,15 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Suspended, from: from);
         Assert.Equal(from, _scene.Transfer(transfer).SuspendedFrom);
-        Assert.Equal(Reason.NotGranted,
-            _scene.Try(Scene.Kr, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
         _scene.Custody = Scene.Lost;
         var early = from is State.Submitted or State.UnderReview;
-        Assert.Equal(early ? Reason.Unspecified : Reason.StandingNotInForce,
-            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
-        if (early) return;
+        Assert.Equal(
+            early ? Reason.Unspecified : Reason.StandingNotInForce,
+            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume)
+        );
+        if (early)
+            return;
         _scene.Custody = Scene.Answer();
         _scene.Do(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume);
         Assert.Equal(from, _scene.Transfer(transfer).State);
@@ -483,8 +566,10 @@ public sealed class InvariantTests
     public void A_hand_over_suspended_on_the_way_is_called_off_and_only_then_withdrawn()
     {
         var transfer = _scene.To(State.Suspended, from: State.InTransit);
-        Assert.Equal(Reason.StateNotAllowed,
-            _scene.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw));
+        Assert.Equal(
+            Reason.StateNotAllowed,
+            _scene.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw)
+        );
         _scene.Do(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort);
         Assert.Equal((State.Suspended, State.Agreed), (_scene.Transfer(transfer).State, _scene.Transfer(transfer).SuspendedFrom));
         _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw);
@@ -498,8 +583,10 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.UnderReview);
         var seen = _scene.Etag(Scene.Ua, transfer);
         _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
-        Assert.Equal(Reason.Stale,
-            _scene.Try(Scene.Ua, new DecideTransferRequest { Transfer = transfer, Agreed = true }, Transfers.Decide, seen));
+        Assert.Equal(
+            Reason.Stale,
+            _scene.Try(Scene.Ua, new DecideTransferRequest { Transfer = transfer, Agreed = true }, Transfers.Decide, seen)
+        );
     }
 
     [Fact]
@@ -524,10 +611,15 @@ public sealed class InvariantTests
         Assert.Equal(Reason.CaseClosed, _scene.TryDecide(other));
         // Whose act it is comes before whether the case is open, and what is not there before both.
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, _scene.Assurance(other), Transfers.Assure));
-        Assert.Equal(Reason.NoCapacity,
-            _scene.Try(Scene.UaMfa, new BeginTransitRequest { Transfer = other }, Transfers.Begin));
-        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua,
-            new BeginReviewRequest { Transfer = Secret.OfTests.IdOf("nobody", "nothing", "transfer") }, Transfers.Review));
+        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.UaMfa, new BeginTransitRequest { Transfer = other }, Transfers.Begin));
+        Assert.Equal(
+            Reason.NotFound,
+            _scene.Try(
+                Scene.Ua,
+                new BeginReviewRequest { Transfer = Secret.OfTests.IdOf("nobody", "nothing", "transfer") },
+                Transfers.Review
+            )
+        );
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
@@ -537,8 +629,8 @@ public sealed class InvariantTests
     public void The_record_of_one_transfer_is_bounded()
     {
         var transfer = _scene.To(State.Submitted);
-        while (_scene.Transfer(transfer).Acts.Count < Transfers.MaxActs) _scene.Do(Scene.Kr, _scene.Assurance(transfer),
-            Transfers.Assure);
+        while (_scene.Transfer(transfer).Acts.Count < Transfers.MaxActs)
+            _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
         Assert.Equal(Reason.RecordFull, _scene.Try(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure));
     }
 
@@ -551,19 +643,23 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Scheduled);
         var act = _scene.Transfer(transfer).Acts.Single(a => a.Method == method);
-        var correct = new V1.CorrectRecordRequest { Record = transfer, Position = act.Position,
-            Reason = Scene.Sealed(Scene.Icrc) };
+        var correct = new V1.CorrectRecordRequest
+        {
+            Record = transfer,
+            Position = act.Position,
+            Reason = Scene.Sealed(Scene.Icrc),
+        };
         var other = act.Participant == Scene.Kr ? Scene.Ua : Scene.Kr;
         Assert.Equal(Reason.NotCorrectable, _scene.Try(other, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
         _scene.Do(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct);
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        Assert.Equal(Reason.NotCorrectable,
-            _scene.Try(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
         Assert.Equal(missing, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
-        if (method == "GiveAssurance") _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
-        else _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
-        Assert.Equal(Reason.Unspecified,
-            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        if (method == "GiveAssurance")
+            _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
+        else
+            _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
     }
 
     [Fact]

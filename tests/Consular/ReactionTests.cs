@@ -22,22 +22,28 @@ public sealed class ReactionTests
 
     private static string Commitment => Secret.OfTests.IdOf("kr/mfa", "request", "commitment");
 
-    private CallLogged Logged(params string[] prisoners) => new()
-    {
-        Case = _scene.Case, Call = Call, Participant = Scene.Kr, Prisoners = { prisoners },
-        TransferCommitments =
+    private CallLogged Logged(params string[] prisoners) =>
+        new()
         {
-            new TransferCommitment
+            Case = _scene.Case,
+            Call = Call,
+            Participant = Scene.Kr,
+            Prisoners = { prisoners },
+            TransferCommitments =
             {
-                Commitment = Commitment, Participant = Scene.Kr, Prisoners = { prisoners },
-                Route = Route.Article12Transfer, Destination = "KR",
+                new TransferCommitment
+                {
+                    Commitment = Commitment,
+                    Participant = Scene.Kr,
+                    Prisoners = { prisoners },
+                    Route = Route.Article12Transfer,
+                    Destination = "KR",
+                },
             },
-        },
-    };
+        };
 
     private IEnumerable<Transfer> RequestsFor(string prisoner = Scene.First) =>
-        (_scene.Stage.State(Dossiers.Kind, Dossiers.Key(_scene.Case, prisoner))?.Transfers ?? []).Select(t =>
-            _scene.Transfer(t.Transfer));
+        (_scene.Stage.State(Dossiers.Kind, Dossiers.Key(_scene.Case, prisoner))?.Transfers ?? []).Select(t => _scene.Transfer(t.Transfer));
 
     [Fact]
     public void Every_event_that_changes_a_case_changes_the_copy()
@@ -45,8 +51,19 @@ public sealed class ReactionTests
         Assert.Empty(Cases.EventTypes.Except(Reactions.All.Where(r => r.Producer == "custody").Select(r => r.Event.FullName)));
         var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
         Assert.Equal([Scene.First, Scene.Second], @case.Prisoners.Select(p => p.Prisoner));
-        Assert.Equal(Reason.StateNotAllowed, Stage.ReasonOf(_scene.Happen(
-            new StatusRecorded { Case = _scene.Case, Prisoner = "pris_00000000000000000000009999", Held = true })));
+        Assert.Equal(
+            Reason.StateNotAllowed,
+            Stage.ReasonOf(
+                _scene.Happen(
+                    new StatusRecorded
+                    {
+                        Case = _scene.Case,
+                        Prisoner = "pris_00000000000000000000009999",
+                        Held = true,
+                    }
+                )
+            )
+        );
     }
 
     [Fact]
@@ -65,14 +82,15 @@ public sealed class ReactionTests
         foreach (var draft in drafted)
         {
             var transfer = _scene.Transfer(draft.Transfer);
-            Assert.Equal((State.Drafted, Scene.Kr, "KR", Call),
-                (transfer.State, transfer.Participant, transfer.RequestingState, transfer.Call));
+            Assert.Equal(
+                (State.Drafted, Scene.Kr, "KR", Call),
+                (transfer.State, transfer.Participant, transfer.RequestingState, transfer.Call)
+            );
             Assert.NotNull(_scene.Seen(Scene.Kr, draft.Transfer));
             foreach (var other in (string[])[Scene.Stranger, Scene.Ua, Scene.Ru, Scene.Icrc, Scene.Swiss])
                 Assert.Null(_scene.Seen(other, draft.Transfer));
         }
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" },
-            Transfers.Submit);
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" }, Transfers.Submit);
         var submitted = _scene.Stage.Events.OfType<TransferRequestSubmitted>().Single();
         Assert.Equal((Call, drafted[0].Commitment), (submitted.Call, submitted.Commitment));
     }
@@ -80,12 +98,11 @@ public sealed class ReactionTests
     [Fact]
     public void The_same_event_names_the_same_drafts_and_another_event_others()
     {
-        var first = _scene.Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c =>
-            ((TransferRequestDrafted)c.Event).Transfer);
-        var again = new Scene().Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c =>
-            ((TransferRequestDrafted)c.Event).Transfer);
-        var another = new Scene().Happen(Logged(Scene.First), "calllog/6/0").Changes.Select(c =>
-            ((TransferRequestDrafted)c.Event).Transfer);
+        var first = _scene.Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c => ((TransferRequestDrafted)c.Event).Transfer);
+        var again = new Scene().Happen(Logged(Scene.First), "calllog/5/0").Changes.Select(c => ((TransferRequestDrafted)c.Event).Transfer);
+        var another = new Scene()
+            .Happen(Logged(Scene.First), "calllog/6/0")
+            .Changes.Select(c => ((TransferRequestDrafted)c.Event).Transfer);
         Assert.Equal(first, again);
         Assert.Empty(first.Intersect(another));
     }
@@ -94,17 +111,42 @@ public sealed class ReactionTests
     public void What_a_side_says_later_is_drafted_too()
     {
         var commitments = Logged(Scene.First).TransferCommitments;
-        _scene.Happen(new ReadoutSubmitted { Case = _scene.Case, Call = Call, Participant = Scene.Kr,
-            TransferCommitments = { commitments } });
-        _scene.Happen(new ReadoutAmended { Case = _scene.Case, Call = Call, Participant = Scene.Kr,
-            TransferCommitments = { commitments } });
+        _scene.Happen(
+            new ReadoutSubmitted
+            {
+                Case = _scene.Case,
+                Call = Call,
+                Participant = Scene.Kr,
+                TransferCommitments = { commitments },
+            }
+        );
+        _scene.Happen(
+            new ReadoutAmended
+            {
+                Case = _scene.Case,
+                Call = Call,
+                Participant = Scene.Kr,
+                TransferCommitments = { commitments },
+            }
+        );
         Assert.Equal([State.Drafted, State.Drafted], RequestsFor().Select(t => t.State));
     }
 
     [Fact]
     public void A_call_without_a_commitment_drafts_nothing_and_is_not_refused()
     {
-        Assert.Empty(_scene.Happen(new CallLogged { Case = _scene.Case, Call = Call, Participant = Scene.Kr }).Changes);
+        Assert.Empty(
+            _scene
+                .Happen(
+                    new CallLogged
+                    {
+                        Case = _scene.Case,
+                        Call = Call,
+                        Participant = Scene.Kr,
+                    }
+                )
+                .Changes
+        );
         var unknown = Logged(Scene.First);
         unknown.TransferCommitments[0].Participant = "nobody/here";
         Assert.Empty(_scene.Happen(unknown).Changes);
@@ -115,8 +157,8 @@ public sealed class ReactionTests
 
     private IMessage Event(string name)
     {
-        var e = (IMessage)Activator.CreateInstance(Reactions.All.Single(r =>
-            r.Producer == "custody" && r.Event.Name == name).Event.ClrType)!;
+        var e = (IMessage)
+            Activator.CreateInstance(Reactions.All.Single(r => r.Producer == "custody" && r.Event.Name == name).Event.ClrType)!;
         e.Descriptor.FindFieldByName("case").Accessor.SetValue(e, _scene.Case);
         e.Descriptor.FindFieldByName("prisoner").Accessor.SetValue(e, Scene.First);
         e.Descriptor.FindFieldByName("held")?.Accessor.SetValue(e, true);
@@ -124,37 +166,59 @@ public sealed class ReactionTests
     }
 
     [Fact]
-    public void Whatever_custody_records_on_which_a_departure_may_rest_is_asked_about_again() => Assert.Superset(
-        new HashSet<string>
-        {
-            nameof(StatementRecorded), nameof(StatementAttested), nameof(AttestationRevoked), nameof(RiskAssessmentRecorded),
-            nameof(FitnessRecorded), nameof(StatusRecorded), nameof(Custody.V1.RecordCorrected), nameof(Custody.V1.DutyFellDue),
-        },
-        Changing().Select(r => r.Data).ToHashSet());
+    public void Whatever_custody_records_on_which_a_departure_may_rest_is_asked_about_again() =>
+        Assert.Superset(
+            new HashSet<string>
+            {
+                nameof(StatementRecorded),
+                nameof(StatementAttested),
+                nameof(AttestationRevoked),
+                nameof(RiskAssessmentRecorded),
+                nameof(FitnessRecorded),
+                nameof(StatusRecorded),
+                nameof(Custody.V1.RecordCorrected),
+                nameof(Custody.V1.DutyFellDue),
+            },
+            Changing().Select(r => r.Data).ToHashSet()
+        );
 
     [Theory]
     [MemberData(nameof(Changing))]
     public void A_departure_under_way_is_suspended_when_what_it_rests_on_is_lost(string name)
     {
         foreach (var stage in (State[])[State.Agreed, State.Scheduled, State.InTransit])
-            foreach (var answer in (DepartureCheck?[])
-                [Scene.Lost, Scene.Answer(fit: false), Scene.Answer(risk: false), Scene.Answer(free: false),
-                    Scene.Answer(position: 3), null])
-            {
-                var test = new ReactionTests();
-                var transfer = test._scene.To(stage);
-                test._scene.Happen(test.Event(name));
-                Assert.Equal(stage, test._scene.Transfer(transfer).State);
-                test._scene.Custody = answer;
-                var decision = test._scene.Happen(test.Event(name));
-                Assert.Equal((State.Suspended, stage),
-                    (test._scene.Transfer(transfer).State, test._scene.Transfer(transfer).SuspendedFrom));
-                var suspended = Assert.Single(decision.Changes.Select(c => c.Event).OfType<TransferSuspended>());
-                Assert.Equal(new TransferSuspended { Case = test._scene.Case, Transfer = transfer, Prisoner = Scene.First },
-                    suspended);
-                // Nothing more comes of another event.
-                Assert.Single(test._scene.Happen(test.Event(name)).Changes);
-            }
+        foreach (
+            var answer in (DepartureCheck?[])
+                [
+                    Scene.Lost,
+                    Scene.Answer(fit: false),
+                    Scene.Answer(risk: false),
+                    Scene.Answer(free: false),
+                    Scene.Answer(position: 3),
+                    null,
+                ]
+        )
+        {
+            var test = new ReactionTests();
+            var transfer = test._scene.To(stage);
+            test._scene.Happen(test.Event(name));
+            Assert.Equal(stage, test._scene.Transfer(transfer).State);
+            test._scene.Custody = answer;
+            var decision = test._scene.Happen(test.Event(name));
+            Assert.Equal((State.Suspended, stage), (test._scene.Transfer(transfer).State, test._scene.Transfer(transfer).SuspendedFrom));
+            var suspended = Assert.Single(decision.Changes.Select(c => c.Event).OfType<TransferSuspended>());
+            Assert.Equal(
+                new TransferSuspended
+                {
+                    Case = test._scene.Case,
+                    Transfer = transfer,
+                    Prisoner = Scene.First,
+                },
+                suspended
+            );
+            // Nothing more comes of another event.
+            Assert.Single(test._scene.Happen(test.Event(name)).Changes);
+        }
     }
 
     [Fact]
@@ -198,9 +262,18 @@ public sealed class ReactionTests
         var submitted = _scene.To(State.Submitted);
         var agreed = _scene.To(State.Agreed);
         var draft = _scene.To(State.Drafted);
-        _scene.Happen(new StatusRecorded { Case = _scene.Case, Prisoner = Scene.First, Held = false });
-        Assert.Equal([State.Suspended, State.Suspended, State.Drafted],
-            ((string[])[submitted, agreed, draft]).Select(t => _scene.Transfer(t).State));
+        _scene.Happen(
+            new StatusRecorded
+            {
+                Case = _scene.Case,
+                Prisoner = Scene.First,
+                Held = false,
+            }
+        );
+        Assert.Equal(
+            [State.Suspended, State.Suspended, State.Drafted],
+            ((string[])[submitted, agreed, draft]).Select(t => _scene.Transfer(t).State)
+        );
     }
 
     [Fact]
@@ -208,7 +281,15 @@ public sealed class ReactionTests
     {
         var other = _scene.To(State.UnderReview);
         var transfer = _scene.To(State.HandedOver);
-        _scene.Happen(new CustodyTransferred { Case = _scene.Case, Prisoner = Scene.First, FromPower = "UA", ToPower = "KR" });
+        _scene.Happen(
+            new CustodyTransferred
+            {
+                Case = _scene.Case,
+                Prisoner = Scene.First,
+                FromPower = "UA",
+                ToPower = "KR",
+            }
+        );
         Assert.Equal(State.Monitored, _scene.Transfer(transfer).State);
         Assert.Equal(State.Suspended, _scene.Transfer(other).State);
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = other }, Transfers.Resume));
@@ -221,12 +302,26 @@ public sealed class ReactionTests
         _scene.Happen(Logged(Scene.First, Scene.Second));
         var (first, second) = (RequestsFor().Single().Id, RequestsFor(Scene.Second).Single().Id);
         _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = first, NoteVerbale = "NV" }, Transfers.Submit);
-        _scene.Happen(new CallLog.V1.RecordCorrected { Case = _scene.Case, Record = Call, Position = 4, Participant = Scene.Kr });
+        _scene.Happen(
+            new CallLog.V1.RecordCorrected
+            {
+                Case = _scene.Case,
+                Record = Call,
+                Position = 4,
+                Participant = Scene.Kr,
+            }
+        );
         Assert.Equal(State.Submitted, _scene.Transfer(first).State);
-        _scene.Happen(new CallLog.V1.RecordCorrected
-        {
-            Case = _scene.Case, Record = Call, Position = 3, Participant = Scene.Kr, Commitments = { Commitment },
-        });
+        _scene.Happen(
+            new CallLog.V1.RecordCorrected
+            {
+                Case = _scene.Case,
+                Record = Call,
+                Position = 3,
+                Participant = Scene.Kr,
+                Commitments = { Commitment },
+            }
+        );
         Assert.Equal((State.Suspended, State.Drafted), (_scene.Transfer(first).State, _scene.Transfer(second).State));
     }
 
@@ -250,11 +345,15 @@ public sealed class ReactionTests
         Assert.True(Due(transfer) > due);
         Assert.Empty(_scene.FallDue(transfer).Changes);
         // It may still be confirmed, and the clock is gone then.
-        _scene.Do(Scene.Kr, new ConfirmHandoverRequest(_scene.Confirmation(transfer))
-        {
-            WindowStartTime = _scene.Transfer(transfer).Confirmations[0].WindowStartTime,
-            WindowEndTime = _scene.Transfer(transfer).Confirmations[0].WindowEndTime,
-        }, Transfers.Confirm);
+        _scene.Do(
+            Scene.Kr,
+            new ConfirmHandoverRequest(_scene.Confirmation(transfer))
+            {
+                WindowStartTime = _scene.Transfer(transfer).Confirmations[0].WindowStartTime,
+                WindowEndTime = _scene.Transfer(transfer).Confirmations[0].WindowEndTime,
+            },
+            Transfers.Confirm
+        );
         Assert.Null(Due(transfer));
     }
 
@@ -281,8 +380,10 @@ public sealed class ReactionTests
         Assert.Equal(_scene.Now.AddDays(30), Due(transfer));
         _scene.Stage.Now += TimeSpan.FromDays(30);
         var decision = _scene.FallDue(transfer);
-        Assert.Equal([Transfers.AssuranceExpiry, Transfers.AssessmentExpiry],
-            decision.Changes.Select(c => c.Event).OfType<V1.DutyFellDue>().Select(d => d.Duty));
+        Assert.Equal(
+            [Transfers.AssuranceExpiry, Transfers.AssessmentExpiry],
+            decision.Changes.Select(c => c.Event).OfType<V1.DutyFellDue>().Select(d => d.Duty)
+        );
         Assert.Empty(decision.Audience);
         Assert.Equal(expected, _scene.Transfer(transfer).State);
         Assert.Null(Due(transfer));

@@ -17,10 +17,16 @@ namespace Ministries.Consular.Tests;
 /// state that is no party to the Convention, and the ICRC are admitted.</summary>
 internal sealed class Scene
 {
-    public const string Ua = "ua/coordination-hq", UaMfa = "ua/mfa", Kr = "kr/mfa", Ru = "ru/mfa", Icrc = "icrc",
-        Swiss = "ch/fdfa", Xx = "xx/mfa";
+    public const string Ua = "ua/coordination-hq",
+        UaMfa = "ua/mfa",
+        Kr = "kr/mfa",
+        Ru = "ru/mfa",
+        Icrc = "icrc",
+        Swiss = "ch/fdfa",
+        Xx = "xx/mfa";
     public const string Stranger = "kr/unification";
-    public const string First = "pris_00000000000000000000000001", Second = "pris_00000000000000000000000002";
+    public const string First = "pris_00000000000000000000000001",
+        Second = "pris_00000000000000000000000002";
     public const string Reference = "HO-17";
 
     private static readonly string Service = V1.ConsularService.Descriptor.FullName;
@@ -31,12 +37,26 @@ internal sealed class Scene
     {
         var agreement = StandardAgreement.Read();
         agreement.States.Add(new Types.V1.State { Code = "XX", Name = "A state that is no party" });
-        agreement.States.Add(new Types.V1.State { Code = "CH", Name = "Switzerland", PartyToGc3 = true });
+        agreement.States.Add(
+            new Types.V1.State
+            {
+                Code = "CH",
+                Name = "Switzerland",
+                PartyToGc3 = true,
+            }
+        );
         Add(Ru, "RU", ParticipantKind.Ministry);
         Add(Xx, "XX", ParticipantKind.Ministry);
         Add(Swiss, "CH", ParticipantKind.ProtectingPower);
         Stage = new Stage(ConsularService.Definition.Streams, agreement);
-        Happen(new CaseOpened { Case = Case, DetainingPower = "UA", Participant = Ua });
+        Happen(
+            new CaseOpened
+            {
+                Case = Case,
+                DetainingPower = "UA",
+                Participant = Ua,
+            }
+        );
         Admit(UaMfa, Part.DetainingPower, "UA");
         Admit(Kr, Part.RequestingState, "KR");
         Admit(Ru, Part.RequestingState, "RU");
@@ -44,13 +64,27 @@ internal sealed class Scene
         Admit(Icrc, Part.NeutralObserver, "");
         Admit(Swiss, Part.ProtectingPower, "CH");
         foreach (var prisoner in (string[])[First, Second])
-            Happen(new PrisonerRegistered { Case = Case, Prisoner = prisoner, DetainingPower = "UA" });
+            Happen(
+                new PrisonerRegistered
+                {
+                    Case = Case,
+                    Prisoner = prisoner,
+                    DetainingPower = "UA",
+                }
+            );
 
-        void Add(string id, string state, ParticipantKind kind) => agreement.Participants.Add(new Participant
-        {
-            Id = id, Name = id, Kind = kind, State = state, Clearance = Level.Secret,
-            Capacities = { Capacity.Custody, Capacity.Consular },
-        });
+        void Add(string id, string state, ParticipantKind kind) =>
+            agreement.Participants.Add(
+                new Participant
+                {
+                    Id = id,
+                    Name = id,
+                    Kind = kind,
+                    State = state,
+                    Clearance = Level.Secret,
+                    Capacities = { Capacity.Custody, Capacity.Consular },
+                }
+            );
     }
 
     public Stage Stage { get; }
@@ -63,15 +97,30 @@ internal sealed class Scene
     /// <summary>An answer of custody. Without a position it is as of the end of custody's ledger at the time when it is asked.
     /// </summary>
     public static DepartureCheck Answer(
-        string destination = "KR", Standing standing = Standing.InForce, bool fit = true, bool risk = true, bool free = true,
-        ulong position = 0) => new()
+        string destination = "KR",
+        Standing standing = Standing.InForce,
+        bool fit = true,
+        bool risk = true,
+        bool free = true,
+        ulong position = 0
+    ) =>
+        new()
         {
             Standing = new CheckStandingResponse
             {
-                Standings = { new DestinationStanding { Destination = destination, Standing = standing } }, Position = position,
+                Standings =
+                {
+                    new DestinationStanding { Destination = destination, Standing = standing },
+                },
+                Position = position,
             },
-            Readiness = new CheckReadinessResponse { FitRecorded = fit, RiskAssessed = risk, FreeToDepart = free,
-                Position = position },
+            Readiness = new CheckReadinessResponse
+            {
+                FitRecorded = fit,
+                RiskAssessed = risk,
+                FreeToDepart = free,
+                Position = position,
+            },
         };
 
     /// <summary>The number of entries in custody's ledger.</summary>
@@ -93,39 +142,52 @@ internal sealed class Scene
     /// <summary>The request as the participant sees it; null: not at all.</summary>
     public Transfer? Seen(string participant, string id) =>
         Stage.State(Transfers.Kind, id) is { } transfer && MaySee(participant, Transfers.Kind.AudienceOf(transfer))
-            ? Transfers.Show(transfer, Participant(participant)) : null;
+            ? Transfers.Show(transfer, Participant(participant))
+            : null;
 
     public Access? SeenAccess(string participant, string id) =>
         Stage.State(Accesses.Kind, id) is { } access && MaySee(participant, Accesses.Kind.AudienceOf(access))
-            ? Accesses.Show(access, Participant(participant)) : null;
+            ? Accesses.Show(access, Participant(participant))
+            : null;
 
     public bool MaySee(string participant, IReadOnlyCollection<string> audience) =>
         Cases.MaySee(Participant(participant), Stage.State(Cases.Kind, Case)!, audience);
 
     public string Etag(string participant, string id) =>
         (IMessage?)Seen(participant, id) is { } seen ? Secret.OfTests.EtagOf(seen)
-        : SeenAccess(participant, id) is { } access ? Secret.OfTests.EtagOf(access) : "none";
+        : SeenAccess(participant, id) is { } access ? Secret.OfTests.EtagOf(access)
+        : "none";
 
     /// <summary>Plays a write: fills in the common fields and the etag, and asks custody as the service would.</summary>
     public (Decision Decision, IMessage? Answer) Play<T>(
-        string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null) where T : IMessage<T>
+        string participant,
+        T request,
+        Func<View, T, Act, Decision> rule,
+        string? etag = null
+    )
+        where T : IMessage<T>
     {
         var fields = request.Descriptor;
         Set("case", Case);
         Set("etag", etag ?? Etag(participant, Text("transfer") ?? Text("access") ?? Text("record") ?? ""));
-        fields.FindFieldByName("actor")?.Accessor.SetValue(request,
-            new Actor { Office = "o", Official = "official-1", Authority = "a" });
+        fields
+            .FindFieldByName("actor")
+            ?.Accessor.SetValue(
+                request,
+                new Actor
+                {
+                    Office = "o",
+                    Official = "official-1",
+                    Authority = "a",
+                }
+            );
         var asked = request switch
         {
-            DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest =>
-                Asked(),
+            DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest => Asked(),
             ConfirmHandoverRequest when Participant(participant).State == "UA" => Asked(),
             ConfirmHandoverRequest when Asked() is { } check => new DepartureCheck
             {
-                Clearance = new Clearance
-                {
-                    Cleared = Departure.Obstacles(check, "KR").Count == 0, Position = Departure.PositionOf(check),
-                },
+                Clearance = new Clearance { Cleared = Departure.Obstacles(check, "KR").Count == 0, Position = Departure.PositionOf(check) },
             },
             _ => null,
         };
@@ -134,12 +196,14 @@ internal sealed class Scene
         string? Text(string name) => fields.FindFieldByName(name)?.Accessor.GetValue(request) as string;
         void Set(string name, string value)
         {
-            if (fields.FindFieldByName(name) is { } field && Text(name) is "") field.Accessor.SetValue(request, value);
+            if (fields.FindFieldByName(name) is { } field && Text(name) is "")
+                field.Accessor.SetValue(request, value);
         }
     }
 
     /// <summary>Plays a write that must be accepted.</summary>
-    public IMessage Do<T>(string participant, T request, Func<View, T, Act, Decision> rule) where T : IMessage<T>
+    public IMessage Do<T>(string participant, T request, Func<View, T, Act, Decision> rule)
+        where T : IMessage<T>
     {
         var (decision, answer) = Play(participant, request, rule);
         Assert.Equal(Reason.Unspecified, Stage.ReasonOf(decision));
@@ -147,9 +211,8 @@ internal sealed class Scene
     }
 
     /// <summary>Plays a write and says why it was refused; unspecified: it was not.</summary>
-    public Reason Try<T>(string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null) where T
-        : IMessage<T> =>
-        Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
+    public Reason Try<T>(string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null)
+        where T : IMessage<T> => Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
 
     /// <summary>Another service's event comes in. A repeated <paramref name="eventId"/> is for the ledger, not the
     /// rule.</summary>
@@ -157,74 +220,153 @@ internal sealed class Scene
     {
         var reaction = Reactions.All.Single(r => r.Event == e.Descriptor);
         eventId ??= $"{reaction.Producer}/{_custody++}/0";
-        return Stage.Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName,
-            reaction.Ask is null ? null : Asked(), eventId).Decision;
+        return Stage
+            .Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName, reaction.Ask is null ? null : Asked(), eventId)
+            .Decision;
     }
 
     private DepartureCheck? Asked()
     {
-        if (Custody?.Clone() is not { Standing.Position: 0 } check) return Custody;
+        if (Custody?.Clone() is not { Standing.Position: 0 } check)
+            return Custody;
         check.Standing.Position = check.Readiness.Position = _custody;
         return check;
     }
 
     public void Admit(string participant, Part part, string state) =>
-        Happen(new PartyAdmitted { Case = Case, Participant = participant, Part = part, State = state });
+        Happen(
+            new PartyAdmitted
+            {
+                Case = Case,
+                Participant = participant,
+                Part = part,
+                State = state,
+            }
+        );
 
     /// <summary>Records what is due now.</summary>
-    public Decision FallDue(string transfer) => Stage.Play(
-        "service/consular", new Empty(), (view, _, act) =>
-            Duties.OfTransfer(view, transfer, act), "duty", null, $"due-{_requests++}").Decision;
+    public Decision FallDue(string transfer) =>
+        Stage
+            .Play(
+                "service/consular",
+                new Empty(),
+                (view, _, act) => Duties.OfTransfer(view, transfer, act),
+                "duty",
+                null,
+                $"due-{_requests++}"
+            )
+            .Decision;
 
-    public Decision AccessFallsDue(string access) => Stage.Play(
-        "service/consular", new Empty(), (view, _, act) =>
-            Duties.OfAccess(view, access, act), "duty", null, $"due-{_requests++}").Decision;
+    public Decision AccessFallsDue(string access) =>
+        Stage
+            .Play("service/consular", new Empty(), (view, _, act) => Duties.OfAccess(view, access, act), "duty", null, $"due-{_requests++}")
+            .Decision;
 
     // ------------------------------------------------------------------------------------------------------- requests, filled in
 
     public string Draft(
-        string participant = Kr, string prisoner = First, Route route = Route.Article12Transfer, string destination = "KR",
-            string previous = "") =>
-        ((DraftTransferRequestResponse)Do(participant, new DraftTransferRequestRequest
-        {
-            Prisoner = prisoner, Route = route, Destination = destination, PreviousTransfer = previous, Content = Sealed("icrc"),
-        }, Transfers.Draft)).Transfer;
+        string participant = Kr,
+        string prisoner = First,
+        Route route = Route.Article12Transfer,
+        string destination = "KR",
+        string previous = ""
+    ) =>
+        (
+            (DraftTransferRequestResponse)Do(
+                participant,
+                new DraftTransferRequestRequest
+                {
+                    Prisoner = prisoner,
+                    Route = route,
+                    Destination = destination,
+                    PreviousTransfer = previous,
+                    Content = Sealed("icrc"),
+                },
+                Transfers.Draft
+            )
+        ).Transfer;
 
     public static Sealed Sealed(params string[] recipients) =>
-        new() { Scheme = "test", Recipients = { recipients }, Content = ByteString.CopyFromUtf8("sealed-bytes") };
+        new()
+        {
+            Scheme = "test",
+            Recipients = { recipients },
+            Content = ByteString.CopyFromUtf8("sealed-bytes"),
+        };
 
-    public GiveAssuranceRequest Assurance(string transfer, double hours = 24 * 30) => new()
-    {
-        Transfer = transfer, ExpireTime = In(hours), NoteVerbale = "NV-2",
-        Undertakings = { Undertaking.ApplyConvention, Undertaking.NonRefoulement },
-    };
+    public GiveAssuranceRequest Assurance(string transfer, double hours = 24 * 30) =>
+        new()
+        {
+            Transfer = transfer,
+            ExpireTime = In(hours),
+            NoteVerbale = "NV-2",
+            Undertakings = { Undertaking.ApplyConvention, Undertaking.NonRefoulement },
+        };
 
-    public RecordTransfereeAssessmentRequest Assessment(string transfer, bool willing = true, bool able = true,
-        double hours = 24 * 30) =>
-        new() { Transfer = transfer, Willing = willing, Able = able, ExpireTime = In(hours), Content = Sealed(UaMfa) };
+    public RecordTransfereeAssessmentRequest Assessment(string transfer, bool willing = true, bool able = true, double hours = 24 * 30) =>
+        new()
+        {
+            Transfer = transfer,
+            Willing = willing,
+            Able = able,
+            ExpireTime = In(hours),
+            Content = Sealed(UaMfa),
+        };
 
-    public ScheduleHandoverRequest Schedule(string transfer) => new()
-    {
-        Transfer = transfer, WindowStartTime = In(1), WindowEndTime = In(3), HandoverReference = Reference, Place = Sealed(Kr),
-    };
+    public ScheduleHandoverRequest Schedule(string transfer) =>
+        new()
+        {
+            Transfer = transfer,
+            WindowStartTime = In(1),
+            WindowEndTime = In(3),
+            HandoverReference = Reference,
+            Place = Sealed(Kr),
+        };
 
-    public ConfirmHandoverRequest Confirmation(string transfer, params Invariant[] acknowledged) => new()
-    {
-        Transfer = transfer, WindowStartTime = In(-1), WindowEndTime = In(0), HandoverReference = Reference,
-        AcknowledgedBreaches = { acknowledged },
-    };
+    public ConfirmHandoverRequest Confirmation(string transfer, params Invariant[] acknowledged) =>
+        new()
+        {
+            Transfer = transfer,
+            WindowStartTime = In(-1),
+            WindowEndTime = In(0),
+            HandoverReference = Reference,
+            AcknowledgedBreaches = { acknowledged },
+        };
 
     public ConfirmReturnRequest ReturnConfirmation(string transfer) =>
-        new() { Transfer = transfer, WindowStartTime = In(-1), WindowEndTime = In(0), HandoverReference = "RET-1" };
+        new()
+        {
+            Transfer = transfer,
+            WindowStartTime = In(-1),
+            WindowEndTime = In(0),
+            HandoverReference = "RET-1",
+        };
 
     public void Report(string transfer, string by = Icrc) =>
-        Do(by, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" }, Content = Sealed(Ua) },
-            Transfers.ReportFailure);
+        Do(
+            by,
+            new ReportTreatmentFailureRequest
+            {
+                Transfer = transfer,
+                Articles = { "13" },
+                Content = Sealed(Ua),
+            },
+            Transfers.ReportFailure
+        );
 
     public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.Suspend);
 
     public Reason TryDecide(string transfer, bool agreed = true) =>
-        Try(Ua, new DecideTransferRequest { Transfer = transfer, Agreed = agreed, NoteVerbale = "NV-3" }, Transfers.Decide);
+        Try(
+            Ua,
+            new DecideTransferRequest
+            {
+                Transfer = transfer,
+                Agreed = agreed,
+                NoteVerbale = "NV-3",
+            },
+            Transfers.Decide
+        );
 
     /// <summary>Brings a request for the prisoner to a state by the ordinary way.</summary>
     public string To(State state, string prisoner = First, Route route = Route.Article12Transfer, State from = State.Agreed)
@@ -232,24 +374,42 @@ internal sealed class Scene
         var id = Draft(prisoner: prisoner, route: route);
         State[] way =
         [
-            State.Drafted, State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.InTransit, State.HandedOver,
-                State.Monitored,
-            State.ReturnRequested, State.Returned, State.Closed,
+            State.Drafted,
+            State.Submitted,
+            State.UnderReview,
+            State.Agreed,
+            State.Scheduled,
+            State.InTransit,
+            State.HandedOver,
+            State.Monitored,
+            State.ReturnRequested,
+            State.Returned,
+            State.Closed,
         ];
         var end = state switch
         {
-            State.Suspended => from, State.Withdrawn => State.Submitted, State.Declined => State.UnderReview, State.Discarded =>
-                State.Drafted,
+            State.Suspended => from,
+            State.Withdrawn => State.Submitted,
+            State.Declined => State.UnderReview,
+            State.Discarded => State.Drafted,
             _ => state,
         };
-        for (var i = 0; way[i] != end; i++) Step(way[i + 1]);
+        for (var i = 0; way[i] != end; i++)
+            Step(way[i + 1]);
         switch (state)
         {
-            case State.Suspended: Suspend(id); break;
-            case State.Withdrawn: Do(Kr, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw); break;
-            case State.Declined: Do(Ua, new DecideTransferRequest { Transfer = id, NoteVerbale = "NV-3" },
-                Transfers.Decide); break;
-            case State.Discarded: Do(Kr, new DiscardDraftRequest { Transfer = id }, Transfers.Discard); break;
+            case State.Suspended:
+                Suspend(id);
+                break;
+            case State.Withdrawn:
+                Do(Kr, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw);
+                break;
+            case State.Declined:
+                Do(Ua, new DecideTransferRequest { Transfer = id, NoteVerbale = "NV-3" }, Transfers.Decide);
+                break;
+            case State.Discarded:
+                Do(Kr, new DiscardDraftRequest { Transfer = id }, Transfers.Discard);
+                break;
         }
         Assert.Equal(state, Transfer(id).State);
         return id;
@@ -267,7 +427,16 @@ internal sealed class Scene
                     Do(Ua, Assessment(id), Transfers.Assess);
                     break;
                 case State.Agreed:
-                    Do(Ua, new DecideTransferRequest { Transfer = id, Agreed = true, NoteVerbale = "NV-3" }, Transfers.Decide);
+                    Do(
+                        Ua,
+                        new DecideTransferRequest
+                        {
+                            Transfer = id,
+                            Agreed = true,
+                            NoteVerbale = "NV-3",
+                        },
+                        Transfers.Decide
+                    );
                     break;
                 case State.Scheduled:
                     Do(Ua, Schedule(id), Transfers.Schedule);
@@ -281,9 +450,17 @@ internal sealed class Scene
                     Do(Kr, Confirmation(id), Transfers.Confirm);
                     break;
                 case State.Monitored:
-                    Happen(route == Route.Article12Transfer
-                        ? new CustodyTransferred { Case = Case, Prisoner = prisoner, FromPower = "UA", ToPower = "KR" }
-                        : new DepartureRecorded { Case = Case, Prisoner = prisoner });
+                    Happen(
+                        route == Route.Article12Transfer
+                            ? new CustodyTransferred
+                            {
+                                Case = Case,
+                                Prisoner = prisoner,
+                                FromPower = "UA",
+                                ToPower = "KR",
+                            }
+                            : new DepartureRecorded { Case = Case, Prisoner = prisoner }
+                    );
                     break;
                 case State.ReturnRequested:
                     Report(id);
@@ -293,8 +470,16 @@ internal sealed class Scene
                     Stage.Now += TimeSpan.FromHours(4);
                     Do(Kr, ReturnConfirmation(id), Transfers.ConfirmReturn);
                     Do(Ua, ReturnConfirmation(id), Transfers.ConfirmReturn);
-                    Happen(new CustodyTransferred { Case = Case, Prisoner = prisoner, FromPower = "KR", ToPower = "UA",
-                        Returned = true });
+                    Happen(
+                        new CustodyTransferred
+                        {
+                            Case = Case,
+                            Prisoner = prisoner,
+                            FromPower = "KR",
+                            ToPower = "UA",
+                            Returned = true,
+                        }
+                    );
                     break;
                 case State.Closed:
                     Do(Ua, new CloseTransferRequest { Transfer = id }, Transfers.Close);

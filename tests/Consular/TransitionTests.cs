@@ -43,12 +43,21 @@ public sealed class TransitionTests
 
     private static readonly Dictionary<string, State> States = new()
     {
-        ["DR"] = State.Drafted, ["DI"] = State.Discarded, ["SU"] = State.Submitted, ["UR"] = State.UnderReview,
-            ["AG"] = State.Agreed,
-        ["DE"] = State.Declined, ["SC"] = State.Scheduled, ["IT"] = State.InTransit, ["HO"] = State.HandedOver,
-            ["MO"] = State.Monitored,
-        ["RR"] = State.ReturnRequested, ["RT"] = State.Returned, ["CL"] = State.Closed, ["SP"] = State.Suspended,
-            ["WD"] = State.Withdrawn,
+        ["DR"] = State.Drafted,
+        ["DI"] = State.Discarded,
+        ["SU"] = State.Submitted,
+        ["UR"] = State.UnderReview,
+        ["AG"] = State.Agreed,
+        ["DE"] = State.Declined,
+        ["SC"] = State.Scheduled,
+        ["IT"] = State.InTransit,
+        ["HO"] = State.HandedOver,
+        ["MO"] = State.Monitored,
+        ["RR"] = State.ReturnRequested,
+        ["RT"] = State.Returned,
+        ["CL"] = State.Closed,
+        ["SP"] = State.Suspended,
+        ["WD"] = State.Withdrawn,
     };
 
     private static readonly Dictionary<string, Func<Scene, string, Reason>> Commands = new()
@@ -69,21 +78,21 @@ public sealed class TransitionTests
         ["ConfirmHandover (both, acknowledged)"] = (s, t) => Both(s, t, () => s.Confirmation(t, Invariant.D1, Invariant.D2)),
         ["SuspendTransfer"] = (s, t) => s.Try(Scene.Ua, new SuspendTransferRequest { Transfer = t }, Transfers.Suspend),
         ["ResumeTransfer"] = (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.Resume),
-        ["WithdrawTransferRequest"] = (s, t) =>
-            s.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = t }, Transfers.Withdraw),
+        ["WithdrawTransferRequest"] = (s, t) => s.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = t }, Transfers.Withdraw),
         ["ReportTreatmentFailure"] = (s, t) =>
             s.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = t, Articles = { "13" } }, Transfers.ReportFailure),
-        ["RecordCorrectiveMeasures"] = (s, t) => s.Try(Scene.Ua, new RecordCorrectiveMeasuresRequest
-        {
-            Transfer = t, Failure = s.Transfer(t).Failures.FirstOrDefault()?.Id ?? "",
-        }, Transfers.RecordMeasures),
+        ["RecordCorrectiveMeasures"] = (s, t) =>
+            s.Try(
+                Scene.Ua,
+                new RecordCorrectiveMeasuresRequest { Transfer = t, Failure = s.Transfer(t).Failures.FirstOrDefault()?.Id ?? "" },
+                Transfers.RecordMeasures
+            ),
         ["RequestReturn"] = (s, t) =>
             s.Try(Scene.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
         ["ConfirmReturn"] = (s, t) => Later(s).Try(Scene.Kr, s.ReturnConfirmation(t), Transfers.ConfirmReturn),
         ["CloseTransfer"] = (s, t) => s.Try(Scene.Kr, new CloseTransferRequest { Transfer = t }, Transfers.Close),
         ["CorrectRecord"] = (s, t) =>
-            s.Try(Scene.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position },
-                ConsularService.Correct),
+            s.Try(Scene.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position }, ConsularService.Correct),
     };
 
     private static Scene Later(Scene scene)
@@ -100,10 +109,13 @@ public sealed class TransitionTests
     public static TheoryData<string, string, string> Rows()
     {
         var rows = new TheoryData<string, string, string>();
-        var lines = Table.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l =>
-            l.Split('|').Select(c => c.Trim()).ToArray()).ToArray();
+        var lines = Table
+            .Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(l => l.Split('|').Select(c => c.Trim()).ToArray())
+            .ToArray();
         foreach (var line in lines.Skip(1))
-            for (var i = 1; i < line.Length; i++) rows.Add(line[0], lines[0][i], line[i]);
+            for (var i = 1; i < line.Length; i++)
+                rows.Add(line[0], lines[0][i], line[i]);
         return rows;
     }
 
@@ -118,14 +130,15 @@ public sealed class TransitionTests
     public void The_table_has_every_state_and_every_command_on_a_transfer_request()
     {
         Assert.Equal(System.Enum.GetValues<State>().Where(s => s != State.Unspecified).Order(), States.Values.Order());
-        var writes = V1.ConsularService.Descriptor.Methods
-            .Where(m => m.InputType.FindFieldByName("etag") is not null)
+        var writes = V1
+            .ConsularService.Descriptor.Methods.Where(m => m.InputType.FindFieldByName("etag") is not null)
             .Where(m => m.InputType.FindFieldByName("transfer") is not null || m.InputType.FindFieldByName("record") is not null)
             .Select(m => m.Name);
         Assert.Equal(writes.Order(), Commands.Keys.Select(c => c.Split(' ')[0]).Distinct().Order());
         Assert.Equal(
             Commands.Keys.SelectMany(c => States.Keys.Select(s => (c, s))).Order(),
-            Rows().Select(r => r.Data).Select(r => (r.Item1, r.Item2)).Order());
+            Rows().Select(r => r.Data).Select(r => (r.Item1, r.Item2)).Order()
+        );
     }
 
     private static string Outcome(string command, string state)

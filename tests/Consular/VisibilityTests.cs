@@ -14,7 +14,16 @@ namespace Ministries.Consular.Tests;
 public sealed class VisibilityTests
 {
     private static readonly string[] Everybody =
-        [Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Ru, Scene.Xx, Scene.Icrc, Scene.Swiss, Scene.Stranger];
+    [
+        Scene.Ua,
+        Scene.UaMfa,
+        Scene.Kr,
+        Scene.Ru,
+        Scene.Xx,
+        Scene.Icrc,
+        Scene.Swiss,
+        Scene.Stranger,
+    ];
 
     private readonly Scene _scene = new();
 
@@ -38,7 +47,8 @@ public sealed class VisibilityTests
         var id = _scene.To(state);
         var whole = _scene.Stage.State(Transfers.Kind, id)!;
         foreach (var reader in Everybody)
-            if (_scene.Seen(reader, id) is { } seen) Assert.Empty(Withholding.Unmarked(whole, seen));
+            if (_scene.Seen(reader, id) is { } seen)
+                Assert.Empty(Withholding.Unmarked(whole, seen));
     }
 
     [Fact]
@@ -47,8 +57,10 @@ public sealed class VisibilityTests
         _scene.Admit(Scene.Stranger, Part.RequestingState, "KR");
         var transfer = _scene.To(State.Drafted);
         Assert.Equal([Scene.Kr], Everybody.Where(p => _scene.Seen(p, transfer) is not null));
-        Assert.Equal(Reason.NotFound,
-            _scene.Try(Scene.Stranger, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.Submit));
+        Assert.Equal(
+            Reason.NotFound,
+            _scene.Try(Scene.Stranger, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.Submit)
+        );
         _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.Submit);
         Assert.NotNull(_scene.Seen(Scene.Stranger, transfer));
         _scene.Happen(new PartyRemoved { Case = _scene.Case, Participant = Scene.Stranger });
@@ -70,23 +82,23 @@ public sealed class VisibilityTests
         var transfer = _scene.To(state);
         var missing = Secret.OfTests.IdOf("nobody", "nothing", "transfer");
         foreach (var outsider in (string[])[Scene.Ru, Scene.Xx, Scene.Stranger])
-            foreach (var (there, absent) in ((string, string)[])[(transfer, missing)])
-            {
-                var refused = Refusals(outsider, there);
-                Assert.Equal(Refusals(outsider, absent), refused);
-                Assert.DoesNotContain(Reason.StateNotAllowed, refused);
-                Assert.DoesNotContain(Reason.Stale, refused);
-            }
+        foreach (var (there, absent) in ((string, string)[])[(transfer, missing)])
+        {
+            var refused = Refusals(outsider, there);
+            Assert.Equal(Refusals(outsider, absent), refused);
+            Assert.DoesNotContain(Reason.StateNotAllowed, refused);
+            Assert.DoesNotContain(Reason.Stale, refused);
+        }
 
         Reason[] Refusals(string participant, string id) =>
-        [
-            _scene.Try(participant, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw),
-            _scene.Try(participant, _scene.Assurance(id), Transfers.Assure),
-            _scene.Try(participant, _scene.Confirmation(id, Invariant.D1), Transfers.Confirm),
-            _scene.Try(participant, new DecideTransferRequest { Transfer = id, Agreed = true }, Transfers.Decide),
-            _scene.Try(participant, new SubmitTransferRequestRequest { Transfer = id }, Transfers.Submit),
-            _scene.Try(participant, new V1.CorrectRecordRequest { Record = id }, ConsularService.Correct),
-        ];
+            [
+                _scene.Try(participant, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw),
+                _scene.Try(participant, _scene.Assurance(id), Transfers.Assure),
+                _scene.Try(participant, _scene.Confirmation(id, Invariant.D1), Transfers.Confirm),
+                _scene.Try(participant, new DecideTransferRequest { Transfer = id, Agreed = true }, Transfers.Decide),
+                _scene.Try(participant, new SubmitTransferRequestRequest { Transfer = id }, Transfers.Submit),
+                _scene.Try(participant, new V1.CorrectRecordRequest { Record = id }, ConsularService.Correct),
+            ];
     }
 
     [Fact]
@@ -101,8 +113,7 @@ public sealed class VisibilityTests
     public void What_the_detaining_power_weighs_is_not_shown_to_the_requesting_side()
     {
         var transfer = _scene.To(State.Scheduled);
-        var (kr, ua, icrc) = (_scene.Seen(Scene.Kr, transfer)!, _scene.Seen(Scene.Ua, transfer)!,
-            _scene.Seen(Scene.Icrc, transfer)!);
+        var (kr, ua, icrc) = (_scene.Seen(Scene.Kr, transfer)!, _scene.Seen(Scene.Ua, transfer)!, _scene.Seen(Scene.Icrc, transfer)!);
         Assert.Null(kr.Assessment);
         Assert.Empty(kr.Checks);
         Assert.True(ua.Assessment.Willing);
@@ -134,11 +145,15 @@ public sealed class VisibilityTests
         Assert.Equal("sealed-bytes", _scene.Seen(Scene.Icrc, transfer)!.Content.Content.ToStringUtf8());
         Assert.Equal("sealed-bytes", _scene.Seen(Scene.Kr, transfer)!.Plan.Place.Content.ToStringUtf8());
         Assert.Equal("sealed-bytes", _scene.Seen(Scene.UaMfa, transfer)!.Assessment.Content.Content.ToStringUtf8());
-        foreach (var seen in (Sealed[])
-        [
-            _scene.Seen(Scene.Ua, transfer)!.Content, _scene.Seen(Scene.Icrc, transfer)!.Plan.Place,
-            _scene.Seen(Scene.UaMfa, transfer)!.Plan.Place, _scene.Seen(Scene.Icrc, transfer)!.Assessment.Content,
-        ])
+        foreach (
+            var seen in (Sealed[])
+                [
+                    _scene.Seen(Scene.Ua, transfer)!.Content,
+                    _scene.Seen(Scene.Icrc, transfer)!.Plan.Place,
+                    _scene.Seen(Scene.UaMfa, transfer)!.Plan.Place,
+                    _scene.Seen(Scene.Icrc, transfer)!.Assessment.Content,
+                ]
+        )
         {
             Assert.Empty(seen.Content);
             Assert.Empty(seen.Recipients);
@@ -171,16 +186,27 @@ public sealed class VisibilityTests
     public void However_a_transfer_comes_to_be_suspended_the_other_sides_see_the_same()
     {
         var seen = new HashSet<string>();
-        foreach (var way in (Action<Scene, string>[])
-        [
-            (s, t) => s.Suspend(t),
-            (s, _) => Lose(s, new StatementRecorded { Case = s.Case, Prisoner = Scene.First }),
-            (s, _) => Lose(s, new StatementAttested { Case = s.Case, Prisoner = Scene.First }),
-            (s, _) => Lose(s, new AttestationRevoked { Case = s.Case, Prisoner = Scene.First }),
-            (s, _) => Lose(s, new FitnessRecorded { Case = s.Case, Prisoner = Scene.First }),
-            (s, _) => Lose(s, new StatusRecorded { Case = s.Case, Prisoner = Scene.First, Held = true }),
-            (s, t) => s.Do(Scene.Ua, s.Assessment(t, willing: false), Transfers.Assess),
-        ])
+        foreach (
+            var way in (Action<Scene, string>[])
+                [
+                    (s, t) => s.Suspend(t),
+                    (s, _) => Lose(s, new StatementRecorded { Case = s.Case, Prisoner = Scene.First }),
+                    (s, _) => Lose(s, new StatementAttested { Case = s.Case, Prisoner = Scene.First }),
+                    (s, _) => Lose(s, new AttestationRevoked { Case = s.Case, Prisoner = Scene.First }),
+                    (s, _) => Lose(s, new FitnessRecorded { Case = s.Case, Prisoner = Scene.First }),
+                    (s, _) =>
+                        Lose(
+                            s,
+                            new StatusRecorded
+                            {
+                                Case = s.Case,
+                                Prisoner = Scene.First,
+                                Held = true,
+                            }
+                        ),
+                    (s, t) => s.Do(Scene.Ua, s.Assessment(t, willing: false), Transfers.Assess),
+                ]
+        )
         {
             var scene = new Scene();
             var transfer = scene.To(State.InTransit);
@@ -191,7 +217,8 @@ public sealed class VisibilityTests
                 var shown = scene.Seen(reader, transfer)!;
                 shown.Assessment = null;
                 for (var i = shown.Acts.Count - 1; i >= 0; i--)
-                    if (shown.Acts[i].Method == "RecordTransfereeAssessment") shown.Acts.RemoveAt(i);
+                    if (shown.Acts[i].Method == "RecordTransfereeAssessment")
+                        shown.Acts.RemoveAt(i);
                 seen.Add(reader + JsonFormatter.Default.Format(shown));
             }
         }
@@ -222,13 +249,37 @@ public sealed class VisibilityTests
     {
         string[] known =
         [
-            "case", "transfer", "access", "prisoner", "participant", "route", "call", "commitment", "destination",
-                "requesting_state",
-            "detaining_power", "accepting_power", "expire_time", "agreed", "granted", "custody_position", "from_power",
-                "to_power",
-            "handover_time", "detaining_participant", "accepting_participant", "breaches", "return_time", "failure", "side",
-                "record", "duty",
-            "due_time", "position", "decision_due_time", "second_confirmation_due_time",
+            "case",
+            "transfer",
+            "access",
+            "prisoner",
+            "participant",
+            "route",
+            "call",
+            "commitment",
+            "destination",
+            "requesting_state",
+            "detaining_power",
+            "accepting_power",
+            "expire_time",
+            "agreed",
+            "granted",
+            "custody_position",
+            "from_power",
+            "to_power",
+            "handover_time",
+            "detaining_participant",
+            "accepting_participant",
+            "breaches",
+            "return_time",
+            "failure",
+            "side",
+            "record",
+            "duty",
+            "due_time",
+            "position",
+            "decision_due_time",
+            "second_confirmation_due_time",
         ];
         foreach (var type in V1.EventsReflection.Descriptor.MessageTypes)
         {
@@ -244,7 +295,9 @@ public sealed class VisibilityTests
         IEnumerable<string> names =
         [
             .. V1.ConsularService.Descriptor.Methods.Select(m => m.Name),
-            .. System.Enum.GetNames<State>(), .. System.Enum.GetNames<AccessState>(), .. System.Enum.GetNames<DenialGround>(),
+            .. System.Enum.GetNames<State>(),
+            .. System.Enum.GetNames<AccessState>(),
+            .. System.Enum.GetNames<DenialGround>(),
             .. System.Enum.GetValues<Reason>().Where(r => (int)r is >= 300 and < 400).Select(r => r.ToString()),
             .. V1.EventsReflection.Descriptor.MessageTypes.Select(m => m.Name),
         ];

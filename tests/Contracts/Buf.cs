@@ -79,7 +79,8 @@ internal static class Buf
     private static string FindRoot()
     {
         for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-            if (File.Exists(Path.Combine(folder.FullName, "Ministries.sln"))) return folder.FullName;
+            if (File.Exists(Path.Combine(folder.FullName, "Ministries.sln")))
+                return folder.FullName;
         throw new DirectoryNotFoundException("Ministries.sln is in no folder above the tests");
     }
 }

@@ -8,11 +8,12 @@ public class BufTests
     public async Task Lint_finds_nothing() => Assert.Null(await Buf.Complaint("lint", Buf.Protos));
 
     [Fact]
-    public Task Lint_finds_a_field_without_a_comment() => Buf.WithCopy(async copy =>
-    {
-        await Spoil(Path.Combine(copy, Events), "  // The call.\n", "");
-        Assert.Contains("non-empty comment", await Buf.Complaint("lint", copy));
-    });
+    public Task Lint_finds_a_field_without_a_comment() =>
+        Buf.WithCopy(async copy =>
+        {
+            await Spoil(Path.Combine(copy, Events), "  // The call.\n", "");
+            Assert.Contains("non-empty comment", await Buf.Complaint("lint", copy));
+        });
 
     [Fact]
     public async Task Nothing_breaks_against_the_last_release()
@@ -24,12 +25,13 @@ public class BufTests
     }
 
     [Fact]
-    public Task A_field_that_changes_its_number_breaks() => Buf.WithCopy(async copy =>
-    {
-        Assert.Null(await Buf.Complaint("breaking", copy, "--against", Buf.Protos));
-        await Spoil(Path.Combine(copy, Events), "string call = 2;", "string call = 102;");
-        Assert.Contains("field \"2\"", await Buf.Complaint("breaking", copy, "--against", Buf.Protos));
-    });
+    public Task A_field_that_changes_its_number_breaks() =>
+        Buf.WithCopy(async copy =>
+        {
+            Assert.Null(await Buf.Complaint("breaking", copy, "--against", Buf.Protos));
+            await Spoil(Path.Combine(copy, Events), "string call = 2;", "string call = 102;");
+            Assert.Contains("field \"2\"", await Buf.Complaint("breaking", copy, "--against", Buf.Protos));
+        });
 
     private static async Task Spoil(string file, string text, string with)
     {

@@ -18,13 +18,16 @@ public class DescriptorTests
 
         var files = contracts.GetTypes().Where(type => type.Name.EndsWith("Reflection", StringComparison.Ordinal)).ToArray();
         Assert.True(files.Length > 20, $"only {files.Length} files have a descriptor");
-        Assert.All(files, file =>
-        {
-            var descriptor = file.GetProperty("Descriptor")!.GetMethod!.CreateDelegate<Func<object>>();
-            var before = GC.GetAllocatedBytesForCurrentThread();
-            _ = descriptor();
-            Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1_000);
-        });
+        Assert.All(
+            files,
+            file =>
+            {
+                var descriptor = file.GetProperty("Descriptor")!.GetMethod!.CreateDelegate<Func<object>>();
+                var before = GC.GetAllocatedBytesForCurrentThread();
+                _ = descriptor();
+                Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1_000);
+            }
+        );
         process.Unload();
     }
 

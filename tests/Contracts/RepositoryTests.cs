@@ -5,8 +5,13 @@ public class RepositoryTests
 {
     private static readonly IReadOnlyList<string> Projects =
     [
-        .. new[] { "services", "tests" }.SelectMany(f => Directory.EnumerateFiles(
-            Path.Combine(Buf.Root, f), "*.csproj", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 })),
+        .. new[] { "services", "tests" }.SelectMany(f =>
+            Directory.EnumerateFiles(
+                Path.Combine(Buf.Root, f),
+                "*.csproj",
+                new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 }
+            )
+        ),
     ];
 
     [Fact]
@@ -14,25 +19,32 @@ public class RepositoryTests
     {
         var solution = File.ReadAllText(Path.Combine(Buf.Root, "Ministries.sln"));
         Assert.NotEmpty(Projects);
-        Assert.All(Projects, project =>
-        {
-            Assert.Contains($"\\{Path.GetFileName(project)}\"", solution);
-            Assert.True(File.Exists(Path.Combine(Path.GetDirectoryName(project)!, "packages.lock.json")), project);
-        });
+        Assert.All(
+            Projects,
+            project =>
+            {
+                Assert.Contains($"\\{Path.GetFileName(project)}\"", solution);
+                Assert.True(File.Exists(Path.Combine(Path.GetDirectoryName(project)!, "packages.lock.json")), project);
+            }
+        );
     }
 
     [Fact]
-    public void Every_program_only_composes() => Assert.All(
-        Directory.EnumerateFiles(Path.Combine(Buf.Root, "services"), "Program.cs", SearchOption.AllDirectories),
-        program => Assert.True(File.ReadAllLines(program).Length <= 25, program));
+    public void Every_program_only_composes() =>
+        Assert.All(
+            Directory.EnumerateFiles(Path.Combine(Buf.Root, "services"), "Program.cs", SearchOption.AllDirectories),
+            program => Assert.True(File.ReadAllLines(program).Length <= 25, program)
+        );
 
     // What is mapped without it is served unchecked: neither fields nor the shape of the message are looked at.
     [Fact]
-    public void Services_of_the_contracts_are_mapped_with_their_guard() => Assert.Equal(
-        [Path.Combine("Hosting", "Edge.cs")],
-        from source in Directory.EnumerateFiles(Path.Combine(Buf.Root, "services"), "*.cs", SearchOption.AllDirectories)
-        where File.ReadAllText(source).Contains("MapGrpcService", StringComparison.Ordinal)
-        select Path.GetRelativePath(Path.Combine(Buf.Root, "services"), source));
+    public void Services_of_the_contracts_are_mapped_with_their_guard() =>
+        Assert.Equal(
+            [Path.Combine("Hosting", "Edge.cs")],
+            from source in Directory.EnumerateFiles(Path.Combine(Buf.Root, "services"), "*.cs", SearchOption.AllDirectories)
+            where File.ReadAllText(source).Contains("MapGrpcService", StringComparison.Ordinal)
+            select Path.GetRelativePath(Path.Combine(Buf.Root, "services"), source)
+        );
 
     [Fact]
     public async Task Nothing_secret_is_committed()

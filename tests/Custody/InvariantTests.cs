@@ -31,10 +31,14 @@ public class InvariantTests
     {
         Assert.Equal("UA", _scene.TheCase.DetainingPower);
         Assert.Equal("UA", _scene.Prisoner.DetainingPower);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new RegisterPrisonerRequest(_scene.RegisterRequest())
-        {
-            Etag = _scene.CaseEtag(Scene.Kr),
-        }, Prisoners.Register));
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(
+                Scene.Kr,
+                new RegisterPrisonerRequest(_scene.RegisterRequest()) { Etag = _scene.CaseEtag(Scene.Kr) },
+                Prisoners.Register
+            )
+        );
         Assert.Equal(Reason.NotFound, _scene.Try(Scene.Icrc, new OpenCaseRequest { Actor = Scene.Actor }, CaseRules.Open));
     }
 
@@ -42,19 +46,24 @@ public class InvariantTests
     public void D1_custody_passes_when_both_sides_confirmed_and_the_accepting_power_writes_from_then_on()
     {
         _scene.Ready();
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr,
-            _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus));
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(Scene.Kr, _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus)
+        );
         _scene.Begin();
         var passed = _scene.HandOver();
         var moved = Assert.IsType<CustodyTransferred>(passed.Changes.Single().Event);
         Assert.Empty(moved.Breaches);
-        Assert.Equal(("KR", "UA", CustodyState.Interned),
-            (_scene.Prisoner.DetainingPower, _scene.Prisoner.TransferringPower, _scene.Prisoner.State));
+        Assert.Equal(
+            ("KR", "UA", CustodyState.Interned),
+            (_scene.Prisoner.DetainingPower, _scene.Prisoner.TransferringPower, _scene.Prisoner.State)
+        );
         Assert.Equal("KR", _scene.TheCase.Prisoners[0].DetainingPower);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq,
-            _scene.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr,
-            _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq, _scene.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
+        Assert.Equal(
+            Reason.Unspecified,
+            _scene.Try(Scene.Kr, _scene.StatusRequest(CustodyState.Hospitalised, Scene.Kr), Prisoners.RecordStatus)
+        );
     }
 
     [Theory]
@@ -64,13 +73,15 @@ public class InvariantTests
     [InlineData("UA", Scene.Mfa, "KR", "")]
     [InlineData("UA", Scene.Mfa, "UA", Scene.Hq)]
     [InlineData("UA", Scene.Mfa, "RU", Scene.Ru)]
-    public void D1_custody_does_not_pass_without_the_confirmation_of_both(
-        string from, string detaining, string to, string accepting)
+    public void D1_custody_does_not_pass_without_the_confirmation_of_both(string from, string detaining, string to, string accepting)
     {
         _scene.Admit(Scene.Mfa, Part.DetainingPower);
         var confirmed = new HandoverConfirmed(_scene.Confirmed())
         {
-            FromPower = from, ToPower = to, DetainingParticipant = detaining, AcceptingParticipant = accepting,
+            FromPower = from,
+            ToPower = to,
+            DetainingParticipant = detaining,
+            AcceptingParticipant = accepting,
         };
         Assert.Equal(Reason.NotConfirmedByDetainingPower, _scene.Try(Scene.Consular, confirmed, Reactions.HandedOver));
         Assert.Equal("UA", _scene.Prisoner.DetainingPower);
@@ -91,7 +102,11 @@ public class InvariantTests
         _scene.HandOver();
         var returned = new ReturnConfirmed
         {
-            Case = _scene.Case, Prisoner = Scene.P, Transfer = "transfer_1", FromPower = "KR", ToPower = "UA",
+            Case = _scene.Case,
+            Prisoner = Scene.P,
+            Transfer = "transfer_1",
+            FromPower = "KR",
+            ToPower = "UA",
             ReturnTime = _scene.Ago(1),
         };
         _scene.Do(Scene.Consular, returned, Reactions.Returned);
@@ -119,14 +134,23 @@ public class InvariantTests
     [InlineData(Scene.Icrc)]
     public void D4_only_the_detaining_power_writes_custody(string who)
     {
-        Assert.Equal(Reason.NotGranted, _scene.Try(who,
-            _scene.StatusRequest(CustodyState.Hospitalised, who), Prisoners.RecordStatus));
-        Assert.Equal(Reason.NotGranted, _scene.Try(who,
-            new RecordFitnessRequest(_scene.FitnessRequest()) { Etag = _scene.Etag(who) }, Prisoners.RecordFitness));
-        Assert.Equal(Reason.NotGranted, _scene.Try(who,
-            new RecordRiskAssessmentRequest(_scene.RiskRequest()) { Etag = _scene.Etag(who) }, Prisoners.RecordRiskAssessment));
-        Assert.Equal(Reason.NotGranted, _scene.Try(who,
-            new NotifyBureauRequest(_scene.NotifyRequest(1)) { Etag = _scene.Etag(who) }, Prisoners.Notify));
+        Assert.Equal(Reason.NotGranted, _scene.Try(who, _scene.StatusRequest(CustodyState.Hospitalised, who), Prisoners.RecordStatus));
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(who, new RecordFitnessRequest(_scene.FitnessRequest()) { Etag = _scene.Etag(who) }, Prisoners.RecordFitness)
+        );
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(
+                who,
+                new RecordRiskAssessmentRequest(_scene.RiskRequest()) { Etag = _scene.Etag(who) },
+                Prisoners.RecordRiskAssessment
+            )
+        );
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(who, new NotifyBureauRequest(_scene.NotifyRequest(1)) { Etag = _scene.Etag(who) }, Prisoners.Notify)
+        );
         Assert.Equal(CustodyState.Interned, _scene.Prisoner.State);
     }
 
@@ -159,31 +183,32 @@ public class InvariantTests
 
     // --- D6, D7: whose statement it is, and how that is known.
 
-    public static TheoryData<string, Reason> Statements67 => new()
-    {
-        { "as it should be", Reason.Unspecified },
-        { "no interview", Reason.Unspecified },
-        { "in the future", Reason.TimeOutOfRange },
-        { "before his capture", Reason.TimeOutOfRange },
-        { "before the interview", Reason.TimeOutOfRange },
-        { "coerced", Reason.StatementNotOwn },
-        { "not understood", Reason.StatementNotOwn },
-        { "no interpreter", Reason.InterpreterMissing },
-        { "none needed, one named", Reason.InterpreterMissing },
-        { "none needed", Reason.Unspecified },
-        { "interpreter not there", Reason.InterviewIncomplete },
-        { "witnesses", Reason.InterviewIncomplete },
-        { "no interviewer", Reason.InterviewIncomplete },
-        { "one official in two roles", Reason.InterviewIncomplete },
-        { "one option", Reason.InterviewIncomplete },
-        { "no safeguards", Reason.InterviewIncomplete },
-        { "unknown attendant", Reason.ParticipantUnknown },
-        { "the detaining power present", Reason.WitnessOfAParty },
-        { "the requesting state present", Reason.WitnessOfAParty },
-        { "no observer", Reason.ObserverMissing },
-        { "under 18, no guardian", Reason.GuardianMissing },
-        { "under 18, a guardian", Reason.Unspecified },
-    };
+    public static TheoryData<string, Reason> Statements67 =>
+        new()
+        {
+            { "as it should be", Reason.Unspecified },
+            { "no interview", Reason.Unspecified },
+            { "in the future", Reason.TimeOutOfRange },
+            { "before his capture", Reason.TimeOutOfRange },
+            { "before the interview", Reason.TimeOutOfRange },
+            { "coerced", Reason.StatementNotOwn },
+            { "not understood", Reason.StatementNotOwn },
+            { "no interpreter", Reason.InterpreterMissing },
+            { "none needed, one named", Reason.InterpreterMissing },
+            { "none needed", Reason.Unspecified },
+            { "interpreter not there", Reason.InterviewIncomplete },
+            { "witnesses", Reason.InterviewIncomplete },
+            { "no interviewer", Reason.InterviewIncomplete },
+            { "one official in two roles", Reason.InterviewIncomplete },
+            { "one option", Reason.InterviewIncomplete },
+            { "no safeguards", Reason.InterviewIncomplete },
+            { "unknown attendant", Reason.ParticipantUnknown },
+            { "the detaining power present", Reason.WitnessOfAParty },
+            { "the requesting state present", Reason.WitnessOfAParty },
+            { "no observer", Reason.ObserverMissing },
+            { "under 18, no guardian", Reason.GuardianMissing },
+            { "under 18, a guardian", Reason.Unspecified },
+        };
 
     [Theory, MemberData(nameof(Statements67))]
     public void D6_D7_a_statement_is_his_own_and_its_interview_complete(string what, Reason expected)
@@ -192,35 +217,80 @@ public class InvariantTests
         var attendants = request.Interview.Attendants;
         switch (what)
         {
-            case "as it should be": break;
-            case "no interview": request.Interview = null; break;
-            case "in the future": request.StatementTime = _scene.In(1); break;
+            case "as it should be":
+                break;
+            case "no interview":
+                request.Interview = null;
+                break;
+            case "in the future":
+                request.StatementTime = _scene.In(1);
+                break;
             case "before his capture":
                 (request.StatementTime, request.Interview.InterviewTime) = (_scene.Ago(2000), _scene.Ago(2001));
                 break;
-            case "before the interview": request.Interview.InterviewTime = _scene.Ago(0.5); break;
-            case "coerced": request.Uncoerced = false; break;
-            case "not understood": request.LanguageUnderstood = false; break;
-            case "no interpreter": request.Interpreter = ""; break;
-            case "none needed, one named": request.WithoutInterpreter = true; break;
-            case "none needed": (request.Interpreter, request.WithoutInterpreter) = ("", true); attendants.RemoveAt(1); break;
-            case "interpreter not there": attendants.RemoveAt(1); break;
-            case "witnesses": request.Interview.WithoutWitnesses = false; break;
-            case "no interviewer": attendants.RemoveAt(0); break;
-            case "one official in two roles": attendants[2].Official = "i-1"; break;
+            case "before the interview":
+                request.Interview.InterviewTime = _scene.Ago(0.5);
+                break;
+            case "coerced":
+                request.Uncoerced = false;
+                break;
+            case "not understood":
+                request.LanguageUnderstood = false;
+                break;
+            case "no interpreter":
+                request.Interpreter = "";
+                break;
+            case "none needed, one named":
+                request.WithoutInterpreter = true;
+                break;
+            case "none needed":
+                (request.Interpreter, request.WithoutInterpreter) = ("", true);
+                attendants.RemoveAt(1);
+                break;
+            case "interpreter not there":
+                attendants.RemoveAt(1);
+                break;
+            case "witnesses":
+                request.Interview.WithoutWitnesses = false;
+                break;
+            case "no interviewer":
+                attendants.RemoveAt(0);
+                break;
+            case "one official in two roles":
+                attendants[2].Official = "i-1";
+                break;
             case "one option":
                 request.Interview.OptionsExplained.Clear();
                 request.Interview.OptionsExplained.Add(OptionExplained.Home);
                 break;
-            case "no safeguards": request.Interview.Safeguards.Clear(); break;
-            case "unknown attendant": attendants[0].Participant = "xx/mfa"; break;
-            case "the detaining power present": attendants[1].Participant = Scene.Mfa; break;
-            case "the requesting state present": attendants[0].Participant = Scene.Unification; break;
-            case "no observer": attendants.RemoveAt(2); break;
-            case "under 18, no guardian": request.Under18 = true; break;
+            case "no safeguards":
+                request.Interview.Safeguards.Clear();
+                break;
+            case "unknown attendant":
+                attendants[0].Participant = "xx/mfa";
+                break;
+            case "the detaining power present":
+                attendants[1].Participant = Scene.Mfa;
+                break;
+            case "the requesting state present":
+                attendants[0].Participant = Scene.Unification;
+                break;
+            case "no observer":
+                attendants.RemoveAt(2);
+                break;
+            case "under 18, no guardian":
+                request.Under18 = true;
+                break;
             case "under 18, a guardian":
                 request.Under18 = true;
-                attendants.Add(new Attendant { Role = AttesterRole.Guardian, Participant = Scene.Icrc, Official = "i-4" });
+                attendants.Add(
+                    new Attendant
+                    {
+                        Role = AttesterRole.Guardian,
+                        Participant = Scene.Icrc,
+                        Official = "i-4",
+                    }
+                );
                 break;
         }
         Assert.Equal(expected, _scene.Try(Scene.Icrc, request, Statements.Record));
@@ -238,8 +308,7 @@ public class InvariantTests
         Assert.False(_scene.Stands("KR"));
         _scene.Attest(id, AttesterRole.Interpreter);
         Assert.True(_scene.Stands("KR"));
-        Assert.Equal([AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer],
-            _scene.StandingFor("KR").AttestedBy);
+        Assert.Equal([AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer], _scene.StandingFor("KR").AttestedBy);
     }
 
     [Fact]
@@ -261,10 +330,14 @@ public class InvariantTests
     {
         var request = _scene.StatementRequest(Scene.Icrc, "KR");
         request.Under18 = true;
-        request.Interview.Attendants.Add(new Attendant
-        {
-            Role = AttesterRole.Guardian, Participant = Scene.Icrc, Official = "i-4",
-        });
+        request.Interview.Attendants.Add(
+            new Attendant
+            {
+                Role = AttesterRole.Guardian,
+                Participant = Scene.Icrc,
+                Official = "i-4",
+            }
+        );
         var id = _scene.Record(request);
         _scene.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
         Assert.False(_scene.Stands("KR"));
@@ -276,17 +349,21 @@ public class InvariantTests
     public void D7_only_who_was_there_attests_and_once()
     {
         var id = _scene.Record(_scene.StatementRequest(Scene.Icrc, "KR"));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc,
-            _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.Attest));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc,
-            _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.Attest));
+        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.Attest));
+        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.Attest));
         _scene.Attest(id, AttesterRole.Observer);
-        Assert.Equal(Reason.AlreadyExists, _scene.Try(Scene.Icrc,
-            _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Hq,
-            _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Hq), Statements.Attest));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr,
-            _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Kr), Statements.Attest));
+        Assert.Equal(
+            Reason.AlreadyExists,
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest)
+        );
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(Scene.Hq, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Hq), Statements.Attest)
+        );
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(Scene.Kr, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Kr), Statements.Attest)
+        );
     }
 
     [Fact]
@@ -295,8 +372,7 @@ public class InvariantTests
         var request = _scene.StatementRequest(Scene.Hq, "KR");
         request.Interview = null;
         var id = _scene.Record(request, Scene.Hq);
-        Assert.Equal(Reason.NotPrivate, _scene.Try(Scene.Icrc,
-            _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
+        Assert.Equal(Reason.NotPrivate, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
         Assert.False(_scene.Stands("KR"));
     }
 
@@ -304,8 +380,10 @@ public class InvariantTests
     public void D7_an_attestation_is_revoked_by_who_gave_it_and_can_be_given_again()
     {
         var id = _scene.Says("KR");
-        Assert.Equal(Reason.AttestationNotGiven, _scene.Try(Scene.Icrc,
-            _scene.RevokeRequest(id, AttesterRole.Guardian), Statements.Revoke));
+        Assert.Equal(
+            Reason.AttestationNotGiven,
+            _scene.Try(Scene.Icrc, _scene.RevokeRequest(id, AttesterRole.Guardian), Statements.Revoke)
+        );
         _scene.Do(Scene.Icrc, _scene.RevokeRequest(id), Statements.Revoke);
         Assert.False(_scene.Stands("KR"));
         _scene.Attest(id, AttesterRole.Interviewer);
@@ -430,9 +508,11 @@ public class InvariantTests
     public void D9_to_D12_a_departure_that_took_place_all_the_same_is_recorded_marked_and_announced_to_the_observers()
     {
         _scene.Says("KP");
-        var recorded = _scene.Do(Scene.Hq, _scene.StatusRequest(
-            CustodyState.Repatriated, Scene.Hq, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12),
-            Prisoners.RecordStatus);
+        var recorded = _scene.Do(
+            Scene.Hq,
+            _scene.StatusRequest(CustodyState.Repatriated, Scene.Hq, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12),
+            Prisoners.RecordStatus
+        );
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], ((StatusRecorded)recorded.Changes[0].Event).Breaches);
         Assert.Contains(recorded.Audience, _scene.Reader(Scene.Icrc).Tokens.Contains);
     }
@@ -461,9 +541,10 @@ public class InvariantTests
         _scene.Ready();
         var left = _scene.HandOver(route);
         Assert.Empty(Assert.IsType<DepartureRecorded>(left.Changes[0].Event).Breaches);
-        Assert.Equal((state, "", "UA", false),
-            (_scene.Prisoner.State, _scene.Prisoner.DetainingPower, _scene.Prisoner.LastDetainingPower,
-                _scene.Prisoner.Held));
+        Assert.Equal(
+            (state, "", "UA", false),
+            (_scene.Prisoner.State, _scene.Prisoner.DetainingPower, _scene.Prisoner.LastDetainingPower, _scene.Prisoner.Held)
+        );
         Assert.Equal("", _scene.TheCase.Prisoners[0].DetainingPower);
         Assert.Contains(_scene.Prisoner.Occurrences, o => o.Kind == occurrence && o.OwedBy == "UA");
     }
@@ -526,8 +607,10 @@ public class InvariantTests
     [Fact]
     public void D12_a_delay_needs_its_reason_and_ends_when_it_is_lifted()
     {
-        Assert.Equal(Reason.ProceedingsReasonMissing, _scene.Try(Scene.Hq,
-            _scene.ProceedingsRequest(true, ""), Prisoners.RecordProceedings));
+        Assert.Equal(
+            Reason.ProceedingsReasonMissing,
+            _scene.Try(Scene.Hq, _scene.ProceedingsRequest(true, ""), Prisoners.RecordProceedings)
+        );
         Assert.True(_scene.Readiness().FreeToDepart);
         _scene.Do(Scene.Hq, _scene.ProceedingsRequest(), Prisoners.RecordProceedings);
         Assert.False(_scene.Readiness().FreeToDepart);
@@ -539,8 +622,10 @@ public class InvariantTests
 
     [Fact]
     public void D13_an_identity_has_the_four_data_and_what_is_marked_as_voluntary() =>
-        Assert.Equal(["name", "rank", "birth_date", "serial_number", "voluntary"],
-            PersonIdentity.Descriptor.Fields.InDeclarationOrder().Select(f => f.Name));
+        Assert.Equal(
+            ["name", "rank", "birth_date", "serial_number", "voluntary"],
+            PersonIdentity.Descriptor.Fields.InDeclarationOrder().Select(f => f.Name)
+        );
 
     // --- D14: whom to notify, and when.
 
@@ -666,8 +751,10 @@ public class InvariantTests
         Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.Notify));
         request.Disclosure = Disclosure.Released;
         Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, request, Prisoners.Notify));
-        Assert.Equal(("o-1", Disclosure.Released),
-            (_scene.Prisoner.Notifications[0].Official, _scene.Prisoner.Notifications[0].Disclosure));
+        Assert.Equal(
+            ("o-1", Disclosure.Released),
+            (_scene.Prisoner.Notifications[0].Official, _scene.Prisoner.Notifications[0].Disclosure)
+        );
     }
 
     // --- D19: no statement waives protection.
@@ -691,7 +778,13 @@ public class InvariantTests
         _scene.Status(CustodyState.Died);
         Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, Close(), CaseRules.Close));
 
-        CloseCaseRequest Close() => new() { Actor = Scene.Actor, Etag = _scene.CaseEtag(Scene.Hq), Case = _scene.Case };
+        CloseCaseRequest Close() =>
+            new()
+            {
+                Actor = Scene.Actor,
+                Etag = _scene.CaseEtag(Scene.Hq),
+                Case = _scene.Case,
+            };
     }
 
     // --- Parties.
@@ -721,10 +814,18 @@ public class InvariantTests
         _scene.HandOver();
         Assert.Equal(Reason.PartyNeeded, Remove(Scene.Kr));
 
-        Reason Remove(string who) => _scene.Try(Scene.Hq, new RemovePartyRequest
-        {
-            Actor = Scene.Actor, Etag = _scene.CaseEtag(Scene.Hq), Case = _scene.Case, Participant = who,
-        }, CaseRules.Remove);
+        Reason Remove(string who) =>
+            _scene.Try(
+                Scene.Hq,
+                new RemovePartyRequest
+                {
+                    Actor = Scene.Actor,
+                    Etag = _scene.CaseEtag(Scene.Hq),
+                    Case = _scene.Case,
+                    Participant = who,
+                },
+                CaseRules.Remove
+            );
     }
 
     [Fact]
@@ -739,8 +840,10 @@ public class InvariantTests
     public void A_participant_without_the_capacity_is_refused()
     {
         _scene.Admit(Scene.Mfa, Part.DetainingPower);
-        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.Mfa,
-            _scene.StatusRequest(CustodyState.Hospitalised, Scene.Mfa), Prisoners.RecordStatus));
+        Assert.Equal(
+            Reason.NoCapacity,
+            _scene.Try(Scene.Mfa, _scene.StatusRequest(CustodyState.Hospitalised, Scene.Mfa), Prisoners.RecordStatus)
+        );
     }
 
     // --- Duplicates.
@@ -753,12 +856,13 @@ public class InvariantTests
         _scene.Do(Scene.Hq, _scene.LinkRequest(), Prisoners.LinkDuplicate);
         Assert.Equal((Scene.Q, false, ""), (_scene.Prisoner.DuplicateOf, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
         Assert.Equal([Scene.P], _scene.PrisonerOf(Scene.Q).Duplicates);
-        Assert.Equal(Reason.DuplicateRecord, _scene.Try(Scene.Hq,
-            _scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus));
+        Assert.Equal(Reason.DuplicateRecord, _scene.Try(Scene.Hq, _scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus));
         Assert.Equal(Reason.DuplicateRecord, _scene.Try(Scene.Hq, _scene.LinkRequest(Scene.Q, Scene.P), Prisoners.LinkDuplicate));
         var records = new[] { _scene.PrisonerOf(Scene.Q), _scene.Prisoner };
-        Assert.Equal(Standing.InForce, Statements.StandingOf(
-            records, Route.Article12Transfer, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing);
+        Assert.Equal(
+            Standing.InForce,
+            Statements.StandingOf(records, Route.Article12Transfer, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing
+        );
         _scene.Correct(_scene.Prisoner.Entries.Single(e => e.OtherPrisoner == Scene.Q).Position);
         Assert.Equal(("", true, "UA"), (_scene.Prisoner.DuplicateOf, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
         Assert.Empty(_scene.PrisonerOf(Scene.Q).Duplicates);
@@ -777,8 +881,7 @@ public class InvariantTests
         _scene.Status(CustodyState.Died);
         Assert.False(_scene.TheCase.Prisoners[0].Held);
         _scene.Correct(_scene.Prisoner.Statuses[^1].Position);
-        Assert.Equal((CustodyState.Interned, true, "UA"),
-            (_scene.Prisoner.State, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
+        Assert.Equal((CustodyState.Interned, true, "UA"), (_scene.Prisoner.State, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
         Assert.True(_scene.TheCase.Prisoners[0].Held);
         Assert.True(_scene.Prisoner.Occurrences[^1].Corrected);
         Assert.Equal(2, _scene.Prisoner.Statuses.Count);
@@ -791,8 +894,7 @@ public class InvariantTests
         var observer = _scene.Prisoner.Statements[0].Attestations.Single(a => a.Role == AttesterRole.Observer).Position;
         _scene.Correct(observer, Scene.Icrc);
         Assert.False(_scene.Stands("KR"));
-        Assert.Equal(_scene.Prisoner.Statements[0].Attestations,
-            _scene.StatementOf(_scene.Prisoner.Statements[0].Statement_).Attestations);
+        Assert.Equal(_scene.Prisoner.Statements[0].Attestations, _scene.StatementOf(_scene.Prisoner.Statements[0].Statement_).Attestations);
         _scene.Correct(_scene.Prisoner.RiskAssessments[0].Position);
         Assert.False(_scene.Readiness().RiskAssessed);
         _scene.Correct(_scene.Prisoner.Fitness[0].Position);
@@ -831,10 +933,14 @@ public class InvariantTests
         var other = new Scene();
         other.Register();
         other.Ready();
-        other.Do(Scene.Hq, new CorrectRecordRequest(other.CorrectRequest(other.Prisoner.Statuses[0].Position))
-        {
-            Identity = Scene.Seal(Scene.Icrc, Scene.Hq),
-        }, Prisoners.Correct);
+        other.Do(
+            Scene.Hq,
+            new CorrectRecordRequest(other.CorrectRequest(other.Prisoner.Statuses[0].Position))
+            {
+                Identity = Scene.Seal(Scene.Icrc, Scene.Hq),
+            },
+            Prisoners.Correct
+        );
         Assert.True(other.Stands("KR"));
         Assert.Equal(2, other.Prisoner.Identity.Recipients.Count);
     }
@@ -847,8 +953,7 @@ public class InvariantTests
         Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Hq, _scene.CorrectRequest(position), Prisoners.Correct));
         Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(999, Scene.Icrc), Prisoners.Correct));
         _scene.Correct(position, Scene.Icrc);
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc,
-            _scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct));
     }
 
     // --- Folding.
@@ -879,12 +984,17 @@ public class InvariantTests
         var state = new Prisoner();
         var registered = new PrisonerRegistered
         {
-            Case = "case_1", Prisoner = Scene.P, DetainingPower = "UA", BureauDueTime = new Timestamp(),
+            Case = "case_1",
+            Prisoner = Scene.P,
+            DetainingPower = "UA",
+            BureauDueTime = new Timestamp(),
         };
         Prisoners.Kind.Apply(state, registered, new FoldedEntry(0, new Timestamp(), Scene.Hq, "r", null));
         Assert.Equal(CustodyState.Unspecified, state.State);
-        Assert.Equal(Standing.NotInForce, Statements.StandingOf(
-            [state], Route.Repatriation, "KP", _scene.Stage.Now, _scene.Stage.Permissions).Standing);
+        Assert.Equal(
+            Standing.NotInForce,
+            Statements.StandingOf([state], Route.Repatriation, "KP", _scene.Stage.Now, _scene.Stage.Permissions).Standing
+        );
         Assert.True(Prisoners.Leads(CustodyState.Unspecified, CustodyState.Interned));
         Assert.False(Prisoners.Leads(CustodyState.Unspecified, CustodyState.InTransit));
     }
@@ -896,14 +1006,32 @@ public class InvariantTests
         var state = _scene.Prisoner.Clone();
         var recorded = new StatementRecorded
         {
-            Case = _scene.Case, Prisoner = Scene.P, Statement = "statement_x", DetainingPower = "UA", ExpireTime = _scene.In(1),
+            Case = _scene.Case,
+            Prisoner = Scene.P,
+            Statement = "statement_x",
+            DetainingPower = "UA",
+            ExpireTime = _scene.In(1),
         };
         Prisoners.Kind.Apply(state, recorded, new FoldedEntry(99, _scene.Ago(0), Scene.Icrc, "r", null));
-        Assert.All(System.Enum.GetValues<Route>(), route => Assert.Equal(Standing.NotInForce, Statements.StandingOf(
-            [state], route, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing));
+        Assert.All(
+            System.Enum.GetValues<Route>(),
+            route =>
+                Assert.Equal(
+                    Standing.NotInForce,
+                    Statements.StandingOf([state], route, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing
+                )
+        );
     }
 
-    private Reason Due() => Stage.ReasonOf(_scene.Stage.Play(
-        "service/custody", new Timestamp(),
-        (view, _, act) => Duties.FallDue(view, Prisoners.KeyOf(_scene.Case, Scene.P), act), "duty").Decision);
+    private Reason Due() =>
+        Stage.ReasonOf(
+            _scene
+                .Stage.Play(
+                    "service/custody",
+                    new Timestamp(),
+                    (view, _, act) => Duties.FallDue(view, Prisoners.KeyOf(_scene.Case, Scene.P), act),
+                    "duty"
+                )
+                .Decision
+        );
 }

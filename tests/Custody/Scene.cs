@@ -23,6 +23,7 @@ internal sealed class Scene
     public const string Icrc = "icrc";
     public const string Swiss = "ch/fdfa";
     public const string Consular = "service/consular";
+
     // What the service gives for the requests "first" and "second" of this scene (see Register).
     public const string P = "pris_9pky5cwf7hrcrhd2da90s0etb8";
     public const string Q = "pris_27nzf639hk2tqm8xafrq1fzt4g";
@@ -48,24 +49,54 @@ internal sealed class Scene
     public static Agreement Agreement()
     {
         var agreement = StandardAgreement.Read();
-        agreement.States.Add(new State { Code = "CH", Name = "Switzerland", PartyToGc3 = true });
-        agreement.Participants.Add(new Participant
-        {
-            Id = Ru, Name = Ru, Kind = ParticipantKind.Ministry, State = "RU", Clearance = Level.Secret,
-            Capacities = { Capacity.Custody },
-        });
-        agreement.Participants.Add(new Participant
-        {
-            Id = Swiss, Name = Swiss, Kind = ParticipantKind.ProtectingPower, State = "CH", Clearance = Level.Secret,
-            Capacities = { Capacity.Custody },
-        });
+        agreement.States.Add(
+            new State
+            {
+                Code = "CH",
+                Name = "Switzerland",
+                PartyToGc3 = true,
+            }
+        );
+        agreement.Participants.Add(
+            new Participant
+            {
+                Id = Ru,
+                Name = Ru,
+                Kind = ParticipantKind.Ministry,
+                State = "RU",
+                Clearance = Level.Secret,
+                Capacities = { Capacity.Custody },
+            }
+        );
+        agreement.Participants.Add(
+            new Participant
+            {
+                Id = Swiss,
+                Name = Swiss,
+                Kind = ParticipantKind.ProtectingPower,
+                State = "CH",
+                Clearance = Level.Secret,
+                Capacities = { Capacity.Custody },
+            }
+        );
         return agreement;
     }
 
-    public static Actor Named(string official) => new() { Office = "desk", Official = official, Authority = "order-7" };
+    public static Actor Named(string official) =>
+        new()
+        {
+            Office = "desk",
+            Official = official,
+            Authority = "order-7",
+        };
 
     public static Sealed Seal(params string[] recipients) =>
-        new() { Scheme = "test", Recipients = { recipients }, Content = ByteString.CopyFromUtf8("invented") };
+        new()
+        {
+            Scheme = "test",
+            Recipients = { recipients },
+            Content = ByteString.CopyFromUtf8("invented"),
+        };
 
     public Timestamp Ago(double hours) => Stage.Now.AddHours(-hours).ToTimestamp();
 
@@ -88,16 +119,22 @@ internal sealed class Scene
     /// <summary>Plays a command and says what came of it.</summary>
     public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, Act, Decision> rule)
         where T : IMessage =>
-        Stage.Play(who, request, rule, request.Descriptor.Name.EndsWith("Request", StringComparison.Ordinal)
-            ? $"ministries.custody.v1.CustodyService/{request.Descriptor.Name[..^"Request".Length]}"
-            : request.Descriptor.FullName);
+        Stage.Play(
+            who,
+            request,
+            rule,
+            request.Descriptor.Name.EndsWith("Request", StringComparison.Ordinal)
+                ? $"ministries.custody.v1.CustodyService/{request.Descriptor.Name[..^"Request".Length]}"
+                : request.Descriptor.FullName
+        );
 
     /// <summary>Plays a command; the reason of its refusal, or unspecified.</summary>
-    public Reason Try<T>(string who, T request, Func<View, T, Act, Decision> rule) where T : IMessage =>
-        Stage.ReasonOf(Play(who, request, rule).Decision);
+    public Reason Try<T>(string who, T request, Func<View, T, Act, Decision> rule)
+        where T : IMessage => Stage.ReasonOf(Play(who, request, rule).Decision);
 
     /// <summary>Plays a command that must be accepted.</summary>
-    public Decision Do<T>(string who, T request, Func<View, T, Act, Decision> rule) where T : IMessage
+    public Decision Do<T>(string who, T request, Func<View, T, Act, Decision> rule)
+        where T : IMessage
     {
         var (decision, _) = Play(who, request, rule);
         Assert.Null(decision.Refusal);
@@ -108,7 +145,8 @@ internal sealed class Scene
     // What the rules accept here would have come through the edge.
     private static void AssertWellFormed(IMessage request)
     {
-        if (request.Descriptor.FindFieldByName("request_id") is not { } id) return;
+        if (request.Descriptor.FindFieldByName("request_id") is not { } id)
+            return;
         id.Accessor.SetValue(request, "00000000-0000-4000-8000-000000000000");
         Assert.Empty(Hosting.Validation.Check(request));
         id.Accessor.SetValue(request, "");
@@ -117,67 +155,132 @@ internal sealed class Scene
     public void Admit(string who, Part part) => Do(Hq, AdmitRequest(who, part), CaseRules.Admit);
 
     public AdmitPartyRequest AdmitRequest(string who, Part part, string by = Hq) =>
-        new() { Actor = Actor, Etag = CaseEtag(by), Case = Case, Participant = who, Part = part };
+        new()
+        {
+            Actor = Actor,
+            Etag = CaseEtag(by),
+            Case = Case,
+            Participant = who,
+            Part = part,
+        };
 
-    public RegisterPrisonerRequest RegisterRequest(CustodyState status = CustodyState.Interned) => new()
-    {
-        Actor = Actor, Etag = CaseEtag(Hq), Case = Case, Status = status, CaptureTime = Ago(1000),
-        Identity = Seal(Icrc),
-    };
+    public RegisterPrisonerRequest RegisterRequest(CustodyState status = CustodyState.Interned) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = CaseEtag(Hq),
+            Case = Case,
+            Status = status,
+            CaptureTime = Ago(1000),
+            Identity = Seal(Icrc),
+        };
 
     public void Register(string reference = P, CustodyState status = CustodyState.Interned)
     {
         var request = RegisterRequest(status);
         AssertWellFormed(request);
-        var answer = Stage.Play(Hq, request, Prisoners.Register, "ministries.custody.v1.CustodyService/RegisterPrisoner",
-            requestId: reference == P ? "first" : "second").Answer;
+        var answer = Stage
+            .Play(
+                Hq,
+                request,
+                Prisoners.Register,
+                "ministries.custody.v1.CustodyService/RegisterPrisoner",
+                requestId: reference == P ? "first" : "second"
+            )
+            .Answer;
         Assert.Equal(reference, ((RegisterPrisonerResponse)answer!).Prisoner);
     }
 
-    public RecordStatusRequest StatusRequest(CustodyState status, string who = Hq, params Invariant[] acknowledged) => new()
-    {
-        Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, Status = status, StatusTime = Ago(1),
-        Destination = status is CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry
-            ? "KR" : "",
-        AcknowledgedBreaches = { acknowledged },
-    };
+    public RecordStatusRequest StatusRequest(CustodyState status, string who = Hq, params Invariant[] acknowledged) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(who),
+            Case = Case,
+            Prisoner = P,
+            Status = status,
+            StatusTime = Ago(1),
+            Destination = status is CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry
+                ? "KR"
+                : "",
+            AcknowledgedBreaches = { acknowledged },
+        };
 
     public void Status(CustodyState status, params Invariant[] acknowledged) =>
         Do(Hq, StatusRequest(status, Hq, acknowledged), Prisoners.RecordStatus);
 
-    public RecordProceedingsRequest ProceedingsRequest(bool delay = true, string reason = "war-crimes-inquiry") => new()
-    {
-        Actor = Actor, Etag = Etag(Hq), Case = Case, Prisoner = P, Delay = delay, Reason = reason,
-    };
+    public RecordProceedingsRequest ProceedingsRequest(bool delay = true, string reason = "war-crimes-inquiry") =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(Hq),
+            Case = Case,
+            Prisoner = P,
+            Delay = delay,
+            Reason = reason,
+        };
 
-    public RecordClaimRequest ClaimRequest(string who, string claimant, string state) => new()
-    {
-        Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, Claimant = claimant, StateClaimed = state,
-        Basis = ClaimBasis.Nationality, Evidence = Seal(Hq),
-    };
+    public RecordClaimRequest ClaimRequest(string who, string claimant, string state) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(who),
+            Case = Case,
+            Prisoner = P,
+            Claimant = claimant,
+            StateClaimed = state,
+            Basis = ClaimBasis.Nationality,
+            Evidence = Seal(Hq),
+        };
 
-    public static Interview Interview(params Attendant[] attendants) => new()
-    {
-        WithoutWitnesses = true, PlaceKind = PlaceKind.Internment,
-        Attendants = { attendants.Length > 0 ? attendants : Attendants },
-        OptionsExplained = { OptionExplained.Home, OptionExplained.RequestingState, OptionExplained.Stay },
-        Safeguards = { Safeguard.Voluntary, Safeguard.ReadBack },
-    };
+    public static Interview Interview(params Attendant[] attendants) =>
+        new()
+        {
+            WithoutWitnesses = true,
+            PlaceKind = PlaceKind.Internment,
+            Attendants = { attendants.Length > 0 ? attendants : Attendants },
+            OptionsExplained = { OptionExplained.Home, OptionExplained.RequestingState, OptionExplained.Stay },
+            Safeguards = { Safeguard.Voluntary, Safeguard.ReadBack },
+        };
 
     public static Attendant[] Attendants =>
-    [
-        new() { Role = AttesterRole.Interviewer, Participant = Icrc, Official = "i-1" },
-        new() { Role = AttesterRole.Interpreter, Participant = Icrc, Official = "i-2" },
-        new() { Role = AttesterRole.Observer, Participant = Icrc, Official = "i-3" },
-    ];
+        [
+            new()
+            {
+                Role = AttesterRole.Interviewer,
+                Participant = Icrc,
+                Official = "i-1",
+            },
+            new()
+            {
+                Role = AttesterRole.Interpreter,
+                Participant = Icrc,
+                Official = "i-2",
+            },
+            new()
+            {
+                Role = AttesterRole.Observer,
+                Participant = Icrc,
+                Official = "i-3",
+            },
+        ];
 
     public RecordStatementRequest StatementRequest(string who = Icrc, params string[] destinations)
     {
         var request = new RecordStatementRequest
         {
-            Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, StatementTime = Ago(1), Language = "ko",
-            LanguageUnderstood = true, Uncoerced = true, Interpreter = "i-2", Interview = Interview(),
-            AcceptedDestinations = { destinations }, Content = Seal(Hq),
+            Actor = Actor,
+            Etag = Etag(who),
+            Case = Case,
+            Prisoner = P,
+            StatementTime = Ago(1),
+            Language = "ko",
+            LanguageUnderstood = true,
+            Uncoerced = true,
+            Interpreter = "i-2",
+            Interview = Interview(),
+            AcceptedDestinations = { destinations },
+            Content = Seal(Hq),
         };
         request.Interview.InterviewTime = Ago(2);
         return request;
@@ -191,11 +294,16 @@ internal sealed class Scene
         return ((RecordStatementResponse)answer!).Statement;
     }
 
-    public AttestStatementRequest AttestRequest(string id, AttesterRole role, string official, string who = Icrc) => new()
-    {
-        Actor = Named(official), Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner,
-        Statement = id, Role = role,
-    };
+    public AttestStatementRequest AttestRequest(string id, AttesterRole role, string official, string who = Icrc) =>
+        new()
+        {
+            Actor = Named(official),
+            Etag = StatementEtag(who, id),
+            Case = Case,
+            Prisoner = StatementOf(id).Prisoner,
+            Statement = id,
+            Role = role,
+        };
 
     public void Attest(string id, params AttesterRole[] roles)
     {
@@ -211,40 +319,77 @@ internal sealed class Scene
         return id;
     }
 
-    public RevokeAttestationRequest RevokeRequest(
-        string id, AttesterRole role = AttesterRole.Interviewer, string who = Icrc) => new()
-    {
-        Actor = Actor, Etag = StatementEtag(who, id), Case = Case, Prisoner = StatementOf(id).Prisoner,
-        Statement = id, Role = role,
-    };
+    public RevokeAttestationRequest RevokeRequest(string id, AttesterRole role = AttesterRole.Interviewer, string who = Icrc) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = StatementEtag(who, id),
+            Case = Case,
+            Prisoner = StatementOf(id).Prisoner,
+            Statement = id,
+            Role = role,
+        };
 
-    public RecordRiskAssessmentRequest RiskRequest(string destination = "KR") => new()
-    {
-        Actor = Actor, Etag = Etag(Hq), Case = Case, Prisoner = P, Destination = destination,
-        Finding = RiskFinding.NoSubstantialRisk, AssessTime = Ago(1), ExpireTime = In(24 * 30),
-    };
+    public RecordRiskAssessmentRequest RiskRequest(string destination = "KR") =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(Hq),
+            Case = Case,
+            Prisoner = P,
+            Destination = destination,
+            Finding = RiskFinding.NoSubstantialRisk,
+            AssessTime = Ago(1),
+            ExpireTime = In(24 * 30),
+        };
 
-    public RecordFitnessRequest FitnessRequest(bool fit = true) => new()
-    {
-        Actor = Actor, Etag = Etag(Hq), Case = Case, Prisoner = P, Fit = fit, Physician = "m-1", ExamineTime = Ago(1),
-        ExpireTime = In(24 * 7),
-    };
+    public RecordFitnessRequest FitnessRequest(bool fit = true) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(Hq),
+            Case = Case,
+            Prisoner = P,
+            Fit = fit,
+            Physician = "m-1",
+            ExamineTime = Ago(1),
+            ExpireTime = In(24 * 7),
+        };
 
-    public NotifyBureauRequest NotifyRequest(uint occurrence, string who = Hq) => new()
-    {
-        Actor = Actor, Etag = Etag(who), Case = Case, Prisoner = P, Occurrence = occurrence, Data = Seal(Icrc),
-        Disclosure = Disclosure.Withheld, DisclosureReason = "family-at-risk", PowerOfOrigin = "KP",
-    };
+    public NotifyBureauRequest NotifyRequest(uint occurrence, string who = Hq) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(who),
+            Case = Case,
+            Prisoner = P,
+            Occurrence = occurrence,
+            Data = Seal(Icrc),
+            Disclosure = Disclosure.Withheld,
+            DisclosureReason = "family-at-risk",
+            PowerOfOrigin = "KP",
+        };
 
-    public LinkDuplicateRequest LinkRequest(string reference = P, string kept = Q) => new()
-    {
-        Actor = Actor, Etag = Etag(Hq, reference), Case = Case, Prisoner = reference, SameAsPrisoner = kept,
-    };
+    public LinkDuplicateRequest LinkRequest(string reference = P, string kept = Q) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(Hq, reference),
+            Case = Case,
+            Prisoner = reference,
+            SameAsPrisoner = kept,
+        };
 
-    public CorrectRecordRequest CorrectRequest(ulong position, string who = Hq, string reference = P) => new()
-    {
-        Actor = Actor, Etag = Etag(who, reference), Case = Case, Prisoner = reference, Position = position, Reason = "mistaken",
-    };
+    public CorrectRecordRequest CorrectRequest(ulong position, string who = Hq, string reference = P) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(who, reference),
+            Case = Case,
+            Prisoner = reference,
+            Position = position,
+            Reason = "mistaken",
+        };
 
     public void Correct(ulong position, string who = Hq) => Do(who, CorrectRequest(position, who), Prisoners.Correct);
 
@@ -257,20 +402,47 @@ internal sealed class Scene
     }
 
     public void Begin() =>
-        Do(Consular, new TransitBegun { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Departed);
+        Do(
+            Consular,
+            new TransitBegun
+            {
+                Case = Case,
+                Transfer = "transfer_1",
+                Prisoner = P,
+            },
+            Reactions.Departed
+        );
 
     public void Abort() =>
-        Do(Consular, new HandoverAborted { Case = Case, Transfer = "transfer_1", Prisoner = P }, Reactions.Aborted);
+        Do(
+            Consular,
+            new HandoverAborted
+            {
+                Case = Case,
+                Transfer = "transfer_1",
+                Prisoner = P,
+            },
+            Reactions.Aborted
+        );
 
-    public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer) => new()
-    {
-        Case = Case, Transfer = "transfer_1", Prisoner = P, Route = route, FromPower = "UA", ToPower = "KR", HandoverTime = Ago(1),
-        DetainingParticipant = Mfa, AcceptingParticipant = Kr,
-    };
+    public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
+        new()
+        {
+            Case = Case,
+            Transfer = "transfer_1",
+            Prisoner = P,
+            Route = route,
+            FromPower = "UA",
+            ToPower = "KR",
+            HandoverTime = Ago(1),
+            DetainingParticipant = Mfa,
+            AcceptingParticipant = Kr,
+        };
 
     public Decision HandOver(Types.V1.Route route = Types.V1.Route.Article12Transfer)
     {
-        if (TheCase.Parties.All(p => p.Participant != Mfa)) Admit(Mfa, Part.DetainingPower);
+        if (TheCase.Parties.All(p => p.Participant != Mfa))
+            Admit(Mfa, Part.DetainingPower);
         return Do(Consular, Confirmed(route), Reactions.HandedOver);
     }
 
@@ -280,6 +452,5 @@ internal sealed class Scene
     public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor(destination, route).Standing == Standing.InForce;
 
-    public CheckReadinessResponse Readiness(string destination = "KR") =>
-        Prisoners.ReadinessOf([Prisoner], destination, Stage.Now);
+    public CheckReadinessResponse Readiness(string destination = "KR") => Prisoners.ReadinessOf([Prisoner], destination, Stage.Now);
 }

@@ -28,74 +28,131 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     public async Task A_case_is_opened_a_prisoner_registered_and_his_statement_counts_for_the_consular_service_alone()
     {
         var (hq, icrc, kr) = (running.As(Scene.Hq), running.As(Scene.Icrc), running.As(Scene.Kr));
-        var opened = await hq.OpenCaseAsync(
-            new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor }, cancellationToken: Cancel);
+        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor }, cancellationToken: Cancel);
         Assert.Equal("custody", opened.Receipt.Service);
         var etag = opened.Etag;
         foreach (var (who, part) in ((string, Part)[])[(Scene.Kr, Part.RequestingState), (Scene.Icrc, Part.NeutralObserver)])
-            etag = (await hq.AdmitPartyAsync(new AdmitPartyRequest
+            etag = (
+                await hq.AdmitPartyAsync(
+                    new AdmitPartyRequest
+                    {
+                        RequestId = Id(),
+                        Actor = Scene.Actor,
+                        Etag = etag,
+                        Case = opened.Case,
+                        Participant = who,
+                        Part = part,
+                    },
+                    cancellationToken: Cancel
+                )
+            ).Etag;
+        var registered = await hq.RegisterPrisonerAsync(
+            new RegisterPrisonerRequest
             {
-                RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case, Participant = who, Part = part,
-            }, cancellationToken: Cancel)).Etag;
-        var registered = await hq.RegisterPrisonerAsync(new RegisterPrisonerRequest
-        {
-            RequestId = Id(), Actor = Scene.Actor, Etag = etag, Case = opened.Case,
-            Status = CustodyState.Interned, CaptureTime = Ago(24), Identity = Scene.Seal(Scene.Icrc),
-        }, cancellationToken: Cancel);
+                RequestId = Id(),
+                Actor = Scene.Actor,
+                Etag = etag,
+                Case = opened.Case,
+                Status = CustodyState.Interned,
+                CaptureTime = Ago(24),
+                Identity = Scene.Seal(Scene.Icrc),
+            },
+            cancellationToken: Cancel
+        );
         Assert.Equal(CustodyState.Interned, registered.State);
 
         var consular = running.As("service/consular");
         var question = new CheckStandingRequest
         {
-            Case = opened.Case, Prisoner = registered.Prisoner, Route = Route.Article12Transfer, Destinations = { "KR", "KP" },
+            Case = opened.Case,
+            Prisoner = registered.Prisoner,
+            Route = Route.Article12Transfer,
+            Destinations = { "KR", "KP" },
         };
         var before = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.All(before.Standings, s => Assert.Equal(Standing.NotInForce, s.Standing));
 
         var seen = await icrc.GetPrisonerAsync(
-            new GetPrisonerRequest { Case = opened.Case, Prisoner = registered.Prisoner }, cancellationToken: Cancel);
+            new GetPrisonerRequest { Case = opened.Case, Prisoner = registered.Prisoner },
+            cancellationToken: Cancel
+        );
         var interview = Scene.Interview();
         interview.InterviewTime = Ago(2);
-        var recorded = await icrc.RecordStatementAsync(new RecordStatementRequest
-        {
-            RequestId = Id(), Actor = Scene.Actor, Etag = seen.Etag, Case = opened.Case, Prisoner = registered.Prisoner,
-            StatementTime = Ago(1), Language = "ko", LanguageUnderstood = true, Uncoerced = true, Interpreter = "i-2", Interview = interview,
-            AcceptedDestinations = { "KR" }, Content = Scene.Seal(Scene.Hq),
-        }, cancellationToken: Cancel);
+        var recorded = await icrc.RecordStatementAsync(
+            new RecordStatementRequest
+            {
+                RequestId = Id(),
+                Actor = Scene.Actor,
+                Etag = seen.Etag,
+                Case = opened.Case,
+                Prisoner = registered.Prisoner,
+                StatementTime = Ago(1),
+                Language = "ko",
+                LanguageUnderstood = true,
+                Uncoerced = true,
+                Interpreter = "i-2",
+                Interview = interview,
+                AcceptedDestinations = { "KR" },
+                Content = Scene.Seal(Scene.Hq),
+            },
+            cancellationToken: Cancel
+        );
         etag = recorded.StatementEtag;
         AttestStatementResponse attested = null!;
         foreach (var attendant in interview.Attendants)
         {
-            attested = await icrc.AttestStatementAsync(new AttestStatementRequest
-            {
-                RequestId = Id(), Actor = Scene.Named(attendant.Official), Etag = etag, Case = opened.Case, Prisoner = registered.Prisoner,
-                Statement = recorded.Statement, Role = attendant.Role,
-            }, cancellationToken: Cancel);
+            attested = await icrc.AttestStatementAsync(
+                new AttestStatementRequest
+                {
+                    RequestId = Id(),
+                    Actor = Scene.Named(attendant.Official),
+                    Etag = etag,
+                    Case = opened.Case,
+                    Prisoner = registered.Prisoner,
+                    Statement = recorded.Statement,
+                    Role = attendant.Role,
+                },
+                cancellationToken: Cancel
+            );
             etag = attested.Etag;
         }
 
         var after = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.Equal([Standing.InForce, Standing.NotInForce], after.Standings.Select(s => s.Standing));
         Assert.Equal(before.Position + 4, after.Position);
-        Assert.True((await consular.CheckReadinessAsync(new CheckReadinessRequest
-        {
-            Case = opened.Case, Prisoner = registered.Prisoner, Route = Route.Article12Transfer, Destination = "KR",
-        }, cancellationToken: Cancel)).FreeToDepart);
+        Assert.True(
+            (
+                await consular.CheckReadinessAsync(
+                    new CheckReadinessRequest
+                    {
+                        Case = opened.Case,
+                        Prisoner = registered.Prisoner,
+                        Route = Route.Article12Transfer,
+                        Destination = "KR",
+                    },
+                    cancellationToken: Cancel
+                )
+            ).FreeToDepart
+        );
         await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => kr.CheckStandingAsync(question).ResponseAsync);
         question.Prisoner = "pris_00000000000000000000000009";
         await Refused(StatusCode.NotFound, "NOT_FOUND", () => consular.CheckStandingAsync(question).ResponseAsync);
 
-        var statement = await hq.GetStatementAsync(
-            new GetStatementRequest { Statement = recorded.Statement }, cancellationToken: Cancel);
+        var statement = await hq.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }, cancellationToken: Cancel);
         Assert.Equal(StatementState.Attested, statement.Statement.State);
         Assert.NotEmpty(statement.Statement.Content.Content);
-        await Refused(StatusCode.NotFound, "NOT_FOUND",
-            () => kr.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }).ResponseAsync);
+        await Refused(
+            StatusCode.NotFound,
+            "NOT_FOUND",
+            () => kr.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }).ResponseAsync
+        );
         var listed = new ListStatementsRequest { Case = opened.Case, Prisoner = registered.Prisoner };
         Assert.Single((await hq.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
         Assert.Empty((await kr.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
         var prisoners = await kr.ListPrisonersAsync(
-            new ListPrisonersRequest { Case = opened.Case, Held = true }, cancellationToken: Cancel);
+            new ListPrisonersRequest { Case = opened.Case, Held = true },
+            cancellationToken: Cancel
+        );
         Assert.Equal(CustodyState.Unspecified, Assert.Single(prisoners.Prisoners).State);
         var shown = await kr.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
         Assert.Equal(3, shown.Case.Parties.Count);
@@ -103,8 +160,11 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.Contains(open.Cases, c => c.Id == opened.Case);
         var none = await running.As(Scene.Unification).ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel);
         Assert.Empty(none.Cases);
-        await Refused(StatusCode.NotFound, "NOT_FOUND",
-            () => running.As(Scene.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync);
+        await Refused(
+            StatusCode.NotFound,
+            "NOT_FOUND",
+            () => running.As(Scene.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync
+        );
 
         await AnObserversEntryIsReadAndNotProvedUntilItPermits(attested.Receipt.Position, opened.Receipt.Position);
     }
@@ -130,14 +190,30 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.False(attestation.Privileged);
         Assert.Equal([PartKind.Request, PartKind.Events, PartKind.Signature], attestation.Parts.Select(p => p.Kind).Order());
         var header = EntryHeader.Parser.ParseFrom(attestation.Header);
-        Assert.All(attestation.Parts, p => Assert.Contains(
-            header.Parts, d => d.Kind == p.Kind && d.Digest.Span.SequenceEqual(Digests.OfPart(p.Salt.Span, p.Data.Span))));
+        Assert.All(
+            attestation.Parts,
+            p =>
+                Assert.Contains(
+                    header.Parts,
+                    d => d.Kind == p.Kind && d.Digest.Span.SequenceEqual(Digests.OfPart(p.Salt.Span, p.Data.Span))
+                )
+        );
 
-        async Task<Entry> Entry(string who, ulong at) => (await running.LedgerAs(who).GetEntryAsync(
-            new GetEntryRequest { Position = at }, cancellationToken: Cancel)).Entry;
+        async Task<Entry> Entry(string who, ulong at) =>
+            (await running.LedgerAs(who).GetEntryAsync(new GetEntryRequest { Position = at }, cancellationToken: Cancel)).Entry;
 
-        async Task<PermitDisclosureResponse> Permit(string who, ulong at) => await running.LedgerAs(who).PermitDisclosureAsync(
-            new PermitDisclosureRequest { RequestId = Id(), Actor = Scene.Actor, Position = at }, cancellationToken: Cancel);
+        async Task<PermitDisclosureResponse> Permit(string who, ulong at) =>
+            await running
+                .LedgerAs(who)
+                .PermitDisclosureAsync(
+                    new PermitDisclosureRequest
+                    {
+                        RequestId = Id(),
+                        Actor = Scene.Actor,
+                        Position = at,
+                    },
+                    cancellationToken: Cancel
+                );
     }
 
     [Fact]
@@ -148,7 +224,13 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         var first = await hq.OpenCaseAsync(request, cancellationToken: Cancel);
         var again = await hq.OpenCaseAsync(request, cancellationToken: Cancel);
         Assert.Equal((first.Case, first.Receipt.Position), (again.Case, again.Receipt.Position));
-        var close = new CloseCaseRequest { RequestId = Id(), Actor = Scene.Actor, Etag = "of-another-time", Case = first.Case };
+        var close = new CloseCaseRequest
+        {
+            RequestId = Id(),
+            Actor = Scene.Actor,
+            Etag = "of-another-time",
+            Case = first.Case,
+        };
         await Refused(StatusCode.Aborted, "STALE", () => hq.CloseCaseAsync(close).ResponseAsync);
         await Refused(StatusCode.Aborted, "STALE", () => hq.CloseCaseAsync(close).ResponseAsync);
         close.RequestId = Id();
@@ -158,8 +240,11 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
 
     [Fact]
     public async Task Every_fault_of_a_request_is_told_at_once() =>
-        await Refused(StatusCode.InvalidArgument, "REQUEST_INVALID", () => running.As(Scene.Icrc)
-            .RecordStatementAsync(new RecordStatementRequest { Case = "?", Language = "??" }).ResponseAsync);
+        await Refused(
+            StatusCode.InvalidArgument,
+            "REQUEST_INVALID",
+            () => running.As(Scene.Icrc).RecordStatementAsync(new RecordStatementRequest { Case = "?", Language = "??" }).ResponseAsync
+        );
 
     private static string Id() => Guid.NewGuid().ToString();
 
@@ -190,16 +275,27 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                 // Nobody else runs here: there is nothing to react to.
                 new Service
                 {
-                    Name = definition.Name, Streams = definition.Streams, Map = definition.Map, Duties = definition.Duties,
+                    Name = definition.Name,
+                    Streams = definition.Streams,
+                    Map = definition.Map,
+                    Duties = definition.Duties,
                 },
                 new Settings
                 {
-                    Ledger = $"sqlite:{Path.Combine(_folder, "custody.db")}", Broker = new Uri("memory:"),
-                    Listen = new Uri("https://127.0.0.1:0"), Certificate = Path.Combine(home, "system.pem"),
-                    CertificateKey = Path.Combine(home, "system.key"), Agreement = Path.Combine(_folder, "agreement.json"),
-                    Checkpoint = Path.Combine(_folder, "custody.checkpoint"), CheckpointKey = Path.Combine(home, "checkpoint.key"),
-                    Peers = new Dictionary<string, Uri>(), Drain = TimeSpan.FromSeconds(5),
-                }, memory: _broker, cancel: Cancel);
+                    Ledger = $"sqlite:{Path.Combine(_folder, "custody.db")}",
+                    Broker = new Uri("memory:"),
+                    Listen = new Uri("https://127.0.0.1:0"),
+                    Certificate = Path.Combine(home, "system.pem"),
+                    CertificateKey = Path.Combine(home, "system.key"),
+                    Agreement = Path.Combine(_folder, "agreement.json"),
+                    Checkpoint = Path.Combine(_folder, "custody.checkpoint"),
+                    CheckpointKey = Path.Combine(home, "checkpoint.key"),
+                    Peers = new Dictionary<string, Uri>(),
+                    Drain = TimeSpan.FromSeconds(5),
+                },
+                memory: _broker,
+                cancel: Cancel
+            );
             await _host.StartAsync(Cancel);
             _address = _host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
         }
@@ -210,17 +306,18 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
 
         private GrpcChannel Channel(string participant)
         {
-            var channel = GrpcChannel.ForAddress(_address, new GrpcChannelOptions
-            {
-                DisposeHttpClient = true, HttpHandler = Signing.Handler(_folder, participant, "custody"),
-            });
+            var channel = GrpcChannel.ForAddress(
+                _address,
+                new GrpcChannelOptions { DisposeHttpClient = true, HttpHandler = Signing.Handler(_folder, participant, "custody") }
+            );
             _open.Insert(0, channel);
             return channel;
         }
 
         public async ValueTask DisposeAsync()
         {
-            foreach (var open in _open) open.Dispose();
+            foreach (var open in _open)
+                open.Dispose();
             if (_host is not null)
             {
                 await _host.StopAsync(CancellationToken.None);

@@ -63,18 +63,24 @@ public class TransitionTests
 
     private static readonly string[] OnPrisoners =
     [
-        nameof(CustodyContract.CustodyServiceBase.RecordProceedings), nameof(CustodyContract.CustodyServiceBase.RecordClaim),
-        nameof(CustodyContract.CustodyServiceBase.RecordStatement), nameof(CustodyContract.CustodyServiceBase.AttestStatement),
+        nameof(CustodyContract.CustodyServiceBase.RecordProceedings),
+        nameof(CustodyContract.CustodyServiceBase.RecordClaim),
+        nameof(CustodyContract.CustodyServiceBase.RecordStatement),
+        nameof(CustodyContract.CustodyServiceBase.AttestStatement),
         nameof(CustodyContract.CustodyServiceBase.RevokeAttestation),
-        nameof(CustodyContract.CustodyServiceBase.RecordRiskAssessment), nameof(CustodyContract.CustodyServiceBase.RecordFitness),
-        nameof(CustodyContract.CustodyServiceBase.NotifyBureau), nameof(CustodyContract.CustodyServiceBase.LinkDuplicate),
+        nameof(CustodyContract.CustodyServiceBase.RecordRiskAssessment),
+        nameof(CustodyContract.CustodyServiceBase.RecordFitness),
+        nameof(CustodyContract.CustodyServiceBase.NotifyBureau),
+        nameof(CustodyContract.CustodyServiceBase.LinkDuplicate),
         nameof(CustodyContract.CustodyServiceBase.CorrectRecord),
     ];
 
     private static readonly string[] OnCases =
     [
-        nameof(CustodyContract.CustodyServiceBase.AdmitParty), nameof(CustodyContract.CustodyServiceBase.RemoveParty),
-        nameof(CustodyContract.CustodyServiceBase.CloseCase), nameof(CustodyContract.CustodyServiceBase.RegisterPrisoner),
+        nameof(CustodyContract.CustodyServiceBase.AdmitParty),
+        nameof(CustodyContract.CustodyServiceBase.RemoveParty),
+        nameof(CustodyContract.CustodyServiceBase.CloseCase),
+        nameof(CustodyContract.CustodyServiceBase.RegisterPrisoner),
     ];
 
     public static TheoryData<CustodyState, CustodyState> StatusPairs => [.. from s in States from t in States select (s, t)];
@@ -89,8 +95,10 @@ public class TransitionTests
     [Fact]
     public void Every_write_of_the_service_is_in_a_table()
     {
-        var writes = CustodyContract.Descriptor.Methods.Where(m => m.InputType.FindFieldByName("request_id") is not null)
-            .Select(m => m.Name).Order();
+        var writes = CustodyContract
+            .Descriptor.Methods.Where(m => m.InputType.FindFieldByName("request_id") is not null)
+            .Select(m => m.Name)
+            .Order();
         Assert.Equal(writes, OnPrisoners.Concat(OnCases).Append("RecordStatus").Append("OpenCase").Order());
     }
 
@@ -118,8 +126,7 @@ public class TransitionTests
     public void A_command_is_accepted_or_refused_in_a_status(CustodyState state, string command)
     {
         var (scene, statement) = In(state);
-        Assert.Equal(Cell(Commands, state, command) == "." ? Reason.StateNotAllowed : Reason.Unspecified,
-            Run(scene, statement, command));
+        Assert.Equal(Cell(Commands, state, command) == "." ? Reason.StateNotAllowed : Reason.Unspecified, Run(scene, statement, command));
         Assert.Equal(state, scene.Prisoner.State);
     }
 
@@ -130,9 +137,15 @@ public class TransitionTests
         var held = scene.Prisoner.Held;
         switch (@event)
         {
-            case nameof(TransitBegun): scene.Begin(); break;
-            case nameof(HandoverAborted): scene.Abort(); break;
-            default: scene.HandOver(); break;
+            case nameof(TransitBegun):
+                scene.Begin();
+                break;
+            case nameof(HandoverAborted):
+                scene.Abort();
+                break;
+            default:
+                scene.HandOver();
+                break;
         }
         var expected = Cell(Events, state, @event);
         Assert.Equal(expected == "=" ? state : System.Enum.Parse<CustodyState>(expected), scene.Prisoner.State);
@@ -156,16 +169,20 @@ public class TransitionTests
         scene.Register();
         var id = scene.Record(scene.StatementRequest(Scene.Icrc, "KR"));
         var position = scene.StatementOf(id).Position;
-        if (state != StatementState.Recorded) scene.Attest(id, AttesterRole.Interviewer);
-        if (state == StatementState.Corrected) scene.Correct(position, Scene.Icrc);
+        if (state != StatementState.Recorded)
+            scene.Attest(id, AttesterRole.Interviewer);
+        if (state == StatementState.Corrected)
+            scene.Correct(position, Scene.Icrc);
         Assert.Equal(state, scene.StatementOf(id).State);
-        Assert.Equal(expected, command switch
-        {
-            "AttestStatement" =>
-                scene.Try(Scene.Icrc, scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest),
-            "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(id), Statements.Revoke),
-            _ => scene.Try(Scene.Icrc, scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct),
-        });
+        Assert.Equal(
+            expected,
+            command switch
+            {
+                "AttestStatement" => scene.Try(Scene.Icrc, scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest),
+                "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(id), Statements.Revoke),
+                _ => scene.Try(Scene.Icrc, scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct),
+            }
+        );
     }
 
     [Theory, MemberData(nameof(CaseCommands))]
@@ -174,7 +191,8 @@ public class TransitionTests
         var (scene, statement) = In(CustodyState.Released);
         Close(scene);
         var expected = command is "RecordStatus" or "NotifyBureau" or "RevokeAttestation" or "CorrectRecord"
-            ? Reason.Unspecified : Reason.CaseClosed;
+            ? Reason.Unspecified
+            : Reason.CaseClosed;
         Assert.Equal(expected, Run(scene, statement, command));
     }
 
@@ -182,22 +200,35 @@ public class TransitionTests
     public void An_open_case_takes_every_command(string command)
     {
         var (scene, statement) = In(command == "CloseCase" ? CustodyState.Released : CustodyState.Interned);
-        if (command == "CloseCase") Release(scene, Scene.Q);
+        if (command == "CloseCase")
+            Release(scene, Scene.Q);
         Assert.Equal(Reason.Unspecified, Run(scene, statement, command));
     }
 
     private static (Scene Scene, string Statement) In(CustodyState state)
     {
         var scene = new Scene();
-        scene.Register(Scene.P, state is CustodyState.Captured or CustodyState.Registered or CustodyState.Hospitalised
-            ? state : CustodyState.Interned);
+        scene.Register(
+            Scene.P,
+            state is CustodyState.Captured or CustodyState.Registered or CustodyState.Hospitalised ? state : CustodyState.Interned
+        );
         scene.Register(Scene.Q);
         var statement = scene.Record(scene.StatementRequest(Scene.Icrc, "KR"));
         scene.Attest(statement, AttesterRole.Interviewer);
-        if (state == CustodyState.InTransit) scene.Begin();
-        if (state is CustodyState.Recaptured) scene.Status(CustodyState.Escaped);
-        if (state is CustodyState.Escaped or CustodyState.Recaptured or CustodyState.Released or CustodyState.Repatriated or
-            CustodyState.AccommodatedInNeutralCountry or CustodyState.Died) scene.Status(state, All);
+        if (state == CustodyState.InTransit)
+            scene.Begin();
+        if (state is CustodyState.Recaptured)
+            scene.Status(CustodyState.Escaped);
+        if (
+            state
+            is CustodyState.Escaped
+                or CustodyState.Recaptured
+                or CustodyState.Released
+                or CustodyState.Repatriated
+                or CustodyState.AccommodatedInNeutralCountry
+                or CustodyState.Died
+        )
+            scene.Status(state, All);
         Assert.Equal(state, scene.Prisoner.State);
         return (scene, statement);
     }
@@ -216,32 +247,47 @@ public class TransitionTests
     }
 
     private static CloseCaseRequest CloseRequest(Scene scene) =>
-        new() { Actor = Scene.Actor, Etag = scene.CaseEtag(Scene.Hq), Case = scene.Case };
-
-    private static Reason Run(Scene scene, string statement, string command) => command switch
-    {
-        "AdmitParty" => scene.Try(Scene.Hq, scene.AdmitRequest(Scene.Ru, Part.RequestingState), CaseRules.Admit),
-        "RemoveParty" => scene.Try(Scene.Hq, new RemovePartyRequest
+        new()
         {
-            Actor = Scene.Actor, Etag = scene.CaseEtag(Scene.Hq), Case = scene.Case, Participant = Scene.Kr,
-        }, CaseRules.Remove),
-        "CloseCase" => scene.Try(Scene.Hq, CloseRequest(scene), CaseRules.Close),
-        "RegisterPrisoner" => scene.Try(Scene.Hq, scene.RegisterRequest(), Prisoners.Register),
-        "RecordStatus" => scene.Try(Scene.Hq, scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus),
-        "RecordProceedings" => scene.Try(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings),
-        "RecordClaim" => scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim),
-        "RecordStatement" => scene.Try(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.Record),
-        "AttestStatement" =>
-            scene.Try(Scene.Icrc, scene.AttestRequest(statement, AttesterRole.Observer, "i-3"), Statements.Attest),
-        "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(statement), Statements.Revoke),
-        "RecordRiskAssessment" => scene.Try(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment),
-        "RecordFitness" => scene.Try(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness),
-        "NotifyBureau" => scene.Try(Scene.Hq, scene.NotifyRequest(1), Prisoners.Notify),
-        "LinkDuplicate" => scene.Try(Scene.Hq, scene.LinkRequest(), Prisoners.LinkDuplicate),
-        "CorrectRecord" => scene.Try(Scene.Icrc,
-            scene.CorrectRequest(scene.StatementOf(statement).Position, Scene.Icrc), Prisoners.Correct),
-        _ => throw new ArgumentOutOfRangeException(nameof(command), command, "no such command"),
-    };
+            Actor = Scene.Actor,
+            Etag = scene.CaseEtag(Scene.Hq),
+            Case = scene.Case,
+        };
+
+    private static Reason Run(Scene scene, string statement, string command) =>
+        command switch
+        {
+            "AdmitParty" => scene.Try(Scene.Hq, scene.AdmitRequest(Scene.Ru, Part.RequestingState), CaseRules.Admit),
+            "RemoveParty" => scene.Try(
+                Scene.Hq,
+                new RemovePartyRequest
+                {
+                    Actor = Scene.Actor,
+                    Etag = scene.CaseEtag(Scene.Hq),
+                    Case = scene.Case,
+                    Participant = Scene.Kr,
+                },
+                CaseRules.Remove
+            ),
+            "CloseCase" => scene.Try(Scene.Hq, CloseRequest(scene), CaseRules.Close),
+            "RegisterPrisoner" => scene.Try(Scene.Hq, scene.RegisterRequest(), Prisoners.Register),
+            "RecordStatus" => scene.Try(Scene.Hq, scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus),
+            "RecordProceedings" => scene.Try(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings),
+            "RecordClaim" => scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim),
+            "RecordStatement" => scene.Try(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.Record),
+            "AttestStatement" => scene.Try(Scene.Icrc, scene.AttestRequest(statement, AttesterRole.Observer, "i-3"), Statements.Attest),
+            "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(statement), Statements.Revoke),
+            "RecordRiskAssessment" => scene.Try(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment),
+            "RecordFitness" => scene.Try(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness),
+            "NotifyBureau" => scene.Try(Scene.Hq, scene.NotifyRequest(1), Prisoners.Notify),
+            "LinkDuplicate" => scene.Try(Scene.Hq, scene.LinkRequest(), Prisoners.LinkDuplicate),
+            "CorrectRecord" => scene.Try(
+                Scene.Icrc,
+                scene.CorrectRequest(scene.StatementOf(statement).Position, Scene.Icrc),
+                Prisoners.Correct
+            ),
+            _ => throw new ArgumentOutOfRangeException(nameof(command), command, "no such command"),
+        };
 
     // The table's cell; a row or column that is missing fails.
     private static string Cell(string table, CustodyState row, string column)

@@ -37,16 +37,15 @@ public class VisibilityTests
         draft             .                  .      .      .              1      .    .
         """;
 
-    private static readonly string[] Readers =
-        [Scene.Hq, Scene.Mfa, Scene.Kr, Scene.Unification, Scene.Ru, Scene.Icrc, Scene.Swiss];
+    private static readonly string[] Readers = [Scene.Hq, Scene.Mfa, Scene.Kr, Scene.Unification, Scene.Ru, Scene.Icrc, Scene.Swiss];
 
     public static TheoryData<string, string> Cells =>
-    [
-        .. from line in Table.Split('\n').Skip(1)
-           let row = line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[0]
-           from reader in Readers
-           select (row, reader),
-    ];
+        [
+            .. from line in Table.Split('\n').Skip(1)
+            let row = line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[0]
+            from reader in Readers
+            select (row, reader),
+        ];
 
     public static TheoryData<string> EachReader => [.. Readers];
 
@@ -74,28 +73,31 @@ public class VisibilityTests
         var scene = Full();
         var seen = scene.Seen(reader);
         var lines = Table.Split('\n').Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)).ToArray();
-        Assert.Equal(lines.Single(l => l[0] == row)[1 + Array.IndexOf(lines[0], reader)], row switch
-        {
-            "state" => seen.State == CustodyState.Unspecified ? "." : "+",
-            "identity" => Sealing(seen.Identity),
-            "capture_time" => seen.CaptureTime is null ? "." : "+",
-            "statuses" => seen.Statuses.Count == 0 ? "." : "+",
-            "claims" => Number(seen.Claims.Count),
-            "evidence" => seen.Claims.Select(c => Sealing(c.Evidence)).DefaultIfEmpty(".").Order().First(),
-            "statements" => Number(seen.Statements.Count),
-            "destinations" => seen.Statements.Sum(s => s.AcceptedDestinations.Count) == 0 ? "." : "+",
-            "risk_assessments" => Number(seen.RiskAssessments.Count),
-            "grounds" => Sealing(seen.RiskAssessments.FirstOrDefault()?.Grounds),
-            "fitness" => Number(seen.Fitness.Count),
-            "proceedings" => Number(seen.Proceedings.Count),
-            "occurrences" => Number(seen.Occurrences.Count),
-            "notifications" => Number(seen.Notifications.Count),
-            "data" => Sealing(seen.Notifications.FirstOrDefault()?.Data),
-            "releases" => Number(seen.Notifications.Sum(n => n.Releases.Count)),
-            "submitted" => Number(seen.Interests.Count(i => i.Submitted)),
-            "draft" => Number(seen.Interests.Count(i => !i.Submitted)),
-            _ => throw new ArgumentOutOfRangeException(nameof(row), row, "no such row"),
-        });
+        Assert.Equal(
+            lines.Single(l => l[0] == row)[1 + Array.IndexOf(lines[0], reader)],
+            row switch
+            {
+                "state" => seen.State == CustodyState.Unspecified ? "." : "+",
+                "identity" => Sealing(seen.Identity),
+                "capture_time" => seen.CaptureTime is null ? "." : "+",
+                "statuses" => seen.Statuses.Count == 0 ? "." : "+",
+                "claims" => Number(seen.Claims.Count),
+                "evidence" => seen.Claims.Select(c => Sealing(c.Evidence)).DefaultIfEmpty(".").Order().First(),
+                "statements" => Number(seen.Statements.Count),
+                "destinations" => seen.Statements.Sum(s => s.AcceptedDestinations.Count) == 0 ? "." : "+",
+                "risk_assessments" => Number(seen.RiskAssessments.Count),
+                "grounds" => Sealing(seen.RiskAssessments.FirstOrDefault()?.Grounds),
+                "fitness" => Number(seen.Fitness.Count),
+                "proceedings" => Number(seen.Proceedings.Count),
+                "occurrences" => Number(seen.Occurrences.Count),
+                "notifications" => Number(seen.Notifications.Count),
+                "data" => Sealing(seen.Notifications.FirstOrDefault()?.Data),
+                "releases" => Number(seen.Notifications.Sum(n => n.Releases.Count)),
+                "submitted" => Number(seen.Interests.Count(i => i.Submitted)),
+                "draft" => Number(seen.Interests.Count(i => !i.Submitted)),
+                _ => throw new ArgumentOutOfRangeException(nameof(row), row, "no such row"),
+            }
+        );
         Assert.Equal(Scene.P, seen.Prisoner_);
         Assert.Equal("UA", seen.DetainingPower);
         Assert.True(seen.Held);
@@ -116,7 +118,8 @@ public class VisibilityTests
         var statement = scene.StatementOf(scene.Prisoner.Statements[0].Statement_);
         var eyes = scene.Reader(reader);
         Assert.Equal(sees, Statements.Kind.AudienceOf(statement).Any(eyes.Tokens.Contains));
-        if (!sees) return;
+        if (!sees)
+            return;
         var shown = Statements.Show(statement, eyes);
         Assert.Equal(destinations, shown.AcceptedDestinations.Count > 0);
         Assert.Equal(content, shown.Content.Content.Length > 0);
@@ -147,10 +150,17 @@ public class VisibilityTests
         Assert.DoesNotContain(CaseRules.Show(scene.TheCase, scene.Reader(Scene.Ru)).Parties, p => p.Participant == Scene.Kr);
         Assert.Equal(7, CaseRules.Show(scene.TheCase, scene.Reader(Scene.Icrc)).Parties.Count);
         var before = scene.CaseEtag(Scene.Kr);
-        scene.Do(Scene.Hq, new RemovePartyRequest
-        {
-            Actor = Scene.Actor, Etag = scene.CaseEtag(Scene.Hq), Case = scene.Case, Participant = Scene.Ru,
-        }, CaseRules.Remove);
+        scene.Do(
+            Scene.Hq,
+            new RemovePartyRequest
+            {
+                Actor = Scene.Actor,
+                Etag = scene.CaseEtag(Scene.Hq),
+                Case = scene.Case,
+                Participant = Scene.Ru,
+            },
+            CaseRules.Remove
+        );
         Assert.Equal(before, scene.CaseEtag(Scene.Kr));
     }
 
@@ -208,10 +218,17 @@ public class VisibilityTests
         Assert.Single(scene.Seen(Scene.Kr).Interests);
         Assert.Empty(scene.Seen(Scene.Hq).Interests);
         Assert.Equal(etag, scene.Etag(Scene.Hq));
-        scene.Do(Scene.Consular, new TransferRequestSubmitted
-        {
-            Case = scene.Case, Prisoner = Scene.P, Transfer = "transfer_1", Participant = Scene.Kr,
-        }, Reactions.Submitted);
+        scene.Do(
+            Scene.Consular,
+            new TransferRequestSubmitted
+            {
+                Case = scene.Case,
+                Prisoner = Scene.P,
+                Transfer = "transfer_1",
+                Participant = Scene.Kr,
+            },
+            Reactions.Submitted
+        );
         Assert.Single(scene.Seen(Scene.Hq).Interests);
     }
 
@@ -222,8 +239,16 @@ public class VisibilityTests
         scene.Register();
         var etag = scene.Etag(Scene.Kr);
         scene.Do(Scene.Consular, Drafted(scene, "transfer_1", Scene.Kr), Reactions.Drafted);
-        scene.Do(Scene.Consular, new DraftDiscarded { Case = scene.Case, Prisoner = Scene.P, Transfer = "transfer_1" },
-            Reactions.Discarded);
+        scene.Do(
+            Scene.Consular,
+            new DraftDiscarded
+            {
+                Case = scene.Case,
+                Prisoner = Scene.P,
+                Transfer = "transfer_1",
+            },
+            Reactions.Discarded
+        );
         Assert.Equal(etag, scene.Etag(Scene.Kr));
     }
 
@@ -246,10 +271,17 @@ public class VisibilityTests
     {
         var scene = new Scene();
         scene.Register();
-        scene.Do(Scene.Hq, new RemovePartyRequest
-        {
-            Actor = Scene.Actor, Etag = scene.CaseEtag(Scene.Hq), Case = scene.Case, Participant = Scene.Kr,
-        }, CaseRules.Remove);
+        scene.Do(
+            Scene.Hq,
+            new RemovePartyRequest
+            {
+                Actor = Scene.Actor,
+                Etag = scene.CaseEtag(Scene.Hq),
+                Case = scene.Case,
+                Participant = Scene.Kr,
+            },
+            CaseRules.Remove
+        );
         Assert.DoesNotContain(Prisoners.Kind.AudienceOf(scene.Prisoner), scene.Reader(Scene.Kr).Tokens.Contains);
         Assert.Equal(Reason.NotFound, scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim));
     }
@@ -284,22 +316,43 @@ public class VisibilityTests
     {
         HashSet<string> ids =
         [
-            "case", "participant", "prisoner", "claim", "statement", "assessment", "fitness", "notification", "same_as_prisoner", "transfer",
-            "detaining_power", "from_power", "to_power", "state", "duty",
+            "case",
+            "participant",
+            "prisoner",
+            "claim",
+            "statement",
+            "assessment",
+            "fitness",
+            "notification",
+            "same_as_prisoner",
+            "transfer",
+            "detaining_power",
+            "from_power",
+            "to_power",
+            "state",
+            "duty",
         ];
         HashSet<string> flags = ["held", "ended", "returned"];
-        var published = EventsReflection.Descriptor.MessageTypes
-            .Where(m => m.GetOptions().GetExtension(LimitsExtensions.Published)).ToArray();
+        var published = EventsReflection
+            .Descriptor.MessageTypes.Where(m => m.GetOptions().GetExtension(LimitsExtensions.Published))
+            .ToArray();
         Assert.NotEmpty(published);
-        Assert.All(published.SelectMany(m => m.Fields.InDeclarationOrder()), f => Assert.True(f.FieldType switch
-        {
-            FieldType.String => ids.Contains(f.Name),
-            FieldType.Bool => flags.Contains(f.Name),
-            FieldType.UInt64 => f.Name == "position",
-            FieldType.Enum => f.EnumType.Name is "Part" or "Invariant",
-            FieldType.Message => f.MessageType.FullName == "google.protobuf.Timestamp",
-            _ => false,
-        }, f.FullName));
+        Assert.All(
+            published.SelectMany(m => m.Fields.InDeclarationOrder()),
+            f =>
+                Assert.True(
+                    f.FieldType switch
+                    {
+                        FieldType.String => ids.Contains(f.Name),
+                        FieldType.Bool => flags.Contains(f.Name),
+                        FieldType.UInt64 => f.Name == "position",
+                        FieldType.Enum => f.EnumType.Name is "Part" or "Invariant",
+                        FieldType.Message => f.MessageType.FullName == "google.protobuf.Timestamp",
+                        _ => false,
+                    },
+                    f.FullName
+                )
+        );
     }
 
     [Fact]
@@ -320,14 +373,22 @@ public class VisibilityTests
         Assert.Equal(Said("KR"), Said("UA", "KR"));
         Assert.Equal(
             Events(s => s.Status(CustodyState.Hospitalised)),
-            Events(s => s.Do(Scene.Hq, s.ProceedingsRequest(), Prisoners.RecordProceedings)));
+            Events(s => s.Do(Scene.Hq, s.ProceedingsRequest(), Prisoners.RecordProceedings))
+        );
         Assert.Equal(
             Events(s => s.Do(Scene.Hq, s.FitnessRequest(true), Prisoners.RecordFitness)),
-            Events(s => s.Do(Scene.Hq, s.FitnessRequest(false), Prisoners.RecordFitness)));
+            Events(s => s.Do(Scene.Hq, s.FitnessRequest(false), Prisoners.RecordFitness))
+        );
     }
 
     private static TransferRequestDrafted Drafted(Scene scene, string transfer, string participant) =>
-        new() { Case = scene.Case, Prisoner = Scene.P, Transfer = transfer, Participant = participant };
+        new()
+        {
+            Case = scene.Case,
+            Prisoner = Scene.P,
+            Transfer = transfer,
+            Participant = participant,
+        };
 
     private static Scene Full()
     {
@@ -337,25 +398,37 @@ public class VisibilityTests
         scene.Admit(Scene.Ru, Part.RequestingState);
         scene.Admit(Scene.Swiss, Part.ProtectingPower);
         scene.Register();
-        scene.Do(Scene.Kr,
-            With(scene.ClaimRequest(Scene.Kr, "KR", "KR"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
-        scene.Do(Scene.Ru,
-            With(scene.ClaimRequest(Scene.Ru, "RU", "RU"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
+        scene.Do(Scene.Kr, With(scene.ClaimRequest(Scene.Kr, "KR", "KR"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
+        scene.Do(Scene.Ru, With(scene.ClaimRequest(Scene.Ru, "RU", "RU"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
         scene.Says("KR");
         scene.Do(Scene.Hq, With(scene.RiskRequest(), r => r.Grounds = Scene.Seal(Scene.Icrc)), Prisoners.RecordRiskAssessment);
         scene.Do(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness);
         scene.Do(Scene.Hq, scene.ProceedingsRequest(false, ""), Prisoners.RecordProceedings);
-        scene.Do(Scene.Hq, With(scene.NotifyRequest(1), n =>
-        {
-            n.Data = Scene.Seal(Scene.Icrc, Scene.Kr);
-            n.Releases.Add(new Release { Recipient = Scene.Kr, Reason = "consular-assistance" });
-        }), Prisoners.Notify);
+        scene.Do(
+            Scene.Hq,
+            With(
+                scene.NotifyRequest(1),
+                n =>
+                {
+                    n.Data = Scene.Seal(Scene.Icrc, Scene.Kr);
+                    n.Releases.Add(new Release { Recipient = Scene.Kr, Reason = "consular-assistance" });
+                }
+            ),
+            Prisoners.Notify
+        );
         scene.Do(Scene.Consular, Drafted(scene, "transfer_1", Scene.Kr), Reactions.Drafted);
         scene.Do(Scene.Consular, Drafted(scene, "transfer_2", Scene.Ru), Reactions.Drafted);
-        scene.Do(Scene.Consular, new TransferRequestSubmitted
-        {
-            Case = scene.Case, Prisoner = Scene.P, Transfer = "transfer_1", Participant = Scene.Kr,
-        }, Reactions.Submitted);
+        scene.Do(
+            Scene.Consular,
+            new TransferRequestSubmitted
+            {
+                Case = scene.Case,
+                Prisoner = Scene.P,
+                Transfer = "transfer_1",
+                Participant = Scene.Kr,
+            },
+            Reactions.Submitted
+        );
         return scene;
     }
 
@@ -367,11 +440,12 @@ public class VisibilityTests
 
     private static string Number(int count) => count == 0 ? "." : $"{count}";
 
-    private static string Sealing(Sealed? @sealed) => @sealed switch
-    {
-        null => ".",
-        { Content.Length: > 0, Recipients.Count: > 0 } => "+",
-        { Content.Length: 0, Recipients.Count: 0, Digest.Length: 32 } => "m",
-        _ => "?",
-    };
+    private static string Sealing(Sealed? @sealed) =>
+        @sealed switch
+        {
+            null => ".",
+            { Content.Length: > 0, Recipients.Count: > 0 } => "+",
+            { Content.Length: 0, Recipients.Count: 0, Digest.Length: 32 } => "m",
+            _ => "?",
+        };
 }

@@ -36,12 +36,15 @@ public sealed partial class MonitoringTests
     {
         var guide = await File.ReadAllTextAsync(Path.Combine(Root, "deploy", "README.md"), Cancel);
         var alerts = guide[guide.IndexOf("\n## Alerts", StringComparison.Ordinal)..];
-        if (alerts.IndexOf("\n## ", 1, StringComparison.Ordinal) is > 0 and var end) alerts = alerts[..end];
+        if (alerts.IndexOf("\n## ", 1, StringComparison.Ordinal) is > 0 and var end)
+            alerts = alerts[..end];
         var sections = Section().Matches(alerts).Select(m => m.Groups[1].Value).ToList();
         Assert.Equal(await Alerts(), sections);
         var rules = await File.ReadAllTextAsync(Path.Combine(Prometheus, "alerts.yml"), Cancel);
         Assert.Equal(
-            (await Alerts()).Select(a => $"deploy/README.md#{a.ToLowerInvariant()}"), Runbook().Matches(rules).Select(m => m.Groups[1].Value));
+            (await Alerts()).Select(a => $"deploy/README.md#{a.ToLowerInvariant()}"),
+            Runbook().Matches(rules).Select(m => m.Groups[1].Value)
+        );
         // A section says what it means and what to do.
         Assert.All(sections, s => Assert.Matches($@"### {s}\n\n(?:.+\n)+\n\*\*Do:\*\* ", alerts));
     }
@@ -64,15 +67,21 @@ public sealed partial class MonitoringTests
             const string poison = "KWON-POISONED-7";
             var custody = cast["ua/coordination-hq"].Custody;
             cast.TakeUp((await custody.OpenCaseAsync(new(), cancellationToken: Cancel)).Case);
-            await custody.RegisterPrisonerAsync(new()
-            {
-                Status = CustodyState.Interned,
-                CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
-                Identity = Party.Seal(poison, "ua/coordination-hq"),
-            }, cancellationToken: Cancel);
+            await custody.RegisterPrisonerAsync(
+                new()
+                {
+                    Status = CustodyState.Interned,
+                    CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
+                    Identity = Party.Seal(poison, "ua/coordination-hq"),
+                },
+                cancellationToken: Cancel
+            );
             var admitted = await custody.AdmitPartyAsync(
-                new() { Participant = "kr/mfa", Part = Part.RequestingState }, cancellationToken: Cancel);
-            foreach (var service in new[] { "calllog", "consular" }) await cast.Heard(service, "custody", admitted.Receipt.Position, Cancel);
+                new() { Participant = "kr/mfa", Part = Part.RequestingState },
+                cancellationToken: Cancel
+            );
+            foreach (var service in new[] { "calllog", "consular" })
+                await cast.Heard(service, "custody", admitted.Receipt.Position, Cancel);
 
             // The configuration as it stands, with the targets that there are here.
             var configuration = await File.ReadAllTextAsync(Path.Combine(Prometheus, "prometheus.yml"), Cancel);
@@ -85,35 +94,73 @@ public sealed partial class MonitoringTests
             await File.WriteAllTextAsync(Path.Combine(folder, "prometheus.yml"), configuration, Cancel);
             File.Copy(Path.Combine(Prometheus, "alerts.yml"), Path.Combine(folder, "alerts.yml"));
             var prometheus = new Uri($"http://127.0.0.1:{Ports.Free()}");
-            processes.Add(Process.Start(new ProcessStartInfo("prometheus",
-            [
-                "--config.file=prometheus.yml", "--storage.tsdb.path=data", $"--web.listen-address={prometheus.Authority}", "--log.level=warn",
-            ]) { WorkingDirectory = folder })!);
+            processes.Add(
+                Process.Start(
+                    new ProcessStartInfo(
+                        "prometheus",
+                        [
+                            "--config.file=prometheus.yml",
+                            "--storage.tsdb.path=data",
+                            $"--web.listen-address={prometheus.Authority}",
+                            "--log.level=warn",
+                        ]
+                    )
+                    {
+                        WorkingDirectory = folder,
+                    }
+                )!
+            );
             using var http = new HttpClient { BaseAddress = prometheus };
 
-            await cast.Until("every service is up and ready", async () =>
-                (await Query(http, "up{job=\"ministries\"} == 1 and on(service) ministries_ready == 1")).Count == 3, Cancel);
-            var rules = (await Ask(http, "api/v1/rules")).GetProperty("groups").EnumerateArray()
-                .SelectMany(g => g.GetProperty("rules").EnumerateArray()).ToList();
+            await cast.Until(
+                "every service is up and ready",
+                async () => (await Query(http, "up{job=\"ministries\"} == 1 and on(service) ministries_ready == 1")).Count == 3,
+                Cancel
+            );
+            var rules = (await Ask(http, "api/v1/rules"))
+                .GetProperty("groups")
+                .EnumerateArray()
+                .SelectMany(g => g.GetProperty("rules").EnumerateArray())
+                .ToList();
             Assert.Equal((await Alerts()).Order(), rules.Select(r => r.GetProperty("name").GetString()!).Order());
-            await cast.Until("every rule has been looked at", async () => (await Ask(http, "api/v1/rules")).GetProperty("groups")
-                .EnumerateArray().SelectMany(g => g.GetProperty("rules").EnumerateArray())
-                .All(r => r.GetProperty("health").GetString() == "ok"), Cancel);
+            await cast.Until(
+                "every rule has been looked at",
+                async () =>
+                    (await Ask(http, "api/v1/rules"))
+                        .GetProperty("groups")
+                        .EnumerateArray()
+                        .SelectMany(g => g.GetProperty("rules").EnumerateArray())
+                        .All(r => r.GetProperty("health").GetString() == "ok"),
+                Cancel
+            );
             // A service that has just started and is well raises none.
             var raised = (await Query(http, "ALERTS{alertstate=\"firing\"}")).Select(a => a.ToString());
             Assert.Empty(raised);
 
             var dashboard = await File.ReadAllTextAsync(Path.Combine(Root, "deploy", "grafana", "ministries.json"), Cancel);
             JsonDocument.Parse(dashboard).Dispose();
-            var asked = Metric().Matches(dashboard).Concat(rules.SelectMany(r => Metric().Matches(r.GetProperty("query").GetString()!)))
-                .Select(m => m.Value).Distinct().Order().ToList();
+            var asked = Metric()
+                .Matches(dashboard)
+                .Concat(rules.SelectMany(r => Metric().Matches(r.GetProperty("query").GetString()!)))
+                .Select(m => m.Value)
+                .Distinct()
+                .Order()
+                .ToList();
             Assert.True(asked.Count > 30, string.Join(' ', asked));
             List<string> unknown = [];
-            await cast.Until("everything that is asked for is there", async () =>
-            {
-                var names = (await Ask(http, "api/v1/label/__name__/values")).EnumerateArray().Select(n => n.GetString()!).ToHashSet();
-                return (unknown = [.. asked.Where(a => !names.Contains(a))]).Count == 0;
-            }, Cancel).ContinueWith(t => Assert.True(t.IsCompletedSuccessfully, $"not scraped: {string.Join(' ', unknown)}"), Cancel);
+            await cast.Until(
+                    "everything that is asked for is there",
+                    async () =>
+                    {
+                        var names = (await Ask(http, "api/v1/label/__name__/values"))
+                            .EnumerateArray()
+                            .Select(n => n.GetString()!)
+                            .ToHashSet();
+                        return (unknown = [.. asked.Where(a => !names.Contains(a))]).Count == 0;
+                    },
+                    Cancel
+                )
+                .ContinueWith(t => Assert.True(t.IsCompletedSuccessfully, $"not scraped: {string.Join(' ', unknown)}"), Cancel);
 
             foreach (var port in scraped.Values)
             {
@@ -125,14 +172,18 @@ public sealed partial class MonitoringTests
 
             // One is stopped: its alert waits for its minute.
             await Stop(processes[0]);
-            await cast.Until("the alert of the stopped service is pending", async () =>
-                (await Query(http, "ALERTS{alertname=\"ServiceDown\", service=\"calllog\"}")).Count == 1, Cancel);
+            await cast.Until(
+                "the alert of the stopped service is pending",
+                async () => (await Query(http, "ALERTS{alertname=\"ServiceDown\", service=\"calllog\"}")).Count == 1,
+                Cancel
+            );
         }
         finally
         {
             foreach (var process in processes)
             {
-                if (!process.HasExited) process.Kill();
+                if (!process.HasExited)
+                    process.Kill();
                 await process.WaitForExitAsync(CancellationToken.None);
                 process.Dispose();
             }
@@ -142,7 +193,14 @@ public sealed partial class MonitoringTests
     }
 
     private static Process Start(
-        string folder, string certificates, string service, string program, Dictionary<string, Uri> addresses, int metrics, Uri broker)
+        string folder,
+        string certificates,
+        string service,
+        string program,
+        Dictionary<string, Uri> addresses,
+        int metrics,
+        Uri broker
+    )
     {
         var keys = Path.Combine(certificates, "service", service);
         var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, $"Ministries.{program}.dll")])
@@ -150,14 +208,19 @@ public sealed partial class MonitoringTests
             WorkingDirectory = folder,
             Environment =
             {
-                ["Ledger__Connection"] = $"sqlite:{Path.Combine(folder, $"{service}.db")}", ["Broker__Uri"] = broker.ToString(),
-                ["Listen"] = addresses[service].ToString(), ["Agreement"] = Path.Combine(certificates, "agreement.json"),
-                ["Certificate"] = Path.Combine(keys, "system.pem"), ["CertificateKey"] = Path.Combine(keys, "system.key"),
+                ["Ledger__Connection"] = $"sqlite:{Path.Combine(folder, $"{service}.db")}",
+                ["Broker__Uri"] = broker.ToString(),
+                ["Listen"] = addresses[service].ToString(),
+                ["Agreement"] = Path.Combine(certificates, "agreement.json"),
+                ["Certificate"] = Path.Combine(keys, "system.pem"),
+                ["CertificateKey"] = Path.Combine(keys, "system.key"),
                 ["Checkpoint__File"] = Path.Combine(folder, $"{service}.checkpoint"),
-                ["Checkpoint__Key"] = Path.Combine(keys, "checkpoint.key"), ["Metrics__Listen"] = $"http://127.0.0.1:{metrics}",
+                ["Checkpoint__Key"] = Path.Combine(keys, "checkpoint.key"),
+                ["Metrics__Listen"] = $"http://127.0.0.1:{metrics}",
             },
         };
-        foreach (var (peer, address) in addresses) start.Environment[$"Peers__{peer}"] = address.ToString();
+        foreach (var (peer, address) in addresses)
+            start.Environment[$"Peers__{peer}"] = address.ToString();
         return Process.Start(start)!;
     }
 
@@ -189,19 +252,31 @@ public sealed partial class MonitoringTests
 
     private static async Task Run(string program, string folder, params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments)
-        {
-            WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true,
-        })!;
+        using var process = Process.Start(
+            new ProcessStartInfo(program, arguments)
+            {
+                WorkingDirectory = folder,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
         var said = await Task.WhenAll(process.StandardOutput.ReadToEndAsync(Cancel), process.StandardError.ReadToEndAsync(Cancel));
         await process.WaitForExitAsync(Cancel);
         Assert.True(process.ExitCode == 0, string.Join('\n', said));
     }
 
-    private static string RootOf(string folder) => File.Exists(Path.Combine(folder, "Ministries.sln")) ? folder : RootOf(Path.GetDirectoryName(folder)!);
+    private static string RootOf(string folder) =>
+        File.Exists(Path.Combine(folder, "Ministries.sln")) ? folder : RootOf(Path.GetDirectoryName(folder)!);
 
-    [GeneratedRegex(@"- alert: (\w+)")] private static partial Regex Alert();
-    [GeneratedRegex(@"runbook: (\S+)")] private static partial Regex Runbook();
-    [GeneratedRegex(@"^### (\w+)$", RegexOptions.Multiline)] private static partial Regex Section();
-    [GeneratedRegex(@"\b(?:ministries|dotnet|kestrel)_[a-z_0-9]+\b")] private static partial Regex Metric();
+    [GeneratedRegex(@"- alert: (\w+)")]
+    private static partial Regex Alert();
+
+    [GeneratedRegex(@"runbook: (\S+)")]
+    private static partial Regex Runbook();
+
+    [GeneratedRegex(@"^### (\w+)$", RegexOptions.Multiline)]
+    private static partial Regex Section();
+
+    [GeneratedRegex(@"\b(?:ministries|dotnet|kestrel)_[a-z_0-9]+\b")]
+    private static partial Regex Metric();
 }

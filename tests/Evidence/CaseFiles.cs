@@ -54,6 +54,8 @@ public sealed class CaseFiles : IAsyncLifetime
         end.Lines.Clear();
         end.Lines.AddRange(texts.Select(t => ByteString.CopyFrom(System.Security.Cryptography.SHA256.HashData(Encoding.UTF8.GetBytes(t)))));
         end.Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, EvidenceFile.TextOf(end)));
-        return Encoding.UTF8.GetBytes(string.Concat(texts.Append(EvidenceFile.Write(new EvidenceLine { End = end })).Select(t => t + "\n")));
+        return Encoding.UTF8.GetBytes(
+            string.Concat(texts.Append(EvidenceFile.Write(new EvidenceLine { End = end })).Select(t => t + "\n"))
+        );
     }
 }

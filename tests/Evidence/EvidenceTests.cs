@@ -29,11 +29,15 @@ public sealed class EvidenceTests(CaseFiles files)
             Assert.Null((await Node.Verify([file], Cancel))[0]);
             Assert.Equal(["calllog", "consular", "custody"], report.Logs.Select(l => l.Service));
             Assert.All(report.Logs, l => Assert.Equal(["icrc", Seoul], l.Cosigned.Select(c => c.Participant)));
-            Assert.Subset(report.Entries.Where(e => e.Key.Length > 0).Select(e => e.Header.Participant).ToHashSet(),
-                new HashSet<string> { Seoul, Headquarters, "ua/mfa" });
+            Assert.Subset(
+                report.Entries.Where(e => e.Key.Length > 0).Select(e => e.Header.Participant).ToHashSet(),
+                new HashSet<string> { Seoul, Headquarters, "ua/mfa" }
+            );
         }
-        var decided = EvidenceVerification.Verify(files.Of(Seoul)).Entries
-            .Where(e => e.Header.Method.EndsWith("/DecideTransfer", StringComparison.Ordinal)).ToList();
+        var decided = EvidenceVerification
+            .Verify(files.Of(Seoul))
+            .Entries.Where(e => e.Header.Method.EndsWith("/DecideTransfer", StringComparison.Ordinal))
+            .ToList();
         Assert.Equal(2, decided.Count);
         Assert.All(decided, e => Assert.Equal(["ua-coordination-hq-official-2", "ua-coordination-hq-official-3"], e.Approvers));
     }
@@ -95,7 +99,8 @@ public sealed class EvidenceTests(CaseFiles files)
         {
             changed.Add((Joined(lines.Where((_, n) => n != i)), Math.Min(i + 1, lines.Length - 1)));
             changed.Add((Joined([.. lines[..(i + 1)], .. lines[i..]]), i + 2));
-            if (i + 1 < lines.Length) changed.Add((Joined([.. lines[..i], lines[i + 1], lines[i], .. lines[(i + 2)..]]), i + 2 == lines.Length ? i + 2 : i + 1));
+            if (i + 1 < lines.Length)
+                changed.Add((Joined([.. lines[..i], lines[i + 1], lines[i], .. lines[(i + 2)..]]), i + 2 == lines.Length ? i + 2 : i + 1));
         }
         await AllBreak(changed);
         Assert.NotNull(EvidenceVerification.Verify([]).Break);
@@ -126,8 +131,11 @@ public sealed class EvidenceTests(CaseFiles files)
         version.Signatures.Clear();
         foreach (var signer in version.Participants.Where(Trust.AgreementVersions.Signs))
             Trust.AgreementVersions.Sign(
-                version, signer.Id, signer.SigningKeys.First(k => k.Use == SigningKeyUse.Agreements).Id,
-                Trust.Pki.ReadKey(Path.Combine(files.Certificates, signer.Id, "agreements.key")));
+                version,
+                signer.Id,
+                signer.SigningKeys.First(k => k.Use == SigningKeyUse.Agreements).Id,
+                Trust.Pki.ReadKey(Path.Combine(files.Certificates, signer.Id, "agreements.key"))
+            );
         part.Data = version.ToByteString();
         var file = files.Sealed(lines, Seoul);
         var found = EvidenceVerification.Verify(file).Break;
@@ -139,14 +147,31 @@ public sealed class EvidenceTests(CaseFiles files)
 
     public static readonly TheoryData<string> Forgeries =
     [
-        "an entry is left out", "the request is another one", "the signature is left out", "the signature is of another request",
-        "the events are left out", "the events are of another entry", "a header is altered", "a proof is of another entry",
-        "two entries change places", "the agreement lists the exporter's own key for another", "the agreement is left out",
-        "the checkpoint is of another log", "the checkpoint's root is altered", "a receipt is of another entry",
-        "a receipt's time is altered", "an entry is called privileged", "an approval is of another request",
-        "a number of an audience is altered", "it is said to be another's", "it is said to be of another case",
-        "a part's salt takes its first byte from the data", "a part is called erased", "a cosignature is of another log",
-        "a header's time is none", "a time in the agreement is none",
+        "an entry is left out",
+        "the request is another one",
+        "the signature is left out",
+        "the signature is of another request",
+        "the events are left out",
+        "the events are of another entry",
+        "a header is altered",
+        "a proof is of another entry",
+        "two entries change places",
+        "the agreement lists the exporter's own key for another",
+        "the agreement is left out",
+        "the checkpoint is of another log",
+        "the checkpoint's root is altered",
+        "a receipt is of another entry",
+        "a receipt's time is altered",
+        "an entry is called privileged",
+        "an approval is of another request",
+        "a number of an audience is altered",
+        "it is said to be another's",
+        "it is said to be of another case",
+        "a part's salt takes its first byte from the data",
+        "a part is called erased",
+        "a cosignature is of another log",
+        "a header's time is none",
+        "a time in the agreement is none",
         "a cosignature of another log stands beside the true one",
     ];
 
@@ -156,8 +181,11 @@ public sealed class EvidenceTests(CaseFiles files)
     public async Task Its_exporter_cannot_forge_it(string forgery)
     {
         var lines = CaseFiles.LinesOf(files.Of(Seoul));
-        var entries = lines.Index().Where(l => l.Item.Entry is not null)
-            .Select(l => (l.Index, l.Item.Entry, Header: EntryHeader.Parser.ParseFrom(l.Item.Entry.Header))).ToList();
+        var entries = lines
+            .Index()
+            .Where(l => l.Item.Entry is not null)
+            .Select(l => (l.Index, l.Item.Entry, Header: EntryHeader.Parser.ParseFrom(l.Item.Entry.Header)))
+            .ToList();
         var decided = entries.Where(e => e.Header.Method.EndsWith("/DecideTransfer", StringComparison.Ordinal)).ToList();
         var (first, other) = (decided[0], decided[1]);
         var own = entries.First(e => e.Entry.Receipt is not null);
@@ -246,7 +274,9 @@ public sealed class EvidenceTests(CaseFiles files)
             case "an approval is of another request":
                 var request = Consular.V1.DecideTransferRequest.Parser.ParseFrom(Part(first.Entry, PartKind.Request).Data);
                 request.Approvals.Clear();
-                request.Approvals.Add(Consular.V1.DecideTransferRequest.Parser.ParseFrom(Part(other.Entry, PartKind.Request).Data).Approvals);
+                request.Approvals.Add(
+                    Consular.V1.DecideTransferRequest.Parser.ParseFrom(Part(other.Entry, PartKind.Request).Data).Approvals
+                );
                 Part(first.Entry, PartKind.Request).Data = request.ToByteString();
                 break;
             case "a number of an audience is altered":
@@ -287,14 +317,20 @@ public sealed class EvidenceTests(CaseFiles files)
 
         static EntryPart Part(EvidenceEntry entry, PartKind kind) => entry.Parts.Single(p => p.Kind == kind);
 
-        static SigningKey Key(Agreement agreement, string participant) => agreement.Participants.Single(p => p.Id == participant)
-            .SigningKeys.First(k => k.Use == SigningKeyUse.Requests);
+        static SigningKey Key(Agreement agreement, string participant) =>
+            agreement.Participants.Single(p => p.Id == participant).SigningKeys.First(k => k.Use == SigningKeyUse.Requests);
     }
 
     [Fact]
     public async Task The_commands_export_a_request_and_verify_it_and_say_where_a_file_breaks()
     {
-        var (code, output) = await Ministry("evidence", "verify", files.PathOf(Seoul), "--agreement", Path.Combine(files.Certificates, "agreement.json"));
+        var (code, output) = await Ministry(
+            "evidence",
+            "verify",
+            files.PathOf(Seoul),
+            "--agreement",
+            Path.Combine(files.Certificates, "agreement.json")
+        );
         Assert.Equal(0, code);
         Assert.StartsWith("The evidence holds: the history of case_", output, StringComparison.Ordinal);
         Assert.Contains("kr/mfa itself made 8 of the requests: each is signed with its key, valid then", output);
@@ -330,8 +366,10 @@ public sealed class EvidenceTests(CaseFiles files)
             var report = EvidenceVerification.Verify(changed[i].File);
             Assert.True(report.Break is not null, $"change {i}, of line {changed[i].Line}, was not noticed");
             Assert.True(second[i] is not null, $"change {i}, of line {changed[i].Line}, was not noticed by the second verifier");
-            Assert.True(report.Break.Line == second[i]!.Value.Line,
-                $"change {i}, of line {changed[i].Line}: {report.Break}; the second verifier: line {second[i]!.Value.Line}: {second[i]!.Value.Meaning}");
+            Assert.True(
+                report.Break.Line == second[i]!.Value.Line,
+                $"change {i}, of line {changed[i].Line}: {report.Break}; the second verifier: line {second[i]!.Value.Line}: {second[i]!.Value.Meaning}"
+            );
             Assert.True(report.Break.Line == changed[i].Line, $"change {i}, of line {changed[i].Line}: {report.Break}");
             Assert.NotEmpty(report.Break.Meaning);
         }
@@ -341,16 +379,20 @@ public sealed class EvidenceTests(CaseFiles files)
     {
         var starts = new List<int> { 0 };
         for (var i = 0; i < file.Length - 1; i++)
-            if (file[i] == '\n') starts.Add(i + 1);
+            if (file[i] == '\n')
+                starts.Add(i + 1);
         return starts;
     }
 
     private static async Task<(int Code, string Output)> Ministry(params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo("dotnet", [typeof(EvidenceVerification).Assembly.Location, .. arguments])
-        {
-            RedirectStandardOutput = true, RedirectStandardError = true,
-        })!;
+        using var process = Process.Start(
+            new ProcessStartInfo("dotnet", [typeof(EvidenceVerification).Assembly.Location, .. arguments])
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
         var error = process.StandardError.ReadToEndAsync(Cancel);
         var output = await process.StandardOutput.ReadToEndAsync(Cancel);
         await process.WaitForExitAsync(Cancel);

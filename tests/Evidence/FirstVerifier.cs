@@ -50,14 +50,17 @@ public sealed class FirstVerifier
         return new(true, 0, "", "");
     }
 
-    private KeyHistory History(JsonElement question) => question.TryGetProperty("agreement", out var given)
-        ? KeyHistory.Read([new AdoptedAgreement(given.GetBytesFromBase64(), Adopted)]) : _agreed!;
+    private KeyHistory History(JsonElement question) =>
+        question.TryGetProperty("agreement", out var given)
+            ? KeyHistory.Read([new AdoptedAgreement(given.GetBytesFromBase64(), Adopted)])
+            : _agreed!;
 
     private Answer Note(JsonElement question)
     {
         var service = Text(question, "service");
         var judged = LogKeys.Of(History(question), service).Judge(Text(question, "note"), null);
-        return (EvidenceVerification.Unsigned(judged, service) ?? judged.Wrong) is { } wrong ? new(false, 0, "", wrong)
+        return (EvidenceVerification.Unsigned(judged, service) ?? judged.Wrong) is { } wrong
+            ? new(false, 0, "", wrong)
             : new(true, 0, string.Join(' ', EvidenceVerification.CosignedBy(judged).Select(c => c.Participant)), "");
     }
 
@@ -65,15 +68,27 @@ public sealed class FirstVerifier
     {
         var header = EntryHeader.Parser.ParseFrom(question.GetProperty("header").GetBytesFromBase64());
         var wrong = EvidenceVerification.Signature(
-            Text(question, "service"), header, ByteString.FromBase64(Text(question, "request")), ByteString.FromBase64(Text(question, "signature")),
-            History(question), out _, out _);
+            Text(question, "service"),
+            header,
+            ByteString.FromBase64(Text(question, "request")),
+            ByteString.FromBase64(Text(question, "signature")),
+            History(question),
+            out _,
+            out _
+        );
         return new(wrong is null, 0, "", wrong ?? "");
     }
 
     private static Answer Versions(JsonElement question)
     {
-        KeyHistory.Read(question.EnumerateArray().Select(v => new AdoptedAgreement(
-            v.GetProperty("agreement").GetBytesFromBase64(), DateTimeOffset.FromUnixTimeSeconds(long.Parse(Text(v, "time"))))));
+        KeyHistory.Read(
+            question
+                .EnumerateArray()
+                .Select(v => new AdoptedAgreement(
+                    v.GetProperty("agreement").GetBytesFromBase64(),
+                    DateTimeOffset.FromUnixTimeSeconds(long.Parse(Text(v, "time")))
+                ))
+        );
         return new(true, 0, "", "");
     }
 
@@ -84,7 +99,10 @@ public sealed class FirstVerifier
 
     /// <summary>Asks both verifiers, and says where they differ.</summary>
     public async Task<IReadOnlyList<string>> Compare(
-        SecondVerifier second, IReadOnlyList<(char Kind, byte[] Asked, string What)> questions, CancellationToken cancel)
+        SecondVerifier second,
+        IReadOnlyList<(char Kind, byte[] Asked, string What)> questions,
+        CancellationToken cancel
+    )
     {
         var asking = second.Ask([.. questions.Select(q => (q.Kind, q.Asked))], cancel);
         var own = await Task.Run(() => questions.Select(q => Answer(q.Kind, q.Asked)).ToList(), cancel);
@@ -94,10 +112,13 @@ public sealed class FirstVerifier
         {
             var (one, two) = (own[i], theirs[i]);
             Holding += one.Holds && two.Holds ? 1 : 0;
-            if (one.Holds == two.Holds && one.Line == two.Line && one.Told == two.Told) continue;
+            if (one.Holds == two.Holds && one.Line == two.Line && one.Told == two.Told)
+                continue;
             var asked = questions[i].Asked;
-            differences.Add($"question {i} ({questions[i].Kind}), {questions[i].What}:\n  first: {one}\n  second: {two}\n  " +
-                (asked.Length <= 3000 ? Encoding.UTF8.GetString(asked) : $"{asked.Length} bytes"));
+            differences.Add(
+                $"question {i} ({questions[i].Kind}), {questions[i].What}:\n  first: {one}\n  second: {two}\n  "
+                    + (asked.Length <= 3000 ? Encoding.UTF8.GetString(asked) : $"{asked.Length} bytes")
+            );
         }
         return differences;
     }

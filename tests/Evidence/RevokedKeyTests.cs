@@ -16,15 +16,24 @@ namespace Ministries.Evidence.Tests;
 /// it before is. Both verifiers judge each file.</summary>
 public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
 {
-    private const string Exporter = "kr/mfa", Domain = "ministries.example";
+    private const string Exporter = "kr/mfa",
+        Domain = "ministries.example";
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     // Times are minutes from the entry that records the version which changes the key.
     private sealed record Row(
-        string Name, bool Holds, double? Revoked = null, double? Ended = null, bool Delisted = false, bool SignedByNew = false,
-        uint Demanded = 0, (string By, double At)[]? Cosigned = null, (string Of, double At)? WitnessRevoked = null,
-        string? Receipt = null);
+        string Name,
+        bool Holds,
+        double? Revoked = null,
+        double? Ended = null,
+        bool Delisted = false,
+        bool SignedByNew = false,
+        uint Demanded = 0,
+        (string By, double At)[]? Cosigned = null,
+        (string Of, double At)? WitnessRevoked = null,
+        string? Receipt = null
+    );
 
     private static readonly Row[] Rows =
     [
@@ -38,8 +47,20 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         new("a revoked key signed, and a witness dates it after", false, Revoked: 60, Cosigned: [("icrc", 61)]),
         new("two witnesses are demanded and one dates it", false, Revoked: 60, Demanded: 2, Cosigned: [("icrc", 59), ("icrc", 58)]),
         new("two witnesses are demanded and two date it", true, Revoked: 60, Demanded: 2, Cosigned: [("icrc", 59), ("kr/mfa", 58)]),
-        new("two thousand million witnesses are demanded and one dates it", false, Revoked: 60, Demanded: 1u << 31, Cosigned: [("icrc", 59)]),
-        new("it is dated with a witness's key that is revoked too", false, Revoked: 60, Cosigned: [("icrc", 1)], WitnessRevoked: ("icrc", 2)),
+        new(
+            "two thousand million witnesses are demanded and one dates it",
+            false,
+            Revoked: 60,
+            Demanded: 1u << 31,
+            Cosigned: [("icrc", 59)]
+        ),
+        new(
+            "it is dated with a witness's key that is revoked too",
+            false,
+            Revoked: 60,
+            Cosigned: [("icrc", 1)],
+            WitnessRevoked: ("icrc", 2)
+        ),
         new("the key is listed no more and still signs", false, Delisted: true),
         new("a receipt of a revoked key is proved to be a prefix", true, Revoked: -1, SignedByNew: true, Receipt: "proved"),
         new("a receipt of a revoked key is proved by nothing", false, Revoked: -1, SignedByNew: true, Receipt: "unproved"),
@@ -77,28 +98,37 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         var lines = CaseFiles.LinesOf(files.Of(Exporter));
         var log = lines.FindIndex(l => l.Log?.Service == "custody");
         var end = log + 1;
-        while (lines[end].Entry is not null) end++;
+        while (lines[end].Entry is not null)
+            end++;
         var headers = lines[(log + 1)..end].Select(l => EntryHeader.Parser.ParseFrom(l.Entry.Header)).ToList();
         var size = (int)headers[^1].Position + 2;
         var recorded = headers[^1].CommitTime.ToDateTimeOffset().AddSeconds(1);
         DateTimeOffset At(double minutes) => DateTimeOffset.FromUnixTimeSeconds(recorded.ToUnixTimeSeconds()).AddMinutes(minutes);
 
-        var before = Agreement.Parser.ParseFrom(
-            lines[log + 1].Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
+        var before = Agreement.Parser.ParseFrom(lines[log + 1].Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
         using var old = Pki.ReadKey(Path.Combine(files.Certificates, "service/custody/checkpoint.key"));
         using var fresh = Key.Create(SignatureAlgorithm.Ed25519);
         var next = before.Clone();
         var keys = next.Participants.Single(p => p.Id == "service/custody").SigningKeys;
-        keys.Add(new SigningKey
-        {
-            Id = "service/custody/checkpoint-2", Use = SigningKeyUse.Checkpoints,
-            PublicKey = ByteString.CopyFrom(fresh.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
-        });
-        if (row.Revoked is { } revoked) keys[0].RevokeTime = At(revoked).ToTimestamp();
-        if (row.Ended is { } ended) keys[0].ValidUntilTime = At(ended).ToTimestamp();
-        if (row.Delisted) keys.RemoveAt(0);
+        keys.Add(
+            new SigningKey
+            {
+                Id = "service/custody/checkpoint-2",
+                Use = SigningKeyUse.Checkpoints,
+                PublicKey = ByteString.CopyFrom(fresh.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+            }
+        );
+        if (row.Revoked is { } revoked)
+            keys[0].RevokeTime = At(revoked).ToTimestamp();
+        if (row.Ended is { } ended)
+            keys[0].ValidUntilTime = At(ended).ToTimestamp();
+        if (row.Delisted)
+            keys.RemoveAt(0);
         if (row.WitnessRevoked is var (witness, when))
-            next.Participants.Single(p => p.Id == witness).SigningKeys.Single(k => k.Use == SigningKeyUse.Cosignatures).RevokeTime = At(when).ToTimestamp();
+            next.Participants.Single(p => p.Id == witness).SigningKeys.Single(k => k.Use == SigningKeyUse.Cosignatures).RevokeTime = At(
+                    when
+                )
+                .ToTimestamp();
         next.CosignaturesDemanded = row.Demanded;
         AgreementVersions.Follow(before, next);
         foreach (var signer in before.Participants.Where(AgreementVersions.Signs))
@@ -106,13 +136,18 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         lines.Insert(end, new EvidenceLine { Entry = Recording(next, (ulong)size - 1, recorded) });
 
         var tree = new byte[size][];
-        for (var i = 0; i < size; i++) tree[i] = SHA256.HashData(BitConverter.GetBytes(i));
+        for (var i = 0; i < size; i++)
+            tree[i] = SHA256.HashData(BitConverter.GetBytes(i));
         var entries = lines[(log + 1)..(end + 1)];
         foreach (var line in entries)
-            tree[(int)EntryHeader.Parser.ParseFrom(line.Entry.Header).Position] = SHA256.HashData([0, .. SHA256.HashData(line.Entry.Header.Span)]);
+            tree[(int)EntryHeader.Parser.ParseFrom(line.Entry.Header).Position] = SHA256.HashData([
+                0,
+                .. SHA256.HashData(line.Entry.Header.Span),
+            ]);
         var note = NoteOf(tree, row.SignedByNew ? fresh : old);
         foreach (var (by, at) in row.Cosigned ?? [])
-            note += CosignatureKey.FromPem(CosignatureKey.NameOf(Domain, by), File.ReadAllText(Path.Combine(files.Certificates, by, "cosignatures.key")))
+            note += CosignatureKey
+                .FromPem(CosignatureKey.NameOf(Domain, by), File.ReadAllText(Path.Combine(files.Certificates, by, "cosignatures.key")))
                 .Cosign(SignedNote.Read(note)!, At(at));
         lines[log].Log.Checkpoint = note;
         var shown = -1;
@@ -122,7 +157,8 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
             entry.Proof.Clear();
             entry.Proof.AddRange(Inclusion(tree, (int)header.Position).Select(h => ByteString.CopyFrom(h)));
             entry.Receipt = null;
-            if (row.Receipt is null || shown >= 0 || header.Method == "agreement" || entry.Privileged) continue;
+            if (row.Receipt is null || shown >= 0 || header.Method == "agreement" || entry.Privileged)
+                continue;
             shown = i;
             PutReceipt(entry, header, row, tree, row.Revoked is null ? fresh : old);
         }
@@ -133,16 +169,24 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
     {
         var prefix = tree[..((int)header.Position + 1)];
         entry.Consistency.AddRange(Consistency(prefix.Length, tree, whole: true).Select(h => ByteString.CopyFrom(h)));
-        if (row.Receipt == "unproved") entry.Consistency.Clear();
-        if (row.Receipt == "wrong proof") entry.Consistency[0] = ByteString.CopyFrom(new byte[32]);
-        if (row.Receipt == "none, but a proof") return;
+        if (row.Receipt == "unproved")
+            entry.Consistency.Clear();
+        if (row.Receipt == "wrong proof")
+            entry.Consistency[0] = ByteString.CopyFrom(new byte[32]);
+        if (row.Receipt == "none, but a proof")
+            return;
         // A thief keeps the entry, and changes what stands before it.
-        if (row.Receipt == "forked") prefix = [.. prefix[..^2], new byte[32], prefix[^1]];
+        if (row.Receipt == "forked")
+            prefix = [.. prefix[..^2], new byte[32], prefix[^1]];
         entry.Receipt = new Receipt
         {
-            Service = "custody", Position = header.Position, CommitTime = header.CommitTime,
-            EntryHash = ByteString.CopyFrom(SHA256.HashData(entry.Header.Span)), TreeSize = (ulong)prefix.Length,
-            RootHash = ByteString.CopyFrom(Root(prefix)), Checkpoint = NoteOf(prefix, key),
+            Service = "custody",
+            Position = header.Position,
+            CommitTime = header.CommitTime,
+            EntryHash = ByteString.CopyFrom(SHA256.HashData(entry.Header.Span)),
+            TreeSize = (ulong)prefix.Length,
+            RootHash = ByteString.CopyFrom(Root(prefix)),
+            Checkpoint = NoteOf(prefix, key),
             InclusionProof = { Inclusion(prefix, prefix.Length - 1).Select(h => ByteString.CopyFrom(h)) },
         };
     }
@@ -151,18 +195,28 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
     {
         EntryPart[] parts =
         [
-            new() { Kind = PartKind.Request, Salt = ByteString.CopyFrom(new byte[32]), Data = version.ToByteString() },
+            new()
+            {
+                Kind = PartKind.Request,
+                Salt = ByteString.CopyFrom(new byte[32]),
+                Data = version.ToByteString(),
+            },
             new() { Kind = PartKind.Events, Salt = ByteString.CopyFrom(new byte[32]) },
         ];
         var header = new EntryHeader
         {
-            Position = position, CommitTime = time.ToTimestamp(), Participant = "service/custody", RequestId = $"agreement-{version.Version}",
-            Method = "agreement", AgreementVersion = version.Version,
+            Position = position,
+            CommitTime = time.ToTimestamp(),
+            Participant = "service/custody",
+            RequestId = $"agreement-{version.Version}",
+            Method = "agreement",
+            AgreementVersion = version.Version,
             Parts =
             {
                 parts.Select(p => new PartDigest
                 {
-                    Kind = p.Kind, Digest = ByteString.CopyFrom(SHA256.HashData([.. p.Salt.Span, .. p.Data.Span])),
+                    Kind = p.Kind,
+                    Digest = ByteString.CopyFrom(SHA256.HashData([.. p.Salt.Span, .. p.Data.Span])),
                 }),
             },
         };
@@ -172,7 +226,11 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
     private static string NoteOf(byte[][] tree, Key key)
     {
         var text = $"{Domain}/custody\n{tree.Length}\n{Convert.ToBase64String(Root(tree))}\n";
-        byte[] id = SHA256.HashData([.. Encoding.UTF8.GetBytes($"{Domain}/custody\n"), 1, .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey)])[..4];
+        byte[] id = SHA256.HashData([
+            .. Encoding.UTF8.GetBytes($"{Domain}/custody\n"),
+            1,
+            .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey),
+        ])[..4];
         var signature = SignatureAlgorithm.Ed25519.Sign(key, Encoding.UTF8.GetBytes(text));
         return $"{text}\n— {Domain}/custody {Convert.ToBase64String([.. id, .. signature])}\n";
     }
@@ -181,25 +239,33 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
     private static int Split(int size)
     {
         var half = 1;
-        while (half * 2 < size) half *= 2;
+        while (half * 2 < size)
+            half *= 2;
         return half;
     }
 
-    private static byte[] Root(byte[][] leaves) => leaves.Length == 1 ? leaves[0]
-        : SHA256.HashData([1, .. Root(leaves[..Split(leaves.Length)]), .. Root(leaves[Split(leaves.Length)..])]);
+    private static byte[] Root(byte[][] leaves) =>
+        leaves.Length == 1
+            ? leaves[0]
+            : SHA256.HashData([1, .. Root(leaves[..Split(leaves.Length)]), .. Root(leaves[Split(leaves.Length)..])]);
 
     private static IEnumerable<byte[]> Inclusion(byte[][] leaves, int at)
     {
-        if (leaves.Length == 1) return [];
+        if (leaves.Length == 1)
+            return [];
         var half = Split(leaves.Length);
-        return at < half ? Inclusion(leaves[..half], at).Append(Root(leaves[half..])) : Inclusion(leaves[half..], at - half).Append(Root(leaves[..half]));
+        return at < half
+            ? Inclusion(leaves[..half], at).Append(Root(leaves[half..]))
+            : Inclusion(leaves[half..], at - half).Append(Root(leaves[..half]));
     }
 
     private static IEnumerable<byte[]> Consistency(int size, byte[][] leaves, bool whole)
     {
-        if (size == leaves.Length) return whole ? [] : [Root(leaves)];
+        if (size == leaves.Length)
+            return whole ? [] : [Root(leaves)];
         var half = Split(leaves.Length);
-        return size <= half ? Consistency(size, leaves[..half], whole).Append(Root(leaves[half..]))
+        return size <= half
+            ? Consistency(size, leaves[..half], whole).Append(Root(leaves[half..]))
             : Consistency(size - half, leaves[half..], false).Append(Root(leaves[..half]));
     }
 }

@@ -34,17 +34,30 @@ public sealed class VectorsTests : IDisposable
         Assert.SkipUnless(Directory.Exists(folder), $"the published vectors are not at {folder}");
         using var cctv = JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "cctv_ed25519.json")));
         string[] refused = ["low_order_A", "low_order_R", "non_canonical_A", "non_canonical_R", "low_order_residue"];
-        var vectors = cctv.RootElement.EnumerateArray().Select(v => new Vector(
-            $"cctv {v.GetProperty("number")}", Hex(v, "key"), Hex(v, "sig"), Encoding.UTF8.GetBytes(v.GetProperty("msg").GetString()!),
-            v.GetProperty("flags") is not { ValueKind: JsonValueKind.Array } flags ||
-            !flags.EnumerateArray().Any(f => refused.Contains(f.GetString())))).ToList();
+        var vectors = cctv
+            .RootElement.EnumerateArray()
+            .Select(v => new Vector(
+                $"cctv {v.GetProperty("number")}",
+                Hex(v, "key"),
+                Hex(v, "sig"),
+                Encoding.UTF8.GetBytes(v.GetProperty("msg").GetString()!),
+                v.GetProperty("flags") is not { ValueKind: JsonValueKind.Array } flags
+                    || !flags.EnumerateArray().Any(f => refused.Contains(f.GetString()))
+            ))
+            .ToList();
         Assert.Equal(914, vectors.Count);
         using var wycheproof = JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "wycheproof_ed25519.json")));
         vectors.AddRange(
             from g in wycheproof.RootElement.GetProperty("testGroups").EnumerateArray()
             from t in g.GetProperty("tests").EnumerateArray()
-            select new Vector($"wycheproof {t.GetProperty("tcId")}", Hex(g.GetProperty("publicKey"), "pk"), Hex(t, "sig"), Hex(t, "msg"),
-                t.GetProperty("result").GetString() == "valid"));
+            select new Vector(
+                $"wycheproof {t.GetProperty("tcId")}",
+                Hex(g.GetProperty("publicKey"), "pk"),
+                Hex(t, "sig"),
+                Hex(t, "msg"),
+                t.GetProperty("result").GetString() == "valid"
+            )
+        );
         Assert.Equal(914 + 151, vectors.Count);
         return vectors;
 
@@ -61,7 +74,10 @@ public sealed class VectorsTests : IDisposable
         var whole = vectors.Where(v => v.Signature.Length == 64).ToList();
         Assert.All(vectors.Except(whole), v => Assert.False(v.Good || StrictEd25519.Verifies(v.Key, v.Text, v.Signature), v.Name));
         var differences = await first.Compare(
-            second, [.. whole.Select(v => ('e', (byte[])[.. v.Key, .. v.Signature, .. v.Text], v.Name))], Cancel);
+            second,
+            [.. whole.Select(v => ('e', (byte[])[.. v.Key, .. v.Signature, .. v.Text], v.Name))],
+            Cancel
+        );
         Assert.True(differences.Count == 0, string.Join('\n', differences));
         Assert.All(vectors, v => Assert.True(v.Good == StrictEd25519.Verifies(v.Key, v.Text, v.Signature), v.Name));
         Assert.Equal(43, vectors.Count(v => v.Good && v.Name.StartsWith("cctv", StringComparison.Ordinal)));
@@ -76,28 +92,38 @@ public sealed class VectorsTests : IDisposable
         var now = DateTimeOffset.UtcNow;
         var questions = new List<(char, byte[], string)>();
         var (listings, weak) = (new Dictionary<(string Key, SigningKeyUse Use), string>(), new HashSet<(string Key, SigningKeyUse Use)>());
-        foreach (var vector in vectors.Where(v => v.Signature.Length <= 64).DistinctBy(v => (Convert.ToHexString(v.Key), Convert.ToHexString(v.Signature))))
-            foreach (var (place, kind, use, question) in Places(vector, now))
+        foreach (
+            var vector in vectors
+                .Where(v => v.Signature.Length <= 64)
+                .DistinctBy(v => (Convert.ToHexString(v.Key), Convert.ToHexString(v.Signature)))
+        )
+        foreach (var (place, kind, use, question) in Places(vector, now))
+        {
+            var listing = (Convert.ToHexString(vector.Key), use);
+            if (!listings.TryGetValue(listing, out var text))
             {
-                var listing = (Convert.ToHexString(vector.Key), use);
-                if (!listings.TryGetValue(listing, out var text))
+                var (listed, id, owner) = Listing(agreement, vector.Key, use);
+                listings[listing] = text = listed.ToByteString().ToBase64();
+                if (AgreementVersions.Check(null, listed, now) is { } fault)
                 {
-                    var (listed, id, owner) = Listing(agreement, vector.Key, use);
-                    listings[listing] = text = listed.ToByteString().ToBase64();
-                    if (AgreementVersions.Check(null, listed, now) is { } fault)
-                    {
-                        // By its name: whose key it is, and that it is none.
-                        Assert.Equal(AgreementWrong.KeyWeak, fault.Wrong);
-                        Assert.Contains(id, fault.ToString());
-                        Assert.Equal([owner], fault.Suppliers);
-                        weak.Add(listing);
-                    }
-                    else Assert.True(StrictEd25519.IsKey(vector.Key));
-                    questions.Add((
-                        'a', FirstVerifier.Json(new[] { new { agreement = text, time = $"{now.ToUnixTimeSeconds() + 1}" } }), $"{vector.Name} for {use}"));
+                    // By its name: whose key it is, and that it is none.
+                    Assert.Equal(AgreementWrong.KeyWeak, fault.Wrong);
+                    Assert.Contains(id, fault.ToString());
+                    Assert.Equal([owner], fault.Suppliers);
+                    weak.Add(listing);
                 }
-                questions.Add((kind, Json(question, text), $"{vector.Name} {place}"));
+                else
+                    Assert.True(StrictEd25519.IsKey(vector.Key));
+                questions.Add(
+                    (
+                        'a',
+                        FirstVerifier.Json(new[] { new { agreement = text, time = $"{now.ToUnixTimeSeconds() + 1}" } }),
+                        $"{vector.Name} for {use}"
+                    )
+                );
             }
+            questions.Add((kind, Json(question, text), $"{vector.Name} {place}"));
+        }
         Assert.True(weak.Select(w => w.Key).Distinct().Count() >= 14, $"{weak.Count} weak keys");
         var first = new FirstVerifier { Adopted = now.AddSeconds(1) };
         await using var second = new SecondVerifier();
@@ -123,9 +149,15 @@ public sealed class VectorsTests : IDisposable
         return (listed, changed.Id, owner);
     }
 
-    private static IEnumerable<(string Place, char Kind, SigningKeyUse Use, Dictionary<string, string> Question)> Places(Vector vector, DateTimeOffset now)
+    private static IEnumerable<(string Place, char Kind, SigningKeyUse Use, Dictionary<string, string> Question)> Places(
+        Vector vector,
+        DateTimeOffset now
+    )
     {
-        const string domain = "ministries.example", log = $"{domain}/calllog", witness = $"{domain}/witness/kr/mfa", method = "ministries.calllog.v1.CallLogService/LogCall";
+        const string domain = "ministries.example",
+            log = $"{domain}/calllog",
+            witness = $"{domain}/witness/kr/mfa",
+            method = "ministries.calllog.v1.CallLogService/LogCall";
         string Base64(params ReadOnlySpan<byte> bytes) => Convert.ToBase64String(bytes);
         byte[] Id(string name, byte type) =>
             System.Security.Cryptography.SHA256.HashData([.. Encoding.UTF8.GetBytes(name), (byte)'\n', type, .. vector.Key])[..4];
@@ -133,39 +165,63 @@ public sealed class VectorsTests : IDisposable
         // As the signature of a request, and as an approval in it.
         var header = new EntryHeader
         {
-            Position = 1, CommitTime = now.ToTimestamp(), Participant = "kr/mfa", RequestId = "request-1", Method = method, AgreementVersion = 1,
+            Position = 1,
+            CommitTime = now.ToTimestamp(),
+            Participant = "kr/mfa",
+            RequestId = "request-1",
+            Method = method,
+            AgreementVersion = 1,
         };
         var request = new Evidence.V1.SignedFields { RequestId = "request-1" };
         yield return ("as the signature of a request", 's', SigningKeyUse.Requests, Of(request));
-        request.Approvals.Add(new Approval
-        {
-            Official = "kr-mfa-official-1", Office = "legal", KeyId = "kr/mfa/approvals-1", Signature = ByteString.CopyFrom(vector.Signature),
-        });
+        request.Approvals.Add(
+            new Approval
+            {
+                Official = "kr-mfa-official-1",
+                Office = "legal",
+                KeyId = "kr/mfa/approvals-1",
+                Signature = ByteString.CopyFrom(vector.Signature),
+            }
+        );
         yield return ("as an approval", 's', SigningKeyUse.Approvals, Of(request));
 
         var text = $"{log}\n1\n{Base64(new byte[32])}\n";
-        yield return ("on a checkpoint", 'n', SigningKeyUse.Checkpoints, new()
-        {
-            ["note"] = $"{text}\n— {log} {Base64([.. Id(log, 1), .. vector.Signature])}\n", ["service"] = "calllog",
-        });
-        yield return ("as a cosignature", 'n', SigningKeyUse.Cosignatures, new()
-        {
-            ["note"] = $"{text}\n— {witness} {Base64([.. Id(witness, 4), 0, 0, 0, 0, 0x65, 0, 0, 0, .. vector.Signature])}\n", ["service"] = "calllog",
-        });
+        yield return (
+            "on a checkpoint",
+            'n',
+            SigningKeyUse.Checkpoints,
+            new() { ["note"] = $"{text}\n— {log} {Base64([.. Id(log, 1), .. vector.Signature])}\n", ["service"] = "calllog" }
+        );
+        yield return (
+            "as a cosignature",
+            'n',
+            SigningKeyUse.Cosignatures,
+            new()
+            {
+                ["note"] = $"{text}\n— {witness} {Base64([.. Id(witness, 4), 0, 0, 0, 0, 0x65, 0, 0, 0, .. vector.Signature])}\n",
+                ["service"] = "calllog",
+            }
+        );
 
         Dictionary<string, string> Of(Evidence.V1.SignedFields fields)
         {
             var bytes = fields.ToByteArray();
-            var input = "sig1=(\"@method\" \"@path\" \"@authority\" \"content-type\" \"content-digest\")" +
-                $";created={now.ToUnixTimeSeconds()};expires={now.ToUnixTimeSeconds() + 60};keyid=\"kr/mfa/requests-1\";nonce=\"request-1\";tag=\"ministries/{log}\"";
+            var input =
+                "sig1=(\"@method\" \"@path\" \"@authority\" \"content-type\" \"content-digest\")"
+                + $";created={now.ToUnixTimeSeconds()};expires={now.ToUnixTimeSeconds() + 60};keyid=\"kr/mfa/requests-1\";nonce=\"request-1\";tag=\"ministries/{log}\"";
             var signature = new RequestSignature
             {
-                Authority = "calllog:7100", ContentType = "application/grpc", ContentDigest = HttpSignature.ContentDigestOfFrame(bytes),
-                SignatureInput = input, Signature = $"sig1=:{Base64(vector.Signature)}:",
+                Authority = "calllog:7100",
+                ContentType = "application/grpc",
+                ContentDigest = HttpSignature.ContentDigestOfFrame(bytes),
+                SignatureInput = input,
+                Signature = $"sig1=:{Base64(vector.Signature)}:",
             };
             return new()
             {
-                ["header"] = header.ToByteString().ToBase64(), ["request"] = Base64(bytes), ["signature"] = signature.ToByteString().ToBase64(),
+                ["header"] = header.ToByteString().ToBase64(),
+                ["request"] = Base64(bytes),
+                ["signature"] = signature.ToByteString().ToBase64(),
                 ["service"] = "calllog",
             };
         }
@@ -175,13 +231,18 @@ public sealed class VectorsTests : IDisposable
     public void A_signature_that_anybody_can_make_for_a_weak_key_holds_nowhere()
     {
         // The neutral element as key and as R, and zero as S: the equation holds for every text.
-        byte[] neutral = [1, .. new byte[31]], signature = [.. neutral, .. new byte[32]];
+        byte[] neutral = [1, .. new byte[31]],
+            signature = [.. neutral, .. new byte[32]];
         Assert.False(StrictEd25519.IsKey(neutral));
         Assert.False(StrictEd25519.Verifies(neutral, "any text"u8, signature));
         var key = CheckpointKey.FromPublic("ministries.example/calllog", neutral);
         var id = Convert.FromHexString(key.Verifier.Split('+')[1]);
-        Assert.Null(key.Verify($"ministries.example/calllog\n0\n{Convert.ToBase64String(new byte[32])}\n\n— ministries.example/calllog " +
-            $"{Convert.ToBase64String([.. id, .. signature])}\n"));
+        Assert.Null(
+            key.Verify(
+                $"ministries.example/calllog\n0\n{Convert.ToBase64String(new byte[32])}\n\n— ministries.example/calllog "
+                    + $"{Convert.ToBase64String([.. id, .. signature])}\n"
+            )
+        );
         // The order of the base point added to S: the equation holds as before.
         using var good = Key.Create(SignatureAlgorithm.Ed25519);
         var made = SignatureAlgorithm.Ed25519.Sign(good, "text"u8);
@@ -198,29 +259,44 @@ public sealed class VectorsTests : IDisposable
     {
         var callers = new List<string>();
         var folder = Path.GetDirectoryName(typeof(VectorsTests).Assembly.Location)!;
-        var own = Directory.GetFiles(folder, "*.dll").Where(f => Path.GetFileName(f) is var name &&
-            (name.StartsWith("Ministries.", StringComparison.Ordinal) || name == "ministry.dll") &&
-            !name.EndsWith(".Tests.dll", StringComparison.Ordinal) && name != "Ministries.Fixtures.dll").ToList();
+        var own = Directory
+            .GetFiles(folder, "*.dll")
+            .Where(f =>
+                Path.GetFileName(f) is var name
+                && (name.StartsWith("Ministries.", StringComparison.Ordinal) || name == "ministry.dll")
+                && !name.EndsWith(".Tests.dll", StringComparison.Ordinal)
+                && name != "Ministries.Fixtures.dll"
+            )
+            .ToList();
         Assert.Contains(own, f => f.EndsWith("Ministries.Hosting.dll", StringComparison.Ordinal));
         foreach (var file in own)
         {
             using var stream = File.OpenRead(file);
             using var executable = new PEReader(stream);
             var metadata = executable.GetMetadataReader();
-            var verify = metadata.MemberReferences.Where(h => IsVerify(metadata, metadata.GetMemberReference(h)))
-                .Select(h => System.Reflection.Metadata.Ecma335.MetadataTokens.GetToken(h)).ToList();
-            if (verify.Count == 0) continue;
-            foreach (var method in metadata.MethodDefinitions.Select(metadata.GetMethodDefinition).Where(m => m.RelativeVirtualAddress != 0))
+            var verify = metadata
+                .MemberReferences.Where(h => IsVerify(metadata, metadata.GetMemberReference(h)))
+                .Select(h => System.Reflection.Metadata.Ecma335.MetadataTokens.GetToken(h))
+                .ToList();
+            if (verify.Count == 0)
+                continue;
+            foreach (
+                var method in metadata.MethodDefinitions.Select(metadata.GetMethodDefinition).Where(m => m.RelativeVirtualAddress != 0)
+            )
             {
                 var code = executable.GetMethodBody(method.RelativeVirtualAddress).GetILBytes() ?? [];
                 if (verify.Any(token => code.AsSpan().IndexOf(BitConverter.GetBytes(token)) >= 0))
-                    callers.Add($"{metadata.GetString(metadata.GetTypeDefinition(method.GetDeclaringType()).Name)}.{metadata.GetString(method.Name)}");
+                    callers.Add(
+                        $"{metadata.GetString(metadata.GetTypeDefinition(method.GetDeclaringType()).Name)}.{metadata.GetString(method.Name)}"
+                    );
             }
         }
         Assert.Equal(["StrictEd25519.Verifies"], callers);
 
         static bool IsVerify(MetadataReader metadata, MemberReference member) =>
-            metadata.GetString(member.Name) is "Verify" or "VerifyData" or "TryVerify" && member.Parent.Kind == HandleKind.TypeReference &&
-            metadata.GetTypeReference((TypeReferenceHandle)member.Parent) is var type && metadata.GetString(type.Namespace) == "NSec.Cryptography";
+            metadata.GetString(member.Name) is "Verify" or "VerifyData" or "TryVerify"
+            && member.Parent.Kind == HandleKind.TypeReference
+            && metadata.GetTypeReference((TypeReferenceHandle)member.Parent) is var type
+            && metadata.GetString(type.Namespace) == "NSec.Cryptography";
     }
 }

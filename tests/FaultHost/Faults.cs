@@ -23,11 +23,20 @@ internal static class Faults
     {
         switch (protection)
         {
-            case "request-id": Probe.SkipRequestIds = true; break;
-            case "confirm": Probe.SkipConfirms = true; break;
-            case "commit-before-ack": Probe.AcknowledgeFirst = true; break;
-            case "gap-filling": Probe.LeaveGaps = true; break;
-            default: throw new ArgumentException($"there is no protection {protection}");
+            case "request-id":
+                Probe.SkipRequestIds = true;
+                break;
+            case "confirm":
+                Probe.SkipConfirms = true;
+                break;
+            case "commit-before-ack":
+                Probe.AcknowledgeFirst = true;
+                break;
+            case "gap-filling":
+                Probe.LeaveGaps = true;
+                break;
+            default:
+                throw new ArgumentException($"there is no protection {protection}");
         }
     }
 
@@ -36,8 +45,10 @@ internal static class Faults
     {
         Probe.Hook = point =>
         {
-            if (_armed is not { } armed || !armed.Hit(point)) return;
-            if (armed.Kills) Kill(point);
+            if (_armed is not { } armed || !armed.Hit(point))
+                return;
+            if (armed.Kills)
+                Kill(point);
             Console.Out.WriteLine($"came to {point}");
             Console.Out.Flush();
         };
@@ -47,13 +58,17 @@ internal static class Faults
                 if (line.Split(' ') is [("kill" or "tell") and var order, var point, var hits])
                     _armed = new Armed(order, point, int.Parse(hits, CultureInfo.InvariantCulture));
             Kill("end of input");
-        }) { IsBackground = true }.Start();
+        })
+        {
+            IsBackground = true,
+        }.Start();
     }
 
     private static void Kill(string point)
     {
         // What was written to the broker is on its way out still.
-        if (point == "after-ack") Thread.Sleep(100);
+        if (point == "after-ack")
+            Thread.Sleep(100);
         Console.Out.WriteLine($"killed at {point}");
         Console.Out.Flush();
         Process.GetCurrentProcess().Kill();

@@ -14,6 +14,7 @@ var service = args[0] switch
     "custody" => CustodyService.Definition,
     _ => throw new ArgumentException($"there is no service {args[0]}"),
 };
-foreach (var removed in args[1..split]) Ministries.FaultHost.Faults.Remove(removed);
+foreach (var removed in args[1..split])
+    Ministries.FaultHost.Faults.Remove(removed);
 Ministries.FaultHost.Faults.Listen();
 return await ServiceHost.Run(args[(split + 1)..], service);

@@ -24,21 +24,27 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
 {
     /// <summary>The services, as their hosts know them.</summary>
     public static readonly IReadOnlyList<Service> Services =
-        [CallLogService.Definition, ConsularService.Definition, CustodyService.Definition];
+    [
+        CallLogService.Definition,
+        ConsularService.Definition,
+        CustodyService.Definition,
+    ];
 
-    private static readonly Dictionary<string, MessageDescriptor> Messages = typeof(EntryHeader).Assembly.GetExportedTypes()
-        .Select(t => t.GetProperty("Descriptor")?.GetValue(null)).OfType<MessageDescriptor>().ToDictionary(m => m.FullName);
+    private static readonly Dictionary<string, MessageDescriptor> Messages = typeof(EntryHeader)
+        .Assembly.GetExportedTypes()
+        .Select(t => t.GetProperty("Descriptor")?.GetValue(null))
+        .OfType<MessageDescriptor>()
+        .ToDictionary(m => m.FullName);
 
     private const string Cursor = "select value from cursors where name = 'relay'";
-    private const string Others =
-        "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    private const string Others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
 
     private sealed record Entry(EntryHeader Header, byte[] Bytes, Dictionary<PartKind, (string Type, byte[]? Data)> Parts)
     {
         public ulong Position => Header.Position;
 
-        public Events Events { get; } = Parts.TryGetValue(PartKind.Events, out var part) && part.Data is { } data
-            ? Events.Parser.ParseFrom(data) : new Events();
+        public Events Events { get; } =
+            Parts.TryGetValue(PartKind.Events, out var part) && part.Data is { } data ? Events.Parser.ParseFrom(data) : new Events();
     }
 
     private sealed record Change(ulong Position, string Events);
@@ -46,7 +52,11 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     private sealed record StreamRow(string Kind, string Key, byte[] State, ulong Version, List<Change> Changes);
 
     private sealed record Book(
-        IReadOnlyList<Entry> Entries, IReadOnlyList<StreamRow> Streams, ulong Relayed, ILookup<(string, string), Entry> ByRequest);
+        IReadOnlyList<Entry> Entries,
+        IReadOnlyList<StreamRow> Streams,
+        ulong Relayed,
+        ILookup<(string, string), Entry> ByRequest
+    );
 
     /// <summary>All ledgers against each other, against what was answered and, where it is given, against what the broker holds.
     /// No service may run, or none may have anything left to do.</summary>
@@ -55,12 +65,16 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     /// <param name="cancel">Cancels.</param>
     /// <param name="onItsWay">True where events may be on their way still, wherever that is.</param>
     public async Task<IReadOnlyList<string>> Check(
-        IReadOnlyCollection<Answered> answered, IReadOnlyDictionary<string, HashSet<string>>? held, CancellationToken cancel,
-        bool onItsWay = false)
+        IReadOnlyCollection<Answered> answered,
+        IReadOnlyDictionary<string, HashSet<string>>? held,
+        CancellationToken cancel,
+        bool onItsWay = false
+    )
     {
         var complaints = new List<string>();
         var books = new Dictionary<string, Book>();
-        foreach (var service in Services) books[service.Name] = await Read(service.Name, cancel);
+        foreach (var service in Services)
+            books[service.Name] = await Read(service.Name, cancel);
         foreach (var service in Services)
         {
             var (name, book) = (service.Name, books[service.Name]);
@@ -68,7 +82,8 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
             complaints.AddRange(await Numbered(name, cancel));
             complaints.AddRange(Folded(service, book));
             complaints.AddRange(Kept(name, book, answered));
-            if (!onItsWay) complaints.AddRange(Taken(service, books, held?[name]));
+            if (!onItsWay)
+                complaints.AddRange(Taken(service, books, held?[name]));
         }
         return complaints;
     }
@@ -77,7 +92,8 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     public async Task<int> Missing(CancellationToken cancel)
     {
         var books = new Dictionary<string, Book>();
-        foreach (var service in Services) books[service.Name] = await Read(service.Name, cancel);
+        foreach (var service in Services)
+            books[service.Name] = await Read(service.Name, cancel);
         return Services.Sum(s => Taken(s, books, null).Count());
     }
 
@@ -93,14 +109,20 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     /// <summary>The Merkle root (RFC 6962) over the first entries of a ledger, worked out from their headers.</summary>
     public async Task<byte[]> Root(string service, ulong size, CancellationToken cancel)
     {
-        var leaves = await Query(databases[service], $"select header from entries where position < {size} order by position",
-            r => SHA256.HashData([0, .. SHA256.HashData(r.GetFieldValue<byte[]>(0))]), cancel);
+        var leaves = await Query(
+            databases[service],
+            $"select header from entries where position < {size} order by position",
+            r => SHA256.HashData([0, .. SHA256.HashData(r.GetFieldValue<byte[]>(0))]),
+            cancel
+        );
         return RootOf(leaves.ToArray());
 
         static byte[] RootOf(ReadOnlySpan<byte[]> leaves)
         {
-            if (leaves.Length == 0) return SHA256.HashData([]);
-            if (leaves.Length == 1) return leaves[0];
+            if (leaves.Length == 0)
+                return SHA256.HashData([]);
+            if (leaves.Length == 1)
+                return leaves[0];
             var left = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)leaves.Length) / 2;
             return SHA256.HashData([1, .. RootOf(leaves[..left]), .. RootOf(leaves[left..])]);
         }
@@ -126,7 +148,8 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     public async Task Quiet(CancellationToken cancel)
     {
         foreach (var connection in databases.Values)
-            while ((await Query(connection, Others, r => r.GetInt64(0), cancel))[0] > 0) await Task.Delay(20, cancel);
+            while ((await Query(connection, Others, r => r.GetInt64(0), cancel))[0] > 0)
+                await Task.Delay(20, cancel);
     }
 
     /// <summary>What the consumers' queues hold, by event id. Leaves it there.</summary>
@@ -155,20 +178,24 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
                 // What the killed consumers had in hand comes back once the broker has noticed their end.
                 while ((there = await channel.QueueDeclarePassiveAsync(queue, cancel)).ConsumerCount > 0)
                     await Task.Delay(50, cancel);
-                if (there.MessageCount == 0) return ids;
+                if (there.MessageCount == 0)
+                    return ids;
                 var all = new TaskCompletionSource();
                 var left = there.MessageCount;
                 var consumer = new RabbitMQ.Client.Events.AsyncEventingBasicConsumer(channel);
                 consumer.ReceivedAsync += (_, message) =>
                 {
-                    lock (ids) ids.UnionWith(IdsOf(message));
-                    if (Interlocked.Decrement(ref left) == 0) all.TrySetResult();
+                    lock (ids)
+                        ids.UnionWith(IdsOf(message));
+                    if (Interlocked.Decrement(ref left) == 0)
+                        all.TrySetResult();
                     return Task.CompletedTask;
                 };
                 await channel.BasicQosAsync(0, (ushort)Math.Min(there.MessageCount + 10, 60_000), false, cancel);
                 await channel.BasicConsumeAsync(queue, autoAck: false, consumer, cancel);
                 await all.Task.WaitAsync(TimeSpan.FromSeconds(10), cancel);
-                lock (ids) return [.. ids];
+                lock (ids)
+                    return [.. ids];
             }
             catch (Exception e) when (e is RabbitMQ.Client.Exceptions.RabbitMQClientException or TimeoutException or IOException)
             {
@@ -185,22 +212,60 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     private async Task<Book> Read(string service, CancellationToken cancel)
     {
         var connection = databases[service];
-        var parts = (await Query(connection, "select position, kind, type, data from parts", r => (
-            Position: r.GetInt64(0), Kind: (PartKind)r.GetInt16(1), Type: r.GetString(2),
-            Data: r.IsDBNull(3) ? null : r.GetFieldValue<byte[]>(3)), cancel)).ToLookup(p => p.Position);
-        var entries = await Query(connection, "select position, header from entries order by position", r =>
-        {
-            var header = r.GetFieldValue<byte[]>(1);
-            return new Entry(EntryHeader.Parser.ParseFrom(header), header,
-                parts[r.GetInt64(0)].ToDictionary(p => p.Kind, p => (p.Type, p.Data)));
-        }, cancel);
-        var changes = (await Query(connection, "select stream, position, events from changes order by stream, version", r => (
-                Stream: r.GetInt64(0), Change: new Change((ulong)r.GetInt64(1), r.GetString(2))), cancel))
-            .ToLookup(c => c.Stream, c => c.Change);
-        var streams = await Query(connection, "select number, kind, key, state, version from streams order by number", r =>
-            new StreamRow(r.GetString(1), r.GetString(2), r.GetFieldValue<byte[]>(3), (ulong)r.GetInt64(4),
-                [.. changes[r.GetInt64(0)]]), cancel);
-        return new Book(entries, streams, await Relayed(service, cancel), entries.ToLookup(e => (e.Header.Participant, e.Header.RequestId)));
+        var parts = (
+            await Query(
+                connection,
+                "select position, kind, type, data from parts",
+                r =>
+                    (
+                        Position: r.GetInt64(0),
+                        Kind: (PartKind)r.GetInt16(1),
+                        Type: r.GetString(2),
+                        Data: r.IsDBNull(3) ? null : r.GetFieldValue<byte[]>(3)
+                    ),
+                cancel
+            )
+        ).ToLookup(p => p.Position);
+        var entries = await Query(
+            connection,
+            "select position, header from entries order by position",
+            r =>
+            {
+                var header = r.GetFieldValue<byte[]>(1);
+                return new Entry(
+                    EntryHeader.Parser.ParseFrom(header),
+                    header,
+                    parts[r.GetInt64(0)].ToDictionary(p => p.Kind, p => (p.Type, p.Data))
+                );
+            },
+            cancel
+        );
+        var changes = (
+            await Query(
+                connection,
+                "select stream, position, events from changes order by stream, version",
+                r => (Stream: r.GetInt64(0), Change: new Change((ulong)r.GetInt64(1), r.GetString(2))),
+                cancel
+            )
+        ).ToLookup(c => c.Stream, c => c.Change);
+        var streams = await Query(
+            connection,
+            "select number, kind, key, state, version from streams order by number",
+            r => new StreamRow(
+                r.GetString(1),
+                r.GetString(2),
+                r.GetFieldValue<byte[]>(3),
+                (ulong)r.GetInt64(4),
+                [.. changes[r.GetInt64(0)]]
+            ),
+            cancel
+        );
+        return new Book(
+            entries,
+            streams,
+            await Relayed(service, cancel),
+            entries.ToLookup(e => (e.Header.Participant, e.Header.RequestId))
+        );
     }
 
     /// <summary>The ledger by itself: no gap, no doubled request, events numbered without gaps.</summary>
@@ -210,14 +275,16 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         for (var i = 0; i < entries.Count; i++)
         {
             var header = entries[i].Header;
-            if (header.Position != (ulong)i) yield return $"{name}: at place {i} stands position {header.Position}";
+            if (header.Position != (ulong)i)
+                yield return $"{name}: at place {i} stands position {header.Position}";
             if (i > 0 && header.CommitTime.CompareTo(entries[i - 1].Header.CommitTime) < 0)
                 yield return $"{name}: the time goes back at {i}";
             foreach (var number in AudienceNumbers.Parser.ParseFrom(entries[i].Parts[PartKind.Audience].Data).Numbers)
                 if ((numbers[number.Audience] = numbers.GetValueOrDefault(number.Audience) + 1) != number.Number)
                     yield return $"{name}: {i} has number {number.Number} of {number.Audience}, not {numbers[number.Audience]}";
             foreach (var part in header.Parts)
-                if (!entries[i].Parts.ContainsKey(part.Kind)) yield return $"{name}: {i} has no part {part.Kind}";
+                if (!entries[i].Parts.ContainsKey(part.Kind))
+                    yield return $"{name}: {i} has no part {part.Kind}";
         }
         foreach (var twice in entries.GroupBy(e => (e.Header.Participant, e.Header.RequestId)).Where(g => g.Count() > 1))
             yield return $"{name}: {twice.Key.Participant} {twice.Key.RequestId} is there {twice.Count()} times";
@@ -227,8 +294,14 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     private async Task<IReadOnlyList<string>> Numbered(string name, CancellationToken cancel)
     {
         var (complaints, last) = (new List<string>(), new Dictionary<string, long>());
-        foreach (var (number, type, sequence) in await Query(databases[name], "select number, type, sequence from events order by number",
-            r => (r.GetInt64(0), r.GetString(1), r.GetInt64(2)), cancel))
+        foreach (
+            var (number, type, sequence) in await Query(
+                databases[name],
+                "select number, type, sequence from events order by number",
+                r => (r.GetInt64(0), r.GetString(1), r.GetInt64(2)),
+                cancel
+            )
+        )
             if ((last[type] = last.GetValueOrDefault(type) + 1) != sequence)
                 complaints.Add($"{name}: event {number}, of {type}, has number {sequence}, not {last[type]}");
         return complaints;
@@ -237,7 +310,10 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     /// <summary>Every state is what its entries fold to.</summary>
     private static IEnumerable<string> Folded(Service service, Book book)
     {
-        var kinds = service.Streams.Append(Agreements.Kind).Concat(BusRegistration.Streams).DistinctBy(k => k.Name)
+        var kinds = service
+            .Streams.Append(Agreements.Kind)
+            .Concat(BusRegistration.Streams)
+            .DistinctBy(k => k.Name)
             .ToDictionary(k => k.Name);
         foreach (var stream in book.Streams)
         {
@@ -248,8 +324,12 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
                 var entry = book.Entries[(int)change.Position];
                 var (type, data) = entry.Parts[PartKind.Request];
                 var folded = new FoldedEntry(
-                    entry.Position, entry.Header.CommitTime, entry.Header.Participant, entry.Header.RequestId,
-                    data is null ? null : Messages[type].Parser.ParseFrom(data));
+                    entry.Position,
+                    entry.Header.CommitTime,
+                    entry.Header.Participant,
+                    entry.Header.RequestId,
+                    data is null ? null : Messages[type].Parser.ParseFrom(data)
+                );
                 foreach (var index in change.Events.Split(',', StringSplitOptions.RemoveEmptyEntries))
                 {
                     var e = entry.Events.Events_[int.Parse(index, CultureInfo.InvariantCulture)];
@@ -267,12 +347,18 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         foreach (var one in answered.Where(a => a.Service == name))
         {
             var found = book.ByRequest[(one.Participant, one.RequestId)].ToList();
-            if (found.Count == 0) yield return $"{name}: {one.Participant} {one.RequestId} was answered and is not there";
-            else if (found[0].Parts.TryGetValue(PartKind.Answer, out var part) && Answer.Parser.ParseFrom(part.Data) is var answer &&
-                (one.Reason ?? "") != (answer.Refusal?.Reason ?? ""))
+            if (found.Count == 0)
+                yield return $"{name}: {one.Participant} {one.RequestId} was answered and is not there";
+            else if (
+                found[0].Parts.TryGetValue(PartKind.Answer, out var part)
+                && Answer.Parser.ParseFrom(part.Data) is var answer
+                && (one.Reason ?? "") != (answer.Refusal?.Reason ?? "")
+            )
                 yield return $"{name}: {one.Participant} {one.RequestId} was answered otherwise than is recorded";
-            else if (one.Position is { } position &&
-                (found[0].Position != position || !SHA256.HashData(found[0].Bytes).AsSpan().SequenceEqual(one.Digest!.Span)))
+            else if (
+                one.Position is { } position
+                && (found[0].Position != position || !SHA256.HashData(found[0].Bytes).AsSpan().SequenceEqual(one.Digest!.Span))
+            )
                 yield return $"{name}: the receipt of {one.Participant} {one.RequestId} names another entry";
         }
     }
@@ -285,28 +371,29 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
             var types = producer.Select(r => r.Event.FullName).ToHashSet();
             ulong number = 0;
             foreach (var entry in books[producer.Key].Entries)
-                foreach (var (index, e) in entry.Events.Events_.Index())
-                {
-                    if (!IsOwn(producer.Key, e.Type)) continue;
-                    number++;
-                    if (!types.Contains(e.Type)) continue;
-                    var id = $"{producer.Key}/{entry.Position}/{index}";
-                    var taken = books[consumer.Name].ByRequest[($"service/{producer.Key}", id)].Count();
-                    if (taken > 1) yield return $"{consumer.Name}: {e.Type} {id} had its effect {taken} times";
-                    // What the relay has not handed over yet is nobody's loss; what it has is with the broker or in the ledger.
-                    if (taken == 0 && (held is null || number <= books[producer.Key].Relayed && !held.Contains(id)))
-                        yield return $"{consumer.Name}: {e.Type} {id} had no effect{(held is null ? "" : " and is not with the broker")}";
-                }
+            foreach (var (index, e) in entry.Events.Events_.Index())
+            {
+                if (!IsOwn(producer.Key, e.Type))
+                    continue;
+                number++;
+                if (!types.Contains(e.Type))
+                    continue;
+                var id = $"{producer.Key}/{entry.Position}/{index}";
+                var taken = books[consumer.Name].ByRequest[($"service/{producer.Key}", id)].Count();
+                if (taken > 1)
+                    yield return $"{consumer.Name}: {e.Type} {id} had its effect {taken} times";
+                // What the relay has not handed over yet is nobody's loss; what it has is with the broker or in the ledger.
+                if (taken == 0 && (held is null || number <= books[producer.Key].Relayed && !held.Contains(id)))
+                    yield return $"{consumer.Name}: {e.Type} {id} had no effect{(held is null ? "" : " and is not with the broker")}";
+            }
         }
         foreach (var letter in books[consumer.Name].Entries.Where(e => e.Header.Method == DeadLetters.SetAsideMethod))
             yield return $"{consumer.Name}: {letter.Header.RequestId} was set aside";
     }
 
-    private static bool IsOwn(string service, string type) =>
-        type.StartsWith($"ministries.{service}.v1.", StringComparison.Ordinal);
+    private static bool IsOwn(string service, string type) => type.StartsWith($"ministries.{service}.v1.", StringComparison.Ordinal);
 
-    private static async Task<List<T>> Query<T>(
-        string connection, string sql, Func<NpgsqlDataReader, T> row, CancellationToken cancel)
+    private static async Task<List<T>> Query<T>(string connection, string sql, Func<NpgsqlDataReader, T> row, CancellationToken cancel)
     {
         var unpooled = new NpgsqlConnectionStringBuilder(connection) { Pooling = false };
         await using var open = new NpgsqlConnection(unpooled.ConnectionString);
@@ -314,7 +401,8 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         await using var command = new NpgsqlCommand(sql, open);
         await using var reader = await command.ExecuteReaderAsync(cancel);
         var rows = new List<T>();
-        while (await reader.ReadAsync(cancel)) rows.Add(row(reader));
+        while (await reader.ReadAsync(cancel))
+            rows.Add(row(reader));
         return rows;
     }
 }

@@ -6,9 +6,13 @@ namespace Ministries.Faults.Tests;
 public class FaultTests(ITestOutputHelper output)
 {
     /// <summary>The seed: MINISTRIES_SEED, to play a failure again, or another one each time.</summary>
-    private static readonly int Seed =
-        int.TryParse(Environment.GetEnvironmentVariable("MINISTRIES_SEED"), CultureInfo.InvariantCulture, out var seed)
-            ? seed : Random.Shared.Next(1_000_000);
+    private static readonly int Seed = int.TryParse(
+        Environment.GetEnvironmentVariable("MINISTRIES_SEED"),
+        CultureInfo.InvariantCulture,
+        out var seed
+    )
+        ? seed
+        : Random.Shared.Next(1_000_000);
 
     [Fact(Timeout = 600_000)]
     public async Task Nothing_is_lost_and_nothing_doubled_whatever_is_killed()
@@ -38,7 +42,8 @@ public class FaultTests(ITestOutputHelper output)
             Console.WriteLine(what);
         }
         var result = await Scenario.Run(Seed, rounds, removed, Say, cancel);
-        foreach (var complaint in result.Complaints.Take(20)) Say(complaint);
+        foreach (var complaint in result.Complaints.Take(20))
+            Say(complaint);
         return result;
     }
 }

@@ -15,25 +15,32 @@ namespace Ministries.Faults.Tests;
 /// <param name="Position">The entry's position; null: it was refused.</param>
 /// <param name="Digest">SHA-256 of the entry's header; null: it was refused.</param>
 /// <param name="Reason">The reason of the refusal; null: it was accepted.</param>
-internal sealed record Answered(
-    string Service, string Participant, string RequestId, ulong? Position, ByteString? Digest, string? Reason);
+internal sealed record Answered(string Service, string Participant, string RequestId, ulong? Position, ByteString? Digest, string? Reason);
 
 /// <summary>A ministry's system: it sends a write until it is answered, the same bytes each time.</summary>
 internal sealed class Ministry(string participant, Func<string, CallInvoker> reach, ConcurrentQueue<Answered> journal, int seed)
 {
     // What says nothing about the outcome. The service's own word for it is UNAVAILABLE or OVERLOADED.
-    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(10), Pause = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(10),
+        Pause = TimeSpan.FromMilliseconds(100);
 
     private readonly Random _random = new(seed);
 
     public string Participant => participant;
 
-    public Actor Actor { get; } = new() { Office = "desk", Official = Pki.OfficialOf(participant, 1), Authority = "order-1" };
+    public Actor Actor { get; } =
+        new()
+        {
+            Office = "desk",
+            Official = Pki.OfficialOf(participant, 1),
+            Authority = "order-1",
+        };
 
     public string NewRequestId()
     {
         var bytes = new byte[16];
-        lock (_random) _random.NextBytes(bytes);
+        lock (_random)
+            _random.NextBytes(bytes);
         return new Guid(bytes).ToString();
     }
 
@@ -41,20 +48,26 @@ internal sealed class Ministry(string participant, Func<string, CallInvoker> rea
     /// </summary>
     /// <returns>The response, or the reason of the refusal.</returns>
     public async Task<(T? Response, string Reason)> Write<T>(
-        string service, string requestId, Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> send, CancellationToken cancel)
+        string service,
+        string requestId,
+        Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> send,
+        CancellationToken cancel
+    )
         where T : class, IMessage<T>
     {
         var first = await Once(service, requestId, send, cancel);
         bool again;
-        lock (_random) again = _random.Next(8) == 0;
+        lock (_random)
+            again = _random.Next(8) == 0;
         journal.Enqueue(first.Answered);
-        if (again) journal.Enqueue((await Once(service, requestId, send, cancel)).Answered);
+        if (again)
+            journal.Enqueue((await Once(service, requestId, send, cancel)).Answered);
         return (first.Response, first.Answered.Reason ?? "");
     }
 
     /// <summary>Reads until it is answered.</summary>
-    public async Task<T> Read<T>(
-        string service, Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> read, CancellationToken cancel) where T : class
+    public async Task<T> Read<T>(string service, Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> read, CancellationToken cancel)
+        where T : class
     {
         while (true)
         {
@@ -70,15 +83,18 @@ internal sealed class Ministry(string participant, Func<string, CallInvoker> rea
     }
 
     private async Task<(T? Response, Answered Answered)> Once<T>(
-        string service, string requestId, Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> send, CancellationToken cancel)
+        string service,
+        string requestId,
+        Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> send,
+        CancellationToken cancel
+    )
         where T : class, IMessage<T>
     {
         while (true)
         {
             try
             {
-                var response = await send(
-                    reach(service), new CallOptions(deadline: DateTime.UtcNow + Deadline, cancellationToken: cancel));
+                var response = await send(reach(service), new CallOptions(deadline: DateTime.UtcNow + Deadline, cancellationToken: cancel));
                 var receipt = (Receipt)response.Descriptor.FindFieldByName("receipt").Accessor.GetValue(response);
                 return (response, new(service, participant, requestId, receipt.Position, receipt.EntryHash, null));
             }
@@ -96,7 +112,8 @@ internal sealed class Ministry(string participant, Func<string, CallInvoker> rea
     /// <summary>The reason of a refusal; null where nobody knows what came of the call.</summary>
     private static string? ReasonOf(RpcException e)
     {
-        if (e.StatusCode == StatusCode.Cancelled && e.InnerException is OperationCanceledException) return null;
+        if (e.StatusCode == StatusCode.Cancelled && e.InnerException is OperationCanceledException)
+            return null;
         var reason = e.GetRpcStatus()?.GetDetail<ErrorInfo>()?.Reason;
         return reason is "UNAVAILABLE" or "OVERLOADED" ? null : reason;
     }

@@ -26,10 +26,13 @@ internal sealed class Unexpected(string what) : Exception(what);
 /// <summary>Plays cases: the first steps of the main job, in which every service hears of what the others did.</summary>
 internal sealed class Play(Func<string, Ministry> ministry, int seed)
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3), Pause = TimeSpan.FromMilliseconds(150);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3),
+        Pause = TimeSpan.FromMilliseconds(150);
     private static readonly Timestamp Captured = new DateTimeOffset(2025, 1, 9, 6, 0, 0, TimeSpan.Zero).ToTimestamp();
 
-    private readonly Ministry _hq = ministry("ua/coordination-hq"), _ua = ministry("ua/mfa"), _kr = ministry("kr/mfa");
+    private readonly Ministry _hq = ministry("ua/coordination-hq"),
+        _ua = ministry("ua/mfa"),
+        _kr = ministry("kr/mfa");
     private int _cases;
 
     /// <summary>The cases that were played to their end.</summary>
@@ -44,11 +47,15 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     /// <summary>Plays case after case until told to stop; what was begun is finished.</summary>
     public async Task Run(int atOnce, CancellationToken stop, CancellationToken cancel)
     {
-        await Task.WhenAll(Enumerable.Range(0, atOnce).Select(async _ =>
-        {
-            do Done.Add(await One(cancel));
-            while (!stop.IsCancellationRequested);
-        }));
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, atOnce)
+                .Select(async _ =>
+                {
+                    do Done.Add(await One(cancel));
+                    while (!stop.IsCancellationRequested);
+                })
+        );
     }
 
     /// <summary>Plays one case.</summary>
@@ -59,23 +66,48 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
         var opened = await Opening(cancel);
         played.Case = opened.Case;
         var etag = opened.Etag;
-        foreach (var (party, part) in new[]
-        {
-            ("ua/mfa", Part.DetainingPower), ("kr/mfa", Part.RequestingState), ("icrc", Part.NeutralObserver),
-        })
-            etag = Taken(await Send(_hq, "custody", id => new AdmitPartyRequest
-            {
-                RequestId = id, Actor = _hq.Actor, Etag = etag, Case = played.Case, Participant = party, Part = part,
-            }, (i, r, o) => Custody(i).AdmitPartyAsync(r, o), cancel)).Etag;
+        foreach (
+            var (party, part) in new[] { ("ua/mfa", Part.DetainingPower), ("kr/mfa", Part.RequestingState), ("icrc", Part.NeutralObserver) }
+        )
+            etag = Taken(
+                await Send(
+                    _hq,
+                    "custody",
+                    id => new AdmitPartyRequest
+                    {
+                        RequestId = id,
+                        Actor = _hq.Actor,
+                        Etag = etag,
+                        Case = played.Case,
+                        Participant = party,
+                        Part = part,
+                    },
+                    (i, r, o) => Custody(i).AdmitPartyAsync(r, o),
+                    cancel
+                )
+            ).Etag;
 
         for (var i = 0; i < 2; i++)
         {
             var seen = await _hq.Read("custody", (i, o) => Custody(i).GetCaseAsync(new() { Case = played.Case }, o), cancel);
-            var registered = Taken(await Send(_hq, "custody", id => new RegisterPrisonerRequest
-            {
-                RequestId = id, Actor = _hq.Actor, Etag = seen.Etag, Case = played.Case,
-                Status = CustodyState.Captured, CaptureTime = Captured, Identity = Seal(random, "ua/coordination-hq"),
-            }, (i, r, o) => Custody(i).RegisterPrisonerAsync(r, o), cancel));
+            var registered = Taken(
+                await Send(
+                    _hq,
+                    "custody",
+                    id => new RegisterPrisonerRequest
+                    {
+                        RequestId = id,
+                        Actor = _hq.Actor,
+                        Etag = seen.Etag,
+                        Case = played.Case,
+                        Status = CustodyState.Captured,
+                        CaptureTime = Captured,
+                        Identity = Seal(random, "ua/coordination-hq"),
+                    },
+                    (i, r, o) => Custody(i).RegisterPrisonerAsync(r, o),
+                    cancel
+                )
+            );
             played.Prisoners.Add(registered.Prisoner);
         }
         await Task.WhenAll(Talk(played, random, cancel), Hold(played, moves, cancel));
@@ -83,8 +115,15 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     }
 
     private async Task<OpenCaseResponse> Opening(CancellationToken cancel) =>
-        Taken(await Send(_hq, "custody", id => new OpenCaseRequest { RequestId = id, Actor = _hq.Actor },
-            (i, r, o) => Custody(i).OpenCaseAsync(r, o), cancel));
+        Taken(
+            await Send(
+                _hq,
+                "custody",
+                id => new OpenCaseRequest { RequestId = id, Actor = _hq.Actor },
+                (i, r, o) => Custody(i).OpenCaseAsync(r, o),
+                cancel
+            )
+        );
 
     // The detaining power records the prisoners' statuses.
     private async Task Hold(Played played, int moves, CancellationToken cancel)
@@ -94,22 +133,37 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
             var recorded = 1;
             for (var move = 0; move < moves; move++)
             {
-                var seen = await _hq.Read("custody", (i, o) => Custody(i)
-                    .GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner }, o), cancel);
+                var seen = await _hq.Read(
+                    "custody",
+                    (i, o) => Custody(i).GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner }, o),
+                    cancel
+                );
                 // What the others do meanwhile may make it stale: then it is read and sent again.
-                var (response, reason) = await Send(_hq, "custody", id => new RecordStatusRequest
-                {
-                    RequestId = id, Actor = _hq.Actor, Etag = seen.Etag, Case = played.Case, Prisoner = prisoner,
-                    Status = seen.Prisoner.State switch
+                var (response, reason) = await Send(
+                    _hq,
+                    "custody",
+                    id => new RecordStatusRequest
                     {
-                        CustodyState.Captured => CustodyState.Registered,
-                        CustodyState.Registered or CustodyState.Hospitalised => CustodyState.Interned,
-                        _ => CustodyState.Hospitalised,
+                        RequestId = id,
+                        Actor = _hq.Actor,
+                        Etag = seen.Etag,
+                        Case = played.Case,
+                        Prisoner = prisoner,
+                        Status = seen.Prisoner.State switch
+                        {
+                            CustodyState.Captured => CustodyState.Registered,
+                            CustodyState.Registered or CustodyState.Hospitalised => CustodyState.Interned,
+                            _ => CustodyState.Hospitalised,
+                        },
+                        StatusTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
                     },
-                    StatusTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
-                }, (i, r, o) => Custody(i).RecordStatusAsync(r, o), cancel);
-                if (response is not null) recorded++;
-                else if (reason != "STALE") throw new Unexpected($"RecordStatus was refused with {reason}");
+                    (i, r, o) => Custody(i).RecordStatusAsync(r, o),
+                    cancel
+                );
+                if (response is not null)
+                    recorded++;
+                else if (reason != "STALE")
+                    throw new Unexpected($"RecordStatus was refused with {reason}");
             }
             played.Statuses[prisoner] = recorded;
         }
@@ -119,40 +173,87 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     private async Task Talk(Played played, Random random, CancellationToken cancel)
     {
         var account = AccountOf(played, random);
-        var logged = await Until(() => Send(_kr, "calllog", id => new LogCallRequest
-        {
-            RequestId = id, Actor = _kr.Actor, Case = played.Case, Counterpart = "ua/mfa", Account = account,
-        }, (i, r, o) => CallLog(i).LogCallAsync(r, o), cancel), cancel);
+        var logged = await Until(
+            () =>
+                Send(
+                    _kr,
+                    "calllog",
+                    id => new LogCallRequest
+                    {
+                        RequestId = id,
+                        Actor = _kr.Actor,
+                        Case = played.Case,
+                        Counterpart = "ua/mfa",
+                        Account = account,
+                    },
+                    (i, r, o) => CallLog(i).LogCallAsync(r, o),
+                    cancel
+                ),
+            cancel
+        );
         played.Call = logged.Call;
 
-        var drafts = await For(async () =>
-        {
-            var page = await _kr.Read("consular", (i, o) => Consular(i)
-                .ListTransfersAsync(new() { Case = played.Case, Call = played.Call }, o), cancel);
-            return page.Transfers.Count == 2 ? page.Transfers : null;
-        }, $"drafts for {played.Call}", cancel);
+        var drafts = await For(
+            async () =>
+            {
+                var page = await _kr.Read(
+                    "consular",
+                    (i, o) => Consular(i).ListTransfersAsync(new() { Case = played.Case, Call = played.Call }, o),
+                    cancel
+                );
+                return page.Transfers.Count == 2 ? page.Transfers : null;
+            },
+            $"drafts for {played.Call}",
+            cancel
+        );
         foreach (var draft in drafts)
         {
-            await Until(async () =>
-            {
-                var seen = await _kr.Read("consular", (i, o) => Consular(i)
-                    .GetTransferAsync(new() { Transfer = draft.Id }, o), cancel);
-                return await Send(_kr, "consular", id => new SubmitTransferRequestRequest
+            await Until(
+                async () =>
                 {
-                    RequestId = id, Actor = _kr.Actor, Etag = seen.Etag, Case = played.Case, Transfer = draft.Id,
-                    NoteVerbale = "NV-1",
-                }, (i, r, o) => Consular(i).SubmitTransferRequestAsync(r, o), cancel);
-            }, cancel);
+                    var seen = await _kr.Read("consular", (i, o) => Consular(i).GetTransferAsync(new() { Transfer = draft.Id }, o), cancel);
+                    return await Send(
+                        _kr,
+                        "consular",
+                        id => new SubmitTransferRequestRequest
+                        {
+                            RequestId = id,
+                            Actor = _kr.Actor,
+                            Etag = seen.Etag,
+                            Case = played.Case,
+                            Transfer = draft.Id,
+                            NoteVerbale = "NV-1",
+                        },
+                        (i, r, o) => Consular(i).SubmitTransferRequestAsync(r, o),
+                        cancel
+                    );
+                },
+                cancel
+            );
             played.Transfers.Add(draft.Id);
         }
-        await Until(async () =>
-        {
-            var seen = await _ua.Read("calllog", (i, o) => CallLog(i).GetCallAsync(new() { Call = played.Call }, o), cancel);
-            return await Send(_ua, "calllog", id => new SubmitReadoutRequest
+        await Until(
+            async () =>
             {
-                RequestId = id, Actor = _ua.Actor, Etag = seen.Etag, Case = played.Case, Call = played.Call, Account = account,
-            }, (i, r, o) => CallLog(i).SubmitReadoutAsync(r, o), cancel);
-        }, cancel);
+                var seen = await _ua.Read("calllog", (i, o) => CallLog(i).GetCallAsync(new() { Call = played.Call }, o), cancel);
+                return await Send(
+                    _ua,
+                    "calllog",
+                    id => new SubmitReadoutRequest
+                    {
+                        RequestId = id,
+                        Actor = _ua.Actor,
+                        Etag = seen.Etag,
+                        Case = played.Case,
+                        Call = played.Call,
+                        Account = account,
+                    },
+                    (i, r, o) => CallLog(i).SubmitReadoutAsync(r, o),
+                    cancel
+                );
+            },
+            cancel
+        );
     }
 
     private static Account AccountOf(Played played, Random random)
@@ -161,7 +262,8 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
         {
             StartTime = new ZonedTime
             {
-                Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddMinutes(-5)), TimeZone = "Asia/Seoul",
+                Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddMinutes(-5)),
+                TimeZone = "Asia/Seoul",
             },
             Channel = Channel.Telephone,
             Attendees =
@@ -175,8 +277,11 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
             {
                 new CommitmentTerms
                 {
-                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { played.Prisoners },
-                    Route = Route.Article12Transfer, Destination = "KR",
+                    Participant = "kr/mfa",
+                    Kind = CommitmentKind.RequestTransfer,
+                    Prisoners = { played.Prisoners },
+                    Route = Route.Article12Transfer,
+                    Destination = "KR",
                 },
             },
             Minutes = Seal(random, "kr/mfa"),
@@ -188,7 +293,12 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     {
         var content = new byte[random.Next(64, 512)];
         random.NextBytes(content);
-        return new Sealed { Scheme = "ministries-sealed-v1", Recipients = { recipient }, Content = ByteString.CopyFrom(content) };
+        return new Sealed
+        {
+            Scheme = "ministries-sealed-v1",
+            Recipients = { recipient },
+            Content = ByteString.CopyFrom(content),
+        };
     }
 
     private static CallLogService.CallLogServiceClient CallLog(CallInvoker invoker) => new(invoker);
@@ -198,8 +308,12 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     private static ConsularService.ConsularServiceClient Consular(CallInvoker invoker) => new(invoker);
 
     private static Task<(TResponse? Response, string Reason)> Send<TRequest, TResponse>(
-        Ministry by, string service, Func<string, TRequest> make,
-        Func<CallInvoker, TRequest, CallOptions, AsyncUnaryCall<TResponse>> call, CancellationToken cancel)
+        Ministry by,
+        string service,
+        Func<string, TRequest> make,
+        Func<CallInvoker, TRequest, CallOptions, AsyncUnaryCall<TResponse>> call,
+        CancellationToken cancel
+    )
         where TResponse : class, IMessage<TResponse>
     {
         var id = by.NewRequestId();
@@ -207,26 +321,35 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
         return by.Write(service, id, (invoker, options) => call(invoker, request, options), cancel);
     }
 
-    private static T Taken<T>((T? Response, string Reason) answer) where T : class =>
-        answer.Response ?? throw new Unexpected($"{typeof(T).Name}: refused with {answer.Reason}");
+    private static T Taken<T>((T? Response, string Reason) answer)
+        where T : class => answer.Response ?? throw new Unexpected($"{typeof(T).Name}: refused with {answer.Reason}");
 
     // Another service may not have heard yet of what this rests on: then it is refused, and asked again under a new id.
-    private static Task<T> Until<T>(Func<Task<(T? Response, string Reason)>> attempt, CancellationToken cancel) where T : class =>
-        For(async () =>
-        {
-            var (response, reason) = await attempt();
-            return response is not null || reason is "NOT_FOUND" or "STALE" ? response
-                : throw new Unexpected($"{typeof(T).Name}: refused with {reason}");
-        }, typeof(T).Name, cancel);
+    private static Task<T> Until<T>(Func<Task<(T? Response, string Reason)>> attempt, CancellationToken cancel)
+        where T : class =>
+        For(
+            async () =>
+            {
+                var (response, reason) = await attempt();
+                return response is not null || reason is "NOT_FOUND" or "STALE"
+                    ? response
+                    : throw new Unexpected($"{typeof(T).Name}: refused with {reason}");
+            },
+            typeof(T).Name,
+            cancel
+        );
 
     /// <summary>Waits for something to be there.</summary>
-    public static async Task<T> For<T>(Func<Task<T?>> look, string what, CancellationToken cancel) where T : class
+    public static async Task<T> For<T>(Func<Task<T?>> look, string what, CancellationToken cancel)
+        where T : class
     {
         var began = Stopwatch.GetTimestamp();
         while (true)
         {
-            if (await look() is { } found) return found;
-            if (Stopwatch.GetElapsedTime(began) > Patience) throw new TimeoutException($"{what} did not come within {Patience}");
+            if (await look() is { } found)
+                return found;
+            if (Stopwatch.GetElapsedTime(began) > Patience)
+                throw new TimeoutException($"{what} did not come within {Patience}");
             await Task.Delay(Pause, cancel);
         }
     }

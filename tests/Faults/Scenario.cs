@@ -17,7 +17,12 @@ namespace Ministries.Faults.Tests;
 /// <param name="Recovery">From the last fault until a whole case had been played; null: it never was.</param>
 /// <param name="Points">How often a process ended at which named point.</param>
 internal sealed record Result(
-    IReadOnlyList<string> Complaints, int Cases, int Answers, TimeSpan? Recovery, IReadOnlyDictionary<string, int> Points);
+    IReadOnlyList<string> Complaints,
+    int Cases,
+    int Answers,
+    TimeSpan? Recovery,
+    IReadOnlyDictionary<string, int> Points
+);
 
 /// <summary>
 /// Ministries play cases without a pause while services and broker are killed under them; then everything is compared. The order
@@ -28,11 +33,19 @@ internal sealed class Scenario
     /// <summary>The points around what must not come apart, at which a service can end.</summary>
     public static readonly IReadOnlyList<string> Points =
     [
-        "before-commit", "after-commit", "before-checkpoint", "after-checkpoint", "before-publish", "after-publish",
-        "after-confirm", "before-ack", "after-ack",
+        "before-commit",
+        "after-commit",
+        "before-checkpoint",
+        "after-checkpoint",
+        "before-publish",
+        "after-publish",
+        "after-confirm",
+        "before-ack",
+        "after-ack",
     ];
 
-    private static readonly TimeSpan GoesOnWithin = TimeSpan.FromSeconds(30), StandsStill = TimeSpan.FromSeconds(15),
+    private static readonly TimeSpan GoesOnWithin = TimeSpan.FromSeconds(30),
+        StandsStill = TimeSpan.FromSeconds(15),
         Patience = TimeSpan.FromSeconds(60);
 
     private readonly World _world;
@@ -49,8 +62,9 @@ internal sealed class Scenario
     {
         (_world, _random, _removed, _say) = (world, new Random(seed), removed, say);
         _audit = new Audit(world.Databases, world.Broker.Uri);
-        _ministries = ((string[])["ua/coordination-hq", "ua/mfa", "kr/mfa"]).Select((participant, i) => new Ministry(
-            participant, service => world.Reach(participant, service), _journal, seed + i)).ToDictionary(m => m.Participant);
+        _ministries = ((string[])["ua/coordination-hq", "ua/mfa", "kr/mfa"])
+            .Select((participant, i) => new Ministry(participant, service => world.Reach(participant, service), _journal, seed + i))
+            .ToDictionary(m => m.Participant);
         _play = new Play(participant => _ministries[participant], seed);
     }
 
@@ -78,7 +92,8 @@ internal sealed class Scenario
             await Task.WhenAny(running, playing);
             var broken = playing.Exception ?? running.Exception;
             var result = broken?.InnerException is Unexpected unexpected
-                ? await scenario.BreakOff(unexpected, running, end, cancel) : await running;
+                ? await scenario.BreakOff(unexpected, running, end, cancel)
+                : await running;
             world.KeepsLogs &= result.Complaints.Count > 0;
             return result;
         }
@@ -95,42 +110,55 @@ internal sealed class Scenario
         await Play.For(() => Task.FromResult(_play.Done.FirstOrDefault()), "the first case", cancel);
 
         Say("services end after a commit, before its answers");
-        for (var i = 0; i < 3; i++) await KillAt("custody", "after-commit", _random.Next(1, 8), cancel);
-        complaints = await Interrupt("before they are taken up again", async () =>
-        {
-            Say("the broker takes nothing any more, then ends, and all services with it");
-            for (Task sent; ; _world.Broker.Thaw())
+        for (var i = 0; i < 3; i++)
+            await KillAt("custody", "after-commit", _random.Next(1, 8), cancel);
+        complaints = await Interrupt(
+            "before they are taken up again",
+            async () =>
             {
-                await _world.Ready(cancel);
-                _world.Broker.Freeze();
-                // Soon it is noticed that the broker answers nothing: then there is nothing sent, and it is begun anew.
-                sent = _world.Services["custody"].Tell("after-publish");
-                await _play.Open(cancel);
-                if (await Task.WhenAny(sent, Task.Delay(TimeSpan.FromSeconds(4), cancel)) == sent) break;
-            }
-            // Only a relay that waits for nobody comes so far now.
-            var (since, all) = (Stopwatch.GetTimestamp(), await _audit.Events("custody", cancel));
-            var patience = _removed == "confirm" ? Patience : TimeSpan.FromSeconds(1);
-            while (await _audit.Relayed("custody", cancel) < all && Stopwatch.GetElapsedTime(since) < patience)
-                await Task.Delay(50, cancel);
-            await _world.Blackout();
-            await _world.RestartBroker();
-        }, cancel);
-        if (complaints.Count > 0) return Found(complaints, null);
+                Say("the broker takes nothing any more, then ends, and all services with it");
+                for (Task sent; ; _world.Broker.Thaw())
+                {
+                    await _world.Ready(cancel);
+                    _world.Broker.Freeze();
+                    // Soon it is noticed that the broker answers nothing: then there is nothing sent, and it is begun anew.
+                    sent = _world.Services["custody"].Tell("after-publish");
+                    await _play.Open(cancel);
+                    if (await Task.WhenAny(sent, Task.Delay(TimeSpan.FromSeconds(4), cancel)) == sent)
+                        break;
+                }
+                // Only a relay that waits for nobody comes so far now.
+                var (since, all) = (Stopwatch.GetTimestamp(), await _audit.Events("custody", cancel));
+                var patience = _removed == "confirm" ? Patience : TimeSpan.FromSeconds(1);
+                while (await _audit.Relayed("custody", cancel) < all && Stopwatch.GetElapsedTime(since) < patience)
+                    await Task.Delay(50, cancel);
+                await _world.Blackout();
+                await _world.RestartBroker();
+            },
+            cancel
+        );
+        if (complaints.Count > 0)
+            return Found(complaints, null);
 
         // What is acknowledged may be a repetition of what had its effect already: without this protection, another one is waited for.
         for (var tries = _removed == "commit-before-ack" ? 8 : 1; tries > 0; tries--)
         {
-            complaints = await Interrupt("after an acknowledgement", async () =>
-            {
-                Say("a consumer ends right after an acknowledgement, then all services");
-                _world.Services["consular"].HoldAtEnd();
-                await _world.Services["consular"].Arm("after-ack", _random.Next(1, 6)).WaitAsync(Patience, cancel);
-            }, cancel);
-            if (complaints.Count > 0) return Found(complaints, null);
+            complaints = await Interrupt(
+                "after an acknowledgement",
+                async () =>
+                {
+                    Say("a consumer ends right after an acknowledgement, then all services");
+                    _world.Services["consular"].HoldAtEnd();
+                    await _world.Services["consular"].Arm("after-ack", _random.Next(1, 6)).WaitAsync(Patience, cancel);
+                },
+                cancel
+            );
+            if (complaints.Count > 0)
+                return Found(complaints, null);
         }
 
-        for (var round = 0; round < rounds; round++) await Round(round, cancel);
+        for (var round = 0; round < rounds; round++)
+            await Round(round, cancel);
         // A point that another fault came before gets its turn.
         for (var left = 4; rounds > 0 && left > 0; left--)
             foreach (var point in Points.Except(Ended().Keys))
@@ -141,7 +169,8 @@ internal sealed class Scenario
         await _play.Open(cancel);
         await Play.For(async () => await _audit.Waiting("consular", cancel) > 0 ? "some" : null, "messages in a queue", cancel);
         await _world.RestartBroker(wipe: true);
-        foreach (var service in _world.Services.Values) service.Start();
+        foreach (var service in _world.Services.Values)
+            service.Start();
 
         var last = Stopwatch.GetTimestamp();
         TimeSpan? recovery = null;
@@ -154,22 +183,28 @@ internal sealed class Scenario
                 recovery = Stopwatch.GetElapsedTime(last);
                 Say($"a whole case was played {recovery.Value.TotalSeconds:F1} s after the last fault");
             }
-            catch (Exception e) when (
-                e is OperationCanceledException or TimeoutException or RpcException && !cancel.IsCancellationRequested)
+            catch (Exception e)
+                when (e is OperationCanceledException or TimeoutException or RpcException && !cancel.IsCancellationRequested)
             {
                 complaints = [$"no case was played within {GoesOnWithin.TotalSeconds} s of the last fault"];
             }
         }
         await stop.CancelAsync();
-        if (recovery is not null) await playing.WaitAsync(TimeSpan.FromMinutes(3), cancel);
+        if (recovery is not null)
+            await playing.WaitAsync(TimeSpan.FromMinutes(3), cancel);
         await Settle(recovery is not null, cancel);
-        if (recovery is not null) complaints = [.. complaints, .. await Lists(cancel)];
-        var dead = _world.Services.Values
-            .SelectMany(s => s.ExitCodes.Where(c => c != ServiceHost.Stalled).Select(c => $"{s.Name} ended with {c}")).ToList();
+        if (recovery is not null)
+            complaints = [.. complaints, .. await Lists(cancel)];
+        var dead = _world
+            .Services.Values.SelectMany(s => s.ExitCodes.Where(c => c != ServiceHost.Stalled).Select(c => $"{s.Name} ended with {c}"))
+            .ToList();
         await Task.WhenAll(_world.Services.Values.Select(s => recovery is not null ? s.Stop() : s.HoldDown()));
         await _audit.Quiet(cancel);
-        var ends = recovery is null ? [] : _world.Services.Values.Where(s => s.ExitCodes.LastOrDefault(-1) != ServiceHost.Stopped)
-            .Select(s => $"{s.Name} was told to stop and ended with {s.ExitCodes.LastOrDefault(-1)}");
+        var ends = recovery is null
+            ? []
+            : _world
+                .Services.Values.Where(s => s.ExitCodes.LastOrDefault(-1) != ServiceHost.Stopped)
+                .Select(s => $"{s.Name} was told to stop and ended with {s.ExitCodes.LastOrDefault(-1)}");
         return Found([.. complaints, .. dead, .. ends, .. await _audit.Check([.. _journal], null, cancel)], recovery);
     }
 
@@ -185,13 +220,15 @@ internal sealed class Scenario
     private Result Found(IReadOnlyList<string> complaints, TimeSpan? recovery)
     {
         var points = Ended();
-        Say($"{_play.Done.Count} cases, {_journal.Count} answers, {complaints.Count} complaints; ended at " +
-            string.Join(", ", points.OrderBy(p => p.Key).Select(p => $"{p.Key} {p.Value}×")));
+        Say(
+            $"{_play.Done.Count} cases, {_journal.Count} answers, {complaints.Count} complaints; ended at "
+                + string.Join(", ", points.OrderBy(p => p.Key).Select(p => $"{p.Key} {p.Value}×"))
+        );
         return new Result(complaints, _play.Done.Count, _journal.Count, recovery, points);
     }
 
-    private Dictionary<string, int> Ended() => _world.Services.Values
-        .SelectMany(s => s.Points).GroupBy(p => p.Key).ToDictionary(g => g.Key, g => g.Sum(p => p.Value));
+    private Dictionary<string, int> Ended() =>
+        _world.Services.Values.SelectMany(s => s.Points).GroupBy(p => p.Key).ToDictionary(g => g.Key, g => g.Sum(p => p.Value));
 
     // Everything ends; what is in the ledgers and with the broker is compared before anything may repair it.
     private async Task<IReadOnlyList<string>> Interrupt(string when, Func<Task> fault, CancellationToken cancel)
@@ -202,8 +239,10 @@ internal sealed class Scenario
         await _world.Blackout();
         await _audit.Quiet(cancel);
         var complaints = await _audit.Check(answered, await _audit.Held(cancel), cancel);
-        if (complaints.Count > 0) return [.. complaints.Select(c => $"{when}: {c}")];
-        foreach (var service in _world.Services.Values) service.Start();
+        if (complaints.Count > 0)
+            return [.. complaints.Select(c => $"{when}: {c}")];
+        foreach (var service in _world.Services.Values)
+            service.Start();
         await _world.Ready(cancel);
         return [];
     }
@@ -211,7 +250,8 @@ internal sealed class Scenario
     // One service ends at a named point, something else at a random moment.
     private async Task Round(int round, CancellationToken cancel)
     {
-        if (round % Points.Count == 0) _random.Shuffle(_order);
+        if (round % Points.Count == 0)
+            _random.Shuffle(_order);
         var point = _order[round % Points.Count];
         var service = World.Names[_random.Next(World.Names.Count)];
         var (other, delay) = (_random.Next(6), TimeSpan.FromMilliseconds(_random.Next(100, 2000)));
@@ -265,8 +305,10 @@ internal sealed class Scenario
         while (complete && await _audit.Missing(cancel) > 0)
         {
             var now = await _audit.Size(cancel);
-            if (now != size) (size, since) = (now, Stopwatch.GetTimestamp());
-            if (Stopwatch.GetElapsedTime(since) > StandsStill) return;
+            if (now != size)
+                (size, since) = (now, Stopwatch.GetTimestamp());
+            if (Stopwatch.GetElapsedTime(since) > StandsStill)
+                return;
             await Task.Delay(200, cancel);
         }
     }
@@ -278,67 +320,126 @@ internal sealed class Scenario
         var played = _play.Done.ToList();
         void Same(string what, IEnumerable<string> expected, IReadOnlyCollection<string> seen)
         {
-            if (seen.Count != seen.Distinct().Count()) complaints.Add($"{what}: something is listed twice");
+            if (seen.Count != seen.Distinct().Count())
+                complaints.Add($"{what}: something is listed twice");
             complaints.AddRange(expected.Except(seen).Select(x => $"{what}: {x} is missing"));
             complaints.AddRange(seen.Except(expected).Select(x => $"{what}: {x} was not expected"));
         }
         foreach (var ministry in _ministries.Values)
         {
-            var cases = await All(async (token, o) =>
-            {
-                var page = await ministry.Read("custody", (i, options) => new CustodyService.CustodyServiceClient(i)
-                    .ListCasesAsync(new() { PageSize = 7, PageToken = token }, options), o);
-                return (page.Cases, page.NextPageToken);
-            }, cancel);
-            Same($"{ministry.Participant}: cases",
+            var cases = await All(
+                async (token, o) =>
+                {
+                    var page = await ministry.Read(
+                        "custody",
+                        (i, options) =>
+                            new CustodyService.CustodyServiceClient(i).ListCasesAsync(new() { PageSize = 7, PageToken = token }, options),
+                        o
+                    );
+                    return (page.Cases, page.NextPageToken);
+                },
+                cancel
+            );
+            Same(
+                $"{ministry.Participant}: cases",
                 played.Select(p => p.Case).Concat(ministry.Participant == "ua/coordination-hq" ? _play.Opened : []),
-                [.. cases.Select(c => c.Id)]);
+                [.. cases.Select(c => c.Id)]
+            );
 
-            var prisoners = await All(async (token, o) =>
-            {
-                var page = await ministry.Read("custody", (i, options) => new CustodyService.CustodyServiceClient(i)
-                    .ListPrisonersAsync(new() { PageSize = 7, PageToken = token }, options), o);
-                return (page.Prisoners, page.NextPageToken);
-            }, cancel);
-            Same($"{ministry.Participant}: prisoners", played.SelectMany(p => p.Prisoners.Select(x => $"{p.Case}/{x}")),
-                [.. prisoners.Select(p => $"{p.Case}/{p.Prisoner_}")]);
-            Same($"{ministry.Participant}: interests", played.SelectMany(p => p.Transfers),
-                [.. prisoners.SelectMany(p => p.Interests).Where(x => x.Submitted).Select(x => x.Transfer)]);
+            var prisoners = await All(
+                async (token, o) =>
+                {
+                    var page = await ministry.Read(
+                        "custody",
+                        (i, options) =>
+                            new CustodyService.CustodyServiceClient(i).ListPrisonersAsync(
+                                new() { PageSize = 7, PageToken = token },
+                                options
+                            ),
+                        o
+                    );
+                    return (page.Prisoners, page.NextPageToken);
+                },
+                cancel
+            );
+            Same(
+                $"{ministry.Participant}: prisoners",
+                played.SelectMany(p => p.Prisoners.Select(x => $"{p.Case}/{x}")),
+                [.. prisoners.Select(p => $"{p.Case}/{p.Prisoner_}")]
+            );
+            Same(
+                $"{ministry.Participant}: interests",
+                played.SelectMany(p => p.Transfers),
+                [.. prisoners.SelectMany(p => p.Interests).Where(x => x.Submitted).Select(x => x.Transfer)]
+            );
             if (ministry.Participant == "ua/coordination-hq")
-                Same("statuses", played.SelectMany(p => p.Statuses.Select(s => $"{p.Case}/{s.Key} {s.Value}")),
-                    [.. prisoners.Select(p => $"{p.Case}/{p.Prisoner_} {p.Statuses.Count}")]);
+                Same(
+                    "statuses",
+                    played.SelectMany(p => p.Statuses.Select(s => $"{p.Case}/{s.Key} {s.Value}")),
+                    [.. prisoners.Select(p => $"{p.Case}/{p.Prisoner_} {p.Statuses.Count}")]
+                );
 
-            var calls = await All(async (token, o) =>
-            {
-                var page = await ministry.Read("calllog", (i, options) => new CallLogService.CallLogServiceClient(i)
-                    .ListCallsAsync(new() { PageSize = 7, PageToken = token }, options), o);
-                return (page.Calls, page.NextPageToken);
-            }, cancel);
-            Same($"{ministry.Participant}: calls", played.Select(p => $"{p.Call} {CallState.Mutual}"),
-                [.. calls.Select(c => $"{c.Call} {c.State}")]);
+            var calls = await All(
+                async (token, o) =>
+                {
+                    var page = await ministry.Read(
+                        "calllog",
+                        (i, options) =>
+                            new CallLogService.CallLogServiceClient(i).ListCallsAsync(new() { PageSize = 7, PageToken = token }, options),
+                        o
+                    );
+                    return (page.Calls, page.NextPageToken);
+                },
+                cancel
+            );
+            Same(
+                $"{ministry.Participant}: calls",
+                played.Select(p => $"{p.Call} {CallState.Mutual}"),
+                [.. calls.Select(c => $"{c.Call} {c.State}")]
+            );
             foreach (var call in played)
             {
-                var seen = await ministry.Read("calllog", (i, options) => new CallLogService.CallLogServiceClient(i)
-                    .GetCallAsync(new() { Call = call.Call }, options), cancel);
-                Same($"{ministry.Participant}: commitment of {call.Call}", call.Transfers.Append($"{CommitmentState.Kept}"),
-                    [.. seen.Call.Commitments.SelectMany(c => c.Requests).Select(r => r.Transfer),
-                        .. seen.Call.Commitments.Select(c => $"{c.State}")]);
+                var seen = await ministry.Read(
+                    "calllog",
+                    (i, options) => new CallLogService.CallLogServiceClient(i).GetCallAsync(new() { Call = call.Call }, options),
+                    cancel
+                );
+                Same(
+                    $"{ministry.Participant}: commitment of {call.Call}",
+                    call.Transfers.Append($"{CommitmentState.Kept}"),
+                    [
+                        .. seen.Call.Commitments.SelectMany(c => c.Requests).Select(r => r.Transfer),
+                        .. seen.Call.Commitments.Select(c => $"{c.State}"),
+                    ]
+                );
             }
 
-            var transfers = await All(async (token, o) =>
-            {
-                var page = await ministry.Read("consular", (i, options) => new ConsularService.ConsularServiceClient(i)
-                    .ListTransfersAsync(new() { PageSize = 7, PageToken = token }, options), o);
-                return (page.Transfers, page.NextPageToken);
-            }, cancel);
-            Same($"{ministry.Participant}: transfers",
+            var transfers = await All(
+                async (token, o) =>
+                {
+                    var page = await ministry.Read(
+                        "consular",
+                        (i, options) =>
+                            new ConsularService.ConsularServiceClient(i).ListTransfersAsync(
+                                new() { PageSize = 7, PageToken = token },
+                                options
+                            ),
+                        o
+                    );
+                    return (page.Transfers, page.NextPageToken);
+                },
+                cancel
+            );
+            Same(
+                $"{ministry.Participant}: transfers",
                 played.SelectMany(p => p.Transfers.Select(t => $"{t} {TransferState.Submitted}")),
-                [.. transfers.Select(t => $"{t.Id} {t.State}")]);
+                [.. transfers.Select(t => $"{t.Id} {t.State}")]
+            );
         }
         foreach (var service in World.Names)
         {
-            var checkpoint = await _ministries["kr/mfa"].Read(service, (i, options) => new LedgerService.LedgerServiceClient(i)
-                .GetCheckpointAsync(new(), options), cancel);
+            var checkpoint = await _ministries["kr/mfa"]
+                .Read(service, (i, options) => new LedgerService.LedgerServiceClient(i).GetCheckpointAsync(new(), options), cancel);
             if (!(await _audit.Root(service, checkpoint.TreeSize, cancel)).AsSpan().SequenceEqual(checkpoint.RootHash.Span))
                 complaints.Add($"{service}: the checkpoint over {checkpoint.TreeSize} entries is not theirs");
         }
@@ -346,7 +447,9 @@ internal sealed class Scenario
     }
 
     private static async Task<List<T>> All<T>(
-        Func<string, CancellationToken, Task<(RepeatedField<T>, string)>> page, CancellationToken cancel)
+        Func<string, CancellationToken, Task<(RepeatedField<T>, string)>> page,
+        CancellationToken cancel
+    )
     {
         var all = new List<T>();
         var token = "";
@@ -355,10 +458,9 @@ internal sealed class Scenario
             var (items, next) = await page(token, cancel);
             all.AddRange(items);
             token = next;
-        }
-        while (token.Length > 0);
+        } while (token.Length > 0);
         return all;
     }
 
-    private void Say(string what) => _say($"{_clock.Elapsed.TotalSeconds,6:F1} s  {what}");
+    private void Say(string what) => _say($"{_clock.Elapsed.TotalSeconds, 6:F1} s  {what}");
 }

@@ -18,7 +18,8 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
     private readonly Lock _lock = new();
     private readonly ConcurrentDictionary<string, int> _points = [];
     private Process? _process;
-    private TaskCompletionSource _ended = new(), _reached = new();
+    private TaskCompletionSource _ended = new(),
+        _reached = new();
     private bool _held;
 
     public string Name => name;
@@ -36,15 +37,22 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
     {
         lock (_lock)
         {
-            if (_process is not null) return;
+            if (_process is not null)
+                return;
             _held = false;
             Started = Stopwatch.GetTimestamp();
             var host = Path.Combine(AppContext.BaseDirectory, "Ministries.FaultHost.dll");
             var start = new ProcessStartInfo("dotnet", ["exec", host, name])
-            { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
-            if (removed.Length > 0) start.ArgumentList.Add(removed);
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            };
+            if (removed.Length > 0)
+                start.ArgumentList.Add(removed);
             start.ArgumentList.Add("--");
-            foreach (var setting in settings) start.ArgumentList.Add(setting);
+            foreach (var setting in settings)
+                start.ArgumentList.Add(setting);
             start.Environment["DOTNET_TieredPGO"] = "0";
             var process = new Process { StartInfo = start, EnableRaisingEvents = true };
             process.OutputDataReceived += (_, e) => Heard(e.Data);
@@ -64,20 +72,23 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
     /// <summary>Ends it at once, and keeps it down until it is started.</summary>
     public Task HoldDown()
     {
-        lock (_lock) _held = true;
+        lock (_lock)
+            _held = true;
         return Kill();
     }
 
     /// <summary>Once it has ended, keeps it down until it is started.</summary>
     public void HoldAtEnd()
     {
-        lock (_lock) _held = true;
+        lock (_lock)
+            _held = true;
     }
 
     /// <summary>Tells it to stop (SIGTERM) and keeps it down.</summary>
     public Task Stop()
     {
-        lock (_lock) _held = true;
+        lock (_lock)
+            _held = true;
         return End(process => Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]).WaitForExit());
     }
 
@@ -119,7 +130,8 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
     {
         lock (_lock)
         {
-            if (_process is null) return Task.CompletedTask;
+            if (_process is null)
+                return Task.CompletedTask;
             try
             {
                 how(_process);
@@ -134,11 +146,14 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
 
     private void Heard(string? line)
     {
-        if (line is null) return;
-        if (line.StartsWith("came to ", StringComparison.Ordinal)) _reached.TrySetResult();
+        if (line is null)
+            return;
+        if (line.StartsWith("came to ", StringComparison.Ordinal))
+            _reached.TrySetResult();
         if (line.StartsWith("killed at ", StringComparison.Ordinal))
             _points.AddOrUpdate(line["killed at ".Length..], 1, (_, n) => n + 1);
-        lock (_points) File.AppendAllText(log, line + "\n");
+        lock (_points)
+            File.AppendAllText(log, line + "\n");
     }
 
     private void Exited(Process process)
@@ -149,12 +164,15 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
         TaskCompletionSource ended;
         lock (_lock)
         {
-            if (_process != process) return;
-            if (process.ExitCode != 137) ExitCodes.Enqueue(process.ExitCode);
+            if (_process != process)
+                return;
+            if (process.ExitCode != 137)
+                ExitCodes.Enqueue(process.ExitCode);
             (_process, again, ended) = (null, !_held, _ended);
         }
         process.Dispose();
-        if (again) Start();
+        if (again)
+            Start();
         ended.TrySetResult();
     }
 }
@@ -196,22 +214,31 @@ internal sealed class World : IAsyncDisposable
         await broker.Start();
         var world = new World(Directory.CreateTempSubdirectory("ministries-faults-").FullName, broker);
         Pki.Init(Path.Combine(world._folder, "pki"), StandardAgreement.Read(), TimeProvider.System);
-        foreach (var name in Names) world._addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}");
+        foreach (var name in Names)
+            world._addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}");
         foreach (var name in Names)
         {
             world.Databases[name] = await postgres.CreateDatabase();
             string Own(string file) => Path.Combine(world._folder, "pki", "service", name, file);
-            world.Services[name] = new ServiceProcess(name, removed,
-            [
-                $"--Ledger:Connection={world.Databases[name]}", $"--Broker:Uri={broker.Uri}", $"--Listen={world._addresses[name]}",
-                $"--Certificate={Own("system.pem")}", $"--CertificateKey={Own("system.key")}",
-                $"--Checkpoint:Key={Own("checkpoint.key")}",
-                $"--Checkpoint:File={Path.Combine(world._folder, name + ".checkpoint")}",
-                $"--Agreement={Path.Combine(world._folder, "pki", "agreement.json")}",
-                .. Names.Where(n => n != name).Select(n => $"--Peers:{n}={world._addresses[n]}"),
-            ], Path.Combine(world._folder, name + ".log"));
+            world.Services[name] = new ServiceProcess(
+                name,
+                removed,
+                [
+                    $"--Ledger:Connection={world.Databases[name]}",
+                    $"--Broker:Uri={broker.Uri}",
+                    $"--Listen={world._addresses[name]}",
+                    $"--Certificate={Own("system.pem")}",
+                    $"--CertificateKey={Own("system.key")}",
+                    $"--Checkpoint:Key={Own("checkpoint.key")}",
+                    $"--Checkpoint:File={Path.Combine(world._folder, name + ".checkpoint")}",
+                    $"--Agreement={Path.Combine(world._folder, "pki", "agreement.json")}",
+                    .. Names.Where(n => n != name).Select(n => $"--Peers:{n}={world._addresses[n]}"),
+                ],
+                Path.Combine(world._folder, name + ".log")
+            );
         }
-        foreach (var service in world.Services.Values) service.Start();
+        foreach (var service in world.Services.Values)
+            service.Start();
         await world.Ready(cancel);
         return world;
     }
@@ -230,14 +257,19 @@ internal sealed class World : IAsyncDisposable
                 try
                 {
                     var answer = await new Health.HealthClient(Reach("operator", name)).CheckAsync(
-                        new HealthCheckRequest { Service = "ready" }, deadline: DateTime.UtcNow.AddSeconds(5), cancellationToken: cancel);
-                    if (answer.Status == HealthCheckResponse.Types.ServingStatus.Serving) break;
+                        new HealthCheckRequest { Service = "ready" },
+                        deadline: DateTime.UtcNow.AddSeconds(5),
+                        cancellationToken: cancel
+                    );
+                    if (answer.Status == HealthCheckResponse.Types.ServingStatus.Serving)
+                        break;
                 }
                 catch (RpcException) when (!cancel.IsCancellationRequested)
                 {
                     // Not there yet.
                 }
-                if (Stopwatch.GetElapsedTime(began) > Patience) throw new TimeoutException($"{name} is not ready; see {_folder}");
+                if (Stopwatch.GetElapsedTime(began) > Patience)
+                    throw new TimeoutException($"{name} is not ready; see {_folder}");
                 await Task.Delay(50, cancel);
             }
     }
@@ -249,15 +281,18 @@ internal sealed class World : IAsyncDisposable
     public async Task RestartBroker(bool wipe = false)
     {
         Broker.Kill();
-        if (wipe) Broker.Wipe();
+        if (wipe)
+            Broker.Wipe();
         await Broker.Start();
     }
 
     public async ValueTask DisposeAsync()
     {
         await Blackout();
-        foreach (var channel in _channels.Values) channel.Dispose();
-        if (KeepsLogs) return;
+        foreach (var channel in _channels.Values)
+            channel.Dispose();
+        if (KeepsLogs)
+            return;
         try
         {
             Directory.Delete(_folder, recursive: true);
@@ -269,10 +304,15 @@ internal sealed class World : IAsyncDisposable
     }
 
     private GrpcChannel Open(string participant, string service) =>
-        GrpcChannel.ForAddress(_addresses[service], new GrpcChannelOptions
-        {
-            HttpHandler = Signing.Handler(Path.Combine(_folder, "pki"), participant, service),
-            DisposeHttpClient = true, MaxRetryAttempts = 1, InitialReconnectBackoff = TimeSpan.FromMilliseconds(50),
-            MaxReconnectBackoff = TimeSpan.FromMilliseconds(500),
-        });
+        GrpcChannel.ForAddress(
+            _addresses[service],
+            new GrpcChannelOptions
+            {
+                HttpHandler = Signing.Handler(Path.Combine(_folder, "pki"), participant, service),
+                DisposeHttpClient = true,
+                MaxRetryAttempts = 1,
+                InitialReconnectBackoff = TimeSpan.FromMilliseconds(50),
+                MaxReconnectBackoff = TimeSpan.FromMilliseconds(500),
+            }
+        );
 }

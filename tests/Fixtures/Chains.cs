@@ -13,7 +13,12 @@ public static class Chains
     /// <param name="uri">The URI among its alternative names; null: it is an authority's.</param>
     /// <param name="authority">Whether it is an authority's though it has a URI.</param>
     public static X509Certificate2 Make(
-        string name, X509Certificate2? issuer, DateTimeOffset now, string? uri = null, bool authority = false)
+        string name,
+        X509Certificate2? issuer,
+        DateTimeOffset now,
+        string? uri = null,
+        bool authority = false
+    )
     {
         using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var request = new CertificateRequest($"CN={name}", key, HashAlgorithmName.SHA256);
@@ -26,7 +31,8 @@ public static class Chains
             request.CertificateExtensions.Add(names.Build());
         }
         var (from, until) = (now.AddHours(-1), now.AddHours(1));
-        if (issuer is null) return request.CreateSelfSigned(from, until);
+        if (issuer is null)
+            return request.CreateSelfSigned(from, until);
         var signer = X509SignatureGenerator.CreateForECDsa(issuer.GetECDsaPrivateKey()!);
         var serial = RandomNumberGenerator.GetBytes(16);
         serial[0] = (byte)(serial[0] & 0x7f | 0x40);
@@ -38,7 +44,8 @@ public static class Chains
     public static X509Certificate2[] Below(X509Certificate2 root, int intermediates, string uri, DateTimeOffset now)
     {
         var chain = new List<X509Certificate2> { root };
-        for (var i = 0; i < intermediates; i++) chain.Add(Make($"authority {i}", chain[^1], now));
+        for (var i = 0; i < intermediates; i++)
+            chain.Add(Make($"authority {i}", chain[^1], now));
         return [.. chain, Make("system", chain[^1], now, uri)];
     }
 }

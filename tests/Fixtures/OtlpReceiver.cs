@@ -31,7 +31,9 @@ public sealed class OtlpReceiver : IAsyncDisposable
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(System.Net.IPAddress.Loopback, 0, o => o.Protocols = HttpProtocols.Http2));
+        builder.WebHost.ConfigureKestrel(kestrel =>
+            kestrel.Listen(System.Net.IPAddress.Loopback, 0, o => o.Protocols = HttpProtocols.Http2)
+        );
         var spans = new ConcurrentQueue<ReceivedSpan>();
         builder.Services.AddSingleton(spans);
         builder.Services.AddGrpc(o => o.MaxReceiveMessageSize = 64 << 20);
@@ -44,13 +46,18 @@ public sealed class OtlpReceiver : IAsyncDisposable
     /// <summary>Waits until the spans that came satisfy the condition.</summary>
     /// <exception cref="TimeoutException">They do not within the time.</exception>
     public async Task<IReadOnlyList<ReceivedSpan>> WaitFor(
-        Func<IReadOnlyList<ReceivedSpan>, bool> condition, TimeSpan within, CancellationToken cancel)
+        Func<IReadOnlyList<ReceivedSpan>, bool> condition,
+        TimeSpan within,
+        CancellationToken cancel
+    )
     {
         var end = DateTime.UtcNow + within;
         for (var spans = Spans; ; spans = Spans)
         {
-            if (condition(spans)) return spans;
-            if (DateTime.UtcNow > end) throw new TimeoutException($"The spans did not come; there are {spans.Count}:\n{Tree(spans)}");
+            if (condition(spans))
+                return spans;
+            if (DateTime.UtcNow > end)
+                throw new TimeoutException($"The spans did not come; there are {spans.Count}:\n{Tree(spans)}");
             await Task.Delay(50, cancel);
         }
     }
@@ -63,9 +70,11 @@ public sealed class OtlpReceiver : IAsyncDisposable
         void Write(ReceivedSpan span, int depth)
         {
             text.Append(' ', depth * 2).Append(span.Name).Append("  [").Append(span.Service).Append("]\n");
-            foreach (var child in all.Where(s => s.Trace == span.Trace && s.Parent == span.Id).OrderBy(s => s.Start)) Write(child, depth + 1);
+            foreach (var child in all.Where(s => s.Trace == span.Trace && s.Parent == span.Id).OrderBy(s => s.Start))
+                Write(child, depth + 1);
         }
-        foreach (var root in all.Where(s => s.Parent.Length == 0 || all.All(p => p.Id != s.Parent)).OrderBy(s => s.Start)) Write(root, 0);
+        foreach (var root in all.Where(s => s.Parent.Length == 0 || all.All(p => p.Id != s.Parent)).OrderBy(s => s.Start))
+            Write(root, 0);
         return text.ToString();
     }
 
@@ -77,8 +86,8 @@ public sealed class OtlpReceiver : IAsyncDisposable
         public override Task<ExportTraceServiceResponse> Export(ExportTraceServiceRequest request, ServerCallContext context)
         {
             foreach (var resource in request.ResourceSpans)
-                foreach (var span in resource.ScopeSpans.SelectMany(s => s.Spans))
-                    spans.Enqueue(new ReceivedSpan(resource.Resource, span));
+            foreach (var span in resource.ScopeSpans.SelectMany(s => s.Spans))
+                spans.Enqueue(new ReceivedSpan(resource.Resource, span));
             return Task.FromResult(new ExportTraceServiceResponse());
         }
     }
@@ -109,8 +118,10 @@ public sealed class ReceivedSpan(Resource resource, Span span)
 
     /// <summary>The attributes, as text.</summary>
     public IReadOnlyDictionary<string, string> Attributes { get; } =
-        span.Attributes.ToDictionary(a => a.Key, a => a.Value.ValueCase == AnyValue.ValueOneofCase.StringValue
-            ? a.Value.StringValue : a.Value.ToString());
+        span.Attributes.ToDictionary(
+            a => a.Key,
+            a => a.Value.ValueCase == AnyValue.ValueOneofCase.StringValue ? a.Value.StringValue : a.Value.ToString()
+        );
 
     /// <summary>The links, as trace and span id.</summary>
     public IReadOnlyList<(string Trace, string Span)> Links { get; } = [.. span.Links.Select(l => (Hex(l.TraceId), Hex(l.SpanId)))];

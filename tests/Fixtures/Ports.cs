@@ -16,7 +16,8 @@ public static class Ports
         {
             var port = Random.Shared.Next(20_000, 32_000);
             lock (Given)
-                if (!Given.Add(port)) continue;
+                if (!Given.Add(port))
+                    continue;
             using var listener = new TcpListener(IPAddress.Loopback, port);
             try
             {

@@ -33,14 +33,30 @@ public sealed class Postgres
     /// <param name="settings">What is set otherwise than by default, such as <c>shared_buffers=1GB</c>.</param>
     public static async Task<Postgres> Create(params string[] settings)
     {
-        var binaries = Directory.GetDirectories("/usr/lib/postgresql").Select(d => Path.Combine(d, "bin"))
-            .Where(d => File.Exists(Path.Combine(d, "initdb"))).Order().LastOrDefault()
+        var binaries =
+            Directory
+                .GetDirectories("/usr/lib/postgresql")
+                .Select(d => Path.Combine(d, "bin"))
+                .Where(d => File.Exists(Path.Combine(d, "initdb")))
+                .Order()
+                .LastOrDefault()
             ?? throw new InvalidOperationException("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin/initdb");
         var folder = Directory.CreateTempSubdirectory("ministries-postgres-").FullName;
         var server = new Postgres(binaries, folder, Ports.Free(), settings);
-        if (Environment.UserName == "root") await Run("chown", "postgres", folder);
-        await server.RunAs(Path.Combine(binaries, "initdb"), "-D", Path.Combine(folder, "data"), "-A", "trust", "-U", "postgres",
-            "-E", "UTF8", "--no-sync");
+        if (Environment.UserName == "root")
+            await Run("chown", "postgres", folder);
+        await server.RunAs(
+            Path.Combine(binaries, "initdb"),
+            "-D",
+            Path.Combine(folder, "data"),
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--no-sync"
+        );
         await server.Start();
         return server;
     }
@@ -57,16 +73,28 @@ public sealed class Postgres
     public Task<string> Copy(string connection) => CreateDatabase(new NpgsqlConnectionStringBuilder(connection).Database);
 
     /// <summary>Writes a database to a file, as <c>pg_dump --format=custom</c> does.</summary>
-    public Task Dump(string connection, string file) => Run(
-        [Path.Combine(_binaries, "pg_dump"), .. Reach, "--format=custom", "--file", file,
-            new NpgsqlConnectionStringBuilder(connection).Database!]);
+    public Task Dump(string connection, string file) =>
+        Run([
+            Path.Combine(_binaries, "pg_dump"),
+            .. Reach,
+            "--format=custom",
+            "--file",
+            file,
+            new NpgsqlConnectionStringBuilder(connection).Database!,
+        ]);
 
     /// <summary>Makes a database of such a file, and says how to reach it.</summary>
     public async Task<string> Restore(string file)
     {
         var connection = await CreateDatabase();
-        await Run([Path.Combine(_binaries, "pg_restore"), .. Reach, "--exit-on-error", "--dbname",
-            new NpgsqlConnectionStringBuilder(connection).Database!, file]);
+        await Run([
+            Path.Combine(_binaries, "pg_restore"),
+            .. Reach,
+            "--exit-on-error",
+            "--dbname",
+            new NpgsqlConnectionStringBuilder(connection).Database!,
+            file,
+        ]);
         return connection;
     }
 
@@ -77,12 +105,19 @@ public sealed class Postgres
         var log = Directory.CreateDirectory(Path.Combine(folder, "wal")).FullName;
         string[] receive = [Path.Combine(_binaries, "pg_receivewal"), .. Reach, "--slot=backup", "--directory", log];
         await Run([.. receive, "--create-slot"]);
-        var receiving = Process.Start(new ProcessStartInfo(receive[0], [.. receive[1..], "--synchronous"])
-        { RedirectStandardError = true, WorkingDirectory = "/" })!;
+        var receiving = Process.Start(
+            new ProcessStartInfo(receive[0], [.. receive[1..], "--synchronous"]) { RedirectStandardError = true, WorkingDirectory = "/" }
+        )!;
         await Execute("alter system set synchronous_standby_names = '*'");
         await Execute("select pg_reload_conf()");
-        await Run([Path.Combine(_binaries, "pg_basebackup"), .. Reach, "--pgdata", Path.Combine(folder, "data"), "--checkpoint=fast",
-            "--no-sync"]);
+        await Run([
+            Path.Combine(_binaries, "pg_basebackup"),
+            .. Reach,
+            "--pgdata",
+            Path.Combine(folder, "data"),
+            "--checkpoint=fast",
+            "--no-sync",
+        ]);
         return receiving;
     }
 
@@ -93,13 +128,17 @@ public sealed class Postgres
         var data = Path.Combine(folder, "data");
         await File.WriteAllTextAsync(Path.Combine(data, "recovery.signal"), "");
         // A segment that was not full yet is there under another name.
-        await File.AppendAllTextAsync(Path.Combine(data, "postgresql.auto.conf"), $"""
+        await File.AppendAllTextAsync(
+            Path.Combine(data, "postgresql.auto.conf"),
+            $"""
             synchronous_standby_names = ''
             hot_standby = off
             restore_command = 'cp {folder}/wal/%f %p || cp {folder}/wal/%f.partial %p'
 
-            """);
-        if (Environment.UserName == "root") await Run("chown", "-R", "postgres", folder);
+            """
+        );
+        if (Environment.UserName == "root")
+            await Run("chown", "-R", "postgres", folder);
         await Run("chmod", "700", folder, data);
         await server.Start();
         return server;
@@ -123,13 +162,39 @@ public sealed class Postgres
     public async Task Start()
     {
         // The shell reads its input, which ends when this process does, however that is; then it takes the server with it.
-        var server = string.Join(' ', [.. As, Path.Combine(_binaries, "postgres"), "-D", Path.Combine(_folder, "data"),
-            "-c", "listen_addresses=127.0.0.1", "-c", $"port={_port}", "-c", $"unix_socket_directories={_folder}",
-            "-c", "max_connections=200", "-c", "log_min_messages=fatal", .. _settings.SelectMany(s => new[] { "-c", s })]);
-        _server = Process.Start(new ProcessStartInfo("/bin/sh", ["-c",
-            $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; " +
-            $"read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || rm -rf {_folder}"])
-        { RedirectStandardInput = true })!;
+        var server = string.Join(
+            ' ',
+            [
+                .. As,
+                Path.Combine(_binaries, "postgres"),
+                "-D",
+                Path.Combine(_folder, "data"),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                $"port={_port}",
+                "-c",
+                $"unix_socket_directories={_folder}",
+                "-c",
+                "max_connections=200",
+                "-c",
+                "log_min_messages=fatal",
+                .. _settings.SelectMany(s => new[] { "-c", s }),
+            ]
+        );
+        _server = Process.Start(
+            new ProcessStartInfo(
+                "/bin/sh",
+                [
+                    "-c",
+                    $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; "
+                        + $"read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || rm -rf {_folder}",
+                ]
+            )
+            {
+                RedirectStandardInput = true,
+            }
+        )!;
         var deadline = Stopwatch.StartNew();
         while (true)
         {
@@ -148,7 +213,8 @@ public sealed class Postgres
     /// <summary>Ends the server at once, as a crash would: what was not written to its log is lost.</summary>
     public void Crash()
     {
-        if (_server is null) return;
+        if (_server is null)
+            return;
         _server.StandardInput.WriteLine("keep");
         _server.WaitForExit();
         _server = null;
@@ -157,7 +223,8 @@ public sealed class Postgres
     /// <summary>Ends the server and removes its folder.</summary>
     public void Stop()
     {
-        if (_server is null) return;
+        if (_server is null)
+            return;
         _server.StandardInput.Close();
         _server.WaitForExit();
         _server = null;
@@ -166,22 +233,33 @@ public sealed class Postgres
     private static IEnumerable<string> As =>
         Environment.UserName == "root" ? ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] : [];
 
-    private string ConnectionTo(string database) => new NpgsqlConnectionStringBuilder
-    {
-        Host = "127.0.0.1", Port = _port, Username = "postgres", Database = database,
-        Pooling = database != "postgres",
-    }.ToString();
+    private string ConnectionTo(string database) =>
+        new NpgsqlConnectionStringBuilder
+        {
+            Host = "127.0.0.1",
+            Port = _port,
+            Username = "postgres",
+            Database = database,
+            Pooling = database != "postgres",
+        }.ToString();
 
     private Task RunAs(params string[] command) => Run([.. As, .. command]);
 
     private static async Task Run(params string[] command)
     {
-        using var process = Process.Start(new ProcessStartInfo(command[0], command[1..])
-        { RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = "/" })!;
+        using var process = Process.Start(
+            new ProcessStartInfo(command[0], command[1..])
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+                WorkingDirectory = "/",
+            }
+        )!;
         var output = process.StandardOutput.ReadToEndAsync();
         var error = await process.StandardError.ReadToEndAsync();
         await output;
         await process.WaitForExitAsync();
-        if (process.ExitCode != 0) throw new InvalidOperationException($"{command[0]} failed: {error}");
+        if (process.ExitCode != 0)
+            throw new InvalidOperationException($"{command[0]} failed: {error}");
     }
 }

@@ -12,8 +12,11 @@ public sealed partial class RabbitMq
     private static readonly Lazy<Task<RabbitMq>> One = new(() => Create());
 
     private readonly string _folder;
-    private readonly int _port, _distribution, _names;
-    private Process? _epmd, _server;
+    private readonly int _port,
+        _distribution,
+        _names;
+    private Process? _epmd,
+        _server;
     private int _pid;
 
     private RabbitMq(string folder, int port, int distribution, int names)
@@ -35,19 +38,27 @@ public sealed partial class RabbitMq
     public static async Task<RabbitMq> Create(string settings = "")
     {
         const string program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-        if (!File.Exists(program)) throw new InvalidOperationException($"RabbitMQ is not installed: no {program}");
+        if (!File.Exists(program))
+            throw new InvalidOperationException($"RabbitMQ is not installed: no {program}");
         var node = new RabbitMq(
-            Directory.CreateTempSubdirectory("ministries-rabbitmq-").FullName, Ports.Free(), Ports.Free(), Ports.Free());
+            Directory.CreateTempSubdirectory("ministries-rabbitmq-").FullName,
+            Ports.Free(),
+            Ports.Free(),
+            Ports.Free()
+        );
         AppDomain.CurrentDomain.ProcessExit += (_, _) => node.Stop();
         await File.WriteAllTextAsync(Path.Combine(node._folder, "plugins"), "[].");
-        await File.WriteAllTextAsync(Path.Combine(node._folder, "rabbitmq.conf"), $"""
+        await File.WriteAllTextAsync(
+            Path.Combine(node._folder, "rabbitmq.conf"),
+            $"""
             listeners.tcp.1 = 127.0.0.1:{node._port}
             loopback_users = none
             disk_free_limit.absolute = 50MB
             log.console.level = warning
             {settings}
 
-            """);
+            """
+        );
         // The node's name service: without it the node would start one that stays.
         node._epmd = node.Run($"epmd -address 127.0.0.1 -port {node._names}", "epmd.log");
         await node.Start();
@@ -63,7 +74,9 @@ public sealed partial class RabbitMq
         while (!await Answers())
         {
             if (deadline.Elapsed > TimeSpan.FromSeconds(120) || !Directory.Exists($"/proc/{_pid}"))
-                throw new InvalidOperationException($"RabbitMQ did not start:\n{await File.ReadAllTextAsync(Path.Combine(_folder, "log"))}");
+                throw new InvalidOperationException(
+                    $"RabbitMQ did not start:\n{await File.ReadAllTextAsync(Path.Combine(_folder, "log"))}"
+                );
             await Task.Delay(50);
         }
     }
@@ -71,7 +84,8 @@ public sealed partial class RabbitMq
     /// <summary>Ends the node at once (SIGKILL): what is not on its disk is lost.</summary>
     public void Kill()
     {
-        if (_server is null) return;
+        if (_server is null)
+            return;
         Send(_pid, 9);
         _server.StandardInput.Close();
         _server.WaitForExit();
@@ -94,26 +108,45 @@ public sealed partial class RabbitMq
         _epmd?.StandardInput.Close();
         _epmd?.WaitForExit();
         _epmd = null;
-        if (Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
+        if (Directory.Exists(_folder))
+            Directory.Delete(_folder, recursive: true);
     }
 
     // The shell waits for the end of its input, which comes when this process ends, and then takes the program with it.
     private Process Run(string program, string log)
     {
-        var start = new ProcessStartInfo("/bin/sh", ["-c",
-            $"exec 2>/dev/null; {program} >{_folder}/{log} 2>&1 </dev/null & echo $!; trap '' INT TERM; cat >/dev/null; kill -KILL $! 2>/dev/null; wait $!"])
-        { RedirectStandardInput = true, RedirectStandardOutput = true, WorkingDirectory = _folder };
-        foreach (var (name, value) in new Dictionary<string, string>
+        var start = new ProcessStartInfo(
+            "/bin/sh",
+            [
+                "-c",
+                $"exec 2>/dev/null; {program} >{_folder}/{log} 2>&1 </dev/null & echo $!; trap '' INT TERM; cat >/dev/null; kill -KILL $! 2>/dev/null; wait $!",
+            ]
+        )
         {
-            ["HOME"] = _folder, ["RABBITMQ_NODENAME"] = $"ministries{_port}@localhost", ["RABBITMQ_LOGS"] = "-",
-            ["RABBITMQ_MNESIA_BASE"] = Path.Combine(_folder, "mnesia"), ["RABBITMQ_CONF_ENV_FILE"] = "/dev/null",
-            ["RABBITMQ_CONFIG_FILE"] = Path.Combine(_folder, "rabbitmq"), ["RABBITMQ_PID_FILE"] = Path.Combine(_folder, "pid"),
-            ["RABBITMQ_ENABLED_PLUGINS_FILE"] = Path.Combine(_folder, "plugins"), ["RABBITMQ_DIST_PORT"] = $"{_distribution}",
-            ["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] = "-kernel inet_dist_use_interface {127,0,0,1}",
-            ["ERL_EPMD_PORT"] = $"{_names}", ["ERL_EPMD_ADDRESS"] = "127.0.0.1",
-            // No shell between: the process that is started is the one that serves.
-            ["RUNNING_UNDER_SYSTEMD"] = "true",
-        }) start.Environment[name] = value;
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            WorkingDirectory = _folder,
+        };
+        foreach (
+            var (name, value) in new Dictionary<string, string>
+            {
+                ["HOME"] = _folder,
+                ["RABBITMQ_NODENAME"] = $"ministries{_port}@localhost",
+                ["RABBITMQ_LOGS"] = "-",
+                ["RABBITMQ_MNESIA_BASE"] = Path.Combine(_folder, "mnesia"),
+                ["RABBITMQ_CONF_ENV_FILE"] = "/dev/null",
+                ["RABBITMQ_CONFIG_FILE"] = Path.Combine(_folder, "rabbitmq"),
+                ["RABBITMQ_PID_FILE"] = Path.Combine(_folder, "pid"),
+                ["RABBITMQ_ENABLED_PLUGINS_FILE"] = Path.Combine(_folder, "plugins"),
+                ["RABBITMQ_DIST_PORT"] = $"{_distribution}",
+                ["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] = "-kernel inet_dist_use_interface {127,0,0,1}",
+                ["ERL_EPMD_PORT"] = $"{_names}",
+                ["ERL_EPMD_ADDRESS"] = "127.0.0.1",
+                // No shell between: the process that is started is the one that serves.
+                ["RUNNING_UNDER_SYSTEMD"] = "true",
+            }
+        )
+            start.Environment[name] = value;
         return Process.Start(start)!;
     }
 

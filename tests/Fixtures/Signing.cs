@@ -18,13 +18,24 @@ public static class Signing
     /// <param name="service">The service to which it leads, such as <c>calllog</c>.</param>
     /// <param name="time">The clock; null: the system's.</param>
     public static HttpMessageHandler Handler(
-        string folder, string participant, HttpMessageHandler inner, string service, TimeProvider? time = null)
+        string folder,
+        string participant,
+        HttpMessageHandler inner,
+        string service,
+        TimeProvider? time = null
+    )
     {
         var key = Path.Combine(folder, participant, "requests.key");
         return File.Exists(key)
             ? new SigningHandler(
-                Pki.ReadKey(key), $"{participant}/requests-1", HttpSignature.TagOf(Agreement(folder).TrustDomain, service),
-                time ?? TimeProvider.System) { InnerHandler = inner }
+                Pki.ReadKey(key),
+                $"{participant}/requests-1",
+                HttpSignature.TagOf(Agreement(folder).TrustDomain, service),
+                time ?? TimeProvider.System
+            )
+            {
+                InnerHandler = inner,
+            }
             : inner;
     }
 
@@ -36,10 +47,16 @@ public static class Signing
     public static HttpMessageHandler Handler(string folder, string participant, string service)
     {
         var certificate = X509Certificate2.CreateFromPemFile(
-            Path.Combine(folder, participant, "system.pem"), Path.Combine(folder, participant, "system.key"));
+            Path.Combine(folder, participant, "system.pem"),
+            Path.Combine(folder, participant, "system.key")
+        );
         var authorities = new Authorities(Agreement(folder));
-        return Handler(folder, participant, ServiceChannel.Handler(
-            service, () => certificate, () => authorities, TimeSpan.FromSeconds(5), TimeProvider.System), service);
+        return Handler(
+            folder,
+            participant,
+            ServiceChannel.Handler(service, () => certificate, () => authorities, TimeSpan.FromSeconds(5), TimeProvider.System),
+            service
+        );
     }
 
     /// <summary>Puts the next version of the folder's agreement in its place, signed, at once or not at all.</summary>
@@ -64,18 +81,22 @@ public static class Signing
     public static Participant Of(Agreement agreement, string id) => agreement.Participants.Single(p => p.Id == id);
 
     /// <summary>A new key that can be written to a file.</summary>
-    public static Key NewKey() => Key.Create(
-        SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+    public static Key NewKey() =>
+        Key.Create(SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
 
     /// <summary>A key as an agreement lists it.</summary>
-    public static SigningKey Listed(string id, SigningKeyUse use, Key key, string official = "") => new()
-    {
-        Id = id, Use = use, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)), Official = official,
-    };
+    public static SigningKey Listed(string id, SigningKeyUse use, Key key, string official = "") =>
+        new()
+        {
+            Id = id,
+            Use = use,
+            PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+            Official = official,
+        };
 
     /// <summary>Puts a key in the place of the one in a file, at once or not at all.</summary>
-    public static void Replace(string path, Key key) => WholeFile.Write(
-        path, System.Text.Encoding.ASCII.GetString(key.Export(KeyBlobFormat.PkixPrivateKeyText)), mode: PrivateFiles.Mode);
+    public static void Replace(string path, Key key) =>
+        WholeFile.Write(path, System.Text.Encoding.ASCII.GetString(key.Export(KeyBlobFormat.PkixPrivateKeyText)), mode: PrivateFiles.Mode);
 
     /// <summary>The folder's agreement.</summary>
     public static Agreement Agreement(string folder) =>

@@ -31,29 +31,43 @@ public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = 
     public List<IMessage> Events { get; } = [];
 
     /// <summary>The state of a record, or null.</summary>
-    public T? State<T>(StreamKind<T> kind, string key) where T : class, IMessage<T>, new() =>
-        (T?)_states.FirstOrDefault(s => s.Id == kind.Id(key)).State;
+    public T? State<T>(StreamKind<T> kind, string key)
+        where T : class, IMessage<T>, new() => (T?)_states.FirstOrDefault(s => s.Id == kind.Id(key)).State;
 
     /// <summary>Runs a rule as a participant; what it accepts is applied.</summary>
     public (Decision Decision, IMessage? Answer) Play<TRequest>(
-        string participant, TRequest request, Func<View, TRequest, Act, Decision> rule, string method,
-        IMessage? asked = null, string? requestId = null) where TRequest : IMessage
+        string participant,
+        TRequest request,
+        Func<View, TRequest, Act, Decision> rule,
+        string method,
+        IMessage? asked = null,
+        string? requestId = null
+    )
+        where TRequest : IMessage
     {
         var act = new Act
         {
             Caller = Permissions.Participant(participant) ?? throw new ArgumentException($"no participant {participant}"),
-            Permissions = Permissions, Method = method, Now = Now, Asked = asked, Approved = Approved, Secrets = Secret.OfTests,
+            Permissions = Permissions,
+            Method = method,
+            Now = Now,
+            Asked = asked,
+            Approved = Approved,
+            Secrets = Secret.OfTests,
             RequestId = requestId ?? $"request-{_requests++:00000000}",
         };
         var view = new View();
-        foreach (var (id, state, version) in _states) view.Put(_kinds[id.Kind], id.Key, state, version);
+        foreach (var (id, state, version) in _states)
+            view.Put(_kinds[id.Kind], id.Key, state, version);
         var decision = rule(view, request, act);
         for (var missed = view.TakeMissed(); missed.Count > 0; missed = view.TakeMissed())
         {
-            foreach (var id in missed) view.Put(_kinds[id.Kind], id.Key, null, 0);
+            foreach (var id in missed)
+                view.Put(_kinds[id.Kind], id.Key, null, 0);
             decision = rule(view, request, act);
         }
-        if (decision.Refusal is not null) return (decision, null);
+        if (decision.Refusal is not null)
+            return (decision, null);
         var entry = new FoldedEntry(Position++, Now.ToTimestamp(), participant, act.RequestId, request);
         foreach (var id in view.Apply(_kinds, decision.Changes, entry))
         {

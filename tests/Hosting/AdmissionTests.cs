@@ -16,32 +16,46 @@ public sealed class AdmissionTests : IAsyncLifetime
     {
         Limits = new EdgeLimits
         {
-            MaxCalls = 5, MaxCallsPerParticipant = 4, MaxCallsBesideOthers = 3, OwnPlaces = 2, PlacesForFlash = 1,
-            MaxConnectionsPerParticipant = 3, RefusalDelay = TimeSpan.FromMilliseconds(1),
+            MaxCalls = 5,
+            MaxCallsPerParticipant = 4,
+            MaxCallsBesideOthers = 3,
+            OwnPlaces = 2,
+            PlacesForFlash = 1,
+            MaxConnectionsPerParticipant = 3,
+            RefusalDelay = TimeSpan.FromMilliseconds(1),
         },
     };
 
     private readonly ManualResetEventSlim _go = new();
     private readonly List<AsyncUnaryCall<LogCallResponse>> _waiting = [];
     private Task<Outcome> _holding = Task.FromResult<Outcome>(null!);
-    private CallLogService.CallLogServiceClient _one = null!, _other = null!;
+    private CallLogService.CallLogServiceClient _one = null!,
+        _other = null!;
 
     public async ValueTask InitializeAsync()
     {
         await _running.InitializeAsync();
         (_one, _other) = (_running.Calling("kr/mfa"), _running.Calling("ua/mfa"));
         var held = new TaskCompletionSource();
-        _holding = _running.Ledger.Commit(new Command
-        {
-            Participant = "service/custody", RequestId = "holds", Method = "holds", Request = new CaseOpened(), Bytes = default,
-            AgreementVersion = 1, StoresRefusal = false,
-            Decide = (_, _) =>
+        _holding = _running.Ledger.Commit(
+            new Command
             {
-                held.SetResult();
-                _go.Wait();
-                return new Refusal(Reason.NotFound);
+                Participant = "service/custody",
+                RequestId = "holds",
+                Method = "holds",
+                Request = new CaseOpened(),
+                Bytes = default,
+                AgreementVersion = 1,
+                StoresRefusal = false,
+                Decide = (_, _) =>
+                {
+                    held.SetResult();
+                    _go.Wait();
+                    return new Refusal(Reason.NotFound);
+                },
             },
-        }, Running.Cancel);
+            Running.Cancel
+        );
         await held.Task;
     }
 
@@ -62,7 +76,10 @@ public sealed class AdmissionTests : IAsyncLifetime
         Assert.Equal(StatusCode.ResourceExhausted, (StatusCode)status.Code);
         Assert.True(status.GetDetail<Google.Rpc.RetryInfo>()!.RetryDelay.ToTimeSpan() > TimeSpan.Zero);
         Assert.Equal("the participant has as many calls in progress as it may", info.Metadata["limit"]);
-        Assert.Equal(("FORM", "service limits", "the operator"), (info.Metadata["basis"], info.Metadata["source"], info.Metadata["supplier"]));
+        Assert.Equal(
+            ("FORM", "service limits", "the operator"),
+            (info.Metadata["basis"], info.Metadata["source"], info.Metadata["supplier"])
+        );
         Assert.All((string[])["missing", "unlock"], word => Assert.NotEmpty(info.Metadata[word]));
         // Neither signed nor a message.
         Running.Is("OVERLOADED", await _running.Post([1, 2, 3]));
@@ -106,14 +123,16 @@ public sealed class AdmissionTests : IAsyncLifetime
     {
         await Fill(_one, 4);
         var size = _running.Ledger.Size;
-        foreach (var call in _waiting) call.Dispose();
+        foreach (var call in _waiting)
+            call.Dispose();
         await Until(0);
         await Fill(_one, 4);
         _go.Set();
         await Task.WhenAll(_waiting.Skip(4).Select(w => w.ResponseAsync));
         Assert.Equal(size + 4, _running.Ledger.Size);
         _running.Ask = _ => throw new InvalidOperationException("what nobody outside may read");
-        for (var i = 0; i < 9; i++) await Running.Refused("INTERNAL", () => _one.LogCallAsync(Running.Request()).ResponseAsync);
+        for (var i = 0; i < 9; i++)
+            await Running.Refused("INTERNAL", () => _one.LogCallAsync(Running.Request()).ResponseAsync);
         _running.Ask = null;
         await _one.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
     }
@@ -123,7 +142,8 @@ public sealed class AdmissionTests : IAsyncLifetime
     {
         var request = Running.Request();
         var e = await Assert.ThrowsAsync<RpcException>(async () =>
-            await _one.LogCallAsync(request, deadline: DateTime.UtcNow.AddSeconds(1), cancellationToken: Running.Cancel));
+            await _one.LogCallAsync(request, deadline: DateTime.UtcNow.AddSeconds(1), cancellationToken: Running.Cancel)
+        );
         Assert.Equal(StatusCode.DeadlineExceeded, e.StatusCode);
         await Until(0);
         var size = _running.Ledger.Size;
@@ -140,27 +160,33 @@ public sealed class AdmissionTests : IAsyncLifetime
         await _one.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         var more = new[] { _running.Http(_running.CertificateOf("kr/mfa")), _running.Http(_running.CertificateOf("kr/mfa")) };
         var checkpoint = new Uri(_running.Address, "/checkpoint");
-        foreach (var client in more) Assert.True((await client.GetAsync(checkpoint, Running.Cancel)).IsSuccessStatusCode);
-        await Assert.ThrowsAsync<HttpRequestException>(
-            () => _running.Http(_running.CertificateOf("kr/mfa")).GetAsync(checkpoint, Running.Cancel));
+        foreach (var client in more)
+            Assert.True((await client.GetAsync(checkpoint, Running.Cancel)).IsSuccessStatusCode);
+        await Assert.ThrowsAsync<HttpRequestException>(() =>
+            _running.Http(_running.CertificateOf("kr/mfa")).GetAsync(checkpoint, Running.Cancel)
+        );
         Assert.True((await _running.Http(_running.CertificateOf("ua/mfa")).GetAsync(checkpoint, Running.Cancel)).IsSuccessStatusCode);
         more[0].Dispose();
-        await Running.Until(async () =>
-        {
-            try
+        await Running.Until(
+            async () =>
             {
-                return (await _running.Http(_running.CertificateOf("kr/mfa")).GetAsync(checkpoint, Running.Cancel)).IsSuccessStatusCode;
-            }
-            catch (HttpRequestException)
-            {
-                return false;
-            }
-        }, "a connection that ended makes room for another");
+                try
+                {
+                    return (await _running.Http(_running.CertificateOf("kr/mfa")).GetAsync(checkpoint, Running.Cancel)).IsSuccessStatusCode;
+                }
+                catch (HttpRequestException)
+                {
+                    return false;
+                }
+            },
+            "a connection that ended makes room for another"
+        );
     }
 
     private async Task Fill(CallLogService.CallLogServiceClient client, int calls, int already = 0)
     {
-        for (var i = 0; i < calls; i++) Log(client, Precedence.Routine);
+        for (var i = 0; i < calls; i++)
+            Log(client, Precedence.Routine);
         await Until(already + calls);
     }
 
@@ -174,10 +200,16 @@ public sealed class AdmissionTests : IAsyncLifetime
     private Task Until(int waiting) => Running.Until(() => Task.FromResult(_running.Ledger.Waiting == waiting), $"{waiting} wait");
 
     private static Task<(Google.Rpc.ErrorInfo Info, Google.Rpc.Status Status)> Refused(
-        CallLogService.CallLogServiceClient client, Precedence precedence = Precedence.Routine) => Running.Refused("OVERLOADED", () =>
-    {
-        var request = Running.Request();
-        request.Precedence = precedence;
-        return client.LogCallAsync(request, cancellationToken: Running.Cancel).ResponseAsync;
-    });
+        CallLogService.CallLogServiceClient client,
+        Precedence precedence = Precedence.Routine
+    ) =>
+        Running.Refused(
+            "OVERLOADED",
+            () =>
+            {
+                var request = Running.Request();
+                request.Precedence = precedence;
+                return client.LogCallAsync(request, cancellationToken: Running.Cancel).ResponseAsync;
+            }
+        );
 }

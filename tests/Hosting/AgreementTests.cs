@@ -16,7 +16,8 @@ public sealed class AgreementTests : IAsyncLifetime
     {
         Limits = new EdgeLimits
         {
-            ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnectionAge = TimeSpan.FromSeconds(3),
+            ReloadInterval = TimeSpan.FromMilliseconds(50),
+            MaxConnectionAge = TimeSpan.FromSeconds(3),
             ConnectionGrace = TimeSpan.FromSeconds(1),
         },
     };
@@ -33,13 +34,17 @@ public sealed class AgreementTests : IAsyncLifetime
         Assert.Equal(("service/calllog", "agreement", 1ul), (header.Participant, header.Method, header.AgreementVersion));
         Assert.Equal(
             _running.Agreements.InForce.Permissions.Agreement,
-            Agreement.Parser.ParseFrom(first.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data));
+            Agreement.Parser.ParseFrom(first.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data)
+        );
 
         var client = _running.Calling("kr/mfa");
         await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         var size = _running.Ledger.Size;
-        Signing.Next(_running.Folder, next => next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(
-            _running.CertificateOf("kr/mfa").SerialNumber), ["kr/mfa"]);
+        Signing.Next(
+            _running.Folder,
+            next => next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(_running.CertificateOf("kr/mfa").SerialNumber),
+            ["kr/mfa"]
+        );
         await Running.Until(() => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == 2), "version 2 is in force");
         await Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => client.LogCallAsync(Running.Request()).ResponseAsync);
         Assert.Equal(size + 1, _running.Ledger.Size);
@@ -65,8 +70,10 @@ public sealed class AgreementTests : IAsyncLifetime
     [Fact]
     public async Task A_version_that_is_not_valid_yet_waits()
     {
-        Signing.Next(_running.Folder, next => next.ValidFromTime =
-            Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddHours(1)));
+        Signing.Next(
+            _running.Folder,
+            next => next.ValidFromTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddHours(1))
+        );
         await _running.Agreements.Adopt(_running.Ledger, Running.Cancel);
         Assert.Equal(1ul, _running.Agreements.InForce.Permissions.Agreement.Version);
         _running.Time.Moved = TimeSpan.FromHours(2);
@@ -88,12 +95,16 @@ public sealed class AgreementTests : IAsyncLifetime
     public async Task An_old_connection_is_ended_and_calls_go_on_over_a_new_one()
     {
         var client = _running.Calling("kr/mfa");
-        using var follow = new LedgerService.LedgerServiceClient(_running.As("kr/mfa")).FollowEntries(new(), cancellationToken: Running.Cancel);
+        using var follow = new LedgerService.LedgerServiceClient(_running.As("kr/mfa")).FollowEntries(
+            new(),
+            cancellationToken: Running.Cancel
+        );
         var ended = Assert.ThrowsAnyAsync<RpcException>(async () =>
         {
             while (await follow.ResponseStream.MoveNext(Running.Cancel)) { }
         });
-        while (!ended.IsCompleted) await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+        while (!ended.IsCompleted)
+            await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         await ended;
     }
 
@@ -109,16 +120,28 @@ public sealed class AgreementTests : IAsyncLifetime
             Peers = new Dictionary<string, Uri> { ["calllog"] = _running.Address, ["custody"] = _running.Address },
         };
         using var peers = new Peers(settings, new Credentials(settings), _running.Agreements, TimeProvider.System);
-        var checkpoint = await new LedgerService.LedgerServiceClient(peers["calllog"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel);
+        var checkpoint = await new LedgerService.LedgerServiceClient(peers["calllog"]).GetCheckpointAsync(
+            new(),
+            cancellationToken: Running.Cancel
+        );
         Assert.NotEqual(0ul, checkpoint.TreeSize);
-        var e = await Assert.ThrowsAsync<PeerException>(
-            () => new LedgerService.LedgerServiceClient(peers["custody"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel).ResponseAsync);
+        var e = await Assert.ThrowsAsync<PeerException>(() =>
+            new LedgerService.LedgerServiceClient(peers["custody"])
+                .GetCheckpointAsync(new(), cancellationToken: Running.Cancel)
+                .ResponseAsync
+        );
         Assert.Equal(("custody", "ministries.ledger.v1.LedgerService/GetCheckpoint"), (e.Service, e.Method));
         // Another set-up's call log has the right name from an authority that this agreement does not know.
-        var wrong = settings with { Peers = new Dictionary<string, Uri> { ["calllog"] = other.Address } };
+        var wrong = settings with
+        {
+            Peers = new Dictionary<string, Uri> { ["calllog"] = other.Address },
+        };
         using var misled = new Peers(wrong, new Credentials(wrong), _running.Agreements, TimeProvider.System);
-        await Assert.ThrowsAsync<PeerException>(
-            () => new LedgerService.LedgerServiceClient(misled["calllog"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel).ResponseAsync);
+        await Assert.ThrowsAsync<PeerException>(() =>
+            new LedgerService.LedgerServiceClient(misled["calllog"])
+                .GetCheckpointAsync(new(), cancellationToken: Running.Cancel)
+                .ResponseAsync
+        );
         Assert.Throws<ArgumentException>(() => peers["consular"]);
     }
 
@@ -127,7 +150,9 @@ public sealed class AgreementTests : IAsyncLifetime
     {
         var settings = Settings(_running) with { Peers = new Dictionary<string, Uri> { ["custody"] = new("https://127.0.0.1:1") } };
         using var peers = new Peers(settings, new Credentials(settings), _running.Agreements, TimeProvider.System);
-        var call = new LedgerService.LedgerServiceClient(peers["custody"]).GetCheckpointAsync(new(), cancellationToken: Running.Cancel).ResponseAsync;
+        var call = new LedgerService.LedgerServiceClient(peers["custody"])
+            .GetCheckpointAsync(new(), cancellationToken: Running.Cancel)
+            .ResponseAsync;
         var e = await Assert.ThrowsAsync<PeerException>(() => call.WaitAsync(TimeSpan.FromSeconds(20), Running.Cancel));
         Assert.True(e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded, e.Status.ToString());
     }
@@ -142,17 +167,20 @@ public sealed class AgreementTests : IAsyncLifetime
     private async Task<string> Served()
     {
         var serial = "";
-        using var client = new HttpClient(new SocketsHttpHandler
-        {
-            SslOptions = new System.Net.Security.SslClientAuthenticationOptions
+        using var client = new HttpClient(
+            new SocketsHttpHandler
             {
-                ClientCertificates = [_running.CertificateOf("kr/mfa")],
-                RemoteCertificateValidationCallback = (_, server, _, _) => (serial = server?.GetSerialNumberString() ?? "").Length > 0,
-            },
-        });
+                SslOptions = new System.Net.Security.SslClientAuthenticationOptions
+                {
+                    ClientCertificates = [_running.CertificateOf("kr/mfa")],
+                    RemoteCertificateValidationCallback = (_, server, _, _) => (serial = server?.GetSerialNumberString() ?? "").Length > 0,
+                },
+            }
+        );
         using var request = new HttpRequestMessage(HttpMethod.Get, _running.Address)
         {
-            Version = new Version(2, 0), VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            Version = new Version(2, 0),
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
         };
         using var response = await client.SendAsync(request, Running.Cancel);
         return serial;

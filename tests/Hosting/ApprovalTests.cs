@@ -27,22 +27,31 @@ public sealed class ApprovalTests : IAsyncLifetime
     {
         var version = Signing.Next(_running.Folder, change).Version;
         await Running.Until(
-            () => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == version), $"version {version} is in force");
+            () => Task.FromResult(_running.Agreements.InForce.Permissions.Agreement.Version == version),
+            $"version {version} is in force"
+        );
     }
 
     private LogCallRequest Request(params int[] officials)
     {
         var request = Running.Request();
-        foreach (var number in officials) Approve(request, "kr/mfa", number);
+        foreach (var number in officials)
+            Approve(request, "kr/mfa", number);
         return request;
     }
 
     private void Approve(LogCallRequest request, string participant, int number)
     {
-        using var key = Pki.ReadKey(Path.Combine(
-            _running.Folder, participant, "officials", $"{participant.Replace('/', '-')}-official-{number}.key"));
+        using var key = Pki.ReadKey(
+            Path.Combine(_running.Folder, participant, "officials", $"{participant.Replace('/', '-')}-official-{number}.key")
+        );
         Approvals.Add(
-            request, Signing.Agreement(_running.Folder).TrustDomain, Signing.Agreement(_running.Folder).Participants.Single(p => p.Id == participant), key, "legal");
+            request,
+            Signing.Agreement(_running.Folder).TrustDomain,
+            Signing.Agreement(_running.Folder).Participants.Single(p => p.Id == participant),
+            key,
+            "legal"
+        );
     }
 
     [Fact]
@@ -74,17 +83,18 @@ public sealed class ApprovalTests : IAsyncLifetime
         }
     }
 
-    public static TheoryData<string, string> Wanting => new()
-    {
-        { "no approval", "APPROVALS_MISSING" },
-        { "one approval too few", "APPROVALS_MISSING" },
-        { "an approval of other content", "APPROVAL_WRONG" },
-        { "another participant's official", "APPROVAL_NOT_OF_CALLER" },
-        { "another official's name", "APPROVAL_NOT_OF_OFFICIAL" },
-        { "a key for requests", "APPROVAL_KEY_UNKNOWN" },
-        { "a field at fault", "REQUEST_INVALID" },
-        { "no case that is known", "NOT_FOUND" },
-    };
+    public static TheoryData<string, string> Wanting =>
+        new()
+        {
+            { "no approval", "APPROVALS_MISSING" },
+            { "one approval too few", "APPROVALS_MISSING" },
+            { "an approval of other content", "APPROVAL_WRONG" },
+            { "another participant's official", "APPROVAL_NOT_OF_CALLER" },
+            { "another official's name", "APPROVAL_NOT_OF_OFFICIAL" },
+            { "a key for requests", "APPROVAL_KEY_UNKNOWN" },
+            { "a field at fault", "REQUEST_INVALID" },
+            { "no case that is known", "NOT_FOUND" },
+        };
 
     [Theory]
     [MemberData(nameof(Wanting))]
@@ -94,15 +104,31 @@ public sealed class ApprovalTests : IAsyncLifetime
         var wrong = good.Clone();
         switch (wanting)
         {
-            case "no approval": wrong.Approvals.Clear(); break;
-            case "one approval too few": wrong.Approvals.RemoveAt(1); break;
-            case "an approval of other content": wrong.Counterpart = "ua/coordination-hq"; break;
-            case "another participant's official": Approve(wrong, "ua/mfa", 1); break;
-            case "another official's name": wrong.Approvals[0].Official = "kr-mfa-official-3"; break;
-            case "a key for requests": wrong.Approvals[0].KeyId = "kr/mfa/requests-1"; break;
-            case "a field at fault": wrong.Account.StartTime.TimeZone = "KST"; break;
+            case "no approval":
+                wrong.Approvals.Clear();
+                break;
+            case "one approval too few":
+                wrong.Approvals.RemoveAt(1);
+                break;
+            case "an approval of other content":
+                wrong.Counterpart = "ua/coordination-hq";
+                break;
+            case "another participant's official":
+                Approve(wrong, "ua/mfa", 1);
+                break;
+            case "another official's name":
+                wrong.Approvals[0].Official = "kr-mfa-official-3";
+                break;
+            case "a key for requests":
+                wrong.Approvals[0].KeyId = "kr/mfa/requests-1";
+                break;
+            case "a field at fault":
+                wrong.Account.StartTime.TimeZone = "KST";
+                break;
             // A rule's refusal stands (D21).
-            case "no case that is known": wrong.Case = "case_0000000000000000000000000z"; break;
+            case "no case that is known":
+                wrong.Case = "case_0000000000000000000000000z";
+                break;
         }
         if (reason == "NOT_FOUND")
         {
@@ -154,8 +180,10 @@ public sealed class ApprovalTests : IAsyncLifetime
         var client = _running.Calling("kr/mfa");
         var first = await client.LogCallAsync(request, cancellationToken: Running.Cancel);
         var waiting = Request(1, 2);
-        await Next(a => a.Participants.Single(p => p.Id == "kr/mfa").SigningKeys
-            .Single(k => k.Official == "kr-mfa-official-2").RevokeTime = DateTimeOffset.UtcNow.AddSeconds(-1).ToTimestamp());
+        await Next(a =>
+            a.Participants.Single(p => p.Id == "kr/mfa").SigningKeys.Single(k => k.Official == "kr-mfa-official-2").RevokeTime =
+                DateTimeOffset.UtcNow.AddSeconds(-1).ToTimestamp()
+        );
         await Refused("APPROVAL_KEY_NOT_VALID", waiting);
         var second = await client.LogCallAsync(request, cancellationToken: Running.Cancel);
         Assert.Equal((first.Call, first.Receipt.Position), (second.Call, second.Receipt.Position));

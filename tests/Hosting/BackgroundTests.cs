@@ -18,11 +18,15 @@ public sealed class BackgroundTests
     private const string Failing = "consular";
     private static volatile bool _threadFails;
 
-    static BackgroundTests() => Probe.Hook = point =>
-    {
-        if (Fails.Value?.Invoke(point) == true ||
-            _threadFails && point == "before-take" && Thread.CurrentThread.Name == $"ledger {Failing}") throw new InvalidOperationException(Text);
-    };
+    static BackgroundTests() =>
+        Probe.Hook = point =>
+        {
+            if (
+                Fails.Value?.Invoke(point) == true
+                || _threadFails && point == "before-take" && Thread.CurrentThread.Name == $"ledger {Failing}"
+            )
+                throw new InvalidOperationException(Text);
+        };
 
     private static async Task<Running> Start()
     {
@@ -39,8 +43,10 @@ public sealed class BackgroundTests
     {
         // Of each service too: all that is loaded with it.
         foreach (var assembly in (string[])["Ministries.Hosting", "Ministries.Ledger", "Ministries.Trust"])
-            Assert.All(System.Reflection.Assembly.Load(assembly).GetTypes().Where(t => t.IsAssignableTo(typeof(IHostedService)) && !t.IsAbstract),
-                t => Assert.True(t.IsSubclassOf(typeof(SupervisedService)), t.FullName));
+            Assert.All(
+                System.Reflection.Assembly.Load(assembly).GetTypes().Where(t => t.IsAssignableTo(typeof(IHostedService)) && !t.IsAbstract),
+                t => Assert.True(t.IsSubclassOf(typeof(SupervisedService)), t.FullName)
+            );
         Assert.Equal(8, Works().Count);
     }
 
@@ -49,12 +55,22 @@ public sealed class BackgroundTests
     {
         await using var running = await Start();
         var all = running.Host.Services.GetServices<IHostedService>().ToList();
-        Assert.All(all, s => Assert.True(
-            s is SupervisedService || s.GetType().Assembly.GetName().Name!.Split('.')[0] is "Microsoft" or "OpenTelemetry", s.GetType().FullName));
+        Assert.All(
+            all,
+            s =>
+                Assert.True(
+                    s is SupervisedService || s.GetType().Assembly.GetName().Name!.Split('.')[0] is "Microsoft" or "OpenTelemetry",
+                    s.GetType().FullName
+                )
+        );
         Assert.Equal(Works().Select(w => w.Data).Order(), all.OfType<SupervisedService>().Select(s => s.GetType().Name).Order());
         // Whatever else fails ends the process by name (Host).
-        Assert.Equal(BackgroundServiceExceptionBehavior.StopHost,
-            running.Host.Services.GetRequiredService<Microsoft.Extensions.Options.IOptions<HostOptions>>().Value.BackgroundServiceExceptionBehavior);
+        Assert.Equal(
+            BackgroundServiceExceptionBehavior.StopHost,
+            running
+                .Host.Services.GetRequiredService<Microsoft.Extensions.Options.IOptions<HostOptions>>()
+                .Value.BackgroundServiceExceptionBehavior
+        );
     }
 
     [Theory]
@@ -67,7 +83,10 @@ public sealed class BackgroundTests
         await Running.Until(() => Task.FromResult(Volatile.Read(ref begun) >= 4), "it was begun anew");
         await running.Log();
         Assert.False(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
-        Assert.Equal(3, running.Lines.Count(l => l.StartsWith($"{work} failed and begins anew") && l.Contains(nameof(InvalidOperationException))));
+        Assert.Equal(
+            3,
+            running.Lines.Count(l => l.StartsWith($"{work} failed and begins anew") && l.Contains(nameof(InvalidOperationException)))
+        );
         Assert.DoesNotContain(running.Lines, l => l.Contains(Text));
     }
 
@@ -79,7 +98,10 @@ public sealed class BackgroundTests
         await Running.Until(() => Task.FromResult(running.Lines.Count(l => l.StartsWith("Reloading failed")) >= 2), "it was noticed");
         running.Time.Fails = false;
         var next = Signing.Next(running.Folder, a => Signing.Of(a, "ua/mfa").DeniedCertificates.Add("0A"), ["ua/mfa"]);
-        await Running.Until(() => Task.FromResult(running.Agreements.InForce.Permissions.Agreement.Version == next.Version), "it is looked for new files");
+        await Running.Until(
+            () => Task.FromResult(running.Agreements.InForce.Permissions.Agreement.Version == next.Version),
+            "it is looked for new files"
+        );
         await running.Log();
         Assert.False(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
         Assert.DoesNotContain(running.Lines, l => l.Contains("the clock that fails"));
@@ -94,13 +116,19 @@ public sealed class BackgroundTests
         var life = running.Host.Services.GetRequiredService<Lifecycle>();
         _threadFails = true;
         // The thread takes what comes once more; then nobody takes anything.
-        await Running.Until(async () =>
-        {
-            await Assert.ThrowsAnyAsync<Grpc.Core.RpcException>(() => running.Log());
-            return life.ExitCode == ServiceHost.BackgroundFailed;
-        }, "the process ends");
+        await Running.Until(
+            async () =>
+            {
+                await Assert.ThrowsAnyAsync<Grpc.Core.RpcException>(() => running.Log());
+                return life.ExitCode == ServiceHost.BackgroundFailed;
+            },
+            "the process ends"
+        );
         Assert.True(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
-        Assert.Contains(running.Lines, l => l.Contains("the thread that commits has failed") && l.Contains(nameof(InvalidOperationException)));
+        Assert.Contains(
+            running.Lines,
+            l => l.Contains("the thread that commits has failed") && l.Contains(nameof(InvalidOperationException))
+        );
         Assert.DoesNotContain(running.Lines, l => l.Contains(Text));
     }
 
@@ -113,10 +141,12 @@ public sealed class BackgroundTests
         }
     }
 
-    public static TheoryData<string, int> Endings() => new()
-    {
-        { "of work that nothing begins anew", ServiceHost.BackgroundFailed }, { "that nobody foresaw, at the start", ServiceHost.Failed },
-    };
+    public static TheoryData<string, int> Endings() =>
+        new()
+        {
+            { "of work that nothing begins anew", ServiceHost.BackgroundFailed },
+            { "that nobody foresaw, at the start", ServiceHost.Failed },
+        };
 
     [Theory]
     [MemberData(nameof(Endings))]
@@ -127,21 +157,34 @@ public sealed class BackgroundTests
         {
             Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System);
             var home = Path.Combine(folder, "service", "custody");
-            Assert.Equal(code, await ServiceHost.Run(
-            [
-                $"--Ledger:Connection=sqlite:{Path.Combine(folder, "custody.db")}", "--Broker:Uri=amqp://127.0.0.1:1", "--Listen=https://127.0.0.1:0",
-                $"--Agreement={Path.Combine(folder, "agreement.json")}", $"--Certificate={Path.Combine(home, "system.pem")}",
-                $"--CertificateKey={Path.Combine(home, "system.key")}", $"--Checkpoint:File={Path.Combine(folder, "custody.checkpoint")}",
-                $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}", "--Drain:Seconds=1",
-            ], new Service
-            {
-                Name = "custody", Streams = [Cases.Kind], Map = _ => { },
-                Register = services =>
-                {
-                    if (code == ServiceHost.Failed) throw new InvalidOperationException(Text);
-                    services.AddHostedService<Unsupervised>();
-                },
-            }));
+            Assert.Equal(
+                code,
+                await ServiceHost.Run(
+                    [
+                        $"--Ledger:Connection=sqlite:{Path.Combine(folder, "custody.db")}",
+                        "--Broker:Uri=amqp://127.0.0.1:1",
+                        "--Listen=https://127.0.0.1:0",
+                        $"--Agreement={Path.Combine(folder, "agreement.json")}",
+                        $"--Certificate={Path.Combine(home, "system.pem")}",
+                        $"--CertificateKey={Path.Combine(home, "system.key")}",
+                        $"--Checkpoint:File={Path.Combine(folder, "custody.checkpoint")}",
+                        $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}",
+                        "--Drain:Seconds=1",
+                    ],
+                    new Service
+                    {
+                        Name = "custody",
+                        Streams = [Cases.Kind],
+                        Map = _ => { },
+                        Register = services =>
+                        {
+                            if (code == ServiceHost.Failed)
+                                throw new InvalidOperationException(Text);
+                            services.AddHostedService<Unsupervised>();
+                        },
+                    }
+                )
+            );
             Assert.NotEmpty(which);
         }
         finally

@@ -24,49 +24,88 @@ public sealed class ChecksTests
     private static readonly Dictionary<string, Attack> Attacks = new()
     {
         [nameof(Checks.Forwarded)] = new("CERTIFICATE_NOT_ACCEPTED", running => Write(running, ("X-Forwarded-Client-Cert", "x"))),
-        [nameof(Checks.Identity)] = new("CERTIFICATE_NOT_ACCEPTED", async running =>
-        {
-            // The certificate ends while the connection is open.
-            var client = running.Calling("kr/mfa");
-            await client.ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel);
-            running.Time.Moved = TimeSpan.FromDays(365 * 30);
-            await client.ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel);
-        }),
-        [nameof(Checks.Granted)] = new("NOT_GRANTED", async running =>
-            await new LedgerService.LedgerServiceClient(running.As("operator")).ListEventsAsync(
-                new ListEventsRequest { After = { new EventCursor { Type = CallLogged.Descriptor.FullName } } }, cancellationToken: Running.Cancel)),
-        [nameof(Checks.Enter)] = new("OVERLOADED", async running =>
-            await running.Calling("kr/mfa").ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel),
-            new EdgeLimits { MaxCalls = 0, MaxCallsPerParticipant = 0, OwnPlaces = 0, PlacesForFlash = 0 }),
+        [nameof(Checks.Identity)] = new(
+            "CERTIFICATE_NOT_ACCEPTED",
+            async running =>
+            {
+                // The certificate ends while the connection is open.
+                var client = running.Calling("kr/mfa");
+                await client.ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel);
+                running.Time.Moved = TimeSpan.FromDays(365 * 30);
+                await client.ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel);
+            }
+        ),
+        [nameof(Checks.Granted)] = new(
+            "NOT_GRANTED",
+            async running =>
+                await new LedgerService.LedgerServiceClient(running.As("operator")).ListEventsAsync(
+                    new ListEventsRequest { After = { new EventCursor { Type = CallLogged.Descriptor.FullName } } },
+                    cancellationToken: Running.Cancel
+                )
+        ),
+        [nameof(Checks.Enter)] = new(
+            "OVERLOADED",
+            async running => await running.Calling("kr/mfa").ListCallsAsync(new ListCallsRequest(), cancellationToken: Running.Cancel),
+            new EdgeLimits
+            {
+                MaxCalls = 0,
+                MaxCallsPerParticipant = 0,
+                OwnPlaces = 0,
+                PlacesForFlash = 0,
+            }
+        ),
         [nameof(Checks.Frame)] = new("REQUEST_INVALID", running => Post(running, "ListCalls", Running.FrameOf([], compressed: true))),
         // Field 1000 is in no contract; a reader of the next version would see what this one did not.
         [nameof(Checks.Bytes)] = new("REQUEST_INVALID", running => Post(running, "ListCalls", Running.FrameOf([0xc0, 0x3e, 0x01]))),
-        [nameof(Checks.Fields)] = new("REQUEST_INVALID", async running =>
-            await running.Calling("kr/mfa").ListCallsAsync(new ListCallsRequest { Case = "no case" }, cancellationToken: Running.Cancel)),
-        [nameof(Checks.Signature)] = new("SIGNATURE_MISSING", async running =>
-            await new CallLogService.CallLogServiceClient(running.Channel(running.CertificateOf("kr/mfa"), signer: null))
-                .LogCallAsync(Running.Request(), cancellationToken: Running.Cancel)),
-        [nameof(Checks.Approved)] = new("APPROVAL_KEY_UNKNOWN", async running =>
-        {
-            var request = Running.Request();
-            request.Approvals.Add(new Approval
+        [nameof(Checks.Fields)] = new(
+            "REQUEST_INVALID",
+            async running =>
+                await running.Calling("kr/mfa").ListCallsAsync(new ListCallsRequest { Case = "no case" }, cancellationToken: Running.Cancel)
+        ),
+        [nameof(Checks.Signature)] = new(
+            "SIGNATURE_MISSING",
+            async running =>
+                await new CallLogService.CallLogServiceClient(running.Channel(running.CertificateOf("kr/mfa"), signer: null)).LogCallAsync(
+                    Running.Request(),
+                    cancellationToken: Running.Cancel
+                )
+        ),
+        [nameof(Checks.Approved)] = new(
+            "APPROVAL_KEY_UNKNOWN",
+            async running =>
             {
-                Official = "o-18", Office = "legal-department", KeyId = "kr/mfa/nobody", Signature = ByteString.CopyFrom(new byte[64]),
-            });
-            await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
-        }),
-        [nameof(Checks.Named)] = new("REQUEST_INVALID", async running =>
-        {
-            // A code that is a name in truth.
-            var request = Running.Request();
-            request.Actor.Official = "RI-CHONG-SU";
-            await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
-        }),
+                var request = Running.Request();
+                request.Approvals.Add(
+                    new Approval
+                    {
+                        Official = "o-18",
+                        Office = "legal-department",
+                        KeyId = "kr/mfa/nobody",
+                        Signature = ByteString.CopyFrom(new byte[64]),
+                    }
+                );
+                await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
+            }
+        ),
+        [nameof(Checks.Named)] = new(
+            "REQUEST_INVALID",
+            async running =>
+            {
+                // A code that is a name in truth.
+                var request = Running.Request();
+                request.Actor.Official = "RI-CHONG-SU";
+                await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
+            }
+        ),
     };
 
-    public static TheoryData<string> Names => [.. typeof(Checks)
-        .GetMethods(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
-        .Where(m => m.IsVirtual && m.Name != nameof(Checks.Leave)).Select(m => m.Name)];
+    public static TheoryData<string> Names =>
+        [
+            .. typeof(Checks)
+                .GetMethods(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
+                .Where(m => m.IsVirtual && m.Name != nameof(Checks.Leave))
+                .Select(m => m.Name),
+        ];
 
     [Theory]
     [MemberData(nameof(Names))]
@@ -90,7 +129,10 @@ public sealed class ChecksTests
     [Fact]
     public async Task An_endpoint_that_lets_anybody_in_is_not_started()
     {
-        await using var running = new Running { Map = endpoints => endpoints.MapGet("/open", (HttpContext _) => "open").Guarded(endpoints).AllowAnonymous() };
+        await using var running = new Running
+        {
+            Map = endpoints => endpoints.MapGet("/open", (HttpContext _) => "open").Guarded(endpoints).AllowAnonymous(),
+        };
         await Assert.ThrowsAsync<InvalidOperationException>(() => running.InitializeAsync().AsTask());
     }
 
@@ -99,8 +141,17 @@ public sealed class ChecksTests
     {
         var call = new EdgeCall(null);
         Assert.All(
-            (Action[])[() => _ = call.Caller, () => _ = call.Terms, () => _ = call.Granted, () => _ = call.Message, () => _ = call.Request, () => _ = call.Signed],
-            ask => Assert.Throws<InvalidOperationException>(ask));
+            (Action[])
+                [
+                    () => _ = call.Caller,
+                    () => _ = call.Terms,
+                    () => _ = call.Granted,
+                    () => _ = call.Message,
+                    () => _ = call.Request,
+                    () => _ = call.Signed,
+                ],
+            ask => Assert.Throws<InvalidOperationException>(ask)
+        );
     }
 
     private static async Task<Running> Start(Attack attack, string? without)
@@ -112,7 +163,11 @@ public sealed class ChecksTests
             {
                 if (without is not null)
                     services.AddSingleton<Checks>(p => new Without(
-                        without, p.GetRequiredService<Service>(), p.GetRequiredService<Admission>(), p.GetRequiredService<TimeProvider>()));
+                        without,
+                        p.GetRequiredService<Service>(),
+                        p.GetRequiredService<Admission>(),
+                        p.GetRequiredService<TimeProvider>()
+                    ));
             },
         };
         await running.InitializeAsync();
@@ -130,7 +185,8 @@ public sealed class ChecksTests
 
     private static void Throw(Google.Rpc.Status status)
     {
-        if (status.Code != 0) throw status.ToRpcException();
+        if (status.Code != 0)
+            throw status.ToRpcException();
     }
 
     /// <summary>The checks but for one, which lets everything pass.</summary>
@@ -148,12 +204,14 @@ public sealed class ChecksTests
 
         public override void Leave(EdgeCall call)
         {
-            if (check != nameof(Enter)) base.Leave(call);
+            if (check != nameof(Enter))
+                base.Leave(call);
         }
 
         public override async ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(HttpContext http, int limit)
         {
-            if (check != nameof(Frame)) return await base.Frame(http, limit);
+            if (check != nameof(Frame))
+                return await base.Frame(http, limit);
             using var whole = new MemoryStream();
             await http.Request.Body.CopyToAsync(whole);
             return (whole.ToArray(), null);
@@ -164,8 +222,11 @@ public sealed class ChecksTests
 
         public override IReadOnlyList<FieldFault> Fields(IMessage request) => check == nameof(Fields) ? [] : base.Fields(request);
 
-        public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(EdgeCall call, RequestSignature? signature, string requestId) =>
-            check == nameof(Signature) ? default : base.Signature(call, signature, requestId);
+        public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(
+            EdgeCall call,
+            RequestSignature? signature,
+            string requestId
+        ) => check == nameof(Signature) ? default : base.Signature(call, signature, requestId);
 
         public override (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
             check == nameof(Approved) ? (new HashSet<string>(), null) : base.Approved(call, approvals);

@@ -20,11 +20,18 @@ public sealed class ConnectionTests : IAsyncLifetime
     // Small ones, and a time that no test waits for.
     private static readonly EdgeLimits Small = new()
     {
-        ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnections = 3, MaxConnectionsPerParticipant = 2, OwnConnections = 1,
-        MaxUnidentified = 8, MaxUnidentifiedPerAddress = 6, HandshakeTimeout = TimeSpan.FromMinutes(10),
+        ReloadInterval = TimeSpan.FromMilliseconds(50),
+        MaxConnections = 3,
+        MaxConnectionsPerParticipant = 2,
+        OwnConnections = 1,
+        MaxUnidentified = 8,
+        MaxUnidentifiedPerAddress = 6,
+        HandshakeTimeout = TimeSpan.FromMinutes(10),
     };
 
-    private const string Attacker = "127.0.0.2", Other = "127.0.0.3", Ministry = "127.0.0.4";
+    private const string Attacker = "127.0.0.2",
+        Other = "127.0.0.3",
+        Ministry = "127.0.0.4";
 
     private readonly List<IDisposable> _open = [];
     private Running _running = null!;
@@ -35,8 +42,10 @@ public sealed class ConnectionTests : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var open in _open) open.Dispose();
-        if (_running is not null) await _running.DisposeAsync();
+        foreach (var open in _open)
+            open.Dispose();
+        if (_running is not null)
+            await _running.DisposeAsync();
     }
 
     [Fact]
@@ -45,7 +54,8 @@ public sealed class ConnectionTests : IAsyncLifetime
         await Start(Small);
         var kept = await Connect(Other);
         var idle = new List<NetworkStream>();
-        for (var i = 0; i < 20; i++) idle.Add(await Connect(Attacker));
+        for (var i = 0; i < 20; i++)
+            idle.Add(await Connect(Attacker));
         await End(14, idle);
         Assert.StartsWith("200", await Get(await Shake(kept, Of("ua/mfa"))));
         // Also from the address that the attack comes from.
@@ -57,7 +67,8 @@ public sealed class ConnectionTests : IAsyncLifetime
     {
         await Start(Small);
         var idle = new List<NetworkStream>();
-        for (var i = 0; i < 20; i++) idle.Add(await Connect($"127.0.1.{i + 1}"));
+        for (var i = 0; i < 20; i++)
+            idle.Add(await Connect($"127.0.1.{i + 1}"));
         await End(12, idle);
         Assert.StartsWith("200", await Get(await Shake(await Connect(Ministry), Of("kr/mfa"))));
     }
@@ -68,8 +79,10 @@ public sealed class ConnectionTests : IAsyncLifetime
         await Start(Small);
         var expired = Issue("kr/mfa", until: -1);
         var silent = new List<SslStream>();
-        for (var i = 0; i < 12; i++) silent.Add(await Open(expired, Attacker));
-        foreach (var oldest in silent[..6]) await Ends(oldest);
+        for (var i = 0; i < 12; i++)
+            silent.Add(await Open(expired, Attacker));
+        foreach (var oldest in silent[..6])
+            await Ends(oldest);
         Assert.StartsWith("200", await Get(await Open(Of("kr/mfa"))));
         Assert.StartsWith("200", await Get(await Open(Of("ua/mfa"), Attacker)));
     }
@@ -95,11 +108,17 @@ public sealed class ConnectionTests : IAsyncLifetime
         var lasting = Issue("kr/mfa", until: 60 * 24);
         var before = denied ? Of("kr/mfa") : Issue("kr/mfa", until: 60);
         SslStream[] held = [await Open(before), await Open(before)];
-        foreach (var stream in held) Assert.StartsWith("200", await Get(stream));
+        foreach (var stream in held)
+            Assert.StartsWith("200", await Get(stream));
         await Ends(await Open(lasting));
         if (denied)
-            Signing.Next(_running.Folder, next => next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(before.SerialNumber), ["kr/mfa"]);
-        else _running.Time.Moved = TimeSpan.FromHours(2);
+            Signing.Next(
+                _running.Folder,
+                next => next.Participants.Single(p => p.Id == "kr/mfa").DeniedCertificates.Add(before.SerialNumber),
+                ["kr/mfa"]
+            );
+        else
+            _running.Time.Moved = TimeSpan.FromHours(2);
         await Running.Until(async () => (await Try(lasting))?.StartsWith("200", StringComparison.Ordinal) == true, "a place is free again");
         // They are told with the next call, and closed.
         foreach (var stream in held)
@@ -131,11 +150,15 @@ public sealed class ConnectionTests : IAsyncLifetime
         // A ClientHello of 512 bytes, one of them at a time.
         var slow = await Connect();
         await slow.WriteAsync(new byte[] { 0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc }, Cancel);
-        var written = Task.Run(async () =>
-        {
-            using var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
-            while (await timer.WaitForNextTickAsync(Cancel)) await slow.WriteAsync(new byte[] { 3 }, Cancel);
-        }, Cancel);
+        var written = Task.Run(
+            async () =>
+            {
+                using var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
+                while (await timer.WaitForNextTickAsync(Cancel))
+                    await slow.WriteAsync(new byte[] { 3 }, Cancel);
+            },
+            Cancel
+        );
         // Its own certificate is never sent: that is the client's second flight.
         var stalled = await Shake(await Connect(), Of("kr/mfa"), through: inner => new Stalled(inner));
         await Ends(silent);
@@ -162,7 +185,9 @@ public sealed class ConnectionTests : IAsyncLifetime
         }
         // However much of it comes at once, nobody has looked at the last one.
         await Running.Until(
-            () => Task.FromResult(_running.Warned.Count(w => w.Contains("handshake_too_large", StringComparison.Ordinal)) == 1), "it was too large");
+            () => Task.FromResult(_running.Warned.Count(w => w.Contains("handshake_too_large", StringComparison.Ordinal)) == 1),
+            "it was too large"
+        );
         using var nobody = Chains.Make("nobody", null, now, "https://example.com/");
         await Ends(await Open(nobody));
         await Ends(await Open(null));
@@ -191,8 +216,11 @@ public sealed class ConnectionTests : IAsyncLifetime
         List<string> About(string kind) => [.. _running.Warned.Where(w => w.Contains(kind, StringComparison.Ordinal))];
         const string name = "no_http2";
         static int Told(string line) =>
-            Regex.Match(line, "not told of: ([0-9]+)") is { Success: true } more ? int.Parse(more.Groups[1].Value, CultureInfo.InvariantCulture) : 1;
-        for (var i = 0; i < 10; i++) await Ends(await Open(Of("kr/mfa"), alpn: default(SslApplicationProtocol)));
+            Regex.Match(line, "not told of: ([0-9]+)") is { Success: true } more
+                ? int.Parse(more.Groups[1].Value, CultureInfo.InvariantCulture)
+                : 1;
+        for (var i = 0; i < 10; i++)
+            await Ends(await Open(Of("kr/mfa"), alpn: default(SslApplicationProtocol)));
         await Running.Until(() => Task.FromResult(About(name).Count == 1), "the first is told of");
         Assert.Contains("kr/mfa", About(name)[0]);
         await Ends(await Open(Issue("kr/mfa", until: -1), Attacker, alpn: default(SslApplicationProtocol)));
@@ -213,26 +241,32 @@ public sealed class ConnectionTests : IAsyncLifetime
         var certificate = expired ? Issue("kr/mfa", until: -1) : null;
         using var enough = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
         var flooded = new TaskCompletionSource();
-        var flood = Task.Run(async () =>
-        {
-            var held = new Queue<IDisposable>();
-            try
+        var flood = Task.Run(
+            async () =>
             {
-                for (var i = 0; !enough.IsCancellationRequested; i++)
+                var held = new Queue<IDisposable>();
+                try
                 {
-                    var tcp = await Connect(Attacker);
-                    if (certificate is not null) held.Enqueue(await Shake(tcp, certificate));
-                    held.Enqueue(tcp);
-                    if (held.Count > 2400) held.Dequeue().Dispose();
-                    // At once as many as the pool has, then more of them as they are closed.
-                    if (i == (expired ? 100 : 1100)) flooded.SetResult();
-                    if (i > 1100) await Task.Delay(5, enough.Token);
+                    for (var i = 0; !enough.IsCancellationRequested; i++)
+                    {
+                        var tcp = await Connect(Attacker);
+                        if (certificate is not null)
+                            held.Enqueue(await Shake(tcp, certificate));
+                        held.Enqueue(tcp);
+                        if (held.Count > 2400)
+                            held.Dequeue().Dispose();
+                        // At once as many as the pool has, then more of them as they are closed.
+                        if (i == (expired ? 100 : 1100))
+                            flooded.SetResult();
+                        if (i > 1100)
+                            await Task.Delay(5, enough.Token);
+                    }
                 }
-            }
-            catch (Exception e) when (enough.IsCancellationRequested && e is OperationCanceledException or IOException or SocketException)
-            {
-            }
-        }, Cancel);
+                catch (Exception e)
+                    when (enough.IsCancellationRequested && e is OperationCanceledException or IOException or SocketException) { }
+            },
+            Cancel
+        );
         await flooded.Task;
         string[] participants = ["kr/mfa", "ua/mfa", "icrc", "ua/coordination-hq"];
         var (served, failed) = (0, new List<string>());
@@ -241,7 +275,8 @@ public sealed class ConnectionTests : IAsyncLifetime
             {
                 using var client = new HttpClient(Handler(Of(participants[i % 4]), i % 2 == 0 ? Ministry : Attacker))
                 {
-                    Timeout = TimeSpan.FromSeconds(2), DefaultRequestVersion = HttpVersion.Version20,
+                    Timeout = TimeSpan.FromSeconds(2),
+                    DefaultRequestVersion = HttpVersion.Version20,
                     DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
                 };
                 using var answer = await client.GetAsync(new Uri(_running.Address, "/checkpoint"), Cancel);
@@ -270,13 +305,27 @@ public sealed class ConnectionTests : IAsyncLifetime
     private X509Certificate2 Issue(string participant, int from = -120, int until = 60, bool client = true)
     {
         var now = DateTimeOffset.UtcNow;
-        return Keep(_running.AuthorityOf(participant).Issue("x", new CertificateTerms(
-            [$"spiffe://ministries.example/{participant}/system"], now.AddMinutes(from), now.AddMinutes(until), client, client ? null : ["localhost"])));
+        return Keep(
+            _running
+                .AuthorityOf(participant)
+                .Issue(
+                    "x",
+                    new CertificateTerms(
+                        [$"spiffe://ministries.example/{participant}/system"],
+                        now.AddMinutes(from),
+                        now.AddMinutes(until),
+                        client,
+                        client ? null : ["localhost"]
+                    )
+                )
+        );
     }
 
-    private T Keep<T>(T open) where T : IDisposable
+    private T Keep<T>(T open)
+        where T : IDisposable
     {
-        lock (_open) _open.Add(open);
+        lock (_open)
+            _open.Add(open);
         return open;
     }
 
@@ -291,42 +340,56 @@ public sealed class ConnectionTests : IAsyncLifetime
     }
 
     private async Task<SslStream> Open(
-        X509Certificate2? certificate, string from = "127.0.0.1", SslProtocols protocols = SslProtocols.Tls13,
-        SslApplicationProtocol? alpn = null, X509Certificate2[]? sent = null) =>
-        await Shake(await Connect(from), certificate, protocols, alpn, sent);
+        X509Certificate2? certificate,
+        string from = "127.0.0.1",
+        SslProtocols protocols = SslProtocols.Tls13,
+        SslApplicationProtocol? alpn = null,
+        X509Certificate2[]? sent = null
+    ) => await Shake(await Connect(from), certificate, protocols, alpn, sent);
 
     // A handshake that fails leaves a stream that has ended.
     private async Task<SslStream> Shake(
-        NetworkStream tcp, X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13, SslApplicationProtocol? alpn = null,
-        X509Certificate2[]? sent = null, Func<Stream, Stream>? through = null)
+        NetworkStream tcp,
+        X509Certificate2? certificate,
+        SslProtocols protocols = SslProtocols.Tls13,
+        SslApplicationProtocol? alpn = null,
+        X509Certificate2[]? sent = null,
+        Func<Stream, Stream>? through = null
+    )
     {
         var stream = Keep(new SslStream(through?.Invoke(tcp) ?? tcp));
         var chosen = alpn ?? SslApplicationProtocol.Http2;
         try
         {
-            await stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
-            {
-                TargetHost = "localhost", EnabledSslProtocols = protocols, AllowTlsResume = false,
-                ApplicationProtocols = chosen == default ? null : [chosen],
-                ClientCertificateContext = certificate is null ? null
-                    : SslStreamCertificateContext.Create(certificate, sent is null ? null : [.. sent], offline: true),
-                RemoteCertificateValidationCallback = (_, _, _, _) => true,
-            }, Cancel);
+            await stream.AuthenticateAsClientAsync(
+                new SslClientAuthenticationOptions
+                {
+                    TargetHost = "localhost",
+                    EnabledSslProtocols = protocols,
+                    AllowTlsResume = false,
+                    ApplicationProtocols = chosen == default ? null : [chosen],
+                    ClientCertificateContext = certificate is null
+                        ? null
+                        : SslStreamCertificateContext.Create(certificate, sent is null ? null : [.. sent], offline: true),
+                    RemoteCertificateValidationCallback = (_, _, _, _) => true,
+                },
+                Cancel
+            );
         }
-        catch (Exception e) when (e is AuthenticationException or IOException)
-        {
-        }
+        catch (Exception e) when (e is AuthenticationException or IOException) { }
         return stream;
     }
 
-    private SocketsHttpHandler Handler(X509Certificate2 certificate, string from) => new()
-    {
-        ConnectCallback = async (_, _) => await Connect(from),
-        SslOptions = new SslClientAuthenticationOptions
+    private SocketsHttpHandler Handler(X509Certificate2 certificate, string from) =>
+        new()
         {
-            LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate, RemoteCertificateValidationCallback = (_, _, _, _) => true,
-        },
-    };
+            ConnectCallback = async (_, _) => await Connect(from),
+            SslOptions = new SslClientAuthenticationOptions
+            {
+                LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
+                RemoteCertificateValidationCallback = (_, _, _, _) => true,
+            },
+        };
 
     private async Task<string?> Try(X509Certificate2 certificate)
     {
@@ -350,9 +413,7 @@ public sealed class ConnectionTests : IAsyncLifetime
             while (await stream.ReadAsync(buffer, Cancel) > 0) { }
         }
         // A handshake that failed.
-        catch (Exception e) when (e is IOException or InvalidOperationException or AuthenticationException)
-        {
-        }
+        catch (Exception e) when (e is IOException or InvalidOperationException or AuthenticationException) { }
     }
 
     // So many of them and no more; which were first, only the service knows.
@@ -382,11 +443,15 @@ public sealed class ConnectionTests : IAsyncLifetime
             await stream.ReadExactlyAsync(frame, Cancel);
             var payload = new byte[BinaryPrimitives.ReadInt32BigEndian(frame) >>> 8];
             await stream.ReadExactlyAsync(payload, Cancel);
-            if (BinaryPrimitives.ReadInt32BigEndian(frame.AsSpan(5)) != id) continue;
+            if (BinaryPrimitives.ReadInt32BigEndian(frame.AsSpan(5)) != id)
+                continue;
             // 200 is in the static table; 403 is written out, or in Huffman's code.
-            if (frame[3] == 1 && status.Length == 0) status = payload[0] == 0x88 ? "200" : "403";
-            if (frame[3] == 0) text += Encoding.UTF8.GetString(payload);
-            if (frame[3] is 0 or 1 && (frame[4] & 1) != 0) return $"{status} {text}";
+            if (frame[3] == 1 && status.Length == 0)
+                status = payload[0] == 0x88 ? "200" : "403";
+            if (frame[3] == 0)
+                text += Encoding.UTF8.GetString(payload);
+            if (frame[3] is 0 or 1 && (frame[4] & 1) != 0)
+                return $"{status} {text}";
         }
     }
 
@@ -406,23 +471,33 @@ public sealed class ConnectionTests : IAsyncLifetime
         public override bool CanSeek => false;
         public override bool CanWrite => true;
         public override long Length => throw new NotSupportedException();
-        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
+        public override long Position
+        {
+            get => throw new NotSupportedException();
+            set => throw new NotSupportedException();
+        }
 
         public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
             inner.ReadAsync(buffer, cancellationToken);
 
         public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
         {
-            if (_sent) return ValueTask.CompletedTask;
+            if (_sent)
+                return ValueTask.CompletedTask;
             _sent = true;
             return inner.WriteAsync(buffer, cancellationToken);
         }
 
         public override Task FlushAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
         public override void Flush() { }
+
         public override int Read(byte[] buffer, int offset, int count) => inner.Read(buffer, offset, count);
+
         public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
         public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
         public override void SetLength(long value) => throw new NotSupportedException();
     }
 }

@@ -37,7 +37,10 @@ public sealed class GoldenTests : IAsyncLifetime
     [InlineData("java", "protobufjs")]
     [InlineData("go", "go-parts")]
     [InlineData("go-parts", "go")]
-    public async Task What_another_library_wrote_and_signed_is_kept_to_the_byte_and_is_not_the_same_in_other_bytes(string name, string other)
+    public async Task What_another_library_wrote_and_signed_is_kept_to_the_byte_and_is_not_the_same_in_other_bytes(
+        string name,
+        string other
+    )
     {
         var sent = Golden(name);
         var frame = Running.FrameOf(sent);
@@ -48,8 +51,7 @@ public sealed class GoldenTests : IAsyncLifetime
         var entry = (await _running.Ledger.ReadEntry(position, null, Running.Cancel))!.Entry;
         Assert.Equal(sent, entry.Parts.Single(p => p.Kind == PartKind.Request).Data.ToByteArray());
         var kept = RequestSignature.Parser.ParseFrom(entry.Parts.Single(p => p.Kind == PartKind.Signature).Data);
-        Assert.Equal(
-            signed.Select(s => s.Value), [kept.ContentDigest, kept.SignatureInput, kept.Signature]);
+        Assert.Equal(signed.Select(s => s.Value), [kept.ContentDigest, kept.SignatureInput, kept.Signature]);
         // Again it gets its answer; the same content written otherwise is another request under the same id.
         Assert.Equal(0, (await _running.Post(frame, headers: signed)).Code);
         var again = Running.FrameOf(Golden(other));

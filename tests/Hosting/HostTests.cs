@@ -16,18 +16,39 @@ public class SettingsTests
     [Fact]
     public void Everything_that_is_wrong_with_the_settings_is_said_at_once()
     {
-        var e = Assert.Throws<SettingsException>(() => Settings.Read(Given(
-            ("Broker:Uri", "http://broker"), ("Listen", "http://127.0.0.1:7101"), ("Certificate", "/no/such/file"),
-            ("Drain:Seconds", "0"), ("Reflection", "perhaps"), ("Peers:custody", "custody:7102"),
-            ("Metrics:Listen", "https://0.0.0.0:9464")), "calllog", "custody"));
+        var e = Assert.Throws<SettingsException>(() =>
+            Settings.Read(
+                Given(
+                    ("Broker:Uri", "http://broker"),
+                    ("Listen", "http://127.0.0.1:7101"),
+                    ("Certificate", "/no/such/file"),
+                    ("Drain:Seconds", "0"),
+                    ("Reflection", "perhaps"),
+                    ("Peers:custody", "custody:7102"),
+                    ("Metrics:Listen", "https://0.0.0.0:9464")
+                ),
+                "calllog",
+                "custody"
+            )
+        );
         Assert.Equal(
-        [
-            "Peers:calllog is not set", "Drain:Seconds must be a whole number from 1 to 300", "Reflection must be true or false", "Ledger:Connection is not set",
-            "Broker:Uri must be an address that begins with amqp: or amqps: or memory:", "Listen must be an address that begins with https:",
-            "Certificate: there is no file /no/such/file", "CertificateKey is not set", "Agreement is not set", "Checkpoint:File is not set",
-            "Checkpoint:Key is not set", "Peers:custody must be an address that begins with https:",
-            "Metrics:Listen must be an address that begins with http:",
-        ], e.Wrong);
+            [
+                "Peers:calllog is not set",
+                "Drain:Seconds must be a whole number from 1 to 300",
+                "Reflection must be true or false",
+                "Ledger:Connection is not set",
+                "Broker:Uri must be an address that begins with amqp: or amqps: or memory:",
+                "Listen must be an address that begins with https:",
+                "Certificate: there is no file /no/such/file",
+                "CertificateKey is not set",
+                "Agreement is not set",
+                "Checkpoint:File is not set",
+                "Checkpoint:Key is not set",
+                "Peers:custody must be an address that begins with https:",
+                "Metrics:Listen must be an address that begins with http:",
+            ],
+            e.Wrong
+        );
     }
 
     [Fact]
@@ -35,13 +56,26 @@ public class SettingsTests
     {
         // Each of its files exists, and a key is its owner's alone.
         var file = Path.GetTempFileName();
-        var settings = Settings.Read(Given(
-            ("Ledger:Connection", "sqlite:/tmp/a.db"), ("Broker:Uri", "amqp://u:p@h:5672"), ("Listen", "https://0.0.0.0:7101"),
-            ("Certificate", file), ("CertificateKey", file), ("Agreement", file), ("Checkpoint:File", "/tmp/c"), ("Checkpoint:Key", file),
-            ("Peers:custody", "https://custody:7102"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")));
+        var settings = Settings.Read(
+            Given(
+                ("Ledger:Connection", "sqlite:/tmp/a.db"),
+                ("Broker:Uri", "amqp://u:p@h:5672"),
+                ("Listen", "https://0.0.0.0:7101"),
+                ("Certificate", file),
+                ("CertificateKey", file),
+                ("Agreement", file),
+                ("Checkpoint:File", "/tmp/c"),
+                ("Checkpoint:Key", file),
+                ("Peers:custody", "https://custody:7102"),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+            )
+        );
         File.Delete(file);
         Assert.Equal((TimeSpan.FromSeconds(20), false, (string?)null), (settings.Drain, settings.Reflection, settings.BrokerAuthority));
-        Assert.Equal(("https://custody:7102/", "http://collector:4317/"), (settings.Peers["custody"].ToString(), settings.Otlp!.ToString()));
+        Assert.Equal(
+            ("https://custody:7102/", "http://collector:4317/"),
+            (settings.Peers["custody"].ToString(), settings.Otlp!.ToString())
+        );
     }
 
     private static IConfiguration Given(params (string Key, string Value)[] values) =>
@@ -55,7 +89,9 @@ public class TelemetryTests
     {
         var kept = new List<Activity>();
         using var source = new ActivitySource(Telemetry.Source);
-        using (Telemetry.Traces(Sdk.CreateTracerProviderBuilder()).AddProcessor(new SimpleActivityExportProcessor(new Keeper(kept))).Build())
+        using (
+            Telemetry.Traces(Sdk.CreateTracerProviderBuilder()).AddProcessor(new SimpleActivityExportProcessor(new Keeper(kept))).Build()
+        )
         using (var span = source.StartActivity("commit telemetry-test")!)
         {
             span.SetTag("ministries.record", "transfer_0123456789abcdefghjkmnpqrs");
@@ -79,7 +115,8 @@ public class TelemetryTests
         public override ExportResult Export(in Batch<Activity> batch)
         {
             foreach (var span in batch)
-                if (span.DisplayName.EndsWith("telemetry-test", StringComparison.Ordinal)) kept.Add(span);
+                if (span.DisplayName.EndsWith("telemetry-test", StringComparison.Ordinal))
+                    kept.Add(span);
             return ExportResult.Success;
         }
     }
@@ -93,7 +130,10 @@ public class HostTests
         await using var running = new Running();
         await running.InitializeAsync();
         var health = new Health.HealthClient(running.Channel(running.CertificateOf("operator"), signer: null));
-        await Running.Until(async () => await StatusOf(ServiceHost.Ready) == HealthCheckResponse.Types.ServingStatus.Serving, "it is ready");
+        await Running.Until(
+            async () => await StatusOf(ServiceHost.Ready) == HealthCheckResponse.Types.ServingStatus.Serving,
+            "it is ready"
+        );
         running.Host.Services.GetRequiredService<Lifecycle>().Say("broker", false);
         Assert.Equal(HealthCheckResponse.Types.ServingStatus.Serving, await StatusOf(""));
 
@@ -125,16 +165,27 @@ public class HostTests
         await running.Host.DisposeAsync();
         try
         {
-            foreach (var file in Directory.GetFiles(running.Folder, "calllog.db*")) File.Delete(file);
+            foreach (var file in Directory.GetFiles(running.Folder, "calllog.db*"))
+                File.Delete(file);
             var home = Path.Combine(running.Folder, "service", "calllog");
             var code = await ServiceHost.Run(
-            [
-                $"--Ledger:Connection=sqlite:{Path.Combine(running.Folder, "calllog.db")}", "--Broker:Uri=amqp://127.0.0.1:1",
-                "--Listen=https://127.0.0.1:0", $"--Agreement={running.AgreementFile}",
-                $"--Certificate={Path.Combine(home, "system.pem")}", $"--CertificateKey={Path.Combine(home, "system.key")}",
-                $"--Checkpoint:File={Path.Combine(running.Folder, "calllog.checkpoint")}",
-                $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}",
-            ], new Service { Name = "calllog", Streams = [Cases.Kind], Map = _ => { } });
+                [
+                    $"--Ledger:Connection=sqlite:{Path.Combine(running.Folder, "calllog.db")}",
+                    "--Broker:Uri=amqp://127.0.0.1:1",
+                    "--Listen=https://127.0.0.1:0",
+                    $"--Agreement={running.AgreementFile}",
+                    $"--Certificate={Path.Combine(home, "system.pem")}",
+                    $"--CertificateKey={Path.Combine(home, "system.key")}",
+                    $"--Checkpoint:File={Path.Combine(running.Folder, "calllog.checkpoint")}",
+                    $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}",
+                ],
+                new Service
+                {
+                    Name = "calllog",
+                    Streams = [Cases.Kind],
+                    Map = _ => { },
+                }
+            );
             Assert.Equal(ServiceHost.LedgerRefused, code);
         }
         finally

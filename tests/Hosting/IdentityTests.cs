@@ -55,18 +55,22 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
         await Shut(running.AuthorityOf("ua/mfa").Issue("x", Terms(System)));
 
     [Fact]
-    public async Task A_certificate_for_being_called_only_names_no_caller() => await Told(
-        "CALLER_UNKNOWN", running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { Client = false, Hosts = ["localhost"] }));
+    public async Task A_certificate_for_being_called_only_names_no_caller() =>
+        await Told(
+            "CALLER_UNKNOWN",
+            running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { Client = false, Hosts = ["localhost"] })
+        );
 
     [Fact]
-    public async Task An_expired_certificate_is_not_accepted() => await Told(
-        "CERTIFICATE_NOT_ACCEPTED",
-        running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { Until = Now.AddMinutes(-1) }));
+    public async Task An_expired_certificate_is_not_accepted() =>
+        await Told("CERTIFICATE_NOT_ACCEPTED", running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { Until = Now.AddMinutes(-1) }));
 
     [Fact]
-    public async Task A_certificate_that_is_not_valid_yet_is_not_accepted() => await Told(
-        "CERTIFICATE_NOT_ACCEPTED",
-        running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { From = Now.AddHours(1), Until = Now.AddHours(2) }));
+    public async Task A_certificate_that_is_not_valid_yet_is_not_accepted() =>
+        await Told(
+            "CERTIFICATE_NOT_ACCEPTED",
+            running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { From = Now.AddHours(1), Until = Now.AddHours(2) })
+        );
 
     [Fact]
     public async Task A_certificate_that_ends_while_its_connection_is_open_is_not_accepted_any_more()
@@ -77,8 +81,9 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
         running.Time.Moved = TimeSpan.FromHours(2);
         try
         {
-            await NothingWritten(() => Running.Refused(
-                "CERTIFICATE_NOT_ACCEPTED", () => client.LogCallAsync(Running.Request()).ResponseAsync));
+            await NothingWritten(() =>
+                Running.Refused("CERTIFICATE_NOT_ACCEPTED", () => client.LogCallAsync(Running.Request()).ResponseAsync)
+            );
         }
         finally
         {
@@ -105,8 +110,8 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
     [Theory]
     [InlineData("operator")]
     [InlineData("service/custody")]
-    public async Task Who_could_have_no_part_in_a_case_writes_nothing(string participant) => await NothingWritten(
-        () => Running.Refused("NOT_GRANTED", () => running.Log(participant)));
+    public async Task Who_could_have_no_part_in_a_case_writes_nothing(string participant) =>
+        await NothingWritten(() => Running.Refused("NOT_GRANTED", () => running.Log(participant)));
 
     [Fact]
     public async Task Health_and_reflection_are_for_those_who_are_known()
@@ -115,26 +120,34 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
         await health.CheckAsync(new HealthCheckRequest(), cancellationToken: Running.Cancel);
         using var other = running.AuthorityOf("kr/mfa").Issue("x", Terms(System) with { Client = false, Hosts = ["localhost"] });
         await Running.Refused(
-            "CALLER_UNKNOWN", () => new Health.HealthClient(running.Channel(Kept(other))).CheckAsync(new()).ResponseAsync);
+            "CALLER_UNKNOWN",
+            () => new Health.HealthClient(running.Channel(Kept(other))).CheckAsync(new()).ResponseAsync
+        );
     }
 
     [Fact]
-    public async Task An_RPC_that_there_is_not_is_unimplemented() => Assert.Equal(
-        StatusCode.Unimplemented, (StatusCode)(await running.Post(Running.FrameOf([]), "EraseEverything")).Code);
+    public async Task An_RPC_that_there_is_not_is_unimplemented() =>
+        Assert.Equal(StatusCode.Unimplemented, (StatusCode)(await running.Post(Running.FrameOf([]), "EraseEverything")).Code);
 
     private static X509Certificate2 Kept(X509Certificate2 certificate) =>
         X509CertificateLoader.LoadPkcs12(certificate.Export(X509ContentType.Pkcs12), null);
 
-    private async Task Shut(X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13) => await NothingWritten(async () =>
-    {
-        var client = new CallLogService.CallLogServiceClient(running.Channel(certificate, protocols));
-        var e = await Assert.ThrowsAsync<RpcException>(() => client.LogCallAsync(Running.Request()).ResponseAsync);
-        Assert.True(e.StatusCode is StatusCode.Unavailable or StatusCode.Internal, e.Status.ToString());
-        Assert.Null(e.GetRpcStatus());
-    });
+    private async Task Shut(X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13) =>
+        await NothingWritten(async () =>
+        {
+            var client = new CallLogService.CallLogServiceClient(running.Channel(certificate, protocols));
+            var e = await Assert.ThrowsAsync<RpcException>(() => client.LogCallAsync(Running.Request()).ResponseAsync);
+            Assert.True(e.StatusCode is StatusCode.Unavailable or StatusCode.Internal, e.Status.ToString());
+            Assert.Null(e.GetRpcStatus());
+        });
 
-    private async Task Told(string reason, X509Certificate2 certificate) => await NothingWritten(() => Running.Refused(
-        reason, () => new CallLogService.CallLogServiceClient(running.Channel(certificate)).LogCallAsync(Running.Request()).ResponseAsync));
+    private async Task Told(string reason, X509Certificate2 certificate) =>
+        await NothingWritten(() =>
+            Running.Refused(
+                reason,
+                () => new CallLogService.CallLogServiceClient(running.Channel(certificate)).LogCallAsync(Running.Request()).ResponseAsync
+            )
+        );
 
     private async Task NothingWritten(Func<Task> refused)
     {

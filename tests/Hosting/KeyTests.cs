@@ -31,23 +31,32 @@ public sealed class KeyTests : IAsyncLifetime
         await Running.Until(() => Task.FromResult(InForce == version), $"version {version} is in force");
     }
 
-    private static SigningKey Listed(string id, SigningKeyUse use, Key key) => new()
-    {
-        Id = id, Use = use, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
-    };
+    private static SigningKey Listed(string id, SigningKeyUse use, Key key) =>
+        new()
+        {
+            Id = id,
+            Use = use,
+            PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+        };
 
-    private static Key NewKey() => Key.Create(
-        SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+    private static Key NewKey() =>
+        Key.Create(SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
 
-    private CallLogService.CallLogServiceClient Signed(Key key, string id) => new(_running.Channel(
-        _running.CertificateOf("kr/mfa"), sign: inner => new SigningHandler(key, id, Running.Tag, _running.Time) { InnerHandler = inner }));
+    private CallLogService.CallLogServiceClient Signed(Key key, string id) =>
+        new(
+            _running.Channel(
+                _running.CertificateOf("kr/mfa"),
+                sign: inner => new SigningHandler(key, id, Running.Tag, _running.Time) { InnerHandler = inner }
+            )
+        );
 
     // Calls without a pause until the work is done; every one of them must be accepted.
     private async Task<List<LogCallResponse>> Under(Func<CallLogService.CallLogServiceClient> client, Func<Task> work)
     {
         var answers = new List<LogCallResponse>();
         var done = work();
-        while (!done.IsCompleted) answers.Add(await client().LogCallAsync(Running.Request(), cancellationToken: Running.Cancel));
+        while (!done.IsCompleted)
+            answers.Add(await client().LogCallAsync(Running.Request(), cancellationToken: Running.Cancel));
         await done;
         answers.Add(await client().LogCallAsync(Running.Request(), cancellationToken: Running.Cancel));
         return answers;
@@ -63,19 +72,34 @@ public sealed class KeyTests : IAsyncLifetime
         // Under version 1, however soon the next one comes.
         await first.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         var current = first;
-        var answers = await Under(() => Volatile.Read(ref current), async () =>
-        {
-            await Next(a => Of(a, "kr/mfa").SigningKeys.Add(Listed("kr/mfa/requests-2", SigningKeyUse.Requests, fresh)), "kr/mfa");
-            // Both are good now.
-            await first.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
-            await second.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
-            Volatile.Write(ref current, second);
-            await Next(
-                a => Of(a, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").ValidUntilTime = DateTimeOffset.UtcNow.AddSeconds(2).ToTimestamp(),
-                "kr/mfa");
-            await Running.Until(() => Task.FromResult(!RequestSignatures.IsValidAt(
-                _running.Agreements.InForce.Permissions.SigningKey("kr/mfa/requests-1")!.Value.Key, DateTimeOffset.UtcNow)), "the key has ended");
-        });
+        var answers = await Under(
+            () => Volatile.Read(ref current),
+            async () =>
+            {
+                await Next(a => Of(a, "kr/mfa").SigningKeys.Add(Listed("kr/mfa/requests-2", SigningKeyUse.Requests, fresh)), "kr/mfa");
+                // Both are good now.
+                await first.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+                await second.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+                Volatile.Write(ref current, second);
+                await Next(
+                    a =>
+                        Of(a, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").ValidUntilTime = DateTimeOffset
+                            .UtcNow.AddSeconds(2)
+                            .ToTimestamp(),
+                    "kr/mfa"
+                );
+                await Running.Until(
+                    () =>
+                        Task.FromResult(
+                            !RequestSignatures.IsValidAt(
+                                _running.Agreements.InForce.Permissions.SigningKey("kr/mfa/requests-1")!.Value.Key,
+                                DateTimeOffset.UtcNow
+                            )
+                        ),
+                    "the key has ended"
+                );
+            }
+        );
         Assert.NotEmpty(answers);
         await Running.Refused("SIGNATURE_KEY_NOT_VALID", () => first.LogCallAsync(Running.Request()).ResponseAsync);
         // Every signature that was accepted stands, each as its own version has it.
@@ -92,14 +116,22 @@ public sealed class KeyTests : IAsyncLifetime
         var path = Path.Combine(_running.Folder, "service/calllog", "checkpoint.key");
         var client = _running.Calling("kr/mfa");
         var before = _running.Ledger.Key.Verifier;
-        var answers = await Under(() => client, async () =>
-        {
-            await Next(a => Of(a, "service/calllog").SigningKeys.Add(Listed("service/calllog/checkpoint-2", SigningKeyUse.Checkpoints, fresh)));
-            Replace(path, fresh);
-            await Running.Until(() => Task.FromResult(_running.Ledger.Key.Verifier != before), "checkpoints are signed with the new key");
-            await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
-            await Next(a => Of(a, "service/calllog").SigningKeys[0].ValidUntilTime = DateTimeOffset.UtcNow.ToTimestamp());
-        });
+        var answers = await Under(
+            () => client,
+            async () =>
+            {
+                await Next(a =>
+                    Of(a, "service/calllog").SigningKeys.Add(Listed("service/calllog/checkpoint-2", SigningKeyUse.Checkpoints, fresh))
+                );
+                Replace(path, fresh);
+                await Running.Until(
+                    () => Task.FromResult(_running.Ledger.Key.Verifier != before),
+                    "checkpoints are signed with the new key"
+                );
+                await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
+                await Next(a => Of(a, "service/calllog").SigningKeys[0].ValidUntilTime = DateTimeOffset.UtcNow.ToTimestamp());
+            }
+        );
         var agreement = _running.Agreements.InForce.Permissions.Agreement;
         Assert.Equal(3ul, agreement.Version);
         Assert.All(answers, a => Assert.Null(Receipts.Wrong(a.Receipt, "calllog", agreement)));
@@ -141,7 +173,9 @@ public sealed class KeyTests : IAsyncLifetime
         var client = _running.Calling("kr/mfa");
         await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         await Next(
-            a => Of(a, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime = DateTimeOffset.UtcNow.ToTimestamp(), "kr/mfa");
+            a => Of(a, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime = DateTimeOffset.UtcNow.ToTimestamp(),
+            "kr/mfa"
+        );
         var (_, status) = await Running.Refused("SIGNATURE_KEY_NOT_VALID", () => client.LogCallAsync(Running.Request()).ResponseAsync);
         Assert.Equal(StatusCode.Unauthenticated, (StatusCode)status.Code);
         var size = _running.Ledger.Size;
@@ -156,10 +190,29 @@ public sealed class KeyTests : IAsyncLifetime
         var (late, ended) = (new EntryHeader(entry.Header), Signing.Agreement(_running.Folder));
         late.AgreementVersion = 2;
         late.CommitTime = Of(ended, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime;
-        Assert.Equal(Errors.V1.Reason.SignatureKeyNotValid, history.WrongRequest(late, entry.Signature, entry.Request, late.RequestId, "calllog"));
+        Assert.Equal(
+            Errors.V1.Reason.SignatureKeyNotValid,
+            history.WrongRequest(late, entry.Signature, entry.Request, late.RequestId, "calllog")
+        );
         Assert.NotNull(history.WrongRequest(entry.Header, entry.Signature, entries[1].Request, entry.Header.RequestId, "calllog"));
-        Assert.NotNull(history.WrongRequest(new(entry.Header) { Participant = "ua/mfa" }, entry.Signature, entry.Request, entry.Header.RequestId, "calllog"));
-        Assert.NotNull(history.WrongRequest(new(entry.Header) { AgreementVersion = 9 }, entry.Signature, entry.Request, entry.Header.RequestId, "calllog"));
+        Assert.NotNull(
+            history.WrongRequest(
+                new(entry.Header) { Participant = "ua/mfa" },
+                entry.Signature,
+                entry.Request,
+                entry.Header.RequestId,
+                "calllog"
+            )
+        );
+        Assert.NotNull(
+            history.WrongRequest(
+                new(entry.Header) { AgreementVersion = 9 },
+                entry.Signature,
+                entry.Request,
+                entry.Header.RequestId,
+                "calllog"
+            )
+        );
     }
 
     [Fact]
@@ -190,8 +243,10 @@ public sealed class KeyTests : IAsyncLifetime
     public async Task A_file_that_may_not_be_read_ends_nothing()
     {
         var version = Signing.Agreement(_running.Folder);
-        foreach (var path in (string[])
-            [Path.Combine(_running.Folder, "agreement.json"), Path.Combine(_running.Folder, "service", "calllog", "checkpoint.key")])
+        foreach (
+            var path in (string[])
+                [Path.Combine(_running.Folder, "agreement.json"), Path.Combine(_running.Folder, "service", "calllog", "checkpoint.key")]
+        )
         {
             // To open a folder is refused as a file without the permission is.
             File.Move(path, path + ".away");
@@ -214,19 +269,23 @@ public sealed class KeyTests : IAsyncLifetime
         Assert.Equal([1ul, 2], history.Versions.Select(v => v.Version));
     }
 
-    public static TheoryData<string, AgreementWrong> Swaps() => new()
-    {
-        { "unsigned", AgreementWrong.SignatureMissing },
-        { "signed by the others", AgreementWrong.SignatureMissing },
-        { "signed with the key that was put in", AgreementWrong.SignatureKeyTooNew },
-        { "with the signatures of the version before", AgreementWrong.SignatureWrong },
-        { "after another predecessor", AgreementWrong.PreviousDigestWrong },
-        { "two versions on", AgreementWrong.VersionNotNext },
-    };
+    public static TheoryData<string, AgreementWrong> Swaps() =>
+        new()
+        {
+            { "unsigned", AgreementWrong.SignatureMissing },
+            { "signed by the others", AgreementWrong.SignatureMissing },
+            { "signed with the key that was put in", AgreementWrong.SignatureKeyTooNew },
+            { "with the signatures of the version before", AgreementWrong.SignatureWrong },
+            { "after another predecessor", AgreementWrong.PreviousDigestWrong },
+            { "two versions on", AgreementWrong.VersionNotNext },
+        };
 
     [Theory]
     [MemberData(nameof(Swaps))]
-    public async Task The_operator_swaps_no_key_what_was_in_force_stays_and_the_refusal_says_who_is_missing(string how, AgreementWrong wrong)
+    public async Task The_operator_swaps_no_key_what_was_in_force_stays_and_the_refusal_says_who_is_missing(
+        string how,
+        AgreementWrong wrong
+    )
     {
         using var own = NewKey();
         using var another = NewKey();
@@ -242,15 +301,24 @@ public sealed class KeyTests : IAsyncLifetime
                 foreach (var other in previous.Participants.Where(p => AgreementVersions.Signs(p) && p.Id != "kr/mfa"))
                     Pki.Sign(previous, next, other.Id, Path.Combine(_running.Folder, other.Id, "agreements.key"));
                 break;
-            case "signed with the key that was put in": AgreementVersions.Sign(next, "kr/mfa", "kr/mfa/agreements-2", another); break;
-            case "with the signatures of the version before": next.Signatures.Add(previous.Signatures); break;
-            case "after another predecessor": next.PreviousDigest = ByteString.CopyFrom(new byte[32]); break;
-            case "two versions on": next.Version = 3; break;
+            case "signed with the key that was put in":
+                AgreementVersions.Sign(next, "kr/mfa", "kr/mfa/agreements-2", another);
+                break;
+            case "with the signatures of the version before":
+                next.Signatures.Add(previous.Signatures);
+                break;
+            case "after another predecessor":
+                next.PreviousDigest = ByteString.CopyFrom(new byte[32]);
+                break;
+            case "two versions on":
+                next.Version = 3;
+                break;
         }
         Signing.Put(_running.Folder, next);
         var e = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         Assert.Equal(wrong, e.Fault?.Wrong);
-        if (wrong == AgreementWrong.SignatureMissing) Assert.Equal(["kr/mfa"], e.Fault!.Suppliers);
+        if (wrong == AgreementWrong.SignatureMissing)
+            Assert.Equal(["kr/mfa"], e.Fault!.Suppliers);
         Assert.Equal(1ul, InForce);
         await _running.Log();
         var swapped = Signed(own, "kr/mfa/requests-1");
@@ -269,11 +337,16 @@ public sealed class KeyTests : IAsyncLifetime
     public async Task A_version_whose_signers_key_has_ended_at_the_time_of_its_entry_is_not_recorded()
     {
         using var fresh = NewKey();
-        await Next(a =>
-        {
-            Of(a, "kr/mfa").SigningKeys.Single(k => k.Use == SigningKeyUse.Agreements).ValidUntilTime = DateTimeOffset.UtcNow.AddMinutes(-2).ToTimestamp();
-            Of(a, "kr/mfa").SigningKeys.Add(Listed("kr/mfa/agreements-2", SigningKeyUse.Agreements, fresh));
-        }, "kr/mfa");
+        await Next(
+            a =>
+            {
+                Of(a, "kr/mfa").SigningKeys.Single(k => k.Use == SigningKeyUse.Agreements).ValidUntilTime = DateTimeOffset
+                    .UtcNow.AddMinutes(-2)
+                    .ToTimestamp();
+                Of(a, "kr/mfa").SigningKeys.Add(Listed("kr/mfa/agreements-2", SigningKeyUse.Agreements, fresh));
+            },
+            "kr/mfa"
+        );
         var previous = Signing.Agreement(_running.Folder);
         var next = previous.Clone();
         Of(next, "kr/mfa").DeniedCertificates.Add("0A");
@@ -317,7 +390,9 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     // The key history and the signed requests of a participant, from what the ledger shows it.
-    private async Task<(KeyHistory History, List<(EntryHeader Header, RequestSignature Signature, byte[] Request)> Entries)> HistorySeenBy(string reader)
+    private async Task<(KeyHistory History, List<(EntryHeader Header, RequestSignature Signature, byte[] Request)> Entries)> HistorySeenBy(
+        string reader
+    )
     {
         var client = new LedgerService.LedgerServiceClient(_running.As(reader));
         using var call = client.FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: Running.Cancel);
@@ -325,10 +400,12 @@ public sealed class KeyTests : IAsyncLifetime
         var entries = new List<(EntryHeader, RequestSignature, byte[])>();
         await foreach (var response in call.ResponseStream.ReadAllAsync(Running.Cancel))
         {
-            if (response.Entry is not { } entry) continue;
+            if (response.Entry is not { } entry)
+                continue;
             var header = EntryHeader.Parser.ParseFrom(entry.Header);
             byte[]? Part(PartKind kind) => entry.Parts.FirstOrDefault(p => p.Kind == kind)?.Data.ToByteArray();
-            if (header.Method == AgreementVersions.Method) versions.Add(new(Part(PartKind.Request)!, header.CommitTime.ToDateTimeOffset()));
+            if (header.Method == AgreementVersions.Method)
+                versions.Add(new(Part(PartKind.Request)!, header.CommitTime.ToDateTimeOffset()));
             else if (header.Participant == reader)
                 entries.Add((header, RequestSignature.Parser.ParseFrom(Part(PartKind.Signature)), Part(PartKind.Request)!));
         }

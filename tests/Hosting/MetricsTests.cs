@@ -11,7 +11,16 @@ public sealed partial class MetricsTests
     // Labels beside these there must not be; `le` is a histogram's.
     private static readonly string[] Allowed =
     [
-        "rpc_method", "outcome", "reason", "producer", "kind", "certificate", "participant", "gc_heap_generation", "cpu_mode", "le",
+        "rpc_method",
+        "outcome",
+        "reason",
+        "producer",
+        "kind",
+        "certificate",
+        "participant",
+        "gc_heap_generation",
+        "cpu_mode",
+        "le",
     ];
 
     [Fact]
@@ -19,25 +28,45 @@ public sealed partial class MetricsTests
     {
         await using var running = new Running();
         await running.InitializeAsync();
-        const string person = "kr-mfa-official-3", prisoner = "pris_0000000000000000000000kw0n";
+        const string person = "kr-mfa-official-3",
+            prisoner = "pris_0000000000000000000000kw0n";
         var request = Running.Request();
         request.Account.Attendees[0].Official = person;
         request.Account.Prisoners.Add(prisoner);
         var logged = await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
         await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
-        await Running.Refused("NOT_FOUND", async () => await running.Calling("kr/mfa").GetCallAsync(
-            new GetCallRequest { Call = $"call_{new string('0', 26)}" }, cancellationToken: Running.Cancel));
-        await Running.Refused("SIGNATURE_MISSING", async () => await new CallLogService.CallLogServiceClient(
-            running.Channel(running.CertificateOf("kr/mfa"), signer: null)).LogCallAsync(Running.Request(), cancellationToken: Running.Cancel));
+        await Running.Refused(
+            "NOT_FOUND",
+            async () =>
+                await running
+                    .Calling("kr/mfa")
+                    .GetCallAsync(new GetCallRequest { Call = $"call_{new string('0', 26)}" }, cancellationToken: Running.Cancel)
+        );
+        await Running.Refused(
+            "SIGNATURE_MISSING",
+            async () =>
+                await new CallLogService.CallLogServiceClient(running.Channel(running.CertificateOf("kr/mfa"), signer: null)).LogCallAsync(
+                    Running.Request(),
+                    cancellationToken: Running.Cancel
+                )
+        );
         await Assert.ThrowsAnyAsync<RpcException>(async () =>
-            await running.Calling("kr/mfa").LinkCallsAsync(new LinkCallsRequest(), cancellationToken: Running.Cancel));
+            await running.Calling("kr/mfa").LinkCallsAsync(new LinkCallsRequest(), cancellationToken: Running.Cancel)
+        );
 
         // What a caller may choose freely is no label either: a method that there is not, a header.
         await running.Post([], person, ("User-Agent", person), ("traceparent", person));
 
         var text = "";
-        await Running.Until(async () => (text = await Scrape(running)).Contains("ministries_certificate_remaining_seconds{certificate=\"own\"",
-            StringComparison.Ordinal) && ValueOf(text, "ministries_ready") == 1, "the service is ready and says so");
+        await Running.Until(
+            async () =>
+                (text = await Scrape(running)).Contains(
+                    "ministries_certificate_remaining_seconds{certificate=\"own\"",
+                    StringComparison.Ordinal
+                )
+                && ValueOf(text, "ministries_ready") == 1,
+            "the service is ready and says so"
+        );
         const string log = "rpc_method=\"ministries.calllog.v1.CallLogService/LogCall\"";
         Assert.True(ValueOf(text, "ministries_calls_total", log, "outcome=\"OK\"") >= 2, text);
         Assert.True(ValueOf(text, "ministries_calls_total", log, "outcome=\"SIGNATURE_MISSING\"") >= 1, text);
@@ -67,8 +96,9 @@ public sealed partial class MetricsTests
             using (var response = await plain.PostAsync(new Uri(running.MetricsAddress, path), null, Running.Cancel))
                 Assert.Equal(HttpStatusCode.NotFound, response.StatusCode);
 
-        using var response2 = await running.Http(running.CertificateOf("operator")).GetAsync(
-            new Uri(running.Address, "/metrics"), Running.Cancel);
+        using var response2 = await running
+            .Http(running.CertificateOf("operator"))
+            .GetAsync(new Uri(running.Address, "/metrics"), Running.Cancel);
         Assert.DoesNotContain("ministries_", await response2.Content.ReadAsStringAsync(Running.Cancel), StringComparison.Ordinal);
     }
 
@@ -79,11 +109,15 @@ public sealed partial class MetricsTests
     }
 
     // The value of the first sample of that name whose labels hold all that is given.
-    private static double? ValueOf(string text, string name, params string[] labels) => text.Split('\n')
-        .Where(l => (l.StartsWith($"{name} ", StringComparison.Ordinal) || l.StartsWith($"{name}{{", StringComparison.Ordinal)) &&
-            labels.All(w => l.Contains(w, StringComparison.Ordinal)))
-        .Select(l => (double?)double.Parse(l[(l.LastIndexOf(' ') + 1)..], System.Globalization.CultureInfo.InvariantCulture))
-        .FirstOrDefault();
+    private static double? ValueOf(string text, string name, params string[] labels) =>
+        text.Split('\n')
+            .Where(l =>
+                (l.StartsWith($"{name} ", StringComparison.Ordinal) || l.StartsWith($"{name}{{", StringComparison.Ordinal))
+                && labels.All(w => l.Contains(w, StringComparison.Ordinal))
+            )
+            .Select(l => (double?)double.Parse(l[(l.LastIndexOf(' ') + 1)..], System.Globalization.CultureInfo.InvariantCulture))
+            .FirstOrDefault();
 
-    [GeneratedRegex("""[{,]([a-zA-Z_0-9]+)="[^"]*"(?=[,}])""")] private static partial Regex Label();
+    [GeneratedRegex("""[{,]([a-zA-Z_0-9]+)="[^"]*"(?=[,}])""")]
+    private static partial Regex Label();
 }

@@ -15,8 +15,16 @@ public sealed class OfficialsTests
     private static Agreement Agreement()
     {
         var agreement = StandardAgreement.Read();
-        agreement.Participants.Single(p => p.Id == "kr/mfa").SigningKeys.Add(
-            new SigningKey { Id = "kr/mfa/approvals-1", Use = SigningKeyUse.Approvals, Official = "kr-mfa-official-1" });
+        agreement
+            .Participants.Single(p => p.Id == "kr/mfa")
+            .SigningKeys.Add(
+                new SigningKey
+                {
+                    Id = "kr/mfa/approvals-1",
+                    Use = SigningKeyUse.Approvals,
+                    Official = "kr-mfa-official-1",
+                }
+            );
         return agreement;
     }
 
@@ -30,8 +38,21 @@ public sealed class OfficialsTests
     [InlineData("physician-7", false)]
     [InlineData("RI-CHONG-SU", false)]
     [InlineData("O-1", false)]
-    public void Who_acts_is_listed_by_the_caller(string code, bool listed) => Assert.Equal(
-        listed ? [] : ["actor.official"], FaultsOf(new OpenCaseRequest { Actor = new Actor { Office = "desk", Official = code, Authority = "order-1" } }));
+    public void Who_acts_is_listed_by_the_caller(string code, bool listed) =>
+        Assert.Equal(
+            listed ? [] : ["actor.official"],
+            FaultsOf(
+                new OpenCaseRequest
+                {
+                    Actor = new Actor
+                    {
+                        Office = "desk",
+                        Official = code,
+                        Authority = "order-1",
+                    },
+                }
+            )
+        );
 
     [Theory]
     [InlineData("physician-7", true)]
@@ -40,10 +61,22 @@ public sealed class OfficialsTests
     public void Whoever_else_is_named_is_listed_by_somebody(string code, bool listed)
     {
         Assert.Equal(listed ? [] : ["physician"], FaultsOf(new RecordFitnessRequest { Physician = code }));
-        Assert.Equal(listed ? [] : ["account.attendees[1].official"], FaultsOf(new LogCallRequest
-        {
-            Account = new Account { Attendees = { new Attendee { Office = "minister" }, new Attendee { Official = code } } },
-        }));
+        Assert.Equal(
+            listed ? [] : ["account.attendees[1].official"],
+            FaultsOf(
+                new LogCallRequest
+                {
+                    Account = new Account
+                    {
+                        Attendees =
+                        {
+                            new Attendee { Office = "minister" },
+                            new Attendee { Official = code },
+                        },
+                    },
+                }
+            )
+        );
     }
 
     [Fact]
@@ -54,16 +87,24 @@ public sealed class OfficialsTests
         {
             var isOfficial = field.GetOptions()?.GetExtension(LimitsExtensions.Limits)?.Format == Format.Official;
             // The official of an approval is the one of the key that signed it.
-            if (people.Contains(field.Name) && field.ContainingType != Approval.Descriptor) Assert.True(isOfficial, field.FullName);
+            if (people.Contains(field.Name) && field.ContainingType != Approval.Descriptor)
+                Assert.True(isOfficial, field.FullName);
             // The check looks at single fields, in messages and lists of them.
             Assert.False(isOfficial && (field.IsRepeated || field.ContainingType.GetOptions()?.MapEntry == true), field.FullName);
         }
     }
 
-    private static IEnumerable<FieldDescriptor> FieldsBelow(MessageDescriptor type, HashSet<MessageDescriptor> seen) => !seen.Add(type) ? []
-        : type.Fields.InFieldNumberOrder().SelectMany(f =>
-        {
-            Assert.False(f.IsMap && f.MessageType.FindFieldByNumber(2).FieldType == FieldType.Message, $"{f.FullName}: no check looks into it");
-            return f.FieldType == FieldType.Message ? FieldsBelow(f.MessageType, seen) : [f];
-        });
+    private static IEnumerable<FieldDescriptor> FieldsBelow(MessageDescriptor type, HashSet<MessageDescriptor> seen) =>
+        !seen.Add(type)
+            ? []
+            : type
+                .Fields.InFieldNumberOrder()
+                .SelectMany(f =>
+                {
+                    Assert.False(
+                        f.IsMap && f.MessageType.FindFieldByNumber(2).FieldType == FieldType.Message,
+                        $"{f.FullName}: no check looks into it"
+                    );
+                    return f.FieldType == FieldType.Message ? FieldsBelow(f.MessageType, seen) : [f];
+                });
 }

@@ -58,7 +58,15 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     [Fact]
     public async Task A_removed_party_reads_nothing_any_more()
     {
-        await running.Seed(new PartyAdmitted { Case = Running.Case, Participant = "ua/coordination-hq", Part = Part.DetainingPower, State = "UA" });
+        await running.Seed(
+            new PartyAdmitted
+            {
+                Case = Running.Case,
+                Participant = "ua/coordination-hq",
+                Part = Part.DetainingPower,
+                State = "UA",
+            }
+        );
         var call = (await running.Log()).Call;
         await Get("ua/coordination-hq", call);
         await running.Seed(new PartyRemoved { Case = Running.Case, Participant = "ua/coordination-hq" });
@@ -70,19 +78,27 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     public async Task A_list_goes_on_where_it_stopped_while_others_write()
     {
         var made = new List<string>();
-        for (var i = 0; i < 5; i++) made.Add((await running.Log()).Call);
+        for (var i = 0; i < 5; i++)
+            made.Add((await running.Log()).Call);
         var client = running.Calling("ua/mfa");
         var (seen, token) = (new List<string>(), "");
         do
         {
             var page = await client.ListCallsAsync(
-                new ListCallsRequest { Case = Running.Case, PageSize = 2, PageToken = token }, cancellationToken: Running.Cancel);
+                new ListCallsRequest
+                {
+                    Case = Running.Case,
+                    PageSize = 2,
+                    PageToken = token,
+                },
+                cancellationToken: Running.Cancel
+            );
             Assert.InRange(page.Calls.Count, 0, 2);
             seen.AddRange(page.Calls.Select(c => c.Call));
             token = page.NextPageToken;
-            if (seen.Count == 4) made.Add((await running.Log()).Call);
-        }
-        while (token.Length > 0);
+            if (seen.Count == 4)
+                made.Add((await running.Log()).Call);
+        } while (token.Length > 0);
         Assert.Equal(seen.Distinct(), seen);
         Assert.Equal(made, seen.Where(made.Contains));
     }
@@ -90,10 +106,14 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     [Fact]
     public async Task A_page_token_is_of_one_caller_and_one_list()
     {
-        for (var i = 0; i < 3; i++) await running.Log();
+        for (var i = 0; i < 3; i++)
+            await running.Log();
         var size = running.Ledger.Size;
-        var token = (await running.Calling("ua/mfa").ListCallsAsync(
-            new ListCallsRequest { Case = Running.Case, PageSize = 1 }, cancellationToken: Running.Cancel)).NextPageToken;
+        var token = (
+            await running
+                .Calling("ua/mfa")
+                .ListCallsAsync(new ListCallsRequest { Case = Running.Case, PageSize = 1 }, cancellationToken: Running.Cancel)
+        ).NextPageToken;
         Assert.NotEmpty(token);
         await Wrong("ua/mfa", new ListCallsRequest { PageToken = token });
         await Wrong("icrc", new ListCallsRequest { Case = Running.Case, PageToken = token });
@@ -101,14 +121,25 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         await Wrong("ua/mfa", new ListCallsRequest { Case = Running.Case, PageToken = "A" + token[1..^1] + "Z" });
         await Wrong("ua/mfa", new ListCallsRequest { Case = Running.Case, PageToken = "not a token" });
         await Wrong("ua/mfa", new ListCallsRequest { Case = Running.Case, PageToken = new string('A', 600) });
-        await running.Calling("ua/mfa").ListCallsAsync(
-            new ListCallsRequest { Case = Running.Case, PageSize = 1, PageToken = token }, cancellationToken: Running.Cancel);
+        await running
+            .Calling("ua/mfa")
+            .ListCallsAsync(
+                new ListCallsRequest
+                {
+                    Case = Running.Case,
+                    PageSize = 1,
+                    PageToken = token,
+                },
+                cancellationToken: Running.Cancel
+            );
         Assert.Equal(size, running.Ledger.Size);
 
         async Task Wrong(string participant, ListCallsRequest request)
         {
             var (_, status) = await Running.Refused(
-                "REQUEST_INVALID", () => running.Calling(participant).ListCallsAsync(request).ResponseAsync);
+                "REQUEST_INVALID",
+                () => running.Calling(participant).ListCallsAsync(request).ResponseAsync
+            );
             Assert.Equal(["page_token"], Running.FaultsOf(status));
         }
     }
@@ -121,8 +152,13 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         {
             await running.Log();
             await running.Log();
-            tokens.Add((await running.Calling("ua/mfa").ListCallsAsync(
-                new ListCallsRequest { Case = Running.Case, PageSize = 1 + i }, cancellationToken: Running.Cancel)).NextPageToken);
+            tokens.Add(
+                (
+                    await running
+                        .Calling("ua/mfa")
+                        .ListCallsAsync(new ListCallsRequest { Case = Running.Case, PageSize = 1 + i }, cancellationToken: Running.Cancel)
+                ).NextPageToken
+            );
         }
         Assert.Single(tokens.Select(t => t.Length).Distinct());
         // Of two that are about neighbours no byte but by chance is the same: the first 12 are random, the others are encrypted.
@@ -149,14 +185,30 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         Assert.Equal([Audience.Case(Running.Case)], shown.Audience.Select(a => a.Audience));
         var e = Assert.Single(Events.Parser.ParseFrom(shown.Parts.Single(p => p.Kind == PartKind.Events).Data).Events_);
         // Its message has no field beside these, known here or not.
-        Assert.Equal(new Event { Type = e.Type, Case = e.Case, Data = e.Data }, e);
+        Assert.Equal(
+            new Event
+            {
+                Type = e.Type,
+                Case = e.Case,
+                Data = e.Data,
+            },
+            e
+        );
         var header = EntryHeader.Parser.ParseFrom(shown.Header);
         Assert.Equal(
             new EntryHeader
             {
-                Position = header.Position, CommitTime = header.CommitTime, Participant = header.Participant, RequestId = header.RequestId,
-                Method = header.Method, AgreementVersion = header.AgreementVersion, Parts = { header.Parts }, Audience = { header.Audience },
-            }, header);
+                Position = header.Position,
+                CommitTime = header.CommitTime,
+                Participant = header.Participant,
+                RequestId = header.RequestId,
+                Method = header.Method,
+                AgreementVersion = header.AgreementVersion,
+                Parts = { header.Parts },
+                Audience = { header.Audience },
+            },
+            header
+        );
     }
 
     [Fact]
@@ -168,7 +220,8 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         var position = response.Receipt.Position;
         Assert.Equal(
             [PartKind.Request, PartKind.Events, PartKind.Answer, PartKind.Signature],
-            (await Entry("kr/mfa", position)).Parts.Select(p => p.Kind).Order());
+            (await Entry("kr/mfa", position)).Parts.Select(p => p.Kind).Order()
+        );
         var shown = await Entry("ua/mfa", position);
         Assert.Equal([PartKind.Request, PartKind.Events, PartKind.Signature], shown.Parts.Select(p => p.Kind).Order());
         Assert.Equal(request.ToByteString(), shown.Parts.Single(p => p.Kind == PartKind.Request).Data);
@@ -176,7 +229,9 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         request = Running.Request();
         request.Account.Minutes = new Sealed
         {
-            Scheme = "test", Recipients = { "ua/mfa" }, Content = ByteString.CopyFromUtf8("sealed bytes"),
+            Scheme = "test",
+            Recipients = { "ua/mfa" },
+            Content = ByteString.CopyFromUtf8("sealed bytes"),
         };
         var @sealed = (await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel)).Receipt.Position;
         Assert.Contains(PartKind.Request, (await Entry("ua/mfa", @sealed)).Parts.Select(p => p.Kind));
@@ -196,31 +251,49 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         var client = new LedgerService.LedgerServiceClient(running.As("kr/mfa"));
         var found = await client.GetEntryAsync(new GetEntryRequest { OwnRequestId = request.RequestId }, cancellationToken: Running.Cancel);
         Assert.Equal(position, EntryHeader.Parser.ParseFrom(found.Entry.Header).Position);
-        await Running.Refused("NOT_FOUND", () => new LedgerService.LedgerServiceClient(running.As("ua/mfa"))
-            .GetEntryAsync(new GetEntryRequest { OwnRequestId = request.RequestId }).ResponseAsync);
-        await Running.Refused("REQUEST_INVALID", () => client.GetEntryAsync(
-            new GetEntryRequest { Position = position, OwnRequestId = request.RequestId }).ResponseAsync);
+        await Running.Refused(
+            "NOT_FOUND",
+            () =>
+                new LedgerService.LedgerServiceClient(running.As("ua/mfa"))
+                    .GetEntryAsync(new GetEntryRequest { OwnRequestId = request.RequestId })
+                    .ResponseAsync
+        );
+        await Running.Refused(
+            "REQUEST_INVALID",
+            () => client.GetEntryAsync(new GetEntryRequest { Position = position, OwnRequestId = request.RequestId }).ResponseAsync
+        );
     }
 
     [Fact]
     public async Task Each_reader_is_shown_his_own_audiences_numbers_and_a_missing_one_is_noticed()
     {
-        for (var i = 0; i < 3; i++) await running.Log();
+        for (var i = 0; i < 3; i++)
+            await running.Log();
         var seen = new List<(EntryHeader Header, Entry Entry)>();
-        using var call = new LedgerService.LedgerServiceClient(running.As("ua/mfa"))
-            .FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: Running.Cancel);
+        using var call = new LedgerService.LedgerServiceClient(running.As("ua/mfa")).FollowEntries(
+            new FollowEntriesRequest { UntilNow = true },
+            cancellationToken: Running.Cancel
+        );
         await foreach (var response in call.ResponseStream.ReadAllAsync(Running.Cancel))
-            if (response.Entry is { } entry) seen.Add((EntryHeader.Parser.ParseFrom(entry.Header), entry));
-        Assert.All(seen.SelectMany(s => s.Entry.Audience), a => Assert.True(
-            a.Audience == Audience.Everybody || a.Audience == Audience.Of("ua/mfa") || Audience.IsOf(a.Audience, Running.Case)));
+            if (response.Entry is { } entry)
+                seen.Add((EntryHeader.Parser.ParseFrom(entry.Header), entry));
+        Assert.All(
+            seen.SelectMany(s => s.Entry.Audience),
+            a =>
+                Assert.True(
+                    a.Audience == Audience.Everybody || a.Audience == Audience.Of("ua/mfa") || Audience.IsOf(a.Audience, Running.Case)
+                )
+        );
 
         var whole = new Completeness(fromStart: true);
         Assert.All(seen, s => Assert.Null(whole.Take(s.Header, s.Entry.Audience)));
         var left = seen.FindLastIndex(s => s.Entry.Audience.Any(a => a.Audience == Audience.Case(Running.Case))) - 1;
         var gap = new Completeness(fromStart: true);
         var complaints = seen.Where((_, i) => i != left).Select(s => gap.Take(s.Header, s.Entry.Audience)).OfType<string>().ToList();
-        Assert.Contains($"an entry between {seen[left - 1].Header.Position} and {seen[left + 1].Header.Position} was left out",
-            Assert.Single(complaints));
+        Assert.Contains(
+            $"an entry between {seen[left - 1].Header.Position} and {seen[left + 1].Header.Position} was left out",
+            Assert.Single(complaints)
+        );
         // Each of its own requests, refused or not, has a number among them, which nobody else is shown.
         var own = new Completeness(fromStart: false);
         Assert.Null(own.Take(Own(4).Header, Own(4).Numbers));
@@ -243,9 +316,15 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         var client = new LedgerService.LedgerServiceClient(running.As("ua/mfa"));
         var from = running.Ledger.Size;
         var expected = new List<ulong>();
-        for (var i = 0; i < 3; i++) expected.Add((await running.Log()).Receipt.Position);
+        for (var i = 0; i < 3; i++)
+            expected.Add((await running.Log()).Receipt.Position);
         var seen = new List<ulong>();
-        using (var first = client.FollowEntries(new FollowEntriesRequest { FromPosition = from, Case = Running.Case }, cancellationToken: Running.Cancel))
+        using (
+            var first = client.FollowEntries(
+                new FollowEntriesRequest { FromPosition = from, Case = Running.Case },
+                cancellationToken: Running.Cancel
+            )
+        )
             while (seen.Count < 2)
             {
                 Assert.True(await first.ResponseStream.MoveNext(Running.Cancel));
@@ -266,7 +345,8 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         void Note(FollowEntriesResponse response)
         {
             from = response.NextPosition;
-            if (response.Entry is { } entry) seen.Add(EntryHeader.Parser.ParseFrom(entry.Header).Position);
+            if (response.Entry is { } entry)
+                seen.Add(EntryHeader.Parser.ParseFrom(entry.Header).Position);
         }
     }
 
@@ -290,14 +370,18 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         var checkpoint = await client.GetCheckpointAsync(new(), cancellationToken: Running.Cancel);
         Assert.True(checkpoint.TreeSize > receipt.Position);
         var proof = await client.GetInclusionProofAsync(
-            new() { Position = receipt.Position, TreeSize = receipt.TreeSize }, cancellationToken: Running.Cancel);
+            new() { Position = receipt.Position, TreeSize = receipt.TreeSize },
+            cancellationToken: Running.Cancel
+        );
         Assert.Equal((receipt.RootHash, receipt.InclusionProof), (proof.RootHash, proof.Proof));
         await client.GetConsistencyProofAsync(new() { FromSize = 1, ToSize = receipt.TreeSize }, cancellationToken: Running.Cancel);
         await Running.Refused("REQUEST_INVALID", () => client.GetInclusionProofAsync(new() { Position = 5, TreeSize = 5 }).ResponseAsync);
         await Running.Refused("NOT_FOUND", () => client.GetInclusionProofAsync(new() { Position = 1_000_000 }).ResponseAsync);
         await Running.Refused("REQUEST_INVALID", () => client.GetConsistencyProofAsync(new() { FromSize = 0 }).ResponseAsync);
         await Running.Refused(
-            "REQUEST_INVALID", () => client.GetConsistencyProofAsync(new() { FromSize = 1, ToSize = 1_000_000 }).ResponseAsync);
+            "REQUEST_INVALID",
+            () => client.GetConsistencyProofAsync(new() { FromSize = 1, ToSize = 1_000_000 }).ResponseAsync
+        );
     }
 
     [Fact]
@@ -305,18 +389,28 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     {
         await running.Log();
         var request = new ListEventsRequest { After = { new EventCursor { Type = CallLogged.Descriptor.FullName } } };
-        var events = (await new LedgerService.LedgerServiceClient(running.As("service/consular")).ListEventsAsync(
-            request, cancellationToken: Running.Cancel)).Events;
+        var events = (
+            await new LedgerService.LedgerServiceClient(running.As("service/consular")).ListEventsAsync(
+                request,
+                cancellationToken: Running.Cancel
+            )
+        ).Events;
         Assert.NotEmpty(events);
         Assert.Equal(Enumerable.Range(1, events.Count).Select(i => (ulong)i), events.Select(e => e.Origin.Sequence));
         await Running.Refused(
-            "NOT_GRANTED", () => new LedgerService.LedgerServiceClient(running.As("ua/mfa")).ListEventsAsync(request).ResponseAsync);
+            "NOT_GRANTED",
+            () => new LedgerService.LedgerServiceClient(running.As("ua/mfa")).ListEventsAsync(request).ResponseAsync
+        );
     }
 
-    private Task<GetCallResponse> Get(string participant, string call) => running.Calling(participant).GetCallAsync(
-        new GetCallRequest { Call = call }, cancellationToken: Running.Cancel).ResponseAsync;
+    private Task<GetCallResponse> Get(string participant, string call) =>
+        running.Calling(participant).GetCallAsync(new GetCallRequest { Call = call }, cancellationToken: Running.Cancel).ResponseAsync;
 
     private async Task<Entry> Entry(string participant, ulong position) =>
-        (await new LedgerService.LedgerServiceClient(running.As(participant)).GetEntryAsync(
-            new GetEntryRequest { Position = position }, cancellationToken: Running.Cancel)).Entry;
+        (
+            await new LedgerService.LedgerServiceClient(running.As(participant)).GetEntryAsync(
+                new GetEntryRequest { Position = position },
+                cancellationToken: Running.Cancel
+            )
+        ).Entry;
 }

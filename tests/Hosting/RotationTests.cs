@@ -16,7 +16,9 @@ public sealed class RotationTests : IAsyncLifetime
 {
     private static readonly EdgeLimits Limits = new()
     {
-        ReloadInterval = TimeSpan.FromMilliseconds(50), MaxConnectionAge = TimeSpan.FromSeconds(2), ConnectionGrace = TimeSpan.FromSeconds(4),
+        ReloadInterval = TimeSpan.FromMilliseconds(50),
+        MaxConnectionAge = TimeSpan.FromSeconds(2),
+        ConnectionGrace = TimeSpan.FromSeconds(4),
     };
 
     private readonly Running _running = new() { Limits = Limits };
@@ -38,14 +40,19 @@ public sealed class RotationTests : IAsyncLifetime
         handler.SslOptions.RemoteCertificateValidationCallback = (sender, certificate, chain, errors) =>
         {
             var accepted = judge(sender, certificate, chain, errors);
-            if (accepted) _served = certificate!.GetSerialNumberString();
+            if (accepted)
+                _served = certificate!.GetSerialNumberString();
             return accepted;
         };
-        _channel = GrpcChannel.ForAddress(_running.Address, new GrpcChannelOptions
-        {
-            HttpHandler = Signing.Handler(_running.Folder, "kr/mfa", ServiceChannel.AcrossClosing(handler), "calllog", _running.Time), DisposeHttpClient = true,
-            ServiceConfig = ServiceChannel.Retries(5, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2), 2),
-        });
+        _channel = GrpcChannel.ForAddress(
+            _running.Address,
+            new GrpcChannelOptions
+            {
+                HttpHandler = Signing.Handler(_running.Folder, "kr/mfa", ServiceChannel.AcrossClosing(handler), "calllog", _running.Time),
+                DisposeHttpClient = true,
+                ServiceConfig = ServiceChannel.Retries(5, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2), 2),
+            }
+        );
     }
 
     public async ValueTask DisposeAsync()
@@ -66,23 +73,40 @@ public sealed class RotationTests : IAsyncLifetime
         await Call(Issue("kr/mfa", _running.AuthorityOf("kr/mfa")), load);
 
         // Another authority. Both stand in the agreement first, and everybody has that version before the new one issues anything.
-        using var service = CertificateAuthority.Create("calllog, the next", DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddYears(1));
-        using var ministry = CertificateAuthority.Create("kr/mfa, the next", DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddYears(1));
+        using var service = CertificateAuthority.Create(
+            "calllog, the next",
+            DateTimeOffset.UtcNow.AddHours(-1),
+            DateTimeOffset.UtcNow.AddYears(1)
+        );
+        using var ministry = CertificateAuthority.Create(
+            "kr/mfa, the next",
+            DateTimeOffset.UtcNow.AddHours(-1),
+            DateTimeOffset.UtcNow.AddYears(1)
+        );
         var before = Of("kr/mfa").AuthorityCertificates.Single();
-        await Agree(2, agreement =>
-        {
-            Of("service/calllog", agreement).AuthorityCertificates.Add(service.Certificate.ExportCertificatePem());
-            Of("kr/mfa", agreement).AuthorityCertificates.Add(ministry.Certificate.ExportCertificatePem());
-        }, load);
+        await Agree(
+            2,
+            agreement =>
+            {
+                Of("service/calllog", agreement).AuthorityCertificates.Add(service.Certificate.ExportCertificatePem());
+                Of("kr/mfa", agreement).AuthorityCertificates.Add(ministry.Certificate.ExportCertificatePem());
+            },
+            load
+        );
         var old = _own;
         await Serve(Issue("service/calllog", service), load);
         await Call(Issue("kr/mfa", ministry), load);
 
         // The former ones leave it when no connection is left that was made with their certificates.
-        await Agree(3, agreement =>
-        {
-            foreach (var participant in new[] { "service/calllog", "kr/mfa" }) Of(participant, agreement).AuthorityCertificates.RemoveAt(0);
-        }, load);
+        await Agree(
+            3,
+            agreement =>
+            {
+                foreach (var participant in new[] { "service/calllog", "kr/mfa" })
+                    Of(participant, agreement).AuthorityCertificates.RemoveAt(0);
+            },
+            load
+        );
         await Going(load);
         await enough.CancelAsync();
         await Task.WhenAll(load);
@@ -90,7 +114,8 @@ public sealed class RotationTests : IAsyncLifetime
         Assert.DoesNotContain(before, Of("kr/mfa").AuthorityCertificates);
         using var former = _running.Channel(old);
         var refused = await Assert.ThrowsAsync<RpcException>(() =>
-            new CallLogService.CallLogServiceClient(former).LogCallAsync(Running.Request(), cancellationToken: Running.Cancel).ResponseAsync);
+            new CallLogService.CallLogServiceClient(former).LogCallAsync(Running.Request(), cancellationToken: Running.Cancel).ResponseAsync
+        );
         Assert.Null(refused.GetRpcStatus());
     }
 
@@ -111,11 +136,16 @@ public sealed class RotationTests : IAsyncLifetime
         await Until(() => Done >= from + 20, load);
     }
 
-    private async Task Until(Func<bool> isSo, List<Task> load) => await Running.Until(async () =>
-    {
-        foreach (var ended in load.Where(l => l.IsCompleted)) await ended;
-        return isSo();
-    }, "the calls go on");
+    private async Task Until(Func<bool> isSo, List<Task> load) =>
+        await Running.Until(
+            async () =>
+            {
+                foreach (var ended in load.Where(l => l.IsCompleted))
+                    await ended;
+                return isSo();
+            },
+            "the calls go on"
+        );
 
     /// <summary>The service's certificate is replaced in its files. Returns when it is met on a new connection.</summary>
     private async Task Serve((string Certificate, string Key, string Serial) next, List<Task> load)
@@ -157,9 +187,15 @@ public sealed class RotationTests : IAsyncLifetime
     private static (string Certificate, string Key, string Serial) Issue(string participant, CertificateAuthority authority)
     {
         var service = participant.StartsWith("service/", StringComparison.Ordinal);
-        using var issued = authority.Issue(participant, new CertificateTerms(
-            [$"spiffe://ministries.example/{participant}/system"], DateTimeOffset.UtcNow.AddMinutes(-5), DateTimeOffset.UtcNow.AddDays(30),
-            Hosts: service ? ["127.0.0.1"] : null));
+        using var issued = authority.Issue(
+            participant,
+            new CertificateTerms(
+                [$"spiffe://ministries.example/{participant}/system"],
+                DateTimeOffset.UtcNow.AddMinutes(-5),
+                DateTimeOffset.UtcNow.AddDays(30),
+                Hosts: service ? ["127.0.0.1"] : null
+            )
+        );
         return (issued.ExportCertificatePem(), issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(), issued.SerialNumber);
     }
 }

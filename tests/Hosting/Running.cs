@@ -74,9 +74,31 @@ public sealed class Running : IAsyncLifetime
     {
         Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System);
         await Start("calllog", new Dictionary<string, Uri>());
-        await Seed(new CaseOpened { Case = Case, DetainingPower = "UA", Participant = "ua/mfa" });
-        await Seed(new PartyAdmitted { Case = Case, Participant = "kr/mfa", Part = Part.RequestingState, State = "KR" });
-        await Seed(new PartyAdmitted { Case = Case, Participant = "icrc", Part = Part.NeutralObserver });
+        await Seed(
+            new CaseOpened
+            {
+                Case = Case,
+                DetainingPower = "UA",
+                Participant = "ua/mfa",
+            }
+        );
+        await Seed(
+            new PartyAdmitted
+            {
+                Case = Case,
+                Participant = "kr/mfa",
+                Part = Part.RequestingState,
+                State = "KR",
+            }
+        );
+        await Seed(
+            new PartyAdmitted
+            {
+                Case = Case,
+                Participant = "icrc",
+                Part = Part.NeutralObserver,
+            }
+        );
     }
 
     public async Task Start(string name, IReadOnlyDictionary<string, Uri> peers)
@@ -85,16 +107,25 @@ public sealed class Running : IAsyncLifetime
         var home = Path.Combine(Folder, "service", name);
         var settings = new Settings
         {
-            Ledger = $"sqlite:{Path.Combine(Folder, $"{name}.db")}", Broker = new Uri("memory:"), Listen = new Uri("https://127.0.0.1:0"),
-            Certificate = Path.Combine(home, "system.pem"), CertificateKey = Path.Combine(home, "system.key"),
-            Agreement = AgreementFile, Checkpoint = Path.Combine(Folder, $"{name}.checkpoint"),
-            CheckpointKey = Path.Combine(home, "checkpoint.key"), Peers = peers, Reflection = true, Drain = TimeSpan.FromSeconds(5),
+            Ledger = $"sqlite:{Path.Combine(Folder, $"{name}.db")}",
+            Broker = new Uri("memory:"),
+            Listen = new Uri("https://127.0.0.1:0"),
+            Certificate = Path.Combine(home, "system.pem"),
+            CertificateKey = Path.Combine(home, "system.key"),
+            Agreement = AgreementFile,
+            Checkpoint = Path.Combine(Folder, $"{name}.checkpoint"),
+            CheckpointKey = Path.Combine(home, "checkpoint.key"),
+            Peers = peers,
+            Reflection = true,
+            Drain = TimeSpan.FromSeconds(5),
             Metrics = new Uri("http://127.0.0.1:0"),
         };
         Host = await ServiceHost.Build(
             new Service
             {
-                Name = name, Streams = [Cases.Kind, Calls.Kind], Map = endpoints =>
+                Name = name,
+                Streams = [Cases.Kind, Calls.Kind],
+                Map = endpoints =>
                 {
                     endpoints.Serve<Calls>(CallLogService.BindService);
                     Map?.Invoke(endpoints);
@@ -108,7 +139,11 @@ public sealed class Running : IAsyncLifetime
                     services.AddSingleton<ILoggerProvider>(new Heard(Lines, LogLevel.Trace));
                     Register?.Invoke(services);
                 },
-            }, settings, memory: _broker, cancel: Cancel);
+            },
+            settings,
+            memory: _broker,
+            cancel: Cancel
+        );
         await Host.StartAsync(Cancel);
         var addresses = Host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
         Address = new Uri(addresses.Single(a => a.StartsWith("https:", StringComparison.Ordinal)));
@@ -117,7 +152,8 @@ public sealed class Running : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var open in _open) open.Dispose();
+        foreach (var open in _open)
+            open.Dispose();
         if (Host is not null)
         {
             await Host.StopAsync(CancellationToken.None);
@@ -130,15 +166,33 @@ public sealed class Running : IAsyncLifetime
     /// <summary>Records an event of custody as the bus would.</summary>
     public async Task Seed(IMessage @event)
     {
-        var outcome = await Ledger.Commit(new Command
-        {
-            Participant = "service/custody", RequestId = Guid.NewGuid().ToString(), Method = @event.Descriptor.FullName,
-            Request = @event, Bytes = @event.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
-            Decide = (view, now) => Cases.Copy(view, @event, new Act
+        var outcome = await Ledger.Commit(
+            new Command
             {
-                Secrets = Secret.OfTests, Caller = new Participant(), Permissions = Agreements.InForce.Permissions, Method = "", RequestId = "", Now = now,
-            }),
-        }, Cancel);
+                Participant = "service/custody",
+                RequestId = Guid.NewGuid().ToString(),
+                Method = @event.Descriptor.FullName,
+                Request = @event,
+                Bytes = @event.ToByteArray(),
+                AgreementVersion = 1,
+                StoresRefusal = false,
+                Decide = (view, now) =>
+                    Cases.Copy(
+                        view,
+                        @event,
+                        new Act
+                        {
+                            Secrets = Secret.OfTests,
+                            Caller = new Participant(),
+                            Permissions = Agreements.InForce.Permissions,
+                            Method = "",
+                            RequestId = "",
+                            Now = now,
+                        }
+                    ),
+            },
+            Cancel
+        );
         Assert.Null(outcome.Refusal);
     }
 
@@ -147,28 +201,43 @@ public sealed class Running : IAsyncLifetime
 
     public CallLogService.CallLogServiceClient Calling(string participant) => new(As(participant));
 
-    public X509Certificate2 CertificateOf(string participant) => X509Certificate2.CreateFromPemFile(
-        Path.Combine(Folder, participant, "system.pem"), Path.Combine(Folder, participant, "system.key"));
+    public X509Certificate2 CertificateOf(string participant) =>
+        X509Certificate2.CreateFromPemFile(
+            Path.Combine(Folder, participant, "system.pem"),
+            Path.Combine(Folder, participant, "system.key")
+        );
 
     public CertificateAuthority AuthorityOf(string participant)
     {
         var authority = CertificateAuthority.Read(
-            Path.Combine(Folder, participant, "authority.pem"), Path.Combine(Folder, participant, "authority.key"));
+            Path.Combine(Folder, participant, "authority.pem"),
+            Path.Combine(Folder, participant, "authority.key")
+        );
         _open.Add(authority);
         return authority;
     }
 
     public GrpcChannel Channel(
-        X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13, string? signer = "kr/mfa",
-        Func<HttpMessageHandler, HttpMessageHandler>? sign = null)
+        X509Certificate2? certificate,
+        SslProtocols protocols = SslProtocols.Tls13,
+        string? signer = "kr/mfa",
+        Func<HttpMessageHandler, HttpMessageHandler>? sign = null
+    )
     {
         HttpMessageHandler handler = Handler(certificate, protocols);
-        if (sign is not null) handler = sign(handler);
-        else if (signer is not null) handler = Signing.Handler(Folder, signer, handler, _service, Time);
-        var channel = GrpcChannel.ForAddress(Address, new GrpcChannelOptions
-        {
-            HttpHandler = handler, DisposeHttpClient = true, MaxReceiveMessageSize = 16 << 20,
-        });
+        if (sign is not null)
+            handler = sign(handler);
+        else if (signer is not null)
+            handler = Signing.Handler(Folder, signer, handler, _service, Time);
+        var channel = GrpcChannel.ForAddress(
+            Address,
+            new GrpcChannelOptions
+            {
+                HttpHandler = handler,
+                DisposeHttpClient = true,
+                MaxReceiveMessageSize = 16 << 20,
+            }
+        );
         _open.Add(channel);
         return channel;
     }
@@ -177,7 +246,8 @@ public sealed class Running : IAsyncLifetime
     {
         var client = new HttpClient(Handler(certificate, SslProtocols.Tls13))
         {
-            DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            DefaultRequestVersion = HttpVersion.Version20,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
         };
         _open.Add(client);
         return client;
@@ -185,7 +255,8 @@ public sealed class Running : IAsyncLifetime
 
     private SocketsHttpHandler Handler(X509Certificate2? certificate, SslProtocols protocols)
     {
-        if (certificate is not null) _open.Add(certificate);
+        if (certificate is not null)
+            _open.Add(certificate);
         return new SocketsHttpHandler
         {
             // As other clients send what is not ASCII.
@@ -201,24 +272,27 @@ public sealed class Running : IAsyncLifetime
     }
 
     /// <summary>Posts a body as it is, and returns the status that comes back, in headers or trailers.</summary>
-    public async Task<Google.Rpc.Status> Post(
-        byte[] body, string method = "LogCall", params (string Name, string Value)[] headers)
+    public async Task<Google.Rpc.Status> Post(byte[] body, string method = "LogCall", params (string Name, string Value)[] headers)
     {
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(Address, $"/ministries.calllog.v1.CallLogService/{method}"))
         {
-            Version = HttpVersion.Version20, Content = new ByteArrayContent(body),
+            Version = HttpVersion.Version20,
+            Content = new ByteArrayContent(body),
         };
-        if (headers.All(h => h.Name != "Content-Type")) request.Content.Headers.ContentType = new("application/grpc");
+        if (headers.All(h => h.Name != "Content-Type"))
+            request.Content.Headers.ContentType = new("application/grpc");
         request.Headers.TE.Add(new("trailers"));
         foreach (var (name, value) in headers)
-            if (!request.Headers.TryAddWithoutValidation(name, value)) request.Content.Headers.TryAddWithoutValidation(name, value);
+            if (!request.Headers.TryAddWithoutValidation(name, value))
+                request.Content.Headers.TryAddWithoutValidation(name, value);
         // Its connection is closed afterwards: a participant may have few at a time.
         using var client = Http(CertificateOf("kr/mfa"));
         using var response = await client.SendAsync(request, Cancel);
         await response.Content.ReadAsByteArrayAsync(Cancel);
         string? Field(string name) =>
-            response.Headers.TryGetValues(name, out var inHead) ? inHead.Single() :
-            response.TrailingHeaders.TryGetValues(name, out var inTail) ? inTail.Single() : null;
+            response.Headers.TryGetValues(name, out var inHead) ? inHead.Single()
+            : response.TrailingHeaders.TryGetValues(name, out var inTail) ? inTail.Single()
+            : null;
         var details = Field("grpc-status-details-bin");
         if (details is not null)
             return Google.Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(details.PadRight((details.Length + 3) / 4 * 4, '=')));
@@ -230,16 +304,31 @@ public sealed class Running : IAsyncLifetime
 
     /// <summary>The header fields of a request that kr/mfa signs by itself, without this project's handler.</summary>
     public (string Name, string Value)[] Signed(
-        string requestId, byte[] frame, TimeSpan ago = default, string? tag = null, string type = "application/grpc")
+        string requestId,
+        byte[] frame,
+        TimeSpan ago = default,
+        string? tag = null,
+        string type = "application/grpc"
+    )
     {
         using var key = Pki.ReadKey(Path.Combine(Folder, "kr/mfa", "requests.key"));
         var values = new Dictionary<string, string>
         {
-            ["@method"] = "POST", ["@path"] = "/ministries.calllog.v1.CallLogService/LogCall", ["@authority"] = Address.Authority,
-            ["content-type"] = type, ["content-digest"] = HttpSignature.ContentDigest(frame),
+            ["@method"] = "POST",
+            ["@path"] = "/ministries.calllog.v1.CallLogService/LogCall",
+            ["@authority"] = Address.Authority,
+            ["content-type"] = type,
+            ["content-digest"] = HttpSignature.ContentDigest(frame),
         };
         var (input, signature) = HttpSignature.Sign(
-            key, "kr/mfa/requests-1", requestId, Time.GetUtcNow() + ago, TimeSpan.FromMinutes(1), tag ?? Tag, values);
+            key,
+            "kr/mfa/requests-1",
+            requestId,
+            Time.GetUtcNow() + ago,
+            TimeSpan.FromMinutes(1),
+            tag ?? Tag,
+            values
+        );
         return [("Content-Digest", values["content-digest"]), ("Signature-Input", input), ("Signature", signature)];
     }
 
@@ -306,7 +395,8 @@ public sealed class Clock : TimeProvider
 
     public bool Fails { get; set; }
 
-    public override DateTimeOffset GetUtcNow() => Fails ? throw new InvalidOperationException("the clock that fails") : base.GetUtcNow() + Moved;
+    public override DateTimeOffset GetUtcNow() =>
+        Fails ? throw new InvalidOperationException("the clock that fails") : base.GetUtcNow() + Moved;
 
     public override long GetTimestamp() => base.GetTimestamp() + (long)(Moved.TotalSeconds * TimestampFrequency);
 }
@@ -316,45 +406,60 @@ internal sealed class Heard(ConcurrentQueue<string> lines, LogLevel from) : ILog
 {
     public ILogger CreateLogger(string categoryName) => this;
 
-    public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+    public IDisposable? BeginScope<TState>(TState state)
+        where TState : notnull => null;
 
     public bool IsEnabled(LogLevel logLevel) => logLevel >= from;
 
     public void Log<TState>(
-        LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        LogLevel logLevel,
+        EventId eventId,
+        TState state,
+        Exception? exception,
+        Func<TState, Exception?, string> formatter
+    )
     {
-        if (IsEnabled(logLevel)) lines.Enqueue(formatter(state, exception));
+        if (IsEnabled(logLevel))
+            lines.Enqueue(formatter(state, exception));
     }
 
-    public void Dispose()
-    {
-    }
+    public void Dispose() { }
 }
 
 /// <summary>The service: what is needed of a call log to try the way of a write and a read.</summary>
 internal sealed class Calls(Writes writes, Reads reads, Running running) : CallLogService.CallLogServiceBase
 {
     public static readonly StreamKind<Call> Kind = new(
-        "call", 1,
+        "call",
+        1,
         (call, e, entry) =>
         {
             var logged = (CallLogged)e;
             (call.Id, call.Case, call.LogTime) = (logged.Call, logged.Case, entry.Time);
         },
-        audience: c => [Audience.Case(c.Case)], keys: c => [$"case:{c.Case}"]);
+        audience: c => [Audience.Case(c.Case)],
+        keys: c => [$"case:{c.Case}"]
+    );
 
     public override Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context) =>
         writes.Run<LogCallRequest, LogCallResponse>(
-            request, context, Decide, running.Ask is { } ask ? (_, act, _) => ask(act.RequestId) : null);
+            request,
+            context,
+            Decide,
+            running.Ask is { } ask ? (_, act, _) => ask(act.RequestId) : null
+        );
 
     public override async Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context) =>
         new() { Call = (await reads.Get(request, context, Kind, request.Call)).Record };
 
     public override async Task<ListCallsResponse> ListCalls(ListCallsRequest request, ServerCallContext context)
     {
-        var (calls, next, _) = await reads.List(
-            request, context, Kind, request.Case.Length == 0 ? null : $"case:{request.Case}");
-        return new ListCallsResponse { Calls = { calls.Select(c => new CallSummary { Call = c.Id, Case = c.Case }) }, NextPageToken = next };
+        var (calls, next, _) = await reads.List(request, context, Kind, request.Case.Length == 0 ? null : $"case:{request.Case}");
+        return new ListCallsResponse
+        {
+            Calls = { calls.Select(c => new CallSummary { Call = c.Id, Case = c.Case }) },
+            NextPageToken = next,
+        };
     }
 
     public override Task<LinkCallsResponse> LinkCalls(LinkCallsRequest request, ServerCallContext context) =>
@@ -362,11 +467,24 @@ internal sealed class Calls(Writes writes, Reads reads, Running running) : CallL
 
     private static Decision Decide(View view, LogCallRequest request, Act act)
     {
-        if (Gate.Check(act, request, view.Find(Cases.Kind, request.Case)) is { } refusal) return refusal;
+        if (Gate.Check(act, request, view.Find(Cases.Kind, request.Case)) is { } refusal)
+            return refusal;
         var id = act.NewId("call");
         return Decision.Accept(
-            request.Case, [Audience.Case(request.Case)],
-            [new Change(new CallLogged { Case = request.Case, Call = id, Participant = act.Caller.Id }, [Kind.Id(id)])],
-            after => new LogCallResponse { Call = id, Etag = act.EtagOf(after.Find(Kind, id)!) });
+            request.Case,
+            [Audience.Case(request.Case)],
+            [
+                new Change(
+                    new CallLogged
+                    {
+                        Case = request.Case,
+                        Call = id,
+                        Participant = act.Caller.Id,
+                    },
+                    [Kind.Id(id)]
+                ),
+            ],
+            after => new LogCallResponse { Call = id, Etag = act.EtagOf(after.Find(Kind, id)!) }
+        );
     }
 }

@@ -36,12 +36,16 @@ public sealed class SignatureFormTests : IAsyncLifetime
         var frame = Running.FrameOf(message.ToByteArray());
         var type = what switch
         {
-            "a content type beyond ASCII" => "application/grpc; x=\u00fc", "a content type with a parameter" => "application/grpc; x=y", _ => "application/grpc",
+            "a content type beyond ASCII" => "application/grpc; x=\u00fc",
+            "a content type with a parameter" => "application/grpc; x=y",
+            _ => "application/grpc",
         };
         var tag = what switch
         {
-            "no service in the tag" => "ministries", "another service in the tag" => Running.Tag.Replace("calllog", "custody"),
-            "another trust domain in the tag" => Running.Tag.Replace("ministries.example", "other.example"), _ => Running.Tag,
+            "no service in the tag" => "ministries",
+            "another service in the tag" => Running.Tag.Replace("calllog", "custody"),
+            "another trust domain in the tag" => Running.Tag.Replace("ministries.example", "other.example"),
+            _ => Running.Tag,
         };
         var signed = _running.Signed(message.RequestId, frame, tag: tag, type: type).ToDictionary(h => h.Name, h => h.Value);
         var base64 = signed["Signature"]["sig1=:".Length..^1];
@@ -61,7 +65,8 @@ public sealed class SignatureFormTests : IAsyncLifetime
             "another label" => "sig2" + signed["Signature-Input"][4..],
             _ => signed["Signature-Input"],
         };
-        if (type != "application/grpc") signed["Content-Type"] = type;
+        if (type != "application/grpc")
+            signed["Content-Type"] = type;
         var size = _running.Ledger.Size;
         Running.Is(reason, await _running.Post(frame, headers: [.. signed.Select(h => (h.Key, h.Value))]));
         Assert.Equal(size, _running.Ledger.Size);

@@ -31,10 +31,19 @@ public sealed class StreamsTests : IAsyncLifetime
     [Fact]
     public async Task Streams_have_places_of_their_own_and_one_more_is_refused_by_name()
     {
-        await With(new EdgeLimits { MaxStreams = 4, MaxStreamsPerParticipant = 3, OwnPlaces = 1, RefusalDelay = TimeSpan.FromMilliseconds(1) });
+        await With(
+            new EdgeLimits
+            {
+                MaxStreams = 4,
+                MaxStreamsPerParticipant = 3,
+                OwnPlaces = 1,
+                RefusalDelay = TimeSpan.FromMilliseconds(1),
+            }
+        );
         var open = new List<AsyncServerStreamingCall<FollowEntriesResponse>>();
         // Each on a connection of its own: it is the participant that counts.
-        for (var i = 0; i < 3; i++) open.Add(await Begun("kr/mfa"));
+        for (var i = 0; i < 3; i++)
+            open.Add(await Begun("kr/mfa"));
         Assert.Equal("the participant has as many streams open as it may", await Full("kr/mfa"));
         open.Add(await Begun("ua/mfa"));
         Assert.Equal("the service has as many streams open as it may", await Full("ua/mfa"));
@@ -45,19 +54,23 @@ public sealed class StreamsTests : IAsyncLifetime
         await _running.Log();
         open[0].Dispose();
         open[3].Dispose();
-        await Running.Until(async () =>
-        {
-            try
+        await Running.Until(
+            async () =>
             {
-                open.Add(await Begun("kr/mfa"));
-                return true;
-            }
-            catch (RpcException)
-            {
-                return false;
-            }
-        }, "a stream that ended makes room for another");
-        foreach (var call in open) call.Dispose();
+                try
+                {
+                    open.Add(await Begun("kr/mfa"));
+                    return true;
+                }
+                catch (RpcException)
+                {
+                    return false;
+                }
+            },
+            "a stream that ended makes room for another"
+        );
+        foreach (var call in open)
+            call.Dispose();
 
         async Task<string> Full(string participant) =>
             (await Running.Refused("OVERLOADED", () => Begun(participant))).Info.Metadata["limit"];
@@ -68,31 +81,37 @@ public sealed class StreamsTests : IAsyncLifetime
     {
         await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(50), StreamGrace = TimeSpan.FromMinutes(2) });
         var expected = new List<ulong>();
-        for (var i = 0; i < 60; i++) expected.Add(await Write(20_000));
+        for (var i = 0; i < 60; i++)
+            expected.Add(await Write(20_000));
         var (seen, next) = (new List<ulong>(), expected[0]);
         using (var call = Client("ua/mfa").FollowEntries(new() { FromPosition = next }, cancellationToken: Running.Cancel))
         {
             // So slow that at some time nothing is taken for as long as a stream waits.
             using var slowly = new PeriodicTimer(TimeSpan.FromMilliseconds(100));
-            var (info, _) = await Running.Refused("STREAM_STALLED", async () =>
-            {
-                while (await call.ResponseStream.MoveNext(Running.Cancel))
+            var (info, _) = await Running.Refused(
+                "STREAM_STALLED",
+                async () =>
                 {
-                    Note(call.ResponseStream.Current);
-                    await slowly.WaitForNextTickAsync(Running.Cancel);
+                    while (await call.ResponseStream.MoveNext(Running.Cancel))
+                    {
+                        Note(call.ResponseStream.Current);
+                        await slowly.WaitForNextTickAsync(Running.Cancel);
+                    }
                 }
-            });
+            );
             Assert.Equal(StatusCode.ResourceExhausted, call.GetStatus().StatusCode);
             Assert.Equal($"{next}", info.Metadata["next_position"]);
         }
         Assert.InRange(seen.Count, 1, 59);
-        foreach (var response in await All("ua/mfa", next)) Note(response);
+        foreach (var response in await All("ua/mfa", next))
+            Note(response);
         Assert.Equal(expected, seen);
 
         void Note(FollowEntriesResponse response)
         {
             next = response.NextPosition;
-            if (response.Entry is { } entry) seen.Add(PositionOf(entry));
+            if (response.Entry is { } entry)
+                seen.Add(PositionOf(entry));
         }
     }
 
@@ -102,12 +121,17 @@ public sealed class StreamsTests : IAsyncLifetime
     public async Task Who_takes_nothing_or_next_to_nothing_is_cut_off_in_the_end(int each)
     {
         await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(300), StreamGrace = TimeSpan.FromMilliseconds(300) });
-        for (var i = 0; i < 40; i++) await Write(20_000);
+        for (var i = 0; i < 40; i++)
+            await Write(20_000);
         var stalled = await Stalled();
         var http = _running.Http(_running.CertificateOf("ua/mfa"));
-        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(_running.Address, "/ministries.ledger.v1.LedgerService/FollowEntries"))
+        using var request = new HttpRequestMessage(
+            HttpMethod.Post,
+            new Uri(_running.Address, "/ministries.ledger.v1.LedgerService/FollowEntries")
+        )
         {
-            Version = System.Net.HttpVersion.Version20, Content = new ByteArrayContent(Running.FrameOf(new FollowEntriesRequest().ToByteArray())),
+            Version = System.Net.HttpVersion.Version20,
+            Content = new ByteArrayContent(Running.FrameOf(new FollowEntriesRequest().ToByteArray())),
         };
         request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/grpc");
         using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Running.Cancel);
@@ -119,7 +143,8 @@ public sealed class StreamsTests : IAsyncLifetime
             while (await Stalled() == stalled)
             {
                 await slowly.WaitForNextTickAsync(Running.Cancel);
-                if (each > 0) Assert.NotEqual(0, await body.ReadAsync(one, Running.Cancel));
+                if (each > 0)
+                    Assert.NotEqual(0, await body.ReadAsync(one, Running.Cancel));
             }
             // What has come is still there; what comes after it tells that there is no more.
             await body.CopyToAsync(Stream.Null, Running.Cancel);
@@ -131,7 +156,8 @@ public sealed class StreamsTests : IAsyncLifetime
     public async Task What_is_cut_off_is_RESOURCE_EXHAUSTED_to_gRPC()
     {
         await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(300), StreamGrace = TimeSpan.FromMilliseconds(300) });
-        for (var i = 0; i < 40; i++) await Write(20_000);
+        for (var i = 0; i < 40; i++)
+            await Write(20_000);
         var stalled = await Stalled();
         using var call = await Begun("ua/mfa");
         await Running.Until(async () => await Stalled() > stalled, "the stream is ended");
@@ -145,19 +171,26 @@ public sealed class StreamsTests : IAsyncLifetime
     [Fact]
     public async Task A_stalled_stream_holds_little()
     {
-        const int streams = 300, together = 90;
+        const int streams = 300,
+            together = 90;
         await With(new EdgeLimits { StreamStall = TimeSpan.FromMinutes(5), MaxStreamsPerParticipant = streams });
-        for (var i = 0; i < 60; i++) await Write(100_000);
-        for (var i = 0; i < 4; i++) await Write(3_000_000);
+        for (var i = 0; i < 60; i++)
+            await Write(100_000);
+        for (var i = 0; i < 4; i++)
+            await Write(3_000_000);
         var calls = new List<AsyncServerStreamingCall<FollowEntriesResponse>>();
         // A connection has room for as many as that.
         var clients = Enumerable.Range(0, streams / together + 1).Select(_ => Client("ua/mfa")).ToList();
-        foreach (var client in clients) calls.Add(client.FollowEntries(new(), cancellationToken: Running.Cancel));
+        foreach (var client in clients)
+            calls.Add(client.FollowEntries(new(), cancellationToken: Running.Cancel));
         await Task.Delay(500, Running.Cancel);
         var before = GC.GetTotalMemory(forceFullCollection: true);
         // Half of them stall among many entries, the others in the middle of a great one.
         for (var i = clients.Count; i < streams; i++)
-            calls.Add(clients[i / together].FollowEntries(new() { FromPosition = i % 2 == 0 ? 0 : _running.Ledger.Size - 4 }, cancellationToken: Running.Cancel));
+            calls.Add(
+                clients[i / together]
+                    .FollowEntries(new() { FromPosition = i % 2 == 0 ? 0 : _running.Ledger.Size - 4 }, cancellationToken: Running.Cancel)
+            );
         var held = 0L;
         // Memory that is not used any more comes back a while later.
         const long most = (256 + 96) << 10;
@@ -167,7 +200,8 @@ public sealed class StreamsTests : IAsyncLifetime
         TestContext.Current.TestOutputHelper?.WriteLine($"{held >> 10} KiB a stream, the client's part included");
         // 256 KiB, and what the client has: 64 KiB that came, and the stream itself.
         Assert.InRange(held, 1, most);
-        foreach (var call in calls) call.Dispose();
+        foreach (var call in calls)
+            call.Dispose();
     }
 
     [Fact]
@@ -186,7 +220,8 @@ public sealed class StreamsTests : IAsyncLifetime
         foreach (var piece in pieces.Select(p => p.Piece))
         {
             // What begins anew replaces what came.
-            if (piece.Offset == 0) bytes.SetLength(0);
+            if (piece.Offset == 0)
+                bytes.SetLength(0);
             Assert.Equal((size, bytes.Length), (piece.Size, piece.Offset));
             bytes.Write(piece.Data.Span);
         }
@@ -210,30 +245,44 @@ public sealed class StreamsTests : IAsyncLifetime
         const int each = 40;
         await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50) });
         var until = _running.Ledger.Size + 4 * each + 1;
-        var writing = Task.WhenAll(Enumerable.Range(0, 4).Select(async w =>
-        {
-            for (var i = 0; i < each; i++) await Write(i % 9 == 0 ? 80_000 : 500, w % 2 == 0 ? "kr/mfa" : "ua/mfa", @case: w < 3 ? Running.Case : "");
-        }));
-        var followers = Enumerable.Range(0, 6).Select(async f =>
-        {
-            var (seen, next) = (new List<ulong>(), 0ul);
-            using var call = Client(f % 2 == 0 ? "ua/mfa" : "icrc").FollowEntries(new() { FromPosition = (ulong)f }, cancellationToken: Running.Cancel);
-            while (next < until - 1)
+        var writing = Task.WhenAll(
+            Enumerable
+                .Range(0, 4)
+                .Select(async w =>
+                {
+                    for (var i = 0; i < each; i++)
+                        await Write(i % 9 == 0 ? 80_000 : 500, w % 2 == 0 ? "kr/mfa" : "ua/mfa", @case: w < 3 ? Running.Case : "");
+                })
+        );
+        var followers = Enumerable
+            .Range(0, 6)
+            .Select(async f =>
             {
-                Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
-                var response = call.ResponseStream.Current;
-                Assert.True(response.NextPosition >= next);
-                next = response.NextPosition;
-                if (response.Entry is { } entry) seen.Add(PositionOf(entry));
-                else if (response.Piece is { } piece && piece.Offset + piece.Data.Length == piece.Size) seen.Add(next - 1);
-            }
-            return (f, seen);
-        }).ToList();
+                var (seen, next) = (new List<ulong>(), 0ul);
+                using var call = Client(f % 2 == 0 ? "ua/mfa" : "icrc")
+                    .FollowEntries(new() { FromPosition = (ulong)f }, cancellationToken: Running.Cancel);
+                while (next < until - 1)
+                {
+                    Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
+                    var response = call.ResponseStream.Current;
+                    Assert.True(response.NextPosition >= next);
+                    next = response.NextPosition;
+                    if (response.Entry is { } entry)
+                        seen.Add(PositionOf(entry));
+                    else if (response.Piece is { } piece && piece.Offset + piece.Data.Length == piece.Size)
+                        seen.Add(next - 1);
+                }
+                return (f, seen);
+            })
+            .ToList();
         await writing;
         foreach (var (f, seen) in await Task.WhenAll(followers))
             Assert.Equal(
-                (await All(f % 2 == 0 ? "ua/mfa" : "icrc", (ulong)f)).Where(r => r.Entry is not null || r.Piece is { } p && p.Offset + p.Data.Length == p.Size)
-                    .Select(r => r.NextPosition - 1), seen);
+                (await All(f % 2 == 0 ? "ua/mfa" : "icrc", (ulong)f))
+                    .Where(r => r.Entry is not null || r.Piece is { } p && p.Offset + p.Data.Length == p.Size)
+                    .Select(r => r.NextPosition - 1),
+                seen
+            );
     }
 
     [Fact]
@@ -242,13 +291,16 @@ public sealed class StreamsTests : IAsyncLifetime
         using var call = await Begun("ua/mfa");
         // More than an inbox holds, while the stream waits for its reader.
         var expected = new List<ulong>();
-        for (var i = 0; i < 12; i++) expected.Add(await Write(30_000));
-        for (var i = 0; i < 3; i++) expected.AddRange((await Task.WhenAll(Enumerable.Range(0, 400).Select(_ => Write(10)))).Order());
+        for (var i = 0; i < 12; i++)
+            expected.Add(await Write(30_000));
+        for (var i = 0; i < 3; i++)
+            expected.AddRange((await Task.WhenAll(Enumerable.Range(0, 400).Select(_ => Write(10)))).Order());
         var seen = new List<ulong>();
         while (seen.Count < expected.Count)
         {
             Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
-            if (call.ResponseStream.Current.Entry is { } entry && PositionOf(entry) >= expected[0]) seen.Add(PositionOf(entry));
+            if (call.ResponseStream.Current.Entry is { } entry && PositionOf(entry) >= expected[0])
+                seen.Add(PositionOf(entry));
         }
         Assert.Equal(expected, seen);
     }
@@ -259,17 +311,34 @@ public sealed class StreamsTests : IAsyncLifetime
         await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50) });
         using var call = await Begun(Headquarters);
         await Write(100);
-        await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+        await _running.Seed(
+            new PartyAdmitted
+            {
+                Case = Running.Case,
+                Participant = Headquarters,
+                Part = Part.DetainingPower,
+                State = "UA",
+            }
+        );
         var first = await Write(100);
         var second = await Write(100);
         var seen = new List<ulong>();
         await Read(second + 1);
         Assert.Equal([first - 1, first, second], seen);
         await _running.Seed(new PartyRemoved { Case = Running.Case, Participant = Headquarters });
-        for (var i = 0; i < 5; i++) await Write(100);
+        for (var i = 0; i < 5; i++)
+            await Write(100);
         await Read(_running.Ledger.Size);
         Assert.Equal([first - 1, first, second], seen);
-        await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+        await _running.Seed(
+            new PartyAdmitted
+            {
+                Case = Running.Case,
+                Participant = Headquarters,
+                Part = Part.DetainingPower,
+                State = "UA",
+            }
+        );
         var last = await Write(100);
         await Read(last + 1);
         Assert.Equal([first - 1, first, second, last - 1, last], seen);
@@ -289,14 +358,32 @@ public sealed class StreamsTests : IAsyncLifetime
     public async Task Who_loses_his_right_while_his_stream_waits_gets_only_what_was_on_its_way()
     {
         await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50), StreamStall = TimeSpan.FromMinutes(5) });
-        await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+        await _running.Seed(
+            new PartyAdmitted
+            {
+                Case = Running.Case,
+                Participant = Headquarters,
+                Part = Part.DetainingPower,
+                State = "UA",
+            }
+        );
         var from = _running.Ledger.Size;
-        for (var i = 0; i < 100; i++) await Write(100);
-        for (var i = 0; i < 60; i++) await Write(15_000);
+        for (var i = 0; i < 100; i++)
+            await Write(100);
+        for (var i = 0; i < 60; i++)
+            await Write(15_000);
         await Write(2_000_000);
         foreach (var start in new[] { from, _running.Ledger.Size - 1 })
         {
-            await _running.Seed(new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" });
+            await _running.Seed(
+                new PartyAdmitted
+                {
+                    Case = Running.Case,
+                    Participant = Headquarters,
+                    Part = Part.DetainingPower,
+                    State = "UA",
+                }
+            );
             using var call = Client(Headquarters).FollowEntries(new() { FromPosition = start }, cancellationToken: Running.Cancel);
             Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
             // It has filled what there is room for on the way.
@@ -307,8 +394,7 @@ public sealed class StreamsTests : IAsyncLifetime
             {
                 bytes += call.ResponseStream.Current.CalculateSize();
                 Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
-            }
-            while (call.ResponseStream.Current.NextPosition < size);
+            } while (call.ResponseStream.Current.NextPosition < size);
             Assert.Null(call.ResponseStream.Current.Entry);
             // 64 KiB at the client, less than 64 KiB and a message in the web server.
             Assert.InRange(bytes, 1, (64 + 64 + 64 + 16) << 10);
@@ -354,8 +440,15 @@ public sealed class StreamsTests : IAsyncLifetime
     {
         var followers = _running.Host.Services.GetRequiredService<Followers>();
         var (admitted, removed) = (
-            new PartyAdmitted { Case = Running.Case, Participant = Headquarters, Part = Part.DetainingPower, State = "UA" },
-            new PartyRemoved { Case = Running.Case, Participant = Headquarters });
+            new PartyAdmitted
+            {
+                Case = Running.Case,
+                Participant = Headquarters,
+                Part = Part.DetainingPower,
+                State = "UA",
+            },
+            new PartyRemoved { Case = Running.Case, Participant = Headquarters }
+        );
         for (var i = 0; i < 20; i++)
         {
             var (other, group) = (followers.Open("icrc"), followers.Open(Headquarters));
@@ -367,14 +460,18 @@ public sealed class StreamsTests : IAsyncLifetime
             await seeding;
             var position = _running.Ledger.Size - 1;
             var told = new List<ulong>();
-            await Running.Until(() =>
-            {
-                var (positions, before, lost) = followers.Take(inbox);
-                Assert.False(lost);
-                told.AddRange(positions);
-                return Task.FromResult(before > position);
-            }, "it is told how far it has come");
-            if (from <= position) Assert.Contains(position, told);
+            await Running.Until(
+                () =>
+                {
+                    var (positions, before, lost) = followers.Take(inbox);
+                    Assert.False(lost);
+                    told.AddRange(positions);
+                    return Task.FromResult(before > position);
+                },
+                "it is told how far it has come"
+            );
+            if (from <= position)
+                Assert.Contains(position, told);
             followers.Leave(inbox);
             followers.Leave(otherInbox);
             followers.Close(group);
@@ -386,7 +483,15 @@ public sealed class StreamsTests : IAsyncLifetime
     [Fact]
     public async Task Who_watches_a_services_health_has_a_place_of_streams_and_none_of_calls()
     {
-        await With(new EdgeLimits { MaxCalls = 2, MaxCallsPerParticipant = 2, OwnPlaces = 1, MaxStreamsPerParticipant = 2 });
+        await With(
+            new EdgeLimits
+            {
+                MaxCalls = 2,
+                MaxCallsPerParticipant = 2,
+                OwnPlaces = 1,
+                MaxStreamsPerParticipant = 2,
+            }
+        );
         var client = new Health.HealthClient(_running.As("ua/mfa"));
         var open = new List<AsyncServerStreamingCall<HealthCheckResponse>>();
         for (var i = 0; i < 2; i++)
@@ -397,7 +502,8 @@ public sealed class StreamsTests : IAsyncLifetime
         using var third = client.Watch(new(), cancellationToken: Running.Cancel);
         await Running.Refused("OVERLOADED", () => third.ResponseStream.MoveNext(Running.Cancel));
         await client.CheckAsync(new(), cancellationToken: Running.Cancel);
-        foreach (var call in open) call.Dispose();
+        foreach (var call in open)
+            call.Dispose();
     }
 
     [Theory]
@@ -431,26 +537,39 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     // One place of each kind.
-    private static EdgeLimits Narrow => new()
-    {
-        CallTime = TimeSpan.FromSeconds(2), MaxCalls = 1, MaxCallsPerParticipant = 1, MaxCallsBesideOthers = 1, OwnPlaces = 1,
-        MaxStreams = 1, MaxStreamsPerParticipant = 1, PlacesForFlash = 0, RefusalDelay = TimeSpan.FromMilliseconds(1),
-    };
+    private static EdgeLimits Narrow =>
+        new()
+        {
+            CallTime = TimeSpan.FromSeconds(2),
+            MaxCalls = 1,
+            MaxCallsPerParticipant = 1,
+            MaxCallsBesideOthers = 1,
+            OwnPlaces = 1,
+            MaxStreams = 1,
+            MaxStreamsPerParticipant = 1,
+            PlacesForFlash = 0,
+            RefusalDelay = TimeSpan.FromMilliseconds(1),
+        };
 
     // A call without a message is refused for that, and no more for want of room.
-    private Task GivenBack(HttpClient http, string method) => Running.Until(async () =>
-    {
-        using var another = Post(method, new ByteArrayContent([]));
-        using var refused = await http.SendAsync(another, Running.Cancel);
-        return refused.Headers.GetValues("grpc-status").Single() == $"{(int)StatusCode.InvalidArgument}";
-    }, "the place is given back");
+    private Task GivenBack(HttpClient http, string method) =>
+        Running.Until(
+            async () =>
+            {
+                using var another = Post(method, new ByteArrayContent([]));
+                using var refused = await http.SendAsync(another, Running.Cancel);
+                return refused.Headers.GetValues("grpc-status").Single() == $"{(int)StatusCode.InvalidArgument}";
+            },
+            "the place is given back"
+        );
 
     private HttpRequestMessage Post(string method, HttpContent content)
     {
         content.Headers.ContentType = new MediaTypeHeaderValue("application/grpc");
         return new HttpRequestMessage(HttpMethod.Post, new Uri(_running.Address, $"/ministries.{method}"))
         {
-            Version = System.Net.HttpVersion.Version20, Content = content,
+            Version = System.Net.HttpVersion.Version20,
+            Content = content,
         };
     }
 
@@ -494,8 +613,8 @@ public sealed class StreamsTests : IAsyncLifetime
 
     private async Task<List<FollowEntriesResponse>> All(string participant, ulong from)
     {
-        using var call = Client(participant).FollowEntries(
-            new() { FromPosition = from, UntilNow = true }, cancellationToken: Running.Cancel);
+        using var call = Client(participant)
+            .FollowEntries(new() { FromPosition = from, UntilNow = true }, cancellationToken: Running.Cancel);
         return await call.ResponseStream.ReadAllAsync(Running.Cancel).ToListAsync(Running.Cancel);
     }
 
@@ -505,14 +624,24 @@ public sealed class StreamsTests : IAsyncLifetime
         var request = Running.Request();
         request.Account.Minutes = new Sealed
         {
-            Scheme = "test", Recipients = { "ua/mfa", Headquarters, "icrc", "kr/mfa" }, Content = ByteString.CopyFrom(new byte[bytes]),
+            Scheme = "test",
+            Recipients = { "ua/mfa", Headquarters, "icrc", "kr/mfa" },
+            Content = ByteString.CopyFrom(new byte[bytes]),
         };
-        var outcome = await _running.Ledger.Commit(new Command
-        {
-            Participant = participant, RequestId = request.RequestId, Method = "ministries.calllog.v1.CallLogService/LogCall",
-            Request = request, Bytes = request.ToByteArray(), AgreementVersion = 1, StoresRefusal = false,
-            Decide = (_, _) => Decision.Accept(@case, @case.Length == 0 ? [] : [Audience.Case(@case)], []),
-        }, Running.Cancel);
+        var outcome = await _running.Ledger.Commit(
+            new Command
+            {
+                Participant = participant,
+                RequestId = request.RequestId,
+                Method = "ministries.calllog.v1.CallLogService/LogCall",
+                Request = request,
+                Bytes = request.ToByteArray(),
+                AgreementVersion = 1,
+                StoresRefusal = false,
+                Decide = (_, _) => Decision.Accept(@case, @case.Length == 0 ? [] : [Audience.Case(@case)], []),
+            },
+            Running.Cancel
+        );
         return outcome.Position!.Value;
     }
 
@@ -520,7 +649,8 @@ public sealed class StreamsTests : IAsyncLifetime
     private async Task<double> Stalled()
     {
         using var http = new HttpClient();
-        return (await http.GetStringAsync(new Uri(_running.MetricsAddress, "/metrics"), Running.Cancel)).Split('\n')
+        return (await http.GetStringAsync(new Uri(_running.MetricsAddress, "/metrics"), Running.Cancel))
+            .Split('\n')
             .Where(l => l.Contains("STREAM_STALLED", StringComparison.Ordinal) && !l.StartsWith('#'))
             .Sum(l => double.Parse(l.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture));
     }

@@ -20,79 +20,234 @@ public class ValidationTests
         {
             var rows = new TheoryData<Format, string, bool>();
             Rows(Format.Unspecified, ["", "anything \u0001"], []);
-            Rows(Format.RequestId,
+            Rows(
+                Format.RequestId,
                 ["018f3b1e-7c2a-7000-8000-0123456789ab", "00000000-0000-4000-8000-000000000000"],
                 [
-                    "", "0123456789abcdef", new string('A', 64), "________--------", "RI-CHONG-SU-11TH-STORM-CORPS-1999-05-01",
-                    "018F3B1E-7C2A-7000-8000-0123456789AB", "018f3b1e7c2a700080000123456789ab", "{018f3b1e-7c2a-7000-8000-0123456789ab}",
-                    "018f3b1e-7c2a-7000-8000-0123456789a", "018f3b1e-7c2a-7000-8000-0123456789abc", "018f3b1e-7c2a-7000-80000-123456789ab",
-                    "018f3b1e-7c2a-7000-8000-0123456789ag", "018f3b1e-7c2a-7000-8000-0123456789ab\n", " 018f3b1e-7c2a-7000-8000-0123456789ab",
-                    "urn:uuid:018f3b1e-7c2a-7000-8000-0123456789ab", "agreement-2", "custody/500/0",
-                ]);
-            Rows(Format.RecordId,
+                    "",
+                    "0123456789abcdef",
+                    new string('A', 64),
+                    "________--------",
+                    "RI-CHONG-SU-11TH-STORM-CORPS-1999-05-01",
+                    "018F3B1E-7C2A-7000-8000-0123456789AB",
+                    "018f3b1e7c2a700080000123456789ab",
+                    "{018f3b1e-7c2a-7000-8000-0123456789ab}",
+                    "018f3b1e-7c2a-7000-8000-0123456789a",
+                    "018f3b1e-7c2a-7000-8000-0123456789abc",
+                    "018f3b1e-7c2a-7000-80000-123456789ab",
+                    "018f3b1e-7c2a-7000-8000-0123456789ag",
+                    "018f3b1e-7c2a-7000-8000-0123456789ab\n",
+                    " 018f3b1e-7c2a-7000-8000-0123456789ab",
+                    "urn:uuid:018f3b1e-7c2a-7000-8000-0123456789ab",
+                    "agreement-2",
+                    "custody/500/0",
+                ]
+            );
+            Rows(
+                Format.RecordId,
                 ["call_0123456789abcdefghjkmnpqrs", "transferrecor_0000000000000000000000000z"],
                 [
-                    "", "call", "call_", "call_0123456789abcdefghjkmnpqr", "call_0123456789abcdefghjkmnpqrst", "CALL_0123456789abcdefghjkmnpqrs",
-                    "call_0123456789ABCDEFGHJKMNPQRS", "call_i123456789abcdefghjkmnpqrs", "call_l123456789abcdefghjkmnpqrs",
-                    "call_o123456789abcdefghjkmnpqrs", "call_u123456789abcdefghjkmnpqrs", "_0123456789abcdefghjkmnpqrs",
-                    "transferrecord_0000000000000000000000000z", "call_0123456789abcdefghjkmnpqrs\n",
+                    "",
+                    "call",
+                    "call_",
+                    "call_0123456789abcdefghjkmnpqr",
+                    "call_0123456789abcdefghjkmnpqrst",
+                    "CALL_0123456789abcdefghjkmnpqrs",
+                    "call_0123456789ABCDEFGHJKMNPQRS",
+                    "call_i123456789abcdefghjkmnpqrs",
+                    "call_l123456789abcdefghjkmnpqrs",
+                    "call_o123456789abcdefghjkmnpqrs",
+                    "call_u123456789abcdefghjkmnpqrs",
+                    "_0123456789abcdefghjkmnpqrs",
+                    "transferrecord_0000000000000000000000000z",
+                    "call_0123456789abcdefghjkmnpqrs\n",
                     "pris_0123456789abcdefghjkmnpqrs",
-                ]);
-            Rows(Format.Prisoner,
+                ]
+            );
+            Rows(
+                Format.Prisoner,
                 ["pris_0123456789abcdefghjkmnpqrs", "pris_00000000000000000000000000"],
                 [
-                    "", "CANARY-NAME-RI-CHONG-SU", "A", "PW-0001", "pris_", "pris_0123456789abcdefghjkmnpqr", "pris_0123456789abcdefghjkmnpqrst",
-                    "PRIS_0123456789abcdefghjkmnpqrs", "pris_0123456789ABCDEFGHJKMNPQRS", "pris_i123456789abcdefghjkmnpqrs",
-                    "call_0123456789abcdefghjkmnpqrs", "pris_0123456789abcdefghjkmnpqrs\n", "pris_0123456789abcdefghjkmnpq/s",
-                ]);
-            Rows(Format.Participant,
+                    "",
+                    "CANARY-NAME-RI-CHONG-SU",
+                    "A",
+                    "PW-0001",
+                    "pris_",
+                    "pris_0123456789abcdefghjkmnpqr",
+                    "pris_0123456789abcdefghjkmnpqrst",
+                    "PRIS_0123456789abcdefghjkmnpqrs",
+                    "pris_0123456789ABCDEFGHJKMNPQRS",
+                    "pris_i123456789abcdefghjkmnpqrs",
+                    "call_0123456789abcdefghjkmnpqrs",
+                    "pris_0123456789abcdefghjkmnpqrs\n",
+                    "pris_0123456789abcdefghjkmnpq/s",
+                ]
+            );
+            Rows(
+                Format.Participant,
                 ["icrc", "kr/mfa", "ua/coordination-hq", "service/calllog", new string('a', 64)],
-                ["", "/mfa", "kr/", "kr//mfa", "kr/mfa/x", "KR/mfa", "kr-/mfa", "-kr/mfa", "kr--x/mfa", "kr mfa", new string('a', 65), "kr/mfa\n"]);
-            Rows(Format.State, ["KR", "UA", "ZZ"], ["", "K", "KOR", "kr", "K1", "KR\n"]);
-            Rows(Format.Language,
                 [
-                    "ko", "uk", "en-GB", "zh-Hant-TW", "sr-Latn-RS", "de-1996", "sl-rozaj-biske", "de-CH-x-phonebk", "x-own", "es-419",
-                    "zh-cmn-Hans-CN", "en-a-myext-b-another",
+                    "",
+                    "/mfa",
+                    "kr/",
+                    "kr//mfa",
+                    "kr/mfa/x",
+                    "KR/mfa",
+                    "kr-/mfa",
+                    "-kr/mfa",
+                    "kr--x/mfa",
+                    "kr mfa",
+                    new string('a', 65),
+                    "kr/mfa\n",
+                ]
+            );
+            Rows(Format.State, ["KR", "UA", "ZZ"], ["", "K", "KOR", "kr", "K1", "KR\n"]);
+            Rows(
+                Format.Language,
+                [
+                    "ko",
+                    "uk",
+                    "en-GB",
+                    "zh-Hant-TW",
+                    "sr-Latn-RS",
+                    "de-1996",
+                    "sl-rozaj-biske",
+                    "de-CH-x-phonebk",
+                    "x-own",
+                    "es-419",
+                    "zh-cmn-Hans-CN",
+                    "en-a-myext-b-another",
                 ],
-                ["", "k", "ko_KR", "ko-", "-ko", "ko--KR", "123", "ko-KR ", "en-a", new string('a', 9), "ko-" + new string('x', 33), "ko\n"]);
-            Rows(Format.TimeZone,
+                ["", "k", "ko_KR", "ko-", "-ko", "ko--KR", "123", "ko-KR ", "en-a", new string('a', 9), "ko-" + new string('x', 33), "ko\n"]
+            );
+            Rows(
+                Format.TimeZone,
                 // Links of the database are names, too.
                 ["UTC", "Asia/Seoul", "Europe/Kyiv", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Asia/Calcutta", "Europe/Kiev"],
                 [
-                    "KST", "Nowhere", "Mars/Olympus", "Asia/Soul", "EST", "GB-Eire", "ROK", "posixrules", "posix/Asia/Seoul", "right/Asia/Seoul",
-                    "Korea Standard Time", "FLE Standard Time", "asia/seoul", "Asia/seoul", "../Asia/Seoul", "Asia/../Asia/Seoul",
-                    "Asia/Seoul/", "./Asia/Seoul", "Asia/Seoul\n", "Asia/Seoul\0", "Asia", "zone.tab", "UTC+9", "Etc/Unknown", "utc",
-                    "", "/Seoul", "Asia/", "Asia//Seoul", "Asia/Seoul/x/y", "+09:00", "Asia Seoul", new string('A', 41), "UTC\n",
-                ]);
-            Rows(Format.Code,
-                ["a", "consular-department", "note/2025.114_b", new string('Z', 64)], ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]);
+                    "KST",
+                    "Nowhere",
+                    "Mars/Olympus",
+                    "Asia/Soul",
+                    "EST",
+                    "GB-Eire",
+                    "ROK",
+                    "posixrules",
+                    "posix/Asia/Seoul",
+                    "right/Asia/Seoul",
+                    "Korea Standard Time",
+                    "FLE Standard Time",
+                    "asia/seoul",
+                    "Asia/seoul",
+                    "../Asia/Seoul",
+                    "Asia/../Asia/Seoul",
+                    "Asia/Seoul/",
+                    "./Asia/Seoul",
+                    "Asia/Seoul\n",
+                    "Asia/Seoul\0",
+                    "Asia",
+                    "zone.tab",
+                    "UTC+9",
+                    "Etc/Unknown",
+                    "utc",
+                    "",
+                    "/Seoul",
+                    "Asia/",
+                    "Asia//Seoul",
+                    "Asia/Seoul/x/y",
+                    "+09:00",
+                    "Asia Seoul",
+                    new string('A', 41),
+                    "UTC\n",
+                ]
+            );
+            Rows(
+                Format.Code,
+                ["a", "consular-department", "note/2025.114_b", new string('Z', 64)],
+                ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]
+            );
             Rows(Format.Official, ["o-1", "kr-mfa-official-3", new string('Z', 64)], ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]);
-            Rows(Format.Text,
+            Rows(
+                Format.Text,
                 [
-                    "", "line\nline\ttab", "남조선", "🕊", "a\u200e", ".", "  x  ", "ناروێ\u200cها", "e\u0301", "👨\u200d👩\u200d👧",
-                    "to \u2068אבג\u2069 and on", "\u2067א\u2066b\u2069ג\u2069\nnext", "\u2800x",
+                    "",
+                    "line\nline\ttab",
+                    "남조선",
+                    "🕊",
+                    "a\u200e",
+                    ".",
+                    "  x  ",
+                    "ناروێ\u200cها",
+                    "e\u0301",
+                    "👨\u200d👩\u200d👧",
+                    "to \u2068אבג\u2069 and on",
+                    "\u2067א\u2066b\u2069ג\u2069\nnext",
+                    "\u2800x",
                 ],
                 [
-                    "\0", "x\r\n", "x\u001b[31m", "x\u007f", "x\u0085", "x\u009b31m",
+                    "\0",
+                    "x\r\n",
+                    "x\u001b[31m",
+                    "x\u007f",
+                    "x\u0085",
+                    "x\u009b31m",
                     // What reverses or nests the order of what is read.
-                    "He \u202edid not\u202c agree", "\u202ax", "\u202bx", "x\u202c", "\u202dx",
+                    "He \u202edid not\u202c agree",
+                    "\u202ax",
+                    "\u202bx",
+                    "x\u202c",
+                    "\u202dx",
                     // An isolate that reaches beyond its line, or closes what it did not open.
-                    "\u2066x", "x\u2069", "\u2067x\u2069\u2069", "\u2068x\ny\u2069", "\u2067x\u2028y\u2069", "\u2069x\u2066",
+                    "\u2066x",
+                    "x\u2069",
+                    "\u2067x\u2069\u2069",
+                    "\u2068x\ny\u2069",
+                    "\u2067x\u2028y\u2069",
+                    "\u2069x\u2066",
                     // A text that nobody sees in one that is seen: "no".
-                    "yes\U000e006e\U000e006f", "\U000e0001x", "x\U000e007f",
+                    "yes\U000e006e\U000e006f",
+                    "\U000e0001x",
+                    "x\U000e007f",
                     // Nothing that can be seen.
-                    " ", "   ", "\n", "\t\n ", "\u200b", "\u200b\u200c\u200d\u2060\ufeff", "\u00a0", "\u3000", "\u00ad", "\u034f", "\u0301",
-                    "\u115f", "\u1160", "\u3164", "\uffa0", "\u2800\u2800", "\u180e", "\u200e", "\ufe0f", "\U000e0041", "\U0001d159", "\ufffc",
-                    "\ue000", "\u2066\u2069", "\u17b4", "\u2061", "\u2028",
-                ]);
+                    " ",
+                    "   ",
+                    "\n",
+                    "\t\n ",
+                    "\u200b",
+                    "\u200b\u200c\u200d\u2060\ufeff",
+                    "\u00a0",
+                    "\u3000",
+                    "\u00ad",
+                    "\u034f",
+                    "\u0301",
+                    "\u115f",
+                    "\u1160",
+                    "\u3164",
+                    "\uffa0",
+                    "\u2800\u2800",
+                    "\u180e",
+                    "\u200e",
+                    "\ufe0f",
+                    "\U000e0041",
+                    "\U0001d159",
+                    "\ufffc",
+                    "\ue000",
+                    "\u2066\u2069",
+                    "\u17b4",
+                    "\u2061",
+                    "\u2028",
+                ]
+            );
             Rows(Format.Etag, ["a", new string('_', 64)], ["", new string('a', 65), "a=", "\"a\"", "a\n"]);
             Rows(Format.PageToken, ["a", new string('-', 512)], ["", new string('a', 513), "a=", "a+b"]);
             return rows;
 
             void Rows(Format format, string[] good, string[] bad)
             {
-                foreach (var text in good) rows.Add(format, text, true);
-                foreach (var text in bad) rows.Add(format, text, false);
+                foreach (var text in good)
+                    rows.Add(format, text, true);
+                foreach (var text in bad)
+                    rows.Add(format, text, false);
             }
         }
     }
@@ -170,7 +325,19 @@ public class ValidationTests
     [InlineData(0, 1, 1, false)]
     [InlineData(10000, 1, 1, false)]
     public void A_partial_date_is_one_of_the_calendar(int year, int month, int day, bool good) =>
-        Assert.Equal(good, Validation.Check(new PartialDate { Year = year, Month = month, Day = day }).Count == 0);
+        Assert.Equal(
+            good,
+            Validation
+                .Check(
+                    new PartialDate
+                    {
+                        Year = year,
+                        Month = month,
+                        Day = day,
+                    }
+                )
+                .Count == 0
+        );
 
     [Theory]
     [InlineData(0, true)]
@@ -183,7 +350,12 @@ public class ValidationTests
     [Fact]
     public void What_the_service_sets_must_be_left_out()
     {
-        var @sealed = new Sealed { Scheme = "ministries-sealed-v1", Recipients = { "icrc" }, Content = ByteString.CopyFromUtf8("x") };
+        var @sealed = new Sealed
+        {
+            Scheme = "ministries-sealed-v1",
+            Recipients = { "icrc" },
+            Content = ByteString.CopyFromUtf8("x"),
+        };
         Assert.Empty(Faults(@sealed));
         @sealed.Digest = ByteString.CopyFromUtf8("y");
         Assert.Equal(["digest"], Faults(@sealed));
@@ -194,7 +366,8 @@ public class ValidationTests
     {
         var @sealed = new Sealed
         {
-            Scheme = "s", Recipients = { Enumerable.Range(0, 17).Select(i => $"p{i}") },
+            Scheme = "s",
+            Recipients = { Enumerable.Range(0, 17).Select(i => $"p{i}") },
             Content = ByteString.CopyFrom(new byte[65537]),
         };
         Assert.Equal(["recipients", "content"], Faults(@sealed));
@@ -205,8 +378,7 @@ public class ValidationTests
     }
 
     [Fact]
-    public void A_required_number_is_not_zero() =>
-        Assert.Equal(["from_size"], Faults(new GetConsistencyProofRequest()));
+    public void A_required_number_is_not_zero() => Assert.Equal(["from_size"], Faults(new GetConsistencyProofRequest()));
 
     [Fact]
     public void Not_more_faults_are_told_than_a_reader_can_use()
@@ -214,7 +386,12 @@ public class ValidationTests
         var request = new ListEventsRequest();
         request.After.AddRange(Enumerable.Range(0, 64).Select(_ => new EventCursor()));
         Assert.Equal(64, Faults(request).Count);
-        var many = new CheckStandingRequest { Case = Id, Prisoner = "pris_00000000000000000000000001", Route = Route.Release };
+        var many = new CheckStandingRequest
+        {
+            Case = Id,
+            Prisoner = "pris_00000000000000000000000001",
+            Route = Route.Release,
+        };
         many.Destinations.AddRange(Enumerable.Range(0, 1000).Select(_ => "x"));
         Assert.Equal(["destinations"], Faults(many));
     }
@@ -234,16 +411,31 @@ public class ValidationTests
 
     private static List<string> Faults(IMessage request) => [.. Validation.Check(request).Select(f => f.Field)];
 
-    internal static LogCallRequest Good() => new()
-    {
-        RequestId = "00000000-0000-4000-8000-000000000001", Case = Id, Counterpart = "ua/mfa",
-        Actor = new Actor { Office = "minister", Official = "o-1", Authority = "order-7" },
-        Account = new Account
+    internal static LogCallRequest Good() =>
+        new()
         {
-            StartTime = new ZonedTime { Time = Timestamp.FromDateTimeOffset(new(2025, 3, 17, 8, 0, 0, TimeSpan.Zero)), TimeZone = "Asia/Seoul" },
-            Channel = System.Enum.GetValues<Channel>().Max(),
-            Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" } },
-            Subjects = { System.Enum.GetValues<Subject>().Max() },
-        },
-    };
+            RequestId = "00000000-0000-4000-8000-000000000001",
+            Case = Id,
+            Counterpart = "ua/mfa",
+            Actor = new Actor
+            {
+                Office = "minister",
+                Official = "o-1",
+                Authority = "order-7",
+            },
+            Account = new Account
+            {
+                StartTime = new ZonedTime
+                {
+                    Time = Timestamp.FromDateTimeOffset(new(2025, 3, 17, 8, 0, 0, TimeSpan.Zero)),
+                    TimeZone = "Asia/Seoul",
+                },
+                Channel = System.Enum.GetValues<Channel>().Max(),
+                Attendees =
+                {
+                    new Attendee { Participant = "kr/mfa", Office = "minister" },
+                },
+                Subjects = { System.Enum.GetValues<Subject>().Max() },
+            },
+        };
 }

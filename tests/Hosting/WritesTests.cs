@@ -26,7 +26,8 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
         var header = EntryHeader.Parser.ParseFrom(stored.Entry.Header);
         Assert.Equal(
             ("kr/mfa", request.RequestId, "ministries.calllog.v1.CallLogService/LogCall", 1ul),
-            (header.Participant, header.RequestId, header.Method, header.AgreementVersion));
+            (header.Participant, header.RequestId, header.Method, header.AgreementVersion)
+        );
     }
 
     [Fact]
@@ -62,8 +63,12 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
         var request = Running.Request();
         var client = running.Calling("kr/mfa");
         var size = running.Ledger.Size;
-        running.Ask = _ => throw new PeerException(
-            "custody", "ministries.custody.v1.CustodyService/CheckStanding", new RpcException(new Status(StatusCode.Unavailable, "secret")));
+        running.Ask = _ =>
+            throw new PeerException(
+                "custody",
+                "ministries.custody.v1.CustodyService/CheckStanding",
+                new RpcException(new Status(StatusCode.Unavailable, "secret"))
+            );
         try
         {
             var (info, status) = await Running.Refused("UNAVAILABLE", () => client.LogCallAsync(request).ResponseAsync);
@@ -88,23 +93,27 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     [Theory]
     [InlineData(null, "SIGNATURE_MISSING")]
     [InlineData("ua/mfa", "SIGNATURE_NOT_OF_CALLER")]
-    public async Task A_write_that_its_sender_did_not_sign_is_refused_by_name(string? signer, string reason) => await NothingWritten(async () =>
-    {
-        var client = new CallLogService.CallLogServiceClient(running.Channel(running.CertificateOf("kr/mfa"), signer: signer));
-        var (_, status) = await Running.Refused(reason, () => client.LogCallAsync(Running.Request()).ResponseAsync);
-        Assert.Equal(StatusCode.Unauthenticated, (StatusCode)status.Code);
-    });
+    public async Task A_write_that_its_sender_did_not_sign_is_refused_by_name(string? signer, string reason) =>
+        await NothingWritten(async () =>
+        {
+            var client = new CallLogService.CallLogServiceClient(running.Channel(running.CertificateOf("kr/mfa"), signer: signer));
+            var (_, status) = await Running.Refused(reason, () => client.LogCallAsync(Running.Request()).ResponseAsync);
+            Assert.Equal(StatusCode.Unauthenticated, (StatusCode)status.Code);
+        });
 
     [Fact]
-    public async Task A_write_that_was_altered_on_the_way_is_refused_by_name() => await NothingWritten(async () =>
-    {
-        var request = Running.Request();
-        var original = request.Clone();
-        request.Counterpart = "ua/coordination-hq";
-        var status = await running.Post(
-            Running.FrameOf(request.ToByteArray()), headers: running.Signed(original.RequestId, Running.FrameOf(original.ToByteArray())));
-        Running.Is("CONTENT_DIGEST_WRONG", status);
-    });
+    public async Task A_write_that_was_altered_on_the_way_is_refused_by_name() =>
+        await NothingWritten(async () =>
+        {
+            var request = Running.Request();
+            var original = request.Clone();
+            request.Counterpart = "ua/coordination-hq";
+            var status = await running.Post(
+                Running.FrameOf(request.ToByteArray()),
+                headers: running.Signed(original.RequestId, Running.FrameOf(original.ToByteArray()))
+            );
+            Running.Is("CONTENT_DIGEST_WRONG", status);
+        });
 
     [Fact]
     public async Task A_signed_write_as_another_client_sends_it_is_accepted_and_its_answer_given_again_after_the_signature_expired()
@@ -137,8 +146,7 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
         var size = running.Ledger.Size;
         for (var i = 0; i < 2; i++)
         {
-            var (info, status) = await Running.Refused(
-                "NOT_FOUND", () => running.Calling("kr/mfa").LogCallAsync(request).ResponseAsync);
+            var (info, status) = await Running.Refused("NOT_FOUND", () => running.Calling("kr/mfa").LogCallAsync(request).ResponseAsync);
             Assert.Equal(StatusCode.NotFound, (StatusCode)status.Code);
             Assert.Equal("AGREEMENT", info.Metadata["basis"]);
         }
@@ -150,55 +158,63 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     {
         var request = new LinkCallsRequest
         {
-            RequestId = Guid.NewGuid().ToString(), Actor = Running.Request().Actor, Etag = "e", Case = Running.Case,
-            Call = "call_00000000000000000000000001", SameAsCall = "call_00000000000000000000000002", SameAsEtag = "e",
+            RequestId = Guid.NewGuid().ToString(),
+            Actor = Running.Request().Actor,
+            Etag = "e",
+            Case = Running.Case,
+            Call = "call_00000000000000000000000001",
+            SameAsCall = "call_00000000000000000000000002",
+            SameAsEtag = "e",
         };
-        var (info, status) = await Running.Refused(
-            "INTERNAL", () => running.Calling("kr/mfa").LinkCallsAsync(request).ResponseAsync);
+        var (info, status) = await Running.Refused("INTERNAL", () => running.Calling("kr/mfa").LinkCallsAsync(request).ResponseAsync);
         Assert.Equal(StatusCode.Internal, (StatusCode)status.Code);
         Assert.Contains(info.Metadata["id"], status.Message);
         Assert.DoesNotContain("nobody outside", status.ToString());
     }
 
     [Fact]
-    public async Task Every_fault_of_a_request_is_told_at_once() => await NothingWritten(async () =>
-    {
-        var request = Running.Request();
-        request.Account.StartTime.Time.Seconds = long.MaxValue;
-        request.Account.StartTime.TimeZone = "";
-        request.Actor.Office = "a b";
-        byte[] sent = [.. request.ToByteArray(), 0xf8, 0x06, 0x01, .. new LogCallRequest { Counterpart = "again" }.ToByteArray()];
-        var status = await running.Post(Running.FrameOf(sent));
-        Running.Is("REQUEST_INVALID", status);
-        Assert.Equal(StatusCode.InvalidArgument, (StatusCode)status.Code);
-        Assert.Equal(
-            ["#111", "counterpart", "actor.office", "account.start_time.time", "account.start_time.time_zone"],
-            Running.FaultsOf(status));
-    });
+    public async Task Every_fault_of_a_request_is_told_at_once() =>
+        await NothingWritten(async () =>
+        {
+            var request = Running.Request();
+            request.Account.StartTime.Time.Seconds = long.MaxValue;
+            request.Account.StartTime.TimeZone = "";
+            request.Actor.Office = "a b";
+            byte[] sent = [.. request.ToByteArray(), 0xf8, 0x06, 0x01, .. new LogCallRequest { Counterpart = "again" }.ToByteArray()];
+            var status = await running.Post(Running.FrameOf(sent));
+            Running.Is("REQUEST_INVALID", status);
+            Assert.Equal(StatusCode.InvalidArgument, (StatusCode)status.Code);
+            Assert.Equal(
+                ["#111", "counterpart", "actor.office", "account.start_time.time", "account.start_time.time_zone"],
+                Running.FaultsOf(status)
+            );
+        });
 
     [Theory]
     [InlineData("KST")]
     [InlineData("Mars/Olympus")]
     [InlineData("Asia/Soul")]
     [InlineData("../Asia/Seoul")]
-    public async Task A_zone_that_the_IANA_database_does_not_have_is_refused(string zone) => await NothingWritten(async () =>
-    {
-        var request = Running.Request();
-        request.Account.StartTime.TimeZone = zone;
-        Assert.Equal(["account.start_time.time_zone"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
-    });
+    public async Task A_zone_that_the_IANA_database_does_not_have_is_refused(string zone) =>
+        await NothingWritten(async () =>
+        {
+            var request = Running.Request();
+            request.Account.StartTime.TimeZone = zone;
+            Assert.Equal(["account.start_time.time_zone"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
+        });
 
     [Theory]
     [InlineData("He \u202edid not\u202c agree")]
     [InlineData("\u200b\u200d\ufeff")]
     [InlineData("   ")]
     [InlineData("\u2067x")]
-    public async Task A_text_that_deceives_is_refused(string text) => await NothingWritten(async () =>
-    {
-        var request = Running.Request();
-        request.Account.Summary = new Types.V1.Text { Language = "en", Text_ = text };
-        Assert.Equal(["account.summary.text"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
-    });
+    public async Task A_text_that_deceives_is_refused(string text) =>
+        await NothingWritten(async () =>
+        {
+            var request = Running.Request();
+            request.Account.Summary = new Types.V1.Text { Language = "en", Text_ = text };
+            Assert.Equal(["account.summary.text"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
+        });
 
     public static TheoryData<string, byte[], string> Unreadable()
     {
@@ -225,52 +241,60 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
 
     [Theory]
     [MemberData(nameof(Unreadable))]
-    public async Task What_cannot_be_read_in_one_way_only_is_refused(string what, byte[] body, string field) => await NothingWritten(async () =>
-    {
-        var status = await running.Post(body);
-        Running.Is("REQUEST_INVALID", status);
-        Assert.True(Running.FaultsOf(status).Contains(field), $"{what}: {status}");
-    });
+    public async Task What_cannot_be_read_in_one_way_only_is_refused(string what, byte[] body, string field) =>
+        await NothingWritten(async () =>
+        {
+            var status = await running.Post(body);
+            Running.Is("REQUEST_INVALID", status);
+            Assert.True(Running.FaultsOf(status).Contains(field), $"{what}: {status}");
+        });
 
     [Fact]
-    public async Task More_than_a_message_may_be_is_refused_before_it_is_read() => await NothingWritten(async () =>
-    {
-        var request = Running.Request();
-        request.Account.Prisoners.Add(new string('A', 1 << 20));
-        Running.Is("REQUEST_INVALID", await running.Post(Running.FrameOf(request.ToByteArray())));
-        await Running.Refused("REQUEST_INVALID", () => running.Calling("kr/mfa").LogCallAsync(request).ResponseAsync);
-        // A message of exactly the limit is read, and refused for what it holds.
-        request.Account.Prisoners[0] = new string('A', (1 << 20) - (request.CalculateSize() - (1 << 20)));
-        Assert.Equal(1 << 20, request.CalculateSize());
-        Assert.Contains("account.prisoners[0]", Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
-    });
+    public async Task More_than_a_message_may_be_is_refused_before_it_is_read() =>
+        await NothingWritten(async () =>
+        {
+            var request = Running.Request();
+            request.Account.Prisoners.Add(new string('A', 1 << 20));
+            Running.Is("REQUEST_INVALID", await running.Post(Running.FrameOf(request.ToByteArray())));
+            await Running.Refused("REQUEST_INVALID", () => running.Calling("kr/mfa").LogCallAsync(request).ResponseAsync);
+            // A message of exactly the limit is read, and refused for what it holds.
+            request.Account.Prisoners[0] = new string('A', (1 << 20) - (request.CalculateSize() - (1 << 20)));
+            Assert.Equal(1 << 20, request.CalculateSize());
+            Assert.Contains("account.prisoners[0]", Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
+        });
 
     [Theory]
     [InlineData(1000, 1)]
     [InlineData(5, 300)]
-    public async Task Deep_and_wide_nesting_is_refused(int depth, int width) => await NothingWritten(async () =>
-    {
-        // Nothing in the contract nests so; the bytes say a field within a field within a field.
-        byte[] inner = [];
-        for (var i = 0; i < depth; i++)
+    public async Task Deep_and_wide_nesting_is_refused(int depth, int width) =>
+        await NothingWritten(async () =>
         {
-            var field = new MemoryStream();
-            using (var output = new CodedOutputStream(field, leaveOpen: true))
-                for (var j = 0; j < (i == 0 ? width : 1); j++)
-                {
-                    output.WriteTag(11, WireFormat.WireType.LengthDelimited);
-                    output.WriteBytes(ByteString.CopyFrom(inner));
-                }
-            inner = field.ToArray();
-        }
-        Running.Is("REQUEST_INVALID", await running.Post(Running.FrameOf(inner)));
-    });
+            // Nothing in the contract nests so; the bytes say a field within a field within a field.
+            byte[] inner = [];
+            for (var i = 0; i < depth; i++)
+            {
+                var field = new MemoryStream();
+                using (var output = new CodedOutputStream(field, leaveOpen: true))
+                    for (var j = 0; j < (i == 0 ? width : 1); j++)
+                    {
+                        output.WriteTag(11, WireFormat.WireType.LengthDelimited);
+                        output.WriteBytes(ByteString.CopyFrom(inner));
+                    }
+                inner = field.ToArray();
+            }
+            Running.Is("REQUEST_INVALID", await running.Post(Running.FrameOf(inner)));
+        });
 
-    private async Task<T> Send<T>(byte[] message) where T : class, IMessage<T>, new()
+    private async Task<T> Send<T>(byte[] message)
+        where T : class, IMessage<T>, new()
     {
         var method = new Method<byte[], T>(
-            MethodType.Unary, "ministries.calllog.v1.CallLogService", "LogCall", Marshallers.Create(b => b, b => b),
-            Marshallers.Create<T>(m => m.ToByteArray(), new MessageParser<T>(() => new T()).ParseFrom));
+            MethodType.Unary,
+            "ministries.calllog.v1.CallLogService",
+            "LogCall",
+            Marshallers.Create(b => b, b => b),
+            Marshallers.Create<T>(m => m.ToByteArray(), new MessageParser<T>(() => new T()).ParseFrom)
+        );
         return await running.As("kr/mfa").AsyncUnaryCall(method, null, new CallOptions(cancellationToken: Running.Cancel), message);
     }
 

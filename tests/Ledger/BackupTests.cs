@@ -37,8 +37,9 @@ public sealed class BackupTests : IDisposable
             await writers;
         }
 
-        var late = await Assert.ThrowsAsync<LedgerInconsistent>(
-            async () => await ServiceLedger.Open(Options(await postgres.Restore(dump), newest), Cancel));
+        var late = await Assert.ThrowsAsync<LedgerInconsistent>(async () =>
+            await ServiceLedger.Open(Options(await postgres.Restore(dump), newest), Cancel)
+        );
         Assert.Contains("acknowledged entries are missing. Restore the newest backup", late.Message);
 
         var restored = await postgres.Restore(dump);
@@ -94,25 +95,30 @@ public sealed class BackupTests : IDisposable
     private string In(string file) => Path.Combine(_folder, file);
 
     private static async Task Write(ServiceLedger ledger, ConcurrentDictionary<string, ulong> answered, CancellationToken enough) =>
-        await Task.WhenAll(Enumerable.Range(0, 4).Select(async writer =>
-        {
-            for (var i = 0; !enough.IsCancellationRequested; i++)
-            {
-                try
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, 4)
+                .Select(async writer =>
                 {
-                    answered[$"r{writer}-{i}"] = (await ledger.Commit(Add("w", $"r{writer}-{i}", "c"), Cancel)).Position!.Value;
-                }
-                catch (LedgerException)
-                {
-                    // The database is gone: nobody was answered.
-                }
-            }
-        }));
+                    for (var i = 0; !enough.IsCancellationRequested; i++)
+                    {
+                        try
+                        {
+                            answered[$"r{writer}-{i}"] = (await ledger.Commit(Add("w", $"r{writer}-{i}", "c"), Cancel)).Position!.Value;
+                        }
+                        catch (LedgerException)
+                        {
+                            // The database is gone: nobody was answered.
+                        }
+                    }
+                })
+        );
 
     private static async Task Until(Func<bool> isSo)
     {
         using var late = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
         late.CancelAfter(TimeSpan.FromSeconds(60));
-        while (!isSo()) await Task.Delay(10, late.Token);
+        while (!isSo())
+            await Task.Delay(10, late.Token);
     }
 }

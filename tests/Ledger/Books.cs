@@ -69,36 +69,48 @@ public static class Counting
     public static readonly CheckpointKey Key = CheckpointKey.FromSeed("ministries.example/custody", new byte[32]);
 
     /// <summary>The fold of a version, which counts each event so many times.</summary>
-    public static StreamKind<EventCursor> Version(int version, ulong each) => new(
-        "counter", version,
-        (state, e, entry) =>
-        {
-            state.Type = entry.Request is PartyAdmitted request ? request.Case : "erased";
-            if (e is CaseClosed) throw new InvalidOperationException("the fold of a closed case fails");
-            state.Sequence += each;
-        },
-        audience: state => [Audience.Of($"reader/{state.Type}"), Audience.Everybody],
-        keys: state => ["all", $"v{version}", state.Sequence % (2 * each) == 0 ? "even" : "odd"],
-        due: state => state.Sequence % (3 * each) == 0 ? new DateTimeOffset(2025, 3, 18, 0, 0, 0, TimeSpan.Zero) : null);
+    public static StreamKind<EventCursor> Version(int version, ulong each) =>
+        new(
+            "counter",
+            version,
+            (state, e, entry) =>
+            {
+                state.Type = entry.Request is PartyAdmitted request ? request.Case : "erased";
+                if (e is CaseClosed)
+                    throw new InvalidOperationException("the fold of a closed case fails");
+                state.Sequence += each;
+            },
+            audience: state => [Audience.Of($"reader/{state.Type}"), Audience.Everybody],
+            keys: state => ["all", $"v{version}", state.Sequence % (2 * each) == 0 ? "even" : "odd"],
+            due: state => state.Sequence % (3 * each) == 0 ? new DateTimeOffset(2025, 3, 18, 0, 0, 0, TimeSpan.Zero) : null
+        );
 
-    public static LedgerOptions Options(string connection, string? checkpoint = null, TimeProvider? time = null,
-        StreamKind? kind = null) => new()
-    {
-        Service = "custody",
-        Kinds = [kind ?? Kind],
-        Connection = connection,
-        Key = Key,
-        CheckpointFile = checkpoint ?? Engine.NewFile("checkpoint"),
-        Time = time ?? TimeProvider.System,
-        PollInterval = TimeSpan.FromMilliseconds(100),
-    };
+    public static LedgerOptions Options(string connection, string? checkpoint = null, TimeProvider? time = null, StreamKind? kind = null) =>
+        new()
+        {
+            Service = "custody",
+            Kinds = [kind ?? Kind],
+            Connection = connection,
+            Key = Key,
+            CheckpointFile = checkpoint ?? Engine.NewFile("checkpoint"),
+            Time = time ?? TimeProvider.System,
+            PollInterval = TimeSpan.FromMilliseconds(100),
+        };
 
     /// <summary>Counts one more; answers with the count.</summary>
     public static Command Add(
-        string participant, string requestId, string counter, IReadOnlyList<string>? audience = null, int precedence = 0,
-            Action? before = null,
-        string content = "", Intake? intake = null, string traceParent = "", StreamKind<EventCursor>? kind = null,
-            string @case = "case_1")
+        string participant,
+        string requestId,
+        string counter,
+        IReadOnlyList<string>? audience = null,
+        int precedence = 0,
+        Action? before = null,
+        string content = "",
+        Intake? intake = null,
+        string traceParent = "",
+        StreamKind<EventCursor>? kind = null,
+        string @case = "case_1"
+    )
     {
         var request = new PartyAdmitted { Case = counter, Participant = content };
         return new()
@@ -117,17 +129,23 @@ public static class Counting
                 before?.Invoke();
                 view.Find(kind ?? Kind, counter);
                 return Decision.Accept(
-                    @case, audience ?? [Audience.Case(@case)],
+                    @case,
+                    audience ?? [Audience.Case(@case)],
                     [new Change(new PartyAdmitted { Case = counter, Participant = participant }, [Kind.Id(counter)])],
-                    after => after.Find(kind ?? Kind, counter)!);
+                    after => after.Find(kind ?? Kind, counter)!
+                );
             },
         };
     }
 
     /// <summary>A command with a rule of its own.</summary>
     public static Command Decides(
-        string participant, string requestId, Func<View, DateTimeOffset, Decision> rule, bool storesRefusal = true,
-            Intake? intake = null)
+        string participant,
+        string requestId,
+        Func<View, DateTimeOffset, Decision> rule,
+        bool storesRefusal = true,
+        Intake? intake = null
+    )
     {
         var request = new PartyAdmitted { Case = "decides" };
         return new()

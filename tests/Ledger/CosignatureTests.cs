@@ -26,8 +26,10 @@ public class CosignatureTests
         using var key = Key.Import(SignatureAlgorithm.Ed25519, Seed, KeyBlobFormat.RawPrivateKey);
         var raw = key.PublicKey.Export(KeyBlobFormat.RawPublicKey);
         Assert.Equal(SHA256.HashData([.. "ministries.example/witness/kr/mfa\n"u8, 4, .. raw])[..4], bytes[..4]);
-        var message = "cosignature/v1\ntime 1679315147\nministries.example/calllog\n1234\n" +
-            Convert.ToBase64String(SHA256.HashData("root"u8)) + "\n";
+        var message =
+            "cosignature/v1\ntime 1679315147\nministries.example/calllog\n1234\n"
+            + Convert.ToBase64String(SHA256.HashData("root"u8))
+            + "\n";
         Assert.True(SignatureAlgorithm.Ed25519.Verify(key.PublicKey, Encoding.UTF8.GetBytes(message), bytes.AsSpan(12)));
     }
 
@@ -48,8 +50,9 @@ public class CosignatureTests
     {
         const string known = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
         Assert.Equal(known, CosignatureKey.FromVerifier(known).Verifier);
-        foreach (var wrong in (string[])
-            ["", "a+b", known.Replace("da77", "da78"), Log.Verifier, known.Replace("BOvN", "B!vN"), known[..^4]])
+        foreach (
+            var wrong in (string[])["", "a+b", known.Replace("da77", "da78"), Log.Verifier, known.Replace("BOvN", "B!vN"), known[..^4]]
+        )
             Assert.Throws<FormatException>(() => CosignatureKey.FromVerifier(wrong));
         Assert.Equal(Witness.Verifier, CosignatureKey.FromVerifier(Witness.Verifier).Verifier);
         Assert.Throws<InvalidOperationException>(() => CosignatureKey.FromVerifier(Witness.Verifier).Cosign(Signed(), Time));
@@ -93,13 +96,22 @@ public class CosignatureTests
     {
         var plain = Signed();
         Assert.NotNull(plain.Tree);
-        foreach (var more in (string[])["extension\n", "\n", " \n"]) Assert.Null((plain with { Text = plain.Text + more }).Tree);
+        foreach (var more in (string[])["extension\n", "\n", " \n"])
+            Assert.Null((plain with { Text = plain.Text + more }).Tree);
         Assert.Null((plain with { Text = plain.Text.Replace("ministries", "minist\u0085ries") }).Tree);
         Assert.Null((plain with { Text = plain.Text.Replace("1234", "01234") }).Tree);
     }
 
     [Theory]
-    [InlineData("\u0085"), InlineData("\ufeff"), InlineData("\u00a0"), InlineData("\u200b"), InlineData("\u3000"), InlineData("é"), InlineData("+")]
+    [
+        InlineData("\u0085"),
+        InlineData("\ufeff"),
+        InlineData("\u00a0"),
+        InlineData("\u200b"),
+        InlineData("\u3000"),
+        InlineData("é"),
+        InlineData("+")
+    ]
     [InlineData("\u007f"), InlineData("\t")]
     public void A_name_of_a_key_is_printable_ascii(string character)
     {
@@ -113,7 +125,9 @@ public class CosignatureTests
     public void Every_line_of_a_key_must_hold_whichever_comes_first()
     {
         var (note, other) = (Signed(), Signed(1235));
-        foreach (var lines in (string[])[note.Signatures[0].Line + other.Signatures[0].Line, other.Signatures[0].Line + note.Signatures[0].Line])
+        foreach (
+            var lines in (string[])[note.Signatures[0].Line + other.Signatures[0].Line, other.Signatures[0].Line + note.Signatures[0].Line]
+        )
             Assert.Null(Log.Verify($"{note.Text}\n{lines}"));
         Assert.NotNull(Log.Verify($"{note.Text}\n{note.Signatures[0].Line}{note.Signatures[0].Line}"));
     }
@@ -165,19 +179,24 @@ public class CosignatureTests
 
 public class LogProofTests
 {
-    private static readonly byte[] One = SHA256.HashData("hash1"u8), Two = SHA256.HashData("hash2"u8);
+    private static readonly byte[] One = SHA256.HashData("hash1"u8),
+        Two = SHA256.HashData("hash2"u8);
 
     [Fact]
     public void A_proof_is_written_and_read_as_the_specification_has_it()
     {
         var (one, two, extra) = (Convert.ToBase64String(One), Convert.ToBase64String(Two), Convert.ToBase64String("more"u8));
-        foreach (var (proof, text) in ((LogProof, string)[])
-        [
-            (new(5, [One, Two], "test checkpoint\n"), $"c2sp.org/tlog-proof@v1\nindex 5\n{one}\n{two}\n\ntest checkpoint\n"),
-            (new(10, [One], "checkpoint data\n\nx\n", [.. "more"u8]),
-                $"c2sp.org/tlog-proof@v1\nextra {extra}\nindex 10\n{one}\n\ncheckpoint data\n\nx\n"),
-            (new(0, [], "checkpoint\n"), "c2sp.org/tlog-proof@v1\nindex 0\n\ncheckpoint\n"),
-        ])
+        foreach (
+            var (proof, text) in ((LogProof, string)[])
+                [
+                    (new(5, [One, Two], "test checkpoint\n"), $"c2sp.org/tlog-proof@v1\nindex 5\n{one}\n{two}\n\ntest checkpoint\n"),
+                    (
+                        new(10, [One], "checkpoint data\n\nx\n", [.. "more"u8]),
+                        $"c2sp.org/tlog-proof@v1\nextra {extra}\nindex 10\n{one}\n\ncheckpoint data\n\nx\n"
+                    ),
+                    (new(0, [], "checkpoint\n"), "c2sp.org/tlog-proof@v1\nindex 0\n\ncheckpoint\n"),
+                ]
+        )
         {
             Assert.Equal(text, proof.ToString());
             var read = LogProof.Read(text);

@@ -13,7 +13,8 @@ public static class CrashCollection;
 [Collection(nameof(CrashTests))]
 public sealed class CrashTests : IDisposable
 {
-    private const int Writers = 4, Requests = 30;
+    private const int Writers = 4,
+        Requests = 30;
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -30,27 +31,38 @@ public sealed class CrashTests : IDisposable
     public async Task Writes_until_it_is_killed()
     {
         var connection = Environment.GetEnvironmentVariable("LEDGER_TEST_CONNECTION");
-        if (connection is null) return;
-        var (point, left) = (Environment.GetEnvironmentVariable("LEDGER_TEST_POINT"),
-            int.Parse(Environment.GetEnvironmentVariable("LEDGER_TEST_HITS")!));
-        await using var answers = new StreamWriter(
-            Environment.GetEnvironmentVariable("LEDGER_TEST_ANSWERS")!) { AutoFlush = true };
+        if (connection is null)
+            return;
+        var (point, left) = (
+            Environment.GetEnvironmentVariable("LEDGER_TEST_POINT"),
+            int.Parse(Environment.GetEnvironmentVariable("LEDGER_TEST_HITS")!)
+        );
+        await using var answers = new StreamWriter(Environment.GetEnvironmentVariable("LEDGER_TEST_ANSWERS")!) { AutoFlush = true };
         await using var ledger = await ServiceLedger.Open(
-            Options(connection, Environment.GetEnvironmentVariable("LEDGER_TEST_CHECKPOINT")), Cancel);
+            Options(connection, Environment.GetEnvironmentVariable("LEDGER_TEST_CHECKPOINT")),
+            Cancel
+        );
         Probe.Hook = reached =>
         {
-            if (reached != point || Interlocked.Decrement(ref left) != 0) return;
+            if (reached != point || Interlocked.Decrement(ref left) != 0)
+                return;
             Process.GetCurrentProcess().Kill();
             Thread.Sleep(Timeout.Infinite);
         };
-        await Parallel.ForAsync(0, Writers, new ParallelOptions { MaxDegreeOfParallelism = Writers }, async (writer, cancel) =>
-        {
-            for (var i = 0; i < Requests; i++)
+        await Parallel.ForAsync(
+            0,
+            Writers,
+            new ParallelOptions { MaxDegreeOfParallelism = Writers },
+            async (writer, cancel) =>
             {
-                var outcome = await ledger.Commit(Add($"w/{writer}", $"r{i}", "c"), cancel);
-                lock (answers) answers.WriteLine($"{writer} {i} {outcome.Position} {outcome.CountOf()}");
+                for (var i = 0; i < Requests; i++)
+                {
+                    var outcome = await ledger.Commit(Add($"w/{writer}", $"r{i}", "c"), cancel);
+                    lock (answers)
+                        answers.WriteLine($"{writer} {i} {outcome.Position} {outcome.CountOf()}");
+                }
             }
-        });
+        );
     }
 
     [Theory]
@@ -68,16 +80,20 @@ public sealed class CrashTests : IDisposable
         var (checkpoint, answers) = (Engine.NewFile("checkpoint"), Engine.NewFile("answers"));
         var hits = Random.Shared.Next(2, 20);
         TestContext.Current.TestOutputHelper!.WriteLine($"killed at {point} the {hits}th time");
-        var start = new ProcessStartInfo(Environment.ProcessPath!,
-            ["-method", $"{typeof(CrashTests).FullName}.{nameof(Writes_until_it_is_killed)}", "-explicit", "only"])
+        var start = new ProcessStartInfo(
+            Environment.ProcessPath!,
+            ["-method", $"{typeof(CrashTests).FullName}.{nameof(Writes_until_it_is_killed)}", "-explicit", "only"]
+        )
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
             Environment =
             {
-                ["LEDGER_TEST_CONNECTION"] = connection, ["LEDGER_TEST_CHECKPOINT"] = checkpoint,
-                    ["LEDGER_TEST_ANSWERS"] = answers,
-                ["LEDGER_TEST_POINT"] = point, ["LEDGER_TEST_HITS"] = $"{hits}",
+                ["LEDGER_TEST_CONNECTION"] = connection,
+                ["LEDGER_TEST_CHECKPOINT"] = checkpoint,
+                ["LEDGER_TEST_ANSWERS"] = answers,
+                ["LEDGER_TEST_POINT"] = point,
+                ["LEDGER_TEST_HITS"] = $"{hits}",
             },
         };
         using (var process = Process.Start(start)!)
@@ -89,14 +105,24 @@ public sealed class CrashTests : IDisposable
 
         await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
         await LedgerTests.Audit(ledger);
-        var answered = (await File.ReadAllLinesAsync(answers, Cancel)).Select(l => l.Split(' ')).ToDictionary(l =>
-            (int.Parse(l[0]), int.Parse(l[1])));
-        var again = await Task.WhenAll(Enumerable.Range(0, Writers * Requests).Select(async n =>
-            (Writer: n / Requests, Number: n % Requests,
-                Outcome: await ledger.Commit(Add($"w/{n / Requests}", $"r{n % Requests}", "c"), Cancel))));
+        var answered = (await File.ReadAllLinesAsync(answers, Cancel))
+            .Select(l => l.Split(' '))
+            .ToDictionary(l => (int.Parse(l[0]), int.Parse(l[1])));
+        var again = await Task.WhenAll(
+            Enumerable
+                .Range(0, Writers * Requests)
+                .Select(async n =>
+                    (
+                        Writer: n / Requests,
+                        Number: n % Requests,
+                        Outcome: await ledger.Commit(Add($"w/{n / Requests}", $"r{n % Requests}", "c"), Cancel)
+                    )
+                )
+        );
         foreach (var (writer, number, outcome) in again)
         {
-            if (!answered.TryGetValue((writer, number), out var answer)) continue;
+            if (!answered.TryGetValue((writer, number), out var answer))
+                continue;
             Assert.True(outcome.Repeated);
             Assert.Equal((answer[2], answer[3]), ($"{outcome.Position}", $"{outcome.CountOf()}"));
         }
@@ -110,7 +136,11 @@ public sealed class CrashTests : IDisposable
     public async Task A_lost_answer_to_a_commit_is_resolved_by_the_request_id(string engine)
     {
         await using var ledger = await ServiceLedger.Open(Options(await EngineOf(engine).Create()), Cancel);
-        Probe.Hook = point => { if (point == "after-commit") throw new IOException("the answer is lost"); };
+        Probe.Hook = point =>
+        {
+            if (point == "after-commit")
+                throw new IOException("the answer is lost");
+        };
         await Assert.ThrowsAsync<CommitOutcomeUnknown>(() => ledger.Commit(Add("a", "1", "c"), Cancel));
         Probe.Hook = null;
         var again = await ledger.Commit(Add("a", "1", "c"), Cancel);
@@ -127,7 +157,11 @@ public sealed class CrashTests : IDisposable
     {
         await using var ledger = await ServiceLedger.Open(Options(await EngineOf(engine).Create()), Cancel);
         var batches = 0;
-        Probe.Hook = point => { if (point == "before-commit" && batches++ == 1) throw new InvalidOperationException("once"); };
+        Probe.Hook = point =>
+        {
+            if (point == "before-commit" && batches++ == 1)
+                throw new InvalidOperationException("once");
+        };
         var outcomes = await LedgerTests.Together(ledger, Add("a", "1", "c"), Add("a", "2", "c"), Add("b", "1", "c"));
         Assert.Equal(3UL, outcomes.Select(o => o.Result.CountOf()).Max());
         Assert.Equal(5, batches);
@@ -143,10 +177,12 @@ public sealed class CrashTests : IDisposable
         var database = new NpgsqlConnectionStringBuilder(connection).Database;
         Probe.Hook = point =>
         {
-            if (point != "before-commit") return;
+            if (point != "before-commit")
+                return;
             Probe.Hook = null;
-            Postgres.Shared.Result.Execute(
-                $"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{database}'").Wait();
+            Postgres
+                .Shared.Result.Execute($"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{database}'")
+                .Wait();
         };
         await Assert.ThrowsAsync<CommitOutcomeUnknown>(() => ledger.Commit(Add("a", "1", "c"), Cancel));
         var again = await ledger.Commit(Add("a", "1", "c"), Cancel);
@@ -163,21 +199,26 @@ public sealed class CrashTests : IDisposable
             var connection = await server.CreateDatabase();
             await using var ledger = await ServiceLedger.Open(Options(connection), Cancel);
             var answered = new ConcurrentDictionary<string, ulong>();
-            var writing = Parallel.ForAsync(0, Writers, new ParallelOptions { MaxDegreeOfParallelism = Writers },
+            var writing = Parallel.ForAsync(
+                0,
+                Writers,
+                new ParallelOptions { MaxDegreeOfParallelism = Writers },
                 async (writer, cancel) =>
-            {
-                for (var i = 0; i < Requests;)
-                    try
-                    {
-                        var outcome = await ledger.Commit(Add($"w/{writer}", $"r{i}", "c"), cancel);
-                        answered[$"{writer} {i++}"] = outcome.Position!.Value;
-                    }
-                    catch (LedgerException e) when (e is LedgerUnavailable or CommitOutcomeUnknown)
-                    {
-                        await Task.Delay(20, cancel);
-                    }
-            });
-            while (answered.Count < Requests) await Task.Delay(1, Cancel);
+                {
+                    for (var i = 0; i < Requests; )
+                        try
+                        {
+                            var outcome = await ledger.Commit(Add($"w/{writer}", $"r{i}", "c"), cancel);
+                            answered[$"{writer} {i++}"] = outcome.Position!.Value;
+                        }
+                        catch (LedgerException e) when (e is LedgerUnavailable or CommitOutcomeUnknown)
+                        {
+                            await Task.Delay(20, cancel);
+                        }
+                }
+            );
+            while (answered.Count < Requests)
+                await Task.Delay(1, Cancel);
             server.Crash();
             await Assert.ThrowsAsync<LedgerUnavailable>(() => ledger.ReadCursor("relay", Cancel));
             await server.Start();
@@ -216,16 +257,27 @@ public sealed class CrashTests : IDisposable
         async Task For(TimeSpan time)
         {
             var clock = Stopwatch.StartNew();
-            await Task.WhenAll(Enumerable.Range(0, callers).Select(caller => Task.Run(async () =>
-            {
-                while (clock.Elapsed < time)
-                {
-                    var outcome = await ledger.Commit(
-                        Add($"p/{caller % 16}", Guid.NewGuid().ToString(), $"c{Random.Shared.Next(1000)}"), Cancel);
-                    await ledger.ReceiptOf(outcome, Cancel);
-                    Interlocked.Increment(ref count);
-                }
-            }, Cancel)));
+            await Task.WhenAll(
+                Enumerable
+                    .Range(0, callers)
+                    .Select(caller =>
+                        Task.Run(
+                            async () =>
+                            {
+                                while (clock.Elapsed < time)
+                                {
+                                    var outcome = await ledger.Commit(
+                                        Add($"p/{caller % 16}", Guid.NewGuid().ToString(), $"c{Random.Shared.Next(1000)}"),
+                                        Cancel
+                                    );
+                                    await ledger.ReceiptOf(outcome, Cancel);
+                                    Interlocked.Increment(ref count);
+                                }
+                            },
+                            Cancel
+                        )
+                    )
+            );
         }
         await For(TimeSpan.FromSeconds(1));
         count = 0;

@@ -30,8 +30,19 @@ public abstract class LedgerTests
     {
         using var go = new ManualResetEventSlim();
         using var held = new ManualResetEventSlim();
-        var first = ledger.Commit(Add("holder", Guid.NewGuid().ToString(), "holder", before: () => { held.Set(); go.Wait(); }),
-            Cancel);
+        var first = ledger.Commit(
+            Add(
+                "holder",
+                Guid.NewGuid().ToString(),
+                "holder",
+                before: () =>
+                {
+                    held.Set();
+                    go.Wait();
+                }
+            ),
+            Cancel
+        );
         held.Wait(Cancel);
         var running = commands.Select(c => ledger.Commit(c, Cancel)).ToArray();
         go.Set();
@@ -43,11 +54,15 @@ public abstract class LedgerTests
     private static async Task<List<StoredEntry>> ReadAll(ServiceLedger ledger)
     {
         var entries = new List<StoredEntry>();
-        for (var page = await ledger.ReadEntries(0, null, null, 100, Cancel); ; page = await ledger.ReadEntries(page.Next, null,
-            null, 100, Cancel))
+        for (
+            var page = await ledger.ReadEntries(0, null, null, 100, Cancel);
+            ;
+            page = await ledger.ReadEntries(page.Next, null, null, 100, Cancel)
+        )
         {
             entries.AddRange(page.Entries);
-            if (page.Complete) return entries;
+            if (page.Complete)
+                return entries;
         }
     }
 
@@ -71,7 +86,8 @@ public abstract class LedgerTests
             time = header.CommitTime.ToDateTimeOffset();
             Assert.Equal(header.Parts.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
             foreach (var (part, digest) in entry.Entry.Parts.Zip(header.Parts))
-                if (!part.Erased) Assert.Equal(digest.Digest.ToByteArray(), Digests.OfPart(part.Salt.Span, part.Data.Span));
+                if (!part.Erased)
+                    Assert.Equal(digest.Digest.ToByteArray(), Digests.OfPart(part.Salt.Span, part.Data.Span));
             Assert.Equal(header.Audience.Order(Digests.Order), entry.Entry.Audience.Select(Digests.OfAudience).Order(Digests.Order));
             foreach (var number in entry.Entry.Audience)
                 Assert.Equal(audiences[number.Audience] = audiences.GetValueOrDefault(number.Audience) + 1, number.Number);
@@ -99,9 +115,15 @@ public abstract class LedgerTests
         Assert.Equal(checkpoint.Size, receipt.TreeSize);
         Assert.Equal(checkpoint.Root, receipt.RootHash.ToByteArray());
         var leaf = System.Security.Cryptography.SHA256.HashData([0, .. receipt.EntryHash.Span]);
-        Assert.True(Proofs.Includes(
-            leaf, receipt.Position, receipt.TreeSize, receipt.RootHash.Span,
-                [.. receipt.InclusionProof.Select(h => h.ToByteArray())]));
+        Assert.True(
+            Proofs.Includes(
+                leaf,
+                receipt.Position,
+                receipt.TreeSize,
+                receipt.RootHash.Span,
+                [.. receipt.InclusionProof.Select(h => h.ToByteArray())]
+            )
+        );
     }
 
     [Fact]
@@ -109,16 +131,22 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         var receipts = new ConcurrentBag<Receipt>();
-        await Parallel.ForAsync(0, 16, Cancel, async (participant, cancel) =>
-        {
-            for (var i = 0; i < 40; i++)
+        await Parallel.ForAsync(
+            0,
+            16,
+            Cancel,
+            async (participant, cancel) =>
             {
-                var outcome = await ledger.Commit(Add($"p/{participant}", $"request-{i}", $"c{i % 7}"), cancel);
-                receipts.Add(await ledger.ReceiptOf(outcome, cancel));
+                for (var i = 0; i < 40; i++)
+                {
+                    var outcome = await ledger.Commit(Add($"p/{participant}", $"request-{i}", $"c{i % 7}"), cancel);
+                    receipts.Add(await ledger.ReceiptOf(outcome, cancel));
+                }
             }
-        });
+        );
         Assert.Equal(Enumerable.Range(0, 640).Select(p => (ulong)p), receipts.Select(r => r.Position).Order());
-        foreach (var receipt in receipts) CheckReceipt(receipt);
+        foreach (var receipt in receipts)
+            CheckReceipt(receipt);
         await Audit(ledger);
         var counters = await ledger.List(Kind, ["all"], null, 0, 100, Cancel);
         Assert.Equal(640UL, counters.Aggregate(0UL, (sum, c) => sum + c.State.Sequence));
@@ -131,20 +159,26 @@ public abstract class LedgerTests
         var connection = await Engine.Create();
         await using var one = await ServiceLedger.Open(Options(connection), Cancel);
         await using var two = await ServiceLedger.Open(Options(connection), Cancel);
-        await Parallel.ForAsync(0, 12, Cancel, async (caller, cancel) =>
-        {
-            for (var i = 0; i < 25; i++)
+        await Parallel.ForAsync(
+            0,
+            12,
+            Cancel,
+            async (caller, cancel) =>
             {
-                var first = caller % 2 == 0 ? one : two;
-                var outcome = await first.Commit(Add($"p/{caller}", $"request-{i}", "shared"), cancel);
-                CheckReceipt(await first.ReceiptOf(outcome, cancel));
-                if (i % 5 != 0) continue;
-                var again = await (first == one ? two : one).Commit(Add($"p/{caller}", $"request-{i}", "shared"), cancel);
-                Assert.True(again.Repeated);
-                Assert.Equal(outcome.Position, again.Position);
-                Assert.Equal(outcome.CountOf(), again.CountOf());
+                for (var i = 0; i < 25; i++)
+                {
+                    var first = caller % 2 == 0 ? one : two;
+                    var outcome = await first.Commit(Add($"p/{caller}", $"request-{i}", "shared"), cancel);
+                    CheckReceipt(await first.ReceiptOf(outcome, cancel));
+                    if (i % 5 != 0)
+                        continue;
+                    var again = await (first == one ? two : one).Commit(Add($"p/{caller}", $"request-{i}", "shared"), cancel);
+                    Assert.True(again.Repeated);
+                    Assert.Equal(outcome.Position, again.Position);
+                    Assert.Equal(outcome.CountOf(), again.CountOf());
+                }
             }
-        });
+        );
         Assert.Equal(300UL, (await one.Find(Kind, "shared", null, Cancel))!.State.Sequence);
         await Audit(one);
         await Audit(two);
@@ -173,8 +207,10 @@ public abstract class LedgerTests
             var found = await ledger.FindAnswer("a", "request", add.Method, add.Bytes, Cancel);
             Assert.Equal((first.Position, 1UL), (found!.Position, found.CountOf()));
             CheckReceipt(await ledger.ReceiptOf(found, Cancel));
-            Assert.Equal(Reason.RequestIdReused,
-                (await ledger.FindAnswer("a", "request", "test/Other", add.Bytes, Cancel))!.Refusal!.Reason);
+            Assert.Equal(
+                Reason.RequestIdReused,
+                (await ledger.FindAnswer("a", "request", "test/Other", add.Bytes, Cancel))!.Refusal!.Reason
+            );
             Assert.Null(await ledger.FindAnswer("a", "unknown", add.Method, add.Bytes, Cancel));
             Assert.Equal(3UL, (await ledger.Find(Kind, "c", null, Cancel))!.State.Sequence);
         }
@@ -196,8 +232,7 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         var first = await ledger.Commit(Decides("a", "r", (_, _) => Refused), Cancel);
-        var again = await ledger.Commit(Decides("a", "r", (_, _) => throw new InvalidOperationException("not asked again")),
-            Cancel);
+        var again = await ledger.Commit(Decides("a", "r", (_, _) => throw new InvalidOperationException("not asked again")), Cancel);
         Assert.Equal((0UL, Reason.StateNotAllowed, false), (first.Position, first.Refusal!.Reason, first.Repeated));
         Assert.Equal((0UL, Reason.StateNotAllowed, true), (again.Position, again.Refusal!.Reason, again.Repeated));
         Assert.Equal("CLOSED", again.Refusal.Metadata!["state"]);
@@ -222,8 +257,10 @@ public abstract class LedgerTests
             Assert.Equal((null, 0UL, null, 1UL), (first.Position, mended.Position, mended.Refusal, ledger.Size));
             // What was accepted is the answer from then on, and its request id is taken.
             Assert.True((await ledger.Commit(Add("a", "r", "counter"), Cancel)).Repeated);
-            Assert.Equal(Reason.RequestIdReused,
-                (await ledger.Commit(Decides("a", "r", (_, _) => Decision.Refuse(reason)), Cancel)).Refusal!.Reason);
+            Assert.Equal(
+                Reason.RequestIdReused,
+                (await ledger.Commit(Decides("a", "r", (_, _) => Decision.Refuse(reason)), Cancel)).Refusal!.Reason
+            );
             return;
         }
         Assert.Equal((0UL, Reason.RequestIdReused, 1UL), (first.Position, mended.Refusal!.Reason, ledger.Size));
@@ -232,11 +269,22 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public void Want_of_form_identity_approvals_and_room_can_be_mended_and_nothing_else() => Assert.All(Reasons.All, reason =>
-        Assert.Equal(
-            Reasons.AboutOf(reason).Code is 3 or 8 or 14 or 16 || reason is Reason.ApprovalsMissing or Reason.ApprovalKeyUnknown or
-                Reason.ApprovalNotOfCaller or Reason.ApprovalNotOfOfficial or Reason.ApprovalKeyNotValid or Reason.ApprovalWrong,
-            Reasons.AboutOf(reason).Mendable));
+    public void Want_of_form_identity_approvals_and_room_can_be_mended_and_nothing_else() =>
+        Assert.All(
+            Reasons.All,
+            reason =>
+                Assert.Equal(
+                    Reasons.AboutOf(reason).Code is 3 or 8 or 14 or 16
+                        || reason
+                            is Reason.ApprovalsMissing
+                                or Reason.ApprovalKeyUnknown
+                                or Reason.ApprovalNotOfCaller
+                                or Reason.ApprovalNotOfOfficial
+                                or Reason.ApprovalKeyNotValid
+                                or Reason.ApprovalWrong,
+                    Reasons.AboutOf(reason).Mendable
+                )
+        );
 
     [Fact]
     public async Task A_refusal_that_is_not_stored_can_be_tried_again()
@@ -253,7 +301,8 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         var outcomes = await Together(ledger, [.. Enumerable.Range(0, 50).Select(i => Add("a", $"r{i}", "c"))]);
-        for (var i = 0; i < 50; i++) Assert.Equal((ulong)i + 1, (await outcomes[i]).CountOf());
+        for (var i = 0; i < 50; i++)
+            Assert.Equal((ulong)i + 1, (await outcomes[i]).CountOf());
         Assert.Single(outcomes.Select(o => o.Result.Time).Distinct());
         await Audit(ledger);
     }
@@ -266,15 +315,19 @@ public abstract class LedgerTests
             ledger,
             Add("a", "1", "c"),
             Decides("a", "2", (_, _) => throw new InvalidOperationException("the rule fails")),
-            Decides("a", "3", (_, _) =>
-                Decision.Accept("", [], [Change("c")], _ => throw new InvalidOperationException("the answer fails"))),
+            Decides(
+                "a",
+                "3",
+                (_, _) => Decision.Accept("", [], [Change("c")], _ => throw new InvalidOperationException("the answer fails"))
+            ),
             Decides("a", "4", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseClosed(), [Kind.Id("c")])])),
             Decides("a", "5", (_, _) => Decision.Accept("", [], [new Change(Foreign, [new StreamId("unknown", "c")])])),
-            Decides("a", "6", (_, _) =>
-                Decision.Accept("", [], [Change("c")], after => after.Find(Kind, Guid.NewGuid().ToString())!)),
-            Add("a", "7", "c"));
+            Decides("a", "6", (_, _) => Decision.Accept("", [], [Change("c")], after => after.Find(Kind, Guid.NewGuid().ToString())!)),
+            Add("a", "7", "c")
+        );
         Assert.Equal(1UL, (await outcomes[0]).CountOf());
-        for (var i = 1; i <= 5; i++) await Assert.ThrowsAsync<CommandFailed>(() => outcomes[i]);
+        for (var i = 1; i <= 5; i++)
+            await Assert.ThrowsAsync<CommandFailed>(() => outcomes[i]);
         Assert.Equal(2UL, (await outcomes[6]).CountOf());
         await Audit(ledger);
     }
@@ -283,26 +336,53 @@ public abstract class LedgerTests
     public async Task A_rule_that_asks_for_records_without_end_fails()
     {
         await using var ledger = await Open();
-        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(
-            Decides("a", "1", (view, _) => { view.Find(Kind, Guid.NewGuid().ToString()); return Decision.Accept("", [], []); }), Cancel));
+        await Assert.ThrowsAsync<CommandFailed>(() =>
+            ledger.Commit(
+                Decides(
+                    "a",
+                    "1",
+                    (view, _) =>
+                    {
+                        view.Find(Kind, Guid.NewGuid().ToString());
+                        return Decision.Accept("", [], []);
+                    }
+                ),
+                Cancel
+            )
+        );
     }
 
     [Fact]
     public async Task What_was_decided_before_the_lock_is_decided_again_only_where_it_saw_something_else()
     {
         await using var ledger = await ServiceLedger.Open(
-            Options(await Engine.Create(), Engine.NewFile("checkpoint"), new Clock()), Cancel);
+            Options(await Engine.Create(), Engine.NewFile("checkpoint"), new Clock()),
+            Cancel
+        );
         await ledger.Commit(Add("a", "0", "seen"), Cancel);
         var (runs, seen) = (new int[4], new ulong[4]);
-        Command Sees(int number, string key) => Decides("a", $"sees{number}", (view, _) =>
-        {
-            runs[number]++;
-            seen[number] = view.Find(Kind, key)?.Sequence ?? 0;
-            return Decision.Accept("", [], [Change($"made{number}")]);
-        });
+        Command Sees(int number, string key) =>
+            Decides(
+                "a",
+                $"sees{number}",
+                (view, _) =>
+                {
+                    runs[number]++;
+                    seen[number] = view.Find(Kind, key)?.Sequence ?? 0;
+                    return Decision.Accept("", [], [Change($"made{number}")]);
+                }
+            );
         var outcomes = await Together(
-            ledger, Sees(0, "seen"), Sees(1, "absent"), Add("a", "1", "seen"), Sees(2, "seen"), Add("a", "2", "absent"), Sees(3, "absent"));
-        foreach (var outcome in outcomes) await outcome;
+            ledger,
+            Sees(0, "seen"),
+            Sees(1, "absent"),
+            Add("a", "1", "seen"),
+            Sees(2, "seen"),
+            Add("a", "2", "absent"),
+            Sees(3, "absent")
+        );
+        foreach (var outcome in outcomes)
+            await outcome;
         Assert.Equal([1, 1, 2, 2], runs);
         Assert.Equal([1UL, 0, 2, 1], seen);
         await Audit(ledger);
@@ -312,14 +392,23 @@ public abstract class LedgerTests
     public async Task Rules_that_ask_for_one_record_after_another_are_run_until_they_have_them()
     {
         await using var ledger = await Open();
-        for (var i = 0; i < 5; i++) await ledger.Commit(Add("a", $"r{i}", $"link{i}"), Cancel);
+        for (var i = 0; i < 5; i++)
+            await ledger.Commit(Add("a", $"r{i}", $"link{i}"), Cancel);
         await using var reopened = await ServiceLedger.Open(Options(await Engine.Create()), Cancel);
-        var outcome = await ledger.Commit(Decides("a", "chain", (view, _) =>
-        {
-            for (var i = 0; i < 5; i++)
-                if (view.Find(Kind, $"link{i}") is null) return Refused;
-            return Decision.Accept("", [], [Change("chain")], after => after.Find(Kind, "link3")!);
-        }), Cancel);
+        var outcome = await ledger.Commit(
+            Decides(
+                "a",
+                "chain",
+                (view, _) =>
+                {
+                    for (var i = 0; i < 5; i++)
+                        if (view.Find(Kind, $"link{i}") is null)
+                            return Refused;
+                    return Decision.Accept("", [], [Change("chain")], after => after.Find(Kind, "link3")!);
+                }
+            ),
+            Cancel
+        );
         Assert.Null(outcome.Refusal);
     }
 
@@ -330,7 +419,8 @@ public abstract class LedgerTests
         var checkpoint = Engine.NewFile("checkpoint");
         var second = Version(2, 10);
         await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
-            for (var i = 0; i < 3; i++) await ledger.Commit(Add("a", $"r{i}", "c"), Cancel);
+            for (var i = 0; i < 3; i++)
+                await ledger.Commit(Add("a", $"r{i}", "c"), Cancel);
         await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint, kind: second), Cancel))
         {
             Assert.Equal(30UL, (await ledger.Find(second, "c", null, Cancel))!.State.Sequence);
@@ -353,14 +443,16 @@ public abstract class LedgerTests
     public async Task Lists_keep_their_order_while_others_write()
     {
         await using var ledger = await Open();
-        for (var i = 0; i < 30; i++) await ledger.Commit(Add("a", $"r{i}", $"c{i:00}"), Cancel);
+        for (var i = 0; i < 30; i++)
+            await ledger.Commit(Add("a", $"r{i}", $"c{i:00}"), Cancel);
         var seen = new List<string>();
         ulong after = 0;
         for (var page = 0; page < 10; page++)
         {
             var records = await ledger.List(Kind, ["all"], null, after, 4, Cancel);
             seen.AddRange(records.Select(r => r.Key));
-            if (records.Count == 0) break;
+            if (records.Count == 0)
+                break;
             after = records[^1].Number;
             await ledger.Commit(Add("a", $"again{page}", seen[0]), Cancel);
             await ledger.Commit(Add("a", $"ahead{page}", $"c{29 - page:00}"), Cancel);
@@ -372,8 +464,8 @@ public abstract class LedgerTests
     public async Task Lists_show_what_has_all_keys_and_what_the_reader_may_see()
     {
         await using var ledger = await Open();
-        foreach (var (i, counter) in new[] { "x", "y", "y", "z", "z", "z" }.Index()) await ledger.Commit(
-            Add("a", $"r{i}", counter), Cancel);
+        foreach (var (i, counter) in new[] { "x", "y", "y", "z", "z", "z" }.Index())
+            await ledger.Commit(Add("a", $"r{i}", counter), Cancel);
         async Task<string> Keys(IReadOnlySet<string>? tokens, params string[] keys) =>
             string.Join(' ', (await ledger.List(Kind, keys, tokens, 0, 10, Cancel)).Select(r => r.Key));
         Assert.Equal("x y z", await Keys(null));
@@ -393,11 +485,14 @@ public abstract class LedgerTests
     public async Task Followers_resume_without_loss_or_repeat()
     {
         await using var ledger = await Open();
-        var writing = Task.Run(async () =>
-        {
-            for (var i = 0; i < 60; i++)
-                await ledger.Commit(Add("a", $"r{i}", "c", @case: i % 3 == 0 ? "case_b" : "case_a"), Cancel);
-        }, Cancel);
+        var writing = Task.Run(
+            async () =>
+            {
+                for (var i = 0; i < 60; i++)
+                    await ledger.Commit(Add("a", $"r{i}", "c", @case: i % 3 == 0 ? "case_b" : "case_a"), Cancel);
+            },
+            Cancel
+        );
         var tokens = new HashSet<string> { Audience.Case("case_a") };
         var seen = new List<ulong>();
         ulong next = 0;
@@ -406,14 +501,14 @@ public abstract class LedgerTests
             var page = await ledger.ReadEntries(next, "case_a", tokens, 3, Cancel);
             seen.AddRange(page.Entries.Select(e => e.Position));
             next = page.Next;
-            if (page.Complete && seen.Count < 40) await ledger.WaitForMore(next, Cancel);
+            if (page.Complete && seen.Count < 40)
+                await ledger.WaitForMore(next, Cancel);
         }
         await writing;
         Assert.Equal(Enumerable.Range(0, 60).Where(i => i % 3 != 0).Select(i => (ulong)i), seen);
         Assert.Empty((await ledger.ReadEntries(0, "case_b", tokens, 100, Cancel)).Entries);
         Assert.Equal(20, (await ledger.ReadEntries(0, "case_b", null, 100, Cancel)).Entries.Count);
-        Assert.Equal(60,
-            (await ledger.ReadEntries(0, null, new HashSet<string> { Audience.Of("a") }, 100, Cancel)).Entries.Count);
+        Assert.Equal(60, (await ledger.ReadEntries(0, null, new HashSet<string> { Audience.Of("a") }, 100, Cancel)).Entries.Count);
     }
 
     [Fact]
@@ -426,14 +521,16 @@ public abstract class LedgerTests
         // Nothing is kept where nobody follows.
         Assert.Null(one.Recent(0));
         one.KeepsTail = true;
-        for (var i = 1; i < 4; i++) await one.Commit(Add("a", $"r{i}", $"c{i}", [Audience.Of("b")]), Cancel);
+        for (var i = 1; i < 4; i++)
+            await one.Commit(Add("a", $"r{i}", $"c{i}", [Audience.Of("b")]), Cancel);
         await two.Commit(Add("d", "elsewhere", "c"), Cancel);
         // Of the other replica's entry it learns by looking.
         Assert.Empty(await one.ReadTail(4, Cancel));
         await one.Look(TimeSpan.Zero, Cancel);
         await one.Commit(Add("a", "r5", "c"), Cancel);
         var tail = new List<TailEntry>();
-        for (var page = await one.ReadTail(0, Cancel); page.Count > 0; page = await one.ReadTail((ulong)tail.Count, Cancel)) tail.AddRange(page);
+        for (var page = await one.ReadTail(0, Cancel); page.Count > 0; page = await one.ReadTail((ulong)tail.Count, Cancel))
+            tail.AddRange(page);
         Assert.Equal(Enumerable.Range(0, 6).Select(i => (ulong)i), tail.Select(t => t.Position));
         Assert.Equal([Audience.Of("a"), Audience.Of("b")], tail[1].Audience.Order());
         Assert.Equal([Audience.Case("case_1"), Audience.Of("d")], tail[4].Audience.Order());
@@ -472,11 +569,13 @@ public abstract class LedgerTests
     public async Task A_page_holds_no_more_bytes_than_it_may_and_what_is_greater_is_left_to_be_read_alone()
     {
         await using var ledger = await Open();
-        foreach (var (i, bytes) in new[] { 10, 3000, 3000, 50_000, 10 }.Index()) await ledger.Commit(Add("a", $"{i}", "c", content: new string('x', bytes)), Cancel);
+        foreach (var (i, bytes) in new[] { 10, 3000, 3000, 50_000, 10 }.Index())
+            await ledger.Commit(Add("a", $"{i}", "c", content: new string('x', bytes)), Cancel);
         var pages = new List<(string, ulong, bool, bool)>();
         for (var next = 0ul; pages.Count == 0 || !pages[^1].Item3; next = pages[^1].Item4 ? next + 1 : pages[^1].Item2)
         {
-            if (pages.Count > 0) next = pages[^1].Item4 ? pages[^1].Item2 + 1 : pages[^1].Item2;
+            if (pages.Count > 0)
+                next = pages[^1].Item4 ? pages[^1].Item2 + 1 : pages[^1].Item2;
             var page = await ledger.ReadEntries(next, null, null, 100, Cancel, 16_000);
             pages.Add((string.Join(' ', page.Entries.Select(e => e.Position)), page.Next, page.Complete, page.TooGreat));
         }
@@ -502,20 +601,22 @@ public abstract class LedgerTests
         var leaves = new List<byte[]>();
         for (var i = 0; i < 4; i++)
             await Task.WhenAll(Enumerable.Range(0, 140).Select(n => ledger.Commit(Add($"p/{n % 5}", $"r{i}-{n}", "c"), Cancel)));
-        foreach (var entry in await ReadAll(ledger)) leaves.Add(TreeHash.Leaf(entry.Entry.Header.Span));
+        foreach (var entry in await ReadAll(ledger))
+            leaves.Add(TreeHash.Leaf(entry.Entry.Header.Span));
         Assert.Equal(560, leaves.Count);
         var roots = new Dictionary<ulong, byte[]>();
         ulong[] sizes = [1, 2, 3, 255, 256, 257, 300, 511, 512, 513, 560];
-        foreach (var size in sizes) roots[size] = Reference.Root([.. leaves.Take((int)size)]);
         foreach (var size in sizes)
-            foreach (var position in sizes.Select(s => s - 1).Where(p => p < size))
-            {
-                var proof = (await ledger.ProveInclusion(position, size, Cancel))!;
-                Assert.Equal(roots[size], proof.Root);
-                Assert.True(Proofs.Includes(leaves[(int)position], position, size, proof.Root, proof.Hashes));
-                var extends = (await ledger.ProveConsistency(position + 1, size, Cancel))!;
-                Assert.True(Proofs.Extends(position + 1, roots[position + 1], size, roots[size], extends.Hashes));
-            }
+            roots[size] = Reference.Root([.. leaves.Take((int)size)]);
+        foreach (var size in sizes)
+        foreach (var position in sizes.Select(s => s - 1).Where(p => p < size))
+        {
+            var proof = (await ledger.ProveInclusion(position, size, Cancel))!;
+            Assert.Equal(roots[size], proof.Root);
+            Assert.True(Proofs.Includes(leaves[(int)position], position, size, proof.Root, proof.Hashes));
+            var extends = (await ledger.ProveConsistency(position + 1, size, Cancel))!;
+            Assert.True(Proofs.Extends(position + 1, roots[position + 1], size, roots[size], extends.Hashes));
+        }
         Assert.Equal(560UL, (await ledger.ProveInclusion(0, 0, Cancel))!.Size);
         Assert.Null(await ledger.ProveInclusion(560, 0, Cancel));
         Assert.Null(await ledger.ProveInclusion(0, 561, Cancel));
@@ -535,7 +636,8 @@ public abstract class LedgerTests
             await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint, clock), Cancel);
             Assert.Equal((ulong)round * 150, ledger.Size);
             await Task.WhenAll(
-                Enumerable.Range(0, 150).Select(i => ledger.Commit(Add($"p/{i % 3}", $"r{round}-{i}", $"c{i % 10}"), Cancel)));
+                Enumerable.Range(0, 150).Select(i => ledger.Commit(Add($"p/{i % 3}", $"r{round}-{i}", $"c{i % 10}"), Cancel))
+            );
         }
         await using var last = await ServiceLedger.Open(Options(connection, checkpoint, clock), Cancel);
         await Audit(last);
@@ -546,11 +648,11 @@ public abstract class LedgerTests
     {
         var connection = await Engine.Create();
         var checkpoint = Engine.NewFile("checkpoint");
-        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(
-            Add("a", "1", "c"), Cancel);
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+            await ledger.Commit(Add("a", "1", "c"), Cancel);
         var copy = await Engine.Copy(connection);
-        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel)) await ledger.Commit(
-            Add("a", "2", "c"), Cancel);
+        await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+            await ledger.Commit(Add("a", "2", "c"), Cancel);
         var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(Options(copy, checkpoint), Cancel));
         Assert.Contains("acknowledged entries are missing", refused.Message);
         await (await ServiceLedger.Open(Options(connection, checkpoint), Cancel)).DisposeAsync();
@@ -564,7 +666,8 @@ public abstract class LedgerTests
             await ledger.Commit(Add("a", "1", "c"), Cancel);
         var other = await Engine.Create();
         await using (var ledger = await ServiceLedger.Open(Options(other), Cancel))
-            for (var i = 0; i < 3; i++) await ledger.Commit(Add("a", $"{i}", "c"), Cancel);
+            for (var i = 0; i < 3; i++)
+                await ledger.Commit(Add("a", $"{i}", "c"), Cancel);
         var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(Options(other, checkpoint), Cancel));
         Assert.Contains("history was changed", refused.Message);
     }
@@ -575,11 +678,19 @@ public abstract class LedgerTests
         var connection = await Engine.Create();
         await (await ServiceLedger.Open(Options(connection), Cancel)).DisposeAsync();
         var options = Options(connection);
-        await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(new LedgerOptions
-        {
-            Service = "consular", Kinds = options.Kinds, Connection = connection, Key = Key,
-                CheckpointFile = options.CheckpointFile,
-        }, Cancel));
+        await Assert.ThrowsAsync<LedgerInconsistent>(() =>
+            ServiceLedger.Open(
+                new LedgerOptions
+                {
+                    Service = "consular",
+                    Kinds = options.Kinds,
+                    Connection = connection,
+                    Key = Key,
+                    CheckpointFile = options.CheckpointFile,
+                },
+                Cancel
+            )
+        );
     }
 
     [Fact]
@@ -587,8 +698,10 @@ public abstract class LedgerTests
     {
         var connection = await Engine.Create();
         var ledgers = await Task.WhenAll(
-            Enumerable.Range(0, 4).Select(_ => Task.Run(() => ServiceLedger.Open(Options(connection), Cancel))));
-        foreach (var ledger in ledgers) await ledger.DisposeAsync();
+            Enumerable.Range(0, 4).Select(_ => Task.Run(() => ServiceLedger.Open(Options(connection), Cancel)))
+        );
+        foreach (var ledger in ledgers)
+            await ledger.DisposeAsync();
     }
 
     [Fact]
@@ -596,8 +709,12 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         Command Event(ulong sequence, string? id = null) =>
-            Add("service/calllog", id ?? $"calllog/{sequence}/0", "c",
-                intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", sequence));
+            Add(
+                "service/calllog",
+                id ?? $"calllog/{sequence}/0",
+                "c",
+                intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", sequence)
+            );
         Assert.Equal(1UL, (await ledger.Commit(Event(1), Cancel)).CountOf());
         var gap = await Assert.ThrowsAsync<GapInEvents>(() => ledger.Commit(Event(4), Cancel));
         Assert.Equal(("calllog", 1UL, 4UL), (gap.Producer, gap.Last, gap.Sequence));
@@ -621,26 +738,34 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         await ledger.Commit(Add("a", "1", "c", traceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), Cancel);
-        await ledger.Commit(Decides("a", "2", (_, _) =>
-            Decision.Accept("case_1", [], [new Change(Foreign, [Kind.Id("c")]), Change("d"), Change("d")])), Cancel);
-        await ledger.Commit(Decides("a", "3", (_, _) =>
-            Decision.Accept("", [], [new Change(new Custody.V1.CaseOpened(), [Kind.Id("e")])])), Cancel);
+        await ledger.Commit(
+            Decides("a", "2", (_, _) => Decision.Accept("case_1", [], [new Change(Foreign, [Kind.Id("c")]), Change("d"), Change("d")])),
+            Cancel
+        );
+        await ledger.Commit(
+            Decides("a", "3", (_, _) => Decision.Accept("", [], [new Change(new Custody.V1.CaseOpened(), [Kind.Id("e")])])),
+            Cancel
+        );
         var events = await ledger.EventsAfter(0, 10, Cancel);
-        const string Admitted = "ministries.custody.v1.PartyAdmitted", Opened = "ministries.custody.v1.CaseOpened";
+        const string Admitted = "ministries.custody.v1.PartyAdmitted",
+            Opened = "ministries.custody.v1.CaseOpened";
         Assert.Equal(
-            [(1UL, Admitted, 1UL, 0UL, 0U), (2UL, Admitted, 2UL, 1UL, 1U), (3UL, Admitted, 3UL, 1UL, 2U),
-                (4UL, Opened, 1UL, 2UL, 0U)],
-            events.Select(e =>
-                (e.Number, e.Event.Origin.Type, e.Event.Origin.Sequence, e.Event.Origin.Position, e.Event.Origin.Index)));
+            [(1UL, Admitted, 1UL, 0UL, 0U), (2UL, Admitted, 2UL, 1UL, 1U), (3UL, Admitted, 3UL, 1UL, 2U), (4UL, Opened, 1UL, 2UL, 0U)],
+            events.Select(e => (e.Number, e.Event.Origin.Type, e.Event.Origin.Sequence, e.Event.Origin.Position, e.Event.Origin.Index))
+        );
         Assert.Equal("custody", events[0].Event.Origin.Service);
         Assert.Contains("0af7651916cd43dd8448eb211c80319c", events[0].Event.Traceparent);
         Assert.Equal([3UL, 4UL], (await ledger.EventsAfter(2, 10, Cancel)).Select(e => e.Number));
         Assert.Equal([2UL, 3UL], (await ledger.EventsAfter(1, 2, Cancel)).Select(e => e.Number));
         Assert.Equal(4UL, await ledger.CountEvents(Cancel));
-        Assert.Equal([3UL, 4UL], (await ledger.EventsAfter(
-            new Dictionary<string, ulong> { [Admitted] = 2, [Opened] = 0 }, 10, Cancel)).Select(e => e.Number));
-        Assert.Equal([2UL], (await ledger.EventsAfter(
-            new Dictionary<string, ulong> { [Admitted] = 1, [Opened] = 0 }, 1, Cancel)).Select(e => e.Number));
+        Assert.Equal(
+            [3UL, 4UL],
+            (await ledger.EventsAfter(new Dictionary<string, ulong> { [Admitted] = 2, [Opened] = 0 }, 10, Cancel)).Select(e => e.Number)
+        );
+        Assert.Equal(
+            [2UL],
+            (await ledger.EventsAfter(new Dictionary<string, ulong> { [Admitted] = 1, [Opened] = 0 }, 1, Cancel)).Select(e => e.Number)
+        );
         Assert.Empty(await ledger.EventsAfter(new Dictionary<string, ulong>(), 1, Cancel));
         var entry = (await ledger.ReadEntry(2, null, Cancel))!;
         Assert.Equal(TreeHash.Leaf(entry.Entry.Header.Span), events[3].Event.Leaf.ToByteArray());
@@ -657,11 +782,14 @@ public abstract class LedgerTests
         Assert.Empty(await one.EventsAfter(0, 10, Cancel));
         for (var i = 1; i <= 7; i++)
             await (i % 3 == 0 ? two : one).Commit(
-                Add("a", $"{i}", "c", traceParent: $"00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333{i}-01"), Cancel);
+                Add("a", $"{i}", "c", traceParent: $"00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333{i}-01"),
+                Cancel
+            );
         var stored = await two.EventsAfter(0, 10, Cancel);
         Assert.Equal([1UL, 2UL, 3UL, 4UL, 5UL, 6UL, 7UL], stored.Select(e => e.Number));
         var followed = new List<NumberedEvent>();
-        while (await one.EventsAfter((ulong)followed.Count, 10, Cancel) is { Count: > 0 } more) followed.AddRange(more);
+        while (await one.EventsAfter((ulong)followed.Count, 10, Cancel) is { Count: > 0 } more)
+            followed.AddRange(more);
         Assert.Equal(stored, followed);
     }
 
@@ -684,7 +812,8 @@ public abstract class LedgerTests
         var lead = await one.TryLead("relay", Cancel);
         Assert.True(await lead!.Holds(Cancel));
         Assert.Null(await two.TryLead("relay", Cancel));
-        await using (var other = await two.TryLead("sweep", Cancel)) Assert.NotNull(other);
+        await using (var other = await two.TryLead("sweep", Cancel))
+            Assert.NotNull(other);
         await lead.DisposeAsync();
         await using var next = await two.TryLead("relay", Cancel);
         Assert.True(await next!.Holds(Cancel));
@@ -719,22 +848,44 @@ public abstract class LedgerTests
     {
         var connection = await Engine.Create();
         var options = Options(connection);
-        await using var ledger = await ServiceLedger.Open(new LedgerOptions
-        {
-            Service = options.Service, Kinds = options.Kinds, Connection = connection, Key = Key,
+        await using var ledger = await ServiceLedger.Open(
+            new LedgerOptions
+            {
+                Service = options.Service,
+                Kinds = options.Kinds,
+                Connection = connection,
+                Key = Key,
                 CheckpointFile = options.CheckpointFile,
-            MaxQueued = 8, MaxQueuedPerParticipant = 4, MaxBatch = 1,
-        }, Cancel);
+                MaxQueued = 8,
+                MaxQueuedPerParticipant = 4,
+                MaxBatch = 1,
+            },
+            Cancel
+        );
         using var go = new ManualResetEventSlim();
         using var held = new ManualResetEventSlim();
         using var leaves = new CancellationTokenSource();
-        var first = ledger.Commit(Add("holder", "h", "h", before: () => { held.Set(); go.Wait(); }), Cancel);
+        var first = ledger.Commit(
+            Add(
+                "holder",
+                "h",
+                "h",
+                before: () =>
+                {
+                    held.Set();
+                    go.Wait();
+                }
+            ),
+            Cancel
+        );
         held.Wait(Cancel);
         List<Task<Outcome>> waiting =
         [
-            ledger.Commit(Add("a", "a1", "c"), Cancel), ledger.Commit(Add("a", "a2", "c"), Cancel),
-                ledger.Commit(Add("a", "a3", "c"), Cancel),
-            ledger.Commit(Add("b", "b1", "c"), Cancel), ledger.Commit(Add("a", "a4", "c", precedence: 4), Cancel),
+            ledger.Commit(Add("a", "a1", "c"), Cancel),
+            ledger.Commit(Add("a", "a2", "c"), Cancel),
+            ledger.Commit(Add("a", "a3", "c"), Cancel),
+            ledger.Commit(Add("b", "b1", "c"), Cancel),
+            ledger.Commit(Add("a", "a4", "c", precedence: 4), Cancel),
         ];
         await Assert.ThrowsAsync<LedgerOverloaded>(() => ledger.Commit(Add("a", "a5", "c"), Cancel));
         var gone = ledger.Commit(Add("d", "d1", "c"), leaves.Token);
@@ -767,21 +918,20 @@ public abstract class LedgerTests
         const string Parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         var mine = $"traced-{Guid.NewGuid()}";
         var outcomes = await Together(ledger, Add("a", mine, "c", traceParent: Parent), Add("a", $"{mine}-2", "c"));
-        var commits = spans.Where(s =>
-            ((string?)s.GetTagItem("ministries.request_id"))?.StartsWith(mine, StringComparison.Ordinal) == true).ToList();
+        var commits = spans
+            .Where(s => ((string?)s.GetTagItem("ministries.request_id"))?.StartsWith(mine, StringComparison.Ordinal) == true)
+            .ToList();
         Assert.Equal(2, commits.Count);
         Assert.Equal(["commit custody", "commit custody"], commits.Select(s => s.OperationName));
         var first = commits.Single(s => (string)s.GetTagItem("ministries.request_id")! == mine);
-        Assert.Equal(("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"),
-            (first.TraceId.ToString(), first.ParentSpanId.ToString()));
+        Assert.Equal(("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"), (first.TraceId.ToString(), first.ParentSpanId.ToString()));
         Assert.Equal((long)(await outcomes[0]).Position!, first.GetTagItem("ministries.position"));
         Assert.Equal("case_1", first.GetTagItem("ministries.case"));
         var second = commits.Single(s => s != first);
         Assert.Equal(default, second.ParentSpanId);
         var link = Assert.Single(first.Links).Context;
         // The second changed the stream that the first had changed: it answers to it.
-        Assert.Equal([link, first.Context], second.Links.Select(l => l.Context), (a, b) =>
-            a.SpanId == b.SpanId && a.TraceId == b.TraceId);
+        Assert.Equal([link, first.Context], second.Links.Select(l => l.Context), (a, b) => a.SpanId == b.SpanId && a.TraceId == b.TraceId);
         await ledger.Drain();
         var batch = spans.Single(s => s.SpanId == link.SpanId);
         Assert.Equal(("batch custody", default(ActivitySpanId)), (batch.OperationName, batch.ParentSpanId));
@@ -795,8 +945,12 @@ public abstract class LedgerTests
         await using var ledger = await Open();
         var large = new string('x', 5 << 20);
         await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Add("a", "1", "c", content: large), Cancel));
-        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Decides("a", "2", (_, _) =>
-            Decision.Accept("", [.. Enumerable.Range(0, 300).Select(i => $"t{i}")], [Change("c")])), Cancel));
+        await Assert.ThrowsAsync<CommandFailed>(() =>
+            ledger.Commit(
+                Decides("a", "2", (_, _) => Decision.Accept("", [.. Enumerable.Range(0, 300).Select(i => $"t{i}")], [Change("c")])),
+                Cancel
+            )
+        );
         await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Add("a", "3", new string('k', 201)), Cancel));
         Assert.Equal(0UL, ledger.Size);
         Assert.Equal(1UL, (await ledger.Commit(Add("a", "4", "c"), Cancel)).CountOf());

@@ -17,8 +17,9 @@ public class PublishedVectorsTests
 
     private static readonly byte[][] Leaves =
     [
-        .. ((string[])["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"])
-            .Select(l => SHA256.HashData([0, .. Convert.FromHexString(l)])),
+        .. ((string[])["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]).Select(l =>
+            SHA256.HashData([0, .. Convert.FromHexString(l)])
+        ),
     ];
 
     private static readonly byte[] Nothing = SHA256.HashData([]);
@@ -29,8 +30,17 @@ public class PublishedVectorsTests
     {
         public bool Holds => Kind == "inclusion" ? Proofs.Includes(Two, A, B, One, Proof) : Proofs.Extends(A, One, B, Two, Proof);
 
-        public override string ToString() => string.Join('|', Kind, A, B, Convert.ToBase64String(One), Convert.ToBase64String(Two),
-            string.Join(',', Proof.Select(h => Convert.ToBase64String(h))), Proved ? "proved" : "refused");
+        public override string ToString() =>
+            string.Join(
+                '|',
+                Kind,
+                A,
+                B,
+                Convert.ToBase64String(One),
+                Convert.ToBase64String(Two),
+                string.Join(',', Proof.Select(h => Convert.ToBase64String(h))),
+                Proved ? "proved" : "refused"
+            );
     }
 
     private static byte[] Text(string text) => Encoding.UTF8.GetBytes(text);
@@ -49,21 +59,73 @@ public class PublishedVectorsTests
         var good = new Case("inclusion", (ulong)position, (ulong)size, root, Leaves[position], proof, true);
         var bad = good with { Proved = false };
         yield return good;
-        yield return bad with { A = unchecked(good.A - 1) };
-        yield return bad with { A = good.A + 1 };
-        yield return bad with { A = good.A ^ 2 };
-        yield return bad with { B = good.B * 2 };
-        yield return bad with { B = good.B / 2 };
-        yield return bad with { Two = Text("WrongLeaf") };
-        yield return bad with { One = Nothing };
-        yield return bad with { One = Random };
-        yield return bad with { Proof = [.. proof, []] };
-        yield return bad with { Proof = [.. proof, root] };
-        yield return bad with { Proof = [[], .. proof] };
-        yield return bad with { Proof = [root, .. proof] };
-        for (var i = 0; i < proof.Length; i++) yield return bad with { Proof = Flip(proof, i, 3) };
-        if (proof.Length > 0) yield return bad with { Proof = proof[..^1] };
-        if (proof.Length > 1) yield return bad with { Proof = [proof[0], Random, .. proof[1..]] };
+        yield return bad with
+        {
+            A = unchecked(good.A - 1),
+        };
+        yield return bad with
+        {
+            A = good.A + 1,
+        };
+        yield return bad with
+        {
+            A = good.A ^ 2,
+        };
+        yield return bad with
+        {
+            B = good.B * 2,
+        };
+        yield return bad with
+        {
+            B = good.B / 2,
+        };
+        yield return bad with
+        {
+            Two = Text("WrongLeaf"),
+        };
+        yield return bad with
+        {
+            One = Nothing,
+        };
+        yield return bad with
+        {
+            One = Random,
+        };
+        yield return bad with
+        {
+            Proof = [.. proof, []],
+        };
+        yield return bad with
+        {
+            Proof = [.. proof, root],
+        };
+        yield return bad with
+        {
+            Proof =
+            [
+                [],
+                .. proof,
+            ],
+        };
+        yield return bad with
+        {
+            Proof = [root, .. proof],
+        };
+        for (var i = 0; i < proof.Length; i++)
+            yield return bad with
+            {
+                Proof = Flip(proof, i, 3),
+            };
+        if (proof.Length > 0)
+            yield return bad with
+            {
+                Proof = proof[..^1],
+            };
+        if (proof.Length > 1)
+            yield return bad with
+            {
+                Proof = [proof[0], Random, .. proof[1..]],
+            };
     }
 
     private static IEnumerable<Case> Consistency(int from, int to)
@@ -72,31 +134,94 @@ public class PublishedVectorsTests
         var proof = Reference.Proof(from, Leaves.AsSpan(0, to)).ToArray();
         var good = new Case("consistency", (ulong)from, (ulong)to, one, two, proof, true);
         yield return good;
-        if (proof.Length == 0) yield break;
+        if (proof.Length == 0)
+            yield break;
         var bad = good with { Proved = false };
-        yield return bad with { A = good.A - 1 };
-        yield return bad with { A = good.A + 1 };
-        yield return bad with { A = good.A ^ 2 };
-        yield return bad with { B = good.B * 2 };
-        yield return bad with { B = good.B / 2 };
-        yield return bad with { One = Text("WrongRoot") };
-        yield return bad with { Two = Text("WrongRoot") };
-        yield return bad with { One = two, Two = one };
-        yield return bad with { Proof = [] };
-        yield return bad with { Proof = [.. proof, []] };
-        yield return bad with { Proof = [.. proof, one] };
-        yield return bad with { Proof = [.. proof, two] };
-        yield return bad with { Proof = proof[..^1] };
-        yield return bad with { Proof = [[], .. proof] };
-        yield return bad with { Proof = [one, .. proof] };
-        yield return bad with { Proof = [two, .. proof] };
-        yield return bad with { Proof = [proof[0], .. proof] };
-        for (var i = 0; i < proof.Length; i++) yield return bad with { Proof = Flip(proof, i, 4) };
+        yield return bad with
+        {
+            A = good.A - 1,
+        };
+        yield return bad with
+        {
+            A = good.A + 1,
+        };
+        yield return bad with
+        {
+            A = good.A ^ 2,
+        };
+        yield return bad with
+        {
+            B = good.B * 2,
+        };
+        yield return bad with
+        {
+            B = good.B / 2,
+        };
+        yield return bad with
+        {
+            One = Text("WrongRoot"),
+        };
+        yield return bad with
+        {
+            Two = Text("WrongRoot"),
+        };
+        yield return bad with
+        {
+            One = two,
+            Two = one,
+        };
+        yield return bad with
+        {
+            Proof = [],
+        };
+        yield return bad with
+        {
+            Proof = [.. proof, []],
+        };
+        yield return bad with
+        {
+            Proof = [.. proof, one],
+        };
+        yield return bad with
+        {
+            Proof = [.. proof, two],
+        };
+        yield return bad with
+        {
+            Proof = proof[..^1],
+        };
+        yield return bad with
+        {
+            Proof =
+            [
+                [],
+                .. proof,
+            ],
+        };
+        yield return bad with
+        {
+            Proof = [one, .. proof],
+        };
+        yield return bad with
+        {
+            Proof = [two, .. proof],
+        };
+        yield return bad with
+        {
+            Proof = [proof[0], .. proof],
+        };
+        for (var i = 0; i < proof.Length; i++)
+            yield return bad with
+            {
+                Proof = Flip(proof, i, 4),
+            };
     }
 
     private static IEnumerable<Case> Odd()
     {
-        byte[] one = Text("don't care 1"), two = Text("don't care 2"), single = SHA256.HashData([0, .. "data"u8]);
+        byte[] one = Text("don't care 1"),
+            two = Text("don't care 2"),
+            single = SHA256.HashData([0, .. "data"u8]);
         foreach (var (position, size) in ((ulong, ulong)[])[(0, 0), (0, 1), (1, 0), (2, 1)])
         {
             yield return new("inclusion", position, size, [], Random, []);
@@ -128,10 +253,20 @@ public class PublishedVectorsTests
     {
         Case[] cases =
         [
-            .. Inclusion(0, 1), .. Inclusion(0, 8), .. Inclusion(5, 8), .. Inclusion(2, 3), .. Inclusion(1, 5),
-            .. Consistency(1, 1), .. Consistency(1, 8), .. Consistency(6, 8), .. Consistency(2, 5), .. Consistency(6, 7), .. Odd(),
+            .. Inclusion(0, 1),
+            .. Inclusion(0, 8),
+            .. Inclusion(5, 8),
+            .. Inclusion(2, 3),
+            .. Inclusion(1, 5),
+            .. Consistency(1, 1),
+            .. Consistency(1, 8),
+            .. Consistency(6, 8),
+            .. Consistency(2, 5),
+            .. Consistency(6, 7),
+            .. Odd(),
         ];
-        foreach (var one in cases) Assert.True(one.Proved == one.Holds, one.ToString());
+        foreach (var one in cases)
+            Assert.True(one.Proved == one.Holds, one.ToString());
         var lines = cases.Select(c => c.ToString()).Distinct().Order(StringComparer.Ordinal).ToArray();
         Assert.Equal(Published, Convert.ToHexStringLower(SHA256.HashData(Text(string.Concat(lines.Select(l => l + "\n"))))));
         Assert.Equal(194, lines.Length);

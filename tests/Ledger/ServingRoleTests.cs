@@ -56,7 +56,8 @@ public sealed class ServingRoleTests
             // More than fills a tile.
             await Task.WhenAll(Enumerable.Range(0, 300).Select(i => ledger.Commit(Add("a", $"{i}", $"c{i % 7}"), Cancel)));
             Assert.Equal(300ul, ledger.Size);
-            await using (var lead = await ledger.TryLead("relay", Cancel)) Assert.True(await lead!.Holds(Cancel));
+            await using (var lead = await ledger.TryLead("relay", Cancel))
+                Assert.True(await lead!.Holds(Cancel));
             await ledger.MoveCursor("relay", 5, Cancel);
             await ledger.MoveCursor("relay", 7, Cancel);
             Assert.Equal(7ul, await ledger.ReadCursor("relay", Cancel));
@@ -69,7 +70,10 @@ public sealed class ServingRoleTests
         var second = Version(2, 10);
         await using var rebuilt = await ServiceLedger.Open(Options(serving, checkpoint, kind: second), Cancel);
         Assert.NotNull(await rebuilt.Find(second, "c1", null, Cancel));
-        Assert.Equal(Reason.Unspecified, (await rebuilt.Commit(Add("a", "more", "c1", kind: second), Cancel)).Refusal?.Reason ?? Reason.Unspecified);
+        Assert.Equal(
+            Reason.Unspecified,
+            (await rebuilt.Commit(Add("a", "more", "c1", kind: second), Cancel)).Refusal?.Reason ?? Reason.Unspecified
+        );
     }
 
     [Fact]
@@ -84,35 +88,67 @@ public sealed class ServingRoleTests
         {
             var column = table switch
             {
-                "entries" => "header = ''", "parts" => "data = null", "tiles" => "root = ''", "requests" => "digest = ''",
-                "ledger_schema" => "version = 99", _ => "position = 0",
+                "entries" => "header = ''",
+                "parts" => "data = null",
+                "tiles" => "root = ''",
+                "requests" => "digest = ''",
+                "ledger_schema" => "version = 99",
+                _ => "position = 0",
             };
-            foreach (var sql in new[]
-            {
-                $"update {table} set {column}", $"delete from {table}", $"truncate {table}", $"drop table {table}",
-                $"alter table {table} add column more int", $"alter table {table} owner to {RoleOf(serving)}",
-                $"alter table {table} disable trigger all", $"do $$ begin lock table {table} in access exclusive mode; end $$",
-                $"create trigger t before insert on {table} for each row execute function suppress_redundant_updates_trigger()",
-                $"create rule r as on insert to {table} do instead nothing", $"grant all on {table} to {RoleOf(serving)}",
-            })
+            foreach (
+                var sql in new[]
+                {
+                    $"update {table} set {column}",
+                    $"delete from {table}",
+                    $"truncate {table}",
+                    $"drop table {table}",
+                    $"alter table {table} add column more int",
+                    $"alter table {table} owner to {RoleOf(serving)}",
+                    $"alter table {table} disable trigger all",
+                    $"do $$ begin lock table {table} in access exclusive mode; end $$",
+                    $"create trigger t before insert on {table} for each row execute function suppress_redundant_updates_trigger()",
+                    $"create rule r as on insert to {table} do instead nothing",
+                    $"grant all on {table} to {RoleOf(serving)}",
+                }
+            )
                 // A grant by one who may not grant is a warning, and changes nothing.
-                if (await Try(serving, sql) is var state && sql.StartsWith("grant", StringComparison.Ordinal)) continue;
-                else Assert.True(state == denied, $"{sql}: {state}");
+                if (await Try(serving, sql) is var state && sql.StartsWith("grant", StringComparison.Ordinal))
+                    continue;
+                else
+                    Assert.True(state == denied, $"{sql}: {state}");
             Assert.Equal(denied, await Try(serving, $"delete from {table}"));
         }
-        foreach (var sql in new[]
-        {
-            "truncate head", "delete from head", "delete from streams", "truncate cursors", "create table more (x int)",
-            "create temp table more (x int)", "create schema more", "drop function erase_request", $"set role {RoleOf(owner)}",
-            "create or replace function erase_request(bigint, text, text) returns boolean language sql as 'select true'",
-            "alter function erase_request set search_path = public", "copy entries to program 'cat'", "vacuum full entries",
-            "reindex table entries", "drop schema public cascade", "alter role current_user superuser", "set session_replication_role = replica",
-        })
+        foreach (
+            var sql in new[]
+            {
+                "truncate head",
+                "delete from head",
+                "delete from streams",
+                "truncate cursors",
+                "create table more (x int)",
+                "create temp table more (x int)",
+                "create schema more",
+                "drop function erase_request",
+                $"set role {RoleOf(owner)}",
+                "create or replace function erase_request(bigint, text, text) returns boolean language sql as 'select true'",
+                "alter function erase_request set search_path = public",
+                "copy entries to program 'cat'",
+                "vacuum full entries",
+                "reindex table entries",
+                "drop schema public cascade",
+                "alter role current_user superuser",
+                "set session_replication_role = replica",
+            }
+        )
         {
             var state = await Try(serving, sql);
             // VACUUM and REINDEX of what is another's are left out with a warning, or refused.
-            Assert.True(state == denied || sql.StartsWith("vacuum", StringComparison.Ordinal) && state is null ||
-                sql.StartsWith("reindex", StringComparison.Ordinal) && state is not null, $"{sql}: {state}");
+            Assert.True(
+                state == denied
+                    || sql.StartsWith("vacuum", StringComparison.Ordinal) && state is null
+                    || sql.StartsWith("reindex", StringComparison.Ordinal) && state is not null,
+                $"{sql}: {state}"
+            );
         }
         // Not by way of what it is given: an erasure takes a request's content and nothing else.
         await using (var ledger = await ServiceLedger.Open(Options(serving), Cancel))

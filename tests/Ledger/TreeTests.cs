@@ -9,32 +9,35 @@ internal static class Reference
 {
     public static byte[] Root(ReadOnlySpan<byte[]> leaves)
     {
-        if (leaves.Length == 0) return SHA256.HashData([]);
-        if (leaves.Length == 1) return leaves[0];
+        if (leaves.Length == 0)
+            return SHA256.HashData([]);
+        if (leaves.Length == 1)
+            return leaves[0];
         var k = Split(leaves.Length);
         return SHA256.HashData([1, .. Root(leaves[..k]), .. Root(leaves[k..])]);
     }
 
     public static List<byte[]> Path(int m, ReadOnlySpan<byte[]> leaves)
     {
-        if (leaves.Length == 1) return [];
+        if (leaves.Length == 1)
+            return [];
         var k = Split(leaves.Length);
         return m < k ? [.. Path(m, leaves[..k]), Root(leaves[k..])] : [.. Path(m - k, leaves[k..]), Root(leaves[..k])];
     }
 
     public static List<byte[]> Proof(int m, ReadOnlySpan<byte[]> leaves, bool known = true)
     {
-        if (m == leaves.Length) return known ? [] : [Root(leaves)];
+        if (m == leaves.Length)
+            return known ? [] : [Root(leaves)];
         var k = Split(leaves.Length);
-        return m <= k
-            ? [.. Proof(m, leaves[..k], known), Root(leaves[k..])]
-            : [.. Proof(m - k, leaves[k..], false), Root(leaves[..k])];
+        return m <= k ? [.. Proof(m, leaves[..k], known), Root(leaves[k..])] : [.. Proof(m - k, leaves[k..], false), Root(leaves[..k])];
     }
 
     private static int Split(int count)
     {
         var k = 1;
-        while (k * 2 < count) k *= 2;
+        while (k * 2 < count)
+            k *= 2;
         return k;
     }
 }
@@ -45,7 +48,8 @@ public class TreeTests
     {
         var tiles = new List<TileRow>();
         var edge = new TreeEdge(0, []);
-        foreach (var leaf in leaves) edge.Add(leaf, tiles);
+        foreach (var leaf in leaves)
+            edge.Add(leaf, tiles);
         return (edge.TakeView(), tiles);
     }
 
@@ -68,36 +72,39 @@ public class TreeTests
 
     [Fact]
     public void An_empty_tree_has_the_hash_of_nothing() =>
-        Assert.Equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-            Convert.ToHexStringLower(Grow([]).View.Root()));
+        Assert.Equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", Convert.ToHexStringLower(Grow([]).View.Root()));
 
     [Fact]
     public void Roots_and_proofs_are_those_of_the_standard_at_any_size() =>
-        Gen.Select(Gen.Int[1, 1100], Gen.Int[0, 1 << 20], Gen.Int[0, 1 << 20]).Sample((size, a, b) =>
-        {
-            var leaves = Enumerable.Range(0, size).Select(i => SHA256.HashData(Encoding.UTF8.GetBytes($"leaf {i}"))).ToArray();
-            var (position, from) = (a % size, b % size + 1);
-            var view = Grow(leaves).View;
-            var root = Reference.Root(leaves);
-            Assert.Equal(root, view.Root());
-            Assert.Equal(root, TreeView.RootOf(view.Edge().SelectMany(h => h).ToArray()));
-            var inclusion = view.Inclusion((ulong)position);
-            Assert.Equal(Reference.Path(position, leaves), inclusion);
-            var consistency = view.Consistency((ulong)from);
-            Assert.Equal(Reference.Proof(from, leaves), consistency);
-            Assert.True(Proofs.Includes(leaves[position], (ulong)position, (ulong)size, root, inclusion));
-            var earlier = Reference.Root(leaves.AsSpan(0, from));
-            Assert.True(Proofs.Extends((ulong)from, earlier, (ulong)size, root, consistency));
+        Gen.Select(Gen.Int[1, 1100], Gen.Int[0, 1 << 20], Gen.Int[0, 1 << 20])
+            .Sample(
+                (size, a, b) =>
+                {
+                    var leaves = Enumerable.Range(0, size).Select(i => SHA256.HashData(Encoding.UTF8.GetBytes($"leaf {i}"))).ToArray();
+                    var (position, from) = (a % size, b % size + 1);
+                    var view = Grow(leaves).View;
+                    var root = Reference.Root(leaves);
+                    Assert.Equal(root, view.Root());
+                    Assert.Equal(root, TreeView.RootOf(view.Edge().SelectMany(h => h).ToArray()));
+                    var inclusion = view.Inclusion((ulong)position);
+                    Assert.Equal(Reference.Path(position, leaves), inclusion);
+                    var consistency = view.Consistency((ulong)from);
+                    Assert.Equal(Reference.Proof(from, leaves), consistency);
+                    Assert.True(Proofs.Includes(leaves[position], (ulong)position, (ulong)size, root, inclusion));
+                    var earlier = Reference.Root(leaves.AsSpan(0, from));
+                    Assert.True(Proofs.Extends((ulong)from, earlier, (ulong)size, root, consistency));
 
-            // Nothing else is proved.
-            Assert.False(Proofs.Includes(leaves[(position + 1) % size], (ulong)position, (ulong)size, root, inclusion) &&
-                size > 1);
-            Assert.False(Proofs.Includes(leaves[position], (ulong)position + 1, (ulong)size, root, inclusion));
-            Assert.False(Proofs.Includes(leaves[position], (ulong)position, (ulong)size, root, [.. inclusion, root]));
-            Assert.False(Proofs.Extends((ulong)from, leaves[0], (ulong)size, root, consistency) &&
-                (from > 1 || size == 1 && from != 1));
-            Assert.False(Proofs.Extends((ulong)from, earlier, (ulong)size, root, [.. consistency, root]));
-        }, iter: 150);
+                    // Nothing else is proved.
+                    Assert.False(Proofs.Includes(leaves[(position + 1) % size], (ulong)position, (ulong)size, root, inclusion) && size > 1);
+                    Assert.False(Proofs.Includes(leaves[position], (ulong)position + 1, (ulong)size, root, inclusion));
+                    Assert.False(Proofs.Includes(leaves[position], (ulong)position, (ulong)size, root, [.. inclusion, root]));
+                    Assert.False(
+                        Proofs.Extends((ulong)from, leaves[0], (ulong)size, root, consistency) && (from > 1 || size == 1 && from != 1)
+                    );
+                    Assert.False(Proofs.Extends((ulong)from, earlier, (ulong)size, root, [.. consistency, root]));
+                },
+                iter: 150
+            );
 
     // The example of C2SP tlog-tiles: 273 full tiles of leaves and 112 leaves, one full tile of level 1 and 17 hashes.
     [Fact]
@@ -106,7 +113,8 @@ public class TreeTests
         var leaves = Enumerable.Range(0, 70_000).Select(i => SHA256.HashData(BitConverter.GetBytes(i))).ToArray();
         var edge = new TreeEdge(0, []);
         var tiles = new List<TileRow>();
-        foreach (var leaf in leaves[..69_999]) edge.Add(leaf, tiles);
+        foreach (var leaf in leaves[..69_999])
+            edge.Add(leaf, tiles);
         edge.TakeView();
         edge.Add(leaves[^1], tiles);
         var view = edge.TakeView();
@@ -118,22 +126,29 @@ public class TreeTests
 
     [Fact]
     public void A_batch_proves_what_it_added_from_the_tiles_that_it_touched() =>
-        Gen.Select(Gen.Int[0, 1000], Gen.Int[1, 600]).Sample((before, added) =>
-        {
-            var leaves = Enumerable.Range(0, before + added).Select(i => SHA256.HashData(BitConverter.GetBytes(i))).ToArray();
-            var edge = new TreeEdge(0, []);
-            var tiles = new List<TileRow>();
-            foreach (var leaf in leaves[..before]) edge.Add(leaf, tiles);
-            edge.TakeView();
-            foreach (var leaf in leaves[before..]) edge.Add(leaf, tiles);
-            var view = edge.TakeView();
-            var root = Reference.Root(leaves);
-            Assert.Equal(root, view.Root());
-            foreach (var position in new[] { before, before + added / 2, before + added - 1 })
-                Assert.True(Proofs.Includes(leaves[position], (ulong)position, view.Size, root, view.Inclusion((ulong)position)));
-            Assert.Empty(view.TakeMissed());
-            foreach (var tile in tiles) Assert.Equal(tile.Root, Tile.Of(tile.Hashes).Root);
-        }, iter: 100);
+        Gen.Select(Gen.Int[0, 1000], Gen.Int[1, 600])
+            .Sample(
+                (before, added) =>
+                {
+                    var leaves = Enumerable.Range(0, before + added).Select(i => SHA256.HashData(BitConverter.GetBytes(i))).ToArray();
+                    var edge = new TreeEdge(0, []);
+                    var tiles = new List<TileRow>();
+                    foreach (var leaf in leaves[..before])
+                        edge.Add(leaf, tiles);
+                    edge.TakeView();
+                    foreach (var leaf in leaves[before..])
+                        edge.Add(leaf, tiles);
+                    var view = edge.TakeView();
+                    var root = Reference.Root(leaves);
+                    Assert.Equal(root, view.Root());
+                    foreach (var position in new[] { before, before + added / 2, before + added - 1 })
+                        Assert.True(Proofs.Includes(leaves[position], (ulong)position, view.Size, root, view.Inclusion((ulong)position)));
+                    Assert.Empty(view.TakeMissed());
+                    foreach (var tile in tiles)
+                        Assert.Equal(tile.Root, Tile.Of(tile.Hashes).Root);
+                },
+                iter: 100
+            );
 }
 
 public class CheckpointTests
@@ -144,15 +159,13 @@ public class CheckpointTests
     [Theory]
     [InlineData("sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8")]
     [InlineData("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")]
-    public void Known_verifier_keys_are_read(string verifier) =>
-        Assert.Equal(verifier, CheckpointKey.FromVerifier(verifier).Verifier);
+    public void Known_verifier_keys_are_read(string verifier) => Assert.Equal(verifier, CheckpointKey.FromVerifier(verifier).Verifier);
 
     [Fact]
     public void A_key_is_read_from_its_text()
     {
         // RFC 8410 section 7: a PKCS #8 text of an Ed25519 key, here of the seed of zeros.
-        byte[] der = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-            .. new byte[32]];
+        byte[] der = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20, .. new byte[32]];
         var pem = $"-----BEGIN PRIVATE KEY-----\n{Convert.ToBase64String(der)}\n-----END PRIVATE KEY-----\n";
         Assert.Equal(Key.Verifier, CheckpointKey.FromPem(Key.Name, pem).Verifier);
     }
@@ -189,7 +202,8 @@ public class CheckpointTests
     {
         var path = Engine.NewFile("checkpoint");
         using (var checkpoints = new Checkpoints(Key, path))
-            for (ulong size = 1; size <= 3; size++) checkpoints.Advance(size, SHA256.HashData([(byte)size]));
+            for (ulong size = 1; size <= 3; size++)
+                checkpoints.Advance(size, SHA256.HashData([(byte)size]));
         var whole = File.ReadAllBytes(path);
         for (var cut = 0; cut < 300; cut += 7)
         {
@@ -198,8 +212,10 @@ public class CheckpointTests
             bytes.AsSpan(cut, 1024 - cut).Clear();
             File.WriteAllBytes(path, bytes);
             using var reopened = new Checkpoints(Key, path);
-            Assert.Equal(cut > 0 && Key.Verify(Encoding.UTF8.GetString(bytes.AsSpan(0, 1024)).TrimEnd('\0')) is not null ? 3UL
-                : 2UL, reopened.Last!.Size);
+            Assert.Equal(
+                cut > 0 && Key.Verify(Encoding.UTF8.GetString(bytes.AsSpan(0, 1024)).TrimEnd('\0')) is not null ? 3UL : 2UL,
+                reopened.Last!.Size
+            );
         }
     }
 
@@ -207,7 +223,8 @@ public class CheckpointTests
     public void A_first_write_that_was_cut_off_is_as_none_and_a_foreign_key_is_refused()
     {
         var path = Engine.NewFile("checkpoint");
-        using (var checkpoints = new Checkpoints(Key, path)) checkpoints.Advance(1, new byte[32]);
+        using (var checkpoints = new Checkpoints(Key, path))
+            checkpoints.Advance(1, new byte[32]);
         Assert.Throws<LedgerInconsistent>(() => new Checkpoints(CheckpointKey.Generate(Key.Name), path));
         File.WriteAllBytes(path, File.ReadAllBytes(path)[..40]);
         using var again = new Checkpoints(Key, path);

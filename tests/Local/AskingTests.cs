@@ -38,22 +38,30 @@ public sealed class AskingTests : IAsyncLifetime
     {
         var certificates = Path.Combine(_folder, "certificates");
         Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
-        foreach (var service in new[]
-        {
-            CallLogService.Definition, Consular.ConsularService.Definition, Custody.CustodyService.Definition,
-        })
+        foreach (var service in new[] { CallLogService.Definition, Consular.ConsularService.Definition, Custody.CustodyService.Definition })
         {
             var keys = Path.Combine(certificates, "service", service.Name);
             var builder = WebApplication.CreateSlimBuilder();
             builder.Logging.ClearProviders();
-            var host = _hosts[service.Name] = await ServiceHost.Build(service, new Settings
-            {
-                Ledger = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}", Broker = new Uri("memory:"),
-                Listen = new Uri("https://127.0.0.1:0"), Certificate = Path.Combine(keys, "system.pem"),
-                CertificateKey = Path.Combine(keys, "system.key"), Agreement = Path.Combine(certificates, "agreement.json"),
-                Checkpoint = Path.Combine(_folder, service.Name + ".checkpoint"),
-                CheckpointKey = Path.Combine(keys, "checkpoint.key"), Peers = _addresses, Drain = TimeSpan.FromSeconds(5),
-            }, builder, _broker, Cancel);
+            var host = _hosts[service.Name] = await ServiceHost.Build(
+                service,
+                new Settings
+                {
+                    Ledger = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
+                    Broker = new Uri("memory:"),
+                    Listen = new Uri("https://127.0.0.1:0"),
+                    Certificate = Path.Combine(keys, "system.pem"),
+                    CertificateKey = Path.Combine(keys, "system.key"),
+                    Agreement = Path.Combine(certificates, "agreement.json"),
+                    Checkpoint = Path.Combine(_folder, service.Name + ".checkpoint"),
+                    CheckpointKey = Path.Combine(keys, "checkpoint.key"),
+                    Peers = _addresses,
+                    Drain = TimeSpan.FromSeconds(5),
+                },
+                builder,
+                _broker,
+                Cancel
+            );
             await host.StartAsync(Cancel);
             _addresses[service.Name] = new Uri(host.Urls.Single());
         }
@@ -77,19 +85,30 @@ public sealed class AskingTests : IAsyncLifetime
     public async Task The_answer_and_its_ledger_position_are_kept_and_where_custody_is_silent_nothing_moves()
     {
         Assert.Equal("FITNESS_NOT_RECORDED", (await Refused(() => Decide().ResponseAsync)).Reason);
-        var fit = await Hq.Custody.RecordFitnessAsync(new()
-        {
-            Prisoner = Prisoner, Fit = true, Physician = "physician-7", ExamineTime = In(0), ExpireTime = In(30),
-        }, cancellationToken: Cancel);
+        var fit = await Hq.Custody.RecordFitnessAsync(
+            new()
+            {
+                Prisoner = Prisoner,
+                Fit = true,
+                Physician = "physician-7",
+                ExamineTime = In(0),
+                ExpireTime = In(30),
+            },
+            cancellationToken: Cancel
+        );
         await _cast.Heard("consular", "custody", fit.Receipt.Position, Cancel);
 
         var agreed = await Decide();
         Assert.Equal(TransferState.Agreed, agreed.State);
-        var entry = (await Hq.LedgerOf("consular").GetEntryAsync(
-            new GetEntryRequest { Position = agreed.Receipt.Position }, cancellationToken: Cancel)).Entry;
+        var entry = (
+            await Hq.LedgerOf("consular")
+                .GetEntryAsync(new GetEntryRequest { Position = agreed.Receipt.Position }, cancellationToken: Cancel)
+        ).Entry;
         var asked = Any.Parser.ParseFrom(entry.Parts.Single(p => p.Kind == PartKind.Asked).Data).Unpack<DepartureCheck>();
-        Assert.Equal(("KR", Standing.InForce, true),
-            (asked.Standing.Standings.Single().Destination, asked.Standing.Standings.Single().Standing, asked.Readiness.FitRecorded));
+        Assert.Equal(
+            ("KR", Standing.InForce, true),
+            (asked.Standing.Standings.Single().Destination, asked.Standing.Standings.Single().Standing, asked.Readiness.FitRecorded)
+        );
         Assert.True(asked.Standing.Position > fit.Receipt.Position);
         var seen = (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer;
         Assert.Equal(("DecideTransfer", Departure.PositionOf(asked)), (seen.Checks.Single().Step, seen.Checks.Single().CustodyPosition));
@@ -102,8 +121,10 @@ public sealed class AskingTests : IAsyncLifetime
         // What is refused before custody's answer matters is refused as ever.
         Assert.Equal("STATE_NOT_ALLOWED", (await Refused(() => Decide().ResponseAsync)).Reason);
         Assert.Equal(size, await Size());
-        Assert.Equal(TransferState.Agreed,
-            (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer.State);
+        Assert.Equal(
+            TransferState.Agreed,
+            (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer.State
+        );
     }
 
     // An exchange of one who said nothing: nothing is missing but his fitness to travel.
@@ -111,33 +132,68 @@ public sealed class AskingTests : IAsyncLifetime
     {
         var opened = await Hq.Custody.OpenCaseAsync(new(), cancellationToken: Cancel);
         _cast.TakeUp(opened.Case);
-        Prisoner = (await Hq.Custody.RegisterPrisonerAsync(new()
-        {
-            Status = CustodyState.Interned, CaptureTime = In(-60), Identity = Party.Seal("invented", "icrc"),
-        }, cancellationToken: Cancel)).Prisoner;
+        Prisoner = (
+            await Hq.Custody.RegisterPrisonerAsync(
+                new()
+                {
+                    Status = CustodyState.Interned,
+                    CaptureTime = In(-60),
+                    Identity = Party.Seal("invented", "icrc"),
+                },
+                cancellationToken: Cancel
+            )
+        ).Prisoner;
         await Hq.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState }, cancellationToken: Cancel);
-        var assessed = await Hq.Custody.RecordRiskAssessmentAsync(new()
-        {
-            Prisoner = Prisoner, Destination = "KR", Finding = RiskFinding.NoSubstantialRisk, AssessTime = In(0), ExpireTime = In(30),
-        }, cancellationToken: Cancel);
+        var assessed = await Hq.Custody.RecordRiskAssessmentAsync(
+            new()
+            {
+                Prisoner = Prisoner,
+                Destination = "KR",
+                Finding = RiskFinding.NoSubstantialRisk,
+                AssessTime = In(0),
+                ExpireTime = In(30),
+            },
+            cancellationToken: Cancel
+        );
         await _cast.Heard("consular", "custody", assessed.Receipt.Position, Cancel);
         var seoul = _cast["kr/mfa"];
-        _transfer = (await seoul.Consular.DraftTransferRequestAsync(new()
-        {
-            Prisoner = Prisoner, Route = Route.Exchange, Destination = "KR",
-        }, cancellationToken: Cancel)).Transfer;
-        await seoul.Consular.SubmitTransferRequestAsync(
-            new() { Transfer = _transfer, NoteVerbale = "NV-1" }, cancellationToken: Cancel);
+        _transfer = (
+            await seoul.Consular.DraftTransferRequestAsync(
+                new()
+                {
+                    Prisoner = Prisoner,
+                    Route = Route.Exchange,
+                    Destination = "KR",
+                },
+                cancellationToken: Cancel
+            )
+        ).Transfer;
+        await seoul.Consular.SubmitTransferRequestAsync(new() { Transfer = _transfer, NoteVerbale = "NV-1" }, cancellationToken: Cancel);
         await Hq.Consular.BeginReviewAsync(new() { Transfer = _transfer }, cancellationToken: Cancel);
     }
 
-    private AsyncUnaryCall<DecideTransferResponse> Decide() => Hq.Consular.DecideTransferAsync(
-        new() { Transfer = _transfer, Agreed = true, NoteVerbale = "NV-2" }, cancellationToken: Cancel);
+    private AsyncUnaryCall<DecideTransferResponse> Decide() =>
+        Hq.Consular.DecideTransferAsync(
+            new()
+            {
+                Transfer = _transfer,
+                Agreed = true,
+                NoteVerbale = "NV-2",
+            },
+            cancellationToken: Cancel
+        );
 
-    private AsyncUnaryCall<ScheduleHandoverResponse> Schedule() => Hq.Consular.ScheduleHandoverAsync(new()
-    {
-        Transfer = _transfer, WindowStartTime = In(1), WindowEndTime = In(2), HandoverReference = "HO-1",
-    }, cancellationToken: Cancel);
+    private AsyncUnaryCall<ScheduleHandoverResponse> Schedule() =>
+        Hq.Consular.ScheduleHandoverAsync(
+            new()
+            {
+                Transfer = _transfer,
+                WindowStartTime = In(1),
+                WindowEndTime = In(2),
+                HandoverReference = "HO-1",
+            },
+            cancellationToken: Cancel
+        );
 
     private async Task<ulong> Size() =>
         (await Hq.LedgerOf("consular").GetCheckpointAsync(new GetCheckpointRequest(), cancellationToken: Cancel)).TreeSize;

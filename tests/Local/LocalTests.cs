@@ -27,10 +27,15 @@ public sealed partial class LocalTests : IDisposable
         Assert.InRange(report.GetProperty("firstResultMilliseconds").GetDouble(), 1, 10_000);
 
         var refused = report.GetProperty("timeline").EnumerateArray().Where(s => s.TryGetProperty("refusal", out _)).ToList();
-        Assert.Equal(["STANDING_NOT_IN_FORCE", "STATE_NOT_ALLOWED"],
-            refused.Select(s => s.GetProperty("refusal").GetProperty("reason").GetString()));
+        Assert.Equal(
+            ["STANDING_NOT_IN_FORCE", "STATE_NOT_ALLOWED"],
+            refused.Select(s => s.GetProperty("refusal").GetProperty("reason").GetString())
+        );
         Assert.Equal("AGREEMENT", refused[0].GetProperty("refusal").GetProperty("basis").GetString());
-        Assert.All(report.GetProperty("timeline").EnumerateArray(), s => Assert.Matches("^[0-9a-f]{32}$", s.GetProperty("trace").GetString()));
+        Assert.All(
+            report.GetProperty("timeline").EnumerateArray(),
+            s => Assert.Matches("^[0-9a-f]{32}$", s.GetProperty("trace").GetString())
+        );
 
         Assert.Equal(("SUSPENDED", "SUSPENDED"), (Seen("transfer of P-2", "kr/mfa"), Seen("transfer of P-2", "ua/coordination-hq")));
         Assert.Equal(("MONITORED", "INTERNED KR"), (Seen("transfer of P-1", "kr/mfa"), Seen("prisoner P-1", "kr/mfa")));
@@ -40,13 +45,29 @@ public sealed partial class LocalTests : IDisposable
         var ledgers = report.GetProperty("ledgers").EnumerateArray().ToList();
         Assert.Equal(["calllog", "consular", "custody"], ledgers.Select(l => l.GetProperty("service").GetString()));
         Assert.All(ledgers, l => Assert.True(l.GetProperty("gapless").GetBoolean() && l.GetProperty("agrees").GetBoolean()));
-        Assert.Equal([("kr/mfa", true), ("ua/coordination-hq", true)], report.GetProperty("evidence").EnumerateArray().Select(e =>
-            (e.GetProperty("exporter").GetString()!, File.Exists(e.GetProperty("path").GetString()) && !e.TryGetProperty("break", out _))));
+        Assert.Equal(
+            [("kr/mfa", true), ("ua/coordination-hq", true)],
+            report
+                .GetProperty("evidence")
+                .EnumerateArray()
+                .Select(e =>
+                    (
+                        e.GetProperty("exporter").GetString()!,
+                        File.Exists(e.GetProperty("path").GetString()) && !e.TryGetProperty("break", out _)
+                    )
+                )
+        );
         Assert.Single(report.GetProperty("trace").EnumerateArray(), s => !s.TryGetProperty("parent", out _));
         Assert.All(report.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("holds").GetBoolean()));
 
-        string? Seen(string record, string party) => report.GetProperty("records").EnumerateArray()
-            .Single(r => r.GetProperty("record").GetString() == record).GetProperty("seen").GetProperty(party).GetString();
+        string? Seen(string record, string party) =>
+            report
+                .GetProperty("records")
+                .EnumerateArray()
+                .Single(r => r.GetProperty("record").GetString() == record)
+                .GetProperty("seen")
+                .GetProperty(party)
+                .GetString();
     }
 
     [Fact]
@@ -56,11 +77,20 @@ public sealed partial class LocalTests : IDisposable
         Assert.False(Of(new Check("one", true), new Check("another", false)).Holds);
         Assert.False(Of().Holds);
 
-        static Report Of(params Check[] checks) => new()
-        {
-            Data = "", Case = "", FirstResultMilliseconds = 1, Timeline = [], Trace = [], Links = [], Records = [], Ledgers = [],
-            Evidence = [], Checks = checks,
-        };
+        static Report Of(params Check[] checks) =>
+            new()
+            {
+                Data = "",
+                Case = "",
+                FirstResultMilliseconds = 1,
+                Timeline = [],
+                Trace = [],
+                Links = [],
+                Records = [],
+                Ledgers = [],
+                Evidence = [],
+                Checks = checks,
+            };
     }
 
     [Fact]
@@ -88,7 +118,8 @@ public sealed partial class LocalTests : IDisposable
         while (await process.StandardOutput.ReadLineAsync(Cancel) is { } line)
         {
             lines.Add(line);
-            if (line.Contains("dotnet run --project services/Ministry", StringComparison.Ordinal)) break;
+            if (line.Contains("dotnet run --project services/Ministry", StringComparison.Ordinal))
+                break;
         }
         var text = string.Join('\n', lines);
         Assert.Contains("All of it is true.", text, StringComparison.Ordinal);
@@ -104,7 +135,8 @@ public sealed partial class LocalTests : IDisposable
             Assert.False(some.Gapless || some.Agrees);
             Assert.NotEmpty(some.Wrong);
         }
-        using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"])) await kill.WaitForExitAsync(Cancel);
+        using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]))
+            await kill.WaitForExitAsync(Cancel);
         await process.WaitForExitAsync(Cancel);
         Assert.Equal(0, process.ExitCode);
     }
@@ -114,7 +146,8 @@ public sealed partial class LocalTests : IDisposable
     {
         public void Dispose()
         {
-            if (process.HasExited) return;
+            if (process.HasExited)
+                return;
             process.Kill();
             process.WaitForExit();
         }
@@ -125,11 +158,14 @@ public sealed partial class LocalTests : IDisposable
     [GeneratedRegex("MINISTRIES_FOLDER=([^ ]+)")]
     private static partial Regex FolderLine();
 
-    private static Process Start(params string[] arguments) => Process.Start(new ProcessStartInfo(
-        "dotnet", [Path.Combine(AppContext.BaseDirectory, "Ministries.Local.dll"), .. arguments])
-    {
-        RedirectStandardOutput = true, RedirectStandardError = true,
-    })!;
+    private static Process Start(params string[] arguments) =>
+        Process.Start(
+            new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Ministries.Local.dll"), .. arguments])
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
 
     private static async Task<(int Code, string Output, string Error)> Play(params string[] arguments)
     {

@@ -45,7 +45,8 @@ public sealed class AccessTests : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var open in _open) open.Dispose();
+        foreach (var open in _open)
+            open.Dispose();
         await _services.DisposeAsync();
     }
 
@@ -64,17 +65,35 @@ public sealed class AccessTests : IAsyncLifetime
 
     private static readonly Variant[] Variants =
     [
-        new("trailing slash", p => p + "/"), new("lower case", p => p.ToLowerInvariant()), new("upper case", p => p.ToUpperInvariant()),
-        new("doubled slash before", p => "/" + p), new("doubled slash within", p => p[0] + p[1..].Replace("/", "//", StringComparison.Ordinal)),
-        new("encoded dot", p => p.Replace(".", "%2E", StringComparison.Ordinal)), new("encoded slash", p => "/" + p[1..].Replace("/", "%2F", StringComparison.Ordinal)),
-        new("encoded letter", p => p[..^1] + "%" + ((int)p[^1]).ToString("X2", null)), new("encoded twice", p => p[..^1] + "%25" + ((int)p[^1]).ToString("X2", null)),
-        new("dot segment", p => "/." + p), new("parent segment", p => "/checkpoint/.." + p), new("encoded parent segment", p => "/checkpoint/%2e%2e" + p),
-        new("query", p => p + "?a=b"), new("matrix parameter", p => p + ";a=b"), new("space after", p => p + "%20"), new("tab after", p => p + "%09"),
-        new("backslash", p => "/" + p[1..].Replace('/', '\\')), new("one more segment", p => p + "/x"),
-        new("GET", p => p, "GET"), new("HEAD", p => p, "HEAD"), new("PUT", p => p, "PUT"), new("DELETE", p => p, "DELETE"),
-        new("OPTIONS", p => p, "OPTIONS"), new("POST", p => p, "POST"),
-        new("JSON", p => p, null, "application/json"), new("gRPC-Web", p => p, null, "application/grpc-web"),
-        new("gRPC with JSON", p => p, null, "application/grpc+json"), new("text", p => p, null, "text/plain"), new("no type", p => p, null, null),
+        new("trailing slash", p => p + "/"),
+        new("lower case", p => p.ToLowerInvariant()),
+        new("upper case", p => p.ToUpperInvariant()),
+        new("doubled slash before", p => "/" + p),
+        new("doubled slash within", p => p[0] + p[1..].Replace("/", "//", StringComparison.Ordinal)),
+        new("encoded dot", p => p.Replace(".", "%2E", StringComparison.Ordinal)),
+        new("encoded slash", p => "/" + p[1..].Replace("/", "%2F", StringComparison.Ordinal)),
+        new("encoded letter", p => p[..^1] + "%" + ((int)p[^1]).ToString("X2", null)),
+        new("encoded twice", p => p[..^1] + "%25" + ((int)p[^1]).ToString("X2", null)),
+        new("dot segment", p => "/." + p),
+        new("parent segment", p => "/checkpoint/.." + p),
+        new("encoded parent segment", p => "/checkpoint/%2e%2e" + p),
+        new("query", p => p + "?a=b"),
+        new("matrix parameter", p => p + ";a=b"),
+        new("space after", p => p + "%20"),
+        new("tab after", p => p + "%09"),
+        new("backslash", p => "/" + p[1..].Replace('/', '\\')),
+        new("one more segment", p => p + "/x"),
+        new("GET", p => p, "GET"),
+        new("HEAD", p => p, "HEAD"),
+        new("PUT", p => p, "PUT"),
+        new("DELETE", p => p, "DELETE"),
+        new("OPTIONS", p => p, "OPTIONS"),
+        new("POST", p => p, "POST"),
+        new("JSON", p => p, null, "application/json"),
+        new("gRPC-Web", p => p, null, "application/grpc-web"),
+        new("gRPC with JSON", p => p, null, "application/grpc+json"),
+        new("text", p => p, null, "text/plain"),
+        new("no type", p => p, null, null),
     ];
 
     private IEnumerable<Target> Targets() =>
@@ -84,8 +103,12 @@ public sealed class AccessTests : IAsyncLifetime
         let path = raw.StartsWith('/') ? raw : "/" + raw
         let grpc = endpoint.Metadata.GetMetadata<GrpcMethodMetadata>()
         select new Target(
-            host.Key, path, grpc is null ? "GET" : "POST", Methods.At(path),
-            grpc?.Method.Type is MethodType.ServerStreaming && Methods.At(path) is null);
+            host.Key,
+            path,
+            grpc is null ? "GET" : "POST",
+            Methods.At(path),
+            grpc?.Method.Type is MethodType.ServerStreaming && Methods.At(path) is null
+        );
 
     [Fact]
     public async Task No_spelling_of_a_path_gives_what_the_exact_path_refuses_and_each_is_counted()
@@ -98,26 +121,39 @@ public sealed class AccessTests : IAsyncLifetime
         foreach (var participant in _agreement.Participants)
         {
             using var http = As(participant.Id);
-            await Parallel.ForEachAsync(targets, new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = Cancel }, async (target, _) =>
-            {
-                var exact = await Ask(http, target, Exact);
-                var granted = target.Rpc is null || _permissions.PartsGranted(target.Rpc.Name).CoversAny(Cases.PartsEverOf(participant));
-                Judge(Exact, exact, granted
-                    // A tile that is not full yet is not there.
-                    ? exact is not ("NOT_GRANTED" or "CALLER_UNKNOWN" or "UNIMPLEMENTED") && (exact != "404" || target.Verb == "GET")
-                    : exact == "NOT_GRANTED");
-                foreach (var variant in Variants)
+            await Parallel.ForEachAsync(
+                targets,
+                new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = Cancel },
+                async (target, _) =>
                 {
-                    var outcome = await Ask(http, target, variant);
-                    Judge(variant, outcome, outcome == exact || outcome is "UNIMPLEMENTED" or "404" || granted && outcome is not "OK");
-                }
+                    var exact = await Ask(http, target, Exact);
+                    var granted =
+                        target.Rpc is null || _permissions.PartsGranted(target.Rpc.Name).CoversAny(Cases.PartsEverOf(participant));
+                    Judge(
+                        Exact,
+                        exact,
+                        granted
+                            // A tile that is not full yet is not there.
+                            ? exact is not ("NOT_GRANTED" or "CALLER_UNKNOWN" or "UNIMPLEMENTED")
+                                && (exact != "404" || target.Verb == "GET")
+                            : exact == "NOT_GRANTED"
+                    );
+                    foreach (var variant in Variants)
+                    {
+                        var outcome = await Ask(http, target, variant);
+                        Judge(variant, outcome, outcome == exact || outcome is "UNIMPLEMENTED" or "404" || granted && outcome is not "OK");
+                    }
 
-                void Judge(Variant variant, string outcome, bool right)
-                {
-                    if (outcome != "OK") Interlocked.Increment(ref refused);
-                    if (!right) lock (wrong) wrong.Add($"{participant.Id} {variant.Name} {target.Path}: {outcome}, by the exact path {exact}");
+                    void Judge(Variant variant, string outcome, bool right)
+                    {
+                        if (outcome != "OK")
+                            Interlocked.Increment(ref refused);
+                        if (!right)
+                            lock (wrong)
+                                wrong.Add($"{participant.Id} {variant.Name} {target.Path}: {outcome}, by the exact path {exact}");
+                    }
                 }
-            });
+            );
         }
         Assert.True(wrong.Count == 0, string.Join('\n', wrong.Take(20)));
         Assert.Equal(refused, await Refusals() - counted);
@@ -127,15 +163,21 @@ public sealed class AccessTests : IAsyncLifetime
     public async Task A_stranger_reaches_nothing_however_he_spells_it()
     {
         var authority = CertificateAuthority.Read(
-            Path.Combine(_services.Folder, "ua/mfa", "authority.pem"), Path.Combine(_services.Folder, "ua/mfa", "authority.key"));
+            Path.Combine(_services.Folder, "ua/mfa", "authority.pem"),
+            Path.Combine(_services.Folder, "ua/mfa", "authority.key")
+        );
         _open.Add(authority);
         var now = DateTimeOffset.UtcNow;
         // Another participant's authority vouches for it; its own authority does not.
-        using var http = With(authority.Issue("x", new CertificateTerms(
-            ["spiffe://ministries.example/kr/mfa/system"], now.AddHours(-1), now.AddHours(1))));
+        using var http = With(
+            authority.Issue("x", new CertificateTerms(["spiffe://ministries.example/kr/mfa/system"], now.AddHours(-1), now.AddHours(1)))
+        );
         foreach (var target in Targets().DistinctBy(t => t.Path))
-            foreach (var variant in (Variant[])[Exact, .. Variants.Where(v => v.Name is "trailing slash" or "lower case" or "doubled slash before" or "GET" or "JSON")])
-                Assert.Contains(await Ask(http, target, variant), (string[])["CALLER_UNKNOWN", "CERTIFICATE_NOT_ACCEPTED", "closed", "403"]);
+        foreach (
+            var variant in (Variant[])
+                [Exact, .. Variants.Where(v => v.Name is "trailing slash" or "lower case" or "doubled slash before" or "GET" or "JSON")]
+        )
+            Assert.Contains(await Ask(http, target, variant), (string[])["CALLER_UNKNOWN", "CERTIFICATE_NOT_ACCEPTED", "closed", "403"]);
     }
 
     [Theory]
@@ -144,11 +186,15 @@ public sealed class AccessTests : IAsyncLifetime
     public async Task Who_has_no_part_in_the_case_reads_no_event_and_no_standing(string participant)
     {
         using var http = As(participant);
-        var paths = Targets().Where(t => t.Path.EndsWith("/ListEvents", StringComparison.Ordinal) || t.Path.EndsWith("/CheckStanding", StringComparison.Ordinal)).ToArray();
+        var paths = Targets()
+            .Where(t =>
+                t.Path.EndsWith("/ListEvents", StringComparison.Ordinal) || t.Path.EndsWith("/CheckStanding", StringComparison.Ordinal)
+            )
+            .ToArray();
         Assert.Equal(4, paths.Length);
         foreach (var target in paths)
-            foreach (var variant in (Variant[])[Exact, .. Variants])
-                Assert.Contains(await Ask(http, target, variant), (string[])["NOT_GRANTED", "UNIMPLEMENTED", "404", "403"]);
+        foreach (var variant in (Variant[])[Exact, .. Variants])
+            Assert.Contains(await Ask(http, target, variant), (string[])["NOT_GRANTED", "UNIMPLEMENTED", "404", "403"]);
     }
 
     [Theory]
@@ -162,16 +208,30 @@ public sealed class AccessTests : IAsyncLifetime
         using var tcp = new TcpClient();
         await tcp.ConnectAsync(address.Host, address.Port, Cancel);
         await using var tls = new SslStream(tcp.GetStream());
-        await tls.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
-        {
-            TargetHost = "localhost", ClientCertificates = [certificate], ApplicationProtocols = [SslApplicationProtocol.Http2],
-            EnabledSslProtocols = SslProtocols.Tls13, RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
-        }, Cancel);
+        await tls.AuthenticateAsClientAsync(
+            new SslClientAuthenticationOptions
+            {
+                TargetHost = "localhost",
+                ClientCertificates = [certificate],
+                ApplicationProtocols = [SslApplicationProtocol.Http2],
+                EnabledSslProtocols = SslProtocols.Tls13,
+                RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
+            },
+            Cancel
+        );
         // HTTP/2's preface, empty settings, and one request whose header fields are literals (RFC 9113, RFC 7541).
-        byte[] head = [.. Literal(":method", "POST"), .. Literal(":scheme", "https"), .. Literal(":path", path), .. Literal("te", "trailers")];
-        await tls.WriteAsync((byte[])[
-            .. "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8, .. Frame(4, 0, 0, []), .. Frame(1, 4, 1, head), .. Frame(0, 1, 1, new byte[5]),
-        ], Cancel);
+        byte[] head =
+        [
+            .. Literal(":method", "POST"),
+            .. Literal(":scheme", "https"),
+            .. Literal(":path", path),
+            .. Literal("te", "trailers"),
+        ];
+        await tls.WriteAsync(
+            (byte[])
+                [.. "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8, .. Frame(4, 0, 0, []), .. Frame(1, 4, 1, head), .. Frame(0, 1, 1, new byte[5])],
+            Cancel
+        );
         Assert.Contains(await Answered(tls), (byte[])[3, 7]);
 
         static byte[] Literal(string name, string value) =>
@@ -188,7 +248,8 @@ public sealed class AccessTests : IAsyncLifetime
         {
             await tls.ReadExactlyAsync(head, Cancel);
             await tls.ReadExactlyAsync(new byte[head[0] << 16 | head[1] << 8 | head[2]], Cancel);
-            if (head[3] is 1 or 3 or 7) return head[3];
+            if (head[3] is 1 or 3 or 7)
+                return head[3];
         }
     }
 
@@ -197,25 +258,38 @@ public sealed class AccessTests : IAsyncLifetime
         var verb = variant.Verb ?? target.Verb;
         var uri = new Uri(
             _services.Addresses[target.Service].GetLeftPart(UriPartial.Authority) + variant.Path(target.Path),
-            new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true });
-        using var request = new HttpRequestMessage(new HttpMethod(verb), uri) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+            new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }
+        );
+        using var request = new HttpRequestMessage(new HttpMethod(verb), uri)
+        {
+            Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
         if (verb is not ("GET" or "HEAD"))
         {
             // Followed until now, a ledger's entries end.
-            var message = target.Rpc?.Name.EndsWith("/FollowEntries", StringComparison.Ordinal) == true
-                ? new FollowEntriesRequest { UntilNow = true }.ToByteArray() : [];
+            var message =
+                target.Rpc?.Name.EndsWith("/FollowEntries", StringComparison.Ordinal) == true
+                    ? new FollowEntriesRequest { UntilNow = true }.ToByteArray()
+                    : [];
             request.Content = new ByteArrayContent([0, 0, 0, 0, (byte)message.Length, .. message]);
-            if (variant.ContentType is not null) request.Content.Headers.TryAddWithoutValidation("Content-Type", variant.ContentType);
+            if (variant.ContentType is not null)
+                request.Content.Headers.TryAddWithoutValidation("Content-Type", variant.ContentType);
             request.Headers.TE.Add(new("trailers"));
         }
         try
         {
             using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Cancel);
-            if (response.StatusCode != HttpStatusCode.OK) return ((int)response.StatusCode).ToString(null, null);
-            if (response.Headers.TryGetValues("grpc-status", out var inHead)) return NameOf(inHead.Single(), response.Headers);
-            if (target.Streams) return "OK";
+            if (response.StatusCode != HttpStatusCode.OK)
+                return ((int)response.StatusCode).ToString(null, null);
+            if (response.Headers.TryGetValues("grpc-status", out var inHead))
+                return NameOf(inHead.Single(), response.Headers);
+            if (target.Streams)
+                return "OK";
             await response.Content.CopyToAsync(Stream.Null, Cancel);
-            return response.TrailingHeaders.TryGetValues("grpc-status", out var inTail) ? NameOf(inTail.Single(), response.TrailingHeaders) : "OK";
+            return response.TrailingHeaders.TryGetValues("grpc-status", out var inTail)
+                ? NameOf(inTail.Single(), response.TrailingHeaders)
+                : "OK";
         }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
@@ -225,9 +299,12 @@ public sealed class AccessTests : IAsyncLifetime
 
     private static string NameOf(string code, System.Net.Http.Headers.HttpResponseHeaders headers)
     {
-        if (code == "0") return "OK";
-        if (code == "12") return "UNIMPLEMENTED";
-        if (!headers.TryGetValues("grpc-status-details-bin", out var details)) return $"status {code}";
+        if (code == "0")
+            return "OK";
+        if (code == "12")
+            return "UNIMPLEMENTED";
+        if (!headers.TryGetValues("grpc-status-details-bin", out var details))
+            return $"status {code}";
         var text = details.Single();
         var status = Google.Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(text.PadRight((text.Length + 3) / 4 * 4, '=')));
         return status.Details[0].Unpack<Google.Rpc.ErrorInfo>().Reason;
@@ -240,14 +317,20 @@ public sealed class AccessTests : IAsyncLifetime
         var address = _services.Hosts["custody"].Urls.Single(u => u.StartsWith("http:", StringComparison.Ordinal));
         var text = await plain.GetStringAsync(new Uri(new Uri(address), "/metrics"), Cancel);
         return text.Split('\n')
-            .Where(l => l.StartsWith("ministries_calls_total{", StringComparison.Ordinal) && !l.Contains("outcome=\"OK\"", StringComparison.Ordinal))
-            .Sum(l => (long)double.Parse(l[(l.LastIndexOf('}') + 1)..].Trim().Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture));
+            .Where(l =>
+                l.StartsWith("ministries_calls_total{", StringComparison.Ordinal) && !l.Contains("outcome=\"OK\"", StringComparison.Ordinal)
+            )
+            .Sum(l =>
+                (long)double.Parse(l[(l.LastIndexOf('}') + 1)..].Trim().Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture)
+            );
     }
 
     private X509Certificate2 CertificateOf(string participant)
     {
         using var pem = X509Certificate2.CreateFromPemFile(
-            Path.Combine(_services.Folder, participant, "system.pem"), Path.Combine(_services.Folder, participant, "system.key"));
+            Path.Combine(_services.Folder, participant, "system.pem"),
+            Path.Combine(_services.Folder, participant, "system.key")
+        );
         return X509CertificateLoader.LoadPkcs12(pem.Export(X509ContentType.Pkcs12), null);
     }
 
@@ -256,15 +339,18 @@ public sealed class AccessTests : IAsyncLifetime
     private HttpClient With(X509Certificate2 certificate)
     {
         _open.Add(certificate);
-        return new HttpClient(new SocketsHttpHandler
-        {
-            AllowAutoRedirect = false,
-            SslOptions = new SslClientAuthenticationOptions
+        return new HttpClient(
+            new SocketsHttpHandler
             {
-                EnabledSslProtocols = SslProtocols.Tls13, ClientCertificates = [certificate],
-                LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
-                RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
-            },
-        });
+                AllowAutoRedirect = false,
+                SslOptions = new SslClientAuthenticationOptions
+                {
+                    EnabledSslProtocols = SslProtocols.Tls13,
+                    ClientCertificates = [certificate],
+                    LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
+                    RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
+                },
+            }
+        );
     }
 }

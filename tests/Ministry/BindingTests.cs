@@ -17,11 +17,19 @@ public class BindingTests(Services services) : IClassFixture<Services>
     public async Task One_signed_permission_is_taken_by_the_service_for_which_it_was_signed_and_by_no_other()
     {
         Assert.All(
-            JsonParser.Default.Parse<Agreement>(await File.ReadAllTextAsync(Path.Combine(services.Folder, "agreement.json"), Cancel)).Participants,
-            p => Assert.Empty(p.Addresses));
+            JsonParser
+                .Default.Parse<Agreement>(await File.ReadAllTextAsync(Path.Combine(services.Folder, "agreement.json"), Cancel))
+                .Participants,
+            p => Assert.Empty(p.Addresses)
+        );
         foreach (var meant in (string[])["custody", "calllog", "consular"])
         {
-            var message = new PermitDisclosureRequest { RequestId = Guid.NewGuid().ToString(), Actor = Services.Actor, Position = 0 }.ToByteArray();
+            var message = new PermitDisclosureRequest
+            {
+                RequestId = Guid.NewGuid().ToString(),
+                Actor = Services.Actor,
+                Position = 0,
+            }.ToByteArray();
             var frame = new byte[message.Length + 5];
             BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(1), message.Length);
             message.CopyTo(frame, 5);
@@ -30,8 +38,10 @@ public class BindingTests(Services services) : IClassFixture<Services>
             {
                 var reason = await Post(called, frame, signed);
                 // The service for which it is gets as far as its rule: the entry is no observer's.
-                if (called == meant) Assert.DoesNotContain("SIGNATURE", reason);
-                else Assert.Equal("SIGNATURE_WRONG", reason);
+                if (called == meant)
+                    Assert.DoesNotContain("SIGNATURE", reason);
+                else
+                    Assert.Equal("SIGNATURE_WRONG", reason);
             }
         }
     }
@@ -44,36 +54,62 @@ public class BindingTests(Services services) : IClassFixture<Services>
         using var key = Pki.ReadKey(Path.Combine(services.Folder, "icrc", "requests.key"));
         var digest = HttpSignature.ContentDigest(frame);
         var (input, signature) = HttpSignature.Sign(
-            key, "icrc/requests-1", requestId, DateTimeOffset.UtcNow, TimeSpan.FromMinutes(1),
-            HttpSignature.TagOf(StandardAgreement.Read().TrustDomain, service), new Dictionary<string, string>
+            key,
+            "icrc/requests-1",
+            requestId,
+            DateTimeOffset.UtcNow,
+            TimeSpan.FromMinutes(1),
+            HttpSignature.TagOf(StandardAgreement.Read().TrustDomain, service),
+            new Dictionary<string, string>
             {
-                ["@method"] = "POST", ["@path"] = Permit, ["@authority"] = Authority, ["content-type"] = "application/grpc", ["content-digest"] = digest,
-            });
-        return new() { ["Content-Digest"] = digest, ["Signature-Input"] = input, ["Signature"] = signature };
+                ["@method"] = "POST",
+                ["@path"] = Permit,
+                ["@authority"] = Authority,
+                ["content-type"] = "application/grpc",
+                ["content-digest"] = digest,
+            }
+        );
+        return new()
+        {
+            ["Content-Digest"] = digest,
+            ["Signature-Input"] = input,
+            ["Signature"] = signature,
+        };
     }
 
     // The same bytes to whichever service: only the connection differs.
     private async Task<string> Post(string service, byte[] frame, Dictionary<string, string> signed)
     {
         using var certificate = X509Certificate2.CreateFromPemFile(
-            Path.Combine(services.Folder, "icrc", "system.pem"), Path.Combine(services.Folder, "icrc", "system.key"));
+            Path.Combine(services.Folder, "icrc", "system.pem"),
+            Path.Combine(services.Folder, "icrc", "system.key")
+        );
         using var handler = new SocketsHttpHandler();
         handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate;
         handler.SslOptions.RemoteCertificateValidationCallback = (_, _, _, _) => true;
         using var client = new HttpClient(handler);
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(services.Addresses[service], Permit))
         {
-            Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact, Content = new ByteArrayContent(frame),
+            Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            Content = new ByteArrayContent(frame),
         };
         request.Headers.Host = Authority;
         request.Headers.TE.Add(new("trailers"));
         request.Content.Headers.ContentType = new("application/grpc");
-        foreach (var (name, value) in signed) request.Headers.TryAddWithoutValidation(name, value);
+        foreach (var (name, value) in signed)
+            request.Headers.TryAddWithoutValidation(name, value);
         using var response = await client.SendAsync(request, Cancel);
         await response.Content.ReadAsByteArrayAsync(Cancel);
-        var details = response.Headers.Concat(response.TrailingHeaders).FirstOrDefault(h => h.Key == "grpc-status-details-bin").Value?.Single();
+        var details = response
+            .Headers.Concat(response.TrailingHeaders)
+            .FirstOrDefault(h => h.Key == "grpc-status-details-bin")
+            .Value?.Single();
         Assert.True(details is not null, $"{service} answered {response.StatusCode} without a reason");
-        return Google.Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(details.PadRight((details.Length + 3) / 4 * 4, '=')))
-            .Details[0].Unpack<Google.Rpc.ErrorInfo>().Reason;
+        return Google
+            .Rpc.Status.Parser.ParseFrom(Convert.FromBase64String(details.PadRight((details.Length + 3) / 4 * 4, '=')))
+            .Details[0]
+            .Unpack<Google.Rpc.ErrorInfo>()
+            .Reason;
     }
 }

@@ -49,15 +49,18 @@ public class ClientTests(Services services) : IClassFixture<Services>
         var altered = services.Call();
         kr.Approve(altered, Path.Combine(services.Folder, "kr/mfa/officials/kr-mfa-official-2.key"), "legal-department");
         altered.Actor.Authority = "order-13";
-        Assert.Equal("APPROVAL_WRONG", (await Assert.ThrowsAsync<Refused>(
-            async () => await kr.CallLog.LogCallAsync(altered, cancellationToken: Cancel))).Reason);
+        Assert.Equal(
+            "APPROVAL_WRONG",
+            (await Assert.ThrowsAsync<Refused>(async () => await kr.CallLog.LogCallAsync(altered, cancellationToken: Cancel))).Reason
+        );
     }
 
     [Fact]
     public async Task A_refusal_says_what_stands_behind_it_and_what_would_unlock_it()
     {
-        var refused = await Assert.ThrowsAsync<Refused>(async () => await services.As("icrc").CallLog.LogCallAsync(
-            services.Call(), cancellationToken: Cancel));
+        var refused = await Assert.ThrowsAsync<Refused>(async () =>
+            await services.As("icrc").CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel)
+        );
         Assert.Equal(("NO_CAPACITY", "AGREEMENT", StatusCode.PermissionDenied), (refused.Reason, refused.Basis, refused.StatusCode));
         Assert.All((string[])[refused.Article, refused.Missing, refused.Supplier, refused.Unlock], Assert.NotEmpty);
         Assert.Contains("unlock:", refused.ToText());
@@ -70,7 +73,8 @@ public class ClientTests(Services services) : IClassFixture<Services>
         request.Account.Channel = Channel.Unspecified;
         request.Counterpart = "not a participant";
         var refused = await Assert.ThrowsAsync<Refused>(async () =>
-            await services.As("kr/mfa").CallLog.LogCallAsync(request, cancellationToken: Cancel));
+            await services.As("kr/mfa").CallLog.LogCallAsync(request, cancellationToken: Cancel)
+        );
         Assert.Equal("REQUEST_INVALID", refused.Reason);
         Assert.Equal(["account.channel", "counterpart"], refused.Faults.Select(f => f.Field).Order());
     }
@@ -78,12 +82,13 @@ public class ClientTests(Services services) : IClassFixture<Services>
     [Fact]
     public async Task A_service_that_is_another_than_it_is_taken_for_is_not_called()
     {
-        var wrong = services.As("kr/mfa", s => s with
-        {
-            Services = new Dictionary<string, Uri> { ["calllog"] = services.Addresses["custody"] },
-        });
+        var wrong = services.As(
+            "kr/mfa",
+            s => s with { Services = new Dictionary<string, Uri> { ["calllog"] = services.Addresses["custody"] } }
+        );
         var failed = await Assert.ThrowsAsync<RpcException>(async () =>
-            await wrong.CallLog.GetCallAsync(new GetCallRequest { Call = "call_0" }, cancellationToken: Cancel));
+            await wrong.CallLog.GetCallAsync(new GetCallRequest { Call = "call_0" }, cancellationToken: Cancel)
+        );
         Assert.Null(Refused.From(failed));
     }
 
@@ -91,22 +96,25 @@ public class ClientTests(Services services) : IClassFixture<Services>
     public void A_certificate_or_key_that_is_not_the_agreements_is_refused_before_anybody_is_called()
     {
         var of = MinistrySettings.In(services.Folder, "kr/mfa", services.Addresses);
-        Assert.Throws<FormatException>(() => new MinistryClient(of with
-        {
-            RequestsKey = Path.Combine(services.Folder, "ua/mfa", "requests.key"),
-        }));
-        Assert.Throws<FormatException>(() => new MinistryClient(of with
-        {
-            Certificate = Path.Combine(services.Folder, "kr/mfa", "authority.pem"),
-            CertificateKey = Path.Combine(services.Folder, "kr/mfa", "authority.key"),
-        }));
+        Assert.Throws<FormatException>(() =>
+            new MinistryClient(of with { RequestsKey = Path.Combine(services.Folder, "ua/mfa", "requests.key") })
+        );
+        Assert.Throws<FormatException>(() =>
+            new MinistryClient(
+                of with
+                {
+                    Certificate = Path.Combine(services.Folder, "kr/mfa", "authority.pem"),
+                    CertificateKey = Path.Combine(services.Folder, "kr/mfa", "authority.key"),
+                }
+            )
+        );
     }
 
     [Fact]
     public async Task A_method_is_called_by_its_descriptor()
     {
-        var answer = (GetCheckpointResponse)await services.As("kr/mfa").Call(
-            "consular", Contract.Find("consular", "getcheckpoint")!, new GetCheckpointRequest(), Cancel);
+        var answer = (GetCheckpointResponse)
+            await services.As("kr/mfa").Call("consular", Contract.Find("consular", "getcheckpoint")!, new GetCheckpointRequest(), Cancel);
         Assert.True(answer.TreeSize > 0);
     }
 
@@ -119,11 +127,13 @@ public class ClientTests(Services services) : IClassFixture<Services>
         LedgerEntry? own = null;
         await foreach (var response in kr.Follow("calllog", untilNow: true, cancel: Cancel))
         {
-            if (response.Entry is not { } entry) continue;
+            if (response.Entry is not { } entry)
+                continue;
             var read = LedgerEntry.Read(entry);
             Assert.True(read.Holds);
             positions.Add(read.Header.Position);
-            if (read.Header.Position == logged.Receipt.Position) own = read;
+            if (read.Header.Position == logged.Receipt.Position)
+                own = read;
         }
         Assert.Equal(positions.Distinct().Order(), positions);
         Assert.Equal("ministries.calllog.v1.CallLogged", Assert.Single(own!.Published).Type);
@@ -131,7 +141,11 @@ public class ClientTests(Services services) : IClassFixture<Services>
 
         var tampered = new Entry();
         await foreach (var response in kr.Follow("calllog", logged.Receipt.Position, untilNow: true, cancel: Cancel))
-            if (response.Entry is { } entry) { tampered = entry.Clone(); break; }
+            if (response.Entry is { } entry)
+            {
+                tampered = entry.Clone();
+                break;
+            }
         tampered.Parts[0].Salt = Google.Protobuf.ByteString.CopyFrom(new byte[32]);
         Assert.False(LedgerEntry.Read(tampered).Holds);
     }

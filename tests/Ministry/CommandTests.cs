@@ -30,18 +30,23 @@ public class CommandTests(Services services) : IClassFixture<Services>
         call.Account.Summary = new Types.V1.Text { Language = "en", Text_ = "agreed\n  state: CALL_STATE_CONTESTED" };
         var logged = JsonNode.Parse((await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(call))).Output)!;
         var lines = (await Succeed("ua/mfa", "get", (string)logged["call"]!)).Output.Split('\n');
-        Assert.Equal(["  state: CALL_STATE_ONE_SIDED"], lines.Where(l => l.TrimStart().StartsWith("state: CALL_", StringComparison.Ordinal)));
+        Assert.Equal(
+            ["  state: CALL_STATE_ONE_SIDED"],
+            lines.Where(l => l.TrimStart().StartsWith("state: CALL_", StringComparison.Ordinal))
+        );
         Assert.Contains(lines, l => l.Contains("agreed\\n  state: CALL_STATE_CONTESTED", StringComparison.Ordinal));
     }
 
     [Fact]
     public async Task Records_are_listed_by_filters_page_by_page()
     {
-        for (var i = 0; i < 3; i++) await Succeed("kr/mfa", "call", "calllog", "logcall", "--json", File(services.Call()));
+        for (var i = 0; i < 3; i++)
+            await Succeed("kr/mfa", "call", "calllog", "logcall", "--json", File(services.Call()));
 
-        var lines = (await Succeed(
-            "ua/mfa", "list", "calls", $"case={services.Case}", "state=one_sided", "page_size=2", "--all", "-j")).Output
-            .Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonNode.Parse(l)!).ToArray();
+        var lines = (await Succeed("ua/mfa", "list", "calls", $"case={services.Case}", "state=one_sided", "page_size=2", "--all", "-j"))
+            .Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(l => JsonNode.Parse(l)!)
+            .ToArray();
         Assert.True(lines.Length >= 3);
         Assert.Equal(lines.Length, lines.Select(l => (string)l["call"]!).Distinct().Count());
 
@@ -58,8 +63,10 @@ public class CommandTests(Services services) : IClassFixture<Services>
         var text = (await Succeed("ua/mfa", "follow", "calllog", "--until-now", "--case", services.Case)).Output;
         Assert.Contains("LogCall", text);
         Assert.Contains("CallLogged", text);
-        var json = (await Succeed("kr/mfa", "follow", "calllog", "--until-now", "-j")).Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
-            .Select(l => JsonNode.Parse(l)!).ToArray();
+        var json = (await Succeed("kr/mfa", "follow", "calllog", "--until-now", "-j"))
+            .Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(l => JsonNode.Parse(l)!)
+            .ToArray();
         Assert.All(json, e => Assert.True((bool)e["holds"]!));
         Assert.Contains(json, e => e["parts"]!["request"]?["counterpart"] is not null);
     }
@@ -143,8 +150,17 @@ public class CommandTests(Services services) : IClassFixture<Services>
     public async Task A_service_that_is_not_there_is_told_with_the_request_id()
     {
         var (code, _, error) = await Run(
-            "kr/mfa", "call", "calllog", "LogCall", "--json", File(services.Call()), "--address", $"calllog=https://127.0.0.1:{FreePorts(1)[0]}",
-            "--timeout", "1");
+            "kr/mfa",
+            "call",
+            "calllog",
+            "LogCall",
+            "--json",
+            File(services.Call()),
+            "--address",
+            $"calllog=https://127.0.0.1:{FreePorts(1)[0]}",
+            "--timeout",
+            "1"
+        );
         Assert.Equal(CallCommands.NotReached, code);
         Assert.Contains("request_id: ", error);
     }
@@ -154,8 +170,20 @@ public class CommandTests(Services services) : IClassFixture<Services>
     {
         var file = File(services.Call());
         foreach (var number in (int[])[2, 3])
-            await Succeed("", "approve", "calllog", "LogCall", "--folder", services.Folder, "--json", file, "--office", "legal",
-                "--key", Path.Combine(services.Folder, "kr/mfa/officials", $"kr-mfa-official-{number}.key"));
+            await Succeed(
+                "",
+                "approve",
+                "calllog",
+                "LogCall",
+                "--folder",
+                services.Folder,
+                "--json",
+                file,
+                "--office",
+                "legal",
+                "--key",
+                Path.Combine(services.Folder, "kr/mfa/officials", $"kr-mfa-official-{number}.key")
+            );
         var approved = JsonNode.Parse(await System.IO.File.ReadAllTextAsync(file, Cancel))!;
         Assert.Equal(["kr-mfa-official-2", "kr-mfa-official-3"], approved["approvals"]!.AsArray().Select(a => (string)a!["official"]!));
         Assert.NotEmpty((string)approved["request_id"]!);
@@ -167,8 +195,20 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.Equal(CallCommands.WasRefused, refused.Code);
         Assert.Contains("APPROVAL_WRONG", refused.Error);
 
-        var stranger = await Run("", "approve", "calllog", "LogCall", "--folder", services.Folder, "--json", file, "--office", "legal",
-            "--key", Path.Combine(services.Folder, "kr/mfa/requests.key"));
+        var stranger = await Run(
+            "",
+            "approve",
+            "calllog",
+            "LogCall",
+            "--folder",
+            services.Folder,
+            "--json",
+            file,
+            "--office",
+            "legal",
+            "--key",
+            Path.Combine(services.Folder, "kr/mfa/requests.key")
+        );
         Assert.Equal(CallCommands.WrongInput, stranger.Code);
     }
 
@@ -187,12 +227,32 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.Equal(CallCommands.WasRefused, unsigned.Code);
         Assert.Contains("SignatureMissing", unsigned.Output);
         Assert.Contains("kr/mfa can supply it", unsigned.Output);
-        await Succeed("", "agreement", "sign", next, "--previous", previous, "--as", "kr/mfa",
-            "--key", Path.Combine(services.Folder, "kr/mfa/agreements.key"));
+        await Succeed(
+            "",
+            "agreement",
+            "sign",
+            next,
+            "--previous",
+            previous,
+            "--as",
+            "kr/mfa",
+            "--key",
+            Path.Combine(services.Folder, "kr/mfa/agreements.key")
+        );
         Assert.Contains("version 2 is signed", (await Succeed("", "agreement", "check", next, "--previous", previous)).Output);
         await Succeed("", "agreement", "check", previous);
-        var wrong = await Run("", "agreement", "sign", next, "--previous", previous, "--as", "kr/mfa",
-            "--key", Path.Combine(services.Folder, "ua/mfa/agreements.key"));
+        var wrong = await Run(
+            "",
+            "agreement",
+            "sign",
+            next,
+            "--previous",
+            previous,
+            "--as",
+            "kr/mfa",
+            "--key",
+            Path.Combine(services.Folder, "ua/mfa/agreements.key")
+        );
         Assert.Equal(CallCommands.WrongInput, wrong.Code);
     }
 
@@ -206,7 +266,14 @@ public class CommandTests(Services services) : IClassFixture<Services>
         key["publicKey"] = Convert.ToBase64String([1, .. new byte[31]]);
         var text = altered.ToJsonString();
         await System.IO.File.WriteAllTextAsync(next, text, Cancel);
-        foreach (var arguments in (string[][])[["draft", previous, next], ["check", next], ["check", next, "--previous", previous]])
+        foreach (
+            var arguments in (string[][])
+                [
+                    ["draft", previous, next],
+                    ["check", next],
+                    ["check", next, "--previous", previous],
+                ]
+        )
         {
             var refused = await Run("", ["agreement", .. arguments]);
             Assert.Equal(CallCommands.WasRefused, refused.Code);
@@ -253,15 +320,23 @@ public class CommandTests(Services services) : IClassFixture<Services>
     private async Task<(int Code, string Output, string Error)> Run(string participant, params string[] args)
     {
         var root = new RootCommand("ministry");
-        foreach (var command in CallCommands.Create().Append(AgreementCommand.Create()).Append(EvidenceCommand.Create())) root.Add(command);
+        foreach (var command in CallCommands.Create().Append(AgreementCommand.Create()).Append(EvidenceCommand.Create()))
+            root.Add(command);
         // What the test says comes last: it wins.
-        string[] common = participant.Length == 0 ? []
-            : [.. args.Contains("--folder") ? (string[])[] : ["--folder", services.Folder], "--as", participant,
-                .. services.Addresses.SelectMany(a => (string[])["--address", $"{a.Key}={a.Value}"])];
+        string[] common =
+            participant.Length == 0
+                ? []
+                :
+                [
+                    .. args.Contains("--folder") ? (string[])[] : ["--folder", services.Folder],
+                    "--as",
+                    participant,
+                    .. services.Addresses.SelectMany(a => (string[])["--address", $"{a.Key}={a.Value}"]),
+                ];
         var verbs = args[0] == "evidence" ? 2 : 1;
         var (output, error) = (new StringWriter(), new StringWriter());
-        var code = await root.Parse([.. args[..verbs], .. common, .. args[verbs..]]).InvokeAsync(
-            new InvocationConfiguration { Output = output, Error = error }, Cancel);
+        var code = await root.Parse([.. args[..verbs], .. common, .. args[verbs..]])
+            .InvokeAsync(new InvocationConfiguration { Output = output, Error = error }, Cancel);
         return (code, output.ToString(), error.ToString());
     }
 }

@@ -74,11 +74,18 @@ public sealed class DeploymentTests : IDisposable
         using var certificate = X509CertificateLoader.LoadCertificateFromFile(In("calllog/server.pem"));
         Assert.All(["hub.example", "calllog", "localhost"], h => Assert.True(certificate.MatchesHostname(h)));
         var agreement = Google.Protobuf.JsonParser.Default.Parse<Types.V1.Agreement>(Read("calllog/agreement.json"));
-        Assert.Equal(["https://witness-icrc:7110/", "https://witness-kr-mfa:7110/", "https://witness-ua-mfa:7110/"],
-            agreement.Witnesses.Select(w => w.Address));
+        Assert.Equal(
+            ["https://witness-icrc:7110/", "https://witness-kr-mfa:7110/", "https://witness-ua-mfa:7110/"],
+            agreement.Witnesses.Select(w => w.Address)
+        );
         Assert.Equal(2u, agreement.CosignaturesDemanded);
-        Assert.Equal(["agreement.json", "kr/mfa/cosignatures.key", "kr/mfa/witness.key", "kr/mfa/witness.pem"],
-            Directory.GetFiles(In("witness-kr-mfa"), "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(In("witness-kr-mfa"), f)).Order());
+        Assert.Equal(
+            ["agreement.json", "kr/mfa/cosignatures.key", "kr/mfa/witness.key", "kr/mfa/witness.pem"],
+            Directory
+                .GetFiles(In("witness-kr-mfa"), "*", SearchOption.AllDirectories)
+                .Select(f => Path.GetRelativePath(In("witness-kr-mfa"), f))
+                .Order()
+        );
         Assert.DoesNotContain(Directory.GetFiles(In("participants"), "*", SearchOption.AllDirectories), f => f.EndsWith("authority.key"));
     }
 
@@ -86,9 +93,22 @@ public sealed class DeploymentTests : IDisposable
     [InlineData("pki"), InlineData("deployment")]
     public async Task Nobody_else_can_put_a_file_in_a_folder_that_is_made_whatever_the_umask(string verb)
     {
-        if (OperatingSystem.IsWindows()) return;
+        if (OperatingSystem.IsWindows())
+            return;
         var start = new ProcessStartInfo("/bin/sh") { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var argument in (string[])["-c", "umask 000; exec dotnet \"$@\"", "sh", Path.Combine(AppContext.BaseDirectory, "ministry.dll"), verb, "init", "--out", In("made")])
+        foreach (
+            var argument in (string[])
+                [
+                    "-c",
+                    "umask 000; exec dotnet \"$@\"",
+                    "sh",
+                    Path.Combine(AppContext.BaseDirectory, "ministry.dll"),
+                    verb,
+                    "init",
+                    "--out",
+                    In("made"),
+                ]
+        )
             start.ArgumentList.Add(argument);
         var cancel = TestContext.Current.CancellationToken;
         using var process = Process.Start(start)!;
@@ -96,11 +116,19 @@ public sealed class DeploymentTests : IDisposable
         await process.WaitForExitAsync(cancel);
         Assert.True(process.ExitCode == 0, string.Concat(said));
         foreach (var path in Directory.GetFileSystemEntries(In("made"), "*", SearchOption.AllDirectories).Append(In("made")))
-            Assert.True((File.GetUnixFileMode(path) & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite)) == 0, $"{path} {File.GetUnixFileMode(path)}");
+            Assert.True(
+                (File.GetUnixFileMode(path) & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite)) == 0,
+                $"{path} {File.GetUnixFileMode(path)}"
+            );
     }
 
-    private void Init(params string[] more) => Assert.Equal(0, new RootCommand { DeploymentCommand.Create() }
-        .Parse(["deployment", "init", "--out", _folder, .. more]).Invoke());
+    private void Init(params string[] more) =>
+        Assert.Equal(
+            0,
+            new RootCommand { DeploymentCommand.Create() }
+                .Parse(["deployment", "init", "--out", _folder, .. more])
+                .Invoke()
+        );
 
     private bool Verifies(string certificate, string authority)
     {

@@ -43,23 +43,33 @@ public sealed class RetryTests : IAsyncLifetime
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.WebHost.UseKestrelHttpsConfiguration();
-        builder.WebHost.ConfigureKestrel(k => k.Listen(IPAddress.Loopback, port, l =>
-        {
-            l.Protocols = HttpProtocols.Http2;
-            l.UseHttps(X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key")), h =>
-            {
-                h.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
-                h.AllowAnyClientCertificate();
-            });
-        }));
+        builder.WebHost.ConfigureKestrel(k =>
+            k.Listen(
+                IPAddress.Loopback,
+                port,
+                l =>
+                {
+                    l.Protocols = HttpProtocols.Http2;
+                    l.UseHttps(
+                        X509Certificate2.CreateFromPemFile(Path.Combine(home, "system.pem"), Path.Combine(home, "system.key")),
+                        h =>
+                        {
+                            h.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
+                            h.AllowAnyClientCertificate();
+                        }
+                    );
+                }
+            )
+        );
         builder.Services.AddGrpc();
         builder.Services.AddSingleton(_failing);
         _host = builder.Build();
         _host.MapGrpcService<Failing>();
         _host.MapGrpcService<Following>();
         await _host.StartAsync(Cancel);
-        _client = new MinistryClient(MinistrySettings.In(
-            _folder, "kr/mfa", new Dictionary<string, Uri> { ["calllog"] = new($"https://127.0.0.1:{port}") }));
+        _client = new MinistryClient(
+            MinistrySettings.In(_folder, "kr/mfa", new Dictionary<string, Uri> { ["calllog"] = new($"https://127.0.0.1:{port}") })
+        );
     }
 
     public async ValueTask DisposeAsync()
@@ -91,7 +101,9 @@ public sealed class RetryTests : IAsyncLifetime
     public async Task What_was_decided_is_not_tried_again(Reason reason, StatusCode code)
     {
         _failing.Failures.Enqueue(new Refusal(reason).ToException());
-        var refused = await Assert.ThrowsAsync<Refused>(async () => await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel));
+        var refused = await Assert.ThrowsAsync<Refused>(async () =>
+            await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel)
+        );
         Assert.Equal(code, refused.StatusCode);
         Assert.Single(_failing.Seen);
     }
@@ -99,7 +111,8 @@ public sealed class RetryTests : IAsyncLifetime
     [Fact]
     public async Task It_gives_up_after_five_attempts_and_leaves_the_request_id_to_whoever_tries_later()
     {
-        for (var i = 0; i < 5; i++) _failing.Failures.Enqueue(new RpcException(new Status(StatusCode.Unavailable, "down")));
+        for (var i = 0; i < 5; i++)
+            _failing.Failures.Enqueue(new RpcException(new Status(StatusCode.Unavailable, "down")));
         var request = new LogCallRequest();
         await Assert.ThrowsAsync<RpcException>(async () => await _client.CallLog.LogCallAsync(request, cancellationToken: Cancel));
         Assert.Equal(5, _failing.Seen.Count);
@@ -118,8 +131,13 @@ public sealed class RetryTests : IAsyncLifetime
     public async Task A_call_ends_at_its_deadline()
     {
         _failing.Delay = Timeout.InfiniteTimeSpan;
-        var late = await Assert.ThrowsAsync<RpcException>(async () => await _client.CallLog.LogCallAsync(
-            new LogCallRequest(), deadline: DateTime.UtcNow.AddMilliseconds(200), cancellationToken: Cancel));
+        var late = await Assert.ThrowsAsync<RpcException>(async () =>
+            await _client.CallLog.LogCallAsync(
+                new LogCallRequest(),
+                deadline: DateTime.UtcNow.AddMilliseconds(200),
+                cancellationToken: Cancel
+            )
+        );
         Assert.Equal(StatusCode.DeadlineExceeded, late.StatusCode);
     }
 
@@ -129,7 +147,8 @@ public sealed class RetryTests : IAsyncLifetime
         _failing.BreakAt.UnionWith([0, 3, 7]);
         var positions = new List<ulong>();
         await foreach (var response in _client.Follow("calllog", cancel: Cancel))
-            if (response.Entry is { } entry) positions.Add(LedgerEntry.Read(entry).Header.Position);
+            if (response.Entry is { } entry)
+                positions.Add(LedgerEntry.Read(entry).Header.Position);
         Assert.Equal(Enumerable.Range(0, 10).Select(i => (ulong)i), positions);
         Assert.Equal([0ul, 0, 3, 7], _failing.FollowedFrom);
     }
@@ -161,7 +180,12 @@ public sealed class RetryTests : IAsyncLifetime
     [InlineData(0, uint.MaxValue, 4)]
     public async Task Pieces_that_do_not_fit_are_not_taken(uint offset, uint size, int bytes)
     {
-        _failing.Piece = new EntryPiece { Offset = offset, Size = size, Data = ByteString.CopyFrom(new byte[bytes]) };
+        _failing.Piece = new EntryPiece
+        {
+            Offset = offset,
+            Size = size,
+            Data = ByteString.CopyFrom(new byte[bytes]),
+        };
         await Assert.ThrowsAsync<InvalidDataException>(Followed);
     }
 
@@ -169,7 +193,8 @@ public sealed class RetryTests : IAsyncLifetime
     {
         var positions = new List<ulong>();
         await foreach (var response in _client.Follow("calllog", cancel: Cancel))
-            if (response.Entry is { } entry) positions.Add(LedgerEntry.Read(entry).Header.Position);
+            if (response.Entry is { } entry)
+                positions.Add(LedgerEntry.Read(entry).Header.Position);
         return positions;
     }
 
@@ -185,21 +210,26 @@ public sealed class RetryTests : IAsyncLifetime
         var signature = SignatureAlgorithm.Ed25519.Sign(key, Encoding.UTF8.GetBytes(note));
         return new Receipt
         {
-            Service = "calllog", Position = 0, EntryHash = ByteString.CopyFrom(record), TreeSize = 1, RootHash = ByteString.CopyFrom(root),
+            Service = "calllog",
+            Position = 0,
+            EntryHash = ByteString.CopyFrom(record),
+            TreeSize = 1,
+            RootHash = ByteString.CopyFrom(root),
             Checkpoint = $"{note}\n\u2014 {Origin} {Convert.ToBase64String([.. id, .. signature])}\n",
         };
     }
 
-    public static TheoryData<string, Action<Receipt>> Wrong() => new()
-    {
-        { "it is of the service custody", r => r.Service = "custody" },
-        { "its entry hash is not", r => r.EntryHash = ByteString.CopyFrom(1) },
-        { "its proof does not lead", r => r.Position = 1 },
-        { "its proof does not lead", r => r.EntryHash = r.RootHash },
-        { "its proof does not lead", r => r.InclusionProof.Add(r.RootHash) },
-        { "its checkpoint is not signed", r => r.Checkpoint = r.Checkpoint.Replace("\n1\n", "\n2\n") },
-        { "its checkpoint is not signed", r => r.Checkpoint = "" },
-    };
+    public static TheoryData<string, Action<Receipt>> Wrong() =>
+        new()
+        {
+            { "it is of the service custody", r => r.Service = "custody" },
+            { "its entry hash is not", r => r.EntryHash = ByteString.CopyFrom(1) },
+            { "its proof does not lead", r => r.Position = 1 },
+            { "its proof does not lead", r => r.EntryHash = r.RootHash },
+            { "its proof does not lead", r => r.InclusionProof.Add(r.RootHash) },
+            { "its checkpoint is not signed", r => r.Checkpoint = r.Checkpoint.Replace("\n1\n", "\n2\n") },
+            { "its checkpoint is not signed", r => r.Checkpoint = "" },
+        };
 
     [Theory]
     [MemberData(nameof(Wrong))]
@@ -208,7 +238,9 @@ public sealed class RetryTests : IAsyncLifetime
         await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
         _failing.Receipt = _failing.Receipt.Clone();
         spoil(_failing.Receipt);
-        var e = await Assert.ThrowsAsync<ReceiptWrong>(() => _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync);
+        var e = await Assert.ThrowsAsync<ReceiptWrong>(() =>
+            _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync
+        );
         Assert.Contains(why, e.Message);
     }
 
@@ -216,7 +248,9 @@ public sealed class RetryTests : IAsyncLifetime
     public async Task An_answer_without_a_receipt_is_none()
     {
         _failing.Receipt = null!;
-        await Assert.ThrowsAsync<ReceiptWrong>(() => _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync);
+        await Assert.ThrowsAsync<ReceiptWrong>(() =>
+            _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync
+        );
     }
 
     /// <summary>Fails as it is told, and notes what came.</summary>
@@ -229,14 +263,16 @@ public sealed class RetryTests : IAsyncLifetime
         public readonly HashSet<ulong> BreakAt = [];
         public readonly List<ulong> FollowedFrom = [];
         public RpcException With = new(new Status(StatusCode.Unavailable, "stopping"));
-        public HashSet<ulong> InPieces = [], Anew = [];
+        public HashSet<ulong> InPieces = [],
+            Anew = [];
         public EntryPiece? Piece;
         public TimeSpan Delay;
 
         public override async Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context)
         {
             Note(request.RequestId, context);
-            if (Delay != TimeSpan.Zero) await Task.Delay(Delay, context.CancellationToken);
+            if (Delay != TimeSpan.Zero)
+                await Task.Delay(Delay, context.CancellationToken);
             return Failures.TryDequeue(out var failure) ? throw failure : new LogCallResponse { Call = "call_1", Receipt = Receipt };
         }
 
@@ -246,36 +282,57 @@ public sealed class RetryTests : IAsyncLifetime
             return Task.FromResult(new GetCallResponse());
         }
 
-        private void Note(string requestId, ServerCallContext context) => Seen.Enqueue((
-            requestId, context.RequestHeaders.GetValue("signature") ?? "", context.RequestHeaders.GetValue("signature-input") ?? ""));
+        private void Note(string requestId, ServerCallContext context) =>
+            Seen.Enqueue(
+                (requestId, context.RequestHeaders.GetValue("signature") ?? "", context.RequestHeaders.GetValue("signature-input") ?? "")
+            );
     }
 
     /// <summary>Sends ten entries, and breaks once before each that it is told.</summary>
     private sealed class Following(Failing failing) : LedgerService.LedgerServiceBase
     {
         public override async Task FollowEntries(
-            FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> responseStream, ServerCallContext context)
+            FollowEntriesRequest request,
+            IServerStreamWriter<FollowEntriesResponse> responseStream,
+            ServerCallContext context
+        )
         {
             failing.FollowedFrom.Add(request.FromPosition);
-            if (failing.Piece is { } wrong) await responseStream.WriteAsync(new FollowEntriesResponse { Piece = wrong });
+            if (failing.Piece is { } wrong)
+                await responseStream.WriteAsync(new FollowEntriesResponse { Piece = wrong });
             for (var position = request.FromPosition; position < 10; position++)
             {
-                var entry = new Entry { Header = Google.Protobuf.MessageExtensions.ToByteString(new EntryHeader { Position = position }), Case = new string('c', 100) };
+                var entry = new Entry
+                {
+                    Header = Google.Protobuf.MessageExtensions.ToByteString(new EntryHeader { Position = position }),
+                    Case = new string('c', 100),
+                };
                 if (failing.InPieces.Contains(position))
                 {
                     var bytes = Google.Protobuf.MessageExtensions.ToByteString(entry);
                     await Piece(0, 40);
-                    if (failing.Anew.Remove(position)) await Piece(0, 30);
-                    else await Piece(40, 30);
+                    if (failing.Anew.Remove(position))
+                        await Piece(0, 30);
+                    else
+                        await Piece(40, 30);
                     Break(position);
-                    for (var at = failing.FollowedFrom.Count > 1 && position == 5 ? 30 : 70; at < bytes.Length; at += 40) await Piece(at, Math.Min(40, bytes.Length - at));
+                    for (var at = failing.FollowedFrom.Count > 1 && position == 5 ? 30 : 70; at < bytes.Length; at += 40)
+                        await Piece(at, Math.Min(40, bytes.Length - at));
                     continue;
 
-                    Task Piece(int offset, int length) => responseStream.WriteAsync(new FollowEntriesResponse
-                    {
-                        Piece = new EntryPiece { Offset = (uint)offset, Size = (uint)bytes.Length, Data = ByteString.CopyFrom(bytes.Span.Slice(offset, length)) },
-                        NextPosition = position + (offset + length == bytes.Length ? 1ul : 0),
-                    });
+                    Task Piece(int offset, int length) =>
+                        responseStream.WriteAsync(
+                            new FollowEntriesResponse
+                            {
+                                Piece = new EntryPiece
+                                {
+                                    Offset = (uint)offset,
+                                    Size = (uint)bytes.Length,
+                                    Data = ByteString.CopyFrom(bytes.Span.Slice(offset, length)),
+                                },
+                                NextPosition = position + (offset + length == bytes.Length ? 1ul : 0),
+                            }
+                        );
                 }
                 Break(position);
                 await responseStream.WriteAsync(new FollowEntriesResponse { Entry = entry, NextPosition = position + 1 });
@@ -283,7 +340,8 @@ public sealed class RetryTests : IAsyncLifetime
 
             void Break(ulong position)
             {
-                if (failing.BreakAt.Remove(position)) throw failing.With;
+                if (failing.BreakAt.Remove(position))
+                    throw failing.With;
             }
         }
     }

@@ -28,8 +28,8 @@ public sealed class Services : IAsyncLifetime
 
     public string Folder { get; } = Directory.CreateTempSubdirectory("ministry").FullName;
 
-    public IReadOnlyDictionary<string, Uri> Addresses { get; } = Contract.Services.Zip(FreePorts(3))
-        .ToDictionary(s => s.First, s => new Uri($"https://127.0.0.1:{s.Second}"));
+    public IReadOnlyDictionary<string, Uri> Addresses { get; } =
+        Contract.Services.Zip(FreePorts(3)).ToDictionary(s => s.First, s => new Uri($"https://127.0.0.1:{s.Second}"));
 
     public static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -47,34 +47,65 @@ public sealed class Services : IAsyncLifetime
     /// <summary>What a service of a later contract would answer in place of an answer; null: the answer as it is.</summary>
     public Func<IMessage, IMessage>? Later { get; set; }
 
-    public static Actor Actor => new() { Office = "consular-department", Official = "o-17", Authority = "order-12" };
+    public static Actor Actor =>
+        new()
+        {
+            Office = "consular-department",
+            Official = "o-17",
+            Authority = "order-12",
+        };
 
     public async ValueTask InitializeAsync()
     {
         Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System);
         _broker = new MemoryBroker();
-        foreach (var service in Contract.Services) await Start(service);
+        foreach (var service in Contract.Services)
+            await Start(service);
         using var headquarters = As("ua/coordination-hq");
         var opened = await headquarters.Custody.OpenCaseAsync(new OpenCaseRequest { Actor = Actor }, cancellationToken: Cancel);
         Case = opened.Case;
         var etag = opened.Etag;
-        foreach (var (participant, part) in ((string, Part)[])
-            [("ua/mfa", Part.DetainingPower), ("kr/mfa", Part.RequestingState), ("icrc", Part.NeutralObserver)])
-            etag = (await headquarters.Custody.AdmitPartyAsync(
-                new AdmitPartyRequest { Actor = Actor, Etag = etag, Case = Case, Participant = participant, Part = part },
-                cancellationToken: Cancel)).Etag;
+        foreach (
+            var (participant, part) in ((string, Part)[])
+                [("ua/mfa", Part.DetainingPower), ("kr/mfa", Part.RequestingState), ("icrc", Part.NeutralObserver)]
+        )
+            etag = (
+                await headquarters.Custody.AdmitPartyAsync(
+                    new AdmitPartyRequest
+                    {
+                        Actor = Actor,
+                        Etag = etag,
+                        Case = Case,
+                        Participant = participant,
+                        Part = part,
+                    },
+                    cancellationToken: Cancel
+                )
+            ).Etag;
         for (var i = 0; i < 2; i++)
         {
             var seen = await headquarters.Custody.GetCaseAsync(new GetCaseRequest { Case = Case }, cancellationToken: Cancel);
-            Prisoners.Add((await headquarters.Custody.RegisterPrisonerAsync(new RegisterPrisonerRequest
-            {
-                Actor = Actor, Etag = seen.Etag, Case = Case, Status = CustodyState.Registered,
-                CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
-                Identity = new Sealed
-                {
-                    Scheme = "ministries-sealed-v1", Recipients = { "ua/coordination-hq" }, Content = ByteString.CopyFromUtf8("sealed"),
-                },
-            }, cancellationToken: Cancel)).Prisoner);
+            Prisoners.Add(
+                (
+                    await headquarters.Custody.RegisterPrisonerAsync(
+                        new RegisterPrisonerRequest
+                        {
+                            Actor = Actor,
+                            Etag = seen.Etag,
+                            Case = Case,
+                            Status = CustodyState.Registered,
+                            CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
+                            Identity = new Sealed
+                            {
+                                Scheme = "ministries-sealed-v1",
+                                Recipients = { "ua/coordination-hq" },
+                                Content = ByteString.CopyFromUtf8("sealed"),
+                            },
+                        },
+                        cancellationToken: Cancel
+                    )
+                ).Prisoner
+            );
         }
         // The call log has its copy of the case once it knows the second prisoner.
         using var ministry = As("kr/mfa");
@@ -91,24 +122,39 @@ public sealed class Services : IAsyncLifetime
     }
 
     /// <summary>The request with which kr/mfa logs the call of 17 March.</summary>
-    public LogCallRequest Call() => new()
-    {
-        Actor = Actor, Case = Case, Counterpart = "ua/mfa",
-        Account = new Account
+    public LogCallRequest Call() =>
+        new()
         {
-            StartTime = new ZonedTime { Time = Timestamp.FromDateTime(new DateTime(2025, 3, 17, 8, 0, 0, DateTimeKind.Utc)), TimeZone = "Asia/Seoul" },
-            Channel = Channel.Telephone, Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" } },
-            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { Prisoners },
-            Commitments =
+            Actor = Actor,
+            Case = Case,
+            Counterpart = "ua/mfa",
+            Account = new Account
             {
-                new CommitmentTerms
+                StartTime = new ZonedTime
                 {
-                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Prisoners },
-                    Route = Types.V1.Route.Article12Transfer, Destination = "KR",
+                    Time = Timestamp.FromDateTime(new DateTime(2025, 3, 17, 8, 0, 0, DateTimeKind.Utc)),
+                    TimeZone = "Asia/Seoul",
+                },
+                Channel = Channel.Telephone,
+                Attendees =
+                {
+                    new Attendee { Participant = "kr/mfa", Office = "minister" },
+                },
+                Subjects = { Subject.Citizenship, Subject.Transfer },
+                Prisoners = { Prisoners },
+                Commitments =
+                {
+                    new CommitmentTerms
+                    {
+                        Participant = "kr/mfa",
+                        Kind = CommitmentKind.RequestTransfer,
+                        Prisoners = { Prisoners },
+                        Route = Types.V1.Route.Article12Transfer,
+                        Destination = "KR",
+                    },
                 },
             },
-        },
-    };
+        };
 
     public async Task Start(string service)
     {
@@ -124,13 +170,26 @@ public sealed class Services : IAsyncLifetime
                 "custody" => Custody.CustodyService.Definition,
                 _ => Consular.ConsularService.Definition,
             },
-            Set(service, new Settings
-            {
-                Ledger = $"sqlite:{Path.Combine(Folder, $"{service}.db")}", Broker = new Uri("memory:"), Listen = Addresses[service],
-                Certificate = Path.Combine(home, "system.pem"), CertificateKey = Path.Combine(home, "system.key"),
-                Agreement = Path.Combine(Folder, "agreement.json"), Checkpoint = Path.Combine(Folder, $"{service}.checkpoint"),
-                CheckpointKey = Path.Combine(home, "checkpoint.key"), Peers = Addresses, Drain = TimeSpan.FromSeconds(5),
-            }), builder, _broker, Cancel);
+            Set(
+                service,
+                new Settings
+                {
+                    Ledger = $"sqlite:{Path.Combine(Folder, $"{service}.db")}",
+                    Broker = new Uri("memory:"),
+                    Listen = Addresses[service],
+                    Certificate = Path.Combine(home, "system.pem"),
+                    CertificateKey = Path.Combine(home, "system.key"),
+                    Agreement = Path.Combine(Folder, "agreement.json"),
+                    Checkpoint = Path.Combine(Folder, $"{service}.checkpoint"),
+                    CheckpointKey = Path.Combine(home, "checkpoint.key"),
+                    Peers = Addresses,
+                    Drain = TimeSpan.FromSeconds(5),
+                }
+            ),
+            builder,
+            _broker,
+            Cancel
+        );
         await host.StartAsync(Cancel);
         _hosts[service] = host;
     }
@@ -144,9 +203,12 @@ public sealed class Services : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var client in _clients) client.Dispose();
-        foreach (var service in _hosts.Keys.ToArray()) await Stop(service);
-        if (_broker is not null) await _broker.DisposeAsync();
+        foreach (var client in _clients)
+            client.Dispose();
+        foreach (var service in _hosts.Keys.ToArray())
+            await Stop(service);
+        if (_broker is not null)
+            await _broker.DisposeAsync();
         Directory.Delete(Folder, recursive: true);
     }
 
@@ -155,22 +217,28 @@ public sealed class Services : IAsyncLifetime
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
         deadline.CancelAfter(TimeSpan.FromMinutes(1));
-        while (!await so()) await Task.Delay(50, deadline.Token);
+        while (!await so())
+            await Task.Delay(50, deadline.Token);
     }
 
     public static int[] FreePorts(int count)
     {
         var listeners = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToArray();
-        foreach (var listener in listeners) listener.Start();
+        foreach (var listener in listeners)
+            listener.Start();
         var ports = listeners.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToArray();
-        foreach (var listener in listeners) listener.Stop();
+        foreach (var listener in listeners)
+            listener.Stop();
         return ports;
     }
 
     private sealed class Answering(Services services) : Interceptor
     {
         public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
-            TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
+            TRequest request,
+            ServerCallContext context,
+            UnaryServerMethod<TRequest, TResponse> continuation
+        )
         {
             var answer = await continuation(request, context);
             return services.Later is { } later ? (TResponse)later((IMessage)answer) : answer;

@@ -5,22 +5,23 @@ namespace Ministries.Ministry.Tests;
 /// <summary>What others said is shown, and never acts on the reader's terminal.</summary>
 public class TerminalTests
 {
-    public static TheoryData<string, string> Texts => new()
-    {
-        { "plain, 남조선, 🕊\n\tnext", "plain, 남조선, 🕊\n\tnext" },
-        { "\u001b[2Jgone", "\\u001b[2Jgone" },
-        { "\u001b]0;title\u0007", "\\u001b]0;title\\u0007" },
-        { "\u009b31m", "\\u009b31m" },
-        { "a\rb", "a\\u000db" },
-        { "a\bb\u007f", "a\\u0008b\\u007f" },
-        { "He \u202edid not\u202c", "He \\u202edid not\\u202c" },
-        { "\u2066x\u2069\u200f\u061c", "\\u2066x\\u2069\\u200f\\u061c" },
-        { "a\u200b\ufeff\u00adb", "a\\u200b\\ufeff\\u00adb" },
-        { "a\u2028b\u2029", "a\\u2028b\\u2029" },
-        { "x\U000e0041", "x\\udb40\\udc41" },
-        { "ناروێ\u200cها 👨\u200d👩", "ناروێ\u200cها 👨\u200d👩" },
-        { "\ud800x", "\\ud800x" },
-    };
+    public static TheoryData<string, string> Texts =>
+        new()
+        {
+            { "plain, 남조선, 🕊\n\tnext", "plain, 남조선, 🕊\n\tnext" },
+            { "\u001b[2Jgone", "\\u001b[2Jgone" },
+            { "\u001b]0;title\u0007", "\\u001b]0;title\\u0007" },
+            { "\u009b31m", "\\u009b31m" },
+            { "a\rb", "a\\u000db" },
+            { "a\bb\u007f", "a\\u0008b\\u007f" },
+            { "He \u202edid not\u202c", "He \\u202edid not\\u202c" },
+            { "\u2066x\u2069\u200f\u061c", "\\u2066x\\u2069\\u200f\\u061c" },
+            { "a\u200b\ufeff\u00adb", "a\\u200b\\ufeff\\u00adb" },
+            { "a\u2028b\u2029", "a\\u2028b\\u2029" },
+            { "x\U000e0041", "x\\udb40\\udc41" },
+            { "ناروێ\u200cها 👨\u200d👩", "ناروێ\u200cها 👨\u200d👩" },
+            { "\ud800x", "\\ud800x" },
+        };
 
     [Theory]
     [MemberData(nameof(Texts))]
@@ -36,7 +37,10 @@ public class TerminalTests
 
     [Fact]
     public void In_JSON_it_is_the_same_text() =>
-        Assert.Equal("He \u202edid not\u202c \U000e0041", (string)JsonNode.Parse($"\"{Terminal.Escape("He \u202edid not\u202c \U000e0041")}\"")!);
+        Assert.Equal(
+            "He \u202edid not\u202c \U000e0041",
+            (string)JsonNode.Parse($"\"{Terminal.Escape("He \u202edid not\u202c \U000e0041")}\"")!
+        );
 
     [Fact]
     public void A_field_stays_in_its_line() => Assert.Equal("a\\nstate: AGREED\\tb", Terminal.Line("a\nstate: AGREED\tb"));

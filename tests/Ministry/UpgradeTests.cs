@@ -31,11 +31,15 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
         Assert.Equal(["account.channel"], (await Refused(value)).Faults.Select(f => f.Field));
 
         var rpc = new Method<CloseCaseRequest, CloseCaseResponse>(
-            MethodType.Unary, "ministries.custody.v1.CustodyService", "ReopenCase",
+            MethodType.Unary,
+            "ministries.custody.v1.CustodyService",
+            "ReopenCase",
             Marshallers.Create(m => m.ToByteArray(), CloseCaseRequest.Parser.ParseFrom),
-            Marshallers.Create(m => m.ToByteArray(), CloseCaseResponse.Parser.ParseFrom));
+            Marshallers.Create(m => m.ToByteArray(), CloseCaseResponse.Parser.ParseFrom)
+        );
         var unknown = await Assert.ThrowsAnyAsync<RpcException>(async () =>
-            await client["custody"].AsyncUnaryCall(rpc, null, new CallOptions(cancellationToken: Cancel), new CloseCaseRequest()));
+            await client["custody"].AsyncUnaryCall(rpc, null, new CallOptions(cancellationToken: Cancel), new CloseCaseRequest())
+        );
         Assert.Equal(StatusCode.Unimplemented, unknown.StatusCode);
 
         Assert.Equal(before, (await client.LedgerOf("calllog").GetCheckpointAsync(new(), cancellationToken: Cancel)).TreeSize);
@@ -44,7 +48,9 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
 
         async Task<Refused> Refused(LogCallRequest request)
         {
-            var refused = await Assert.ThrowsAsync<Refused>(async () => await client.CallLog.LogCallAsync(request, cancellationToken: Cancel));
+            var refused = await Assert.ThrowsAsync<Refused>(async () =>
+                await client.CallLog.LogCallAsync(request, cancellationToken: Cancel)
+            );
             Assert.Equal("REQUEST_INVALID", refused.Reason);
             return refused;
         }
@@ -55,16 +61,19 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
     {
         using var client = services.As("kr/mfa");
         (GetCallResponse? Got, LogCallResponse? Logged) sent = (null, null);
-        services.Later = answer => answer switch
-        {
-            // A state that is not known here, and a field more in the answer, in its record and in its receipt.
-            GetCallResponse got =>
-                sent.Got = With99(Merged(got, new GetCallResponse { Call = With99(new Call { State = (CallState)99 }) })),
-            LogCallResponse logged =>
-                sent.Logged = With99(Merged(logged, new LogCallResponse { Receipt = With99(new Ledger.V1.Receipt()) })),
-            // The services among themselves too.
-            _ => With99((dynamic)answer),
-        };
+        services.Later = answer =>
+            answer switch
+            {
+                // A state that is not known here, and a field more in the answer, in its record and in its receipt.
+                GetCallResponse got => sent.Got = With99(
+                    Merged(got, new GetCallResponse { Call = With99(new Call { State = (CallState)99 }) })
+                ),
+                LogCallResponse logged => sent.Logged = With99(
+                    Merged(logged, new LogCallResponse { Receipt = With99(new Ledger.V1.Receipt()) })
+                ),
+                // The services among themselves too.
+                _ => With99((dynamic)answer),
+            };
         try
         {
             // The client takes an answer only with a receipt that proves it.
@@ -92,21 +101,28 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
     public async Task A_reason_that_todays_client_does_not_know_is_a_refusal_with_all_that_was_said()
     {
         using var client = services.As("kr/mfa");
-        services.Later = _ => throw new Google.Rpc.Status
-        {
-            Code = (int)Google.Rpc.Code.FailedPrecondition, Message = "a rule of a later agreement",
-            Details =
+        services.Later = _ =>
+            throw new Google.Rpc.Status
             {
-                Google.Protobuf.WellKnownTypes.Any.Pack(new Google.Rpc.ErrorInfo
+                Code = (int)Google.Rpc.Code.FailedPrecondition,
+                Message = "a rule of a later agreement",
+                Details =
                 {
-                    Domain = "ministries", Reason = "A_LATER_REASON", Metadata = { ["source"] = "Art. 12 bis", ["missing"] = "a form" },
-                }),
-            },
-        }.ToRpcException();
+                    Google.Protobuf.WellKnownTypes.Any.Pack(
+                        new Google.Rpc.ErrorInfo
+                        {
+                            Domain = "ministries",
+                            Reason = "A_LATER_REASON",
+                            Metadata = { ["source"] = "Art. 12 bis", ["missing"] = "a form" },
+                        }
+                    ),
+                },
+            }.ToRpcException();
         try
         {
             var refused = await Assert.ThrowsAsync<Refused>(async () =>
-                await client.Custody.GetCaseAsync(new GetCaseRequest { Case = services.Case }, cancellationToken: Cancel));
+                await client.Custody.GetCaseAsync(new GetCaseRequest { Case = services.Case }, cancellationToken: Cancel)
+            );
             Assert.Equal(("A_LATER_REASON", "Art. 12 bis", "a form"), (refused.Reason, refused.Article, refused.Missing));
         }
         finally
@@ -115,10 +131,10 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
         }
     }
 
-    private static T With99<T>(T message) where T : IMessage<T> =>
-        (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. Field99]);
+    private static T With99<T>(T message)
+        where T : IMessage<T> => (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. Field99]);
 
     // Bytes one after the other: for a reader, what stands later in them counts.
-    private static T Merged<T>(T message, T more) where T : IMessage<T> =>
-        (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. more.ToByteArray()]);
+    private static T Merged<T>(T message, T more)
+        where T : IMessage<T> => (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. more.ToByteArray()]);
 }

@@ -25,18 +25,28 @@ internal sealed class Deployment : IAsyncDisposable
 
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
     private static readonly Lazy<string[]> ComposeCommand = new(() =>
-        Execute("docker", "compose", "version").GetAwaiter().GetResult().Code == 0 ? ["docker", "compose"] : ["docker-compose"]);
+        Execute("docker", "compose", "version").GetAwaiter().GetResult().Code == 0 ? ["docker", "compose"] : ["docker-compose"]
+    );
 
     private readonly Dictionary<string, int> _ports = new[]
     {
-        "CALLLOG_PORT", "CUSTODY_PORT", "CONSULAR_PORT", "JAEGER_PORT", "POSTGRES_PORT", "RABBITMQ_PORT", "RABBITMQ_PAGE_PORT", "OTLP_PORT",
-        "PROMETHEUS_PORT", "GRAFANA_PORT",
+        "CALLLOG_PORT",
+        "CUSTODY_PORT",
+        "CONSULAR_PORT",
+        "JAEGER_PORT",
+        "POSTGRES_PORT",
+        "RABBITMQ_PORT",
+        "RABBITMQ_PAGE_PORT",
+        "OTLP_PORT",
+        "PROMETHEUS_PORT",
+        "GRAFANA_PORT",
     }.ToDictionary(p => p, _ => Ports.Free());
 
     private readonly Dictionary<string, string> _environment;
 
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-system-").FullName;
-    private readonly string[] _files, _more;
+    private readonly string[] _files,
+        _more;
     private readonly List<PosixSignalRegistration> _signals = [];
     private HttpClient? _broker;
 
@@ -59,7 +69,8 @@ internal sealed class Deployment : IAsyncDisposable
         try
         {
             var engine = await Execute("docker", "info", "--format", "{{.ServerVersion}}");
-            if (engine.Code != 0) return $"no Docker engine answers: {engine.Error.Trim()}";
+            if (engine.Code != 0)
+                return $"no Docker engine answers: {engine.Error.Trim()}";
             var compose = await Execute([.. ComposeCommand.Value, "version"]);
             return compose.Code == 0 ? null : "neither `docker compose` nor `docker-compose` is installed";
         }
@@ -115,21 +126,36 @@ internal sealed class Deployment : IAsyncDisposable
     public async Task<string> Compose(params string[] command) => Expect(await TryCompose(command)).Output;
 
     /// <summary>Runs a compose command on the project that may fail.</summary>
-    public Task<Ended> TryCompose(params string[] command) => Execute(
-        [.. ComposeCommand.Value, "--project-name", Name, .. _files.SelectMany(f => new[] { "--file", f }), .. command], _environment);
+    public Task<Ended> TryCompose(params string[] command) =>
+        Execute(
+            [.. ComposeCommand.Value, "--project-name", Name, .. _files.SelectMany(f => new[] { "--file", f }), .. command],
+            _environment
+        );
 
     /// <summary>The id of a service's container.</summary>
-    public async Task<string> Container(string service) => Expect(await Execute(
-        "docker", "ps", "--all", "--quiet", "--filter", $"label=com.docker.compose.project={Name}",
-        "--filter", $"label=com.docker.compose.service={service}")).Output.Trim().Split('\n')[0];
+    public async Task<string> Container(string service) =>
+        Expect(
+            await Execute(
+                "docker",
+                "ps",
+                "--all",
+                "--quiet",
+                "--filter",
+                $"label=com.docker.compose.project={Name}",
+                "--filter",
+                $"label=com.docker.compose.service={service}"
+            )
+        )
+            .Output.Trim()
+            .Split('\n')[0];
 
     /// <summary>Runs a shell's line in a container that has every secret.</summary>
     public Task<string> Secrets(string line) => Compose("run", "--rm", "-T", "secrets", "bash", "-euc", line);
 
     /// <summary>The containers in one of the project's networks.</summary>
-    public async Task<IReadOnlyList<string>> MembersOf(string network) => Expect(await Execute(
-        "docker", "network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{end}}", $"{Name}_{network}")).Output
-        .Split(' ', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+    public async Task<IReadOnlyList<string>> MembersOf(string network) =>
+        Expect(await Execute("docker", "network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{end}}", $"{Name}_{network}"))
+            .Output.Split(' ', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
 
     /// <summary>Throws one of the project's volumes away.</summary>
     public Task<Ended> RemoveVolume(string volume) => Execute("docker", "volume", "rm", $"{Name}_{volume}");
@@ -164,8 +190,9 @@ internal sealed class Deployment : IAsyncDisposable
 
     /// <summary>Whether a service's container is healthy, by its own check.</summary>
     public async Task<bool> IsHealthy(string service) =>
-        (await Inspect(await Container(service))).GetProperty("State") is var state && state.TryGetProperty("Health", out var health) &&
-        health.GetProperty("Status").GetString() == "healthy";
+        (await Inspect(await Container(service))).GetProperty("State") is var state
+        && state.TryGetProperty("Health", out var health)
+        && health.GetProperty("Status").GetString() == "healthy";
 
     /// <summary>Returns when the services, the database and the broker are healthy, each by its own check.</summary>
     public async Task Healthy(CancellationToken cancel)
@@ -193,8 +220,10 @@ internal sealed class Deployment : IAsyncDisposable
         {
             var password = await File.ReadAllTextAsync(Path.Combine(_folder, "participants", "operator", "broker-password"), cancel);
             _broker = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{_ports["RABBITMQ_PAGE_PORT"]}") };
-            _broker.DefaultRequestHeaders.Authorization =
-                new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes($"operator:{password}")));
+            _broker.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue(
+                "Basic",
+                Convert.ToBase64String(Encoding.UTF8.GetBytes($"operator:{password}"))
+            );
         }
         return JsonDocument.Parse(await _broker.GetStringAsync(new Uri(path, UriKind.Relative), cancel)).RootElement;
     }
@@ -212,7 +241,9 @@ internal sealed class Deployment : IAsyncDisposable
         using var prometheus = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{_ports["PROMETHEUS_PORT"]}") };
         try
         {
-            return JsonDocument.Parse(await prometheus.GetStringAsync(new Uri(path, UriKind.Relative), cancel)).RootElement.GetProperty("data");
+            return JsonDocument
+                .Parse(await prometheus.GetStringAsync(new Uri(path, UriKind.Relative), cancel))
+                .RootElement.GetProperty("data");
         }
         catch (HttpRequestException)
         {
@@ -223,20 +254,26 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Whether there is a Prometheus: its image, or else an image made here of Debian's program.</summary>
     public async Task<bool> HasPrometheus()
     {
-        var pinned = (await File.ReadAllLinesAsync(Path.Combine(Root(), ".env"))).Single(l => l.StartsWith("PROMETHEUS_IMAGE=", StringComparison.Ordinal))
-            ["PROMETHEUS_IMAGE=".Length..];
-        if ((await Execute("docker", "image", "inspect", pinned)).Code == 0) return true;
+        var pinned = (await File.ReadAllLinesAsync(Path.Combine(Root(), ".env"))).Single(l =>
+            l.StartsWith("PROMETHEUS_IMAGE=", StringComparison.Ordinal)
+        )["PROMETHEUS_IMAGE=".Length..];
+        if ((await Execute("docker", "image", "inspect", pinned)).Code == 0)
+            return true;
         const string program = "/usr/bin/prometheus";
-        if (!File.Exists(program)) return false;
+        if (!File.Exists(program))
+            return false;
         var folder = Directory.CreateDirectory(Path.Combine(_folder, "prometheus")).FullName;
         File.Copy(program, Path.Combine(folder, "prometheus"));
-        await File.WriteAllTextAsync(Path.Combine(folder, "Dockerfile"), """
+        await File.WriteAllTextAsync(
+            Path.Combine(folder, "Dockerfile"),
+            """
             FROM ministries
             USER root
             COPY prometheus /bin/prometheus
             RUN mkdir /prometheus && chown 65534:65534 /prometheus
             ENTRYPOINT ["/bin/prometheus"]
-            """);
+            """
+        );
         _environment["PROMETHEUS_IMAGE"] = "ministries-test-prometheus";
         Expect(await Execute("docker", "build", "--quiet", "--tag", "ministries-test-prometheus", folder));
         return true;
@@ -249,8 +286,10 @@ internal sealed class Deployment : IAsyncDisposable
     {
         _broker?.Dispose();
         await Remove();
-        foreach (var signal in _signals) signal.Dispose();
-        if (Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
+        foreach (var signal in _signals)
+            signal.Dispose();
+        if (Directory.Exists(_folder))
+            Directory.Delete(_folder, recursive: true);
     }
 
     // By its label: what a start that failed half-way has left goes too.
@@ -264,7 +303,8 @@ internal sealed class Deployment : IAsyncDisposable
         static async Task Each(Ended listed, params string[] remove)
         {
             var ids = listed.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-            if (ids.Length > 0) await Execute(["docker", .. remove, .. ids]);
+            if (ids.Length > 0)
+                await Execute(["docker", .. remove, .. ids]);
         }
     }
 
@@ -276,8 +316,13 @@ internal sealed class Deployment : IAsyncDisposable
     private static async Task<Ended> Execute(string[] command, Dictionary<string, string> environment)
     {
         var start = new ProcessStartInfo(command[0], command[1..])
-        { RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = Root() };
-        foreach (var (name, value) in environment) start.Environment[name] = value;
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = Root(),
+        };
+        foreach (var (name, value) in environment)
+            start.Environment[name] = value;
         using var process = Process.Start(start)!;
         var output = process.StandardOutput.ReadToEndAsync();
         var error = process.StandardError.ReadToEndAsync();
@@ -288,7 +333,8 @@ internal sealed class Deployment : IAsyncDisposable
     private static string Root()
     {
         var folder = AppContext.BaseDirectory;
-        while (!File.Exists(Path.Combine(folder, "docker-compose.yml"))) folder = Path.GetDirectoryName(folder)!;
+        while (!File.Exists(Path.Combine(folder, "docker-compose.yml")))
+            folder = Path.GetDirectoryName(folder)!;
         return folder;
     }
 }

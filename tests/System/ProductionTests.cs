@@ -23,13 +23,18 @@ public sealed class Production : IAsyncLifetime
         _absent = await Deployment.Absent();
         if (_absent is null)
             _deployment = await Containers.Tests.Deployment.Start(
-                "prod", ["deploy/compose.prod.yml"], ["witness-icrc", "witness-kr-mfa", "witness-ua-mfa"], CancellationToken.None);
+                "prod",
+                ["deploy/compose.prod.yml"],
+                ["witness-icrc", "witness-kr-mfa", "witness-ua-mfa"],
+                CancellationToken.None
+            );
     }
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        if (_deployment is not null) await _deployment.DisposeAsync();
+        if (_deployment is not null)
+            await _deployment.DisposeAsync();
     }
 }
 
@@ -49,18 +54,34 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
         var played = await Deployment.TryCompose("run", "--rm", "-T", "play");
         Assert.True(played.Code == 0, played.All);
 
-        var sessions = (await Deployment.AsPostgres("psql", "-Atc",
-            "select distinct usename, ssl, version from pg_stat_ssl join pg_stat_activity using (pid) where usename <> 'postgres'")).Output;
-        Assert.Equal(["calllog|t|TLSv1.3", "consular|t|TLSv1.3", "custody|t|TLSv1.3"],
-            sessions.Split('\n', StringSplitOptions.RemoveEmptyEntries).Order());
+        var sessions = (
+            await Deployment.AsPostgres(
+                "psql",
+                "-Atc",
+                "select distinct usename, ssl, version from pg_stat_ssl join pg_stat_activity using (pid) where usename <> 'postgres'"
+            )
+        ).Output;
+        Assert.Equal(
+            ["calllog|t|TLSv1.3", "consular|t|TLSv1.3", "custody|t|TLSv1.3"],
+            sessions.Split('\n', StringSplitOptions.RemoveEmptyEntries).Order()
+        );
         var password = (await Deployment.In("postgres", "cat", "/secrets/calllog.password")).Output.Trim();
-        var plain = await Deployment.In("postgres",
-            "psql", $"host=127.0.0.1 user=calllog password={password} dbname=calllog sslmode=disable", "-Atc", "select 1");
+        var plain = await Deployment.In(
+            "postgres",
+            "psql",
+            $"host=127.0.0.1 user=calllog password={password} dbname=calllog sslmode=disable",
+            "-Atc",
+            "select 1"
+        );
         Assert.NotEqual(0, plain.Code);
         Assert.Contains("no pg_hba.conf entry", plain.Error);
 
-        var links = (await Deployment.In("rabbitmq", "rabbitmqctl", "-q", "list_connections", "user", "ssl", "ssl_protocol")).Output
-            .Split('\n', StringSplitOptions.RemoveEmptyEntries).Skip(1).Select(l => l.Replace('\t', ' ')).Distinct().Order();
+        var links = (await Deployment.In("rabbitmq", "rabbitmqctl", "-q", "list_connections", "user", "ssl", "ssl_protocol"))
+            .Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Skip(1)
+            .Select(l => l.Replace('\t', ' '))
+            .Distinct()
+            .Order();
         Assert.Equal(["calllog true tlsv1.3", "consular true tlsv1.3", "custody true tlsv1.3"], links);
         var refused = await Deployment.In("calllog", "bash", "-c", "exec 3<>/dev/tcp/rabbitmq/5672");
         Assert.Contains("Connection refused", refused.Error);
@@ -73,21 +94,34 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
         await Deployment.Secrets($"{Other} && cp /tmp/other/operator/authority.pem /secrets/calllog/operator-authority.pem");
         await Deployment.Stop("calllog");
         await Deployment.StartAgain("calllog");
-        await Deployment.Until("the log says that the database's certificate is refused", async () =>
-            (await Deployment.Log("calllog")).Contains("certificate was rejected") || (await Deployment.Log("calllog")).Contains("certificate is invalid"),
-            Cancel, () => Deployment.Log("calllog"));
+        await Deployment.Until(
+            "the log says that the database's certificate is refused",
+            async () =>
+                (await Deployment.Log("calllog")).Contains("certificate was rejected")
+                || (await Deployment.Log("calllog")).Contains("certificate is invalid"),
+            Cancel,
+            () => Deployment.Log("calllog")
+        );
         Assert.Contains("calllog: the ledger's database cannot be used at present", await Deployment.Log("calllog"));
         Assert.False(await Deployment.IsHealthy("calllog"));
 
         // The broker's certificate: the ledger is open, and no message goes round.
         await Deployment.Compose("run", "--rm", "-T", "secrets");
-        await Deployment.Secrets($"{Other} && cp /tmp/other/operator/authority.pem /secrets/custody/other.pem && " +
-            "printf /secrets/other.pem > /secrets/custody/settings/Broker__Authority");
+        await Deployment.Secrets(
+            $"{Other} && cp /tmp/other/operator/authority.pem /secrets/custody/other.pem && "
+                + "printf /secrets/other.pem > /secrets/custody/settings/Broker__Authority"
+        );
         await Deployment.Stop("custody");
         await Deployment.StartAgain("custody");
-        await Deployment.Until("the log says that the broker's certificate is refused", async () =>
-            (await Deployment.Log("custody")).Contains("the broker's certificate is not accepted: CN=rabbitmq, issued by CN=operator authority"),
-            Cancel, () => Deployment.Log("custody"));
+        await Deployment.Until(
+            "the log says that the broker's certificate is refused",
+            async () =>
+                (await Deployment.Log("custody")).Contains(
+                    "the broker's certificate is not accepted: CN=rabbitmq, issued by CN=operator authority"
+                ),
+            Cancel,
+            () => Deployment.Log("custody")
+        );
         Assert.False(await Deployment.IsHealthy("custody"));
 
         // What the secrets' container makes is right again.
@@ -105,9 +139,11 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
     {
         var play = Deployment.TryCompose("run", "--rm", "-T", "play");
         // Both are trusted, the new one issues; then the new one alone.
-        await Deployment.Secrets($"{Other} && cat /tmp/other/operator/authority.pem /operator/authority.pem > /operator/authority.pem.next && " +
-            "cp /tmp/other/operator/authority.key /operator/authority.key && mv /operator/authority.pem.next /operator/authority.pem && " +
-            "cp /tmp/other/operator/authority.pem /operator/next.pem");
+        await Deployment.Secrets(
+            $"{Other} && cat /tmp/other/operator/authority.pem /operator/authority.pem > /operator/authority.pem.next && "
+                + "cp /tmp/other/operator/authority.key /operator/authority.key && mv /operator/authority.pem.next /operator/authority.pem && "
+                + "cp /tmp/other/operator/authority.pem /operator/next.pem"
+        );
         await Deployment.Compose("run", "--rm", "-T", "secrets");
         var reloaded = await Deployment.In("postgres", "bash", "/certificate.sh", "reload");
         Assert.True(reloaded.Code == 0, reloaded.All);
@@ -131,11 +167,21 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
     public async Task Every_witness_cosigns_the_checkpoints_of_every_service_and_two_of_three_are_enough()
     {
         await using var cast = await Deployment.Join(Cancel);
-        await Deployment.Until("all three have cosigned", () => Cosigned("icrc", "kr/mfa", "ua/mfa"), Cancel, () => Deployment.Log("witness-icrc"));
+        await Deployment.Until(
+            "all three have cosigned",
+            () => Cosigned("icrc", "kr/mfa", "ua/mfa"),
+            Cancel,
+            () => Deployment.Log("witness-icrc")
+        );
         await Deployment.Stop("witness-kr-mfa");
         var played = await Deployment.TryCompose("run", "--rm", "-T", "play");
         Assert.True(played.Code == 0, played.All);
-        await Deployment.Until("two have cosigned what came since", () => Cosigned("icrc", "ua/mfa"), Cancel, () => Deployment.Log("witness-icrc"));
+        await Deployment.Until(
+            "two have cosigned what came since",
+            () => Cosigned("icrc", "ua/mfa"),
+            Cancel,
+            () => Deployment.Log("witness-icrc")
+        );
         await Deployment.StartAgain("witness-kr-mfa");
         await Deployment.Until("all three have cosigned again", () => Cosigned("icrc", "kr/mfa", "ua/mfa"), Cancel);
 
@@ -144,7 +190,8 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
             foreach (var service in Deployment.Services)
             {
                 var newest = await cast["icrc"].LedgerOf(service).GetCheckpointAsync(new(), cancellationToken: Cancel);
-                if (witnesses.Any(w => !newest.Checkpoint.Contains($"\u2014 ministries.example/witness/{w} "))) return false;
+                if (witnesses.Any(w => !newest.Checkpoint.Contains($"\u2014 ministries.example/witness/{w} ")))
+                    return false;
             }
             return true;
         }
@@ -156,16 +203,25 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
         Assert.SkipUnless(await Deployment.HasPrometheus(), "there is neither Prometheus' image nor Debian's prometheus");
         await Deployment.Compose("up", "--detach", "prometheus");
         JsonElement up = default;
-        await Deployment.Until("Prometheus has read every service", async () =>
-        {
-            up = await Deployment.AskPrometheus("/api/v1/query?query=up%7Bjob%3D%22ministries%22%7D", Cancel);
-            return up.GetProperty("result").GetArrayLength() == 3 &&
-                up.GetProperty("result").EnumerateArray().All(r => r.GetProperty("value")[1].GetString() == "1");
-        }, Cancel, () => Deployment.Log("prometheus"));
-        Assert.Equal(Deployment.Services.Order(), up.GetProperty("result").EnumerateArray()
-            .Select(r => r.GetProperty("metric").GetProperty("service").GetString()).Order());
+        await Deployment.Until(
+            "Prometheus has read every service",
+            async () =>
+            {
+                up = await Deployment.AskPrometheus("/api/v1/query?query=up%7Bjob%3D%22ministries%22%7D", Cancel);
+                return up.GetProperty("result").GetArrayLength() == 3
+                    && up.GetProperty("result").EnumerateArray().All(r => r.GetProperty("value")[1].GetString() == "1");
+            },
+            Cancel,
+            () => Deployment.Log("prometheus")
+        );
+        Assert.Equal(
+            Deployment.Services.Order(),
+            up.GetProperty("result").EnumerateArray().Select(r => r.GetProperty("metric").GetProperty("service").GetString()).Order()
+        );
         var rules = await Deployment.AskPrometheus("/api/v1/rules", Cancel);
-        Assert.All(rules.GetProperty("groups").EnumerateArray().SelectMany(g => g.GetProperty("rules").EnumerateArray()),
-            r => Assert.NotEqual("err", r.GetProperty("health").GetString()));
+        Assert.All(
+            rules.GetProperty("groups").EnumerateArray().SelectMany(g => g.GetProperty("rules").EnumerateArray()),
+            r => Assert.NotEqual("err", r.GetProperty("health").GetString())
+        );
     }
 }

@@ -35,13 +35,15 @@ public sealed class Development : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         Absent = await Deployment.Absent();
-        if (Absent is null) _deployment = await Containers.Tests.Deployment.Start("dev", ["deploy/compose.dev.yml"], [], CancellationToken.None);
+        if (Absent is null)
+            _deployment = await Containers.Tests.Deployment.Start("dev", ["deploy/compose.dev.yml"], [], CancellationToken.None);
     }
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        if (_deployment is not null) await _deployment.DisposeAsync();
+        if (_deployment is not null)
+            await _deployment.DisposeAsync();
     }
 }
 
@@ -49,7 +51,6 @@ public sealed class Development : IAsyncLifetime
 /// management API.</summary>
 public sealed partial class SystemTests(Development development) : IClassFixture<Development>
 {
-
     private Deployment Deployment => development.Deployment;
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -73,14 +74,22 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         await using var cast = await Deployment.Join(Cancel);
         var played = await Play(cast);
         JsonElement found = default;
-        await Deployment.Until("the call's trace is there, whole", async () =>
-        {
-            found = await Tagged("calllog", "ministries.record", played.Call);
-            // Each service hands its spans on in its own time, those that others' spans name as their parents too.
-            return found.EnumerateArray().Select(t => t.GetProperty("spans").EnumerateArray().ToList()).Any(spans =>
-                spans.Count(s => Name(s) == "process ministries.consular.v1.TransferRequestDrafted") == 4 &&
-                spans.SelectMany(Parents).All(p => spans.Any(s => s.GetProperty("spanID").GetString() == p)));
-        }, Cancel);
+        await Deployment.Until(
+            "the call's trace is there, whole",
+            async () =>
+            {
+                found = await Tagged("calllog", "ministries.record", played.Call);
+                // Each service hands its spans on in its own time, those that others' spans name as their parents too.
+                return found
+                    .EnumerateArray()
+                    .Select(t => t.GetProperty("spans").EnumerateArray().ToList())
+                    .Any(spans =>
+                        spans.Count(s => Name(s) == "process ministries.consular.v1.TransferRequestDrafted") == 4
+                        && spans.SelectMany(Parents).All(p => spans.Any(s => s.GetProperty("spanID").GetString() == p))
+                    );
+            },
+            Cancel
+        );
         IsWhole(found.EnumerateArray().Single(t => t.GetProperty("spans").EnumerateArray().Any(s => Name(s).EndsWith("/LogCall"))));
         var services = (await Deployment.AskJaeger("/api/services", Cancel)).EnumerateArray().Select(s => s.GetString()).ToHashSet();
         Assert.Superset(Deployment.Services.ToHashSet(), services!);
@@ -96,11 +105,14 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         await using var cast = await Deployment.Join(Cancel);
         var before = await Play(cast);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
-        var cases = Enumerable.Range(0, 3).Select(async i =>
-        {
-            await using var own = await Deployment.Join(Cancel);
-            return await Play(own, TimeSpan.FromMilliseconds(300 * i));
-        }).ToList();
+        var cases = Enumerable
+            .Range(0, 3)
+            .Select(async i =>
+            {
+                await using var own = await Deployment.Join(Cancel);
+                return await Play(own, TimeSpan.FromMilliseconds(300 * i));
+            })
+            .ToList();
         await Deployment.Kill(container);
         // Down until a case has felt it: nothing but the command that is being sent is waited for.
         await Task.WhenAny(Task.WhenAll(cases), Task.Delay(TimeSpan.FromSeconds(3), Cancel));
@@ -108,7 +120,8 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         var played = await Task.WhenAll(cases);
         await Deployment.Healthy(Cancel);
         await Settled();
-        foreach (var one in played.Append(before)) await IsThereOnce(cast, one);
+        foreach (var one in played.Append(before))
+            await IsThereOnce(cast, one);
         await Whole(cast);
     }
 
@@ -139,13 +152,16 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         {
             played = await Play(cast);
             await Settled();
-            foreach (var service in Deployment.Services) sizes[service] = (await Checkpoint(cast, service)).TreeSize;
+            foreach (var service in Deployment.Services)
+                sizes[service] = (await Checkpoint(cast, service)).TreeSize;
         }
-        foreach (var service in Deployment.Services) Assert.Equal(0, await Deployment.Stop(service));
+        foreach (var service in Deployment.Services)
+            Assert.Equal(0, await Deployment.Stop(service));
         await Deployment.Compose("down");
         await Deployment.Up(Cancel);
         await using var again = await Deployment.Join(Cancel);
-        foreach (var service in Deployment.Services) Assert.True((await Checkpoint(again, service)).TreeSize >= sizes[service]);
+        foreach (var service in Deployment.Services)
+            Assert.True((await Checkpoint(again, service)).TreeSize >= sizes[service]);
         await IsThereOnce(again, played);
         await Whole(again);
     }
@@ -155,10 +171,11 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     {
         // As the operator's guide has it.
         const string dump = "pg_dump --format=custom --file=/tmp/{0}.dump calllog";
-        const string restore = "psql -qd postgres -c 'drop database calllog with (force)' && " +
-            "psql -qd postgres -c \"create database calllog owner calllog_owner encoding 'UTF8' lc_collate 'C' lc_ctype 'C' template template0\" && " +
-            "psql -qd postgres -c 'revoke all on database calllog from public; grant connect on database calllog to calllog' && " +
-            "pg_restore --exit-on-error --dbname=calllog /tmp/{0}.dump";
+        const string restore =
+            "psql -qd postgres -c 'drop database calllog with (force)' && "
+            + "psql -qd postgres -c \"create database calllog owner calllog_owner encoding 'UTF8' lc_collate 'C' lc_ctype 'C' template template0\" && "
+            + "psql -qd postgres -c 'revoke all on database calllog from public; grant connect on database calllog to calllog' && "
+            + "pg_restore --exit-on-error --dbname=calllog /tmp/{0}.dump";
         Played played;
         await using (var cast = await Deployment.Join(Cancel))
         {
@@ -171,8 +188,12 @@ public sealed partial class SystemTests(Development development) : IClassFixture
 
         await AsPostgres(restore, "older");
         await Deployment.StartAgain("calllog");
-        await Deployment.Until("the older database is refused", async () =>
-            (await Deployment.Log("calllog")).Contains("acknowledged entries are missing. Restore the newest backup"), Cancel, () => Deployment.Log("calllog"));
+        await Deployment.Until(
+            "the older database is refused",
+            async () => (await Deployment.Log("calllog")).Contains("acknowledged entries are missing. Restore the newest backup"),
+            Cancel,
+            () => Deployment.Log("calllog")
+        );
         await Deployment.Kill("calllog");
         Assert.Contains("calllog: the database has", await Deployment.Log("calllog"));
 
@@ -195,22 +216,29 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     [Fact]
     public async Task The_brokers_queues_are_replicated_kinds_and_each_service_may_do_no_more_than_it_must()
     {
-        var queues = (await Deployment.AskBroker("/api/queues/ministries", Cancel)).EnumerateArray()
+        var queues = (await Deployment.AskBroker("/api/queues/ministries", Cancel))
+            .EnumerateArray()
             .ToDictionary(q => q.GetProperty("name").GetString()!);
         foreach (var service in Deployment.Services)
-            foreach (var queue in new[] { $"ministries.{service}", $"ministries.{service}.dead" })
-            {
-                Assert.Equal("quorum", queues[queue].GetProperty("type").GetString());
-                Assert.True(queues[queue].GetProperty("durable").GetBoolean());
-            }
+        foreach (var queue in new[] { $"ministries.{service}", $"ministries.{service}.dead" })
+        {
+            Assert.Equal("quorum", queues[queue].GetProperty("type").GetString());
+            Assert.True(queues[queue].GetProperty("durable").GetBoolean());
+        }
         // The broker lists a connection with its first statistics, up to 5 s after it is there: services are ready sooner.
         HashSet<string?> connections = [];
-        await Deployment.Until("every service's connection is listed", async () =>
-        {
-            connections = (await Deployment.AskBroker("/api/vhosts/ministries/connections", Cancel)).EnumerateArray()
-                .Select(c => c.GetProperty("user").GetString()).ToHashSet();
-            return connections.Count >= Deployment.Services.Count;
-        }, Cancel);
+        await Deployment.Until(
+            "every service's connection is listed",
+            async () =>
+            {
+                connections = (await Deployment.AskBroker("/api/vhosts/ministries/connections", Cancel))
+                    .EnumerateArray()
+                    .Select(c => c.GetProperty("user").GetString())
+                    .ToHashSet();
+                return connections.Count >= Deployment.Services.Count;
+            },
+            Cancel
+        );
         Assert.Equal(Deployment.Services.ToHashSet(), connections!);
         // A service's role reaches its own database and no other.
         var password = (await Deployment.In("postgres", "cat", "/secrets/calllog.password")).Output.Trim();
@@ -225,36 +253,56 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         // And in it what was recorded stays as it is: the tables are another role's.
         foreach (var sql in (string[])["update entries set header = ''", "delete from parts", "truncate tiles", "drop table entries"])
         {
-            var refused = await Deployment.In("postgres",
-                "psql", $"host=127.0.0.1 user=calllog password={password} dbname=calllog", "-Atc", sql);
+            var refused = await Deployment.In(
+                "postgres",
+                "psql",
+                $"host=127.0.0.1 user=calllog password={password} dbname=calllog",
+                "-Atc",
+                sql
+            );
             Assert.NotEqual(0, refused.Code);
         }
 
-        Task<Ended> Query(string database) => Deployment.In("postgres",
-            "psql", $"host=127.0.0.1 user=calllog password={password} dbname={database}", "-Atc", "select 1");
+        Task<Ended> Query(string database) =>
+            Deployment.In("postgres", "psql", $"host=127.0.0.1 user=calllog password={password} dbname={database}", "-Atc", "select 1");
     }
 
     [Fact]
     public async Task A_container_reaches_those_it_needs_and_no_others()
     {
-        foreach (var (from, to, port, reached) in new (string, string, int, bool)[]
-        {
-            ("calllog", "custody", 7100, true), ("calllog", "postgres", 5432, true), ("calllog", "rabbitmq", 5672, true),
-            ("calllog", "jaeger", 4317, true), ("calllog", "calllog-metrics", 9464, true),
-            // In the network that it shares with the others nobody listens.
-            ("calllog", "custody", 9464, false), ("calllog", "custody-metrics", 9464, false), ("jaeger", "calllog-metrics", 9464, false), ("calllog", "calllog", 9464, false), ("jaeger", "calllog", 9464, false),
-            ("postgres", "calllog", 9464, false), ("rabbitmq", "consular", 9464, false),
-            ("postgres", "rabbitmq", 5672, false), ("rabbitmq", "postgres", 5432, false), ("jaeger", "postgres", 5432, false),
-            ("jaeger", "rabbitmq", 5672, false), ("postgres", "jaeger", 16686, false), ("rabbitmq", "jaeger", 4317, false),
-        })
+        foreach (
+            var (from, to, port, reached) in new (string, string, int, bool)[]
+            {
+                ("calllog", "custody", 7100, true),
+                ("calllog", "postgres", 5432, true),
+                ("calllog", "rabbitmq", 5672, true),
+                ("calllog", "jaeger", 4317, true),
+                ("calllog", "calllog-metrics", 9464, true),
+                // In the network that it shares with the others nobody listens.
+                ("calllog", "custody", 9464, false),
+                ("calllog", "custody-metrics", 9464, false),
+                ("jaeger", "calllog-metrics", 9464, false),
+                ("calllog", "calllog", 9464, false),
+                ("jaeger", "calllog", 9464, false),
+                ("postgres", "calllog", 9464, false),
+                ("rabbitmq", "consular", 9464, false),
+                ("postgres", "rabbitmq", 5672, false),
+                ("rabbitmq", "postgres", 5432, false),
+                ("jaeger", "postgres", 5432, false),
+                ("jaeger", "rabbitmq", 5672, false),
+                ("postgres", "jaeger", 16686, false),
+                ("rabbitmq", "jaeger", 4317, false),
+            }
+        )
         {
             var tried = await Deployment.In(from, "timeout", "5", "bash", "-c", $"exec 3<>/dev/tcp/{to}/{port}");
             Assert.True(tried.Code == 0 == reached, $"{from} to {to}:{port}: {tried.All}");
         }
         foreach (var network in (string[])["calllog", "custody", "consular"])
-            foreach (var kind in (string[])["database", "broker"])
-                Assert.Equal(2, (await Deployment.MembersOf($"{kind}-{network}")).Count);
-        foreach (var service in Deployment.Services) Assert.Single(await Deployment.MembersOf($"metrics-{service}"));
+        foreach (var kind in (string[])["database", "broker"])
+            Assert.Equal(2, (await Deployment.MembersOf($"{kind}-{network}")).Count);
+        foreach (var service in Deployment.Services)
+            Assert.Single(await Deployment.MembersOf($"metrics-{service}"));
     }
 
     [Fact]
@@ -266,8 +314,10 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             var host = told.GetProperty("HostConfig");
             Assert.True(host.GetProperty("ReadonlyRootfs").GetBoolean(), service);
             Assert.Equal(["ALL"], host.GetProperty("CapDrop").EnumerateArray().Select(c => c.GetString()));
-            Assert.Equal(service is "postgres" or "rabbitmq" ? 5 : 0,
-                host.GetProperty("CapAdd") is { ValueKind: JsonValueKind.Array } added ? added.GetArrayLength() : 0);
+            Assert.Equal(
+                service is "postgres" or "rabbitmq" ? 5 : 0,
+                host.GetProperty("CapAdd") is { ValueKind: JsonValueKind.Array } added ? added.GetArrayLength() : 0
+            );
             Assert.Contains("no-new-privileges:true", host.GetProperty("SecurityOpt").EnumerateArray().Select(o => o.GetString()));
             Assert.True(host.GetProperty("Memory").GetInt64() > 0, service);
             Assert.True(host.GetProperty("LogConfig").GetProperty("Config").TryGetProperty("max-size", out _), service);
@@ -284,7 +334,8 @@ public sealed partial class SystemTests(Development development) : IClassFixture
 
     private static async Task<Played> Play(Cast cast, TimeSpan after = default)
     {
-        if (after > TimeSpan.Zero) await Task.Delay(after, Cancel);
+        if (after > TimeSpan.Zero)
+            await Task.Delay(after, Cancel);
         var begun = await Begin(cast);
         await Finish(cast, begun);
         return begun;
@@ -298,34 +349,71 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         cast.TakeUp(opened.Case);
         var prisoners = new List<string>();
         for (var i = 0; i < 2; i++)
-            prisoners.Add((await Write(kyiv, new RegisterPrisonerRequest
-            {
-                Status = CustodyState.Hospitalised, CaptureTime = At(2025, 1, 9),
-                Identity = Party.Seal($"invented identity {i}", "ua/coordination-hq", "icrc"),
-            }, (p, r) => p.Custody.RegisterPrisonerAsync(r))).Prisoner);
-        await Write(kyiv, new AdmitPartyRequest { Participant = "ua/mfa", Part = Part.DetainingPower }, (p, r) => p.Custody.AdmitPartyAsync(r));
+            prisoners.Add(
+                (
+                    await Write(
+                        kyiv,
+                        new RegisterPrisonerRequest
+                        {
+                            Status = CustodyState.Hospitalised,
+                            CaptureTime = At(2025, 1, 9),
+                            Identity = Party.Seal($"invented identity {i}", "ua/coordination-hq", "icrc"),
+                        },
+                        (p, r) => p.Custody.RegisterPrisonerAsync(r)
+                    )
+                ).Prisoner
+            );
+        await Write(
+            kyiv,
+            new AdmitPartyRequest { Participant = "ua/mfa", Part = Part.DetainingPower },
+            (p, r) => p.Custody.AdmitPartyAsync(r)
+        );
         var admitted = await Write(
-            kyiv, new AdmitPartyRequest { Participant = "kr/mfa", Part = Part.RequestingState }, (p, r) => p.Custody.AdmitPartyAsync(r));
-        foreach (var service in new[] { "calllog", "consular" }) await Heard(cast, service, admitted.Receipt.Position);
+            kyiv,
+            new AdmitPartyRequest { Participant = "kr/mfa", Part = Part.RequestingState },
+            (p, r) => p.Custody.AdmitPartyAsync(r)
+        );
+        foreach (var service in new[] { "calllog", "consular" })
+            await Heard(cast, service, admitted.Receipt.Position);
         var account = new Account
         {
-            StartTime = new ZonedTime { Time = At(2025, 3, 17), TimeZone = "Asia/Seoul" }, Channel = Channel.Telephone,
-            Attendees = { new Attendee { Participant = "kr/mfa", Office = "minister" }, new Attendee { Participant = "ua/mfa", Office = "minister" } },
-            Subjects = { Subject.Citizenship, Subject.Transfer }, Prisoners = { prisoners },
+            StartTime = new ZonedTime { Time = At(2025, 3, 17), TimeZone = "Asia/Seoul" },
+            Channel = Channel.Telephone,
+            Attendees =
+            {
+                new Attendee { Participant = "kr/mfa", Office = "minister" },
+                new Attendee { Participant = "ua/mfa", Office = "minister" },
+            },
+            Subjects = { Subject.Citizenship, Subject.Transfer },
+            Prisoners = { prisoners },
         };
-        account.Commitments.Add(new CommitmentTerms
-        {
-            Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { prisoners }, Route = Route.Article12Transfer,
-            Destination = "KR", DueTime = DateTimeOffset.UtcNow.AddDays(30).ToTimestamp(),
-        });
-        var logged = await Write(seoul, new LogCallRequest { Counterpart = "ua/mfa", Account = account }, (p, r) => p.Calls.LogCallAsync(r));
+        account.Commitments.Add(
+            new CommitmentTerms
+            {
+                Participant = "kr/mfa",
+                Kind = CommitmentKind.RequestTransfer,
+                Prisoners = { prisoners },
+                Route = Route.Article12Transfer,
+                Destination = "KR",
+                DueTime = DateTimeOffset.UtcNow.AddDays(30).ToTimestamp(),
+            }
+        );
+        var logged = await Write(
+            seoul,
+            new LogCallRequest { Counterpart = "ua/mfa", Account = account },
+            (p, r) => p.Calls.LogCallAsync(r)
+        );
         return new Played(opened.Case, logged.Call, prisoners);
     }
 
     /// <summary>Returns when the consular service has drafted, custody has noted and the call log has tied the drafts.</summary>
     private static async Task Finish(Cast cast, Played played)
     {
-        await Deployment.Until("the drafts are tied to the call", async () => (await Drafts(cast, played), await Tied(cast, played)) == (2, 2), Cancel);
+        await Deployment.Until(
+            "the drafts are tied to the call",
+            async () => (await Drafts(cast, played), await Tied(cast, played)) == (2, 2),
+            Cancel
+        );
         foreach (var prisoner in played.Prisoners)
             await Deployment.Until("custody notes the interest", async () => await Interests(cast, played, prisoner) == 1, Cancel);
     }
@@ -334,19 +422,23 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     {
         Assert.Equal(2, await Drafts(cast, played));
         Assert.Equal(2, await Tied(cast, played));
-        foreach (var prisoner in played.Prisoners) Assert.Equal(1, await Interests(cast, played, prisoner));
+        foreach (var prisoner in played.Prisoners)
+            Assert.Equal(1, await Interests(cast, played, prisoner));
         var calls = await Read(() => cast["kr/mfa"].Calls.ListCallsAsync(new() { Case = played.Case }));
         Assert.Equal(played.Call, Assert.Single(calls.Calls).Call);
     }
 
-    private static async Task<int> Drafts(Cast cast, Played played) => (await Read(() =>
-        cast["kr/mfa"].Consular.ListTransfersAsync(new() { Case = played.Case, Call = played.Call }))).Transfers.Count;
+    private static async Task<int> Drafts(Cast cast, Played played) =>
+        (await Read(() => cast["kr/mfa"].Consular.ListTransfersAsync(new() { Case = played.Case, Call = played.Call }))).Transfers.Count;
 
-    private static async Task<int> Tied(Cast cast, Played played) => (await Read(() =>
-        cast["kr/mfa"].Calls.GetCallAsync(new() { Call = played.Call }))).Call.Commitments.Single().Requests.Count;
+    private static async Task<int> Tied(Cast cast, Played played) =>
+        (await Read(() => cast["kr/mfa"].Calls.GetCallAsync(new() { Call = played.Call }))).Call.Commitments.Single().Requests.Count;
 
-    private static async Task<int> Interests(Cast cast, Played played, string prisoner) => (await Read(() =>
-        cast["kr/mfa"].Custody.GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner }))).Prisoner.Interests.Count;
+    private static async Task<int> Interests(Cast cast, Played played, string prisoner) =>
+        (await Read(() => cast["kr/mfa"].Custody.GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner })))
+            .Prisoner
+            .Interests
+            .Count;
 
     /// <summary>Each ledger, fetched by all who may see an entry, is gapless and is the tree under its checkpoint.</summary>
     private static async Task Whole(Cast cast)
@@ -354,7 +446,10 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         foreach (var service in Deployment.Services)
         {
             var check = await Verification.Of(
-                service, [.. cast.Everybody.Where(p => p != "operator").Select(p => cast[p].LedgerOf(service))], Cancel);
+                service,
+                [.. cast.Everybody.Where(p => p != "operator").Select(p => cast[p].LedgerOf(service))],
+                Cancel
+            );
             Assert.True(check.Wrong.Count == 0, $"{service}: {string.Join("; ", check.Wrong)}");
         }
     }
@@ -363,18 +458,23 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     private async Task Settled()
     {
         await using var cast = await Deployment.Join(Cancel);
-        await Deployment.Until("nothing is on its way any more", async () =>
-        {
-            foreach (var service in Deployment.Services)
+        await Deployment.Until(
+            "nothing is on its way any more",
+            async () =>
             {
-                var status = await Read(() => cast["operator"].OperationsOf(service).GetStatusAsync(new()));
-                Assert.Equal(0ul, status.DeadLetters);
-                if (!status.BrokerReady || status.RelayBacklog > 0 || status.WaitingSinceTime is not null) return false;
-            }
-            var queues = (await Deployment.AskBroker("/api/queues/ministries", Cancel)).EnumerateArray().ToList();
-            Assert.All(queues.Where(q => q.GetProperty("name").GetString()!.EndsWith(".dead")), q => Assert.Equal(0, Messages(q)));
-            return queues.Where(q => !q.GetProperty("name").GetString()!.Contains(".canary.")).All(q => Messages(q) == 0);
-        }, Cancel);
+                foreach (var service in Deployment.Services)
+                {
+                    var status = await Read(() => cast["operator"].OperationsOf(service).GetStatusAsync(new()));
+                    Assert.Equal(0ul, status.DeadLetters);
+                    if (!status.BrokerReady || status.RelayBacklog > 0 || status.WaitingSinceTime is not null)
+                        return false;
+                }
+                var queues = (await Deployment.AskBroker("/api/queues/ministries", Cancel)).EnumerateArray().ToList();
+                Assert.All(queues.Where(q => q.GetProperty("name").GetString()!.EndsWith(".dead")), q => Assert.Equal(0, Messages(q)));
+                return queues.Where(q => !q.GetProperty("name").GetString()!.Contains(".canary.")).All(q => Messages(q) == 0);
+            },
+            Cancel
+        );
 
         static long Messages(JsonElement queue) => queue.TryGetProperty("messages", out var messages) ? messages.GetInt64() : 0;
     }
@@ -383,16 +483,20 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         await Read(() => cast["operator"].LedgerOf(service).GetCheckpointAsync(new()));
 
     /// <summary>Returns when a service has taken in what custody recorded at a position.</summary>
-    private static Task Heard(Cast cast, string service, ulong position) => Decided(async () =>
-    {
-        await cast.Heard(service, "custody", position, Cancel);
-        return true;
-    });
+    private static Task Heard(Cast cast, string service, ulong position) =>
+        Decided(async () =>
+        {
+            await cast.Heard(service, "custody", position, Cancel);
+            return true;
+        });
 
     /// <summary>Sends a write until it is decided: the same request, which has its id and its etag from the first time on.</summary>
     private static Task<TResponse> Write<TRequest, TResponse>(
-        Party party, TRequest request, Func<Party, TRequest, AsyncUnaryCall<TResponse>> send) where TRequest : IMessage<TRequest> =>
-        Decided(async () => await send(party, request));
+        Party party,
+        TRequest request,
+        Func<Party, TRequest, AsyncUnaryCall<TResponse>> send
+    )
+        where TRequest : IMessage<TRequest> => Decided(async () => await send(party, request));
 
     private static Task<T> Read<T>(Func<AsyncUnaryCall<T>> read) => Decided(async () => await read());
 
@@ -417,11 +521,13 @@ public sealed partial class SystemTests(Development development) : IClassFixture
 
     private static string? ReasonOf(RpcException e) => e.GetRpcStatus()?.GetDetail<ErrorInfo>()?.Reason;
 
-    private static Timestamp At(int year, int month, int day) =>
-        new DateTimeOffset(year, month, day, 9, 0, 0, TimeSpan.Zero).ToTimestamp();
+    private static Timestamp At(int year, int month, int day) => new DateTimeOffset(year, month, day, 9, 0, 0, TimeSpan.Zero).ToTimestamp();
 
-    private async Task<JsonElement> Tagged(string service, string tag, string value) => await Deployment.AskJaeger(
-        $"/api/traces?service={service}&limit=20&lookback=1h&tags={Uri.EscapeDataString($"{{\"{tag}\":\"{value}\"}}")}", Cancel);
+    private async Task<JsonElement> Tagged(string service, string tag, string value) =>
+        await Deployment.AskJaeger(
+            $"/api/traces?service={service}&limit=20&lookback=1h&tags={Uri.EscapeDataString($"{{\"{tag}\":\"{value}\"}}")}",
+            Cancel
+        );
 
     private static string Name(JsonElement span) => span.GetProperty("operationName").GetString()!;
 
@@ -434,23 +540,41 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         Assert.EndsWith("CallLogService/LogCall", Name(Assert.Single(roots)));
         Assert.All(spans.SelectMany(Parents), p => Assert.Contains(p, ids));
         Assert.Equal(spans.Count, ids.Count);
-        foreach (var (name, times) in new[]
-        {
-            ("commit calllog", 3), ("commit consular", 1), ("commit custody", 2), ("publish ministries.calllog.v1.CallLogged", 1),
-            ("process ministries.calllog.v1.CallLogged", 1), ("publish ministries.consular.v1.TransferRequestDrafted", 2),
-            ("process ministries.consular.v1.TransferRequestDrafted", 4),
-        }) Assert.True(spans.Count(s => Name(s) == name) == times, $"{name}: {spans.Count(s => Name(s) == name)} times");
-        Assert.All(spans.Append(trace), s => Assert.True(
-            !s.TryGetProperty("warnings", out var warnings) || warnings.ValueKind == JsonValueKind.Null || warnings.GetArrayLength() == 0));
-        Assert.Equal(Deployment.Services.Order(), trace.GetProperty("processes").EnumerateObject()
-            .Select(p => p.Value.GetProperty("serviceName").GetString()).Distinct().Order());
+        foreach (
+            var (name, times) in new[]
+            {
+                ("commit calllog", 3),
+                ("commit consular", 1),
+                ("commit custody", 2),
+                ("publish ministries.calllog.v1.CallLogged", 1),
+                ("process ministries.calllog.v1.CallLogged", 1),
+                ("publish ministries.consular.v1.TransferRequestDrafted", 2),
+                ("process ministries.consular.v1.TransferRequestDrafted", 4),
+            }
+        )
+            Assert.True(spans.Count(s => Name(s) == name) == times, $"{name}: {spans.Count(s => Name(s) == name)} times");
+        Assert.All(
+            spans.Append(trace),
+            s =>
+                Assert.True(
+                    !s.TryGetProperty("warnings", out var warnings)
+                        || warnings.ValueKind == JsonValueKind.Null
+                        || warnings.GetArrayLength() == 0
+                )
+        );
+        Assert.Equal(
+            Deployment.Services.Order(),
+            trace.GetProperty("processes").EnumerateObject().Select(p => p.Value.GetProperty("serviceName").GetString()).Distinct().Order()
+        );
     }
 
     private static List<string> Parents(JsonElement span) =>
-    [
-        .. span.GetProperty("references").EnumerateArray().Where(r => r.GetProperty("refType").GetString() == "CHILD_OF")
-            .Select(r => r.GetProperty("spanID").GetString()!),
-    ];
+        [
+            .. span.GetProperty("references")
+                .EnumerateArray()
+                .Where(r => r.GetProperty("refType").GetString() == "CHILD_OF")
+                .Select(r => r.GetProperty("spanID").GetString()!),
+        ];
 
     [GeneratedRegex("http://[0-9.:]+/trace/([0-9a-f]{32})")]
     private static partial Regex TraceAddress();

@@ -54,8 +54,8 @@ public sealed class Scene : IAsyncLifetime
     /// <summary>Comes when it has failed once.</summary>
     public Task Failed => _failed.Task;
 
-    public BusStatus BusOf(string service) => _hosts.Single(h => h.Services.GetRequiredService<Service>().Name == service)
-        .Services.GetRequiredService<BusStatus>();
+    public BusStatus BusOf(string service) =>
+        _hosts.Single(h => h.Services.GetRequiredService<Service>().Name == service).Services.GetRequiredService<BusStatus>();
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -70,48 +70,73 @@ public sealed class Scene : IAsyncLifetime
             var keys = Path.Combine(_folder, "service", service.Name);
             var builder = WebApplication.CreateSlimBuilder();
             builder.Logging.ClearProviders();
-            var host = await ServiceHost.Build(service, new Settings
-            {
-                Ledger = $"sqlite:{Path.Combine(_folder, $"{service.Name}.db")}", Broker = Broker.Uri, Listen = _addresses[service.Name],
-                Certificate = Path.Combine(keys, "system.pem"), CertificateKey = Path.Combine(keys, "system.key"),
-                Agreement = Path.Combine(_folder, "agreement.json"), Checkpoint = Path.Combine(_folder, $"{service.Name}.checkpoint"),
-                CheckpointKey = Path.Combine(keys, "checkpoint.key"), Peers = _addresses, Drain = TimeSpan.FromSeconds(5),
-                Otlp = Receiver.Endpoint,
-            }, builder, cancel: Cancel);
+            var host = await ServiceHost.Build(
+                service,
+                new Settings
+                {
+                    Ledger = $"sqlite:{Path.Combine(_folder, $"{service.Name}.db")}",
+                    Broker = Broker.Uri,
+                    Listen = _addresses[service.Name],
+                    Certificate = Path.Combine(keys, "system.pem"),
+                    CertificateKey = Path.Combine(keys, "system.key"),
+                    Agreement = Path.Combine(_folder, "agreement.json"),
+                    Checkpoint = Path.Combine(_folder, $"{service.Name}.checkpoint"),
+                    CheckpointKey = Path.Combine(keys, "checkpoint.key"),
+                    Peers = _addresses,
+                    Drain = TimeSpan.FromSeconds(5),
+                    Otlp = Receiver.Endpoint,
+                },
+                builder,
+                cancel: Cancel
+            );
             _hosts.Add(host);
             await host.StartAsync(Cancel);
         }
         Cast = await Cast.Join(_folder, _addresses, TimeSpan.FromMinutes(2), Cancel);
         var headquarters = Cast["ua/coordination-hq"];
         Cast.TakeUp((await headquarters.Custody.OpenCaseAsync(new())).Case);
-        Prisoner = (await headquarters.Custody.RegisterPrisonerAsync(new()
-        {
-            Status = CustodyState.Interned,
-            CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
-            Identity = Party.Seal("invented", "ua/coordination-hq"),
-        })).Prisoner;
+        Prisoner = (
+            await headquarters.Custody.RegisterPrisonerAsync(
+                new()
+                {
+                    Status = CustodyState.Interned,
+                    CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
+                    Identity = Party.Seal("invented", "ua/coordination-hq"),
+                }
+            )
+        ).Prisoner;
         await headquarters.Custody.AdmitPartyAsync(new() { Participant = "ua/mfa", Part = Part.DetainingPower });
         var admitted = await headquarters.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState });
         foreach (var service in new[] { "calllog", "consular" })
             await Cast.Heard(service, "custody", admitted.Receipt.Position, Cancel);
     }
 
-    private Service Failing(Service service) => new()
-    {
-        Name = service.Name, Streams = service.Streams, Map = service.Map, Duties = service.Duties, Register = service.Register,
-        Reactions =
-        [
-            .. service.Reactions.Select(r => r.Event != CallLogged.Descriptor ? r : r with
-            {
-                Decide = (view, e, act) =>
-                {
-                    if (!_fails) return r.Decide(view, e, act);
-                    _failed.TrySetResult();
-                    throw new InvalidOperationException(Prisoner);
-                },
-            }),
-        ],
-    };
+    private Service Failing(Service service) =>
+        new()
+        {
+            Name = service.Name,
+            Streams = service.Streams,
+            Map = service.Map,
+            Duties = service.Duties,
+            Register = service.Register,
+            Reactions =
+            [
+                .. service.Reactions.Select(r =>
+                    r.Event != CallLogged.Descriptor
+                        ? r
+                        : r with
+                        {
+                            Decide = (view, e, act) =>
+                            {
+                                if (!_fails)
+                                    return r.Decide(view, e, act);
+                                _failed.TrySetResult();
+                                throw new InvalidOperationException(Prisoner);
+                            },
+                        }
+                ),
+            ],
+        };
 
     /// <summary>The call log as a plain client of kr/mfa calls it.</summary>
     /// <param name="authority">What it calls the service (`:authority`); null: by its address.</param>
@@ -129,10 +154,14 @@ public sealed class Scene : IAsyncLifetime
                 RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
             },
         };
-        var channel = GrpcChannel.ForAddress(_addresses["calllog"], new GrpcChannelOptions
-        {
-            DisposeHttpClient = true, HttpHandler = new Calling(authority) { InnerHandler = Signing.Handler(_folder, "kr/mfa", tls, "calllog") },
-        });
+        var channel = GrpcChannel.ForAddress(
+            _addresses["calllog"],
+            new GrpcChannelOptions
+            {
+                DisposeHttpClient = true,
+                HttpHandler = new Calling(authority) { InnerHandler = Signing.Handler(_folder, "kr/mfa", tls, "calllog") },
+            }
+        );
         _open.Add(channel);
         return new V1Client(channel);
     }
@@ -147,41 +176,52 @@ public sealed class Scene : IAsyncLifetime
     }
 
     /// <summary>A call of kr/mfa about the prisoner, after which the consular service drafts a request.</summary>
-    public LogCallRequest Request() => new()
-    {
-        RequestId = Guid.CreateVersion7().ToString(), Counterpart = "ua/mfa",
-        Account = new Account
+    public LogCallRequest Request() =>
+        new()
         {
-            StartTime = new ZonedTime
+            RequestId = Guid.CreateVersion7().ToString(),
+            Counterpart = "ua/mfa",
+            Account = new Account
             {
-                Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(new DateTime(2025, 3, 17, 9, 0, 0, DateTimeKind.Utc)),
-                TimeZone = "Asia/Seoul",
-            },
-            Channel = Channel.Telephone,
-            Attendees =
-            {
-                new Attendee { Participant = "kr/mfa", Office = "minister" }, new Attendee { Participant = "ua/mfa", Office = "minister" },
-            },
-            Subjects = { Subject.Transfer }, Prisoners = { Prisoner },
-            Commitments =
-            {
-                new CommitmentTerms
+                StartTime = new ZonedTime
                 {
-                    Participant = "kr/mfa", Kind = CommitmentKind.RequestTransfer, Prisoners = { Prisoner },
-                    Route = Types.V1.Route.Article12Transfer, Destination = "KR",
-                    DueTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(30)),
+                    Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(new DateTime(2025, 3, 17, 9, 0, 0, DateTimeKind.Utc)),
+                    TimeZone = "Asia/Seoul",
+                },
+                Channel = Channel.Telephone,
+                Attendees =
+                {
+                    new Attendee { Participant = "kr/mfa", Office = "minister" },
+                    new Attendee { Participant = "ua/mfa", Office = "minister" },
+                },
+                Subjects = { Subject.Transfer },
+                Prisoners = { Prisoner },
+                Commitments =
+                {
+                    new CommitmentTerms
+                    {
+                        Participant = "kr/mfa",
+                        Kind = CommitmentKind.RequestTransfer,
+                        Prisoners = { Prisoner },
+                        Route = Types.V1.Route.Article12Transfer,
+                        Destination = "KR",
+                        DueTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(30)),
+                    },
                 },
             },
-        },
-    };
+        };
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var open in _open) open.Dispose();
-        if (Cast is not null) await Cast.DisposeAsync();
+        foreach (var open in _open)
+            open.Dispose();
+        if (Cast is not null)
+            await Cast.DisposeAsync();
         await Task.WhenAll(_hosts.Select(h => h.StopAsync(CancellationToken.None)));
-        foreach (var host in _hosts) await host.DisposeAsync();
-        if (Receiver is not null) await Receiver.DisposeAsync();
+        foreach (var host in _hosts)
+            await host.DisposeAsync();
+        if (Receiver is not null)
+            await Receiver.DisposeAsync();
         Broker?.Stop();
         Directory.Delete(_folder, recursive: true);
     }
@@ -190,7 +230,8 @@ public sealed class Scene : IAsyncLifetime
 /// <summary>What an operator who knows no code sees of what goes wrong, in the traces of those whom it concerns.</summary>
 public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
 {
-    private const string CallLogged = "ministries.calllog.v1.CallLogged", Log = "ministries.calllog.v1.CallLogService/LogCall";
+    private const string CallLogged = "ministries.calllog.v1.CallLogged",
+        Log = "ministries.calllog.v1.CallLogService/LogCall";
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -208,15 +249,29 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         Assert.Equal(CallLogged, drafted.Attributes["ministries.method"]);
         Everything_has_its_parent(trace);
 
-        await scene.Cast["kr/mfa"].Consular.SubmitTransferRequestAsync(new()
-        {
-            Transfer = draft, NoteVerbale = "KR-1", Content = Party.Seal("in words", "kr/mfa"),
-        }, cancellationToken: Cancel);
+        await scene
+            .Cast["kr/mfa"]
+            .Consular.SubmitTransferRequestAsync(
+                new()
+                {
+                    Transfer = draft,
+                    NoteVerbale = "KR-1",
+                    Content = Party.Seal("in words", "kr/mfa"),
+                },
+                cancellationToken: Cancel
+            );
         // The step of weeks later: another trace, found by the draft's id, that links back to the one that caused it.
-        var spans = await scene.Receiver.WaitFor(s => s.Any(x => x.Trace != trace[0].Trace && x.Name == "commit consular" &&
-            x.Attributes.GetValueOrDefault("ministries.record") == draft), Patience, Cancel);
-        var submitted = spans.Single(x => x.Trace != trace[0].Trace && x.Name == "commit consular" &&
-            x.Attributes.GetValueOrDefault("ministries.record") == draft);
+        var spans = await scene.Receiver.WaitFor(
+            s =>
+                s.Any(x =>
+                    x.Trace != trace[0].Trace && x.Name == "commit consular" && x.Attributes.GetValueOrDefault("ministries.record") == draft
+                ),
+            Patience,
+            Cancel
+        );
+        var submitted = spans.Single(x =>
+            x.Trace != trace[0].Trace && x.Name == "commit consular" && x.Attributes.GetValueOrDefault("ministries.record") == draft
+        );
         Assert.Contains((drafted.Trace, drafted.Id), submitted.Links);
     }
 
@@ -225,10 +280,23 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     {
         var (call, _) = await Logged();
         // The draft's tie changes the call once more.
-        await scene.Cast.Until("the draft is tied", async () => (await scene.Cast["kr/mfa"].Calls.GetCallAsync(
-            new() { Call = call }, cancellationToken: Cancel)).Call.Commitments.Single().Requests.Count == 1, Cancel);
-        var request = new SubmitReadoutRequest { Call = call, Account = scene.Request().Account, RequestId = Guid.NewGuid().ToString() };
-        await Assert.ThrowsAnyAsync<RpcException>(async () => await scene.Cast["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel));
+        await scene.Cast.Until(
+            "the draft is tied",
+            async () =>
+                (await scene.Cast["kr/mfa"].Calls.GetCallAsync(new() { Call = call }, cancellationToken: Cancel))
+                    .Call.Commitments.Single()
+                    .Requests.Count == 1,
+            Cancel
+        );
+        var request = new SubmitReadoutRequest
+        {
+            Call = call,
+            Account = scene.Request().Account,
+            RequestId = Guid.NewGuid().ToString(),
+        };
+        await Assert.ThrowsAnyAsync<RpcException>(async () =>
+            await scene.Cast["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel)
+        );
         var spans = await With("ministries.request_id", request.RequestId, 2);
         var rpc = spans.Single(s => s.Parent.Length == 0);
         Assert.EndsWith("/SubmitReadout", rpc.Name);
@@ -267,7 +335,12 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         ActivitySource.AddActivityListener(listener);
         var request = scene.Request();
         using var own = source.StartActivity("a minister's afternoon")!;
-        var headers = new Metadata { { "traceparent", own.Id! }, { "tracestate", "official=kwon" }, { "baggage", "prisoner=P-1" } };
+        var headers = new Metadata
+        {
+            { "traceparent", own.Id! },
+            { "tracestate", "official=kwon" },
+            { "baggage", "prisoner=P-1" },
+        };
         (request.Case, request.Actor) = (scene.Cast["kr/mfa"].Case, scene.Cast["kr/mfa"].Actor);
         await scene.Plain("kwon.example:7").LogCallAsync(request, headers, cancellationToken: Cancel);
         var root = (await With("ministries.request_id", request.RequestId, 2)).Single(s => s.Name == Log);
@@ -287,12 +360,16 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         var publish = trace.Single(s => s.Name == $"publish {CallLogged}");
         var attempts = trace.Where(s => s.Name == $"process {CallLogged}").OrderBy(s => s.Start).ToList();
         Assert.Equal(5, attempts.Count);
-        Assert.All(attempts, a => Assert.Equal((publish.Id, "RULE_FAILED", 2),
-            (a.Parent, a.Attributes["ministries.refusal"], a.Raw.Status.Code)));
+        Assert.All(
+            attempts,
+            a => Assert.Equal((publish.Id, "RULE_FAILED", 2), (a.Parent, a.Attributes["ministries.refusal"], a.Raw.Status.Code))
+        );
         Assert.Equal(["2", "3", "4", "5"], attempts.Skip(1).Select(a => Number(a.Attributes["ministries.attempt"])));
         var aside = trace.Single(s => s.Name == $"set-aside {CallLogged}");
-        Assert.Equal((publish.Id, "consular", "RULE_FAILED", "5"),
-            (aside.Parent, aside.Service, aside.Attributes["ministries.refusal"], Number(aside.Attributes["ministries.attempt"])));
+        Assert.Equal(
+            (publish.Id, "consular", "RULE_FAILED", "5"),
+            (aside.Parent, aside.Service, aside.Attributes["ministries.refusal"], Number(aside.Attributes["ministries.attempt"]))
+        );
         Assert.Contains(trace, s => s.Name == "commit consular" && s.Parent == aside.Id);
         Everything_has_its_parent(trace);
 
@@ -352,9 +429,15 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         // Nobody's call is no trace: neither health nor the looks for events that never came.
         const int client = 3;
         // This test's own client, in the same process, asks for health; the services do not.
-        Assert.Empty(scene.Receiver.Spans.Where(s => s.Name == "_OTHER" ||
-            (s.Raw.Kind != client && s.Name.Contains("health", StringComparison.Ordinal)) ||
-            (s.Parent.Length == 0 && s.Name.EndsWith("/ListEvents", StringComparison.Ordinal))).Select(s => $"{s.Service} {s.Name}"));
+        Assert.Empty(
+            scene
+                .Receiver.Spans.Where(s =>
+                    s.Name == "_OTHER"
+                    || (s.Raw.Kind != client && s.Name.Contains("health", StringComparison.Ordinal))
+                    || (s.Parent.Length == 0 && s.Name.EndsWith("/ListEvents", StringComparison.Ordinal))
+                )
+                .Select(s => $"{s.Service} {s.Name}")
+        );
     }
 
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -364,28 +447,45 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         var seoul = scene.Cast["kr/mfa"];
         var request = scene.Request();
         var call = (await seoul.Calls.LogCallAsync(request, cancellationToken: Cancel)).Call;
-        if (drafted) await Drafted(call);
+        if (drafted)
+            await Drafted(call);
         return (call, request);
     }
 
-    private Task Drafted(string call) => scene.Cast.Until("a request is drafted", async () =>
-        (await scene.Cast["kr/mfa"].Consular.ListTransfersAsync(
-            new() { Case = scene.Cast["kr/mfa"].Case, Call = call }, cancellationToken: Cancel)).Transfers.Count == 1, Cancel);
+    private Task Drafted(string call) =>
+        scene.Cast.Until(
+            "a request is drafted",
+            async () =>
+                (
+                    await scene
+                        .Cast["kr/mfa"]
+                        .Consular.ListTransfersAsync(new() { Case = scene.Cast["kr/mfa"].Case, Call = call }, cancellationToken: Cancel)
+                )
+                    .Transfers
+                    .Count == 1,
+            Cancel
+        );
 
-    private static Func<ReceivedSpan, bool> Ends(string begin, string end, string? service = null) => s =>
-        s.Name.StartsWith(begin, StringComparison.Ordinal) && s.Name.EndsWith(end, StringComparison.Ordinal) &&
-        (service is null || s.Service == service);
+    private static Func<ReceivedSpan, bool> Ends(string begin, string end, string? service = null) =>
+        s =>
+            s.Name.StartsWith(begin, StringComparison.Ordinal)
+            && s.Name.EndsWith(end, StringComparison.Ordinal)
+            && (service is null || s.Service == service);
 
     // What an operator does: one search by tag for the call's id, then the whole trace.
     private async Task<List<ReceivedSpan>> TraceOf(string call, Func<ReceivedSpan, bool> has)
     {
         List<ReceivedSpan> trace = [];
-        await scene.Receiver.WaitFor(spans =>
-        {
-            var root = spans.FirstOrDefault(s => s.Parent.Length == 0 && s.Attributes.GetValueOrDefault("ministries.record") == call);
-            trace = [.. spans.Where(s => s.Trace == root?.Trace)];
-            return trace.Any(has) && trace.All(s => s.Parent.Length == 0 || trace.Any(p => p.Id == s.Parent));
-        }, Patience, Cancel);
+        await scene.Receiver.WaitFor(
+            spans =>
+            {
+                var root = spans.FirstOrDefault(s => s.Parent.Length == 0 && s.Attributes.GetValueOrDefault("ministries.record") == call);
+                trace = [.. spans.Where(s => s.Trace == root?.Trace)];
+                return trace.Any(has) && trace.All(s => s.Parent.Length == 0 || trace.Any(p => p.Id == s.Parent));
+            },
+            Patience,
+            Cancel
+        );
         return trace;
     }
 

@@ -15,12 +15,35 @@ public sealed partial class TracingTests
 
     private static readonly string[] Exported =
     [
-        "ministries.case", "ministries.record", "ministries.request_id", "ministries.participant", "ministries.position",
-        "ministries.cause", "ministries.refusal", "ministries.article", "rpc.system.name", "rpc.method", "rpc.response.status_code",
-        "messaging.system", "messaging.operation.name", "messaging.operation.type", "messaging.destination.name",
-        "messaging.consumer.group.name", "messaging.message.id", "db.system.name", "db.operation.batch.size",
-        "db.response.status_code", "error.type", "server.address", "server.port", "ministries.repeated", "ministries.redelivered",
-        "ministries.replayed", "ministries.filled", "ministries.attempt", "ministries.method",
+        "ministries.case",
+        "ministries.record",
+        "ministries.request_id",
+        "ministries.participant",
+        "ministries.position",
+        "ministries.cause",
+        "ministries.refusal",
+        "ministries.article",
+        "rpc.system.name",
+        "rpc.method",
+        "rpc.response.status_code",
+        "messaging.system",
+        "messaging.operation.name",
+        "messaging.operation.type",
+        "messaging.destination.name",
+        "messaging.consumer.group.name",
+        "messaging.message.id",
+        "db.system.name",
+        "db.operation.batch.size",
+        "db.response.status_code",
+        "error.type",
+        "server.address",
+        "server.port",
+        "ministries.repeated",
+        "ministries.redelivered",
+        "ministries.replayed",
+        "ministries.filled",
+        "ministries.attempt",
+        "ministries.method",
     ];
 
     // What became of kr/mfa's call: each line is a span, its depth the number of spaces; brothers in the order of their lines.
@@ -68,18 +91,23 @@ public sealed partial class TracingTests
                 var keys = Path.Combine(certificates, "service", service);
                 var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, $"Ministries.{program}.dll")])
                 {
-                    RedirectStandardOutput = true, WorkingDirectory = folder,
+                    RedirectStandardOutput = true,
+                    WorkingDirectory = folder,
                     Environment =
                     {
-                        ["Ledger__Connection"] = await postgres.CreateDatabase(), ["Broker__Uri"] = broker.Uri.ToString(),
-                        ["Listen"] = addresses[service].ToString(), ["Agreement"] = Path.Combine(certificates, "agreement.json"),
-                        ["Certificate"] = Path.Combine(keys, "system.pem"), ["CertificateKey"] = Path.Combine(keys, "system.key"),
+                        ["Ledger__Connection"] = await postgres.CreateDatabase(),
+                        ["Broker__Uri"] = broker.Uri.ToString(),
+                        ["Listen"] = addresses[service].ToString(),
+                        ["Agreement"] = Path.Combine(certificates, "agreement.json"),
+                        ["Certificate"] = Path.Combine(keys, "system.pem"),
+                        ["CertificateKey"] = Path.Combine(keys, "system.key"),
                         ["Checkpoint__File"] = Path.Combine(folder, $"{service}.checkpoint"),
                         ["Checkpoint__Key"] = Path.Combine(keys, "checkpoint.key"),
                         ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.Endpoint.ToString(),
                     },
                 };
-                foreach (var (peer, address) in addresses) start.Environment[$"Peers__{peer}"] = address.ToString();
+                foreach (var (peer, address) in addresses)
+                    start.Environment[$"Peers__{peer}"] = address.ToString();
                 processes.Add(Process.Start(start)!);
             }
             logs = [.. processes.Select(p => p.StandardOutput.ReadToEndAsync(Cancel))];
@@ -95,8 +123,10 @@ public sealed partial class TracingTests
 
             // Told to stop, a service hands on what it has, its spans too.
             foreach (var process in processes)
-                using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"])) await kill.WaitForExitAsync(Cancel);
-            foreach (var process in processes) await process.WaitForExitAsync(Cancel);
+                using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]))
+                    await kill.WaitForExitAsync(Cancel);
+            foreach (var process in processes)
+                await process.WaitForExitAsync(Cancel);
             Assert.All(processes, p => Assert.Equal(0, p.ExitCode));
             Assert.DoesNotContain(await Task.WhenAll(logs), text => Reference().IsMatch(text));
 
@@ -109,9 +139,12 @@ public sealed partial class TracingTests
         finally
         {
             foreach (var process in processes)
-                if (!process.HasExited) process.Kill();
-            foreach (var log in logs) TestContext.Current.TestOutputHelper?.WriteLine(await log);
-            foreach (var process in processes) process.Dispose();
+                if (!process.HasExited)
+                    process.Kill();
+            foreach (var log in logs)
+                TestContext.Current.TestOutputHelper?.WriteLine(await log);
+            foreach (var process in processes)
+                process.Dispose();
             Directory.Delete(folder, recursive: true);
         }
     }
@@ -126,8 +159,8 @@ public sealed partial class TracingTests
 
     // The subtree as text, brothers by what they and theirs are called.
     private static string Tree(ReceivedSpan span, IReadOnlyList<ReceivedSpan> trace, int depth = 0) =>
-        $"{new string(' ', depth)}{span.Name} [{span.Service}]\n" + string.Concat(
-            trace.Where(s => s.Parent == span.Id).Select(s => Tree(s, trace, depth + 1)).Order(StringComparer.Ordinal));
+        $"{new string(' ', depth)}{span.Name} [{span.Service}]\n"
+        + string.Concat(trace.Where(s => s.Parent == span.Id).Select(s => Tree(s, trace, depth + 1)).Order(StringComparer.Ordinal));
 
     private static void EverySpanIsInItsPlace(IReadOnlyList<ReceivedSpan> spans)
     {
@@ -141,8 +174,11 @@ public sealed partial class TracingTests
         var statements = spans.Where(s => s.Attributes.ContainsKey("db.system.name")).ToList();
         Assert.NotEmpty(statements);
         Assert.Empty(statements.Where(s => batches.All(b => b.Trace != s.Trace)).Select(s => s.Name));
-        Assert.Empty(spans.Where(s => s.Name.StartsWith("commit ", StringComparison.Ordinal) &&
-            !batches.Any(b => s.Links.Contains((b.Trace, b.Id)))).Select(s => s.Name));
+        Assert.Empty(
+            spans
+                .Where(s => s.Name.StartsWith("commit ", StringComparison.Ordinal) && !batches.Any(b => s.Links.Contains((b.Trace, b.Id))))
+                .Select(s => s.Name)
+        );
     }
 
     private static void LaterStepsAreLinked(IReadOnlyList<ReceivedSpan> spans, string callRequest)
@@ -150,33 +186,47 @@ public sealed partial class TracingTests
         var call = TraceOf(spans, callRequest)[0].Trace;
         var submissions = spans.Where(s => s.Name == "ministries.consular.v1.ConsularService/SubmitTransferRequest").ToList();
         Assert.Equal(2, submissions.Count);
-        Assert.All(submissions, s =>
-        {
-            Assert.NotEqual(call, s.Trace);
-            var commit = spans.Single(c => c.Trace == s.Trace && c.Parent == s.Id && c.Name == "commit consular");
-            Assert.Contains(commit.Links, l => l.Trace == call && spans.Any(c => c.Id == l.Span && c.Name == "commit consular"));
-        });
+        Assert.All(
+            submissions,
+            s =>
+            {
+                Assert.NotEqual(call, s.Trace);
+                var commit = spans.Single(c => c.Trace == s.Trace && c.Parent == s.Id && c.Name == "commit consular");
+                Assert.Contains(commit.Links, l => l.Trace == call && spans.Any(c => c.Id == l.Span && c.Name == "commit consular"));
+            }
+        );
     }
 
     private static void NothingElseIsExported(IReadOnlyList<ReceivedSpan> spans)
     {
         Assert.Empty(spans.SelectMany(s => s.Attributes.Keys).Distinct().Except(Exported));
-        Assert.All(spans, s =>
-        {
-            Assert.Empty(s.Raw.Events);
-            Assert.Equal("", s.Raw.Status?.Message ?? "");
-            Assert.DoesNotMatch(Reference(), s.Everything);
-        });
+        Assert.All(
+            spans,
+            s =>
+            {
+                Assert.Empty(s.Raw.Events);
+                Assert.Equal("", s.Raw.Status?.Message ?? "");
+                Assert.DoesNotMatch(Reference(), s.Everything);
+            }
+        );
         var refused = spans.Where(s => s.Attributes.ContainsKey("ministries.refusal")).ToList();
-        Assert.Contains(refused, s => s.Name.EndsWith("/DecideTransfer", StringComparison.Ordinal) &&
-            s.Attributes["ministries.refusal"] == "STANDING_NOT_IN_FORCE" && s.Attributes["ministries.article"].Length > 0 &&
-            s.Attributes["rpc.response.status_code"] == "FAILED_PRECONDITION");
+        Assert.Contains(
+            refused,
+            s =>
+                s.Name.EndsWith("/DecideTransfer", StringComparison.Ordinal)
+                && s.Attributes["ministries.refusal"] == "STANDING_NOT_IN_FORCE"
+                && s.Attributes["ministries.article"].Length > 0
+                && s.Attributes["rpc.response.status_code"] == "FAILED_PRECONDITION"
+        );
     }
 
     private static List<ReceivedSpan> TraceOf(IReadOnlyList<ReceivedSpan> spans, string request)
     {
-        var root = spans.Single(s => s.Parent.Length == 0 && s.Attributes.GetValueOrDefault("ministries.request_id") == request &&
-            s.Name.EndsWith("/LogCall", StringComparison.Ordinal));
+        var root = spans.Single(s =>
+            s.Parent.Length == 0
+            && s.Attributes.GetValueOrDefault("ministries.request_id") == request
+            && s.Name.EndsWith("/LogCall", StringComparison.Ordinal)
+        );
         return [.. spans.Where(s => s.Trace == root.Trace)];
     }
 

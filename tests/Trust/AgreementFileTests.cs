@@ -25,7 +25,8 @@ public sealed class AgreementFileTests : IDisposable
         var next = before.Clone();
         change(next);
         AgreementVersions.Follow(before, next);
-        foreach (var signer in signers) Pki.Sign(before, next, signer, Path.Combine(_folder, signer, "agreements.key"));
+        foreach (var signer in signers)
+            Pki.Sign(before, next, signer, Path.Combine(_folder, signer, "agreements.key"));
         return next;
     }
 
@@ -157,7 +158,8 @@ public sealed class AgreementFileTests : IDisposable
         Put(second);
         Assert.Equal(2ul, trusted.Current.Agreement.Version);
         Put(unsigned);
-        for (var i = 0; i < 3; i++) Assert.Equal(2ul, trusted.Current.Agreement.Version);
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(2ul, trusted.Current.Agreement.Version);
         Assert.Contains("SignatureMissing", Assert.Single(told));
         System.IO.File.WriteAllText(File, "{");
         Assert.Equal(2ul, trusted.Current.Agreement.Version);
@@ -177,7 +179,13 @@ public sealed class AgreementFileTests : IDisposable
         var clock = new Clock { Now = _now };
         var first = Now;
         var trusted = new TrustedAgreement(File, Seen, clock);
-        Put(Next(first, a => a.ValidFromTime = _now.AddHours(1).ToTimestamp(), [.. first.Participants.Where(AgreementVersions.Signs).Select(p => p.Id)]));
+        Put(
+            Next(
+                first,
+                a => a.ValidFromTime = _now.AddHours(1).ToTimestamp(),
+                [.. first.Participants.Where(AgreementVersions.Signs).Select(p => p.Id)]
+            )
+        );
         Assert.Equal(1ul, trusted.Current.Agreement.Version);
         Assert.Equal(1ul, Trust());
         Assert.Throws<AgreementRefused>(() => Trust(Path.Combine(_folder, "fresh")));
@@ -195,7 +203,8 @@ public sealed class AgreementFileTests : IDisposable
     [Fact]
     public void A_file_without_end_is_not_read()
     {
-        using (var large = System.IO.File.OpenWrite(File)) large.SetLength(AgreementFile.MaxBytes + 1L);
+        using (var large = System.IO.File.OpenWrite(File))
+            large.SetLength(AgreementFile.MaxBytes + 1L);
         Assert.Contains("larger than", Refused().Message);
     }
 }

@@ -25,18 +25,25 @@ public sealed class AgreementVersionsTests : IDisposable
 
     public void Dispose()
     {
-        foreach (var key in _keys.Values) key.Dispose();
+        foreach (var key in _keys.Values)
+            key.Dispose();
     }
 
     private SigningKey New(string id, SigningKeyUse use = SigningKeyUse.Agreements)
     {
         var key = _keys[id] = Key.Create(SignatureAlgorithm.Ed25519);
-        return new SigningKey { Id = id, Use = use, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)) };
+        return new SigningKey
+        {
+            Id = id,
+            Use = use,
+            PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+        };
     }
 
     private void Sign(Agreement agreement, params IEnumerable<string> signers)
     {
-        foreach (var signer in signers) AgreementVersions.Sign(agreement, signer, $"{signer}/agreements-1", _keys[$"{signer}/agreements-1"]);
+        foreach (var signer in signers)
+            AgreementVersions.Sign(agreement, signer, $"{signer}/agreements-1", _keys[$"{signer}/agreements-1"]);
     }
 
     private Agreement Next(Action<Agreement> change, params IEnumerable<string> signers)
@@ -56,21 +63,27 @@ public sealed class AgreementVersionsTests : IDisposable
     {
         ["a key is added"] = (["kr/mfa"], (t, a) => Of(a, "kr/mfa").SigningKeys.Add(t.New("kr/mfa/requests-2", SigningKeyUse.Requests))),
         ["a key is revoked"] = (["icrc"], (_, a) => Of(a, "icrc").SigningKeys[0].RevokeTime = Now.AddYears(1).ToTimestamp()),
-        ["a key is no longer listed"] = (["ua/mfa"], (t, a) =>
-        {
-            Of(a, "ua/mfa").SigningKeys.Add(t.New("ua/mfa/agreements-2"));
-            Of(a, "ua/mfa").SigningKeys.RemoveAt(0);
-        }),
+        ["a key is no longer listed"] = (
+            ["ua/mfa"],
+            (t, a) =>
+            {
+                Of(a, "ua/mfa").SigningKeys.Add(t.New("ua/mfa/agreements-2"));
+                Of(a, "ua/mfa").SigningKeys.RemoveAt(0);
+            }
+        ),
         ["an authority is added"] = (["kr/mfa"], (_, a) => Of(a, "kr/mfa").AuthorityCertificates.Add("-----BEGIN CERTIFICATE-----")),
         ["a certificate is denied"] = (["kr/mfa"], (_, a) => Of(a, "kr/mfa").DeniedCertificates.Add("0A")),
         ["the systems are named"] = (["kr/mfa"], (_, a) => Of(a, "kr/mfa").Systems.Add("kr/mfa/desk")),
         ["a capacity is given up"] = (["kr/mfa"], (_, a) => Of(a, "kr/mfa").Capacities.Remove(Capacity.Custody)),
         ["a clearance is given up"] = (["kr/mfa"], (_, a) => Of(a, "kr/mfa").Clearance = Level.Restricted),
-        ["two change their own"] = (["kr/mfa", "ua/mfa"], (_, a) =>
-        {
-            Of(a, "kr/mfa").DeniedCertificates.Add("0A");
-            Of(a, "ua/mfa").DeniedCertificates.Add("0B");
-        }),
+        ["two change their own"] = (
+            ["kr/mfa", "ua/mfa"],
+            (_, a) =>
+            {
+                Of(a, "kr/mfa").DeniedCertificates.Add("0A");
+                Of(a, "ua/mfa").DeniedCertificates.Add("0B");
+            }
+        ),
         ["a capacity is gained"] = (All, (_, a) => Of(a, "ua/mfa").Capacities.Add(Capacity.Custody)),
         ["one capacity is exchanged for another"] = (All, (_, a) => Of(a, "ua/mfa").Capacities[0] = Capacity.Custody),
         ["a clearance is gained"] = (All, (_, a) => Of(a, "kr/unification").Clearance = Level.Secret),
@@ -90,12 +103,15 @@ public sealed class AgreementVersionsTests : IDisposable
         ["a number is altered"] = (All, (_, a) => a.StatementValidityDays = 365),
         ["hostilities are over"] = (All, (_, a) => a.Hostilities = false),
         ["the trust domain is another"] = (All, (_, a) => a.TrustDomain = "other.example"),
-        ["the participants stand in another order"] = (All, (_, a) =>
-        {
-            var last = a.Participants[^1];
-            a.Participants.RemoveAt(a.Participants.Count - 1);
-            a.Participants.Insert(0, last);
-        }),
+        ["the participants stand in another order"] = (
+            All,
+            (_, a) =>
+            {
+                var last = a.Participants[^1];
+                a.Participants.RemoveAt(a.Participants.Count - 1);
+                a.Participants.Insert(0, last);
+            }
+        ),
         ["nothing changes"] = (All, (_, _) => { }),
     };
 
@@ -120,10 +136,15 @@ public sealed class AgreementVersionsTests : IDisposable
     [Fact]
     public void A_participant_that_joins_signs_too_with_its_own_key()
     {
-        void Join(Agreement a) => a.Participants.Add(new Participant
-        {
-            Id = "ch/fdfa", Kind = ParticipantKind.ProtectingPower, SigningKeys = { New("ch/fdfa/agreements-1") },
-        });
+        void Join(Agreement a) =>
+            a.Participants.Add(
+                new Participant
+                {
+                    Id = "ch/fdfa",
+                    Kind = ParticipantKind.ProtectingPower,
+                    SigningKeys = { New("ch/fdfa/agreements-1") },
+                }
+            );
         var without = Check(Next(Join, All))!;
         Assert.Equal((AgreementWrong.SignatureMissing, "ch/fdfa"), (without.Wrong, Assert.Single(without.Suppliers)));
         var next = Next(Join, All);
@@ -145,18 +166,26 @@ public sealed class AgreementVersionsTests : IDisposable
         Assert.Null(Check(Next(Replace, "kr/mfa")));
         foreach (var missing in others)
             Assert.Equal(AgreementWrong.SignatureMissing, Check(Next(Replace, others.Except([missing])))!.Wrong);
-        Assert.Equal(AgreementWrong.SignatureMissing, Check(Next(
-            a =>
-            {
-                Replace(a);
-                Of(a, "kr/mfa").SigningKeys.Add(New("kr/mfa/requests-9", SigningKeyUse.Requests));
-            }, others))!.Wrong);
+        Assert.Equal(
+            AgreementWrong.SignatureMissing,
+            Check(
+                Next(
+                    a =>
+                    {
+                        Replace(a);
+                        Of(a, "kr/mfa").SigningKeys.Add(New("kr/mfa/requests-9", SigningKeyUse.Requests));
+                    },
+                    others
+                )
+            )!.Wrong
+        );
     }
 
     [Fact]
     public void Of_two_neither_replaces_the_others_key()
     {
-        foreach (var gone in All.Except(["kr/mfa", "ua/mfa"])) _first.Participants.Remove(Of(_first, gone));
+        foreach (var gone in All.Except(["kr/mfa", "ua/mfa"]))
+            _first.Participants.Remove(Of(_first, gone));
         var next = Next(a => Of(a, "kr/mfa").SigningKeys[0] = New("kr/mfa/agreements-2"), "ua/mfa");
         Assert.Equal("kr/mfa", Assert.Single(Check(next)!.Suppliers));
     }
@@ -174,26 +203,27 @@ public sealed class AgreementVersionsTests : IDisposable
         }
     }
 
-    public static TheoryData<string, AgreementWrong> Wrong() => new()
-    {
-        { "a version is left out", AgreementWrong.VersionNotNext },
-        { "the version is the same", AgreementWrong.VersionNotNext },
-        { "the predecessor is another", AgreementWrong.PreviousDigestWrong },
-        { "no predecessor is named", AgreementWrong.PreviousDigestWrong },
-        { "it holds from before", AgreementWrong.ValidFromEarlier },
-        { "one is left without a key", AgreementWrong.KeyForAgreementsMissing },
-        { "the key is nobody's", AgreementWrong.SignatureKeyUnknown },
-        { "the key is another's", AgreementWrong.SignatureKeyUnknown },
-        { "the key is a service's", AgreementWrong.SignatureKeyUnknown },
-        { "the key is for something else", AgreementWrong.SignatureKeyUnknown },
-        { "it was altered after signing", AgreementWrong.SignatureWrong },
-        { "the signature is forged", AgreementWrong.SignatureWrong },
-        { "the signature is cut", AgreementWrong.SignatureWrong },
-        { "the key is in the new version only", AgreementWrong.SignatureKeyTooNew },
-        { "the key was revoked before", AgreementWrong.SignatureKeyNotValid },
-        { "the key had ended", AgreementWrong.SignatureKeyNotValid },
-        { "nobody signed", AgreementWrong.SignatureMissing },
-    };
+    public static TheoryData<string, AgreementWrong> Wrong() =>
+        new()
+        {
+            { "a version is left out", AgreementWrong.VersionNotNext },
+            { "the version is the same", AgreementWrong.VersionNotNext },
+            { "the predecessor is another", AgreementWrong.PreviousDigestWrong },
+            { "no predecessor is named", AgreementWrong.PreviousDigestWrong },
+            { "it holds from before", AgreementWrong.ValidFromEarlier },
+            { "one is left without a key", AgreementWrong.KeyForAgreementsMissing },
+            { "the key is nobody's", AgreementWrong.SignatureKeyUnknown },
+            { "the key is another's", AgreementWrong.SignatureKeyUnknown },
+            { "the key is a service's", AgreementWrong.SignatureKeyUnknown },
+            { "the key is for something else", AgreementWrong.SignatureKeyUnknown },
+            { "it was altered after signing", AgreementWrong.SignatureWrong },
+            { "the signature is forged", AgreementWrong.SignatureWrong },
+            { "the signature is cut", AgreementWrong.SignatureWrong },
+            { "the key is in the new version only", AgreementWrong.SignatureKeyTooNew },
+            { "the key was revoked before", AgreementWrong.SignatureKeyNotValid },
+            { "the key had ended", AgreementWrong.SignatureKeyNotValid },
+            { "nobody signed", AgreementWrong.SignatureMissing },
+        };
 
     [Theory]
     [MemberData(nameof(Wrong))]
@@ -210,43 +240,73 @@ public sealed class AgreementVersionsTests : IDisposable
         var at = Now;
         switch (what)
         {
-            case "a version is left out": Again(a => a.Version = 3); break;
-            case "the version is the same": Again(a => a.Version = 1); break;
-            case "the predecessor is another": Again(a => a.PreviousDigest = ByteString.CopyFrom(new byte[32])); break;
-            case "no predecessor is named": Again(a => a.PreviousDigest = ByteString.Empty); break;
-            case "it holds from before": Again(a => a.ValidFromTime = new Timestamp { Seconds = a.ValidFromTime.Seconds - 1 }); break;
-            case "one is left without a key": next = Next(a => Of(a, "kr/mfa").SigningKeys[0].RevokeTime = Now.ToTimestamp(), All); break;
-            case "the key is nobody's": next.Signatures[0].KeyId = "kr/mfa/agreements-9"; break;
-            case "the key is another's": next.Signatures[0].KeyId = "ua/mfa/agreements-1"; break;
+            case "a version is left out":
+                Again(a => a.Version = 3);
+                break;
+            case "the version is the same":
+                Again(a => a.Version = 1);
+                break;
+            case "the predecessor is another":
+                Again(a => a.PreviousDigest = ByteString.CopyFrom(new byte[32]));
+                break;
+            case "no predecessor is named":
+                Again(a => a.PreviousDigest = ByteString.Empty);
+                break;
+            case "it holds from before":
+                Again(a => a.ValidFromTime = new Timestamp { Seconds = a.ValidFromTime.Seconds - 1 });
+                break;
+            case "one is left without a key":
+                next = Next(a => Of(a, "kr/mfa").SigningKeys[0].RevokeTime = Now.ToTimestamp(), All);
+                break;
+            case "the key is nobody's":
+                next.Signatures[0].KeyId = "kr/mfa/agreements-9";
+                break;
+            case "the key is another's":
+                next.Signatures[0].KeyId = "ua/mfa/agreements-1";
+                break;
             case "the key is a service's":
                 (next.Signatures[0].Participant, next.Signatures[0].KeyId) = ("service/custody", "service/custody/checkpoint-1");
                 break;
-            case "the key is for something else": _first.Participants.Single(p => p.Id == "kr/mfa").SigningKeys[0].Use = SigningKeyUse.Requests;
+            case "the key is for something else":
+                _first.Participants.Single(p => p.Id == "kr/mfa").SigningKeys[0].Use = SigningKeyUse.Requests;
                 next = Next(a => Of(a, "kr/mfa").SigningKeys.Add(New("kr/mfa/agreements-2")), "kr/mfa");
                 break;
-            case "it was altered after signing": Of(next, "kr/mfa").DeniedCertificates.Add("0B"); break;
+            case "it was altered after signing":
+                Of(next, "kr/mfa").DeniedCertificates.Add("0B");
+                break;
             case "the signature is forged":
                 AgreementVersions.Sign(next, "kr/mfa", "kr/mfa/agreements-1", _keys["ua/mfa/agreements-1"]);
                 break;
-            case "the signature is cut": next.Signatures[0].Signature = ByteString.CopyFrom(next.Signatures[0].Signature.Span[..63]); break;
+            case "the signature is cut":
+                next.Signatures[0].Signature = ByteString.CopyFrom(next.Signatures[0].Signature.Span[..63]);
+                break;
             case "the key is in the new version only":
                 next = Next(a => Of(a, "kr/mfa").SigningKeys.Add(New("kr/mfa/agreements-2")));
                 AgreementVersions.Sign(next, "kr/mfa", "kr/mfa/agreements-2", _keys["kr/mfa/agreements-2"]);
                 break;
             case "the key was revoked before" or "the key had ended":
                 var ended = _first.Participants.Single(p => p.Id == "kr/mfa").SigningKeys[0];
-                if (what == "the key had ended") ended.ValidUntilTime = Now.AddDays(1).ToTimestamp();
-                else ended.RevokeTime = Now.AddDays(1).ToTimestamp();
-                next = Next(a =>
-                {
-                    Change(a);
-                    Of(a, "kr/mfa").SigningKeys.Add(New("kr/mfa/agreements-2"));
-                }, "kr/mfa");
+                if (what == "the key had ended")
+                    ended.ValidUntilTime = Now.AddDays(1).ToTimestamp();
+                else
+                    ended.RevokeTime = Now.AddDays(1).ToTimestamp();
+                next = Next(
+                    a =>
+                    {
+                        Change(a);
+                        Of(a, "kr/mfa").SigningKeys.Add(New("kr/mfa/agreements-2"));
+                    },
+                    "kr/mfa"
+                );
                 Assert.Null(Check(next));
                 at = Now.AddDays(1);
                 break;
-            case "nobody signed": next.Signatures.Clear(); break;
-            default: Assert.Fail(what); break;
+            case "nobody signed":
+                next.Signatures.Clear();
+                break;
+            default:
+                Assert.Fail(what);
+                break;
         }
         Assert.Equal(wrong, Check(next, at)?.Wrong);
     }
@@ -286,8 +346,17 @@ public sealed class AgreementVersionsTests : IDisposable
 
     [Theory]
     [InlineData("a trust domain with a line feed"), InlineData("a trust domain in capitals"), InlineData("no trust domain")]
-    [InlineData("a participant with a plus sign"), InlineData("a participant with a space that is none"), InlineData("a key with a quotation mark")]
-    [InlineData("a key beyond ASCII"), InlineData("a key without a name"), InlineData("a time finer than 100 ns"), InlineData("a time after 9998")]
+    [
+        InlineData("a participant with a plus sign"),
+        InlineData("a participant with a space that is none"),
+        InlineData("a key with a quotation mark")
+    ]
+    [
+        InlineData("a key beyond ASCII"),
+        InlineData("a key without a name"),
+        InlineData("a time finer than 100 ns"),
+        InlineData("a time after 9998")
+    ]
     [InlineData("a time before 1970"), InlineData("a use that is not known"), InlineData("a participant twice"), InlineData("a key twice")]
     [InlineData("a state twice"), InlineData("a demand twice")]
     public void An_agreement_that_verifiers_could_read_in_two_ways_is_refused(string what)
@@ -297,23 +366,57 @@ public sealed class AgreementVersionsTests : IDisposable
             var korea = Of(a, "kr/mfa");
             switch (what)
             {
-                case "a trust domain with a line feed": a.TrustDomain = "ministries\nexample"; break;
-                case "a trust domain in capitals": a.TrustDomain = "Ministries.example"; break;
-                case "no trust domain": a.TrustDomain = ""; break;
-                case "a participant with a plus sign": korea.Id = "kr+mfa"; break;
-                case "a participant with a space that is none": korea.Id = "kr/mfa\ufeff"; break;
-                case "a key with a quotation mark": korea.SigningKeys.Add(New("kr\"1", SigningKeyUse.Requests)); break;
-                case "a key beyond ASCII": korea.SigningKeys.Add(New("kr\u0085", SigningKeyUse.Requests)); break;
-                case "a key without a name": korea.SigningKeys.Add(New("", SigningKeyUse.Requests)); break;
-                case "a time finer than 100 ns": korea.SigningKeys[0].ValidFromTime = new Timestamp { Seconds = 1, Nanos = 1 }; break;
-                case "a time after 9998": korea.SigningKeys[0].ValidUntilTime = new Timestamp { Seconds = 253_370_764_800 }; break;
-                case "a time before 1970": korea.SigningKeys[0].ValidFromTime = new Timestamp { Seconds = -1 }; break;
-                case "a use that is not known": korea.SigningKeys.Add(New("kr/mfa/x", (SigningKeyUse)99)); break;
-                case "a participant twice": a.Participants.Add(korea.Clone()); break;
-                case "a key twice": korea.SigningKeys.Add(korea.SigningKeys[0].Clone()); break;
-                case "a state twice": a.States.Add(a.States[0].Clone()); break;
-                case "a demand twice": a.ApprovalDemands.Add([new ApprovalDemand { Method = "x" }, new ApprovalDemand { Method = "x" }]); break;
-                default: Assert.Fail(what); break;
+                case "a trust domain with a line feed":
+                    a.TrustDomain = "ministries\nexample";
+                    break;
+                case "a trust domain in capitals":
+                    a.TrustDomain = "Ministries.example";
+                    break;
+                case "no trust domain":
+                    a.TrustDomain = "";
+                    break;
+                case "a participant with a plus sign":
+                    korea.Id = "kr+mfa";
+                    break;
+                case "a participant with a space that is none":
+                    korea.Id = "kr/mfa\ufeff";
+                    break;
+                case "a key with a quotation mark":
+                    korea.SigningKeys.Add(New("kr\"1", SigningKeyUse.Requests));
+                    break;
+                case "a key beyond ASCII":
+                    korea.SigningKeys.Add(New("kr\u0085", SigningKeyUse.Requests));
+                    break;
+                case "a key without a name":
+                    korea.SigningKeys.Add(New("", SigningKeyUse.Requests));
+                    break;
+                case "a time finer than 100 ns":
+                    korea.SigningKeys[0].ValidFromTime = new Timestamp { Seconds = 1, Nanos = 1 };
+                    break;
+                case "a time after 9998":
+                    korea.SigningKeys[0].ValidUntilTime = new Timestamp { Seconds = 253_370_764_800 };
+                    break;
+                case "a time before 1970":
+                    korea.SigningKeys[0].ValidFromTime = new Timestamp { Seconds = -1 };
+                    break;
+                case "a use that is not known":
+                    korea.SigningKeys.Add(New("kr/mfa/x", (SigningKeyUse)99));
+                    break;
+                case "a participant twice":
+                    a.Participants.Add(korea.Clone());
+                    break;
+                case "a key twice":
+                    korea.SigningKeys.Add(korea.SigningKeys[0].Clone());
+                    break;
+                case "a state twice":
+                    a.States.Add(a.States[0].Clone());
+                    break;
+                case "a demand twice":
+                    a.ApprovalDemands.Add([new ApprovalDemand { Method = "x" }, new ApprovalDemand { Method = "x" }]);
+                    break;
+                default:
+                    Assert.Fail(what);
+                    break;
             }
         });
         Assert.Equal(AgreementWrong.FormWrong, Check(next)?.Wrong);
@@ -328,14 +431,19 @@ public sealed class AgreementVersionsTests : IDisposable
         key.Official = "kr-official-1";
         var again = key.Clone();
         (again.Id, again.Use) = ("another", how == "for two uses" ? SigningKeyUse.Requests : SigningKeyUse.Approvals);
-        if (how == "for two officials") again.Official = "kr-official-2";
+        if (how == "for two officials")
+            again.Official = "kr-official-2";
         // Revoked where it is listed first.
-        if (how == "under two ids") key.RevokeTime = Now.ToTimestamp();
-        var next = Next(a =>
-        {
-            Of(a, "kr/mfa").SigningKeys.Add(key);
-            Of(a, how == "of two participants" ? "ua/mfa" : "kr/mfa").SigningKeys.Add(again);
-        }, All);
+        if (how == "under two ids")
+            key.RevokeTime = Now.ToTimestamp();
+        var next = Next(
+            a =>
+            {
+                Of(a, "kr/mfa").SigningKeys.Add(key);
+                Of(a, how == "of two participants" ? "ua/mfa" : "kr/mfa").SigningKeys.Add(again);
+            },
+            All
+        );
         var fault = Check(next);
         Assert.Equal(AgreementWrong.FormWrong, fault?.Wrong);
         Assert.Contains("kr/mfa/approvals-1", fault!.Missing);
@@ -374,7 +482,10 @@ public sealed class AgreementVersionsTests : IDisposable
         var history = KeyHistory.Read([Adopted(_first, 0), Adopted(second, 1), Adopted(third, 2)]);
         Assert.Equal([1ul, 2, 3], history.Versions.Select(v => v.Version));
         Assert.Null(history.Key("kr/mfa/requests-1", 1));
-        Assert.Equal(("kr/mfa", key), (history.Key("kr/mfa/requests-1", 2)!.Value.Owner.Id, history.Key("kr/mfa/requests-1", 2)!.Value.Key));
+        Assert.Equal(
+            ("kr/mfa", key),
+            (history.Key("kr/mfa/requests-1", 2)!.Value.Owner.Id, history.Key("kr/mfa/requests-1", 2)!.Value.Key)
+        );
         Assert.Null(history.Key("kr/mfa/requests-1", 3));
         Assert.Equal(1ul, history.Since("kr/mfa/agreements-1", 3));
         // What waited while a version was taken over was judged by the one before; what came later was not.
@@ -405,7 +516,15 @@ public sealed class AgreementVersionsTests : IDisposable
         Broken(1, AgreementWrong.SignatureWrong, Adopted(_first), Adopted(altered), Adopted(third));
         // The same in other bytes would have another digest; a field that is not known may mean anything.
         Broken(1, null, Adopted(_first), Adopted(second) with { Bytes = second.ToByteArray().Concat(new byte[] { 0x70, 0 }).ToArray() });
-        Broken(1, null, Adopted(_first), Adopted(second) with { Bytes = second.ToByteArray().Concat(new byte[] { 0xf8, 0x7f, 1 }).ToArray() });
+        Broken(
+            1,
+            null,
+            Adopted(_first),
+            Adopted(second) with
+            {
+                Bytes = second.ToByteArray().Concat(new byte[] { 0xf8, 0x7f, 1 }).ToArray(),
+            }
+        );
         Broken(1, null, Adopted(_first), Adopted(second) with { Bytes = new byte[] { 0xff } });
     }
 

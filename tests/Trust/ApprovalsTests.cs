@@ -1,8 +1,8 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 
@@ -33,10 +33,16 @@ public sealed class ApprovalsTests : IDisposable
     {
         var key = Key.Create(SignatureAlgorithm.Ed25519);
         _keys.Add(key);
-        Of(participant).SigningKeys.Add(new SigningKey
-        {
-            Id = id, Use = use, Official = official, PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
-        });
+        Of(participant)
+            .SigningKeys.Add(
+                new SigningKey
+                {
+                    Id = id,
+                    Use = use,
+                    Official = official,
+                    PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+                }
+            );
         return key;
     }
 
@@ -44,10 +50,18 @@ public sealed class ApprovalsTests : IDisposable
 
     private SigningKey Listed(string id) => _agreement.Participants.SelectMany(p => p.SigningKeys).Single(k => k.Id == id);
 
-    private static LogCallRequest Request() => new()
-    {
-        RequestId = "request-00000001", Counterpart = "ua/mfa", Actor = new Actor { Office = "desk", Official = "han", Authority = "order-1" },
-    };
+    private static LogCallRequest Request() =>
+        new()
+        {
+            RequestId = "request-00000001",
+            Counterpart = "ua/mfa",
+            Actor = new Actor
+            {
+                Office = "desk",
+                Official = "han",
+                Authority = "order-1",
+            },
+        };
 
     private LogCallRequest Approved()
     {
@@ -58,10 +72,22 @@ public sealed class ApprovalsTests : IDisposable
     }
 
     private (IReadOnlySet<string> Officials, Reason Why) Judge(
-        LogCallRequest request, string method = Method, string caller = "kr/mfa", byte[]? bytes = null, string service = "calllog")
+        LogCallRequest request,
+        string method = Method,
+        string caller = "kr/mfa",
+        byte[]? bytes = null,
+        string service = "calllog"
+    )
     {
         var (officials, refusal) = Approvals.Check(
-            request.Approvals, method, bytes ?? request.ToByteArray(), Of(caller), new Permissions(_agreement), Now, service);
+            request.Approvals,
+            method,
+            bytes ?? request.ToByteArray(),
+            Of(caller),
+            new Permissions(_agreement),
+            Now,
+            service
+        );
         return (officials, refusal?.Reason ?? Reason.Unspecified);
     }
 
@@ -87,27 +113,28 @@ public sealed class ApprovalsTests : IDisposable
         Assert.Equal(Reason.ApprovalWrong, Judge(request, bytes: [.. request.ToByteArray(), 0x38, 0x00]).Why);
     }
 
-    public static TheoryData<string, Reason> Wrong() => new()
-    {
-        { "the content was altered", Reason.ApprovalWrong },
-        { "the request id is another", Reason.ApprovalWrong },
-        { "the authority of the actor was altered", Reason.ApprovalWrong },
-        { "the office is another", Reason.ApprovalWrong },
-        { "the method is another", Reason.ApprovalWrong },
-        { "the service is another", Reason.ApprovalWrong },
-        { "the trust domain is another", Reason.ApprovalWrong },
-        { "the signature is cut", Reason.ApprovalWrong },
-        { "the signature is another official's", Reason.ApprovalWrong },
-        { "the official is another than the key's", Reason.ApprovalNotOfOfficial },
-        { "the key is no official's", Reason.ApprovalNotOfOfficial },
-        { "the key is another participant's", Reason.ApprovalNotOfCaller },
-        { "the caller is another participant", Reason.ApprovalNotOfCaller },
-        { "the key is not listed", Reason.ApprovalKeyUnknown },
-        { "the key is for requests", Reason.ApprovalKeyUnknown },
-        { "the key is not valid yet", Reason.ApprovalKeyNotValid },
-        { "the key has ended", Reason.ApprovalKeyNotValid },
-        { "the key is revoked", Reason.ApprovalKeyNotValid },
-    };
+    public static TheoryData<string, Reason> Wrong() =>
+        new()
+        {
+            { "the content was altered", Reason.ApprovalWrong },
+            { "the request id is another", Reason.ApprovalWrong },
+            { "the authority of the actor was altered", Reason.ApprovalWrong },
+            { "the office is another", Reason.ApprovalWrong },
+            { "the method is another", Reason.ApprovalWrong },
+            { "the service is another", Reason.ApprovalWrong },
+            { "the trust domain is another", Reason.ApprovalWrong },
+            { "the signature is cut", Reason.ApprovalWrong },
+            { "the signature is another official's", Reason.ApprovalWrong },
+            { "the official is another than the key's", Reason.ApprovalNotOfOfficial },
+            { "the key is no official's", Reason.ApprovalNotOfOfficial },
+            { "the key is another participant's", Reason.ApprovalNotOfCaller },
+            { "the caller is another participant", Reason.ApprovalNotOfCaller },
+            { "the key is not listed", Reason.ApprovalKeyUnknown },
+            { "the key is for requests", Reason.ApprovalKeyUnknown },
+            { "the key is not valid yet", Reason.ApprovalKeyNotValid },
+            { "the key has ended", Reason.ApprovalKeyNotValid },
+            { "the key is revoked", Reason.ApprovalKeyNotValid },
+        };
 
     [Theory]
     [MemberData(nameof(Wrong))]
@@ -118,16 +145,36 @@ public sealed class ApprovalsTests : IDisposable
         var (method, caller, service) = (Method, "kr/mfa", "calllog");
         switch (what)
         {
-            case "the content was altered": request.Counterpart = "ua/coordination-hq"; break;
-            case "the request id is another": request.RequestId = "request-00000002"; break;
-            case "the authority of the actor was altered": request.Actor.Authority = "order-2"; break;
-            case "the office is another": approval.Office = "minister"; break;
-            case "the method is another": method = "ministries.calllog.v1.CallLogService/SubmitReadout"; break;
-            case "the service is another": service = "custody"; break;
-            case "the trust domain is another": _agreement.TrustDomain = "other.example"; break;
-            case "the signature is cut": approval.Signature = ByteString.CopyFrom(approval.Signature.Span[..63]); break;
-            case "the signature is another official's": approval.Signature = request.Approvals[0].Signature; break;
-            case "the official is another than the key's": approval.Official = "choi"; break;
+            case "the content was altered":
+                request.Counterpart = "ua/coordination-hq";
+                break;
+            case "the request id is another":
+                request.RequestId = "request-00000002";
+                break;
+            case "the authority of the actor was altered":
+                request.Actor.Authority = "order-2";
+                break;
+            case "the office is another":
+                approval.Office = "minister";
+                break;
+            case "the method is another":
+                method = "ministries.calllog.v1.CallLogService/SubmitReadout";
+                break;
+            case "the service is another":
+                service = "custody";
+                break;
+            case "the trust domain is another":
+                _agreement.TrustDomain = "other.example";
+                break;
+            case "the signature is cut":
+                approval.Signature = ByteString.CopyFrom(approval.Signature.Span[..63]);
+                break;
+            case "the signature is another official's":
+                approval.Signature = request.Approvals[0].Signature;
+                break;
+            case "the official is another than the key's":
+                approval.Official = "choi";
+                break;
             case "the key is no official's":
                 Listed(approval.KeyId).Official = "";
                 approval.Official = "";
@@ -137,13 +184,27 @@ public sealed class ApprovalsTests : IDisposable
                 request.Approvals.RemoveAt(1);
                 Approvals.Add(request, Domain, Of("ua/mfa"), key, "legal");
                 break;
-            case "the caller is another participant": caller = "ua/mfa"; break;
-            case "the key is not listed": approval.KeyId = "kr/mfa/approvals-9"; break;
-            case "the key is for requests": Listed(approval.KeyId).Use = SigningKeyUse.Requests; break;
-            case "the key is not valid yet": Listed(approval.KeyId).ValidFromTime = Now.AddSeconds(1).ToTimestamp(); break;
-            case "the key has ended": Listed(approval.KeyId).ValidUntilTime = Now.ToTimestamp(); break;
-            case "the key is revoked": Listed(approval.KeyId).RevokeTime = Now.ToTimestamp(); break;
-            default: Assert.Fail(what); break;
+            case "the caller is another participant":
+                caller = "ua/mfa";
+                break;
+            case "the key is not listed":
+                approval.KeyId = "kr/mfa/approvals-9";
+                break;
+            case "the key is for requests":
+                Listed(approval.KeyId).Use = SigningKeyUse.Requests;
+                break;
+            case "the key is not valid yet":
+                Listed(approval.KeyId).ValidFromTime = Now.AddSeconds(1).ToTimestamp();
+                break;
+            case "the key has ended":
+                Listed(approval.KeyId).ValidUntilTime = Now.ToTimestamp();
+                break;
+            case "the key is revoked":
+                Listed(approval.KeyId).RevokeTime = Now.ToTimestamp();
+                break;
+            default:
+                Assert.Fail(what);
+                break;
         }
         var (officials, why) = Judge(request, method, caller, service: service);
         Assert.Equal(reason, why);
@@ -167,18 +228,31 @@ public sealed class ApprovalsTests : IDisposable
     [InlineData(0u, new string[0], Reason.Unspecified)]
     public void The_rule_counts_those_who_were_verified_and_not_the_actor(uint demanded, string[] approved, Reason reason)
     {
-        if (demanded > 0) _agreement.ApprovalDemands.Add(new ApprovalDemand { Method = Method, Officials = demanded });
+        if (demanded > 0)
+            _agreement.ApprovalDemands.Add(new ApprovalDemand { Method = Method, Officials = demanded });
         // The names that the request itself carries count for nothing.
         var request = Request();
         request.Approvals.Add([new Approval { Official = "a" }, new Approval { Official = "b" }]);
         var permissions = new Permissions(_agreement);
         var act = new Act
         {
-            Secrets = Secret.OfTests, Caller = permissions.Participant("kr/mfa")!, Permissions = permissions, Method = Method, RequestId = request.RequestId, Now = Now,
+            Secrets = Secret.OfTests,
+            Caller = permissions.Participant("kr/mfa")!,
+            Permissions = permissions,
+            Method = Method,
+            RequestId = request.RequestId,
+            Now = Now,
             Approved = approved.ToHashSet(),
         };
         var @case = new Custody.V1.Case { Id = "case_1", State = Custody.V1.CaseState.Open };
-        @case.Parties.Add(new Custody.V1.CaseParty { Participant = "kr/mfa", Part = Part.RequestingState, State = "KR" });
+        @case.Parties.Add(
+            new Custody.V1.CaseParty
+            {
+                Participant = "kr/mfa",
+                Part = Part.RequestingState,
+                State = "KR",
+            }
+        );
         Assert.Equal(reason, Gate.Check(act, request, @case)?.Reason ?? Reason.Unspecified);
     }
 }

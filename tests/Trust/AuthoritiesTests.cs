@@ -23,19 +23,20 @@ public sealed class AuthoritiesTests : IDisposable
         _custody.Dispose();
     }
 
-    public static TheoryData<string, Reason> Names => new()
-    {
-        { "spiffe://ministries.example/kr/mfa/system", Reason.Unspecified },
-        { "spiffe://ministries.example/kr/mfa/gateway-2", Reason.Unspecified },
-        { "spiffe://ministries.example/ua/mfa/system", Reason.CallerUnknown },
-        { "spiffe://ministries.example/kr/mfa", Reason.CallerUnknown },
-        { "spiffe://ministries.example/kr/mfa/", Reason.CallerUnknown },
-        { "spiffe://ministries.example/kr/mfa/a/b", Reason.CallerUnknown },
-        { "spiffe://ministries.example/kr/nobody/system", Reason.CallerUnknown },
-        { "spiffe://ministries.example/kr/MFA/system", Reason.CallerUnknown },
-        { "spiffe://elsewhere.example/kr/mfa/system", Reason.CallerUnknown },
-        { "https://ministries.example/kr/mfa/system", Reason.CallerUnknown },
-    };
+    public static TheoryData<string, Reason> Names =>
+        new()
+        {
+            { "spiffe://ministries.example/kr/mfa/system", Reason.Unspecified },
+            { "spiffe://ministries.example/kr/mfa/gateway-2", Reason.Unspecified },
+            { "spiffe://ministries.example/ua/mfa/system", Reason.CallerUnknown },
+            { "spiffe://ministries.example/kr/mfa", Reason.CallerUnknown },
+            { "spiffe://ministries.example/kr/mfa/", Reason.CallerUnknown },
+            { "spiffe://ministries.example/kr/mfa/a/b", Reason.CallerUnknown },
+            { "spiffe://ministries.example/kr/nobody/system", Reason.CallerUnknown },
+            { "spiffe://ministries.example/kr/MFA/system", Reason.CallerUnknown },
+            { "spiffe://elsewhere.example/kr/mfa/system", Reason.CallerUnknown },
+            { "https://ministries.example/kr/mfa/system", Reason.CallerUnknown },
+        };
 
     [Theory]
     [MemberData(nameof(Names))]
@@ -57,8 +58,7 @@ public sealed class AuthoritiesTests : IDisposable
     [Fact]
     public void Two_URIs_are_nobodys()
     {
-        using var certificate = Issue(
-            _kr, "spiffe://ministries.example/kr/mfa/system", "spiffe://ministries.example/kr/mfa/other");
+        using var certificate = Issue(_kr, "spiffe://ministries.example/kr/mfa/system", "spiffe://ministries.example/kr/mfa/other");
         Assert.Equal(Reason.CallerUnknown, Identify(certificate).Refused);
     }
 
@@ -93,10 +93,17 @@ public sealed class AuthoritiesTests : IDisposable
     }
 
     // How many authorities there are between the root and the system; whether the root and the certificate itself are sent too.
-    public static TheoryData<int, bool, bool> Lengths => new()
-    {
-        { 0, false, true }, { 0, true, true }, { 1, false, true }, { 2, false, true }, { 2, true, true }, { 3, false, false }, { 60, true, false },
-    };
+    public static TheoryData<int, bool, bool> Lengths =>
+        new()
+        {
+            { 0, false, true },
+            { 0, true, true },
+            { 1, false, true },
+            { 2, false, true },
+            { 2, true, true },
+            { 3, false, false },
+            { 60, true, false },
+        };
 
     [Theory]
     [MemberData(nameof(Lengths))]
@@ -132,7 +139,12 @@ public sealed class AuthoritiesTests : IDisposable
         using var large = RSA.Create(new RSAParameters { Modulus = [.. Enumerable.Repeat<byte>(0xff, 1024)], Exponent = [1, 0, 1] });
         var request = new CertificateRequest(new X500DistinguishedName("CN=authority 0"), new PublicKey(large), HashAlgorithmName.SHA256);
         using var costly = request.Create(
-            root.SubjectName, X509SignatureGenerator.CreateForECDsa(root.GetECDsaPrivateKey()!), Now.AddHours(-1), Now.AddHours(1), [1]);
+            root.SubjectName,
+            X509SignatureGenerator.CreateForECDsa(root.GetECDsaPrivateKey()!),
+            Now.AddHours(-1),
+            Now.AddHours(1),
+            [1]
+        );
         Assert.Equal(Stranger, authorities.Identify(chain[^1], [costly], CertificateUse.Client, Now));
     }
 
@@ -143,11 +155,16 @@ public sealed class AuthoritiesTests : IDisposable
         using var certificate = Issue(_kr, System);
         using var server = _kr.Issue("x", Terms([System]) with { Client = false, Hosts = ["localhost"] });
         using var authorities = Known();
-        Assert.Equal(new Identified(null, Reason.CallerUnknown, Issued: true), authorities.Identify(server, [], CertificateUse.Client, Now));
+        Assert.Equal(
+            new Identified(null, Reason.CallerUnknown, Issued: true),
+            authorities.Identify(server, [], CertificateUse.Client, Now)
+        );
         Assert.True(Identify(certificate, at: Now.AddDays(1)).Issued);
         Assert.True(Identify(certificate, a => a.Participants[0].DeniedCertificates.Add(certificate.SerialNumber)).Issued);
         Assert.Equal(
-            new Identified(null, Reason.CallerUnknown, Issued: true), Identify(certificate, a => a.Participants[0].Systems.Add("kr/mfa/other")));
+            new Identified(null, Reason.CallerUnknown, Issued: true),
+            Identify(certificate, a => a.Participants[0].Systems.Add("kr/mfa/other"))
+        );
     }
 
     [Theory]
@@ -183,7 +200,13 @@ public sealed class AuthoritiesTests : IDisposable
         using var client = _custody.Issue("x", Terms(["spiffe://ministries.example/service/custody/system"]));
         using var both = _custody.Issue("x", Terms(["spiffe://ministries.example/service/custody/system"]) with { Hosts = ["localhost"] });
         using var server = _custody.Issue(
-            "x", Terms(["spiffe://ministries.example/service/custody/system"]) with { Client = false, Hosts = ["localhost"] });
+            "x",
+            Terms(["spiffe://ministries.example/service/custody/system"]) with
+            {
+                Client = false,
+                Hosts = ["localhost"],
+            }
+        );
         Assert.Equal(Reason.CallerUnknown, authorities.Identify(client, [], CertificateUse.Server, Now).Refused);
         Assert.Equal(Reason.Unspecified, authorities.Identify(both, [], CertificateUse.Server, Now).Refused);
         Assert.Equal(Reason.CallerUnknown, authorities.Identify(server, [], CertificateUse.Client, Now).Refused);
@@ -199,19 +222,20 @@ public sealed class AuthoritiesTests : IDisposable
 
     private static CertificateTerms Terms(string[] uris) => new(uris, Now.AddHours(-1), Now.AddHours(1));
 
-    private static X509Certificate2 Issue(CertificateAuthority authority, params string[] uris) =>
-        authority.Issue("system", Terms(uris));
+    private static X509Certificate2 Issue(CertificateAuthority authority, params string[] uris) => authority.Issue("system", Terms(uris));
 
-    private Agreement Agreement() => new()
-    {
-        Version = 1, TrustDomain = "ministries.example",
-        Participants =
+    private Agreement Agreement() =>
+        new()
         {
-            new Participant { Id = "kr/mfa", AuthorityCertificates = { _kr.Certificate.ExportCertificatePem() } },
-            new Participant { Id = "ua/mfa", AuthorityCertificates = { _ua.Certificate.ExportCertificatePem() } },
-            new Participant { Id = "service/custody", AuthorityCertificates = { _custody.Certificate.ExportCertificatePem() } },
-        },
-    };
+            Version = 1,
+            TrustDomain = "ministries.example",
+            Participants =
+            {
+                new Participant { Id = "kr/mfa", AuthorityCertificates = { _kr.Certificate.ExportCertificatePem() } },
+                new Participant { Id = "ua/mfa", AuthorityCertificates = { _ua.Certificate.ExportCertificatePem() } },
+                new Participant { Id = "service/custody", AuthorityCertificates = { _custody.Certificate.ExportCertificatePem() } },
+            },
+        };
 
     private Authorities Known(Action<Agreement>? change = null)
     {

@@ -24,9 +24,13 @@ public sealed class CosignersTests : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    private string By(string participant, DateTimeOffset? time = null, string? of = null) => CosignatureKey.FromPem(
-        CosignatureKey.NameOf(_agreement.TrustDomain, participant),
-        File.ReadAllText(Path.Combine(_folder, of ?? participant, "cosignatures.key"))).Cosign(_note, time ?? Time);
+    private string By(string participant, DateTimeOffset? time = null, string? of = null) =>
+        CosignatureKey
+            .FromPem(
+                CosignatureKey.NameOf(_agreement.TrustDomain, participant),
+                File.ReadAllText(Path.Combine(_folder, of ?? participant, "cosignatures.key"))
+            )
+            .Cosign(_note, time ?? Time);
 
     [Fact]
     public void The_participants_that_cosigned_are_told_each_once_and_strangers_are_ignored()
@@ -38,8 +42,10 @@ public sealed class CosignersTests : IDisposable
         var all = Cosigners.On(note, _agreement);
         Assert.Equal(3, all.Count);
         Assert.All(all, c => Assert.Null(c.Wrong));
-        Assert.Equal(("icrc/cosignatures-1", Time.ToUnixTimeSeconds()),
-            (all.Single(c => c.Participant == "icrc").Key, all.Single(c => c.Participant == "icrc").Time!.Value.ToUnixTimeSeconds()));
+        Assert.Equal(
+            ("icrc/cosignatures-1", Time.ToUnixTimeSeconds()),
+            (all.Single(c => c.Participant == "icrc").Key, all.Single(c => c.Participant == "icrc").Time!.Value.ToUnixTimeSeconds())
+        );
     }
 
     [Fact]
@@ -52,7 +58,10 @@ public sealed class CosignersTests : IDisposable
         bytes[^1] ^= 1;
         var forged = line.Replace(line.Trim().Split(' ')[2], Convert.ToBase64String(bytes));
         Assert.Empty(Cosigners.Of(_note + By("icrc") + forged, _agreement));
-        Assert.Contains(Cosigners.On(_note + By("icrc") + forged, _agreement), c => c is { Participant: "kr/mfa", Time: null, Wrong: not null });
+        Assert.Contains(
+            Cosigners.On(_note + By("icrc") + forged, _agreement),
+            c => c is { Participant: "kr/mfa", Time: null, Wrong: not null }
+        );
     }
 
     [Fact]
@@ -70,11 +79,16 @@ public sealed class CosignersTests : IDisposable
     {
         Assert.DoesNotContain(Cosigners.KeysOf(_agreement), k => k.Participant.Id.StartsWith("service/") || k.Participant.Id == "operator");
         foreach (var id in (string[])["service/calllog", "operator"])
-            _agreement.Participants.Single(p => p.Id == id).SigningKeys.Add(new SigningKey
-            {
-                Id = $"{id}/c", Use = SigningKeyUse.Cosignatures,
-                PublicKey = _agreement.Participants.Single(p => p.Id == "icrc").SigningKeys[0].PublicKey,
-            });
+            _agreement
+                .Participants.Single(p => p.Id == id)
+                .SigningKeys.Add(
+                    new SigningKey
+                    {
+                        Id = $"{id}/c",
+                        Use = SigningKeyUse.Cosignatures,
+                        PublicKey = _agreement.Participants.Single(p => p.Id == "icrc").SigningKeys[0].PublicKey,
+                    }
+                );
         Assert.DoesNotContain(Cosigners.KeysOf(_agreement), k => k.Participant.Id.StartsWith("service/") || k.Participant.Id == "operator");
     }
 
@@ -91,8 +105,10 @@ public sealed class CosignersTests : IDisposable
     {
         (_agreement.CosignaturesDemanded, _agreement.CosignatureSeconds) = (demanded, seconds);
         _agreement.Witnesses.Add(witnesses.Select(w => w.Split(' ')).Select(w => new Witness { Participant = w[0], Address = w[1] }));
-        if (wrong is null) Assert.Null(Cosigners.Wrong(_agreement));
-        else Assert.Contains(wrong, Cosigners.Wrong(_agreement));
+        if (wrong is null)
+            Assert.Null(Cosigners.Wrong(_agreement));
+        else
+            Assert.Contains(wrong, Cosigners.Wrong(_agreement));
     }
 
     [Fact]

@@ -8,19 +8,24 @@ public class HttpSignatureTests
     // RFC 9421, B.1.4 (test-key-ed25519) and B.2.6.
     private const string PublicKeyText = "MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=";
     private const string B26Input =
-        "sig-b26=(\"date\" \"@method\" \"@path\" \"@authority\" \"content-type\" \"content-length\");created=1618884473" +
-        ";keyid=\"test-key-ed25519\"";
+        "sig-b26=(\"date\" \"@method\" \"@path\" \"@authority\" \"content-type\" \"content-length\");created=1618884473"
+        + ";keyid=\"test-key-ed25519\"";
     private const string B26Signature =
         "sig-b26=:wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw==:";
 
     private static readonly Dictionary<string, string> B26Values = new()
     {
-        ["date"] = "Tue, 20 Apr 2021 02:07:55 GMT", ["@method"] = "POST", ["@path"] = "/foo", ["@authority"] = "example.com",
-        ["content-type"] = "application/json", ["content-length"] = "18",
+        ["date"] = "Tue, 20 Apr 2021 02:07:55 GMT",
+        ["@method"] = "POST",
+        ["@path"] = "/foo",
+        ["@authority"] = "example.com",
+        ["content-type"] = "application/json",
+        ["content-length"] = "18",
     };
 
-    private static readonly byte[] B26Key = PublicKey.Import(
-        SignatureAlgorithm.Ed25519, Convert.FromBase64String(PublicKeyText), KeyBlobFormat.PkixPublicKey).Export(KeyBlobFormat.RawPublicKey);
+    private static readonly byte[] B26Key = PublicKey
+        .Import(SignatureAlgorithm.Ed25519, Convert.FromBase64String(PublicKeyText), KeyBlobFormat.PkixPublicKey)
+        .Export(KeyBlobFormat.RawPublicKey);
 
     [Fact]
     public void The_RFCs_own_Ed25519_case_verifies()
@@ -87,8 +92,11 @@ public class HttpSignatureTests
         var body = new byte[] { 0, 0, 0, 0, 2, 10, 0 };
         var values = new Dictionary<string, string>
         {
-            ["@method"] = "POST", ["@path"] = "/ministries.calllog.v1.CallLogService/LogCall", ["@authority"] = "127.0.0.1:7101",
-            ["content-type"] = "application/grpc", ["content-digest"] = HttpSignature.ContentDigest(body),
+            ["@method"] = "POST",
+            ["@path"] = "/ministries.calllog.v1.CallLogService/LogCall",
+            ["@authority"] = "127.0.0.1:7101",
+            ["content-type"] = "application/grpc",
+            ["content-digest"] = HttpSignature.ContentDigest(body),
         };
         var (now, tag) = (DateTimeOffset.FromUnixTimeSeconds(1742202000), HttpSignature.TagOf("ministries.example", "calllog"));
         var (input, signature) = HttpSignature.Sign(key, "kr-mfa-1", "request-00000001", now, TimeSpan.FromMinutes(1), tag, values);

@@ -21,7 +21,8 @@ public sealed class LogKeysTests : IDisposable
     {
         Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
         _agreement = JsonParser.Default.Parse<Agreement>(File.ReadAllText(Path.Combine(_folder, "agreement.json")));
-        foreach (var key in _agreement.Participants.SelectMany(p => p.SigningKeys)) key.ValidFromTime = End.AddDays(-30).ToTimestamp();
+        foreach (var key in _agreement.Participants.SelectMany(p => p.SigningKeys))
+            key.ValidFromTime = End.AddDays(-30).ToTimestamp();
         _agreement.CosignaturesDemanded = 0;
     }
 
@@ -36,38 +37,53 @@ public sealed class LogKeysTests : IDisposable
     {
         using var key = Pki.ReadKey(Path.Combine(_folder, "service/custody/checkpoint.key"));
         var text = $"{Origin}\n7\n{Convert.ToBase64String(new byte[32])}\n";
-        byte[] id = SHA256.HashData([.. Encoding.UTF8.GetBytes($"{Origin}\n"), 1, .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey)])[..4];
-        var note = $"{text}\n— {Origin} {Convert.ToBase64String([.. id, .. SignatureAlgorithm.Ed25519.Sign(key, Encoding.UTF8.GetBytes(text))])}\n";
-        return note + string.Concat(cosigned.Select(c => CosignatureKey.FromPem(
-            CosignatureKey.NameOf("ministries.example", c.By), File.ReadAllText(Path.Combine(_folder, c.By, "cosignatures.key")))
-            .Cosign(SignedNote.Read(note)!, c.At)));
+        byte[] id = SHA256.HashData([.. Encoding.UTF8.GetBytes($"{Origin}\n"), 1, .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey)])[
+            ..4
+        ];
+        var note =
+            $"{text}\n— {Origin} {Convert.ToBase64String([.. id, .. SignatureAlgorithm.Ed25519.Sign(key, Encoding.UTF8.GetBytes(text))])}\n";
+        return note
+            + string.Concat(
+                cosigned.Select(c =>
+                    CosignatureKey
+                        .FromPem(
+                            CosignatureKey.NameOf("ministries.example", c.By),
+                            File.ReadAllText(Path.Combine(_folder, c.By, "cosignatures.key"))
+                        )
+                        .Cosign(SignedNote.Read(note)!, c.At)
+                )
+            );
     }
 
     // Seconds from the end of the key: when it is judged, by whom and when it was cosigned, when it was seen.
-    public static TheoryData<string, int, int?, int?, bool> Moments() => new()
-    {
-        { "ends", -1, null, null, true },
-        { "ends", 0, null, null, false },
-        { "is revoked", -1, null, null, true },
-        { "is revoked", 0, null, null, false },
-        { "ends", 3600, -1, null, true },
-        { "ends", 3600, 0, null, false },
-        { "is revoked", 3600, -1, null, true },
-        { "is revoked", 3600, 0, null, false },
-        { "is revoked", 3600, 1, null, false },
-        { "is revoked", 3600, null, -1, true },
-        { "is revoked", 3600, null, 0, false },
-        { "begins", -1, null, null, false },
-        { "begins", 0, null, null, true },
-    };
+    public static TheoryData<string, int, int?, int?, bool> Moments() =>
+        new()
+        {
+            { "ends", -1, null, null, true },
+            { "ends", 0, null, null, false },
+            { "is revoked", -1, null, null, true },
+            { "is revoked", 0, null, null, false },
+            { "ends", 3600, -1, null, true },
+            { "ends", 3600, 0, null, false },
+            { "is revoked", 3600, -1, null, true },
+            { "is revoked", 3600, 0, null, false },
+            { "is revoked", 3600, 1, null, false },
+            { "is revoked", 3600, null, -1, true },
+            { "is revoked", 3600, null, 0, false },
+            { "begins", -1, null, null, false },
+            { "begins", 0, null, null, true },
+        };
 
     [Theory]
     [MemberData(nameof(Moments))]
     public void A_checkpoint_counts_by_the_second(string what, int judged, int? cosigned, int? seen, bool counts)
     {
-        if (what == "ends") Own.ValidUntilTime = End.ToTimestamp();
-        else if (what == "is revoked") Own.RevokeTime = End.ToTimestamp();
-        else Own.ValidFromTime = End.ToTimestamp();
+        if (what == "ends")
+            Own.ValidUntilTime = End.ToTimestamp();
+        else if (what == "is revoked")
+            Own.RevokeTime = End.ToTimestamp();
+        else
+            Own.ValidFromTime = End.ToTimestamp();
         var note = cosigned is { } at ? Note(("icrc", End.AddSeconds(at))) : Note();
         var keys = LogKeys.Of(_agreement, "custody");
         var verdict = keys.Judge(note, End.AddSeconds(judged), seen is { } when ? End.AddSeconds(when) : null);
@@ -104,8 +120,12 @@ public sealed class LogKeysTests : IDisposable
         Assert.Equal(["icrc", "kr/mfa"], dated.Cosigners);
         // As many as the agreement demands.
         _agreement.CosignaturesDemanded = 2;
-        Assert.False(LogKeys.Of(_agreement, "custody").Judge(Note(("kr/mfa", End.AddDays(-1)), ("kr/mfa", End.AddDays(-2))), End.AddDays(1)).Counts);
-        Assert.True(LogKeys.Of(_agreement, "custody").Judge(Note(("kr/mfa", End.AddDays(-1)), ("ua/mfa", End.AddDays(-2))), End.AddDays(1)).Counts);
+        Assert.False(
+            LogKeys.Of(_agreement, "custody").Judge(Note(("kr/mfa", End.AddDays(-1)), ("kr/mfa", End.AddDays(-2))), End.AddDays(1)).Counts
+        );
+        Assert.True(
+            LogKeys.Of(_agreement, "custody").Judge(Note(("kr/mfa", End.AddDays(-1)), ("ua/mfa", End.AddDays(-2))), End.AddDays(1)).Counts
+        );
     }
 
     [Fact]

@@ -11,9 +11,14 @@ public class MatrixTests
 
     private static readonly (Part Part, string Head)[] Columns =
     [
-        (Part.DetainingPower, "detaining"), (Part.TransferringPower, "transferring"), (Part.RequestingState, "requesting"),
-        (Part.NeutralObserver, "observer"), (Part.ProtectingPower, "protecting"), (Part.Ministry, "ministry"),
-        (Part.Service, "service"), (Part.Operator, "operator"),
+        (Part.DetainingPower, "detaining"),
+        (Part.TransferringPower, "transferring"),
+        (Part.RequestingState, "requesting"),
+        (Part.NeutralObserver, "observer"),
+        (Part.ProtectingPower, "protecting"),
+        (Part.Ministry, "ministry"),
+        (Part.Service, "service"),
+        (Part.Operator, "operator"),
     ];
 
     private static readonly Agreement Standard = StandardAgreement.Read();
@@ -23,8 +28,10 @@ public class MatrixTests
     {
         var granted = Standard.Grants.SelectMany(g => g.Methods).ToHashSet();
         var without = Methods.Names.Where(m => !granted.Contains(m)).ToArray();
-        Assert.True(without.Length == 0,
-            $"Nobody may call these: add a grant to services/Trust/agreement.json, or take the RPC away.\n{string.Join('\n', without)}");
+        Assert.True(
+            without.Length == 0,
+            $"Nobody may call these: add a grant to services/Trust/agreement.json, or take the RPC away.\n{string.Join('\n', without)}"
+        );
     }
 
     [Fact]
@@ -44,13 +51,16 @@ public class MatrixTests
     {
         var path = Path.Combine(Root(), "tests", "Trust", "matrix.txt");
         var now = Render();
-        if (Environment.GetEnvironmentVariable("MATRIX") == "write") File.WriteAllText(path, now);
+        if (Environment.GetEnvironmentVariable("MATRIX") == "write")
+            File.WriteAllText(path, now);
         var before = File.Exists(path) ? File.ReadAllText(path) : "";
-        if (now == before) return;
+        if (now == before)
+            return;
         var (was, @is) = (before.Split('\n'), now.Split('\n'));
         Assert.Fail(
-            $"What the agreement grants is not what tests/Trust/matrix.txt says. If it is meant: {Again}\n" +
-            $"{string.Join('\n', was.Except(@is).Select(l => $"- {l}").Concat(@is.Except(was).Select(l => $"+ {l}")))}");
+            $"What the agreement grants is not what tests/Trust/matrix.txt says. If it is meant: {Again}\n"
+                + $"{string.Join('\n', was.Except(@is).Select(l => $"- {l}").Concat(@is.Except(was).Select(l => $"+ {l}")))}"
+        );
     }
 
     [Fact]
@@ -70,7 +80,8 @@ public class MatrixTests
         var permissions = new Permissions(Standard);
         Assert.All(
             Methods.Names.Where(m => Methods.Find(m)!.InputType.FindFieldByName("actor") is not null),
-            m => Assert.False(permissions.PartsGranted(m).CoversAny(parts), m));
+            m => Assert.False(permissions.PartsGranted(m).CoversAny(parts), m)
+        );
     }
 
     // A row for each RPC, a column for each part that somebody can have; + where the agreement grants it.
@@ -96,7 +107,8 @@ public class MatrixTests
     private static string Root()
     {
         for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-            if (File.Exists(Path.Combine(folder.FullName, "Ministries.sln"))) return folder.FullName;
+            if (File.Exists(Path.Combine(folder.FullName, "Ministries.sln")))
+                return folder.FullName;
         throw new DirectoryNotFoundException("Ministries.sln is in no folder above the tests");
     }
 }

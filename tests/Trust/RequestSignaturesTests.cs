@@ -23,7 +23,9 @@ public sealed class RequestSignaturesTests : IDisposable
     {
         _listed = new SigningKey
         {
-            Id = "kr-mfa-1", Use = SigningKeyUse.Requests, ValidFromTime = Now.AddDays(-1).ToTimestamp(),
+            Id = "kr-mfa-1",
+            Use = SigningKeyUse.Requests,
+            ValidFromTime = Now.AddDays(-1).ToTimestamp(),
             PublicKey = ByteString.CopyFrom(_key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
         };
         _agreement.Participants.Single(p => p.Id == "kr/mfa").SigningKeys.Add(_listed);
@@ -32,29 +34,63 @@ public sealed class RequestSignaturesTests : IDisposable
     public void Dispose() => _key.Dispose();
 
     private RequestSignature Sign(
-        Func<string, string>? input = null, string nonce = RequestId, DateTimeOffset? created = null, TimeSpan? life = null,
-        string keyId = "kr-mfa-1", Key? key = null, byte[]? body = null, string tag = Tag, string type = "application/grpc",
-        string authority = "calllog:7100")
+        Func<string, string>? input = null,
+        string nonce = RequestId,
+        DateTimeOffset? created = null,
+        TimeSpan? life = null,
+        string keyId = "kr-mfa-1",
+        Key? key = null,
+        byte[]? body = null,
+        string tag = Tag,
+        string type = "application/grpc",
+        string authority = "calllog:7100"
+    )
     {
         var values = new Dictionary<string, string>
         {
-            ["@method"] = "POST", ["@path"] = "/" + Method, ["@authority"] = authority,
-            ["content-type"] = type, ["content-digest"] = HttpSignature.ContentDigestOfFrame(body ?? Message),
+            ["@method"] = "POST",
+            ["@path"] = "/" + Method,
+            ["@authority"] = authority,
+            ["content-type"] = type,
+            ["content-digest"] = HttpSignature.ContentDigestOfFrame(body ?? Message),
         };
         var (fields, signature) = HttpSignature.Sign(
-            key ?? _key, keyId, nonce, created ?? Now, life ?? TimeSpan.FromMinutes(2), tag, values);
+            key ?? _key,
+            keyId,
+            nonce,
+            created ?? Now,
+            life ?? TimeSpan.FromMinutes(2),
+            tag,
+            values
+        );
         return new RequestSignature
         {
-            Authority = values["@authority"], ContentType = values["content-type"], ContentDigest = values["content-digest"],
-            SignatureInput = input?.Invoke(fields) ?? fields, Signature = signature,
+            Authority = values["@authority"],
+            ContentType = values["content-type"],
+            ContentDigest = values["content-digest"],
+            SignatureInput = input?.Invoke(fields) ?? fields,
+            Signature = signature,
         };
     }
 
-    private Reason Judge(RequestSignature? signature, string caller = "kr/mfa", string method = Method, bool answered = false, string service = "calllog")
+    private Reason Judge(
+        RequestSignature? signature,
+        string caller = "kr/mfa",
+        string method = Method,
+        bool answered = false,
+        string service = "calllog"
+    )
     {
         var (refusal, whereAnswered) = RequestSignatures.Check(
-            signature, method, Message, RequestId, _agreement.Participants.Single(p => p.Id == caller),
-            new Permissions(_agreement), Now, service);
+            signature,
+            method,
+            Message,
+            RequestId,
+            _agreement.Participants.Single(p => p.Id == caller),
+            new Permissions(_agreement),
+            Now,
+            service
+        );
         return (answered ? whereAnswered : refusal)?.Reason ?? Reason.Unspecified;
     }
 
@@ -92,8 +128,14 @@ public sealed class RequestSignaturesTests : IDisposable
 
     [Fact]
     public void A_parameter_that_was_altered_after_signing_is_refused() =>
-        Assert.Equal(Reason.SignatureWrong, Judge(Sign(input => input.Replace(
-            $"expires={Now.AddMinutes(2).ToUnixTimeSeconds()}", $"expires={Now.AddMinutes(3).ToUnixTimeSeconds()}"))));
+        Assert.Equal(
+            Reason.SignatureWrong,
+            Judge(
+                Sign(input =>
+                    input.Replace($"expires={Now.AddMinutes(2).ToUnixTimeSeconds()}", $"expires={Now.AddMinutes(3).ToUnixTimeSeconds()}")
+                )
+            )
+        );
 
     [Fact]
     public void A_component_that_was_altered_after_signing_is_refused()
@@ -118,9 +160,20 @@ public sealed class RequestSignaturesTests : IDisposable
         _agreement.Participants.Single(p => p.Id == "service/calllog").Addresses[0] = "calllog:7101";
         Assert.Equal(Reason.SignatureWrong, Of("calllog"));
 
-        Reason Of(string service) => RequestSignatures.Check(
-            Sign(), Method, Message, RequestId, _agreement.Participants.Single(p => p.Id == "kr/mfa"), new Permissions(_agreement), Now,
-            service).WhereAnswered?.Reason ?? Reason.Unspecified;
+        Reason Of(string service) =>
+            RequestSignatures
+                .Check(
+                    Sign(),
+                    Method,
+                    Message,
+                    RequestId,
+                    _agreement.Participants.Single(p => p.Id == "kr/mfa"),
+                    new Permissions(_agreement),
+                    Now,
+                    service
+                )
+                .WhereAnswered?.Reason
+            ?? Reason.Unspecified;
     }
 
     [Fact]
@@ -152,9 +205,19 @@ public sealed class RequestSignaturesTests : IDisposable
     [InlineData("padding bits that are set")]
     [InlineData("no padding"), InlineData("white space in base64"), InlineData("a line feed after base64"), InlineData("base64 for URLs")]
     [InlineData("hexadecimal digits"), InlineData("a second signature after a comma"), InlineData("the field twice, joined by a comma")]
-    [InlineData("a folded line"), InlineData("a semicolon at the end"), InlineData("a space after a semicolon"), InlineData("a parameter of the signature")]
+    [
+        InlineData("a folded line"),
+        InlineData("a semicolon at the end"),
+        InlineData("a space after a semicolon"),
+        InlineData("a parameter of the signature")
+    ]
     [InlineData("two spaces between components"), InlineData("an escaped quotation mark"), InlineData("a number with a sign")]
-    [InlineData("a number with a decimal point"), InlineData("a label in capitals"), InlineData("another label"), InlineData("no-break space")]
+    [
+        InlineData("a number with a decimal point"),
+        InlineData("a label in capitals"),
+        InlineData("another label"),
+        InlineData("no-break space")
+    ]
     public void Fields_that_others_write_or_read_are_refused_before_they_are_kept(string what)
     {
         var good = Sign();
@@ -185,8 +248,7 @@ public sealed class RequestSignaturesTests : IDisposable
     }
 
     [Fact]
-    public void Another_body_than_the_signed_one_is_refused() =>
-        Assert.Equal(Reason.ContentDigestWrong, Judge(Sign(body: [10, 0])));
+    public void Another_body_than_the_signed_one_is_refused() => Assert.Equal(Reason.ContentDigestWrong, Judge(Sign(body: [10, 0])));
 
     [Fact]
     public void A_key_that_is_not_listed_or_is_for_something_else_is_refused()

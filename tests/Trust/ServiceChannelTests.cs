@@ -21,7 +21,10 @@ public sealed class ServiceChannelTests
         {
             var sender = new Sender([.. Enumerable.Repeat(closing, times), null]);
             using var client = new HttpMessageInvoker(ServiceChannel.AcrossClosing(sender));
-            using var request = new HttpRequestMessage(HttpMethod.Post, "https://calllog.example/") { Content = new ByteArrayContent([1, 2]) };
+            using var request = new HttpRequestMessage(HttpMethod.Post, "https://calllog.example/")
+            {
+                Content = new ByteArrayContent([1, 2]),
+            };
             Assert.Equal(HttpStatusCode.OK, (await client.SendAsync(request, Cancel)).StatusCode);
             Assert.Equal(times + 1, sender.Sent);
         }

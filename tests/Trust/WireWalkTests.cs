@@ -23,13 +23,19 @@ public class WireWalkTests
     {
         var agreement = StandardAgreement.Read();
         Assert.Empty(WireWalk.Walk(Agreement.Descriptor, agreement.ToByteArray()));
-        var events = new ListEventsRequest { After = { new EventCursor { Type = "t", Sequence = 3 } }, PageSize = 1 };
+        var events = new ListEventsRequest
+        {
+            After =
+            {
+                new EventCursor { Type = "t", Sequence = 3 },
+            },
+            PageSize = 1,
+        };
         Assert.Empty(WireWalk.Walk(ListEventsRequest.Descriptor, events.ToByteArray()));
     }
 
     [Fact]
-    public void Explicit_default_values_and_any_field_order_pass() =>
-        Assert.Equal("", Walk(Follow, 0x18, 0, 0x12, 0, 0x08, 0));
+    public void Explicit_default_values_and_any_field_order_pass() => Assert.Equal("", Walk(Follow, 0x18, 0, 0x12, 0, 0x08, 0));
 
     [Fact]
     public void An_unknown_field_is_named_by_its_number() =>
@@ -52,8 +58,7 @@ public class WireWalkTests
         Assert.Equal("refusal: response of the same choice is given too", Walk(Answer, 0x0a, 0, 0x12, 0));
 
     [Fact]
-    public void Text_that_is_not_UTF_8_is_refused() =>
-        Assert.Equal("office: the text is not UTF-8", Walk(Actor, 0x0a, 2, 0xc3, 0x28));
+    public void Text_that_is_not_UTF_8_is_refused() => Assert.Equal("office: the text is not UTF-8", Walk(Actor, 0x0a, 2, 0xc3, 0x28));
 
     [Theory]
     [InlineData(new byte[] { 0x0a })]
@@ -76,7 +81,8 @@ public class WireWalkTests
     public void Nesting_is_bounded()
     {
         var value = new Value { BoolValue = true };
-        for (var i = 0; i < 40; i++) value = Value.ForList(value);
+        for (var i = 0; i < 40; i++)
+            value = Value.ForList(value);
         Assert.Contains(WireWalk.Walk(Value.Descriptor, value.ToByteArray()), f => f.Description.Contains("nested deeper"));
     }
 }

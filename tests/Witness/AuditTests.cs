@@ -46,9 +46,13 @@ public sealed class AuditTests
     {
         await using var hub = await Hub.Start(0, 0);
         var client = hub.As(Writer, s => Remembering(hub)(s) with { AuditEvery = 5 });
-        for (var i = 0; i < 5; i++) await hub.Write(1, client);
+        for (var i = 0; i < 5; i++)
+            await hub.Write(1, client);
         var file = Path.Combine(hub.Folder, "seen", "coordination-hq", "custody.checkpoint");
-        await Hub.Until(() => File.Exists(file) && SignedNote.Read(File.ReadAllText(file))!.Tree!.Size >= hub.Ledger.Size, "it was not audited");
+        await Hub.Until(
+            () => File.Exists(file) && SignedNote.Read(File.ReadAllText(file))!.Tree!.Size >= hub.Ledger.Size,
+            "it was not audited"
+        );
     }
 
     // The database under the service is changed as its operator could, and the last checkpoint's file with it: what the service
@@ -56,7 +60,8 @@ public sealed class AuditTests
     private static async Task<MinistryClient> Tampered(Hub hub, string sql, int written = 5)
     {
         var client = hub.As(Writer, Remembering(hub));
-        for (var i = 0; i < written; i++) await hub.Write(1, client);
+        for (var i = 0; i < written; i++)
+            await hub.Write(1, client);
         await client.Audit("custody", cancel: Hub.Cancel);
         await hub.StopService();
         await using (var database = new SqliteConnection($"Data Source={hub.Database}"))
@@ -70,7 +75,8 @@ public sealed class AuditTests
             var edge = new TreeEdge(0, []);
             ulong size = 0;
             await using (var reader = await command.ExecuteReaderAsync(Hub.Cancel))
-                for (; await reader.ReadAsync(Hub.Cancel); size++) edge.Add(TreeHash.Leaf((byte[])reader[0]), []);
+                for (; await reader.ReadAsync(Hub.Cancel); size++)
+                    edge.Add(TreeHash.Leaf((byte[])reader[0]), []);
             command.CommandText = "UPDATE head SET edge = $edge, size = $size";
             command.Parameters.AddWithValue("$edge", edge.TakeView().Edge().SelectMany(h => h).ToArray());
             command.Parameters.AddWithValue("$size", (long)size);
@@ -118,9 +124,11 @@ public sealed class AuditTests
     public async Task A_reordered_pair_is_caught()
     {
         await using var hub = await Hub.Start(0, 0);
-        var client = await Tampered(hub,
-            "CREATE TEMP TABLE before AS SELECT position, header FROM entries; UPDATE entries SET header = " +
-            "(SELECT header FROM before WHERE before.position = 5 - entries.position) WHERE position IN (2, 3)");
+        var client = await Tampered(
+            hub,
+            "CREATE TEMP TABLE before AS SELECT position, header FROM entries; UPDATE entries SET header = "
+                + "(SELECT header FROM before WHERE before.position = 5 - entries.position) WHERE position IN (2, 3)"
+        );
         await Broken(LogBreak.TwoRoots, () => client.Audit("custody", cancel: Hub.Cancel));
     }
 
@@ -139,7 +147,8 @@ public sealed class AuditTests
         var client = hub.As(Writer, Remembering(hub));
         await hub.Write(3, client);
         await hub.StopService();
-        foreach (var file in Directory.GetFiles(hub.Folder, "custody.*")) File.Copy(file, file.Replace("custody.", "yesterday."));
+        foreach (var file in Directory.GetFiles(hub.Folder, "custody.*"))
+            File.Copy(file, file.Replace("custody.", "yesterday."));
         await hub.StartService();
         await hub.Write(2, client);
         await hub.StopService();
@@ -162,7 +171,8 @@ public sealed class AuditTests
         var again = hub.As(Writer, Remembering(hub));
         await Assert.ThrowsAsync<LogBroken>(async () =>
         {
-            for (var tries = 0; tries < 300; tries++) await hub.Write(1, again);
+            for (var tries = 0; tries < 300; tries++)
+                await hub.Write(1, again);
         });
     }
 
@@ -178,7 +188,10 @@ public sealed class AuditTests
         await hub.StopService();
         // The other side lets no witness answer in time.
         await hub.StartService(
-            Path.Combine(hub.Folder, "other.db"), Path.Combine(hub.Folder, "other.checkpoint"), new() { Patience = TimeSpan.FromTicks(1) });
+            Path.Combine(hub.Folder, "other.db"),
+            Path.Combine(hub.Folder, "other.checkpoint"),
+            new() { Patience = TimeSpan.FromTicks(1) }
+        );
         await hub.Write(6, victim);
         var e = await Broken(LogBreak.NotAPrefix, () => victim.Audit("custody", cancel: Hub.Cancel));
         // Both checkpoints bear the service's signature: the one that the witnesses cosigned, and the one that the victim was shown.
@@ -210,7 +223,8 @@ public sealed class AuditTests
     {
         var key = CheckpointKey.FromSeed("ministries.example/custody", new byte[32]);
         var seen = new SeenLog("custody", null);
-        for (ulong size = 1; size <= SeenLog.MaxPending; size++) seen.Add(key.Sign(size, new byte[32]));
+        for (ulong size = 1; size <= SeenLog.MaxPending; size++)
+            seen.Add(key.Sign(size, new byte[32]));
         Assert.Equal(LogBreak.NotShown, Assert.Throws<LogBroken>(() => seen.Add(key.Sign(SeenLog.MaxPending + 1, new byte[32]))).Break);
         seen.Link(key.Sign(SeenLog.MaxPending, new byte[32]), seen.Take().Pending);
         Assert.Equal(1, seen.Add(key.Sign(SeenLog.MaxPending + 1, new byte[32])));
@@ -261,15 +275,30 @@ public sealed class AuditTests
         Assert.Contains("BROKEN     the log of custody is broken (TwoRoots): two histories of ", text);
         Assert.Equal(2, text.Split("— ministries.example/custody ").Length - 1);
         (code, text) = await Run(hub, "--seen", seen, "-j");
-        Assert.Equal((1, "TwoRoots", 2), (code, (string)JsonNode.Parse(text)!["break"]!, JsonNode.Parse(text)!["checkpoints"]!.AsArray().Count));
+        Assert.Equal(
+            (1, "TwoRoots", 2),
+            (code, (string)JsonNode.Parse(text)!["break"]!, JsonNode.Parse(text)!["checkpoints"]!.AsArray().Count)
+        );
     }
 
     private static async Task<(int Code, string Text)> Run(Hub hub, params string[] more)
     {
         var output = new StringWriter();
         var root = new System.CommandLine.RootCommand();
-        foreach (var command in CallCommands.Create()) root.Add(command);
-        var code = await root.Parse(["log", "verify", "custody", "--folder", hub.Folder, "--as", Writer, "--address", $"custody={hub.Address}", .. more])
+        foreach (var command in CallCommands.Create())
+            root.Add(command);
+        var code = await root.Parse([
+                "log",
+                "verify",
+                "custody",
+                "--folder",
+                hub.Folder,
+                "--as",
+                Writer,
+                "--address",
+                $"custody={hub.Address}",
+                .. more,
+            ])
             .InvokeAsync(new System.CommandLine.InvocationConfiguration { Output = output, Error = output }, Hub.Cancel);
         return (code, output.ToString());
     }

@@ -52,8 +52,11 @@ public sealed class CosigningTests
         await hub.StartWitness("ua/mfa");
         await Hub.Until(() => hub.Witnessing.Missing.Count == 0, "the witness that came was not asked");
         Assert.Equal(["icrc", "kr/mfa", "ua/mfa"], Cosigners.Of((await hub.Cosigned()).Text, hub.Agreement));
-        Assert.Equal(3, Cosigners.On(hub.WitnessOf("ua/mfa").CheckpointOf(
-            Ministry.Witness.HashOf("ministries.example/custody"))!, hub.Agreement).Count + 2);
+        Assert.Equal(
+            3,
+            Cosigners.On(hub.WitnessOf("ua/mfa").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!, hub.Agreement).Count
+                + 2
+        );
     }
 
     [Fact]
@@ -83,7 +86,8 @@ public sealed class CosigningTests
         using var listener = new MeterListener();
         listener.InstrumentPublished = (instrument, l) =>
         {
-            if (instrument.Meter.Name == Telemetry.Source && instrument.Name.StartsWith("ministries.cosignatures.")) l.EnableMeasurementEvents(instrument);
+            if (instrument.Meter.Name == Telemetry.Source && instrument.Name.StartsWith("ministries.cosignatures."))
+                l.EnableMeasurementEvents(instrument);
         };
         listener.SetMeasurementEventCallback<int>((instrument, value, _, _) => Largest(instrument.Name, value));
         listener.SetMeasurementEventCallback<double>((instrument, value, _, _) => Largest(instrument.Name, value));
@@ -93,14 +97,18 @@ public sealed class CosigningTests
 
         await hub.Write(2);
         await Hub.Until(() => hub.Witnessing.Late, "nobody was told that the cosignatures are late");
-        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("cosignatures are late: entries of custody do not have 2 cosignatures within 1 s")),
-            "it was not logged");
+        await Hub.Until(
+            () => hub.Warnings.Any(w => w.Contains("cosignatures are late: entries of custody do not have 2 cosignatures within 1 s")),
+            "it was not logged"
+        );
         Assert.Null(hub.Ledger.Cosigned);
         listener.RecordObservableInstruments();
         Assert.Equal(1, gauges["ministries.cosignatures.late"]);
         Assert.True(gauges["ministries.cosignatures.wait"] > 1);
-        var status = await new OperationsService.OperationsServiceClient(hub.As("operator")["custody"])
-            .GetStatusAsync(new GetStatusRequest(), cancellationToken: Hub.Cancel);
+        var status = await new OperationsService.OperationsServiceClient(hub.As("operator")["custody"]).GetStatusAsync(
+            new GetStatusRequest(),
+            cancellationToken: Hub.Cancel
+        );
         Assert.True(status.CosignaturesLate);
         Assert.Equal(["kr/mfa", "ua/mfa"], status.WitnessesMissing);
         Assert.InRange(status.CosignaturesWaitingSinceTime.ToDateTimeOffset(), DateTimeOffset.UtcNow.AddMinutes(-2), DateTimeOffset.UtcNow);
@@ -108,9 +116,14 @@ public sealed class CosigningTests
         await hub.StartWitness("kr/mfa");
         await hub.Cosigned();
         await Hub.Until(() => !hub.Witnessing.Late && hub.Witnessing.WaitingSince is null, "it is still said to be late");
-        status = await new OperationsService.OperationsServiceClient(hub.As("operator")["custody"])
-            .GetStatusAsync(new GetStatusRequest(), cancellationToken: Hub.Cancel);
-        Assert.Equal((false, hub.Ledger.Size, null), (status.CosignaturesLate, status.CosignedEntries, status.CosignaturesWaitingSinceTime));
+        status = await new OperationsService.OperationsServiceClient(hub.As("operator")["custody"]).GetStatusAsync(
+            new GetStatusRequest(),
+            cancellationToken: Hub.Cancel
+        );
+        Assert.Equal(
+            (false, hub.Ledger.Size, null),
+            (status.CosignaturesLate, status.CosignedEntries, status.CosignaturesWaitingSinceTime)
+        );
     }
 
     [Fact]
@@ -121,12 +134,16 @@ public sealed class CosigningTests
         // The witness of ua/mfa at the address of kr/mfa: its certificate is another participant's.
         var address = hub.AddressOf("kr/mfa");
         await using var other = Ministry.WitnessCommand.Build(
-            Ministry.WitnessSettings.In(hub.Folder, "ua/mfa", hub.StateOf("ua/mfa"), address), TimeProvider.System);
+            Ministry.WitnessSettings.In(hub.Folder, "ua/mfa", hub.StateOf("ua/mfa"), address),
+            TimeProvider.System
+        );
         await other.StartAsync(Hub.Cancel);
         await hub.StartService();
         await hub.Write(2);
-        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it cannot be reached")),
-            "it was taken for the other");
+        await Hub.Until(
+            () => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it cannot be reached")),
+            "it was taken for the other"
+        );
         Assert.Null(hub.Ledger.Cosigned);
         await other.StopAsync(CancellationToken.None);
     }
@@ -138,16 +155,21 @@ public sealed class CosigningTests
     {
         await using var hub = Hub.Make(1);
         await hub.StartWitness("icrc");
-        await using var other = await hub.StartFalseWitness("kr/mfa", async http =>
-        {
-            http.Response.StatusCode = http.Request.Method == "POST" ? 422 : 200;
-            http.Response.ContentType = type;
-            await http.Response.WriteAsync(body, http.RequestAborted);
-        });
+        await using var other = await hub.StartFalseWitness(
+            "kr/mfa",
+            async http =>
+            {
+                http.Response.StatusCode = http.Request.Method == "POST" ? 422 : 200;
+                http.Response.ContentType = type;
+                await http.Response.WriteAsync(body, http.RequestAborted);
+            }
+        );
         await hub.StartService();
         await hub.Write(2);
-        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it refuses")),
-            "what it answers was not told");
+        await Hub.Until(
+            () => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it refuses")),
+            "what it answers was not told"
+        );
         await hub.Cosigned();
         await hub.Write();
         await hub.Cosigned();
@@ -164,7 +186,8 @@ public sealed class CosigningTests
         await hub.Write(3);
         await hub.Cosigned();
         await hub.StopService();
-        foreach (var file in Directory.GetFiles(hub.Folder, "custody.*")) File.Copy(file, file.Replace("custody.", "yesterday."));
+        foreach (var file in Directory.GetFiles(hub.Folder, "custody.*"))
+            File.Copy(file, file.Replace("custody.", "yesterday."));
         await hub.StartService();
         await hub.Write(3);
         await hub.Cosigned();
@@ -172,7 +195,10 @@ public sealed class CosigningTests
         // All that the service has is of yesterday: nothing that it can look at by itself says so.
         await hub.StartService(Path.Combine(hub.Folder, "yesterday.db"), Path.Combine(hub.Folder, "yesterday.checkpoint"));
         await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with yesterday's database");
-        Assert.Contains(hub.Warnings, w => w.Contains("custody must not be served from this database") && w.Contains("acknowledged entries are missing"));
+        Assert.Contains(
+            hub.Warnings,
+            w => w.Contains("custody must not be served from this database") && w.Contains("acknowledged entries are missing")
+        );
     }
 
     [Fact]
@@ -186,8 +212,10 @@ public sealed class CosigningTests
         await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with another history");
         Assert.Contains(hub.Warnings, w => w.Contains("custody must not be served from this database"));
         // The witnesses stand by what they cosigned.
-        Assert.Equal(first.Size, SignedNote.Read(
-            hub.WitnessOf("icrc").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!)!.Tree!.Size);
+        Assert.Equal(
+            first.Size,
+            SignedNote.Read(hub.WitnessOf("icrc").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!)!.Tree!.Size
+        );
     }
 
     [Fact]
@@ -197,9 +225,16 @@ public sealed class CosigningTests
         await hub.Write(2);
         await hub.Cosigned();
         using var fresh = Signing.NewKey();
-        await hub.Next(a => Signing.Of(a, "service/custody").SigningKeys.Add(Signing.Listed("service/custody/checkpoint-2", SigningKeyUse.Checkpoints, fresh)));
+        await hub.Next(a =>
+            Signing
+                .Of(a, "service/custody")
+                .SigningKeys.Add(Signing.Listed("service/custody/checkpoint-2", SigningKeyUse.Checkpoints, fresh))
+        );
         Signing.Replace(Path.Combine(hub.Folder, "service/custody/checkpoint.key"), fresh);
-        var key = CheckpointKey.FromPublic("ministries.example/custody", fresh.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey));
+        var key = CheckpointKey.FromPublic(
+            "ministries.example/custody",
+            fresh.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey)
+        );
         await Hub.Until(() => hub.Ledger.Key.Verifier == key.Verifier, "the new key was not taken over");
         await hub.Write(2);
         await hub.Next(a => Signing.Of(a, "service/custody").SigningKeys[0].ValidUntilTime = DateTimeOffset.UtcNow.ToTimestamp());
@@ -226,7 +261,8 @@ public sealed class CosigningTests
         await hub.Cosigned();
         await hub.StopService();
         File.Delete(hub.Checkpoint);
-        foreach (var file in Directory.GetFiles(hub.Folder, "custody.db*")) File.Delete(file);
+        foreach (var file in Directory.GetFiles(hub.Folder, "custody.db*"))
+            File.Delete(file);
         var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => hub.StartService());
         Assert.Contains("acknowledged entries are missing", refused.Message);
     }

@@ -16,7 +16,9 @@ namespace Ministries.Witness.Tests;
 /// service, two witnesses and clients are at work. No call fails, and afterwards nothing honours what was revoked.</summary>
 public sealed class EveryKeyTests
 {
-    private const string Writer = "ua/coordination-hq", Service = "service/custody", Cosigner = "icrc";
+    private const string Writer = "ua/coordination-hq",
+        Service = "service/custody",
+        Cosigner = "icrc";
 
     /// <summary>A kind of key.</summary>
     /// <param name="Change">Changes it: the new one is used when it returns, and the old one listed no more or at its end.</param>
@@ -29,31 +31,56 @@ public sealed class EveryKeyTests
         ["requests"] = new(
             async s =>
             {
-                await s.Agree([Writer], next => s.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key")));
+                await s.Agree(
+                    [Writer],
+                    next => s.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key"))
+                );
                 await s.Use(m => m with { RequestsKey = s.File("new.key") });
                 await s.Agree([Writer], next => s.Ministry("end-key", next, $"{Writer}/requests-1"));
             },
             s => s.Agree([Writer], next => s.Ministry("revoke-key", next, $"{Writer}/requests-1")),
-            async s => await s.Refused("SIGNATURE_KEY_NOT_VALID", m => m)),
+            async s => await s.Refused("SIGNATURE_KEY_NOT_VALID", m => m)
+        ),
         ["approvals"] = new(
             async s =>
             {
                 var official = Pki.OfficialOf(Writer, 2);
-                await s.Agree([Writer], next => s.Ministry(
-                    "add-key", next, "--of", Writer, "--use", "approvals", "--key", s.File("new.key"), "--official", official));
+                await s.Agree(
+                    [Writer],
+                    next =>
+                        s.Ministry(
+                            "add-key",
+                            next,
+                            "--of",
+                            Writer,
+                            "--use",
+                            "approvals",
+                            "--key",
+                            s.File("new.key"),
+                            "--official",
+                            official
+                        )
+                );
                 s.Official = s.File("new.key");
-                await s.Agree([Writer], next => s.Ministry("end-key", next, s.ListedAs(Path.Combine(s.Hub.Folder, Writer, "officials", $"{official}.key"))));
+                await s.Agree(
+                    [Writer],
+                    next => s.Ministry("end-key", next, s.ListedAs(Path.Combine(s.Hub.Folder, Writer, "officials", $"{official}.key")))
+                );
             },
             s => s.Agree([Writer], next => s.Ministry("revoke-key", next, s.ListedAs(s.FirstOfficial))),
             async s =>
             {
                 s.Official = s.FirstOfficial;
                 await s.Refused("APPROVAL_KEY_NOT_VALID", m => m);
-            }),
+            }
+        ),
         ["agreements"] = new(
             async s =>
             {
-                await s.Agree([Writer], next => s.Ministry("add-key", next, "--of", Writer, "--use", "agreements", "--key", s.File("new.key")));
+                await s.Agree(
+                    [Writer],
+                    next => s.Ministry("add-key", next, "--of", Writer, "--use", "agreements", "--key", s.File("new.key"))
+                );
                 s.Agreements[Writer] = s.File("new.key");
                 await s.Agree([Writer], next => s.Ministry("end-key", next, $"{Writer}/agreements-1"));
             },
@@ -67,7 +94,8 @@ public sealed class EveryKeyTests
                 Assert.Contains("SignatureKeyNotValid", output);
                 File.Move(next, s.InPlace + ".thief");
                 await Assert.ThrowsAsync<AgreementRefused>(() => s.Adopt(s.InPlace + ".thief"));
-            }),
+            }
+        ),
         ["checkpoint"] = new(
             async s =>
             {
@@ -87,11 +115,15 @@ public sealed class EveryKeyTests
                 Assert.Equal(403, s.Hub.WitnessOf(Cosigner).AddCheckpoint($"old 0\n\n{forged}").Status);
                 Assert.False(LogKeys.Of(s.Hub.Agreement, "custody").Judge(forged, DateTimeOffset.UtcNow).Counts);
                 Assert.Null(LogKeys.Of(s.Hub.Agreement, "custody").Present(forged, DateTimeOffset.UtcNow));
-            }),
+            }
+        ),
         ["cosignature"] = new(
             async s =>
             {
-                await s.Agree([Cosigner], next => s.Ministry("add-key", next, "--of", Cosigner, "--use", "cosignatures", "--key", s.File("new.key")));
+                await s.Agree(
+                    [Cosigner],
+                    next => s.Ministry("add-key", next, "--of", Cosigner, "--use", "cosignatures", "--key", s.File("new.key"))
+                );
                 File.Copy(s.CosignaturesKey, s.File("old.key"));
                 File.Move(s.File("new.key"), s.CosignaturesKey, overwrite: true);
                 await s.Going();
@@ -105,10 +137,12 @@ public sealed class EveryKeyTests
                 // The thief says that it was long ago.
                 var bare = SignedNote.Read(cosigned.Text)!;
                 bare = bare with { Signatures = [.. bare.Signatures.Where(l => l.Name == bare.Origin)] };
-                var line = CosignatureKey.FromPem(CosignatureKey.NameOf("ministries.example", Cosigner), File.ReadAllText(s.File("old.key")))
+                var line = CosignatureKey
+                    .FromPem(CosignatureKey.NameOf("ministries.example", Cosigner), File.ReadAllText(s.File("old.key")))
                     .Cosign(bare, DateTimeOffset.UtcNow.AddMinutes(-1));
                 Assert.Empty(LogKeys.Of(s.Hub.Agreement, "custody").Judge(bare + line, DateTimeOffset.UtcNow).Cosigners);
-            }),
+            }
+        ),
         ["certificate of a client"] = new(
             async s =>
             {
@@ -116,14 +150,18 @@ public sealed class EveryKeyTests
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
             },
             s => s.Agree([Writer], next => s.Ministry("deny", next, Path.Combine(s.Hub.Folder, Writer, "system.pem"), "--of", Writer)),
-            s => s.Closed(m => m)),
+            s => s.Closed(m => m)
+        ),
         ["certificate of a service"] = new(
             async s =>
             {
                 File.Copy(s.Certificate, s.File("old.pem"));
                 s.Issue(Service, "authority", "new", client: true);
                 s.Replace();
-                await Hub.Until(() => s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber == s.SerialOf(s.Certificate), "served");
+                await Hub.Until(
+                    () => s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber == s.SerialOf(s.Certificate),
+                    "served"
+                );
                 await s.Use(m => m);
             },
             s => s.Agree([], next => s.Ministry("deny", next, s.File("old.pem"), "--of", Service)),
@@ -131,24 +169,42 @@ public sealed class EveryKeyTests
             {
                 using var old = X509CertificateLoader.LoadCertificateFromFile(s.File("old.pem"));
                 using var authorities = new Authorities(s.Hub.Agreement);
-                Assert.Equal(Errors.V1.Reason.CertificateNotAccepted, authorities.Identify(old, [], CertificateUse.Server, DateTimeOffset.UtcNow).Refused);
+                Assert.Equal(
+                    Errors.V1.Reason.CertificateNotAccepted,
+                    authorities.Identify(old, [], CertificateUse.Server, DateTimeOffset.UtcNow).Refused
+                );
                 return Task.CompletedTask;
-            }),
+            }
+        ),
         ["authority"] = new(
             async s =>
             {
-                using (var authority = CertificateAuthority.Create("the next", DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddYears(1)))
+                using (
+                    var authority = CertificateAuthority.Create(
+                        "the next",
+                        DateTimeOffset.UtcNow.AddHours(-1),
+                        DateTimeOffset.UtcNow.AddYears(1)
+                    )
+                )
                 {
                     File.WriteAllText(s.File("next-authority.pem"), authority.Certificate.ExportCertificatePem());
                     WholeFile.Write(
-                        s.File("next-authority.key"), authority.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(), mode: PrivateFiles.Mode);
+                        s.File("next-authority.key"),
+                        authority.Certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(),
+                        mode: PrivateFiles.Mode
+                    );
                 }
                 await s.Agree([Writer], next => s.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
                 s.Issue(Writer, s.File("next-authority"), "new", client: true);
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
             },
-            s => s.Agree([Writer], next => s.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Writer, "authority.pem"), "--of", Writer)),
-            s => s.Closed(m => m)),
+            s =>
+                s.Agree(
+                    [Writer],
+                    next => s.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Writer, "authority.pem"), "--of", Writer)
+                ),
+            s => s.Closed(m => m)
+        ),
     };
 
     public static TheoryData<string> Names() => [.. Kinds.Keys];
@@ -201,7 +257,10 @@ public sealed class EveryKeyTests
 
         public MinistryClient Current => _current;
 
-        public string Official { set => _official = value; }
+        public string Official
+        {
+            set => _official = value;
+        }
 
         public string FirstOfficial => Path.Combine(Hub.Folder, Writer, "officials", $"{Pki.OfficialOf(Writer, 2)}.key");
 
@@ -226,7 +285,15 @@ public sealed class EveryKeyTests
 
         private async Task Open(MinistryClient client)
         {
-            var request = new OpenCaseRequest { Actor = new Actor { Office = "headquarters", Official = "o-1", Authority = "order-1" } };
+            var request = new OpenCaseRequest
+            {
+                Actor = new Actor
+                {
+                    Office = "headquarters",
+                    Official = "o-1",
+                    Authority = "order-1",
+                },
+            };
             client.Approve(request, _official, "legal");
             await client.Custody.OpenCaseAsync(request, cancellationToken: Hub.Cancel);
         }
@@ -239,7 +306,8 @@ public sealed class EveryKeyTests
             late.CancelAfter(TimeSpan.FromSeconds(60));
             while (Interlocked.Read(ref _done) < from + 10)
             {
-                foreach (var ended in _load.Where(l => l.IsCompleted)) await ended;
+                foreach (var ended in _load.Where(l => l.IsCompleted))
+                    await ended;
                 await Task.Delay(10, late.Token);
             }
         }
@@ -285,7 +353,9 @@ public sealed class EveryKeyTests
             Ministry("put", next, InPlace);
             var version = Hub.Agreement.Version;
             await Hub.Until(
-                () => Hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version, $"version {version} in force");
+                () => Hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version,
+                $"version {version} in force"
+            );
             await Use(_settings);
         }
 
@@ -297,8 +367,14 @@ public sealed class EveryKeyTests
             await Going();
         }
 
-        public async Task Adopt(string agreement) => await new Agreements(
-            Hub.Host!.Services.GetRequiredService<Settings>() with { Agreement = agreement }, TimeProvider.System).Adopt(Hub.Ledger, Hub.Cancel);
+        public async Task Adopt(string agreement) =>
+            await new Agreements(
+                Hub.Host!.Services.GetRequiredService<Settings>() with
+                {
+                    Agreement = agreement,
+                },
+                TimeProvider.System
+            ).Adopt(Hub.Ledger, Hub.Cancel);
 
         /// <summary>A client with the files of the beginning is refused by name.</summary>
         public async Task Refused(string reason, Func<MinistrySettings, MinistrySettings> settings) =>
@@ -327,7 +403,8 @@ public sealed class EveryKeyTests
             return Hub.Agreement.Participants.SelectMany(p => p.SigningKeys).Single(k => k.PublicKey.Span.SequenceEqual(bytes)).Id;
         }
 
-        public CheckpointKey KeyOf(string file) => Ministries.Ledger.CheckpointKey.FromPem("ministries.example/custody", System.IO.File.ReadAllText(file));
+        public CheckpointKey KeyOf(string file) =>
+            Ministries.Ledger.CheckpointKey.FromPem("ministries.example/custody", System.IO.File.ReadAllText(file));
 
         public string SerialOf(string file)
         {
@@ -340,9 +417,16 @@ public sealed class EveryKeyTests
         {
             var from = Path.Combine(Hub.Folder, participant, authority);
             using var issuer = CertificateAuthority.Read($"{from}.pem", $"{from}.key");
-            using var issued = issuer.Issue(participant, new CertificateTerms(
-                [$"spiffe://ministries.example/{participant}/system"], DateTimeOffset.UtcNow.AddMinutes(-5), DateTimeOffset.UtcNow.AddDays(30), client,
-                participant == Service ? ["localhost", "127.0.0.1"] : null));
+            using var issued = issuer.Issue(
+                participant,
+                new CertificateTerms(
+                    [$"spiffe://ministries.example/{participant}/system"],
+                    DateTimeOffset.UtcNow.AddMinutes(-5),
+                    DateTimeOffset.UtcNow.AddDays(30),
+                    client,
+                    participant == Service ? ["localhost", "127.0.0.1"] : null
+                )
+            );
             System.IO.File.WriteAllText(File($"{name}.pem"), issued.ExportCertificatePem());
             WholeFile.Write(File($"{name}.key"), issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem(), mode: PrivateFiles.Mode);
         }

@@ -26,9 +26,7 @@ public sealed class Hub : IAsyncDisposable
     private readonly List<IDisposable> _open = [];
     private readonly MemoryBroker _broker = new();
 
-    private Hub()
-    {
-    }
+    private Hub() { }
 
     public string Folder { get; } = Directory.CreateTempSubdirectory("witness").FullName;
 
@@ -50,7 +48,9 @@ public sealed class Hub : IAsyncDisposable
     {
         var next = Signing.Next(Folder, change, signers.Length == 0 ? null : signers);
         await Until(
-            () => Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == next.Version, $"version {next.Version} is in force");
+            () => Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == next.Version,
+            $"version {next.Version} is in force"
+        );
         return next;
     }
 
@@ -71,7 +71,9 @@ public sealed class Hub : IAsyncDisposable
         var hub = new Hub();
         var agreement = StandardAgreement.Read();
         agreement.Witnesses.Clear();
-        agreement.Witnesses.Add(Names.Select(n => new Types.V1.Witness { Participant = n, Address = $"https://127.0.0.1:{Ports.Free()}/" }));
+        agreement.Witnesses.Add(
+            Names.Select(n => new Types.V1.Witness { Participant = n, Address = $"https://127.0.0.1:{Ports.Free()}/" })
+        );
         (agreement.CosignaturesDemanded, agreement.CosignatureSeconds) = (demanded, seconds);
         Pki.Init(hub.Folder, agreement, TimeProvider.System);
         return hub;
@@ -81,7 +83,8 @@ public sealed class Hub : IAsyncDisposable
     public static async Task<Hub> Start(uint demanded, uint seconds, params string[] witnesses)
     {
         var hub = Make(demanded, seconds);
-        foreach (var witness in witnesses) await hub.StartWitness(witness);
+        foreach (var witness in witnesses)
+            await hub.StartWitness(witness);
         await hub.StartService();
         return hub;
     }
@@ -95,31 +98,48 @@ public sealed class Hub : IAsyncDisposable
         Host = await ServiceHost.Build(
             new Service
             {
-                Name = definition.Name, Streams = definition.Streams, Map = definition.Map, Reactions = definition.Reactions,
+                Name = definition.Name,
+                Streams = definition.Streams,
+                Map = definition.Map,
+                Reactions = definition.Reactions,
                 Duties = definition.Duties,
                 Register = services =>
                 {
                     definition.Register?.Invoke(services);
                     services.AddSingleton(new EdgeLimits { ReloadInterval = TimeSpan.FromMilliseconds(50) });
-                    services.AddSingleton(options ?? new WitnessingOptions
-                    {
-                        Pause = TimeSpan.FromMilliseconds(20), LongestPause = TimeSpan.FromMilliseconds(100),
-                    });
+                    services.AddSingleton(
+                        options
+                            ?? new WitnessingOptions
+                            {
+                                Pause = TimeSpan.FromMilliseconds(20),
+                                LongestPause = TimeSpan.FromMilliseconds(100),
+                            }
+                    );
                 },
             },
             new Settings
             {
-                Ledger = $"sqlite:{database ?? Database}", Broker = new Uri("memory:"), Listen = Address,
-                Certificate = Path.Combine(home, "system.pem"), CertificateKey = Path.Combine(home, "system.key"),
-                Agreement = Path.Combine(Folder, "agreement.json"), Checkpoint = checkpoint ?? Checkpoint,
-                CheckpointKey = Path.Combine(home, "checkpoint.key"), Drain = TimeSpan.FromSeconds(5),
-            }, builder, _broker, Cancel);
+                Ledger = $"sqlite:{database ?? Database}",
+                Broker = new Uri("memory:"),
+                Listen = Address,
+                Certificate = Path.Combine(home, "system.pem"),
+                CertificateKey = Path.Combine(home, "system.key"),
+                Agreement = Path.Combine(Folder, "agreement.json"),
+                Checkpoint = checkpoint ?? Checkpoint,
+                CheckpointKey = Path.Combine(home, "checkpoint.key"),
+                Drain = TimeSpan.FromSeconds(5),
+            },
+            builder,
+            _broker,
+            Cancel
+        );
         await Host.StartAsync(Cancel);
     }
 
     public async Task StopService()
     {
-        if (Host is null) return;
+        if (Host is null)
+            return;
         await Host.StopAsync(CancellationToken.None);
         await Host.DisposeAsync();
         Host = null;
@@ -145,10 +165,20 @@ public sealed class Hub : IAsyncDisposable
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.WebHost.UseKestrelHttpsConfiguration();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, AddressOf(participant).Port, listen => listen.UseHttps(
-            System.Security.Cryptography.X509Certificates.X509Certificate2.CreateFromPemFile(
-                Path.Combine(home, $"{Pki.Witness}.pem"), Path.Combine(home, $"{Pki.Witness}.key")),
-            https => https.SslProtocols = System.Security.Authentication.SslProtocols.Tls13)));
+        builder.WebHost.ConfigureKestrel(kestrel =>
+            kestrel.Listen(
+                IPAddress.Loopback,
+                AddressOf(participant).Port,
+                listen =>
+                    listen.UseHttps(
+                        System.Security.Cryptography.X509Certificates.X509Certificate2.CreateFromPemFile(
+                            Path.Combine(home, $"{Pki.Witness}.pem"),
+                            Path.Combine(home, $"{Pki.Witness}.key")
+                        ),
+                        https => https.SslProtocols = System.Security.Authentication.SslProtocols.Tls13
+                    )
+            )
+        );
         var host = builder.Build();
         host.Run(answer);
         await host.StartAsync(Cancel);
@@ -176,26 +206,50 @@ public sealed class Hub : IAsyncDisposable
     public async Task Write(int count = 1, MinistryClient? client = null)
     {
         client ??= As("ua/coordination-hq");
-        await Parallel.ForEachAsync(Enumerable.Range(0, count), new ParallelOptions { MaxDegreeOfParallelism = 32, CancellationToken = Cancel },
-            async (_, cancel) => await client.Custody.OpenCaseAsync(
-                new OpenCaseRequest { Actor = new Actor { Office = "headquarters", Official = "o-1", Authority = "order-1" } },
-                cancellationToken: cancel));
+        await Parallel.ForEachAsync(
+            Enumerable.Range(0, count),
+            new ParallelOptions { MaxDegreeOfParallelism = 32, CancellationToken = Cancel },
+            async (_, cancel) =>
+                await client.Custody.OpenCaseAsync(
+                    new OpenCaseRequest
+                    {
+                        Actor = new Actor
+                        {
+                            Office = "headquarters",
+                            Official = "o-1",
+                            Authority = "order-1",
+                        },
+                    },
+                    cancellationToken: cancel
+                )
+        );
     }
 
     /// <summary>A plain HTTP client with a participant's certificate, as any tool has it; no participant: without one.</summary>
     public HttpClient Http(string? participant)
     {
-        var client = new HttpClient(new SocketsHttpHandler
-        {
-            SslOptions = new System.Net.Security.SslClientAuthenticationOptions
+        var client = new HttpClient(
+            new SocketsHttpHandler
             {
-                ClientCertificates = participant is null ? null : [System.Security.Cryptography.X509Certificates.X509Certificate2
-                    .CreateFromPemFile(Path.Combine(Folder, participant, "system.pem"), Path.Combine(Folder, participant, "system.key"))],
-                RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
-            },
-        })
+                SslOptions = new System.Net.Security.SslClientAuthenticationOptions
+                {
+                    ClientCertificates = participant is null
+                        ? null
+                        :
+                        [
+                            System.Security.Cryptography.X509Certificates.X509Certificate2.CreateFromPemFile(
+                                Path.Combine(Folder, participant, "system.pem"),
+                                Path.Combine(Folder, participant, "system.key")
+                            ),
+                        ],
+                    RemoteCertificateValidationCallback = (_, server, _, _) => server is not null,
+                },
+            }
+        )
         {
-            BaseAddress = Address, DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            BaseAddress = Address,
+            DefaultRequestVersion = HttpVersion.Version20,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
         };
         _open.Add(client);
         return client;
@@ -223,9 +277,11 @@ public sealed class Hub : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var open in _open) open.Dispose();
+        foreach (var open in _open)
+            open.Dispose();
         await StopService();
-        foreach (var witness in _witnesses.Keys.ToArray()) await StopWitness(witness);
+        foreach (var witness in _witnesses.Keys.ToArray())
+            await StopWitness(witness);
         await _broker.DisposeAsync();
         Directory.Delete(Folder, recursive: true);
     }
@@ -234,16 +290,19 @@ public sealed class Hub : IAsyncDisposable
     {
         public ILogger CreateLogger(string categoryName) => this;
 
-        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
 
         public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning;
 
         public void Log<TState>(
-            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
-            lines.Enqueue(formatter(state, exception));
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        ) => lines.Enqueue(formatter(state, exception));
 
-        public void Dispose()
-        {
-        }
+        public void Dispose() { }
     }
 }

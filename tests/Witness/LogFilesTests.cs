@@ -12,9 +12,11 @@ public sealed class LogFilesTests
 {
     private static byte[] Root(ReadOnlySpan<byte[]> leaves)
     {
-        if (leaves.Length == 1) return leaves[0];
+        if (leaves.Length == 1)
+            return leaves[0];
         var split = 1;
-        while (split * 2 < leaves.Length) split *= 2;
+        while (split * 2 < leaves.Length)
+            split *= 2;
         return SHA256.HashData([1, .. Root(leaves[..split]), .. Root(leaves[split..])]);
     }
 
@@ -27,8 +29,10 @@ public sealed class LogFilesTests
         await hub.Write(600);
         using var http = hub.Http("kr/mfa");
         using var answer = await http.GetAsync(new Uri("/checkpoint", UriKind.Relative), Hub.Cancel);
-        Assert.Equal((HttpStatusCode.OK, "text/plain; charset=utf-8", true),
-            (answer.StatusCode, answer.Content.Headers.ContentType!.ToString(), answer.Headers.CacheControl!.NoStore));
+        Assert.Equal(
+            (HttpStatusCode.OK, "text/plain; charset=utf-8", true),
+            (answer.StatusCode, answer.Content.Headers.ContentType!.ToString(), answer.Headers.CacheControl!.NoStore)
+        );
         var tree = SignedNote.Read(await answer.Content.ReadAsStringAsync(Hub.Cancel))!.Tree!;
         Assert.InRange(tree.Size, 600UL, 700UL);
 
@@ -71,14 +75,40 @@ public sealed class LogFilesTests
         await hub.Write(3);
         using var http = hub.Http("operator");
         var size = hub.Ledger.Size;
-        foreach (var path in (string[])
-        [
-            "/tile/0/000", "/tile/0/001", $"/tile/0/000.p/{size + 1}", $"/tile/entries/000.p/{size + 1}", "/tile/entries/000", "/tile/1/000.p/1",
-            "/tile/0/000.p/0", "/tile/0/000.p/256", "/tile/0/000.p/01", "/tile/0/000.p/", "/tile/0/000.p", "/tile/0/0", "/tile/0/0000",
-            "/tile/0/x000/000.p/1", "/tile/0/000/000.p/1", "/tile/0/x001/x002", "/tile/00/000.p/1", "/tile/64/000.p/1", "/tile/-1/000.p/1",
-            "/tile/63/000.p/1", "/tile/a/000.p/1", "/tile/0/", "/tile/0", "/tile", "/tile/0/000.p/1/2", "/tile/0/00a.p/1", "/checkpoint/other",
-            "/tile/0/x999/x999/x999/x999/x999/x999/999", "/tile/entries/x999/x999/x999/x999/x999/x999/x999/999",
-        ])
+        foreach (
+            var path in (string[])
+                [
+                    "/tile/0/000",
+                    "/tile/0/001",
+                    $"/tile/0/000.p/{size + 1}",
+                    $"/tile/entries/000.p/{size + 1}",
+                    "/tile/entries/000",
+                    "/tile/1/000.p/1",
+                    "/tile/0/000.p/0",
+                    "/tile/0/000.p/256",
+                    "/tile/0/000.p/01",
+                    "/tile/0/000.p/",
+                    "/tile/0/000.p",
+                    "/tile/0/0",
+                    "/tile/0/0000",
+                    "/tile/0/x000/000.p/1",
+                    "/tile/0/000/000.p/1",
+                    "/tile/0/x001/x002",
+                    "/tile/00/000.p/1",
+                    "/tile/64/000.p/1",
+                    "/tile/-1/000.p/1",
+                    "/tile/63/000.p/1",
+                    "/tile/a/000.p/1",
+                    "/tile/0/",
+                    "/tile/0",
+                    "/tile",
+                    "/tile/0/000.p/1/2",
+                    "/tile/0/00a.p/1",
+                    "/checkpoint/other",
+                    "/tile/0/x999/x999/x999/x999/x999/x999/999",
+                    "/tile/entries/x999/x999/x999/x999/x999/x999/x999/999",
+                ]
+        )
         {
             using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), Hub.Cancel);
             Assert.True(answer.StatusCode == HttpStatusCode.NotFound, $"{path}: {answer.StatusCode}");
@@ -86,7 +116,9 @@ public sealed class LogFilesTests
             Assert.False(answer.Headers.CacheControl?.MaxAge > TimeSpan.Zero, path);
         }
         using var head = await http.SendAsync(
-            new HttpRequestMessage(HttpMethod.Head, "/tile/0/000.p/1") { Version = HttpVersion.Version20 }, Hub.Cancel);
+            new HttpRequestMessage(HttpMethod.Head, "/tile/0/000.p/1") { Version = HttpVersion.Version20 },
+            Hub.Cancel
+        );
         Assert.Equal((HttpStatusCode.OK, 32), (head.StatusCode, head.Content.Headers.ContentLength));
         Assert.Equal((1234067UL, 256), LogFiles.Read("x001/x234/067"));
         Assert.Equal((1234067UL, 5), LogFiles.Read("x001/x234/067.p/5"));
@@ -104,8 +136,14 @@ public sealed class LogFilesTests
         // One for whom an authority of the agreement vouches, as nobody that it names.
         var home = Path.Combine(hub.Folder, "icrc");
         using var authority = Trust.CertificateAuthority.Read(Path.Combine(home, "authority.pem"), Path.Combine(home, "authority.key"));
-        using var issued = authority.Issue("somebody", new Trust.CertificateTerms(
-            ["spiffe://ministries.example/red/crescent/system"], DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1)));
+        using var issued = authority.Issue(
+            "somebody",
+            new Trust.CertificateTerms(
+                ["spiffe://ministries.example/red/crescent/system"],
+                DateTimeOffset.UtcNow.AddDays(-1),
+                DateTimeOffset.UtcNow.AddDays(1)
+            )
+        );
         File.WriteAllText(Path.Combine(home, "system.pem"), issued.ExportCertificatePem());
         File.WriteAllText(Path.Combine(home, "system.key"), issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
         using var stranger = hub.Http("icrc");

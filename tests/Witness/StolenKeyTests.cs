@@ -15,7 +15,8 @@ namespace Ministries.Witness.Tests;
 /// </summary>
 public sealed class StolenKeyTests
 {
-    private const string Service = "service/custody", Origin = "ministries.example/custody";
+    private const string Service = "service/custody",
+        Origin = "ministries.example/custody";
 
     private static string KeyFile(Hub hub) => Path.Combine(hub.Folder, Service, "checkpoint.key");
 
@@ -33,16 +34,25 @@ public sealed class StolenKeyTests
         File.Copy(KeyFile(hub), Path.Combine(hub.Folder, "stolen.key"));
         await Add(hub, fresh);
         Signing.Replace(KeyFile(hub), fresh);
-        await Hub.Until(() => hub.Ledger.Key.Verifier == CheckpointKey.FromPem(Origin, File.ReadAllText(KeyFile(hub))).Verifier, "the key is taken over");
+        await Hub.Until(
+            () => hub.Ledger.Key.Verifier == CheckpointKey.FromPem(Origin, File.ReadAllText(KeyFile(hub))).Verifier,
+            "the key is taken over"
+        );
     }
 
     // A fork by the stolen key, with the time at which a dishonest witness says that it saw it.
     private static string Fork(Hub hub, ulong size, string? witness = null)
     {
         var note = Old(hub).Sign(size, new byte[32]).Text;
-        return witness is null ? note : note + CosignatureKey.FromPem(
-            CosignatureKey.NameOf("ministries.example", witness), File.ReadAllText(Path.Combine(hub.Folder, witness, "cosignatures.key")))
-            .Cosign(SignedNote.Read(note)!, DateTimeOffset.UtcNow.AddDays(-1));
+        return witness is null
+            ? note
+            : note
+                + CosignatureKey
+                    .FromPem(
+                        CosignatureKey.NameOf("ministries.example", witness),
+                        File.ReadAllText(Path.Combine(hub.Folder, witness, "cosignatures.key"))
+                    )
+                    .Cosign(SignedNote.Read(note)!, DateTimeOffset.UtcNow.AddDays(-1));
     }
 
     [Fact]
@@ -55,13 +65,19 @@ public sealed class StolenKeyTests
         await hub.Write(2);
         await hub.Cosigned();
         var fork = Fork(hub, hub.Ledger.Size + 100, "kr/mfa");
-        await using var dishonest = await hub.StartFalseWitness("kr/mfa", async http =>
-        {
-            http.Response.StatusCode = http.Request.Method == "POST" ? 422 : 200;
-            await http.Response.WriteAsync(http.Request.Method == "POST" ? "no\n" : fork, http.RequestAborted);
-        });
+        await using var dishonest = await hub.StartFalseWitness(
+            "kr/mfa",
+            async http =>
+            {
+                http.Response.StatusCode = http.Request.Method == "POST" ? 422 : 200;
+                await http.Response.WriteAsync(http.Request.Method == "POST" ? "no\n" : fork, http.RequestAborted);
+            }
+        );
         await hub.Write(2);
-        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it refuses")), "it was asked");
+        await Hub.Until(
+            () => hub.Warnings.Any(w => w.Contains("the witness kr/mfa did not cosign the log of custody: it refuses")),
+            "it was asked"
+        );
         await hub.Cosigned();
         Assert.Equal((0, false), (hub.ExitCode, hub.Stopping));
         foreach (var size in (ulong[])[hub.Ledger.Size + 100, 2])
@@ -134,13 +150,19 @@ public sealed class StolenKeyTests
         var cosigned = await hub.Cosigned();
         await hub.StopService();
         using var fresh = Signing.NewKey();
-        Signing.Next(hub.Folder, a =>
-        {
-            Signing.Of(a, Service).SigningKeys.Add(Signing.Listed($"{Service}/checkpoint-2", SigningKeyUse.Checkpoints, fresh));
-            Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.AddSeconds(1).ToTimestamp();
-        });
+        Signing.Next(
+            hub.Folder,
+            a =>
+            {
+                Signing.Of(a, Service).SigningKeys.Add(Signing.Listed($"{Service}/checkpoint-2", SigningKeyUse.Checkpoints, fresh));
+                Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.AddSeconds(1).ToTimestamp();
+            }
+        );
         Signing.Replace(KeyFile(hub), fresh);
-        await Hub.Until(() => DateTimeOffset.UtcNow > Signing.Of(hub.Agreement, Service).SigningKeys[0].RevokeTime.ToDateTimeOffset(), "it is revoked");
+        await Hub.Until(
+            () => DateTimeOffset.UtcNow > Signing.Of(hub.Agreement, Service).SigningKeys[0].RevokeTime.ToDateTimeOffset(),
+            "it is revoked"
+        );
         await hub.StartService();
         // Two witnesses date it before.
         Assert.True(hub.Ledger.Cosigned!.Size >= cosigned.Size);
@@ -157,7 +179,10 @@ public sealed class StolenKeyTests
         // The key comes first.
         Signing.Replace(KeyFile(hub), fresh);
         var next = await File.ReadAllBytesAsync(KeyFile(hub), Hub.Cancel);
-        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")), "it was noticed");
+        await Hub.Until(
+            () => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")),
+            "it was noticed"
+        );
         await hub.Write(2);
         Assert.Equal(first, hub.Ledger.Key.Verifier);
         await Add(hub, fresh);
@@ -167,12 +192,19 @@ public sealed class StolenKeyTests
         await File.WriteAllBytesAsync(KeyFile(hub), own, Hub.Cancel);
         await Hub.Until(() => hub.Ledger.Key.Verifier == first, "the old key signs again");
         hub.Warnings.Clear();
-        var version = Signing.Next(hub.Folder, a => Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.ToTimestamp()).Version;
-        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")), "it was noticed");
+        var version = Signing
+            .Next(hub.Folder, a => Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.ToTimestamp())
+            .Version;
+        await Hub.Until(
+            () => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")),
+            "it was noticed"
+        );
         Assert.NotEqual(version, hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version);
         await File.WriteAllBytesAsync(KeyFile(hub), next, Hub.Cancel);
         await Hub.Until(
-            () => hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version, "both are taken over");
+            () => hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version == version,
+            "both are taken over"
+        );
         Assert.NotEqual(first, hub.Ledger.Key.Verifier);
         await hub.Write(2);
         Assert.Equal((0, false), (hub.ExitCode, hub.Stopping));
@@ -187,12 +219,18 @@ public sealed class StolenKeyTests
         var (own, settings) = (Path.Combine(folder, "checkpoint.key"), hub.Host!.Services.GetRequiredService<Settings>());
         File.Copy(KeyFile(hub), own);
         var definition = Custody.CustodyService.Definition;
-        await using var replica = await ServiceLedger.Open(new LedgerOptions
-        {
-            Service = "custody", Connection = settings.Ledger, Kinds = [.. definition.Streams, .. Hosting.Bus.BusRegistration.Streams, Agreements.Kind],
-            Key = CheckpointKey.FromPem(Origin, await File.ReadAllTextAsync(own, Hub.Cancel)), CheckpointFile = Path.Combine(folder, "custody.checkpoint"),
-            Judge = LogKeys.Of(hub.Agreement, "custody").Judging(TimeProvider.System),
-        }, Hub.Cancel);
+        await using var replica = await ServiceLedger.Open(
+            new LedgerOptions
+            {
+                Service = "custody",
+                Connection = settings.Ledger,
+                Kinds = [.. definition.Streams, .. Hosting.Bus.BusRegistration.Streams, Agreements.Kind],
+                Key = CheckpointKey.FromPem(Origin, await File.ReadAllTextAsync(own, Hub.Cancel)),
+                CheckpointFile = Path.Combine(folder, "custody.checkpoint"),
+                Judge = LogKeys.Of(hub.Agreement, "custody").Judging(TimeProvider.System),
+            },
+            Hub.Cancel
+        );
         var agreements = new Agreements(settings with { CheckpointKey = own }, TimeProvider.System);
         await agreements.Adopt(replica, Hub.Cancel);
 
@@ -202,7 +240,8 @@ public sealed class StolenKeyTests
         // In between each signs with its own, and both count for everybody.
         var (one, other) = (await hub.Ledger.ReadCheckpoint(Hub.Cancel), await replica.ReadCheckpoint(Hub.Cancel));
         Assert.Equal((one.Size, Convert.ToHexString(one.Root)), (other.Size, Convert.ToHexString(other.Root)));
-        foreach (var text in (string[])[one.Text, other.Text]) Assert.NotNull(LogKeys.Of(hub.Agreement, "custody").Present(text, DateTimeOffset.UtcNow));
+        foreach (var text in (string[])[one.Text, other.Text])
+            Assert.NotNull(LogKeys.Of(hub.Agreement, "custody").Present(text, DateTimeOffset.UtcNow));
 
         await Revoke(hub);
         await Assert.ThrowsAsync<AgreementRefused>(() => agreements.Adopt(replica, Hub.Cancel));
@@ -210,7 +249,9 @@ public sealed class StolenKeyTests
         File.Copy(KeyFile(hub), own, overwrite: true);
         await agreements.Adopt(replica, Hub.Cancel);
         Assert.Equal(hub.Agreement.Version, agreements.InForce.Permissions.Agreement.Version);
-        Assert.NotNull(LogKeys.Of(hub.Agreement, "custody").Present((await replica.ReadCheckpoint(Hub.Cancel)).Text, DateTimeOffset.UtcNow));
+        Assert.NotNull(
+            LogKeys.Of(hub.Agreement, "custody").Present((await replica.ReadCheckpoint(Hub.Cancel)).Text, DateTimeOffset.UtcNow)
+        );
     }
 
     [Fact]
@@ -243,9 +284,17 @@ public sealed class StolenKeyTests
         var alarms = new List<string>();
         var state = hub.StateOf("icrc");
         using var witness = new Ministry.Witness(
-            state, () => hub.Agreement, CosignatureKey.FromPem(
-                CosignatureKey.NameOf("ministries.example", "icrc"), await File.ReadAllTextAsync(Path.Combine(hub.Folder, "icrc/cosignatures.key"), Hub.Cancel)),
-            TimeProvider.System) { Alarm = alarms.Add };
+            state,
+            () => hub.Agreement,
+            CosignatureKey.FromPem(
+                CosignatureKey.NameOf("ministries.example", "icrc"),
+                await File.ReadAllTextAsync(Path.Combine(hub.Folder, "icrc/cosignatures.key"), Hub.Cancel)
+            ),
+            TimeProvider.System
+        )
+        {
+            Alarm = alarms.Add,
+        };
         string[] entries = ["a", "b", "c", "d", "e"];
         var (honest, forked) = (new Log(hub).Add(entries), new Log(hub).Add("a", "B", "c", "d", "e"));
         Assert.Equal(200, witness.AddCheckpoint(honest.Request(0, 4)).Status);
@@ -253,11 +302,14 @@ public sealed class StolenKeyTests
         Assert.Equal(422, witness.AddCheckpoint(forked.Request(4, 5)).Status);
         Assert.Single(Directory.GetFiles(state, "*.unproved-*"));
         using var fresh = Signing.NewKey();
-        Signing.Next(hub.Folder, a =>
-        {
-            Signing.Of(a, Service).SigningKeys.Add(Signing.Listed($"{Service}/checkpoint-2", SigningKeyUse.Checkpoints, fresh));
-            Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.AddHours(-1).ToTimestamp();
-        });
+        Signing.Next(
+            hub.Folder,
+            a =>
+            {
+                Signing.Of(a, Service).SigningKeys.Add(Signing.Listed($"{Service}/checkpoint-2", SigningKeyUse.Checkpoints, fresh));
+                Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.AddHours(-1).ToTimestamp();
+            }
+        );
         Signing.Replace(KeyFile(hub), fresh);
         Assert.Equal(403, witness.AddCheckpoint(forked.Request(4, 5)).Status);
         Assert.Equal(200, witness.AddCheckpoint(new Log(hub).Add(entries).Request(4, 5)).Status);

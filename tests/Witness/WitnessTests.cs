@@ -15,8 +15,11 @@ internal sealed class Log
     private readonly List<byte[]> _leaves = [];
     private readonly CheckpointKey _key;
 
-    public Log(Hub hub) => _key = CheckpointKey.FromPem(
-        $"{hub.Agreement.TrustDomain}/custody", File.ReadAllText(Path.Combine(hub.Folder, "service/custody/checkpoint.key")));
+    public Log(Hub hub) =>
+        _key = CheckpointKey.FromPem(
+            $"{hub.Agreement.TrustDomain}/custody",
+            File.ReadAllText(Path.Combine(hub.Folder, "service/custody/checkpoint.key"))
+        );
 
     public static byte[] Leaf(string entry) => TreeHash.Leaf(Encoding.UTF8.GetBytes(entry));
 
@@ -29,7 +32,8 @@ internal sealed class Log
     public TreeView At(int size)
     {
         var edge = new TreeEdge(0, []);
-        foreach (var leaf in _leaves.Take(size)) edge.Add(leaf, []);
+        foreach (var leaf in _leaves.Take(size))
+            edge.Add(leaf, []);
         return edge.TakeView();
     }
 
@@ -65,7 +69,9 @@ public sealed class WitnessTests : IAsyncDisposable
         var agreement = _hub.Agreement;
         _origin = $"{agreement.TrustDomain}/custody";
         _key = CosignatureKey.FromPem(
-            CosignatureKey.NameOf(agreement.TrustDomain, "icrc"), File.ReadAllText(Path.Combine(_hub.Folder, "icrc/cosignatures.key")));
+            CosignatureKey.NameOf(agreement.TrustDomain, "icrc"),
+            File.ReadAllText(Path.Combine(_hub.Folder, "icrc/cosignatures.key"))
+        );
         _witness = Open();
     }
 
@@ -75,10 +81,8 @@ public sealed class WitnessTests : IAsyncDisposable
         await _hub.DisposeAsync();
     }
 
-    private Ministry.Witness Open() => new(_hub.StateOf("icrc"), () => _hub.Agreement, _key, _clock)
-    {
-        Alarm = _alarms.Add, Warn = _doubts.Add,
-    };
+    private Ministry.Witness Open() =>
+        new(_hub.StateOf("icrc"), () => _hub.Agreement, _key, _clock) { Alarm = _alarms.Add, Warn = _doubts.Add };
 
     private Log New() => new(_hub);
 
@@ -140,15 +144,20 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(["1", "2", "3", "4"], _alarms.Select(a => a.Split("conflict ")[1][..1]));
         var known = _witness.CheckpointOf(Ministry.Witness.HashOf(_origin));
         Assert.Equal(
-            new[] { rewritten.Checkpoint(3), rewritten.Checkpoint(5), reordered.Checkpoint(3), reordered.Checkpoint(5) }.Order(StringComparer.Ordinal),
-            Kept("conflict-*.shown").Select(File.ReadAllText).Order(StringComparer.Ordinal));
+            new[] { rewritten.Checkpoint(3), rewritten.Checkpoint(5), reordered.Checkpoint(3), reordered.Checkpoint(5) }.Order(
+                StringComparer.Ordinal
+            ),
+            Kept("conflict-*.shown").Select(File.ReadAllText).Order(StringComparer.Ordinal)
+        );
         Assert.All(Kept("conflict-*.known"), k => Assert.Equal(known, File.ReadAllText(k)));
         // Whoever has the files sees it without having to believe anybody.
         foreach (var path in Kept("conflict-*.proof"))
         {
             var shown = SignedNote.Read(File.ReadAllText(path.Replace(".proof", ".shown")))!.Tree!;
-            Assert.NotEqual(one.At(3).Root(),
-                Proofs.PrefixOf(3, shown.Size, shown.Root, [.. File.ReadAllLines(path).Select(Convert.FromBase64String)])!);
+            Assert.NotEqual(
+                one.At(3).Root(),
+                Proofs.PrefixOf(3, shown.Size, shown.Root, [.. File.ReadAllLines(path).Select(Convert.FromBase64String)])!
+            );
         }
         Assert.Equal(2, Kept("conflict-*.proof").Length);
         // The same again is nothing new, whatever size it starts from.
@@ -171,11 +180,20 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(409, _witness.AddCheckpoint($"old 0\n\n{own}").Status);
         // Greater ones that the service shows to everybody: no proof, too short a one, made-up hashes, another pair's.
         var right = log.At(7).Consistency(3).Select(Convert.ToBase64String).ToArray();
-        foreach (var proof in (string[][])
-        [
-            [], [hash], right[..^1], [.. right, hash], [hash, .. right[1..]], [.. right[..^1], hash], [.. right.Reverse()],
-            [.. log.At(6).Consistency(3).Select(Convert.ToBase64String)],
-        ]) Assert.Equal(422, _witness.AddCheckpoint($"old 3\n{string.Concat(proof.Select(p => p + "\n"))}\n{log.Checkpoint(7)}").Status);
+        foreach (
+            var proof in (string[][])
+                [
+                    [],
+                    [hash],
+                    right[..^1],
+                    [.. right, hash],
+                    [hash, .. right[1..]],
+                    [.. right[..^1], hash],
+                    [.. right.Reverse()],
+                    [.. log.At(6).Consistency(3).Select(Convert.ToBase64String)],
+                ]
+        )
+            Assert.Equal(422, _witness.AddCheckpoint($"old 3\n{string.Concat(proof.Select(p => p + "\n"))}\n{log.Checkpoint(7)}").Status);
         Assert.Empty(_alarms);
         Assert.Empty(Kept("conflict*"));
         Assert.Single(_doubts);
@@ -202,12 +220,14 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Single(_alarms);
         Assert.Equal(
             (other.Checkpoint(6), third.Checkpoint(6)),
-            (File.ReadAllText(Kept("conflict-6-*.known").Single()), File.ReadAllText(Kept("conflict-6-*.shown").Single())));
+            (File.ReadAllText(Kept("conflict-6-*.known").Single()), File.ReadAllText(Kept("conflict-6-*.shown").Single()))
+        );
         Assert.Equal(200, _witness.AddCheckpoint(one.Request(4, 5)).Status);
         Assert.Equal(2, _alarms.Count);
         Assert.Equal(
             (one.Checkpoint(5), other.Checkpoint(5)),
-            (File.ReadAllText(Kept("conflict-5-*.known").Single()), File.ReadAllText(Kept("conflict-5-*.shown").Single())));
+            (File.ReadAllText(Kept("conflict-5-*.known").Single()), File.ReadAllText(Kept("conflict-5-*.shown").Single()))
+        );
         Assert.Equal(200, _witness.AddCheckpoint(one.Request(5, 6)).Status);
         Assert.Equal((3, 0), (_alarms.Count, Kept("unproved-*").Length));
     }
@@ -236,9 +256,13 @@ public sealed class WitnessTests : IAsyncDisposable
         var fork = New().Add("0", "1", "x", "y", "z");
         Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 3)).Status);
         Assert.Equal(422, _witness.AddCheckpoint(fork.Request(3, 5)).Status);
-        Assert.Equal(422, _witness.AddCheckpoint(log.Request(3, 4).Replace("old 3\n", $"old 3\n{Convert.ToBase64String(new byte[32])}\n")).Status);
+        Assert.Equal(
+            422,
+            _witness.AddCheckpoint(log.Request(3, 4).Replace("old 3\n", $"old 3\n{Convert.ToBase64String(new byte[32])}\n")).Status
+        );
         var first = Assert.Single(Kept("unproved-*"));
-        for (var size = 5; size < 200; size++) Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(size)}").Status);
+        for (var size = 5; size < 200; size++)
+            Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(size)}").Status);
         Assert.Equal(Ministry.Witness.MaxUnproved, Kept("unproved-*").Length);
         Assert.Equal(Ministry.Witness.MaxUnproved, _doubts.Count);
         Assert.Contains(first, Kept("unproved-*"));
@@ -251,7 +275,8 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Contains(Kept("unproved-*"), u => u.Contains(".unproved-199-"));
 
         // A service that has signed more histories than are kept is known for it by then; the first ones stay.
-        for (var i = 0; i < 100; i++) _witness.AddCheckpoint(New().Add($"{i}", "b", "c").Request(3, 3));
+        for (var i = 0; i < 100; i++)
+            _witness.AddCheckpoint(New().Add($"{i}", "b", "c").Request(3, 3));
         Assert.Equal(Ministry.Witness.MaxConflicts, Kept("conflict-*.shown").Length);
         Assert.Equal(Ministry.Witness.MaxConflicts + 1, _alarms.Count);
         Assert.Contains("more than 64", _alarms[^1]);
@@ -302,7 +327,9 @@ public sealed class WitnessTests : IAsyncDisposable
     public void A_checkpoint_of_a_key_that_is_revoked_is_refused()
     {
         var log = New().Add("a");
-        var key = _hub.Agreement.Participants.Single(p => p.Id == "service/custody").SigningKeys.Single(k => k.Use == Types.V1.SigningKeyUse.Checkpoints);
+        var key = _hub
+            .Agreement.Participants.Single(p => p.Id == "service/custody")
+            .SigningKeys.Single(k => k.Use == Types.V1.SigningKeyUse.Checkpoints);
         _clock.Now = key.ValidFromTime.ToDateTimeOffset().AddSeconds(-1);
         Assert.Equal(403, _witness.AddCheckpoint(log.Request(0, 1)).Status);
         _clock.Now = key.ValidFromTime.ToDateTimeOffset();
@@ -315,13 +342,26 @@ public sealed class WitnessTests : IAsyncDisposable
         var log = New().Add("a", "b", "c");
         var good = log.Request(0, 2);
         var hash = Convert.ToBase64String(new byte[32]);
-        foreach (var wrong in (string[])
-        [
-            "", "\n\n", "old 0\n", good["old 0\n".Length..], good.Replace("old 0", "old 00"), good.Replace("old 0", "old -1"),
-            good.Replace("old 0", "old"), good.Replace("old 0", "new 0"), good.Replace("old 0\n", "old 0\nAAAA\n"),
-            good.Replace("old 0\n", "old 0\n!\n"), good.Replace("\n2\n", "\nx\n"), good[..^1], good.Replace("\n", "\r\n"),
-            good.Replace("old 0\n", "old 0\n" + string.Concat(Enumerable.Repeat(hash + "\n", 64))),
-        ]) Assert.Equal(400, _witness.AddCheckpoint(wrong).Status);
+        foreach (
+            var wrong in (string[])
+                [
+                    "",
+                    "\n\n",
+                    "old 0\n",
+                    good["old 0\n".Length..],
+                    good.Replace("old 0", "old 00"),
+                    good.Replace("old 0", "old -1"),
+                    good.Replace("old 0", "old"),
+                    good.Replace("old 0", "new 0"),
+                    good.Replace("old 0\n", "old 0\nAAAA\n"),
+                    good.Replace("old 0\n", "old 0\n!\n"),
+                    good.Replace("\n2\n", "\nx\n"),
+                    good[..^1],
+                    good.Replace("\n", "\r\n"),
+                    good.Replace("old 0\n", "old 0\n" + string.Concat(Enumerable.Repeat(hash + "\n", 64))),
+                ]
+        )
+            Assert.Equal(400, _witness.AddCheckpoint(wrong).Status);
         // A proof where there is nothing to prove.
         Assert.Equal(422, _witness.AddCheckpoint(good.Replace("old 0\n", $"old 0\n{hash}\n")).Status);
         Assert.Equal(200, _witness.AddCheckpoint(good).Status);
@@ -359,7 +399,8 @@ public sealed class WitnessTests : IAsyncDisposable
             var size = SignedNote.Read(_witness.CheckpointOf(Ministry.Witness.HashOf(_origin))!)!.Tree!.Size;
             Assert.Equal(from + 1 + Array.FindIndex(answers, a => a.Status == 200), (int)size);
             // On to the next.
-            if ((int)size != from + 1) _witness = Reset(log, from + 1);
+            if ((int)size != from + 1)
+                _witness = Reset(log, from + 1);
         }
     }
 
@@ -377,26 +418,40 @@ public sealed class WitnessTests : IAsyncDisposable
     {
         var log = New().Add("a", "b");
         await _hub.StartWitness("kr/mfa");
-        using var http = new HttpClient(new SocketsHttpHandler
+        using var http = new HttpClient(
+            new SocketsHttpHandler { SslOptions = { RemoteCertificateValidationCallback = (_, c, _, _) => c is not null } }
+        )
         {
-            SslOptions = { RemoteCertificateValidationCallback = (_, c, _, _) => c is not null },
-        }) { BaseAddress = _hub.AddressOf("kr/mfa") };
+            BaseAddress = _hub.AddressOf("kr/mfa"),
+        };
         http.DefaultRequestHeaders.ExpectContinue = true;
         // HTTP/1.1, as the simplest client speaks it.
-        using var added = await http.PostAsync(new Uri("add-checkpoint", UriKind.Relative), new StringContent(log.Request(0, 2)), Hub.Cancel);
+        using var added = await http.PostAsync(
+            new Uri("add-checkpoint", UriKind.Relative),
+            new StringContent(log.Request(0, 2)),
+            Hub.Cancel
+        );
         Assert.Equal(HttpStatusCode.OK, added.StatusCode);
         Assert.StartsWith($"— {_hub.Agreement.TrustDomain}/witness/kr/mfa ", await added.Content.ReadAsStringAsync(Hub.Cancel));
-        using var again = await http.PostAsync(new Uri("add-checkpoint", UriKind.Relative), new StringContent(log.Request(0, 2)), Hub.Cancel);
-        Assert.Equal((HttpStatusCode.Conflict, "text/x.tlog.size", "2\n"),
-            (again.StatusCode, again.Content.Headers.ContentType!.ToString(), await again.Content.ReadAsStringAsync(Hub.Cancel)));
+        using var again = await http.PostAsync(
+            new Uri("add-checkpoint", UriKind.Relative),
+            new StringContent(log.Request(0, 2)),
+            Hub.Cancel
+        );
+        Assert.Equal(
+            (HttpStatusCode.Conflict, "text/x.tlog.size", "2\n"),
+            (again.StatusCode, again.Content.Headers.ContentType!.ToString(), await again.Content.ReadAsStringAsync(Hub.Cancel))
+        );
         var shown = await http.GetStringAsync(new Uri($"{Ministry.Witness.HashOf(_origin)}/checkpoint", UriKind.Relative), Hub.Cancel);
         Assert.Equal(["kr/mfa"], Cosigners.Of(shown, _hub.Agreement));
-        foreach (var (path, body, status) in ((string, byte[], HttpStatusCode)[])
-        [
-            ("add-checkpoint", [0xff], HttpStatusCode.BadRequest),
-            ("add-checkpoint", new byte[Ministry.Witness.MaxRequest + 1], HttpStatusCode.RequestEntityTooLarge),
-            ("checkpoint", [], HttpStatusCode.NotFound),
-        ])
+        foreach (
+            var (path, body, status) in ((string, byte[], HttpStatusCode)[])
+                [
+                    ("add-checkpoint", [0xff], HttpStatusCode.BadRequest),
+                    ("add-checkpoint", new byte[Ministry.Witness.MaxRequest + 1], HttpStatusCode.RequestEntityTooLarge),
+                    ("checkpoint", [], HttpStatusCode.NotFound),
+                ]
+        )
         {
             using var answer = await http.PostAsync(new Uri(path, UriKind.Relative), new ByteArrayContent(body), Hub.Cancel);
             Assert.Equal(status, answer.StatusCode);
@@ -411,9 +466,17 @@ public sealed class WitnessTests : IAsyncDisposable
     [Fact]
     public void A_key_that_the_agreement_does_not_list_is_refused_at_the_start()
     {
-        File.Copy(Path.Combine(_hub.Folder, "kr/mfa/cosignatures.key"), Path.Combine(_hub.Folder, "ua/mfa/cosignatures.key"), overwrite: true);
-        var e = Assert.Throws<FormatException>(() => WitnessCommand.Build(
-            WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")), TimeProvider.System));
+        File.Copy(
+            Path.Combine(_hub.Folder, "kr/mfa/cosignatures.key"),
+            Path.Combine(_hub.Folder, "ua/mfa/cosignatures.key"),
+            overwrite: true
+        );
+        var e = Assert.Throws<FormatException>(() =>
+            WitnessCommand.Build(
+                WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")),
+                TimeProvider.System
+            )
+        );
         Assert.Contains("does not list", e.Message);
     }
 
@@ -422,13 +485,17 @@ public sealed class WitnessTests : IAsyncDisposable
     {
         var log = New().Add("a");
         await _hub.StartWitness("kr/mfa");
-        using var http = new HttpClient(new SocketsHttpHandler
+        using var http = new HttpClient(
+            new SocketsHttpHandler { SslOptions = { RemoteCertificateValidationCallback = (_, c, _, _) => c is not null } }
+        )
         {
-            SslOptions = { RemoteCertificateValidationCallback = (_, c, _, _) => c is not null },
-        }) { BaseAddress = _hub.AddressOf("kr/mfa") };
+            BaseAddress = _hub.AddressOf("kr/mfa"),
+        };
         var rogue = CheckpointKey.Generate(_origin);
-        async Task<HttpStatusCode> Offer() => (await http.PostAsync(
-            new Uri("add-checkpoint", UriKind.Relative), new StringContent(log.Request(0, 1, rogue)), Hub.Cancel)).StatusCode;
+        async Task<HttpStatusCode> Offer() =>
+            (
+                await http.PostAsync(new Uri("add-checkpoint", UriKind.Relative), new StringContent(log.Request(0, 1, rogue)), Hub.Cancel)
+            ).StatusCode;
         Assert.Equal(HttpStatusCode.Forbidden, await Offer());
         var (file, real) = (Path.Combine(_hub.Folder, "agreement.json"), _hub.Agreement);
         foreach (var version in (ulong[])[0, 1, 2, 9])
@@ -436,16 +503,25 @@ public sealed class WitnessTests : IAsyncDisposable
             var forged = real.Clone();
             forged.Version = version;
             forged.Signatures.Clear();
-            forged.Participants.Single(p => p.Id == "service/custody").SigningKeys.Add(new Types.V1.SigningKey
-            {
-                Id = "service/custody/checkpoint-9", Use = Types.V1.SigningKeyUse.Checkpoints,
-                PublicKey = Google.Protobuf.ByteString.CopyFrom(Convert.FromBase64String(rogue.Verifier.Split('+', 3)[2])[1..]),
-            });
+            forged
+                .Participants.Single(p => p.Id == "service/custody")
+                .SigningKeys.Add(
+                    new Types.V1.SigningKey
+                    {
+                        Id = "service/custody/checkpoint-9",
+                        Use = Types.V1.SigningKeyUse.Checkpoints,
+                        PublicKey = Google.Protobuf.ByteString.CopyFrom(Convert.FromBase64String(rogue.Verifier.Split('+', 3)[2])[1..]),
+                    }
+                );
             File.WriteAllText(file, Google.Protobuf.JsonFormatter.Default.Format(forged));
             // Neither while it runs nor after a start.
             Assert.Equal(HttpStatusCode.Forbidden, await Offer());
-            var e = Assert.Throws<AgreementRefused>(() => WitnessCommand.Build(
-                WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")), TimeProvider.System));
+            var e = Assert.Throws<AgreementRefused>(() =>
+                WitnessCommand.Build(
+                    WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")),
+                    TimeProvider.System
+                )
+            );
             Assert.Contains("refused", e.Message);
             Assert.Throws<AgreementRefused>(() => _hub.As("icrc", s => s with { SeenFolder = Path.Combine(_hub.Folder, "seen") }));
             Assert.Throws<AgreementRefused>(() => _hub.As("icrc"));
@@ -470,8 +546,12 @@ public sealed class WitnessTests : IAsyncDisposable
             foreach (var mode in (UnixFileMode[])[UnixFileMode.GroupWrite, UnixFileMode.OtherWrite, UnixFileMode.OtherRead])
             {
                 File.SetUnixFileMode(path, PrivateFiles.Mode | mode);
-                var e = Assert.ThrowsAny<Exception>(() => WitnessCommand.Build(
-                    WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")), TimeProvider.System));
+                var e = Assert.ThrowsAny<Exception>(() =>
+                    WitnessCommand.Build(
+                        WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")),
+                        TimeProvider.System
+                    )
+                );
                 Assert.Contains($"chmod 600 {path}", e.Message);
             }
             File.SetUnixFileMode(path, PrivateFiles.Mode);

@@ -22,7 +22,8 @@ public sealed class MemoryBroker : IAsyncDisposable
         await _starting.WaitAsync(cancel);
         try
         {
-            if (!_started) await Bus.StartAsync(cancel);
+            if (!_started)
+                await Bus.StartAsync(cancel);
             _started = true;
         }
         finally
@@ -34,19 +35,21 @@ public sealed class MemoryBroker : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        if (_started) await Bus.StopAsync(TimeSpan.FromSeconds(5));
+        if (_started)
+            await Bus.StopAsync(TimeSpan.FromSeconds(5));
         _starting.Dispose();
     }
 }
 
 /// <summary>A service's link to the broker: its topology, its one endpoint and the way out. Can be made anew while the service
 /// runs.</summary>
-internal sealed partial class Broker(
-    Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null) : IAsyncDisposable
+internal sealed partial class Broker(Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null)
+    : IAsyncDisposable
 {
     private readonly string _self = Guid.NewGuid().ToString("N");
     private readonly Channel<long> _canaries = Channel.CreateBounded<long>(
-        new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest });
+        new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest }
+    );
     private IBusControl? _control;
     private HostReceiveEndpointHandle[] _handles = [];
     private volatile IBus? _bus;
@@ -80,7 +83,8 @@ internal sealed partial class Broker(
                 memory.Bus.ConnectReceiveEndpoint(QueueOf(service.Name), Receive),
                 memory.Bus.ConnectReceiveEndpoint(canary, ReceiveCanary),
             ];
-            foreach (var handle in _handles) await handle.Ready.WaitAsync(cancel);
+            foreach (var handle in _handles)
+                await handle.Ready.WaitAsync(cancel);
             _bus = memory.Bus;
             return;
         }
@@ -100,7 +104,8 @@ internal sealed partial class Broker(
         {
             foreach (var handle in _handles)
                 await Aside(() => handle.StopAsync(CancellationToken.None)).WaitAsync(TimeSpan.FromSeconds(3));
-            if (_control is { } control) await Aside(() => control.StopAsync(TimeSpan.FromSeconds(2))).WaitAsync(TimeSpan.FromSeconds(3));
+            if (_control is { } control)
+                await Aside(() => control.StopAsync(TimeSpan.FromSeconds(2))).WaitAsync(TimeSpan.FromSeconds(3));
         }
         catch (Exception e)
         {
@@ -118,14 +123,19 @@ internal sealed partial class Broker(
     /// <inheritdoc cref="Aside(Func{Task})"/>
     internal static Task<T> Aside<T>(Func<Task<T>> begin) => Task.Run(begin);
 
-    internal Task SendCanary(long number, CancellationToken cancel) => _bus is { } bus
-        ? bus.Publish(new Canary { Number = number }, context =>
-        {
-            context.Headers.Set(Wire.CanaryHeader, number.ToString(System.Globalization.CultureInfo.InvariantCulture));
-            context.Headers.Set("ministries-process", _self);
-            context.Durable = false;
-        }, cancel)
-        : throw new InvalidOperationException("the bus is not started");
+    internal Task SendCanary(long number, CancellationToken cancel) =>
+        _bus is { } bus
+            ? bus.Publish(
+                new Canary { Number = number },
+                context =>
+                {
+                    context.Headers.Set(Wire.CanaryHeader, number.ToString(System.Globalization.CultureInfo.InvariantCulture));
+                    context.Headers.Set("ministries-process", _self);
+                    context.Durable = false;
+                },
+                cancel
+            )
+            : throw new InvalidOperationException("the bus is not started");
 
     /// <summary>What every bus has: one serializer, exchanges named after events.</summary>
     internal static void Common(IBusFactoryConfigurator bus, string service)
@@ -141,54 +151,78 @@ internal sealed partial class Broker(
     {
         var uri = options.Broker;
         var (user, password) = Credentials(uri);
-        bus.Host(uri.Host, (ushort)(uri.Port > 0 ? uri.Port : uri.Scheme == "amqps" ? 5671 : 5672), VirtualHost(uri), service.Name, host =>
-        {
-            host.Username(user);
-            host.Password(password);
-            host.PublisherConfirmation = true;
-            host.Heartbeat(TimeSpan.FromSeconds(6));
-            host.RequestedConnectionTimeout(TimeSpan.FromSeconds(5));
-            host.ContinuationTimeout(TimeSpan.FromSeconds(10));
-            if (uri.Scheme == "amqps")
-                host.UseSsl(ssl =>
-                {
-                    ssl.Protocol = SslProtocols.Tls12 | SslProtocols.Tls13;
-                    ssl.ServerName = uri.Host;
-                    ssl.EnforcePolicyErrors(SslPolicyErrors.RemoteCertificateChainErrors |
-                        SslPolicyErrors.RemoteCertificateNameMismatch | SslPolicyErrors.RemoteCertificateNotAvailable);
-                    ssl.CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors);
-                });
-        });
+        bus.Host(
+            uri.Host,
+            (ushort)(
+                uri.Port > 0 ? uri.Port
+                : uri.Scheme == "amqps" ? 5671
+                : 5672
+            ),
+            VirtualHost(uri),
+            service.Name,
+            host =>
+            {
+                host.Username(user);
+                host.Password(password);
+                host.PublisherConfirmation = true;
+                host.Heartbeat(TimeSpan.FromSeconds(6));
+                host.RequestedConnectionTimeout(TimeSpan.FromSeconds(5));
+                host.ContinuationTimeout(TimeSpan.FromSeconds(10));
+                if (uri.Scheme == "amqps")
+                    host.UseSsl(ssl =>
+                    {
+                        ssl.Protocol = SslProtocols.Tls12 | SslProtocols.Tls13;
+                        ssl.ServerName = uri.Host;
+                        ssl.EnforcePolicyErrors(
+                            SslPolicyErrors.RemoteCertificateChainErrors
+                                | SslPolicyErrors.RemoteCertificateNameMismatch
+                                | SslPolicyErrors.RemoteCertificateNotAvailable
+                        );
+                        ssl.CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors);
+                    });
+            }
+        );
         Common(bus, service.Name);
         bus.DeployPublishTopology = true;
-        foreach (var type in EventTypes.Of(service.Name)) EventKind.Of(type.FullName)!.Declare(bus, own: true);
+        foreach (var type in EventTypes.Of(service.Name))
+            EventKind.Of(type.FullName)!.Declare(bus, own: true);
         foreach (var type in service.Reactions.Where(r => r.Producer != service.Name).Select(r => r.Event.FullName).Distinct())
             EventKind.Of(type)!.Declare(bus, own: false);
         if (service.Reactions.Count > 0)
-            bus.ReceiveEndpoint(QueueOf(service.Name), endpoint =>
-            {
-                endpoint.SetQuorumQueue();
-                endpoint.SingleActiveConsumer = true;
-                endpoint.SetQueueArgument("x-delivery-limit", options.DeliveryLimit);
-                endpoint.SetQueueArgument("x-overflow", "reject-publish");
-                endpoint.SetQueueArgument("x-dead-letter-strategy", "at-least-once");
-                // At least once needs a dead-letter queue that takes everything; the oldest go where there are too many, for the
-                // producer's ledger has them all.
-                endpoint.BindDeadLetterQueue(DeadQueueOf(service.Name), DeadQueueOf(service.Name), dead =>
+            bus.ReceiveEndpoint(
+                QueueOf(service.Name),
+                endpoint =>
                 {
-                    dead.SetQuorumQueue();
-                    dead.SetQueueArgument("x-max-length", 10_000);
-                });
-                Receive(endpoint);
-            });
-        bus.ReceiveEndpoint(canary, endpoint =>
-        {
-            endpoint.Durable = false;
-            endpoint.AutoDelete = true;
-            endpoint.Exclusive = true;
-            endpoint.Bind(CanaryExchangeOf(service.Name));
-            ReceiveCanary(endpoint);
-        });
+                    endpoint.SetQuorumQueue();
+                    endpoint.SingleActiveConsumer = true;
+                    endpoint.SetQueueArgument("x-delivery-limit", options.DeliveryLimit);
+                    endpoint.SetQueueArgument("x-overflow", "reject-publish");
+                    endpoint.SetQueueArgument("x-dead-letter-strategy", "at-least-once");
+                    // At least once needs a dead-letter queue that takes everything; the oldest go where there are too many, for the
+                    // producer's ledger has them all.
+                    endpoint.BindDeadLetterQueue(
+                        DeadQueueOf(service.Name),
+                        DeadQueueOf(service.Name),
+                        dead =>
+                        {
+                            dead.SetQuorumQueue();
+                            dead.SetQueueArgument("x-max-length", 10_000);
+                        }
+                    );
+                    Receive(endpoint);
+                }
+            );
+        bus.ReceiveEndpoint(
+            canary,
+            endpoint =>
+            {
+                endpoint.Durable = false;
+                endpoint.AutoDelete = true;
+                endpoint.Exclusive = true;
+                endpoint.Bind(CanaryExchangeOf(service.Name));
+                ReceiveCanary(endpoint);
+            }
+        );
     }
 
     private void Receive(IReceiveEndpointConfigurator endpoint)
@@ -198,7 +232,8 @@ internal sealed partial class Broker(
         endpoint.ConcurrentMessageLimit = options.Prefetch;
         foreach (var reaction in service.Reactions)
         {
-            if (endpoint is IInMemoryReceiveEndpointConfigurator local) local.Bind(reaction.Event.FullName);
+            if (endpoint is IInMemoryReceiveEndpointConfigurator local)
+                local.Bind(reaction.Event.FullName);
             EventKind.Of(reaction.Event.FullName)!.Handle(endpoint, intake.Take);
         }
     }
@@ -206,7 +241,8 @@ internal sealed partial class Broker(
     private void ReceiveCanary(IReceiveEndpointConfigurator endpoint)
     {
         Quiet(endpoint);
-        if (endpoint is IInMemoryReceiveEndpointConfigurator local) local.Bind(CanaryExchangeOf("memory"));
+        if (endpoint is IInMemoryReceiveEndpointConfigurator local)
+            local.Bind(CanaryExchangeOf("memory"));
         endpoint.Handler<Canary>(context =>
         {
             if (context.Headers.TryGetHeader("ministries-process", out var process) && process as string == _self)
@@ -237,12 +273,14 @@ internal sealed partial class Broker(
     {
         var missing = new List<string>();
         foreach (var exchange in service.Reactions.Select(r => r.Event.FullName).Distinct())
-            if (!await Try(c => c.ExchangeBindAsync(QueueOf(service.Name), exchange, "", cancellationToken: cancel)) &&
-                !await Try(async c =>
+            if (
+                !await Try(c => c.ExchangeBindAsync(QueueOf(service.Name), exchange, "", cancellationToken: cancel))
+                && !await Try(async c =>
                 {
                     await c.ExchangeDeclareAsync(exchange, ExchangeType.Fanout, durable: true, cancellationToken: cancel);
                     await c.ExchangeBindAsync(QueueOf(service.Name), exchange, "", cancellationToken: cancel);
-                }))
+                })
+            )
                 missing.Add(exchange);
         return missing;
 
@@ -269,16 +307,29 @@ internal sealed partial class Broker(
         var (user, password) = Credentials(uri);
         var factory = new ConnectionFactory
         {
-            HostName = uri.Host, Port = uri.Port > 0 ? uri.Port : uri.Scheme == "amqps" ? 5671 : 5672, VirtualHost = VirtualHost(uri),
-            UserName = user, Password = password, AutomaticRecoveryEnabled = false, ClientProvidedName = $"{service.Name} watchdog",
-            RequestedConnectionTimeout = TimeSpan.FromSeconds(3), SocketReadTimeout = TimeSpan.FromSeconds(5),
-            SocketWriteTimeout = TimeSpan.FromSeconds(5), HandshakeContinuationTimeout = TimeSpan.FromSeconds(3),
-            ContinuationTimeout = TimeSpan.FromSeconds(3), RequestedHeartbeat = TimeSpan.FromSeconds(6),
+            HostName = uri.Host,
+            Port =
+                uri.Port > 0 ? uri.Port
+                : uri.Scheme == "amqps" ? 5671
+                : 5672,
+            VirtualHost = VirtualHost(uri),
+            UserName = user,
+            Password = password,
+            AutomaticRecoveryEnabled = false,
+            ClientProvidedName = $"{service.Name} watchdog",
+            RequestedConnectionTimeout = TimeSpan.FromSeconds(3),
+            SocketReadTimeout = TimeSpan.FromSeconds(5),
+            SocketWriteTimeout = TimeSpan.FromSeconds(5),
+            HandshakeContinuationTimeout = TimeSpan.FromSeconds(3),
+            ContinuationTimeout = TimeSpan.FromSeconds(3),
+            RequestedHeartbeat = TimeSpan.FromSeconds(6),
         };
         if (uri.Scheme == "amqps")
             factory.Ssl = new SslOption
             {
-                Enabled = true, ServerName = uri.Host, Version = SslProtocols.Tls12 | SslProtocols.Tls13,
+                Enabled = true,
+                ServerName = uri.Host,
+                Version = SslProtocols.Tls12 | SslProtocols.Tls13,
                 CertificateValidationCallback = (_, certificate, sent, errors) => Trusts(certificate, sent, errors),
             };
         return factory;
@@ -297,8 +348,10 @@ internal sealed partial class Broker(
 
     private string? Wrong(X509Certificate? certificate, X509Chain? sent, SslPolicyErrors errors)
     {
-        if (certificate is null) return "it sent none";
-        if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)) return $"{certificate.Subject} is not for {options.Broker.Host}";
+        if (certificate is null)
+            return "it sent none";
+        if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch))
+            return $"{certificate.Subject} is not for {options.Broker.Host}";
         if (options.BrokerAuthority is null)
             return errors == SslPolicyErrors.None ? null : $"{certificate.Subject}, issued by {certificate.Issuer}: {errors}";
         using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
@@ -307,10 +360,12 @@ internal sealed partial class Broker(
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
         chain.ChainPolicy.DisableCertificateDownloads = true;
         chain.ChainPolicy.CustomTrustStore.ImportFromPemFile(options.BrokerAuthority);
-        if (sent is not null) chain.ChainPolicy.ExtraStore.AddRange(sent.ChainPolicy.ExtraStore);
-        if (chain.Build(presented)) return null;
-        return $"{certificate.Subject}, issued by {certificate.Issuer}: " +
-            string.Join(", ", chain.ChainStatus.Select(s => s.Status).Distinct());
+        if (sent is not null)
+            chain.ChainPolicy.ExtraStore.AddRange(sent.ChainPolicy.ExtraStore);
+        if (chain.Build(presented))
+            return null;
+        return $"{certificate.Subject}, issued by {certificate.Issuer}: "
+            + string.Join(", ", chain.ChainStatus.Select(s => s.Status).Distinct());
     }
 
     private static string VirtualHost(Uri uri) => uri.AbsolutePath.Length > 1 ? Uri.UnescapeDataString(uri.AbsolutePath[1..]) : "/";
@@ -319,7 +374,8 @@ internal sealed partial class Broker(
     {
         var parts = uri.UserInfo.Split(':', 2);
         return parts is [{ Length: > 0 } user, var password]
-            ? (Uri.UnescapeDataString(user), Uri.UnescapeDataString(password)) : ("guest", "guest");
+            ? (Uri.UnescapeDataString(user), Uri.UnescapeDataString(password))
+            : ("guest", "guest");
     }
 
     /// <summary>Marks the moment after the broker was told that a message is done with.</summary>
@@ -333,7 +389,8 @@ internal sealed partial class Broker(
 
         public Task PreReceive(ReceiveContext context) => Task.CompletedTask;
 
-        public Task PostConsume<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType) where T : class => Task.CompletedTask;
+        public Task PostConsume<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType)
+            where T : class => Task.CompletedTask;
 
         public Task ConsumeFault<T>(ConsumeContext<T> context, TimeSpan duration, string consumerType, Exception exception)
             where T : class => Task.CompletedTask;

@@ -35,30 +35,48 @@ public static class BusRegistration
             throw new ArgumentException("memory: needs the process's broker, another address must not have one", nameof(memory));
         services.AddSingleton(options);
         services.AddSingleton<BusStatus>();
-        services.TryAddSingleton<ReadEvents>(provider => (producer, request, cancel) =>
-            new LedgerService.LedgerServiceClient(provider.GetRequiredService<Peers>()[producer])
-                .ListEventsAsync(request, cancellationToken: cancel).ResponseAsync);
+        services.TryAddSingleton<ReadEvents>(provider =>
+            (producer, request, cancel) =>
+                new LedgerService.LedgerServiceClient(provider.GetRequiredService<Peers>()[producer])
+                    .ListEventsAsync(request, cancellationToken: cancel)
+                    .ResponseAsync
+        );
         services.TryAddSingleton<Func<Permissions>>(provider => () => provider.GetRequiredService<Agreements>().InForce.Permissions);
         services.TryAddSingleton(provider =>
         {
-            var (credentials, agreements, time) = (provider.GetRequiredService<Credentials>(),
-                provider.GetRequiredService<Agreements>(), provider.GetRequiredService<TimeProvider>());
+            var (credentials, agreements, time) = (
+                provider.GetRequiredService<Credentials>(),
+                provider.GetRequiredService<Agreements>(),
+                provider.GetRequiredService<TimeProvider>()
+            );
             return new MessageSeal(
                 () => credentials.Certificate,
                 (service, certificate) =>
-                    agreements.InForce.Authorities.Identify(certificate, [], CertificateUse.Server, time.GetUtcNow()) is
-                        { Refused: Reason.Unspecified, Identity: { } identity } && identity.Participant.Id == $"service/{service}",
-                time, () => agreements.InForce.Agreement.Version);
+                    agreements.InForce.Authorities.Identify(certificate, [], CertificateUse.Server, time.GetUtcNow())
+                        is { Refused: Reason.Unspecified, Identity: { } identity }
+                    && identity.Participant.Id == $"service/{service}",
+                time,
+                () => agreements.InForce.Agreement.Version
+            );
         });
         services.AddSingleton<Intake>();
         services.AddSingleton(provider => new Broker(
-            provider.GetRequiredService<Service>(), options, provider.GetRequiredService<Intake>(),
-            provider.GetRequiredService<ILogger<Broker>>(), memory));
+            provider.GetRequiredService<Service>(),
+            options,
+            provider.GetRequiredService<Intake>(),
+            provider.GetRequiredService<ILogger<Broker>>(),
+            memory
+        ));
         services.AddSingleton<IHostedService>(provider => provider.GetRequiredService<Intake>());
         services.AddSingleton<IHostedService>(provider => new Watchdog(
-            provider.GetRequiredService<Service>(), provider.GetRequiredService<Broker>(), options,
-            provider.GetRequiredService<BusStatus>(), provider.GetRequiredService<Lifecycle>(),
-            provider.GetRequiredService<ILogger<Watchdog>>(), memory));
+            provider.GetRequiredService<Service>(),
+            provider.GetRequiredService<Broker>(),
+            options,
+            provider.GetRequiredService<BusStatus>(),
+            provider.GetRequiredService<Lifecycle>(),
+            provider.GetRequiredService<ILogger<Watchdog>>(),
+            memory
+        ));
         services.AddHostedService<Relay>();
         services.AddHostedService<DutySweep>();
         return services;

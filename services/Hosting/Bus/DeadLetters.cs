@@ -16,7 +16,11 @@ public static class DeadLetters
 {
     /// <summary>The stream of dead letters, by event id. One whose reason is empty has been processed since.</summary>
     public static readonly StreamKind<DeadLetter> Kind = new(
-        "dead-letter", 1, Apply, keys: letter => letter.Reason.Length > 0 ? [Open] : []);
+        "dead-letter",
+        1,
+        Apply,
+        keys: letter => letter.Reason.Length > 0 ? [Open] : []
+    );
 
     /// <summary>The key under which those are listed that are not processed yet.</summary>
     public const string Open = "open";
@@ -25,10 +29,13 @@ public static class DeadLetters
     public const string SetAsideMethod = "dead-letter";
 
     /// <summary>What a rule decided on an event that had been set aside, with the note that it is one no more.</summary>
-    internal static Decision Settle(Decision decision, EventOrigin origin) => Decision.Accept(
-        decision.Case, decision.Audience,
-        [.. decision.Changes, new Change(new SetAsideEventProcessed { Origin = origin }, [Kind.Id(EventTypes.IdOf(origin))])],
-        decision.Answer);
+    internal static Decision Settle(Decision decision, EventOrigin origin) =>
+        Decision.Accept(
+            decision.Case,
+            decision.Audience,
+            [.. decision.Changes, new Change(new SetAsideEventProcessed { Origin = origin }, [Kind.Id(EventTypes.IdOf(origin))])],
+            decision.Answer
+        );
 
     private static void Apply(DeadLetter state, Google.Protobuf.IMessage @event, FoldedEntry entry)
     {
@@ -50,8 +57,16 @@ public static class DeadLetters
 
 /// <summary><c>ministries.operations.v1</c>: what whoever runs the service may see and do.</summary>
 internal sealed class OperationsEndpoint(
-    Service service, ServiceLedger ledger, Writes writes, BusStatus status, Intake intake, ReadEvents read, Func<Permissions> permissions,
-    TimeProvider time, IServiceProvider services) : OperationsService.OperationsServiceBase
+    Service service,
+    ServiceLedger ledger,
+    Writes writes,
+    BusStatus status,
+    Intake intake,
+    ReadEvents read,
+    Func<Permissions> permissions,
+    TimeProvider time,
+    IServiceProvider services
+) : OperationsService.OperationsServiceBase
 {
     public override async Task<GetStatusResponse> GetStatus(GetStatusRequest request, ServerCallContext context)
     {
@@ -65,24 +80,31 @@ internal sealed class OperationsEndpoint(
             BrokerReady = status.BrokerReady,
             DeadLetters = await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], cancel),
             DutiesDue = await ledger.CountDue(time.GetUtcNow(), cancel),
-            LastDutySweepTime = status.LastDutySweep?.ToTimestamp(), WaitingSinceTime = status.WaitingSince?.ToTimestamp(),
+            LastDutySweepTime = status.LastDutySweep?.ToTimestamp(),
+            WaitingSinceTime = status.WaitingSince?.ToTimestamp(),
             AgreementVersion = permissions().Agreement.Version,
             CertificateExpireTime = services.GetService<Credentials>()?.Certificate.NotAfter.ToUniversalTime().ToTimestamp(),
-            CosignedEntries = ledger.Cosigned?.Size ?? 0, CosignaturesLate = witnessing?.Late ?? false,
-            CosignaturesWaitingSinceTime = witnessing?.WaitingSince?.ToTimestamp(), WitnessesMissing = { witnessing?.Missing ?? [] },
+            CosignedEntries = ledger.Cosigned?.Size ?? 0,
+            CosignaturesLate = witnessing?.Late ?? false,
+            CosignaturesWaitingSinceTime = witnessing?.WaitingSince?.ToTimestamp(),
+            WitnessesMissing = { witnessing?.Missing ?? [] },
         };
     }
 
     public override async Task<ListDeadLettersResponse> ListDeadLetters(ListDeadLettersRequest request, ServerCallContext context)
     {
         ulong after = 0;
-        var bound = services.GetRequiredService<PageTokens>().Bind(
-            context.NameOf(), EdgeCall.Of(context).Caller.Participant.Id, DeadLetters.Kind.Name, [DeadLetters.Open]);
+        var bound = services
+            .GetRequiredService<PageTokens>()
+            .Bind(context.NameOf(), EdgeCall.Of(context).Caller.Participant.Id, DeadLetters.Kind.Name, [DeadLetters.Open]);
         if (request.PageToken.Length > 0 && !PageTokens.TryRead(request.PageToken, bound, out after))
             throw Refusals.Invalid("page_token", "is not one that this service returned").ToException();
         var size = request.PageSize == 0 ? 50 : request.PageSize;
         var letters = await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, after, size, context.CancellationToken);
-        var response = new ListDeadLettersResponse { NextPageToken = letters.Count == size ? PageTokens.Write(letters[^1].Number, bound) : "" };
+        var response = new ListDeadLettersResponse
+        {
+            NextPageToken = letters.Count == size ? PageTokens.Write(letters[^1].Number, bound) : "",
+        };
         response.DeadLetters.AddRange(letters.Select(l => l.State));
         return response;
     }
@@ -90,26 +112,32 @@ internal sealed class OperationsEndpoint(
     public override Task<ReplayDeadLetterResponse> ReplayDeadLetter(ReplayDeadLetterRequest request, ServerCallContext context) =>
         writes.Run<ReplayDeadLetterRequest, ReplayDeadLetterResponse>(request, context, Decide, Replay);
 
-    private static Decision Decide(View view, ReplayDeadLetterRequest request, Act act) => act.Asked switch
-    {
-        ReplayResult { Origin: null } => Decision.Refuse(Reason.NotFound),
-        ReplayResult { Processed: true } => Decision.Accept("", [], [], _ => new ReplayDeadLetterResponse { Processed = true }),
-        ReplayResult failed => Decision.Accept(
-            "", [], [new Change(
-                new SetAsideEventFailed { Origin = failed.Origin, Reason = failed.Reason }, [DeadLetters.Kind.Id(request.Id)])],
-            _ => new ReplayDeadLetterResponse()),
-        _ => Decision.Refuse(Reason.Unavailable),
-    };
+    private static Decision Decide(View view, ReplayDeadLetterRequest request, Act act) =>
+        act.Asked switch
+        {
+            ReplayResult { Origin: null } => Decision.Refuse(Reason.NotFound),
+            ReplayResult { Processed: true } => Decision.Accept("", [], [], _ => new ReplayDeadLetterResponse { Processed = true }),
+            ReplayResult failed => Decision.Accept(
+                "",
+                [],
+                [new Change(new SetAsideEventFailed { Origin = failed.Origin, Reason = failed.Reason }, [DeadLetters.Kind.Id(request.Id)])],
+                _ => new ReplayDeadLetterResponse()
+            ),
+            _ => Decision.Refuse(Reason.Unavailable),
+        };
 
     private async Task<Google.Protobuf.IMessage?> Replay(ReplayDeadLetterRequest request, Act act, CancellationToken cancel)
     {
-        if (await ledger.Find(DeadLetters.Kind, request.Id, null, cancel) is not { State: var letter }) return new ReplayResult();
+        if (await ledger.Find(DeadLetters.Kind, request.Id, null, cancel) is not { State: var letter })
+            return new ReplayResult();
         var result = new ReplayResult { Origin = letter.Origin, Processed = letter.Reason.Length == 0 };
-        if (result.Processed) return result;
+        if (result.Processed)
+            return result;
         var asked = new ListEventsRequest { PageSize = 1 };
         asked.After.Add(new EventCursor { Type = letter.Origin.Type, Sequence = letter.Origin.Sequence - 1 });
         var found = (await read(letter.Origin.Service, asked, cancel)).Events.FirstOrDefault();
-        if (found is null || EventTypes.IdOf(found.Origin) != letter.Id) return new ReplayResult();
+        if (found is null || EventTypes.IdOf(found.Origin) != letter.Id)
+            return new ReplayResult();
         result.Reason = await intake.Replay(found, cancel) ?? "";
         result.Processed = result.Reason.Length == 0;
         return result;

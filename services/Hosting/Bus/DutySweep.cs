@@ -11,8 +11,14 @@ namespace Ministries.Hosting.Bus;
 /// <summary>Looks for duties that fell due and records each by a command of the service itself, whose request id is stream/due
 /// time: any replica may, and it is recorded once.</summary>
 internal sealed partial class DutySweep(
-    Service service, ServiceLedger ledger, Func<Permissions> permissions, BusOptions options, BusStatus status, TimeProvider time,
-    ILogger<DutySweep> log) : SupervisedService(log)
+    Service service,
+    ServiceLedger ledger,
+    Func<Permissions> permissions,
+    BusOptions options,
+    BusStatus status,
+    TimeProvider time,
+    ILogger<DutySweep> log
+) : SupervisedService(log)
 {
     /// <summary>The method of the entries.</summary>
     internal const string Method = "duty";
@@ -38,7 +44,8 @@ internal sealed partial class DutySweep(
                 var due = await ledger.ListDue(now, Page, stop);
                 var fresh = due.Where(d => recorded.Add(RequestIdOf(d))).ToList();
                 await Task.WhenAll(fresh.Select(d => Record(d, stop)));
-                if (due.Count < Page || fresh.Count == 0) break;
+                if (due.Count < Page || fresh.Count == 0)
+                    break;
             }
             status.LastDutySweep = now;
         }
@@ -48,35 +55,55 @@ internal sealed partial class DutySweep(
         }
     }
 
-    private static string RequestIdOf(DueStream due) =>
-        $"{due.Stream}/{due.Due.UtcDateTime.ToString("O", CultureInfo.InvariantCulture)}";
+    private static string RequestIdOf(DueStream due) => $"{due.Stream}/{due.Due.UtcDateTime.ToString("O", CultureInfo.InvariantCulture)}";
 
     private async Task Record(DueStream due, CancellationToken stop)
     {
-        if (service.Duties.FirstOrDefault(d => d.Kind.Name == due.Stream.Kind) is not { } duty) return;
+        if (service.Duties.FirstOrDefault(d => d.Kind.Name == due.Stream.Kind) is not { } duty)
+            return;
         var (id, judged) = (RequestIdOf(due), permissions());
         var cause = new Cause { Duty = id };
         var self = $"service/{service.Name}";
         try
         {
-            var outcome = await ledger.Commit(new Command
-            {
-                Participant = self, RequestId = id, Method = Method, Request = cause, Bytes = cause.ToByteArray(), Cause = cause,
-                AgreementVersion = judged.Agreement.Version, StoresRefusal = false,
-                Decide = (view, now) =>
+            var outcome = await ledger.Commit(
+                new Command
                 {
-                    var decision = duty.Record(view, due.Stream.Key, new Act
+                    Participant = self,
+                    RequestId = id,
+                    Method = Method,
+                    Request = cause,
+                    Bytes = cause.ToByteArray(),
+                    Cause = cause,
+                    AgreementVersion = judged.Agreement.Version,
+                    StoresRefusal = false,
+                    Decide = (view, now) =>
                     {
-                        Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
-                        Permissions = judged, Method = Method, RequestId = id, Now = now, Secrets = ledger.Secrets,
-                    });
-                    // Met or put off meanwhile: there is nothing to record.
-                    return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due
-                        ? Decision.Refuse(Reason.NotFound) : decision;
+                        var decision = duty.Record(
+                            view,
+                            due.Stream.Key,
+                            new Act
+                            {
+                                Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
+                                Permissions = judged,
+                                Method = Method,
+                                RequestId = id,
+                                Now = now,
+                                Secrets = ledger.Secrets,
+                            }
+                        );
+                        // Met or put off meanwhile: there is nothing to record.
+                        return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due
+                            ? Decision.Refuse(Reason.NotFound)
+                            : decision;
+                    },
                 },
-            }, stop);
-            if (outcome is { Refusal: null, Repeated: false }) Metrics.FellDue(due.Stream.Kind);
-            if (outcome.Refusal is { } refusal) LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(refusal.Reason));
+                stop
+            );
+            if (outcome is { Refusal: null, Repeated: false })
+                Metrics.FellDue(due.Stream.Kind);
+            if (outcome.Refusal is { } refusal)
+                LogRefused(log, service.Name, due.Stream.Kind, Refusals.NameOf(refusal.Reason));
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {

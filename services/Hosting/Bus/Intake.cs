@@ -35,11 +35,31 @@ internal sealed partial class Intake : SupervisedService
     private volatile bool _stopped;
 
     public Intake(
-        Service service, ServiceLedger ledger, Func<Permissions> permissions, ReadEvents read, MessageSeal seal,
-        IServiceProvider services, BusOptions options, BusStatus status, TimeProvider time, ILogger<Intake> log) : base(log)
+        Service service,
+        ServiceLedger ledger,
+        Func<Permissions> permissions,
+        ReadEvents read,
+        MessageSeal seal,
+        IServiceProvider services,
+        BusOptions options,
+        BusStatus status,
+        TimeProvider time,
+        ILogger<Intake> log
+    )
+        : base(log)
     {
-        (_service, _ledger, _permissions, _read, _seal, _services, _options, _status, _time, _log) =
-            (service, ledger, permissions, read, seal, services, options, status, time, log);
+        (_service, _ledger, _permissions, _read, _seal, _services, _options, _status, _time, _log) = (
+            service,
+            ledger,
+            permissions,
+            read,
+            seal,
+            services,
+            options,
+            status,
+            time,
+            log
+        );
         _reactions = service.Reactions.ToDictionary(r => r.Event.FullName);
         _lanes = service.Reactions.GroupBy(r => r.Producer).ToDictionary(g => g.Key, g => new Lane(this, g.Key, [.. g]));
     }
@@ -51,15 +71,18 @@ internal sealed partial class Intake : SupervisedService
     /// <exception cref="OperationCanceledException">The service stops: the broker keeps the message.</exception>
     internal async Task Take(EventMessage message)
     {
-        if (_stopped || !_lanes.TryGetValue(message.Origin.Service, out var lane)) throw new OperationCanceledException();
+        if (_stopped || !_lanes.TryGetValue(message.Origin.Service, out var lane))
+            throw new OperationCanceledException();
         if (!_seal.Bears(message))
         {
             Metrics.Rejected(Metrics.Forged);
             LogForged(_log, _service.Name, message.Type, message.Origin.Service);
             throw new InvalidDataException("the message does not bear its producer's signature");
         }
-        if (Probe.AcknowledgeFirst) _ = Later();
-        else await lane.Take(message);
+        if (Probe.AcknowledgeFirst)
+            _ = Later();
+        else
+            await lane.Take(message);
         Probe.At("before-ack");
 
         async Task Later()
@@ -70,20 +93,23 @@ internal sealed partial class Intake : SupervisedService
     }
 
     /// <inheritdoc/>
-    protected override Task Work(CancellationToken stop) => Together(_lanes.Values.Select(lane => (Func<CancellationToken, Task>)lane.Run), stop);
+    protected override Task Work(CancellationToken stop) =>
+        Together(_lanes.Values.Select(lane => (Func<CancellationToken, Task>)lane.Run), stop);
 
     /// <inheritdoc/>
     protected override Task Ended()
     {
         _stopped = true;
-        foreach (var lane in _lanes.Values) lane.Abandon();
+        foreach (var lane in _lanes.Values)
+            lane.Abandon();
         return Task.CompletedTask;
     }
 
     /// <summary>Processes an event that was set aside once more. Returns null where it had its effect, else the reason.</summary>
     internal async Task<string?> Replay(RecordedEvent recorded, CancellationToken cancel)
     {
-        if (!_reactions.TryGetValue(recorded.Event.Type, out var reaction)) return "UNKNOWN_TYPE";
+        if (!_reactions.TryGetValue(recorded.Event.Type, out var reaction))
+            return "UNKNOWN_TYPE";
         var step = new Step(reaction, recorded, null);
         // In the trace that the event was lost from, linked to the operator's call.
         using var span = Start(recorded, Activity.Current is { } call ? [new ActivityLink(call.Context)] : null);
@@ -93,7 +119,8 @@ internal sealed partial class Intake : SupervisedService
             await Prepare(step, cancel);
             var outcome = await _ledger.Commit(CommandOf(step, span, replay: true), cancel);
             var reason = outcome.Refusal is { } refusal ? step.Failed ?? Refusals.NameOf(refusal.Reason) : null;
-            if (reason is not null) span.Fail(reason, null);
+            if (reason is not null)
+                span.Fail(reason, null);
             return reason;
         }
         catch (Exception e) when (e is not OperationCanceledException && !IsTransient(e))
@@ -105,8 +132,17 @@ internal sealed partial class Intake : SupervisedService
     }
 
     /// <summary>What passes by itself: the database, the network, another service.</summary>
-    private static bool IsTransient(Exception e) => e is LedgerOverloaded or LedgerClosed or LedgerUnavailable or CommitOutcomeUnknown
-        or RpcException or DbException or IOException or TimeoutException or OperationCanceledException;
+    private static bool IsTransient(Exception e) =>
+        e
+            is LedgerOverloaded
+                or LedgerClosed
+                or LedgerUnavailable
+                or CommitOutcomeUnknown
+                or RpcException
+                or DbException
+                or IOException
+                or TimeoutException
+                or OperationCanceledException;
 
     private Activity? Start(RecordedEvent recorded, IEnumerable<ActivityLink>? links = null, string operation = "process")
     {
@@ -128,15 +164,16 @@ internal sealed partial class Intake : SupervisedService
             step.Failed = "UNREADABLE";
             throw;
         }
-        if (step.Reaction.Ask is not { } ask) return;
+        if (step.Reaction.Ask is not { } ask)
+            return;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         deadline.CancelAfter(_options.AskDeadline);
         try
         {
             step.Asked = await ask(message, _services, deadline.Token).WaitAsync(deadline.Token);
         }
-        catch (Exception e) when (step.Patience is { } patience && patience <= TimeSpan.Zero && IsTransient(e) &&
-            !cancel.IsCancellationRequested)
+        catch (Exception e)
+            when (step.Patience is { } patience && patience <= TimeSpan.Zero && IsTransient(e) && !cancel.IsCancellationRequested)
         {
             LogUnanswered(_log, _service.Name, step.Recorded.Event.Type, EventTypes.IdOf(step.Recorded.Origin));
         }
@@ -148,23 +185,35 @@ internal sealed partial class Intake : SupervisedService
         var (id, producer) = (EventTypes.IdOf(recorded.Origin), $"service/{recorded.Origin.Service}");
         return new Command
         {
-            Participant = producer, RequestId = id, Method = recorded.Event.Type, Request = step.Message!,
-            Bytes = recorded.Event.Data.Memory, AgreementVersion = permissions.Agreement.Version, Asked = step.Asked,
-            Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf }, StoresRefusal = false,
+            Participant = producer,
+            RequestId = id,
+            Method = recorded.Event.Type,
+            Request = step.Message!,
+            Bytes = recorded.Event.Data.Memory,
+            AgreementVersion = permissions.Agreement.Version,
+            Asked = step.Asked,
+            Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf },
+            StoresRefusal = false,
             Intake = replay ? null : new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Origin.Sequence),
-            TraceParent = span?.Id ?? recorded.Traceparent, TraceState = span?.TraceStateString ?? recorded.Tracestate,
+            TraceParent = span?.Id ?? recorded.Traceparent,
+            TraceState = span?.TraceStateString ?? recorded.Tracestate,
             Decide = (view, now) =>
             {
                 // The last run counts.
                 (step.HeldBack, step.Failed) = (false, null);
                 // One that went before failed: this one must wait for it, or it would overtake.
-                if (step.Behind is { HasFailed: true }) return Hold(step);
+                if (step.Behind is { HasFailed: true })
+                    return Hold(step);
                 try
                 {
                     var act = new Act
                     {
                         Caller = permissions.Participant(producer) ?? throw new InvalidOperationException("no such participant"),
-                        Permissions = permissions, Method = recorded.Event.Type, RequestId = id, Now = now, Asked = step.Asked,
+                        Permissions = permissions,
+                        Method = recorded.Event.Type,
+                        RequestId = id,
+                        Now = now,
+                        Asked = step.Asked,
                         Secrets = _ledger.Secrets,
                     };
                     var decision = step.Reaction.Decide(view, step.Message!, act);
@@ -190,19 +239,33 @@ internal sealed partial class Intake : SupervisedService
     {
         var recorded = step.Recorded;
         var id = EventTypes.IdOf(recorded.Origin);
-        var aside = new Operations.V1.EventSetAside { Origin = recorded.Origin, Reason = reason, Attempts = (uint)attempts };
+        var aside = new Operations.V1.EventSetAside
+        {
+            Origin = recorded.Origin,
+            Reason = reason,
+            Attempts = (uint)attempts,
+        };
         using var span = Start(recorded, operation: "set-aside");
         span.Fail(reason, null);
         span?.SetTag("ministries.attempt", attempts);
-        await _ledger.Commit(new Command
-        {
-            Participant = $"service/{_service.Name}", RequestId = $"dead-letter/{id}", Method = DeadLetters.SetAsideMethod, Request = aside,
-            Bytes = aside.ToByteArray(), AgreementVersion = _permissions().Agreement.Version, StoresRefusal = false,
-            Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf },
-            Intake = new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Origin.Sequence),
-            TraceParent = span?.Id ?? recorded.Traceparent, TraceState = span?.TraceStateString ?? recorded.Tracestate,
-            Decide = (_, _) => Decision.Accept(recorded.Event.Case, [], [new Change(aside, [DeadLetters.Kind.Id(id)])]),
-        }, cancel);
+        await _ledger.Commit(
+            new Command
+            {
+                Participant = $"service/{_service.Name}",
+                RequestId = $"dead-letter/{id}",
+                Method = DeadLetters.SetAsideMethod,
+                Request = aside,
+                Bytes = aside.ToByteArray(),
+                AgreementVersion = _permissions().Agreement.Version,
+                StoresRefusal = false,
+                Cause = new Cause { Event = recorded.Origin, Leaf = recorded.Leaf },
+                Intake = new Ministries.Ledger.Intake(recorded.Origin.Service, recorded.Event.Type, recorded.Origin.Sequence),
+                TraceParent = span?.Id ?? recorded.Traceparent,
+                TraceState = span?.TraceStateString ?? recorded.Tracestate,
+                Decide = (_, _) => Decision.Accept(recorded.Event.Case, [], [new Change(aside, [DeadLetters.Kind.Id(id)])]),
+            },
+            cancel
+        );
         Metrics.SetAside(recorded.Origin.Service);
         LogSetAside(_log, _service.Name, recorded.Event.Type, id, reason, attempts);
     }
@@ -245,8 +308,10 @@ internal sealed partial class Intake : SupervisedService
         /// <summary>One of its events is done with, or never will be.</summary>
         public void Settle(Exception? fault = null)
         {
-            if (fault is not null) _done.TrySetException(fault);
-            else if (--_left == 0) _done.TrySetResult();
+            if (fault is not null)
+                _done.TrySetException(fault);
+            else if (--_left == 0)
+                _done.TrySetResult();
         }
 
         public void Abandon() => _done.TrySetCanceled();
@@ -267,8 +332,10 @@ internal sealed partial class Intake : SupervisedService
     private sealed class Lane(Intake intake, string producer, IReadOnlyList<Reaction> reactions)
     {
         private readonly Channel<Message> _arrivals = Channel.CreateUnbounded<Message>();
-        private readonly Dictionary<string, SortedDictionary<ulong, List<Delivery>>> _held =
-            reactions.ToDictionary(r => r.Event.FullName, _ => new SortedDictionary<ulong, List<Delivery>>());
+        private readonly Dictionary<string, SortedDictionary<ulong, List<Delivery>>> _held = reactions.ToDictionary(
+            r => r.Event.FullName,
+            _ => new SortedDictionary<ulong, List<Delivery>>()
+        );
         private readonly Dictionary<string, ulong> _taken = [];
         private int _count;
 
@@ -280,7 +347,8 @@ internal sealed partial class Intake : SupervisedService
             Interlocked.Increment(ref _count);
             try
             {
-                if (!_arrivals.Writer.TryWrite(message)) throw new OperationCanceledException();
+                if (!_arrivals.Writer.TryWrite(message))
+                    throw new OperationCanceledException();
                 await message.Done;
             }
             finally
@@ -292,8 +360,10 @@ internal sealed partial class Intake : SupervisedService
         public void Abandon()
         {
             _arrivals.Writer.TryComplete();
-            while (_arrivals.Reader.TryRead(out var message)) message.Abandon();
-            foreach (var delivery in _held.Values.SelectMany(h => h.Values).SelectMany(d => d)) delivery.Message.Abandon();
+            while (_arrivals.Reader.TryRead(out var message))
+                message.Abandon();
+            foreach (var delivery in _held.Values.SelectMany(h => h.Values).SelectMany(d => d))
+                delivery.Message.Abandon();
         }
 
         public async Task Run(CancellationToken stop)
@@ -320,12 +390,14 @@ internal sealed partial class Intake : SupervisedService
                             {
                                 var asked = await Fill(oldest.Recorded.Origin.Position, stop);
                                 // What the producer's ledger does not bear out is not an event of it.
-                                if (asked && Oldest() is { } still && still == oldest) Reject(still);
+                                if (asked && Oldest() is { } still && still == oldest)
+                                    Reject(still);
                                 continue;
                             }
                             await Arrival(intake._options.GapPatience / 3, stop);
                         }
-                        else await Arrival(Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), fillAt), stop);
+                        else
+                            await Arrival(Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), fillAt), stop);
                     }
                 }
                 catch (Exception e) when (!stop.IsCancellationRequested)
@@ -353,9 +425,7 @@ internal sealed partial class Intake : SupervisedService
             {
                 await _arrivals.Reader.WaitToReadAsync(patience.Token);
             }
-            catch (OperationCanceledException) when (!stop.IsCancellationRequested)
-            {
-            }
+            catch (OperationCanceledException) when (!stop.IsCancellationRequested) { }
         }
 
         private void Accept()
@@ -363,12 +433,15 @@ internal sealed partial class Intake : SupervisedService
             while (_arrivals.Reader.TryRead(out var message))
             {
                 var held = _held[message.Content.Type];
-                if (message.Content.Redelivered) Metrics.Redelivered();
+                if (message.Content.Redelivered)
+                    Metrics.Redelivered();
                 foreach (var published in message.Content.Events)
                 {
                     var sequence = published.Recorded.Origin.Sequence;
-                    if (message.Content.Redelivered && sequence <= _taken[message.Content.Type]) TellRepeated(published.Recorded);
-                    if (!held.TryGetValue(sequence, out var same)) held[sequence] = same = new(1);
+                    if (message.Content.Redelivered && sequence <= _taken[message.Content.Type])
+                        TellRepeated(published.Recorded);
+                    if (!held.TryGetValue(sequence, out var same))
+                        held[sequence] = same = new(1);
                     same.Add(new Delivery(message, published));
                 }
             }
@@ -390,17 +463,20 @@ internal sealed partial class Intake : SupervisedService
                 while (held.Count > 0 && held.First() is var (sequence, same) && sequence <= _taken[type])
                 {
                     held.Remove(sequence);
-                    foreach (var delivery in same) delivery.Message.Settle();
+                    foreach (var delivery in same)
+                        delivery.Message.Settle();
                 }
         }
 
         private void Reject(Delivery delivery)
         {
             var type = delivery.Recorded.Event.Type;
-            if (!_held[type].Remove(delivery.Recorded.Origin.Sequence, out var same)) return;
+            if (!_held[type].Remove(delivery.Recorded.Origin.Sequence, out var same))
+                return;
             Metrics.Rejected(Metrics.NotInLedger);
             LogRejected(intake._log, intake._service.Name, type, producer);
-            foreach (var one in same) one.Message.Settle(new InvalidDataException("the producer's ledger has no such event"));
+            foreach (var one in same)
+                one.Message.Settle(new InvalidDataException("the producer's ledger has no such event"));
         }
 
         private Delivery? Oldest() => _held.Values.SelectMany(h => h.Values).SelectMany(d => d).MinBy(d => d.Message.Arrived);
@@ -418,15 +494,28 @@ internal sealed partial class Intake : SupervisedService
                 while (waiting.Count < intake._options.CommitWindow && Ready(reached) is { } next)
                 {
                     // What asks another service reads what those before it did: they are committed first.
-                    if (waiting.Count > 0 && intake._reactions[next.Recorded.Event.Type].Ask is not null) break;
-                    (var step, var span, failure) = await Begin(next, waiting.Count > 0 ? last : null, 1, false, intake._options.AskPatience, stop);
+                    if (waiting.Count > 0 && intake._reactions[next.Recorded.Event.Type].Ask is not null)
+                        break;
+                    (var step, var span, failure) = await Begin(
+                        next,
+                        waiting.Count > 0 ? last : null,
+                        1,
+                        false,
+                        intake._options.AskPatience,
+                        stop
+                    );
                     reached[next.Recorded.Event.Type]++;
-                    if (failure is null) waiting.Enqueue((last = step, span, next));
-                    else again.Add(next);
-                    if (failure is not null) break;
+                    if (failure is null)
+                        waiting.Enqueue((last = step, span, next));
+                    else
+                        again.Add(next);
+                    if (failure is not null)
+                        break;
                 }
-                if (waiting.Count == 0 && failure is null) return;
-                if (failure is null) await ((Task)waiting.Peek().Step.Commit!).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (waiting.Count == 0 && failure is null)
+                    return;
+                if (failure is null)
+                    await ((Task)waiting.Peek().Step.Commit!).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 // What one commit has committed is answered together; behind a failure nothing is left on its way.
                 var behind = new List<Next>();
                 var went = false;
@@ -443,9 +532,11 @@ internal sealed partial class Intake : SupervisedService
                     }
                     went = true;
                     // What is done holds nothing back, nor in memory.
-                    if (waiting.TryPeek(out var following)) following.Step.Behind = null;
+                    if (waiting.TryPeek(out var following))
+                        following.Step.Behind = null;
                 }
-                if (went) intake._status.Goes(producer);
+                if (went)
+                    intake._status.Goes(producer);
                 Settle();
                 if ((before ?? failure) is { } first)
                 {
@@ -462,10 +553,13 @@ internal sealed partial class Intake : SupervisedService
             Delivery? next = null;
             foreach (var (type, held) in _held)
             {
-                if (held.Count == 0 || !held.TryGetValue(reached[type] + 1, out var same)) continue;
+                if (held.Count == 0 || !held.TryGetValue(reached[type] + 1, out var same))
+                    continue;
                 var (here, there) = (same[0].Recorded.Origin, next?.Recorded.Origin);
-                if (there is not null && (here.Position, here.Index).CompareTo((there.Position, there.Index)) > 0) continue;
-                if (same[0].Published.After.All(a => !reached.TryGetValue(a.Key, out var at) || at >= a.Value)) next = same[0];
+                if (there is not null && (here.Position, here.Index).CompareTo((there.Position, there.Index)) > 0)
+                    continue;
+                if (same[0].Published.After.All(a => !reached.TryGetValue(a.Key, out var at) || at >= a.Value))
+                    next = same[0];
             }
             return next is null ? null : new Next(next.Recorded, next.Message.Content.Redelivered);
         }
@@ -479,7 +573,8 @@ internal sealed partial class Intake : SupervisedService
         {
             if (Probe.LeaveGaps)
             {
-                if (before is not null) await Arrival(intake._options.MaxDelay, stop);
+                if (before is not null)
+                    await Arrival(intake._options.MaxDelay, stop);
                 return false;
             }
             while (true)
@@ -496,24 +591,32 @@ internal sealed partial class Intake : SupervisedService
                 catch (Exception e) when (IsTransient(e) && !stop.IsCancellationRequested)
                 {
                     LogProducerAway(intake._log, intake._service.Name, producer);
-                    if (before is not null) await Arrival(intake._options.MaxDelay, stop);
+                    if (before is not null)
+                        await Arrival(intake._options.MaxDelay, stop);
                     return false;
                 }
                 var youngest = intake._time.GetUtcNow() - intake._options.FillAge;
                 List<RecordedEvent> missing =
-                    [.. response.Events.TakeWhile(e => before is { } limit ? e.Origin.Position <= limit : IsOlder(e, youngest))];
+                [
+                    .. response.Events.TakeWhile(e => before is { } limit ? e.Origin.Position <= limit : IsOlder(e, youngest)),
+                ];
                 for (var i = 0; i < missing.Count; i += intake._options.CommitWindow)
                     await Process(
-                        [.. missing.Skip(i).Take(intake._options.CommitWindow).Select(e => new Next(e, false))], stop, filled: true);
-                if (missing.Count > 0) LogFilled(intake._log, intake._service.Name, missing.Count, producer);
+                        [.. missing.Skip(i).Take(intake._options.CommitWindow).Select(e => new Next(e, false))],
+                        stop,
+                        filled: true
+                    );
+                if (missing.Count > 0)
+                    LogFilled(intake._log, intake._service.Name, missing.Count, producer);
                 Accept();
-                if (missing.Count < response.Events.Count) return before is not null;
-                if (response.Complete) return true;
+                if (missing.Count < response.Events.Count)
+                    return before is not null;
+                if (response.Complete)
+                    return true;
             }
         }
 
-        private static bool IsOlder(RecordedEvent recorded, DateTimeOffset than) =>
-            recorded.CommittedAt() is not { } time || time <= than;
+        private static bool IsOlder(RecordedEvent recorded, DateTimeOffset than) => recorded.CommittedAt() is not { } time || time <= than;
 
         /// <summary>Commits a run of events in order. They wait for their commit together; where one fails, those after it are held
         /// back and tried again behind it.</summary>
@@ -527,34 +630,50 @@ internal sealed partial class Intake : SupervisedService
             var since = Stopwatch.GetTimestamp();
             while (done < run.Count)
             {
-                var (succeeded, failure) = first is not null ? (0, first) : await Attempt(
-                    run, done, tries + 1, filled,
-                    intake._options.AskPatience - (tries > 0 ? Stopwatch.GetElapsedTime(since) : TimeSpan.Zero), stop);
+                var (succeeded, failure) = first is not null
+                    ? (0, first)
+                    : await Attempt(
+                        run,
+                        done,
+                        tries + 1,
+                        filled,
+                        intake._options.AskPatience - (tries > 0 ? Stopwatch.GetElapsedTime(since) : TimeSpan.Zero),
+                        stop
+                    );
                 first = null;
-                if (succeeded > 0) Went();
+                if (succeeded > 0)
+                    Went();
                 done += succeeded;
                 Settle();
-                if (failure is null) continue;
+                if (failure is null)
+                    continue;
                 stop.ThrowIfCancellationRequested();
                 if (tries == 0)
                 {
                     since = Stopwatch.GetTimestamp();
                     intake._status.Waits(producer, intake._time.GetUtcNow());
                     var waiting = failure.Step.Recorded;
-                    LogWaits(intake._log, intake._service.Name, waiting.Event.Type, EventTypes.IdOf(waiting.Origin),
-                        failure.Reason ?? "UNAVAILABLE");
+                    LogWaits(
+                        intake._log,
+                        intake._service.Name,
+                        waiting.Event.Type,
+                        EventTypes.IdOf(waiting.Origin),
+                        failure.Reason ?? "UNAVAILABLE"
+                    );
                 }
                 if (failure.Reason is { } reason && ++attempts >= intake._options.Attempts)
                 {
-                    if (!await TrySetAside(failure.Step, reason, attempts, stop)) continue;
+                    if (!await TrySetAside(failure.Step, reason, attempts, stop))
+                        continue;
                     Took(run[done].Recorded);
                     done++;
                     Went();
                     Settle();
                     continue;
                 }
-                var delay = TimeSpan.FromTicks(Math.Min(
-                    intake._options.MaxDelay.Ticks, intake._options.FirstDelay.Ticks << Math.Min(tries++, 10)));
+                var delay = TimeSpan.FromTicks(
+                    Math.Min(intake._options.MaxDelay.Ticks, intake._options.FirstDelay.Ticks << Math.Min(tries++, 10))
+                );
                 await Task.Delay(delay, stop);
             }
 
@@ -580,7 +699,8 @@ internal sealed partial class Intake : SupervisedService
         }
 
         // Why an attempt had no effect though nothing is wrong with the event: what it needs is out of reach; one before it failed.
-        private const string Waiting = "UNAVAILABLE", HeldBack = "HELD_BACK";
+        private const string Waiting = "UNAVAILABLE",
+            HeldBack = "HELD_BACK";
 
         private sealed record Failure(Step Step, string? Reason);
 
@@ -593,7 +713,13 @@ internal sealed partial class Intake : SupervisedService
         /// <param name="patience">How long its question may go unanswered still.</param>
         /// <param name="stop">Stops.</param>
         private async Task<(int Succeeded, Failure? Failure)> Attempt(
-            IReadOnlyList<Next> run, int from, int attempt, bool filled, TimeSpan patience, CancellationToken stop)
+            IReadOnlyList<Next> run,
+            int from,
+            int attempt,
+            bool filled,
+            TimeSpan patience,
+            CancellationToken stop
+        )
         {
             var steps = new List<(Step Step, Activity? Span)>();
             Failure? failure = null;
@@ -603,18 +729,28 @@ internal sealed partial class Intake : SupervisedService
                 if (recorded.Origin.Sequence <= _taken[recorded.Event.Type] && steps.Count == 0 && i == from)
                     return (1, null);
                 // What asks another service reads what those before it did: they are committed first.
-                if (steps.Count > 0 && intake._reactions[recorded.Event.Type].Ask is not null) break;
+                if (steps.Count > 0 && intake._reactions[recorded.Event.Type].Ask is not null)
+                    break;
                 (var step, var span, failure) = await Begin(
-                    run[i], steps.Count > 0 ? steps[^1].Step : null, i == from ? attempt : 1, filled, patience, stop);
-                if (failure is null) steps.Add((step, span));
+                    run[i],
+                    steps.Count > 0 ? steps[^1].Step : null,
+                    i == from ? attempt : 1,
+                    filled,
+                    patience,
+                    stop
+                );
+                if (failure is null)
+                    steps.Add((step, span));
             }
             var succeeded = 0;
             var row = true;
             foreach (var (step, span) in steps)
             {
                 var own = await End(step, span, stop);
-                if (own is null && row) succeeded++;
-                else if (row) (row, failure) = (false, own);
+                if (own is null && row)
+                    succeeded++;
+                else if (row)
+                    (row, failure) = (false, own);
             }
             return (succeeded, failure);
         }
@@ -627,14 +763,23 @@ internal sealed partial class Intake : SupervisedService
         /// <param name="patience">How long its question may go unanswered still.</param>
         /// <param name="stop">Stops.</param>
         private async ValueTask<(Step Step, Activity? Span, Failure? Failure)> Begin(
-            Next next, Step? behind, int attempt, bool filled, TimeSpan patience, CancellationToken stop)
+            Next next,
+            Step? behind,
+            int attempt,
+            bool filled,
+            TimeSpan patience,
+            CancellationToken stop
+        )
         {
             var recorded = next.Recorded;
             var step = new Step(intake._reactions[recorded.Event.Type], recorded, behind) { Patience = patience };
             var span = intake.Start(recorded);
-            if (filled) span?.SetTag("ministries.filled", true);
-            if (next.Redelivered) span?.SetTag("ministries.redelivered", true);
-            if (attempt > 1) span?.SetTag("ministries.attempt", attempt);
+            if (filled)
+                span?.SetTag("ministries.filled", true);
+            if (next.Redelivered)
+                span?.SetTag("ministries.redelivered", true);
+            if (attempt > 1)
+                span?.SetTag("ministries.attempt", attempt);
             try
             {
                 await intake.Prepare(step, stop);
@@ -669,8 +814,10 @@ internal sealed partial class Intake : SupervisedService
                 else
                 {
                     span?.SetTag("ministries.position", (long?)outcome.Position);
-                    if (outcome.Repeated) span?.SetTag("ministries.repeated", true);
-                    if (!outcome.Repeated) Metrics.TakenIn(step.Recorded, intake._time.GetUtcNow());
+                    if (outcome.Repeated)
+                        span?.SetTag("ministries.repeated", true);
+                    if (!outcome.Repeated)
+                        Metrics.TakenIn(step.Recorded, intake._time.GetUtcNow());
                     Took(step.Recorded);
                 }
             }
@@ -678,7 +825,8 @@ internal sealed partial class Intake : SupervisedService
             {
                 failure = new Failure(step, null);
                 span.Fail(HeldBack, e);
-                if (step.Behind is null) await ReadTaken(stop);
+                if (step.Behind is null)
+                    await ReadTaken(stop);
             }
             catch (Exception e)
             {

@@ -17,7 +17,11 @@ namespace Ministries.Hosting.Bus;
 /// <param name="time">The clock.</param>
 /// <param name="version">The version of the agreement by which it is asked whether a certificate belongs to a service.</param>
 public sealed class MessageSeal(
-    Func<X509Certificate2> own, Func<string, X509Certificate2, bool> belongs, TimeProvider time, Func<ulong> version)
+    Func<X509Certificate2> own,
+    Func<string, X509Certificate2, bool> belongs,
+    TimeProvider time,
+    Func<ulong> version
+)
 {
     private const int MaxKnown = 256;
     private static readonly TimeSpan Trust = TimeSpan.FromMinutes(1);
@@ -41,9 +45,12 @@ public sealed class MessageSeal(
         var signer = _signer;
         if (signer is null || !ReferenceEquals(signer.Certificate, certificate))
             _signer = signer = new Signer(
-                certificate, certificate.GetECDsaPrivateKey() ?? throw new CryptographicException("the service's key is not for ECDSA"),
-                Convert.ToBase64String(certificate.RawData));
-        lock (signer) return (Convert.ToBase64String(signer.Key.SignHash(digest)), signer.Text);
+                certificate,
+                certificate.GetECDsaPrivateKey() ?? throw new CryptographicException("the service's key is not for ECDSA"),
+                Convert.ToBase64String(certificate.RawData)
+            );
+        lock (signer)
+            return (Convert.ToBase64String(signer.Key.SignHash(digest)), signer.Text);
     }
 
     /// <summary>Whether the service from which the events say they are has signed the message.</summary>
@@ -54,12 +61,15 @@ public sealed class MessageSeal(
         var key = (service, certificate, version());
         if (!_known.TryGetValue(key, out var known) || known.Until < time.GetUtcNow())
         {
-            if (_known.Count >= MaxKnown) _known.Clear();
+            if (_known.Count >= MaxKnown)
+                _known.Clear();
             _known[key] = known = new Known(KeyOf(service, certificate), time.GetUtcNow() + Trust);
         }
         var bytes = new byte[256];
-        if (known.Key is not { } verifier || !Convert.TryFromBase64String(signature, bytes, out var length)) return false;
-        lock (verifier) return verifier.VerifyHash(Digest(message), bytes.AsSpan(0, length));
+        if (known.Key is not { } verifier || !Convert.TryFromBase64String(signature, bytes, out var length))
+            return false;
+        lock (verifier)
+            return verifier.VerifyHash(Digest(message), bytes.AsSpan(0, length));
     }
 
     private ECDsa? KeyOf(string service, string certificate)
@@ -77,7 +87,8 @@ public sealed class MessageSeal(
 
     private static byte[] Digest(EventMessage message)
     {
-        if (message.Events is [var single]) return Digest(single.Recorded);
+        if (message.Events is [var single])
+            return Digest(single.Recorded);
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         Add(hash, "ministries events v1"u8);
         Add(hash, message.Body);

@@ -13,8 +13,13 @@ namespace Ministries.Hosting.Bus;
 /// all up to there; what it sent beyond is sent again, and known by its id. One replica relays, the one that holds the lead.
 /// </summary>
 internal sealed partial class Relay(
-    ServiceLedger ledger, Broker broker, MessageSeal seal, BusOptions options, BusStatus status, ILogger<Relay> log)
-    : SupervisedService(log)
+    ServiceLedger ledger,
+    Broker broker,
+    MessageSeal seal,
+    BusOptions options,
+    BusStatus status,
+    ILogger<Relay> log
+) : SupervisedService(log)
 {
     internal const string Name = "relay";
     private const int Page = 256;
@@ -47,7 +52,8 @@ internal sealed partial class Relay(
             try
             {
                 await using var lead = await ledger.TryLead(Name, stop);
-                if (lead is not null) await Run(lead, stop);
+                if (lead is not null)
+                    await Run(lead, stop);
                 await Task.Delay(options.MaxDelay, stop);
             }
             catch (Exception e) when (e is not OperationCanceledException || !stop.IsCancellationRequested)
@@ -73,7 +79,8 @@ internal sealed partial class Relay(
         _last.Clear();
         var first = cursor > Memory ? cursor - Memory : 0;
         if (cursor > 0)
-            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop)) Remember(before.Event.Origin);
+            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop))
+                Remember(before.Event.Origin);
         // How far it has read; what is confirmed; what is stored of that.
         var (read, stored, delay) = (cursor, cursor, options.FirstDelay);
         var (sent, after) = (new Queue<Sent>(), new Dictionary<string, ulong>(_last));
@@ -85,10 +92,13 @@ internal sealed partial class Relay(
                 while (sent.TryPeek(out var oldest) && (oldest.Confirmed.IsCompleted || sent.Count == Pages))
                 {
                     var confirmed = await Confirmed(sent.Dequeue());
-                    if (confirmed > 0) (cursor, delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
-                    if (confirmed == oldest.Events.Count) continue;
+                    if (confirmed > 0)
+                        (cursor, delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
+                    if (confirmed == oldest.Events.Count)
+                        continue;
                     // All from there on is sent again, in order, once nothing is on its way any more.
-                    foreach (var behind in sent) await behind.Confirmed;
+                    foreach (var behind in sent)
+                        await behind.Confirmed;
                     sent.Clear();
                     (read, after, _error, _failed) = (cursor, new(_last), null, false);
                     await Wait(stop);
@@ -112,24 +122,30 @@ internal sealed partial class Relay(
                     sent.Enqueue(await Send(bus, events, after, stop));
                     read = events[^1].Number;
                 }
-                else if (sent.Count > 0) await Task.WhenAny(sent.Peek().Confirmed);
+                else if (sent.Count > 0)
+                    await Task.WhenAny(sent.Peek().Confirmed);
                 else
                 {
-                    if (_outage is not (_, null)) _outage = (DateTimeOffset.UtcNow, null);
+                    if (_outage is not (_, null))
+                        _outage = (DateTimeOffset.UtcNow, null);
                     await Wait(stop);
                 }
                 if (Stopwatch.GetElapsedTime(looked) >= Lag)
                 {
-                    if (!await lead.Holds(stop)) return;
-                    if (stored < cursor) await ledger.MoveCursor(Name, stored = cursor, stop);
+                    if (!await lead.Holds(stop))
+                        return;
+                    if (stored < cursor)
+                        await ledger.MoveCursor(Name, stored = cursor, stop);
                     looked = Stopwatch.GetTimestamp();
                 }
             }
         }
         finally
         {
-            foreach (var page in sent) await ((Task)page.Confirmed).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            if (stored < cursor) await Store(cursor);
+            foreach (var page in sent)
+                await ((Task)page.Confirmed).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (stored < cursor)
+                await Store(cursor);
         }
 
         async Task Wait(CancellationToken stop)
@@ -159,13 +175,16 @@ internal sealed partial class Relay(
     private async Task<int> Confirmed(Sent sent)
     {
         var count = await sent.Confirmed;
-        if (count > 0 && _outage is (var from, null)) _outage = (from, sent.Began);
+        if (count > 0 && _outage is (var from, null))
+            _outage = (from, sent.Began);
         if (count < sent.Events.Count && _error is { } error)
         {
-            if (_outage is not (_, null)) _outage = (DateTimeOffset.UtcNow, null);
+            if (_outage is not (_, null))
+                _outage = (DateTimeOffset.UtcNow, null);
             LogNotPublished(log, ledger.Service, sent.Events.Count - count, EventTypes.IdOf(sent.Events[count].Event.Origin), error);
         }
-        foreach (var done in sent.Events.Take(count)) Remember(done.Event.Origin);
+        foreach (var done in sent.Events.Take(count))
+            Remember(done.Event.Origin);
         return count;
     }
 
@@ -175,8 +194,7 @@ internal sealed partial class Relay(
     /// <param name="events">The events, in order.</param>
     /// <param name="last">Per event type the number of the last event before them; of these afterwards.</param>
     /// <param name="stop">Stops.</param>
-    private async Task<Sent> Send(
-        IBus bus, IReadOnlyList<NumberedEvent> events, Dictionary<string, ulong> last, CancellationToken stop)
+    private async Task<Sent> Send(IBus bus, IReadOnlyList<NumberedEvent> events, Dictionary<string, ulong> last, CancellationToken stop)
     {
         var began = DateTimeOffset.UtcNow;
         var (messages, sent) = (MessagesOf(events, last), new List<Task<bool>>());
@@ -198,7 +216,8 @@ internal sealed partial class Relay(
             finally
             {
                 _window.Release();
-                if (!confirmed) _failed = true;
+                if (!confirmed)
+                    _failed = true;
             }
         }
 
@@ -228,15 +247,20 @@ internal sealed partial class Relay(
         for (var i = 0; i < events.Count; i++)
         {
             var (recorded, e) = (events[i].Event, events[i].Event.Event);
-            if (EventKind.Of(e.Type) is not { } kind) continue;
+            if (EventKind.Of(e.Type) is not { } kind)
+                continue;
             IReadOnlyDictionary<string, ulong> after;
-            if (open.TryGetValue(e.Type, out var message) && message.Events.Count < Wire.MaxEvents &&
-                message.Bytes + e.Data.Length <= MessageBytes)
+            if (
+                open.TryGetValue(e.Type, out var message)
+                && message.Events.Count < Wire.MaxEvents
+                && message.Bytes + e.Data.Length <= MessageBytes
+            )
             {
                 // What has changed since the event before it in the same message.
                 Dictionary<string, ulong>? changed = null;
                 for (var j = message.Seen; j < i; j++)
-                    if (events[j].Event.Origin is var between && between.Type != e.Type) (changed ??= [])[between.Type] = between.Sequence;
+                    if (events[j].Event.Origin is var between && between.Type != e.Type)
+                        (changed ??= [])[between.Type] = between.Sequence;
                 after = changed ?? (IReadOnlyDictionary<string, ulong>)FrozenDictionary<string, ulong>.Empty;
             }
             else
@@ -268,9 +292,11 @@ internal sealed partial class Relay(
                 var recorded = events[i].Recorded;
                 var span = Tracing.Start($"publish {type}", ActivityKind.Producer, recorded);
                 Tracing.Describe(span, recorded, "publish");
-                if (events.Count > 1) span?.SetTag("messaging.batch.message_count", events.Count);
+                if (events.Count > 1)
+                    span?.SetTag("messaging.batch.message_count", events.Count);
                 spans.Add(span);
-                if (span is null) continue;
+                if (span is null)
+                    continue;
                 recorded = recorded.Clone();
                 (recorded.Traceparent, recorded.Tracestate) = (span.Id, span.TraceStateString ?? "");
                 events[i] = events[i] with { Recorded = recorded };
@@ -283,17 +309,23 @@ internal sealed partial class Relay(
             Probe.At("before-publish");
             var message = outgoing.Kind.Make(events, Wire.BodyOf(events));
             var signed = seal.Sign(message);
-            var publishing = outgoing.Kind.Publish(bus, message, context =>
-            {
-                context.Mandatory = true;
-                context.Durable = true;
-                context.ContentType = Wire.ContentTypeOf(message);
-                Wire.Write(message, context.Headers, signed);
-            }, deadline.Token);
+            var publishing = outgoing.Kind.Publish(
+                bus,
+                message,
+                context =>
+                {
+                    context.Mandatory = true;
+                    context.Durable = true;
+                    context.ContentType = Wire.ContentTypeOf(message);
+                    Wire.Write(message, context.Headers, signed);
+                },
+                deadline.Token
+            );
             Activity.Current = outside;
             Probe.At("after-publish");
             // The client has been seen to hang for ever on a lost connection: its own cancellation is not relied upon.
-            if (!Probe.SkipConfirms) await publishing.WaitAsync(deadline.Token);
+            if (!Probe.SkipConfirms)
+                await publishing.WaitAsync(deadline.Token);
             Probe.At("after-confirm");
             var now = DateTimeOffset.UtcNow;
             foreach (var (recorded, _) in outgoing.Events)
@@ -311,14 +343,17 @@ internal sealed partial class Relay(
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
-            foreach (var span in spans) span.Fail(null, e);
-            foreach (var _ in outgoing.Events) Metrics.NotPublished();
+            foreach (var span in spans)
+                span.Fail(null, e);
+            foreach (var _ in outgoing.Events)
+                Metrics.NotPublished();
             _error = e.GetType().Name;
             return false;
         }
         finally
         {
-            foreach (var span in spans) span?.Dispose();
+            foreach (var span in spans)
+                span?.Dispose();
             Activity.Current = outside;
         }
     }
@@ -327,10 +362,17 @@ internal sealed partial class Relay(
     /// that nothing explains.</summary>
     private void TellOutage(RecordedEvent recorded, DateTimeOffset began)
     {
-        if (_outage is not var (from, until) || recorded.CommittedAt() is not { } committed || committed >= (until ?? began)) return;
+        if (_outage is not var (from, until) || recorded.CommittedAt() is not { } committed || committed >= (until ?? began))
+            return;
         var outside = Activity.Current;
-        using (var span = Tracing.Start(
-            $"broker-outage {ledger.Service}", ActivityKind.Internal, recorded, committed > from ? committed : from))
+        using (
+            var span = Tracing.Start(
+                $"broker-outage {ledger.Service}",
+                ActivityKind.Internal,
+                recorded,
+                committed > from ? committed : from
+            )
+        )
         {
             Tracing.Describe(span, recorded, "publish");
             span?.SetStatus(ActivityStatusCode.Error);
@@ -359,24 +401,23 @@ internal sealed partial class Relay(
         using var timer = new PeriodicTimer(TimeSpan.FromSeconds(1));
         try
         {
-            do
-                try
-                {
-                    var (events, cursor) = (await ledger.CountEvents(stop), await ledger.ReadCursor(Name, stop));
-                    status.Backlog = events > cursor ? events - cursor : 0;
-                    status.Overloaded = status.Backlog > options.MaxBacklog;
-                    status.OldestUnpublished = status.Backlog == 0 || await ledger.EventsAfter(cursor, 1, stop) is not [var oldest]
-                        ? null : oldest.Event.CommittedAt();
-                }
-                catch (LedgerException)
-                {
-                    // The database is away: nothing is written either.
-                }
+            do try
+            {
+                var (events, cursor) = (await ledger.CountEvents(stop), await ledger.ReadCursor(Name, stop));
+                status.Backlog = events > cursor ? events - cursor : 0;
+                status.Overloaded = status.Backlog > options.MaxBacklog;
+                status.OldestUnpublished =
+                    status.Backlog == 0 || await ledger.EventsAfter(cursor, 1, stop) is not [var oldest]
+                        ? null
+                        : oldest.Event.CommittedAt();
+            }
+            catch (LedgerException)
+            {
+                // The database is away: nothing is written either.
+            }
             while (await timer.WaitForNextTickAsync(stop));
         }
-        catch (OperationCanceledException)
-        {
-        }
+        catch (OperationCanceledException) { }
     }
 
     [LoggerMessage(1, LogLevel.Warning, "{Service}: the relay failed and begins anew: {Error}")]

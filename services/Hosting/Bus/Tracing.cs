@@ -12,7 +12,12 @@ internal static class Tracing
     /// <summary>Begins a span under what the event's trace context names; a root where it names nothing. Nothing of the surroundings
     /// becomes its parent.</summary>
     internal static Activity? Start(
-        string name, ActivityKind kind, RecordedEvent recorded, DateTimeOffset begin = default, IEnumerable<ActivityLink>? links = null)
+        string name,
+        ActivityKind kind,
+        RecordedEvent recorded,
+        DateTimeOffset begin = default,
+        IEnumerable<ActivityLink>? links = null
+    )
     {
         ActivityContext.TryParse(recorded.Traceparent, recorded.Tracestate, isRemote: true, out var parent);
         Activity.Current = null;
@@ -21,22 +26,27 @@ internal static class Tracing
 
     internal static void Describe(Activity? span, RecordedEvent recorded, string operation)
     {
-        if (span is null) return;
+        if (span is null)
+            return;
         span.SetTag("messaging.system", "rabbitmq");
         span.SetTag("messaging.operation.name", operation);
         span.SetTag("messaging.operation.type", operation == "publish" ? "send" : "process");
         span.SetTag("messaging.destination.name", recorded.Event.Type);
         span.SetTag("messaging.message.id", EventTypes.IdOf(recorded.Origin));
         span.SetTag("ministries.cause", EventTypes.IdOf(recorded.Origin));
-        if (recorded.Event.Case.Length > 0) span.SetTag("ministries.case", recorded.Event.Case);
+        if (recorded.Event.Case.Length > 0)
+            span.SetTag("ministries.case", recorded.Event.Case);
     }
 
     /// <summary>Says that what the span stands for failed, and why: a reason's name, or an error's type; never its text.</summary>
     internal static void Fail(this Activity? span, string? reason, Exception? error)
     {
-        if (span is null) return;
+        if (span is null)
+            return;
         span.SetStatus(ActivityStatusCode.Error);
-        if (reason is not null) span.SetTag("ministries.refusal", reason);
-        if (error is not null) span.SetTag("error.type", error.GetType().Name);
+        if (reason is not null)
+            span.SetTag("ministries.refusal", reason);
+        if (error is not null)
+            span.SetTag("error.type", error.GetType().Name);
     }
 }

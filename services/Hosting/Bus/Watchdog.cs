@@ -10,8 +10,14 @@ namespace Ministries.Hosting.Bus;
 /// while the broker answers somebody else, it is made anew; where that does not help, the process ends.
 /// </summary>
 internal sealed partial class Watchdog(
-    Service service, Broker broker, BusOptions options, BusStatus status, Lifecycle lifecycle, ILogger<Watchdog> log,
-    MemoryBroker? memory = null) : SupervisedService(log)
+    Service service,
+    Broker broker,
+    BusOptions options,
+    BusStatus status,
+    Lifecycle lifecycle,
+    ILogger<Watchdog> log,
+    MemoryBroker? memory = null
+) : SupervisedService(log)
 {
     private IConnection? _plain;
     private IChannel? _channel;
@@ -42,12 +48,14 @@ internal sealed partial class Watchdog(
         long? stalledSince = null;
         while (true)
         {
-            if (await GoesRound(++number, stop)) lastCanary = Stopwatch.GetTimestamp();
+            if (await GoesRound(++number, stop))
+                lastCanary = Stopwatch.GetTimestamp();
             stop.ThrowIfCancellationRequested();
             var round = Stopwatch.GetElapsedTime(lastCanary) < options.CanaryDeadline;
             var answer = memory is null ? await Ask(stop) : new Answer(true, true);
             Say(round && (answer.Consumed || !answer.Reached));
-            if (!answer.Reached || (round && answer.Consumed)) (stalledSince, renewed) = (null, renewed && !round);
+            if (!answer.Reached || (round && answer.Consumed))
+                (stalledSince, renewed) = (null, renewed && !round);
             else
             {
                 stalledSince ??= Stopwatch.GetTimestamp();
@@ -84,7 +92,8 @@ internal sealed partial class Watchdog(
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
             // It is tried again every second or so: what keeps failing alike is said once.
-            if (_complained != e.GetType().Name) LogNotStarted(log, service.Name, _complained = e.GetType().Name);
+            if (_complained != e.GetType().Name)
+                LogNotStarted(log, service.Name, _complained = e.GetType().Name);
             await broker.Stop();
         }
     }
@@ -94,16 +103,15 @@ internal sealed partial class Watchdog(
         if (broker.Bus is null)
         {
             await Start(stop);
-            if (broker.Bus is null) return false;
+            if (broker.Bus is null)
+                return false;
         }
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(options.CanaryDeadline);
         try
         {
             await Broker.Aside(() => broker.SendCanary(number, deadline.Token)).WaitAsync(deadline.Token);
-            while (await broker.Canaries.ReadAsync(deadline.Token) < number)
-            {
-            }
+            while (await broker.Canaries.ReadAsync(deadline.Token) < number) { }
             return true;
         }
         catch (Exception)
@@ -121,11 +129,13 @@ internal sealed partial class Watchdog(
         deadline.CancelAfter(TimeSpan.FromSeconds(3));
         try
         {
-            if (_plain is { IsOpen: false } || _channel is { IsOpen: false }) await Close();
+            if (_plain is { IsOpen: false } || _channel is { IsOpen: false })
+                await Close();
             _plain ??= await Broker.Aside(() => broker.PlainConnection().CreateConnectionAsync(deadline.Token)).WaitAsync(deadline.Token);
             var plain = _plain;
             _channel ??= await Broker.Aside(() => plain.CreateChannelAsync(cancellationToken: deadline.Token)).WaitAsync(deadline.Token);
-            if (!_bound && broker.Bus is not null) await Bind(plain, deadline.Token);
+            if (!_bound && broker.Bus is not null)
+                await Bind(plain, deadline.Token);
             if (service.Reactions.Count == 0)
             {
                 await _channel.ExchangeDeclarePassiveAsync(Broker.CanaryExchangeOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
@@ -154,7 +164,8 @@ internal sealed partial class Watchdog(
         var missing = await Broker.Aside(() => broker.Bind(plain, cancel)).WaitAsync(cancel);
         _bound = missing.Count == 0;
         var said = string.Join(", ", missing);
-        if (said.Length > 0 && said != _unbound) LogUnbound(log, service.Name, said);
+        if (said.Length > 0 && said != _unbound)
+            LogUnbound(log, service.Name, said);
         _unbound = said;
     }
 
@@ -163,10 +174,13 @@ internal sealed partial class Watchdog(
         _bound = false;
         var plain = _plain;
         (_plain, _channel) = (null, null);
-        if (plain is null) return;
+        if (plain is null)
+            return;
         try
         {
-            await Broker.Aside(() => plain.CloseAsync(200, "done", TimeSpan.FromSeconds(1), abort: true)).WaitAsync(TimeSpan.FromSeconds(2));
+            await Broker
+                .Aside(() => plain.CloseAsync(200, "done", TimeSpan.FromSeconds(1), abort: true))
+                .WaitAsync(TimeSpan.FromSeconds(2));
         }
         catch (Exception)
         {
@@ -184,12 +198,17 @@ internal sealed partial class Watchdog(
     private void End()
     {
         lifecycle.End(ServiceHost.Stalled);
-        if (!options.EndsProcess) return;
+        if (!options.EndsProcess)
+            return;
         new Thread(() =>
         {
             Thread.Sleep(TimeSpan.FromSeconds(5));
             Environment.Exit(ServiceHost.Stalled);
-        }) { IsBackground = true, Name = "end of a stalled process" }.Start();
+        })
+        {
+            IsBackground = true,
+            Name = "end of a stalled process",
+        }.Start();
     }
 
     [LoggerMessage(1, LogLevel.Information, "{Service} is linked to the broker")]
@@ -198,12 +217,20 @@ internal sealed partial class Watchdog(
     [LoggerMessage(2, LogLevel.Warning, "{Service} cannot reach the broker: {Error}")]
     private static partial void LogNotStarted(ILogger log, string service, string error);
 
-    [LoggerMessage(5, LogLevel.Warning, "{Service} cannot have these events from the broker yet, for nobody has declared them: {Exchanges}")]
+    [LoggerMessage(
+        5,
+        LogLevel.Warning,
+        "{Service} cannot have these events from the broker yet, for nobody has declared them: {Exchanges}"
+    )]
     private static partial void LogUnbound(ILogger log, string service, string exchanges);
 
     [LoggerMessage(3, LogLevel.Warning, "{Service}: the broker answers, but no message goes round; its client is made anew")]
     private static partial void LogRenewed(ILogger log, string service);
 
-    [LoggerMessage(4, LogLevel.Critical, "{Service}: no message has gone round for {Seconds:F0} s though the broker answers; the process ends")]
+    [LoggerMessage(
+        4,
+        LogLevel.Critical,
+        "{Service}: no message has gone round for {Seconds:F0} s though the broker answers; the process ends"
+    )]
     private static partial void LogStalled(ILogger log, string service, double seconds);
 }

@@ -47,7 +47,8 @@ public abstract class EventMessage
 /// <summary>Events of one type. A class of its own for each type makes MassTransit give each its own exchange; it never sees
 /// the protobuf class, whose interfaces it would take for messages too.</summary>
 /// <typeparam name="T">The event.</typeparam>
-public sealed class EventMessage<T> : EventMessage where T : IMessage<T>;
+public sealed class EventMessage<T> : EventMessage
+    where T : IMessage<T>;
 
 /// <summary>A message that a process sends to itself through the broker, to see that it goes round.</summary>
 public sealed class Canary
@@ -59,10 +60,10 @@ public sealed class Canary
 /// <summary>The events that the contracts know.</summary>
 public static class EventTypes
 {
-    private static readonly FrozenDictionary<string, MessageDescriptor> ByName =
-        Descriptors.Files.SelectMany(f => f.MessageTypes)
-            .Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)
-            .ToFrozenDictionary(m => m.FullName);
+    private static readonly FrozenDictionary<string, MessageDescriptor> ByName = Descriptors
+        .Files.SelectMany(f => f.MessageTypes)
+        .Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)
+        .ToFrozenDictionary(m => m.FullName);
 
     /// <summary>The event type of this name; null: there is none.</summary>
     public static MessageDescriptor? Find(string name) => ByName.GetValueOrDefault(name);
@@ -85,10 +86,19 @@ public static class EventTypes
     {
         origin = null;
         var parts = id.Split('/');
-        if (parts.Length != 3 || parts[0].Length == 0 ||
-            !ulong.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var position) ||
-            !uint.TryParse(parts[2], NumberStyles.None, CultureInfo.InvariantCulture, out var index)) return false;
-        origin = new EventOrigin { Service = parts[0], Position = position, Index = index };
+        if (
+            parts.Length != 3
+            || parts[0].Length == 0
+            || !ulong.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var position)
+            || !uint.TryParse(parts[2], NumberStyles.None, CultureInfo.InvariantCulture, out var index)
+        )
+            return false;
+        origin = new EventOrigin
+        {
+            Service = parts[0],
+            Position = position,
+            Index = index,
+        };
         return true;
     }
 }
@@ -99,12 +109,20 @@ internal abstract class EventKind
     private static readonly ConcurrentDictionary<string, EventKind?> Known = [];
 
     /// <summary>The kind of the event type; null: the contracts have none of this name.</summary>
-    internal static EventKind? Of(string type) => Known.GetOrAdd(type, static name => EventTypes.Find(name) is { } descriptor
-        ? (EventKind)Activator.CreateInstance(typeof(EventKind<>).MakeGenericType(descriptor.ClrType))!
-        : null);
+    internal static EventKind? Of(string type) =>
+        Known.GetOrAdd(
+            type,
+            static name =>
+                EventTypes.Find(name) is { } descriptor
+                    ? (EventKind)Activator.CreateInstance(typeof(EventKind<>).MakeGenericType(descriptor.ClrType))!
+                    : null
+        );
 
     internal abstract EventMessage Make(
-        IReadOnlyList<PublishedEvent> events, byte[] body, (string Signature, string Certificate) seal = default);
+        IReadOnlyList<PublishedEvent> events,
+        byte[] body,
+        (string Signature, string Certificate) seal = default
+    );
 
     /// <summary>Publishes by the concrete type: by the base type it would hang.</summary>
     internal abstract Task Publish(IBus bus, EventMessage message, Action<PublishContext> context, CancellationToken cancel);
@@ -116,16 +134,22 @@ internal abstract class EventKind
     internal abstract void Handle(IReceiveEndpointConfigurator endpoint, Func<EventMessage, Task> take);
 }
 
-internal sealed class EventKind<T> : EventKind where T : class, IMessage<T>
+internal sealed class EventKind<T> : EventKind
+    where T : class, IMessage<T>
 {
-    internal override EventMessage Make(
-        IReadOnlyList<PublishedEvent> events, byte[] body, (string Signature, string Certificate) seal) =>
-        new EventMessage<T> { Events = events, Body = body, Seal = seal };
+    internal override EventMessage Make(IReadOnlyList<PublishedEvent> events, byte[] body, (string Signature, string Certificate) seal) =>
+        new EventMessage<T>
+        {
+            Events = events,
+            Body = body,
+            Seal = seal,
+        };
 
     internal override Task Publish(IBus bus, EventMessage message, Action<PublishContext> context, CancellationToken cancel) =>
         bus.Publish((EventMessage<T>)message, (Action<PublishContext<EventMessage<T>>>)context, cancel);
 
-    internal override void Declare(IBusFactoryConfigurator bus, bool own) => bus.Publish<EventMessage<T>>(topology => topology.Exclude = !own);
+    internal override void Declare(IBusFactoryConfigurator bus, bool own) =>
+        bus.Publish<EventMessage<T>>(topology => topology.Exclude = !own);
 
     internal override void Handle(IReceiveEndpointConfigurator endpoint, Func<EventMessage, Task> take) =>
         endpoint.Handler<EventMessage<T>>(context =>
@@ -159,22 +183,28 @@ internal static class Wire
     /// has changed since the event before it in the same message.</summary>
     internal static byte[] BodyOf(IReadOnlyList<PublishedEvent> events)
     {
-        if (events is [var single]) return single.Recorded.Event.Data.ToByteArray();
+        if (events is [var single])
+            return single.Recorded.Event.Data.ToByteArray();
         var batch = new CloudEventBatch();
         foreach (var (recorded, after) in events)
         {
             var (origin, e) = (recorded.Origin, recorded.Event);
             var cloud = new CloudEvent
             {
-                Id = EventTypes.IdOf(origin), Source = origin.Service, SpecVersion = "1.0", Type = e.Type,
+                Id = EventTypes.IdOf(origin),
+                Source = origin.Service,
+                SpecVersion = "1.0",
+                Type = e.Type,
                 ProtoData = new Any { TypeUrl = TypeUrl + e.Type, Value = e.Data },
             };
             void Add(string name, string value)
             {
-                if (value.Length > 0) cloud.Attributes[name] = new() { CeString = value };
+                if (value.Length > 0)
+                    cloud.Attributes[name] = new() { CeString = value };
             }
             Add("subject", e.Case);
-            if (recorded.CommittedAt() is { } time) cloud.Attributes["time"] = new() { CeTimestamp = time.ToTimestamp() };
+            if (recorded.CommittedAt() is { } time)
+                cloud.Attributes["time"] = new() { CeTimestamp = time.ToTimestamp() };
             Add("sequence", origin.Sequence.ToString(CultureInfo.InvariantCulture));
             cloud.Attributes["leaf"] = new() { CeBytes = recorded.Leaf };
             Add("after", TextOf(after));
@@ -189,19 +219,24 @@ internal static class Wire
     {
         headers.Set(Signature, seal.Signature);
         headers.Set(Certificate, seal.Certificate);
-        if (message.Events is not [var (recorded, after)]) return;
+        if (message.Events is not [var (recorded, after)])
+            return;
         var (origin, e) = (recorded.Origin, recorded.Event);
         headers.Set(Prefix + "specversion", "1.0");
         headers.Set(Prefix + "id", EventTypes.IdOf(origin));
         headers.Set(Prefix + "source", origin.Service);
         headers.Set(Prefix + "type", e.Type);
-        if (e.Case.Length > 0) headers.Set(Prefix + "subject", e.Case);
+        if (e.Case.Length > 0)
+            headers.Set(Prefix + "subject", e.Case);
         headers.Set(Prefix + "time", recorded.Time);
         headers.Set(Prefix + "sequence", origin.Sequence.ToString(CultureInfo.InvariantCulture));
         headers.Set(Prefix + "leaf", Convert.ToHexStringLower(recorded.Leaf.Span));
-        if (after.Count > 0) headers.Set(Prefix + "after", TextOf(after));
-        if (recorded.Traceparent.Length > 0) headers.Set(TraceParent, recorded.Traceparent);
-        if (recorded.Tracestate.Length > 0) headers.Set(TraceState, recorded.Tracestate);
+        if (after.Count > 0)
+            headers.Set(Prefix + "after", TextOf(after));
+        if (recorded.Traceparent.Length > 0)
+            headers.Set(TraceParent, recorded.Traceparent);
+        if (recorded.Tracestate.Length > 0)
+            headers.Set(TraceState, recorded.Tracestate);
     }
 
     private static string TextOf(IReadOnlyDictionary<string, ulong> after) =>
@@ -214,18 +249,36 @@ internal static class Wire
         List<PublishedEvent>? events = null;
         if (contentType is null || contentType.MediaType == Protobuf.MediaType)
         {
-            if (Text(Prefix + "specversion") != "1.0" || Text(Prefix + "leaf") is not { Length: 64 } leaf ||
-                !leaf.All(char.IsAsciiHexDigit)) return null;
+            if (
+                Text(Prefix + "specversion") != "1.0"
+                || Text(Prefix + "leaf") is not { Length: 64 } leaf
+                || !leaf.All(char.IsAsciiHexDigit)
+            )
+                return null;
             var after = new Dictionary<string, ulong>();
-            if (EventOf(
-                Text(Prefix + "id"), Text(Prefix + "source"), Text(Prefix + "type"), Text(Prefix + "sequence"), Text(Prefix + "subject"),
-                Text(Prefix + "time"), UnsafeByteOperations.UnsafeWrap(Convert.FromHexString(leaf)), Text(TraceParent), Text(TraceState),
-                UnsafeByteOperations.UnsafeWrap(body)) is { } single && TryAddAfter(after, Text(Prefix + "after")))
+            if (
+                EventOf(
+                    Text(Prefix + "id"),
+                    Text(Prefix + "source"),
+                    Text(Prefix + "type"),
+                    Text(Prefix + "sequence"),
+                    Text(Prefix + "subject"),
+                    Text(Prefix + "time"),
+                    UnsafeByteOperations.UnsafeWrap(Convert.FromHexString(leaf)),
+                    Text(TraceParent),
+                    Text(TraceState),
+                    UnsafeByteOperations.UnsafeWrap(body)
+                )
+                    is { } single
+                && TryAddAfter(after, Text(Prefix + "after"))
+            )
                 events = [new PublishedEvent(single, after)];
         }
-        else if (contentType.MediaType == Batch.MediaType) events = EventsOf(body);
+        else if (contentType.MediaType == Batch.MediaType)
+            events = EventsOf(body);
         return events is not null && EventKind.Of(events[0].Recorded.Event.Type) is { } kind
-            ? kind.Make(events, body, (Text(Signature), Text(Certificate))) : null;
+            ? kind.Make(events, body, (Text(Signature), Text(Certificate)))
+            : null;
     }
 
     private static List<PublishedEvent>? EventsOf(byte[] body)
@@ -239,42 +292,86 @@ internal static class Wire
         {
             return null;
         }
-        if (batch.Events.Count is 0 or > MaxEvents) return null;
+        if (batch.Events.Count is 0 or > MaxEvents)
+            return null;
         var (events, first) = (new List<PublishedEvent>(batch.Events.Count), batch.Events[0]);
         IReadOnlyDictionary<string, ulong> after = FrozenDictionary<string, ulong>.Empty;
         foreach (var cloud in batch.Events)
         {
             CloudEvent.Types.CloudEventAttributeValue? Of(string name) => cloud.Attributes.GetValueOrDefault(name);
-            if (cloud.SpecVersion != "1.0" || cloud.Type != first.Type || cloud.Source != first.Source ||
-                cloud.ProtoData is not { } data || !data.TypeUrl.EndsWith($"/{cloud.Type}", StringComparison.Ordinal) ||
-                Of("leaf")?.CeBytes is not { Length: 32 } leaf) return null;
+            if (
+                cloud.SpecVersion != "1.0"
+                || cloud.Type != first.Type
+                || cloud.Source != first.Source
+                || cloud.ProtoData is not { } data
+                || !data.TypeUrl.EndsWith($"/{cloud.Type}", StringComparison.Ordinal)
+                || Of("leaf")?.CeBytes is not { Length: 32 } leaf
+            )
+                return null;
             if (Of("after")?.CeString is { Length: > 0 } changed)
             {
                 var then = new Dictionary<string, ulong>(after);
-                if (!TryAddAfter(then, changed)) return null;
+                if (!TryAddAfter(then, changed))
+                    return null;
                 after = then;
             }
-            if (EventOf(
-                cloud.Id, cloud.Source, cloud.Type, Of("sequence")?.CeString ?? "", Of("subject")?.CeString ?? "",
-                Of("time")?.CeTimestamp is { } time ? NumberedEvent.TimeText(time.ToDateTimeOffset()) : "", leaf,
-                Of(TraceParent)?.CeString ?? "", Of(TraceState)?.CeString ?? "", data.Value) is not { } recorded) return null;
+            if (
+                EventOf(
+                    cloud.Id,
+                    cloud.Source,
+                    cloud.Type,
+                    Of("sequence")?.CeString ?? "",
+                    Of("subject")?.CeString ?? "",
+                    Of("time")?.CeTimestamp is { } time ? NumberedEvent.TimeText(time.ToDateTimeOffset()) : "",
+                    leaf,
+                    Of(TraceParent)?.CeString ?? "",
+                    Of(TraceState)?.CeString ?? "",
+                    data.Value
+                )
+                is not { } recorded
+            )
+                return null;
             events.Add(new PublishedEvent(recorded, after));
         }
         return events;
     }
 
     private static RecordedEvent? EventOf(
-        string id, string source, string type, string number, string subject, string time, ByteString leaf, string traceParent,
-        string traceState, ByteString data)
+        string id,
+        string source,
+        string type,
+        string number,
+        string subject,
+        string time,
+        ByteString leaf,
+        string traceParent,
+        string traceState,
+        ByteString data
+    )
     {
-        if (!EventTypes.TryReadId(id, out var origin) || source != origin.Service || EventTypes.Find(type) is not { } descriptor ||
-            descriptor.File.Package != $"ministries.{origin.Service}.v1") return null;
-        if (!ulong.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var sequence) || sequence == 0) return null;
+        if (
+            !EventTypes.TryReadId(id, out var origin)
+            || source != origin.Service
+            || EventTypes.Find(type) is not { } descriptor
+            || descriptor.File.Package != $"ministries.{origin.Service}.v1"
+        )
+            return null;
+        if (!ulong.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var sequence) || sequence == 0)
+            return null;
         (origin.Type, origin.Sequence) = (type, sequence);
         return new RecordedEvent
         {
-            Origin = origin, Event = new Ledger.V1.Event { Type = type, Case = subject, Data = data },
-            Time = time, Leaf = leaf, Traceparent = traceParent, Tracestate = traceState,
+            Origin = origin,
+            Event = new Ledger.V1.Event
+            {
+                Type = type,
+                Case = subject,
+                Data = data,
+            },
+            Time = time,
+            Leaf = leaf,
+            Traceparent = traceParent,
+            Tracestate = traceState,
         };
     }
 
@@ -283,8 +380,12 @@ internal static class Wire
         foreach (var pair in text.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         {
             var equals = pair.IndexOf('=');
-            if (equals < 1 || after.Count == MaxAfter ||
-                !ulong.TryParse(pair.AsSpan(equals + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var number)) return false;
+            if (
+                equals < 1
+                || after.Count == MaxAfter
+                || !ulong.TryParse(pair.AsSpan(equals + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            )
+                return false;
             after[pair[..equals]] = number;
         }
         return true;
@@ -309,18 +410,22 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
 
     public IMessageDeserializer CreateDeserializer() => this;
 
-    public MessageBody GetMessageBody<T>(SendContext<T> context) where T : class => context.Message switch
-    {
-        EventMessage e => new BytesMessageBody(e.Body),
-        Canary => new BytesMessageBody([]),
-        _ => throw new NotSupportedException(typeof(T).FullName),
-    };
+    public MessageBody GetMessageBody<T>(SendContext<T> context)
+        where T : class =>
+        context.Message switch
+        {
+            EventMessage e => new BytesMessageBody(e.Body),
+            Canary => new BytesMessageBody([]),
+            _ => throw new NotSupportedException(typeof(T).FullName),
+        };
 
     public MessageBody GetMessageBody(string text) => new StringMessageBody(text);
 
-    public ConsumeContext Deserialize(ReceiveContext receiveContext) => new BodyConsumeContext(
-        receiveContext,
-        Read(receiveContext.Body, receiveContext.TransportHeaders, receiveContext.InputAddress, receiveContext.ContentType));
+    public ConsumeContext Deserialize(ReceiveContext receiveContext) =>
+        new BodyConsumeContext(
+            receiveContext,
+            Read(receiveContext.Body, receiveContext.TransportHeaders, receiveContext.InputAddress, receiveContext.ContentType)
+        );
 
     public SerializerContext Deserialize(MessageBody body, Headers headers, Uri? destinationAddress = null) =>
         Read(body, headers, destinationAddress, null);
@@ -338,7 +443,8 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
 
         public override bool IsSupportedMessageType(Type messageType) => TryGetMessage(messageType, out _);
 
-        public override bool TryGetMessage<T>(out T? message) where T : class
+        public override bool TryGetMessage<T>(out T? message)
+            where T : class
         {
             message = TryGetMessage(typeof(T), out var found) ? (T)found : null;
             return message is not null;
@@ -349,10 +455,14 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
             message = null;
             if (messageType == typeof(Canary))
             {
-                if (Headers.TryGetHeader(Wire.CanaryHeader, out var number) &&
-                    long.TryParse(number as string, CultureInfo.InvariantCulture, out var parsed)) message = new Canary { Number = parsed };
+                if (
+                    Headers.TryGetHeader(Wire.CanaryHeader, out var number)
+                    && long.TryParse(number as string, CultureInfo.InvariantCulture, out var parsed)
+                )
+                    message = new Canary { Number = parsed };
             }
-            else if (received?.GetType() == messageType) message = received;
+            else if (received?.GetType() == messageType)
+                message = received;
             return message is not null;
         }
 
@@ -362,6 +472,7 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
 
         public override IMessageSerializer GetMessageSerializer(object message, string[] messageTypes) => new ProtobufSerializer();
 
-        public override Dictionary<string, object> ToDictionary<T>(T? message) where T : class => [];
+        public override Dictionary<string, object> ToDictionary<T>(T? message)
+            where T : class => [];
     }
 }

@@ -137,7 +137,7 @@ internal sealed record SignedRequest(
     public static SignedRequest Check(EdgeCall call, HttpRequest http, Checks checks)
     {
         var shape = RequestShape.Of(call.Request.Descriptor);
-        var requestId = shape.Text(shape.RequestId, call.Request);
+        var requestId = RequestShape.Text(shape.RequestId, call.Request);
         var signature = SignatureOf(http);
         var (refused, whereAnswered) = checks.Signature(call, signature, requestId);
         IReadOnlySet<string> approved = FrozenSet<string>.Empty;

@@ -107,7 +107,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 
     /// <summary>Reads the agreement's file and that of the key for checkpoints and, where the first holds another version than the
     /// one in force, records it in the ledger and puts it into force. Checkpoints are signed with the key from then on.</summary>
-    /// <exception cref="AgreementRefused">The file's agreement cannot follow the one that the ledger has, is not signed by those
+    /// <exception cref="AgreementRefusedException">The file's agreement cannot follow the one that the ledger has, is not signed by those
     /// whom it affects, does not list the key for checkpoints, or cannot be read.</exception>
     public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
     {
@@ -120,15 +120,15 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         }
         catch (KeyFileExposedException e)
         {
-            throw new AgreementRefused(e.Message, e);
+            throw new AgreementRefusedException(e.Message, e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new AgreementRefused("its file or that of the key for checkpoints cannot be read", e);
+            throw new AgreementRefusedException("its file or that of the key for checkpoints cannot be read", e);
         }
         catch (FormatException e)
         {
-            throw new AgreementRefused("the file of the key for checkpoints holds none", e);
+            throw new AgreementRefusedException("the file of the key for checkpoints holds none", e);
         }
         // A key that the version in force lists signs at once: so none signs any more that the next version revokes.
         if (
@@ -150,7 +150,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         if (agreement.ValidFromTime?.ToDateTimeOffset() > time.GetUtcNow())
         {
             if (_inForce is null)
-                throw new AgreementRefused("it is not valid yet");
+                throw new AgreementRefusedException("it is not valid yet");
             return;
         }
         // Else the operator could change the key in silence, and every receipt from then on would be worth nothing.
@@ -165,7 +165,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         _digest = digest;
     }
 
-    private static AgreementRefused KeyMissing(CheckpointKey key) =>
+    private static AgreementRefusedException KeyMissing(CheckpointKey key) =>
         new(
             $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants "
                 + "can supply it, by signing a version that lists it"
@@ -203,15 +203,16 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             cancel
         );
         if (outcome.Refusal is not null && late is not null)
-            throw new AgreementRefused(late);
+            throw new AgreementRefusedException(late);
         // Another replica may have recorded the same, with other signatures perhaps.
         if (outcome.Refusal is not null && !adopted.Equals((await ledger.Find(Kind, Key, null, cancel))?.State))
-            throw new AgreementRefused($"the ledger has another agreement of version {agreement.Version} or a later one");
+            throw new AgreementRefusedException($"the ledger has another agreement of version {agreement.Version} or a later one");
     }
 
     private static async Task<Agreement> Recorded(ServiceLedger ledger, ulong position, CancellationToken cancel)
     {
-        var entry = await ledger.ReadEntry(position, null, cancel) ?? throw new AgreementRefused($"entry {position} cannot be read");
+        var entry =
+            await ledger.ReadEntry(position, null, cancel) ?? throw new AgreementRefusedException($"entry {position} cannot be read");
         return Agreement.Parser.ParseFrom(entry.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
     }
 }
@@ -251,7 +252,13 @@ internal sealed partial class Reloading(
                 complained = null;
             }
             catch (Exception e)
-                when (e is AgreementRefused or CryptographicException or IOException or UnauthorizedAccessException or LedgerException)
+                when (e
+                        is AgreementRefusedException
+                            or CryptographicException
+                            or IOException
+                            or UnauthorizedAccessException
+                            or LedgerException
+                )
             {
                 if (complained != e.Message)
                     LogKept(e.Message);

@@ -296,9 +296,9 @@ internal sealed partial class Guard(ILogger<Guard> log)
         {
             case OperationCanceledException when context.CancellationToken.IsCancellationRequested:
                 return new RpcException(new Status(StatusCode.Cancelled, "the call was cancelled"));
-            case LedgerOverloaded:
+            case LedgerOverloadedException:
                 return Refused(Reason.Overloaded);
-            case LedgerClosed or LedgerUnavailable or CommitOutcomeUnknown or TermsOver:
+            case LedgerClosedException or LedgerUnavailableException or CommitOutcomeUnknownException or AgreementReplacedException:
                 LogUnavailable(context.NameOf(), e.Message);
                 return Refused(Reason.Unavailable, ("missing", "the service's ledger"));
             default:

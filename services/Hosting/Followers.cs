@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
 using Ministries.Trust;
@@ -56,6 +57,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
     /// <summary>Positions of entries that a stream is still to look at.</summary>
     /// <param name="group">Whose it is.</param>
     /// <param name="case">The case alone of which it wants entries; empty: of any.</param>
+    [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
     internal sealed class Inbox(Group group, string @case)
     {
         // Who has more waiting reads the database again.

@@ -90,17 +90,17 @@ public static partial class ServiceHost
             );
             return BackgroundFailed;
         }
-        catch (Exception e) when (e is AgreementRefused or KeyFileExposedException)
+        catch (Exception e) when (e is AgreementRefusedException or KeyFileExposedException)
         {
             await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
             return WrongSettings;
         }
-        catch (LedgerInconsistent e)
+        catch (LedgerInconsistentException e)
         {
             await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
             return LedgerRefused;
         }
-        catch (LedgerUnavailable e)
+        catch (LedgerUnavailableException e)
         {
             await Console.Error.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
             return Failed;
@@ -127,9 +127,9 @@ public static partial class ServiceHost
     /// <param name="memory">The process's broker, where the settings say <c>memory:</c>; the caller disposes it after the hosts.
     /// </param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="AgreementRefused">The agreement cannot be read or contradicts itself.</exception>
-    /// <exception cref="LedgerInconsistent">The database must not be served from.</exception>
-    /// <exception cref="LedgerUnavailable">The database cannot be reached.</exception>
+    /// <exception cref="AgreementRefusedException">The agreement cannot be read or contradicts itself.</exception>
+    /// <exception cref="LedgerInconsistentException">The database must not be served from.</exception>
+    /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
     public static async Task<WebApplication> Build(
         Service service,
         Settings settings,

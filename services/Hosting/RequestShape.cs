@@ -37,7 +37,7 @@ internal sealed class RequestShape
 
     public static RequestShape Of(MessageDescriptor type) => Known.GetOrAdd(type, static d => new RequestShape(d));
 
-    public string Text(FieldDescriptor? field, IMessage message) => (string?)field?.Accessor.GetValue(message) ?? "";
+    public static string Text(FieldDescriptor? field, IMessage message) => (string?)field?.Accessor.GetValue(message) ?? "";
 
     private static FieldDescriptor? Find(MessageDescriptor type, string name, FieldType kind) =>
         type.FindFieldByName(name) is { IsRepeated: false } field && field.FieldType == kind ? field : null;

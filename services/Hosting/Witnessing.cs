@@ -187,7 +187,6 @@ public sealed partial class Witnessing : SupervisedService
                         agreement,
                         checkpoint.Size,
                         note,
-                        patience.Token,
                         lines =>
                         {
                             // Each as it comes: one that is slow does not keep back the others.
@@ -196,7 +195,8 @@ public sealed partial class Witnessing : SupervisedService
                                 kept.AddRange(lines.Where(l => !kept.Contains(l)));
                                 Keep(agreement, note, checkpoint, kept);
                             }
-                        }
+                        },
+                        patience.Token
                     );
                 }
                 catch (Exception e)
@@ -249,8 +249,8 @@ public sealed partial class Witnessing : SupervisedService
         Agreement agreement,
         ulong size,
         SignedNote note,
-        CancellationToken cancel,
-        Action<IReadOnlyList<string>> take
+        Action<IReadOnlyList<string>> take,
+        CancellationToken cancel
     )
     {
         var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));

@@ -39,7 +39,7 @@ public sealed class Writes
             {
                 return await RunOnce<TRequest, TResponse>(request, context, rule, ask);
             }
-            catch (TermsOver) when (tries < 3)
+            catch (AgreementReplacedException) when (tries < 3)
             {
                 // The version that the ledger has is about to be in force here.
                 await Task.Delay(TimeSpan.FromMilliseconds(10 * tries), context.CancellationToken);
@@ -62,7 +62,7 @@ public sealed class Writes
         var cancel = context.CancellationToken;
         var span = call.Span;
         span?.SetTag("ministries.request_id", requestId);
-        if (shape.Text(shape.Case, request) is { Length: > 0 } named)
+        if (RequestShape.Text(shape.Case, request) is { Length: > 0 } named)
             span?.SetTag("ministries.case", named);
 
         Act ActAt(DateTimeOffset now, IMessage? asked) =>
@@ -99,7 +99,7 @@ public sealed class Writes
         Decision Judged(View view, DateTimeOffset now, IMessage? about)
         {
             if (view.Find(Agreements.Kind, Agreements.Key)?.Version > permissions.Agreement.Version || !signed.HoldsAt(now))
-                throw new TermsOver();
+                throw new AgreementReplacedException();
             return rule(view, request, ActAt(now, about));
         }
 
@@ -140,7 +140,7 @@ public sealed class Writes
         var answer = RequestShape.Of(response.Descriptor);
         if (!Probe.WithoutTrust)
             answer.Receipt!.Accessor.SetValue(response, await _ledger.ReceiptOf(outcome, cancel));
-        if (answer.Text(answer.Record, response) is { Length: > 0 } record)
+        if (RequestShape.Text(answer.Record, response) is { Length: > 0 } record)
             span?.SetTag("ministries.record", record);
         return response;
     }

@@ -135,7 +135,7 @@ internal sealed class Checkpoints : IDisposable
     /// <param name="key">The key that signs from now on.</param>
     /// <param name="path">The file.</param>
     /// <param name="judge">Whose the checkpoints in it are; null: only those of <paramref name="key"/> are the log's.</param>
-    /// <exception cref="LedgerInconsistent">It holds something, and no checkpoint of the log.</exception>
+    /// <exception cref="LedgerInconsistentException">It holds something, and no checkpoint of the log.</exception>
     public Checkpoints(CheckpointKey key, string path, CheckpointJudge? judge = null)
     {
         _key = key;
@@ -159,7 +159,7 @@ internal sealed class Checkpoints : IDisposable
         if (Last is not null || !whole)
             return;
         _file.Dispose();
-        throw new LedgerInconsistent(
+        throw new LedgerInconsistentException(
             $"{path} holds no checkpoint that {key.Verifier} or another key that the agreement lists for the service signed. "
                 + "Restore the file or the key; a new key is first listed in the agreement, beside the old one."
         );
@@ -184,7 +184,7 @@ internal sealed class Checkpoints : IDisposable
     public Checkpoint? Last { get; private set; }
 
     /// <summary>Signs and stores the checkpoint over a greater tree; null: a greater one was signed meanwhile.</summary>
-    /// <exception cref="LedgerInconsistent">Another root was signed at this size: the ledger's history was changed.</exception>
+    /// <exception cref="LedgerInconsistentException">Another root was signed at this size: the ledger's history was changed.</exception>
     public Checkpoint? Advance(ulong size, byte[] root)
     {
         lock (_lock)
@@ -196,7 +196,7 @@ internal sealed class Checkpoints : IDisposable
                 if (size == Last.Size)
                     return root.AsSpan().SequenceEqual(Last.Root)
                         ? Last
-                        : throw new LedgerInconsistent(
+                        : throw new LedgerInconsistentException(
                             $"the ledger's root at {size} entries is not the one that was signed: its history was changed. "
                                 + "Stop, and restore the database that fits the checkpoint."
                         );

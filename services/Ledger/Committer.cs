@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Security.Cryptography;
 using Google.Protobuf;
@@ -35,6 +36,7 @@ internal sealed class Waiting(Command command, long since)
 }
 
 /// <summary>The commands that wait: by precedence, then in turn by participant, then in the order in which they came.</summary>
+[SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
 internal sealed class Queue(LedgerOptions options)
 {
     private readonly Lock _lock = new();
@@ -58,14 +60,14 @@ internal sealed class Queue(LedgerOptions options)
         lock (_lock)
         {
             if (_closed)
-                throw new LedgerClosed();
+                throw new LedgerClosedException();
             var own = _perParticipant.GetValueOrDefault(command.Participant);
             if (
                 _count >= options.MaxQueued
                 || own >= options.MaxQueuedPerParticipant
                 || _bytes + command.Bytes.Length > options.MaxQueuedBytes
             )
-                throw new LedgerOverloaded();
+                throw new LedgerOverloadedException();
             if (!_ranks.TryGetValue(command.Precedence, out var rank))
                 _ranks[command.Precedence] = rank = [];
             var turn = rank.FirstOrDefault(t => t.Participant == command.Participant);
@@ -269,7 +271,7 @@ internal sealed class Committer
         {
             _queue.Close();
             while (_queue.Take() is { Count: > 0 } rest)
-                FailAll(rest, () => new LedgerUnavailable(fault));
+                FailAll(rest, () => new LedgerUnavailableException(fault));
         }
         catch (Exception)
         {
@@ -289,7 +291,7 @@ internal sealed class Committer
             {
                 // Nobody must wait for ever, whatever happened.
                 _memory = new();
-                FailAll(batch, () => new CommitOutcomeUnknown(e));
+                FailAll(batch, () => new CommitOutcomeUnknownException(e));
             }
         }
 
@@ -354,7 +356,7 @@ internal sealed class Committer
                 _memory = new();
                 if (stage.Committing && !(stage.Committed is false && _store.IsNotCommitted(e)))
                 {
-                    FailAll(batch, () => new CommitOutcomeUnknown(e));
+                    FailAll(batch, () => new CommitOutcomeUnknownException(e));
                     return;
                 }
                 if (_store.IsOutage(e))
@@ -363,17 +365,17 @@ internal sealed class Committer
                     _store.Forget();
                     if (!stage.Locked && tries == 1)
                         continue;
-                    FailAll(batch, () => new LedgerUnavailable(e));
+                    FailAll(batch, () => new LedgerUnavailableException(e));
                     return;
                 }
-                if (e is LedgerInconsistent inconsistent)
+                if (e is LedgerInconsistentException inconsistent)
                 {
                     FailAll(batch, () => inconsistent);
                     return;
                 }
                 if (batch.Count == 1)
                 {
-                    FailAll(batch, () => new CommandFailed(batch[0].Command.Method, e, "its entry could not be written"));
+                    FailAll(batch, () => new CommandFailedException(batch[0].Command.Method, e, "its entry could not be written"));
                     return;
                 }
             }
@@ -396,7 +398,7 @@ internal sealed class Committer
         waiting.Span?.SetTag("error.type", fault.GetType().Name);
         waiting.Span?.Dispose();
         // A gap is filled, not a fault.
-        if (fault is not GapInEvents)
+        if (fault is not EventGapException)
             Measures.Failed(fault);
         waiting.Fail(fault);
     }
@@ -599,7 +601,7 @@ internal sealed class Committer
                     var outcome = Stored.OutcomeOf(old, digest, _options.Time);
                     _answers.Add((waiting, () => outcome));
                 }
-                catch (LedgerInconsistent e)
+                catch (LedgerInconsistentException e)
                 {
                     _faults.Add((waiting, e));
                 }
@@ -623,7 +625,7 @@ internal sealed class Committer
                 }
                 if (intake.Sequence > last + 1)
                 {
-                    _faults.Add((waiting, new GapInEvents(intake.Producer, intake.Type, last, intake.Sequence)));
+                    _faults.Add((waiting, new EventGapException(intake.Producer, intake.Type, last, intake.Sequence)));
                     return;
                 }
             }
@@ -744,7 +746,7 @@ internal sealed class Committer
                     // A rule that trips over what was not loaded yet is no fault.
                     missed.UnionWith(view.TakeMissed());
                     if (missed.Count == 0)
-                        throw new CommandFailed(command.Method, e);
+                        throw new CommandFailedException(command.Method, e);
                 }
                 finally
                 {
@@ -754,16 +756,16 @@ internal sealed class Committer
                             view.Put(Kind(id.Kind), id.Key, state, version);
                 }
                 if (missed.FirstOrDefault(id => !committer._kinds.ContainsKey(id.Kind)) is { Kind: { } unknown })
-                    throw new CommandFailed(command.Method, null, $"the service keeps no streams of kind {unknown}");
+                    throw new CommandFailedException(command.Method, null, $"the service keeps no streams of kind {unknown}");
                 if (missed.FirstOrDefault(id => id.Key.Length is 0 or > 200) is { Key: not null })
-                    throw new CommandFailed(command.Method, null, "the key of a stream is 1 to 200 characters");
+                    throw new CommandFailedException(command.Method, null, "the key of a stream is 1 to 200 characters");
                 await Load(missed);
                 foreach (var id in missed)
                     if (_unreadable.TryGetValue(id, out var why))
                         throw why as LedgerException
-                            ?? new CommandFailed(command.Method, why, "a record that it needs could not be rebuilt");
+                            ?? new CommandFailedException(command.Method, why, "a record that it needs could not be rebuilt");
             }
-            throw new CommandFailed(command.Method, null, "its rule asks for more records without end");
+            throw new CommandFailedException(command.Method, null, "its rule asks for more records without end");
         }
 
         private Shown ShownOf(StreamId id, IMessage state)
@@ -790,20 +792,20 @@ internal sealed class Committer
         private void CheckLimits(Command command, Effect effect)
         {
             if (effect.Events.Count > _options.MaxEvents)
-                throw new CommandFailed(command.Method, null, "more events than an entry may have");
+                throw new CommandFailedException(command.Method, null, "more events than an entry may have");
             var bytes =
                 command.Bytes.Length
                 + (effect.Packed?.Value.Length ?? 0)
                 + (command.Asked?.CalculateSize() ?? 0)
                 + effect.Events.Sum(e => e.Length);
             if (bytes > _options.MaxEntryBytes)
-                throw new CommandFailed(command.Method, null, "its entry is greater than it may be");
+                throw new CommandFailedException(command.Method, null, "its entry is greater than it may be");
             CheckTokens(effect.Decision.Audience);
             foreach (var (id, _) in effect.Touched)
             {
                 var state = _memory.View.StateOf(id)!;
                 if (state.CalculateSize() > _options.MaxStateBytes)
-                    throw new CommandFailed(command.Method, null, "a record grew greater than it may be");
+                    throw new CommandFailedException(command.Method, null, "a record grew greater than it may be");
                 var shown = ShownOf(id, state);
                 CheckTokens(shown.Audience);
                 CheckTokens(shown.Keys);
@@ -812,7 +814,7 @@ internal sealed class Committer
             void CheckTokens(IReadOnlyCollection<string> tokens)
             {
                 if (tokens.Count > _options.MaxTokens || tokens.Any(t => t.Length is 0 or > 300 || t.Contains('\n')))
-                    throw new CommandFailed(
+                    throw new CommandFailedException(
                         command.Method,
                         null,
                         "tokens and keys are 1 to 300 characters of one line, and not more than may be"

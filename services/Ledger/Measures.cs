@@ -65,9 +65,9 @@ internal static class Measures
             Reason(
                 fault switch
                 {
-                    LedgerUnavailable => "unavailable",
-                    CommitOutcomeUnknown => "unknown",
-                    LedgerInconsistent => "inconsistent",
+                    LedgerUnavailableException => "unavailable",
+                    CommitOutcomeUnknownException => "unknown",
+                    LedgerInconsistentException => "inconsistent",
                     _ => "failed",
                 }
             )

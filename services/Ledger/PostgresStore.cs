@@ -161,7 +161,7 @@ internal sealed class PostgresStore : Store
             await answer.ReadAsync(cancel);
             var there = !answer.IsDBNull(0);
             if (!there && (answer.IsDBNull(1) || !answer.GetBoolean(1)))
-                throw new LedgerUnavailable(
+                throw new LedgerUnavailableException(
                     new InvalidOperationException(
                         "the database has no tables, and the role that serves must not make them: `ministry deployment tables` does"
                     )

@@ -196,8 +196,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
     /// <summary>Opens the ledger: creates what is missing in the database, checks it against the last checkpoint, and begins to
     /// take commands.</summary>
-    /// <exception cref="LedgerInconsistent">The database must not be served from; the text says what to do.</exception>
-    /// <exception cref="LedgerUnavailable">The database cannot be reached.</exception>
+    /// <exception cref="LedgerInconsistentException">The database must not be served from; the text says what to do.</exception>
+    /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
     public static async Task<ServiceLedger> Open(LedgerOptions options, CancellationToken cancel)
     {
         var store = Store.For(options);
@@ -231,7 +231,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             checkpoints?.Dispose();
             await store.DisposeAsync();
             if (store.IsOutage(e))
-                throw new LedgerUnavailable(e);
+                throw new LedgerUnavailableException(e);
             throw;
         }
     }
@@ -242,7 +242,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="serving">The role that serves, of <see cref="LedgerOptions.Connection"/>.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="LedgerUnavailable">The database cannot be reached, or refuses.</exception>
+    /// <exception cref="LedgerUnavailableException">The database cannot be reached, or refuses.</exception>
     public static async Task MakeTables(string connection, string service, string serving, CancellationToken cancel)
     {
         try
@@ -253,7 +253,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
         catch (Exception e) when (e is Npgsql.NpgsqlException or ArgumentException or System.Net.Sockets.SocketException)
         {
-            throw new LedgerUnavailable(e);
+            throw new LedgerUnavailableException(e);
         }
     }
 
@@ -293,13 +293,13 @@ public sealed partial class ServiceLedger : IAsyncDisposable
 
     /// <summary>Puts a command into the queue and returns when it is committed, refused or failed. Cancelling takes it out of
     /// the queue; once its commit has begun it is carried out.</summary>
-    /// <exception cref="LedgerOverloaded">Too many wait.</exception>
-    /// <exception cref="LedgerClosed">The ledger is being closed.</exception>
-    /// <exception cref="LedgerUnavailable">The database cannot be used; nothing was recorded.</exception>
-    /// <exception cref="CommitOutcomeUnknown">Whether it was recorded is not known.</exception>
-    /// <exception cref="CommandFailed">Its rule failed.</exception>
-    /// <exception cref="GapInEvents">Events before this one have not been taken in.</exception>
-    /// <exception cref="FoldTooNew">It touches a record written by newer software.</exception>
+    /// <exception cref="LedgerOverloadedException">Too many wait.</exception>
+    /// <exception cref="LedgerClosedException">The ledger is being closed.</exception>
+    /// <exception cref="LedgerUnavailableException">The database cannot be used; nothing was recorded.</exception>
+    /// <exception cref="CommitOutcomeUnknownException">Whether it was recorded is not known.</exception>
+    /// <exception cref="CommandFailedException">Its rule failed.</exception>
+    /// <exception cref="EventGapException">Events before this one have not been taken in.</exception>
+    /// <exception cref="NewerFoldException">It touches a record written by newer software.</exception>
     public Task<Outcome> Commit(Command command, CancellationToken cancel) => _committer.Submit(command, cancel);
 
     /// <summary>The old answer to a request, or the refusal of its id where it was used for something else; null: the id is new.
@@ -476,7 +476,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                         continue;
                     await LookNow(cancel);
                 }
-                catch (LedgerUnavailable)
+                catch (LedgerUnavailableException)
                 {
                     // It goes on waiting: the database may come back.
                 }
@@ -493,7 +493,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="key">Its key.</param>
     /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
     /// <param name="cancel">Cancels.</param>
-    /// <exception cref="FoldTooNew">It was written by newer software.</exception>
+    /// <exception cref="NewerFoldException">It was written by newer software.</exception>
     public async Task<Recorded<T>?> Find<T>(StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel)
         where T : class, IMessage<T>, new() =>
         (await _finder.Find(kind.Id(key), kind).WaitAsync(cancel)).Of(kind, key) is not { } found
@@ -658,7 +658,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
         catch (Exception e) when (_store.IsOutage(e))
         {
-            throw new LedgerUnavailable(e);
+            throw new LedgerUnavailableException(e);
         }
     }
 
@@ -737,7 +737,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             if (_checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge)) is { } signed)
                 return (head, signed);
         }
-        throw new LedgerInconsistent(
+        throw new LedgerInconsistentException(
             $"the database has fewer entries than the {_checkpoints.Last!.Size} that were signed: it was put back to an "
                 + "earlier state. Stop the service and restore the newest state."
         );
@@ -930,7 +930,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 // A connection may have died while it was idle; what is done here may be done twice.
                 _store.Forget();
                 if (tries == 2)
-                    throw new LedgerUnavailable(e);
+                    throw new LedgerUnavailableException(e);
             }
     }
 
@@ -954,11 +954,11 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             : "";
         var edge = await Load(session, head.Size, head.Size, view => view.Edge());
         if (!edge.Edge().SelectMany(h => h).SequenceEqual(head.Edge))
-            throw new LedgerInconsistent("the ledger's tree does not fit its entries: the database was damaged. Restore it.");
+            throw new LedgerInconsistentException("the ledger's tree does not fit its entries: the database was damaged. Restore it.");
         if (last is null)
             return;
         if (last.Size > head.Size)
-            throw new LedgerInconsistent(
+            throw new LedgerInconsistentException(
                 $"the database has {head.Size} entries, but a checkpoint over {last.Size} was signed ({file}): acknowledged "
                     + "entries are missing. "
                     + (
@@ -971,7 +971,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             return;
         var earlier = await Load(session, last.Size, head.Size, view => view.Root());
         if (!earlier.Root().AsSpan().SequenceEqual(last.Root))
-            throw new LedgerInconsistent(
+            throw new LedgerInconsistentException(
                 $"the database's first {last.Size} entries are not those of the checkpoint that was signed ({file}): its "
                     + $"history was changed, or it is another ledger. Restore the database that fits the checkpoint.{by}"
             );
@@ -1033,7 +1033,7 @@ public sealed class FoundRecords
     internal FoundRecords() { }
 
     /// <summary>One of the records that were asked for; null: there is none.</summary>
-    /// <exception cref="FoldTooNew">It was written by newer software.</exception>
+    /// <exception cref="NewerFoldException">It was written by newer software.</exception>
     public Recorded<T>? Of<T>(StreamKind<T> kind, string key)
         where T : class, IMessage<T>, new()
     {

@@ -73,10 +73,12 @@ internal sealed class SqliteStore : Store
     {
         await using var session = (SqliteSession)await Open(write: true, cancel);
         if (session.Scalar("pragma journal_mode = wal") is not "wal")
-            throw new LedgerInconsistent($"{_path} cannot keep a write-ahead log: put it on a local file system.");
+            throw new LedgerInconsistentException($"{_path} cannot keep a write-ahead log: put it on a local file system.");
         await using (var second = (SqliteSession)await Open(write: true, cancel))
             if (second.Scalar("pragma journal_mode") is not "wal" || second.Scalar("pragma synchronous") is not 2L)
-                throw new LedgerInconsistent($"{_path} would not be written to the disk at each commit (synchronous is not FULL).");
+                throw new LedgerInconsistentException(
+                    $"{_path} would not be written to the disk at each commit (synchronous is not FULL)."
+                );
         session.Begin();
         session.Run(Tables);
         session.Run("insert or ignore into ledger_schema values (1, @0, @1)", Schema, service);

@@ -128,11 +128,11 @@ internal abstract class Store : IAsyncDisposable
     protected static void CheckSchema(string service, int version, string found)
     {
         if (version > Schema)
-            throw new LedgerInconsistent(
+            throw new LedgerInconsistentException(
                 $"the database has schema {version}, this software knows {Schema}: start the newer version of the service."
             );
         if (found != service)
-            throw new LedgerInconsistent($"the database is the ledger of {found}, not of {service}: correct Ledger:Connection.");
+            throw new LedgerInconsistentException($"the database is the ledger of {found}, not of {service}: correct Ledger:Connection.");
     }
 }
 

@@ -20,7 +20,7 @@ internal static class Stored
     public static IMessage Parse(string type, ReadOnlySpan<byte> bytes) =>
         Messages.Value.TryGetValue(type, out var message)
             ? message.Parser.ParseFrom(bytes)
-            : throw new LedgerInconsistent($"the ledger holds a message of type {type}, which this software does not know.");
+            : throw new LedgerInconsistentException($"the ledger holds a message of type {type}, which this software does not know.");
 
     public static DateTimeOffset TimeOf(ReadOnlySpan<byte> header) => EntryHeader.Parser.ParseFrom(header).CommitTime.ToDateTimeOffset();
 
@@ -49,16 +49,17 @@ internal static class Stored
     public static Outcome Reused(DateTimeOffset now) => new(null, now, null, new Refusal(Reason.RequestIdReused), Repeated: false);
 
     private static Reason ReasonOf(string name) =>
-        Reasons.Find(name) ?? throw new LedgerInconsistent($"the ledger holds a refusal for {name}, which this software does not know.");
+        Reasons.Find(name)
+        ?? throw new LedgerInconsistentException($"the ledger holds a refusal for {name}, which this software does not know.");
 
     /// <summary>A stream's state, rebuilt from its entries where an older fold made it.</summary>
-    /// <exception cref="FoldTooNew">A newer fold made it.</exception>
+    /// <exception cref="NewerFoldException">A newer fold made it.</exception>
     public static async Task<IMessage> StateOf(Session session, StreamKind kind, StreamRow row)
     {
         if (row.Fold == kind.Version)
             return kind.Parse(row.State);
         if (row.Fold > kind.Version)
-            throw new FoldTooNew(kind.Name, row.Fold, kind.Version);
+            throw new NewerFoldException(kind.Name, row.Fold, kind.Version);
         var state = kind.Empty();
         // Not what came after the row was read.
         foreach (var change in (await session.History(row.Number)).Take((int)row.Version))
@@ -89,7 +90,7 @@ internal static class Stored
         if (index < hashes >> 8)
             return Tile.Of(
                 await session.ReadTile(level, index)
-                    ?? throw new LedgerInconsistent(
+                    ?? throw new LedgerInconsistentException(
                         $"tile {level}/{index} of the ledger's tree is missing: the database was damaged. Restore it."
                     )
             );
@@ -102,7 +103,7 @@ internal static class Stored
             tile.Add(hash);
         return tile.Width == (int)(hashes - (index << 8))
             ? tile
-            : throw new LedgerInconsistent("the ledger's tree does not fit its entries: the database was damaged. Restore it.");
+            : throw new LedgerInconsistentException("the ledger's tree does not fit its entries: the database was damaged. Restore it.");
     }
 
     /// <summary>The right side of the tree, to go on from.</summary>

@@ -109,8 +109,7 @@ internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong
     /// <summary>PATH(m, D[n]) of RFC 6962 2.1.1, leaf to root.</summary>
     public List<byte[]> Inclusion(ulong position)
     {
-        if (position >= Size)
-            throw new ArgumentOutOfRangeException(nameof(position));
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(position, Size);
         var path = new List<byte[]>();
         ulong low = 0,
             high = Size;

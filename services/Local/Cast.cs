@@ -176,7 +176,7 @@ public sealed class Cast : IAsyncDisposable
     }
 
     /// <summary>Returns when a service has taken in what another one recorded at a position.</summary>
-    /// <exception cref="StoryBroke">It does not.</exception>
+    /// <exception cref="StoryException">It does not.</exception>
     public async Task Heard(string service, string producer, ulong position, CancellationToken cancel) =>
         await Until(
             $"{service} hears of entry {position} of {producer}",
@@ -188,14 +188,14 @@ public sealed class Cast : IAsyncDisposable
     /// <param name="what">What is to be so.</param>
     /// <param name="isSo">Whether it is.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="StoryBroke">It does not come to be so.</exception>
+    /// <exception cref="StoryException">It does not come to be so.</exception>
     public async Task Until(string what, Func<Task<bool>> isSo, CancellationToken cancel)
     {
         var begun = Stopwatch.GetTimestamp();
         while (!await isSo())
         {
             if (Stopwatch.GetElapsedTime(begun) > _patience)
-                throw new StoryBroke($"it did not come to be that {what}");
+                throw new StoryException($"it did not come to be that {what}");
             await Task.Delay(10, cancel);
         }
     }
@@ -292,4 +292,4 @@ public sealed class Cast : IAsyncDisposable
 
 /// <summary>The story did not go as it must.</summary>
 /// <param name="what">What went otherwise.</param>
-public sealed class StoryBroke(string what) : Exception(what);
+public sealed class StoryException(string what) : Exception(what);

@@ -168,7 +168,7 @@ public static class Run
             await story.Play(cancel);
             report = await Gather(cast, story, teller, spans, run, cancel);
         }
-        catch (Exception e) when (e is StoryBroke or RpcException)
+        catch (Exception e) when (e is StoryException or RpcException)
         {
             teller.Broke(e is RpcException rpc ? rpc.Status.Detail : e.Message);
             report = Told(story, teller, spans, run);

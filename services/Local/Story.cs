@@ -165,7 +165,9 @@ public sealed class Story(Cast cast, Teller teller)
         await teller.Expect("the call is ONE_SIDED until the other side has spoken", CallState.OneSided, () => logged.State);
         await cast.Until(
             "the consular service drafts both requests",
-            async () => (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call })).Transfers.Count == 2,
+            async () =>
+                (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call }, cancellationToken: cancel)).Transfers.Count
+                == 2,
             cancel
         );
     }
@@ -173,7 +175,7 @@ public sealed class Story(Cast cast, Teller teller)
     private async Task TheServicesDraftAndTell(CancellationToken cancel)
     {
         teller.Begin(2, "The consular service drafts a request for each, custody notes it, the call log ties them");
-        var drafts = (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call })).Transfers;
+        var drafts = (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call }, cancellationToken: cancel)).Transfers;
         foreach (var draft in drafts.OrderBy(d => Called(d.Prisoner)))
         {
             _transfers[draft.Prisoner] = draft.Id;
@@ -197,16 +199,23 @@ public sealed class Story(Cast cast, Teller teller)
             await teller.Expect(
                 $"{other.Id} sees no draft",
                 0,
-                async () => (await other.Consular.ListTransfersAsync(new() { Case = Case })).Transfers.Count
+                async () => (await other.Consular.ListTransfersAsync(new() { Case = Case }, cancellationToken: cancel)).Transfers.Count
             );
         await teller.Expect(
             "ua/coordination-hq sees no interest noted",
             0,
-            async () => (await _headquarters.Custody.GetPrisonerAsync(new() { Case = Case, Prisoner = First })).Prisoner.Interests.Count
+            async () =>
+                (await _headquarters.Custody.GetPrisonerAsync(new() { Case = Case, Prisoner = First }, cancellationToken: cancel))
+                    .Prisoner
+                    .Interests
+                    .Count
         );
 
         async Task<int> Interests(string prisoner) =>
-            (await _seoul.Custody.GetPrisonerAsync(new() { Case = Case, Prisoner = prisoner })).Prisoner.Interests.Count;
+            (await _seoul.Custody.GetPrisonerAsync(new() { Case = Case, Prisoner = prisoner }, cancellationToken: cancel))
+                .Prisoner
+                .Interests
+                .Count;
     }
 
     private async Task KyivGivesItsOwnReadout()

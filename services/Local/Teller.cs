@@ -38,7 +38,7 @@ public sealed class Teller(Screen screen, long started)
     }
 
     /// <summary>A participant does something, and it is accepted.</summary>
-    /// <exception cref="StoryBroke">It is refused.</exception>
+    /// <exception cref="StoryException">It is refused.</exception>
     public async Task<T> Does<T>(Party party, string what, Func<Party, AsyncUnaryCall<T>> call)
         where T : IMessage
     {
@@ -61,7 +61,7 @@ public sealed class Teller(Screen screen, long started)
         {
             Keep(party, what, Why(e, expected: false), null);
             _checks.Add(new Check($"{party.Id} {what}", false, e.Status.Detail));
-            throw new StoryBroke($"{party.Id} was refused when it {what}: {e.Status.Detail}{Faults(e)}");
+            throw new StoryException($"{party.Id} was refused when it {what}: {e.Status.Detail}{Faults(e)}");
         }
     }
 

@@ -432,7 +432,7 @@ internal static class AgreementCommand
             return verb();
         }
         // It can be read, and nobody would take it over.
-        catch (AgreementRefused e) when (e.Fault is not null)
+        catch (AgreementRefusedException e) when (e.Fault is not null)
         {
             result.InvocationConfiguration.Output.WriteLine(e.Message);
             return CallCommands.WasRefused;
@@ -450,7 +450,7 @@ internal static class AgreementCommand
         {
             return AgreementFile.Read(System.IO.File.ReadAllBytes(file)).Agreement;
         }
-        catch (AgreementRefused e) when (e.Fault is null)
+        catch (AgreementRefusedException e) when (e.Fault is null)
         {
             throw new FormatException($"{file}: {e.Message}", e);
         }

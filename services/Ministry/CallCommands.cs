@@ -460,7 +460,7 @@ internal static class CallCommands
         {
             return 0;
         }
-        catch (RpcException e) when (Refused.From(e) is { } refused)
+        catch (RpcException e) when (RefusedException.From(e) is { } refused)
         {
             if (result.GetValue(Json))
                 await output.WriteLineAsync(InJson(refused).ToJsonString());
@@ -485,7 +485,7 @@ internal static class CallCommands
             await error.WriteLineAsync($"not reached: {e.GetBaseException().Message}");
             return NotReached;
         }
-        catch (EntryMissing e)
+        catch (EntryMissingException e)
         {
             await error.WriteLineAsync(e.Message);
             return WasRefused;
@@ -575,7 +575,7 @@ internal static class CallCommands
             Plain(JsonNode.Parse(Contract.Formatter.Format(message))!, "", output);
     }
 
-    private static JsonObject InJson(Refused refused) =>
+    private static JsonObject InJson(RefusedException refused) =>
         new()
         {
             ["refused"] = new JsonObject

@@ -11,7 +11,8 @@ namespace Ministries.Ministry;
 /// <summary>An entry that a service shows does not hold.</summary>
 /// <param name="service">The service's name.</param>
 /// <param name="why">The entry, and what is wrong with it.</param>
-public sealed class EntryBroken(string service, string why) : Exception($"the log of {service} holds an entry that does not hold: {why}")
+public sealed class InvalidEntryException(string service, string why)
+    : Exception($"the log of {service} holds an entry that does not hold: {why}")
 {
     /// <summary>The entry, and what is wrong with it.</summary>
     public string Why { get; } = why;
@@ -33,7 +34,7 @@ public sealed class EntriesAudit
     /// <summary>Begins with the entries that record the versions of the agreement.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="agreements">All of them, in order, as the service shows them. Each must be met again in the log.</param>
-    /// <exception cref="EntryBroken">One of them cannot be read, or its version does not follow.</exception>
+    /// <exception cref="InvalidEntryException">One of them cannot be read, or its version does not follow.</exception>
     public EntriesAudit(string service, IReadOnlyList<Entry> agreements)
     {
         _service = service;
@@ -49,9 +50,9 @@ public sealed class EntriesAudit
             );
         }
         catch (Exception e)
-            when (e is KeyHistoryBroken or InvalidProtocolBufferException or InvalidOperationException or NullReferenceException)
+            when (e is KeyHistoryException or InvalidProtocolBufferException or InvalidOperationException or NullReferenceException)
         {
-            throw new EntryBroken(service, e.Message);
+            throw new InvalidEntryException(service, e.Message);
         }
     }
 
@@ -64,22 +65,22 @@ public sealed class EntriesAudit
     /// <summary>Verifies some entries, on all processors.</summary>
     /// <param name="entries">The entries.</param>
     /// <param name="leafAt">The tree's leaf at a position (RFC 6962, 2.1), 32 bytes; empty: there is none.</param>
-    /// <exception cref="EntryBroken">The first that does not hold.</exception>
+    /// <exception cref="InvalidEntryException">The first that does not hold.</exception>
     public void Take(IReadOnlyList<Entry> entries, Func<ulong, ReadOnlyMemory<byte>> leafAt)
     {
         var wrong = new string?[entries.Count];
         Parallel.For(0, entries.Count, i => wrong[i] = Wrong(entries[i], leafAt));
         if (wrong.FirstOrDefault(w => w is not null) is { } first)
-            throw new EntryBroken(_service, first);
+            throw new InvalidEntryException(_service, first);
         _entries += entries.Count;
     }
 
     /// <summary>There are no more.</summary>
-    /// <exception cref="EntryBroken">A version of the agreement by which entries were judged is not in the log.</exception>
+    /// <exception cref="InvalidEntryException">A version of the agreement by which entries were judged is not in the log.</exception>
     public void End()
     {
         if (!_agreements.IsEmpty)
-            throw new EntryBroken(_service, $"entry {_agreements.Keys.Min()}, a version of the agreement, is not in the log");
+            throw new InvalidEntryException(_service, $"entry {_agreements.Keys.Min()}, a version of the agreement, is not in the log");
     }
 
     private string? Wrong(Entry entry, Func<ulong, ReadOnlyMemory<byte>> leafAt)

@@ -31,7 +31,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     /// <param name="progress">Is told what is being done, in words.</param>
     /// <param name="cancel">Cancels.</param>
     /// <exception cref="FormatException">There is nothing of that id for the participant, or it has no key to sign with.</exception>
-    /// <exception cref="EntryMissing">A service left an entry out.</exception>
+    /// <exception cref="EntryMissingException">A service left an entry out.</exception>
     /// <exception cref="RpcException">A service refused, or was not reached.</exception>
     public async Task<Exported> Write(string subject, Stream file, IProgress<string>? progress, CancellationToken cancel)
     {

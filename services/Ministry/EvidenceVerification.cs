@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
+using Google.Protobuf.Collections;
 using Ministries.Errors.V1;
 using Ministries.Evidence.V1;
 using Ministries.Ledger;
@@ -250,12 +251,12 @@ public sealed class EvidenceVerification
                 return new(log.Entries[0] + 1, $"the agreement by which {log.Service} judged is missing");
             var adopted = Adopted(log, out var unread);
             // The first fault is the break, of whatever kind: one version holds only on the ground of those before it.
-            KeyHistoryBroken? broken = null;
+            KeyHistoryException? broken = null;
             try
             {
                 _histories[log.Service] = KeyHistory.Read(adopted.Select(a => a.Version));
             }
-            catch (KeyHistoryBroken e)
+            catch (KeyHistoryException e)
             {
                 broken = e;
                 _histories[log.Service] = KeyHistory.Read(adopted.Take(e.Index).Select(a => a.Version));
@@ -531,7 +532,7 @@ public sealed class EvidenceVerification
         byte[] record,
         LogKeys keys,
         Checkpoint log,
-        IReadOnlyList<ByteString> consistency
+        RepeatedField<ByteString> consistency
     )
     {
         var of = $"the receipt of entry {header.Position}";

@@ -30,9 +30,9 @@ public enum LogBreak
 
 /// <summary>A service's log contradicts what the service signed. Where two checkpoints show it, only the holder of the service's key
 /// can have made them.</summary>
-public sealed class LogBroken : Exception
+public sealed class InvalidLogException : Exception
 {
-    internal LogBroken(string service, LogBreak @break, string what, string? one = null, string? other = null)
+    internal InvalidLogException(string service, LogBreak @break, string what, string? one = null, string? other = null)
         : base($"the log of {service} is broken ({@break}): {what}") =>
         (Service, Break, What, One, Other) = (service, @break, what, one, other);
 
@@ -51,7 +51,7 @@ public sealed class LogBroken : Exception
     internal string What { get; }
 }
 
-/// <summary>What was found out about a log from outside; where it is broken there is a <see cref="LogBroken"/> instead.</summary>
+/// <summary>What was found out about a log from outside; where it is broken there is a <see cref="InvalidLogException"/> instead.</summary>
 /// <param name="Service">The service's name.</param>
 /// <param name="Checkpoint">The newest checkpoint: the service signed it, and the tiles are of its tree.</param>
 /// <param name="Linked">How many checkpoints that were seen before it goes on from: the last, and those in receipts since.</param>
@@ -104,9 +104,9 @@ public sealed partial class MinistryClient
     /// <param name="entries">Whether to read, besides, every entry that is for this participant, and verify it (<see cref="EntriesAudit"/>).
     /// </param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="LogBroken">The log has two histories, or does not show the one that was signed.</exception>
-    /// <exception cref="EntryBroken">An entry is not what the log has at its place, or was altered, or not signed.</exception>
-    /// <exception cref="EntryMissing">An entry that is for the participant was left out.</exception>
+    /// <exception cref="InvalidLogException">The log has two histories, or does not show the one that was signed.</exception>
+    /// <exception cref="InvalidEntryException">An entry is not what the log has at its place, or was altered, or not signed.</exception>
+    /// <exception cref="EntryMissingException">An entry that is for the participant was left out.</exception>
     /// <exception cref="HttpRequestException">The service cannot be reached.</exception>
     public async Task<LogAudit> Audit(string service, bool whole = false, bool entries = false, CancellationToken cancel = default)
     {
@@ -117,7 +117,7 @@ public sealed partial class MinistryClient
             var (linked, pending) = seen.Take();
             return await new Auditor(this, service, seen).Run(linked, pending, whole, entries, cancel);
         }
-        catch (LogBroken e) when (e.Break != LogBreak.TilesDoNotMatch)
+        catch (InvalidLogException e) when (e.Break != LogBreak.TilesDoNotMatch)
         {
             seen.Break(e);
             throw;
@@ -178,7 +178,7 @@ public sealed partial class MinistryClient
         )
         {
             if (!client._settings.Services.TryGetValue(service, out var address))
-                throw new ArgumentException($"no address of {service} is set", nameof(service));
+                throw new InvalidOperationException($"no address of {service} is set");
             using var http = Open(
                 ServiceChannel.Handler(
                     service,
@@ -210,7 +210,7 @@ public sealed partial class MinistryClient
                 .ToArray();
             foreach (var (one, _, _) in earlier.Where(e => e.Counts))
                 if (one.Size > newest.Size)
-                    throw new LogBroken(
+                    throw new InvalidLogException(
                         service,
                         LogBreak.Truncated,
                         $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}",
@@ -218,7 +218,7 @@ public sealed partial class MinistryClient
                         newest.Text
                     );
             if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
-                throw new LogBroken(
+                throw new InvalidLogException(
                     service,
                     LogBreak.TilesDoNotMatch,
                     $"the tiles do not lead to the root that it signed over {newest.Size} entries"
@@ -234,7 +234,7 @@ public sealed partial class MinistryClient
                 if (roots.TryGetValue(one.Size, out var root) && root.AsSpan().SequenceEqual(one.Root))
                     continue;
                 else if (counts)
-                    throw new LogBroken(
+                    throw new InvalidLogException(
                         service,
                         one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
                         one.Size == newest.Size
@@ -348,7 +348,7 @@ public sealed partial class MinistryClient
         private async Task<Checkpoint> ReadCheckpoint(HttpClient http, CancellationToken cancel) =>
             await Text(http, "checkpoint", cancel) is { } text && _keys.Present(text, client._time.GetUtcNow()) is { } checkpoint
                 ? checkpoint
-                : throw new LogBroken(
+                : throw new InvalidLogException(
                     service,
                     LogBreak.TilesDoNotMatch,
                     "its checkpoint is not signed with a key that the agreement lists and that is valid now"
@@ -453,7 +453,11 @@ public sealed partial class MinistryClient
             var root = edge.Size == 0 ? checkpoint.Root : edge.TakeView().Root();
             return root.AsSpan().SequenceEqual(checkpoint.Root)
                 ? edge.Size
-                : throw new LogBroken(service, LogBreak.TilesDoNotMatch, $"its {edge.Size} entries do not lead to the root that it signed");
+                : throw new InvalidLogException(
+                    service,
+                    LogBreak.TilesDoNotMatch,
+                    $"its {edge.Size} entries do not lead to the root that it signed"
+                );
         }
 
         private const int Together = 4096;
@@ -479,7 +483,7 @@ public sealed partial class MinistryClient
             return bytes.Length == width * each ? bytes : throw Wrong($"{level}/{index}");
         }
 
-        private LogBroken Wrong(string tile) =>
+        private InvalidLogException Wrong(string tile) =>
             new(
                 service,
                 LogBreak.TilesDoNotMatch,
@@ -508,7 +512,7 @@ internal sealed class SeenLog
     private readonly Func<Checkpoint, DateTimeOffset, bool> _counts;
     private Checkpoint? _linked;
     private DateTimeOffset _linkedTime;
-    private LogBroken? _broken;
+    private InvalidLogException? _broken;
     private int _remembered;
 
     /// <summary>Reads what is remembered.</summary>
@@ -546,7 +550,7 @@ internal sealed class SeenLog
         if (!File.Exists($"{_path}.broken"))
             return;
         var (what, one, other) = Read(File.ReadAllText($"{_path}.broken"));
-        _broken = new LogBroken(service, Enum.Parse<LogBreak>(what.Split(' ', 2)[0]), what.Split(' ', 2)[1], one, other);
+        _broken = new InvalidLogException(service, Enum.Parse<LogBreak>(what.Split(' ', 2)[0]), what.Split(' ', 2)[1], one, other);
     }
 
     /// <summary>Whether what is remembered from before is to be compared with what the service shows now; true once.</summary>
@@ -556,17 +560,21 @@ internal sealed class SeenLog
     public SemaphoreSlim OneAtATime { get; } = new(1);
 
     /// <summary>Adds what a receipt has shown; returns how many wait to be looked at.</summary>
-    /// <exception cref="LogBroken">The log is broken, by this one or since before.</exception>
+    /// <exception cref="InvalidLogException">The log is broken, by this one or since before.</exception>
     public int Add(Checkpoint checkpoint)
     {
         lock (_lock)
         {
             if (_broken is { } broken)
-                throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
+                throw new InvalidLogException(_service, broken.Break, broken.What, broken.One, broken.Other);
             if (_linked is not null && _linked.Size == checkpoint.Size && _linked.Root.AsSpan().SequenceEqual(checkpoint.Root))
                 return _pending.Count;
             if (_pending.Count >= MaxPending && !_pending.ContainsKey(checkpoint.Size))
-                throw new LogBroken(_service, LogBreak.NotShown, $"{_pending.Count} of its checkpoints could not be compared with its log");
+                throw new InvalidLogException(
+                    _service,
+                    LogBreak.NotShown,
+                    $"{_pending.Count} of its checkpoints could not be compared with its log"
+                );
             if (Note(checkpoint, _time.GetUtcNow()) && _path is not null)
                 PrivateFiles.Append($"{_path}.seen", LineOf(checkpoint));
             return _pending.Count;
@@ -588,13 +596,13 @@ internal sealed class SeenLog
         $"{Convert.ToBase64String(Encoding.UTF8.GetBytes(checkpoint.Text))} {_times[checkpoint.Size].ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture)}\n";
 
     /// <summary>What is to be looked at.</summary>
-    /// <exception cref="LogBroken">The log is broken since before.</exception>
+    /// <exception cref="InvalidLogException">The log is broken since before.</exception>
     public (Checkpoint? Linked, IReadOnlyList<Checkpoint> Pending) Take()
     {
         lock (_lock)
         {
             if (_broken is { } broken)
-                throw new LogBroken(_service, broken.Break, broken.What, broken.One, broken.Other);
+                throw new InvalidLogException(_service, broken.Break, broken.What, broken.One, broken.Other);
             return (_linked, [.. _pending.Values]);
         }
     }
@@ -620,7 +628,7 @@ internal sealed class SeenLog
     }
 
     /// <summary>The log is broken: nothing of it is taken any more.</summary>
-    public void Break(LogBroken e)
+    public void Break(InvalidLogException e)
     {
         lock (_lock)
         {
@@ -641,7 +649,7 @@ internal sealed class SeenLog
             // One whose key was revoked since, and that came after, says nothing.
             if (!_counts(known, ReferenceEquals(known, _linked) ? _linkedTime : _times[known.Size]))
                 continue;
-            var e = new LogBroken(
+            var e = new InvalidLogException(
                 _service,
                 LogBreak.TwoRoots,
                 $"two histories of {checkpoint.Size} entries were signed",

@@ -56,7 +56,7 @@ internal static class LogCommand
                                     await output.WriteLineAsync(line);
                             return proved ? 0 : NotProved;
                         }
-                        catch (Exception e) when (e is EntryBroken or EntryMissing)
+                        catch (Exception e) when (e is InvalidEntryException or EntryMissingException)
                         {
                             if (json)
                                 await output.WriteLineAsync(
@@ -72,7 +72,7 @@ internal static class LogCommand
                                 await output.WriteLineAsync($"BROKEN     {e.Message}");
                             return NotProved;
                         }
-                        catch (LogBroken e)
+                        catch (InvalidLogException e)
                         {
                             if (json)
                                 await output.WriteLineAsync(

@@ -81,7 +81,7 @@ public sealed record MinistrySettings
 /// <summary>
 /// What a ministry's system calls the services with: TLS with its own certificate, the services' identity checked against the
 /// agreement, its writes signed and given request ids, attempts repeated where that is safe, and refusals that can be read
-/// (<see cref="Refused"/>). Safe for use by many threads.
+/// (<see cref="RefusedException"/>). Safe for use by many threads.
 /// </summary>
 /// <remarks>
 /// A write without a request id gets one, put into the request object: sending the same object again is the same write, whose
@@ -166,7 +166,7 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public OperationsService.OperationsServiceClient OperationsOf(string service) => new(this[service]);
 
-    /// <summary>The way to a service. A refused call throws <see cref="Refused"/>.</summary>
+    /// <summary>The way to a service. A refused call throws <see cref="RefusedException"/>.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <exception cref="ArgumentException">The settings name no address of that service.</exception>
     public CallInvoker this[string service] => _open.GetOrAdd(service, name => new(() => Open(name))).Value.Invoker;
@@ -205,7 +205,7 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="method">The method; not a streaming one.</param>
     /// <param name="request">The request, of the method's type.</param>
     /// <param name="cancel">Ends the call.</param>
-    /// <exception cref="Refused">The service refused.</exception>
+    /// <exception cref="RefusedException">The service refused.</exception>
     public async Task<IMessage> Call(string service, MethodDescriptor method, IMessage request, CancellationToken cancel = default)
     {
         if (method.IsClientStreaming || method.IsServerStreaming)
@@ -234,7 +234,7 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="untilNow">True to end at the entries that are there.</param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="RpcException">The service refused, or could not be reached ten times in a row.</exception>
-    /// <exception cref="EntryMissing">An entry that is for the participant was left out.</exception>
+    /// <exception cref="EntryMissingException">An entry that is for the participant was left out.</exception>
     public async IAsyncEnumerable<FollowEntriesResponse> Follow(
         string service,
         ulong from = 0,
@@ -272,7 +272,7 @@ public sealed partial class MinistryClient : IDisposable
                 {
                     break;
                 }
-                catch (RpcException e) when (Refused.From(e) is { } refused)
+                catch (RpcException e) when (RefusedException.From(e) is { } refused)
                 {
                     throw refused;
                 }
@@ -281,7 +281,7 @@ public sealed partial class MinistryClient : IDisposable
                     continue;
                 from = response.NextPosition;
                 if (response.Entry is { } entry && complete.Take(EntryHeader.Parser.ParseFrom(entry.Header), entry.Audience) is { } missing)
-                    throw new EntryMissing(service, missing);
+                    throw new EntryMissingException(service, missing);
                 yield return response;
             }
             await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << failures)), _time, cancel);
@@ -372,7 +372,7 @@ public sealed partial class MinistryClient : IDisposable
             return;
         var receipt = (Receipt?)field.Accessor.GetValue(message);
         if (Receipts.Wrong(receipt, service, Agreement, _time.GetUtcNow()) is { } wrong)
-            throw new ReceiptWrong(service, wrong);
+            throw new InvalidReceiptException(service, wrong);
         Remember(service, receipt!);
         if (_settings.ReceiptFolder is not { } folder)
             return;
@@ -434,7 +434,7 @@ public sealed partial class MinistryClient : IDisposable
                 client.Take(service, response);
                 return response;
             }
-            catch (RpcException e) when (Refused.From(e) is { } refused)
+            catch (RpcException e) when (RefusedException.From(e) is { } refused)
             {
                 throw refused;
             }
@@ -467,7 +467,7 @@ public sealed partial class MinistryClient : IDisposable
                 client.Take(service, answer);
                 return answer;
             }
-            catch (RpcException e) when (Refused.From(e) is { } refused)
+            catch (RpcException e) when (RefusedException.From(e) is { } refused)
             {
                 throw refused;
             }
@@ -479,9 +479,10 @@ public sealed partial class MinistryClient : IDisposable
 /// known. Nobody but the service can have made such an answer.</summary>
 /// <param name="service">The service's name.</param>
 /// <param name="wrong">What is wrong with the receipt.</param>
-public sealed class ReceiptWrong(string service, string wrong) : Exception($"the receipt of {service} proves nothing: {wrong}");
+public sealed class InvalidReceiptException(string service, string wrong) : Exception($"the receipt of {service} proves nothing: {wrong}");
 
 /// <summary>A service left out an entry that is for the participant: its own numbers show the gap.</summary>
 /// <param name="service">The service's name.</param>
 /// <param name="missing">What is missing.</param>
-public sealed class EntryMissing(string service, string missing) : Exception($"the ledger of {service} keeps an entry back: {missing}");
+public sealed class EntryMissingException(string service, string missing)
+    : Exception($"the ledger of {service} keeps an entry back: {missing}");

@@ -16,10 +16,11 @@ public sealed record Terms(Permissions Permissions, Authorities Authorities)
 }
 
 /// <summary>An agreement that must not be judged by.</summary>
-public sealed class AgreementRefused(string why, Exception? inner = null) : FormatException($"the agreement is refused: {why}", inner)
+public sealed class AgreementRefusedException(string why, Exception? inner = null)
+    : FormatException($"the agreement is refused: {why}", inner)
 {
     /// <summary>It does not follow from the version that is known, or is not signed by those whom it affects.</summary>
-    public AgreementRefused(AgreementFault fault, string advice = "")
+    public AgreementRefusedException(AgreementFault fault, string advice = "")
         : this(fault + advice) => Fault = fault;
 
     /// <summary>What of its signatures is wrong; null: it is something else.</summary>
@@ -41,7 +42,7 @@ public static class AgreementFile
 
     /// <summary>Reads an agreement's text. Says nothing of its signatures.</summary>
     /// <param name="text">JSON in UTF-8.</param>
-    /// <exception cref="AgreementRefused">It cannot be read, has no version, contradicts itself or is not in the form of one
+    /// <exception cref="AgreementRefusedException">It cannot be read, has no version, contradicts itself or is not in the form of one
     /// (<see cref="AgreementVersions.Malformed"/>).</exception>
     public static Terms Read(ReadOnlySpan<byte> text)
     {
@@ -51,18 +52,18 @@ public static class AgreementFile
             if (agreement.Version == 0)
                 throw new FormatException("it has no version");
             if (AgreementVersions.Malformed(agreement) is { } fault)
-                throw new AgreementRefused(fault);
+                throw new AgreementRefusedException(fault);
             if (Cosigners.Wrong(agreement) is { } wrong)
                 throw new FormatException(wrong);
             return new Terms(new Permissions(agreement), new Authorities(agreement));
         }
         catch (Exception e)
             when (e
-                    is not AgreementRefused
+                    is not AgreementRefusedException
                         and (InvalidProtocolBufferException or InvalidJsonException or FormatException or ArgumentException)
             )
         {
-            throw new AgreementRefused(e.Message, e);
+            throw new AgreementRefusedException(e.Message, e);
         }
     }
 
@@ -71,19 +72,21 @@ public static class AgreementFile
     /// <param name="known">The version that is known; null: none is.</param>
     /// <param name="next">The version, as <see cref="Read"/> has read it.</param>
     /// <param name="at">When: the keys that signed it must be valid then.</param>
-    /// <exception cref="AgreementRefused">It is another one of the same number, an earlier one, not the next one, or not signed by those
+    /// <exception cref="AgreementRefusedException">It is another one of the same number, an earlier one, not the next one, or not signed by those
     /// whom it affects.</exception>
     public static bool Follows(Agreement? known, Agreement next, DateTimeOffset at)
     {
         if (known?.Version == next.Version)
             return AgreementVersions.DigestOf(known).AsSpan().SequenceEqual(AgreementVersions.DigestOf(next))
                 ? false
-                : throw new AgreementRefused($"another agreement of version {next.Version} is known: a change needs the next version");
+                : throw new AgreementRefusedException(
+                    $"another agreement of version {next.Version} is known: a change needs the next version"
+                );
         if (known?.Version > next.Version)
-            throw new AgreementRefused(
+            throw new AgreementRefusedException(
                 $"version {known.Version} is known, which is later than {next.Version}: put that one, or the one after it, in the file's place"
             );
-        return AgreementVersions.Check(known, next, at) is { } fault ? throw new AgreementRefused(fault) : true;
+        return AgreementVersions.Check(known, next, at) is { } fault ? throw new AgreementRefusedException(fault) : true;
     }
 
     /// <summary>Where a version stands once another has taken its place.</summary>
@@ -96,21 +99,21 @@ public static class AgreementFile
     /// <param name="folder">Where the version that was trusted last is kept, as <c>agreement.json</c>; made where it is not there. null:
     /// nowhere, and the file must be signed by everybody in it, or the versions before it must stand beside it.</param>
     /// <param name="at">The time.</param>
-    /// <exception cref="AgreementRefused">It must not be judged by.</exception>
+    /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     /// <exception cref="IOException">A file cannot be read or written.</exception>
     public static Terms Trust(string path, string? folder, DateTimeOffset at)
     {
         var kept = folder is null ? null : Path.Combine(folder, "agreement.json");
         var known = kept is not null && File.Exists(kept) ? Load(kept) : null;
         if (Next(path, known?.Agreement, at, out _) is not { } next)
-            return known ?? throw new AgreementRefused("it is not valid yet");
+            return known ?? throw new AgreementRefusedException("it is not valid yet");
         if (folder is not null)
             Keep(folder, next.Agreement);
         return next;
     }
 
     /// <summary>The file's version, if it takes the place of the one that is known; null: it is that one, or is not valid yet.</summary>
-    /// <exception cref="AgreementRefused">It must not be judged by.</exception>
+    /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     internal static Terms? Next(string path, Agreement? known, DateTimeOffset at, out bool waits)
     {
         var next = Load(path);
@@ -129,7 +132,7 @@ public static class AgreementFile
                 throw Missing(known, chain.Peek(), beside, at);
             var found = Load(beside).Agreement;
             if (found.Version != before)
-                throw new AgreementRefused($"{beside} holds version {found.Version}");
+                throw new AgreementRefusedException($"{beside} holds version {found.Version}");
             chain.Push(found);
         }
         for (var last = known; chain.TryPop(out var one); last = one)
@@ -150,21 +153,21 @@ public static class AgreementFile
     private static bool Begins(Agreement? known, Agreement first, DateTimeOffset at) =>
         known is null ? AgreementVersions.Check(null, first, at) is null : first.Version == known.Version + 1;
 
-    private static AgreementRefused Missing(Agreement? known, Agreement first, string beside, DateTimeOffset at) =>
+    private static AgreementRefusedException Missing(Agreement? known, Agreement first, string beside, DateTimeOffset at) =>
         AgreementVersions.Check(known, first, at) is { } fault
-            ? new AgreementRefused(
+            ? new AgreementRefusedException(
                 fault,
                 first.Version > 1
                     ? $"; or put version {first.Version - 1} beside the file, as {beside}, and so on backwards to one that is trusted"
                     : ""
             )
-            : new AgreementRefused($"more than {MaxBefore} versions stand between it and one that is trusted");
+            : new AgreementRefusedException($"more than {MaxBefore} versions stand between it and one that is trusted");
 
     private static Terms Load(string path)
     {
         using var file = File.OpenRead(path);
         if (file.Length > MaxBytes)
-            throw new AgreementRefused($"{path} is larger than {MaxBytes} bytes");
+            throw new AgreementRefusedException($"{path} is larger than {MaxBytes} bytes");
         var bytes = new byte[file.Length];
         file.ReadExactly(bytes);
         return Read(bytes);
@@ -189,7 +192,7 @@ public sealed class TrustedAgreement
     /// <param name="path">The agreement's file.</param>
     /// <param name="folder">Where the version that was trusted last is kept; null: as long as this lives.</param>
     /// <param name="time">The clock.</param>
-    /// <exception cref="AgreementRefused">It must not be judged by.</exception>
+    /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
     public TrustedAgreement(string path, string? folder, TimeProvider time)
     {
@@ -223,7 +226,7 @@ public sealed class TrustedAgreement
                     if (waits)
                         return _terms;
                 }
-                catch (Exception e) when (e is AgreementRefused or IOException or UnauthorizedAccessException)
+                catch (Exception e) when (e is AgreementRefusedException or IOException or UnauthorizedAccessException)
                 {
                     if (_refused != e.Message)
                         Complain($"{_path}: {e.Message}; version {_terms.Agreement.Version} stays in force");

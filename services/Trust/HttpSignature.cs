@@ -252,7 +252,7 @@ public sealed record SignatureFields(
             return Take('"') ? text[start..end] : null;
         }
 
-        public object? Integer()
+        public long? Integer()
         {
             var start = Position;
             while (char.IsAsciiDigit(Peek))

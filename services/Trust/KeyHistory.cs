@@ -16,7 +16,7 @@ public sealed record AdoptedAgreement(ReadOnlyMemory<byte> Bytes, DateTimeOffset
 /// <param name="index">Its place among the versions that were given, from 0.</param>
 /// <param name="why">What is wrong.</param>
 /// <param name="fault">The fault, where it is of the signatures; null: the bytes are no agreement.</param>
-public sealed class KeyHistoryBroken(ulong version, int index, string why, AgreementFault? fault = null)
+public sealed class KeyHistoryException(ulong version, int index, string why, AgreementFault? fault = null)
     : Exception($"version {version} of the agreement does not hold: {why}")
 {
     /// <summary>The version; zero where it cannot be read.</summary>
@@ -46,7 +46,7 @@ public sealed class KeyHistory
     /// <summary>Reads the versions of one ledger in their order, and checks that each follows from the one before and is signed by
     /// those whom it affects.</summary>
     /// <param name="adopted">The versions, the first one first.</param>
-    /// <exception cref="KeyHistoryBroken">A version is not signed so, does not follow, or cannot be read.</exception>
+    /// <exception cref="KeyHistoryException">A version is not signed so, does not follow, or cannot be read.</exception>
     public static KeyHistory Read(IEnumerable<AdoptedAgreement> adopted)
     {
         var history = new KeyHistory();
@@ -59,13 +59,13 @@ public sealed class KeyHistory
             {
                 next = StrictForm.Read(Agreement.Parser, bytes.Span);
                 if (AgreementVersions.Check(previous, next, time) is { } fault)
-                    throw new KeyHistoryBroken(next.Version, index, fault.ToString(), fault);
+                    throw new KeyHistoryException(next.Version, index, fault.ToString(), fault);
                 history._versions.Add(next.Version, new Permissions(next));
                 history._adopted[next.Version] = time;
             }
             catch (FormatException e)
             {
-                throw new KeyHistoryBroken(0, index, e.Message);
+                throw new KeyHistoryException(0, index, e.Message);
             }
             previous = next;
             index++;

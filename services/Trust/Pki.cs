@@ -246,7 +246,7 @@ public static class Pki
         {
             return AgreementFile.Read(File.ReadAllBytes(path)).Agreement;
         }
-        catch (AgreementRefused e)
+        catch (AgreementRefusedException e)
         {
             throw new FormatException($"{path}: {e.Message}", e);
         }

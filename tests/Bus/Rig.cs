@@ -79,7 +79,9 @@ public sealed class Rig : IAsyncDisposable
     public bool LedgerReachable { get; set; } = true;
 
     /// <summary>How often the producer's ledger was asked.</summary>
-    public int Asked;
+    public int Asked => Volatile.Read(ref _asked);
+
+    private int _asked;
 
     /// <summary>The duties of the call log, by their record's due time.</summary>
     public IReadOnlyList<Duty> Duties { get; set; } = [];
@@ -249,7 +251,7 @@ public sealed class Rig : IAsyncDisposable
 
     public async Task<ListEventsResponse> Read(string producer, ListEventsRequest request, CancellationToken cancel)
     {
-        Interlocked.Increment(ref Asked);
+        Interlocked.Increment(ref _asked);
         if (!LedgerReachable)
             throw new RpcException(new Status(StatusCode.Unavailable, ""));
         var size = request.PageSize == 0 ? 200 : request.PageSize;

@@ -208,7 +208,7 @@ public sealed class ServiceTests : IAsyncLifetime
         var observed = await Get(Icrc, one.Call);
         Assert.Null(observed.Comparison);
         Assert.Empty(observed.Call.Links);
-        Assert.Equal("NOT_FOUND", (await Assert.ThrowsAsync<Refused>(() => Get(Icrc, two.Call))).Reason);
+        Assert.Equal("NOT_FOUND", (await Assert.ThrowsAsync<RefusedException>(() => Get(Icrc, two.Call))).Reason);
         Assert.Equal([one.Call], (await List(Icrc)).Calls.Select(c => c.Call));
     }
 
@@ -232,7 +232,10 @@ public sealed class ServiceTests : IAsyncLifetime
         Assert.Equal(2, (await List(Kr, r => (r.Participant, r.State) = (Ua, CallState.OneSided))).Calls.Count);
         Assert.Empty((await List(Kr, r => r.State = CallState.Mutual)).Calls);
         Assert.Empty((await List(Unification)).Calls);
-        Assert.Equal("prisoner", Assert.Single((await Assert.ThrowsAsync<Refused>(() => List(Kr, r => r.Prisoner = First))).Faults).Field);
+        Assert.Equal(
+            "prisoner",
+            Assert.Single((await Assert.ThrowsAsync<RefusedException>(() => List(Kr, r => r.Prisoner = First))).Faults).Field
+        );
         var page = await List(Kr, r => r.PageSize = 1);
         Assert.Equal([general.Call], (await List(Kr, r => (r.PageSize, r.PageToken) = (1, page.NextPageToken))).Calls.Select(c => c.Call));
     }

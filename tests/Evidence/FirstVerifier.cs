@@ -33,7 +33,7 @@ public sealed class FirstVerifier
                 _ => throw new ArgumentException("no such question", nameof(kind)),
             };
         }
-        catch (Exception e) when (e is KeyHistoryBroken || kind == 'o' && e is FormatException)
+        catch (Exception e) when (e is KeyHistoryException || kind == 'o' && e is FormatException)
         {
             return new(false, 0, "", e.Message);
         }

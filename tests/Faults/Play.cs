@@ -21,7 +21,7 @@ internal sealed class Played
 }
 
 /// <summary>Somebody was answered what he could not be, had all gone as it should.</summary>
-internal sealed class Unexpected(string what) : Exception(what);
+internal sealed class UnexpectedAnswerException(string what) : Exception(what);
 
 /// <summary>Plays cases: the first steps of the main job, in which every service hears of what the others did.</summary>
 internal sealed class Play(Func<string, Ministry> ministry, int seed)
@@ -163,7 +163,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
                 if (response is not null)
                     recorded++;
                 else if (reason != "STALE")
-                    throw new Unexpected($"RecordStatus was refused with {reason}");
+                    throw new UnexpectedAnswerException($"RecordStatus was refused with {reason}");
             }
             played.Statuses[prisoner] = recorded;
         }
@@ -322,7 +322,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     }
 
     private static T Taken<T>((T? Response, string Reason) answer)
-        where T : class => answer.Response ?? throw new Unexpected($"{typeof(T).Name}: refused with {answer.Reason}");
+        where T : class => answer.Response ?? throw new UnexpectedAnswerException($"{typeof(T).Name}: refused with {answer.Reason}");
 
     // Another service may not have heard yet of what this rests on: then it is refused, and asked again under a new id.
     private static Task<T> Until<T>(Func<Task<(T? Response, string Reason)>> attempt, CancellationToken cancel)
@@ -333,7 +333,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
                 var (response, reason) = await attempt();
                 return response is not null || reason is "NOT_FOUND" or "STALE"
                     ? response
-                    : throw new Unexpected($"{typeof(T).Name}: refused with {reason}");
+                    : throw new UnexpectedAnswerException($"{typeof(T).Name}: refused with {reason}");
             },
             typeof(T).Name,
             cancel

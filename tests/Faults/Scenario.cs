@@ -91,7 +91,7 @@ internal sealed class Scenario
             // The play ends before the run only where somebody was answered what he could not be.
             await Task.WhenAny(running, playing);
             var broken = playing.Exception ?? running.Exception;
-            var result = broken?.InnerException is Unexpected unexpected
+            var result = broken?.InnerException is UnexpectedAnswerException unexpected
                 ? await scenario.BreakOff(unexpected, running, end, cancel)
                 : await running;
             world.KeepsLogs &= result.Complaints.Count > 0;
@@ -208,7 +208,12 @@ internal sealed class Scenario
         return Found([.. complaints, .. dead, .. ends, .. await _audit.Check([.. _journal], null, cancel)], recovery);
     }
 
-    private async Task<Result> BreakOff(Unexpected unexpected, Task running, CancellationTokenSource end, CancellationToken cancel)
+    private async Task<Result> BreakOff(
+        UnexpectedAnswerException unexpected,
+        Task running,
+        CancellationTokenSource end,
+        CancellationToken cancel
+    )
     {
         await end.CancelAsync();
         await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);

@@ -45,7 +45,7 @@ public sealed class Postgres
         var server = new Postgres(binaries, folder, Ports.Free(), settings);
         if (Environment.UserName == "root")
             await Run("chown", "postgres", folder);
-        await server.RunAs(
+        await RunAs(
             Path.Combine(binaries, "initdb"),
             "-D",
             Path.Combine(folder, "data"),
@@ -243,7 +243,7 @@ public sealed class Postgres
             Pooling = database != "postgres",
         }.ToString();
 
-    private Task RunAs(params string[] command) => Run([.. As, .. command]);
+    private static Task RunAs(params string[] command) => Run([.. As, .. command]);
 
     private static async Task Run(params string[] command)
     {

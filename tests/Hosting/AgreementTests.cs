@@ -60,9 +60,9 @@ public sealed class AgreementTests : IAsyncLifetime
         var other = Signing.Agreement(_running.Folder);
         other.Grants.Clear();
         Signing.Put(_running.Folder, other);
-        await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         await File.WriteAllTextAsync(_running.AgreementFile, "{ not an agreement", Running.Cancel);
-        await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         await client.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         Assert.Equal(1ul, _running.Agreements.InForce.Permissions.Agreement.Version);
     }

@@ -51,7 +51,7 @@ public sealed class KeyTests : IAsyncLifetime
         );
 
     // Calls without a pause until the work is done; every one of them must be accepted.
-    private async Task<List<LogCallResponse>> Under(Func<CallLogService.CallLogServiceClient> client, Func<Task> work)
+    private static async Task<List<LogCallResponse>> Under(Func<CallLogService.CallLogServiceClient> client, Func<Task> work)
     {
         var answers = new List<LogCallResponse>();
         var done = work();
@@ -150,13 +150,13 @@ public sealed class KeyTests : IAsyncLifetime
         var path = Path.Combine(_running.Folder, "service/calllog", "checkpoint.key");
         var kept = await File.ReadAllBytesAsync(path, Running.Cancel);
         Replace(path, own);
-        var e = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        var e = await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         Assert.Contains("all participants can supply it", e.Message);
         Assert.Equal(before, _running.Ledger.Key.Verifier);
         await _running.Log();
         await _running.Host.StopAsync(Running.Cancel);
         await _running.Host.DisposeAsync();
-        await Assert.ThrowsAsync<AgreementRefused>(() => _running.Start("calllog", new Dictionary<string, Uri>()));
+        await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Start("calllog", new Dictionary<string, Uri>()));
         await _running.Host.DisposeAsync();
         await File.WriteAllBytesAsync(path, kept, Running.Cancel);
         await _running.Start("calllog", new Dictionary<string, Uri>());
@@ -251,7 +251,7 @@ public sealed class KeyTests : IAsyncLifetime
             // To open a folder is refused as a file without the permission is.
             File.Move(path, path + ".away");
             Directory.CreateDirectory(path);
-            await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+            await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
             Directory.Delete(path);
             File.Move(path + ".away", path);
         }
@@ -315,7 +315,7 @@ public sealed class KeyTests : IAsyncLifetime
                 break;
         }
         Signing.Put(_running.Folder, next);
-        var e = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        var e = await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         Assert.Equal(wrong, e.Fault?.Wrong);
         if (wrong == AgreementWrong.SignatureMissing)
             Assert.Equal(["kr/mfa"], e.Fault!.Suppliers);
@@ -326,7 +326,7 @@ public sealed class KeyTests : IAsyncLifetime
         // Nor by a restart, which starts with nothing but the ledger's version.
         await _running.Host.StopAsync(Running.Cancel);
         await _running.Host.DisposeAsync();
-        var start = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Start("calllog", new Dictionary<string, Uri>()));
+        var start = await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Start("calllog", new Dictionary<string, Uri>()));
         Assert.Equal(wrong, start.Fault?.Wrong);
         await _running.Host.DisposeAsync();
         Signing.Put(_running.Folder, previous);
@@ -355,7 +355,7 @@ public sealed class KeyTests : IAsyncLifetime
         // The ledger's time is ahead of the clock by which the version is looked at.
         _running.Time.Moved = TimeSpan.FromMinutes(-4);
         Signing.Put(_running.Folder, next);
-        var e = await Assert.ThrowsAsync<AgreementRefused>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
+        var e = await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
         Assert.Equal((AgreementWrong.SignatureKeyNotValid, 2ul), (e.Fault?.Wrong, InForce));
         Assert.Equal([1ul, 2], (await HistorySeenBy("kr/mfa")).History.Versions.Select(v => v.Version));
     }

@@ -136,7 +136,7 @@ public sealed class RotationTests : IAsyncLifetime
         await Until(() => Done >= from + 20, load);
     }
 
-    private async Task Until(Func<bool> isSo, List<Task> load) =>
+    private static async Task Until(Func<bool> isSo, List<Task> load) =>
         await Running.Until(
             async () =>
             {

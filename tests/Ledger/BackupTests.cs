@@ -37,7 +37,7 @@ public sealed class BackupTests : IDisposable
             await writers;
         }
 
-        var late = await Assert.ThrowsAsync<LedgerInconsistent>(async () =>
+        var late = await Assert.ThrowsAsync<LedgerInconsistentException>(async () =>
             await ServiceLedger.Open(Options(await postgres.Restore(dump), newest), Cancel)
         );
         Assert.Contains("acknowledged entries are missing. Restore the newest backup", late.Message);

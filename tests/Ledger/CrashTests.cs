@@ -141,7 +141,7 @@ public sealed class CrashTests : IDisposable
             if (point == "after-commit")
                 throw new IOException("the answer is lost");
         };
-        await Assert.ThrowsAsync<CommitOutcomeUnknown>(() => ledger.Commit(Add("a", "1", "c"), Cancel));
+        await Assert.ThrowsAsync<CommitOutcomeUnknownException>(() => ledger.Commit(Add("a", "1", "c"), Cancel));
         Probe.Hook = null;
         var again = await ledger.Commit(Add("a", "1", "c"), Cancel);
         Assert.Equal((true, 0UL, 1UL), (again.Repeated, again.Position, again.CountOf()));
@@ -184,7 +184,7 @@ public sealed class CrashTests : IDisposable
                 .Shared.Result.Execute($"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{database}'")
                 .Wait();
         };
-        await Assert.ThrowsAsync<CommitOutcomeUnknown>(() => ledger.Commit(Add("a", "1", "c"), Cancel));
+        await Assert.ThrowsAsync<CommitOutcomeUnknownException>(() => ledger.Commit(Add("a", "1", "c"), Cancel));
         var again = await ledger.Commit(Add("a", "1", "c"), Cancel);
         Assert.Equal((false, 2UL), (again.Repeated, again.CountOf()));
         await LedgerTests.Audit(ledger);
@@ -211,7 +211,7 @@ public sealed class CrashTests : IDisposable
                             var outcome = await ledger.Commit(Add($"w/{writer}", $"r{i}", "c"), cancel);
                             answered[$"{writer} {i++}"] = outcome.Position!.Value;
                         }
-                        catch (LedgerException e) when (e is LedgerUnavailable or CommitOutcomeUnknown)
+                        catch (LedgerException e) when (e is LedgerUnavailableException or CommitOutcomeUnknownException)
                         {
                             await Task.Delay(20, cancel);
                         }
@@ -220,7 +220,7 @@ public sealed class CrashTests : IDisposable
             while (answered.Count < Requests)
                 await Task.Delay(1, Cancel);
             server.Crash();
-            await Assert.ThrowsAsync<LedgerUnavailable>(() => ledger.ReadCursor("relay", Cancel));
+            await Assert.ThrowsAsync<LedgerUnavailableException>(() => ledger.ReadCursor("relay", Cancel));
             await server.Start();
             await writing;
             Assert.Equal(Enumerable.Range(0, Writers * Requests).Select(p => (ulong)p), answered.Values.Order());

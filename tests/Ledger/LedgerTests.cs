@@ -327,7 +327,7 @@ public abstract class LedgerTests
         );
         Assert.Equal(1UL, (await outcomes[0]).CountOf());
         for (var i = 1; i <= 5; i++)
-            await Assert.ThrowsAsync<CommandFailed>(() => outcomes[i]);
+            await Assert.ThrowsAsync<CommandFailedException>(() => outcomes[i]);
         Assert.Equal(2UL, (await outcomes[6]).CountOf());
         await Audit(ledger);
     }
@@ -336,7 +336,7 @@ public abstract class LedgerTests
     public async Task A_rule_that_asks_for_records_without_end_fails()
     {
         await using var ledger = await Open();
-        await Assert.ThrowsAsync<CommandFailed>(() =>
+        await Assert.ThrowsAsync<CommandFailedException>(() =>
             ledger.Commit(
                 Decides(
                     "a",
@@ -432,9 +432,9 @@ public abstract class LedgerTests
         }
         await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
         {
-            await Assert.ThrowsAsync<FoldTooNew>(() => ledger.Find(Kind, "c", null, Cancel));
+            await Assert.ThrowsAsync<NewerFoldException>(() => ledger.Find(Kind, "c", null, Cancel));
             var outcomes = await Together(ledger, Add("a", "r4", "c"), Add("a", "r5", "other"));
-            await Assert.ThrowsAsync<FoldTooNew>(() => outcomes[0]);
+            await Assert.ThrowsAsync<NewerFoldException>(() => outcomes[0]);
             Assert.Equal(1UL, (await outcomes[1]).CountOf());
         }
     }
@@ -653,7 +653,7 @@ public abstract class LedgerTests
         var copy = await Engine.Copy(connection);
         await using (var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
             await ledger.Commit(Add("a", "2", "c"), Cancel);
-        var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(Options(copy, checkpoint), Cancel));
+        var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() => ServiceLedger.Open(Options(copy, checkpoint), Cancel));
         Assert.Contains("acknowledged entries are missing", refused.Message);
         await (await ServiceLedger.Open(Options(connection, checkpoint), Cancel)).DisposeAsync();
     }
@@ -668,7 +668,7 @@ public abstract class LedgerTests
         await using (var ledger = await ServiceLedger.Open(Options(other), Cancel))
             for (var i = 0; i < 3; i++)
                 await ledger.Commit(Add("a", $"{i}", "c"), Cancel);
-        var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => ServiceLedger.Open(Options(other, checkpoint), Cancel));
+        var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() => ServiceLedger.Open(Options(other, checkpoint), Cancel));
         Assert.Contains("history was changed", refused.Message);
     }
 
@@ -678,7 +678,7 @@ public abstract class LedgerTests
         var connection = await Engine.Create();
         await (await ServiceLedger.Open(Options(connection), Cancel)).DisposeAsync();
         var options = Options(connection);
-        await Assert.ThrowsAsync<LedgerInconsistent>(() =>
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() =>
             ServiceLedger.Open(
                 new LedgerOptions
                 {
@@ -716,12 +716,12 @@ public abstract class LedgerTests
                 intake: new Intake("calllog", "ministries.calllog.v1.CallLogged", sequence)
             );
         Assert.Equal(1UL, (await ledger.Commit(Event(1), Cancel)).CountOf());
-        var gap = await Assert.ThrowsAsync<GapInEvents>(() => ledger.Commit(Event(4), Cancel));
+        var gap = await Assert.ThrowsAsync<EventGapException>(() => ledger.Commit(Event(4), Cancel));
         Assert.Equal(("calllog", 1UL, 4UL), (gap.Producer, gap.Last, gap.Sequence));
         var outcomes = await Together(ledger, Event(2), Event(3), Event(2), Event(5));
         Assert.Equal(3UL, (await outcomes[1]).CountOf());
         Assert.True((await outcomes[2]).Repeated);
-        await Assert.ThrowsAsync<GapInEvents>(() => outcomes[3]);
+        await Assert.ThrowsAsync<EventGapException>(() => outcomes[3]);
         // A refusal that is not stored leaves the event to be taken in; a dead letter settles it.
         var intake = new Intake("calllog", "ministries.calllog.v1.CallLogged", 4);
         await ledger.Commit(Decides("service/calllog", "calllog/4/0", (_, _) => Refused, storesRefusal: false, intake), Cancel);
@@ -887,11 +887,11 @@ public abstract class LedgerTests
             ledger.Commit(Add("b", "b1", "c"), Cancel),
             ledger.Commit(Add("a", "a4", "c", precedence: 4), Cancel),
         ];
-        await Assert.ThrowsAsync<LedgerOverloaded>(() => ledger.Commit(Add("a", "a5", "c"), Cancel));
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => ledger.Commit(Add("a", "a5", "c"), Cancel));
         var gone = ledger.Commit(Add("d", "d1", "c"), leaves.Token);
         var more = new[] { ledger.Commit(Add("e", "e1", "c"), Cancel), ledger.Commit(Add("e", "e2", "c"), Cancel) };
         Assert.Equal(8, ledger.Waiting);
-        await Assert.ThrowsAsync<LedgerOverloaded>(() => ledger.Commit(Add("f", "f1", "c"), Cancel));
+        await Assert.ThrowsAsync<LedgerOverloadedException>(() => ledger.Commit(Add("f", "f1", "c"), Cancel));
         await leaves.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => gone);
         go.Set();
@@ -899,7 +899,7 @@ public abstract class LedgerTests
         var order = (await ReadAll(ledger)).Skip(1).Select(e => e.HeaderOf().RequestId);
         Assert.Equal(["a4", "a1", "b1", "e1", "a2", "e2", "a3"], order);
         var drained = ledger.Drain();
-        await Assert.ThrowsAsync<LedgerClosed>(() => ledger.Commit(Add("a", "late", "c"), Cancel));
+        await Assert.ThrowsAsync<LedgerClosedException>(() => ledger.Commit(Add("a", "late", "c"), Cancel));
         await drained;
     }
 
@@ -944,14 +944,14 @@ public abstract class LedgerTests
     {
         await using var ledger = await Open();
         var large = new string('x', 5 << 20);
-        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Add("a", "1", "c", content: large), Cancel));
-        await Assert.ThrowsAsync<CommandFailed>(() =>
+        await Assert.ThrowsAsync<CommandFailedException>(() => ledger.Commit(Add("a", "1", "c", content: large), Cancel));
+        await Assert.ThrowsAsync<CommandFailedException>(() =>
             ledger.Commit(
                 Decides("a", "2", (_, _) => Decision.Accept("", [.. Enumerable.Range(0, 300).Select(i => $"t{i}")], [Change("c")])),
                 Cancel
             )
         );
-        await Assert.ThrowsAsync<CommandFailed>(() => ledger.Commit(Add("a", "3", new string('k', 201)), Cancel));
+        await Assert.ThrowsAsync<CommandFailedException>(() => ledger.Commit(Add("a", "3", new string('k', 201)), Cancel));
         Assert.Equal(0UL, ledger.Size);
         Assert.Equal(1UL, (await ledger.Commit(Add("a", "4", "c"), Cancel)).CountOf());
     }

@@ -172,7 +172,7 @@ public sealed class ServingRoleTests
     public async Task Without_tables_the_role_that_serves_makes_none_and_says_who_does()
     {
         var (_, _, serving) = await Roles();
-        var e = await Assert.ThrowsAsync<LedgerUnavailable>(() => ServiceLedger.Open(Options(serving), Cancel));
+        var e = await Assert.ThrowsAsync<LedgerUnavailableException>(() => ServiceLedger.Open(Options(serving), Cancel));
         Assert.Contains("`ministry deployment tables`", e.InnerException!.Message);
     }
 

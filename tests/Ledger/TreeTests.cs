@@ -225,7 +225,7 @@ public class CheckpointTests
         var path = Engine.NewFile("checkpoint");
         using (var checkpoints = new Checkpoints(Key, path))
             checkpoints.Advance(1, new byte[32]);
-        Assert.Throws<LedgerInconsistent>(() => new Checkpoints(CheckpointKey.Generate(Key.Name), path));
+        Assert.Throws<LedgerInconsistentException>(() => new Checkpoints(CheckpointKey.Generate(Key.Name), path));
         File.WriteAllBytes(path, File.ReadAllBytes(path)[..40]);
         using var again = new Checkpoints(Key, path);
         Assert.Null(again.Last);
@@ -237,6 +237,6 @@ public class CheckpointTests
         using var checkpoints = new Checkpoints(Key, Engine.NewFile("checkpoint"));
         checkpoints.Advance(5, SHA256.HashData([1]));
         Assert.Null(checkpoints.Advance(4, SHA256.HashData([1])));
-        Assert.Throws<LedgerInconsistent>(() => checkpoints.Advance(5, SHA256.HashData([2])));
+        Assert.Throws<LedgerInconsistentException>(() => checkpoints.Advance(5, SHA256.HashData([2])));
     }
 }

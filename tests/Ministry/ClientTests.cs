@@ -51,14 +51,16 @@ public class ClientTests(Services services) : IClassFixture<Services>
         altered.Actor.Authority = "order-13";
         Assert.Equal(
             "APPROVAL_WRONG",
-            (await Assert.ThrowsAsync<Refused>(async () => await kr.CallLog.LogCallAsync(altered, cancellationToken: Cancel))).Reason
+            (
+                await Assert.ThrowsAsync<RefusedException>(async () => await kr.CallLog.LogCallAsync(altered, cancellationToken: Cancel))
+            ).Reason
         );
     }
 
     [Fact]
     public async Task A_refusal_says_what_stands_behind_it_and_what_would_unlock_it()
     {
-        var refused = await Assert.ThrowsAsync<Refused>(async () =>
+        var refused = await Assert.ThrowsAsync<RefusedException>(async () =>
             await services.As("icrc").CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel)
         );
         Assert.Equal(("NO_CAPACITY", "AGREEMENT", StatusCode.PermissionDenied), (refused.Reason, refused.Basis, refused.StatusCode));
@@ -72,7 +74,7 @@ public class ClientTests(Services services) : IClassFixture<Services>
         var request = services.Call();
         request.Account.Channel = Channel.Unspecified;
         request.Counterpart = "not a participant";
-        var refused = await Assert.ThrowsAsync<Refused>(async () =>
+        var refused = await Assert.ThrowsAsync<RefusedException>(async () =>
             await services.As("kr/mfa").CallLog.LogCallAsync(request, cancellationToken: Cancel)
         );
         Assert.Equal("REQUEST_INVALID", refused.Reason);
@@ -89,7 +91,7 @@ public class ClientTests(Services services) : IClassFixture<Services>
         var failed = await Assert.ThrowsAsync<RpcException>(async () =>
             await wrong.CallLog.GetCallAsync(new GetCallRequest { Call = "call_0" }, cancellationToken: Cancel)
         );
-        Assert.Null(Refused.From(failed));
+        Assert.Null(RefusedException.From(failed));
     }
 
     [Fact]

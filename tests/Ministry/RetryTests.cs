@@ -101,7 +101,7 @@ public sealed class RetryTests : IAsyncLifetime
     public async Task What_was_decided_is_not_tried_again(Reason reason, StatusCode code)
     {
         _failing.Failures.Enqueue(new Refusal(reason).ToException());
-        var refused = await Assert.ThrowsAsync<Refused>(async () =>
+        var refused = await Assert.ThrowsAsync<RefusedException>(async () =>
             await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel)
         );
         Assert.Equal(code, refused.StatusCode);
@@ -238,7 +238,7 @@ public sealed class RetryTests : IAsyncLifetime
         await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
         _failing.Receipt = _failing.Receipt.Clone();
         spoil(_failing.Receipt);
-        var e = await Assert.ThrowsAsync<ReceiptWrong>(() =>
+        var e = await Assert.ThrowsAsync<InvalidReceiptException>(() =>
             _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync
         );
         Assert.Contains(why, e.Message);
@@ -248,7 +248,7 @@ public sealed class RetryTests : IAsyncLifetime
     public async Task An_answer_without_a_receipt_is_none()
     {
         _failing.Receipt = null!;
-        await Assert.ThrowsAsync<ReceiptWrong>(() =>
+        await Assert.ThrowsAsync<InvalidReceiptException>(() =>
             _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel).ResponseAsync
         );
     }

@@ -255,7 +255,7 @@ public sealed class Services : IAsyncLifetime
             await ministry.CallLog.LogCallAsync(request, cancellationToken: Cancel);
             return false;
         }
-        catch (Refused refused)
+        catch (RefusedException refused)
         {
             return refused.Reason == "TIME_OUT_OF_RANGE";
         }

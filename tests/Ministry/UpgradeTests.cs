@@ -46,9 +46,9 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
         // What it left out of today's contract it may leave out: the same client goes on with what both know.
         Assert.StartsWith("call_", (await client.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel)).Call);
 
-        async Task<Refused> Refused(LogCallRequest request)
+        async Task<RefusedException> Refused(LogCallRequest request)
         {
-            var refused = await Assert.ThrowsAsync<Refused>(async () =>
+            var refused = await Assert.ThrowsAsync<RefusedException>(async () =>
                 await client.CallLog.LogCallAsync(request, cancellationToken: Cancel)
             );
             Assert.Equal("REQUEST_INVALID", refused.Reason);
@@ -120,7 +120,7 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
             }.ToRpcException();
         try
         {
-            var refused = await Assert.ThrowsAsync<Refused>(async () =>
+            var refused = await Assert.ThrowsAsync<RefusedException>(async () =>
                 await client.Custody.GetCaseAsync(new GetCaseRequest { Case = services.Case }, cancellationToken: Cancel)
             );
             Assert.Equal(("A_LATER_REASON", "Art. 12 bis", "a form"), (refused.Reason, refused.Article, refused.Missing));

@@ -483,7 +483,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         await Read(() => cast["operator"].LedgerOf(service).GetCheckpointAsync(new()));
 
     /// <summary>Returns when a service has taken in what custody recorded at a position.</summary>
-    private static Task Heard(Cast cast, string service, ulong position) =>
+    private static Task<bool> Heard(Cast cast, string service, ulong position) =>
         Decided(async () =>
         {
             await cast.Heard(service, "custody", position, Cancel);

@@ -38,7 +38,7 @@ public sealed class AgreementFileTests : IDisposable
 
     private ulong Trust(string? seen = null) => AgreementFile.Trust(File, seen ?? Seen, _now).Agreement.Version;
 
-    private AgreementRefused Refused() => Assert.Throws<AgreementRefused>(() => Trust());
+    private AgreementRefusedException Refused() => Assert.Throws<AgreementRefusedException>(() => Trust());
 
     [Fact]
     public void An_unsigned_file_of_version_0_is_refused_first_and_later()
@@ -67,7 +67,7 @@ public sealed class AgreementFileTests : IDisposable
             forged.PreviousDigest = version == 1 ? ByteString.Empty : ByteString.CopyFrom(new byte[32]);
             forged.Signatures.Clear();
             Put(forged, Path.Combine(_folder, "forged.json"));
-            var e = Assert.Throws<AgreementRefused>(() => AgreementFile.Trust(Path.Combine(_folder, "forged.json"), Seen, _now));
+            var e = Assert.Throws<AgreementRefusedException>(() => AgreementFile.Trust(Path.Combine(_folder, "forged.json"), Seen, _now));
             Assert.Equal(AgreementWrong.SignatureMissing, e.Fault!.Wrong);
         }
         // Nothing of what was refused is remembered.
@@ -124,7 +124,7 @@ public sealed class AgreementFileTests : IDisposable
         Assert.Equal(3ul, Trust());
         // One that has seen nothing needs all of them, down to one that everybody signed.
         var fresh = Path.Combine(_folder, "fresh");
-        var e = Assert.Throws<AgreementRefused>(() => Trust(fresh));
+        var e = Assert.Throws<AgreementRefusedException>(() => Trust(fresh));
         Assert.Equal(AgreementWrong.SignatureMissing, e.Fault!.Wrong);
         Assert.Contains($"{File}.1", e.Message);
         Put(first, $"{File}.1");
@@ -188,7 +188,7 @@ public sealed class AgreementFileTests : IDisposable
         );
         Assert.Equal(1ul, trusted.Current.Agreement.Version);
         Assert.Equal(1ul, Trust());
-        Assert.Throws<AgreementRefused>(() => Trust(Path.Combine(_folder, "fresh")));
+        Assert.Throws<AgreementRefusedException>(() => Trust(Path.Combine(_folder, "fresh")));
         clock.Now = _now.AddHours(1);
         Assert.Equal(2ul, trusted.Current.Agreement.Version);
     }

@@ -530,7 +530,7 @@ public sealed class AgreementVersionsTests : IDisposable
 
     private static void Broken(int index, AgreementWrong? wrong, params AdoptedAgreement[] versions)
     {
-        var e = Assert.Throws<KeyHistoryBroken>(() => KeyHistory.Read(versions));
+        var e = Assert.Throws<KeyHistoryException>(() => KeyHistory.Read(versions));
         Assert.Equal((index, wrong), (e.Index, e.Fault?.Wrong));
     }
 

@@ -13,9 +13,9 @@ public sealed class AuditTests
     private static Func<MinistrySettings, MinistrySettings> Remembering(Hub hub) =>
         s => s with { SeenFolder = Path.Combine(hub.Folder, "seen", Path.GetFileName(Path.GetDirectoryName(s.Certificate)!)) };
 
-    private static async Task<LogBroken> Broken(LogBreak @break, Func<Task> audit)
+    private static async Task<InvalidLogException> Broken(LogBreak @break, Func<Task> audit)
     {
-        var e = await Assert.ThrowsAsync<LogBroken>(audit);
+        var e = await Assert.ThrowsAsync<InvalidLogException>(audit);
         Assert.True(@break == e.Break, e.Message);
         return e;
     }
@@ -116,7 +116,7 @@ public sealed class AuditTests
         client = await Tampered(hub, "UPDATE parts SET data = cast(data || x'6000' as blob) WHERE position = 2 AND kind = 1");
         // The log is the one that was signed; what it says now is not what stands in it.
         await client.Audit("custody", whole: true, cancel: Hub.Cancel);
-        var e = await Assert.ThrowsAsync<EntryBroken>(() => client.Audit("custody", entries: true, cancel: Hub.Cancel));
+        var e = await Assert.ThrowsAsync<InvalidEntryException>(() => client.Audit("custody", entries: true, cancel: Hub.Cancel));
         Assert.Contains("the part Request of entry 2 is not what was recorded", e.Message);
     }
 
@@ -169,7 +169,7 @@ public sealed class AuditTests
         await hub.StopService();
         await hub.StartService(Path.Combine(hub.Folder, "other.db"), Path.Combine(hub.Folder, "other.checkpoint"));
         var again = hub.As(Writer, Remembering(hub));
-        await Assert.ThrowsAsync<LogBroken>(async () =>
+        await Assert.ThrowsAsync<InvalidLogException>(async () =>
         {
             for (var tries = 0; tries < 300; tries++)
                 await hub.Write(1, again);
@@ -209,11 +209,11 @@ public sealed class AuditTests
         Assert.Equal(1, seen.Add(key.Sign(5, new byte[32])));
         Assert.Equal(2, seen.Add(key.Sign(6, new byte[32])));
         byte[] other = [1, .. new byte[31]];
-        var e = Assert.Throws<LogBroken>(() => seen.Add(key.Sign(5, other)));
+        var e = Assert.Throws<InvalidLogException>(() => seen.Add(key.Sign(5, other)));
         Assert.Equal((LogBreak.TwoRoots, key.Sign(5, new byte[32]).Text, key.Sign(5, other).Text), (e.Break, e.One, e.Other));
         // Both stay, to be shown to others; nothing more is taken.
-        Assert.Throws<LogBroken>(() => seen.Add(key.Sign(7, new byte[32])));
-        e = Assert.Throws<LogBroken>(() => new SeenLog("custody", folder).Add(key.Sign(7, new byte[32])));
+        Assert.Throws<InvalidLogException>(() => seen.Add(key.Sign(7, new byte[32])));
+        e = Assert.Throws<InvalidLogException>(() => new SeenLog("custody", folder).Add(key.Sign(7, new byte[32])));
         Assert.Equal((LogBreak.TwoRoots, key.Sign(5, new byte[32]).Text, key.Sign(5, other).Text), (e.Break, e.One, e.Other));
         Directory.Delete(folder, recursive: true);
     }
@@ -225,7 +225,10 @@ public sealed class AuditTests
         var seen = new SeenLog("custody", null);
         for (ulong size = 1; size <= SeenLog.MaxPending; size++)
             seen.Add(key.Sign(size, new byte[32]));
-        Assert.Equal(LogBreak.NotShown, Assert.Throws<LogBroken>(() => seen.Add(key.Sign(SeenLog.MaxPending + 1, new byte[32]))).Break);
+        Assert.Equal(
+            LogBreak.NotShown,
+            Assert.Throws<InvalidLogException>(() => seen.Add(key.Sign(SeenLog.MaxPending + 1, new byte[32]))).Break
+        );
         seen.Link(key.Sign(SeenLog.MaxPending, new byte[32]), seen.Take().Pending);
         Assert.Equal(1, seen.Add(key.Sign(SeenLog.MaxPending + 1, new byte[32])));
     }

@@ -263,7 +263,7 @@ public sealed class CosigningTests
         File.Delete(hub.Checkpoint);
         foreach (var file in Directory.GetFiles(hub.Folder, "custody.db*"))
             File.Delete(file);
-        var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => hub.StartService());
+        var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() => hub.StartService());
         Assert.Contains("acknowledged entries are missing", refused.Message);
     }
 }

@@ -33,12 +33,12 @@ public sealed class EveryKeyTests
             {
                 await s.Agree(
                     [Writer],
-                    next => s.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key"))
+                    next => Scene.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key"))
                 );
                 await s.Use(m => m with { RequestsKey = s.File("new.key") });
-                await s.Agree([Writer], next => s.Ministry("end-key", next, $"{Writer}/requests-1"));
+                await s.Agree([Writer], next => Scene.Ministry("end-key", next, $"{Writer}/requests-1"));
             },
-            s => s.Agree([Writer], next => s.Ministry("revoke-key", next, $"{Writer}/requests-1")),
+            s => s.Agree([Writer], next => Scene.Ministry("revoke-key", next, $"{Writer}/requests-1")),
             async s => await s.Refused("SIGNATURE_KEY_NOT_VALID", m => m)
         ),
         ["approvals"] = new(
@@ -48,7 +48,7 @@ public sealed class EveryKeyTests
                 await s.Agree(
                     [Writer],
                     next =>
-                        s.Ministry(
+                        Scene.Ministry(
                             "add-key",
                             next,
                             "--of",
@@ -64,10 +64,10 @@ public sealed class EveryKeyTests
                 s.Official = s.File("new.key");
                 await s.Agree(
                     [Writer],
-                    next => s.Ministry("end-key", next, s.ListedAs(Path.Combine(s.Hub.Folder, Writer, "officials", $"{official}.key")))
+                    next => Scene.Ministry("end-key", next, s.ListedAs(Path.Combine(s.Hub.Folder, Writer, "officials", $"{official}.key")))
                 );
             },
-            s => s.Agree([Writer], next => s.Ministry("revoke-key", next, s.ListedAs(s.FirstOfficial))),
+            s => s.Agree([Writer], next => Scene.Ministry("revoke-key", next, s.ListedAs(s.FirstOfficial))),
             async s =>
             {
                 s.Official = s.FirstOfficial;
@@ -79,38 +79,41 @@ public sealed class EveryKeyTests
             {
                 await s.Agree(
                     [Writer],
-                    next => s.Ministry("add-key", next, "--of", Writer, "--use", "agreements", "--key", s.File("new.key"))
+                    next => Scene.Ministry("add-key", next, "--of", Writer, "--use", "agreements", "--key", s.File("new.key"))
                 );
                 s.Agreements[Writer] = s.File("new.key");
-                await s.Agree([Writer], next => s.Ministry("end-key", next, $"{Writer}/agreements-1"));
+                await s.Agree([Writer], next => Scene.Ministry("end-key", next, $"{Writer}/agreements-1"));
             },
-            s => s.Agree([Writer], next => s.Ministry("revoke-key", next, $"{Writer}/agreements-1")),
+            s => s.Agree([Writer], next => Scene.Ministry("revoke-key", next, $"{Writer}/agreements-1")),
             async s =>
             {
                 s.Agreements[Writer] = Path.Combine(s.Hub.Folder, Writer, "agreements.key");
-                var next = s.Draft(n => s.Ministry("deny", n, "0A", "--of", Writer), [Writer]);
-                var (code, output) = s.Run("agreement", "check", next, "--previous", s.InPlace);
+                var next = s.Draft(n => Scene.Ministry("deny", n, "0A", "--of", Writer), [Writer]);
+                var (code, output) = Scene.Run("agreement", "check", next, "--previous", s.InPlace);
                 Assert.Equal(CallCommands.WasRefused, code);
                 Assert.Contains("SignatureKeyNotValid", output);
                 File.Move(next, s.InPlace + ".thief");
-                await Assert.ThrowsAsync<AgreementRefused>(() => s.Adopt(s.InPlace + ".thief"));
+                await Assert.ThrowsAsync<AgreementRefusedException>(() => s.Adopt(s.InPlace + ".thief"));
             }
         ),
         ["checkpoint"] = new(
             async s =>
             {
-                await s.Agree([], next => s.Ministry("add-key", next, "--of", Service, "--use", "checkpoints", "--key", s.File("new.key")));
+                await s.Agree(
+                    [],
+                    next => Scene.Ministry("add-key", next, "--of", Service, "--use", "checkpoints", "--key", s.File("new.key"))
+                );
                 await s.Use(m => m);
                 File.Copy(s.CheckpointKey, s.File("old.key"));
                 File.Move(s.File("new.key"), s.CheckpointKey, overwrite: true);
-                await Hub.Until(() => s.Hub.Ledger.Key.Verifier == s.KeyOf(s.CheckpointKey).Verifier, "the new key was not taken over");
-                await s.Agree([], next => s.Ministry("end-key", next, $"{Service}/checkpoint-1"));
+                await Hub.Until(() => s.Hub.Ledger.Key.Verifier == Scene.KeyOf(s.CheckpointKey).Verifier, "the new key was not taken over");
+                await s.Agree([], next => Scene.Ministry("end-key", next, $"{Service}/checkpoint-1"));
             },
-            s => s.Agree([], next => s.Ministry("revoke-key", next, $"{Service}/checkpoint-1")),
+            s => s.Agree([], next => Scene.Ministry("revoke-key", next, $"{Service}/checkpoint-1")),
             async s =>
             {
                 // A tree of the thief's own, as great as he likes.
-                var forged = s.KeyOf(s.File("old.key")).Sign(1_000_000, new byte[32]).Text;
+                var forged = Scene.KeyOf(s.File("old.key")).Sign(1_000_000, new byte[32]).Text;
                 Assert.Null(await s.Hub.Ledger.Contradicts(forged, Hub.Cancel));
                 Assert.Equal(403, s.Hub.WitnessOf(Cosigner).AddCheckpoint($"old 0\n\n{forged}").Status);
                 Assert.False(LogKeys.Of(s.Hub.Agreement, "custody").Judge(forged, DateTimeOffset.UtcNow).Counts);
@@ -122,14 +125,14 @@ public sealed class EveryKeyTests
             {
                 await s.Agree(
                     [Cosigner],
-                    next => s.Ministry("add-key", next, "--of", Cosigner, "--use", "cosignatures", "--key", s.File("new.key"))
+                    next => Scene.Ministry("add-key", next, "--of", Cosigner, "--use", "cosignatures", "--key", s.File("new.key"))
                 );
                 File.Copy(s.CosignaturesKey, s.File("old.key"));
                 File.Move(s.File("new.key"), s.CosignaturesKey, overwrite: true);
                 await s.Going();
-                await s.Agree([Cosigner], next => s.Ministry("end-key", next, $"{Cosigner}/cosignatures-1"));
+                await s.Agree([Cosigner], next => Scene.Ministry("end-key", next, $"{Cosigner}/cosignatures-1"));
             },
-            s => s.Agree([Cosigner], next => s.Ministry("revoke-key", next, $"{Cosigner}/cosignatures-1")),
+            s => s.Agree([Cosigner], next => Scene.Ministry("revoke-key", next, $"{Cosigner}/cosignatures-1")),
             async s =>
             {
                 var cosigned = await s.Hub.Cosigned();
@@ -149,7 +152,7 @@ public sealed class EveryKeyTests
                 s.Issue(Writer, "authority", "new", client: true);
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
             },
-            s => s.Agree([Writer], next => s.Ministry("deny", next, Path.Combine(s.Hub.Folder, Writer, "system.pem"), "--of", Writer)),
+            s => s.Agree([Writer], next => Scene.Ministry("deny", next, Path.Combine(s.Hub.Folder, Writer, "system.pem"), "--of", Writer)),
             s => s.Closed(m => m)
         ),
         ["certificate of a service"] = new(
@@ -159,12 +162,12 @@ public sealed class EveryKeyTests
                 s.Issue(Service, "authority", "new", client: true);
                 s.Replace();
                 await Hub.Until(
-                    () => s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber == s.SerialOf(s.Certificate),
+                    () => s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber == Scene.SerialOf(s.Certificate),
                     "served"
                 );
                 await s.Use(m => m);
             },
-            s => s.Agree([], next => s.Ministry("deny", next, s.File("old.pem"), "--of", Service)),
+            s => s.Agree([], next => Scene.Ministry("deny", next, s.File("old.pem"), "--of", Service)),
             s =>
             {
                 using var old = X509CertificateLoader.LoadCertificateFromFile(s.File("old.pem"));
@@ -194,14 +197,14 @@ public sealed class EveryKeyTests
                         mode: PrivateFiles.Mode
                     );
                 }
-                await s.Agree([Writer], next => s.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
+                await s.Agree([Writer], next => Scene.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
                 s.Issue(Writer, s.File("next-authority"), "new", client: true);
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
             },
             s =>
                 s.Agree(
                     [Writer],
-                    next => s.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Writer, "authority.pem"), "--of", Writer)
+                    next => Scene.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Writer, "authority.pem"), "--of", Writer)
                 ),
             s => s.Closed(m => m)
         ),
@@ -319,14 +322,14 @@ public sealed class EveryKeyTests
         }
 
         /// <summary>Runs the command; it must succeed.</summary>
-        public string Ministry(string verb, params string[] args)
+        public static string Ministry(string verb, params string[] args)
         {
             var (code, output) = Run(["agreement", verb, .. args]);
             Assert.True(code == 0, output);
             return output;
         }
 
-        public (int Code, string Output) Run(params string[] args)
+        public static (int Code, string Output) Run(params string[] args)
         {
             var root = new RootCommand("ministry") { AgreementCommand.Create() };
             var output = new StringWriter();
@@ -378,7 +381,7 @@ public sealed class EveryKeyTests
 
         /// <summary>A client with the files of the beginning is refused by name.</summary>
         public async Task Refused(string reason, Func<MinistrySettings, MinistrySettings> settings) =>
-            Assert.Equal(reason, (await Assert.ThrowsAsync<Refused>(() => Open(Hub.As(Writer, settings)))).Reason);
+            Assert.Equal(reason, (await Assert.ThrowsAsync<RefusedException>(() => Open(Hub.As(Writer, settings)))).Reason);
 
         /// <summary>A client with the certificate of the beginning comes nowhere: not even its own library lets it begin.</summary>
         public async Task Closed(Func<MinistrySettings, MinistrySettings> settings)
@@ -403,10 +406,10 @@ public sealed class EveryKeyTests
             return Hub.Agreement.Participants.SelectMany(p => p.SigningKeys).Single(k => k.PublicKey.Span.SequenceEqual(bytes)).Id;
         }
 
-        public CheckpointKey KeyOf(string file) =>
+        public static CheckpointKey KeyOf(string file) =>
             Ministries.Ledger.CheckpointKey.FromPem("ministries.example/custody", System.IO.File.ReadAllText(file));
 
-        public string SerialOf(string file)
+        public static string SerialOf(string file)
         {
             using var certificate = X509CertificateLoader.LoadCertificateFromFile(file);
             return certificate.SerialNumber;

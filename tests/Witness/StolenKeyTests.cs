@@ -94,7 +94,7 @@ public sealed class StolenKeyTests
         Assert.Equal(2ul, (await hub.As("icrc").Audit("custody", cancel: Hub.Cancel)).Compared["kr/mfa"]);
         // The key in force is believed as ever.
         fork = CheckpointKey.FromPem(Origin, File.ReadAllText(KeyFile(hub))).Sign(2, new byte[32]).Text;
-        await Assert.ThrowsAsync<LogBroken>(() => hub.As("icrc").Audit("custody", cancel: Hub.Cancel));
+        await Assert.ThrowsAsync<InvalidLogException>(() => hub.As("icrc").Audit("custody", cancel: Hub.Cancel));
     }
 
     [Fact]
@@ -114,7 +114,7 @@ public sealed class StolenKeyTests
         await File.WriteAllTextAsync(seen, Line(DateTimeOffset.UtcNow.AddSeconds(5)), Hub.Cancel);
         Assert.Single((await hub.As("icrc", remembering).Audit("custody", cancel: Hub.Cancel)).Doubtful);
         await File.WriteAllTextAsync(seen, Line(DateTimeOffset.UtcNow.AddHours(-1)), Hub.Cancel);
-        await Assert.ThrowsAsync<LogBroken>(() => hub.As("icrc", remembering).Audit("custody", cancel: Hub.Cancel));
+        await Assert.ThrowsAsync<InvalidLogException>(() => hub.As("icrc", remembering).Audit("custody", cancel: Hub.Cancel));
         Assert.NotEmpty(before);
     }
 
@@ -131,7 +131,7 @@ public sealed class StolenKeyTests
         var file = new byte[2048];
         System.Text.Encoding.UTF8.GetBytes(fork, file);
         await File.WriteAllBytesAsync(hub.Checkpoint, file, Hub.Cancel);
-        var refused = await Assert.ThrowsAsync<LedgerInconsistent>(() => hub.StartService());
+        var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() => hub.StartService());
         Assert.Contains("a thief may have made it", refused.Message);
         Assert.Equal(file, await File.ReadAllBytesAsync(hub.Checkpoint, Hub.Cancel));
         // Nor does the cosigned one count that nothing dates: it is as none.
@@ -244,7 +244,7 @@ public sealed class StolenKeyTests
             Assert.NotNull(LogKeys.Of(hub.Agreement, "custody").Present(text, DateTimeOffset.UtcNow));
 
         await Revoke(hub);
-        await Assert.ThrowsAsync<AgreementRefused>(() => agreements.Adopt(replica, Hub.Cancel));
+        await Assert.ThrowsAsync<AgreementRefusedException>(() => agreements.Adopt(replica, Hub.Cancel));
         Assert.Null(LogKeys.Of(hub.Agreement, "custody").Present((await replica.ReadCheckpoint(Hub.Cancel)).Text, DateTimeOffset.UtcNow));
         File.Copy(KeyFile(hub), own, overwrite: true);
         await agreements.Adopt(replica, Hub.Cancel);

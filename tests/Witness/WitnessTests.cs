@@ -516,15 +516,15 @@ public sealed class WitnessTests : IAsyncDisposable
             File.WriteAllText(file, Google.Protobuf.JsonFormatter.Default.Format(forged));
             // Neither while it runs nor after a start.
             Assert.Equal(HttpStatusCode.Forbidden, await Offer());
-            var e = Assert.Throws<AgreementRefused>(() =>
+            var e = Assert.Throws<AgreementRefusedException>(() =>
                 WitnessCommand.Build(
                     WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")),
                     TimeProvider.System
                 )
             );
             Assert.Contains("refused", e.Message);
-            Assert.Throws<AgreementRefused>(() => _hub.As("icrc", s => s with { SeenFolder = Path.Combine(_hub.Folder, "seen") }));
-            Assert.Throws<AgreementRefused>(() => _hub.As("icrc"));
+            Assert.Throws<AgreementRefusedException>(() => _hub.As("icrc", s => s with { SeenFolder = Path.Combine(_hub.Folder, "seen") }));
+            Assert.Throws<AgreementRefusedException>(() => _hub.As("icrc"));
         }
     }
 

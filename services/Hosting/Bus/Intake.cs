@@ -134,10 +134,10 @@ internal sealed partial class Intake : SupervisedService
     /// <summary>What passes by itself: the database, the network, another service.</summary>
     private static bool IsTransient(Exception e) =>
         e
-            is LedgerOverloaded
-                or LedgerClosed
-                or LedgerUnavailable
-                or CommitOutcomeUnknown
+            is LedgerOverloadedException
+                or LedgerClosedException
+                or LedgerUnavailableException
+                or CommitOutcomeUnknownException
                 or RpcException
                 or DbException
                 or IOException
@@ -821,7 +821,7 @@ internal sealed partial class Intake : SupervisedService
                     Took(step.Recorded);
                 }
             }
-            catch (GapInEvents e)
+            catch (EventGapException e)
             {
                 failure = new Failure(step, null);
                 span.Fail(HeldBack, e);

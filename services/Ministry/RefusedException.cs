@@ -6,9 +6,9 @@ namespace Ministries.Ministry;
 
 /// <summary>A call that a service refused, with all that it said about it: what stands behind it, what is missing, who can supply
 /// it and what would unlock it.</summary>
-public sealed class Refused : RpcException
+public sealed class RefusedException : RpcException
 {
-    private Refused(RpcException e, ErrorInfo info, IReadOnlyList<(string, string)> faults, TimeSpan? retryAfter)
+    private RefusedException(RpcException e, ErrorInfo info, IReadOnlyList<(string, string)> faults, TimeSpan? retryAfter)
         : base(e.Status, e.Trailers, e.Message)
     {
         Reason = info.Reason;
@@ -48,14 +48,14 @@ public sealed class Refused : RpcException
     private string this[string name] => Metadata.GetValueOrDefault(name, "");
 
     /// <summary>The refusal that an error tells of; null: it is no refusal, such as an unreachable service.</summary>
-    public static Refused? From(RpcException e)
+    public static RefusedException? From(RpcException e)
     {
-        if (e is Refused already)
+        if (e is RefusedException already)
             return already;
         if (e.GetRpcStatus() is not { } status || status.GetDetail<ErrorInfo>() is not { Domain: "ministries" } info)
             return null;
         var faults = status.GetDetail<BadRequest>()?.FieldViolations.Select(v => (v.Field, v.Description)).ToArray() ?? [];
-        return new Refused(e, info, faults, status.GetDetail<RetryInfo>()?.RetryDelay.ToTimeSpan());
+        return new RefusedException(e, info, faults, status.GetDetail<RetryInfo>()?.RetryDelay.ToTimeSpan());
     }
 
     /// <summary>The refusal in lines for a person.</summary>

@@ -171,7 +171,7 @@ internal sealed class LedgerEndpoint(
         if (method == AgreementVersions.Method)
             return true;
         return Methods.Find(method)?.InputType is { } type
-            && type.GetOptions()?.GetExtension(LimitsExtensions.Shown) == true
+            && type.GetOptions()?.GetExtension(OptionsExtensions.Shown) == true
             && Seals.In(type.Parser.ParseFrom(request.Data)).All(s => s.Recipients.Contains(reader.Participant.Id));
     }
 }

@@ -2,6 +2,7 @@ using System.Collections;
 using System.Collections.Concurrent;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Contracts;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -72,6 +73,5 @@ internal static class Officials
             .Any(f => IsOfficial(f) || f.FieldType == FieldType.Message && !f.IsMap && Holds(f.MessageType, above));
 
     private static bool IsOfficial(FieldDescriptor field) =>
-        field is { FieldType: FieldType.String, IsRepeated: false }
-        && field.GetOptions()?.GetExtension(LimitsExtensions.Limits)?.Format == Format.Official;
+        field is { FieldType: FieldType.String, IsRepeated: false } && StringForms.MeaningOf(field) == Meaning.Official;
 }

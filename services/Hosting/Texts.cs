@@ -4,7 +4,7 @@ using System.Text;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// What a text for a person may hold (FORMAT_TEXT). What it shows must be what it says, in the order in which it was written, so the
+/// What a text for a person may hold (MEANING_TEXT). What it shows must be what it says, in the order in which it was written, so the
 /// characters that override the order (Unicode Standard Annex 9: U+202A to U+202E) are refused. Isolates (U+2066 to U+2069) stay, for
 /// a name in another script needs them, but each must be closed in its own line: one that is left open would reorder whatever a
 /// reader's screen puts behind the text, and one closed too often would end an isolate of the screen. Tags (U+E0000 to U+E007F) are

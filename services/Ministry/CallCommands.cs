@@ -2,10 +2,12 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Buf.Validate;
 using Google.Api;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Contracts;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Enum = System.Enum;
@@ -658,8 +660,7 @@ internal static class CallCommands
     {
         foreach (var field in type.Fields.InFieldNumberOrder())
         {
-            var options = field.GetOptions();
-            var behaviors = options?.GetExtension(FieldBehaviorExtensions.FieldBehavior);
+            var behaviors = field.GetOptions()?.GetExtension(FieldBehaviorExtensions.FieldBehavior);
             if (behaviors?.Contains(FieldBehavior.OutputOnly) == true)
                 continue;
             var words = new List<string>
@@ -675,21 +676,7 @@ internal static class CallCommands
                 words.Add("repeated");
             if (behaviors?.Contains(FieldBehavior.Required) == true)
                 words.Add("REQUIRED");
-            if (options?.GetExtension(LimitsExtensions.Limits) is { } limits)
-            {
-                if (limits.Format != Format.Unspecified)
-                    words.Add(FormatName(limits.Format));
-                if (limits.MaxBytes > 0)
-                    words.Add($"at most {limits.MaxBytes} bytes");
-                if (limits.MaxItems > 0)
-                    words.Add($"at most {limits.MaxItems}");
-                if (limits.HasMin)
-                    words.Add($"from {limits.Min}");
-                if (limits.HasMax)
-                    words.Add($"to {limits.Max}");
-                if (limits.Unique)
-                    words.Add("all different");
-            }
+            words.AddRange(Bounds(field));
             output.WriteLine($"{indent}{field.Name}: {string.Join(", ", words)}");
             if (
                 field.FieldType == FieldType.Message
@@ -700,6 +687,23 @@ internal static class CallCommands
         }
     }
 
-    private static string FormatName(Format format) =>
-        LimitsReflection.Descriptor.EnumTypes.Single(e => e.Name == nameof(Format)).FindValueByNumber((int)format)!.Name;
+    private static IEnumerable<string> Bounds(FieldDescriptor field)
+    {
+        var rules = StringForms.RulesOf(field) ?? new FieldRules();
+        var value = field.IsRepeated ? rules.Repeated?.Items ?? new FieldRules() : rules;
+        if (StringForms.Of(field) is { } form)
+            yield return form.Name;
+        if (value.String is { MaxBytes: > 0 } text)
+            yield return $"at most {text.MaxBytes} bytes";
+        if (value.Bytes is { MaxLen: > 0 } bytes)
+            yield return $"at most {bytes.MaxLen} bytes";
+        if (rules.Repeated is { MaxItems: > 0 } list)
+            yield return $"at most {list.MaxItems}";
+        if (value.Int32 is { } number)
+            yield return $"from {number.Gte} to {number.Lte}";
+        if (value.Uint32 is { } size)
+            yield return $"from {size.Gte} to {size.Lte}";
+        if (rules.Repeated is { Unique: true })
+            yield return "all different";
+    }
 }

@@ -287,7 +287,7 @@ internal static class DeploymentCommand
             permissions = Services.Select(s => Permission(s, PermissionsOf(s))).Append(Permission("operator", ("^$", "^$", "^$"))),
             exchanges = Contracts
                 .Descriptors.Files.SelectMany(f => f.MessageTypes)
-                .Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)
+                .Where(m => m.GetOptions()?.GetExtension(OptionsExtensions.Published) == true)
                 .Select(m => new
                 {
                     name = m.FullName,

@@ -283,7 +283,7 @@ public sealed class VisibilityTests
         ];
         foreach (var type in V1.EventsReflection.Descriptor.MessageTypes)
         {
-            Assert.True(type.GetOptions()?.GetExtension(LimitsExtensions.Published), type.Name);
+            Assert.True(type.GetOptions()?.GetExtension(OptionsExtensions.Published), type.Name);
             Assert.Empty(type.Fields.InDeclarationOrder().Select(f => f.Name).Except(known));
         }
     }

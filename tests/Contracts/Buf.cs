@@ -13,6 +13,9 @@ internal static class Buf
     /// <summary>The folder of the protos.</summary>
     public static string Protos { get; } = Path.Combine(Root, "protos");
 
+    /// <summary>An image (buf's word for built protos) of the contracts as they were promised last.</summary>
+    public static string Baseline { get; } = Path.Combine(Root, "tests", "Contracts", "baseline.binpb");
+
     /// <summary>Runs buf; what it says is the result where it fails, null where it does not.</summary>
     public static async Task<string?> Complaint(params string[] arguments)
     {
@@ -33,13 +36,6 @@ internal static class Buf
         {
             File.Delete(image);
         }
-    }
-
-    /// <summary>The newest release tag that leads to this commit; null: there is none yet.</summary>
-    public static async Task<string?> LastRelease()
-    {
-        var (code, output) = await Run("git", "-C", Root, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*");
-        return code == 0 ? output.Trim() : null;
     }
 
     /// <summary>Runs something with a copy of the protos that may be spoiled.</summary>

@@ -1,8 +1,10 @@
 using System.Reflection;
 using System.Text.RegularExpressions;
+using Buf.Validate;
 using Google.Api;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Contracts;
 using Ministries.Errors.V1;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
@@ -74,7 +76,7 @@ public partial class ConventionTests
 
     private static readonly FileDescriptor[] Files =
     [
-        .. typeof(Limits)
+        .. typeof(Agreement)
             .Assembly.GetExportedTypes()
             .Select(t => t.GetProperty("Descriptor", BindingFlags.Public | BindingFlags.Static)?.GetValue(null))
             .OfType<FileDescriptor>()
@@ -88,7 +90,7 @@ public partial class ConventionTests
 
     private static readonly MessageDescriptor[] Published =
     [
-        .. Files.SelectMany(f => f.MessageTypes).Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true),
+        .. Files.SelectMany(f => f.MessageTypes).Where(m => m.GetOptions()?.GetExtension(OptionsExtensions.Published) == true),
     ];
 
     [GeneratedRegex("^(Get|List|Follow|Check)(?=[A-Z])")]
@@ -118,8 +120,8 @@ public partial class ConventionTests
             where
                 field is not { Name: "request_id", FieldType: FieldType.String }
                 || !Is(field, FieldBehavior.Required)
-                || LimitsOf(field)?.Format != Format.RequestId
-            select $"{method.FullName}: its request needs `request_id = 1`, REQUIRED, FORMAT_REQUEST_ID"
+                || StringForms.Of(field) != StringForms.RequestId
+            select $"{method.FullName}: its request needs `request_id = 1`, REQUIRED, a request id"
         );
 
     [Fact]
@@ -182,8 +184,8 @@ public partial class ConventionTests
         None(
             from message in Requests()
             from field in message.Fields.InDeclarationOrder()
-            where field.Name == "etag" && LimitsOf(field)?.Format != Format.Etag
-            select $"{field.FullName}: FORMAT_ETAG"
+            where field.Name == "etag" && StringForms.Of(field) != StringForms.Etag
+            select $"{field.FullName}: the form of etags"
         );
 
     [Fact]
@@ -192,8 +194,8 @@ public partial class ConventionTests
             from method in Methods
             where method.Name.StartsWith("List", StringComparison.Ordinal) && method.Name != "ListEvents"
             where
-                LimitsOf(method.InputType.FindFieldByName("page_size")) is not { HasMax: true, Max: > 0 and <= 1000 }
-                || LimitsOf(method.InputType.FindFieldByName("page_token"))?.Format != Format.PageToken
+                StringForms.RulesOf(method.InputType.FindFieldByName("page_size"))?.Int32 is not { Gte: 0, Lte: > 0 and <= 1000 }
+                || StringForms.Of(method.InputType.FindFieldByName("page_token")) != StringForms.PageToken
                 || method.OutputType.FindFieldByName("next_page_token") is null
             select $"{method.FullName}: page_size with a maximum, page_token, next_page_token"
         );
@@ -210,19 +212,68 @@ public partial class ConventionTests
     public void Every_string_and_every_list_of_a_request_is_bounded() =>
         None(
             from field in RequestFields()
-            let limits = LimitsOf(field)
+            let rules = StringForms.RulesOf(field) ?? new FieldRules()
+            let value = field.IsRepeated ? rules.Repeated?.Items : rules
             from missing in new[]
             {
-                field.FieldType is FieldType.String
-                && !(limits is { MaxBytes: > 0 } || limits is { Format: not (Format.Unspecified or Format.Text) })
-                    ? "max_bytes, or a format that bounds it"
+                field.FieldType is FieldType.String && value?.String is not ({ MaxBytes: > 0 } or { Pattern.Length: > 0 })
+                    ? "max_bytes, or a pattern that bounds it"
                     : null,
-                field.FieldType is FieldType.Bytes && limits is not { MaxBytes: > 0 } ? "max_bytes" : null,
-                field.IsRepeated && limits is not { MaxItems: > 0 } ? "max_items" : null,
-                !field.IsRepeated && limits is { MaxItems: > 0 } ? "no max_items: it is not repeated" : null,
+                field.FieldType is FieldType.Bytes && value?.Bytes is not { MaxLen: > 0 } ? "max_len" : null,
+                field.IsRepeated && !field.IsMap && rules.Repeated is not { MaxItems: > 0 } ? "max_items" : null,
+                field.IsMap && rules.Map is not { MaxPairs: > 0 } ? "max_pairs" : null,
             }
             where missing is not null
             select $"{field.FullName}: {missing}"
+        );
+
+    /// <summary>What a client's validator demands is what the services demand.</summary>
+    [Fact]
+    public void What_must_be_there_and_what_may_stand_in_it_is_declared_by_standard_rules_too() =>
+        None(
+            from field in RequestFields()
+            let rules = StringForms.RulesOf(field) ?? new FieldRules()
+            let value = field.IsRepeated ? rules.Repeated?.Items : rules
+            let required = Is(field, FieldBehavior.Required) && field.RealContainingOneof is null && field.FieldType != FieldType.Bool
+            from missing in new[]
+            {
+                required != rules.Required && !Is(field, FieldBehavior.OutputOnly) ? $"required is {rules.Required}" : null,
+                field.FieldType == FieldType.Enum && value?.Enum is not { DefinedOnly: true } ? "enum.defined_only" : null,
+                field.FieldType == FieldType.Enum && field.IsRepeated && value?.Enum.NotIn is not [0] ? "enum.not_in: [0]" : null,
+                field.FieldType == FieldType.Message
+                && field.MessageType.FullName == Timestamp.Descriptor.FullName
+                && !(rules.Timestamp?.Gte?.Seconds == -2208988800 && rules.Timestamp?.Lt?.Seconds == 7258118400)
+                    ? "timestamp from 1900 to 2199"
+                    : null,
+                field.FieldType == FieldType.String
+                && !field.HasPresence
+                && !field.IsRepeated
+                && value?.String is { Pattern.Length: > 0 }
+                && !required
+                && rules.Ignore != Ignore.IfZeroValue
+                    ? "ignore: IGNORE_IF_ZERO_VALUE"
+                    : null,
+            }
+            where missing is not null
+            select $"{field.FullName}: {missing}"
+        );
+
+    /// <summary>A pattern that the list of forms does not have would be told to nobody in words.</summary>
+    [Fact]
+    public void Every_pattern_is_of_a_form_and_written_as_there() =>
+        None(
+            from field in RequestFields()
+            let rules = StringForms.RulesOf(field) ?? new FieldRules()
+            let strings = field.IsRepeated ? rules.Repeated?.Items?.String : rules.String
+            let form = StringForms.Of(field)
+            where
+                field.FieldType == FieldType.String
+                && (
+                    form is null
+                        ? strings?.Pattern.Length > 0 || StringForms.MeaningOf(field) != Meaning.Unspecified
+                        : form != StringForms.Text && (strings!.MaxBytes, strings.NotContains) != ((ulong)form.MaxBytes, form.NotContains)
+                )
+            select $"{field.FullName}: {strings}"
         );
 
     [Fact]
@@ -370,8 +421,6 @@ public partial class ConventionTests
 
     private static bool Is(FieldDescriptor field, FieldBehavior behavior) =>
         field.GetOptions()?.GetExtension(FieldBehaviorExtensions.FieldBehavior)?.Contains(behavior) == true;
-
-    private static Limits? LimitsOf(FieldDescriptor? field) => field?.GetOptions()?.GetExtension(LimitsExtensions.Limits);
 
     private static IEnumerable<string> NotPublic(MessageDescriptor message) =>
         from field in message.Fields.InDeclarationOrder()

@@ -334,7 +334,7 @@ public class VisibilityTests
         ];
         HashSet<string> flags = ["held", "ended", "returned"];
         var published = EventsReflection
-            .Descriptor.MessageTypes.Where(m => m.GetOptions().GetExtension(LimitsExtensions.Published))
+            .Descriptor.MessageTypes.Where(m => m.GetOptions().GetExtension(OptionsExtensions.Published))
             .ToArray();
         Assert.NotEmpty(published);
         Assert.All(

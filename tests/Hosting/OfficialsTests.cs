@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.CallLog.V1;
+using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -85,7 +86,7 @@ public sealed class OfficialsTests
         string[] people = ["official", "interpreter", "physician", "translator"];
         foreach (var field in Methods.All.Select(m => m.InputType).Distinct().SelectMany(t => FieldsBelow(t, [])))
         {
-            var isOfficial = field.GetOptions()?.GetExtension(LimitsExtensions.Limits)?.Format == Format.Official;
+            var isOfficial = StringForms.MeaningOf(field) == Meaning.Official;
             // The official of an approval is the one of the key that signed it.
             if (people.Contains(field.Name) && field.ContainingType != Approval.Descriptor)
                 Assert.True(isOfficial, field.FullName);

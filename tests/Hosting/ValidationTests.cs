@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
+using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Ledger;
@@ -9,19 +10,18 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Each format and each declaration, from both sides.</summary>
+/// <summary>Each form and each declaration, from both sides.</summary>
 public class ValidationTests
 {
     private const string Id = "case_00000000000000000000000001";
 
-    public static TheoryData<Format, string, bool> Formats
+    public static TheoryData<string, string, bool> Forms
     {
         get
         {
-            var rows = new TheoryData<Format, string, bool>();
-            Rows(Format.Unspecified, ["", "anything \u0001"], []);
+            var rows = new TheoryData<string, string, bool>();
             Rows(
-                Format.RequestId,
+                StringForms.RequestId,
                 ["018f3b1e-7c2a-7000-8000-0123456789ab", "00000000-0000-4000-8000-000000000000"],
                 [
                     "",
@@ -44,7 +44,7 @@ public class ValidationTests
                 ]
             );
             Rows(
-                Format.RecordId,
+                StringForms.RecordId,
                 ["call_0123456789abcdefghjkmnpqrs", "transferrecor_0000000000000000000000000z"],
                 [
                     "",
@@ -65,7 +65,7 @@ public class ValidationTests
                 ]
             );
             Rows(
-                Format.Prisoner,
+                StringForms.Prisoner,
                 ["pris_0123456789abcdefghjkmnpqrs", "pris_00000000000000000000000000"],
                 [
                     "",
@@ -84,7 +84,7 @@ public class ValidationTests
                 ]
             );
             Rows(
-                Format.Participant,
+                StringForms.Participant,
                 ["icrc", "kr/mfa", "ua/coordination-hq", "service/calllog", new string('a', 64)],
                 [
                     "",
@@ -101,9 +101,9 @@ public class ValidationTests
                     "kr/mfa\n",
                 ]
             );
-            Rows(Format.State, ["KR", "UA", "ZZ"], ["", "K", "KOR", "kr", "K1", "KR\n"]);
+            Rows(StringForms.State, ["KR", "UA", "ZZ"], ["", "K", "KOR", "kr", "K1", "KR\n"]);
             Rows(
-                Format.Language,
+                StringForms.Language,
                 [
                     "ko",
                     "uk",
@@ -121,7 +121,7 @@ public class ValidationTests
                 ["", "k", "ko_KR", "ko-", "-ko", "ko--KR", "123", "ko-KR ", "en-a", new string('a', 9), "ko-" + new string('x', 33), "ko\n"]
             );
             Rows(
-                Format.TimeZone,
+                StringForms.TimeZone,
                 // Links of the database are names, too.
                 ["UTC", "Asia/Seoul", "Europe/Kyiv", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Asia/Calcutta", "Europe/Kiev"],
                 [
@@ -162,13 +162,17 @@ public class ValidationTests
                 ]
             );
             Rows(
-                Format.Code,
+                StringForms.Code,
                 ["a", "consular-department", "note/2025.114_b", new string('Z', 64)],
                 ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]
             );
-            Rows(Format.Official, ["o-1", "kr-mfa-official-3", new string('Z', 64)], ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]);
             Rows(
-                Format.Text,
+                StringForms.Official,
+                ["o-1", "kr-mfa-official-3", new string('Z', 64)],
+                ["", "a b", "é", new string('Z', 65), "a\n", "a:b"]
+            );
+            Rows(
+                StringForms.Text,
                 [
                     "",
                     "line\nline\ttab",
@@ -238,28 +242,28 @@ public class ValidationTests
                     "\u2028",
                 ]
             );
-            Rows(Format.Etag, ["a", new string('_', 64)], ["", new string('a', 65), "a=", "\"a\"", "a\n"]);
-            Rows(Format.PageToken, ["a", new string('-', 512)], ["", new string('a', 513), "a=", "a+b"]);
+            Rows(StringForms.Etag, ["a", new string('_', 64)], ["", new string('a', 65), "a=", "\"a\"", "a\n"]);
+            Rows(StringForms.PageToken, ["a", new string('-', 512)], ["", new string('a', 513), "a=", "a+b"]);
             return rows;
 
-            void Rows(Format format, string[] good, string[] bad)
+            void Rows(StringForm form, string[] good, string[] bad)
             {
                 foreach (var text in good)
-                    rows.Add(format, text, true);
+                    rows.Add(form.Name, text, true);
                 foreach (var text in bad)
-                    rows.Add(format, text, false);
+                    rows.Add(form.Name, text, false);
             }
         }
     }
 
     [Theory]
-    [MemberData(nameof(Formats))]
-    public void A_format_takes_what_it_says_and_nothing_else(Format format, string text, bool good) =>
-        Assert.Equal(good, Validation.CheckFormat(format, text) is null);
+    [MemberData(nameof(Forms))]
+    public void A_form_takes_what_it_says_and_nothing_else(string form, string text, bool good) =>
+        Assert.Equal(good, ValueRules.Check(StringForms.All.Single(f => f.Name == form), text) is null);
 
     [Fact]
-    public void Every_format_has_its_rows() =>
-        Assert.Equal(System.Enum.GetValues<Format>().Order(), Formats.Select(r => r.Data.Item1).Distinct().Order());
+    public void Every_form_has_its_rows() =>
+        Assert.Equal(StringForms.All.Select(f => f.Name).Order(), Forms.Select(r => r.Data.Item1).Distinct().Order());
 
     [Fact]
     public void A_good_request_has_no_faults() => Assert.Empty(Faults(Good()));

@@ -290,8 +290,8 @@ public class CommandTests(Services services) : IClassFixture<Services>
         var all = (await Succeed("", "methods", "custody")).Output;
         Assert.All(V1Names(), name => Assert.Contains(name, all));
         var one = (await Succeed("", "methods", "calllog", "ContestReadout")).Output;
-        Assert.Contains("request_id: string, REQUIRED, FORMAT_REQUEST_ID", one);
-        Assert.Contains("version: uint32, REQUIRED, from 1, to 32", one);
+        Assert.Contains("request_id: string, REQUIRED, request id", one);
+        Assert.Contains("version: uint32, REQUIRED, from 1 to 32", one);
 
         static IEnumerable<string> V1Names() => Custody.V1.CustodyService.Descriptor.Methods.Select(m => m.Name);
     }

@@ -62,7 +62,7 @@ public static class EventTypes
 {
     private static readonly FrozenDictionary<string, MessageDescriptor> ByName = Descriptors
         .Files.SelectMany(f => f.MessageTypes)
-        .Where(m => m.GetOptions()?.GetExtension(LimitsExtensions.Published) == true)
+        .Where(m => m.GetOptions()?.GetExtension(OptionsExtensions.Published) == true)
         .ToFrozenDictionary(m => m.FullName);
 
     /// <summary>The event type of this name; null: there is none.</summary>

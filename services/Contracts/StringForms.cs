@@ -1,0 +1,139 @@
+using System.Collections.Frozen;
+using Buf.Validate;
+using Google.Protobuf.Reflection;
+using Ministries.Types.V1;
+
+namespace Ministries.Contracts;
+
+/// <summary>A form that strings of the contracts have. Each contract declares it in full by the standard rules of
+/// <c>buf.validate</c>, so that a client needs no list of ours; this list gives each form a name and words.</summary>
+/// <param name="Name">What a string of the form is, such as <c>record id</c>.</param>
+/// <param name="Rule">What it must be, to be read after the field's path.</param>
+/// <param name="Pattern">The regular expression (RE2) that declares it; empty: none.</param>
+/// <param name="MaxBytes">The greatest number of bytes of UTF-8, where the pattern does not bound it; zero: it does.</param>
+/// <param name="NotContains">A text that it must not hold; empty: none.</param>
+/// <param name="Meaning">What the services check beyond the standard rules.</param>
+public sealed record StringForm(
+    string Name,
+    string Rule,
+    string Pattern = "",
+    int MaxBytes = 0,
+    string NotContains = "",
+    Meaning Meaning = Meaning.Unspecified
+);
+
+/// <summary>All forms of strings in the contracts.</summary>
+public static class StringForms
+{
+    /// <summary>A caller's id of a write: a UUID (RFC 9562, section 4) in lower case, so that one id is written in one way.</summary>
+    public static readonly StringForm RequestId = new(
+        "request id",
+        "must be a UUID in lower case, such as 0190163d-8694-739b-aea5-966c26f8ad91",
+        "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+    );
+
+    /// <summary>An id that a service gave to a record, at most 40 characters. Record ids go into traces and a prisoner's reference must
+    /// not (D16), so the one is not taken for the other.</summary>
+    public static readonly StringForm RecordId = new(
+        "record id",
+        "must be an id that a service gave: letters, an underscore and 26 characters of base 32",
+        "^[a-z]{1,13}_[0-9a-hjkmnp-tv-z]{26}$",
+        NotContains: "pris_"
+    );
+
+    /// <summary>A prisoner's reference within a case, as custody gave it.</summary>
+    public static readonly StringForm Prisoner = new(
+        "prisoner",
+        "must be a reference that custody gave: pris_ and 26 characters of base 32",
+        "^pris_[0-9a-hjkmnp-tv-z]{26}$"
+    );
+
+    /// <summary>A participant's id: words in lower case with at most one slash.</summary>
+    public static readonly StringForm Participant = new(
+        "participant",
+        "must be a participant's id such as kr/mfa, at most 64 characters",
+        "^[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?$",
+        64
+    );
+
+    /// <summary>A state's code (ISO 3166-1 alpha-2).</summary>
+    public static readonly StringForm State = new(
+        "state",
+        "must be a state's code of two letters in upper case (ISO 3166-1 alpha-2)",
+        "^[A-Z]{2}$"
+    );
+
+    /// <summary>A language tag (BCP 47; RFC 5646, section 2.1): a langtag or privateuse. The grandfathered tags all have a
+    /// successor.</summary>
+    public static readonly StringForm Language = new(
+        "language",
+        "must be a language tag (BCP 47) of at most 35 characters",
+        "^(([A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
+            + "(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WY-Za-wy-z](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?"
+            + "|[xX](-[A-Za-z0-9]{1,8})+)$",
+        35
+    );
+
+    /// <summary>The name of a time zone.</summary>
+    public static readonly StringForm TimeZone = new(
+        "time zone",
+        "must be UTC or the name of a time zone in the IANA database, by area and place, such as Asia/Seoul",
+        "^(UTC|[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)+)$",
+        64,
+        Meaning: Meaning.TimeZone
+    );
+
+    /// <summary>A code that the parties agreed on.</summary>
+    public static readonly StringForm Code = new("code", "must be 1 to 64 characters of A-Z a-z 0-9 . _ / -", "^[A-Za-z0-9._/-]{1,64}$");
+
+    /// <summary>The code of an official, interpreter, translator or physician. Whether the agreement lists it is asked when the
+    /// caller is known.</summary>
+    public static readonly StringForm Official = Code with { Name = "official's code", Meaning = Meaning.Official };
+
+    /// <summary>An etag.</summary>
+    public static readonly StringForm Etag = new("etag", "must be an etag as it was returned", "^[A-Za-z0-9_-]{1,64}$");
+
+    /// <summary>A page token.</summary>
+    public static readonly StringForm PageToken = new("page token", "must be a page token as it was returned", "^[A-Za-z0-9_-]{1,512}$");
+
+    /// <summary>Text for a person; each field bounds its length.</summary>
+    public static readonly StringForm Text = new("text", "must be readable text", Meaning: Meaning.Text);
+
+    /// <summary>All of them.</summary>
+    public static readonly IReadOnlyList<StringForm> All =
+    [
+        RequestId,
+        RecordId,
+        Prisoner,
+        Participant,
+        State,
+        Language,
+        TimeZone,
+        Code,
+        Official,
+        Etag,
+        PageToken,
+        Text,
+    ];
+
+    private static readonly FrozenDictionary<(string, Meaning), StringForm> Declared = All.ToFrozenDictionary(f => (f.Pattern, f.Meaning));
+
+    /// <summary>The form that rules declare; null: none, or one without a name.</summary>
+    /// <param name="rules">The rules of a string.</param>
+    /// <param name="meaning">What the field says beyond them.</param>
+    public static StringForm? Of(StringRules rules, Meaning meaning) => Declared.GetValueOrDefault((rules.Pattern, meaning));
+
+    /// <summary>The form of a string field, or of the elements of a list of strings; null: none, or one without a name.</summary>
+    public static StringForm? Of(FieldDescriptor field) =>
+        RulesOf(field) is { } rules && (field.IsRepeated ? rules.Repeated?.Items?.String : rules.String) is { } strings
+            ? Of(strings, MeaningOf(field))
+        : MeaningOf(field) == Meaning.Text ? Text
+        : null;
+
+    /// <summary>What <c>buf.validate</c> says of a field; null: nothing.</summary>
+    public static FieldRules? RulesOf(FieldDescriptor field) => field.GetOptions()?.GetExtension(ValidateExtensions.Field);
+
+    /// <summary>What the field says beyond its rules.</summary>
+    public static Meaning MeaningOf(FieldDescriptor field) =>
+        field.GetOptions()?.GetExtension(OptionsExtensions.Meaning) ?? Meaning.Unspecified;
+}

@@ -1,0 +1,204 @@
+using System.Collections;
+using System.Globalization;
+using System.Text.RegularExpressions;
+using Buf.Validate;
+using Google.Api;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Contracts;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using ProtoValidate;
+using Enum = System.Enum;
+
+namespace Ministries.Hosting.Tests;
+
+/// <summary>The standard rules are enforced by code of our own, because it is faster. Here the package that evaluates them by CEL says of
+/// generated requests the same. What the services check beyond these rules is left out of the requests: it has tests of its own.</summary>
+public partial class StandardRulesTests
+{
+    private const int PerRequest = 60;
+
+    private static readonly int Seed = int.TryParse(Environment.GetEnvironmentVariable("MINISTRIES_SEED"), out var seed)
+        ? seed
+        : 17_032_025;
+
+    private static readonly Lazy<Validator> Standard = new(() => new Validator(new ValidatorOptions()));
+
+    public static TheoryData<string> Requests => [.. Methods.All.Select(m => m.InputType.FullName).Distinct().Order()];
+
+    [Theory]
+    [MemberData(nameof(Requests))]
+    public void They_find_in_a_request_what_the_standard_evaluator_finds(string request)
+    {
+        var type = Methods.All.Select(m => m.InputType).First(t => t.FullName == request);
+        var random = new Random(Seed);
+        var good = 0;
+        for (var i = 0; i < PerRequest; i++)
+        {
+            // From requests without a fault to such in which every second field has one.
+            var message = Make(type, random, i % 6 / 10.0, depth: 0);
+            var ours = Validation
+                .Check(message)
+                .Select(f =>
+                    (Path: f.Description == "must not equal another element" ? Element().Replace(f.Field, "") : f.Field, f.Description)
+                )
+                .ToList();
+            Assert.True(ours.Count < Validation.MostFaults, "the generated request is too great to be compared");
+            // The package takes the zero of a number and of an enum for a value that is there; the rule `required` says that it is none.
+            ours.RemoveAll(f =>
+                f.Description == "is required"
+                && FieldOf(type, f.Path) is { IsRepeated: false, FieldType: FieldType.Enum or FieldType.UInt64 }
+            );
+            // Of a list that is too long only this is said.
+            var tooLong = ours.Where(f => f.Description.EndsWith("elements", StringComparison.Ordinal)).Select(f => $"{f.Path}[").ToList();
+            var theirs = Standard
+                .Value.Validate(message, failFast: false)
+                .Violations.Select(v => (Path: PathOf(v.Field), v.RuleId))
+                .Where(v => !tooLong.Any(l => v.Path.StartsWith(l, StringComparison.Ordinal)))
+                .ToList();
+            Assert.True(
+                ours.Select(f => f.Path).ToHashSet().SetEquals(theirs.Select(v => v.Path)),
+                $"seed {Seed}, request {i}: ours {string.Join(", ", ours)}; theirs {string.Join(", ", theirs)}; {message}"
+            );
+            if (ours.Count == 0)
+                good++;
+        }
+        Assert.NotEqual(0, good);
+    }
+
+    private static FieldDescriptor FieldOf(MessageDescriptor type, string path) =>
+        path.Split('.')
+            .Select(name => name.Split('[')[0])
+            .Aggregate(
+                ((FieldDescriptor?)null, type),
+                (at, name) =>
+                    at.type.FindFieldByName(name) is var field && field.FieldType == FieldType.Message
+                        ? (field, field.MessageType)
+                        : (field, at.type)
+            )
+            .Item1!;
+
+    private static string PathOf(FieldPath path) =>
+        string.Concat(
+                path.Elements.Select(e =>
+                    e.SubscriptCase == FieldPathElement.SubscriptOneofCase.Index
+                        ? string.Create(CultureInfo.InvariantCulture, $".{e.FieldName}[{e.Index}]")
+                        : $".{e.FieldName}"
+                )
+            )
+            .TrimStart('.');
+
+    [GeneratedRegex(@"\[[0-9]+\]\z")]
+    private static partial Regex Element();
+
+    private static IMessage Make(MessageDescriptor type, Random random, double bad, int depth)
+    {
+        var message = (IMessage)Activator.CreateInstance(type.ClrType)!;
+        switch (message)
+        {
+            case Timestamp time:
+                time.Seconds =
+                    random.NextDouble() < bad ? Pick(random, long.MinValue, -2208988801, 7258118400) : Pick(random, 0, 1742202000);
+                return message;
+            case PartialDate date:
+                (date.Year, date.Month, date.Day) = (random.Next(1, 9999), random.Next(1, 12), random.Next(0, 28));
+                return message;
+        }
+        foreach (var field in type.Fields.InFieldNumberOrder())
+        {
+            var behaviors = field.GetOptions()?.GetExtension(FieldBehaviorExtensions.FieldBehavior);
+            if (behaviors?.Contains(FieldBehavior.OutputOnly) == true || field.IsMap)
+                continue;
+            var required = behaviors?.Contains(FieldBehavior.Required) == true;
+            if (required ? random.NextDouble() < bad / 2 : random.Next(2) == 0 || depth > 4)
+                continue;
+            if (!field.IsRepeated)
+                field.Accessor.SetValue(message, Value(field, random, bad, depth));
+            else
+                Fill((IList)field.Accessor.GetValue(message), field, random, bad, depth);
+        }
+        return message;
+    }
+
+    private static void Fill(IList list, FieldDescriptor field, Random random, double bad, int depth)
+    {
+        var rules = StringForms.RulesOf(field)?.Repeated;
+        var most = (int)(rules?.MaxItems ?? 3);
+        var count = random.NextDouble() < bad / 4 && most <= 64 ? most + 1 : random.Next(1, Math.Min(most, 3) + 1);
+        var seen = new HashSet<object>();
+        for (var i = 0; i < count; i++)
+        {
+            var value = Value(field, random, bad, depth);
+            if (rules?.Unique != true || seen.Add(value) || random.NextDouble() < bad)
+                list.Add(value);
+        }
+    }
+
+    private static object Value(FieldDescriptor field, Random random, double bad, int depth)
+    {
+        var isBad = random.NextDouble() < bad;
+        var rules = StringForms.RulesOf(field) ?? new FieldRules();
+        var value = field.IsRepeated ? rules.Repeated?.Items ?? new FieldRules() : rules;
+        switch (field.FieldType)
+        {
+            case FieldType.Message:
+                return Make(field.MessageType, random, bad, depth + 1);
+            case FieldType.String:
+                return isBad ? BadText(field, random) : GoodText(field, random);
+            case FieldType.Bytes:
+                var most = (int)(value.Bytes?.MaxLen ?? 8);
+                return ByteString.CopyFrom(new byte[isBad ? most + 1 : random.Next(1, Math.Min(most, 64) + 1)]);
+            case FieldType.Enum:
+                var numbers = field.EnumType.Values.Select(v => v.Number).ToArray();
+                return Enum.ToObject(field.EnumType.ClrType, isBad ? Pick(random, 0, 9999) : numbers[random.Next(1, numbers.Length)]);
+            case FieldType.Bool:
+                return true;
+            case FieldType.Int32:
+                return isBad ? Pick(random, -1, int.MaxValue, 0) : random.Next(1, Math.Min(value.Int32?.Lte ?? 9, 9) + 1);
+            case FieldType.UInt32:
+                return isBad ? Pick(random, 0u, uint.MaxValue) : (uint)random.Next(1, 9);
+            case FieldType.Int64:
+                return isBad ? Pick(random, 0, -1, long.MaxValue) : random.Next(1, 9);
+            case FieldType.UInt64:
+                return (ulong)(isBad ? 0 : random.Next(1, 9));
+            default:
+                throw new NotSupportedException($"{field.FullName} is a {field.FieldType}");
+        }
+    }
+
+    private static T Pick<T>(Random random, params T[] values) => values[random.Next(values.Length)];
+
+    private static string GoodText(FieldDescriptor field, Random random)
+    {
+        var digits = string.Concat(Enumerable.Range(0, 26).Select(_ => "0123456789abcdefghjkmnpqrstvwxyz"[random.Next(32)]));
+        return StringForms.Of(field)?.Name switch
+        {
+            "request id" => new Guid(random.Next(), 1, 2, [3, 4, 5, 6, 7, 8, 9, 10]).ToString(),
+            "record id" => $"{Pick(random, "call", "case", "transfer")}_{digits}",
+            "prisoner" => $"pris_{digits}",
+            "participant" => Pick(random, "kr/mfa", "ua/coordination-hq", "icrc", $"p{random.Next(100)}"),
+            "state" => Pick(random, "KR", "UA", "KP", "CH", "CN", "JP", "US"),
+            "language" => Pick(random, "ko", "uk", "en-GB", "zh-Hant-TW", "x-own", "de-CH-x-phonebk"),
+            "time zone" => Pick(random, "UTC", "Asia/Seoul", "America/Argentina/Buenos_Aires", "Etc/GMT+5"),
+            "text" => Pick(random, "Said in person.", "말했다", "сказав"),
+            _ => $"a{random.Next(1000)}",
+        };
+    }
+
+    private static string BadText(FieldDescriptor field, Random random)
+    {
+        var rules = StringForms.RulesOf(field);
+        var most = (int)((field.IsRepeated ? rules?.Repeated?.Items?.String : rules?.String)?.MaxBytes ?? 0);
+        return StringForms.Of(field)?.Name switch
+        {
+            null or "text" => most > 0 ? new string('남', most / 3 + 1) : "",
+            "time zone" => Pick(random, "", "KST", "Asia Seoul", "Asia/", new string('A', 70)),
+            "participant" => Pick(random, "", "KR/MFA", "a/b/c", "a-", new string('a', 65)),
+            "language" => Pick(random, "", "k", "ko_KR", "ko-", "ko-" + new string('x', 40)),
+            "record id" => Pick(random, "", "call_", "CALL_0123456789abcdefghjkmnpqrs", "pris_00000000000000000000000001"),
+            _ => Pick(random, "", "a b", "é", new string('z', 600)),
+        };
+    }
+}

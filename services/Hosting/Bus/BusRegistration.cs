@@ -59,6 +59,7 @@ public static class BusRegistration
                 () => agreements.InForce.Agreement.Version
             );
         });
+        services.AddSingleton<EventCommands>();
         services.AddSingleton<Intake>();
         services.AddSingleton(provider => new Broker(
             provider.GetRequiredService<Service>(),

@@ -103,7 +103,13 @@ public static class Edge
             var passage = Passage.Of(endpoint);
             endpoint.Metadata.Add(passage);
             endpoint.Metadata.Add(new AuthorizeAttribute());
-            endpoint.Metadata.Add(passage.Rpc is { } rpc ? Access.Granted(rpc) : Access.Participants);
+            if (passage.Rpc is { } rpc)
+            {
+                Validation.Prepare(rpc.Method.InputType);
+                endpoint.Metadata.Add(Access.Granted(rpc));
+            }
+            else
+                endpoint.Metadata.Add(Access.Participants);
             var serve = endpoint.RequestDelegate ?? throw new InvalidOperationException($"{passage.Name} serves nothing");
             endpoint.RequestDelegate = http => passing.Pass(http, serve);
         });

@@ -38,6 +38,17 @@ public static class Validation
         return faults ?? (IReadOnlyList<FieldFault>)[];
     }
 
+    /// <summary>Works out what requests of a type demand.</summary>
+    /// <param name="type">The type.</param>
+    /// <exception cref="NotSupportedException">The contract declares a rule that is not enforced here.</exception>
+    public static void Prepare(MessageDescriptor type)
+    {
+        if (!Plans.TryAdd(type, new MessagePlan(type)))
+            return;
+        foreach (var field in type.Fields.InFieldNumberOrder().Where(f => f.FieldType == FieldType.Message))
+            Prepare(field.MessageType);
+    }
+
     private static MessagePlan PlanOf(MessageDescriptor type) => Plans.GetOrAdd(type, static t => new MessagePlan(t));
 
     private static void Fault(ref List<FieldFault>? faults, string path, string what)

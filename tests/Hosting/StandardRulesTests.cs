@@ -68,6 +68,68 @@ public partial class StandardRulesTests
         Assert.NotEqual(0, good);
     }
 
+    /// <summary>A rule that is declared and not enforced is found when the service starts, not when somebody breaks it.</summary>
+    [Theory]
+    [InlineData("email")]
+    [InlineData("min_len")]
+    [InlineData("pattern")]
+    [InlineData("cel")]
+    public void A_rule_that_is_not_enforced_here_is_refused_at_the_start(string rule)
+    {
+        var rules = rule switch
+        {
+            "email" => new FieldRules { String = new StringRules { Email = true } },
+            "min_len" => new FieldRules { String = new StringRules { MinLen = 1 } },
+            "pattern" => new FieldRules { String = new StringRules { Pattern = "^of no form$" } },
+            _ => new FieldRules
+            {
+                Cel =
+                {
+                    new Rule { Id = "own", Expression = "this != ''" },
+                },
+            },
+        };
+        Validation.Prepare(Declared(new FieldRules { String = new StringRules { MaxBytes = 8 } }));
+        Assert.Contains("M.text", Assert.Throws<NotSupportedException>(() => Validation.Prepare(Declared(rules))).Message);
+    }
+
+    private static MessageDescriptor Declared(FieldRules rules)
+    {
+        var options = new FieldOptions();
+        options.SetExtension(ValidateExtensions.Field, rules);
+        var file = new FileDescriptorProto
+        {
+            Name = "declared.proto",
+            Syntax = "proto3",
+            Dependency = { "buf/validate/validate.proto" },
+            MessageType =
+            {
+                new DescriptorProto
+                {
+                    Name = "M",
+                    Field =
+                    {
+                        new FieldDescriptorProto
+                        {
+                            Name = "text",
+                            Number = 1,
+                            Type = FieldDescriptorProto.Types.Type.String,
+                            Label = FieldDescriptorProto.Types.Label.Optional,
+                            Options = options,
+                        },
+                    },
+                },
+            },
+        };
+        FileDescriptor[] known = [.. ValidateReflection.Descriptor.Dependencies, ValidateReflection.Descriptor];
+        return FileDescriptor
+            .BuildFromByteStrings(
+                [.. known.Select(f => f.SerializedData), file.ToByteString()],
+                new ExtensionRegistry { ValidateExtensions.Field, ValidateExtensions.Message }
+            )[^1]
+            .MessageTypes[0];
+    }
+
     private static FieldDescriptor FieldOf(MessageDescriptor type, string path) =>
         path.Split('.')
             .Select(name => name.Split('[')[0])

@@ -9,7 +9,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>Whether the officials, interpreters and physicians whom a request names (FORMAT_OFFICIAL) are listed by the agreement. So
+/// <summary>Whether the officials, interpreters and physicians whom a request names (<c>MEANING_OFFICIAL</c>) are listed by the agreement. So
 /// a field for a code holds no name: what may stand there was agreed on before.</summary>
 internal static class Officials
 {

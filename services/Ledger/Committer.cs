@@ -199,7 +199,9 @@ internal sealed class Committer
     {
         public View View { get; } = new();
         public Dictionary<StreamId, ulong> Numbers { get; } = [];
-        public HashSet<StreamId> Rebuilt { get; } = [];
+
+        /// <summary>Streams whose states another fold made, with the keys under which it listed them.</summary>
+        public Dictionary<StreamId, IReadOnlyCollection<string>> Rebuilt { get; } = [];
 
         /// <summary>The traceparent of the last entry that changed a stream.</summary>
         public Dictionary<StreamId, string> TraceParents { get; } = [];
@@ -563,7 +565,7 @@ internal sealed class Committer
                 _memory.Numbers[row.Id] = row.Number;
                 _memory.TraceParents[row.Id] = row.TraceParent;
                 if (row.Fold != kind.Version)
-                    _memory.Rebuilt.Add(row.Id);
+                    _memory.Rebuilt[row.Id] = row.Keys;
             }
             foreach (var id in missing)
                 Hold(id, null, 0);
@@ -844,7 +846,7 @@ internal sealed class Committer
                 rows.Cursors[name] = _memory.Cursors[name] = value;
 
             var tree = _memory.Tree!;
-            List<byte[]> leaves = [.. rows.Entries.Select(e => Probe.WithoutTrust ? new byte[32] : TreeHash.Leaf(e.Header))];
+            List<byte[]> leaves = [.. rows.Entries.Select(e => TreeHash.Leaf(e.Row.Header))];
             foreach (var leaf in leaves)
                 tree.Add(leaf, rows.Tiles);
             _tree = tree.TakeView();
@@ -881,8 +883,8 @@ internal sealed class Committer
                         e,
                         time,
                         leaves[place],
-                        rows.Entries[place].TraceParent,
-                        rows.Entries[place].TraceState
+                        rows.Entries[place].Row.TraceParent,
+                        rows.Entries[place].Row.TraceState
                     )
                 );
             }
@@ -905,11 +907,10 @@ internal sealed class Committer
         {
             var (command, decision, span) = (decided.Waiting.Command, decided.Decision, decided.Waiting.Span);
             var events = new Events();
+            var (own, parts) = (new List<EventRow>(), new List<PartRow>());
             foreach (var (index, change) in decision.Changes.Index())
             {
                 var type = change.Event.Descriptor.FullName;
-                var own = Own(type);
-                var sequence = own ? Next(_memory.LastOfTypes, type) : 0;
                 events.Events_.Add(
                     new Event
                     {
@@ -918,14 +919,14 @@ internal sealed class Committer
                         Case = decision.Case,
                     }
                 );
-                if (!own)
+                if (!Own(type))
                     continue;
-                rows.Events.Add(new EventRow(++eventNumber, type, sequence, decided.Position, index));
+                own.Add(new EventRow(++eventNumber, type, Next(_memory.LastOfTypes, type), decided.Position, index));
                 if (committer._recent.Wanted)
-                    _published.Add((rows.Events[^1], events.Events_[^1]));
+                    _published.Add((own[^1], events.Events_[^1]));
             }
             var audience = AudienceOf(decided);
-            var random = Probe.WithoutTrust ? [] : RandomNumberGenerator.GetBytes(32 * (6 + audience.Count));
+            var random = RandomNumberGenerator.GetBytes(32 * (6 + audience.Count));
             var used = 0;
             var header = new EntryHeader
             {
@@ -936,36 +937,40 @@ internal sealed class Committer
                 Method = command.Method,
                 AgreementVersion = command.AgreementVersion,
             };
-            Part(PartKind.Request, command.Request.Descriptor.FullName, command.Bytes.ToArray());
+            Part(PartKind.Request, command.Bytes.ToArray(), command.Request.Descriptor.FullName);
             if (command.Signature is { } signature)
-                Part(PartKind.Signature, RequestSignature.Descriptor.FullName, signature.ToByteArray());
-            Part(PartKind.Events, Events.Descriptor.FullName, events.ToByteArray());
+                Part(PartKind.Signature, signature.ToByteArray());
+            Part(PartKind.Events, events.ToByteArray());
             if (command.Asked is not null)
-                Part(PartKind.Asked, Any.Descriptor.FullName, Any.Pack(command.Asked).ToByteArray());
+                Part(PartKind.Asked, Any.Pack(command.Asked).ToByteArray());
             if (command.Cause is not null)
-                Part(PartKind.Cause, Cause.Descriptor.FullName, command.Cause.ToByteArray());
-            Part(PartKind.Answer, V1.Answer.Descriptor.FullName, AnswerOf(decided).ToByteArray());
+                Part(PartKind.Cause, command.Cause.ToByteArray());
+            Part(PartKind.Answer, AnswerOf(decided).ToByteArray());
             Number();
 
             var bytes = header.ToByteArray();
-            if (!Probe.WithoutTrust)
-                decided.EntryHash = TreeHash.Record(bytes);
+            decided.EntryHash = TreeHash.Record(bytes);
             span?.SetTag("ministries.position", (long)decided.Position);
             if (decision.Case.Length > 0)
                 span?.SetTag("ministries.case", decision.Case);
             rows.Entries.Add(
-                new EntryRow(
-                    decided.Position,
-                    command.Participant,
-                    decision.Case,
-                    audience,
-                    span?.Id ?? command.TraceParent,
-                    span is null ? command.TraceState : span.TraceStateString ?? "",
-                    bytes
+                new NewEntry(
+                    new EntryRow(
+                        decided.Position,
+                        command.Participant,
+                        decision.Case,
+                        audience,
+                        span?.Id ?? command.TraceParent,
+                        span is null ? command.TraceState : span.TraceStateString ?? "",
+                        bytes,
+                        PartBytes: 0
+                    ),
+                    Probe.SkipRequestIds ? Guid.NewGuid().ToString() : command.RequestId,
+                    decided.Digest,
+                    parts,
+                    own
                 )
             );
-            if (!Probe.SkipRequestIds)
-                rows.Requests.Add(new RequestRow(command.Participant, command.RequestId, decided.Digest, decided.Position));
 
             // In no order that tells anything: the commitments are sorted.
             void Number()
@@ -983,22 +988,18 @@ internal sealed class Committer
                         }
                     );
                 }
-                if (!Probe.WithoutTrust)
-                    header.Audience.AddRange(numbers.Numbers.Select(Digests.OfAudience).OrderBy(d => d, Digests.Order));
-                rows.Parts.Add(
-                    new PartRow(decided.Position, PartKind.Audience, AudienceNumbers.Descriptor.FullName, [], numbers.ToByteArray())
-                );
+                header.Audience.AddRange(numbers.Numbers.Select(Digests.OfAudience).OrderBy(d => d, Digests.Order));
+                parts.Add(new PartRow(decided.Position, PartKind.Audience, "", [], numbers.ToByteArray()));
             }
 
-            void Part(PartKind kind, string type, byte[] data)
+            void Part(PartKind kind, byte[] data, string type = "")
             {
                 var salt = Salt();
-                if (!Probe.WithoutTrust)
-                    header.Parts.Add(new PartDigest { Kind = kind, Digest = ByteString.CopyFrom(Digests.OfPart(salt, data)) });
-                rows.Parts.Add(new PartRow(decided.Position, kind, type, salt, data));
+                header.Parts.Add(new PartDigest { Kind = kind, Digest = ByteString.CopyFrom(Digests.OfPart(salt, data)) });
+                parts.Add(new PartRow(decided.Position, kind, type, salt, data));
             }
 
-            byte[] Salt() => Probe.WithoutTrust ? [] : random[used..(used += 32)];
+            byte[] Salt() => random[used..(used += 32)];
         }
 
         private static Answer AnswerOf(Decided decided) =>
@@ -1021,6 +1022,7 @@ internal sealed class Committer
             var kind = Kind(id.Kind);
             var state = _memory.View.StateOf(id)!;
             var shown = ShownOf(id, state);
+            var keys = shown.Keys.ToHashSet();
             var isNew = !_memory.Numbers.TryGetValue(id, out var number);
             if (isNew)
                 _memory.Numbers[id] = number = ++streams;
@@ -1034,19 +1036,21 @@ internal sealed class Committer
                     changes[^1].Decided.Position,
                     shown.Due?.UtcTicks,
                     shown.Audience.ToHashSet(),
+                    keys,
                     isNew
                 )
             );
             rows.Changes.AddRange(changes.Select(c => new ChangeRow(number, c.Version, c.Decided.Position, c.Indices)));
-            var keys = shown.Keys.ToHashSet();
             // Under another fold the record may have been listed under other keys.
-            var rebuilt = _memory.Rebuilt.Remove(id);
-            if (!isNew && !rebuilt && _before[id] is { } before && keys.SetEquals(kind.KeysOf(before)))
+            if (!_memory.Rebuilt.Remove(id, out var before))
+                before = isNew || _before[id] is not { } earlier ? [] : kind.KeysOf(earlier).ToHashSet();
+            else
+                _relisted.Add(id.Kind);
+            if (!isNew && keys.SetEquals(before))
                 return;
             _relisted.Add(id.Kind);
-            if (!isNew)
-                rows.Unlisted.Add(number);
-            rows.Keys.AddRange(keys.Select(k => new KeyRow(id.Kind, k, number)));
+            rows.RemovedKeys.AddRange(before.Where(k => !keys.Contains(k)).Select(k => new KeyRow(id.Kind, k, number)));
+            rows.Keys.AddRange(keys.Except(before).Select(k => new KeyRow(id.Kind, k, number)));
         }
 
         /// <summary>Nobody is told of an entry before a signed checkpoint that covers it is on the disk.</summary>
@@ -1056,7 +1060,7 @@ internal sealed class Committer
             if (last < _head.Size)
                 Probe.At("before-checkpoint");
             // Another replica may have gone further and a reader have signed that: then this tree needs no checkpoint of its own.
-            if (last <= _head.Size && _head.Size > 0 && !Probe.WithoutTrust)
+            if (last <= _head.Size && _head.Size > 0)
             {
                 var signed = committer._checkpoints.Advance(_head.Size, TreeView.RootOf(_head.Edge));
                 if (_tree is not null)

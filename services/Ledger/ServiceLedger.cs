@@ -73,6 +73,10 @@ public sealed class LedgerOptions
 
     /// <summary>How often waiting readers look for entries of other replicas.</summary>
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>Is told, a line at a time, how far a migration of the tables has come that takes longer than two seconds; null: nobody.
+    /// </summary>
+    public Action<string>? Progress { get; init; }
 }
 
 /// <summary>A record as it is in the ledger.</summary>
@@ -194,7 +198,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         _finder = new Finder(this);
     }
 
-    /// <summary>Opens the ledger: creates what is missing in the database, checks it against the last checkpoint, and begins to
+    /// <summary>Opens the ledger: creates what is missing in the database, migrates an older schema, checks it against the last checkpoint, and begins to
     /// take commands.</summary>
     /// <exception cref="LedgerInconsistentException">The database must not be served from; the text says what to do.</exception>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
@@ -241,15 +245,23 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="connection">How the owner reaches the database: a Npgsql connection string.</param>
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="serving">The role that serves, of <see cref="LedgerOptions.Connection"/>.</param>
-    /// <param name="cancel">Ends it.</param>
+    /// <param name="cancel">Ends it; nothing is done then.</param>
+    /// <param name="progress">Is told, a line at a time, how far a migration has come that takes longer than two seconds.</param>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached, or refuses.</exception>
-    public static async Task MakeTables(string connection, string service, string serving, CancellationToken cancel)
+    /// <exception cref="LedgerInconsistentException">The database has a newer schema, is another service's, or is damaged.</exception>
+    public static async Task MakeTables(
+        string connection,
+        string service,
+        string serving,
+        CancellationToken cancel,
+        Action<string>? progress = null
+    )
     {
         try
         {
             await using var open = new Npgsql.NpgsqlConnection(connection);
             await open.OpenAsync(cancel);
-            await PostgresStore.MakeTables(open, service, serving, cancel);
+            await PostgresSchema.Make(open, service, serving, progress, cancel);
         }
         catch (Exception e) when (e is Npgsql.NpgsqlException or ArgumentException or System.Net.Sockets.SocketException)
         {

@@ -12,7 +12,15 @@ namespace Ministries.Ledger;
 /// <param name="Events">The number of events of the service itself.</param>
 internal sealed record Head(ulong Size, byte[] Edge, long Time, ulong Streams, ulong Events);
 
-/// <summary>An entry without its parts; as read, the number of bytes of these.</summary>
+/// <summary>An entry without its parts.</summary>
+/// <param name="Position">Its position.</param>
+/// <param name="Participant">Whose command it is.</param>
+/// <param name="Case">The case that it belongs to; empty: none.</param>
+/// <param name="Audience">The tokens of those who may see it.</param>
+/// <param name="TraceParent">The W3C traceparent under which it was committed.</param>
+/// <param name="TraceState">The W3C tracestate under which it was committed.</param>
+/// <param name="Header">The header's bytes.</param>
+/// <param name="PartBytes">The number of bytes of its parts, as they are stored.</param>
 internal sealed record EntryRow(
     ulong Position,
     string Participant,
@@ -21,15 +29,20 @@ internal sealed record EntryRow(
     string TraceParent,
     string TraceState,
     byte[] Header,
-    long PartBytes = 0
+    long PartBytes
 );
 
-/// <summary>A part: its bytes with their message type; no bytes: erased, with its salt.</summary>
+/// <summary>A part.</summary>
+/// <param name="Position">The entry's position.</param>
+/// <param name="Kind">Which part.</param>
+/// <param name="Type">Of a request the message type, which no other part needs; empty elsewhere.</param>
+/// <param name="Salt">Its salt; empty: it has none, or was erased.</param>
+/// <param name="Data">Its bytes; null: erased.</param>
 internal sealed record PartRow(ulong Position, PartKind Kind, string Type, byte[] Salt, byte[]? Data);
 
 /// <summary>A stream: its number in the order in which streams came to be, from 1; the version of the fold that made its state;
-/// the position of the last entry that changed it; when it is due, in ticks of UTC; as read, the traceparent of that entry.
-/// </summary>
+/// the position of the last entry that changed it; when it is due, in ticks of UTC; the keys under which it is listed; as read, the
+/// traceparent of that entry.</summary>
 internal sealed record StreamRow(
     ulong Number,
     StreamId Id,
@@ -39,6 +52,7 @@ internal sealed record StreamRow(
     ulong Position,
     long? Due,
     IReadOnlyCollection<string> Audience,
+    IReadOnlyCollection<string> Keys,
     bool New,
     string TraceParent = ""
 );
@@ -48,25 +62,61 @@ internal sealed record ChangeRow(ulong Stream, ulong Version, ulong Position, st
 
 internal sealed record KeyRow(string Kind, string Token, ulong Stream);
 
-internal sealed record RequestRow(string Participant, string RequestId, byte[] Digest, ulong Position);
-
+/// <summary>One of the service's own events: its number among all of them and among those of its type, and where it stands.</summary>
 internal sealed record EventRow(ulong Number, string Type, ulong Sequence, ulong Position, int Index);
+
+/// <summary>An entry with all that its row holds.</summary>
+internal sealed class NewEntry
+{
+    /// <param name="row">The entry; its number of bytes of parts is found out here.</param>
+    /// <param name="requestId">The participant's id of the request.</param>
+    /// <param name="digest">The digest that tells the request from another of the same id; empty: it was erased.</param>
+    /// <param name="parts">All of its parts, the request among them, in any order.</param>
+    /// <param name="events">The service's own events among the entry's, in order.</param>
+    public NewEntry(EntryRow row, string requestId, byte[] digest, IEnumerable<PartRow> parts, IReadOnlyList<EventRow> events)
+    {
+        Parts = [.. parts.OrderBy(p => p.Kind)];
+        if (Parts is not [{ Kind: PartKind.Request } request, ..])
+            throw new LedgerInconsistentException($"entry {row.Position} has no request.");
+        (RequestId, Digest, Events, RequestType) = (requestId, digest, events, request.Type);
+        StoredRequest = StoredParts.OfRequest(request);
+        Stored = StoredParts.Encode(Parts);
+        Row = row with { PartBytes = Stored.Length + (StoredRequest?.Length ?? 0) };
+    }
+
+    public EntryRow Row { get; }
+    public string RequestId { get; }
+    public byte[] Digest { get; }
+
+    /// <summary>The parts in the order of their kinds, as they are read again.</summary>
+    public IReadOnlyList<PartRow> Parts { get; }
+    public IReadOnlyList<EventRow> Events { get; }
+
+    /// <summary>The first of the events, which stands in the entry's own row; null: there is none.</summary>
+    public EventRow? FirstEvent => Events.Count == 0 ? null : Events[0];
+    public string RequestType { get; }
+
+    /// <summary>The column of the request; null: it was erased.</summary>
+    public byte[]? StoredRequest { get; }
+
+    /// <summary>The column of all other parts.</summary>
+    public byte[] Stored { get; }
+}
 
 internal sealed record TileRow(int Level, ulong Index, byte[] Hashes, byte[] Root);
 
 /// <summary>What one transaction writes.</summary>
 internal sealed class Rows
 {
-    public List<EntryRow> Entries { get; } = [];
-    public List<PartRow> Parts { get; } = [];
+    public List<NewEntry> Entries { get; } = [];
     public List<StreamRow> Streams { get; } = [];
     public List<ChangeRow> Changes { get; } = [];
 
-    /// <summary>Streams all of whose keys are replaced.</summary>
-    public List<ulong> Unlisted { get; } = [];
+    /// <summary>Keys under which a stream is listed no more.</summary>
+    public List<KeyRow> RemovedKeys { get; } = [];
+
+    /// <summary>Keys under which a stream is listed from now on, and was not before.</summary>
     public List<KeyRow> Keys { get; } = [];
-    public List<RequestRow> Requests { get; } = [];
-    public List<EventRow> Events { get; } = [];
     public List<TileRow> Tiles { get; } = [];
     public Dictionary<string, ulong> Cursors { get; } = [];
 }
@@ -91,8 +141,8 @@ internal sealed record EventSource(
 /// <summary>A database that holds one service's ledger. One for each engine; all that is not SQL is outside.</summary>
 internal abstract class Store : IAsyncDisposable
 {
-    /// <summary>The schema that this software knows; greater ones are refused.</summary>
-    protected const int Schema = 1;
+    /// <summary>The schema that this software knows: lesser ones are migrated (<see cref="Migration"/>), greater ones refused.</summary>
+    internal const int Schema = 2;
 
     public static Store For(LedgerOptions options) =>
         options.Connection.StartsWith("sqlite:", StringComparison.Ordinal)
@@ -125,7 +175,8 @@ internal abstract class Store : IAsyncDisposable
 
     public abstract ValueTask DisposeAsync();
 
-    protected static void CheckSchema(string service, int version, string found)
+    /// <summary>Refuses a database of a newer schema, or another service's.</summary>
+    internal static void CheckSchema(string service, int version, string found)
     {
         if (version > Schema)
             throw new LedgerInconsistentException(

@@ -11,7 +11,7 @@ public sealed class TailEntry
     internal TailEntry(EntryRow row, IReadOnlyList<PartRow>? parts)
     {
         (_row, _parts) = (row, parts);
-        Bytes = row.Header.Length + (parts?.Sum(p => (long)(p.Data?.Length ?? 0)) ?? row.PartBytes);
+        Bytes = row.Header.Length + row.PartBytes;
     }
 
     /// <summary>Its position.</summary>
@@ -32,7 +32,7 @@ public sealed class TailEntry
     /// <summary>The entry with its parts; null: they are not kept in memory.</summary>
     public StoredEntry? Stored => _parts is null ? null : ServiceLedger.EntryOf(_row, _parts);
 
-    internal TailEntry WithoutParts() => new(_row with { PartBytes = Bytes - _row.Header.Length }, null);
+    internal TailEntry WithoutParts() => new(_row, null);
 }
 
 public sealed partial class ServiceLedger
@@ -172,14 +172,11 @@ internal sealed class RecentEntries
             _relisted[kind] = size;
         List<TailEntry> entries = [];
         if (_wanted)
-        {
-            var parts = rows.Parts.ToLookup(p => p.Position);
-            foreach (var row in rows.Entries)
+            foreach (var added in rows.Entries)
             {
-                var entry = new TailEntry(row, [.. parts[row.Position]]);
+                var entry = new TailEntry(added.Row, added.Parts);
                 entries.Add(entry.Bytes > MaxBytes ? entry.WithoutParts() : entry);
             }
-        }
         lock (_lock)
         {
             _known = Math.Max(_known, size);

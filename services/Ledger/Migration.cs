@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using Ministries.Ledger.V1;
 
@@ -14,19 +13,18 @@ internal abstract class Migration
     private const ulong Page = 256;
     private static readonly TimeSpan Quiet = TimeSpan.FromSeconds(2);
 
-    private long _began,
-        _told;
-
     /// <summary>Migrates.</summary>
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="version">The schema that it has.</param>
+    /// <param name="time">The clock.</param>
     /// <param name="progress">Is told how far it has come, where it takes longer than two seconds.</param>
     /// <exception cref="LedgerInconsistentException">What is there does not fit together: nothing was changed.</exception>
-    public async Task Run(string service, int version, Action<string>? progress)
+    public async Task Run(string service, int version, TimeProvider time, Action<string>? progress)
     {
         if (version != 1)
             throw new LedgerInconsistentException($"the database has schema {version}, from which this software cannot migrate.");
-        _began = _told = Stopwatch.GetTimestamp();
+        var began = time.GetTimestamp();
+        var told = began;
         var head = await Begin();
         ulong events = 0;
         for (ulong from = 0; from < head.Size; from += Page)
@@ -45,15 +43,15 @@ internal abstract class Migration
             throw new LedgerInconsistentException(
                 $"the ledger should have {head.Events} events, and {events} were found: the database was damaged. Restore it."
             );
-        Tell($"{service}: the ledger's tables are migrated from schema 1 to {Store.Schema}: the indexes are made");
+        Tell($"{service}: the ledger's tables are migrated from schema 1 to {Store.Schema}: the indexes are being made", since: began);
         await End();
 
-        void Tell(string text)
+        void Tell(string text, long? since = null)
         {
-            if (Stopwatch.GetElapsedTime(_told) < Quiet)
+            if (time.GetElapsedTime(since ?? told) < Quiet)
                 return;
-            _told = Stopwatch.GetTimestamp();
-            progress?.Invoke($"{text} ({Stopwatch.GetElapsedTime(_began).TotalSeconds:F0} s)");
+            told = time.GetTimestamp();
+            progress?.Invoke($"{text} ({time.GetElapsedTime(began).TotalSeconds:F0} s)");
         }
     }
 

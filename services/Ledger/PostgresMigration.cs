@@ -30,7 +30,7 @@ internal sealed class PostgresMigration(NpgsqlConnection connection, PostgresSes
         "alter table streams drop constraint streams_pkey",
         "alter table streams add constraint streams_pkey primary key using index streams_of_kind",
         "drop index list_keys_of_stream",
-        "drop function erase_request(bigint, text, text)",
+        "drop function if exists erase_request(bigint, text, text)",
         "drop table parts, requests, events, entries_1",
     ];
 

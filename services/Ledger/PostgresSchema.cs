@@ -95,6 +95,7 @@ internal static class PostgresSchema
     /// <param name="connection">A connection of their owner.</param>
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="serving">The role that serves; null: the owner itself.</param>
+    /// <param name="time">The clock.</param>
     /// <param name="progress">Is told how far a migration has come that takes long.</param>
     /// <param name="cancel">Ends it; nothing is done then.</param>
     /// <exception cref="LedgerInconsistentException">The database has a newer schema, is another service's, or cannot be migrated.
@@ -103,6 +104,7 @@ internal static class PostgresSchema
         NpgsqlConnection connection,
         string service,
         string? serving,
+        TimeProvider time,
         Action<string>? progress,
         CancellationToken cancel
     )
@@ -117,6 +119,7 @@ internal static class PostgresSchema
                 await new PostgresMigration(connection, new PostgresSession(connection, waits: false), cancel).Run(
                     service,
                     version,
+                    time,
                     progress
                 );
         }

@@ -14,10 +14,11 @@ internal sealed class PostgresStore : Store
     private readonly NpgsqlDataSource _own;
     private readonly NpgsqlDataSource _unpooled;
     private readonly Action<string>? _progress;
+    private readonly TimeProvider _time;
 
     public PostgresStore(LedgerOptions options)
     {
-        _progress = options.Progress;
+        (_progress, _time) = (options.Progress, options.Time);
         var text = new NpgsqlConnectionStringBuilder(options.Connection);
         if (text.MaxPoolSize == 100)
             text.MaxPoolSize = 16;
@@ -69,7 +70,7 @@ internal sealed class PostgresStore : Store
         OwnsTables = owns != false;
         if (OwnsTables)
         {
-            await PostgresSchema.Make(connection, service, null, _progress, cancel);
+            await PostgresSchema.Make(connection, service, null, _time, _progress, cancel);
             return;
         }
         if (await PostgresSchema.Find(connection, cancel) is not var (version, found))

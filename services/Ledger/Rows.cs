@@ -77,9 +77,9 @@ internal sealed class NewEntry
         if (Parts is not [{ Kind: PartKind.Request } request, ..])
             throw new LedgerInconsistentException($"entry {row.Position} has no request.");
         (RequestId, Digest, Events, RequestType) = (requestId, digest, events, request.Type);
-        StoredRequest = StoredParts.OfRequest(request);
-        Stored = StoredParts.Encode(Parts);
-        Row = row with { PartBytes = Stored.Length + (StoredRequest?.Length ?? 0) };
+        EncodedRequest = StoredParts.OfRequest(request);
+        EncodedParts = StoredParts.Encode(Parts);
+        Row = row with { PartBytes = EncodedParts.Length + (EncodedRequest?.Length ?? 0) };
     }
 
     public EntryRow Row { get; }
@@ -95,10 +95,10 @@ internal sealed class NewEntry
     public string RequestType { get; }
 
     /// <summary>The column of the request; null: it was erased.</summary>
-    public byte[]? StoredRequest { get; }
+    public byte[]? EncodedRequest { get; }
 
     /// <summary>The column of all other parts.</summary>
-    public byte[] Stored { get; }
+    public byte[] EncodedParts { get; }
 }
 
 internal sealed record TileRow(int Level, ulong Index, byte[] Hashes, byte[] Root);

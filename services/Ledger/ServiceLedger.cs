@@ -92,7 +92,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         {
             await using var open = new Npgsql.NpgsqlConnection(connection);
             await open.OpenAsync(cancel);
-            await PostgresSchema.Make(open, service, serving, progress, cancel);
+            await PostgresSchema.Make(open, service, serving, TimeProvider.System, progress, cancel);
         }
         catch (Exception e) when (e is Npgsql.NpgsqlException or ArgumentException or System.Net.Sockets.SocketException)
         {

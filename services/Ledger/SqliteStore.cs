@@ -11,11 +11,12 @@ internal sealed class SqliteStore : Store
     private readonly string _path;
     private readonly string _connection;
     private readonly Action<string>? _progress;
+    private readonly TimeProvider _time;
 
     public SqliteStore(string path, LedgerOptions options)
     {
         _path = Path.GetFullPath(path);
-        _progress = options.Progress;
+        (_progress, _time) = (options.Progress, options.Time);
         PrivateFiles.MakeFolder(Path.GetDirectoryName(_path)!);
         // SQLite gives what it makes beside it (-wal, -shm, -journal) the same mode. A file that is there is not opened: closing it would
         // end the locks that SQLite has on it in this process.
@@ -49,7 +50,7 @@ internal sealed class SqliteStore : Store
         {
             CheckSchema(service, (int)version, (string)session.Scalar("select service from ledger_schema")!);
             if (version < Schema)
-                await new SqliteMigration(session, cancel).Run(service, (int)version, _progress);
+                await new SqliteMigration(session, cancel).Run(service, (int)version, _time, _progress);
         }
         session.Run(SqliteSchema.Tables);
         session.Run("insert into ledger_schema values (1, @0, @1) on conflict (one) do update set version = @0", Schema, service);

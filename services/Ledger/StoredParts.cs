@@ -48,12 +48,12 @@ internal static class StoredParts
     /// <summary>The column of all parts but the request.</summary>
     public static byte[] Encode(IEnumerable<PartRow> parts)
     {
-        using var bytes = new MemoryStream();
-        using (var output = new CodedOutputStream(bytes, leaveOpen: true))
-            foreach (var part in parts)
-                if (part.Kind != PartKind.Request)
-                    Write(output, part);
-        return bytes.ToArray();
+        var others = parts.Where(p => p.Kind != PartKind.Request).ToList();
+        var bytes = new byte[others.Sum(p => 1 + Prefixed(LengthOf(p)))];
+        using var output = new CodedOutputStream(bytes);
+        foreach (var part in others)
+            Write(output, part);
+        return bytes;
     }
 
     /// <summary>All parts but the request, in the order of their kinds.</summary>
@@ -86,15 +86,16 @@ internal static class StoredParts
     private static LedgerInconsistentException Damaged(ulong position, Exception? inner) =>
         new($"the parts of entry {position} cannot be read: the database was damaged. Restore it.", inner);
 
+    // Each field has a tag of one byte, and so has a kind.
+    private static int LengthOf(PartRow part) =>
+        2 + (part.Salt.Length == 0 ? 0 : 1 + Prefixed(part.Salt.Length)) + 1 + Prefixed(part.Data!.Length);
+
+    private static int Prefixed(int length) => CodedOutputStream.ComputeLengthSize(length) + length;
+
     private static void Write(CodedOutputStream output, PartRow part)
     {
-        var data = part.Data!;
-        var length =
-            2
-            + (part.Salt.Length == 0 ? 0 : 1 + CodedOutputStream.ComputeLengthSize(part.Salt.Length) + part.Salt.Length)
-            + (1 + CodedOutputStream.ComputeLengthSize(data.Length) + data.Length);
         output.WriteTag(PartField, WireFormat.WireType.LengthDelimited);
-        output.WriteLength(length);
+        output.WriteLength(LengthOf(part));
         output.WriteTag(KindField, WireFormat.WireType.Varint);
         output.WriteEnum((int)part.Kind);
         if (part.Salt.Length > 0)
@@ -103,7 +104,7 @@ internal static class StoredParts
             output.WriteBytes(UnsafeByteOperations.UnsafeWrap(part.Salt));
         }
         output.WriteTag(DataField, WireFormat.WireType.LengthDelimited);
-        output.WriteBytes(UnsafeByteOperations.UnsafeWrap(data));
+        output.WriteBytes(UnsafeByteOperations.UnsafeWrap(part.Data!));
     }
 
     private static PartRow Read(ulong position, CodedInputStream input)

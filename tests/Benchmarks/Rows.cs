@@ -191,6 +191,7 @@ internal static class Rows
         var (own, database) = (new List<double>(), new List<double>());
         var (_, ours, theirs) = await Compare(bench.Plan, Measure, pgbench.Run);
         var costs = Figures.Of(own.Zip(database, (a, b) => limit.OfWrite / (a + b)).TakeLast(bench.Plan.Rounds));
+        var bytes = await ProcessorTime.BytesPerEntry(service.Database);
         var rate = 0.7 * ours.Median;
         // What pgbench has left to be written to the disk is not to be written now.
         await bench.Postgres.Execute("checkpoint");
@@ -203,7 +204,7 @@ internal static class Rows
             "≥ 0.6; p99 ≤ 25 ms at 70 %",
             costs.Median >= 0.6 && open is { Refused: 0 } && open.At(0.99) <= 25,
             $"{Last(own):F0} µs of the service and {Last(database):F0} of PostgreSQL against a call's {limit.Call:F0}, a verification's "
-                + $"{limit.Verification:F0} and an entry's rows {limit.EntryRows:F0}; {ours.Median:F0}/s, pgbench with {pgbench.Clients} clients "
+                + $"{limit.Verification:F0} and an entry's {limit.RowCount} rows {limit.EntryRows:F0}; {bytes / 1024:F1} KiB of disk an entry; {ours.Median:F0}/s, pgbench with {pgbench.Clients} clients "
                 + $"{theirs.Median:F0}/s; open loop at {rate:F0}/s, {open.Refused} refused, sent at most {late:F1} ms late (99 of 100)",
             open.At(0.5),
             open.At(0.99)

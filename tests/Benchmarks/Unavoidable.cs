@@ -1,161 +1,10 @@
-using System.Globalization;
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
-using Npgsql;
-using LedgerRows = Ministries.Ledger.Rows;
 
 namespace Ministries.Benchmarks;
-
-/// <summary>Processor time, user and system, of what is not a child of this process.</summary>
-internal static class ProcessorTime
-{
-    // Linux counts the time of other processes in hundredths of a second.
-    private const double Tick = 10_000;
-
-    /// <summary>Of all processes of a PostgreSQL server so far, in microseconds.</summary>
-    public static async Task<double> OfPostgres(string database)
-    {
-        await using var source = NpgsqlDataSource.Create(database);
-        await using var select = source.CreateCommand("select pg_backend_pid()");
-        var server = Stat((int)(await select.ExecuteScalarAsync())!)![1];
-        // Its own, that of its children that ended, and that of those who live.
-        var ticks = Stat((int)server)![11..15].Sum();
-        foreach (var process in Directory.EnumerateDirectories("/proc"))
-            if (
-                int.TryParse(Path.GetFileName(process), CultureInfo.InvariantCulture, out var id)
-                && Stat(id) is { } stat
-                && stat[1] == server
-            )
-                ticks += stat[11] + stat[12];
-        return ticks * Tick;
-    }
-
-    /// <summary>Of this process while it does something again and again, in microseconds for each time.</summary>
-    /// <param name="time">How long it does it.</param>
-    /// <param name="work">What it does.</param>
-    public static double Of(TimeSpan time, Action work)
-    {
-        for (var i = 0; i < 200; i++)
-            work();
-        var (began, before, times) = (System.Diagnostics.Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime, 0);
-        for (; System.Diagnostics.Stopwatch.GetElapsedTime(began) < time; times++)
-            work();
-        return (Environment.CpuUsage.TotalTime - before).TotalMicroseconds / times;
-    }
-
-    // The numbers of /proc/<id>/stat from the state on, which is no number; null: there is no such process any more.
-    private static long[]? Stat(int id)
-    {
-        try
-        {
-            var text = File.ReadAllText($"/proc/{id}/stat");
-            return
-            [
-                .. text[(text.LastIndexOf(')') + 2)..]
-                    .Split(' ')
-                    .Select(n => long.TryParse(n, NumberStyles.Integer, CultureInfo.InvariantCulture, out var number) ? number : 0),
-            ];
-        }
-        catch (IOException)
-        {
-            return null;
-        }
-    }
-}
-
-/// <summary>An entry of a logged call as a service recorded it, with the rows that belong to it.</summary>
-internal sealed record RecordedCall(NewEntry Entry, StreamRow Stream, IReadOnlyList<string> Keys)
-{
-    /// <summary>The last one of a ledger in which calls were logged.</summary>
-    public static async Task<RecordedCall> Last(string database)
-    {
-        await using var source = NpgsqlDataSource.Create(database);
-        await using var select = source.CreateCommand(
-            """
-            select e.position, e.participant, e.case_id, e.audience, e.trace_parent, e.trace_state, e.header, e.request_id, e.digest,
-                e.request_type, e.request, e.parts, e.event_type, s.number, s.kind, s.key, s.fold, s.state, s.audience, s.keys
-            from entries e join streams s using (position) where s.kind = 'call' order by e.position desc limit 1
-            """
-        );
-        await using var r = await select.ExecuteReaderAsync();
-        await r.ReadAsync();
-        var position = (ulong)r.GetInt64(0);
-        var row = new EntryRow(
-            position,
-            r.GetString(1),
-            r.GetString(2),
-            r.GetFieldValue<string[]>(3),
-            r.GetString(4),
-            r.GetString(5),
-            r.GetFieldValue<byte[]>(6),
-            PartBytes: 0
-        );
-        PartRow[] parts =
-        [
-            StoredParts.ToRequest(position, r.GetString(9), r.GetFieldValue<byte[]>(10)),
-            .. StoredParts.Decode(position, r.GetFieldValue<byte[]>(11)),
-        ];
-        var entry = new NewEntry(
-            row,
-            r.GetString(7),
-            r.GetFieldValue<byte[]>(8),
-            parts,
-            [new EventRow(1, r.GetString(12), 1, position, 0)]
-        );
-        var keys = r.GetFieldValue<string[]>(19);
-        var stream = new StreamRow(
-            (ulong)r.GetInt64(13),
-            new StreamId(r.GetString(14), r.GetString(15)),
-            1,
-            r.GetInt32(16),
-            r.GetFieldValue<byte[]>(17),
-            position,
-            null,
-            r.GetFieldValue<string[]>(18),
-            keys,
-            New: true
-        );
-        return new RecordedCall(entry, stream, keys);
-    }
-
-    /// <summary>The same call again, so many times, as a committer writes them together.</summary>
-    /// <param name="from">The first position, and the numbers of streams and events but one.</param>
-    /// <param name="count">How many.</param>
-    public LedgerRows Again(ulong from, int count)
-    {
-        var rows = new LedgerRows();
-        for (var position = from; position < from + (ulong)count; position++)
-        {
-            var number = position + 1;
-            rows.Entries.Add(
-                new NewEntry(
-                    Entry.Row with
-                    {
-                        Position = position,
-                    },
-                    Guid.NewGuid().ToString(),
-                    Entry.Digest,
-                    Entry.Parts,
-                    [new EventRow(number, Entry.FirstEvent!.Type, number, position, 0)]
-                )
-            );
-            rows.Streams.Add(
-                Stream with
-                {
-                    Number = number,
-                    Id = new StreamId(Stream.Id.Kind, $"{Stream.Id.Key[..5]}{Guid.NewGuid():N}"),
-                    Position = position,
-                }
-            );
-            rows.Changes.Add(new ChangeRow(number, 1, position, "0"));
-            rows.Keys.AddRange(Keys.Select(k => new KeyRow(Stream.Id.Kind, k, number)));
-        }
-        return rows;
-    }
-}
 
 /// <summary>
 /// What no software that does the same could leave out, in microseconds of processor time for each write: a gRPC call over TLS, the
@@ -178,6 +27,9 @@ internal sealed class Unavoidable
     /// <summary>PostgreSQL's and its client's, of an entry's rows.</summary>
     public double EntryRows { get; private init; }
 
+    /// <summary>How many rows an entry has: its own, the state's, the change's, and one for each key of a list.</summary>
+    public int RowCount { get; private init; }
+
     /// <summary>Of a write.</summary>
     public double OfWrite => Call + Verification + EntryRows;
 
@@ -199,6 +51,7 @@ internal sealed class Unavoidable
         {
             Call = call ?? 0,
             Verification = ProcessorTime.Of(Time, () => StrictEd25519.Verifies(publicKey, text, signature)),
+            RowCount = 3 + recorded.Keys.Count,
             EntryRows = await Inserts(bench, recorded),
         };
     }

@@ -124,6 +124,45 @@ public abstract class MigrationTests
     }
 
     [Fact]
+    public async Task A_migration_that_takes_long_says_how_far_it_has_come()
+    {
+        var (lines, options) = (new List<string>(), Options(await Restore(), Checkpoint()));
+        await (
+            await ServiceLedger.Open(
+                new LedgerOptions
+                {
+                    Service = options.Service,
+                    Kinds = options.Kinds,
+                    Connection = options.Connection,
+                    Key = Key,
+                    CheckpointFile = options.CheckpointFile,
+                    Time = new Slow(),
+                    Progress = lines.Add,
+                },
+                Cancel
+            )
+        ).DisposeAsync();
+        Assert.Equal(
+            [
+                "custody: the ledger's tables are migrated from schema 1 to 2: 256 of 268 entries",
+                "custody: the ledger's tables are migrated from schema 1 to 2: 268 of 268 entries",
+                "custody: the ledger's tables are migrated from schema 1 to 2: the indexes are being made",
+            ],
+            lines.Select(l => l[..l.LastIndexOf(" (", StringComparison.Ordinal)])
+        );
+    }
+
+    /// <summary>A clock by which each look at it takes three seconds.</summary>
+    private sealed class Slow : TimeProvider
+    {
+        private long _now;
+
+        public override long TimestampFrequency => 1;
+
+        public override long GetTimestamp() => _now += 3;
+    }
+
+    [Fact]
     public async Task A_ledger_of_schema_1_goes_on_where_it_was()
     {
         var (connection, checkpoint) = (await Restore(), Checkpoint());

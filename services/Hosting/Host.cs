@@ -229,6 +229,8 @@ public static partial class ServiceHost
                 CheckpointFile = settings.Checkpoint,
                 Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
                 Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
+                // The log is opened with the service, which is not there before its ledger.
+                Progress = Console.Error.WriteLine,
             },
             cancel
         );

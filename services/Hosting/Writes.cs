@@ -138,8 +138,7 @@ public sealed class Writes
         }
         var response = ((TResponse)outcome.Answer!).Clone();
         var answer = RequestShape.Of(response.Descriptor);
-        if (!Probe.WithoutTrust)
-            answer.Receipt!.Accessor.SetValue(response, await _ledger.ReceiptOf(outcome, cancel));
+        answer.Receipt!.Accessor.SetValue(response, await _ledger.ReceiptOf(outcome, cancel));
         if (RequestShape.Text(answer.Record, response) is { Length: > 0 } record)
             span?.SetTag("ministries.record", record);
         return response;

@@ -104,7 +104,7 @@ internal static class DeploymentCommand
                             Path.Combine(result.GetRequiredValue(connections).FullName, service),
                             cancel
                         );
-                        await Ledger.ServiceLedger.MakeTables(connection, service, service, cancel);
+                        await Ledger.ServiceLedger.MakeTables(connection, service, service, cancel, Console.WriteLine);
                         Console.WriteLine($"the tables of {service} are made and up to date");
                     }
                     return 0;

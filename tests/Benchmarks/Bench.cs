@@ -116,24 +116,21 @@ internal sealed class Bench : IAsyncDisposable
 
     /// <summary>A call log's ledger in this process.</summary>
     public async Task<OwnLedger> OpenLedger(string database) =>
-        new(
-            await ServiceLedger.Open(
-                new LedgerOptions
-                {
-                    Service = "calllog",
-                    Connection = database,
-                    Kinds = [.. CallLog.CallLogService.Definition.Streams, .. Hosting.Bus.BusRegistration.Streams, Hosting.Agreements.Kind],
-                    Key = CheckpointKey.FromPem(
-                        $"{Agreement.TrustDomain}/calllog",
-                        await File.ReadAllTextAsync(Path.Combine(Folder, "service", "calllog", "checkpoint.key"))
-                    ),
-                    CheckpointFile = Path.Combine(Folder, $"{Guid.NewGuid()}.checkpoint"),
-                },
-                default
+        new(await ServiceLedger.Open(OptionsOf(database), default), database, Permissions);
+
+    /// <summary>How a call log's ledger is kept in a database.</summary>
+    public LedgerOptions OptionsOf(string database) =>
+        new()
+        {
+            Service = "calllog",
+            Connection = database,
+            Kinds = [.. CallLog.CallLogService.Definition.Streams, .. Hosting.Bus.BusRegistration.Streams, Hosting.Agreements.Kind],
+            Key = CheckpointKey.FromPem(
+                $"{Agreement.TrustDomain}/calllog",
+                File.ReadAllText(Path.Combine(Folder, "service", "calllog", "checkpoint.key"))
             ),
-            database,
-            Permissions
-        );
+            CheckpointFile = Path.Combine(Folder, $"{Guid.NewGuid()}.checkpoint"),
+        };
 
     /// <summary>A process of this program in another role.</summary>
     /// <param name="name">What it is called; of a service, the service's name.</param>

@@ -34,14 +34,12 @@ internal static class Hosts
 
     public const string Prisoner = "pris_00000000000000000000000001";
 
-    /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-trust</c> takes out what makes writes provable,
-    /// <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it,
+    /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it,
     /// <c>many-streams</c> lets one participant open as many as it likes.</summary>
     public static async Task<int> Service(string[] args)
     {
         var split = Array.IndexOf(args, "--");
         var words = args[1..split];
-        Probe.WithoutTrust = words.Contains("without-trust");
         var definition = args[0] switch
         {
             "calllog" => CallLogService.Definition,
@@ -69,8 +67,6 @@ internal static class Hosts
                     definition.Register?.Invoke(services);
                     if (words.Contains("many-streams"))
                         services.AddSingleton(new EdgeLimits { MaxStreams = 10_000, MaxStreamsPerParticipant = 10_000 });
-                    if (Probe.WithoutTrust)
-                        services.AddSingleton<Checks, Unsigned>();
                     if (words.Contains("without-relay"))
                         services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));
                 },
@@ -105,16 +101,6 @@ internal static class Hosts
                 );
             }
         );
-    }
-
-    // A service that looks at no signature, to measure what that costs.
-    private sealed class Unsigned(Service service, Admission admission, TimeProvider time) : Checks(service, admission, time)
-    {
-        public override (Refusal? Refusal, Refusal? WhereAnswered) Signature(
-            EdgeCall call,
-            Ledger.V1.RequestSignature? signature,
-            string requestId
-        ) => default;
     }
 
     /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that a client's certificate is there.

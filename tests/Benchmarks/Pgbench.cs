@@ -6,8 +6,8 @@ using Npgsql;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>PostgreSQL's own benchmark program: a transaction per command that inserts the rows of one entry (entry, parts, stream,
-/// request) into the ledger's own tables, prepared, in one pipeline, with positions from a sequence.</summary>
+/// <summary>PostgreSQL's own benchmark program: a transaction per command that inserts the rows of one entry (entry, stream,
+/// change, keys of lists) into the ledger's own tables, prepared, in one pipeline, with positions from a sequence.</summary>
 internal sealed partial class Pgbench
 {
     private readonly string _script,
@@ -26,18 +26,15 @@ internal sealed partial class Pgbench
         await using var source = NpgsqlDataSource.Create(like);
         await using var select = source.CreateCommand(
             """
-            with last as (select max(position) as position from entries)
-            select format(E'insert into entries values (nextval(''positions''), %L, %L, %L, %L, %L, %L);\n',
-                participant, case_id, audience, trace_parent, trace_state, header) ||
-              (select E'insert into parts values ' || string_agg(
-                format('(currval(''positions''), %s, %L, %L, %L)', kind, type, salt, data), ', ') || E';\n'
-                from parts where position = entries.position) ||
-              (select format(E'insert into streams values (currval(''positions''), %L, %L || currval(''positions''), 1, %s, %L, ' ||
-                E'currval(''positions''), null, %L);\n', kind, kind || '_', fold, state, audience)
-                from streams where position = entries.position) ||
-              (select format(E'insert into requests values (%L, gen_random_uuid(), %L, currval(''positions''));\n', participant, digest)
-                from requests where position = entries.position)
-            from entries join last using (position)
+            select format(E'insert into entries values (nextval(''positions''), currval(''positions''), currval(''positions''), %s, %L, ' ||
+                E'gen_random_uuid(), %L, %L, %L, %L, %L, %L, %L, %L, %L, %L);\n', e.event_index, e.participant, e.digest, e.case_id,
+                e.audience, e.trace_parent, e.trace_state, e.event_type, e.header, e.request_type, e.request, e.parts) ||
+              format(E'insert into streams values (currval(''positions''), %L, %L || currval(''positions''), 1, %s, %L, ' ||
+                E'currval(''positions''), null, %L, %L);\n', s.kind, s.kind || '_', s.fold, s.state, s.audience, s.keys) ||
+              E'insert into changes values (currval(''positions''), 1, currval(''positions''), ''0'');\n' ||
+              E'insert into list_keys values ' || (select string_agg(
+                format('(%L, %L, currval(''positions''))', s.kind, token), ', ') from unnest(s.keys) as token) || E';\n'
+            from entries e join streams s using (position) where s.kind = 'call' order by e.position desc limit 1
             """
         );
         // A colon begins a variable for pgbench, within quotes too.

@@ -60,16 +60,7 @@ internal static class Rows
         var (@case, expected) = await Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner);
         var prisoner = expected.Prisoner.Prisoner_;
         var reach = bench.Reach(custody, owner, "custody", signed: false);
-        string Own(string file) => Path.Combine(bench.Folder, "service", "custody", file);
-        await using var echo = await bench.Start(
-            "echo",
-            serverGc: true,
-            "echo",
-            Own("system.pem"),
-            Own("system.key"),
-            $"{Ports.Free()}",
-            expected.ToByteString().ToBase64()
-        );
+        await using var echo = await Echo(bench, expected);
         var echoes = bench.Reach(echo, owner, "custody", signed: false);
         async Task Get(CallInvoker to, CancellationToken cancel)
         {
@@ -112,6 +103,49 @@ internal static class Rows
         double Last(List<double> costs) => Figures.Of(costs.TakeLast(bench.Plan.Rounds)).Median;
     }
 
+    // A server that answers what it was started with.
+    private static Task<Child> Echo(Bench bench, GetPrisonerResponse answer)
+    {
+        string Own(string file) => Path.Combine(bench.Folder, "service", "custody", file);
+        return bench.Start(
+            "echo",
+            serverGc: true,
+            "echo",
+            Own("system.pem"),
+            Own("system.key"),
+            $"{Ports.Free()}",
+            answer.ToByteString().ToBase64()
+        );
+    }
+
+    // The processor time of a server for a gRPC call over TLS with a client's certificate, in microseconds.
+    private static async Task<double> CostOfCall(Bench bench)
+    {
+        var answer = new GetPrisonerResponse { Prisoner = new Prisoner { Prisoner_ = new string('p', 600) } };
+        await using var echo = await Echo(bench, answer);
+        var by = bench.Reach(echo, "ua/coordination-hq", "custody", signed: false);
+        var costs = new List<double>();
+        await Warm(bench.Plan, Once);
+        for (var round = 0; round < bench.Plan.Rounds; round++)
+            await Once(bench.Plan.Round);
+        return Figures.Of(costs.TakeLast(bench.Plan.Rounds)).Median;
+
+        async Task<double> Once(TimeSpan time)
+        {
+            var (measured, cost) = await Cost(
+                echo,
+                time,
+                async (i, c) =>
+                    await new CustodyService.CustodyServiceClient(by[i % 4]).GetPrisonerAsync(
+                        new GetPrisonerRequest(),
+                        cancellationToken: c
+                    )
+            );
+            costs.Add(cost);
+            return measured.Rate;
+        }
+    }
+
     internal static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner)
     {
         var custody = new CustodyService.CustodyServiceClient(invoker);
@@ -146,29 +180,47 @@ internal static class Rows
 
     private static string NewId() => Guid.NewGuid().ToString();
 
-    /// <summary>W: a write with all that belongs to it, against PostgreSQL's own benchmark with the same rows.</summary>
+    /// <summary>W: a write with all that belongs to it, against the processor time of what cannot be left out of it.</summary>
     public static async Task<Line> Write(Bench bench)
     {
         var service = await bench.SharedCallLog();
         await using var driver = await Driver.Create(bench, service, "kr/mfa", new Writer(bench, receipts: true), connections: 4);
         await driver.Rate(4, TimeSpan.FromSeconds(0.2));
+        var limit = await Unavoidable.Measure(bench, service.Database, await CostOfCall(bench));
         var pgbench = await Pgbench.Create(bench, service.Database);
-        var (ratio, ours, theirs) = await Compare(bench.Plan, time => driver.Rate(Callers, time), pgbench.Run);
+        var (own, database) = (new List<double>(), new List<double>());
+        var (_, ours, theirs) = await Compare(bench.Plan, Measure, pgbench.Run);
+        var costs = Figures.Of(own.Zip(database, (a, b) => limit.OfWrite / (a + b)).TakeLast(bench.Plan.Rounds));
+        var bytes = await ProcessorTime.BytesPerEntry(service.Database);
         var rate = 0.7 * ours.Median;
         // What pgbench has left to be written to the disk is not to be written now.
         await bench.Postgres.Execute("checkpoint");
         var (open, late) = await driver.Open(driver.Prepare(rate * 5 * bench.Plan.Round.TotalSeconds), rate);
         return new Line(
             "W",
-            $"a write, all included: signed, durable, receipted; {Callers} callers",
-            $"pgbench, a transaction per command with the same rows, {pgbench.Clients} clients",
-            ratio,
-            "≥ 0.8; p99 ≤ 25 ms at 70 %",
-            ratio.Median >= 0.8 && open is { Refused: 0 } && open.At(0.99) <= 25,
-            $"{PerSecond(ours, theirs)}; open loop at {rate:F0}/s, {open.Refused} refused, sent at most {late:F1} ms late (99 of 100)",
+            $"a write, all included: signed, durable, receipted; {Callers} callers; processor time",
+            "what cannot be left out of it",
+            costs,
+            "≥ 0.6; p99 ≤ 25 ms at 70 %",
+            costs.Median >= 0.6 && open is { Refused: 0 } && open.At(0.99) <= 25,
+            $"{Last(own):F0} µs of the service and {Last(database):F0} of PostgreSQL against a call's {limit.Call:F0}, a verification's "
+                + $"{limit.Verification:F0} and an entry's {limit.RowCount} rows {limit.EntryRows:F0}; {bytes / 1024:F1} KiB of disk an entry; {ours.Median:F0}/s, pgbench with {pgbench.Clients} clients "
+                + $"{theirs.Median:F0}/s; open loop at {rate:F0}/s, {open.Refused} refused, sent at most {late:F1} ms late (99 of 100)",
             open.At(0.5),
             open.At(0.99)
         );
+
+        async Task<double> Measure(TimeSpan time)
+        {
+            var calls = driver.Prepare(10_000 * time.TotalSeconds);
+            var (before, postgres) = (service.ProcessorTime, await ProcessorTime.OfPostgres(service.Database));
+            var measured = await driver.Closed(Callers, time, calls);
+            database.Add((await ProcessorTime.OfPostgres(service.Database) - postgres) / measured.Count);
+            own.Add((service.ProcessorTime - before).TotalMicroseconds / measured.Count);
+            return measured.Rate;
+        }
+
+        double Last(List<double> values) => Figures.Of(values.TakeLast(bench.Plan.Rounds)).Median;
     }
 
     /// <summary>L: the ledger alone.</summary>
@@ -186,10 +238,10 @@ internal static class Rows
         return new Line(
             "L",
             "the ledger alone, 256 waiting commands",
-            $"pgbench as in W, {pgbench.Clients} clients",
+            $"pgbench, a transaction per command with the same rows, {pgbench.Clients} clients",
             ratio,
-            "≥ 3",
-            ratio.Median >= 3,
+            "",
+            null,
             PerSecond(ours, theirs)
         );
     }
@@ -278,27 +330,28 @@ internal static class Rows
         }
     }
 
-    /// <summary>S: the processor time of a signed and receipted write against that of the same write with nothing to prove it.</summary>
+    /// <summary>S: the processor time of a signed and receipted write against the same without what makes it provable.</summary>
     public static async Task<Line> CostOfTrust(Bench bench)
     {
-        var trusted = await bench.SharedCallLog();
-        var bare = await bench.SharedCallLog("without-trust");
-        var (signed, unsigned) = (new Writer(bench, receipts: true), new Writer(bench, receipts: false));
-        var toTrusted = bench.Reach(trusted, "kr/mfa", "calllog");
-        var toBare = bench.Reach(bare, "kr/mfa", "calllog", signed: false);
-        var (ratio, with, without) = await Compare(
-            bench.Plan,
-            async time => (await Cost(trusted, time, (i, c) => signed.Log(toTrusted[i % 4], c))).Cost,
-            async time => (await Cost(bare, time, (i, c) => unsigned.Log(toBare[i % 4], c))).Cost
-        );
+        var service = await bench.SharedCallLog();
+        var writer = new Writer(bench, receipts: true);
+        var reach = bench.Reach(service, "kr/mfa", "calllog");
+        await Warm(bench.Plan, async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(reach[i % 4], c))).Rate);
+        var (whole, provable) = (new List<double>(), new List<double>());
+        for (var round = 0; round < bench.Plan.Rounds; round++)
+        {
+            whole.Add((await Cost(service, bench.Plan.Round, (i, c) => writer.Log(reach[i % 4], c))).Cost);
+            provable.Add(await Unavoidable.Provable(bench, service.Database));
+        }
+        var ratio = Figures.Of(whole.Zip(provable, (w, p) => w / (w - p)));
         return new Line(
             "S",
             "processor time of a signed, receipted write",
-            "the same write unsigned, without digests, proof, receipt",
+            "the same less what makes it provable: signature check, salts, digests, tree, checkpoint, receipt",
             ratio,
             "≤ 2",
             ratio.Median <= 2,
-            $"{with.Median:F0} µs against {without.Median:F0} µs"
+            $"{Figures.Of(whole).Median:F0} µs, of which {Figures.Of(provable).Median:F0} make it provable"
         );
     }
 

@@ -212,31 +212,16 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
     private async Task<Book> Read(string service, CancellationToken cancel)
     {
         var connection = databases[service];
-        var parts = (
-            await Query(
-                connection,
-                "select position, kind, type, data from parts",
-                r =>
-                    (
-                        Position: r.GetInt64(0),
-                        Kind: (PartKind)r.GetInt16(1),
-                        Type: r.GetString(2),
-                        Data: r.IsDBNull(3) ? null : r.GetFieldValue<byte[]>(3)
-                    ),
-                cancel
-            )
-        ).ToLookup(p => p.Position);
         var entries = await Query(
             connection,
-            "select position, header from entries order by position",
+            "select header, request_type, request, parts from entries order by position",
             r =>
             {
-                var header = r.GetFieldValue<byte[]>(1);
-                return new Entry(
-                    EntryHeader.Parser.ParseFrom(header),
-                    header,
-                    parts[r.GetInt64(0)].ToDictionary(p => p.Kind, p => (p.Type, p.Data))
-                );
+                var header = r.GetFieldValue<byte[]>(0);
+                var parts = PartsOf(r.GetFieldValue<byte[]>(3));
+                // Its salt stands before it.
+                parts[PartKind.Request] = (r.GetString(1), r.IsDBNull(2) ? null : r.GetFieldValue<byte[]>(2)[32..]);
+                return new Entry(EntryHeader.Parser.ParseFrom(header), header, parts);
             },
             cancel
         );
@@ -268,6 +253,25 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         );
     }
 
+    // Each part is a field 1 with its kind (1), its salt (2) and its bytes (3); the message type follows from the kind.
+    private static Dictionary<PartKind, (string Type, byte[]? Data)> PartsOf(byte[] stored)
+    {
+        var parts = new Dictionary<PartKind, (string, byte[]?)>();
+        var input = new CodedInputStream(stored);
+        while (input.ReadTag() != 0)
+        {
+            var part = new CodedInputStream(input.ReadBytes().ToByteArray());
+            var (kind, data) = (PartKind.Unspecified, Array.Empty<byte>());
+            while (part.ReadTag() is var tag and not 0)
+                if (WireFormat.GetTagFieldNumber(tag) == 1)
+                    kind = (PartKind)part.ReadEnum();
+                else if (part.ReadBytes() is var bytes && WireFormat.GetTagFieldNumber(tag) == 3)
+                    data = bytes.ToByteArray();
+            parts.Add(kind, ("", data));
+        }
+        return parts;
+    }
+
     /// <summary>The ledger by itself: no gap, no doubled request, events numbered without gaps.</summary>
     private static IEnumerable<string> Sound(string name, IReadOnlyList<Entry> entries)
     {
@@ -297,7 +301,10 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         foreach (
             var (number, type, sequence) in await Query(
                 databases[name],
-                "select number, type, sequence from events order by number",
+                """
+                select event_number, event_type, event_sequence from entries where event_number is not null
+                union all select number, type, sequence from further_events order by 1
+                """,
                 r => (r.GetInt64(0), r.GetString(1), r.GetInt64(2)),
                 cancel
             )

@@ -27,7 +27,7 @@ public sealed class BackupTests : IDisposable
             using var enough = new CancellationTokenSource();
             var writers = Write(ledger, answered, enough.Token);
             await Until(() => answered.Count > 50);
-            before = [.. answered];
+            before = answered.ToArray();
             // First the checkpoint, then the database: the other way round it would be ahead of the dump.
             File.Copy(newest, copied);
             await postgres.Dump(connection, dump);

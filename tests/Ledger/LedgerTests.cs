@@ -84,8 +84,10 @@ public abstract class LedgerTests
             Assert.Contains(entry.Entry.Audience, a => a.Audience == Audience.Of(header.Participant));
             Assert.True(header.CommitTime.ToDateTimeOffset() >= time);
             time = header.CommitTime.ToDateTimeOffset();
-            Assert.Equal(header.Parts.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
-            foreach (var (part, digest) in entry.Entry.Parts.Zip(header.Parts))
+            // Parts are read in the order of their kinds, and committed to in the order in which they were made.
+            var digests = header.Parts.OrderBy(p => p.Kind).ToList();
+            Assert.Equal(digests.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
+            foreach (var (part, digest) in entry.Entry.Parts.Zip(digests))
                 if (!part.Erased)
                     Assert.Equal(digest.Digest.ToByteArray(), Digests.OfPart(part.Salt.Span, part.Data.Span));
             Assert.Equal(header.Audience.Order(Digests.Order), entry.Entry.Audience.Select(Digests.OfAudience).Order(Digests.Order));

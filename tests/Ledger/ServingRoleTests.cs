@@ -13,7 +13,7 @@ public sealed class ServingRoleTests
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     /// <summary>A database with its two roles, as deploy/postgres/databases.sh makes them.</summary>
-    private static async Task<(string Admin, string Owner, string Serving)> Roles()
+    internal static async Task<(string Admin, string Owner, string Serving)> Roles()
     {
         var server = await Postgres.Shared;
         var admin = await server.CreateDatabase();
@@ -27,7 +27,7 @@ public sealed class ServingRoleTests
         return (admin, As($"{name}_owner"), As(name));
     }
 
-    private static string RoleOf(string connection) => new NpgsqlConnectionStringBuilder(connection).Username!;
+    internal static string RoleOf(string connection) => new NpgsqlConnectionStringBuilder(connection).Username!;
 
     private static async Task<string?> Try(string connection, string sql)
     {
@@ -84,14 +84,12 @@ public sealed class ServingRoleTests
         await using (var ledger = await ServiceLedger.Open(Options(serving), Cancel))
             await Task.WhenAll(Enumerable.Range(0, 300).Select(i => ledger.Commit(Add("a", $"{i}", "c"), Cancel)));
         const string denied = PostgresErrorCodes.InsufficientPrivilege;
-        foreach (var table in new[] { "entries", "parts", "tiles", "changes", "requests", "events", "ledger_schema" })
+        foreach (var table in new[] { "entries", "further_events", "tiles", "changes", "ledger_schema" })
         {
             var column = table switch
             {
-                "entries" => "header = ''",
-                "parts" => "data = null",
+                "entries" => "request = null",
                 "tiles" => "root = ''",
-                "requests" => "digest = ''",
                 "ledger_schema" => "version = 99",
                 _ => "position = 0",
             };
@@ -130,7 +128,7 @@ public sealed class ServingRoleTests
                 "create schema more",
                 "drop function erase_request",
                 $"set role {RoleOf(owner)}",
-                "create or replace function erase_request(bigint, text, text) returns boolean language sql as 'select true'",
+                "create or replace function erase_request(bigint) returns boolean language sql as 'select true'",
                 "alter function erase_request set search_path = public",
                 "copy entries to program 'cat'",
                 "vacuum full entries",
@@ -153,8 +151,9 @@ public sealed class ServingRoleTests
         // Not by way of what it is given: an erasure takes a request's content and nothing else.
         await using (var ledger = await ServiceLedger.Open(Options(serving), Cancel))
             Assert.Equal(300ul, ledger.Size);
-        Assert.Null(await Try(serving, "select erase_request(5, 'a', '5')"));
-        Assert.Null(await Try(serving, "select erase_request(6, 'a', '5'' or true --')"));
+        Assert.Null(await Try(serving, "select erase_request(5)"));
+        Assert.Null(await Try(serving, "select erase_request('6')"));
+        Assert.NotNull(await Try(serving, "select erase_request('6 or true')"));
         await using var open = new NpgsqlConnection(admin);
         await open.OpenAsync(Cancel);
         async Task<long> Count(string sql)
@@ -162,9 +161,10 @@ public sealed class ServingRoleTests
             await using var command = new NpgsqlCommand(sql, open);
             return (long)(await command.ExecuteScalarAsync(Cancel))!;
         }
-        Assert.Equal(2, await Count("select count(*) from parts where data is null"));
-        Assert.Equal(0, await Count("select count(*) from parts where data is null and kind <> 1"));
-        Assert.Equal(1, await Count("select count(*) from requests where digest = ''"));
+        Assert.Equal(2, await Count("select count(*) from entries where request is null"));
+        Assert.Equal(2, await Count("select count(*) from entries where digest = '' and request is null"));
+        Assert.Equal(2, await Count("select count(*) from entries where digest = ''"));
+        Assert.Equal(0, await Count("select count(*) from entries where parts = '' or request_id = '' or request_type = ''"));
         Assert.Equal(0, await Count("select count(*) from entries where header = ''"));
     }
 

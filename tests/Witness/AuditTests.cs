@@ -113,7 +113,7 @@ public sealed class AuditTests
         var audit = await client.Audit("custody", entries: true, cancel: Hub.Cancel);
         Assert.Equal(hub.Ledger.Size, audit.Entries);
         Assert.InRange(audit.Signatures, 3, audit.Shown - 1);
-        client = await Tampered(hub, "UPDATE parts SET data = cast(data || x'6000' as blob) WHERE position = 2 AND kind = 1");
+        client = await Tampered(hub, "UPDATE entries SET request = cast(request || x'6000' as blob) WHERE position = 2");
         // The log is the one that was signed; what it says now is not what stands in it.
         await client.Audit("custody", whole: true, cancel: Hub.Cancel);
         var e = await Assert.ThrowsAsync<InvalidEntryException>(() => client.Audit("custody", entries: true, cancel: Hub.Cancel));

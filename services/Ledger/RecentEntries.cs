@@ -2,112 +2,6 @@ using System.Collections.Concurrent;
 
 namespace Ministries.Ledger;
 
-/// <summary>An entry at the end of the ledger, and who may see it.</summary>
-public sealed class TailEntry
-{
-    private readonly EntryRow _row;
-    private readonly IReadOnlyList<PartRow>? _parts;
-
-    internal TailEntry(EntryRow row, IReadOnlyList<PartRow>? parts)
-    {
-        (_row, _parts) = (row, parts);
-        Bytes = row.Header.Length + (parts?.Sum(p => (long)(p.Data?.Length ?? 0)) ?? row.PartBytes);
-    }
-
-    /// <summary>Its position.</summary>
-    public ulong Position => _row.Position;
-
-    /// <summary>The case that it belongs to; empty: none.</summary>
-    public string Case => _row.Case;
-
-    /// <summary>The tokens of those who may see it.</summary>
-    public IReadOnlyCollection<string> Audience => _row.Audience;
-
-    /// <summary>The number of bytes of its header and its parts.</summary>
-    public long Bytes { get; }
-
-    /// <summary>When it was committed or read, as a timestamp of <see cref="Environment.TickCount64"/>.</summary>
-    internal long Since { get; } = Environment.TickCount64;
-
-    /// <summary>The entry with its parts; null: they are not kept in memory.</summary>
-    public StoredEntry? Stored => _parts is null ? null : ServiceLedger.EntryOf(_row, _parts);
-
-    internal TailEntry WithoutParts() => new(_row with { PartBytes = Bytes - _row.Header.Length }, null);
-}
-
-public sealed partial class ServiceLedger
-{
-    private readonly RecentEntries _tail;
-
-    /// <summary>Whether the entries that are committed are kept in memory for a while, for those who follow them.</summary>
-    public bool KeepsTail
-    {
-        get => _tail.Wanted;
-        set => _tail.Wanted = value;
-    }
-
-    /// <summary>The entries from a position on, for one who tells all others of them; at most 256, none: there are no more at present.
-    /// </summary>
-    /// <param name="from">The position.</param>
-    /// <param name="cancel">Cancels.</param>
-    public async ValueTask<IReadOnlyList<TailEntry>> ReadTail(ulong from, CancellationToken cancel)
-    {
-        // Nobody is told of an entry before a checkpoint covers it, so not of all that is in memory or in the database.
-        var size = Size;
-        if (from >= size)
-            return [];
-        var most = (int)Math.Min(256, size - from);
-        return _tail.From(from, most)
-            ?? await Read(
-                async session =>
-                    (await session.Entries(from, from + (ulong)most, null, null, most)).Select(row => new TailEntry(row, null)).ToArray(),
-                cancel
-            );
-    }
-
-    /// <summary>An entry that was committed so lately that it is still in memory; null: it is to be read.</summary>
-    /// <param name="position">Its position.</param>
-    public TailEntry? Recent(ulong position) => _tail.Find(position);
-
-    /// <summary>The number of entries at which a record of this kind may have come under other keys last
-    /// (<see cref="StreamKind.KeysOf"/>), as far as this process knows (<see cref="Look"/>): while it stays the same, each key leads to
-    /// the same records. It is known before whoever changed one is told.</summary>
-    /// <param name="kind">The kind of records.</param>
-    public ulong RelistedAt(StreamKind kind) => _tail.RelistedAt(kind.Name);
-
-    /// <summary>Looks whether other replicas wrote, unless somebody has looked within the last <paramref name="age"/>, as each commit
-    /// does.</summary>
-    /// <param name="age">The age.</param>
-    /// <param name="cancel">Cancels.</param>
-    public ValueTask Look(TimeSpan age, CancellationToken cancel)
-    {
-        return Environment.TickCount64 - _tail.Looked <= age.TotalMilliseconds ? default : new(Now());
-
-        async Task Now()
-        {
-            await _look.WaitAsync(cancel);
-            try
-            {
-                if (Environment.TickCount64 - _tail.Looked > age.TotalMilliseconds)
-                    await LookNow(cancel);
-            }
-            finally
-            {
-                _look.Release();
-            }
-        }
-    }
-
-    // Only one looks at a time: others get what he saw.
-    private async Task LookNow(CancellationToken cancel)
-    {
-        var began = Environment.TickCount64;
-        var size = (await Read(session => session.ReadHead(), cancel)).Size;
-        _tail.Saw(size, began);
-        Grow(size);
-    }
-}
-
 /// <summary>The last entries that this process committed, with their parts, and at which of them records came under other keys. What is not here is in
 /// the database: entries of other replicas, of before, of more bytes than are kept.</summary>
 internal sealed class RecentEntries
@@ -172,14 +66,11 @@ internal sealed class RecentEntries
             _relisted[kind] = size;
         List<TailEntry> entries = [];
         if (_wanted)
-        {
-            var parts = rows.Parts.ToLookup(p => p.Position);
-            foreach (var row in rows.Entries)
+            foreach (var added in rows.Entries)
             {
-                var entry = new TailEntry(row, [.. parts[row.Position]]);
+                var entry = new TailEntry(added.Row, added.Parts);
                 entries.Add(entry.Bytes > MaxBytes ? entry.WithoutParts() : entry);
             }
-        }
         lock (_lock)
         {
             _known = Math.Max(_known, size);

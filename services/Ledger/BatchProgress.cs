@@ -1,0 +1,14 @@
+namespace Ministries.Ledger;
+
+/// <summary>How far a batch has come: what its fault means depends on it.</summary>
+internal sealed class BatchProgress
+{
+    /// <summary>The head's lock is held.</summary>
+    public bool Locked { get; set; }
+
+    /// <summary>COMMIT was sent, or is about to be.</summary>
+    public bool Committing { get; set; }
+
+    /// <summary>The database said that it committed.</summary>
+    public bool Committed { get; set; }
+}

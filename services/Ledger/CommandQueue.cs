@@ -1,0 +1,125 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace Ministries.Ledger;
+
+/// <summary>The commands that wait: by precedence, then in turn by participant, then in the order in which they came.</summary>
+[SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
+internal sealed class CommandQueue(LedgerOptions options)
+{
+    private readonly Lock _lock = new();
+    private readonly SemaphoreSlim _some = new(0);
+
+    /// <summary>Per precedence, greatest first, those who wait in the order of their turns.</summary>
+    private readonly SortedDictionary<int, LinkedList<(string Participant, LinkedList<PendingCommand> Commands)>> _ranks = new(
+        Comparer<int>.Create((a, b) => b.CompareTo(a))
+    );
+
+    private readonly Dictionary<string, int> _perParticipant = [];
+    private int _count;
+    private long _bytes;
+    private bool _closed;
+
+    public int Count => Volatile.Read(ref _count);
+
+    /// <summary>Puts a command at the end of its participant's turn.</summary>
+    /// <exception cref="LedgerClosedException">The queue is closed.</exception>
+    /// <exception cref="LedgerOverloadedException">There is no room.</exception>
+    public void Add(PendingCommand pending)
+    {
+        var command = pending.Command;
+        lock (_lock)
+        {
+            if (_closed)
+                throw new LedgerClosedException();
+            var own = _perParticipant.GetValueOrDefault(command.Participant);
+            if (
+                _count >= options.MaxQueued
+                || own >= options.MaxQueuedPerParticipant
+                || _bytes + command.Bytes.Length > options.MaxQueuedBytes
+            )
+                throw new LedgerOverloadedException();
+            if (!_ranks.TryGetValue(command.Precedence, out var rank))
+                _ranks[command.Precedence] = rank = [];
+            var turn = rank.FirstOrDefault(t => t.Participant == command.Participant);
+            if (turn.Commands is null)
+                rank.AddLast(turn = (command.Participant, []));
+            turn.Commands.AddLast(pending);
+            ChangeCounts(pending, 1);
+        }
+        _some.Release();
+    }
+
+    /// <summary>Takes a command out; false: it is no longer there.</summary>
+    public bool Remove(PendingCommand pending)
+    {
+        lock (_lock)
+        {
+            if (!_ranks.TryGetValue(pending.Command.Precedence, out var rank))
+                return false;
+            var turn = rank.FirstOrDefault(t => t.Participant == pending.Command.Participant);
+            if (turn.Commands is null || !turn.Commands.Remove(pending))
+                return false;
+            if (turn.Commands.Count == 0)
+                rank.Remove(turn);
+            if (rank.Count == 0)
+                _ranks.Remove(pending.Command.Precedence);
+            ChangeCounts(pending, -1);
+            return true;
+        }
+    }
+
+    /// <summary>Takes the next commands, at least one; none: the queue is closed and empty.</summary>
+    public List<PendingCommand> Take()
+    {
+        var taken = new List<PendingCommand>();
+        while (true)
+        {
+            lock (_lock)
+            {
+                var bytes = 0L;
+                while (_ranks.Count > 0 && taken.Count < options.MaxBatch && bytes < options.MaxBatchBytes)
+                {
+                    var (precedence, rank) = _ranks.First();
+                    var turn = rank.First!.Value;
+                    var next = turn.Commands.First!.Value;
+                    if (taken.Count > 0 && bytes + next.Command.Bytes.Length > options.MaxBatchBytes)
+                        break;
+                    turn.Commands.RemoveFirst();
+                    rank.RemoveFirst();
+                    if (turn.Commands.Count > 0)
+                        rank.AddLast(turn);
+                    if (rank.Count == 0)
+                        _ranks.Remove(precedence);
+                    ChangeCounts(next, -1);
+                    bytes += next.Command.Bytes.Length;
+                    taken.Add(next);
+                }
+                if (taken.Count > 0 || _closed)
+                    return taken;
+            }
+            _some.Wait();
+            // One look answers for all that came until now.
+            while (_some.Wait(0)) { }
+        }
+    }
+
+    /// <summary>Takes no more commands from now on.</summary>
+    public void Close()
+    {
+        lock (_lock)
+            _closed = true;
+        _some.Release();
+    }
+
+    private void ChangeCounts(PendingCommand pending, int sign)
+    {
+        _count += sign;
+        _bytes += sign * pending.Command.Bytes.Length;
+        var participant = pending.Command.Participant;
+        var own = _perParticipant.GetValueOrDefault(participant) + sign;
+        if (own == 0)
+            _perParticipant.Remove(participant);
+        else
+            _perParticipant[participant] = own;
+    }
+}

@@ -1,0 +1,34 @@
+namespace Ministries.Ledger;
+
+/// <summary>What every batch of a process works with.</summary>
+internal sealed class CommitContext(
+    LedgerOptions options,
+    Store store,
+    Checkpoints checkpoints,
+    Action<ulong> grown,
+    RecentEvents recentEvents,
+    RecentEntries recentEntries
+)
+{
+    private readonly string _package = $"ministries.{options.Service}.v1.";
+
+    public LedgerOptions Options { get; } = options;
+    public Store Store { get; } = store;
+    public Checkpoints Checkpoints { get; } = checkpoints;
+
+    /// <summary>Is told the number of entries once they are signed.</summary>
+    public Action<ulong> Grown { get; } = grown;
+    public RecentEvents RecentEvents { get; } = recentEvents;
+    public RecentEntries RecentEntries { get; } = recentEntries;
+
+    /// <summary>The kinds of streams that the service keeps, by name.</summary>
+    public Dictionary<string, StreamKind> Kinds { get; } = options.Kinds.ToDictionary(k => k.Name);
+
+    /// <summary>A kind by its name.</summary>
+    /// <exception cref="ArgumentException">The service keeps no such streams.</exception>
+    public StreamKind KindOf(string name) =>
+        Kinds.TryGetValue(name, out var kind) ? kind : throw new ArgumentException($"the service keeps no streams of kind {name}");
+
+    /// <summary>Whether the service publishes events of the type.</summary>
+    public bool IsOwn(string type) => type.StartsWith(_package, StringComparison.Ordinal);
+}

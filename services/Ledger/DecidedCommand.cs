@@ -1,0 +1,38 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+
+namespace Ministries.Ledger;
+
+/// <summary>A command that was decided and gets an entry.</summary>
+internal sealed class DecidedCommand(PendingCommand pending, byte[] digest, ulong position, Effect effect)
+{
+    public PendingCommand Pending { get; } = pending;
+    public Command Command => Pending.Command;
+
+    /// <summary>The digest that tells the request from another of the same id.</summary>
+    public byte[] Digest { get; } = digest;
+    public ulong Position { get; } = position;
+    public Effect Effect { get; } = effect;
+    public Decision Decision => Effect.Decision;
+
+    /// <summary>Who may see the entry: among them whoever's command it is.</summary>
+    public IReadOnlySet<string> Audience { get; } =
+        new HashSet<string>([.. effect.Decision.Audience, Ledger.Audience.Of(pending.Command.Participant)]);
+
+    /// <summary>The log record of the entry; empty until its header is made.</summary>
+    public byte[] EntryHash { get; set; } = [];
+}
+
+/// <summary>What a decision led to.</summary>
+/// <param name="Decision">The decision.</param>
+/// <param name="Answer">Its answer; null: there is none.</param>
+/// <param name="Packed">The answer as it is stored.</param>
+/// <param name="Events">The bytes of each of its events.</param>
+/// <param name="Touched">The streams that it changed, with the indices, separated by commas, of the events that did.</param>
+internal sealed record Effect(
+    Decision Decision,
+    IMessage? Answer,
+    Any? Packed,
+    IReadOnlyList<ByteString> Events,
+    IReadOnlyList<(StreamId Stream, string Indices)> Touched
+);

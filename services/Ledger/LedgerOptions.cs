@@ -1,0 +1,73 @@
+namespace Ministries.Ledger;
+
+/// <summary>How a service's ledger is kept, and the limits on it.</summary>
+public sealed class LedgerOptions
+{
+    /// <summary>The service's name, such as <c>calllog</c>. Messages of <c>ministries.calllog.v1</c> are its own
+    /// events.</summary>
+    public required string Service { get; init; }
+
+    /// <summary>The kinds of streams that it keeps.</summary>
+    public required IReadOnlyList<StreamKind> Kinds { get; init; }
+
+    /// <summary>The database: <c>sqlite:</c> and a file's path, or an Npgsql connection string.</summary>
+    public required string Connection { get; init; }
+
+    /// <summary>The key that signs checkpoints until another takes over (<see cref="ServiceLedger.SignWith"/>).</summary>
+    public required CheckpointKey Key { get; init; }
+
+    /// <summary>Whose a checkpoint is; null: those that the key signed with which the ledger signs at the moment are its own.</summary>
+    public CheckpointJudge? Judge { get; init; }
+
+    /// <summary>The file that holds the last checkpoint, outside the database; each replica has its own.</summary>
+    public required string CheckpointFile { get; init; }
+
+    /// <summary>The clock.</summary>
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>The greatest number of commands that may wait.</summary>
+    public int MaxQueued { get; init; } = 4096;
+
+    /// <summary>The greatest number of commands of one participant that may wait.</summary>
+    public int MaxQueuedPerParticipant { get; init; } = 1024;
+
+    /// <summary>The greatest number of bytes of requests that may wait.</summary>
+    public long MaxQueuedBytes { get; init; } = 64 << 20;
+
+    /// <summary>The greatest number of commands that are committed together.</summary>
+    public int MaxBatch { get; init; } = 256;
+
+    /// <summary>The number of bytes of requests beyond which no more are committed together.</summary>
+    public long MaxBatchBytes { get; init; } = 4 << 20;
+
+    /// <summary>The greatest number of bytes of one entry's parts together.</summary>
+    public int MaxEntryBytes { get; init; } = 4 << 20;
+
+    /// <summary>The greatest number of events of one entry.</summary>
+    public int MaxEvents { get; init; } = 256;
+
+    /// <summary>The greatest number of bytes of one record's state.</summary>
+    public int MaxStateBytes { get; init; } = 8 << 20;
+
+    /// <summary>The greatest number of tokens or keys of one record or entry.</summary>
+    public int MaxTokens { get; init; } = 256;
+
+    /// <summary>How often a rule is run again because it asked for records that were not loaded yet.</summary>
+    public int MaxRounds { get; init; } = 32;
+
+    /// <summary>The greatest number of records that are held in memory between commits.</summary>
+    public int MaxHeld { get; init; } = 2_000;
+
+    /// <summary>How long a statement in the database may take.</summary>
+    public TimeSpan StatementTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a commit waits for another replica's.</summary>
+    public TimeSpan LockTimeout { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How often waiting readers look for entries of other replicas.</summary>
+    public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>Is told, a line at a time, how far a migration of the tables has come that takes longer than two seconds; null: nobody.
+    /// </summary>
+    public Action<string>? Progress { get; init; }
+}

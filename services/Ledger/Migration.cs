@@ -1,0 +1,106 @@
+using System.Globalization;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Ledger;
+
+/// <summary>
+/// Brings a ledger of schema 1 to schema 2, in the transaction that the caller has begun: all of it is done, or nothing. Schema 1 had
+/// tables of parts, requests and events; in schema 2 they stand in the entry's row, but for the further events of an entry that has
+/// several. No byte of a header or a part changes, so every proof stays what it was.
+/// </summary>
+internal abstract class Migration
+{
+    private const ulong Page = 256;
+    private static readonly TimeSpan Quiet = TimeSpan.FromSeconds(2);
+
+    /// <summary>Migrates.</summary>
+    /// <param name="service">Whose ledger it is.</param>
+    /// <param name="version">The schema that it has.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="progress">Is told how far it has come, where it takes longer than two seconds.</param>
+    /// <exception cref="LedgerInconsistentException">What is there does not fit together: nothing was changed.</exception>
+    public async Task Run(string service, int version, TimeProvider time, Action<string>? progress)
+    {
+        if (version != 1)
+            throw new LedgerInconsistentException($"the database has schema {version}, from which this software cannot migrate.");
+        var began = time.GetTimestamp();
+        var told = began;
+        var head = await Begin();
+        ulong events = 0;
+        for (ulong from = 0; from < head.Size; from += Page)
+        {
+            var entries = await Read(from, Math.Min(from + Page, head.Size), events);
+            events += (ulong)entries.Sum(e => e.Events.Count);
+            await Write(entries);
+            Tell(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{service}: the ledger's tables are migrated from schema 1 to {Store.Schema}: {from + (ulong)entries.Count} of {head.Size} entries"
+                )
+            );
+        }
+        if (events != head.Events)
+            throw new LedgerInconsistentException(
+                $"the ledger should have {head.Events} events, and {events} were found: the database was damaged. Restore it."
+            );
+        Tell($"{service}: the ledger's tables are migrated from schema 1 to {Store.Schema}: the indexes are being made", since: began);
+        await End();
+
+        void Tell(string text, long? since = null)
+        {
+            if (time.GetElapsedTime(since ?? told) < Quiet)
+                return;
+            told = time.GetTimestamp();
+            progress?.Invoke($"{text} ({time.GetElapsedTime(began).TotalSeconds:F0} s)");
+        }
+    }
+
+    /// <summary>Puts the tables of schema 1 aside and makes those that are filled. Nobody commits from now on.</summary>
+    protected abstract Task<Head> Begin();
+
+    /// <summary>Drops the tables of schema 1, and brings those up to date that stay.</summary>
+    protected abstract Task End();
+
+    protected abstract Task Write(IReadOnlyList<NewEntry> entries);
+
+    // What schema 1 has of some entries.
+    protected abstract Task<List<EntryRow>> ReadEntries(ulong from, ulong to);
+    protected abstract Task<List<PartRow>> ReadParts(ulong from, ulong to);
+    protected abstract Task<Dictionary<(string Participant, string RequestId), byte[]>> ReadDigests(
+        IReadOnlyCollection<(string Participant, string RequestId)> ids
+    );
+    protected abstract Task<List<EventRow>> ReadEvents(ulong after, int limit);
+
+    private async Task<List<NewEntry>> Read(ulong from, ulong to, ulong eventsBefore)
+    {
+        var rows = await ReadEntries(from, to);
+        if (rows.Count != (int)(to - from))
+            throw new LedgerInconsistentException(
+                $"of the entries {from} to {to - 1} only {rows.Count} are there: the database was damaged. Restore it."
+            );
+        var parts = (await ReadParts(from, to)).ToLookup(p => p.Position);
+        var ids = rows.ToDictionary(r => r.Position, r => (r.Participant, EntryHeader.Parser.ParseFrom(r.Header).RequestId));
+        var digests = await ReadDigests([.. ids.Values]);
+        // Schema 1 finds events by their numbers alone. There are no more of them than the entries have, those of others among them.
+        var most = rows.Sum(r =>
+            parts[r.Position].FirstOrDefault(p => p.Kind == PartKind.Events)?.Data is { } data
+                ? Events.Parser.ParseFrom(data).Events_.Count
+                : 0
+        );
+        var events = (most == 0 ? [] : await ReadEvents(eventsBefore, most)).ToLookup(e => e.Position);
+        return
+        [
+            .. rows.Select(row => new NewEntry(
+                row,
+                ids[row.Position].RequestId,
+                digests.TryGetValue(ids[row.Position], out var digest)
+                    ? digest
+                    : throw new LedgerInconsistentException(
+                        $"the request id of entry {row.Position} is missing: the database was damaged. Restore it."
+                    ),
+                parts[row.Position],
+                [.. events[row.Position]]
+            )),
+        ];
+    }
+}

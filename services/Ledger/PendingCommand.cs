@@ -1,0 +1,50 @@
+using System.Diagnostics;
+
+namespace Ministries.Ledger;
+
+/// <summary>A command that waits for its commit, and what tells its caller of the outcome.</summary>
+/// <param name="command">The command.</param>
+/// <param name="since">When it came, as a <see cref="Stopwatch"/> timestamp.</param>
+internal sealed class PendingCommand(Command command, long since)
+{
+    private readonly TaskCompletionSource<Outcome> _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public Command Command { get; } = command;
+
+    /// <summary>When it came, as a <see cref="Stopwatch"/> timestamp.</summary>
+    public long Since { get; } = since;
+
+    /// <summary>The span of its commit; null: nobody listens, or the commit has not begun.</summary>
+    public Activity? Span { get; set; }
+
+    /// <summary>Ends with the outcome, the fault or the cancellation.</summary>
+    public Task<Outcome> Task => _done.Task;
+
+    /// <summary>Ends the span and tells the outcome.</summary>
+    public void Answer(Outcome outcome)
+    {
+        if (outcome.Position is { } position)
+            Span?.SetTag("ministries.position", (long)position);
+        if (outcome.Refusal is { } refusal)
+            Span?.SetTag("ministries.refusal", Reasons.NameOf(refusal.Reason));
+        if (outcome.Repeated)
+            Span?.SetTag("ministries.repeated", true);
+        Span?.Dispose();
+        if (_done.TrySetResult(outcome))
+            Measures.Answered(Since);
+    }
+
+    /// <summary>Ends the span and tells the fault.</summary>
+    public void Fail(Exception fault)
+    {
+        Span?.SetStatus(ActivityStatusCode.Error);
+        Span?.SetTag("error.type", fault.GetType().Name);
+        Span?.Dispose();
+        // The consumer fills a gap and sends the event again: a gap is no failure.
+        if (fault is not EventGapException)
+            Measures.Failed(fault);
+        _done.TrySetException(fault);
+    }
+
+    public void Cancel(CancellationToken cancel) => _done.TrySetCanceled(cancel);
+}

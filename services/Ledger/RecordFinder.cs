@@ -1,0 +1,128 @@
+using System.Diagnostics;
+
+namespace Ministries.Ledger;
+
+/// <summary>Finds records: what is asked for while the database answers is asked for together by the next query. A query begins
+/// after all that it answers came, so each sees what was committed before; and it is one statement, so all that one caller asked
+/// for is of one moment. Nothing of what it says is kept but <see cref="ParsedStates"/>.</summary>
+internal sealed class RecordFinder(ServiceLedger ledger, Store store)
+{
+    private const int MostRecords = 256;
+
+    // While one query is under way, what comes waits for it to end, so that the next one answers many: unless they are many already,
+    // or it takes long.
+    private const int MostQueries = 2,
+        Many = 32;
+    private static readonly TimeSpan Long = TimeSpan.FromMilliseconds(5);
+
+    private long _asked;
+    private readonly Lock _lock = new();
+    private readonly Queue<Query> _full = [];
+    private readonly ParsedStates _parsed = new();
+    private Query _next = new();
+    private int _running;
+    private long _began;
+
+    /// <summary>How often the database was asked.</summary>
+    public long Asked => Interlocked.Read(ref _asked);
+
+    /// <summary>What is asked for together.</summary>
+    private sealed class Query
+    {
+        // A few who wait go on one after the other, in one piece of work: a piece for each would keep the threads busy with finding
+        // it. More pieces than processors where many wait.
+        private const int Together = 16;
+
+        private readonly List<TaskCompletionSource<FoundRecords>> _waiting = [];
+        private int _count;
+
+        public readonly Dictionary<StreamId, StreamKind> Wanted = [];
+
+        public Task<FoundRecords> Wait()
+        {
+            if (_count++ % Together == 0)
+                _waiting.Add(new());
+            return _waiting[^1].Task;
+        }
+
+        /// <summary>Tells what came of it, which has ended.</summary>
+        public void Tell(Task<FoundRecords> answer)
+        {
+            foreach (var waiting in _waiting)
+                ThreadPool.UnsafeQueueUserWorkItem(static w => w.waiting.SetFromTask(w.answer), (waiting, answer), preferLocal: true);
+        }
+    }
+
+    public Task<FoundRecords> Find(StreamId id, StreamKind kind, StreamId other = default, StreamKind? otherKind = null)
+    {
+        Interlocked.Increment(ref _asked);
+        lock (_lock)
+        {
+            if (_next.Wanted.Count > MostRecords - 2)
+            {
+                _full.Enqueue(_next);
+                _next = new();
+            }
+            _next.Wanted[id] = kind;
+            if (otherKind is not null)
+                _next.Wanted[other] = otherKind;
+            if (
+                _running == 0
+                || _running < MostQueries && (_full.Count > 0 || _next.Wanted.Count >= Many || Stopwatch.GetElapsedTime(_began) > Long)
+            )
+            {
+                _running++;
+                _began = Stopwatch.GetTimestamp();
+                // It works for others too: not under the span of whoever came first.
+                using (ExecutionContext.SuppressFlow())
+                    _ = Task.Run(Run);
+            }
+            return _next.Wait();
+        }
+    }
+
+    private async Task Run()
+    {
+        while (true)
+        {
+            // Whoever is on his way already comes along: what this process has to do at the moment goes first.
+            await Task.Yield();
+            Query? query;
+            lock (_lock)
+            {
+                if (!_full.TryDequeue(out query))
+                    (query, _next) = (_next, new());
+                if (query.Wanted.Count == 0)
+                {
+                    (_next, _running) = (query, _running - 1);
+                    return;
+                }
+                _began = Stopwatch.GetTimestamp();
+            }
+            var told = ledger.Read(
+                async session =>
+                {
+                    var answer = new FoundRecords();
+                    foreach (var row in await session.FindStates(query.Wanted.Keys))
+                        try
+                        {
+                            var kind = query.Wanted[row.Id];
+                            answer.Add(
+                                row,
+                                row.Fold == kind.Version ? _parsed.StateOf(kind, row) : await Stored.StateOf(session, kind, row),
+                                null
+                            );
+                        }
+                        catch (Exception e) when (!store.IsOutage(e))
+                        {
+                            answer.Add(row, null, e);
+                        }
+                    return answer;
+                },
+                default
+            );
+            await ((Task)told).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            query.Tell(told);
+        }
+    }
+}

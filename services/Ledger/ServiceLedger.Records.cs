@@ -1,0 +1,101 @@
+using Google.Protobuf;
+
+namespace Ministries.Ledger;
+
+/// <content>Reading records.</content>
+public sealed partial class ServiceLedger
+{
+    /// <summary>A record; null: there is none, or the reader holds none of its tokens.</summary>
+    /// <param name="kind">The kind of record.</param>
+    /// <param name="key">Its key.</param>
+    /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
+    /// <param name="cancel">Cancels.</param>
+    /// <exception cref="NewerFoldException">It was written by newer software.</exception>
+    public async Task<Recorded<T>?> Find<T>(StreamKind<T> kind, string key, IReadOnlySet<string>? tokens, CancellationToken cancel)
+        where T : class, IMessage<T>, new() =>
+        (await _finder.Find(kind.Id(key), kind).WaitAsync(cancel)).Of(kind, key) is not { } found
+        || tokens is not null && !kind.AudienceOf(found.State).Any(tokens.Contains)
+            ? null
+            : found;
+
+    /// <summary>How often records were looked for by their keys since the ledger was opened.</summary>
+    internal long Finds => _finder.Asked;
+
+    /// <summary>Finds two records as they are at one moment, for the service itself. It takes no longer than the database may
+    /// (<see cref="LedgerOptions.StatementTimeout"/>), and is not cancelled: others wait for the same answer.</summary>
+    /// <param name="kind">The kind of the first.</param>
+    /// <param name="key">Its key.</param>
+    /// <param name="otherKind">The kind of the second.</param>
+    /// <param name="otherKey">Its key.</param>
+    public Task<FoundRecords> FindTogether(StreamKind kind, string key, StreamKind otherKind, string otherKey) =>
+        _finder.Find(kind.Id(key), kind, otherKind.Id(otherKey), otherKind);
+
+    /// <summary>Records, oldest first, in an order that stays while others write.</summary>
+    /// <param name="kind">The kind of records.</param>
+    /// <param name="keys">Keys (<see cref="StreamKind.KeysOf"/>) that a record must all have, at most 16.</param>
+    /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
+    /// <param name="after">The number of the record to go on after; zero: from the first.</param>
+    /// <param name="limit">The greatest number of records, 1 to 1000.</param>
+    /// <param name="cancel">Cancels.</param>
+    public Task<IReadOnlyList<Recorded<T>>> List<T>(
+        StreamKind<T> kind,
+        IReadOnlyCollection<string> keys,
+        IReadOnlySet<string>? tokens,
+        ulong after,
+        int limit,
+        CancellationToken cancel
+    )
+        where T : class, IMessage<T>, new()
+    {
+        CheckLimit(limit);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(keys.Count, 16);
+        return Read<IReadOnlyList<Recorded<T>>>(
+            async session =>
+            {
+                var records = new List<Recorded<T>>();
+                var wanted = limit;
+                for (var last = Math.Min(after, long.MaxValue); wanted > 0; wanted = limit - records.Count)
+                {
+                    var rows = await session.List(kind.Name, [.. keys], tokens, last, wanted);
+                    foreach (var row in rows)
+                    {
+                        var record = await RecordOf(session, kind, row);
+                        // What another fold said of its audience does not count.
+                        if (tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains))
+                            records.Add(record);
+                    }
+                    if (rows.Count < wanted)
+                        break;
+                    last = rows[^1].Number;
+                }
+                return records;
+            },
+            cancel
+        );
+    }
+
+    private static async Task<Recorded<T>> RecordOf<T>(Session session, StreamKind<T> kind, StreamRow row)
+        where T : class, IMessage<T>, new() =>
+        new(row.Id.Key, (T)await Stored.StateOf(session, kind, row), row.Version, row.Number, row.Position);
+
+    /// <summary>Records whose duty is due at <paramref name="now"/>, the longest due first.</summary>
+    public Task<IReadOnlyList<DueStream>> ListDue(DateTimeOffset now, int limit, CancellationToken cancel)
+    {
+        CheckLimit(limit);
+        return Read<IReadOnlyList<DueStream>>(
+            async session =>
+                [.. (await session.Due(now.UtcTicks, limit)).Select(d => new DueStream(d.Id, new DateTimeOffset(d.Due, TimeSpan.Zero)))],
+            cancel
+        );
+    }
+
+    /// <summary>The number of records whose duty is due.</summary>
+    public Task<ulong> CountDue(DateTimeOffset now, CancellationToken cancel) => Read(session => session.CountDue(now.UtcTicks), cancel);
+
+    /// <summary>The number of records of a kind that have all the keys, at most 16 of them.</summary>
+    public Task<ulong> Count(StreamKind kind, IReadOnlyCollection<string> keys, CancellationToken cancel)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(keys.Count, 16);
+        return Read(session => session.Count(kind.Name, [.. keys]), cancel);
+    }
+}

@@ -1,0 +1,61 @@
+namespace Ministries.Ledger;
+
+/// <summary>One use of the database. Lists of ids may hold repetitions.</summary>
+internal abstract class Session : IAsyncDisposable
+{
+    // ---- one transaction at a time ----
+    public abstract Task<Head> LockHead();
+    public abstract Task Write(Rows rows, Head head);
+    public abstract Task Commit();
+
+    // ---- what a commit reads ----
+    public abstract Task<Dictionary<(string Participant, string RequestId), FoundRequest>> FindRequests(
+        IReadOnlyCollection<(string Participant, string RequestId)> ids
+    );
+    public abstract Task<List<StreamRow>> FindStreams(IReadOnlyCollection<StreamId> ids);
+
+    /// <summary>Streams as they all are at one moment, for a read: without due time, audience and traceparent.</summary>
+    public abstract Task<List<StreamRow>> FindStates(IReadOnlyCollection<StreamId> ids);
+    public abstract Task<List<HistoryRow>> History(ulong stream);
+    public abstract Task<Dictionary<string, ulong>> LastOfTypes(IReadOnlyCollection<string> types);
+    public abstract Task<Dictionary<string, ulong>> Cursors(IReadOnlyCollection<string> names);
+
+    // ---- the tree ----
+    public abstract Task<Head> ReadHead();
+    public abstract Task<List<byte[]>> Headers(ulong from, ulong to);
+    public abstract Task<byte[]?> ReadTile(int level, ulong index);
+    public abstract Task<List<byte[]>> TileRoots(int level, ulong from, ulong to);
+
+    // ---- reading ----
+    public abstract Task<List<EntryRow>> Entries(ulong from, ulong to, string? @case, IReadOnlyCollection<string>? tokens, int limit);
+    public abstract Task<List<PartRow>> Parts(IReadOnlyCollection<ulong> positions);
+    public abstract Task<List<StreamRow>> List(
+        string kind,
+        IReadOnlyList<string> keys,
+        IReadOnlyCollection<string>? tokens,
+        ulong after,
+        int limit
+    );
+    public abstract Task<ulong> Count(string kind, IReadOnlyList<string> keys);
+    public abstract Task<List<(StreamId Id, long Due)>> Due(long now, int limit);
+    public abstract Task<ulong> CountDue(long now);
+    public abstract Task<List<EventSource>> EventsAfter(ulong number, int limit);
+    public abstract Task<List<EventSource>> EventsAfter(IReadOnlyDictionary<string, ulong> after, int limit);
+
+    // ---- single changes, each its own transaction ----
+    public abstract Task MoveCursor(string name, ulong value);
+    public abstract Task<bool> EraseRequest(ulong position);
+
+    public abstract ValueTask DisposeAsync();
+
+    protected static EntryRow EntryOf(
+        long position,
+        string participant,
+        string @case,
+        string traceParent,
+        string traceState,
+        byte[] header,
+        IReadOnlyCollection<string> audience,
+        long partBytes
+    ) => new((ulong)position, participant, @case, audience, traceParent, traceState, header, partBytes);
+}

@@ -507,7 +507,7 @@ public static class Calls
     // ---- what may be done --------------------------------------------------------------------------------------------------
 
     /// <summary>One side logs a call.</summary>
-    public static Decision Log(View view, LogCallRequest request, Act act)
+    public static Decision Log(View view, LogCallRequest request, RuleContext act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal)
@@ -563,7 +563,7 @@ public static class Calls
     }
 
     /// <summary>The other side gives its own account.</summary>
-    public static Decision SubmitReadout(View view, SubmitReadoutRequest request, Act act)
+    public static Decision SubmitReadout(View view, SubmitReadoutRequest request, RuleContext act)
     {
         if (!Opened(view, request, request.Case, request.Call, request.Etag, act, out var call, out var @case, out var refusal))
             return refusal;
@@ -596,7 +596,7 @@ public static class Calls
     }
 
     /// <summary>A side amends its own readout: a new version.</summary>
-    public static Decision AmendReadout(View view, AmendReadoutRequest request, Act act)
+    public static Decision AmendReadout(View view, AmendReadoutRequest request, RuleContext act)
     {
         if (!Opened(view, request, request.Case, request.Call, request.Etag, act, out var call, out var @case, out var refusal))
             return refusal;
@@ -630,7 +630,7 @@ public static class Calls
     }
 
     /// <summary>A side contests the other side's readout.</summary>
-    public static Decision ContestReadout(View view, ContestReadoutRequest request, Act act)
+    public static Decision ContestReadout(View view, ContestReadoutRequest request, RuleContext act)
     {
         if (!Opened(view, request, request.Case, request.Call, request.Etag, act, out var call, out _, out var refusal))
             return refusal;
@@ -663,7 +663,7 @@ public static class Calls
     }
 
     /// <summary>A side says that two records are of the same call.</summary>
-    public static Decision LinkCalls(View view, LinkCallsRequest request, Act act)
+    public static Decision LinkCalls(View view, LinkCallsRequest request, RuleContext act)
     {
         if (
             !Seen(view, request, request.Case, request.Call, act, out var call, out var @case, out var refusal)
@@ -712,7 +712,7 @@ public static class Calls
     }
 
     /// <summary>The side to which a commitment is owed settles it.</summary>
-    public static Decision SettleCommitment(View view, SettleCommitmentRequest request, Act act)
+    public static Decision SettleCommitment(View view, SettleCommitmentRequest request, RuleContext act)
     {
         if (
             !Opened(
@@ -777,7 +777,7 @@ public static class Calls
     }
 
     /// <summary>A side says that an entry of its own was wrong.</summary>
-    public static Decision Correct(View view, CorrectRecordRequest request, Act act)
+    public static Decision Correct(View view, CorrectRecordRequest request, RuleContext act)
     {
         if (!Opened(view, request, request.Case, request.Call, request.Etag, act, out var call, out _, out var refusal, closedToo: true))
             return refusal;
@@ -836,7 +836,7 @@ public static class Calls
     /// <param name="view">The states.</param>
     /// <param name="id">The call.</param>
     /// <param name="act">When.</param>
-    public static Decision FallDue(View view, string id, Act act)
+    public static Decision FallDue(View view, string id, RuleContext act)
     {
         var call = view.Find(Kind, id);
         var due = call?.Commitments.Where(c => DueOf(c) <= act.Now).ToArray() ?? [];
@@ -858,14 +858,14 @@ public static class Calls
         || (marking.Level <= Level.Restricted || marking.Level <= participant.Clearance)
             && (marking.ReleasableTo.Count == 0 || marking.ReleasableTo.Contains(participant.Id));
 
-    private static bool IsSide(Call call, Act act) => call.Sides.Any(s => s.Participant == act.Caller.Id);
+    private static bool IsSide(Call call, RuleContext act) => call.Sides.Any(s => s.Participant == act.Caller.Id);
 
     private static bool Full(Call call, IMessage request) => call.CalculateSize() + request.CalculateSize() > MaxBytes;
 
-    private static Call Shown(View view, Call call, Case @case, Act act) =>
+    private static Call Shown(View view, Call call, Case @case, RuleContext act) =>
         Shown(call, act.Caller.Id, id => view.Find(Kind, id) is { } other && Cases.MaySee(act.Caller, @case, Kind.AudienceOf(other)));
 
-    private static (Call Shown, string Etag) After(View after, string id, Act act)
+    private static (Call Shown, string Etag) After(View after, string id, RuleContext act)
     {
         var call = after.Find(Kind, id)!;
         var shown = Shown(after, call, after.Find(Cases.Kind, call.Case)!, act);
@@ -875,7 +875,7 @@ public static class Calls
     private static Decision Done(
         Call call,
         IMessage @event,
-        Act act,
+        RuleContext act,
         Func<Call, string, IMessage> answer,
         IEnumerable<string>? audience = null
     ) =>
@@ -896,7 +896,7 @@ public static class Calls
         IMessage request,
         string inCase,
         string id,
-        Act act,
+        RuleContext act,
         out Call call,
         out Case @case,
         out Refusal refusal,
@@ -922,7 +922,7 @@ public static class Calls
         string inCase,
         string id,
         string etag,
-        Act act,
+        RuleContext act,
         out Call call,
         out Case @case,
         out Refusal refusal,
@@ -939,7 +939,7 @@ public static class Calls
         new(Reason.RequestInvalid, null, [.. faults.Select(f => new FieldFault { Field = f.Field, Description = f.Description })]);
 
     /// <summary>What the declarations of an account's fields cannot say.</summary>
-    private static Refusal? Check(Account account, Call call, Case @case, Act act)
+    private static Refusal? Check(Account account, Call call, Case @case, RuleContext act)
     {
         var faults = Faults(account).ToArray();
         if (faults.Length > 0)
@@ -1007,7 +1007,7 @@ public static class Calls
     }
 
     /// <summary>The commitments of the caller's own side to request a transfer that it had not said before.</summary>
-    private static IEnumerable<TransferCommitment> NewTransfers(Call call, Account account, Act act) =>
+    private static IEnumerable<TransferCommitment> NewTransfers(Call call, Account account, RuleContext act) =>
         from item in account.Commitments.Select((terms, index) => (terms, index))
         let terms = item.terms
         let before = Said(call, terms)
@@ -1026,7 +1026,7 @@ public static class Calls
 
     /// <summary>The ids of an account's commitments, in their order: of one that was said before its own, of each other a new one.
     /// </summary>
-    private static IEnumerable<string> IdsOf(Call call, Account account, Act act) =>
+    private static IEnumerable<string> IdsOf(Call call, Account account, RuleContext act) =>
         account.Commitments.Select((terms, index) => Said(call, terms)?.Id ?? act.NewId("commitment", index));
 
     private static IEnumerable<string> IdsOf(Call call, Account account) => account.Commitments.Select(c => Said(call, c)!.Id);

@@ -31,7 +31,7 @@ public static class Reactions
 
     /// <summary>A transfer request was drafted: it is tied to the commitment that caused it. Nobody but the participant for which
     /// it was drafted sees that.</summary>
-    public static Decision Drafted(View view, TransferRequestDrafted e, Act act)
+    public static Decision Drafted(View view, TransferRequestDrafted e, RuleContext act)
     {
         if (
             Committed(view, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
@@ -50,7 +50,7 @@ public static class Reactions
     }
 
     /// <summary>A draft was discarded: the commitment does not rest on it any more.</summary>
-    public static Decision Discarded(View view, DraftDiscarded e, Act act)
+    public static Decision Discarded(View view, DraftDiscarded e, RuleContext act)
     {
         if (
             Committed(view, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
@@ -62,7 +62,7 @@ public static class Reactions
     }
 
     /// <summary>A transfer request was submitted: the commitment is kept once there is one for each prisoner.</summary>
-    public static Decision Submitted(View view, TransferRequestSubmitted e, Act act)
+    public static Decision Submitted(View view, TransferRequestSubmitted e, RuleContext act)
     {
         if (
             Committed(view, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
@@ -109,11 +109,11 @@ public static class Reactions
             : null;
     }
 
-    private static bool SameSide(Commitment commitment, string participant, Act act) =>
+    private static bool SameSide(Commitment commitment, string participant, RuleContext act) =>
         act.Permissions.Participant(participant)?.State is { Length: > 0 } state
         && act.Permissions.Participant(commitment.Terms.Participant)?.State == state;
 
-    private static string[] Alone(Call call, string participant, Act act) =>
+    private static string[] Alone(Call call, string participant, RuleContext act) =>
         act.Permissions.Participant(participant) is { } drafter
             ? [Audience.Named(Audience.Cleared(Audience.State(call.Case, drafter.State), call.Classification.Level), drafter.Id)]
             : [];

@@ -30,7 +30,7 @@ public static class Accesses
     private static readonly string[] Reserved = ["CloseAccess", "CorrectRecord"];
 
     /// <summary>The rule of RequestAccess.</summary>
-    public static Decision Request(View view, RequestAccessRequest request, Act act)
+    public static Decision Request(View view, RequestAccessRequest request, RuleContext act)
     {
         if (Ask(view, request, act, request.Case, request.Prisoner, act.Caller.State, out var held) is { } refusal)
             return refusal;
@@ -68,7 +68,7 @@ public static class Accesses
     }
 
     /// <summary>The rule of NotifyVisit.</summary>
-    public static Decision Notify(View view, NotifyVisitRequest request, Act act)
+    public static Decision Notify(View view, NotifyVisitRequest request, RuleContext act)
     {
         if (Ask(view, request, act, request.Case, request.Prisoner, act.Caller.Id, out var held) is { } refusal)
             return refusal;
@@ -100,7 +100,7 @@ public static class Accesses
     }
 
     /// <summary>The rule of DecideAccess (D17, D18).</summary>
-    public static Decision Decide(View view, DecideAccessRequest request, Act act)
+    public static Decision Decide(View view, DecideAccessRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -167,7 +167,7 @@ public static class Accesses
     }
 
     /// <summary>The rule of RecordVisit. A visit that took place is a fact: what was missing is acknowledged.</summary>
-    public static Decision RecordVisit(View view, RecordVisitRequest request, Act act)
+    public static Decision RecordVisit(View view, RecordVisitRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -218,7 +218,7 @@ public static class Accesses
     }
 
     /// <summary>The rule of CloseAccess.</summary>
-    public static Decision Close(View view, CloseAccessRequest request, Act act)
+    public static Decision Close(View view, CloseAccessRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -254,7 +254,7 @@ public static class Accesses
     }
 
     /// <summary>The rule of CorrectRecord, where the record is access.</summary>
-    public static Decision Correct(View view, V1.CorrectRecordRequest request, Act act)
+    public static Decision Correct(View view, V1.CorrectRecordRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -315,15 +315,23 @@ public static class Accesses
     private static Refusal NotAllowed(Access access) =>
         new(Reason.StateNotAllowed, new Dictionary<string, string> { ["record"] = access.Id });
 
-    private static Refusal? Detaining(Access access, Act act) =>
+    private static Refusal? Detaining(Access access, RuleContext act) =>
         Acts.ActsFor(act.Caller, access.DetainingPower) ? null : new Refusal(Reason.NotGranted);
 
-    private static Refusal? EitherSide(Access access, Act act) =>
+    private static Refusal? EitherSide(Access access, RuleContext act) =>
         (access.Kind == AccessKind.Consular ? Acts.ActsFor(act.Caller, access.RequestingState) : act.Caller.Id == access.Participant)
             ? null
             : Detaining(access, act);
 
-    private static Refusal? Ask(View view, IMessage request, Act act, string @case, string prisoner, string asker, out CasePrisoner held)
+    private static Refusal? Ask(
+        View view,
+        IMessage request,
+        RuleContext act,
+        string @case,
+        string prisoner,
+        string asker,
+        out CasePrisoner held
+    )
     {
         var open = view.Find(Cases.Kind, @case);
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
@@ -340,11 +348,11 @@ public static class Accesses
     private static Refusal? Enter(
         View view,
         IMessage request,
-        Act act,
+        RuleContext act,
         string @case,
         string id,
         string etag,
-        Func<Access, Act, Refusal?> side,
+        Func<Access, RuleContext, Refusal?> side,
         State[] from,
         out Access access,
         bool closedToo = false
@@ -365,13 +373,13 @@ public static class Accesses
 
     private static Decision Accept(
         Access access,
-        Act act,
+        RuleContext act,
         IReadOnlyList<IMessage> events,
         IEnumerable<string> audience,
         Func<string, string, State, IMessage> answer
     ) => Decision.Accept(access.Case, [.. audience], [.. events.Select(e => On(e, access))], Answer(access.Id, act, answer));
 
-    private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) =>
+    private static Func<View, IMessage> Answer(string id, RuleContext act, Func<string, string, State, IMessage> answer) =>
         after =>
         {
             var access = after.Find(Kind, id)!;

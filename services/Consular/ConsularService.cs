@@ -226,7 +226,7 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
     }
 
     /// <summary>The rule of CorrectRecord: that of the kind of record named.</summary>
-    public static Decision Correct(View view, CorrectRecordRequest request, Act act) =>
+    public static Decision Correct(View view, CorrectRecordRequest request, RuleContext act) =>
         request.Record.StartsWith("access_", StringComparison.Ordinal)
             ? Accesses.Correct(view, request, act)
             : Transfers.Correct(view, request, act);

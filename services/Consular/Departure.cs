@@ -25,10 +25,10 @@ public sealed class Departure(Peers peers, Reads reads)
     /// <param name="act">Who asks.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
-    public async Task<IMessage?> Ask(string @case, string transfer, Act act, CancellationToken cancel) =>
+    public async Task<IMessage?> Ask(string @case, string transfer, RuleContext act, CancellationToken cancel) =>
         await Seen(@case, transfer, act) is { } record && IsPlanned(record) ? await Ask(record, cancel) : null;
 
-    private async Task<Transfer?> Seen(string @case, string id, Act act)
+    private async Task<Transfer?> Seen(string @case, string id, RuleContext act)
     {
         var (transfer, open) = await reads.PeekWithCase(Transfers.Kind, id, @case);
         return
@@ -47,7 +47,7 @@ public sealed class Departure(Peers peers, Reads reads)
     /// <param name="act">Who confirms.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
-    public async Task<IMessage?> Ask(ConfirmHandoverRequest request, Act act, CancellationToken cancel)
+    public async Task<IMessage?> Ask(ConfirmHandoverRequest request, RuleContext act, CancellationToken cancel)
     {
         if (await Seen(request.Case, request.Transfer, act) is not { } transfer || !IsPlanned(transfer))
             return null;

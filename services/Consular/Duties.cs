@@ -17,7 +17,7 @@ public static class Duties
 
     /// <summary>Records what is due of a transfer request. An Article 12 transfer under way whose assurance or assessment ended
     /// is suspended (D2).</summary>
-    public static Decision OfTransfer(View view, string key, Act act)
+    public static Decision OfTransfer(View view, string key, RuleContext act)
     {
         if (view.Find(Transfers.Kind, key) is not { } transfer)
             return Decision.Accept("", [], []);
@@ -46,7 +46,7 @@ public static class Duties
 
     /// <summary>Records what is due of access: a decision that is overdue; the end of a denial, after which access is open again.
     /// </summary>
-    public static Decision OfAccess(View view, string key, Act act)
+    public static Decision OfAccess(View view, string key, RuleContext act)
     {
         if (view.Find(Accesses.Kind, key) is not { } access)
             return Decision.Accept("", [], []);

@@ -61,7 +61,7 @@ public static class Reactions
 
     /// <summary>Custody recorded something of the prisoner on which a departure may rest: the one that is under way goes on only
     /// where all that it needs is there still. What it was is told to nobody.</summary>
-    private static Decision Recheck(View view, IMessage e, Act act, string @case, string prisoner)
+    private static Decision Recheck(View view, IMessage e, RuleContext act, string @case, string prisoner)
     {
         if (prisoner.Length == 0)
             return Decision.Accept(@case, [], []);
@@ -72,7 +72,7 @@ public static class Reactions
         return Decision.Accept(@case, [], changes);
     }
 
-    private static Decision StatusChanged(View view, StatusRecorded e, Act act)
+    private static Decision StatusChanged(View view, StatusRecorded e, RuleContext act)
     {
         var copied = Cases.Copy(view, e, act);
         if (copied.Refusal is not null)
@@ -89,7 +89,7 @@ public static class Reactions
 
     /// <summary>Custody passed, or ended: the request that led there is monitored from now on; what else was asked of the power
     /// of before is suspended, for that power can no longer decide on it.</summary>
-    private static Decision Passed(View view, IMessage e, Act act, string @case, string prisoner)
+    private static Decision Passed(View view, IMessage e, RuleContext act, string @case, string prisoner)
     {
         var copied = Cases.Copy(view, e, act);
         if (copied.Refusal is not null)
@@ -110,7 +110,7 @@ public static class Reactions
 
     /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked
     /// on behalf of the event is older.</summary>
-    private static bool Knew(Transfer transfer, Act act) =>
+    private static bool Knew(Transfer transfer, RuleContext act) =>
         PositionOf(act.RequestId) is { } position && transfer.Checks.LastOrDefault()?.CustodyPosition > position;
 
     private static Transfer? UnderWay(View view, Dossier? dossier) =>
@@ -131,7 +131,13 @@ public static class Reactions
 
     /// <summary>Drafts a request for each prisoner of each commitment to request a transfer, for the participant that is to request
     /// it and seen by it alone. The same event makes the same drafts.</summary>
-    private static Decision Draft(View view, string @case, string call, IReadOnlyCollection<TransferCommitment> commitments, Act act)
+    private static Decision Draft(
+        View view,
+        string @case,
+        string call,
+        IReadOnlyCollection<TransferCommitment> commitments,
+        RuleContext act
+    )
     {
         var changes = new List<Change>();
         var audience = new HashSet<string>();
@@ -168,7 +174,7 @@ public static class Reactions
 
     /// <summary>A side corrected what it had said: what was asked for on the ground of a commitment that nothing says any more is
     /// suspended.</summary>
-    private static Decision CallCorrected(View view, CallLog.V1.RecordCorrected e, Act act)
+    private static Decision CallCorrected(View view, CallLog.V1.RecordCorrected e, RuleContext act)
     {
         var suspended = new List<Change>();
         foreach (var id in view.Find(Dossiers.Calls, e.Record)?.Transfers ?? [])

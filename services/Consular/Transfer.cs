@@ -61,7 +61,7 @@ public static class Transfers
     // ------------------------------------------------------------------------------------------------------------------ drafts
 
     /// <summary>The rule of DraftTransferRequest.</summary>
-    public static Decision Draft(View view, DraftTransferRequestRequest request, Act act)
+    public static Decision Draft(View view, DraftTransferRequestRequest request, RuleContext act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case, request.Prisoner) is { } refusal)
@@ -106,7 +106,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of DiscardDraft.</summary>
-    public static Decision Discard(View view, DiscardDraftRequest request, Act act)
+    public static Decision Discard(View view, DiscardDraftRequest request, RuleContext act)
     {
         if (
             Enter(view, request, act, request.Case, request.Transfer, request.Etag, Requesting, [State.Drafted], out var transfer) is
@@ -137,7 +137,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of SubmitTransferRequest.</summary>
-    public static Decision Submit(View view, SubmitTransferRequestRequest request, Act act)
+    public static Decision Submit(View view, SubmitTransferRequestRequest request, RuleContext act)
     {
         if (
             Enter(view, request, act, request.Case, request.Transfer, request.Etag, Requesting, [State.Drafted], out var transfer) is
@@ -182,7 +182,7 @@ public static class Transfers
     // ------------------------------------------------------------------------------------------------------------------ review
 
     /// <summary>The rule of BeginReview.</summary>
-    public static Decision Review(View view, BeginReviewRequest request, Act act)
+    public static Decision Review(View view, BeginReviewRequest request, RuleContext act)
     {
         if (
             Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.Submitted], out var transfer) is
@@ -212,7 +212,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of RecordTransfereeAssessment.</summary>
-    public static Decision Assess(View view, RecordTransfereeAssessmentRequest request, Act act)
+    public static Decision Assess(View view, RecordTransfereeAssessmentRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -260,7 +260,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of GiveAssurance.</summary>
-    public static Decision Assure(View view, GiveAssuranceRequest request, Act act)
+    public static Decision Assure(View view, GiveAssuranceRequest request, RuleContext act)
     {
         if (
             Enter(view, request, act, request.Case, request.Transfer, request.Etag, Accepting, BeforeHandover, out var transfer) is
@@ -294,8 +294,8 @@ public static class Transfers
         );
     }
 
-    /// <summary>The rule of DecideTransfer. Where it agrees, <see cref="Act.Asked"/> is custody's answer.</summary>
-    public static Decision Decide(View view, DecideTransferRequest request, Act act)
+    /// <summary>The rule of DecideTransfer. Where it agrees, <see cref="RuleContext.Asked"/> is custody's answer.</summary>
+    public static Decision Decide(View view, DecideTransferRequest request, RuleContext act)
     {
         if (
             Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.UnderReview], out var transfer) is
@@ -328,8 +328,8 @@ public static class Transfers
 
     // --------------------------------------------------------------------------------------------------------------- hand-over
 
-    /// <summary>The rule of ScheduleHandover. <see cref="Act.Asked"/> is custody's answer.</summary>
-    public static Decision Schedule(View view, ScheduleHandoverRequest request, Act act)
+    /// <summary>The rule of ScheduleHandover. <see cref="RuleContext.Asked"/> is custody's answer.</summary>
+    public static Decision Schedule(View view, ScheduleHandoverRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -375,8 +375,8 @@ public static class Transfers
         );
     }
 
-    /// <summary>The rule of BeginTransit. <see cref="Act.Asked"/> is custody's answer.</summary>
-    public static Decision Begin(View view, BeginTransitRequest request, Act act)
+    /// <summary>The rule of BeginTransit. <see cref="RuleContext.Asked"/> is custody's answer.</summary>
+    public static Decision Begin(View view, BeginTransitRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -417,7 +417,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of AbortHandover.</summary>
-    public static Decision Abort(View view, AbortHandoverRequest request, Act act)
+    public static Decision Abort(View view, AbortHandoverRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -459,9 +459,9 @@ public static class Transfers
         );
     }
 
-    /// <summary>The rule of ConfirmHandover. <see cref="Act.Asked"/> is custody's answer; null where it gave none. A fact is
+    /// <summary>The rule of ConfirmHandover. <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none. A fact is
     /// never refused for good: what is missing can be acknowledged.</summary>
-    public static Decision Confirm(View view, ConfirmHandoverRequest request, Act act)
+    public static Decision Confirm(View view, ConfirmHandoverRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -566,7 +566,7 @@ public static class Transfers
     // -------------------- suspension, resumption, withdrawal
 
     /// <summary>The rule of SuspendTransfer.</summary>
-    public static Decision Suspend(View view, SuspendTransferRequest request, Act act)
+    public static Decision Suspend(View view, SuspendTransferRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -600,9 +600,9 @@ public static class Transfers
         );
     }
 
-    /// <summary>The rule of ResumeTransfer. <see cref="Act.Asked"/> is custody's answer where the stage that it left needs
+    /// <summary>The rule of ResumeTransfer. <see cref="RuleContext.Asked"/> is custody's answer where the stage that it left needs
     /// it.</summary>
-    public static Decision Resume(View view, ResumeTransferRequest request, Act act)
+    public static Decision Resume(View view, ResumeTransferRequest request, RuleContext act)
     {
         if (
             Enter(view, request, act, request.Case, request.Transfer, request.Etag, Detaining, [State.Suspended], out var transfer) is
@@ -636,7 +636,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of WithdrawTransferRequest.</summary>
-    public static Decision Withdraw(View view, WithdrawTransferRequestRequest request, Act act)
+    public static Decision Withdraw(View view, WithdrawTransferRequestRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -680,7 +680,7 @@ public static class Transfers
     // -------------------- after the hand-over (12(3))
 
     /// <summary>The rule of ReportTreatmentFailure.</summary>
-    public static Decision ReportFailure(View view, ReportTreatmentFailureRequest request, Act act)
+    public static Decision ReportFailure(View view, ReportTreatmentFailureRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -726,7 +726,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of RecordCorrectiveMeasures.</summary>
-    public static Decision RecordMeasures(View view, RecordCorrectiveMeasuresRequest request, Act act)
+    public static Decision RecordMeasures(View view, RecordCorrectiveMeasuresRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -772,7 +772,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of RequestReturn.</summary>
-    public static Decision RequestReturn(View view, RequestReturnRequest request, Act act)
+    public static Decision RequestReturn(View view, RequestReturnRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -815,7 +815,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of ConfirmReturn. The accepting power of the hand-over gives back, the other one takes.</summary>
-    public static Decision ConfirmReturn(View view, ConfirmReturnRequest request, Act act)
+    public static Decision ConfirmReturn(View view, ConfirmReturnRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -876,7 +876,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of CloseTransfer.</summary>
-    public static Decision Close(View view, CloseTransferRequest request, Act act)
+    public static Decision Close(View view, CloseTransferRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -920,7 +920,7 @@ public static class Transfers
     }
 
     /// <summary>The rule of CorrectRecord, where the record is a transfer request.</summary>
-    public static Decision Correct(View view, V1.CorrectRecordRequest request, Act act)
+    public static Decision Correct(View view, V1.CorrectRecordRequest request, RuleContext act)
     {
         if (
             Enter(
@@ -970,8 +970,8 @@ public static class Transfers
     /// departure all the same would breach.</summary>
     /// <param name="view">The states.</param>
     /// <param name="transfer">The transfer request.</param>
-    /// <param name="act">The act; <see cref="Act.Asked"/> is custody's answer or null.</param>
-    public static IReadOnlyList<(Invariant Breach, Reason Reason)> Obstacles(View view, Transfer transfer, Act act)
+    /// <param name="act">The act; <see cref="RuleContext.Asked"/> is custody's answer or null.</param>
+    public static IReadOnlyList<(Invariant Breach, Reason Reason)> Obstacles(View view, Transfer transfer, RuleContext act)
     {
         var obstacles = new List<(Invariant, Reason)>();
         var dossier = view.Find(Dossiers.Kind, Dossiers.Key(transfer));
@@ -1002,7 +1002,7 @@ public static class Transfers
         return obstacles;
     }
 
-    private static Refusal? Hindrance(View view, Transfer transfer, Act act) =>
+    private static Refusal? Hindrance(View view, Transfer transfer, RuleContext act) =>
         Obstacles(view, transfer, act) is [var first, ..] ? new Refusal(first.Reason) : null;
 
     /// <summary>The neutral event of a suspension.</summary>
@@ -1030,32 +1030,32 @@ public static class Transfers
             ? held
             : null;
 
-    private static Refusal? Requesting(Transfer transfer, Act act) =>
+    private static Refusal? Requesting(Transfer transfer, RuleContext act) =>
         Acts.ActsFor(act.Caller, transfer.RequestingState) ? null : new Refusal(Reason.NotGranted);
 
     // A draft is submitted to nobody yet: its state, not the side, is what refuses.
-    private static Refusal? Accepting(Transfer transfer, Act act) =>
+    private static Refusal? Accepting(Transfer transfer, RuleContext act) =>
         transfer.AcceptingPower.Length == 0 || Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null : new Refusal(Reason.NotGranted);
 
-    private static Refusal? Detaining(Transfer transfer, Act act) =>
+    private static Refusal? Detaining(Transfer transfer, RuleContext act) =>
         Acts.ActsFor(act.Caller, transfer.DetainingPower) ? null : new Refusal(Reason.NotGranted);
 
     // What changes the custody of the caller's own state is a custody write (D4).
-    private static Refusal? DetainingCustody(Transfer transfer, Act act) => Detaining(transfer, act) ?? CustodyCapacity(act);
+    private static Refusal? DetainingCustody(Transfer transfer, RuleContext act) => Detaining(transfer, act) ?? CustodyCapacity(act);
 
-    private static Refusal? CustodyCapacity(Act act) =>
+    private static Refusal? CustodyCapacity(RuleContext act) =>
         act.Caller.Capacities.Contains(Capacity.Custody) ? null : new Refusal(Reason.NoCapacity);
 
-    private static Refusal? EitherSide(Transfer transfer, Act act) =>
+    private static Refusal? EitherSide(Transfer transfer, RuleContext act) =>
         Acts.ActsFor(act.Caller, transfer.DetainingPower) ? CustodyCapacity(act) : Accepting(transfer, act);
 
-    private static Refusal? EitherSideOfReturn(Transfer transfer, Act act) =>
+    private static Refusal? EitherSideOfReturn(Transfer transfer, RuleContext act) =>
         Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? CustodyCapacity(act) : Detaining(transfer, act);
 
-    private static Refusal? EitherPower(Transfer transfer, Act act) =>
+    private static Refusal? EitherPower(Transfer transfer, RuleContext act) =>
         Acts.ActsFor(act.Caller, transfer.AcceptingPower) ? null : Detaining(transfer, act);
 
-    private static Refusal? Anybody(Transfer transfer, Act act) => null;
+    private static Refusal? Anybody(Transfer transfer, RuleContext act) => null;
 
     private static HandoverSide SideOf(Transfer transfer, Participant caller) =>
         Acts.ActsFor(caller, transfer.DetainingPower) ? HandoverSide.Giving : HandoverSide.Taking;
@@ -1063,10 +1063,10 @@ public static class Transfers
     private static Refusal NotAllowed(Transfer transfer) =>
         new(Reason.StateNotAllowed, new Dictionary<string, string> { ["record"] = transfer.Id });
 
-    private static bool IsAhead(Timestamp time, Act act, TimeSpan atMost) =>
+    private static bool IsAhead(Timestamp time, RuleContext act, TimeSpan atMost) =>
         time.ToDateTimeOffset() is var ahead && ahead > act.Now && ahead - act.Now <= atMost;
 
-    private static bool IsWindow(Timestamp start, Timestamp end, Timestamp? notBefore, Act act) =>
+    private static bool IsWindow(Timestamp start, Timestamp end, Timestamp? notBefore, RuleContext act) =>
         start <= end
         && end <= act.Time
         && (notBefore is null || notBefore <= start)
@@ -1083,11 +1083,11 @@ public static class Transfers
     private static Refusal? Enter(
         View view,
         IMessage request,
-        Act act,
+        RuleContext act,
         string @case,
         string id,
         string etag,
-        Func<Transfer, Act, Refusal?> side,
+        Func<Transfer, RuleContext, Refusal?> side,
         State[] from,
         out Transfer transfer,
         bool closedToo = false
@@ -1108,7 +1108,7 @@ public static class Transfers
 
     private static Decision Accept(
         Transfer transfer,
-        Act act,
+        RuleContext act,
         IMessage @event,
         IEnumerable<string> audience,
         Func<string, string, State, IMessage> answer
@@ -1116,13 +1116,13 @@ public static class Transfers
 
     private static Decision Accept(
         Transfer transfer,
-        Act act,
+        RuleContext act,
         IReadOnlyList<IMessage> events,
         IEnumerable<string> audience,
         Func<string, string, State, IMessage> answer
     ) => Decision.Accept(transfer.Case, [.. audience], [.. events.Select(e => On(e, transfer))], Answer(transfer.Id, act, answer));
 
-    private static Func<View, IMessage> Answer(string id, Act act, Func<string, string, State, IMessage> answer) =>
+    private static Func<View, IMessage> Answer(string id, RuleContext act, Func<string, string, State, IMessage> answer) =>
         after =>
         {
             var transfer = after.Find(Kind, id)!;

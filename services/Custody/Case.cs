@@ -21,7 +21,7 @@ public static class CaseRules
     public static string StateKey(CaseState state) => state == CaseState.Unspecified ? "" : $"state:{state}";
 
     /// <summary>Opens a case: the caller's state is its detaining power (GC III 12; D1: a state, never a unit).</summary>
-    public static Decision Open(View view, OpenCaseRequest request, Act act)
+    public static Decision Open(View view, OpenCaseRequest request, RuleContext act)
     {
         if (Gate.Check(act, request, null, opensCase: true) is { } refusal)
             return refusal;
@@ -54,7 +54,7 @@ public static class CaseRules
 
     /// <summary>Admits a party: an organ of the detaining power or of another state, a neutral observer, a Protecting
     /// Power.</summary>
-    public static Decision Admit(View view, AdmitPartyRequest request, Act act)
+    public static Decision Admit(View view, AdmitPartyRequest request, RuleContext act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal)
@@ -111,7 +111,7 @@ public static class CaseRules
 
     /// <summary>Removes a party. While somebody is in custody, the last organ of a power that answers for him and the last
     /// neutral observer stay (GC III 12, 126).</summary>
-    public static Decision Remove(View view, RemovePartyRequest request, Act act)
+    public static Decision Remove(View view, RemovePartyRequest request, RuleContext act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal)
@@ -154,7 +154,7 @@ public static class CaseRules
 
     /// <summary>Closes a case in which nobody is in custody any more (D19: protection runs until final release and repatriation).
     /// </summary>
-    public static Decision Close(View view, CloseCaseRequest request, Act act)
+    public static Decision Close(View view, CloseCaseRequest request, RuleContext act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal)
@@ -216,7 +216,7 @@ public static class CaseRules
             ]
             : [Audience.Case(@case.Id), Audience.Of(participant)];
 
-    private static T Answer<T>(View after, string id, Act act, Func<Case, string, T> make)
+    private static T Answer<T>(View after, string id, RuleContext act, Func<Case, string, T> make)
         where T : IMessage
     {
         var @case = after.Find(Cases.Kind, id)!;

@@ -25,7 +25,7 @@ public static class Duties
     public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue)];
 
     /// <summary>Records what has fallen due by now; refused where nothing has.</summary>
-    public static Decision FallDue(View view, string key, Act act)
+    public static Decision FallDue(View view, string key, RuleContext act)
     {
         if (view.Find(Prisoners.Kind, key) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);

@@ -109,7 +109,7 @@ public static class Prisoners
 
     /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
     /// him is the service's, so that nobody can put into it what he must not know (D16).</summary>
-    public static Decision Register(View view, RegisterPrisonerRequest request, Act act)
+    public static Decision Register(View view, RegisterPrisonerRequest request, RuleContext act)
     {
         var @case = view.Find(Cases.Kind, request.Case);
         if (Gate.Check(act, request, @case) is { } refusal)
@@ -150,7 +150,7 @@ public static class Prisoners
 
     /// <summary>Records a custody status. A departure that breaches an invariant is refused unless it took place all the same;
     /// facts that do not fit the record are marked with D1.</summary>
-    public static Decision RecordStatus(View view, RecordStatusRequest request, Act act)
+    public static Decision RecordStatus(View view, RecordStatusRequest request, RuleContext act)
     {
         if (
             Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, closedToo: true) is
@@ -216,7 +216,7 @@ public static class Prisoners
     }
 
     /// <summary>Records what criminal proceedings mean for a departure (D12).</summary>
-    public static Decision RecordProceedings(View view, RecordProceedingsRequest request, Act act)
+    public static Decision RecordProceedings(View view, RecordProceedingsRequest request, RuleContext act)
     {
         if (
             Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
@@ -247,7 +247,7 @@ public static class Prisoners
     }
 
     /// <summary>Records a claim to the person beside those that are there (D5).</summary>
-    public static Decision RecordClaim(View view, RecordClaimRequest request, Act act)
+    public static Decision RecordClaim(View view, RecordClaimRequest request, RuleContext act)
     {
         if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner) is { } refusal)
             return refusal;
@@ -287,7 +287,7 @@ public static class Prisoners
     }
 
     /// <summary>Records a risk assessment; the actor answers for it (D11).</summary>
-    public static Decision RecordRiskAssessment(View view, RecordRiskAssessmentRequest request, Act act)
+    public static Decision RecordRiskAssessment(View view, RecordRiskAssessmentRequest request, RuleContext act)
     {
         if (
             Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
@@ -330,7 +330,7 @@ public static class Prisoners
     }
 
     /// <summary>Records whether the prisoner may travel (D10).</summary>
-    public static Decision RecordFitness(View view, RecordFitnessRequest request, Act act)
+    public static Decision RecordFitness(View view, RecordFitnessRequest request, RuleContext act)
     {
         if (
             Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner, inCustody: true) is
@@ -373,7 +373,7 @@ public static class Prisoners
     }
 
     /// <summary>Records a notification and hands on its data (D14, D15).</summary>
-    public static Decision Notify(View view, NotifyBureauRequest request, Act act)
+    public static Decision Notify(View view, NotifyBureauRequest request, RuleContext act)
     {
         if (
             Open(
@@ -449,7 +449,7 @@ public static class Prisoners
 
     /// <summary>Links two references of one person: the first is no longer kept, what he said in either counts for the
     /// other.</summary>
-    public static Decision LinkDuplicate(View view, LinkDuplicateRequest request, Act act)
+    public static Decision LinkDuplicate(View view, LinkDuplicateRequest request, RuleContext act)
     {
         if (Open(view, act, request, request.Case, request.Prisoner, request.Etag, out var @case, out var prisoner) is { } refusal)
             return refusal;
@@ -490,7 +490,7 @@ public static class Prisoners
     }
 
     /// <summary>Corrects an entry of the caller's own: it no longer counts, and neither does what rested on it.</summary>
-    public static Decision Correct(View view, CorrectRecordRequest request, Act act)
+    public static Decision Correct(View view, CorrectRecordRequest request, RuleContext act)
     {
         if (
             Open(
@@ -593,7 +593,7 @@ public static class Prisoners
 
     /// <summary>The invariants that a departure would breach, in the order in which they are refused: D1, D9, D10, D11, D12. A
     /// release where he is held is no departure and breaches none.</summary>
-    internal static Invariant[] Breaches(IReadOnlyList<Prisoner> records, Route route, string destination, Act act)
+    internal static Invariant[] Breaches(IReadOnlyList<Prisoner> records, Route route, string destination, RuleContext act)
     {
         var prisoner = records[0];
         if (route == Route.Release && destination == prisoner.LastDetainingPower)
@@ -739,14 +739,15 @@ public static class Prisoners
             : [Audience.State(prisoner.Case, prisoner.LastDetainingPower), Audience.Observers(prisoner.Case)];
 
     /// <summary>By when bureau and Central Tracing Agency are to be notified of something recorded now (D14).</summary>
-    internal static Timestamp BureauDue(Act act) => act.Now.AddHours(act.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
+    internal static Timestamp BureauDue(RuleContext act) =>
+        act.Now.AddHours(act.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
 
     /// <summary>
     /// What every write on a prisoner's record is asked first; null: it may be made. Without an etag that is left to the caller.
     /// </summary>
     internal static Refusal? Open(
         View view,
-        Act act,
+        RuleContext act,
         IMessage request,
         string caseId,
         string reference,
@@ -775,10 +776,10 @@ public static class Prisoners
 
     /// <summary>Makes the answer of a write on a prisoner's record: given the states after it, the record as the caller sees it
     /// and its etag.</summary>
-    internal static Func<View, IMessage> Answer<T>(Case @case, Prisoner prisoner, Act act, Func<View, Prisoner, string, T> make)
+    internal static Func<View, IMessage> Answer<T>(Case @case, Prisoner prisoner, RuleContext act, Func<View, Prisoner, string, T> make)
         where T : IMessage => Answer(@case, prisoner.Prisoner_, act, make);
 
-    private static Func<View, IMessage> Answer<T>(Case @case, string reference, Act act, Func<View, Prisoner, string, T> make)
+    private static Func<View, IMessage> Answer<T>(Case @case, string reference, RuleContext act, Func<View, Prisoner, string, T> make)
         where T : IMessage =>
         after =>
         {
@@ -824,7 +825,7 @@ public static class Prisoners
             _ => !prisoner.Ended,
         };
 
-    private static StatusRecorded StatusOf(Prisoner prisoner, Act act, bool held, bool ended) =>
+    private static StatusRecorded StatusOf(Prisoner prisoner, RuleContext act, bool held, bool ended) =>
         new()
         {
             Case = prisoner.Case,
@@ -834,7 +835,7 @@ public static class Prisoners
             BureauDueTime = BureauDue(act),
         };
 
-    private static bool Valid(Timestamp made, Timestamp expires, TimeSpan longest, Prisoner prisoner, Act act)
+    private static bool Valid(Timestamp made, Timestamp expires, TimeSpan longest, Prisoner prisoner, RuleContext act)
     {
         var (from, to) = (made.ToDateTimeOffset(), expires.ToDateTimeOffset());
         return from <= act.Now && !(from < prisoner.CaptureTime?.ToDateTimeOffset()) && to > act.Now && to - from <= longest;

@@ -29,7 +29,7 @@ public static class Reactions
 
     /// <summary>Notes the interest of whom a transfer request was drafted for; until it is submitted, for its eyes
     /// alone.</summary>
-    public static Decision Drafted(View view, TransferRequestDrafted e, Act act)
+    public static Decision Drafted(View view, TransferRequestDrafted e, RuleContext act)
     {
         if (Find(view, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
@@ -43,7 +43,7 @@ public static class Reactions
     }
 
     /// <summary>The interest is now seen by the detaining power and the observers.</summary>
-    public static Decision Submitted(View view, TransferRequestSubmitted e, Act act) =>
+    public static Decision Submitted(View view, TransferRequestSubmitted e, RuleContext act) =>
         Find(view, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(
@@ -53,7 +53,7 @@ public static class Reactions
             );
 
     /// <summary>The interest is gone, as if it had never been.</summary>
-    public static Decision Discarded(View view, DraftDiscarded e, Act act) =>
+    public static Decision Discarded(View view, DraftDiscarded e, RuleContext act) =>
         Find(view, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(
@@ -63,13 +63,13 @@ public static class Reactions
             );
 
     /// <summary>The prisoner is on the way.</summary>
-    public static Decision Departed(View view, TransitBegun e, Act act) =>
+    public static Decision Departed(View view, TransitBegun e, RuleContext act) =>
         Find(view, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(e.Case, Prisoners.SideOf(prisoner), [new Change(e, [Prisoners.IdOf(prisoner)])]);
 
     /// <summary>The prisoner is back where he was before.</summary>
-    public static Decision Aborted(View view, HandoverAborted e, Act act) =>
+    public static Decision Aborted(View view, HandoverAborted e, RuleContext act) =>
         Find(view, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(e.Case, Prisoners.SideOf(prisoner), [new Change(e, [Prisoners.IdOf(prisoner)])]);
@@ -79,7 +79,7 @@ public static class Reactions
     /// place, so it is recorded even where it breached an invariant, and marked. After an Article 12 transfer the accepting power
     /// answers for the prisoner (D1); on every other route custody has ended.
     /// </summary>
-    public static Decision HandedOver(View view, HandoverConfirmed e, Act act)
+    public static Decision HandedOver(View view, HandoverConfirmed e, RuleContext act)
     {
         if (view.Find(Cases.Kind, e.Case) is not { } @case || Find(view, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
@@ -124,7 +124,7 @@ public static class Reactions
     }
 
     /// <summary>Both sides confirmed the return after an Article 12 transfer: custody passes back (12(3)).</summary>
-    public static Decision Returned(View view, ReturnConfirmed e, Act act)
+    public static Decision Returned(View view, ReturnConfirmed e, RuleContext act)
     {
         if (Find(view, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
@@ -144,7 +144,7 @@ public static class Reactions
 
     private static Prisoner? Find(View view, string @case, string prisoner) => view.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
 
-    private static bool ActsFor(Act act, Case @case, string participant, string state) =>
+    private static bool ActsFor(RuleContext act, Case @case, string participant, string state) =>
         state.Length > 0
         && act.Permissions.Participant(participant)?.State == state
         && @case.Parties.Any(p => p.Participant == participant);

@@ -46,7 +46,7 @@ public static class Statements
         ];
 
     /// <summary>Records a statement. It replaces what he said before.</summary>
-    public static Decision Record(View view, RecordStatementRequest request, Act act)
+    public static Decision Record(View view, RecordStatementRequest request, RuleContext act)
     {
         if (
             Prisoners.Open(
@@ -112,7 +112,7 @@ public static class Statements
     }
 
     /// <summary>Attests a statement in the name of one who was present.</summary>
-    public static Decision Attest(View view, AttestStatementRequest request, Act act)
+    public static Decision Attest(View view, AttestStatementRequest request, RuleContext act)
     {
         if (
             Open(
@@ -172,7 +172,7 @@ public static class Statements
     }
 
     /// <summary>Revokes an attestation.</summary>
-    public static Decision Revoke(View view, RevokeAttestationRequest request, Act act)
+    public static Decision Revoke(View view, RevokeAttestationRequest request, RuleContext act)
     {
         if (
             Open(
@@ -412,7 +412,7 @@ public static class Statements
 
     private static Refusal? Open(
         View view,
-        Act act,
+        RuleContext act,
         IMessage request,
         string caseId,
         string reference,

@@ -30,7 +30,12 @@ internal static class Disclosures
     public static string KeyOf(ulong position) => $"{position}";
 
     /// <summary>Looks up the entry before the command queues: rules see records, not entries.</summary>
-    public static async Task<IMessage?> Ask(ServiceLedger ledger, PermitDisclosureRequest request, Act act, CancellationToken cancel) =>
+    public static async Task<IMessage?> Ask(
+        ServiceLedger ledger,
+        PermitDisclosureRequest request,
+        RuleContext act,
+        CancellationToken cancel
+    ) =>
         await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(act.Caller.Id) }, cancel) is { } found
         && found.Participant == act.Caller.Id
             ? new Entry
@@ -42,7 +47,7 @@ internal static class Disclosures
             : null;
 
     /// <summary>Permits it.</summary>
-    public static Decision Permit(View view, PermitDisclosureRequest request, Act act)
+    public static Decision Permit(View view, PermitDisclosureRequest request, RuleContext act)
     {
         // The edge asked for the grant to a part that the caller could have; whose entries are privileged is known by its kind.
         if (act.Caller.Kind != ParticipantKind.NeutralObserver)

@@ -340,11 +340,6 @@ public sealed class Reads
     }
 }
 
-/// <summary>Who reads, and what he holds.</summary>
-/// <param name="Participant">The participant.</param>
-/// <param name="Tokens">The tokens that it holds (<see cref="Audience"/>).</param>
-public sealed record Reader(Participant Participant, IReadOnlySet<string> Tokens);
-
 /// <summary>Where a list goes on: the number of the last record seen, encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) with a
 /// key of this very list of this very participant. Records are numbered as they come to be in the service, so in clear the number would
 /// tell its holder how many others there are.</summary>

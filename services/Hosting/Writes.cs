@@ -28,8 +28,8 @@ public sealed class Writes
     public async Task<TResponse> Run<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
-        Func<View, TRequest, Act, Decision> rule,
-        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask = null
+        Func<View, TRequest, RuleContext, Decision> rule,
+        Func<TRequest, RuleContext, CancellationToken, Task<IMessage?>>? ask = null
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -50,8 +50,8 @@ public sealed class Writes
     private async Task<TResponse> RunOnce<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
-        Func<View, TRequest, Act, Decision> rule,
-        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask
+        Func<View, TRequest, RuleContext, Decision> rule,
+        Func<TRequest, RuleContext, CancellationToken, Task<IMessage?>>? ask
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -65,7 +65,7 @@ public sealed class Writes
         if (RequestShape.Text(shape.Case, request) is { Length: > 0 } named)
             span?.SetTag("ministries.case", named);
 
-        Act ActAt(DateTimeOffset now, IMessage? asked) =>
+        RuleContext ActAt(DateTimeOffset now, IMessage? asked) =>
             new()
             {
                 Caller = caller,

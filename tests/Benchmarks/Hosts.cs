@@ -254,7 +254,7 @@ internal static class Hosts
                         Cases.Copy(
                             view,
                             e,
-                            new Act
+                            new RuleContext
                             {
                                 Secrets = Secret.OfTests,
                                 Caller = new Participant(),

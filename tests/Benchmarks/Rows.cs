@@ -348,7 +348,7 @@ internal sealed class OwnLedger(ServiceLedger ledger, string database, Permissio
                     Calls.Log(
                         view,
                         request,
-                        new Act
+                        new RuleContext
                         {
                             Secrets = Secret.OfTests,
                             Caller = _caller,

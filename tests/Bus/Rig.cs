@@ -275,7 +275,7 @@ public sealed class Rig : IAsyncDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    private static Decision Note(View view, string @case, string call, Act act)
+    private static Decision Note(View view, string @case, string call, RuleContext act)
     {
         view.Find(Noted, "all");
         return Decision.Accept(@case, [], [new Change(new TransferRequestDrafted { Case = @case, Transfer = call }, [Noted.Id("all")])]);

@@ -309,7 +309,7 @@ public class CallTests
         );
         Assert.Null(decision.Refusal);
         Assert.Equal(Calls.Kind.AudienceOf(_scene.Call(logged)).Intersect(Calls.Kind.AudienceOf(_scene.Call(closed))), decision.Audience);
-        Assert.DoesNotContain(Ministries.Ledger.Audience.Observers(_scene.Case), decision.Audience);
+        Assert.DoesNotContain(Ministries.Rules.Audience.Observers(_scene.Case), decision.Audience);
     }
 
     [Fact]

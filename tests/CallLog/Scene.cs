@@ -353,7 +353,7 @@ internal sealed class Scene
     /// <summary>Why a write is refused; <see cref="Reason.Unspecified"/>: it is not.</summary>
     public Reason Why(string by, IMessage request) => Stage.ReasonOf(Try(by, request).Decision);
 
-    private (Decision, IMessage?) Play<T>(string by, T request, Func<View, T, Act, Decision> rule, string method)
+    private (Decision, IMessage?) Play<T>(string by, T request, Func<View, T, RuleContext, Decision> rule, string method)
         where T : IMessage =>
         Stage.Play(
             by,

@@ -305,7 +305,7 @@ public sealed class ServiceTests : IAsyncLifetime
                     Cases.Copy(
                         view,
                         e,
-                        new Act
+                        new RuleContext
                         {
                             Secrets = Secret.OfTests,
                             Caller = new Participant(),

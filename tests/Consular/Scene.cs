@@ -162,7 +162,7 @@ internal sealed class Scene
     public (Decision Decision, IMessage? Answer) Play<T>(
         string participant,
         T request,
-        Func<View, T, Act, Decision> rule,
+        Func<View, T, RuleContext, Decision> rule,
         string? etag = null
     )
         where T : IMessage<T>
@@ -202,7 +202,7 @@ internal sealed class Scene
     }
 
     /// <summary>Plays a write that must be accepted.</summary>
-    public IMessage Do<T>(string participant, T request, Func<View, T, Act, Decision> rule)
+    public IMessage Do<T>(string participant, T request, Func<View, T, RuleContext, Decision> rule)
         where T : IMessage<T>
     {
         var (decision, answer) = Play(participant, request, rule);
@@ -211,7 +211,7 @@ internal sealed class Scene
     }
 
     /// <summary>Plays a write and says why it was refused; unspecified: it was not.</summary>
-    public Reason Try<T>(string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null)
+    public Reason Try<T>(string participant, T request, Func<View, T, RuleContext, Decision> rule, string? etag = null)
         where T : IMessage<T> => Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
 
     /// <summary>Another service's event comes in. A repeated <paramref name="eventId"/> is for the ledger, not the

@@ -106,7 +106,7 @@ internal sealed class Scene
 
     public Statement StatementOf(string id) => Stage.State(Statements.Kind, id)!;
 
-    public Hosting.Reader Reader(string who) => CaseRules.ReaderOf(Stage.Permissions.Participant(who)!, TheCase);
+    public Rules.Reader Reader(string who) => CaseRules.ReaderOf(Stage.Permissions.Participant(who)!, TheCase);
 
     public Prisoner Seen(string who, string reference = P) => Prisoners.Show(PrisonerOf(reference), Reader(who));
 
@@ -117,7 +117,7 @@ internal sealed class Scene
     public string StatementEtag(string who, string id) => Secret.OfTests.EtagOf(Statements.Show(StatementOf(id), Reader(who)));
 
     /// <summary>Plays a command and says what came of it.</summary>
-    public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, Act, Decision> rule)
+    public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, RuleContext, Decision> rule)
         where T : IMessage =>
         Stage.Play(
             who,
@@ -129,11 +129,11 @@ internal sealed class Scene
         );
 
     /// <summary>Plays a command; the reason of its refusal, or unspecified.</summary>
-    public Reason Try<T>(string who, T request, Func<View, T, Act, Decision> rule)
+    public Reason Try<T>(string who, T request, Func<View, T, RuleContext, Decision> rule)
         where T : IMessage => Stage.ReasonOf(Play(who, request, rule).Decision);
 
     /// <summary>Plays a command that must be accepted.</summary>
-    public Decision Do<T>(string who, T request, Func<View, T, Act, Decision> rule)
+    public Decision Do<T>(string who, T request, Func<View, T, RuleContext, Decision> rule)
         where T : IMessage
     {
         var (decision, _) = Play(who, request, rule);

@@ -38,14 +38,14 @@ public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = 
     public (Decision Decision, IMessage? Answer) Play<TRequest>(
         string participant,
         TRequest request,
-        Func<View, TRequest, Act, Decision> rule,
+        Func<View, TRequest, RuleContext, Decision> rule,
         string method,
         IMessage? asked = null,
         string? requestId = null
     )
         where TRequest : IMessage
     {
-        var act = new Act
+        var act = new RuleContext
         {
             Caller = Permissions.Participant(participant) ?? throw new ArgumentException($"no participant {participant}"),
             Permissions = Permissions,

@@ -180,7 +180,7 @@ public sealed class Running : IAsyncLifetime
                     Cases.Copy(
                         view,
                         @event,
-                        new Act
+                        new RuleContext
                         {
                             Secrets = Secret.OfTests,
                             Caller = new Participant(),
@@ -465,7 +465,7 @@ internal sealed class Calls(Writes writes, Reads reads, Running running) : CallL
     public override Task<LinkCallsResponse> LinkCalls(LinkCallsRequest request, ServerCallContext context) =>
         throw new InvalidOperationException("what nobody outside may read");
 
-    private static Decision Decide(View view, LogCallRequest request, Act act)
+    private static Decision Decide(View view, LogCallRequest request, RuleContext act)
     {
         if (Gate.Check(act, request, view.Find(Cases.Kind, request.Case)) is { } refusal)
             return refusal;

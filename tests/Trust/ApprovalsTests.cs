@@ -234,7 +234,7 @@ public sealed class ApprovalsTests : IDisposable
         var request = Request();
         request.Approvals.Add([new Approval { Official = "a" }, new Approval { Official = "b" }]);
         var permissions = new Permissions(_agreement);
-        var act = new Act
+        var act = new RuleContext
         {
             Secrets = Secret.OfTests,
             Caller = permissions.Participant("kr/mfa")!,

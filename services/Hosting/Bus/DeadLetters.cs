@@ -112,7 +112,7 @@ internal sealed class OperationsEndpoint(
     public override Task<ReplayDeadLetterResponse> ReplayDeadLetter(ReplayDeadLetterRequest request, ServerCallContext context) =>
         writes.Run<ReplayDeadLetterRequest, ReplayDeadLetterResponse>(request, context, Decide, Replay);
 
-    private static Decision Decide(View view, ReplayDeadLetterRequest request, Act act) =>
+    private static Decision Decide(View view, ReplayDeadLetterRequest request, RuleContext act) =>
         act.Asked switch
         {
             ReplayResult { Origin: null } => Decision.Refuse(Reason.NotFound),
@@ -126,7 +126,7 @@ internal sealed class OperationsEndpoint(
             _ => Decision.Refuse(Reason.Unavailable),
         };
 
-    private async Task<Google.Protobuf.IMessage?> Replay(ReplayDeadLetterRequest request, Act act, CancellationToken cancel)
+    private async Task<Google.Protobuf.IMessage?> Replay(ReplayDeadLetterRequest request, RuleContext act, CancellationToken cancel)
     {
         if (await ledger.Find(DeadLetters.Kind, request.Id, null, cancel) is not { State: var letter })
             return new ReplayResult();

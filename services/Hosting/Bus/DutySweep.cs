@@ -82,7 +82,7 @@ internal sealed partial class DutySweep(
                         var decision = duty.Record(
                             view,
                             due.Stream.Key,
-                            new Act
+                            new RuleContext
                             {
                                 Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
                                 Permissions = judged,

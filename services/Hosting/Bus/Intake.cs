@@ -206,7 +206,7 @@ internal sealed partial class Intake : SupervisedService
                     return Hold(step);
                 try
                 {
-                    var act = new Act
+                    var act = new RuleContext
                     {
                         Caller = permissions.Participant(producer) ?? throw new InvalidOperationException("no such participant"),
                         Permissions = permissions,

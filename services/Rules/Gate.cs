@@ -1,10 +1,9 @@
 using Google.Protobuf;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 
-namespace Ministries.Trust;
+namespace Ministries.Rules;
 
 /// <summary>What every write is asked before its own rules, in this order: need to know, capacity, grant, approvals, open case.
 /// </summary>
@@ -19,7 +18,7 @@ public static class Gate
     /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
     /// <param name="side">What the record says of the caller's part in it, asked together with the grants; null: nothing.</param>
     public static Refusal? Check(
-        Act act,
+        RuleContext act,
         IMessage request,
         Case? @case,
         string? prisoner = null,
@@ -56,7 +55,8 @@ public static class Gate
     /// <param name="act">Who does what.</param>
     /// <param name="etag">The etag that the request carries.</param>
     /// <param name="shown">The record as it is shown to this caller now.</param>
-    public static Refusal? Saw(Act act, string etag, IMessage shown) => etag == act.EtagOf(shown) ? null : new Refusal(Reason.Stale);
+    public static Refusal? Saw(RuleContext act, string etag, IMessage shown) =>
+        etag == act.EtagOf(shown) ? null : new Refusal(Reason.Stale);
 
     /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
     public static Capacity? CapacityFor(string method) =>
@@ -68,7 +68,7 @@ public static class Gate
             _ => null,
         };
 
-    private static Refusal? Approvals(Act act, IMessage request)
+    private static Refusal? Approvals(RuleContext act, IMessage request)
     {
         var demanded = act.Permissions.ApprovalsDemanded(act.Method);
         if (demanded == 0)

@@ -3,7 +3,7 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Types.V1;
 
-namespace Ministries.Trust;
+namespace Ministries.Rules;
 
 /// <summary>Sealed data as a service keeps and shows them. It never opens them.</summary>
 public static class Seals

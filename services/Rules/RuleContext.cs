@@ -1,13 +1,12 @@
 using System.Collections.Frozen;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 
-namespace Ministries.Trust;
+namespace Ministries.Rules;
 
 /// <summary>Who does what, when and under which agreement: all that a rule may know beside the states and the request.</summary>
-public sealed class Act
+public sealed class RuleContext
 {
     /// <summary>The caller: a participant of the agreement.</summary>
     public required Participant Caller { get; init; }
@@ -34,7 +33,7 @@ public sealed class Act
     /// <summary>What another service answered before the command was queued; null: nothing was asked.</summary>
     public IMessage? Asked { get; init; }
 
-    /// <summary>The officials whose approvals of this request were verified before it was queued (<see cref="Approvals"/>); nobody's
+    /// <summary>The officials whose approvals of this request were verified before it was queued; nobody's
     /// approval counts that is not among them.</summary>
     public IReadOnlySet<string> Approved { get; init; } = FrozenSet<string>.Empty;
 

@@ -1,10 +1,9 @@
 using Google.Protobuf;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Ledger;
 using Ministries.Types.V1;
 
-namespace Ministries.Trust;
+namespace Ministries.Rules;
 
 /// <summary>
 /// Who is party to a case and in which part: the ground of need to know (D22) in every service. The custody service writes the
@@ -123,7 +122,7 @@ public static class Cases
     /// <summary>What another service than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case.
     /// One that came before those that it rests on, such as a removal before the admission, is refused, so that it is tried
     /// again after them.</summary>
-    public static Decision Copy(View view, IMessage @event, Act act)
+    public static Decision Copy(View view, IMessage @event, RuleContext act)
     {
         var id = (string)@event.Descriptor.FindFieldByName("case").Accessor.GetValue(@event);
         var @case = view.Find(Kind, id);

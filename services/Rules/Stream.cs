@@ -3,7 +3,7 @@ using Google.Protobuf.WellKnownTypes;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 
-namespace Ministries.Ledger;
+namespace Ministries.Rules;
 
 /// <summary>The name of a stream: the entries that tell the history of one record.</summary>
 /// <param name="Kind">The kind of record, such as <c>transfer</c>.</param>

@@ -2,7 +2,7 @@ using Google.Protobuf;
 using Ministries.Errors.V1;
 using Ministries.Ledger.V1;
 
-namespace Ministries.Ledger;
+namespace Ministries.Rules;
 
 /// <summary>An event and the streams that it belongs to.</summary>
 /// <param name="Event">The event, a message with the option <c>published</c>.</param>
@@ -30,7 +30,7 @@ public sealed class Decision
     /// <summary>The case that the entry belongs to; empty: none.</summary>
     public string Case { get; private init; } = "";
 
-    /// <summary>Who may see the entry beside its participant (<see cref="Ledger.Audience"/>).</summary>
+    /// <summary>Who may see the entry beside its participant (<see cref="Rules.Audience"/>).</summary>
     public IReadOnlyList<string> Audience { get; private init; } = [];
 
     /// <summary>Makes the answer, without its receipt, from the states as they are after the changes.</summary>

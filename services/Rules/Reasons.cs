@@ -1,7 +1,7 @@
 using System.Collections.Frozen;
 using Ministries.Errors.V1;
 
-namespace Ministries.Ledger;
+namespace Ministries.Rules;
 
 /// <summary>The reasons of refusals, as the contract declares them.</summary>
 public static class Reasons

@@ -2,7 +2,7 @@ using System.Collections.Frozen;
 using Google.Protobuf.Reflection;
 using Ministries.Contracts;
 
-namespace Ministries.Trust;
+namespace Ministries.Rules;
 
 /// <summary>Every RPC of the contracts, by the path at which it is called.</summary>
 public static class Methods

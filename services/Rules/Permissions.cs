@@ -1,6 +1,6 @@
 using Ministries.Types.V1;
 
-namespace Ministries.Trust;
+namespace Ministries.Rules;
 
 /// <summary>One version of the agreement, ready to be asked. What it does not grant is refused.</summary>
 public sealed class Permissions

@@ -2,7 +2,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
 
-namespace Ministries.Ledger;
+namespace Ministries.Rules;
 
 /// <summary>
 /// What makes ids of records and etags that nobody outside the service can compute: HMAC-SHA-256 with keys derived from a secret of the

@@ -33,11 +33,11 @@ internal static class Disclosures
     public static async Task<IMessage?> Ask(
         ServiceLedger ledger,
         PermitDisclosureRequest request,
-        RuleContext act,
+        Participant caller,
         CancellationToken cancel
     ) =>
-        await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(act.Caller.Id) }, cancel) is { } found
-        && found.Participant == act.Caller.Id
+        await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(caller.Id) }, cancel) is { } found
+        && found.Participant == caller.Id
             ? new Entry
             {
                 Header = found.Entry.Header,
@@ -47,14 +47,14 @@ internal static class Disclosures
             : null;
 
     /// <summary>Permits it.</summary>
-    public static Decision Permit(View view, PermitDisclosureRequest request, RuleContext act)
+    public static Decision Permit(PermitDisclosureRequest request, RuleContext context)
     {
         // The edge asked for the grant to a part that the caller could have; whose entries are privileged is known by its kind.
-        if (act.Caller.Kind != ParticipantKind.NeutralObserver)
+        if (context.Caller.Kind != ParticipantKind.NeutralObserver)
             return Decision.Refuse(Reason.NotGranted);
-        if (act.Asked is not Entry entry)
+        if (context.Asked is not Entry entry)
             return Decision.Refuse(Reason.NotFound);
-        if (view.Find(Kind, KeyOf(request.Position)) is not null)
+        if (context.Find(Kind, KeyOf(request.Position)) is not null)
             return Decision.Refuse(Reason.AlreadyExists);
         return Decision.Accept(
             entry.Case,

@@ -57,7 +57,7 @@ internal sealed class LedgerEndpoint(
             request,
             context,
             Disclosures.Permit,
-            (r, act, cancel) => Disclosures.Ask(ledger, r, act, cancel)
+            (r, caller, cancel) => Disclosures.Ask(ledger, r, caller, cancel)
         );
 
     public override async Task FollowEntries(

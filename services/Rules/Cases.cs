@@ -15,23 +15,35 @@ public static class Cases
     public static readonly StreamKind<Case> Kind = new(
         "case",
         1,
-        Apply,
+        new Folds<Case>()
+            .On<CaseOpened>(Opened)
+            .On<PartyAdmitted>((state, e, entry) => Admit(state, e.Participant, e.Part, e.State, entry))
+            .On<PartyRemoved>(Removed)
+            .On<CaseClosed>((state, _, _) => state.State = CaseState.Closed)
+            .On<PrisonerRegistered>(Registered)
+            .On<StatusRecorded>(StatusChanged)
+            .On<CustodyTransferred>(Passed)
+            .On<DepartureRecorded>(Departed),
         audience: c => [Audience.Case(c.Id)],
         keys: c => [.. c.Parties.Select(p => PartyKey(p.Participant)), $"state:{c.State}"]
     );
 
+    /// <summary>Cases as rules need to know them.</summary>
+    public static readonly RecordKind<Case> Record = new()
+    {
+        Prefix = "case",
+        Stream = Kind,
+        Field = "case",
+        Id = c => c.Id,
+        Case = c => c.Id,
+        State = c => (int)c.State,
+        Entries = c => [Audience.Case(c.Id)],
+        Show = (@case, _, context) => Show(@case, ReaderOf(context.Caller, @case)),
+        Streams = (@case, _) => [Kind.Id(@case.Id)],
+    };
+
     /// <summary>The events of the custody service that change a case.</summary>
-    public static readonly IReadOnlyList<string> EventTypes =
-    [
-        CaseOpened.Descriptor.FullName,
-        PartyAdmitted.Descriptor.FullName,
-        PartyRemoved.Descriptor.FullName,
-        CaseClosed.Descriptor.FullName,
-        PrisonerRegistered.Descriptor.FullName,
-        StatusRecorded.Descriptor.FullName,
-        CustodyTransferred.Descriptor.FullName,
-        DepartureRecorded.Descriptor.FullName,
-    ];
+    public static readonly IReadOnlyList<string> EventTypes = [.. Kind.Events.Select(e => e.FullName)];
 
     /// <summary>The key under which the cases of a participant are listed.</summary>
     public static string PartyKey(string participant) => $"party:{participant}";
@@ -119,13 +131,35 @@ public static class Cases
         || audience.Contains(Audience.Of(reader.Id))
         || TokensIn(reader, @case).Any(audience.Contains);
 
+    /// <summary>A case as a reader sees it: a requesting state does not see which other states request, nor when which of their
+    /// organs was admitted (D22).</summary>
+    public static Case Show(Case @case, Reader reader)
+    {
+        var shown = @case.Clone();
+        if (
+            reader.Tokens.Contains(Audience.Observers(@case.Id)) || reader.Tokens.Contains(Audience.State(@case.Id, @case.DetainingPower))
+        )
+            return shown;
+        shown.Parties.Clear();
+        shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));
+        shown.Withheld.Add("parties");
+        return shown;
+    }
+
+    /// <summary>A participant with the tokens that it holds through cases.</summary>
+    public static Reader ReaderOf(Participant participant, params IEnumerable<Case> cases) =>
+        new(
+            participant,
+            new HashSet<string>(cases.SelectMany(c => TokensIn(participant, c))) { Audience.Everybody, Audience.Of(participant.Id) }
+        );
+
     /// <summary>What another service than custody does on an event of <see cref="EventTypes"/>: it changes its copy of the case.
     /// One that came before those that it rests on, such as a removal before the admission, is refused, so that it is tried
     /// again after them.</summary>
-    public static Decision Copy(View view, IMessage @event, RuleContext act)
+    public static Decision Copy(IMessage @event, RuleContext context)
     {
         var id = (string)@event.Descriptor.FindFieldByName("case").Accessor.GetValue(@event);
-        var @case = view.Find(Kind, id);
+        var @case = context.Find(Kind, id);
         var prisoner = @event switch
         {
             StatusRecorded e => e.Prisoner,
@@ -142,72 +176,59 @@ public static class Cases
         return Decision.Accept(id, [Audience.Case(id)], [new Change(@event, [Kind.Id(id)])]);
     }
 
-    private static void Apply(Case state, IMessage @event, FoldedEntry entry)
+    private static void Opened(Case state, CaseOpened e, FoldedEntry entry)
     {
-        switch (@event)
-        {
-            case CaseOpened e:
-                state.Id = e.Case;
-                state.DetainingPower = e.DetainingPower;
-                state.State = CaseState.Open;
-                state.OpenTime = entry.Time;
-                state.Parties.Add(
-                    new CaseParty
-                    {
-                        Participant = e.Participant,
-                        Part = Part.DetainingPower,
-                        AdmitTime = entry.Time,
-                        State = e.DetainingPower,
-                    }
-                );
-                break;
-            case PartyAdmitted e:
-                state.Parties.Add(
-                    new CaseParty
-                    {
-                        Participant = e.Participant,
-                        Part = e.Part,
-                        AdmitTime = entry.Time,
-                        State = e.State,
-                    }
-                );
-                break;
-            case PartyRemoved e:
-                for (var i = state.Parties.Count - 1; i >= 0; i--)
-                    if (state.Parties[i].Participant == e.Participant)
-                        state.Parties.RemoveAt(i);
-                break;
-            case CaseClosed:
-                state.State = CaseState.Closed;
-                break;
-            case PrisonerRegistered e:
-                state.Prisoners.Add(
-                    new CasePrisoner
-                    {
-                        Prisoner = e.Prisoner,
-                        DetainingPower = e.DetainingPower,
-                        LastDetainingPower = e.DetainingPower,
-                        Held = true,
-                    }
-                );
-                break;
-            case StatusRecorded e:
-                var recorded = PrisonerOf(state, e.Prisoner);
-                recorded.Held = e.Held;
-                recorded.DetainingPower = e.Ended ? "" : recorded.LastDetainingPower;
-                break;
-            case CustodyTransferred e:
-                var moved = PrisonerOf(state, e.Prisoner);
-                moved.TransferringPower = e.Returned ? "" : e.FromPower;
-                moved.DetainingPower = moved.LastDetainingPower = e.ToPower;
-                moved.Held = true;
-                break;
-            case DepartureRecorded e:
-                var gone = PrisonerOf(state, e.Prisoner);
-                gone.DetainingPower = "";
-                gone.Held = false;
-                break;
-        }
+        (state.Id, state.DetainingPower, state.State, state.OpenTime) = (e.Case, e.DetainingPower, CaseState.Open, entry.Time);
+        Admit(state, e.Participant, Part.DetainingPower, e.DetainingPower, entry);
+    }
+
+    private static void Admit(Case state, string participant, Part part, string power, FoldedEntry entry) =>
+        state.Parties.Add(
+            new CaseParty
+            {
+                Participant = participant,
+                Part = part,
+                AdmitTime = entry.Time,
+                State = power,
+            }
+        );
+
+    private static void Removed(Case state, PartyRemoved e, FoldedEntry entry)
+    {
+        for (var i = state.Parties.Count - 1; i >= 0; i--)
+            if (state.Parties[i].Participant == e.Participant)
+                state.Parties.RemoveAt(i);
+    }
+
+    private static void Registered(Case state, PrisonerRegistered e, FoldedEntry entry) =>
+        state.Prisoners.Add(
+            new CasePrisoner
+            {
+                Prisoner = e.Prisoner,
+                DetainingPower = e.DetainingPower,
+                LastDetainingPower = e.DetainingPower,
+                Held = true,
+            }
+        );
+
+    private static void StatusChanged(Case state, StatusRecorded e, FoldedEntry entry)
+    {
+        var prisoner = PrisonerOf(state, e.Prisoner);
+        (prisoner.Held, prisoner.DetainingPower) = (e.Held, e.Ended ? "" : prisoner.LastDetainingPower);
+    }
+
+    private static void Passed(Case state, CustodyTransferred e, FoldedEntry entry)
+    {
+        var prisoner = PrisonerOf(state, e.Prisoner);
+        prisoner.TransferringPower = e.Returned ? "" : e.FromPower;
+        prisoner.DetainingPower = prisoner.LastDetainingPower = e.ToPower;
+        prisoner.Held = true;
+    }
+
+    private static void Departed(Case state, DepartureRecorded e, FoldedEntry entry)
+    {
+        var prisoner = PrisonerOf(state, e.Prisoner);
+        (prisoner.DetainingPower, prisoner.Held) = ("", false);
     }
 
     private static CasePrisoner PrisonerOf(Case state, string prisoner) => state.Prisoners.Single(p => p.Prisoner == prisoner);

@@ -13,21 +13,21 @@ namespace Ministries.Rules;
 public sealed record Reaction(
     string Producer,
     MessageDescriptor Event,
-    Func<View, IMessage, RuleContext, Decision> Decide,
+    Func<IMessage, RuleContext, Decision> Decide,
     Func<IMessage, IServiceProvider, CancellationToken, Task<IMessage?>>? Ask = null
 )
 {
     /// <summary>A reaction to events of the type.</summary>
     public static Reaction To<T>(
         string producer,
-        Func<View, T, RuleContext, Decision> decide,
+        Func<T, RuleContext, Decision> decide,
         Func<T, IServiceProvider, CancellationToken, Task<IMessage?>>? ask = null
     )
         where T : IMessage<T>, new() =>
         new(
             producer,
             new T().Descriptor,
-            (view, e, act) => decide(view, (T)e, act),
+            (e, context) => decide((T)e, context),
             ask is null ? null : (e, services, cancel) => ask((T)e, services, cancel)
         );
 }
@@ -36,4 +36,4 @@ public sealed record Reaction(
 /// when; the rule records it, so that the state afterwards has another due time or none.</summary>
 /// <param name="Kind">The kind of record.</param>
 /// <param name="Record">Given the record's key and the time, makes the events.</param>
-public sealed record Duty(StreamKind Kind, Func<View, string, RuleContext, Decision> Record);
+public sealed record Duty(StreamKind Kind, Func<string, RuleContext, Decision> Record);

@@ -5,9 +5,12 @@ using Ministries.Types.V1;
 
 namespace Ministries.Rules;
 
-/// <summary>Who does what, when and under which agreement: all that a rule may know beside the states and the request.</summary>
+/// <summary>All that a rule may know beside the request: the states, who asks, when and under which agreement.</summary>
 public sealed class RuleContext
 {
+    /// <summary>The states.</summary>
+    public required View View { get; init; }
+
     /// <summary>The caller: a participant of the agreement.</summary>
     public required Participant Caller { get; init; }
 
@@ -40,10 +43,32 @@ public sealed class RuleContext
     /// <summary>The commit's time as a protobuf timestamp.</summary>
     public Timestamp Time => Now.ToTimestamp();
 
-    /// <summary>The id of a record that this act makes: the same for the same request, so that a retry names the same record, and
+    /// <summary>The state of a record, or null where there is none.</summary>
+    public T? Find<T>(StreamKind<T> kind, string key)
+        where T : class, IMessage<T>, new() => View.Find(kind, key);
+
+    /// <summary>Whether the caller acts for the state in its own matter: it is no neutral observer and no Protecting Power.</summary>
+    public bool ActsFor(string state) => Caller.ActsFor(state);
+
+    /// <summary>The same with other states, such as those after the change.</summary>
+    public RuleContext With(View view) =>
+        new()
+        {
+            View = view,
+            Caller = Caller,
+            Permissions = Permissions,
+            Method = Method,
+            RequestId = RequestId,
+            Now = Now,
+            Secrets = Secrets,
+            Asked = Asked,
+            Approved = Approved,
+        };
+
+    /// <summary>The id of a record that is made: the same for the same request, so that a retry names the same record, and
     /// known to nobody before. A fold that needs it again reads it in the event.</summary>
     /// <param name="kind">The id's first part, such as <c>call</c>.</param>
-    /// <param name="index">Tells several records of one act apart.</param>
+    /// <param name="index">Tells several records of one request apart.</param>
     public string NewId(string kind, int index = 0) => Secrets.IdOf(Caller.Id, RequestId, kind, index);
 
     /// <summary>The etag of a record as this caller sees it.</summary>

@@ -1,7 +1,6 @@
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Ledger.V1;
-using Ministries.Types.V1;
 
 namespace Ministries.Rules;
 
@@ -61,6 +60,9 @@ public abstract class StreamKind
 
     /// <summary>When the record's next duty falls due; null: none runs.</summary>
     public abstract DateTimeOffset? DueOf(IMessage state);
+
+    /// <summary>The types of events that change a state, where each has a method of its own (<see cref="Folds{T}"/>).</summary>
+    public virtual IReadOnlyCollection<MessageDescriptor> Events => [];
 }
 
 /// <summary>A kind of stream with its state's type.</summary>
@@ -83,6 +85,26 @@ public sealed class StreamKind<T>(
 {
     private static readonly MessageParser<T> Parser = new(() => new T());
 
+    /// <summary>A kind of stream whose events have a method each.</summary>
+    /// <param name="name">The kind's name.</param>
+    /// <param name="version">The fold's version, from 1.</param>
+    /// <param name="folds">What each type of event does to the state. An event of any other type is an error of the software.</param>
+    /// <param name="audience">Who may see the record; none: nobody but by way of another record.</param>
+    /// <param name="keys">Under which keys it is listed; none: not listed.</param>
+    /// <param name="due">When its next duty falls due; none: it has no duties.</param>
+    public StreamKind(
+        string name,
+        int version,
+        Folds<T> folds,
+        Func<T, IEnumerable<string>>? audience = null,
+        Func<T, IEnumerable<string>>? keys = null,
+        Func<T, DateTimeOffset?>? due = null
+    )
+        : this(name, version, folds.Build(name), audience, keys, due) => Events = [.. folds.Types];
+
+    /// <inheritdoc/>
+    public override IReadOnlyCollection<MessageDescriptor> Events { get; } = [];
+
     /// <inheritdoc/>
     public override IMessage Empty() => new T();
 
@@ -103,47 +125,4 @@ public sealed class StreamKind<T>(
 
     /// <inheritdoc/>
     public override DateTimeOffset? DueOf(IMessage state) => due?.Invoke((T)state);
-}
-
-/// <summary>
-/// Tokens that say who may see a record or an entry. A record carries the tokens of those who may; a reader holds tokens; one in
-/// common is enough. Membership in a case is looked up when somebody reads, so a party that was removed sees nothing any more.
-/// </summary>
-public static class Audience
-{
-    /// <summary>One participant.</summary>
-    public static string Of(string participant) => $"p:{participant}";
-
-    /// <summary>Every party to the case.</summary>
-    public static string Case(string @case) => $"c:{@case}";
-
-    /// <summary>The parties to the case that act for the state.</summary>
-    public static string State(string @case, string state) => $"c:{@case}:{state}";
-
-    /// <summary>The neutral observers and Protecting Powers of the case.</summary>
-    public static string Observers(string @case) => $"c:{@case}:observers";
-
-    /// <summary>Whether an audience is one of the case.</summary>
-    public static bool IsOf(string audience, string @case) =>
-        audience.StartsWith(Case(@case), StringComparison.Ordinal)
-        && (audience.Length == Case(@case).Length || audience[Case(@case).Length] is ':' or '=');
-
-    /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
-    /// named.</summary>
-    /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>
-    /// <param name="marking">The marking; null: none.</param>
-    public static IEnumerable<string> Marked(string audience, Classification? marking)
-    {
-        var cleared = Cleared(audience, marking?.Level ?? Level.Unspecified);
-        return marking is { ReleasableTo.Count: > 0 } ? marking.ReleasableTo.Select(p => Named(cleared, p)) : [cleared];
-    }
-
-    /// <summary>Of an audience, those who are cleared for the level.</summary>
-    public static string Cleared(string audience, Level level) => level <= Level.Restricted ? audience : $"{audience}:{(int)level}";
-
-    /// <summary>Of an audience, one participant.</summary>
-    public static string Named(string audience, string participant) => $"{audience}={participant}";
-
-    /// <summary>Every participant of the agreement.</summary>
-    public const string Everybody = "*";
 }

@@ -206,8 +206,9 @@ internal sealed partial class Intake : SupervisedService
                     return Hold(step);
                 try
                 {
-                    var act = new RuleContext
+                    var context = new RuleContext
                     {
+                        View = view,
                         Caller = permissions.Participant(producer) ?? throw new InvalidOperationException("no such participant"),
                         Permissions = permissions,
                         Method = recorded.Event.Type,
@@ -216,7 +217,7 @@ internal sealed partial class Intake : SupervisedService
                         Asked = step.Asked,
                         Secrets = _ledger.Secrets,
                     };
-                    var decision = step.Reaction.Decide(view, step.Message!, act);
+                    var decision = step.Reaction.Decide(step.Message!, context);
                     step.Refused = decision.Refusal is not null;
                     return replay && decision.Refusal is null ? DeadLetters.Settle(decision, recorded.Origin) : decision;
                 }

@@ -14,18 +14,7 @@ public static class CallComparison
     /// <param name="linked">The records of the same call that its reader may see.</param>
     public static Comparison? Compare(Call call, params IEnumerable<Call> linked)
     {
-        var readouts = linked.Prepend(call).SelectMany(c => c.Readouts).ToArray();
-        var accounts = call
-            .Sides.Select(side =>
-                readouts
-                    .Where(r => r.Participant == side.Participant)
-                    .Select(Accounts.Counting)
-                    .OfType<ReadoutVersion>()
-                    .MaxBy(v => v.Position)
-                    ?.Account
-            )
-            .ToArray();
-        if (accounts is not [{ } first, { } second])
+        if (AccountsOf(call, linked) is not [{ } first, { } second])
             return null;
         var (one, two) = (call.Sides[0].Participant, call.Sides[1].Participant);
         var apart = (first.StartTime.Time - second.StartTime.Time).ToTimeSpan().Duration();
@@ -95,6 +84,23 @@ public static class CallComparison
         };
     }
 
+    // The account that counts of each side; null where a side gave none.
+    private static Account?[] AccountsOf(Call call, IEnumerable<Call> linked)
+    {
+        var readouts = linked.Prepend(call).SelectMany(c => c.Readouts).ToArray();
+        return
+        [
+            .. call.Sides.Select(side =>
+                readouts
+                    .Where(r => r.Participant == side.Participant)
+                    .Select(Accounts.Counting)
+                    .OfType<ReadoutVersion>()
+                    .MaxBy(v => v.Position)
+                    ?.Account
+            ),
+        ];
+    }
+
     private static FieldComparison Single(CodedField field, bool same) =>
         new() { Field = field, Match = same ? Match.Matched : Match.Differs };
 
@@ -151,8 +157,7 @@ public static class CallComparison
         where T : struct, Enum
     {
         var member = typeof(T).GetField(value.ToString())!;
-        var original = (OriginalNameAttribute)
-            Attribute.GetCustomAttribute(member, typeof(OriginalNameAttribute))!;
+        var original = (OriginalNameAttribute)Attribute.GetCustomAttribute(member, typeof(OriginalNameAttribute))!;
         return original.Name[prefix.Length..];
     }
 }

@@ -77,7 +77,14 @@ public static class Reactions
     /// <summary>The event has no effect here: whoever drafted named a call or commitment of which this is no request.</summary>
     private static Decision Nothing(string @case) => Decision.Accept(@case, [], []);
 
-    private static (Call, Commitment)? Committed(RuleContext context, string @case, string call, string commitment, string transfer, string prisoner)
+    private static (Call, Commitment)? Committed(
+        RuleContext context,
+        string @case,
+        string call,
+        string commitment,
+        string transfer,
+        string prisoner
+    )
     {
         if (call.Length == 0 || context.Find(Calls.Kind, call) is not { } found || found.Case != @case)
             return null;

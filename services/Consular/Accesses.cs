@@ -126,9 +126,7 @@ public static class Accesses
             if (!request.Granted && DenialFault(visit, request, context) is { } fault)
                 return fault;
             var decided = Accept(new AccessDecided { Granted = request.Granted });
-            return visit
-                ? decided
-                : decided.SeenBy(Audience.State(access.Case, access.DetainingPower), Audience.Observers(access.Case));
+            return visit ? decided : decided.SeenBy(Audience.State(access.Case, access.DetainingPower), Audience.Observers(access.Case));
         },
     };
 

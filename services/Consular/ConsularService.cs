@@ -89,21 +89,11 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <inheritdoc/>
     public override Task<ScheduleHandoverResponse> ScheduleHandover(ScheduleHandoverRequest request, ServerCallContext context) =>
-        writes.Run(
-            request,
-            context,
-            Transfers.ScheduleHandover,
-            (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel)
-        );
+        writes.Run(request, context, Transfers.ScheduleHandover, (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel));
 
     /// <inheritdoc/>
     public override Task<BeginTransitResponse> BeginTransit(BeginTransitRequest request, ServerCallContext context) =>
-        writes.Run(
-            request,
-            context,
-            Transfers.BeginTransit,
-            (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel)
-        );
+        writes.Run(request, context, Transfers.BeginTransit, (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel));
 
     /// <inheritdoc/>
     public override Task<AbortHandoverResponse> AbortHandover(AbortHandoverRequest request, ServerCallContext context) =>
@@ -119,12 +109,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <inheritdoc/>
     public override Task<ResumeTransferResponse> ResumeTransfer(ResumeTransferRequest request, ServerCallContext context) =>
-        writes.Run(
-            request,
-            context,
-            Transfers.ResumeTransfer,
-            (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel)
-        );
+        writes.Run(request, context, Transfers.ResumeTransfer, (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel));
 
     /// <inheritdoc/>
     public override Task<WithdrawTransferRequestResponse> WithdrawTransferRequest(
@@ -186,7 +171,11 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
             Key("state", request.State),
             Key("kind", request.Kind)
         );
-        return new ListAccessesResponse { Accesses = { accesses.Select(a => AccessVisibility.Show(a, reader.Participant)) }, NextPageToken = next };
+        return new ListAccessesResponse
+        {
+            Accesses = { accesses.Select(a => AccessVisibility.Show(a, reader.Participant)) },
+            NextPageToken = next,
+        };
     }
 
     /// <inheritdoc/>

@@ -51,7 +51,11 @@ public sealed class CustodyQuestions(Peers peers, Reads reads)
                 ? check
                 : new DepartureCheck
                 {
-                    Clearance = new Clearance { Cleared = Departures.Obstacles(check, transfer.Destination).Count == 0, Position = Departures.PositionOf(check) },
+                    Clearance = new Clearance
+                    {
+                        Cleared = Departures.Obstacles(check, transfer.Destination).Count == 0,
+                        Position = Departures.PositionOf(check),
+                    },
                 };
         }
         catch (RpcException) when (request.AcknowledgedBreaches.Count > 0 && !cancel.IsCancellationRequested)

@@ -36,11 +36,7 @@ public static class Duties
         [
             .. due.Select(d => Transfers.Record.On(transfer, new DutyFellDue { Duty = d.Duty, DueTime = d.Due.ToTimestamp() })),
         ];
-        if (
-            due.Any(d => d.Duty != SecondConfirmation)
-            && transfer.Route == Route.Article12Transfer
-            && Transfers.IsUnderWay(transfer.State)
-        )
+        if (due.Any(d => d.Duty != SecondConfirmation) && transfer.Route == Route.Article12Transfer && Transfers.IsUnderWay(transfer.State))
             changes.Add(Transfers.Record.On(transfer, new TransferSuspended()));
         return Decision.Accept(transfer.Case, [], changes);
     }

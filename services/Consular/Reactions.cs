@@ -20,11 +20,7 @@ public static class Reactions
         Reaction.To<PrisonerRegistered>("custody", Cases.Copy),
         Reaction.To<CustodyTransferred>("custody", (e, context) => Passed(e, context, e.Case, e.Prisoner)),
         Reaction.To<DepartureRecorded>("custody", (e, context) => Passed(e, context, e.Case, e.Prisoner)),
-        Reaction.To<StatusRecorded>(
-            "custody",
-            StatusChanged,
-            (e, services, cancel) => Ask(services, e.Case, e.Prisoner, cancel)
-        ),
+        Reaction.To<StatusRecorded>("custody", StatusChanged, (e, services, cancel) => Ask(services, e.Case, e.Prisoner, cancel)),
         Changed<StatementRecorded>(e => (e.Case, e.Prisoner)),
         Changed<StatementAttested>(e => (e.Case, e.Prisoner)),
         Changed<AttestationRevoked>(e => (e.Case, e.Prisoner)),
@@ -98,11 +94,7 @@ public static class Reactions
             && context.Find(Transfers.Kind, dossier.ActiveTransfer) is { State: State.HandedOver } done
         )
             streams.Add(Transfers.Kind.Id(done.Id));
-        return Decision.Accept(
-            @case,
-            [],
-            [new Change(e, streams), .. Open(context, dossier).Select(Suspended)]
-        );
+        return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended)]);
     }
 
     /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked

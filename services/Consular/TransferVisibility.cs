@@ -1,3 +1,4 @@
+using Google.Protobuf.Collections;
 using Ministries.Consular.V1;
 using Ministries.Types.V1;
 
@@ -76,7 +77,7 @@ public static class TransferVisibility
     }
 
     // What the other side does not see of a confirmation until it has confirmed itself.
-    private static void ShowConfirmations(IReadOnlyCollection<Confirmation> confirmations, string taking, string giving, Participant reader)
+    private static void ShowConfirmations(RepeatedField<Confirmation> confirmations, string taking, string giving, Participant reader)
     {
         foreach (var confirmation in confirmations)
         {

@@ -195,8 +195,7 @@ public static class Transfers
         {
             if (!IsAhead(request.ExpireTime, context, LongestAssessment))
                 return RefuseField(Reason.TimeOutOfRange, "expire_time");
-            var suspends =
-                transfer.Route == Route.Article12Transfer && !(request.Willing && request.Able) && IsUnderWay(transfer.State);
+            var suspends = transfer.Route == Route.Article12Transfer && !(request.Willing && request.Able) && IsUnderWay(transfer.State);
             var recorded = new TransfereeAssessmentRecorded();
             return (suspends ? Accept(recorded, new TransferSuspended()) : Accept(recorded)).SeenBy(
                 Audience.State(transfer.Case, transfer.DetainingPower),
@@ -245,8 +244,7 @@ public static class Transfers
             var (start, end) = (request.WindowStartTime.ToDateTimeOffset(), request.WindowEndTime.ToDateTimeOffset());
             if (end <= start || end <= context.Now || end - start > LongestWindow)
                 return RefuseField(Reason.TimeOutOfRange, "window_end_time");
-            return Hindrance(transfer, context)
-                ?? Accept(new HandoverScheduled { CustodyPosition = Departures.PositionOf(context.Asked) });
+            return Hindrance(transfer, context) ?? Accept(new HandoverScheduled { CustodyPosition = Departures.PositionOf(context.Asked) });
         },
     };
 
@@ -340,11 +338,9 @@ public static class Transfers
     };
 
     /// <summary>Records what the transferring power did about a reported failure.</summary>
-    public static readonly Rule<
-        Transfer,
-        RecordCorrectiveMeasuresRequest,
-        RecordCorrectiveMeasuresResponse
-    > RecordCorrectiveMeasures = new(Record)
+    public static readonly Rule<Transfer, RecordCorrectiveMeasuresRequest, RecordCorrectiveMeasuresResponse> RecordCorrectiveMeasures = new(
+        Record
+    )
     {
         From = AfterHandover,
         By = Detaining,

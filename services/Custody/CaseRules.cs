@@ -78,8 +78,7 @@ public static class CaseRules
     public static readonly Rule<Case, CloseCaseRequest, CloseCaseResponse> CloseCase = new(Cases.Record)
     {
         From = [CaseState.Open],
-        Decide = (@case, _, _) =>
-            @case.Prisoners.Any(p => p.DetainingPower.Length > 0) ? Reason.CustodyNotEnded : Accept(new CaseClosed()),
+        Decide = (@case, _, _) => @case.Prisoners.Any(p => p.DetainingPower.Length > 0) ? Reason.CustodyNotEnded : Accept(new CaseClosed()),
     };
 
     /// <summary>The key under which cases in a state are listed; empty: in every state.</summary>
@@ -89,9 +88,7 @@ public static class CaseRules
         part switch
         {
             Part.DetainingPower => party.Kind == ParticipantKind.Ministry && party.State == @case.DetainingPower,
-            Part.RequestingState => party.Kind == ParticipantKind.Ministry
-                && party.State.Length > 0
-                && party.State != @case.DetainingPower,
+            Part.RequestingState => party.Kind == ParticipantKind.Ministry && party.State.Length > 0 && party.State != @case.DetainingPower,
             Part.NeutralObserver => party.Kind == ParticipantKind.NeutralObserver,
             Part.ProtectingPower => party.Kind == ParticipantKind.ProtectingPower,
             _ => false,

@@ -115,10 +115,7 @@ public sealed class CustodyService(
         return new CheckStandingResponse
         {
             Position = position,
-            Standings =
-            {
-                request.Destinations.Select(d => Standings.Of(records, request.Route, d, time.GetUtcNow(), permissions)),
-            },
+            Standings = { request.Destinations.Select(d => Standings.Of(records, request.Route, d, time.GetUtcNow(), permissions)) },
         };
     }
 
@@ -176,7 +173,11 @@ public sealed class CustodyService(
             Prisoners.CaseKey(request.Case),
             Prisoners.HeldKey(request.Held)
         );
-        return new ListPrisonersResponse { Prisoners = { prisoners.Select(p => PrisonerVisibility.Show(p, reader)) }, NextPageToken = next };
+        return new ListPrisonersResponse
+        {
+            Prisoners = { prisoners.Select(p => PrisonerVisibility.Show(p, reader)) },
+            NextPageToken = next,
+        };
     }
 
     /// <inheritdoc/>
@@ -203,7 +204,11 @@ public sealed class CustodyService(
             Statements.CaseKey(request.Case),
             Statements.PrisonerKey(request.Case, request.Prisoner)
         );
-        return new ListStatementsResponse { Statements = { statements.Select(s => StatementVisibility.Show(s, reader)) }, NextPageToken = next };
+        return new ListStatementsResponse
+        {
+            Statements = { statements.Select(s => StatementVisibility.Show(s, reader)) },
+            NextPageToken = next,
+        };
     }
 
     // The prisoner's record and those of the same person that are no longer kept.

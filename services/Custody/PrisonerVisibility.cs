@@ -142,8 +142,7 @@ public static class PrisonerVisibility
 
         // He is the power that answers for the prisoner, or did last.
         private readonly bool _power =
-            prisoner.LastDetainingPower.Length > 0
-            && reader.Tokens.Contains(Audience.State(prisoner.Case, prisoner.LastDetainingPower));
+            prisoner.LastDetainingPower.Length > 0 && reader.Tokens.Contains(Audience.State(prisoner.Case, prisoner.LastDetainingPower));
 
         public bool Knows => _power || Observer;
 

@@ -139,7 +139,8 @@ public static class Reactions
         return Decision.Accept(e.Case, [Audience.Case(e.Case)], [new Change(moved, [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)])]);
     }
 
-    private static Prisoner? Find(RuleContext context, string @case, string prisoner) => context.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
+    private static Prisoner? Find(RuleContext context, string @case, string prisoner) =>
+        context.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
 
     private static bool ActsFor(RuleContext context, Case @case, string participant, string state) =>
         state.Length > 0

@@ -21,7 +21,9 @@ public static class Standings
             demanded.Add(AttesterRole.Guardian);
         return demanded.All(role =>
             statement.Attestations.Any(a =>
-                Statements.InForce(a) && a.Role == role && (role != AttesterRole.Observer || permissions.Participant(a.Participant)?.IsNeutral() == true)
+                Statements.InForce(a)
+                && a.Role == role
+                && (role != AttesterRole.Observer || permissions.Participant(a.Participant)?.IsNeutral() == true)
             )
         );
     }

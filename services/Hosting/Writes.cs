@@ -140,6 +140,14 @@ public sealed class Writes
                 cancel
             );
         }
+        return await Respond<TResponse>(outcome, context, cancel);
+    }
+
+    // Tells what came of it: the answer with its receipt, or the refusal.
+    private async Task<TResponse> Respond<TResponse>(Outcome outcome, ServerCallContext context, CancellationToken cancel)
+        where TResponse : class, IMessage<TResponse>
+    {
+        var span = EdgeCall.Of(context).Span;
         if (outcome.Repeated)
         {
             span?.SetTag("ministries.repeated", true);

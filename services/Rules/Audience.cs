@@ -25,6 +25,10 @@ public static class Audience
         audience.StartsWith(Case(@case), StringComparison.Ordinal)
         && (audience.Length == Case(@case).Length || audience[Case(@case).Length] is ':' or '=');
 
+    /// <summary>The case that an audience is one of; empty: of none.</summary>
+    public static string CaseOf(string audience) =>
+        audience.StartsWith("c:", StringComparison.Ordinal) ? audience[2..].Split(':', '=')[0] : "";
+
     /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
     /// named.</summary>
     /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>

@@ -136,9 +136,7 @@ public static class Cases
     public static Case Show(Case @case, Reader reader)
     {
         var shown = @case.Clone();
-        if (
-            reader.Tokens.Contains(Audience.Observers(@case.Id)) || reader.Tokens.Contains(Audience.State(@case.Id, @case.DetainingPower))
-        )
+        if (reader.Tokens.Contains(Audience.Observers(@case.Id)) || reader.Tokens.Contains(Audience.State(@case.Id, @case.DetainingPower)))
             return shown;
         shown.Parties.Clear();
         shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));

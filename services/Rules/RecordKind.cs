@@ -89,7 +89,9 @@ public sealed class RecordKind<TRecord> : RecordKind
 
     private IEnumerable<(IFieldAccessor, Func<TRecord, string>)> NamesIn(MessageDescriptor @event)
     {
-        foreach (var (name, value) in ((string, Func<TRecord, string>?)[])[("case", Case), ("prisoner", Prisoner), (Field, Id), ("record", Id)])
+        foreach (
+            var (name, value) in ((string, Func<TRecord, string>?)[])[("case", Case), ("prisoner", Prisoner), (Field, Id), ("record", Id)]
+        )
             if (value is not null && @event.FindFieldByName(name) is { FieldType: FieldType.String, IsRepeated: false } field)
                 yield return (field.Accessor, value);
     }

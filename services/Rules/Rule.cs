@@ -10,8 +10,7 @@ namespace Ministries.Rules;
 public abstract class Rule
 {
     private protected Rule(MessageDescriptor request) =>
-        Method =
-            Rules.Methods.NameFor(request) ?? throw new ArgumentException($"no RPC takes {request.FullName}", nameof(request));
+        Method = Methods.NameFor(request) ?? throw new ArgumentException($"no RPC takes {request.FullName}", nameof(request));
 
     /// <summary>The RPC's full name without a leading slash, such as <c>ministries.consular.v1.ConsularService/BeginReview</c>.</summary>
     public string Method { get; }

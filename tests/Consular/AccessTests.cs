@@ -246,7 +246,10 @@ public sealed class AccessTests
     {
         Assert.Equal(State.Granted, _scene.Access(Notify()).State);
         Assert.Equal(State.Granted, _scene.Access(Notify(Scene.Swiss)).State);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess));
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+        );
         Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new NotifyVisitRequest { Prisoner = Scene.First }, Accesses.NotifyVisit));
     }
 
@@ -283,7 +286,10 @@ public sealed class AccessTests
     public void A_denial_of_consular_access_ends_and_the_decision_is_owed_again()
     {
         var access = To(AccessKind.Consular, State.Denied);
-        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess));
+        Assert.Equal(
+            Reason.AccessAlreadyOpen,
+            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+        );
         _scene.Stage.Now += TimeSpan.FromHours(48);
         _scene.AccessFallsDue(access);
         Assert.Equal(State.Requested, _scene.Access(access).State);
@@ -319,7 +325,10 @@ public sealed class AccessTests
     public void Who_asks_has_one_access_to_a_prisoner_at_a_time()
     {
         var access = Request();
-        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess));
+        Assert.Equal(
+            Reason.AccessAlreadyOpen,
+            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+        );
         Request(Scene.Ru);
         _scene.Do(Scene.Kr, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
         Request();

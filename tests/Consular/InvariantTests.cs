@@ -108,7 +108,10 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
-        Assert.Equal(Reason.ConfirmedByOneSide, _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover));
+        Assert.Equal(
+            Reason.ConfirmedByOneSide,
+            _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover)
+        );
     }
 
     [Fact]
@@ -124,7 +127,10 @@ public sealed class InvariantTests
             }
         );
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        Assert.Equal(Reason.PrisonerNotHeld, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer));
+        Assert.Equal(
+            Reason.PrisonerNotHeld,
+            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer)
+        );
         Assert.Equal(
             Reason.PrisonerNotHeld,
             _scene.Try(
@@ -331,7 +337,10 @@ public sealed class InvariantTests
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Custody = Scene.Answer(standing: Standing.NotInForce, fit: false);
         Assert.Equal(Reason.StandingNotInForce, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
-        Assert.Equal(Reason.FitnessNotRecorded, _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.ConfirmHandover));
+        Assert.Equal(
+            Reason.FitnessNotRecorded,
+            _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.ConfirmHandover)
+        );
         _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9, Invariant.D10), Transfers.ConfirmHandover);
         Assert.Equal(Reason.DepartureNotCleared, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
         var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer, Invariant.D11), Transfers.ConfirmHandover);
@@ -403,7 +412,11 @@ public sealed class InvariantTests
         var failure = _scene.Transfer(transfer).Failures.Single().Id;
         Assert.Equal(
             Reason.NotGranted,
-            _scene.Try(Scene.Kr, new RecordCorrectiveMeasuresRequest { Transfer = transfer, Failure = failure }, Transfers.RecordCorrectiveMeasures)
+            _scene.Try(
+                Scene.Kr,
+                new RecordCorrectiveMeasuresRequest { Transfer = transfer, Failure = failure },
+                Transfers.RecordCorrectiveMeasures
+            )
         );
         _scene.Do(
             Scene.Ua,
@@ -434,12 +447,20 @@ public sealed class InvariantTests
         _scene.Stage.Permissions.Agreement.ObserverReportsTreatment = false;
         Assert.Equal(
             Reason.ObserverMayNotReport,
-            _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportTreatmentFailure)
+            _scene.Try(
+                Scene.Icrc,
+                new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            )
         );
         _scene.Report(transfer, Scene.Swiss);
         Assert.Equal(
             Reason.NotGranted,
-            _scene.Try(Scene.Kr, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportTreatmentFailure)
+            _scene.Try(
+                Scene.Kr,
+                new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            )
         );
     }
 
@@ -449,7 +470,11 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.Monitored, route: Route.Exchange);
         Assert.Equal(
             Reason.NotAnArticle12Transfer,
-            _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportTreatmentFailure)
+            _scene.Try(
+                Scene.Icrc,
+                new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            )
         );
     }
 

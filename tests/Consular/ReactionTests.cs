@@ -90,7 +90,11 @@ public sealed class ReactionTests
             foreach (var other in (string[])[Scene.Stranger, Scene.Ua, Scene.Ru, Scene.Icrc, Scene.Swiss])
                 Assert.Null(_scene.Seen(other, draft.Transfer));
         }
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest);
+        _scene.Do(
+            Scene.Kr,
+            new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" },
+            Transfers.SubmitTransferRequest
+        );
         var submitted = _scene.Stage.Events.OfType<TransferRequestSubmitted>().Single();
         Assert.Equal((Call, drafted[0].Commitment), (submitted.Call, submitted.Commitment));
     }

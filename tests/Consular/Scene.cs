@@ -187,7 +187,11 @@ internal sealed class Scene
             ConfirmHandoverRequest when Participant(participant).State == "UA" => Asked(),
             ConfirmHandoverRequest when Asked() is { } check => new DepartureCheck
             {
-                Clearance = new Clearance { Cleared = Departures.Obstacles(check, "KR").Count == 0, Position = Departures.PositionOf(check) },
+                Clearance = new Clearance
+                {
+                    Cleared = Departures.Obstacles(check, "KR").Count == 0,
+                    Position = Departures.PositionOf(check),
+                },
             },
             _ => null,
         };
@@ -268,14 +272,7 @@ internal sealed class Scene
     /// <summary>Records what is due now.</summary>
     public Decision FallDue(string transfer) =>
         Stage
-            .Play(
-                "service/consular",
-                new Empty(),
-                (_, context) => Duties.OfTransfer(transfer, context),
-                "duty",
-                null,
-                $"due-{_requests++}"
-            )
+            .Play("service/consular", new Empty(), (_, context) => Duties.OfTransfer(transfer, context), "duty", null, $"due-{_requests++}")
             .Decision;
 
     public Decision AccessFallsDue(string access) =>

@@ -349,8 +349,14 @@ public class InvariantTests
     public void D7_only_who_was_there_attests_and_once()
     {
         var id = _scene.Record(_scene.StatementRequest(Scene.Icrc, "KR"));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.AttestStatement));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.AttestStatement));
+        Assert.Equal(
+            Reason.NotPresent,
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.AttestStatement)
+        );
+        Assert.Equal(
+            Reason.NotPresent,
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.AttestStatement)
+        );
         _scene.Attest(id, AttesterRole.Observer);
         Assert.Equal(
             Reason.AlreadyExists,
@@ -360,8 +366,9 @@ public class InvariantTests
             Reason.NotGranted,
             _scene.Try(Scene.Hq, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Hq), Statements.AttestStatement)
         );
+        // A requesting state does not see the statement, and is told what it would be told if there were none.
         Assert.Equal(
-            Reason.NotGranted,
+            Reason.NotFound,
             _scene.Try(Scene.Kr, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Kr), Statements.AttestStatement)
         );
     }
@@ -372,7 +379,10 @@ public class InvariantTests
         var request = _scene.StatementRequest(Scene.Hq, "KR");
         request.Interview = null;
         var id = _scene.Record(request, Scene.Hq);
-        Assert.Equal(Reason.NotPrivate, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement));
+        Assert.Equal(
+            Reason.NotPrivate,
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement)
+        );
         Assert.False(_scene.Stands("KR"));
     }
 
@@ -1016,10 +1026,7 @@ public class InvariantTests
         Assert.All(
             System.Enum.GetValues<Route>(),
             route =>
-                Assert.Equal(
-                    Standing.NotInForce,
-                    Standings.Of([state], route, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing
-                )
+                Assert.Equal(Standing.NotInForce, Standings.Of([state], route, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing)
         );
     }
 

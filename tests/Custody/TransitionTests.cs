@@ -178,7 +178,11 @@ public class TransitionTests
             expected,
             command switch
             {
-                "AttestStatement" => scene.Try(Scene.Icrc, scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement),
+                "AttestStatement" => scene.Try(
+                    Scene.Icrc,
+                    scene.AttestRequest(id, AttesterRole.Observer, "i-3"),
+                    Statements.AttestStatement
+                ),
                 "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(id), Statements.RevokeAttestation),
                 _ => scene.Try(Scene.Icrc, scene.CorrectRequest(position, Scene.Icrc), Prisoners.CorrectRecord),
             }
@@ -203,6 +207,15 @@ public class TransitionTests
         if (command == "CloseCase")
             Release(scene, Scene.Q);
         Assert.Equal(Reason.Unspecified, Run(scene, statement, command));
+    }
+
+    [Theory, MemberData(nameof(CommandPairs))]
+    public void The_table_agrees_with_the_statuses_that_the_rules_declare(CustodyState state, string command)
+    {
+        var rule = (Rule)(typeof(Prisoners).GetField(command) ?? typeof(Statements).GetField(command))!.GetValue(null)!;
+        // Those on statements are declared from states of statements.
+        if (rule.States.All(s => s is CustodyState))
+            Assert.Equal(Cell(Commands, state, command) == "+", rule.States.Count == 0 || rule.States.Contains(state));
     }
 
     private static (Scene Scene, string Statement) In(CustodyState state)
@@ -275,7 +288,11 @@ public class TransitionTests
             "RecordProceedings" => scene.Try(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings),
             "RecordClaim" => scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim),
             "RecordStatement" => scene.Try(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.RecordStatement),
-            "AttestStatement" => scene.Try(Scene.Icrc, scene.AttestRequest(statement, AttesterRole.Observer, "i-3"), Statements.AttestStatement),
+            "AttestStatement" => scene.Try(
+                Scene.Icrc,
+                scene.AttestRequest(statement, AttesterRole.Observer, "i-3"),
+                Statements.AttestStatement
+            ),
             "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(statement), Statements.RevokeAttestation),
             "RecordRiskAssessment" => scene.Try(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment),
             "RecordFitness" => scene.Try(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness),

@@ -28,44 +28,44 @@ public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets sec
 
     /// <inheritdoc/>
     public override Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context) =>
-        writes.Run<LogCallRequest, LogCallResponse>(request, context, Calls.Log);
+        writes.Run(request, context, Calls.LogCall);
 
     /// <inheritdoc/>
     public override Task<SubmitReadoutResponse> SubmitReadout(SubmitReadoutRequest request, ServerCallContext context) =>
-        writes.Run<SubmitReadoutRequest, SubmitReadoutResponse>(request, context, Calls.SubmitReadout);
+        writes.Run(request, context, Calls.SubmitReadout);
 
     /// <inheritdoc/>
     public override Task<AmendReadoutResponse> AmendReadout(AmendReadoutRequest request, ServerCallContext context) =>
-        writes.Run<AmendReadoutRequest, AmendReadoutResponse>(request, context, Calls.AmendReadout);
+        writes.Run(request, context, Calls.AmendReadout);
 
     /// <inheritdoc/>
     public override Task<ContestReadoutResponse> ContestReadout(ContestReadoutRequest request, ServerCallContext context) =>
-        writes.Run<ContestReadoutRequest, ContestReadoutResponse>(request, context, Calls.ContestReadout);
+        writes.Run(request, context, Calls.ContestReadout);
 
     /// <inheritdoc/>
     public override Task<LinkCallsResponse> LinkCalls(LinkCallsRequest request, ServerCallContext context) =>
-        writes.Run<LinkCallsRequest, LinkCallsResponse>(request, context, Calls.LinkCalls);
+        writes.Run(request, context, Calls.LinkCalls);
 
     /// <inheritdoc/>
     public override Task<SettleCommitmentResponse> SettleCommitment(SettleCommitmentRequest request, ServerCallContext context) =>
-        writes.Run<SettleCommitmentRequest, SettleCommitmentResponse>(request, context, Calls.SettleCommitment);
+        writes.Run(request, context, Calls.SettleCommitment);
 
     /// <inheritdoc/>
     public override Task<CorrectRecordResponse> CorrectRecord(CorrectRecordRequest request, ServerCallContext context) =>
-        writes.Run<CorrectRecordRequest, CorrectRecordResponse>(request, context, Calls.Correct);
+        writes.Run(request, context, Calls.CorrectRecord);
 
     /// <inheritdoc/>
     public override async Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context)
     {
         var (call, reader) = await reads.Get(request, context, Calls.Kind, request.Call);
         var linked = await Linked(call, reader, context);
-        var shown = Calls.Shown(call, reader.Participant.Id, linked.ContainsKey);
+        var shown = CallVisibility.Show(call, reader.Participant.Id, linked.ContainsKey);
         var same = shown.Links.Where(l => !l.Corrected).Select(l => linked[l.Call]);
         return new GetCallResponse
         {
             Call = shown,
             Etag = secrets.EtagOf(shown),
-            Comparison = Calls.Compare(call, same),
+            Comparison = CallComparison.Compare(call, same),
         };
     }
 
@@ -88,7 +88,7 @@ public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets sec
         foreach (var call in calls)
         {
             var linked = await Linked(call, reader, context);
-            response.Calls.Add(Calls.Summary(Calls.Shown(call, reader.Participant.Id, linked.ContainsKey), secrets));
+            response.Calls.Add(CallVisibility.Summary(CallVisibility.Show(call, reader.Participant.Id, linked.ContainsKey), secrets));
         }
         return response;
     }

@@ -1,9 +1,6 @@
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
-using Ministries.Hosting;
-using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 
 namespace Ministries.CallLog;
@@ -31,42 +28,36 @@ public static class Reactions
 
     /// <summary>A transfer request was drafted: it is tied to the commitment that caused it. Nobody but the participant for which
     /// it was drafted sees that.</summary>
-    public static Decision Drafted(View view, TransferRequestDrafted e, Act act)
+    public static Decision Drafted(TransferRequestDrafted e, RuleContext context)
     {
         if (
-            Committed(view, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
-            || !SameSide(commitment, e.Participant, act)
+            Committed(context, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
+            || !SameSide(commitment, e.Participant, context)
             || commitment.Requests.Any(r => r.Transfer == e.Transfer)
         )
             return Nothing(e.Case);
-        var tied = new DraftsTied
-        {
-            Case = call.Case,
-            Call = call.Id,
-            Commitment = commitment.Id,
-            Transfer = e.Transfer,
-        };
-        return Decision.Accept(call.Case, Alone(call, e.Participant, act), [On(call, e), On(call, tied)]);
+        var tied = new DraftsTied { Commitment = commitment.Id, Transfer = e.Transfer };
+        return Decision.Accept(call.Case, Alone(call, e.Participant, context), [On(call, e), Calls.Record.On(call, tied)]);
     }
 
     /// <summary>A draft was discarded: the commitment does not rest on it any more.</summary>
-    public static Decision Discarded(View view, DraftDiscarded e, Act act)
+    public static Decision Discarded(DraftDiscarded e, RuleContext context)
     {
         if (
-            Committed(view, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
+            Committed(context, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
             || commitment.Requests.Any(r => r.Transfer == e.Transfer && r.State != TiedRequestState.Drafted)
         )
             return Nothing(e.Case);
         var drafter = commitment.Requests.FirstOrDefault(r => r.Transfer == e.Transfer)?.Participant ?? commitment.Terms.Participant;
-        return Decision.Accept(call.Case, Alone(call, drafter, act), [On(call, e)]);
+        return Decision.Accept(call.Case, Alone(call, drafter, context), [On(call, e)]);
     }
 
     /// <summary>A transfer request was submitted: the commitment is kept once there is one for each prisoner.</summary>
-    public static Decision Submitted(View view, TransferRequestSubmitted e, Act act)
+    public static Decision Submitted(TransferRequestSubmitted e, RuleContext context)
     {
         if (
-            Committed(view, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
-            || !SameSide(commitment, e.Participant, act)
+            Committed(context, e.Case, e.Call, e.Commitment, e.Transfer, e.Prisoner) is not var (call, commitment)
+            || !SameSide(commitment, e.Participant, context)
             || commitment.Requests.Any(r => r.Transfer == e.Transfer && r.State == TiedRequestState.Submitted)
         )
             return Nothing(e.Case);
@@ -76,19 +67,8 @@ public static class Reactions
             .Select(r => r.Prisoner)
             .Append(e.Prisoner)
             .ToHashSet();
-        if (!Calls.IsSettled(commitment) && submitted.IsSupersetOf(commitment.Terms.Prisoners))
-            changes.Add(
-                On(
-                    call,
-                    new CommitmentSettled
-                    {
-                        Case = call.Case,
-                        Call = call.Id,
-                        Commitment = commitment.Id,
-                        Kind = SettlementKind.Kept,
-                    }
-                )
-            );
+        if (!Commitments.IsSettled(commitment) && submitted.IsSupersetOf(commitment.Terms.Prisoners))
+            changes.Add(Calls.Record.On(call, new CommitmentSettled { Commitment = commitment.Id, Kind = SettlementKind.Kept }));
         return Decision.Accept(call.Case, Calls.Kind.AudienceOf(call).ToArray(), changes);
     }
 
@@ -97,24 +77,31 @@ public static class Reactions
     /// <summary>The event has no effect here: whoever drafted named a call or commitment of which this is no request.</summary>
     private static Decision Nothing(string @case) => Decision.Accept(@case, [], []);
 
-    private static (Call, Commitment)? Committed(View view, string @case, string call, string commitment, string transfer, string prisoner)
+    private static (Call, Commitment)? Committed(
+        RuleContext context,
+        string @case,
+        string call,
+        string commitment,
+        string transfer,
+        string prisoner
+    )
     {
-        if (call.Length == 0 || view.Find(Calls.Kind, call) is not { } found || found.Case != @case)
+        if (call.Length == 0 || context.Find(Calls.Kind, call) is not { } found || found.Case != @case)
             return null;
         return
-            Calls.Commitment(found, commitment) is { Terms.Kind: CommitmentKind.RequestTransfer } made
+            Commitments.Find(found, commitment) is { Terms.Kind: CommitmentKind.RequestTransfer } made
             && made.Terms.Prisoners.Contains(prisoner)
             && (made.Requests.Count < Calls.MaxTied || made.Requests.Any(r => r.Transfer == transfer))
             ? (found, made)
             : null;
     }
 
-    private static bool SameSide(Commitment commitment, string participant, Act act) =>
-        act.Permissions.Participant(participant)?.State is { Length: > 0 } state
-        && act.Permissions.Participant(commitment.Terms.Participant)?.State == state;
+    private static bool SameSide(Commitment commitment, string participant, RuleContext context) =>
+        context.Permissions.Participant(participant)?.State is { Length: > 0 } state
+        && context.Permissions.Participant(commitment.Terms.Participant)?.State == state;
 
-    private static string[] Alone(Call call, string participant, Act act) =>
-        act.Permissions.Participant(participant) is { } drafter
+    private static string[] Alone(Call call, string participant, RuleContext context) =>
+        context.Permissions.Participant(participant) is { } drafter
             ? [Audience.Named(Audience.Cleared(Audience.State(call.Case, drafter.State), call.Classification.Level), drafter.Id)]
             : [];
 }

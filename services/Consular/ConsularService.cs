@@ -4,8 +4,6 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.Consular.V1;
 using Ministries.Hosting;
-using Ministries.Ledger;
-using Ministries.Trust;
 
 namespace Ministries.Consular;
 
@@ -13,9 +11,9 @@ namespace Ministries.Consular;
 /// <see cref="Accesses"/>.</summary>
 /// <param name="writes">The way of writes.</param>
 /// <param name="reads">The way of reads.</param>
-/// <param name="departure">What custody is asked before a departure.</param>
+/// <param name="custody">What custody is asked before a custody.</param>
 /// <param name="secrets">What etags are made with.</param>
-public sealed class ConsularService(Writes writes, Reads reads, Departure departure, RecordSecrets secrets)
+public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions custody, RecordSecrets secrets)
     : V1.ConsularService.ConsularServiceBase
 {
     /// <summary>The service, as its host needs to know it.</summary>
@@ -27,140 +25,125 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
             Map = routes => routes.Serve<ConsularService>(V1.ConsularService.BindService),
             Reactions = Consular.Reactions.All,
             Duties = Consular.Duties.All,
-            Register = services => services.AddSingleton<Departure>().AddSingleton<ConsularService>(),
+            Register = services => services.AddSingleton<CustodyQuestions>().AddSingleton<ConsularService>(),
         };
 
     /// <inheritdoc/>
     public override Task<RequestAccessResponse> RequestAccess(RequestAccessRequest request, ServerCallContext context) =>
-        writes.Run<RequestAccessRequest, RequestAccessResponse>(request, context, Accesses.Request);
+        writes.Run(request, context, Accesses.RequestAccess);
 
     /// <inheritdoc/>
     public override Task<DecideAccessResponse> DecideAccess(DecideAccessRequest request, ServerCallContext context) =>
-        writes.Run<DecideAccessRequest, DecideAccessResponse>(request, context, Accesses.Decide);
+        writes.Run(request, context, Accesses.DecideAccess);
 
     /// <inheritdoc/>
     public override Task<NotifyVisitResponse> NotifyVisit(NotifyVisitRequest request, ServerCallContext context) =>
-        writes.Run<NotifyVisitRequest, NotifyVisitResponse>(request, context, Accesses.Notify);
+        writes.Run(request, context, Accesses.NotifyVisit);
 
     /// <inheritdoc/>
     public override Task<RecordVisitResponse> RecordVisit(RecordVisitRequest request, ServerCallContext context) =>
-        writes.Run<RecordVisitRequest, RecordVisitResponse>(request, context, Accesses.RecordVisit);
+        writes.Run(request, context, Accesses.RecordVisit);
 
     /// <inheritdoc/>
     public override Task<CloseAccessResponse> CloseAccess(CloseAccessRequest request, ServerCallContext context) =>
-        writes.Run<CloseAccessRequest, CloseAccessResponse>(request, context, Accesses.Close);
+        writes.Run(request, context, Accesses.CloseAccess);
 
     /// <inheritdoc/>
     public override Task<DraftTransferRequestResponse> DraftTransferRequest(
         DraftTransferRequestRequest request,
         ServerCallContext context
-    ) => writes.Run<DraftTransferRequestRequest, DraftTransferRequestResponse>(request, context, Transfers.Draft);
+    ) => writes.Run(request, context, Transfers.DraftTransferRequest);
 
     /// <inheritdoc/>
     public override Task<DiscardDraftResponse> DiscardDraft(DiscardDraftRequest request, ServerCallContext context) =>
-        writes.Run<DiscardDraftRequest, DiscardDraftResponse>(request, context, Transfers.Discard);
+        writes.Run(request, context, Transfers.DiscardDraft);
 
     /// <inheritdoc/>
     public override Task<SubmitTransferRequestResponse> SubmitTransferRequest(
         SubmitTransferRequestRequest request,
         ServerCallContext context
-    ) => writes.Run<SubmitTransferRequestRequest, SubmitTransferRequestResponse>(request, context, Transfers.Submit);
+    ) => writes.Run(request, context, Transfers.SubmitTransferRequest);
 
     /// <inheritdoc/>
     public override Task<BeginReviewResponse> BeginReview(BeginReviewRequest request, ServerCallContext context) =>
-        writes.Run<BeginReviewRequest, BeginReviewResponse>(request, context, Transfers.Review);
+        writes.Run(request, context, Transfers.BeginReview);
 
     /// <inheritdoc/>
     public override Task<RecordTransfereeAssessmentResponse> RecordTransfereeAssessment(
         RecordTransfereeAssessmentRequest request,
         ServerCallContext context
-    ) => writes.Run<RecordTransfereeAssessmentRequest, RecordTransfereeAssessmentResponse>(request, context, Transfers.Assess);
+    ) => writes.Run(request, context, Transfers.RecordTransfereeAssessment);
 
     /// <inheritdoc/>
     public override Task<GiveAssuranceResponse> GiveAssurance(GiveAssuranceRequest request, ServerCallContext context) =>
-        writes.Run<GiveAssuranceRequest, GiveAssuranceResponse>(request, context, Transfers.Assure);
+        writes.Run(request, context, Transfers.GiveAssurance);
 
     /// <inheritdoc/>
     public override Task<DecideTransferResponse> DecideTransfer(DecideTransferRequest request, ServerCallContext context) =>
-        writes.Run<DecideTransferRequest, DecideTransferResponse>(
+        writes.Run(
             request,
             context,
-            Transfers.Decide,
-            (r, act, cancel) => r.Agreed ? departure.Ask(r.Case, r.Transfer, act, cancel) : Task.FromResult<IMessage?>(null)
+            Transfers.DecideTransfer,
+            (r, caller, cancel) => r.Agreed ? custody.Ask(r.Case, r.Transfer, caller, cancel) : Task.FromResult<IMessage?>(null)
         );
 
     /// <inheritdoc/>
     public override Task<ScheduleHandoverResponse> ScheduleHandover(ScheduleHandoverRequest request, ServerCallContext context) =>
-        writes.Run<ScheduleHandoverRequest, ScheduleHandoverResponse>(
-            request,
-            context,
-            Transfers.Schedule,
-            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel)
-        );
+        writes.Run(request, context, Transfers.ScheduleHandover, (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel));
 
     /// <inheritdoc/>
     public override Task<BeginTransitResponse> BeginTransit(BeginTransitRequest request, ServerCallContext context) =>
-        writes.Run<BeginTransitRequest, BeginTransitResponse>(
-            request,
-            context,
-            Transfers.Begin,
-            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel)
-        );
+        writes.Run(request, context, Transfers.BeginTransit, (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel));
 
     /// <inheritdoc/>
     public override Task<AbortHandoverResponse> AbortHandover(AbortHandoverRequest request, ServerCallContext context) =>
-        writes.Run<AbortHandoverRequest, AbortHandoverResponse>(request, context, Transfers.Abort);
+        writes.Run(request, context, Transfers.AbortHandover);
 
     /// <inheritdoc/>
     public override Task<ConfirmHandoverResponse> ConfirmHandover(ConfirmHandoverRequest request, ServerCallContext context) =>
-        writes.Run<ConfirmHandoverRequest, ConfirmHandoverResponse>(request, context, Transfers.Confirm, departure.Ask);
+        writes.Run(request, context, Transfers.ConfirmHandover, custody.Ask);
 
     /// <inheritdoc/>
     public override Task<SuspendTransferResponse> SuspendTransfer(SuspendTransferRequest request, ServerCallContext context) =>
-        writes.Run<SuspendTransferRequest, SuspendTransferResponse>(request, context, Transfers.Suspend);
+        writes.Run(request, context, Transfers.SuspendTransfer);
 
     /// <inheritdoc/>
     public override Task<ResumeTransferResponse> ResumeTransfer(ResumeTransferRequest request, ServerCallContext context) =>
-        writes.Run<ResumeTransferRequest, ResumeTransferResponse>(
-            request,
-            context,
-            Transfers.Resume,
-            (r, act, cancel) => departure.Ask(r.Case, r.Transfer, act, cancel)
-        );
+        writes.Run(request, context, Transfers.ResumeTransfer, (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel));
 
     /// <inheritdoc/>
     public override Task<WithdrawTransferRequestResponse> WithdrawTransferRequest(
         WithdrawTransferRequestRequest request,
         ServerCallContext context
-    ) => writes.Run<WithdrawTransferRequestRequest, WithdrawTransferRequestResponse>(request, context, Transfers.Withdraw);
+    ) => writes.Run(request, context, Transfers.WithdrawTransferRequest);
 
     /// <inheritdoc/>
     public override Task<ReportTreatmentFailureResponse> ReportTreatmentFailure(
         ReportTreatmentFailureRequest request,
         ServerCallContext context
-    ) => writes.Run<ReportTreatmentFailureRequest, ReportTreatmentFailureResponse>(request, context, Transfers.ReportFailure);
+    ) => writes.Run(request, context, Transfers.ReportTreatmentFailure);
 
     /// <inheritdoc/>
     public override Task<RecordCorrectiveMeasuresResponse> RecordCorrectiveMeasures(
         RecordCorrectiveMeasuresRequest request,
         ServerCallContext context
-    ) => writes.Run<RecordCorrectiveMeasuresRequest, RecordCorrectiveMeasuresResponse>(request, context, Transfers.RecordMeasures);
+    ) => writes.Run(request, context, Transfers.RecordCorrectiveMeasures);
 
     /// <inheritdoc/>
     public override Task<RequestReturnResponse> RequestReturn(RequestReturnRequest request, ServerCallContext context) =>
-        writes.Run<RequestReturnRequest, RequestReturnResponse>(request, context, Transfers.RequestReturn);
+        writes.Run(request, context, Transfers.RequestReturn);
 
     /// <inheritdoc/>
     public override Task<ConfirmReturnResponse> ConfirmReturn(ConfirmReturnRequest request, ServerCallContext context) =>
-        writes.Run<ConfirmReturnRequest, ConfirmReturnResponse>(request, context, Transfers.ConfirmReturn);
+        writes.Run(request, context, Transfers.ConfirmReturn);
 
     /// <inheritdoc/>
     public override Task<CloseTransferResponse> CloseTransfer(CloseTransferRequest request, ServerCallContext context) =>
-        writes.Run<CloseTransferRequest, CloseTransferResponse>(request, context, Transfers.Close);
+        writes.Run(request, context, Transfers.CloseTransfer);
 
     /// <inheritdoc/>
     public override Task<CorrectRecordResponse> CorrectRecord(CorrectRecordRequest request, ServerCallContext context) =>
-        writes.Run<CorrectRecordRequest, CorrectRecordResponse>(request, context, Correct);
+        writes.Run(request, context, CorrectionOf(request));
 
     /// <inheritdoc/>
     public override Task<GetAccessResponse> GetAccess(GetAccessRequest request, ServerCallContext context) =>
@@ -171,7 +154,7 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
             request.Access,
             (access, reader) =>
             {
-                var shown = Accesses.Show(access, reader.Participant);
+                var shown = AccessVisibility.Show(access, reader.Participant);
                 return new GetAccessResponse { Access = shown, Etag = secrets.EtagOf(shown) };
             }
         );
@@ -188,7 +171,11 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
             Key("state", request.State),
             Key("kind", request.Kind)
         );
-        return new ListAccessesResponse { Accesses = { accesses.Select(a => Accesses.Show(a, reader.Participant)) }, NextPageToken = next };
+        return new ListAccessesResponse
+        {
+            Accesses = { accesses.Select(a => AccessVisibility.Show(a, reader.Participant)) },
+            NextPageToken = next,
+        };
     }
 
     /// <inheritdoc/>
@@ -200,7 +187,7 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
             request.Transfer,
             (transfer, reader) =>
             {
-                var shown = Transfers.Show(transfer, reader.Participant);
+                var shown = TransferVisibility.Show(transfer, reader.Participant);
                 return new GetTransferResponse { Transfer = shown, Etag = secrets.EtagOf(shown) };
             }
         );
@@ -220,16 +207,14 @@ public sealed class ConsularService(Writes writes, Reads reads, Departure depart
         );
         return new ListTransfersResponse
         {
-            Transfers = { transfers.Select(t => Transfers.Show(t, reader.Participant)) },
+            Transfers = { transfers.Select(t => TransferVisibility.Show(t, reader.Participant)) },
             NextPageToken = next,
         };
     }
 
-    /// <summary>The rule of CorrectRecord: that of the kind of record named.</summary>
-    public static Decision Correct(View view, CorrectRecordRequest request, Act act) =>
-        request.Record.StartsWith("access_", StringComparison.Ordinal)
-            ? Accesses.Correct(view, request, act)
-            : Transfers.Correct(view, request, act);
+    /// <summary>The rule of CorrectRecord for the kind of record that is named.</summary>
+    public static Rule<CorrectRecordRequest, CorrectRecordResponse> CorrectionOf(CorrectRecordRequest request) =>
+        request.Record.StartsWith("access_", StringComparison.Ordinal) ? Accesses.CorrectRecord : Transfers.CorrectRecord;
 
     private static string? Key(string name, string value) => value.Length == 0 ? null : $"{name}:{value}";
 

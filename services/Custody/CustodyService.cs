@@ -41,69 +41,69 @@ public sealed class CustodyService(
 
     /// <inheritdoc/>
     public override Task<OpenCaseResponse> OpenCase(OpenCaseRequest request, ServerCallContext context) =>
-        writes.Run<OpenCaseRequest, OpenCaseResponse>(request, context, CaseRules.Open);
+        writes.Run(request, context, CaseRules.OpenCase);
 
     /// <inheritdoc/>
     public override Task<AdmitPartyResponse> AdmitParty(AdmitPartyRequest request, ServerCallContext context) =>
-        writes.Run<AdmitPartyRequest, AdmitPartyResponse>(request, context, CaseRules.Admit);
+        writes.Run(request, context, CaseRules.AdmitParty);
 
     /// <inheritdoc/>
     public override Task<RemovePartyResponse> RemoveParty(RemovePartyRequest request, ServerCallContext context) =>
-        writes.Run<RemovePartyRequest, RemovePartyResponse>(request, context, CaseRules.Remove);
+        writes.Run(request, context, CaseRules.RemoveParty);
 
     /// <inheritdoc/>
     public override Task<CloseCaseResponse> CloseCase(CloseCaseRequest request, ServerCallContext context) =>
-        writes.Run<CloseCaseRequest, CloseCaseResponse>(request, context, CaseRules.Close);
+        writes.Run(request, context, CaseRules.CloseCase);
 
     /// <inheritdoc/>
     public override Task<RegisterPrisonerResponse> RegisterPrisoner(RegisterPrisonerRequest request, ServerCallContext context) =>
-        writes.Run<RegisterPrisonerRequest, RegisterPrisonerResponse>(request, context, Prisoners.Register);
+        writes.Run(request, context, Prisoners.RegisterPrisoner);
 
     /// <inheritdoc/>
     public override Task<RecordStatusResponse> RecordStatus(RecordStatusRequest request, ServerCallContext context) =>
-        writes.Run<RecordStatusRequest, RecordStatusResponse>(request, context, Prisoners.RecordStatus);
+        writes.Run(request, context, Prisoners.RecordStatus);
 
     /// <inheritdoc/>
     public override Task<RecordProceedingsResponse> RecordProceedings(RecordProceedingsRequest request, ServerCallContext context) =>
-        writes.Run<RecordProceedingsRequest, RecordProceedingsResponse>(request, context, Prisoners.RecordProceedings);
+        writes.Run(request, context, Prisoners.RecordProceedings);
 
     /// <inheritdoc/>
     public override Task<RecordClaimResponse> RecordClaim(RecordClaimRequest request, ServerCallContext context) =>
-        writes.Run<RecordClaimRequest, RecordClaimResponse>(request, context, Prisoners.RecordClaim);
+        writes.Run(request, context, Prisoners.RecordClaim);
 
     /// <inheritdoc/>
     public override Task<RecordStatementResponse> RecordStatement(RecordStatementRequest request, ServerCallContext context) =>
-        writes.Run<RecordStatementRequest, RecordStatementResponse>(request, context, Statements.Record);
+        writes.Run(request, context, Statements.RecordStatement);
 
     /// <inheritdoc/>
     public override Task<AttestStatementResponse> AttestStatement(AttestStatementRequest request, ServerCallContext context) =>
-        writes.Run<AttestStatementRequest, AttestStatementResponse>(request, context, Statements.Attest);
+        writes.Run(request, context, Statements.AttestStatement);
 
     /// <inheritdoc/>
     public override Task<RevokeAttestationResponse> RevokeAttestation(RevokeAttestationRequest request, ServerCallContext context) =>
-        writes.Run<RevokeAttestationRequest, RevokeAttestationResponse>(request, context, Statements.Revoke);
+        writes.Run(request, context, Statements.RevokeAttestation);
 
     /// <inheritdoc/>
     public override Task<RecordRiskAssessmentResponse> RecordRiskAssessment(
         RecordRiskAssessmentRequest request,
         ServerCallContext context
-    ) => writes.Run<RecordRiskAssessmentRequest, RecordRiskAssessmentResponse>(request, context, Prisoners.RecordRiskAssessment);
+    ) => writes.Run(request, context, Prisoners.RecordRiskAssessment);
 
     /// <inheritdoc/>
     public override Task<RecordFitnessResponse> RecordFitness(RecordFitnessRequest request, ServerCallContext context) =>
-        writes.Run<RecordFitnessRequest, RecordFitnessResponse>(request, context, Prisoners.RecordFitness);
+        writes.Run(request, context, Prisoners.RecordFitness);
 
     /// <inheritdoc/>
     public override Task<NotifyBureauResponse> NotifyBureau(NotifyBureauRequest request, ServerCallContext context) =>
-        writes.Run<NotifyBureauRequest, NotifyBureauResponse>(request, context, Prisoners.Notify);
+        writes.Run(request, context, Prisoners.NotifyBureau);
 
     /// <inheritdoc/>
     public override Task<LinkDuplicateResponse> LinkDuplicate(LinkDuplicateRequest request, ServerCallContext context) =>
-        writes.Run<LinkDuplicateRequest, LinkDuplicateResponse>(request, context, Prisoners.LinkDuplicate);
+        writes.Run(request, context, Prisoners.LinkDuplicate);
 
     /// <inheritdoc/>
     public override Task<CorrectRecordResponse> CorrectRecord(CorrectRecordRequest request, ServerCallContext context) =>
-        writes.Run<CorrectRecordRequest, CorrectRecordResponse>(request, context, Prisoners.Correct);
+        writes.Run(request, context, Prisoners.CorrectRecord);
 
     /// <inheritdoc/>
     public override async Task<CheckStandingResponse> CheckStanding(CheckStandingRequest request, ServerCallContext context)
@@ -115,10 +115,7 @@ public sealed class CustodyService(
         return new CheckStandingResponse
         {
             Position = position,
-            Standings =
-            {
-                request.Destinations.Select(d => Statements.StandingOf(records, request.Route, d, time.GetUtcNow(), permissions)),
-            },
+            Standings = { request.Destinations.Select(d => Standings.Of(records, request.Route, d, time.GetUtcNow(), permissions)) },
         };
     }
 
@@ -126,7 +123,7 @@ public sealed class CustodyService(
     public override async Task<CheckReadinessResponse> CheckReadiness(CheckReadinessRequest request, ServerCallContext context)
     {
         var position = ledger.Size;
-        var answer = Prisoners.ReadinessOf(await Records(request.Case, request.Prisoner, context), request.Destination, time.GetUtcNow());
+        var answer = Readiness.Of(await Records(request.Case, request.Prisoner, context), request.Destination, time.GetUtcNow());
         answer.Position = position;
         return answer;
     }
@@ -140,7 +137,7 @@ public sealed class CustodyService(
             request.Case,
             (@case, reader) =>
             {
-                var shown = CaseRules.Show(@case, reader);
+                var shown = Cases.Show(@case, reader);
                 return new GetCaseResponse { Case = shown, Etag = secrets.EtagOf(shown) };
             }
         );
@@ -149,7 +146,7 @@ public sealed class CustodyService(
     public override async Task<ListCasesResponse> ListCases(ListCasesRequest request, ServerCallContext context)
     {
         var (cases, next, reader) = await reads.List(request, context, Cases.Kind, CaseRules.StateKey(request.State));
-        return new ListCasesResponse { Cases = { cases.Select(c => CaseRules.Show(c, reader)) }, NextPageToken = next };
+        return new ListCasesResponse { Cases = { cases.Select(c => Cases.Show(c, reader)) }, NextPageToken = next };
     }
 
     /// <inheritdoc/>
@@ -161,7 +158,7 @@ public sealed class CustodyService(
             Prisoners.KeyOf(request.Case, request.Prisoner),
             (prisoner, reader) =>
             {
-                var shown = Prisoners.Show(prisoner, reader);
+                var shown = PrisonerVisibility.Show(prisoner, reader);
                 return new GetPrisonerResponse { Prisoner = shown, Etag = secrets.EtagOf(shown) };
             }
         );
@@ -176,7 +173,11 @@ public sealed class CustodyService(
             Prisoners.CaseKey(request.Case),
             Prisoners.HeldKey(request.Held)
         );
-        return new ListPrisonersResponse { Prisoners = { prisoners.Select(p => Prisoners.Show(p, reader)) }, NextPageToken = next };
+        return new ListPrisonersResponse
+        {
+            Prisoners = { prisoners.Select(p => PrisonerVisibility.Show(p, reader)) },
+            NextPageToken = next,
+        };
     }
 
     /// <inheritdoc/>
@@ -188,7 +189,7 @@ public sealed class CustodyService(
             request.Statement,
             (statement, reader) =>
             {
-                var shown = Statements.Show(statement, reader);
+                var shown = StatementVisibility.Show(statement, reader);
                 return new GetStatementResponse { Statement = shown, Etag = secrets.EtagOf(shown) };
             }
         );
@@ -203,7 +204,11 @@ public sealed class CustodyService(
             Statements.CaseKey(request.Case),
             Statements.PrisonerKey(request.Case, request.Prisoner)
         );
-        return new ListStatementsResponse { Statements = { statements.Select(s => Statements.Show(s, reader)) }, NextPageToken = next };
+        return new ListStatementsResponse
+        {
+            Statements = { statements.Select(s => StatementVisibility.Show(s, reader)) },
+            NextPageToken = next,
+        };
     }
 
     // The prisoner's record and those of the same person that are no longer kept.

@@ -1,9 +1,6 @@
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Hosting;
-using Ministries.Ledger;
-using Ministries.Trust;
 
 namespace Ministries.Custody;
 
@@ -25,25 +22,16 @@ public static class Duties
     public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue)];
 
     /// <summary>Records what has fallen due by now; refused where nothing has.</summary>
-    public static Decision FallDue(View view, string key, Act act)
+    public static Decision FallDue(string key, RuleContext context)
     {
-        if (view.Find(Prisoners.Kind, key) is not { } prisoner)
+        if (context.Find(Prisoners.Kind, key) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         var due = Running(prisoner)
-            .Where(d => d.Due.ToDateTimeOffset() <= act.Now)
+            .Where(d => d.Due.ToDateTimeOffset() <= context.Now)
             .Distinct()
             .OrderBy(d => d.Due)
             .ThenBy(d => d.Duty)
-            .Select(d => new Change(
-                new DutyFellDue
-                {
-                    Case = prisoner.Case,
-                    Prisoner = prisoner.Prisoner_,
-                    Duty = d.Duty,
-                    DueTime = d.Due,
-                },
-                [Prisoners.IdOf(prisoner)]
-            ))
+            .Select(d => Prisoners.Record.On(prisoner, new DutyFellDue { Duty = d.Duty, DueTime = d.Due }))
             .ToArray();
         return due.Length == 0 ? Decision.Refuse(Reason.StateNotAllowed) : Decision.Accept(prisoner.Case, Prisoners.SideOf(prisoner), due);
     }
@@ -51,20 +39,6 @@ public static class Duties
     /// <summary>When the record's next duty falls due; null: none runs.</summary>
     internal static DateTimeOffset? DueOf(Prisoner prisoner) =>
         Running(prisoner).Select(d => (DateTimeOffset?)d.Due.ToDateTimeOffset()).Min();
-
-    /// <summary>Takes note of a duty that fell due, so that it does not again.</summary>
-    internal static void Fold(Prisoner prisoner, DutyFellDue e)
-    {
-        if (e.Duty == Validity)
-        {
-            prisoner.ValidityReportedTime = e.DueTime;
-            return;
-        }
-        foreach (var occurrence in prisoner.Occurrences.Where(o => Prisoners.IsOwed(o) && o.DueTime <= e.DueTime))
-            occurrence.Overdue = true;
-        if (prisoner.HealthDueTime is { } health && health <= e.DueTime)
-            prisoner.HealthDueTime = (health.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
-    }
 
     private static IEnumerable<(string Duty, Timestamp Due)> Running(Prisoner prisoner)
     {

@@ -1,9 +1,6 @@
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Hosting;
-using Ministries.Ledger;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
 
@@ -29,9 +26,9 @@ public static class Reactions
 
     /// <summary>Notes the interest of whom a transfer request was drafted for; until it is submitted, for its eyes
     /// alone.</summary>
-    public static Decision Drafted(View view, TransferRequestDrafted e, Act act)
+    public static Decision Drafted(TransferRequestDrafted e, RuleContext context)
     {
-        if (Find(view, e.Case, e.Prisoner) is not { } prisoner)
+        if (Find(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         var noted = new InterestNoted
         {
@@ -43,8 +40,8 @@ public static class Reactions
     }
 
     /// <summary>The interest is now seen by the detaining power and the observers.</summary>
-    public static Decision Submitted(View view, TransferRequestSubmitted e, Act act) =>
-        Find(view, e.Case, e.Prisoner) is not { } prisoner
+    public static Decision Submitted(TransferRequestSubmitted e, RuleContext context) =>
+        Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(
                 e.Case,
@@ -53,8 +50,8 @@ public static class Reactions
             );
 
     /// <summary>The interest is gone, as if it had never been.</summary>
-    public static Decision Discarded(View view, DraftDiscarded e, Act act) =>
-        Find(view, e.Case, e.Prisoner) is not { } prisoner
+    public static Decision Discarded(DraftDiscarded e, RuleContext context) =>
+        Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(
                 e.Case,
@@ -63,14 +60,14 @@ public static class Reactions
             );
 
     /// <summary>The prisoner is on the way.</summary>
-    public static Decision Departed(View view, TransitBegun e, Act act) =>
-        Find(view, e.Case, e.Prisoner) is not { } prisoner
+    public static Decision Departed(TransitBegun e, RuleContext context) =>
+        Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(e.Case, Prisoners.SideOf(prisoner), [new Change(e, [Prisoners.IdOf(prisoner)])]);
 
     /// <summary>The prisoner is back where he was before.</summary>
-    public static Decision Aborted(View view, HandoverAborted e, Act act) =>
-        Find(view, e.Case, e.Prisoner) is not { } prisoner
+    public static Decision Aborted(HandoverAborted e, RuleContext context) =>
+        Find(context, e.Case, e.Prisoner) is not { } prisoner
             ? Decision.Refuse(Reason.NotFound)
             : Decision.Accept(e.Case, Prisoners.SideOf(prisoner), [new Change(e, [Prisoners.IdOf(prisoner)])]);
 
@@ -79,22 +76,22 @@ public static class Reactions
     /// place, so it is recorded even where it breached an invariant, and marked. After an Article 12 transfer the accepting power
     /// answers for the prisoner (D1); on every other route custody has ended.
     /// </summary>
-    public static Decision HandedOver(View view, HandoverConfirmed e, Act act)
+    public static Decision HandedOver(HandoverConfirmed e, RuleContext context)
     {
-        if (view.Find(Cases.Kind, e.Case) is not { } @case || Find(view, e.Case, e.Prisoner) is not { } prisoner)
+        if (context.Find(Cases.Kind, e.Case) is not { } @case || Find(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         var transfer = e.Route == Route.Article12Transfer;
         if (
             e.FromPower != prisoner.LastDetainingPower
-            || !ActsFor(act, @case, e.DetainingParticipant, e.FromPower)
-            || transfer && (e.ToPower == e.FromPower || !ActsFor(act, @case, e.AcceptingParticipant, e.ToPower))
+            || !ActsFor(context, @case, e.DetainingParticipant, e.FromPower)
+            || transfer && (e.ToPower == e.FromPower || !ActsFor(context, @case, e.AcceptingParticipant, e.ToPower))
         )
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
-        var found = Prisoners.Breaches(Prisoners.Records(view, prisoner), e.Route, e.ToPower, act);
+        var found = Readiness.Breaches(Readiness.Records(context, prisoner), e.Route, e.ToPower, context);
         Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
         // Who may know of a breach are the power that departed from the rule and the observers.
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
-        var due = Prisoners.BureauDue(act);
+        var due = Prisoners.BureauDue(context);
         return Decision.Accept(
             e.Case,
             audience,
@@ -124,9 +121,9 @@ public static class Reactions
     }
 
     /// <summary>Both sides confirmed the return after an Article 12 transfer: custody passes back (12(3)).</summary>
-    public static Decision Returned(View view, ReturnConfirmed e, Act act)
+    public static Decision Returned(ReturnConfirmed e, RuleContext context)
     {
-        if (Find(view, e.Case, e.Prisoner) is not { } prisoner)
+        if (Find(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
         if (e.FromPower != prisoner.LastDetainingPower || e.ToPower != prisoner.TransferringPower)
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
@@ -137,15 +134,16 @@ public static class Reactions
             FromPower = e.FromPower,
             ToPower = e.ToPower,
             Returned = true,
-            BureauDueTime = Prisoners.BureauDue(act),
+            BureauDueTime = Prisoners.BureauDue(context),
         };
         return Decision.Accept(e.Case, [Audience.Case(e.Case)], [new Change(moved, [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)])]);
     }
 
-    private static Prisoner? Find(View view, string @case, string prisoner) => view.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
+    private static Prisoner? Find(RuleContext context, string @case, string prisoner) =>
+        context.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
 
-    private static bool ActsFor(Act act, Case @case, string participant, string state) =>
+    private static bool ActsFor(RuleContext context, Case @case, string participant, string state) =>
         state.Length > 0
-        && act.Permissions.Participant(participant)?.State == state
+        && context.Permissions.Participant(participant)?.State == state
         && @case.Parties.Any(p => p.Participant == participant);
 }

@@ -30,9 +30,14 @@ internal static class Disclosures
     public static string KeyOf(ulong position) => $"{position}";
 
     /// <summary>Looks up the entry before the command queues: rules see records, not entries.</summary>
-    public static async Task<IMessage?> Ask(ServiceLedger ledger, PermitDisclosureRequest request, Act act, CancellationToken cancel) =>
-        await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(act.Caller.Id) }, cancel) is { } found
-        && found.Participant == act.Caller.Id
+    public static async Task<IMessage?> Ask(
+        ServiceLedger ledger,
+        PermitDisclosureRequest request,
+        Participant caller,
+        CancellationToken cancel
+    ) =>
+        await ledger.ReadEntry(request.Position, new HashSet<string> { Audience.Of(caller.Id) }, cancel) is { } found
+        && found.Participant == caller.Id
             ? new Entry
             {
                 Header = found.Entry.Header,
@@ -42,14 +47,14 @@ internal static class Disclosures
             : null;
 
     /// <summary>Permits it.</summary>
-    public static Decision Permit(View view, PermitDisclosureRequest request, Act act)
+    public static Decision Permit(PermitDisclosureRequest request, RuleContext context)
     {
         // The edge asked for the grant to a part that the caller could have; whose entries are privileged is known by its kind.
-        if (act.Caller.Kind != ParticipantKind.NeutralObserver)
+        if (context.Caller.Kind != ParticipantKind.NeutralObserver)
             return Decision.Refuse(Reason.NotGranted);
-        if (act.Asked is not Entry entry)
+        if (context.Asked is not Entry entry)
             return Decision.Refuse(Reason.NotFound);
-        if (view.Find(Kind, KeyOf(request.Position)) is not null)
+        if (context.Find(Kind, KeyOf(request.Position)) is not null)
             return Decision.Refuse(Reason.AlreadyExists);
         return Decision.Accept(
             entry.Case,

@@ -76,7 +76,7 @@ public static class Edge
         where TService : class
     {
         var services = endpoints.ServiceProvider;
-        var guarded = new Guarded(services.GetRequiredService<Guard>());
+        var guarded = new Guarded(services.GetRequiredService<Guard>(), services.GetRequiredService<Reads>());
         bind(guarded, ActivatorUtilities.GetServiceOrCreateInstance<TService>(services));
         endpoints
             .MapGrpcService(guarded.Definition)
@@ -340,7 +340,7 @@ internal sealed partial class Guard(ILogger<Guard> log)
 
 /// <summary>A gRPC service as its methods are called: past the guard, and with an answer that is kept (<see cref="Reads"/>) written once.
 /// The contracts have no streams of requests.</summary>
-internal sealed class Guarded(Guard guard) : ServiceBinderBase
+internal sealed class Guarded(Guard guard, Reads reads) : ServiceBinderBase
 {
     private readonly ServerServiceDefinition.Builder _methods = ServerServiceDefinition.CreateBuilder();
 
@@ -358,7 +358,7 @@ internal sealed class Guarded(Guard guard) : ServiceBinderBase
                 Marshallers.Create(
                     (response, context) =>
                     {
-                        if (Reads.Written(response) is { } bytes)
+                        if (reads.Written(response) is { } bytes)
                             context.Complete(bytes);
                         else
                             write(response, context);

@@ -45,7 +45,7 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     public Activity? Span { get; set; }
 
     /// <summary>Why it was refused; null: it was not.</summary>
-    public Ledger.Refusal? Refused { get; set; }
+    public Refusal? Refused { get; set; }
 
     /// <summary>The version of the agreement by which the call is judged.</summary>
     public Terms Terms => _terms ?? throw Unchecked("identity");

@@ -47,7 +47,7 @@ internal sealed class LedgerEndpoint(
         };
         var stored = position is null ? null : await ledger.ReadEntry(position.Value, reader.Tokens, cancel);
         if (stored is not null)
-            return new GetEntryResponse { Entry = await Shown(stored, reader, cancel) };
+            return new GetEntryResponse { Entry = await Show(stored, reader, cancel) };
         await Evenly.Wait(context);
         throw new Refusal(Reason.NotFound).ToException();
     }
@@ -57,7 +57,7 @@ internal sealed class LedgerEndpoint(
             request,
             context,
             Disclosures.Permit,
-            (r, act, cancel) => Disclosures.Ask(ledger, r, act, cancel)
+            (r, caller, cancel) => Disclosures.Ask(ledger, r, caller, cancel)
         );
 
     public override async Task FollowEntries(
@@ -69,7 +69,7 @@ internal sealed class LedgerEndpoint(
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
         try
         {
-            await new Following(request, responseStream, context, ledger, access, followers, time, Shown, stop.Token).Run();
+            await new Following(request, responseStream, context, ledger, access, followers, time, Show, stop.Token).Run();
         }
         catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested)
         {
@@ -135,7 +135,7 @@ internal sealed class LedgerEndpoint(
     }
 
     // What of the entry the reader may see, beside that he may see it at all.
-    private async Task<Entry> Shown(StoredEntry stored, Reader reader, CancellationToken cancel)
+    private async Task<Entry> Show(StoredEntry stored, Reader reader, CancellationToken cancel)
     {
         var entry = stored.Entry;
         var shown = new Entry

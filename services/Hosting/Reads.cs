@@ -27,7 +27,8 @@ public sealed class Reads
     // More cases than this of one participant are not looked at: 10 000.
     private const int MostCases = 10_000;
 
-    private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
+    // Readers of one state whose judgements are kept.
+    private const int MostJudgements = 4;
 
     private readonly ServiceLedger _ledger;
     private readonly Access _access;
@@ -37,7 +38,13 @@ public sealed class Reads
 
     // Of records that a request names without their case: which it was when the same participant was shown them before. A guess and no
     // more, and none about what he may not see: he could tell it by the time.
-    private static readonly ConcurrentDictionary<(string Participant, string Key), string> CasesOfRecords = new();
+    private readonly ConcurrentDictionary<(string Participant, string Key), string> _casesOfRecords = new();
+
+    // With a record's state goes what was judged of it.
+    private readonly ConditionalWeakTable<IMessage, Judgement[]> _judgements = [];
+
+    // Answers that were given more than once, as they are written. They are kept for as long as what they were made of.
+    private readonly ConditionalWeakTable<object, byte[]> _written = [];
 
     // The key of no case. What is not there is looked for with it, as what is there is with its own.
     private const string NoCase = "case_00000000000000000000000000";
@@ -51,7 +58,7 @@ public sealed class Reads
     /// <exception cref="RpcException">NOT_FOUND where it is not there or not for the caller; NOT_GRANTED where the caller may see it
     /// and not call the method.</exception>
     public Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
-        where T : class, IMessage<T>, new() => Judged(request, context, kind, key, static (record, judged) => (record, judged.Reader));
+        where T : class, IMessage<T>, new() => Read(request, context, kind, key, static (record, judged) => (record, judged.Reader));
 
     /// <summary>Reads one record that the caller may see, and shows it.</summary>
     /// <param name="request">The request, as received.</param>
@@ -71,7 +78,7 @@ public sealed class Reads
     )
         where T : class, IMessage<T>, new()
         where TResponse : class, IMessage<TResponse> =>
-        Judged(
+        Read(
             request,
             context,
             kind,
@@ -80,18 +87,15 @@ public sealed class Reads
             {
                 if (judged.Shown is not { } shown)
                     return (TResponse)(judged.Shown = show(record, judged.Reader));
-                Again.GetValue(shown, static answer => ((IMessage)answer).ToByteArray());
+                _written.GetValue(shown, static answer => ((IMessage)answer).ToByteArray());
                 return (TResponse)shown;
             }
         );
 
-    // Answers that were given more than once, as they are written. They are kept for as long as what they were made of.
-    private static readonly ConditionalWeakTable<object, byte[]> Again = [];
-
     /// <summary>An answer as it is written, where it is known; null: it is to be written.</summary>
-    internal static byte[]? Written(object answer) => Again.TryGetValue(answer, out var bytes) ? bytes : null;
+    internal byte[]? Written(object answer) => _written.TryGetValue(answer, out var bytes) ? bytes : null;
 
-    private async Task<TResult> Judged<T, TResult>(
+    private async Task<TResult> Read<T, TResult>(
         IMessage request,
         ServerCallContext context,
         StreamKind<T> kind,
@@ -110,8 +114,8 @@ public sealed class Reads
         var isCase = ReferenceEquals(kind, Cases.Kind);
         var named =
             isCase ? ""
-            : Of(request).CaseOf(request) is { Length: > 0 } said ? said
-            : CasesOfRecords.GetValueOrDefault((caller.Id, key), "");
+            : NeedToKnow.CaseOf(request) is { Length: > 0 } said ? said
+            : _casesOfRecords.GetValueOrDefault((caller.Id, key), "");
         Recorded<T>? found;
         Recorded<Case>? beside = null;
         if (named.Length == 0)
@@ -131,24 +135,24 @@ public sealed class Reads
         var record = found.State;
         var method = context.NameOf();
         // Most records are about one case, the one that was read with them.
-        if (Judgement.Find(record, caller, permissions, method, isCase ? (Case)(object)record : beside?.State) is not { } judged)
+        if (Known(record, caller, permissions, method, isCase ? (Case)(object)record : beside?.State) is not { } judged)
         {
-            var own = Of(record).CaseOf(record);
-            var ids = kind.AudienceOf(record).Select(CaseOf).Append(own).Where(c => c.Length > 0).Distinct().ToList();
+            var own = NeedToKnow.CaseOf(record);
+            var ids = kind.AudienceOf(record).Select(Audience.CaseOf).Append(own).Where(c => c.Length > 0).Distinct().ToList();
             var cases = new Dictionary<string, Case>();
             foreach (var id in ids)
                 if (isCase && id == key)
                     cases[id] = (Case)(object)record;
                 else if ((id == named ? beside : await _ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case)
                     cases[id] = @case;
-            var reader = ReaderOf(caller, cases.Values);
+            var reader = Cases.ReaderOf(caller, cases.Values);
             judged = new(
                 caller,
                 permissions,
                 method,
                 cases.GetValueOrDefault(ids.FirstOrDefault("")),
                 reader,
-                Judge(record, kind, reader, permissions, cases, method)
+                NeedToKnow.Judge(record, kind, reader, permissions, cases, method)
             );
             if (judged.Reason == Reason.NotFound)
             {
@@ -158,25 +162,36 @@ public sealed class Reads
             }
             if (named.Length == 0 && own.Length > 0 && !isCase)
             {
-                if (CasesOfRecords.Count >= MostCases)
-                    CasesOfRecords.Clear();
-                CasesOfRecords[(caller.Id, key)] = own;
+                if (_casesOfRecords.Count >= MostCases)
+                    _casesOfRecords.Clear();
+                _casesOfRecords[(caller.Id, key)] = own;
             }
             if (ids.Count == 1 && cases.Count == 1)
-                judged.Keep(record);
+                Keep(record, judged);
         }
         return judged.Reason == Reason.Unspecified ? result(record, judged) : throw Refuse(context, judged.Reason);
     }
+
+    private Judgement? Known(IMessage record, Participant caller, Permissions permissions, string method, Case? @case)
+    {
+        if (@case is null || !_judgements.TryGetValue(record, out var known))
+            return null;
+        foreach (var judged in known)
+            if (judged.Is(caller, permissions, method, @case))
+                return judged;
+        return null;
+    }
+
+    private void Keep(IMessage record, Judgement judged) =>
+        _judgements.AddOrUpdate(
+            record,
+            _judgements.TryGetValue(record, out var known) ? [judged, .. known.Take(MostJudgements - 1)] : [judged]
+        );
 
     /// <summary>What came of judging whether a participant may see a record, by the very states of record and case and the very
     /// agreement that it was judged by. It is found again only where the database says the same again.</summary>
     private sealed class Judgement(Participant caller, Permissions permissions, string method, Case? @case, Reader reader, Reason reason)
     {
-        private const int Most = 4;
-
-        // With a record's state goes what was judged of it.
-        private static readonly ConditionalWeakTable<IMessage, Judgement[]> OfRecords = [];
-
         public Reader Reader => reader;
 
         public Reason Reason => reason;
@@ -184,20 +199,7 @@ public sealed class Reads
         /// <summary>How the record is shown; null: it was not shown yet.</summary>
         public IMessage? Shown { get; set; }
 
-        public static Judgement? Find(IMessage record, Participant caller, Permissions permissions, string method, Case? @case)
-        {
-            if (@case is null || !OfRecords.TryGetValue(record, out var known))
-                return null;
-            foreach (var judged in known)
-                if (judged.Is(caller, permissions, method, @case))
-                    return judged;
-            return null;
-        }
-
-        public void Keep(IMessage record) =>
-            OfRecords.AddOrUpdate(record, OfRecords.TryGetValue(record, out var known) ? [this, .. known.Take(Most - 1)] : [this]);
-
-        private bool Is(Participant reader, Permissions by, string asked, Case about) =>
+        public bool Is(Participant reader, Permissions by, string asked, Case about) =>
             ReferenceEquals(caller, reader) && ReferenceEquals(permissions, by) && ReferenceEquals(@case, about) && method == asked;
     }
 
@@ -225,12 +227,12 @@ public sealed class Reads
         if (Value(request, "page_token") is string { Length: > 0 } token && !PageTokens.TryRead(token, bound, out after))
             throw Refuse(context, Refusals.Invalid("page_token", "must be a page token as it was returned, with the same filters"));
         var cases = await CasesOf(caller, cancel);
-        var reader = ReaderOf(caller, cases.Values);
+        var reader = Cases.ReaderOf(caller, cases.Values);
         var found = await _ledger.List(kind, keys, reader.Tokens, after, size + 1, cancel);
         var page = found.Take(size).ToArray();
         return (
             [
-                .. page.Where(r => Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
+                .. page.Where(r => NeedToKnow.Judge(r.State, kind, reader, permissions, cases, context.NameOf()) == Reason.Unspecified)
                     .Select(r => r.State),
             ],
             found.Count > size ? PageTokens.Write(page[^1].Number, bound) : "",
@@ -262,7 +264,7 @@ public sealed class Reads
 
     /// <summary>A participant with the tokens of all of its cases.</summary>
     internal async Task<Reader> ReaderOf(Participant participant, CancellationToken cancel) =>
-        ReaderOf(participant, (await CasesOf(participant, cancel)).Values);
+        Cases.ReaderOf(participant, (await CasesOf(participant, cancel)).Values);
 
     private static (Permissions Permissions, Participant Caller) Caller(ServerCallContext context) =>
         (EdgeCall.Of(context).Terms.Permissions, EdgeCall.Of(context).Caller.Participant);
@@ -284,35 +286,6 @@ public sealed class Reads
         return cases;
     }
 
-    private static Reader ReaderOf(Participant caller, IEnumerable<Case> cases) =>
-        new(caller, new HashSet<string>(cases.SelectMany(c => Cases.TokensIn(caller, c))) { Audience.Everybody, Audience.Of(caller.Id) });
-
-    // Need to know by token, then the grant to any part that the caller has in the record's case.
-    private static Reason Judge<T>(
-        T record,
-        StreamKind<T> kind,
-        Reader reader,
-        Permissions permissions,
-        Dictionary<string, Case> cases,
-        string method
-    )
-        where T : class, IMessage<T>, new()
-    {
-        if (!kind.AudienceOf(record).Any(reader.Tokens.Contains))
-            return Reason.NotFound;
-        var shape = Of(record);
-        var @case = cases.GetValueOrDefault(shape.CaseOf(record));
-        IEnumerable<Part> parts = Cases.PartsOf(reader.Participant, @case);
-        if (@case is not null && shape.PrisonerOf(record) is { Length: > 0 } prisoner)
-            parts = parts.Union(Cases.PartsOf(reader.Participant, @case, prisoner));
-        // A record may be seen by one that is no party to its case, such as its author: then the parts that it could have count.
-        if (!parts.Any())
-            parts = Cases.PartsEverOf(reader.Participant);
-        return permissions.PartsGranted(method).CoversAny(parts) ? Reason.Unspecified : Reason.NotGranted;
-    }
-
-    private static string CaseOf(string token) => token.StartsWith("c:", StringComparison.Ordinal) ? token[2..].Split(':', '=')[0] : "";
-
     private static object? Value(IMessage request, string name) => request.Descriptor.FindFieldByName(name)?.Accessor.GetValue(request);
 
     private static RpcException Refuse(ServerCallContext context, Reason reason) => Refuse(context, new Refusal(reason));
@@ -322,28 +295,7 @@ public sealed class Reads
         Refusals.Trace(context.GetHttpContext(), refusal);
         return refusal.ToException();
     }
-
-    private static Shape Of(IMessage message) => Shapes.GetOrAdd(message.Descriptor, static d => new Shape(d));
-
-    /// <summary>Where a record says which case and prisoner it is about.</summary>
-    private sealed class Shape(MessageDescriptor type)
-    {
-        private readonly FieldDescriptor? _case = Text(type, type == Case.Descriptor ? "id" : "case");
-        private readonly FieldDescriptor? _prisoner = Text(type, "prisoner");
-
-        public string CaseOf(IMessage record) => (string?)_case?.Accessor.GetValue(record) ?? "";
-
-        public string PrisonerOf(IMessage record) => (string?)_prisoner?.Accessor.GetValue(record) ?? "";
-
-        private static FieldDescriptor? Text(MessageDescriptor type, string name) =>
-            type.FindFieldByName(name) is { FieldType: FieldType.String, IsRepeated: false } field ? field : null;
-    }
 }
-
-/// <summary>Who reads, and what he holds.</summary>
-/// <param name="Participant">The participant.</param>
-/// <param name="Tokens">The tokens that it holds (<see cref="Audience"/>).</param>
-public sealed record Reader(Participant Participant, IReadOnlySet<string> Tokens);
 
 /// <summary>Where a list goes on: the number of the last record seen, encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) with a
 /// key of this very list of this very participant. Records are numbered as they come to be in the service, so in clear the number would

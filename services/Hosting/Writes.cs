@@ -5,6 +5,7 @@ using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
@@ -17,6 +18,21 @@ public sealed class Writes
 
     internal Writes(ServiceLedger ledger, Access access, TimeProvider time) => (_ledger, _access, _time) = (ledger, access, time);
 
+    /// <summary>Runs one write by its rule.</summary>
+    /// <param name="request">The request, as received.</param>
+    /// <param name="context">The call.</param>
+    /// <param name="rule">The rule that decides.</param>
+    /// <param name="ask">Asks another service before the command is queued; null: nothing is asked.</param>
+    /// <exception cref="RpcException">The refusal.</exception>
+    public Task<TResponse> Run<TRequest, TResponse>(
+        TRequest request,
+        ServerCallContext context,
+        Rule<TRequest, TResponse> rule,
+        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null
+    )
+        where TRequest : class, IMessage<TRequest>, new()
+        where TResponse : class, IMessage<TResponse>, new() => Run<TRequest, TResponse>(request, context, rule.Run, ask);
+
     /// <summary>Runs one write. The response is the rule's answer with its receipt; a refusal is thrown as a rich gRPC status.
     /// </summary>
     /// <param name="request">The request, as received.</param>
@@ -28,8 +44,8 @@ public sealed class Writes
     public async Task<TResponse> Run<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
-        Func<View, TRequest, Act, Decision> rule,
-        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask = null
+        Func<TRequest, RuleContext, Decision> rule,
+        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask = null
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -50,8 +66,8 @@ public sealed class Writes
     private async Task<TResponse> RunOnce<TRequest, TResponse>(
         TRequest request,
         ServerCallContext context,
-        Func<View, TRequest, Act, Decision> rule,
-        Func<TRequest, Act, CancellationToken, Task<IMessage?>>? ask
+        Func<TRequest, RuleContext, Decision> rule,
+        Func<TRequest, Participant, CancellationToken, Task<IMessage?>>? ask
     )
         where TRequest : class, IMessage<TRequest>
         where TResponse : class, IMessage<TResponse>
@@ -65,9 +81,10 @@ public sealed class Writes
         if (RequestShape.Text(shape.Case, request) is { Length: > 0 } named)
             span?.SetTag("ministries.case", named);
 
-        Act ActAt(DateTimeOffset now, IMessage? asked) =>
+        RuleContext ContextOf(View view, DateTimeOffset now, IMessage? asked) =>
             new()
             {
+                View = view,
                 Caller = caller,
                 Permissions = permissions,
                 Method = method,
@@ -96,11 +113,11 @@ public sealed class Writes
                 TraceState = Activity.Current?.TraceStateString ?? "",
             };
 
-        Decision Judged(View view, DateTimeOffset now, IMessage? about)
+        Decision Decide(View view, DateTimeOffset now, IMessage? about)
         {
             if (view.Find(Agreements.Kind, Agreements.Key)?.Version > permissions.Agreement.Version || !signed.HoldsAt(now))
                 throw new AgreementReplacedException();
-            return rule(view, request, ActAt(now, about));
+            return rule(request, ContextOf(view, now, about));
         }
 
         // An old request gets its old answer, whatever the time: so whether there is one is asked where that makes a difference.
@@ -109,20 +126,28 @@ public sealed class Writes
             throw Refuse(context, wrong);
         if (outcome is null)
         {
-            var (asked, missed) = ask is null ? default : await Ask(() => ask(request, ActAt(_time.GetUtcNow(), null), cancel), cancel);
+            var (asked, missed) = ask is null ? default : await Ask(() => ask(request, caller, cancel), cancel);
             outcome = await _ledger.Commit(
                 missed is null
-                    ? CommandOf(asked, (view, now) => Judged(view, now, asked), stores: true)
+                    ? CommandOf(asked, (view, now) => Decide(view, now, asked), stores: true)
                     // Silence comes where the rule asks for the answer: what it refuses before is told as when there is one.
                     : CommandOf(
                         null,
                         (view, now) =>
-                            Judged(view, now, null) is { Refusal: { Reason: not Reason.Unavailable } } decision ? decision : missed,
+                            Decide(view, now, null) is { Refusal: { Reason: not Reason.Unavailable } } decision ? decision : missed,
                         stores: false
                     ),
                 cancel
             );
         }
+        return await Respond<TResponse>(outcome, context, cancel);
+    }
+
+    // Tells what came of it: the answer with its receipt, or the refusal.
+    private async Task<TResponse> Respond<TResponse>(Outcome outcome, ServerCallContext context, CancellationToken cancel)
+        where TResponse : class, IMessage<TResponse>
+    {
+        var span = EdgeCall.Of(context).Span;
         if (outcome.Repeated)
         {
             span?.SetTag("ministries.repeated", true);

@@ -238,10 +238,10 @@ internal static class Hosts
                     StoresRefusal = false,
                     Decide = (view, now) =>
                         Cases.Copy(
-                            view,
                             e,
-                            new Act
+                            new RuleContext
                             {
+                                View = view,
                                 Secrets = Secret.OfTests,
                                 Caller = new Participant(),
                                 Permissions = new Permissions(new Agreement()),

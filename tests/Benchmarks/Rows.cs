@@ -398,11 +398,11 @@ internal sealed class OwnLedger(ServiceLedger ledger, string database, Permissio
                 AgreementVersion = 1,
                 Signature = Signature,
                 Decide = (view, now) =>
-                    Calls.Log(
-                        view,
+                    Calls.LogCall.Run(
                         request,
-                        new Act
+                        new RuleContext
                         {
+                            View = view,
                             Secrets = Secret.OfTests,
                             Caller = _caller,
                             Permissions = permissions,

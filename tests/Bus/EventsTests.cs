@@ -247,10 +247,10 @@ public abstract class EventsTests
         [
             new Duty(
                 kind,
-                (view, key, act) =>
+                (key, context) =>
                 {
-                    Assert.True(act.Now >= due);
-                    view.Find(kind, key);
+                    Assert.True(context.Now >= due);
+                    context.Find(kind, key);
                     return Decision.Accept(
                         "case_1",
                         [],

@@ -107,11 +107,11 @@ public sealed class Rig : IAsyncDisposable
             [
                 Reaction.To<CallLogged>(
                     "calllog",
-                    (view, e, act) => OnCall?.Invoke(e) is { } refusal ? refusal : Note(view, e.Case, e.Call, act)
+                    (e, context) => OnCall?.Invoke(e) is { } refusal ? refusal : Note(e.Case, e.Call, context)
                 ),
                 Reaction.To<ReadoutSubmitted>(
                     "calllog",
-                    (view, e, act) => Note(view, e.Case, e.Call, act),
+                    (e, context) => Note(e.Case, e.Call, context),
                     async (_, _, cancel) =>
                     {
                         if (OnAsk is { } ask)
@@ -275,9 +275,9 @@ public sealed class Rig : IAsyncDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    private static Decision Note(View view, string @case, string call, Act act)
+    private static Decision Note(string @case, string call, RuleContext context)
     {
-        view.Find(Noted, "all");
+        context.Find(Noted, "all");
         return Decision.Accept(@case, [], [new Change(new TransferRequestDrafted { Case = @case, Transfer = call }, [Noted.Id("all")])]);
     }
 }

@@ -132,7 +132,7 @@ public class CallTests
         Assert.Empty(published.Commitments);
         Assert.True(Readout(logged, Kr).Versions[0].Corrected);
         Assert.NotNull(Readout(logged, Kr).Versions[0].Account);
-        Assert.Null(Calls.Compare(_scene.Call(logged)));
+        Assert.Null(CallComparison.Compare(_scene.Call(logged)));
         Assert.Equal(Reason.NotCorrectable, _scene.Why(Kr, _scene.CorrectRequest(Kr, logged.Call, position)));
         Assert.Equal(CallState.Mutual, _scene.Amend(Kr, logged.Call).State);
     }
@@ -309,7 +309,7 @@ public class CallTests
         );
         Assert.Null(decision.Refusal);
         Assert.Equal(Calls.Kind.AudienceOf(_scene.Call(logged)).Intersect(Calls.Kind.AudienceOf(_scene.Call(closed))), decision.Audience);
-        Assert.DoesNotContain(Ministries.Ledger.Audience.Observers(_scene.Case), decision.Audience);
+        Assert.DoesNotContain(Ministries.Rules.Audience.Observers(_scene.Case), decision.Audience);
     }
 
     [Fact]

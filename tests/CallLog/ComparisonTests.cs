@@ -56,7 +56,7 @@ public class ComparisonTests
         var logged = _scene.Log();
         _scene.Submit(Ua, logged.Call, Account(a => Change(a, what)));
 
-        var comparison = Calls.Compare(_scene.Call(logged))!;
+        var comparison = CallComparison.Compare(_scene.Call(logged))!;
 
         Assert.Equal((Kr, Ua), (comparison.FirstParticipant, comparison.SecondParticipant));
         Assert.Equal(System.Enum.GetValues<CodedField>()[1..], comparison.Fields.Select(f => f.Field));
@@ -192,7 +192,7 @@ public class ComparisonTests
                 a.Commitments.Clear();
             })
         );
-        var field = Calls.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Prisoners);
+        var field = CallComparison.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Prisoners);
         Assert.Equal((Match.OneSideOnly, Second, Kr), (field.Match, field.Items[1].Item, field.Items[1].OnlyParticipant));
     }
 
@@ -201,7 +201,7 @@ public class ComparisonTests
     {
         var logged = _scene.Log(but: r => r.Account = Bare());
         _scene.Submit(Ua, logged.Call, Bare());
-        Assert.All(Calls.Compare(_scene.Call(logged))!.Fields, f => Assert.Equal(Match.Matched, f.Match));
+        Assert.All(CallComparison.Compare(_scene.Call(logged))!.Fields, f => Assert.Equal(Match.Matched, f.Match));
 
         static Account Bare() =>
             Account(a =>
@@ -217,12 +217,12 @@ public class ComparisonTests
     {
         var logged = _scene.Log(but: r => r.Account = Account(a => a.Commitments.Insert(0, Terms(t => t.Route = Route.Release))));
         _scene.Submit(Ua, logged.Call);
-        var items = Calls.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Commitments).Items;
+        var items = CallComparison.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Commitments).Items;
         Assert.Equal([Match.OneSideOnly, Match.Matched], items.Select(i => i.Match));
     }
 
     [Fact]
-    public void One_account_alone_is_not_compared() => Assert.Null(Calls.Compare(_scene.Call(_scene.Log())));
+    public void One_account_alone_is_not_compared() => Assert.Null(CallComparison.Compare(_scene.Call(_scene.Log())));
 
     [Fact]
     public void The_version_that_counts_is_compared()
@@ -234,7 +234,7 @@ public class ComparisonTests
         _scene.Correct(Ua, logged.Call, _scene.Call(logged).Readouts[1].Versions[1].Position);
         Assert.Equal(Match.Differs, Channels());
 
-        Match Channels() => Calls.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Channel).Match;
+        Match Channels() => CallComparison.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Channel).Match;
     }
 
     [Fact]
@@ -243,10 +243,10 @@ public class ComparisonTests
         var (one, two) = (_scene.Log(), _scene.Log(Ua, r => r.Account.Channel = Channel.Video));
         _scene.Link(Ua, one.Call, two.Call);
 
-        var comparison = Calls.Compare(_scene.Call(one), _scene.Call(two))!;
+        var comparison = CallComparison.Compare(_scene.Call(one), _scene.Call(two))!;
 
         Assert.Equal((Kr, Ua), (comparison.FirstParticipant, comparison.SecondParticipant));
         Assert.Equal([CodedField.Channel], comparison.Fields.Where(f => f.Match != Match.Matched).Select(f => f.Field));
-        Assert.Null(Calls.Compare(_scene.Call(one)));
+        Assert.Null(CallComparison.Compare(_scene.Call(one)));
     }
 }

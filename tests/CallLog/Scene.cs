@@ -72,7 +72,7 @@ internal sealed class Scene
     public Call? Seen(string participant, string id)
     {
         var reader = Stage.Permissions.Participant(participant)!;
-        return Sees(id) ? Calls.Shown(Call(id), participant, Sees) : null;
+        return Sees(id) ? CallVisibility.Show(Call(id), participant, Sees) : null;
 
         bool Sees(string call) =>
             Stage.State(Calls.Kind, call) is { } state
@@ -142,7 +142,7 @@ internal sealed class Scene
     public Decision Sweep(string call)
     {
         var duty = CallLogService.Definition.Duties.Single();
-        return Stage.Play("service/calllog", new Empty(), (view, _, act) => duty.Record(view, call, act), "duty").Decision;
+        return Stage.Play("service/calllog", new Empty(), (_, context) => duty.Record(call, context), "duty").Decision;
     }
 
     // ---- requests, as the contract wants them ------------------------------------------------------------------------------
@@ -339,13 +339,13 @@ internal sealed class Scene
         Assert.Empty(Validation.Check(request));
         return request switch
         {
-            LogCallRequest r => Play(by, r, Calls.Log, "LogCall"),
+            LogCallRequest r => Play(by, r, Calls.LogCall, "LogCall"),
             SubmitReadoutRequest r => Play(by, r, Calls.SubmitReadout, "SubmitReadout"),
             AmendReadoutRequest r => Play(by, r, Calls.AmendReadout, "AmendReadout"),
             ContestReadoutRequest r => Play(by, r, Calls.ContestReadout, "ContestReadout"),
             LinkCallsRequest r => Play(by, r, Calls.LinkCalls, "LinkCalls"),
             SettleCommitmentRequest r => Play(by, r, Calls.SettleCommitment, "SettleCommitment"),
-            CorrectRecordRequest r => Play(by, r, Calls.Correct, "CorrectRecord"),
+            CorrectRecordRequest r => Play(by, r, Calls.CorrectRecord, "CorrectRecord"),
             _ => throw new ArgumentException(request.Descriptor.FullName),
         };
     }
@@ -353,12 +353,13 @@ internal sealed class Scene
     /// <summary>Why a write is refused; <see cref="Reason.Unspecified"/>: it is not.</summary>
     public Reason Why(string by, IMessage request) => Stage.ReasonOf(Try(by, request).Decision);
 
-    private (Decision, IMessage?) Play<T>(string by, T request, Func<View, T, Act, Decision> rule, string method)
-        where T : IMessage =>
+    private (Decision, IMessage?) Play<T, TResponse>(string by, T request, Rule<T, TResponse> rule, string method)
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse>, new() =>
         Stage.Play(
             by,
             request,
-            rule,
+            rule.Run,
             $"{Service}/{method}",
             requestId: (string)request.Descriptor.FindFieldByName("request_id").Accessor.GetValue(request)
         );

@@ -303,10 +303,10 @@ public sealed class ServiceTests : IAsyncLifetime
                 StoresRefusal = false,
                 Decide = (view, now) =>
                     Cases.Copy(
-                        view,
                         e,
-                        new Act
+                        new RuleContext
                         {
+                            View = view,
                             Secrets = Secret.OfTests,
                             Caller = new Participant(),
                             Permissions = permissions,

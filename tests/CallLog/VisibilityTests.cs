@@ -265,7 +265,7 @@ public class VisibilityTests
                 .Order()
         );
         Assert.Null(call.Readouts[0].Versions[0].Account);
-        Assert.Null(Calls.Compare(call));
+        Assert.Null(CallComparison.Compare(call));
     }
 
     private IEnumerable<string> EntryReaders(Decision decision)

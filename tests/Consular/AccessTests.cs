@@ -16,13 +16,13 @@ public sealed class AccessTests
     private string Request(string participant = Scene.Kr) =>
         (
             (RequestAccessResponse)
-                _scene.Do(participant, new RequestAccessRequest { Prisoner = Scene.First, NoteVerbale = "NV-1" }, Accesses.Request)
+                _scene.Do(participant, new RequestAccessRequest { Prisoner = Scene.First, NoteVerbale = "NV-1" }, Accesses.RequestAccess)
         ).Access;
 
     private string Notify(string participant = Scene.Icrc) =>
         (
             (NotifyVisitResponse)
-                _scene.Do(participant, new NotifyVisitRequest { Prisoner = Scene.First, PlannedTime = _scene.In(24) }, Accesses.Notify)
+                _scene.Do(participant, new NotifyVisitRequest { Prisoner = Scene.First, PlannedTime = _scene.In(24) }, Accesses.NotifyVisit)
         ).Access;
 
     private DecideAccessRequest Grant(string access) =>
@@ -66,13 +66,13 @@ public sealed class AccessTests
         switch (state)
         {
             case State.Granted when consular:
-                _scene.Do(Scene.Ua, Grant(access), Accesses.Decide);
+                _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
                 break;
             case State.Denied:
-                _scene.Do(Scene.Ua, Denial(access), Accesses.Decide);
+                _scene.Do(Scene.Ua, Denial(access), Accesses.DecideAccess);
                 break;
             case State.Closed:
-                _scene.Do(consular ? Scene.Kr : Scene.Icrc, new CloseAccessRequest { Access = access }, Accesses.Close);
+                _scene.Do(consular ? Scene.Kr : Scene.Icrc, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
                 break;
         }
         Assert.Equal(state, _scene.Access(access).State);
@@ -109,8 +109,8 @@ public sealed class AccessTests
 
     private static readonly Dictionary<string, (string Method, Func<AccessTests, string, Reason> Try)> Commands = new()
     {
-        ["grant"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Grant(a), Accesses.Decide)),
-        ["deny"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Denial(a), Accesses.Decide)),
+        ["grant"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Grant(a), Accesses.DecideAccess)),
+        ["deny"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Denial(a), Accesses.DecideAccess)),
         ["visit"] = ("RecordVisit", (t, a) => t._scene.Try(t._scene.Access(a).Participant, t.Visit(a), Accesses.RecordVisit)),
         ["visit, breach"] = (
             "RecordVisit",
@@ -122,7 +122,7 @@ public sealed class AccessTests
         ),
         ["close"] = (
             "CloseAccess",
-            (t, a) => t._scene.Try(t._scene.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.Close)
+            (t, a) => t._scene.Try(t._scene.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.CloseAccess)
         ),
         ["correct"] = (
             "CorrectRecord",
@@ -130,7 +130,7 @@ public sealed class AccessTests
                 t._scene.Try(
                     t._scene.Access(a).Participant,
                     new V1.CorrectRecordRequest { Record = a, Position = t._scene.Access(a).Acts[0].Position },
-                    ConsularService.Correct
+                    Scene.Correct
                 )
         ),
     };
@@ -187,9 +187,9 @@ public sealed class AccessTests
         foreach (var decide in (DecideAccessRequest[])[Grant(access), Denial(access)])
         {
             decide.SendingState = SendingStateDecision.Unspecified;
-            Assert.Equal(Reason.SendingStateNotDecided, _scene.Try(Scene.Ua, decide, Accesses.Decide));
+            Assert.Equal(Reason.SendingStateNotDecided, _scene.Try(Scene.Ua, decide, Accesses.DecideAccess));
         }
-        _scene.Do(Scene.Ua, Grant(access), Accesses.Decide);
+        _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
         Assert.Equal(SendingStateDecision.DoesNotCount, _scene.SeenAccess(Scene.Kr, access)!.Decision.SendingState);
     }
 
@@ -204,9 +204,9 @@ public sealed class AccessTests
         {
             var grant = Grant(access);
             change(grant);
-            Assert.Equal(Reason.RightsNotRecorded, _scene.Try(Scene.Ua, grant, Accesses.Decide));
+            Assert.Equal(Reason.RightsNotRecorded, _scene.Try(Scene.Ua, grant, Accesses.DecideAccess));
         }
-        _scene.Do(Scene.Ua, Grant(access), Accesses.Decide);
+        _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
     }
 
     [Fact]
@@ -226,8 +226,8 @@ public sealed class AccessTests
         foreach (
             var end in (Action<AccessTests, string>[])
                 [
-                    (t, a) => t._scene.Do(Scene.Ua, new CloseAccessRequest { Access = a }, Accesses.Close),
-                    (t, a) => t._scene.Do(Scene.UaMfa, new CloseAccessRequest { Access = a }, Accesses.Close),
+                    (t, a) => t._scene.Do(Scene.Ua, new CloseAccessRequest { Access = a }, Accesses.CloseAccess),
+                    (t, a) => t._scene.Do(Scene.UaMfa, new CloseAccessRequest { Access = a }, Accesses.CloseAccess),
                 ]
         )
         {
@@ -246,8 +246,11 @@ public sealed class AccessTests
     {
         Assert.Equal(State.Granted, _scene.Access(Notify()).State);
         Assert.Equal(State.Granted, _scene.Access(Notify(Scene.Swiss)).State);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new NotifyVisitRequest { Prisoner = Scene.First }, Accesses.Notify));
+        Assert.Equal(
+            Reason.NotGranted,
+            _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+        );
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new NotifyVisitRequest { Prisoner = Scene.First }, Accesses.NotifyVisit));
     }
 
     [Fact]
@@ -267,11 +270,11 @@ public sealed class AccessTests
         {
             var denial = Denial(access);
             change(denial);
-            Assert.Equal(expected, _scene.Try(Scene.Ua, denial, Accesses.Decide));
+            Assert.Equal(expected, _scene.Try(Scene.Ua, denial, Accesses.DecideAccess));
         }
         // To close it would deny it for ever.
-        Assert.Equal(Reason.DenialWithoutNecessity, _scene.Try(Scene.Ua, new CloseAccessRequest { Access = access }, Accesses.Close));
-        _scene.Do(Scene.Ua, Denial(access), Accesses.Decide);
+        Assert.Equal(Reason.DenialWithoutNecessity, _scene.Try(Scene.Ua, new CloseAccessRequest { Access = access }, Accesses.CloseAccess));
+        _scene.Do(Scene.Ua, Denial(access), Accesses.DecideAccess);
         Assert.Equal(_scene.Now.AddHours(48), Accesses.Kind.DueOf(_scene.Access(access)));
         _scene.Stage.Now += TimeSpan.FromHours(48);
         Assert.IsType<AccessReopened>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event);
@@ -283,7 +286,10 @@ public sealed class AccessTests
     public void A_denial_of_consular_access_ends_and_the_decision_is_owed_again()
     {
         var access = To(AccessKind.Consular, State.Denied);
-        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(
+            Reason.AccessAlreadyOpen,
+            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+        );
         _scene.Stage.Now += TimeSpan.FromHours(48);
         _scene.AccessFallsDue(access);
         Assert.Equal(State.Requested, _scene.Access(access).State);
@@ -295,10 +301,10 @@ public sealed class AccessTests
     {
         var access = Request();
         _scene.Stage.Now += TimeSpan.FromDays(14);
-        Assert.Equal(Accesses.DecisionDue, Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event).Duty);
+        Assert.Equal(Duties.DecisionDue, Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event).Duty);
         Assert.True(_scene.SeenAccess(Scene.Kr, access)!.DecisionOverdue);
         Assert.Null(Accesses.Kind.DueOf(_scene.Access(access)));
-        _scene.Do(Scene.Ua, Grant(access), Accesses.Decide);
+        _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
         Assert.False(_scene.Access(access).DecisionOverdue);
     }
 
@@ -309,7 +315,7 @@ public sealed class AccessTests
         _scene.Do(
             Scene.Ua,
             new V1.CorrectRecordRequest { Record = access, Position = _scene.Access(access).Decision.Position },
-            ConsularService.Correct
+            Scene.Correct
         );
         Assert.Equal(State.Requested, _scene.Access(access).State);
         Assert.Equal(_scene.Now.AddDays(14), Accesses.Kind.DueOf(_scene.Access(access)));
@@ -319,9 +325,12 @@ public sealed class AccessTests
     public void Who_asks_has_one_access_to_a_prisoner_at_a_time()
     {
         var access = Request();
-        Assert.Equal(Reason.AccessAlreadyOpen, _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.Request));
+        Assert.Equal(
+            Reason.AccessAlreadyOpen,
+            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+        );
         Request(Scene.Ru);
-        _scene.Do(Scene.Kr, new CloseAccessRequest { Access = access }, Accesses.Close);
+        _scene.Do(Scene.Kr, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
         Request();
     }
 
@@ -347,7 +356,7 @@ public sealed class AccessTests
             everybody.Where(p => _scene.SeenAccess(p, consular) is not null)
         );
         Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Icrc, Scene.Swiss], everybody.Where(p => _scene.SeenAccess(p, visit) is not null));
-        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ru, new CloseAccessRequest { Access = consular }, Accesses.Close));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Swiss, new CloseAccessRequest { Access = visit }, Accesses.Close));
+        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ru, new CloseAccessRequest { Access = consular }, Accesses.CloseAccess));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Swiss, new CloseAccessRequest { Access = visit }, Accesses.CloseAccess));
     }
 }

@@ -39,7 +39,7 @@ public sealed class InvariantTests
     {
         var first = _scene.To(State.Agreed);
         var second = _scene.To(State.UnderReview);
-        _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = first }, Transfers.Withdraw);
+        _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = first }, Transfers.WithdrawTransferRequest);
         Assert.Equal(Reason.Unspecified, _scene.TryDecide(second));
     }
 
@@ -48,11 +48,11 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
         Assert.Equal(State.InTransit, _scene.Transfer(transfer).State);
         Assert.DoesNotContain(_scene.Stage.Events, e => e is HandoverConfirmed);
         Assert.Equal(_scene.Now.AddHours(72), _scene.Transfer(transfer).SecondConfirmationDueTime.ToDateTimeOffset());
-        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
+        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
         var both = Assert.Single(_scene.Stage.Events.OfType<HandoverConfirmed>());
         Assert.Equal(
             ("UA", "KR", Scene.Ua, Scene.Kr),
@@ -67,13 +67,13 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
-        Assert.Equal(Reason.AlreadyConfirmed, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm));
-        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ru, _scene.Confirmation(transfer), Transfers.Confirm));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Icrc, _scene.Confirmation(transfer), Transfers.Confirm));
+        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
+        Assert.Equal(Reason.AlreadyConfirmed, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ru, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Icrc, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
         // D4: the detaining power's confirmation is a custody write.
-        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.UaMfa, _scene.Confirmation(transfer), Transfers.Confirm));
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm));
+        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.UaMfa, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
     }
 
     [Fact]
@@ -83,13 +83,13 @@ public sealed class InvariantTests
         _scene.Stage.Now += TimeSpan.FromHours(30);
         var wrong = _scene.Confirmation(transfer);
         wrong.HandoverReference = "HO-18";
-        Assert.Equal(Reason.ConfirmationsDiffer, _scene.Try(Scene.Ua, wrong, Transfers.Confirm));
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
+        Assert.Equal(Reason.ConfirmationsDiffer, _scene.Try(Scene.Ua, wrong, Transfers.ConfirmHandover));
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
         var earlier = _scene.Confirmation(transfer);
         (earlier.WindowStartTime, earlier.WindowEndTime) = (_scene.In(-10), _scene.In(-9));
-        Assert.Equal(Reason.ConfirmationsDiffer, _scene.Try(Scene.Kr, earlier, Transfers.Confirm));
+        Assert.Equal(Reason.ConfirmationsDiffer, _scene.Try(Scene.Kr, earlier, Transfers.ConfirmHandover));
         earlier.WindowEndTime = _scene.In(-0.5);
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr, earlier, Transfers.Confirm));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr, earlier, Transfers.ConfirmHandover));
         Assert.Equal(_scene.In(-1), _scene.Transfer(transfer).HandoverTime);
     }
 
@@ -99,7 +99,7 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.InTransit);
         var ahead = _scene.Confirmation(transfer);
         ahead.WindowEndTime = _scene.In(1);
-        Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Ua, ahead, Transfers.Confirm));
+        Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Ua, ahead, Transfers.ConfirmHandover));
     }
 
     [Fact]
@@ -107,8 +107,11 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
-        Assert.Equal(Reason.ConfirmedByOneSide, _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort));
+        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
+        Assert.Equal(
+            Reason.ConfirmedByOneSide,
+            _scene.Try(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover)
+        );
     }
 
     [Fact]
@@ -124,7 +127,10 @@ public sealed class InvariantTests
             }
         );
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        Assert.Equal(Reason.PrisonerNotHeld, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(
+            Reason.PrisonerNotHeld,
+            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer)
+        );
         Assert.Equal(
             Reason.PrisonerNotHeld,
             _scene.Try(
@@ -135,7 +141,7 @@ public sealed class InvariantTests
                     Route = Route.Release,
                     Destination = "KR",
                 },
-                Transfers.Draft
+                Transfers.DraftTransferRequest
             )
         );
         _scene.Happen(
@@ -146,7 +152,7 @@ public sealed class InvariantTests
                 Held = true,
             }
         );
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer));
     }
 
     [Fact]
@@ -162,11 +168,11 @@ public sealed class InvariantTests
                     Route = Route.Article12Transfer,
                     Destination = "UA",
                 },
-                Transfers.Draft
+                Transfers.DraftTransferRequest
             )
         );
         var release = _scene.Draft(route: Route.Release, destination: "UA");
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = release, NoteVerbale = "NV" }, Transfers.Submit);
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = release, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest);
         Assert.Equal("KR", _scene.Transfer(release).AcceptingPower);
     }
 
@@ -176,10 +182,10 @@ public sealed class InvariantTests
     public void A_transfer_needs_a_party_to_the_convention()
     {
         var transfer = _scene.Draft(Scene.Xx, destination: "XX");
-        _scene.Do(Scene.Xx, new SubmitTransferRequestRequest { Transfer = transfer, NoteVerbale = "NV" }, Transfers.Submit);
-        _scene.Do(Scene.Xx, _scene.Assurance(transfer), Transfers.Assure);
-        _scene.Do(Scene.Ua, new BeginReviewRequest { Transfer = transfer }, Transfers.Review);
-        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
+        _scene.Do(Scene.Xx, new SubmitTransferRequestRequest { Transfer = transfer, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest);
+        _scene.Do(Scene.Xx, _scene.Assurance(transfer), Transfers.GiveAssurance);
+        _scene.Do(Scene.Ua, new BeginReviewRequest { Transfer = transfer }, Transfers.BeginReview);
+        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.RecordTransfereeAssessment);
         _scene.Custody = Scene.Answer("XX");
         Assert.Equal(Reason.ReceivingStateNotParty, _scene.TryDecide(transfer));
     }
@@ -193,7 +199,7 @@ public sealed class InvariantTests
     public void Assurance_and_assessment_are_asked_of_article_12_transfers(Route route, Reason expected)
     {
         var transfer = _scene.To(State.Submitted, route: route);
-        _scene.Do(Scene.Ua, new BeginReviewRequest { Transfer = transfer }, Transfers.Review);
+        _scene.Do(Scene.Ua, new BeginReviewRequest { Transfer = transfer }, Transfers.BeginReview);
         Assert.Equal(expected, _scene.TryDecide(transfer));
     }
 
@@ -202,9 +208,9 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.UnderReview);
         _scene.Stage.Now += TimeSpan.FromDays(31);
-        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
+        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.RecordTransfereeAssessment);
         Assert.Equal(Reason.AssuranceNotInForce, _scene.TryDecide(transfer));
-        _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
+        _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.GiveAssurance);
         Assert.Equal(Reason.Unspecified, _scene.TryDecide(transfer));
     }
 
@@ -214,11 +220,11 @@ public sealed class InvariantTests
     public void The_detaining_power_holds_the_receiving_state_willing_and_able(bool willing, bool able)
     {
         var transfer = _scene.To(State.UnderReview);
-        _scene.Do(Scene.Ua, _scene.Assessment(transfer, willing, able), Transfers.Assess);
+        _scene.Do(Scene.Ua, _scene.Assessment(transfer, willing, able), Transfers.RecordTransfereeAssessment);
         Assert.Equal(Reason.AssessmentNotInForce, _scene.TryDecide(transfer));
-        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
+        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.RecordTransfereeAssessment);
         Assert.Equal(Reason.Unspecified, _scene.TryDecide(transfer));
-        _scene.Do(Scene.Ua, _scene.Assessment(transfer, willing, able), Transfers.Assess);
+        _scene.Do(Scene.Ua, _scene.Assessment(transfer, willing, able), Transfers.RecordTransfereeAssessment);
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
     }
 
@@ -228,10 +234,10 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.Submitted);
         var incomplete = _scene.Assurance(transfer);
         incomplete.Undertakings.Remove(Undertaking.NonRefoulement);
-        Assert.Equal(Reason.AssuranceIncomplete, _scene.Try(Scene.Kr, incomplete, Transfers.Assure));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, _scene.Assurance(transfer), Transfers.Assure));
-        Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Kr, _scene.Assurance(transfer, -1), Transfers.Assure));
-        Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Kr, _scene.Assurance(transfer, 24 * 4000), Transfers.Assure));
+        Assert.Equal(Reason.AssuranceIncomplete, _scene.Try(Scene.Kr, incomplete, Transfers.GiveAssurance));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, _scene.Assurance(transfer), Transfers.GiveAssurance));
+        Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Kr, _scene.Assurance(transfer, -1), Transfers.GiveAssurance));
+        Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Kr, _scene.Assurance(transfer, 24 * 4000), Transfers.GiveAssurance));
     }
 
     // --------------------------------------------------------------------------------------- D9 to D12: what custody is asked
@@ -239,17 +245,17 @@ public sealed class InvariantTests
     private static readonly Dictionary<string, (State From, State To, Func<Scene, string, Reason> Try)> Steps = new()
     {
         ["DecideTransfer"] = (State.UnderReview, State.Agreed, (s, t) => s.TryDecide(t)),
-        ["ScheduleHandover"] = (State.Agreed, State.Scheduled, (s, t) => s.Try(Scene.Ua, s.Schedule(t), Transfers.Schedule)),
+        ["ScheduleHandover"] = (State.Agreed, State.Scheduled, (s, t) => s.Try(Scene.Ua, s.Schedule(t), Transfers.ScheduleHandover)),
         ["BeginTransit"] = (
             State.Scheduled,
             State.InTransit,
-            (s, t) => s.Try(Scene.Ua, new BeginTransitRequest { Transfer = t }, Transfers.Begin)
+            (s, t) => s.Try(Scene.Ua, new BeginTransitRequest { Transfer = t }, Transfers.BeginTransit)
         ),
-        ["ConfirmHandover"] = (State.InTransit, State.InTransit, (s, t) => s.Try(Scene.Ua, s.Confirmation(t), Transfers.Confirm)),
+        ["ConfirmHandover"] = (State.InTransit, State.InTransit, (s, t) => s.Try(Scene.Ua, s.Confirmation(t), Transfers.ConfirmHandover)),
         ["ResumeTransfer"] = (
             State.Suspended,
             State.Agreed,
-            (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.Resume)
+            (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.ResumeTransfer)
         ),
     };
 
@@ -307,8 +313,8 @@ public sealed class InvariantTests
     {
         _scene.Custody = null;
         var release = _scene.Draft(route: Route.Release, destination: "UA");
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = release, NoteVerbale = "NV" }, Transfers.Submit);
-        _scene.Do(Scene.Ua, new BeginReviewRequest { Transfer = release }, Transfers.Review);
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = release, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest);
+        _scene.Do(Scene.Ua, new BeginReviewRequest { Transfer = release }, Transfers.BeginReview);
         Assert.Equal(Reason.Unspecified, _scene.TryDecide(release));
         _scene.Happen(new StatementRecorded { Case = _scene.Case, Prisoner = Scene.First });
         Assert.Equal(State.Agreed, _scene.Transfer(release).State);
@@ -330,11 +336,14 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Custody = Scene.Answer(standing: Standing.NotInForce, fit: false);
-        Assert.Equal(Reason.StandingNotInForce, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm));
-        Assert.Equal(Reason.FitnessNotRecorded, _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.Confirm));
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9, Invariant.D10), Transfers.Confirm);
-        Assert.Equal(Reason.DepartureNotCleared, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm));
-        var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer, Invariant.D11), Transfers.Confirm);
+        Assert.Equal(Reason.StandingNotInForce, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        Assert.Equal(
+            Reason.FitnessNotRecorded,
+            _scene.Try(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9), Transfers.ConfirmHandover)
+        );
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9, Invariant.D10), Transfers.ConfirmHandover);
+        Assert.Equal(Reason.DepartureNotCleared, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer, Invariant.D11), Transfers.ConfirmHandover);
         var both = Assert.Single(_scene.Stage.Events.OfType<HandoverConfirmed>());
         Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], both.Breaches);
         Assert.True(_scene.MaySee(Scene.Icrc, [.. decision.Audience]));
@@ -359,9 +368,9 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
         _scene.Custody = null;
-        Assert.Equal(Reason.Unavailable, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm));
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9, Invariant.D10, Invariant.D11), Transfers.Confirm);
-        _scene.Do(Scene.Kr, _scene.Confirmation(transfer, Invariant.D9), Transfers.Confirm);
+        Assert.Equal(Reason.Unavailable, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D9, Invariant.D10, Invariant.D11), Transfers.ConfirmHandover);
+        _scene.Do(Scene.Kr, _scene.Confirmation(transfer, Invariant.D9), Transfers.ConfirmHandover);
         Assert.Equal(State.HandedOver, _scene.Transfer(transfer).State);
     }
 
@@ -370,10 +379,10 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Suspended, from: State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        Assert.Equal(Reason.StateNotAllowed, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm));
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D1), Transfers.Confirm);
-        Assert.Equal(Reason.StateNotAllowed, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm));
-        _scene.Do(Scene.Kr, _scene.Confirmation(transfer, Invariant.D1), Transfers.Confirm);
+        Assert.Equal(Reason.StateNotAllowed, _scene.Try(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
+        Assert.Equal(Reason.StateNotAllowed, _scene.Try(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover));
+        _scene.Do(Scene.Kr, _scene.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
         Assert.Equal([Invariant.D1], _scene.Stage.Events.OfType<HandoverConfirmed>().Single().Breaches);
     }
 
@@ -387,7 +396,7 @@ public sealed class InvariantTests
             scene.Happen(new FitnessRecorded { Case = scene.Case, Prisoner = Scene.First });
             scene.Stage.Now += TimeSpan.FromHours(4);
             scene.Custody = answer.Value;
-            var (decision, _) = scene.Play(Scene.Kr, scene.Confirmation(transfer), Transfers.Confirm);
+            var (decision, _) = scene.Play(Scene.Kr, scene.Confirmation(transfer), Transfers.ConfirmHandover);
             Assert.Equal(answer.Key == Reason.Unavailable ? Reason.Unavailable : Reason.DepartureNotCleared, decision.Refusal!.Reason);
             Assert.Null(decision.Refusal.Metadata);
         }
@@ -403,7 +412,11 @@ public sealed class InvariantTests
         var failure = _scene.Transfer(transfer).Failures.Single().Id;
         Assert.Equal(
             Reason.NotGranted,
-            _scene.Try(Scene.Kr, new RecordCorrectiveMeasuresRequest { Transfer = transfer, Failure = failure }, Transfers.RecordMeasures)
+            _scene.Try(
+                Scene.Kr,
+                new RecordCorrectiveMeasuresRequest { Transfer = transfer, Failure = failure },
+                Transfers.RecordCorrectiveMeasures
+            )
         );
         _scene.Do(
             Scene.Ua,
@@ -413,7 +426,7 @@ public sealed class InvariantTests
                 Failure = failure,
                 Content = Scene.Sealed(Scene.Icrc),
             },
-            Transfers.RecordMeasures
+            Transfers.RecordCorrectiveMeasures
         );
         Assert.Single(_scene.Transfer(transfer).Failures.Single().Measures);
         _scene.Do(Scene.Ua, new RequestReturnRequest { Transfer = transfer, NoteVerbale = "NV" }, Transfers.RequestReturn);
@@ -424,7 +437,7 @@ public sealed class InvariantTests
         var returned = Assert.Single(_scene.Stage.Events.OfType<ReturnConfirmed>());
         Assert.Equal(("KR", "UA"), (returned.FromPower, returned.ToPower));
         Assert.Equal(State.Returned, _scene.Transfer(transfer).State);
-        _scene.Do(Scene.Ua, new CloseTransferRequest { Transfer = transfer }, Transfers.Close);
+        _scene.Do(Scene.Ua, new CloseTransferRequest { Transfer = transfer }, Transfers.CloseTransfer);
     }
 
     [Fact]
@@ -434,12 +447,20 @@ public sealed class InvariantTests
         _scene.Stage.Permissions.Agreement.ObserverReportsTreatment = false;
         Assert.Equal(
             Reason.ObserverMayNotReport,
-            _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportFailure)
+            _scene.Try(
+                Scene.Icrc,
+                new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            )
         );
         _scene.Report(transfer, Scene.Swiss);
         Assert.Equal(
             Reason.NotGranted,
-            _scene.Try(Scene.Kr, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportFailure)
+            _scene.Try(
+                Scene.Kr,
+                new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            )
         );
     }
 
@@ -449,7 +470,11 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.Monitored, route: Route.Exchange);
         Assert.Equal(
             Reason.NotAnArticle12Transfer,
-            _scene.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } }, Transfers.ReportFailure)
+            _scene.Try(
+                Scene.Icrc,
+                new ReportTreatmentFailureRequest { Transfer = transfer, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            )
         );
     }
 
@@ -462,7 +487,7 @@ public sealed class InvariantTests
     public void Protection_ends_with_final_release_and_the_transfer_closes_then(Route route, Reason expected)
     {
         var transfer = _scene.To(State.Monitored, route: route);
-        Assert.Equal(expected, _scene.Try(Scene.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.Close));
+        Assert.Equal(expected, _scene.Try(Scene.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.CloseTransfer));
         if (expected == Reason.Unspecified)
             return;
         _scene.Happen(
@@ -474,7 +499,7 @@ public sealed class InvariantTests
                 Ended = true,
             }
         );
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.Close));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Kr, new CloseTransferRequest { Transfer = transfer }, Transfers.CloseTransfer));
     }
 
     [Fact]
@@ -482,10 +507,10 @@ public sealed class InvariantTests
     {
         _scene.To(State.Monitored);
         var next = _scene.Draft(Scene.Ru, route: Route.Repatriation, destination: "RU");
-        _scene.Do(Scene.Ru, new SubmitTransferRequestRequest { Transfer = next, NoteVerbale = "NV" }, Transfers.Submit);
+        _scene.Do(Scene.Ru, new SubmitTransferRequestRequest { Transfer = next, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest);
         Assert.Equal("KR", _scene.Transfer(next).DetainingPower);
-        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua, new BeginReviewRequest { Transfer = next }, Transfers.Review));
-        _scene.Do(Scene.Kr, new BeginReviewRequest { Transfer = next }, Transfers.Review);
+        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview));
+        _scene.Do(Scene.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
         _scene.Custody = Scene.Answer("RU");
         Assert.Equal(
             Reason.Unspecified,
@@ -497,7 +522,7 @@ public sealed class InvariantTests
                     Agreed = true,
                     NoteVerbale = "NV",
                 },
-                Transfers.Decide
+                Transfers.DecideTransfer
             )
         );
     }
@@ -510,16 +535,16 @@ public sealed class InvariantTests
         var declined = _scene.To(State.Declined);
         var again = _scene.Draft();
         var submit = new SubmitTransferRequestRequest { Transfer = again, NoteVerbale = "NV" };
-        Assert.Equal(Reason.PreviousRequestNotNamed, _scene.Try(Scene.Kr, submit, Transfers.Submit));
+        Assert.Equal(Reason.PreviousRequestNotNamed, _scene.Try(Scene.Kr, submit, Transfers.SubmitTransferRequest));
         Assert.Equal(
             Reason.PreviousRequestNotNamed,
-            _scene.Try(Scene.Kr, new SubmitTransferRequestRequest(submit) { PreviousTransfer = again }, Transfers.Submit)
+            _scene.Try(Scene.Kr, new SubmitTransferRequestRequest(submit) { PreviousTransfer = again }, Transfers.SubmitTransferRequest)
         );
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest(submit) { PreviousTransfer = declined }, Transfers.Submit);
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest(submit) { PreviousTransfer = declined }, Transfers.SubmitTransferRequest);
         Assert.Equal(declined, _scene.Transfer(again).PreviousTransfer);
         // Another state's request, or one for another prisoner, was not declined before.
         var other = _scene.Draft(Scene.Ru, destination: "RU");
-        _scene.Do(Scene.Ru, new SubmitTransferRequestRequest { Transfer = other, NoteVerbale = "NV" }, Transfers.Submit);
+        _scene.Do(Scene.Ru, new SubmitTransferRequestRequest { Transfer = other, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest);
         Assert.Equal(
             Reason.PreviousRequestNotNamed,
             _scene.Try(
@@ -531,7 +556,7 @@ public sealed class InvariantTests
                     Destination = "RU",
                     PreviousTransfer = declined,
                 },
-                Transfers.Draft
+                Transfers.DraftTransferRequest
             )
         );
     }
@@ -548,17 +573,17 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Suspended, from: from);
         Assert.Equal(from, _scene.Transfer(transfer).SuspendedFrom);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer));
         _scene.Custody = Scene.Lost;
         var early = from is State.Submitted or State.UnderReview;
         Assert.Equal(
             early ? Reason.Unspecified : Reason.StandingNotInForce,
-            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume)
+            _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer)
         );
         if (early)
             return;
         _scene.Custody = Scene.Answer();
-        _scene.Do(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume);
+        _scene.Do(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer);
         Assert.Equal(from, _scene.Transfer(transfer).State);
     }
 
@@ -568,11 +593,11 @@ public sealed class InvariantTests
         var transfer = _scene.To(State.Suspended, from: State.InTransit);
         Assert.Equal(
             Reason.StateNotAllowed,
-            _scene.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw)
+            _scene.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest)
         );
-        _scene.Do(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort);
+        _scene.Do(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover);
         Assert.Equal((State.Suspended, State.Agreed), (_scene.Transfer(transfer).State, _scene.Transfer(transfer).SuspendedFrom));
-        _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.Withdraw);
+        _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = transfer }, Transfers.WithdrawTransferRequest);
     }
 
     // -------------------- forms and limits
@@ -582,10 +607,10 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.UnderReview);
         var seen = _scene.Etag(Scene.Ua, transfer);
-        _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
+        _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.GiveAssurance);
         Assert.Equal(
             Reason.Stale,
-            _scene.Try(Scene.Ua, new DecideTransferRequest { Transfer = transfer, Agreed = true }, Transfers.Decide, seen)
+            _scene.Try(Scene.Ua, new DecideTransferRequest { Transfer = transfer, Agreed = true }, Transfers.DecideTransfer, seen)
         );
     }
 
@@ -597,9 +622,9 @@ public sealed class InvariantTests
         {
             var schedule = _scene.Schedule(transfer);
             (schedule.WindowStartTime, schedule.WindowEndTime) = (_scene.In(start), _scene.In(end));
-            Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Ua, schedule, Transfers.Schedule));
+            Assert.Equal(Reason.TimeOutOfRange, _scene.Try(Scene.Ua, schedule, Transfers.ScheduleHandover));
         }
-        _scene.Do(Scene.Ua, _scene.Schedule(transfer), Transfers.Schedule);
+        _scene.Do(Scene.Ua, _scene.Schedule(transfer), Transfers.ScheduleHandover);
     }
 
     [Fact]
@@ -610,19 +635,19 @@ public sealed class InvariantTests
         _scene.Happen(new CaseClosed { Case = _scene.Case });
         Assert.Equal(Reason.CaseClosed, _scene.TryDecide(other));
         // Whose act it is comes before whether the case is open, and what is not there before both.
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, _scene.Assurance(other), Transfers.Assure));
-        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.UaMfa, new BeginTransitRequest { Transfer = other }, Transfers.Begin));
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, _scene.Assurance(other), Transfers.GiveAssurance));
+        Assert.Equal(Reason.NoCapacity, _scene.Try(Scene.UaMfa, new BeginTransitRequest { Transfer = other }, Transfers.BeginTransit));
         Assert.Equal(
             Reason.NotFound,
             _scene.Try(
                 Scene.Ua,
                 new BeginReviewRequest { Transfer = Secret.OfTests.IdOf("nobody", "nothing", "transfer") },
-                Transfers.Review
+                Transfers.BeginReview
             )
         );
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
-        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
+        _scene.Do(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
     }
 
     [Fact]
@@ -630,8 +655,8 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.Submitted);
         while (_scene.Transfer(transfer).Acts.Count < Transfers.MaxActs)
-            _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
-        Assert.Equal(Reason.RecordFull, _scene.Try(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure));
+            _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.GiveAssurance);
+        Assert.Equal(Reason.RecordFull, _scene.Try(Scene.Kr, _scene.Assurance(transfer), Transfers.GiveAssurance));
     }
 
     // -------------------- corrections
@@ -650,16 +675,16 @@ public sealed class InvariantTests
             Reason = Scene.Sealed(Scene.Icrc),
         };
         var other = act.Participant == Scene.Kr ? Scene.Ua : Scene.Kr;
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(other, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
-        _scene.Do(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct);
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(other, new V1.CorrectRecordRequest(correct), Scene.Correct));
+        _scene.Do(act.Participant, new V1.CorrectRecordRequest(correct), Scene.Correct);
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(act.Participant, new V1.CorrectRecordRequest(correct), ConsularService.Correct));
-        Assert.Equal(missing, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(act.Participant, new V1.CorrectRecordRequest(correct), Scene.Correct));
+        Assert.Equal(missing, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer));
         if (method == "GiveAssurance")
-            _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.Assure);
+            _scene.Do(Scene.Kr, _scene.Assurance(transfer), Transfers.GiveAssurance);
         else
-            _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume));
+            _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.RecordTransfereeAssessment);
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer));
     }
 
     [Fact]
@@ -667,12 +692,12 @@ public sealed class InvariantTests
     {
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
         var position = _scene.Transfer(transfer).Confirmations.Single().Position;
-        _scene.Do(Scene.Ua, new V1.CorrectRecordRequest { Record = transfer, Position = position }, ConsularService.Correct);
+        _scene.Do(Scene.Ua, new V1.CorrectRecordRequest { Record = transfer, Position = position }, Scene.Correct);
         Assert.Empty(_scene.Transfer(transfer).Confirmations);
         Assert.Null(_scene.Transfer(transfer).SecondConfirmationDueTime);
         Assert.Equal(State.Suspended, _scene.Transfer(transfer).State);
-        _scene.Do(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.Abort);
+        _scene.Do(Scene.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover);
     }
 }

@@ -90,7 +90,11 @@ public sealed class ReactionTests
             foreach (var other in (string[])[Scene.Stranger, Scene.Ua, Scene.Ru, Scene.Icrc, Scene.Swiss])
                 Assert.Null(_scene.Seen(other, draft.Transfer));
         }
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" }, Transfers.Submit);
+        _scene.Do(
+            Scene.Kr,
+            new SubmitTransferRequestRequest { Transfer = drafted[0].Transfer, NoteVerbale = "NV" },
+            Transfers.SubmitTransferRequest
+        );
         var submitted = _scene.Stage.Events.OfType<TransferRequestSubmitted>().Single();
         Assert.Equal((Call, drafted[0].Commitment), (submitted.Call, submitted.Commitment));
     }
@@ -292,8 +296,8 @@ public sealed class ReactionTests
         );
         Assert.Equal(State.Monitored, _scene.Transfer(transfer).State);
         Assert.Equal(State.Suspended, _scene.Transfer(other).State);
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = other }, Transfers.Resume));
-        _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = other }, Transfers.Withdraw);
+        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Ua, new ResumeTransferRequest { Transfer = other }, Transfers.ResumeTransfer));
+        _scene.Do(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = other }, Transfers.WithdrawTransferRequest);
     }
 
     [Fact]
@@ -301,7 +305,7 @@ public sealed class ReactionTests
     {
         _scene.Happen(Logged(Scene.First, Scene.Second));
         var (first, second) = (RequestsFor().Single().Id, RequestsFor(Scene.Second).Single().Id);
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = first, NoteVerbale = "NV" }, Transfers.Submit);
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = first, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest);
         _scene.Happen(
             new CallLog.V1.RecordCorrected
             {
@@ -334,13 +338,13 @@ public sealed class ReactionTests
     {
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.Confirm);
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
         var due = _scene.Now.AddHours(72);
         Assert.Equal(due, Due(transfer));
         Assert.Empty(_scene.FallDue(transfer).Changes);
         _scene.Stage.Now = due;
         var fallen = Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.FallDue(transfer).Changes).Event);
-        Assert.Equal((Transfers.SecondConfirmation, due.ToTimestamp(), transfer), (fallen.Duty, fallen.DueTime, fallen.Record));
+        Assert.Equal((Duties.SecondConfirmation, due.ToTimestamp(), transfer), (fallen.Duty, fallen.DueTime, fallen.Record));
         Assert.True(_scene.Seen(Scene.Icrc, transfer)!.SecondConfirmationOverdue);
         Assert.True(Due(transfer) > due);
         Assert.Empty(_scene.FallDue(transfer).Changes);
@@ -352,7 +356,7 @@ public sealed class ReactionTests
                 WindowStartTime = _scene.Transfer(transfer).Confirmations[0].WindowStartTime,
                 WindowEndTime = _scene.Transfer(transfer).Confirmations[0].WindowEndTime,
             },
-            Transfers.Confirm
+            Transfers.ConfirmHandover
         );
         Assert.Null(Due(transfer));
     }
@@ -381,7 +385,7 @@ public sealed class ReactionTests
         _scene.Stage.Now += TimeSpan.FromDays(30);
         var decision = _scene.FallDue(transfer);
         Assert.Equal(
-            [Transfers.AssuranceExpiry, Transfers.AssessmentExpiry],
+            [Duties.AssuranceExpiry, Duties.AssessmentExpiry],
             decision.Changes.Select(c => c.Event).OfType<V1.DutyFellDue>().Select(d => d.Duty)
         );
         Assert.Empty(decision.Audience);

@@ -142,12 +142,12 @@ internal sealed class Scene
     /// <summary>The request as the participant sees it; null: not at all.</summary>
     public Transfer? Seen(string participant, string id) =>
         Stage.State(Transfers.Kind, id) is { } transfer && MaySee(participant, Transfers.Kind.AudienceOf(transfer))
-            ? Transfers.Show(transfer, Participant(participant))
+            ? TransferVisibility.Show(transfer, Participant(participant))
             : null;
 
     public Access? SeenAccess(string participant, string id) =>
         Stage.State(Accesses.Kind, id) is { } access && MaySee(participant, Accesses.Kind.AudienceOf(access))
-            ? Accesses.Show(access, Participant(participant))
+            ? AccessVisibility.Show(access, Participant(participant))
             : null;
 
     public bool MaySee(string participant, IReadOnlyCollection<string> audience) =>
@@ -162,10 +162,10 @@ internal sealed class Scene
     public (Decision Decision, IMessage? Answer) Play<T>(
         string participant,
         T request,
-        Func<View, T, Act, Decision> rule,
+        Func<T, RuleContext, Decision> rule,
         string? etag = null
     )
-        where T : IMessage<T>
+        where T : class, IMessage<T>, new()
     {
         var fields = request.Descriptor;
         Set("case", Case);
@@ -187,7 +187,11 @@ internal sealed class Scene
             ConfirmHandoverRequest when Participant(participant).State == "UA" => Asked(),
             ConfirmHandoverRequest when Asked() is { } check => new DepartureCheck
             {
-                Clearance = new Clearance { Cleared = Departure.Obstacles(check, "KR").Count == 0, Position = Departure.PositionOf(check) },
+                Clearance = new Clearance
+                {
+                    Cleared = Departures.Obstacles(check, "KR").Count == 0,
+                    Position = Departures.PositionOf(check),
+                },
             },
             _ => null,
         };
@@ -201,9 +205,30 @@ internal sealed class Scene
         }
     }
 
+    /// <summary>The rule of CorrectRecord for the kind of record that is named.</summary>
+    public static Decision Correct(V1.CorrectRecordRequest request, RuleContext context) =>
+        ConsularService.CorrectionOf(request).Run(request, context);
+
+    public (Decision Decision, IMessage? Answer) Play<T, TResponse>(
+        string participant,
+        T request,
+        Rule<T, TResponse> rule,
+        string? etag = null
+    )
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse>, new() => Play(participant, request, rule.Run, etag);
+
+    public IMessage Do<T, TResponse>(string participant, T request, Rule<T, TResponse> rule)
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse>, new() => Do(participant, request, rule.Run);
+
+    public Reason Try<T, TResponse>(string participant, T request, Rule<T, TResponse> rule, string? etag = null)
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse>, new() => Try(participant, request, rule.Run, etag);
+
     /// <summary>Plays a write that must be accepted.</summary>
-    public IMessage Do<T>(string participant, T request, Func<View, T, Act, Decision> rule)
-        where T : IMessage<T>
+    public IMessage Do<T>(string participant, T request, Func<T, RuleContext, Decision> rule)
+        where T : class, IMessage<T>, new()
     {
         var (decision, answer) = Play(participant, request, rule);
         Assert.Equal(Reason.Unspecified, Stage.ReasonOf(decision));
@@ -211,8 +236,8 @@ internal sealed class Scene
     }
 
     /// <summary>Plays a write and says why it was refused; unspecified: it was not.</summary>
-    public Reason Try<T>(string participant, T request, Func<View, T, Act, Decision> rule, string? etag = null)
-        where T : IMessage<T> => Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
+    public Reason Try<T>(string participant, T request, Func<T, RuleContext, Decision> rule, string? etag = null)
+        where T : class, IMessage<T>, new() => Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
 
     /// <summary>Another service's event comes in. A repeated <paramref name="eventId"/> is for the ledger, not the
     /// rule.</summary>
@@ -247,19 +272,12 @@ internal sealed class Scene
     /// <summary>Records what is due now.</summary>
     public Decision FallDue(string transfer) =>
         Stage
-            .Play(
-                "service/consular",
-                new Empty(),
-                (view, _, act) => Duties.OfTransfer(view, transfer, act),
-                "duty",
-                null,
-                $"due-{_requests++}"
-            )
+            .Play("service/consular", new Empty(), (_, context) => Duties.OfTransfer(transfer, context), "duty", null, $"due-{_requests++}")
             .Decision;
 
     public Decision AccessFallsDue(string access) =>
         Stage
-            .Play("service/consular", new Empty(), (view, _, act) => Duties.OfAccess(view, access, act), "duty", null, $"due-{_requests++}")
+            .Play("service/consular", new Empty(), (_, context) => Duties.OfAccess(access, context), "duty", null, $"due-{_requests++}")
             .Decision;
 
     // ------------------------------------------------------------------------------------------------------- requests, filled in
@@ -282,7 +300,7 @@ internal sealed class Scene
                     PreviousTransfer = previous,
                     Content = Sealed("icrc"),
                 },
-                Transfers.Draft
+                Transfers.DraftTransferRequest
             )
         ).Transfer;
 
@@ -351,10 +369,10 @@ internal sealed class Scene
                 Articles = { "13" },
                 Content = Sealed(Ua),
             },
-            Transfers.ReportFailure
+            Transfers.ReportTreatmentFailure
         );
 
-    public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.Suspend);
+    public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.SuspendTransfer);
 
     public Reason TryDecide(string transfer, bool agreed = true) =>
         Try(
@@ -365,7 +383,7 @@ internal sealed class Scene
                 Agreed = agreed,
                 NoteVerbale = "NV-3",
             },
-            Transfers.Decide
+            Transfers.DecideTransfer
         );
 
     /// <summary>Brings a request for the prisoner to a state by the ordinary way.</summary>
@@ -402,13 +420,13 @@ internal sealed class Scene
                 Suspend(id);
                 break;
             case State.Withdrawn:
-                Do(Kr, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw);
+                Do(Kr, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.WithdrawTransferRequest);
                 break;
             case State.Declined:
-                Do(Ua, new DecideTransferRequest { Transfer = id, NoteVerbale = "NV-3" }, Transfers.Decide);
+                Do(Ua, new DecideTransferRequest { Transfer = id, NoteVerbale = "NV-3" }, Transfers.DecideTransfer);
                 break;
             case State.Discarded:
-                Do(Kr, new DiscardDraftRequest { Transfer = id }, Transfers.Discard);
+                Do(Kr, new DiscardDraftRequest { Transfer = id }, Transfers.DiscardDraft);
                 break;
         }
         Assert.Equal(state, Transfer(id).State);
@@ -419,12 +437,12 @@ internal sealed class Scene
             switch (next)
             {
                 case State.Submitted:
-                    Do(Kr, new SubmitTransferRequestRequest { Transfer = id, NoteVerbale = "NV-1" }, Transfers.Submit);
+                    Do(Kr, new SubmitTransferRequestRequest { Transfer = id, NoteVerbale = "NV-1" }, Transfers.SubmitTransferRequest);
                     break;
                 case State.UnderReview:
-                    Do(Kr, Assurance(id), Transfers.Assure);
-                    Do(Ua, new BeginReviewRequest { Transfer = id }, Transfers.Review);
-                    Do(Ua, Assessment(id), Transfers.Assess);
+                    Do(Kr, Assurance(id), Transfers.GiveAssurance);
+                    Do(Ua, new BeginReviewRequest { Transfer = id }, Transfers.BeginReview);
+                    Do(Ua, Assessment(id), Transfers.RecordTransfereeAssessment);
                     break;
                 case State.Agreed:
                     Do(
@@ -435,19 +453,19 @@ internal sealed class Scene
                             Agreed = true,
                             NoteVerbale = "NV-3",
                         },
-                        Transfers.Decide
+                        Transfers.DecideTransfer
                     );
                     break;
                 case State.Scheduled:
-                    Do(Ua, Schedule(id), Transfers.Schedule);
+                    Do(Ua, Schedule(id), Transfers.ScheduleHandover);
                     break;
                 case State.InTransit:
-                    Do(Ua, new BeginTransitRequest { Transfer = id }, Transfers.Begin);
+                    Do(Ua, new BeginTransitRequest { Transfer = id }, Transfers.BeginTransit);
                     break;
                 case State.HandedOver:
                     Stage.Now += TimeSpan.FromHours(4);
-                    Do(Ua, Confirmation(id), Transfers.Confirm);
-                    Do(Kr, Confirmation(id), Transfers.Confirm);
+                    Do(Ua, Confirmation(id), Transfers.ConfirmHandover);
+                    Do(Kr, Confirmation(id), Transfers.ConfirmHandover);
                     break;
                 case State.Monitored:
                     Happen(
@@ -482,7 +500,7 @@ internal sealed class Scene
                     );
                     break;
                 case State.Closed:
-                    Do(Ua, new CloseTransferRequest { Transfer = id }, Transfers.Close);
+                    Do(Ua, new CloseTransferRequest { Transfer = id }, Transfers.CloseTransfer);
                     break;
             }
         }

@@ -59,9 +59,9 @@ public sealed class VisibilityTests
         Assert.Equal([Scene.Kr], Everybody.Where(p => _scene.Seen(p, transfer) is not null));
         Assert.Equal(
             Reason.NotFound,
-            _scene.Try(Scene.Stranger, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.Submit)
+            _scene.Try(Scene.Stranger, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest)
         );
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.Submit);
+        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest);
         Assert.NotNull(_scene.Seen(Scene.Stranger, transfer));
         _scene.Happen(new PartyRemoved { Case = _scene.Case, Participant = Scene.Stranger });
         Assert.Null(_scene.Seen(Scene.Stranger, transfer));
@@ -92,12 +92,12 @@ public sealed class VisibilityTests
 
         Reason[] Refusals(string participant, string id) =>
             [
-                _scene.Try(participant, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.Withdraw),
-                _scene.Try(participant, _scene.Assurance(id), Transfers.Assure),
-                _scene.Try(participant, _scene.Confirmation(id, Invariant.D1), Transfers.Confirm),
-                _scene.Try(participant, new DecideTransferRequest { Transfer = id, Agreed = true }, Transfers.Decide),
-                _scene.Try(participant, new SubmitTransferRequestRequest { Transfer = id }, Transfers.Submit),
-                _scene.Try(participant, new V1.CorrectRecordRequest { Record = id }, ConsularService.Correct),
+                _scene.Try(participant, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.WithdrawTransferRequest),
+                _scene.Try(participant, _scene.Assurance(id), Transfers.GiveAssurance),
+                _scene.Try(participant, _scene.Confirmation(id, Invariant.D1), Transfers.ConfirmHandover),
+                _scene.Try(participant, new DecideTransferRequest { Transfer = id, Agreed = true }, Transfers.DecideTransfer),
+                _scene.Try(participant, new SubmitTransferRequestRequest { Transfer = id }, Transfers.SubmitTransferRequest),
+                _scene.Try(participant, new V1.CorrectRecordRequest { Record = id }, Scene.Correct),
             ];
     }
 
@@ -106,7 +106,7 @@ public sealed class VisibilityTests
     {
         var transfer = _scene.To(State.Drafted);
         foreach (var id in (string[])[transfer, Secret.OfTests.IdOf("nobody", "nothing", "transfer")])
-            Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua, new BeginReviewRequest { Transfer = id }, Transfers.Review));
+            Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua, new BeginReviewRequest { Transfer = id }, Transfers.BeginReview));
     }
 
     [Fact]
@@ -132,7 +132,7 @@ public sealed class VisibilityTests
     {
         var transfer = _scene.To(State.Agreed);
         var (kr, ua) = (_scene.Etag(Scene.Kr, transfer), _scene.Etag(Scene.Ua, transfer));
-        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.Assess);
+        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.RecordTransfereeAssessment);
         Assert.Equal(kr, _scene.Etag(Scene.Kr, transfer));
         Assert.NotEqual(ua, _scene.Etag(Scene.Ua, transfer));
     }
@@ -166,13 +166,13 @@ public sealed class VisibilityTests
     {
         var transfer = _scene.To(State.InTransit);
         _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D12), Transfers.Confirm);
+        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D12), Transfers.ConfirmHandover);
         var seen = _scene.Seen(Scene.Kr, transfer)!.Confirmations.Single();
         Assert.Equal((Scene.Ua, HandoverSide.Giving, ""), (seen.Participant, seen.Side, seen.HandoverReference));
         Assert.Null(seen.WindowStartTime);
         Assert.Empty(seen.AcknowledgedBreaches);
         Assert.Equal(Scene.Reference, _scene.Seen(Scene.UaMfa, transfer)!.Confirmations.Single().HandoverReference);
-        var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer), Transfers.Confirm);
+        var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
         Assert.Equal(Scene.Reference, _scene.Seen(Scene.Kr, transfer)!.Confirmations[0].HandoverReference);
         Assert.Empty(_scene.Seen(Scene.Kr, transfer)!.Confirmations[0].AcknowledgedBreaches);
         // What it breached is announced to the observers, and not to the power that took him.
@@ -204,7 +204,7 @@ public sealed class VisibilityTests
                                 Held = true,
                             }
                         ),
-                    (s, t) => s.Do(Scene.Ua, s.Assessment(t, willing: false), Transfers.Assess),
+                    (s, t) => s.Do(Scene.Ua, s.Assessment(t, willing: false), Transfers.RecordTransfereeAssessment),
                 ]
         )
         {
@@ -235,9 +235,9 @@ public sealed class VisibilityTests
     public void The_entry_of_a_suspension_is_shown_to_the_detaining_power_at_most()
     {
         var transfer = _scene.To(State.InTransit);
-        var (byHand, _) = _scene.Play(Scene.Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.Suspend);
+        var (byHand, _) = _scene.Play(Scene.Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.SuspendTransfer);
         Assert.Equal([Audience.State(_scene.Case, "UA")], byHand.Audience);
-        _scene.Do(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.Resume);
+        _scene.Do(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer);
         _scene.Custody = Scene.Lost;
         var byItself = _scene.Happen(new StatementRecorded { Case = _scene.Case, Prisoner = Scene.First });
         Assert.Contains(byItself.Changes, c => c.Event is TransferSuspended);

@@ -36,10 +36,10 @@ public class InvariantTests
             _scene.Try(
                 Scene.Kr,
                 new RegisterPrisonerRequest(_scene.RegisterRequest()) { Etag = _scene.CaseEtag(Scene.Kr) },
-                Prisoners.Register
+                Prisoners.RegisterPrisoner
             )
         );
-        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Icrc, new OpenCaseRequest { Actor = Scene.Actor }, CaseRules.Open));
+        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Icrc, new OpenCaseRequest { Actor = Scene.Actor }, CaseRules.OpenCase));
     }
 
     [Fact]
@@ -149,7 +149,7 @@ public class InvariantTests
         );
         Assert.Equal(
             Reason.NotGranted,
-            _scene.Try(who, new NotifyBureauRequest(_scene.NotifyRequest(1)) { Etag = _scene.Etag(who) }, Prisoners.Notify)
+            _scene.Try(who, new NotifyBureauRequest(_scene.NotifyRequest(1)) { Etag = _scene.Etag(who) }, Prisoners.NotifyBureau)
         );
         Assert.Equal(CustodyState.Interned, _scene.Prisoner.State);
     }
@@ -293,7 +293,7 @@ public class InvariantTests
                 );
                 break;
         }
-        Assert.Equal(expected, _scene.Try(Scene.Icrc, request, Statements.Record));
+        Assert.Equal(expected, _scene.Try(Scene.Icrc, request, Statements.RecordStatement));
         Assert.Equal(expected == Reason.Unspecified ? 1 : 0, _scene.Prisoner.Statements.Count);
     }
 
@@ -349,20 +349,27 @@ public class InvariantTests
     public void D7_only_who_was_there_attests_and_once()
     {
         var id = _scene.Record(_scene.StatementRequest(Scene.Icrc, "KR"));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.Attest));
-        Assert.Equal(Reason.NotPresent, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.Attest));
+        Assert.Equal(
+            Reason.NotPresent,
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-9"), Statements.AttestStatement)
+        );
+        Assert.Equal(
+            Reason.NotPresent,
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Guardian, "i-1"), Statements.AttestStatement)
+        );
         _scene.Attest(id, AttesterRole.Observer);
         Assert.Equal(
             Reason.AlreadyExists,
-            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest)
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement)
         );
         Assert.Equal(
             Reason.NotGranted,
-            _scene.Try(Scene.Hq, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Hq), Statements.Attest)
+            _scene.Try(Scene.Hq, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Hq), Statements.AttestStatement)
         );
+        // A requesting state does not see the statement, and is told what it would be told if there were none.
         Assert.Equal(
-            Reason.NotGranted,
-            _scene.Try(Scene.Kr, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Kr), Statements.Attest)
+            Reason.NotFound,
+            _scene.Try(Scene.Kr, _scene.AttestRequest(id, AttesterRole.Observer, "i-3", Scene.Kr), Statements.AttestStatement)
         );
     }
 
@@ -372,7 +379,10 @@ public class InvariantTests
         var request = _scene.StatementRequest(Scene.Hq, "KR");
         request.Interview = null;
         var id = _scene.Record(request, Scene.Hq);
-        Assert.Equal(Reason.NotPrivate, _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
+        Assert.Equal(
+            Reason.NotPrivate,
+            _scene.Try(Scene.Icrc, _scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement)
+        );
         Assert.False(_scene.Stands("KR"));
     }
 
@@ -382,9 +392,9 @@ public class InvariantTests
         var id = _scene.Says("KR");
         Assert.Equal(
             Reason.AttestationNotGiven,
-            _scene.Try(Scene.Icrc, _scene.RevokeRequest(id, AttesterRole.Guardian), Statements.Revoke)
+            _scene.Try(Scene.Icrc, _scene.RevokeRequest(id, AttesterRole.Guardian), Statements.RevokeAttestation)
         );
-        _scene.Do(Scene.Icrc, _scene.RevokeRequest(id), Statements.Revoke);
+        _scene.Do(Scene.Icrc, _scene.RevokeRequest(id), Statements.RevokeAttestation);
         Assert.False(_scene.Stands("KR"));
         _scene.Attest(id, AttesterRole.Interviewer);
         Assert.True(_scene.Stands("KR"));
@@ -448,7 +458,7 @@ public class InvariantTests
         var never = _scene.StandingFor("KR");
         var id = _scene.Says("KR");
         Assert.NotEqual(never, _scene.StandingFor("KR"));
-        _scene.Do(Scene.Icrc, _scene.RevokeRequest(id, AttesterRole.Observer), Statements.Revoke);
+        _scene.Do(Scene.Icrc, _scene.RevokeRequest(id, AttesterRole.Observer), Statements.RevokeAttestation);
         Assert.Equal(never, _scene.StandingFor("KR"));
         _scene.Attest(id, AttesterRole.Observer);
         Next(24 * 90);
@@ -641,9 +651,9 @@ public class InvariantTests
         _scene.Status(state, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12);
         Assert.Equal([OccurrenceKind.Capture, kind], _scene.Prisoner.Occurrences.Select(o => o.Kind));
         Assert.All(_scene.Prisoner.Occurrences, o => Assert.Equal(_scene.In(72), o.DueTime));
-        _scene.Do(Scene.Hq, _scene.NotifyRequest(2), Prisoners.Notify);
-        Assert.Equal(Reason.OccurrenceNotOwed, _scene.Try(Scene.Hq, _scene.NotifyRequest(2), Prisoners.Notify));
-        Assert.Equal(Reason.OccurrenceNotOwed, _scene.Try(Scene.Hq, _scene.NotifyRequest(3), Prisoners.Notify));
+        _scene.Do(Scene.Hq, _scene.NotifyRequest(2), Prisoners.NotifyBureau);
+        Assert.Equal(Reason.OccurrenceNotOwed, _scene.Try(Scene.Hq, _scene.NotifyRequest(2), Prisoners.NotifyBureau));
+        Assert.Equal(Reason.OccurrenceNotOwed, _scene.Try(Scene.Hq, _scene.NotifyRequest(3), Prisoners.NotifyBureau));
     }
 
     [Fact]
@@ -652,8 +662,8 @@ public class InvariantTests
         _scene.Ready();
         _scene.HandOver();
         var transfer = _scene.Prisoner.Occurrences.Single(o => o.Kind == OccurrenceKind.Transfer).Occurrence_;
-        Assert.Equal(Reason.OccurrenceNotOwed, _scene.Try(Scene.Kr, _scene.NotifyRequest(transfer, Scene.Kr), Prisoners.Notify));
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, _scene.NotifyRequest(transfer), Prisoners.Notify));
+        Assert.Equal(Reason.OccurrenceNotOwed, _scene.Try(Scene.Kr, _scene.NotifyRequest(transfer, Scene.Kr), Prisoners.NotifyBureau));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, _scene.NotifyRequest(transfer), Prisoners.NotifyBureau));
     }
 
     [Fact]
@@ -668,44 +678,44 @@ public class InvariantTests
         Assert.True(_scene.Prisoner.Occurrences[0].Overdue);
         Assert.Null(Prisoners.Kind.DueOf(_scene.Prisoner));
         Assert.Equal(Reason.StateNotAllowed, Due());
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, _scene.NotifyRequest(1), Prisoners.Notify));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, _scene.NotifyRequest(1), Prisoners.NotifyBureau));
     }
 
     [Fact]
     public void D14_a_notification_stops_the_clock()
     {
-        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.Notify);
+        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.NotifyBureau);
         Assert.Null(Prisoners.Kind.DueOf(_scene.Prisoner));
     }
 
     [Fact]
     public void D14_the_health_of_the_seriously_ill_is_reported_weekly()
     {
-        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.Notify);
+        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.NotifyBureau);
         var request = _scene.StatusRequest(CustodyState.Hospitalised);
         request.Serious = true;
         _scene.Do(Scene.Hq, request, Prisoners.RecordStatus);
-        _scene.Do(Scene.Hq, _scene.NotifyRequest(2), Prisoners.Notify);
+        _scene.Do(Scene.Hq, _scene.NotifyRequest(2), Prisoners.NotifyBureau);
         var begun = _scene.Stage.Now;
         Assert.Equal(begun.AddDays(7), Prisoners.Kind.DueOf(_scene.Prisoner));
         Next(24 * 6);
         var report = _scene.NotifyRequest(0);
         report.HealthReport = true;
-        _scene.Do(Scene.Hq, report, Prisoners.Notify);
+        _scene.Do(Scene.Hq, report, Prisoners.NotifyBureau);
         Assert.Equal(begun.AddDays(13), Prisoners.Kind.DueOf(_scene.Prisoner));
         Next(24 * 7);
         Assert.Equal(Reason.Unspecified, Due());
         Assert.Equal(Duties.Notification, ((DutyFellDue)_scene.Stage.Events[^1]).Duty);
         Assert.Equal(begun.AddDays(20), Prisoners.Kind.DueOf(_scene.Prisoner));
         _scene.Status(CustodyState.Died);
-        _scene.Do(Scene.Hq, _scene.NotifyRequest(3), Prisoners.Notify);
+        _scene.Do(Scene.Hq, _scene.NotifyRequest(3), Prisoners.NotifyBureau);
         Assert.Null(Prisoners.Kind.DueOf(_scene.Prisoner));
     }
 
     [Fact]
     public void D9_the_end_of_validity_is_told_once_so_that_standing_is_asked_again()
     {
-        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.Notify);
+        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.NotifyBureau);
         _scene.Ready();
         Assert.Equal(_scene.Stage.Now.AddDays(7), Prisoners.Kind.DueOf(_scene.Prisoner));
         Next(24 * 7);
@@ -725,7 +735,7 @@ public class InvariantTests
     {
         var request = _scene.NotifyRequest(1);
         request.Data = Scene.Seal(Scene.Hq);
-        Assert.Equal(Reason.TracingAgencyMissing, _scene.Try(Scene.Hq, request, Prisoners.Notify));
+        Assert.Equal(Reason.TracingAgencyMissing, _scene.Try(Scene.Hq, request, Prisoners.NotifyBureau));
     }
 
     [Fact]
@@ -733,12 +743,12 @@ public class InvariantTests
     {
         var request = _scene.NotifyRequest(1);
         request.Data = Scene.Seal(Scene.Icrc, Scene.Kr);
-        Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.Notify));
+        Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.NotifyBureau));
         request.Releases.Add(new Release { Recipient = Scene.Kr, Reason = "consular-assistance" });
         request.Releases.Add(new Release { Recipient = Scene.Ru, Reason = "consular-assistance" });
-        Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.Notify));
+        Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.NotifyBureau));
         request.Releases.RemoveAt(1);
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, request, Prisoners.Notify));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, request, Prisoners.NotifyBureau));
     }
 
     [Fact]
@@ -748,9 +758,9 @@ public class InvariantTests
         request.PowerOfOrigin = "RU";
         request.Data = Scene.Seal(Scene.Icrc, Scene.Ru);
         request.Releases.Add(new Release { Recipient = Scene.Ru, Reason = "article-122" });
-        Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.Notify));
+        Assert.Equal(Reason.ReleaseNotNamed, _scene.Try(Scene.Hq, request, Prisoners.NotifyBureau));
         request.Disclosure = Disclosure.Released;
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, request, Prisoners.Notify));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, request, Prisoners.NotifyBureau));
         Assert.Equal(
             ("o-1", Disclosure.Released),
             (_scene.Prisoner.Notifications[0].Official, _scene.Prisoner.Notifications[0].Disclosure)
@@ -772,11 +782,11 @@ public class InvariantTests
     [Fact]
     public void D19_a_case_is_not_closed_while_somebody_is_in_custody()
     {
-        Assert.Equal(Reason.CustodyNotEnded, _scene.Try(Scene.Hq, Close(), CaseRules.Close));
+        Assert.Equal(Reason.CustodyNotEnded, _scene.Try(Scene.Hq, Close(), CaseRules.CloseCase));
         _scene.Status(CustodyState.Escaped);
-        Assert.Equal(Reason.CustodyNotEnded, _scene.Try(Scene.Hq, Close(), CaseRules.Close));
+        Assert.Equal(Reason.CustodyNotEnded, _scene.Try(Scene.Hq, Close(), CaseRules.CloseCase));
         _scene.Status(CustodyState.Died);
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, Close(), CaseRules.Close));
+        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Hq, Close(), CaseRules.CloseCase));
 
         CloseCaseRequest Close() =>
             new()
@@ -801,7 +811,7 @@ public class InvariantTests
     [InlineData(Scene.Mfa, Part.DetainingPower, Reason.Unspecified)]
     [InlineData(Scene.Unification, Part.TransferringPower, Reason.PartNotFitting)]
     public void A_party_has_a_part_that_fits_it(string who, Part part, Reason expected) =>
-        Assert.Equal(expected, _scene.Try(Scene.Hq, _scene.AdmitRequest(who, part), CaseRules.Admit));
+        Assert.Equal(expected, _scene.Try(Scene.Hq, _scene.AdmitRequest(who, part), CaseRules.AdmitParty));
 
     [Fact]
     public void Who_answers_for_a_prisoner_and_the_last_observer_are_not_removed()
@@ -824,7 +834,7 @@ public class InvariantTests
                     Case = _scene.Case,
                     Participant = who,
                 },
-                CaseRules.Remove
+                CaseRules.RemoveParty
             );
     }
 
@@ -861,7 +871,7 @@ public class InvariantTests
         var records = new[] { _scene.PrisonerOf(Scene.Q), _scene.Prisoner };
         Assert.Equal(
             Standing.InForce,
-            Statements.StandingOf(records, Route.Article12Transfer, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing
+            Standings.Of(records, Route.Article12Transfer, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing
         );
         _scene.Correct(_scene.Prisoner.Entries.Single(e => e.OtherPrisoner == Scene.Q).Position);
         Assert.Equal(("", true, "UA"), (_scene.Prisoner.DuplicateOf, _scene.Prisoner.Held, _scene.Prisoner.DetainingPower));
@@ -902,7 +912,7 @@ public class InvariantTests
         _scene.Do(Scene.Hq, _scene.ProceedingsRequest(), Prisoners.RecordProceedings);
         _scene.Correct(_scene.Prisoner.Proceedings[0].Position);
         Assert.True(_scene.Readiness().FreeToDepart);
-        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.Notify);
+        _scene.Do(Scene.Hq, _scene.NotifyRequest(1), Prisoners.NotifyBureau);
         _scene.Correct(_scene.Prisoner.Notifications[0].Position);
         Assert.Equal("", _scene.Prisoner.Occurrences[0].Notification);
         Assert.All(_scene.Stage.Events.OfType<Ministries.Custody.V1.RecordCorrected>(), e => Assert.Equal(Scene.P, e.Prisoner));
@@ -928,7 +938,7 @@ public class InvariantTests
         Assert.False(_scene.Stands("KR"));
         Assert.False(_scene.Readiness().FitRecorded);
         Assert.Equal(CustodyState.Interned, _scene.Prisoner.State);
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Hq, _scene.CorrectRequest(registration), Prisoners.Correct));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Hq, _scene.CorrectRequest(registration), Prisoners.CorrectRecord));
 
         var other = new Scene();
         other.Register();
@@ -939,7 +949,7 @@ public class InvariantTests
             {
                 Identity = Scene.Seal(Scene.Icrc, Scene.Hq),
             },
-            Prisoners.Correct
+            Prisoners.CorrectRecord
         );
         Assert.True(other.Stands("KR"));
         Assert.Equal(2, other.Prisoner.Identity.Recipients.Count);
@@ -950,10 +960,10 @@ public class InvariantTests
     {
         _scene.Says("KR");
         var position = _scene.Prisoner.Statements[0].Position;
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Hq, _scene.CorrectRequest(position), Prisoners.Correct));
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(999, Scene.Icrc), Prisoners.Correct));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Hq, _scene.CorrectRequest(position), Prisoners.CorrectRecord));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(999, Scene.Icrc), Prisoners.CorrectRecord));
         _scene.Correct(position, Scene.Icrc);
-        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct));
+        Assert.Equal(Reason.NotCorrectable, _scene.Try(Scene.Icrc, _scene.CorrectRequest(position, Scene.Icrc), Prisoners.CorrectRecord));
     }
 
     // --- Folding.
@@ -993,10 +1003,10 @@ public class InvariantTests
         Assert.Equal(CustodyState.Unspecified, state.State);
         Assert.Equal(
             Standing.NotInForce,
-            Statements.StandingOf([state], Route.Repatriation, "KP", _scene.Stage.Now, _scene.Stage.Permissions).Standing
+            Standings.Of([state], Route.Repatriation, "KP", _scene.Stage.Now, _scene.Stage.Permissions).Standing
         );
-        Assert.True(Prisoners.Leads(CustodyState.Unspecified, CustodyState.Interned));
-        Assert.False(Prisoners.Leads(CustodyState.Unspecified, CustodyState.InTransit));
+        Assert.True(CustodyStates.Leads(CustodyState.Unspecified, CustodyState.Interned));
+        Assert.False(CustodyStates.Leads(CustodyState.Unspecified, CustodyState.InTransit));
     }
 
     [Fact]
@@ -1016,10 +1026,7 @@ public class InvariantTests
         Assert.All(
             System.Enum.GetValues<Route>(),
             route =>
-                Assert.Equal(
-                    Standing.NotInForce,
-                    Statements.StandingOf([state], route, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing
-                )
+                Assert.Equal(Standing.NotInForce, Standings.Of([state], route, "KR", _scene.Stage.Now, _scene.Stage.Permissions).Standing)
         );
     }
 
@@ -1029,7 +1036,7 @@ public class InvariantTests
                 .Stage.Play(
                     "service/custody",
                     new Timestamp(),
-                    (view, _, act) => Duties.FallDue(view, Prisoners.KeyOf(_scene.Case, Scene.P), act),
+                    (_, context) => Duties.FallDue(Prisoners.KeyOf(_scene.Case, Scene.P), context),
                     "duty"
                 )
                 .Decision

@@ -31,7 +31,7 @@ internal sealed class Scene
     public Scene()
     {
         Stage = new Stage([Cases.Kind, Prisoners.Kind, Statements.Kind], Agreement());
-        Case = ((OpenCaseResponse)Play(Hq, new OpenCaseRequest { Actor = Actor }, CaseRules.Open).Answer!).Case;
+        Case = ((OpenCaseResponse)Play(Hq, new OpenCaseRequest { Actor = Actor }, CaseRules.OpenCase).Answer!).Case;
         Admit(Kr, Part.RequestingState);
         Admit(Icrc, Part.NeutralObserver);
     }
@@ -106,18 +106,18 @@ internal sealed class Scene
 
     public Statement StatementOf(string id) => Stage.State(Statements.Kind, id)!;
 
-    public Hosting.Reader Reader(string who) => CaseRules.ReaderOf(Stage.Permissions.Participant(who)!, TheCase);
+    public Rules.Reader Reader(string who) => Cases.ReaderOf(Stage.Permissions.Participant(who)!, TheCase);
 
-    public Prisoner Seen(string who, string reference = P) => Prisoners.Show(PrisonerOf(reference), Reader(who));
+    public Prisoner Seen(string who, string reference = P) => PrisonerVisibility.Show(PrisonerOf(reference), Reader(who));
 
     public string Etag(string who, string reference = P) => Secret.OfTests.EtagOf(Seen(who, reference));
 
-    public string CaseEtag(string who) => Secret.OfTests.EtagOf(CaseRules.Show(TheCase, Reader(who)));
+    public string CaseEtag(string who) => Secret.OfTests.EtagOf(Cases.Show(TheCase, Reader(who)));
 
-    public string StatementEtag(string who, string id) => Secret.OfTests.EtagOf(Statements.Show(StatementOf(id), Reader(who)));
+    public string StatementEtag(string who, string id) => Secret.OfTests.EtagOf(StatementVisibility.Show(StatementOf(id), Reader(who)));
 
     /// <summary>Plays a command and says what came of it.</summary>
-    public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<View, T, Act, Decision> rule)
+    public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<T, RuleContext, Decision> rule)
         where T : IMessage =>
         Stage.Play(
             who,
@@ -128,12 +128,24 @@ internal sealed class Scene
                 : request.Descriptor.FullName
         );
 
+    public (Decision Decision, IMessage? Answer) Play<T, TResponse>(string who, T request, Rule<T, TResponse> rule)
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse>, new() => Play(who, request, rule.Run);
+
+    public Reason Try<T, TResponse>(string who, T request, Rule<T, TResponse> rule)
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse>, new() => Try(who, request, rule.Run);
+
+    public Decision Do<T, TResponse>(string who, T request, Rule<T, TResponse> rule)
+        where T : class, IMessage<T>, new()
+        where TResponse : class, IMessage<TResponse>, new() => Do(who, request, rule.Run);
+
     /// <summary>Plays a command; the reason of its refusal, or unspecified.</summary>
-    public Reason Try<T>(string who, T request, Func<View, T, Act, Decision> rule)
+    public Reason Try<T>(string who, T request, Func<T, RuleContext, Decision> rule)
         where T : IMessage => Stage.ReasonOf(Play(who, request, rule).Decision);
 
     /// <summary>Plays a command that must be accepted.</summary>
-    public Decision Do<T>(string who, T request, Func<View, T, Act, Decision> rule)
+    public Decision Do<T>(string who, T request, Func<T, RuleContext, Decision> rule)
         where T : IMessage
     {
         var (decision, _) = Play(who, request, rule);
@@ -152,7 +164,7 @@ internal sealed class Scene
         id.Accessor.SetValue(request, "");
     }
 
-    public void Admit(string who, Part part) => Do(Hq, AdmitRequest(who, part), CaseRules.Admit);
+    public void Admit(string who, Part part) => Do(Hq, AdmitRequest(who, part), CaseRules.AdmitParty);
 
     public AdmitPartyRequest AdmitRequest(string who, Part part, string by = Hq) =>
         new()
@@ -183,7 +195,7 @@ internal sealed class Scene
             .Play(
                 Hq,
                 request,
-                Prisoners.Register,
+                Prisoners.RegisterPrisoner.Run,
                 "ministries.custody.v1.CustodyService/RegisterPrisoner",
                 requestId: reference == P ? "first" : "second"
             )
@@ -288,7 +300,7 @@ internal sealed class Scene
 
     public string Record(RecordStatementRequest request, string who = Icrc)
     {
-        var (decision, answer) = Play(who, request, Statements.Record);
+        var (decision, answer) = Play(who, request, Statements.RecordStatement);
         Assert.Null(decision.Refusal);
         AssertWellFormed(request);
         return ((RecordStatementResponse)answer!).Statement;
@@ -308,7 +320,7 @@ internal sealed class Scene
     public void Attest(string id, params AttesterRole[] roles)
     {
         foreach (var role in roles)
-            Do(Icrc, AttestRequest(id, role, $"i-{(int)role}"), Statements.Attest);
+            Do(Icrc, AttestRequest(id, role, $"i-{(int)role}"), Statements.AttestStatement);
     }
 
     /// <summary>What he says in private, attested by all who must.</summary>
@@ -391,7 +403,7 @@ internal sealed class Scene
             Reason = "mistaken",
         };
 
-    public void Correct(ulong position, string who = Hq) => Do(who, CorrectRequest(position, who), Prisoners.Correct);
+    public void Correct(ulong position, string who = Hq) => Do(who, CorrectRequest(position, who), Prisoners.CorrectRecord);
 
     /// <summary>All that a transfer to the state needs of custody.</summary>
     public void Ready(string destination = "KR")
@@ -447,10 +459,10 @@ internal sealed class Scene
     }
 
     public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
-        Statements.StandingOf([Prisoner], route, destination, Stage.Now, Stage.Permissions);
+        Standings.Of([Prisoner], route, destination, Stage.Now, Stage.Permissions);
 
     public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor(destination, route).Standing == Standing.InForce;
 
-    public CheckReadinessResponse Readiness(string destination = "KR") => Prisoners.ReadinessOf([Prisoner], destination, Stage.Now);
+    public CheckReadinessResponse Readiness(string destination = "KR") => Custody.Readiness.Of([Prisoner], destination, Stage.Now);
 }

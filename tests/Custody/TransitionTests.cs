@@ -115,7 +115,7 @@ public class TransitionTests
             return;
         }
         Assert.Equal(to, scene.Prisoner.State);
-        Assert.Equal(Prisoners.InCustody(to), scene.Prisoner.Held);
+        Assert.Equal(CustodyStates.IsCustody(to), scene.Prisoner.Held);
         Assert.Equal(expected == "1", scene.Prisoner.Statuses[^1].Breaches.Contains(Invariant.D1));
         Assert.Equal(scene.Prisoner.Ended ? "" : "UA", scene.Prisoner.DetainingPower);
         Assert.Equal(scene.Prisoner.Held, scene.TheCase.Prisoners.Single(p => p.Prisoner == Scene.P).Held);
@@ -178,9 +178,13 @@ public class TransitionTests
             expected,
             command switch
             {
-                "AttestStatement" => scene.Try(Scene.Icrc, scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest),
-                "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(id), Statements.Revoke),
-                _ => scene.Try(Scene.Icrc, scene.CorrectRequest(position, Scene.Icrc), Prisoners.Correct),
+                "AttestStatement" => scene.Try(
+                    Scene.Icrc,
+                    scene.AttestRequest(id, AttesterRole.Observer, "i-3"),
+                    Statements.AttestStatement
+                ),
+                "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(id), Statements.RevokeAttestation),
+                _ => scene.Try(Scene.Icrc, scene.CorrectRequest(position, Scene.Icrc), Prisoners.CorrectRecord),
             }
         );
     }
@@ -203,6 +207,15 @@ public class TransitionTests
         if (command == "CloseCase")
             Release(scene, Scene.Q);
         Assert.Equal(Reason.Unspecified, Run(scene, statement, command));
+    }
+
+    [Theory, MemberData(nameof(CommandPairs))]
+    public void The_table_agrees_with_the_statuses_that_the_rules_declare(CustodyState state, string command)
+    {
+        var rule = (Rule)(typeof(Prisoners).GetField(command) ?? typeof(Statements).GetField(command))!.GetValue(null)!;
+        // Those on statements are declared from states of statements.
+        if (rule.States.All(s => s is CustodyState))
+            Assert.Equal(Cell(Commands, state, command) == "+", rule.States.Count == 0 || rule.States.Contains(state));
     }
 
     private static (Scene Scene, string Statement) In(CustodyState state)
@@ -243,7 +256,7 @@ public class TransitionTests
     private static void Close(Scene scene)
     {
         Release(scene, Scene.Q);
-        scene.Do(Scene.Hq, CloseRequest(scene), CaseRules.Close);
+        scene.Do(Scene.Hq, CloseRequest(scene), CaseRules.CloseCase);
     }
 
     private static CloseCaseRequest CloseRequest(Scene scene) =>
@@ -257,7 +270,7 @@ public class TransitionTests
     private static Reason Run(Scene scene, string statement, string command) =>
         command switch
         {
-            "AdmitParty" => scene.Try(Scene.Hq, scene.AdmitRequest(Scene.Ru, Part.RequestingState), CaseRules.Admit),
+            "AdmitParty" => scene.Try(Scene.Hq, scene.AdmitRequest(Scene.Ru, Part.RequestingState), CaseRules.AdmitParty),
             "RemoveParty" => scene.Try(
                 Scene.Hq,
                 new RemovePartyRequest
@@ -267,24 +280,28 @@ public class TransitionTests
                     Case = scene.Case,
                     Participant = Scene.Kr,
                 },
-                CaseRules.Remove
+                CaseRules.RemoveParty
             ),
-            "CloseCase" => scene.Try(Scene.Hq, CloseRequest(scene), CaseRules.Close),
-            "RegisterPrisoner" => scene.Try(Scene.Hq, scene.RegisterRequest(), Prisoners.Register),
+            "CloseCase" => scene.Try(Scene.Hq, CloseRequest(scene), CaseRules.CloseCase),
+            "RegisterPrisoner" => scene.Try(Scene.Hq, scene.RegisterRequest(), Prisoners.RegisterPrisoner),
             "RecordStatus" => scene.Try(Scene.Hq, scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus),
             "RecordProceedings" => scene.Try(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings),
             "RecordClaim" => scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim),
-            "RecordStatement" => scene.Try(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.Record),
-            "AttestStatement" => scene.Try(Scene.Icrc, scene.AttestRequest(statement, AttesterRole.Observer, "i-3"), Statements.Attest),
-            "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(statement), Statements.Revoke),
+            "RecordStatement" => scene.Try(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.RecordStatement),
+            "AttestStatement" => scene.Try(
+                Scene.Icrc,
+                scene.AttestRequest(statement, AttesterRole.Observer, "i-3"),
+                Statements.AttestStatement
+            ),
+            "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(statement), Statements.RevokeAttestation),
             "RecordRiskAssessment" => scene.Try(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment),
             "RecordFitness" => scene.Try(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness),
-            "NotifyBureau" => scene.Try(Scene.Hq, scene.NotifyRequest(1), Prisoners.Notify),
+            "NotifyBureau" => scene.Try(Scene.Hq, scene.NotifyRequest(1), Prisoners.NotifyBureau),
             "LinkDuplicate" => scene.Try(Scene.Hq, scene.LinkRequest(), Prisoners.LinkDuplicate),
             "CorrectRecord" => scene.Try(
                 Scene.Icrc,
                 scene.CorrectRequest(scene.StatementOf(statement).Position, Scene.Icrc),
-                Prisoners.Correct
+                Prisoners.CorrectRecord
             ),
             _ => throw new ArgumentOutOfRangeException(nameof(command), command, "no such command"),
         };

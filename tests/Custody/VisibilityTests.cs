@@ -54,9 +54,9 @@ public class VisibilityTests
     {
         var scene = Full();
         Assert.Empty(Withholding.Unmarked(scene.Prisoner, scene.Seen(reader)));
-        Assert.Empty(Withholding.Unmarked(scene.TheCase, CaseRules.Show(scene.TheCase, scene.Reader(reader))));
+        Assert.Empty(Withholding.Unmarked(scene.TheCase, Cases.Show(scene.TheCase, scene.Reader(reader))));
         foreach (var statement in scene.Prisoner.Statements)
-            Assert.Empty(Withholding.Unmarked(statement, Statements.Show(statement, scene.Reader(reader))));
+            Assert.Empty(Withholding.Unmarked(statement, StatementVisibility.Show(statement, scene.Reader(reader))));
     }
 
     [Fact]
@@ -120,7 +120,7 @@ public class VisibilityTests
         Assert.Equal(sees, Statements.Kind.AudienceOf(statement).Any(eyes.Tokens.Contains));
         if (!sees)
             return;
-        var shown = Statements.Show(statement, eyes);
+        var shown = StatementVisibility.Show(statement, eyes);
         Assert.Equal(destinations, shown.AcceptedDestinations.Count > 0);
         Assert.Equal(content, shown.Content.Content.Length > 0);
         Assert.Equal(content, shown.Content.Recipients.Count > 0);
@@ -145,10 +145,10 @@ public class VisibilityTests
     public void A_requesting_state_does_not_see_which_others_request()
     {
         var scene = Full();
-        Assert.DoesNotContain(CaseRules.Show(scene.TheCase, scene.Reader(Scene.Kr)).Parties, p => p.Participant == Scene.Ru);
-        Assert.Contains(CaseRules.Show(scene.TheCase, scene.Reader(Scene.Kr)).Parties, p => p.Participant == Scene.Unification);
-        Assert.DoesNotContain(CaseRules.Show(scene.TheCase, scene.Reader(Scene.Ru)).Parties, p => p.Participant == Scene.Kr);
-        Assert.Equal(7, CaseRules.Show(scene.TheCase, scene.Reader(Scene.Icrc)).Parties.Count);
+        Assert.DoesNotContain(Cases.Show(scene.TheCase, scene.Reader(Scene.Kr)).Parties, p => p.Participant == Scene.Ru);
+        Assert.Contains(Cases.Show(scene.TheCase, scene.Reader(Scene.Kr)).Parties, p => p.Participant == Scene.Unification);
+        Assert.DoesNotContain(Cases.Show(scene.TheCase, scene.Reader(Scene.Ru)).Parties, p => p.Participant == Scene.Kr);
+        Assert.Equal(7, Cases.Show(scene.TheCase, scene.Reader(Scene.Icrc)).Parties.Count);
         var before = scene.CaseEtag(Scene.Kr);
         scene.Do(
             Scene.Hq,
@@ -159,7 +159,7 @@ public class VisibilityTests
                 Case = scene.Case,
                 Participant = Scene.Ru,
             },
-            CaseRules.Remove
+            CaseRules.RemoveParty
         );
         Assert.Equal(before, scene.CaseEtag(Scene.Kr));
     }
@@ -172,12 +172,12 @@ public class VisibilityTests
         var before = scene.Etag(Scene.Kr);
         var observer = scene.Etag(Scene.Icrc);
         var id = scene.Says("KP");
-        scene.Do(Scene.Icrc, scene.RevokeRequest(id), Statements.Revoke);
+        scene.Do(Scene.Icrc, scene.RevokeRequest(id), Statements.RevokeAttestation);
         scene.Do(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness);
         scene.Do(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings);
         scene.Status(CustodyState.Hospitalised);
         scene.Do(Scene.Hq, scene.ClaimRequest(Scene.Hq, "RU", "RU"), Prisoners.RecordClaim);
-        scene.Do(Scene.Hq, scene.NotifyRequest(1), Prisoners.Notify);
+        scene.Do(Scene.Hq, scene.NotifyRequest(1), Prisoners.NotifyBureau);
         scene.Begin();
         Assert.Equal(before, scene.Etag(Scene.Kr));
         Assert.NotEqual(observer, scene.Etag(Scene.Icrc));
@@ -195,16 +195,16 @@ public class VisibilityTests
         scene.Register();
         var kr = scene.Reader(Scene.Kr).Tokens;
         void Hidden(Decision decision) => Assert.DoesNotContain(decision.Audience, kr.Contains);
-        Hidden(scene.Do(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.Record));
+        Hidden(scene.Do(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.RecordStatement));
         var id = scene.Prisoner.Statements[0].Statement_;
-        Hidden(scene.Do(Scene.Icrc, scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.Attest));
-        Hidden(scene.Do(Scene.Icrc, scene.RevokeRequest(id, AttesterRole.Observer), Statements.Revoke));
+        Hidden(scene.Do(Scene.Icrc, scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement));
+        Hidden(scene.Do(Scene.Icrc, scene.RevokeRequest(id, AttesterRole.Observer), Statements.RevokeAttestation));
         Hidden(scene.Do(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness));
         Hidden(scene.Do(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment));
         Hidden(scene.Do(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings));
         Hidden(scene.Do(Scene.Hq, scene.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
-        Hidden(scene.Do(Scene.Hq, scene.NotifyRequest(1), Prisoners.Notify));
-        Hidden(scene.Do(Scene.Icrc, scene.CorrectRequest(scene.StatementOf(id).Position, Scene.Icrc), Prisoners.Correct));
+        Hidden(scene.Do(Scene.Hq, scene.NotifyRequest(1), Prisoners.NotifyBureau));
+        Hidden(scene.Do(Scene.Icrc, scene.CorrectRequest(scene.StatementOf(id).Position, Scene.Icrc), Prisoners.CorrectRecord));
     }
 
     [Fact]
@@ -280,7 +280,7 @@ public class VisibilityTests
                 Case = scene.Case,
                 Participant = Scene.Kr,
             },
-            CaseRules.Remove
+            CaseRules.RemoveParty
         );
         Assert.DoesNotContain(Prisoners.Kind.AudienceOf(scene.Prisoner), scene.Reader(Scene.Kr).Tokens.Contains);
         Assert.Equal(Reason.NotFound, scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim));
@@ -414,7 +414,7 @@ public class VisibilityTests
                     n.Releases.Add(new Release { Recipient = Scene.Kr, Reason = "consular-assistance" });
                 }
             ),
-            Prisoners.Notify
+            Prisoners.NotifyBureau
         );
         scene.Do(Scene.Consular, Drafted(scene, "transfer_1", Scene.Kr), Reactions.Drafted);
         scene.Do(Scene.Consular, Drafted(scene, "transfer_2", Scene.Ru), Reactions.Drafted);

@@ -38,15 +38,17 @@ public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = 
     public (Decision Decision, IMessage? Answer) Play<TRequest>(
         string participant,
         TRequest request,
-        Func<View, TRequest, Act, Decision> rule,
+        Func<TRequest, RuleContext, Decision> rule,
         string method,
         IMessage? asked = null,
         string? requestId = null
     )
         where TRequest : IMessage
     {
-        var act = new Act
+        var view = new View();
+        var context = new RuleContext
         {
+            View = view,
             Caller = Permissions.Participant(participant) ?? throw new ArgumentException($"no participant {participant}"),
             Permissions = Permissions,
             Method = method,
@@ -56,19 +58,18 @@ public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = 
             Secrets = Secret.OfTests,
             RequestId = requestId ?? $"request-{_requests++:00000000}",
         };
-        var view = new View();
         foreach (var (id, state, version) in _states)
             view.Put(_kinds[id.Kind], id.Key, state, version);
-        var decision = rule(view, request, act);
+        var decision = rule(request, context);
         for (var missed = view.TakeMissed(); missed.Count > 0; missed = view.TakeMissed())
         {
             foreach (var id in missed)
                 view.Put(_kinds[id.Kind], id.Key, null, 0);
-            decision = rule(view, request, act);
+            decision = rule(request, context);
         }
         if (decision.Refusal is not null)
             return (decision, null);
-        var entry = new FoldedEntry(Position++, Now.ToTimestamp(), participant, act.RequestId, request);
+        var entry = new FoldedEntry(Position++, Now.ToTimestamp(), participant, context.RequestId, request);
         foreach (var id in view.Apply(_kinds, decision.Changes, entry))
         {
             _states.RemoveAll(s => s.Id == id);

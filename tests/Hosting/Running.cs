@@ -178,10 +178,10 @@ public sealed class Running : IAsyncLifetime
                 StoresRefusal = false,
                 Decide = (view, now) =>
                     Cases.Copy(
-                        view,
                         @event,
-                        new Act
+                        new RuleContext
                         {
+                            View = view,
                             Secrets = Secret.OfTests,
                             Caller = new Participant(),
                             Permissions = Agreements.InForce.Permissions,
@@ -446,7 +446,7 @@ internal sealed class Calls(Writes writes, Reads reads, Running running) : CallL
             request,
             context,
             Decide,
-            running.Ask is { } ask ? (_, act, _) => ask(act.RequestId) : null
+            running.Ask is { } ask ? (r, _, _) => ask(r.RequestId) : null
         );
 
     public override async Task<GetCallResponse> GetCall(GetCallRequest request, ServerCallContext context) =>
@@ -465,11 +465,11 @@ internal sealed class Calls(Writes writes, Reads reads, Running running) : CallL
     public override Task<LinkCallsResponse> LinkCalls(LinkCallsRequest request, ServerCallContext context) =>
         throw new InvalidOperationException("what nobody outside may read");
 
-    private static Decision Decide(View view, LogCallRequest request, Act act)
+    private static Decision Decide(LogCallRequest request, RuleContext context)
     {
-        if (Gate.Check(act, request, view.Find(Cases.Kind, request.Case)) is { } refusal)
+        if (Gate.Check(context, request, context.Find(Cases.Kind, request.Case)) is { } refusal)
             return refusal;
-        var id = act.NewId("call");
+        var id = context.NewId("call");
         return Decision.Accept(
             request.Case,
             [Audience.Case(request.Case)],
@@ -479,12 +479,12 @@ internal sealed class Calls(Writes writes, Reads reads, Running running) : CallL
                     {
                         Case = request.Case,
                         Call = id,
-                        Participant = act.Caller.Id,
+                        Participant = context.Caller.Id,
                     },
                     [Kind.Id(id)]
                 ),
             ],
-            after => new LogCallResponse { Call = id, Etag = act.EtagOf(after.Find(Kind, id)!) }
+            after => new LogCallResponse { Call = id, Etag = context.EtagOf(after.Find(Kind, id)!) }
         );
     }
 }

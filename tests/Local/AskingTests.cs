@@ -111,7 +111,7 @@ public sealed class AskingTests : IAsyncLifetime
         );
         Assert.True(asked.Standing.Position > fit.Receipt.Position);
         var seen = (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer;
-        Assert.Equal(("DecideTransfer", Departure.PositionOf(asked)), (seen.Checks.Single().Step, seen.Checks.Single().CustodyPosition));
+        Assert.Equal(("DecideTransfer", Departures.PositionOf(asked)), (seen.Checks.Single().Step, seen.Checks.Single().CustodyPosition));
 
         await _hosts["custody"].StopAsync(Cancel);
         var size = await Size();

@@ -126,10 +126,10 @@ public sealed class Scene : IAsyncLifetime
                         ? r
                         : r with
                         {
-                            Decide = (view, e, act) =>
+                            Decide = (e, context) =>
                             {
                                 if (!_fails)
-                                    return r.Decide(view, e, act);
+                                    return r.Decide(e, context);
                                 _failed.TrySetResult();
                                 throw new InvalidOperationException(Prisoner);
                             },

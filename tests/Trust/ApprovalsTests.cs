@@ -234,8 +234,9 @@ public sealed class ApprovalsTests : IDisposable
         var request = Request();
         request.Approvals.Add([new Approval { Official = "a" }, new Approval { Official = "b" }]);
         var permissions = new Permissions(_agreement);
-        var act = new Act
+        var context = new RuleContext
         {
+            View = new View(),
             Secrets = Secret.OfTests,
             Caller = permissions.Participant("kr/mfa")!,
             Permissions = permissions,
@@ -253,6 +254,6 @@ public sealed class ApprovalsTests : IDisposable
                 State = "KR",
             }
         );
-        Assert.Equal(reason, Gate.Check(act, request, @case)?.Reason ?? Reason.Unspecified);
+        Assert.Equal(reason, Gate.Check(context, request, @case)?.Reason ?? Reason.Unspecified);
     }
 }

@@ -7,6 +7,7 @@ using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Operations.V1;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Bus;
 
@@ -112,8 +113,8 @@ internal sealed class OperationsEndpoint(
     public override Task<ReplayDeadLetterResponse> ReplayDeadLetter(ReplayDeadLetterRequest request, ServerCallContext context) =>
         writes.Run<ReplayDeadLetterRequest, ReplayDeadLetterResponse>(request, context, Decide, Replay);
 
-    private static Decision Decide(View view, ReplayDeadLetterRequest request, Act act) =>
-        act.Asked switch
+    private static Decision Decide(ReplayDeadLetterRequest request, RuleContext context) =>
+        context.Asked switch
         {
             ReplayResult { Origin: null } => Decision.Refuse(Reason.NotFound),
             ReplayResult { Processed: true } => Decision.Accept("", [], [], _ => new ReplayDeadLetterResponse { Processed = true }),
@@ -126,7 +127,7 @@ internal sealed class OperationsEndpoint(
             _ => Decision.Refuse(Reason.Unavailable),
         };
 
-    private async Task<Google.Protobuf.IMessage?> Replay(ReplayDeadLetterRequest request, Act act, CancellationToken cancel)
+    private async Task<Google.Protobuf.IMessage?> Replay(ReplayDeadLetterRequest request, Participant caller, CancellationToken cancel)
     {
         if (await ledger.Find(DeadLetters.Kind, request.Id, null, cancel) is not { State: var letter })
             return new ReplayResult();

@@ -80,10 +80,10 @@ internal sealed partial class DutySweep(
                     Decide = (view, now) =>
                     {
                         var decision = duty.Record(
-                            view,
                             due.Stream.Key,
-                            new Act
+                            new RuleContext
                             {
+                                View = view,
                                 Caller = judged.Participant(self) ?? throw new InvalidOperationException("no such participant"),
                                 Permissions = judged,
                                 Method = Method,

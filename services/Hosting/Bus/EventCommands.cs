@@ -258,8 +258,9 @@ internal sealed partial class EventCommands(
         var recorded = step.Recorded;
         try
         {
-            var act = new Act
+            var context = new RuleContext
             {
+                View = view,
                 Caller =
                     inForce.Participant($"service/{recorded.Origin.Service}") ?? throw new InvalidOperationException("no such participant"),
                 Permissions = inForce,
@@ -269,7 +270,7 @@ internal sealed partial class EventCommands(
                 Asked = step.Asked,
                 Secrets = ledger.Secrets,
             };
-            var decision = step.Reaction.Decide(view, step.Message!, act);
+            var decision = step.Reaction.Decide(step.Message!, context);
             step.Refused = decision.Refusal is not null;
             return replay && decision.Refusal is null ? DeadLetters.Settle(decision, recorded.Origin) : decision;
         }

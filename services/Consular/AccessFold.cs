@@ -1,0 +1,100 @@
+using Ministries.Consular.V1;
+using State = Ministries.Consular.V1.AccessState;
+
+namespace Ministries.Consular;
+
+/// <summary>What each event does to access.</summary>
+internal static class AccessFold
+{
+    public static Folds<Access> All =>
+        new Folds<Access>()
+            .On<AccessRequested>(Requested)
+            .On<VisitNotified>(Notified)
+            .On<AccessDecided>(Decided)
+            .On<AccessReopened>(Reopened)
+            .On<VisitRecorded>(Visited)
+            .On<AccessClosed>(Closed)
+            .On<V1.DutyFellDue>((access, _, _) => access.DecisionOverdue = true)
+            .On<V1.RecordCorrected>(Corrected)
+            .After((access, _, entry) => Acts.Note(access.Acts, entry));
+
+    private static void Requested(Access access, AccessRequested e, FoldedEntry entry)
+    {
+        (access.Id, access.Case, access.Prisoner, access.Kind) = (e.Access, e.Case, e.Prisoner, AccessKind.Consular);
+        (access.Participant, access.RequestingState, access.DetainingPower) = (e.Participant, e.RequestingState, e.DetainingPower);
+        (access.State, access.RequestTime, access.DecisionDueTime) = (State.Requested, entry.Time, e.DecisionDueTime);
+        access.NoteVerbale = (entry.Request as RequestAccessRequest)?.NoteVerbale ?? "";
+    }
+
+    private static void Notified(Access access, VisitNotified e, FoldedEntry entry)
+    {
+        (access.Id, access.Case, access.Prisoner, access.Kind) = (e.Access, e.Case, e.Prisoner, AccessKind.ObserverVisit);
+        (access.Participant, access.DetainingPower) = (e.Participant, e.DetainingPower);
+        (access.State, access.RequestTime) = (State.Granted, entry.Time);
+        if (entry.Request is NotifyVisitRequest notice)
+            (access.NoteVerbale, access.PlannedTime) = (notice.NoteVerbale, notice.PlannedTime);
+    }
+
+    private static void Decided(Access access, AccessDecided e, FoldedEntry entry)
+    {
+        access.State = e.Granted ? State.Granted : State.Denied;
+        (access.DecisionDueTime, access.DecisionOverdue) = (null, false);
+        access.Decision = new AccessDecision
+        {
+            Granted = e.Granted,
+            Participant = entry.Participant,
+            DecideTime = entry.Time,
+            Position = entry.Position,
+        };
+        if (entry.Request is not DecideAccessRequest request)
+            return;
+        (access.Decision.NoteVerbale, access.Decision.SendingState) = (request.NoteVerbale, request.SendingState);
+        (access.Decision.DenialGround, access.Decision.DenialExpireTime) = (request.DenialGround, request.DenialExpireTime);
+        (access.Decision.RightsToldTime, access.Decision.PersonRequest) = (request.RightsToldTime, Seals.Keep(request.PersonRequest));
+    }
+
+    private static void Reopened(Access access, AccessReopened e, FoldedEntry entry)
+    {
+        Reopen(access);
+        access.DecisionDueTime = e.DecisionDueTime;
+        access.Decision.DenialExpired = true;
+    }
+
+    private static void Visited(Access access, VisitRecorded e, FoldedEntry entry)
+    {
+        var visit = new Visit
+        {
+            Participant = entry.Participant,
+            Position = entry.Position,
+            Breaches = { e.Breaches },
+        };
+        if (entry.Request is RecordVisitRequest made)
+        {
+            (visit.StartTime, visit.DurationMinutes) = (made.StartTime, made.DurationMinutes);
+            (visit.WithoutWitnesses, visit.Language) = (made.WithoutWitnesses, made.Language);
+            (visit.Interpreter, visit.Report) = (made.Interpreter, Seals.Keep(made.Report));
+        }
+        access.Visits.Add(visit);
+    }
+
+    private static void Closed(Access access, AccessClosed e, FoldedEntry entry)
+    {
+        (access.State, access.CloseTime) = (State.Closed, entry.Time);
+        (access.DecisionDueTime, access.DecisionOverdue) = (null, false);
+    }
+
+    private static void Corrected(Access access, V1.RecordCorrected e, FoldedEntry entry)
+    {
+        foreach (var act in access.Acts)
+            act.Corrected |= act.Position == e.Position;
+        foreach (var wrong in access.Visits)
+            wrong.Corrected |= wrong.Position == e.Position;
+        // What rested on a decision is as before it.
+        if (!Accesses.RestsOn(access, e.Position))
+            return;
+        Reopen(access);
+        (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
+    }
+
+    private static void Reopen(Access access) => access.State = access.Kind == AccessKind.Consular ? State.Requested : State.Granted;
+}

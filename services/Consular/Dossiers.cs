@@ -1,0 +1,128 @@
+using Google.Protobuf;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+
+namespace Ministries.Consular;
+
+/// <summary>What there is about one prisoner across requests: the ground of "at most one under way" (D1), of asking again, and of
+/// telling a fresh answer of custody from an outdated one. Nobody reads it.</summary>
+public static class Dossiers
+{
+    /// <summary>The greatest number of transfer requests, and of accesses, of one prisoner.</summary>
+    public const int MaxRecords = 256;
+
+    /// <summary>The stream of dossiers, one per prisoner.</summary>
+    public static readonly StreamKind<Dossier> Kind = new(
+        "dossier",
+        1,
+        new Folds<Dossier>()
+            .On<TransferRequestDrafted>(Drafted)
+            .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
+            .On<TransferRequestSubmitted>((d, e, _) => Move(d, e.Transfer, TransferState.Submitted))
+            .On<ReviewBegun>()
+            .On<TransfereeAssessmentRecorded>()
+            .On<AssuranceGiven>()
+            .On<TransferDecided>(Decided)
+            .On<HandoverScheduled>()
+            .On<TransitBegun>()
+            .On<HandoverAborted>()
+            .On<HandoverConfirmedByOneSide>()
+            .On<HandoverConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.HandedOver, begins: true))
+            .On<TransferSuspended>()
+            .On<TransferResumed>()
+            .On<TransferRequestWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Withdrawn, ends: true))
+            .On<CustodyTransferred>((d, _, _) => Passed(d))
+            .On<DepartureRecorded>((d, _, _) => Passed(d))
+            .On<TreatmentFailureReported>()
+            .On<CorrectiveMeasuresRecorded>()
+            .On<ReturnRequested>((d, e, _) => Move(d, e.Transfer, TransferState.ReturnRequested, begins: true))
+            .On<ReturnConfirmedByOneSide>()
+            .On<ReturnConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.Returned, ends: true))
+            .On<TransferClosed>((d, e, _) => Move(d, e.Transfer, TransferState.Closed, ends: true))
+            .On<AccessRequested>((d, e, _) => Open(d, e.Access, e.RequestingState, AccessState.Requested))
+            .On<VisitNotified>((d, e, _) => Open(d, e.Access, e.Participant, AccessState.Granted))
+            .On<AccessDecided>()
+            .On<AccessReopened>()
+            .On<VisitRecorded>()
+            .On<AccessClosed>((d, e, _) => d.Accesses.Single(a => a.Access == e.Access).State = AccessState.Closed)
+            .On<V1.DutyFellDue>()
+            .On<V1.RecordCorrected>()
+            .On<StatusRecorded>()
+            .On<StatementRecorded>()
+            .On<StatementAttested>()
+            .On<AttestationRevoked>()
+            .On<RiskAssessmentRecorded>()
+            .On<FitnessRecorded>()
+            .On<Custody.V1.RecordCorrected>()
+            .On<Custody.V1.DutyFellDue>()
+            .After(NotePosition)
+    );
+
+    /// <summary>The stream of the requests that rest on a call, one per call.</summary>
+    public static readonly StreamKind<CallTransfers> Calls = new(
+        "call-transfers",
+        1,
+        new Folds<CallTransfers>().On<TransferRequestDrafted>((calls, e, _) => calls.Transfers.Add(e.Transfer))
+    );
+
+    /// <summary>The key of a prisoner's dossier.</summary>
+    public static string Key(string @case, string prisoner) => $"{@case}/{prisoner}";
+
+    /// <summary>The key of the dossier to which the request belongs.</summary>
+    public static string Key(Transfer transfer) => Key(transfer.Case, transfer.Prisoner);
+
+    /// <summary>The requests of the state that were declined.</summary>
+    public static IReadOnlyCollection<string> Declined(Dossier? dossier, string state) =>
+        [.. (dossier?.Transfers ?? []).Where(t => t.RequestingState == state && t.State == TransferState.Declined).Select(t => t.Transfer)];
+
+    /// <summary>Whether who asks has access that is not closed.</summary>
+    public static bool HasAccess(Dossier? dossier, string asker) =>
+        dossier?.Accesses.Any(a => a.Asker == asker && a.State != AccessState.Closed) ?? false;
+
+    private static void Drafted(Dossier dossier, TransferRequestDrafted e, FoldedEntry entry) =>
+        dossier.Transfers.Add(
+            new DossierTransfer
+            {
+                Transfer = e.Transfer,
+                RequestingState = e.RequestingState,
+                State = TransferState.Drafted,
+            }
+        );
+
+    private static void Decided(Dossier dossier, TransferDecided e, FoldedEntry entry) =>
+        Move(dossier, e.Transfer, e.Agreed ? TransferState.Agreed : TransferState.Declined, begins: e.Agreed);
+
+    // From here on another power answers for him, or none: what it agrees to is another departure.
+    private static void Passed(Dossier dossier)
+    {
+        var active = dossier.Transfers.FirstOrDefault(t => t.Transfer == dossier.ActiveTransfer);
+        if (active?.State == TransferState.HandedOver)
+            Move(dossier, active.Transfer, TransferState.Monitored, ends: true);
+    }
+
+    private static void Open(Dossier dossier, string access, string asker, AccessState state) =>
+        dossier.Accesses.Add(
+            new DossierAccess
+            {
+                Access = access,
+                Asker = asker,
+                State = state,
+            }
+        );
+
+    // Custody's answers are compared with the newest of its entries that is known here.
+    private static void NotePosition(Dossier dossier, IMessage e, FoldedEntry entry)
+    {
+        if (e.Descriptor.File.Package == "ministries.custody.v1" && Reactions.PositionOf(entry.RequestId) is { } position)
+            dossier.CustodyPosition = Math.Max(dossier.CustodyPosition, position + 1);
+    }
+
+    private static void Move(Dossier dossier, string transfer, TransferState state, bool begins = false, bool ends = false)
+    {
+        dossier.Transfers.Single(t => t.Transfer == transfer).State = state;
+        if (begins)
+            dossier.ActiveTransfer = transfer;
+        if (ends && dossier.ActiveTransfer == transfer)
+            dossier.ActiveTransfer = "";
+    }
+}

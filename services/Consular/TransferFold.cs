@@ -1,0 +1,290 @@
+using Google.Protobuf.Collections;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Types.V1;
+using State = Ministries.Consular.V1.TransferState;
+
+namespace Ministries.Consular;
+
+/// <summary>What each event does to a transfer request.</summary>
+internal static class TransferFold
+{
+    public static Folds<Transfer> All =>
+        new Folds<Transfer>()
+            .On<TransferRequestDrafted>(Drafted)
+            .On<DraftDiscarded>((transfer, _, _) => transfer.State = State.Discarded)
+            .On<TransferRequestSubmitted>(Submitted)
+            .On<ReviewBegun>((transfer, _, _) => transfer.State = State.UnderReview)
+            .On<TransfereeAssessmentRecorded>(Assessed)
+            .On<AssuranceGiven>(Assured)
+            .On<TransferDecided>(Decided)
+            .On<HandoverScheduled>(Scheduled)
+            .On<TransitBegun>((transfer, e, entry) => Reach(transfer, State.InTransit, e.CustodyPosition, entry))
+            .On<HandoverAborted>(Aborted)
+            .On<HandoverConfirmedByOneSide>(ConfirmedByOneSide)
+            .On<HandoverConfirmed>(HandedOver)
+            .On<TransferSuspended>(Suspended)
+            .On<TransferResumed>(Resumed)
+            .On<TransferRequestWithdrawn>(Withdrawn)
+            .On<CustodyTransferred>((transfer, e, _) => Monitored(transfer, e.Breaches))
+            .On<DepartureRecorded>((transfer, e, _) => Monitored(transfer, e.Breaches))
+            .On<TreatmentFailureReported>(FailureReported)
+            .On<CorrectiveMeasuresRecorded>(MeasuresRecorded)
+            .On<ReturnRequested>((transfer, _, _) => transfer.State = State.ReturnRequested)
+            .On<ReturnConfirmedByOneSide>(ReturnConfirmedByOneSide)
+            .On<ReturnConfirmed>(Returned)
+            .On<TransferClosed>((transfer, _, entry) => (transfer.State, transfer.CloseTime) = (State.Closed, entry.Time))
+            .On<V1.DutyFellDue>(FellDue)
+            .On<V1.RecordCorrected>(Corrected)
+            .After((transfer, _, entry) => Acts.Note(transfer.Acts, entry));
+
+    private static void Drafted(Transfer transfer, TransferRequestDrafted e, FoldedEntry entry)
+    {
+        (transfer.Id, transfer.Case, transfer.Prisoner, transfer.Route) = (e.Transfer, e.Case, e.Prisoner, e.Route);
+        (transfer.Destination, transfer.Participant, transfer.RequestingState) = (e.Destination, e.Participant, e.RequestingState);
+        (transfer.Call, transfer.Commitment, transfer.DraftTime) = (e.Call, e.Commitment, entry.Time);
+        transfer.State = State.Drafted;
+        if (entry.Request is DraftTransferRequestRequest draft)
+            (transfer.PreviousTransfer, transfer.Content) = (draft.PreviousTransfer, Seals.Keep(draft.Content));
+    }
+
+    private static void Submitted(Transfer transfer, TransferRequestSubmitted e, FoldedEntry entry)
+    {
+        (transfer.DetainingPower, transfer.AcceptingPower, transfer.SubmitTime) = (e.DetainingPower, e.AcceptingPower, entry.Time);
+        transfer.State = State.Submitted;
+        if (entry.Request is not SubmitTransferRequestRequest submit)
+            return;
+        if (submit.PreviousTransfer.Length > 0)
+            transfer.PreviousTransfer = submit.PreviousTransfer;
+        if (submit.Content is not null)
+            transfer.Content = Seals.Keep(submit.Content);
+    }
+
+    private static void Assessed(Transfer transfer, TransfereeAssessmentRecorded e, FoldedEntry entry)
+    {
+        var request = entry.Request as RecordTransfereeAssessmentRequest;
+        transfer.Assessment = new TransfereeAssessment
+        {
+            Participant = entry.Participant,
+            Official = request?.Actor?.Official ?? "",
+            Willing = request?.Willing ?? false,
+            Able = request?.Able ?? false,
+            RecordTime = entry.Time,
+            ExpireTime = request?.ExpireTime ?? entry.Time,
+            Content = Seals.Keep(request?.Content),
+            Position = entry.Position,
+        };
+    }
+
+    private static void Assured(Transfer transfer, AssuranceGiven e, FoldedEntry entry)
+    {
+        var request = entry.Request as GiveAssuranceRequest;
+        transfer.Assurance = new Assurance
+        {
+            Participant = entry.Participant,
+            NoteVerbale = request?.NoteVerbale ?? "",
+            GiveTime = entry.Time,
+            ExpireTime = e.ExpireTime,
+            Position = entry.Position,
+            Undertakings = { request?.Undertakings ?? [] },
+        };
+    }
+
+    private static void Decided(Transfer transfer, TransferDecided e, FoldedEntry entry)
+    {
+        transfer.Decision = new TransferDecision
+        {
+            Agreed = e.Agreed,
+            Participant = entry.Participant,
+            DecideTime = entry.Time,
+            NoteVerbale = (entry.Request as DecideTransferRequest)?.NoteVerbale ?? "",
+        };
+        Reach(transfer, e.Agreed ? State.Agreed : State.Declined, e.CustodyPosition, entry);
+    }
+
+    private static void Scheduled(Transfer transfer, HandoverScheduled e, FoldedEntry entry)
+    {
+        if (entry.Request is ScheduleHandoverRequest plan)
+            transfer.Plan = new HandoverPlan
+            {
+                HandoverReference = plan.HandoverReference,
+                WindowStartTime = plan.WindowStartTime,
+                WindowEndTime = plan.WindowEndTime,
+                Place = Seals.Keep(plan.Place),
+                Participant = entry.Participant,
+            };
+        Reach(transfer, State.Scheduled, e.CustodyPosition, entry);
+    }
+
+    private static void Aborted(Transfer transfer, HandoverAborted e, FoldedEntry entry)
+    {
+        if (transfer.State == State.Suspended)
+            transfer.SuspendedFrom = State.Agreed;
+        else
+            transfer.State = State.Agreed;
+        transfer.Plan = null;
+    }
+
+    private static void ConfirmedByOneSide(Transfer transfer, HandoverConfirmedByOneSide e, FoldedEntry entry)
+    {
+        transfer.Confirmations.Add(Confirmed(e.Side, entry));
+        transfer.SecondConfirmationDueTime = e.SecondConfirmationDueTime;
+        Reach(transfer, transfer.State, e.CustodyPosition, entry);
+    }
+
+    private static void HandedOver(Transfer transfer, HandoverConfirmed e, FoldedEntry entry)
+    {
+        var giving = entry.Participant == e.DetainingParticipant;
+        transfer.Confirmations.Add(Confirmed(giving ? HandoverSide.Giving : HandoverSide.Taking, entry));
+        (transfer.SuspendedFrom, transfer.HandoverTime) = (State.Unspecified, e.HandoverTime);
+        transfer.Breaches.Add(e.Breaches);
+        StopClock(transfer);
+        Reach(transfer, State.HandedOver, e.CustodyPosition, entry);
+    }
+
+    private static void Suspended(Transfer transfer, TransferSuspended e, FoldedEntry entry)
+    {
+        if (transfer.State != State.Suspended)
+            (transfer.SuspendedFrom, transfer.State) = (transfer.State, State.Suspended);
+    }
+
+    private static void Resumed(Transfer transfer, TransferResumed e, FoldedEntry entry)
+    {
+        Reach(transfer, transfer.SuspendedFrom, e.CustodyPosition, entry);
+        transfer.SuspendedFrom = State.Unspecified;
+    }
+
+    private static void Withdrawn(Transfer transfer, TransferRequestWithdrawn e, FoldedEntry entry) =>
+        (transfer.State, transfer.SuspendedFrom) = (State.Withdrawn, State.Unspecified);
+
+    // Custody judges the hand-over once more in the commit that records it.
+    private static void Monitored(Transfer transfer, IEnumerable<Invariant> breaches)
+    {
+        if (transfer.State != State.HandedOver)
+            return;
+        transfer.State = State.Monitored;
+        transfer.Breaches.Add(breaches.Except(transfer.Breaches).ToArray());
+    }
+
+    private static void FailureReported(Transfer transfer, TreatmentFailureReported e, FoldedEntry entry)
+    {
+        var request = entry.Request as ReportTreatmentFailureRequest;
+        transfer.Failures.Add(
+            new TreatmentFailure
+            {
+                Id = e.Failure,
+                Participant = entry.Participant,
+                ReportTime = entry.Time,
+                Content = Seals.Keep(request?.Content),
+                Articles = { request?.Articles ?? [] },
+            }
+        );
+    }
+
+    private static void MeasuresRecorded(Transfer transfer, CorrectiveMeasuresRecorded e, FoldedEntry entry) =>
+        transfer
+            .Failures.Single(f => f.Id == e.Failure)
+            .Measures.Add(
+                new CorrectiveMeasures
+                {
+                    Participant = entry.Participant,
+                    RecordTime = entry.Time,
+                    Content = Seals.Keep((entry.Request as RecordCorrectiveMeasuresRequest)?.Content),
+                }
+            );
+
+    private static void ReturnConfirmedByOneSide(Transfer transfer, ReturnConfirmedByOneSide e, FoldedEntry entry)
+    {
+        transfer.ReturnConfirmations.Add(Confirmed(e.Side, entry));
+        transfer.SecondConfirmationDueTime = e.SecondConfirmationDueTime;
+    }
+
+    private static void Returned(Transfer transfer, ReturnConfirmed e, FoldedEntry entry)
+    {
+        var first = transfer.ReturnConfirmations[0].Side;
+        transfer.ReturnConfirmations.Add(Confirmed(first == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving, entry));
+        (transfer.State, transfer.ReturnTime) = (State.Returned, e.ReturnTime);
+        StopClock(transfer);
+    }
+
+    private static void FellDue(Transfer transfer, V1.DutyFellDue e, FoldedEntry entry)
+    {
+        switch (e.Duty)
+        {
+            case Duties.SecondConfirmation:
+                transfer.SecondConfirmationOverdue = true;
+                break;
+            case Duties.AssuranceExpiry:
+                transfer.Assurance.Expired = true;
+                break;
+            case Duties.AssessmentExpiry:
+                transfer.Assessment.Expired = true;
+                break;
+        }
+    }
+
+    private static void Corrected(Transfer transfer, V1.RecordCorrected e, FoldedEntry entry)
+    {
+        foreach (var act in transfer.Acts)
+            act.Corrected |= act.Position == e.Position;
+        if (transfer.Assurance?.Position == e.Position)
+            transfer.Assurance.Corrected = true;
+        if (transfer.Assessment?.Position == e.Position)
+            transfer.Assessment.Corrected = true;
+        // Once both sides have confirmed, custody has passed, and what was said stands beside its correction.
+        if (Transfers.BeforeHandover.Contains(transfer.State) || transfer.State is State.Declined or State.Withdrawn)
+            TakeBack(transfer, transfer.Confirmations, e.Position);
+        if (transfer.State == State.ReturnRequested)
+            TakeBack(transfer, transfer.ReturnConfirmations, e.Position);
+    }
+
+    private static void TakeBack(Transfer transfer, RepeatedField<Confirmation> confirmations, ulong position)
+    {
+        if (confirmations.SingleOrDefault(c => c.Position == position) is not { } taken)
+            return;
+        confirmations.Remove(taken);
+        StopClock(transfer);
+    }
+
+    private static void StopClock(Transfer transfer) =>
+        (transfer.SecondConfirmationDueTime, transfer.SecondConfirmationOverdue) = (null, false);
+
+    // A step of which custody was asked is noted with the place in its ledger from which it answered.
+    private static void Reach(Transfer transfer, State state, ulong custodyPosition, FoldedEntry entry)
+    {
+        transfer.State = state;
+        if (custodyPosition > 0)
+            transfer.Checks.Add(
+                new CustodyCheck
+                {
+                    Step = Acts.MethodOf(entry),
+                    CheckTime = entry.Time,
+                    CustodyPosition = custodyPosition,
+                }
+            );
+    }
+
+    private static Confirmation Confirmed(HandoverSide side, FoldedEntry entry)
+    {
+        var confirmation = new Confirmation
+        {
+            Side = side,
+            Participant = entry.Participant,
+            ConfirmTime = entry.Time,
+            Position = entry.Position,
+        };
+        switch (entry.Request)
+        {
+            case ConfirmHandoverRequest r:
+                (confirmation.WindowStartTime, confirmation.WindowEndTime) = (r.WindowStartTime, r.WindowEndTime);
+                confirmation.HandoverReference = r.HandoverReference;
+                confirmation.AcknowledgedBreaches.Add(r.AcknowledgedBreaches);
+                break;
+            case ConfirmReturnRequest r:
+                (confirmation.WindowStartTime, confirmation.WindowEndTime) = (r.WindowStartTime, r.WindowEndTime);
+                confirmation.HandoverReference = r.HandoverReference;
+                break;
+        }
+        return confirmation;
+    }
+}

@@ -1,0 +1,123 @@
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+using static Ministries.Rules.Ruling;
+
+namespace Ministries.Custody;
+
+/// <summary>
+/// Cases: who opens, admits, removes and closes. Their fold is in <see cref="Cases"/>, which every service shares. A case is OPEN,
+/// then CLOSED; in each state every write but those listed at its method is refused by name.
+/// </summary>
+public static class CaseRules
+{
+    /// <summary>The greatest number of parties of a case.</summary>
+    public const int MaxParties = 32;
+
+    /// <summary>Opens a case: the caller's state is its detaining power (GC III 12; D1: a state, never a unit).</summary>
+    public static readonly Rule<Case, OpenCaseRequest, OpenCaseResponse> OpenCase = new(Cases.Record)
+    {
+        Makes = Cases.Record,
+        Decide = (_, _, context) =>
+        {
+            var opened = new CaseOpened
+            {
+                Case = context.NewId(Cases.Record.Prefix),
+                DetainingPower = context.Caller.State,
+                Participant = context.Caller.Id,
+            };
+            return Accept(new Change(opened, [Cases.Kind.Id(opened.Case)])).SeenBy(Audience.Case(opened.Case));
+        },
+    };
+
+    /// <summary>Admits a party: an organ of the detaining power or of another state, a neutral observer, a Protecting
+    /// Power.</summary>
+    public static readonly Rule<Case, AdmitPartyRequest, AdmitPartyResponse> AdmitParty = new(Cases.Record)
+    {
+        From = [CaseState.Open],
+        Full = (@case, _) => @case.Parties.Count >= MaxParties,
+        Decide = (@case, request, context) =>
+        {
+            if (
+                context.Permissions.Participant(request.Participant) is not { } party
+                || party.Kind is ParticipantKind.Service or ParticipantKind.Operator
+            )
+                return Reason.ParticipantUnknown;
+            if (!Fits(request.Part, party, @case))
+                return Reason.PartNotFitting;
+            if (@case.Parties.Any(p => p.Participant == party.Id))
+                return Reason.AlreadyExists;
+            var admitted = new PartyAdmitted
+            {
+                Participant = party.Id,
+                Part = request.Part,
+                State = party.State,
+            };
+            return Accept(admitted).SeenBy(AudienceOf(@case, party.Id, party.State, request.Part));
+        },
+    };
+
+    /// <summary>Removes a party. While somebody is in custody, the last organ of a power that answers for him and the last
+    /// neutral observer stay (GC III 12, 126).</summary>
+    public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
+    {
+        From = [CaseState.Open],
+        Decide = (@case, request, _) =>
+        {
+            if (@case.Parties.FirstOrDefault(p => p.Participant == request.Participant) is not { } party)
+                return Reason.NotAParty;
+            if (IsNeeded(party, @case))
+                return Reason.PartyNeeded;
+            return Accept(new PartyRemoved { Participant = party.Participant })
+                .SeenBy(AudienceOf(@case, party.Participant, party.State, party.Part));
+        },
+    };
+
+    /// <summary>Closes a case in which nobody is in custody any more (D19: protection runs until final release and repatriation).
+    /// </summary>
+    public static readonly Rule<Case, CloseCaseRequest, CloseCaseResponse> CloseCase = new(Cases.Record)
+    {
+        From = [CaseState.Open],
+        Decide = (@case, _, _) => @case.Prisoners.Any(p => p.DetainingPower.Length > 0) ? Reason.CustodyNotEnded : Accept(new CaseClosed()),
+    };
+
+    /// <summary>The key under which cases in a state are listed; empty: in every state.</summary>
+    public static string StateKey(CaseState state) => state == CaseState.Unspecified ? "" : $"state:{state}";
+
+    private static bool Fits(Part part, Participant party, Case @case) =>
+        part switch
+        {
+            Part.DetainingPower => party.Kind == ParticipantKind.Ministry && party.State == @case.DetainingPower,
+            Part.RequestingState => party.Kind == ParticipantKind.Ministry && party.State.Length > 0 && party.State != @case.DetainingPower,
+            Part.NeutralObserver => party.Kind == ParticipantKind.NeutralObserver,
+            Part.ProtectingPower => party.Kind == ParticipantKind.ProtectingPower,
+            _ => false,
+        };
+
+    private static bool IsNeeded(CaseParty party, Case @case)
+    {
+        var others = @case.Parties.Where(p => p.Participant != party.Participant).ToArray();
+        var answers =
+            @case.DetainingPower == party.State
+            || @case.Prisoners.Any(p =>
+                p.DetainingPower.Length > 0
+                && party.State.Length > 0
+                && (p.DetainingPower == party.State || p.TransferringPower == party.State)
+            );
+        var watches = IsObserver(party.Part) && @case.Prisoners.Any(p => p.DetainingPower.Length > 0);
+        return answers && others.All(p => p.State != party.State) || watches && !others.Any(p => IsObserver(p.Part));
+    }
+
+    private static bool IsObserver(Part part) => part is Part.NeutralObserver or Part.ProtectingPower;
+
+    private static string[] AudienceOf(Case @case, string participant, string state, Part part) =>
+        part == Part.RequestingState
+            ?
+            [
+                Audience.State(@case.Id, @case.DetainingPower),
+                Audience.Observers(@case.Id),
+                Audience.State(@case.Id, state),
+                Audience.Of(participant),
+            ]
+            : [Audience.Case(@case.Id), Audience.Of(participant)];
+}

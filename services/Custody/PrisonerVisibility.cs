@@ -1,0 +1,162 @@
+using Ministries.Custody.V1;
+
+namespace Ministries.Custody;
+
+/// <summary>Who sees what of a prisoner's record (D22): every party to the case the reference, who answers for him and whether he is held;
+/// the power that holds him, those that held him and the observers what their part allows; anybody what it recorded itself or what was
+/// released to it.</summary>
+public static class PrisonerVisibility
+{
+    /// <summary>A prisoner as a reader sees it.</summary>
+    /// <param name="prisoner">The prisoner.</param>
+    /// <param name="reader">Who reads; a party to his case.</param>
+    public static Prisoner Show(Prisoner prisoner, Reader reader)
+    {
+        var part = new ReadersPart(prisoner, reader);
+        var id = reader.Participant.Id;
+        var shown = new Prisoner
+        {
+            Case = prisoner.Case,
+            Prisoner_ = prisoner.Prisoner_,
+            DetainingPower = prisoner.DetainingPower,
+            LastDetainingPower = prisoner.LastDetainingPower,
+            TransferringPower = prisoner.TransferringPower,
+            Held = prisoner.Held,
+            DuplicateOf = prisoner.DuplicateOf,
+        };
+        ShowCustody(shown, prisoner, part);
+        if (part.Knows || prisoner.Identity?.Recipients.Contains(id) == true || prisoner.IdentityParticipant == id)
+        {
+            shown.Identity = Seals.Show(prisoner.Identity, prisoner.IdentityParticipant, id);
+            shown.IdentityParticipant = prisoner.IdentityParticipant;
+        }
+        else
+            shown.Withheld.Add(["identity", "identity_participant"]);
+        ShowWithheld(shown, part);
+        ShowRecords(shown, prisoner, part);
+        shown.Statements.Add(
+            prisoner
+                .Statements.Where(s => StatementVisibility.AudienceOf(s).Any(reader.Tokens.Contains))
+                .Select(s => StatementVisibility.Show(s, reader))
+        );
+        shown.Occurrences.Add(prisoner.Occurrences.Where(o => part.IsOf(o.OwedBy)));
+        shown.Notifications.Add(
+            prisoner
+                .Notifications.Where(n => part.IsOf(n.RecordedFor) || n.Data?.Recipients.Contains(id) == true)
+                .Select(n => part.IsOf(n.RecordedFor) ? With(n.Clone(), x => x.Data = Seals.Show(x.Data, x.Participant, id)) : Received(n))
+        );
+        shown.Interests.Add(prisoner.Interests.Where(i => i.Participant == id || i.Submitted && part.Knows));
+        shown.Entries.Add(prisoner.Entries.Where(e => e.Participant == id));
+        return shown;
+    }
+
+    private static void ShowCustody(Prisoner shown, Prisoner prisoner, ReadersPart part)
+    {
+        if (!part.Knows)
+        {
+            shown.Withheld.Add(["state", "ended", "register_time", "capture_time", "under_18", "serious", "health_due_time", "duplicates"]);
+            return;
+        }
+        (shown.State, shown.Ended) = (prisoner.State, prisoner.Ended);
+        (shown.RegisterTime, shown.CaptureTime) = (prisoner.RegisterTime, prisoner.CaptureTime);
+        (shown.Under18, shown.Serious, shown.HealthDueTime) = (prisoner.Under18, prisoner.Serious, prisoner.HealthDueTime);
+        shown.Duplicates.Add(prisoner.Duplicates);
+    }
+
+    // Whether others recorded something of which he may not know is not told: what he might not be shown is marked in any case. But the
+    // power that holds him knows who held him before, and observers see what all of them recorded.
+    private static void ShowWithheld(Prisoner shown, ReadersPart part)
+    {
+        if (!part.Observer && !part.AlwaysHeld)
+            shown.Withheld.Add(["statuses", "fitness", "proceedings", "occurrences", "notifications"]);
+        if (!part.Knows)
+            shown.Withheld.Add("claims");
+        if (!part.AlwaysHeld)
+            shown.Withheld.Add("risk_assessments");
+        shown.Withheld.Add(["statements", "interests", "entries"]);
+    }
+
+    // What powers recorded: each sees its own, observers see all but risk assessments, which are for the power alone.
+    private static void ShowRecords(Prisoner shown, Prisoner prisoner, ReadersPart part)
+    {
+        var id = part.Reader.Participant.Id;
+        shown.Statuses.Add(prisoner.Statuses.Where(s => part.IsOf(s.RecordedFor)));
+        shown.Claims.Add(
+            prisoner
+                .Claims.Where(c => part.Knows || c.Participant == id)
+                .Select(c => With(c.Clone(), x => x.Evidence = Seals.Show(x.Evidence, x.Participant, id)))
+        );
+        shown.RiskAssessments.Add(
+            prisoner
+                .RiskAssessments.Where(a => part.ActsFor(a.RecordedFor))
+                .Select(a => With(a.Clone(), x => x.Grounds = Seals.Show(x.Grounds, x.Participant, id)))
+        );
+        shown.Fitness.Add(
+            prisoner
+                .Fitness.Where(f => part.IsOf(f.RecordedFor))
+                .Select(f => With(f.Clone(), x => x.Findings = Seals.Show(x.Findings, x.Participant, id)))
+        );
+        shown.Proceedings.Add(
+            prisoner
+                .Proceedings.Where(p => part.IsOf(p.RecordedFor))
+                .Select(p => With(p.Clone(), x => x.Particulars = Seals.Show(x.Particulars, x.Participant, id)))
+        );
+    }
+
+    // A notification as one sees it to whom its data were handed on, and no more.
+    private static Notification Received(Notification notification) =>
+        new()
+        {
+            Notification_ = notification.Notification_,
+            Data = notification.Data,
+            Participant = notification.Participant,
+            Time = notification.Time,
+            Withheld =
+            {
+                "occurrence",
+                "health_report",
+                "power_of_origin",
+                "disclosure",
+                "disclosure_reason",
+                "official",
+                "releases",
+                "position",
+                "corrected",
+                "recorded_for",
+            },
+        };
+
+    private static T With<T>(T message, Action<T> change)
+    {
+        change(message);
+        return message;
+    }
+
+    // The reader's part with respect to one prisoner.
+    private readonly struct ReadersPart(Prisoner prisoner, Reader reader)
+    {
+        public Reader Reader => reader;
+
+        // He watches over the case.
+        public bool Observer { get; } = reader.Tokens.Contains(Audience.Observers(prisoner.Case));
+
+        // He is the power that answers for the prisoner, or did last.
+        private readonly bool _power =
+            prisoner.LastDetainingPower.Length > 0 && reader.Tokens.Contains(Audience.State(prisoner.Case, prisoner.LastDetainingPower));
+
+        public bool Knows => _power || Observer;
+
+        public bool AlwaysHeld
+        {
+            get
+            {
+                var part = this;
+                return _power && prisoner.Statuses.All(s => part.ActsFor(s.RecordedFor));
+            }
+        }
+
+        public bool ActsFor(string state) => state.Length > 0 && reader.Tokens.Contains(Audience.State(prisoner.Case, state));
+
+        public bool IsOf(string state) => Observer || ActsFor(state);
+    }
+}

@@ -1,0 +1,370 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+using static Ministries.Rules.Ruling;
+using Route = Ministries.Types.V1.Route;
+
+namespace Ministries.Custody;
+
+/// <summary>
+/// Prisoners: custody status, claims, what a departure needs, whom to notify, corrections. Only the detaining power writes (D4); custody
+/// passes when both sides confirmed a hand-over (D1), see <see cref="Reactions"/>. Escapes, recaptures and deaths are facts and are never
+/// refused. Which status leads to which stands in <see cref="CustodyStates"/>, what events do to a record in
+/// <see cref="PrisonerFold"/>, who sees what of it in <see cref="PrisonerVisibility"/>.
+/// </summary>
+public static class Prisoners
+{
+    /// <summary>The greatest number of prisoners of a case.</summary>
+    public const int MaxPrisoners = 64;
+
+    /// <summary>The greatest number of records linked to one as duplicates.</summary>
+    public const int MaxDuplicates = 8;
+
+    /// <summary>The size in bytes from which a record takes nothing but facts, notifications and corrections.</summary>
+    public const int FullAt = 2 << 20;
+
+    /// <summary>The size in bytes from which a record takes facts and corrections alone.</summary>
+    public const int FullForNotificationsAt = 6 << 20;
+
+    /// <summary>How often the health of the seriously ill or wounded is reported (GC III 122): weekly.</summary>
+    public static readonly TimeSpan HealthEvery = TimeSpan.FromDays(7);
+
+    /// <summary>How long a risk assessment may hold: 365 days.</summary>
+    public static readonly TimeSpan LongestAssessment = TimeSpan.FromDays(365);
+
+    /// <summary>How long a record of fitness may hold: 90 days.</summary>
+    public static readonly TimeSpan LongestFitness = TimeSpan.FromDays(90);
+
+    /// <summary>The stream of prisoners.</summary>
+    public static readonly StreamKind<Prisoner> Kind = new(
+        "prisoner",
+        1,
+        PrisonerFold.All,
+        p => [Audience.Case(p.Case)],
+        p => p.Held ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
+        Duties.DueOf
+    );
+
+    /// <summary>Prisoners as rules need to know them.</summary>
+    public static readonly RecordKind<Prisoner> Record = new()
+    {
+        Prefix = "pris",
+        Stream = Kind,
+        Field = "prisoner",
+        Id = p => p.Prisoner_,
+        Case = p => p.Case,
+        Prisoner = p => p.Prisoner_,
+        State = p => (int)p.State,
+        Key = KeyOf,
+        Entries = p => SideOf(p),
+        Show = (prisoner, @case, context) => PrisonerVisibility.Show(prisoner, Cases.ReaderOf(context.Caller, @case)),
+        Streams = StreamsOf,
+    };
+
+    /// <summary>Registers a prisoner: the case's detaining power answers for him from now on. The reference by which all others know
+    /// him is the service's, so that nobody can put into it what he must not know (D16).</summary>
+    public static readonly Rule<Case, RegisterPrisonerRequest, RegisterPrisonerResponse> RegisterPrisoner = new(Cases.Record)
+    {
+        Makes = Record,
+        Decide = (@case, request, context) =>
+        {
+            if (@case.Prisoners.Count >= MaxPrisoners)
+                return Reason.RecordFull;
+            if (
+                request.Status
+                is not (CustodyState.Captured or CustodyState.Registered or CustodyState.Interned or CustodyState.Hospitalised)
+            )
+                return Reason.StateNotAllowed;
+            if (request.CaptureTime.ToDateTimeOffset() > context.Now)
+                return RefuseField(Reason.TimeOutOfRange, "capture_time");
+            var registered = new PrisonerRegistered
+            {
+                Case = @case.Id,
+                Prisoner = context.NewId(Record.Prefix),
+                DetainingPower = context.Caller.State,
+                BureauDueTime = BureauDue(context),
+            };
+            return Accept(new Change(registered, [Cases.Kind.Id(@case.Id), Kind.Id(KeyOf(@case.Id, registered.Prisoner))]));
+        },
+    };
+
+    /// <summary>Records a custody status. A departure that breaches an invariant is refused unless it took place all the same;
+    /// facts that do not fit the record are marked with D1.</summary>
+    public static readonly Rule<Prisoner, RecordStatusRequest, RecordStatusResponse> RecordStatus = new(Record)
+    {
+        InClosedCase = true,
+        Unless = Duplicate,
+        Decide = (prisoner, request, context) =>
+        {
+            if (!CustodyStates.Leads(prisoner.State, request.Status))
+                return Reason.StateNotAllowed;
+            if (FormFault(request) is { } fault)
+                return fault;
+            var time = request.StatusTime.ToDateTimeOffset();
+            if (time > context.Now || time < prisoner.CaptureTime?.ToDateTimeOffset())
+                return RefuseField(Reason.TimeOutOfRange, "status_time");
+            var fact = request.Status is CustodyState.Died or CustodyState.Escaped or CustodyState.Recaptured;
+            if (!fact && IsFull(prisoner, request))
+                return Reason.RecordFull;
+            Invariant[] breaches = fact && !Fits(prisoner, request) ? [Invariant.D1] : [];
+            if (CustodyStates.RouteOf(request.Status) is not Route.Unspecified and var route)
+            {
+                breaches = Readiness.Breaches(Readiness.Records(context, prisoner), route, request.Destination, context);
+                if (breaches.Except(request.AcknowledgedBreaches).ToArray() is [var first, ..])
+                    return ReasonOf(first);
+            }
+            var (held, ended) = CustodyStates.After(request.Status, request.EscapeSucceeded);
+            var recorded = StatusOf(context, held, ended);
+            recorded.Breaches.Add(breaches);
+            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: held != prisoner.Held));
+        },
+    };
+
+    /// <summary>Records what criminal proceedings mean for a departure (D12).</summary>
+    public static readonly Rule<Prisoner, RecordProceedingsRequest, RecordProceedingsResponse> RecordProceedings = new(Record)
+    {
+        From = CustodyStates.InCustody,
+        Unless = Duplicate,
+        Full = IsFull,
+        Decide = (prisoner, request, context) =>
+            request.Delay && request.Reason.Length == 0
+                ? Reason.ProceedingsReasonMissing
+                : Accept(StatusOf(context, prisoner.Held, prisoner.Ended)),
+    };
+
+    /// <summary>Records a claim to the person beside those that are there (D5).</summary>
+    public static readonly Rule<Prisoner, RecordClaimRequest, RecordClaimResponse> RecordClaim = new(Record)
+    {
+        Unless = Duplicate,
+        Full = IsFull,
+        Decide = (prisoner, request, context) =>
+            context.Caller.State != prisoner.LastDetainingPower && context.Caller.State != request.Claimant
+                ? Reason.ClaimNotOwn
+                : Accept(new ClaimRecorded { Claim = context.NewId("claim") }),
+        Answer = (response, _, context) => response.Claim = context.NewId("claim"),
+    };
+
+    /// <summary>Records a risk assessment; the actor answers for it (D11).</summary>
+    public static readonly Rule<Prisoner, RecordRiskAssessmentRequest, RecordRiskAssessmentResponse> RecordRiskAssessment = new(Record)
+    {
+        From = CustodyStates.InCustody,
+        Unless = Duplicate,
+        Full = IsFull,
+        Decide = (prisoner, request, context) =>
+            !IsValid(request.AssessTime, request.ExpireTime, LongestAssessment, prisoner, context)
+                ? RefuseField(Reason.TimeOutOfRange, "assess_time, expire_time")
+                : Accept(new RiskAssessmentRecorded { Assessment = context.NewId("assessment") })
+                    .SeenBy(Audience.State(prisoner.Case, prisoner.LastDetainingPower)),
+        Answer = (response, _, context) => response.Assessment = context.NewId("assessment"),
+    };
+
+    /// <summary>Records whether the prisoner may travel (D10).</summary>
+    public static readonly Rule<Prisoner, RecordFitnessRequest, RecordFitnessResponse> RecordFitness = new(Record)
+    {
+        From = CustodyStates.InCustody,
+        Unless = Duplicate,
+        Full = IsFull,
+        Decide = (prisoner, request, context) =>
+            !IsValid(request.ExamineTime, request.ExpireTime, LongestFitness, prisoner, context)
+                ? RefuseField(Reason.TimeOutOfRange, "examine_time, expire_time")
+                : Accept(new FitnessRecorded { Fitness = context.NewId("fitness") }),
+        Answer = (response, _, context) => response.Fitness = context.NewId("fitness"),
+    };
+
+    /// <summary>Records a notification and hands on its data (D14, D15).</summary>
+    public static readonly Rule<Prisoner, NotifyBureauRequest, NotifyBureauResponse> NotifyBureau = new(Record)
+    {
+        InClosedCase = true,
+        Full = (prisoner, _) => prisoner.CalculateSize() >= FullForNotificationsAt,
+        Decide = (prisoner, request, context) =>
+        {
+            if (!Owes(prisoner, request, context.Caller))
+                return Reason.OccurrenceNotOwed;
+            if (RecipientsFault(request, context) is { } fault)
+                return fault;
+            return Accept(new BureauNotified { Notification = context.NewId("notification"), State = context.Caller.State })
+                .SeenBy([
+                    Audience.State(prisoner.Case, context.Caller.State),
+                    Audience.Observers(prisoner.Case),
+                    .. request.Releases.Select(r => Audience.Of(r.Recipient)),
+                ]);
+        },
+        Answer = (response, _, context) => response.Notification = context.NewId("notification"),
+    };
+
+    /// <summary>Links two references of one person: the first is no longer kept, what he said in either counts for the
+    /// other.</summary>
+    public static readonly Rule<Prisoner, LinkDuplicateRequest, LinkDuplicateResponse> LinkDuplicate = new(Record)
+    {
+        Unless = Duplicate,
+        Decide = (prisoner, request, context) =>
+        {
+            if (request.SameAsPrisoner == request.Prisoner)
+                return Invalid(("same_as_prisoner", "must be another reference"));
+            var kept = context.Find(Kind, KeyOf(request.Case, request.SameAsPrisoner))!;
+            if (kept.DuplicateOf.Length > 0 || prisoner.Duplicates.Count > 0)
+                return Reason.DuplicateRecord;
+            if (kept.Duplicates.Count >= MaxDuplicates || IsFull(prisoner, request))
+                return Reason.RecordFull;
+            return Accept(new DuplicateLinked { SameAsPrisoner = kept.Prisoner_ }, StatusOf(context, held: false, ended: true))
+                .SeenBy(Audience.Case(prisoner.Case));
+        },
+    };
+
+    /// <summary>Corrects an entry of the caller's own: it no longer counts, and neither does what rested on it.</summary>
+    public static readonly Rule<Prisoner, CorrectRecordRequest, CorrectRecordResponse> CorrectRecord = new(Record)
+    {
+        InClosedCase = true,
+        Decide = Correct,
+    };
+
+    /// <summary>The record's key among prisoners.</summary>
+    public static string KeyOf(string @case, string prisoner) => $"{@case}/{prisoner}";
+
+    /// <summary>The key under which the prisoners of a case are listed; empty: of every case.</summary>
+    public static string CaseKey(string @case) => @case.Length == 0 ? "" : $"case:{@case}";
+
+    /// <summary>The key under which those are listed who are held; empty: all.</summary>
+    public static string HeldKey(bool held) => held ? "held:true" : "";
+
+    /// <summary>The stream of a prisoner.</summary>
+    internal static StreamId IdOf(Prisoner prisoner) => Kind.Id(KeyOf(prisoner.Case, prisoner.Prisoner_));
+
+    /// <summary>Why a record takes no more writes: it is no longer kept beside another one of the same person.</summary>
+    internal static Reason? Duplicate(Prisoner prisoner) => prisoner.DuplicateOf.Length > 0 ? Reason.DuplicateRecord : null;
+
+    /// <summary>Whether the record takes nothing more but facts, notifications and corrections.</summary>
+    internal static bool IsFull<TRequest>(Prisoner prisoner, TRequest request) => prisoner.CalculateSize() >= FullAt;
+
+    /// <summary>Whether a notification of the occurrence is still owed.</summary>
+    internal static bool IsOwed(Occurrence occurrence) => occurrence is { Corrected: false, Notification: "" };
+
+    /// <summary>Who may see an entry on custody: the side that holds or held him last and the observers, or every party where it
+    /// changes what every party may know.</summary>
+    internal static string[] SideOf(Prisoner prisoner, bool everybody = false) =>
+        everybody
+            ? [Audience.Case(prisoner.Case)]
+            : [Audience.State(prisoner.Case, prisoner.LastDetainingPower), Audience.Observers(prisoner.Case)];
+
+    /// <summary>By when bureau and Central Tracing Agency are to be notified of something recorded now (D14).</summary>
+    internal static Timestamp BureauDue(RuleContext context) =>
+        context.Now.AddHours(context.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
+
+    private static StreamId[] StreamsOf(Prisoner prisoner, IMessage @event) =>
+        @event switch
+        {
+            StatusRecorded => [Cases.Kind.Id(prisoner.Case), IdOf(prisoner)],
+            StatementRecorded e => [Statements.Kind.Id(e.Statement), IdOf(prisoner)],
+            DuplicateLinked e => [IdOf(prisoner), Kind.Id(KeyOf(prisoner.Case, e.SameAsPrisoner))],
+            _ => [IdOf(prisoner)],
+        };
+
+    private static StatusRecorded StatusOf(RuleContext context, bool held, bool ended) =>
+        new()
+        {
+            Held = held,
+            Ended = ended,
+            BureauDueTime = BureauDue(context),
+        };
+
+    // Fields of a status that do not go together.
+    private static Refusal? FormFault(RecordStatusRequest request)
+    {
+        var departs = CustodyStates.RouteOf(request.Status) is not Route.Unspecified;
+        if (departs != request.Destination.Length > 0)
+            return Invalid(("destination", departs ? "is required with this status" : "does not go with this status"));
+        if (request.Serious && request.Status != CustodyState.Hospitalised)
+            return Invalid(("serious", "does not go with this status"));
+        if (request.EscapeSucceeded && request.Status != CustodyState.Escaped)
+            return Invalid(("escape_succeeded", "does not go with this status"));
+        return null;
+    }
+
+    // Whether a fact follows from the record as it is.
+    private static bool Fits(Prisoner prisoner, RecordStatusRequest request) =>
+        request.Status switch
+        {
+            CustodyState.Recaptured => prisoner.State == CustodyState.Escaped,
+            CustodyState.Escaped => CustodyStates.IsCustody(prisoner.State)
+                || prisoner is { State: CustodyState.Escaped, Ended: false } && request.EscapeSucceeded,
+            _ => !prisoner.Ended,
+        };
+
+    private static Reason ReasonOf(Invariant breach) =>
+        breach switch
+        {
+            Invariant.D9 => Reason.DepartureWithoutStanding,
+            Invariant.D10 => Reason.DepartureWithoutFitness,
+            Invariant.D11 => Reason.DepartureWithoutRiskAssessment,
+            _ => Reason.DepartureDuringProceedings,
+        };
+
+    private static bool IsValid(Timestamp made, Timestamp expires, TimeSpan longest, Prisoner prisoner, RuleContext context)
+    {
+        var (from, to) = (made.ToDateTimeOffset(), expires.ToDateTimeOffset());
+        return from <= context.Now && !(from < prisoner.CaptureTime?.ToDateTimeOffset()) && to > context.Now && to - from <= longest;
+    }
+
+    private static bool Owes(Prisoner prisoner, NotifyBureauRequest request, Participant caller)
+    {
+        var holds = caller.State == prisoner.LastDetainingPower;
+        return request.Occurrence == 0
+            ? holds
+            : prisoner.Occurrences.Any(o => o.Occurrence_ == request.Occurrence && o.OwedBy == caller.State && IsOwed(o))
+                && (holds || !request.HealthReport);
+    }
+
+    private static Reason? RecipientsFault(NotifyBureauRequest request, RuleContext context)
+    {
+        var recipients = request.Data.Recipients;
+        if (!recipients.Any(r => context.Permissions.Participant(r)?.Kind == ParticipantKind.NeutralObserver))
+            return Reason.TracingAgencyMissing;
+        var others = recipients
+            .Where(r => r != context.Caller.Id && context.Permissions.Participant(r)?.Kind != ParticipantKind.NeutralObserver)
+            .ToHashSet();
+        // What is withheld from the power of origin is not handed to its organs either.
+        return
+            !others.SetEquals(request.Releases.Select(r => r.Recipient))
+            || request.Disclosure == Disclosure.Withheld
+                && request.PowerOfOrigin.Length > 0
+                && others.Any(r => context.Permissions.Participant(r)?.State == request.PowerOfOrigin)
+            ? Reason.ReleaseNotNamed
+            : null;
+    }
+
+    private static Ruling Correct(Prisoner prisoner, CorrectRecordRequest request, RuleContext context)
+    {
+        if (
+            prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { Corrected: false } mark
+            || mark.Participant != context.Caller.Id
+        )
+            return Reason.NotCorrectable;
+        var streams = new List<StreamId> { IdOf(prisoner) };
+        IEnumerable<string> audience = SideOf(prisoner);
+        if (mark.Statement.Length > 0)
+        {
+            if (context.Find(Statements.Kind, mark.Statement) is not { } statement)
+                return Reason.NotFound;
+            streams.Add(Statements.Kind.Id(mark.Statement));
+            audience = StatementVisibility.AudienceOf(statement);
+        }
+        if (mark.OtherPrisoner.Length > 0)
+        {
+            if (context.Find(Kind, KeyOf(prisoner.Case, mark.OtherPrisoner)) is not { } other)
+                return Reason.NotFound;
+            streams.Add(IdOf(other));
+            audience = [Audience.Case(prisoner.Case)];
+        }
+        var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
+        List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];
+        var (held, ended) = PrisonerFold.CustodyWithout(prisoner, corrected);
+        if (held != prisoner.Held || ended != prisoner.Ended)
+        {
+            changes.Add(Record.On(prisoner, StatusOf(context, held, ended)));
+            audience = [Audience.Case(prisoner.Case)];
+        }
+        return Accept(changes).SeenBy(audience);
+    }
+}

@@ -1,0 +1,50 @@
+using Ministries.Types.V1;
+
+namespace Ministries.Rules;
+
+/// <summary>
+/// Tokens that say who may see a record or an entry. A record carries the tokens of those who may; a reader holds tokens; one in
+/// common is enough. Membership in a case is looked up when somebody reads, so a party that was removed sees nothing any more.
+/// </summary>
+public static class Audience
+{
+    /// <summary>One participant.</summary>
+    public static string Of(string participant) => $"p:{participant}";
+
+    /// <summary>Every party to the case.</summary>
+    public static string Case(string @case) => $"c:{@case}";
+
+    /// <summary>The parties to the case that act for the state.</summary>
+    public static string State(string @case, string state) => $"c:{@case}:{state}";
+
+    /// <summary>The neutral observers and Protecting Powers of the case.</summary>
+    public static string Observers(string @case) => $"c:{@case}:observers";
+
+    /// <summary>Whether an audience is one of the case.</summary>
+    public static bool IsOf(string audience, string @case) =>
+        audience.StartsWith(Case(@case), StringComparison.Ordinal)
+        && (audience.Length == Case(@case).Length || audience[Case(@case).Length] is ':' or '=');
+
+    /// <summary>The case that an audience is one of; empty: of none.</summary>
+    public static string CaseOf(string audience) =>
+        audience.StartsWith("c:", StringComparison.Ordinal) ? audience[2..].Split(':', '=')[0] : "";
+
+    /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
+    /// named.</summary>
+    /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>
+    /// <param name="marking">The marking; null: none.</param>
+    public static IEnumerable<string> Marked(string audience, Classification? marking)
+    {
+        var cleared = Cleared(audience, marking?.Level ?? Level.Unspecified);
+        return marking is { ReleasableTo.Count: > 0 } ? marking.ReleasableTo.Select(p => Named(cleared, p)) : [cleared];
+    }
+
+    /// <summary>Of an audience, those who are cleared for the level.</summary>
+    public static string Cleared(string audience, Level level) => level <= Level.Restricted ? audience : $"{audience}:{(int)level}";
+
+    /// <summary>Of an audience, one participant.</summary>
+    public static string Named(string audience, string participant) => $"{audience}={participant}";
+
+    /// <summary>Every participant of the agreement.</summary>
+    public const string Everybody = "*";
+}

@@ -1,0 +1,82 @@
+using Google.Protobuf;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Rules;
+
+/// <summary>What every write is asked before its own rules, in this order: need to know, capacity, grant, side,
+/// approvals, open case.</summary>
+public static class Gate
+{
+    /// <summary>Checks whether the caller may make this write at all; null: it may.</summary>
+    /// <param name="context">Who asks for what.</param>
+    /// <param name="request">The request; its <c>actor</c> is read where it has one.</param>
+    /// <param name="case">The case; null: there is none of the id named.</param>
+    /// <param name="prisoner">The prisoner's reference, where the write is about one.</param>
+    /// <param name="opensCase">True for the one write that needs no case.</param>
+    /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
+    /// <param name="side">The refusal of one who is not of the side that alone may do it; null: the caller is.</param>
+    public static Refusal? Check(
+        RuleContext context,
+        IMessage request,
+        Case? @case,
+        string? prisoner = null,
+        bool opensCase = false,
+        bool closedToo = false,
+        Refusal? side = null
+    )
+    {
+        if (@case is null && !opensCase)
+            return new Refusal(Reason.NotFound);
+        var parts = Cases.PartsOf(context.Caller, @case, prisoner);
+        if (parts.Count == 0)
+            return new Refusal(Reason.NotFound);
+        if (prisoner is not null && @case!.Prisoners.All(p => p.Prisoner != prisoner))
+            return new Refusal(Reason.NotFound);
+        if (
+            CapacityFor(context.Method) is { } capacity
+            && context.Caller.Kind is not (ParticipantKind.Service or ParticipantKind.Operator)
+            && !context.Caller.Capacities.Contains(capacity)
+        )
+            return new Refusal(Reason.NoCapacity);
+        if (!context.Granted.CoversAny(parts))
+            return new Refusal(Reason.NotGranted);
+        if (side is not null)
+            return side;
+        if (Approvals(context, request) is { } refusal)
+            return refusal;
+        if (@case is { State: CaseState.Closed } && !closedToo)
+            return new Refusal(Reason.CaseClosed);
+        return null;
+    }
+
+    /// <summary>Checks that the caller saw the record as it is; null: he did.</summary>
+    /// <param name="context">Who asks for what.</param>
+    /// <param name="etag">The etag that the request carries.</param>
+    /// <param name="shown">The record as it is shown to this caller now.</param>
+    public static Refusal? CheckEtag(RuleContext context, string etag, IMessage shown) =>
+        etag == context.EtagOf(shown) ? null : new Refusal(Reason.Stale);
+
+    /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
+    public static Capacity? CapacityFor(string method) =>
+        method.Split('.') switch
+        {
+            ["ministries", "calllog", ..] => Capacity.Calls,
+            ["ministries", "custody", ..] => Capacity.Custody,
+            ["ministries", "consular", ..] => Capacity.Consular,
+            _ => null,
+        };
+
+    private static Refusal? Approvals(RuleContext context, IMessage request)
+    {
+        var demanded = context.Permissions.ApprovalsDemanded(context.Method);
+        if (demanded == 0)
+            return null;
+        var actor = (request.Descriptor.FindFieldByName("actor")?.Accessor.GetValue(request) as Actor)?.Official;
+        var given = context.Approved.Count(o => o != actor);
+        return given >= demanded
+            ? null
+            : new Refusal(Reason.ApprovalsMissing, new Dictionary<string, string> { ["demanded"] = $"{demanded}", ["given"] = $"{given}" });
+    }
+}

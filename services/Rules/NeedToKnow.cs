@@ -1,0 +1,66 @@
+using System.Collections.Concurrent;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Rules;
+
+/// <summary>Whether a participant may read a record (D22). A message says by its fields <c>case</c> and <c>prisoner</c> what it is about.
+/// </summary>
+public static class NeedToKnow
+{
+    private static readonly ConcurrentDictionary<MessageDescriptor, Shape> Shapes = new();
+
+    /// <summary>The case that a record or request is about; empty: it names none.</summary>
+    public static string CaseOf(IMessage message) => Of(message).CaseOf(message);
+
+    /// <summary>Judges whether a participant may read a record: by its tokens whether it may see it, then by the grant to any part that
+    /// it has in the record's case.</summary>
+    /// <param name="record">The record.</param>
+    /// <param name="kind">Its kind.</param>
+    /// <param name="reader">Who reads, with the tokens of these cases.</param>
+    /// <param name="permissions">The agreement in force.</param>
+    /// <param name="cases">The cases that the record is about, by id.</param>
+    /// <param name="method">The full name of the RPC by which it is read.</param>
+    /// <returns><see cref="Reason.NotFound"/> where it may not see the record, <see cref="Reason.NotGranted"/> where it may see it and not
+    /// read it so; unspecified: it may.</returns>
+    public static Reason Judge(
+        IMessage record,
+        StreamKind kind,
+        Reader reader,
+        Permissions permissions,
+        IReadOnlyDictionary<string, Case> cases,
+        string method
+    )
+    {
+        if (!kind.AudienceOf(record).Any(reader.Tokens.Contains))
+            return Reason.NotFound;
+        var shape = Of(record);
+        var @case = cases.GetValueOrDefault(shape.CaseOf(record));
+        IEnumerable<Part> parts = Cases.PartsOf(reader.Participant, @case);
+        if (@case is not null && shape.PrisonerOf(record) is { Length: > 0 } prisoner)
+            parts = parts.Union(Cases.PartsOf(reader.Participant, @case, prisoner));
+        // A record may be seen by one that is no party to its case, such as its author: then the parts that it could have count.
+        if (!parts.Any())
+            parts = Cases.PartsEverOf(reader.Participant);
+        return permissions.PartsGranted(method).CoversAny(parts) ? Reason.Unspecified : Reason.NotGranted;
+    }
+
+    private static Shape Of(IMessage message) => Shapes.GetOrAdd(message.Descriptor, static d => new Shape(d));
+
+    /// <summary>Where a record says which case and prisoner it is about.</summary>
+    private sealed class Shape(MessageDescriptor type)
+    {
+        private readonly FieldDescriptor? _case = Text(type, type == Case.Descriptor ? "id" : "case");
+        private readonly FieldDescriptor? _prisoner = Text(type, "prisoner");
+
+        public string CaseOf(IMessage record) => (string?)_case?.Accessor.GetValue(record) ?? "";
+
+        public string PrisonerOf(IMessage record) => (string?)_prisoner?.Accessor.GetValue(record) ?? "";
+
+        private static FieldDescriptor? Text(MessageDescriptor type, string name) =>
+            type.FindFieldByName(name) is { FieldType: FieldType.String, IsRepeated: false } field ? field : null;
+    }
+}

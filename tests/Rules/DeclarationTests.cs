@@ -1,0 +1,162 @@
+using System.Reflection;
+using System.Text.RegularExpressions;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Ministries.CallLog;
+using Ministries.Consular;
+using Ministries.Custody;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+
+namespace Ministries.Rules.Tests;
+
+/// <summary>Rules as they are declared, compared with what the contracts say of their RPCs.</summary>
+public partial class DeclarationTests
+{
+    private static readonly Hosting.Service[] Services = [CallLogService.Definition, CustodyService.Definition, ConsularService.Definition];
+
+    // Those of CorrectRecord in the consular service are two, one for each kind of record.
+    private static readonly (string Field, Rule Rule)[] Declared =
+    [
+        .. from assembly in new[] { typeof(Calls).Assembly, typeof(Prisoners).Assembly, typeof(Transfers).Assembly }
+        from type in assembly.GetExportedTypes()
+        from field in type.GetFields(BindingFlags.Public | BindingFlags.Static)
+        where field.FieldType.IsAssignableTo(typeof(Rule))
+        select (field.Name, (Rule)field.GetValue(null)!),
+    ];
+
+    private static readonly Lazy<Dictionary<string, string>> Comments = new(ReadComments);
+
+    public static TheoryData<string> Writes =>
+        [.. Methods.Writes.Where(m => Methods.ServiceOf(m) is "calllog" or "custody" or "consular").Order(StringComparer.Ordinal)];
+
+    [GeneratedRegex(@"((?: *//[^\n]*\n)+) *rpc (\w+)\(")]
+    private static partial Regex RpcWithComment();
+
+    [GeneratedRegex(@"(?<=\bStates: )[^.;]*")]
+    private static partial Regex StatesClause();
+
+    [GeneratedRegex(@"(?<=\bSide: )[^.;]*")]
+    private static partial Regex SideClause();
+
+    [Theory, MemberData(nameof(Writes))]
+    public void Every_write_has_a_rule_of_its_name(string method)
+    {
+        var rules = Declared.Where(r => r.Rule.Method == method).ToArray();
+        Assert.NotEmpty(rules);
+        Assert.All(rules, r => Assert.Equal(method.Split('/')[1], r.Field));
+    }
+
+    [Theory, MemberData(nameof(Writes))]
+    public void The_contract_names_the_states_and_the_side_of_the_rule(string method)
+    {
+        var comment = Comments.Value[method];
+        var states = Words(Assert.Single(StatesClause().Matches(comment)).Value);
+        var side = SideClause().Match(comment) is { Success: true } found ? found.Value : null;
+        var closed = comment.Contains("closed case", StringComparison.Ordinal);
+        foreach (var (_, rule) in Declared.Where(r => r.Rule.Method == method))
+        {
+            Assert.Equal(side, rule.SideName);
+            Assert.Equal(closed, rule.InClosedCase);
+            if (rule.States.Count == 0)
+                Assert.Contains(states.First(), (string[])["every", "none"]);
+            else if (rule.States.Count == Enum.GetValues(rule.States[0].GetType()).Length)
+                Assert.Equal(["every"], states);
+            else
+                Assert.Equal(rule.States.Select(ContractName).Order(), states.Order());
+        }
+    }
+
+    /// <summary>Who may never have the grant can be of no side: the side of a rule is one of the parts to which the agreement grants
+    /// it.</summary>
+    [Theory, MemberData(nameof(Writes))]
+    public void The_standard_agreement_grants_a_rule_to_its_side(string method)
+    {
+        var granted = new Permissions(Trust.StandardAgreement.Read()).PartsGranted(method);
+        foreach (var (_, rule) in Declared.Where(r => r.Rule.Method == method && r.Rule.SideName is not null))
+        {
+            Part[] parts =
+            [
+                .. rule.SideName!.Contains("detaining") ? (Part[])[Part.DetainingPower, Part.TransferringPower] : [],
+                .. rule.SideName.Contains("requesting") || rule.SideName.Contains("accepting") ? (Part[])[Part.RequestingState] : [],
+                .. rule.SideName.Contains("side") ? (Part[])[Part.DetainingPower, Part.RequestingState] : [],
+            ];
+            Assert.True(granted.CoversAny(parts), $"{method} is granted to no part of {rule.SideName}");
+        }
+    }
+
+    public static TheoryData<string> Published =>
+        [
+            .. from service in Services
+            from file in Contracts.Descriptors.Files
+            where file.Package == $"ministries.{service.Name}.v1"
+            from message in file.MessageTypes
+            where message.GetOptions()?.GetExtension(LimitsExtensions.Published) == true
+            select message.FullName,
+        ];
+
+    [Theory, MemberData(nameof(Published))]
+    public void Every_event_of_a_service_is_folded_by_it(string type)
+    {
+        var service = Services.Single(s => type.StartsWith($"ministries.{s.Name}.v1.", StringComparison.Ordinal));
+        Assert.Contains(type, service.Streams.SelectMany(k => k.Events).Select(e => e.FullName));
+    }
+
+    [Fact]
+    public void Every_kind_of_record_says_what_each_event_does_to_it() =>
+        Assert.All(Services.SelectMany(s => s.Streams), kind => Assert.NotEmpty(kind.Events));
+
+    [Fact]
+    public void An_event_without_a_fold_is_an_error()
+    {
+        var entry = new FoldedEntry(0, new Google.Protobuf.WellKnownTypes.Timestamp(), "kr/mfa", "request", null);
+        Assert.Throws<InvalidOperationException>(() => Calls.Kind.Apply(new CallLog.V1.Call(), new Receipt(), entry));
+    }
+
+    /// <summary>The order of decision 0049, as far as each contract has refusals of it.</summary>
+    [Theory, MemberData(nameof(Writes))]
+    public void The_contract_names_common_refusals_in_the_order_in_which_they_are_checked(string method)
+    {
+        string[] order =
+        [
+            "NOT_FOUND",
+            "NO_CAPACITY",
+            "NOT_GRANTED",
+            "NOT_A_SIDE",
+            "APPROVALS_MISSING",
+            "CASE_CLOSED",
+            "STALE",
+            "DUPLICATE_RECORD",
+            "STATE_NOT_ALLOWED",
+        ];
+        var refusals = Comments.Value[method].Split("Refusals", 2)[1];
+        var named = Regex.Matches(refusals, "[A-Z][A-Z_]+[A-Z]").Select(m => m.Value).Where(order.Contains).Distinct().ToArray();
+        Assert.Equal(order.Where(named.Contains), named);
+    }
+
+    private static IEnumerable<string> Words(string clause) =>
+        clause.Split([',', ' '], StringSplitOptions.RemoveEmptyEntries).Where(w => w is not ("and" or "one"));
+
+    // UnderReview is UNDER_REVIEW in the contract.
+    private static string ContractName(Enum state) => Regex.Replace($"{state}", "(?<=[a-z])(?=[A-Z])", "_").ToUpperInvariant();
+
+    private static Dictionary<string, string> ReadComments()
+    {
+        var root = new DirectoryInfo(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(root!.FullName, "Ministries.sln")))
+            root = root.Parent;
+        var comments = new Dictionary<string, string>();
+        foreach (var service in (string[])["CallLog", "Custody", "Consular"])
+        {
+            var name = service.ToLowerInvariant();
+            var text = File.ReadAllText(Path.Combine(root.FullName, "protos", "ministries", name, "v1", $"{name}_service.proto"));
+            foreach (Match match in RpcWithComment().Matches(text))
+                comments[$"ministries.{name}.v1.{service}Service/{match.Groups[2].Value}"] = Regex.Replace(
+                    match.Groups[1].Value,
+                    @"\s*//\s*",
+                    " "
+                );
+        }
+        return comments;
+    }
+}

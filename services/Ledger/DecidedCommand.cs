@@ -17,7 +17,7 @@ internal sealed class DecidedCommand(PendingCommand pending, byte[] digest, ulon
 
     /// <summary>Who may see the entry: among them whoever's command it is.</summary>
     public IReadOnlySet<string> Audience { get; } =
-        new HashSet<string>([.. effect.Decision.Audience, Ledger.Audience.Of(pending.Command.Participant)]);
+        new HashSet<string>([.. effect.Decision.Audience, Rules.Audience.Of(pending.Command.Participant)]);
 
     /// <summary>The log record of the entry; empty until its header is made.</summary>
     public byte[] EntryHash { get; set; } = [];

@@ -136,8 +136,8 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     {
         var caseId = Text(_case, request);
         var @case = OpensCase ? null : context.Find(Cases.Kind, caseId);
-        var record = OpensCase ? null : Seen(Text(_record, request), @case, caseId, request, context);
-        var other = _other is null ? null : Seen(Text(_other, request), @case, caseId, request, context);
+        var record = OpensCase ? null : Seen(Text(_record, request), @case, caseId, context);
+        var other = _other is null ? null : Seen(Text(_other, request), @case, caseId, context);
         if (!OpensCase && (record is null || _other is not null && other is null))
             return new Refusal(Reason.NotFound);
         if (Enter(record, other, @case, request, context) is { } refusal)
@@ -157,7 +157,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     }
 
     // The record, where the caller may see it. What he may not see takes the same way as what is not there.
-    private TRecord? Seen(string id, Case? @case, string caseId, TRequest request, RuleContext context)
+    private TRecord? Seen(string id, Case? @case, string caseId, RuleContext context)
     {
         var record = context.Find(_kind.Stream, _kind.Key(caseId, id));
         return

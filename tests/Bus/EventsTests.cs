@@ -81,7 +81,9 @@ public abstract class EventsTests
 
         var ledger = await rig.Ledger(rig.Consular);
         var taken = new List<byte[]>();
-        for (var position = 0ul; position < ledger.Size; position++)
+        // An effect is seen as soon as it is committed, and the ledger tells its size once it is signed.
+        var size = (await ledger.ReadCheckpoint(TestContext.Current.CancellationToken)).Size;
+        for (var position = 0ul; position < size; position++)
             if (
                 (await ledger.ReadEntry(position, null, TestContext.Current.CancellationToken))!.Entry.Parts.FirstOrDefault(p =>
                     p.Kind == PartKind.Request

@@ -33,7 +33,9 @@ internal static class DeploymentCommand
     private static readonly string[] Services = ["calllog", "custody", "consular"];
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
 
-    public static Command Create()
+    public static Command Create() => new("deployment", "Secrets and tables of a set of containers.") { InitVerb(), TablesVerb() };
+
+    private static Command InitVerb()
     {
         var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
         var authority = new Option<DirectoryInfo?>("--operator-authority")
@@ -80,6 +82,11 @@ internal static class DeploymentCommand
                 return 1;
             }
         });
+        return init;
+    }
+
+    private static Command TablesVerb()
+    {
         var connections = new Option<DirectoryInfo>("--connections")
         {
             Required = true,
@@ -116,7 +123,7 @@ internal static class DeploymentCommand
                 }
             }
         );
-        return new Command("deployment", "Secrets and tables of a set of containers.") { init, tables };
+        return tables;
     }
 
     private static int Init(string folder, string? operatorAuthority, string[] witnesses, string[] hosts, TimeProvider time)

@@ -191,66 +191,17 @@ public sealed partial class MinistryClient
                 HttpVersionPolicy.RequestVersionExact
             );
             var (compared, notCompared) = await AskWitnesses(cancel);
-            // After the others were asked: what they have seen must be there by now.
-            var newest = await ReadCheckpoint(http, cancel);
-            var now = client._time.GetUtcNow();
-            var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? _keys.Judge(text, now) : null;
-            if (cosigned is not { Counts: true, Tree: not null })
-                cosigned = null;
-            if (cosigned?.Tree!.Size > newest.Size)
-                newest = await ReadCheckpoint(http, cancel);
-
+            // The service is asked after the witnesses: whatever they have seen, it must show too.
+            var (newest, cosigned) = await ReadCheckpoints(http, cancel);
+            var earlier = EarlierOnes(linked is null ? pending : [.. pending, linked], compared, cosigned?.Tree);
+            RefuseTruncated(newest, earlier);
             var tiles = new RemoteTiles(http, service, newest);
-            var earlier = pending
-                .Concat(linked is null ? [] : [linked])
-                .Select(c => new Earlier(c, _keys.Judge(c.Text, now, seen.TimeOf(c)).Counts))
-                .Concat(compared.Select(c => new Earlier(c.Value.Tree!, c.Value.Counts, c.Key)))
-                .Concat(cosigned is null ? [] : [new Earlier(cosigned.Tree!, true)])
-                .Where(e => e.Checkpoint.Size > 0)
-                .ToArray();
-            foreach (var (one, _, _) in earlier.Where(e => e.Counts))
-                if (one.Size > newest.Size)
-                    throw new InvalidLogException(
-                        service,
-                        LogBreak.Truncated,
-                        $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}",
-                        one.Text,
-                        newest.Text
-                    );
-            if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
-                throw new InvalidLogException(
-                    service,
-                    LogBreak.TilesDoNotMatch,
-                    $"the tiles do not lead to the root that it signed over {newest.Size} entries"
-                );
-            var roots = new Dictionary<ulong, byte[]>();
-            foreach (var (one, _, _) in earlier)
-                if (one.Size <= newest.Size)
-                    roots[one.Size] = await tiles.RootOf(one.Size, cancel);
-            // Before anything is concluded from them.
-            await tiles.Check(cancel);
-            var doubtful = new List<string>();
-            foreach (var (one, counts, witness) in earlier)
-                if (roots.TryGetValue(one.Size, out var root) && root.AsSpan().SequenceEqual(one.Root))
-                    continue;
-                else if (counts)
-                    throw new InvalidLogException(
-                        service,
-                        one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
-                        one.Size == newest.Size
-                            ? $"two histories of {one.Size} entries were signed"
-                            : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, "
-                                + "left out or moved",
-                        one.Text,
-                        newest.Text
-                    );
-                else
-                {
-                    doubtful.Add(one.Text);
-                    if (witness is not null && compared.TryRemove(witness, out _))
-                        notCompared[witness] =
-                            "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
-                }
+            var roots = await RootsOf(tiles, newest, earlier, cancel);
+            var doubtful = NotOfThisLog(newest, earlier, roots);
+            foreach (var witness in doubtful.Select(d => d.Witness).OfType<string>())
+                if (compared.TryRemove(witness, out _))
+                    notCompared[witness] =
+                        "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
             var shown = verify ? new EntriesAudit(service, await AgreementsIn(newest.Size, cancel)) : null;
             var entries = whole || verify ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel) : 0;
             seen.Link(newest, pending);
@@ -268,8 +219,97 @@ public sealed partial class MinistryClient
                 shown?.Signatures ?? 0
             )
             {
-                Doubtful = doubtful,
+                Doubtful = [.. doubtful.Select(d => d.Checkpoint.Text)],
             };
+        }
+
+        /// <summary>The newest checkpoint, and the cosigned one where it counts. The newest is never the smaller of the two.</summary>
+        private async Task<(Checkpoint Newest, JudgedCheckpoint? Cosigned)> ReadCheckpoints(HttpClient http, CancellationToken cancel)
+        {
+            var newest = await ReadCheckpoint(http, cancel);
+            var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? _keys.Judge(text, client._time.GetUtcNow()) : null;
+            if (cosigned is not { Counts: true, Tree: { } tree })
+                return (newest, null);
+            return (tree.Size > newest.Size ? await ReadCheckpoint(http, cancel) : newest, cosigned);
+        }
+
+        private Earlier[] EarlierOnes(
+            IEnumerable<Checkpoint> before,
+            IReadOnlyDictionary<string, JudgedCheckpoint> compared,
+            Checkpoint? cosigned
+        )
+        {
+            var now = client._time.GetUtcNow();
+            return
+            [
+                .. before
+                    .Select(c => new Earlier(c, _keys.Judge(c.Text, now, seen.TimeOf(c)).Counts))
+                    .Concat(compared.Select(c => new Earlier(c.Value.Tree!, c.Value.Counts, c.Key)))
+                    .Concat(cosigned is null ? [] : [new Earlier(cosigned, true)])
+                    .Where(e => e.Checkpoint.Size > 0),
+            ];
+        }
+
+        private void RefuseTruncated(Checkpoint newest, Earlier[] earlier)
+        {
+            foreach (var (one, _, _) in earlier.Where(e => e.Counts))
+                if (one.Size > newest.Size)
+                    throw new InvalidLogException(
+                        service,
+                        LogBreak.Truncated,
+                        $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}",
+                        one.Text,
+                        newest.Text
+                    );
+        }
+
+        /// <summary>The roots that the tiles have at the sizes of the earlier checkpoints, by size. The tiles are verified against the
+        /// newest checkpoint, so that the roots can be relied upon.</summary>
+        private async Task<Dictionary<ulong, byte[]>> RootsOf(
+            RemoteTiles tiles,
+            Checkpoint newest,
+            Earlier[] earlier,
+            CancellationToken cancel
+        )
+        {
+            if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
+                throw new InvalidLogException(
+                    service,
+                    LogBreak.TilesDoNotMatch,
+                    $"the tiles do not lead to the root that it signed over {newest.Size} entries"
+                );
+            var roots = new Dictionary<ulong, byte[]>();
+            foreach (var (one, _, _) in earlier)
+                if (one.Size <= newest.Size)
+                    roots[one.Size] = await tiles.RootOf(one.Size, cancel);
+            await tiles.Check(cancel);
+            return roots;
+        }
+
+        /// <summary>The earlier checkpoints that are not of this log and do not count.</summary>
+        /// <exception cref="InvalidLogException">One that counts is not of this log.</exception>
+        private List<Earlier> NotOfThisLog(Checkpoint newest, Earlier[] earlier, Dictionary<ulong, byte[]> roots)
+        {
+            var others = new List<Earlier>();
+            foreach (var one in earlier)
+            {
+                var checkpoint = one.Checkpoint;
+                if (roots.TryGetValue(checkpoint.Size, out var root) && root.AsSpan().SequenceEqual(checkpoint.Root))
+                    continue;
+                if (one.Counts)
+                    throw new InvalidLogException(
+                        service,
+                        checkpoint.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
+                        checkpoint.Size == newest.Size
+                            ? $"two histories of {checkpoint.Size} entries were signed"
+                            : $"what was signed as its first {checkpoint.Size} entries is not what it shows as them: one was rewritten, "
+                                + "left out or moved",
+                        checkpoint.Text,
+                        newest.Text
+                    );
+                others.Add(one);
+            }
+            return others;
         }
 
         private async Task<List<Entry>> AgreementsIn(ulong size, CancellationToken cancel)

@@ -151,71 +151,15 @@ public static partial class WitnessCommand
         builder.WebHost.UseKestrelHttpsConfiguration();
         ILogger? log = null;
         void Complain(string text) => LogComplaint(log!, text);
-        var certificate = new Reread<SslStreamCertificateContext>(
-            settings.Certificate,
-            () =>
-            {
-                var chain = new X509Certificate2Collection();
-                chain.ImportFromPemFile(settings.Certificate);
-                chain.RemoveAt(0);
-                return SslStreamCertificateContext.Create(
-                    X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)),
-                    chain,
-                    offline: true
-                );
-            },
-            Complain
-        );
-        builder.WebHost.ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = Witness.MaxRequest;
-            kestrel.Limits.MaxConcurrentConnections = 256;
-            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
-            kestrel.Listen(
-                IPAddress.TryParse(settings.Listen.Host.Trim('[', ']'), out var address) ? address
-                    : settings.Listen.Host == "localhost" ? IPAddress.Loopback
-                    : IPAddress.Any,
-                settings.Listen.Port,
-                listen =>
-                    listen.UseHttps(
-                        new TlsHandshakeCallbackOptions
-                        {
-                            HandshakeTimeout = TimeSpan.FromSeconds(10),
-                            OnConnection = _ =>
-                                new(
-                                    new SslServerAuthenticationOptions
-                                    {
-                                        ServerCertificateContext = certificate.Current,
-                                        EnabledSslProtocols = SslProtocols.Tls13,
-                                        ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
-                                    }
-                                ),
-                        }
-                    )
-            );
-        });
+        var certificate = new Reread<SslStreamCertificateContext>(settings.Certificate, () => ReadCertificate(settings), Complain);
+        builder.WebHost.ConfigureKestrel(kestrel => Listen(kestrel, settings.Listen, certificate));
         builder.Services.AddSingleton(services =>
         {
             var trusted = new TrustedAgreement(settings.Agreement, settings.State, time) { Complain = Complain };
             Agreement Agreement() => trusted.Current.Agreement;
             var name = CosignatureKey.NameOf(Agreement().TrustDomain, settings.Participant);
-            // The key is changed as the agreement lists it: beside the old one first.
-            var key = new Reread<CosignatureKey>(
-                settings.Key,
-                () =>
-                {
-                    var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
-                    return Cosigners
-                        .KeysOf(Agreement())
-                        .Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
-                        ? own
-                        : throw new FormatException(
-                            $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures"
-                        );
-                },
-                Complain
-            );
+            // To change the key, the agreement lists the new one beside the old one first.
+            var key = new Reread<CosignatureKey>(settings.Key, () => ReadKey(settings, name, Agreement()), Complain);
             _ = key.Current;
             return new Witness(settings.State, Agreement, () => key.Current, time)
             {
@@ -238,6 +182,56 @@ public static partial class WitnessCommand
             ((IDisposable)host).Dispose();
             throw;
         }
+    }
+
+    private static SslStreamCertificateContext ReadCertificate(WitnessSettings settings)
+    {
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPemFile(settings.Certificate);
+        chain.RemoveAt(0);
+        return SslStreamCertificateContext.Create(
+            X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)),
+            chain,
+            offline: true
+        );
+    }
+
+    private static CosignatureKey ReadKey(WitnessSettings settings, string name, Agreement agreement)
+    {
+        var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
+        return Cosigners.KeysOf(agreement).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
+            ? own
+            : throw new FormatException($"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
+    }
+
+    private static void Listen(KestrelServerOptions kestrel, Uri at, Reread<SslStreamCertificateContext> certificate)
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Limits.MaxRequestBodySize = Witness.MaxRequest;
+        kestrel.Limits.MaxConcurrentConnections = 256;
+        kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+        kestrel.Listen(
+            IPAddress.TryParse(at.Host.Trim('[', ']'), out var address) ? address
+                : at.Host == "localhost" ? IPAddress.Loopback
+                : IPAddress.Any,
+            at.Port,
+            listen =>
+                listen.UseHttps(
+                    new TlsHandshakeCallbackOptions
+                    {
+                        HandshakeTimeout = TimeSpan.FromSeconds(10),
+                        OnConnection = _ =>
+                            new(
+                                new SslServerAuthenticationOptions
+                                {
+                                    ServerCertificateContext = certificate.Current,
+                                    EnabledSslProtocols = SslProtocols.Tls13,
+                                    ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
+                                }
+                            ),
+                    }
+                )
+        );
     }
 
     private static async Task Add(HttpContext http, Witness witness)

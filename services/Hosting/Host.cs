@@ -72,23 +72,7 @@ public static partial class ServiceHost
             return await HealthVerb.Run(settings);
         try
         {
-            await using var host = await Build(service, settings, builder);
-            var life = host.Services.GetRequiredService<Lifecycle>();
-            var beside = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
-            try
-            {
-                await host.RunAsync();
-            }
-            catch (Exception) when (beside.Any(b => b.ExecuteTask is { IsFaulted: true }))
-            {
-                // The host ends where one of them fails that nothing begins anew (HostOptions).
-            }
-            if (life.ExitCode != Stopped || beside.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
-                return life.ExitCode;
-            await Console.Error.WriteLineAsync(
-                $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
-            );
-            return BackgroundFailed;
+            return await Serve(service, settings, builder);
         }
         catch (Exception e) when (e is AgreementRefusedException or KeyFileExposedException)
         {
@@ -113,10 +97,31 @@ public static partial class ServiceHost
         }
         catch (Exception e)
         {
-            // By its type and place alone: what nobody foresaw may tell of records.
+            // Only its type and place are logged: the message of an unexpected exception may contain what is in a record.
             await Console.Error.WriteLineAsync($"{service.Name}: {e.GetType().FullName}\n{e.StackTrace}");
             return Failed;
         }
+    }
+
+    private static async Task<int> Serve(Service service, Settings settings, WebApplicationBuilder builder)
+    {
+        await using var host = await Build(service, settings, builder);
+        var life = host.Services.GetRequiredService<Lifecycle>();
+        var background = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
+        try
+        {
+            await host.RunAsync();
+        }
+        catch (Exception) when (background.Any(b => b.ExecuteTask is { IsFaulted: true }))
+        {
+            // The host stops when a background service fails that nothing restarts (HostOptions).
+        }
+        if (life.ExitCode != Stopped || background.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
+            return life.ExitCode;
+        await Console.Error.WriteLineAsync(
+            $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
+        );
+        return BackgroundFailed;
     }
 
     /// <summary>Opens the service's ledger and builds its host without starting it. Disposing the host drains and closes the

@@ -339,8 +339,17 @@ internal sealed class Vitals : SupervisedService
     {
         (_ledger, _bus, _agreements, _time) = (ledger, bus, agreements, time);
         Metrics.Begin(service);
-        void Gauge(string name, string? unit, string description, Func<double> value) =>
-            _meter.CreateObservableGauge(name, value, unit, description);
+        ObserveReadiness(life);
+        ObserveWaiting();
+        ObserveTrust(credentials);
+    }
+
+    private void Gauge(string name, string? unit, string description, Func<double> value) =>
+        _meter.CreateObservableGauge(name, value, unit, description);
+
+    /// <summary>What the service needs to serve calls.</summary>
+    private void ObserveReadiness(Lifecycle life)
+    {
         Gauge("ministries.ready", null, "1 where a call would be served in full, else 0.", () => life.Ready ? 1 : 0);
         Gauge(
             "ministries.database.reachable",
@@ -348,21 +357,26 @@ internal sealed class Vitals : SupervisedService
             "1 where the ledger's database answered when it was asked last, else 0.",
             () => _database ? 1 : 0
         );
-        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.", () => bus.BrokerReady ? 1 : 0);
-        Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => ledger.Size);
-        Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => ledger.Waiting);
-        Gauge("ministries.relay.backlog", "{event}", "Events that the broker has not got yet.", () => bus.Backlog);
+        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.", () => _bus.BrokerReady ? 1 : 0);
+    }
+
+    /// <summary>The ledger, and what waits to be written, sent, taken in or done.</summary>
+    private void ObserveWaiting()
+    {
+        Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => _ledger.Size);
+        Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => _ledger.Waiting);
+        Gauge("ministries.relay.backlog", "{event}", "Events that the broker has not got yet.", () => _bus.Backlog);
         Gauge(
             "ministries.relay.oldest.age",
             "s",
             "Age of the oldest event that the broker has not got yet; 0: it has all.",
-            () => Since(bus.OldestUnpublished)
+            () => Since(_bus.OldestUnpublished)
         );
         Gauge(
             "ministries.intake.waiting.age",
             "s",
             "For how long an event of another service has not been taken in though it came; 0: none waits.",
-            () => Since(bus.WaitingSince)
+            () => Since(_bus.WaitingSince)
         );
         Gauge(
             "ministries.dead.letters",
@@ -381,15 +395,20 @@ internal sealed class Vitals : SupervisedService
             "s",
             "Time since due duties were last looked for; since the start, where they never were.",
             () =>
-                bus.LastDutySweep is { } last
-                    ? Math.Max(0, (time.GetUtcNow() - last).TotalSeconds)
+                _bus.LastDutySweep is { } last
+                    ? Math.Max(0, (_time.GetUtcNow() - last).TotalSeconds)
                     : Stopwatch.GetElapsedTime(_started).TotalSeconds
         );
+    }
+
+    /// <summary>The agreement and the certificates.</summary>
+    private void ObserveTrust(Credentials credentials)
+    {
         Gauge(
             "ministries.agreement.version",
             null,
             "The version of the agreement that is in force here.",
-            () => agreements.IsInForce ? agreements.InForce.Permissions.Agreement.Version : 0
+            () => _agreements.IsInForce ? _agreements.InForce.Permissions.Agreement.Version : 0
         );
         _meter.CreateObservableGauge(
             "ministries.certificate.remaining",

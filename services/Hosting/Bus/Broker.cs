@@ -149,6 +149,30 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
 
     private void Configure(IRabbitMqBusFactoryConfigurator bus, string canary)
     {
+        ConfigureConnection(bus);
+        Common(bus, service.Name);
+        bus.DeployPublishTopology = true;
+        foreach (var type in EventTypes.Of(service.Name))
+            EventKind.Of(type.FullName)!.Declare(bus, own: true);
+        foreach (var type in service.Reactions.Where(r => r.Producer != service.Name).Select(r => r.Event.FullName).Distinct())
+            EventKind.Of(type)!.Declare(bus, own: false);
+        if (service.Reactions.Count > 0)
+            bus.ReceiveEndpoint(QueueOf(service.Name), ConfigureQueue);
+        bus.ReceiveEndpoint(
+            canary,
+            endpoint =>
+            {
+                endpoint.Durable = false;
+                endpoint.AutoDelete = true;
+                endpoint.Exclusive = true;
+                endpoint.Bind(CanaryExchangeOf(service.Name));
+                ReceiveCanary(endpoint);
+            }
+        );
+    }
+
+    private void ConfigureConnection(IRabbitMqBusFactoryConfigurator bus)
+    {
         var uri = options.Broker;
         var (user, password) = Credentials(uri);
         bus.Host(
@@ -182,47 +206,27 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                     });
             }
         );
-        Common(bus, service.Name);
-        bus.DeployPublishTopology = true;
-        foreach (var type in EventTypes.Of(service.Name))
-            EventKind.Of(type.FullName)!.Declare(bus, own: true);
-        foreach (var type in service.Reactions.Where(r => r.Producer != service.Name).Select(r => r.Event.FullName).Distinct())
-            EventKind.Of(type)!.Declare(bus, own: false);
-        if (service.Reactions.Count > 0)
-            bus.ReceiveEndpoint(
-                QueueOf(service.Name),
-                endpoint =>
-                {
-                    endpoint.SetQuorumQueue();
-                    endpoint.SingleActiveConsumer = true;
-                    endpoint.SetQueueArgument("x-delivery-limit", options.DeliveryLimit);
-                    endpoint.SetQueueArgument("x-overflow", "reject-publish");
-                    endpoint.SetQueueArgument("x-dead-letter-strategy", "at-least-once");
-                    // At least once needs a dead-letter queue that takes everything; the oldest go where there are too many, for the
-                    // producer's ledger has them all.
-                    endpoint.BindDeadLetterQueue(
-                        DeadQueueOf(service.Name),
-                        DeadQueueOf(service.Name),
-                        dead =>
-                        {
-                            dead.SetQuorumQueue();
-                            dead.SetQueueArgument("x-max-length", 10_000);
-                        }
-                    );
-                    Receive(endpoint);
-                }
-            );
-        bus.ReceiveEndpoint(
-            canary,
-            endpoint =>
+    }
+
+    private void ConfigureQueue(IRabbitMqReceiveEndpointConfigurator endpoint)
+    {
+        endpoint.SetQuorumQueue();
+        endpoint.SingleActiveConsumer = true;
+        endpoint.SetQueueArgument("x-delivery-limit", options.DeliveryLimit);
+        endpoint.SetQueueArgument("x-overflow", "reject-publish");
+        endpoint.SetQueueArgument("x-dead-letter-strategy", "at-least-once");
+        // Dead-lettering at least once needs a queue that refuses no message. Where it is full, it drops the oldest: the producer's
+        // ledger has them all.
+        endpoint.BindDeadLetterQueue(
+            DeadQueueOf(service.Name),
+            DeadQueueOf(service.Name),
+            dead =>
             {
-                endpoint.Durable = false;
-                endpoint.AutoDelete = true;
-                endpoint.Exclusive = true;
-                endpoint.Bind(CanaryExchangeOf(service.Name));
-                ReceiveCanary(endpoint);
+                dead.SetQuorumQueue();
+                dead.SetQueueArgument("x-max-length", 10_000);
             }
         );
+        Receive(endpoint);
     }
 
     private void Receive(IReceiveEndpointConfigurator endpoint)

@@ -73,86 +73,129 @@ internal sealed partial class Relay(
     /// <param name="Confirmed">How many of them the broker confirmed in a row.</param>
     private sealed record Sent(IReadOnlyList<NumberedEvent> Events, DateTimeOffset Began, Task<int> Confirmed);
 
+    /// <summary>How far the relay has come since it holds the lead.</summary>
+    private sealed class Course(ulong cursor, TimeSpan delay, Dictionary<string, ulong> last)
+    {
+        /// <summary>The number of the last event that was read.</summary>
+        public ulong Read { get; set; } = cursor;
+
+        /// <summary>The number of the last event that the broker confirmed, with all before it.</summary>
+        public ulong Confirmed { get; set; } = cursor;
+
+        /// <summary>What is stored of <see cref="Confirmed"/>.</summary>
+        public ulong Stored { get; set; } = cursor;
+
+        /// <summary>How long the next attempt waits after a failure.</summary>
+        public TimeSpan Delay { get; set; } = delay;
+
+        /// <summary>The pages that are on their way, the oldest first.</summary>
+        public Queue<Sent> Sent { get; } = new();
+
+        /// <summary>Per event type the number of the last event that was read.</summary>
+        public Dictionary<string, ulong> After { get; set; } = new(last);
+    }
+
     private async Task Run(Lead lead, CancellationToken stop)
     {
         var cursor = await ledger.ReadCursor(Name, stop);
-        _last.Clear();
-        var first = cursor > Memory ? cursor - Memory : 0;
-        if (cursor > 0)
-            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop))
-                Remember(before.Event.Origin);
-        // How far it has read; what is confirmed; what is stored of that.
-        var (read, stored, delay) = (cursor, cursor, options.FirstDelay);
-        var (sent, after) = (new Queue<Sent>(), new Dictionary<string, ulong>(_last));
+        await RememberBefore(cursor, stop);
+        var course = new Course(cursor, options.FirstDelay, _last);
         var looked = 0L;
         try
         {
             while (true)
             {
-                while (sent.TryPeek(out var oldest) && (oldest.Confirmed.IsCompleted || sent.Count == Pages))
-                {
-                    var confirmed = await Confirmed(sent.Dequeue());
-                    if (confirmed > 0)
-                        (cursor, delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
-                    if (confirmed == oldest.Events.Count)
-                        continue;
-                    // All from there on is sent again, in order, once nothing is on its way any more.
-                    foreach (var behind in sent)
-                        await behind.Confirmed;
-                    sent.Clear();
-                    (read, after, _error, _failed) = (cursor, new(_last), null, false);
-                    await Wait(stop);
-                }
-                var size = ledger.Size;
-                // What ends an outage goes alone: what comes behind it did not wait for the broker.
-                var alone = sent.Count > 0 && _outage is (_, null);
-                var events = alone ? [] : await ledger.EventsAfter(read, Page, stop);
-                if (events.Count == 0)
-                {
-                    using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                    look.CancelAfter(stored < cursor || sent.Count > 0 ? Lag : options.MaxDelay);
-                    var more = alone ? Task.Delay(Timeout.Infinite, look.Token) : ledger.WaitForMore(size, look.Token);
-                    await Task.WhenAny([more, .. sent.Take(1).Select(s => s.Confirmed)]);
-                    await look.CancelAsync();
-                    await more.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-                    stop.ThrowIfCancellationRequested();
-                }
-                else if (broker.Bus is { } bus && status.BrokerReady)
-                {
-                    sent.Enqueue(await Send(bus, events, after, stop));
-                    read = events[^1].Number;
-                }
-                else if (sent.Count > 0)
-                    await Task.WhenAny(sent.Peek().Confirmed);
-                else
-                {
-                    if (_outage is not (_, null))
-                        _outage = (DateTimeOffset.UtcNow, null);
-                    await Wait(stop);
-                }
-                if (Stopwatch.GetElapsedTime(looked) >= Lag)
-                {
-                    if (!await lead.Holds(stop))
-                        return;
-                    if (stored < cursor)
-                        await ledger.MoveCursor(Name, stored = cursor, stop);
-                    looked = Stopwatch.GetTimestamp();
-                }
+                await TakeConfirmed(course, stop);
+                await SendNext(course, stop);
+                if (Stopwatch.GetElapsedTime(looked) < Lag)
+                    continue;
+                if (!await lead.Holds(stop))
+                    return;
+                if (course.Stored < course.Confirmed)
+                    await ledger.MoveCursor(Name, course.Stored = course.Confirmed, stop);
+                looked = Stopwatch.GetTimestamp();
             }
         }
         finally
         {
-            foreach (var page in sent)
+            foreach (var page in course.Sent)
                 await ((Task)page.Confirmed).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            if (stored < cursor)
-                await Store(cursor);
+            if (course.Stored < course.Confirmed)
+                await Store(course.Confirmed);
         }
+    }
 
-        async Task Wait(CancellationToken stop)
+    /// <summary>Remembers which event of each type was the last before the cursor.</summary>
+    private async Task RememberBefore(ulong cursor, CancellationToken stop)
+    {
+        _last.Clear();
+        var first = cursor > Memory ? cursor - Memory : 0;
+        if (cursor > 0)
+            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop))
+                Remember(before.Event.Origin);
+    }
+
+    /// <summary>Takes the pages that the broker has answered for off the queue, and waits for the oldest where too many are on their
+    /// way. After a failure all from there on is read again.</summary>
+    private async Task TakeConfirmed(Course course, CancellationToken stop)
+    {
+        while (course.Sent.TryPeek(out var oldest) && (oldest.Confirmed.IsCompleted || course.Sent.Count == Pages))
         {
-            await Task.Delay(delay, stop);
-            delay = delay * 2 < options.MaxDelay ? delay * 2 : options.MaxDelay;
+            var confirmed = await Confirmed(course.Sent.Dequeue());
+            if (confirmed > 0)
+                (course.Confirmed, course.Delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
+            if (confirmed == oldest.Events.Count)
+                continue;
+            // Everything after it is sent again in order, once nothing is on its way any more.
+            foreach (var behind in course.Sent)
+                await behind.Confirmed;
+            course.Sent.Clear();
+            (course.Read, course.After, _error, _failed) = (course.Confirmed, new(_last), null, false);
+            await Pause(course, stop);
         }
+    }
+
+    /// <summary>Sends the next page of events, or waits: for events, or for the broker.</summary>
+    private async Task SendNext(Course course, CancellationToken stop)
+    {
+        var size = ledger.Size;
+        // The page that ends an outage goes alone: events behind it did not wait for the broker.
+        var alone = course.Sent.Count > 0 && _outage is (_, null);
+        var events = alone ? [] : await ledger.EventsAfter(course.Read, Page, stop);
+        if (events.Count == 0)
+            await WaitForEvents(course, alone, size, stop);
+        else if (broker.Bus is { } bus && status.BrokerReady)
+        {
+            course.Sent.Enqueue(await Send(bus, events, course.After, stop));
+            course.Read = events[^1].Number;
+        }
+        else if (course.Sent.Count > 0)
+            await Task.WhenAny(course.Sent.Peek().Confirmed);
+        else
+        {
+            if (_outage is not (_, null))
+                _outage = (DateTimeOffset.UtcNow, null);
+            await Pause(course, stop);
+        }
+    }
+
+    /// <summary>Returns when the ledger has grown, the oldest page is answered for, or it is time to look at the lead again.</summary>
+    private async Task WaitForEvents(Course course, bool alone, ulong size, CancellationToken stop)
+    {
+        using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        look.CancelAfter(course.Stored < course.Confirmed || course.Sent.Count > 0 ? Lag : options.MaxDelay);
+        var more = alone ? Task.Delay(Timeout.Infinite, look.Token) : ledger.WaitForMore(size, look.Token);
+        await Task.WhenAny([more, .. course.Sent.Take(1).Select(s => s.Confirmed)]);
+        await look.CancelAsync();
+        await more.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        stop.ThrowIfCancellationRequested();
+    }
+
+    /// <summary>Waits after a failure; after each twice as long.</summary>
+    private async Task Pause(Course course, CancellationToken stop)
+    {
+        await Task.Delay(course.Delay, stop);
+        course.Delay = course.Delay * 2 < options.MaxDelay ? course.Delay * 2 : options.MaxDelay;
     }
 
     /// <summary>Stores at the end what was not stored yet; without it, it would be published again.</summary>
@@ -282,26 +325,8 @@ internal sealed partial class Relay(
     {
         var (outside, began) = (Activity.Current, DateTimeOffset.UtcNow);
         var type = outgoing.Events[0].Recorded.Event.Type;
-        List<PublishedEvent> events = outgoing.Events;
         List<Activity?> spans = [];
-        if (Tracing.Source.HasListeners())
-        {
-            events = [.. events];
-            for (var i = 0; i < events.Count; i++)
-            {
-                var recorded = events[i].Recorded;
-                var span = Tracing.Start($"publish {type}", ActivityKind.Producer, recorded);
-                Tracing.Describe(span, recorded, "publish");
-                if (events.Count > 1)
-                    span?.SetTag("messaging.batch.message_count", events.Count);
-                spans.Add(span);
-                if (span is null)
-                    continue;
-                recorded = recorded.Clone();
-                (recorded.Traceparent, recorded.Tracestate) = (span.Id, span.TraceStateString ?? "");
-                events[i] = events[i] with { Recorded = recorded };
-            }
-        }
+        var events = Tracing.Source.HasListeners() ? Traced(outgoing.Events, type, spans) : outgoing.Events;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(options.PublishDeadline);
         try
@@ -356,6 +381,28 @@ internal sealed partial class Relay(
                 span?.Dispose();
             Activity.Current = outside;
         }
+    }
+
+    /// <summary>Starts a span for each event. Returns the events with their spans as the context that receivers continue.</summary>
+    private static List<PublishedEvent> Traced(List<PublishedEvent> events, string type, List<Activity?> spans)
+    {
+        var traced = new List<PublishedEvent>(events.Count);
+        foreach (var published in events)
+        {
+            var recorded = published.Recorded;
+            var span = Tracing.Start($"publish {type}", ActivityKind.Producer, recorded);
+            Tracing.Describe(span, recorded, "publish");
+            if (events.Count > 1)
+                span?.SetTag("messaging.batch.message_count", events.Count);
+            spans.Add(span);
+            if (span is not null)
+            {
+                recorded = recorded.Clone();
+                (recorded.Traceparent, recorded.Tracestate) = (span.Id, span.TraceStateString ?? "");
+            }
+            traced.Add(span is null ? published : published with { Recorded = recorded });
+        }
+        return traced;
     }
 
     /// <summary>What an event waited for between its commit and its publish is a span of its own, so that its trace has no hole

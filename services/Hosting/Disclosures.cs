@@ -44,7 +44,7 @@ internal static class Disclosures
     /// <summary>Permits it.</summary>
     public static Decision Permit(View view, PermitDisclosureRequest request, Act act)
     {
-        // The edge asked for the grant to a part that the caller could have; whose entries are privileged is known by its kind.
+        // The edge has checked the grant for any part that the caller could have. Only a neutral observer's entries are privileged.
         if (act.Caller.Kind != ParticipantKind.NeutralObserver)
             return Decision.Refuse(Reason.NotGranted);
         if (act.Asked is not Entry entry)

@@ -48,7 +48,7 @@ public static class Metrics
     /// <summary>The path at which metrics are served.</summary>
     public const string Path = "/metrics";
 
-    // Counted here, and told when somebody asks: what is added to a counter is looked up by its labels each time.
+    // Counted here and read by observable counters, because a counter looks its labels up with each addition.
     private static readonly ConcurrentDictionary<(string Method, string Outcome), StrongBox<long>> Calls = new();
 
     private static readonly ObservableCounter<long> CallsByOutcome = Measures.Meter.CreateObservableCounter(
@@ -141,7 +141,7 @@ public static class Metrics
     internal const string Forged = "forged",
         NotInLedger = "not_in_ledger";
 
-    // A counter that is not told before its first rise has no rise to be seen.
+    // A counter is reported as 0 before its first increase, because Prometheus sees an increase only between two values.
     internal static void Begin(Service service)
     {
         foreach (var reason in Reasons.All)
@@ -204,7 +204,7 @@ public static class Metrics
                     : MetricStreamConfiguration.Drop
             );
 
-    // What is worth an operator's look, of what the runtime and the web server tell.
+    // The metrics of the runtime and the web server that an operator needs.
     private static readonly FrozenSet<string> Foreign = FrozenSet.Create(
         "dotnet.process.cpu.time",
         "dotnet.process.memory.working_set",
@@ -308,8 +308,8 @@ public static class Metrics
         };
 }
 
-/// <summary>Looks every few seconds at what can only be looked at: the database, dead letters, due duties, certificates; and tells
-/// it together with what others know, whenever it is asked for.</summary>
+/// <summary>The gauges of a service. Those that need the database, such as dead letters and due duties, are read every few seconds; the
+/// others when metrics are collected.</summary>
 internal sealed class Vitals : SupervisedService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
@@ -434,7 +434,7 @@ internal sealed class Vitals : SupervisedService
         }
         catch (Exception) when (!stop.IsCancellationRequested)
         {
-            // Whatever it is: what is told is that the database does not answer. Its numbers stay those of before.
+            // Any failure is reported as a database that does not answer. The previous numbers stay.
             _database = false;
         }
         while (await timer.WaitForNextTickAsync(stop));

@@ -30,8 +30,8 @@ public sealed record WitnessingOptions
 /// <summary>
 /// Asks the agreement's witnesses for cosignatures on this service's checkpoints (C2SP tlog-witness), in rounds: the newest
 /// checkpoint to all of them at once, so that as many as are demanded meet on one. It runs beside the writes, which never wait
-/// for it. A witness that has a checkpoint of this service's own key that its ledger does not bear out shows that the database is
-/// not the one that was served from: the process ends as it would not have started.
+/// for it. Where a witness has a checkpoint that this service's key signed and that contradicts the ledger, the database is not the one
+/// that was served before: the process ends with the exit code that refuses such a ledger at the start.
 /// </summary>
 public sealed partial class Witnessing : SupervisedService
 {
@@ -110,7 +110,7 @@ public sealed partial class Witnessing : SupervisedService
     protected override async Task Work(CancellationToken stop)
     {
         var pause = _options.Pause;
-        // A host that is told to end while it starts would not say why.
+        // A host that is stopped while it starts would not report why.
         var started = new TaskCompletionSource();
         await using (_lifetime.ApplicationStarted.Register(started.SetResult))
             await started.Task.WaitAsync(stop);
@@ -132,7 +132,7 @@ public sealed partial class Witnessing : SupervisedService
                 : pause * 2 < _options.LongestPause ? pause * 2
                 : _options.LongestPause;
             await Task.Delay(pause, _time, stop);
-            // Where all is cosigned, the next entry or the next agreement is waited for.
+            // When everything is cosigned, wait for the next entry or the next version of the agreement.
             while (complete && _ledger.Size == _asked && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement))
             {
                 using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -178,7 +178,7 @@ public sealed partial class Witnessing : SupervisedService
         );
         if (demanded == 0 || Covers(_ledger.Cosigned, checkpoint.Size, agreement))
         {
-            // What came after the checkpoint was read came after the round began.
+            // Entries after the checkpoint came after the round began, so they have waited since then at most.
             Interlocked.Exchange(ref _waitingSince, demanded > 0 && _ledger.Size > checkpoint.Size ? began.UtcTicks : 0);
             if (_saidLate && !Late)
             {
@@ -251,7 +251,7 @@ public sealed partial class Witnessing : SupervisedService
             var old = way.Size;
             if (old > size)
             {
-                // It is asked anew next time: what it says of itself is not believed for long.
+                // The witness is asked again next time, because the size that it reported is not trusted for long.
                 way.Size = 0;
                 return await Behind(way, note.Origin, cancel) ?? "it has a greater checkpoint than this replica";
             }
@@ -296,8 +296,8 @@ public sealed partial class Witnessing : SupervisedService
         return "it changes its mind about which checkpoint it has";
     }
 
-    /// <summary>Looks at the checkpoint that a witness has, where it says that it is not this one's: one of this service's own key that
-    /// the ledger does not bear out is no lie of the witness.</summary>
+    /// <summary>Reads a witness's checkpoint where the witness has another one than this service. If this service's key signed it and the
+    /// ledger contradicts it, the fault is here and not with the witness.</summary>
     private async Task<string?> Behind(Way way, string origin, CancellationToken cancel)
     {
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));

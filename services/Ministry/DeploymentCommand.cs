@@ -139,7 +139,8 @@ internal static class DeploymentCommand
             Copy(Path.Combine(home, "system.key"), Path.Combine(to, "server.key"), Secret);
             Copy(Path.Combine(home, "checkpoint.key"), Path.Combine(to, "checkpoint.key"), Secret);
             Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(to, "agreement.json"), Open);
-            // The database's and the broker's containers run under accounts of their own images: their folders are theirs alone.
+            // The containers of the database and the broker run under accounts of their images, so their files are readable by all. No
+            // other container gets their folders.
             var database = Password(Path.Combine(folder, "postgres", $"{service}.password"), Open);
             var owner = Password(Path.Combine(folder, "postgres", $"{service}_owner.password"), Open);
             var broker = Password(Path.Combine(authorities, $"{service}.broker-password"), Secret);
@@ -246,7 +247,7 @@ internal static class DeploymentCommand
                 server,
                 new CertificateTerms([], now.AddMinutes(-5), now + Pki.SystemLife, Client: false, Hosts: [server, "localhost"])
             );
-            // The broker's container reads its key under an account of its image; no other container has this folder.
+            // The broker's container reads its key under an account of its image. No other container gets this folder.
             Write(toKey, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", Open);
             Write(
                 to,

@@ -150,7 +150,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         }
     }
 
-    // A receipt whose key has been revoked since counts as a prefix of what the log has signed with the key that it has now.
+    // Where a receipt's key has been revoked since, a consistency proof shows that its tree is a prefix of the log's present one.
     private async Task Show(Receipt receipt, EvidenceEntry entry, LogKeys keys, ulong size, CancellationToken cancel)
     {
         if (!keys.Judge(receipt.Checkpoint, at: null).Counts)
@@ -190,7 +190,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     private async Task<List<EvidenceEntry>> OfRequest(string service, string requestId, CancellationToken cancel) =>
         await Find(service, new GetEntryRequest { OwnRequestId = requestId }, cancel) is { } entry ? [entry] : [];
 
-    // Every version from the first that the ledger has: an earlier one is not there, and nothing names it.
+    // Every version from the first that the ledger has. Earlier ones are not in it, and no entry names them.
     private async Task<List<EvidenceEntry>> OfAgreement(string service, CancellationToken cancel)
     {
         var entries = new List<EvidenceEntry>();
@@ -215,7 +215,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         }
     }
 
-    // The tree to prove in: one that is cosigned as the agreement demands, if there is one in the time that it allows.
+    // The tree of the inclusion proofs: one that is cosigned as the agreement demands, if there is one within the time that it allows.
     private async Task<(ulong Size, string Checkpoint, bool Cosigned)> CheckpointOver(
         string service,
         ulong position,
@@ -245,7 +245,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     {
         var header = EntryHeader.Parser.ParseFrom(entry.Header);
         var shown = new EvidenceEntry { Header = entry.Header, Privileged = entry.Privileged };
-        // How much the exporter did on this service is nobody else's to know.
+        // The exporter's own audience is left out: it would reveal how many entries the exporter has on this service.
         shown.Audience.AddRange(
             entry
                 .Audience.Where(a => !a.Audience.StartsWith(Audience.Of(""), StringComparison.Ordinal))

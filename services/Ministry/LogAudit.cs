@@ -139,8 +139,8 @@ public sealed partial class MinistryClient
             )
         );
 
-    /// <summary>Remembers the checkpoint of a receipt that holds. What the service shows at present is looked at beside the writes,
-    /// after so many receipts: none waits for it.</summary>
+    /// <summary>Remembers the checkpoint of a valid receipt. After a number of receipts the log is audited in the background; no write
+    /// waits for it.</summary>
     private void Remember(string service, Receipt receipt)
     {
         var seen = SeenOf(service);
@@ -156,17 +156,17 @@ public sealed partial class MinistryClient
             }
             catch (Exception)
             {
-                // What is broken is thrown at the next receipt; what could not be asked, whatever it was, is asked after the next.
+                // A broken log is thrown at the next receipt. Any other failure is tried again after the next receipt.
             }
         });
     }
 
-    /// <summary>One look at one log.</summary>
+    /// <summary>One audit of one log.</summary>
     private sealed class Auditor(MinistryClient client, string service, SeenLog seen)
     {
         private readonly LogKeys _keys = LogKeys.Of(client.Agreement, service);
 
-        // A checkpoint that the newest must go on from: unless it does not count, for then it shows nothing that a thief could not show.
+        // An earlier checkpoint, which the newest must extend if it counts. One that does not count may be made with a stolen key.
         private sealed record Earlier(Checkpoint Checkpoint, bool Counts, string? Witness = null);
 
         public async Task<LogAudit> Run(
@@ -399,7 +399,7 @@ public sealed partial class MinistryClient
             using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), cancel);
             if (answer.StatusCode == HttpStatusCode.NotFound)
                 return null;
-            // Whatever character set the answer claims to be in.
+            // The answer is read as UTF-8, whatever character set it claims.
             return Encoding.UTF8.GetString(await answer.EnsureSuccessStatusCode().Content.ReadAsByteArrayAsync(cancel));
         }
     }
@@ -424,7 +424,7 @@ public sealed partial class MinistryClient
             }
         }
 
-        /// <summary>Checks that each full tile is what the tile above it says: the root does not lead through it otherwise.</summary>
+        /// <summary>Checks each full tile against the tile above it. The root alone does not prove full tiles.</summary>
         public async Task Check(CancellationToken cancel)
         {
             var unchecked_ = new Queue<(int Level, ulong Index)>(_tiles.Keys);
@@ -442,7 +442,7 @@ public sealed partial class MinistryClient
                 if (!parent.NodeAt(0, (int)(at.Index & 0xff)).AsSpan().SequenceEqual(tile.Root))
                     throw Wrong($"{at.Level}/{at.Index}");
             }
-            // A tile that was fetched for this check at the right edge is part of what the root is made of.
+            // Tiles at the right edge that were fetched for this check contribute to the root, so it is computed again.
             if (checkpoint.Size > 0 && !(await RootOf(checkpoint.Size, cancel)).AsSpan().SequenceEqual(checkpoint.Root))
                 throw Wrong("of the edge");
         }
@@ -474,7 +474,7 @@ public sealed partial class MinistryClient
                         leaves.Add(tile.NodeAt(0, i));
                 }
                 filled.Clear();
-                // By some thousand, so that all processors have some.
+                // Entries are verified in batches of some thousand, so that all processors have work.
                 if (audit is null || leaves.Count < Together && (index + 1) << 8 < checkpoint.Size)
                     continue;
                 for (
@@ -576,7 +576,7 @@ internal sealed class SeenLog
             foreach (var line in File.ReadAllLines($"{_path}.seen"))
             {
                 var bytes = new byte[line.Length];
-                // A line that was cut off is of a receipt that nobody was told of.
+                // An incomplete line is of a receipt that was not returned to any caller.
                 if (
                     line.Split(' ') is [var note, var seconds]
                     && Convert.TryFromBase64String(note, bytes, out var length)
@@ -654,7 +654,7 @@ internal sealed class SeenLog
         {
             if (newest.Size > 0)
                 (_linked, _linkedTime) = (newest, _time.GetUtcNow());
-            // What came in its place meanwhile was not looked at.
+            // Checkpoints that were added meanwhile have not been audited.
             foreach (var one in looked.Where(o => ReferenceEquals(_pending.GetValueOrDefault(o.Size), o)))
             {
                 _pending.Remove(one.Size);
@@ -686,7 +686,7 @@ internal sealed class SeenLog
                 continue;
             if (known.Root.AsSpan().SequenceEqual(checkpoint.Root))
                 return false;
-            // One whose key was revoked since, and that came after, says nothing.
+            // A checkpoint from after its key's revocation proves nothing.
             if (!_counts(known, ReferenceEquals(known, _linked) ? _linkedTime : _times[known.Size]))
                 continue;
             var e = new InvalidLogException(

@@ -136,8 +136,8 @@ public static partial class WitnessCommand
     private static void ToConsole(ILoggingBuilder logging) =>
         logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
 
-    /// <summary>Opens a witness and builds its server without starting it. It demands no certificate of its callers: that is how the
-    /// protocol has it, and a checkpoint says by its own signature whose it is.</summary>
+    /// <summary>Opens a witness and builds its server without starting it. It demands no client certificates: the protocol does not use
+    /// them, and a checkpoint's signature says whose it is.</summary>
     /// <param name="settings">Where its files are.</param>
     /// <param name="time">The clock.</param>
     /// <param name="logging">Where its log goes; null: to the console.</param>
@@ -281,10 +281,11 @@ public static partial class WitnessCommand
     private static partial void LogComplaint(ILogger log, string what);
 }
 
-/// <summary>What is made of a file, made again when the file has changed; where that fails, the one before stays.</summary>
+/// <summary>A value that is read from a file, and read again when the file has changed. Where that fails, the previous value stays.
+/// </summary>
 /// <param name="path">The file.</param>
-/// <param name="read">Makes it.</param>
-/// <param name="complain">Told why it failed.</param>
+/// <param name="read">Reads the value.</param>
+/// <param name="complain">Is called with the reason when reading fails.</param>
 internal sealed class Reread<T>(string path, Func<T> read, Action<string> complain)
     where T : class
 {
@@ -293,8 +294,8 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
     private DateTime _written;
     private string? _complained;
 
-    /// <summary>What the file holds.</summary>
-    /// <exception cref="FormatException">It has never held what it should.</exception>
+    /// <summary>The value.</summary>
+    /// <exception cref="FormatException">The file could never be read.</exception>
     public T Current
     {
         get
@@ -314,7 +315,7 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
                 {
                     if (_value is null)
                         throw new FormatException($"{path} cannot be read: {e.Message}", e);
-                    // It is looked at with each request until it is right: what stays wrong is told once.
+                    // The file is tried with each request until it can be read: the same failure is reported once.
                     if (_complained != e.Message)
                         complain($"{path} cannot be read, what it held before stays: {e.Message}");
                     _complained = e.Message;

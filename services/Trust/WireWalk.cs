@@ -69,7 +69,7 @@ public static class WireWalk
         return kept[..length];
     }
 
-    // Where a message stands in those around it. It is written out only where something is wrong: most requests are without fault.
+    // The path of a nested message. It becomes text only for a fault, because most requests have none.
     private sealed record Place(Place? Around, FieldDescriptor Field, int Index)
     {
         public int Depth { get; } = (Around?.Depth ?? 0) + 1;

@@ -73,7 +73,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <summary>Connects, declares the topology and begins to receive. Returns when all of it is done.</summary>
     internal async Task Start(CancellationToken cancel)
     {
-        // A link that was left behind may still hold its canary's queue: each has one of its own.
+        // A connection that was abandoned may still hold its canary queue, so each connection has a queue of its own.
         var canary = $"{QueueOf(service.Name)}.canary.{Guid.NewGuid():N}";
         if (memory is not null)
         {
@@ -96,7 +96,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         _bus = control;
     }
 
-    /// <summary>Ends the link. What hangs is left behind after some seconds.</summary>
+    /// <summary>Ends the connection. Where the client hangs, it is abandoned after some seconds.</summary>
     internal async Task Stop()
     {
         _bus = null;
@@ -116,8 +116,8 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
 
     public async ValueTask DisposeAsync() => await Stop();
 
-    /// <summary>Begins something on another thread: a client that hangs may do so before it returns a task, and must not take its
-    /// watchdog with it.</summary>
+    /// <summary>Starts a call of the client on another thread: the client may hang before it returns a task, and must not block the
+    /// watchdog.</summary>
     internal static Task Aside(Func<Task> begin) => Task.Run(begin);
 
     /// <inheritdoc cref="Aside(Func{Task})"/>

@@ -9,8 +9,8 @@ using Ministries.Ledger.V1;
 namespace Ministries.Hosting.Bus;
 
 /// <summary>
-/// Hands the ledger's events to the broker in their order. It says that it has come further only when the broker has confirmed
-/// all up to there; what it sent beyond is sent again, and known by its id. One replica relays, the one that holds the lead.
+/// Publishes the ledger's events to the broker in order. It moves its cursor only over events that the broker has confirmed without a
+/// gap. Events after the cursor may be sent again, and consumers recognise them by their id. Only the replica that holds the lead relays.
 /// </summary>
 internal sealed partial class Relay(
     ServiceLedger ledger,
@@ -31,8 +31,8 @@ internal sealed partial class Relay(
     /// <summary>The greatest number of pages that are on their way at once.</summary>
     private const int Pages = 16;
 
-    /// <summary>How far behind the stored cursor may be, and how old the knowledge that the lead is held. After a crash so much is
-    /// published again.</summary>
+    /// <summary>How long the stored cursor may lag behind, and how often it is checked that the lead is held. After a crash, events of
+    /// that time are published again.</summary>
     private static readonly TimeSpan Lag = TimeSpan.FromMilliseconds(200);
 
     private readonly Dictionary<string, ulong> _last = [];
@@ -198,7 +198,7 @@ internal sealed partial class Relay(
         course.Delay = course.Delay * 2 < options.MaxDelay ? course.Delay * 2 : options.MaxDelay;
     }
 
-    /// <summary>Stores at the end what was not stored yet; without it, it would be published again.</summary>
+    /// <summary>Stores the cursor at the end. If that fails, the events after the stored cursor are published again.</summary>
     private async Task Store(ulong cursor)
     {
         try
@@ -253,7 +253,7 @@ internal sealed partial class Relay(
             var confirmed = false;
             try
             {
-                // Behind what failed nothing more is sent, for all of it would be sent again.
+                // After a failure nothing more is sent, because everything after it is sent again.
                 return confirmed = !_failed && await Publish(bus, message, stop);
             }
             finally
@@ -280,7 +280,7 @@ internal sealed partial class Relay(
         public List<ulong> Numbers { get; } = [];
         public int Bytes { get; set; }
 
-        /// <summary>How many events of the page stood before what was added last, and that one.</summary>
+        /// <summary>How many events of the page were seen when the last one was added, that one included.</summary>
         public int Seen { get; set; }
     }
 
@@ -348,7 +348,7 @@ internal sealed partial class Relay(
             );
             Activity.Current = outside;
             Probe.At("after-publish");
-            // The client has been seen to hang for ever on a lost connection: its own cancellation is not relied upon.
+            // The client may hang for ever on a lost connection, even when its token is cancelled: so the wait has its own limit.
             if (!Probe.SkipConfirms)
                 await publishing.WaitAsync(deadline.Token);
             Probe.At("after-confirm");
@@ -405,8 +405,8 @@ internal sealed partial class Relay(
         return traced;
     }
 
-    /// <summary>What an event waited for between its commit and its publish is a span of its own, so that its trace has no hole
-    /// that nothing explains.</summary>
+    /// <summary>The wait for the broker between an event's commit and its publish gets a span of its own, so that its trace has no
+    /// unexplained gap.</summary>
     private void TellOutage(RecordedEvent recorded, DateTimeOffset began)
     {
         if (_outage is not var (from, until) || recorded.CommittedAt() is not { } committed || committed >= (until ?? began))
@@ -428,8 +428,8 @@ internal sealed partial class Relay(
         Activity.Current = outside;
     }
 
-    /// <summary>Nobody's queue is bound to the event type. Where somebody's was, the message is sent again until it is again;
-    /// where nobody's ever was, or for too long, it is left to the ledger, from which who comes later fills its gaps.</summary>
+    /// <summary>No queue is bound to the event type. Where one was bound before, the message is sent again until one is bound. Where none
+    /// ever was, or not for too long, the message is given up: consumers that come later read the event from the ledger.</summary>
     /// <returns>Whether the message is done with.</returns>
     private bool Returned(string type)
     {
@@ -460,7 +460,7 @@ internal sealed partial class Relay(
             }
             catch (LedgerException)
             {
-                // The database is away: nothing is written either.
+                // The database cannot be reached. No events are recorded meanwhile either.
             }
             while (await timer.WaitForNextTickAsync(stop));
         }

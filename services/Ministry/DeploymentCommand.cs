@@ -167,6 +167,20 @@ internal static class DeploymentCommand
             if (operatorAuthority is null)
                 File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
+        CopyForParticipants(folder, authorities);
+        CopyForWitnesses(folder, authorities, witnesses);
+        Password(Path.Combine(folder, "postgres", "password"), Open);
+        if (operatorAuthority is not null)
+            Password(Path.Combine(folder, "grafana", "password"), Open);
+        Definitions(folder, authorities);
+        Console.WriteLine(
+            made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}"
+        );
+        return 0;
+    }
+
+    private static void CopyForParticipants(string folder, string authorities)
+    {
         foreach (
             var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal))
         )
@@ -181,6 +195,10 @@ internal static class DeploymentCommand
                     );
         }
         Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(folder, "participants", "agreement.json"), Open);
+    }
+
+    private static void CopyForWitnesses(string folder, string authorities, string[] witnesses)
+    {
         foreach (var witness in witnesses)
         {
             var to = Path.Combine(folder, HostOf(witness));
@@ -188,14 +206,6 @@ internal static class DeploymentCommand
             foreach (var file in new[] { "cosignatures.key", "witness.pem", "witness.key" })
                 Copy(Path.Combine(authorities, witness, file), Path.Combine(to, witness, file), Secret);
         }
-        Password(Path.Combine(folder, "postgres", "password"), Open);
-        if (operatorAuthority is not null)
-            Password(Path.Combine(folder, "grafana", "password"), Open);
-        Definitions(folder, authorities);
-        Console.WriteLine(
-            made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}"
-        );
-        return 0;
     }
 
     /// <summary>The agreement with its witnesses: all but one of them must cosign, so that one may be away.</summary>

@@ -16,9 +16,9 @@ using Ministries.Trust;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Who may reach which endpoint, decided by ASP.NET Core's authentication and authorization on the endpoint that routing
-/// selected. No path is compared anywhere: however a path is spelled, the endpoint that it leads to carries its policy. What has
-/// no policy is denied by the fallback policy, and a service that maps such an endpoint does not start.
+/// Who may reach which endpoint. ASP.NET Core's authentication and authorization decide it on the endpoint that routing selected. No
+/// paths are compared: however a path is spelled, its endpoint carries the policy. The fallback policy denies endpoints without a policy,
+/// and a service that maps one does not start.
 /// </summary>
 /// <param name="agreements">The agreement in force.</param>
 /// <param name="checks">The checks themselves.</param>
@@ -32,10 +32,10 @@ internal sealed class Access(Agreements agreements, Checks checks)
     /// <summary>The policy of what every participant may call, such as health and the log's files.</summary>
     public static readonly AuthorizationPolicy Participants = new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build();
 
-    // A requirement that nothing meets.
+    // A requirement that no request meets.
     private static readonly AuthorizationPolicy Nobody = new AuthorizationPolicyBuilder().RequireAssertion(_ => false).Build();
 
-    // The caller of a certificate that holds is the same principal for as long as the same agreement is in force.
+    // While the same version of the agreement is in force, a valid certificate always gives the same principal.
     private static readonly ConditionalWeakTable<Identity, AuthenticateResult> Authenticated = [];
 
     /// <summary>Registers authentication and authorization.</summary>
@@ -107,7 +107,7 @@ internal sealed class Access(Agreements agreements, Checks checks)
             call.Signed = SignedRequest.Check(call, http.Request, checks);
     }
 
-    // That the caller is known is part of it (Grants). It judges itself, as the framework's own requirements do.
+    // It includes that the caller is known (Grants). The requirement is its own handler, as the framework's requirements are.
     private sealed class Grant(Rpc rpc) : IAuthorizationRequirement, IAuthorizationHandler
     {
         public Task HandleAsync(AuthorizationHandlerContext context)
@@ -148,7 +148,7 @@ internal sealed class Access(Agreements agreements, Checks checks)
         public Task ChallengeAsync(AuthenticationProperties? properties) =>
             Refusals.Answer(_http, _refusal ?? new Refusal(Reason.CallerUnknown));
 
-        // Nothing is mapped at the path, or not for this verb.
+        // No endpoint is mapped for the path, or none for this verb.
         public Task ForbidAsync(AuthenticationProperties? properties) =>
             _http.GetEndpoint()?.Metadata.GetMetadata<Passage>() is null
                 ? Refusals.NotServed(_http)

@@ -10,9 +10,9 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Refuses what there is no room for before anything is spent on it: its body is not read, nor its signature looked at. Who calls is
-/// known from the connection, and what is called from the path. Each participant has some places of its own, so that no other's flood
-/// takes them, and shares the rest.
+/// Refuses calls for which there is no free place, before any work is spent on them: the body is not read and the signature is not
+/// checked. The caller is known from the connection, the method from the path. Each participant has some places of its own, which no
+/// other participant's calls can take, and shares the rest.
 /// </summary>
 internal sealed class Admission(EdgeLimits limits, TimeProvider time)
 {
@@ -23,7 +23,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         Streams,
     }
 
-    // What a call needs to be told of: whose places it takes, and where its request has its precedence.
+    // What is known of a method: which places its calls take, and which field of its request is the precedence.
     private sealed record Kind(Pool Pool, uint Precedence);
 
     private static readonly FrozenDictionary<string, Kind> Kinds = Methods.Names.ToFrozenDictionary(
@@ -36,7 +36,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         )
     );
 
-    // What is no RPC of the contracts: the log's files, and streams such as those who watch the service's health.
+    // Endpoints that are no RPC of the contracts: the log's files, and streams such as the health service's Watch.
     private static readonly Kind File = new(Pool.Reads, 0),
         Stream = new(Pool.Streams, 0);
 
@@ -64,7 +64,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     private static Refusals.Prepared Full(string limit) =>
         Refusals.Prepare(new Refusal(Reason.Overloaded, new Dictionary<string, string> { ["limit"] = limit }));
 
-    /// <summary>Lets a call in, or a look at the log's files.</summary>
+    /// <summary>Takes a place for a call, or for a request of the log's files.</summary>
     /// <param name="call">What is called, and by whom.</param>
     /// <param name="http">The request.</param>
     /// <returns>What it is refused with, after a pause; null: it is in, until <see cref="Leave"/>.</returns>
@@ -109,7 +109,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         return full;
     }
 
-    // Whether the message says so, as far as must be read to know it; nothing is taken from the body.
+    // Whether the message's precedence is FLASH. As much of the body is read as is needed, and none of it is consumed.
     private static async Task<bool> IsFlash(HttpContext http, uint field)
     {
         var reader = http.Request.BodyReader;
@@ -127,7 +127,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     // A message of a write begins with its small fields, the precedence among them.
     private const int Searched = 4096;
 
-    /// <summary>The value of a number in a message after its prefix; null: it is not there, or has not come yet.</summary>
+    /// <summary>The value of a numeric field in a message after its prefix; null: it is missing, or has not arrived yet.</summary>
     internal static ulong? PrecedenceIn(ReadOnlySequence<byte> frame, uint field)
     {
         if (frame.Length <= RequestFrame.Prefix)
@@ -170,8 +170,8 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         }
     }
 
-    /// <summary>Who calls again at once must not fill the processors with being refused: so that is told a little later, and to all who
-    /// came within half of that time together.</summary>
+    /// <summary>Refusals are answered after a short pause, and in batches, so that callers that try again at once do not fill the
+    /// processors.</summary>
     private sealed class Pause(TimeSpan delay, TimeProvider time)
     {
         private readonly Lock _lock = new();

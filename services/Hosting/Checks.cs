@@ -17,8 +17,8 @@ namespace Ministries.Hosting;
 /// </summary>
 internal class Checks(Service service, Admission admission, TimeProvider time)
 {
-    // Headers in which proxies pass on a client's certificate or address (RFC 9440 and older habits). No proxy stands before a
-    // service, so whoever sends one of them wants to be taken for somebody else.
+    // Headers in which proxies pass on a client's certificate or address (RFC 9440 and older conventions). Services are not behind a
+    // proxy, so a request with one of these headers tries to impersonate somebody.
     private static readonly string[] ForwardedBy =
     [
         "X-ARR-ClientCert",
@@ -60,7 +60,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     /// <returns>What refuses it, after a pause; null: it has its place.</returns>
     public virtual ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http) => admission.Enter(call, http);
 
-    /// <summary>The request has ended, however it did.</summary>
+    /// <summary>Gives the request's place back, however the request ended.</summary>
     public virtual void Leave(EdgeCall call) => admission.Leave(call);
 
     /// <summary>Whether the body is one gRPC message of the declared form, sent as such.</summary>
@@ -101,8 +101,8 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
             service.Name
         );
 
-    /// <summary>Whether whoever the write names by a code is listed by the agreement. It is asked last: a write that has its answer gets
-    /// it again though somebody is no longer listed.</summary>
+    /// <summary>Whether the agreement lists the people whom the write names by codes. This is checked last: a write that was answered
+    /// before gets the same answer again, even where somebody is no longer listed.</summary>
     public virtual Refusal? Named(EdgeCall call) =>
         Officials.Check(call.Request, call.Terms.Permissions, call.Caller.Participant) is { Count: > 0 } faults
             ? Refusals.Invalid(faults)

@@ -45,10 +45,11 @@ internal enum Rejection
 }
 
 /// <summary>
-/// Who may hold a connection. Each is in one of two pools. From its first byte it is unidentified: that pool has a time limit and gives
-/// up its oldest for a newcomer, so that whoever fills it only displaces himself. Once its certificate is known to be a participant's
-/// and to hold, it is served and has a place among those, which nobody unidentified can take. When a certificate ends or is denied,
-/// its connection goes back to the unidentified: its place is free at once, and its peer is told why with its next call.
+/// Who may hold a connection. Each connection is in one of two pools. A new one is unidentified: that pool has a time limit, and a newcomer
+/// displaces the oldest, so that an attacker mainly displaces its own connections. Once the certificate is known to be a participant's and
+/// valid, the connection moves to the pool of those that are served, whose places unidentified ones cannot take. When the certificate
+/// ends or is denied, the connection goes back to the unidentified: its place is free at once, and its next call is refused with the
+/// reason.
 /// </summary>
 internal sealed class Connections : IDisposable
 {
@@ -123,7 +124,7 @@ internal sealed class Connections : IDisposable
         {
             var held = Held.Of(connection);
             held.Handshaken = true;
-            // Kestrel would say of each in its log that it did not choose HTTP/2.
+            // Without this, Kestrel would log for each that it did not choose HTTP/2.
             var protocol = connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol;
             if (protocol != SslApplicationProtocol.Http2)
                 return Rejected(held, Rejection.NoHttp2);
@@ -158,7 +159,7 @@ internal sealed class Connections : IDisposable
                 return Rejection.ParticipantFull;
             if (own >= _limits.OwnConnections && _served.Count >= _limits.MaxConnections)
                 return Rejection.ServiceFull;
-            // It was displaced meanwhile.
+            // A newer connection has displaced it meanwhile.
             if (!_unidentified.Remove(held))
                 return Rejection.Displaced;
             _served.Add(held);
@@ -233,7 +234,7 @@ internal sealed class Connections : IDisposable
         }
     }
 
-    // A certificate may end, and a version of the agreement deny it, while its peer says nothing.
+    // A certificate may end, or a new version of the agreement may deny it, while the connection is idle.
     private void Sweep()
     {
         Held[] served;
@@ -306,10 +307,10 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
 }
 
 /// <summary>
-/// Connections of which it is not known whose they are, at most so many in all and of one address. Nobody who comes is turned away, for
-/// he may be a participant, also from an address that is used for an attack: another gives way, the oldest of his own address if that has
-/// as many as it may, else of the address that has the most. So whoever fills it displaces himself. Where no address has more than a
-/// few, the attack comes from many, and the oldest of all gives way: a participant needs milliseconds.
+/// Unidentified connections, limited in all and for each address. A newcomer is never turned away, because it may be a participant, even
+/// from an address that is used for an attack. Instead another connection is closed: the oldest of the newcomer's address where that has
+/// reached its limit, else the oldest of the address that has the most. So an attacker displaces its own connections. Where no address has
+/// more than a few, the attack comes from many addresses, and the oldest of all is closed: a participant needs only milliseconds.
 /// </summary>
 internal sealed class Unidentified(int most, int mostOfAddress)
 {
@@ -353,8 +354,9 @@ internal sealed class Unidentified(int most, int mostOfAddress)
     }
 }
 
-/// <summary>What a connection sends and receives. It ends where more comes than a handshake needs before the handshake is finished:
-/// OpenSSL reads as much as 100 KB of certificates before anybody is asked about them, a quarter of a millisecond for each.</summary>
+/// <summary>The transport of a connection. It ends the connection when the peer sends more than a handshake needs before the handshake is
+/// finished: OpenSSL reads up to 100 KB of certificates before they can be refused, and parsing each takes a quarter of a millisecond.
+/// </summary>
 internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexPipe
 {
     public PipeReader Input { get; } = new Reader(inner.Input, held, most);
@@ -401,7 +403,7 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
 
         public override ValueTask CompleteAsync(Exception? exception = null) => inner.CompleteAsync(exception);
 
-        // What follows the handshake is only read once it is finished: whoever asks for more has not come to its end.
+        // Bytes after the handshake are read only once it is finished. A read before that means that the handshake goes on.
         private void Check()
         {
             if (_taken < most)
@@ -410,7 +412,7 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
             throw new ConnectionAbortedException("more came than a handshake needs");
         }
 
-        // TLS takes whatever there is at once, so it is shown no more than a handshake may have.
+        // TLS takes all bytes that are there, so it is given no more than a handshake may have.
         private ReadResult Keep(ReadResult result)
         {
             if (held.Handshaken)
@@ -427,8 +429,8 @@ internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexP
     }
 }
 
-/// <summary>Counts those who were rejected, and says so in the log: of each kind one line a minute, and with the next how many there were
-/// in between. Whoever wants to fill the disk is told of no oftener than that.</summary>
+/// <summary>Counts rejected connections and logs them: one line a minute for each reason, and later how many there were in between. So an
+/// attacker cannot fill the disk with log lines.</summary>
 internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMinutes(1);
@@ -458,7 +460,7 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
         LogRejected(Metrics.NameOf(why), participant ?? "unknown");
     }
 
-    /// <summary>Says how many were left out, where the minute is over and none has come since.</summary>
+    /// <summary>Logs how many were not logged, where the minute is over and none has come since.</summary>
     public void Tell()
     {
         List<(Rejection Why, long LeftOut)> over = [];

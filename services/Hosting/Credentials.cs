@@ -41,7 +41,7 @@ public sealed class Credentials
         var digest = Digest();
         if (digest.AsSpan().SequenceEqual(_digest))
             return false;
-        // Connections that were begun with the one before still hold it: it is left to the collector.
+        // Connections may still use the previous certificate: the garbage collector disposes it.
         var pair = Read(out digest);
         (_pair, _digest) = (pair, digest);
         return true;
@@ -130,7 +130,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         {
             throw new AgreementRefusedException("the file of the key for checkpoints holds none", e);
         }
-        // A key that the version in force lists signs at once: so none signs any more that the next version revokes.
+        // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more.
         if (
             _inForce is { } before
             && key.Verifier != ledger.Key.Verifier
@@ -153,14 +153,14 @@ public sealed class Agreements(Settings settings, TimeProvider time)
                 throw new AgreementRefusedException("it is not valid yet");
             return;
         }
-        // Else the operator could change the key in silence, and every receipt from then on would be worth nothing.
+        // Otherwise the operator could change the key unnoticed, and receipts from then on would prove nothing.
         var keys = LogKeys.Of(agreement, ledger.Service);
         if (!keys.IsInForce(key, time.GetUtcNow()))
             throw KeyMissing(key);
         await Record(ledger, agreement, cancel);
         ledger.JudgeWith(keys.Judging(time));
         ledger.SignWith(key);
-        // Authorities of the version before may be in use by a handshake: they are left to the collector.
+        // A handshake may still use the authorities of the previous version: the garbage collector disposes them.
         _inForce = terms;
         _digest = digest;
     }
@@ -193,8 +193,8 @@ public sealed class Agreements(Settings settings, TimeProvider time)
                 Bytes = agreement.ToByteArray(),
                 AgreementVersion = agreement.Version,
                 StoresRefusal = false,
-                // Verifiers judge it by the time of its entry, at which a key that signed it may have ended: no later entry of the log would
-                // be believed then.
+                // Verifiers judge the version at the commit time of its entry. If a key that signed it had ended by then, they would
+                // accept no later entry of the log.
                 Decide = (view, now) =>
                     view.Find(Kind, Key)?.Version >= agreement.Version ? Decision.Refuse(Reason.AlreadyExists)
                     : (late = AgreementVersions.Check(before, agreement, now)) is not null ? Decision.Refuse(Reason.SignatureKeyNotValid)

@@ -49,7 +49,7 @@ internal static class Disclosures
     /// <summary>Permits it.</summary>
     public static Decision Permit(PermitDisclosureRequest request, RuleContext context)
     {
-        // The edge asked for the grant to a part that the caller could have; whose entries are privileged is known by its kind.
+        // The edge has checked the grant for any part that the caller could have. Only a neutral observer's entries are privileged.
         if (context.Caller.Kind != ParticipantKind.NeutralObserver)
             return Decision.Refuse(Reason.NotGranted);
         if (context.Asked is not Entry entry)

@@ -19,10 +19,9 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>What every request passes before its endpoint and after it. ASP.NET Core decides who may reach the endpoint
-/// (<see cref="Access"/>); then there must be room (<see cref="Admission"/>), and of an RPC of the contracts the form and the signature
-/// must hold (<see cref="Checks"/>). These stand in the endpoint itself, where it is mapped, so that no path leads around them.
-/// </summary>
+/// <summary>What runs before and after every endpoint. ASP.NET Core decides who may reach it (<see cref="Access"/>). Then the call needs
+/// a free place (<see cref="Admission"/>), and the form and signature of an RPC of the contracts are checked (<see cref="Checks"/>). These
+/// checks are wrapped around the endpoint where it is mapped, so that no path bypasses them.</summary>
 public static class Edge
 {
     /// <summary>Registers <see cref="Writes"/>, <see cref="Reads"/>, <see cref="Peers"/> and gRPC itself with its limits.</summary>
@@ -50,7 +49,7 @@ public static class Edge
         services.AddGrpc(grpc =>
         {
             grpc.EnableDetailedErrors = false;
-            // The fallback policy answers what is not mapped: an endpoint for it would be one without a policy.
+            // The fallback policy answers paths that are not mapped. An endpoint for them would have no policy.
             grpc.IgnoreUnknownServices = true;
         });
         services
@@ -59,8 +58,8 @@ public static class Edge
         return services;
     }
 
-    /// <summary>Puts routing, authentication and authorization before the endpoints. Each request is counted, and a call of the
-    /// contracts is told by its span, wherever it ends.</summary>
+    /// <summary>Puts routing, authentication and authorization before the endpoints. Each request is counted, and each call of the
+    /// contracts gets a span, wherever it ends.</summary>
     internal static void UseEdge(this WebApplication app)
     {
         app.UseRouting();
@@ -124,7 +123,7 @@ public static class Edge
     internal static string NameOf(this ServerCallContext context) => EdgeCall.Of(context).Name;
 }
 
-/// <summary>The way of a request through the edge.</summary>
+/// <summary>Takes a request through the checks of the edge.</summary>
 internal sealed class Passing
 {
     private readonly EdgeLimits _limits;
@@ -146,7 +145,7 @@ internal sealed class Passing
         _spans = new CallSpans(service.Name, propagator);
     }
 
-    /// <summary>Counts what became of a request, and tells it by its span.</summary>
+    /// <summary>Counts the outcome of a request, and ends its span with it.</summary>
     public async Task Observe(HttpContext http, RequestDelegate next)
     {
         var began = Stopwatch.GetTimestamp();
@@ -164,7 +163,7 @@ internal sealed class Passing
         }
         finally
         {
-            // What is refused early has no span until it was answered: refusing must cost as little as can be.
+            // Early refusals are traced only after they are answered, to keep them cheap.
             if (call.Rpc is { } rpc)
                 call.Span ??= _spans.Tell(rpc, http.Request, began);
             var status = Refusals.StatusOf(http);
@@ -178,15 +177,15 @@ internal sealed class Passing
     public async Task Pass(HttpContext http, RequestDelegate serve)
     {
         var call = EdgeCall.Of(http) ?? throw new InvalidOperationException("the request has not come through the edge");
-        // The ledger is the queue while the broker is down, but not without end.
+        // While the broker is down, events wait in the ledger; writes are refused when too many wait.
         if (call.Rpc is { Writes: true } && _bus is { Overloaded: true } && call.Caller.Participant.Kind != ParticipantKind.Operator)
         {
             await Refusals.Answer(http, new Refusal(Reason.Overloaded));
             return;
         }
-        // Whoever does not send his request, or does not take his answer, keeps his place and what is in memory for him no longer than that.
-        // The web server's own rates of bytes do not see to it: they count a connection, on which others may go on. The timer is waited for
-        // at the end, since the request's object may be another's then.
+        // A caller that does not send its request or does not read its answer loses its place, and its memory is freed, at this limit. The
+        // web server's minimum data rates do not ensure this: they count per connection, where other calls may go on. The timer is awaited
+        // at the end, because the request object may be reused for another request afterwards.
         await using var late = _time.CreateTimer(
             static cut => Refusals.Cut((HttpContext)cut!),
             http,
@@ -209,12 +208,12 @@ internal sealed class Passing
                     return;
                 }
             }
-            // A stream's answer has limits of its own (Following).
+            // Streams have limits of their own (Following).
             if (call.Streams)
                 late.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             await serve(http);
-            // gRPC leaves an answer with the web server, which would hold all of it for as long as its reader likes and count it nowhere. So
-            // a great one keeps its place until little of it is left.
+            // gRPC hands the answer to the web server, which buffers all of it until the caller has read it and counts it nowhere. So a
+            // large answer keeps its place until most of it is sent.
             if (http.Response.BodyWriter is { CanGetUnflushedBytes: true, UnflushedBytes: > EdgeLimits.MaxUntakenBytes } answer)
                 await answer.FlushAsync();
         }
@@ -224,7 +223,7 @@ internal sealed class Passing
         }
     }
 
-    // A write's signature is checked here, and what refuses it is carried: the request may have its answer already.
+    // A write's signature is checked here, but a refusal is only carried: the request may have been answered before.
     private async ValueTask<Refusal?> Check(Rpc rpc, EdgeCall call, HttpContext http)
     {
         var (frame, refusal) = await _checks.Frame(http, _limits.MaxMessageBytes);
@@ -253,15 +252,15 @@ internal sealed class Passing
             var ofFields = _checks.Fields(read);
             if (ofBytes.Count == 0)
                 return (read, ofFields);
-            // What can be read in spite of the bytes' faults is checked, too, so that the caller learns everything at once.
+            // Fields that can be read in spite of the faults are checked too, so that the caller gets all faults at once.
             var named = ofBytes.Select(f => f.Field).ToHashSet();
             return (read, [.. ofBytes, .. ofFields.Where(f => !named.Contains(f.Field))]);
         }
     }
 }
 
-/// <summary>Gives a method the message that was checked, and turns what goes wrong into a status that says only what its reader may
-/// know. Without a message that was checked there is no call of a method.</summary>
+/// <summary>Calls a method with the message that was checked, and turns exceptions into a status that says only what the caller may
+/// know. A method is never called with a message that was not checked.</summary>
 internal sealed partial class Guard(ILogger<Guard> log)
 {
     public async Task<TResponse> Answer<TRequest, TResponse>(ServerCallContext context, UnaryServerMethod<TRequest, TResponse> method)
@@ -312,7 +311,7 @@ internal sealed partial class Guard(ILogger<Guard> log)
                     Activity.Current?.TraceId.ToHexString() is { } trace && trace.Trim('0').Length > 0
                         ? trace
                         : Guid.NewGuid().ToString("N");
-                // The type and the place, never the text: it may hold what a log must not (D16).
+                // Only the exception's type and place are logged. Its message may contain personal data (D16).
                 LogFault(context.NameOf(), id, string.Join(" < ", Types(e)), e.StackTrace ?? "");
                 return Refusals.Internal(id);
         }

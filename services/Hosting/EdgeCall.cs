@@ -12,10 +12,9 @@ using Ministries.Trust;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// A request while it runs, with what the checks found out: each check is made once and its result is carried here. What a check
-/// that was not reached would have found is not there, and asking for it fails. For an RPC of the contracts it is the request's body,
-/// too: gRPC is given an empty message in its place, and the method the message that was checked, so that no second parser reads
-/// the caller's bytes.
+/// A request while it runs, with the results of the checks. Each check is made once and its result is kept here; asking for the result
+/// of a check that was not reached fails. For an RPC of the contracts it also stands in for the request's body: gRPC gets an empty message,
+/// and the method gets the message that was checked, so that no second parser reads the caller's bytes.
 /// </summary>
 /// <param name="passage">The endpoint that routing selected; null: none.</param>
 internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
@@ -116,11 +115,11 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
     private readonly string _operation = Telemetry.OperationOf(service);
     private Reached _reached = new(null, 0, "", null);
 
-    // An address of the service, and how a span tells it: without the port that is the scheme's own.
+    // An address of the service as it stands in spans: without the scheme's default port.
     private sealed record Reached(IPAddress? Address, int Port, string Text, object? Tag);
 
-    /// <summary>Begins the span; null: there is none. A service's look, every few seconds, whether events of another one never came is
-    /// no step in a case; what it finds is told by the spans of their processing.</summary>
+    /// <summary>Begins the span; null: there is none. A service's periodic search for missed events of another one has none, because it
+    /// is no step of a case: the events that it finds get spans when they are processed.</summary>
     public Activity? Begin(Rpc rpc, HttpRequest request) => Begin(rpc, request, default);
 
     /// <summary>Begins the span of a call that came before and is refused; null: nobody looks at it.</summary>
@@ -136,12 +135,12 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
             return null;
         boundary.ExtractTraceIdAndState(request.Headers, Header, out var parent, out var state);
         ActivityContext.TryParse(parent, state, isRemote: true, out var context);
-        // Without a parent it is a root, not a child of whatever runs here.
+        // Without a parent the span is a root, not a child of the activity that is current here.
         if (Activity.Current is not null)
             Activity.Current = null;
         if (Source.StartActivity(_operation, ActivityKind.Server, context, startTime: came) is not { } span)
         {
-            // Nobody looks; but the ledger keeps the context in which an entry was made.
+            // The span is not recorded, but the ledger keeps the trace context of each entry.
             span = new Activity(_operation) { TraceStateString = state };
             if (parent is not null)
                 span.SetParentId(parent);
@@ -154,7 +153,7 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
             span.AddLink(new ActivityLink(caller));
         span.AddTag("rpc.system.name", "grpc");
         span.AddTag("rpc.method", rpc.Name);
-        // The address at which it came. What the caller calls the service is a text of its own choice, and stays out of traces (D16).
+        // The local address. The host name is a text of the caller's choice, so it is kept out of traces (D16).
         var (connection, reached) = (request.HttpContext.Connection, _reached);
         if (reached.Port != connection.LocalPort || !Equals(reached.Address, connection.LocalIpAddress))
             _reached = reached = new(

@@ -4,9 +4,9 @@ using Grpc.Core;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Answers "not there" so that its time tells nothing (D22). What is not there and what is not for the caller take the same reads and
-/// the same way; what is left of a difference, such as a greater record that is parsed or a page that is in memory, is hidden by answering
-/// at whole ticks since the call began.
+/// Answers "not there" so that the time of the answer reveals nothing (D22). A record that does not exist and one that the caller may not
+/// see take the same reads and the same code path. Remaining differences, such as a larger record that is parsed or a page that is in
+/// memory, are hidden by answering at whole ticks since the call began.
 /// </summary>
 internal static class Evenly
 {

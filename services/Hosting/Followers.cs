@@ -13,14 +13,14 @@ namespace Ministries.Hosting;
 internal sealed record Rights(Reader Reader, Permissions By, ulong RelistedAt);
 
 /// <summary>
-/// Tells all who follow the ledger of its new entries: one reader for all of them. By the tokens of an entry it finds the participants
-/// who may see it, and puts the entry's position into the inbox of each of their streams; who may not see it is not even looked at.
-/// What a participant may see is worked out once for all of its streams, and again when the parties to a case or the agreement have changed.
+/// Notifies the streams that follow the ledger of new entries, with one reader for all of them. By the tokens of an entry it finds the
+/// participants that may see it, and puts the entry's position into the inbox of each of their streams. Other participants cost nothing.
+/// What a participant may see is determined once for all of its streams, and again when the parties to a case or the agreement change.
 /// </summary>
 internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements agreements, EdgeLimits limits, ILogger<Followers> log)
     : SupervisedService(log)
 {
-    /// <summary>How long ago somebody may have looked what other replicas wrote when an entry is sent.</summary>
+    /// <summary>How old the knowledge of other replicas' entries may be when an entry is sent.</summary>
     private static readonly TimeSpan LookedWithin = TimeSpan.FromMilliseconds(100);
 
     private readonly Lock _lock = new();
@@ -29,10 +29,10 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
     private TaskCompletionSource _some = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _joined;
 
-    // Every entry before this one has been told of.
+    // The streams have been notified of every entry before this position.
     private ulong _at;
 
-    /// <summary>Pages of entries are read by 4 streams at a time: whoever is far behind waits for his turn.</summary>
+    /// <summary>At most 4 streams read pages of entries at a time. Streams that are far behind wait for their turn.</summary>
     public SemaphoreSlim Pages { get; } = new(4);
 
     /// <summary>Entries greater than a page are in memory for 4 streams at a time.</summary>
@@ -50,17 +50,17 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         public volatile Rights? Rights;
         public Task<Rights>? Working { get; set; }
 
-        /// <summary>The last entry that it was told of, so that it is told of each once.</summary>
+        /// <summary>The last entry that it was notified of, so that it is notified of each once.</summary>
         public ulong Told { get; set; } = ulong.MaxValue;
     }
 
-    /// <summary>Positions of entries that a stream is still to look at.</summary>
+    /// <summary>The positions of entries that a stream has not handled yet.</summary>
     /// <param name="group">Whose it is.</param>
     /// <param name="case">The case alone of which it wants entries; empty: of any.</param>
     [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
     internal sealed class Inbox(Group group, string @case)
     {
-        // Who has more waiting reads the database again.
+        // A stream that has more waiting reads them from the database.
         private const int Most = 1024;
 
         private readonly SemaphoreSlim _filled = new(0, 1);
@@ -136,7 +136,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         {
             if (_joined++ == 0)
             {
-                // Nothing needs to be told to whoever comes later.
+                // A stream that begins later needs no notification of earlier entries.
                 _at = ledger.Size;
                 ledger.KeepsTail = true;
                 _some.TrySetResult();
@@ -187,7 +187,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
     public bool Hold(Rights rights) =>
         rights.RelistedAt == ledger.RelistedAt(Cases.Kind) && ReferenceEquals(rights.By, agreements.InForce.Permissions);
 
-    /// <summary>Looks what other replicas wrote, where that is too long ago to be sure of anybody's rights.</summary>
+    /// <summary>Reads other replicas' entries, where the last time is too long ago to rely on what participants may see.</summary>
     public ValueTask Look(CancellationToken cancel) => ledger.Look(LookedWithin, cancel);
 
     /// <summary>Once for all who ask meanwhile.</summary>
@@ -199,7 +199,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
 
     private async Task<Rights> WorkOut(Group group)
     {
-        // What they rest on is noted first: what changes meanwhile makes them old.
+        // The versions that the rights are based on are noted first, so that a change meanwhile makes the rights outdated.
         var (changed, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
         var rights = by.Participant(group.Participant) is { } participant
             ? new Rights(await reads.ReaderOf(participant, default), by, changed)
@@ -233,7 +233,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         }
         finally
         {
-            // They find by themselves what they were not told.
+            // The streams read what they were not notified of from the database.
             lock (_lock)
                 foreach (var inbox in _groups.Values.SelectMany(g => g.Joined))
                     inbox.Lose();
@@ -253,7 +253,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         var entries = await ledger.ReadTail(from, stop);
         if (entries.Count == 0)
             return;
-        // Who came to see more, or less, by one of them is told of all of them as he sees then, or later.
+        // A participant whose rights one of these entries changed is notified of all of them by the new rights.
         var (relisted, by) = (ledger.RelistedAt(Cases.Kind), agreements.InForce.Permissions);
         while (true)
         {
@@ -263,7 +263,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
                 // Unless all have left meanwhile, and others come.
                 if (_at != from)
                     return;
-                // Looked at anew after each wait: whoever has left is not waited for, and whoever has come is told like the others.
+                // The streams are read again after each wait, because some may have left and others may have come.
                 behind = [.. _groups.Values.Where(g => g.Joined.Count > 0 && !Knows(g.Rights))];
                 if (behind.Count == 0)
                 {

@@ -11,9 +11,9 @@ using Ministries.Trust;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// One stream of the ledger's entries. It reads pages from the database until it has caught up, and is then told of new entries by
-/// <see cref="Followers"/>. Before each entry it makes sure that its reader may still see it. While its reader takes nothing it holds at
-/// most a page and what is on the way to him, and not for long.
+/// One stream of the ledger's entries. It reads pages from the database until it has caught up, and is then notified of new entries by
+/// <see cref="Followers"/>. Before each entry it checks that the reader may still see it. While the reader takes nothing, the stream holds
+/// at most a page and the bytes that are on their way, and only for a limited time.
 /// </summary>
 internal sealed class Following(
     FollowEntriesRequest request,
@@ -27,7 +27,7 @@ internal sealed class Following(
     CancellationToken stop
 )
 {
-    // The web server holds back a writer who has as much on the way, so that one message more is on the way at most.
+    // The web server blocks a writer at this many untaken bytes, so at most one message more is on its way.
     private const int MessageBytes = EdgeLimits.MaxUntakenBytes,
         PieceBytes = 32 << 10,
         PageBytes = 48 << 10,
@@ -41,7 +41,8 @@ internal sealed class Following(
     private ulong _from = request.FromPosition,
         _said = request.FromPosition;
 
-    /// <summary>Goes on until the reader has all that there is, where he wants no more; else until he or the service stops.</summary>
+    /// <summary>Runs until the reader has all present entries, where the request asks for these only; else until the reader or the service
+    /// stops.</summary>
     public async Task Run()
     {
         try
@@ -127,7 +128,7 @@ internal sealed class Following(
                 _from = before;
             if (woken)
                 continue;
-            // Who may not follow any more does not wait for an entry to learn it.
+            // A reader that may not follow any more is told now, not with the next entry.
             await Rights();
             if (_from > _said)
                 await Say();
@@ -183,8 +184,8 @@ internal sealed class Following(
     /// <param name="Writing">Ends when there is room on the way to the reader for more.</param>
     private sealed record Sent(int Bytes, byte[] Digest, bool Whole, Task Writing);
 
-    /// <summary>Sends an entry in pieces. It is in memory only while its reader takes them: a few have their turns, and who waits for his
-    /// reader loses his and reads the entry again.</summary>
+    /// <summary>Sends an entry in pieces. Only a few streams hold such an entry in memory at a time. A stream whose reader is slow gives
+    /// its turn up and reads the entry again later.</summary>
     private async Task SendGreat(ulong position)
     {
         Sent? sent = new(0, [], false, Task.CompletedTask);
@@ -193,7 +194,7 @@ internal sealed class Following(
             await followers.Great.WaitAsync(stop);
             try
             {
-                // In a method of its own, with which what it has read goes.
+                // This is a method of its own, so that the entry can be collected when it returns.
                 sent = await SendPieces(position, sent);
             }
             finally
@@ -245,7 +246,7 @@ internal sealed class Following(
     }
 
     /// <summary>What the reader may see at this moment.</summary>
-    /// <exception cref="RpcException">He is nobody's any more, or may not follow any more.</exception>
+    /// <exception cref="RpcException">The reader's certificate is not accepted any more, or it may not follow any more.</exception>
     private async ValueTask<Rights> Rights()
     {
         access.Renew(EdgeCall.Of(context), context.GetHttpContext());
@@ -266,8 +267,8 @@ internal sealed class Following(
     {
         if (writing.IsCompletedSuccessfully || await Ends(followers.Limits.StreamStall))
             return;
-        // The reason stands behind what the reader has not taken. Where he does not come to it, nothing is left but to end the stream
-        // without it.
+        // The reason is sent after the bytes that the reader has not taken. Where the reader does not get that far, the stream is reset
+        // without a reason.
         var http = context.GetHttpContext();
         if (!await Ends(followers.Limits.StreamGrace))
         {

@@ -31,7 +31,7 @@ internal static class HealthVerb
             {
                 EnabledSslProtocols = SslProtocols.Tls13,
                 LocalCertificateSelectionCallback = (_, _, _, _, _) => own,
-                // Whoever holds this service's key is this service, under whatever name it is called from within.
+                // The server is accepted by its key, because its host name inside a container may be any.
                 RemoteCertificateValidationCallback = (_, presented, _, _) =>
                     presented is not null && CryptographicOperations.FixedTimeEquals(presented.GetPublicKey(), own.GetPublicKey()),
             },

@@ -19,7 +19,7 @@ public static partial class ServiceHost
     /// <summary>Exit code: stopped as asked (SIGTERM, SIGINT), all that was accepted is committed.</summary>
     public const int Stopped = 0;
 
-    /// <summary>Exit code: an error nobody foresaw; the log has it.</summary>
+    /// <summary>Exit code: an unexpected error; the log has its type and place.</summary>
     public const int Failed = 1;
 
     /// <summary>Exit code: the settings are wrong; standard error says what, all of it at once.</summary>
@@ -32,8 +32,8 @@ public static partial class ServiceHost
     /// <summary>Exit code: the broker's client stalled while the broker answers. To start it again helps.</summary>
     public const int Stalled = 4;
 
-    /// <summary>Exit code: work beside the calls failed and could not be begun anew, so that commands would be taken in and never
-    /// decided; the log has its type. To start it again helps.</summary>
+    /// <summary>Exit code: background work failed and could not be restarted, so commands would be accepted and never decided. The log
+    /// has the type of its exception. Starting the process again helps.</summary>
     public const int BackgroundFailed = 5;
 
     /// <summary>The health service's name for readiness; the empty name says that the process is alive.</summary>
@@ -72,23 +72,7 @@ public static partial class ServiceHost
             return await HealthVerb.Run(settings);
         try
         {
-            await using var host = await Build(service, settings, builder);
-            var life = host.Services.GetRequiredService<Lifecycle>();
-            var beside = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
-            try
-            {
-                await host.RunAsync();
-            }
-            catch (Exception) when (beside.Any(b => b.ExecuteTask is { IsFaulted: true }))
-            {
-                // The host ends where one of them fails that nothing begins anew (HostOptions).
-            }
-            if (life.ExitCode != Stopped || beside.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
-                return life.ExitCode;
-            await Console.Error.WriteLineAsync(
-                $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
-            );
-            return BackgroundFailed;
+            return await Serve(service, settings, builder);
         }
         catch (Exception e) when (e is AgreementRefusedException or KeyFileExposedException)
         {
@@ -107,16 +91,37 @@ public static partial class ServiceHost
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or System.Security.Cryptography.CryptographicException)
         {
-            // A file, or an address that another listens at: nothing of a record is in it.
+            // The message names a file or an address that is in use. It contains nothing of a record.
             await Console.Error.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
             return Failed;
         }
         catch (Exception e)
         {
-            // By its type and place alone: what nobody foresaw may tell of records.
+            // Only its type and place are logged: the message of an unexpected exception may contain what is in a record.
             await Console.Error.WriteLineAsync($"{service.Name}: {e.GetType().FullName}\n{e.StackTrace}");
             return Failed;
         }
+    }
+
+    private static async Task<int> Serve(Service service, Settings settings, WebApplicationBuilder builder)
+    {
+        await using var host = await Build(service, settings, builder);
+        var life = host.Services.GetRequiredService<Lifecycle>();
+        var background = host.Services.GetServices<IHostedService>().OfType<BackgroundService>().ToList();
+        try
+        {
+            await host.RunAsync();
+        }
+        catch (Exception) when (background.Any(b => b.ExecuteTask is { IsFaulted: true }))
+        {
+            // The host stops when a background service fails that nothing restarts (HostOptions).
+        }
+        if (life.ExitCode != Stopped || background.FirstOrDefault(b => b.ExecuteTask is { IsFaulted: true }) is not { } failed)
+            return life.ExitCode;
+        await Console.Error.WriteLineAsync(
+            $"{service.Name}: {failed.GetType().Name} failed: {failed.ExecuteTask!.Exception!.InnerException!.GetType().FullName}"
+        );
+        return BackgroundFailed;
     }
 
     /// <summary>Opens the service's ledger and builds its host without starting it. Disposing the host drains and closes the
@@ -162,7 +167,8 @@ public static partial class ServiceHost
         services.Configure<HostOptions>(o =>
         {
             o.ShutdownTimeout = settings.Drain;
-            // What is supervised (SupervisedService) never gets here; of anything else nobody knows whether the service can go on without it.
+            // A SupervisedService restarts itself and never gets here. Any other background service may be one that calls depend on, so its
+            // failure stops the host.
             o.BackgroundServiceExceptionBehavior = BackgroundServiceExceptionBehavior.StopHost;
         });
         services.AddSingleton(_ => ledger);
@@ -199,7 +205,7 @@ public static partial class ServiceHost
         return host;
     }
 
-    // Where the ledger's own thread has failed, calls would wait for ever.
+    // Ends the process when the ledger's committing thread has failed: calls would wait for ever.
     private static void EndWith(WebApplication host, ServiceLedger ledger)
     {
         var life = host.Services.GetRequiredService<Lifecycle>();
@@ -236,7 +242,7 @@ public static partial class ServiceHost
         );
     }
 
-    // The database's client says in its innermost exception what is wrong, such as a certificate that is not accepted.
+    // The database client gives the cause, such as a certificate that is not accepted, in its innermost exception.
     private static IEnumerable<string> Messages(Exception e)
     {
         for (Exception? inner = e; inner is not null; inner = inner.InnerException)
@@ -254,7 +260,7 @@ public static partial class ServiceHost
             listen.Port
         );
 
-    // A name stands for its addresses: where a machine has several networks, metrics are served in one of them.
+    // A host name is resolved to its addresses. On a machine with several networks this selects the one that serves metrics.
     private static IEnumerable<IPEndPoint> AddressesOf(Uri listen) =>
         listen.Host == "localhost" || IPAddress.TryParse(listen.Host.Trim('[', ']'), out _)
             ? [AddressOf(listen)]

@@ -125,11 +125,11 @@ public static class IdentityExtensions
             .Configure<EdgeLimits>(
                 (kestrel, limits) =>
                 {
-                    // Kestrel's own limit counts whoever has opened a socket; Connections tells who may.
+                    // Kestrel's limit would count all open sockets. Connections limits them by participant instead.
                     kestrel.Limits.Http2.MaxStreamsPerConnection = limits.MaxCallsPerConnection;
-                    // What a stream holds for a reader who takes nothing rests on it (Following).
+                    // It limits what a stream holds for a reader that does not read (Following).
                     kestrel.Limits.MaxResponseBufferSize = EdgeLimits.MaxUntakenBytes;
-                    // One whose peer is gone would follow the ledger until its connection is old.
+                    // Without pings, a stream whose peer is gone would go on until its connection reaches its maximum age.
                     kestrel.Limits.Http2.KeepAlivePingDelay = limits.KeepAlive;
                     kestrel.Limits.Http2.KeepAlivePingTimeout = limits.KeepAlive / 2;
                 }
@@ -166,7 +166,7 @@ public static class IdentityExtensions
                             EnabledSslProtocols = SslProtocols.Tls13,
                             ApplicationProtocols = [SslApplicationProtocol.Http2],
                             ClientCertificateRequired = true,
-                            // A resumed session would carry an identity over from a handshake that checked it long ago.
+                            // A resumed session would keep an identity that an old handshake has checked.
                             AllowTlsResume = false,
                             AllowRenegotiation = false,
                             CertificateChainPolicy = ServiceChannel.Offline(),
@@ -203,7 +203,7 @@ public static class IdentityExtensions
         }
         finally
         {
-            // Nobody else gives them back, and a stranger may send many.
+            // Nothing else disposes these certificates, and an unidentified peer may send many.
             foreach (var other in sent)
                 if (!ReferenceEquals(other, certificate))
                     other.Dispose();
@@ -213,8 +213,8 @@ public static class IdentityExtensions
     }
 }
 
-/// <summary>Who is at the other end of a connection. Whose its certificate is is worked out once for each version of the agreement;
-/// whether it still holds, with every call (<see cref="Access"/>).</summary>
+/// <summary>The peer of a connection. The owner of its certificate is determined once for each version of the agreement. Whether the
+/// certificate is still valid is checked with every call (<see cref="Access"/>).</summary>
 internal sealed class Peer(
     X509Certificate2 certificate,
     IReadOnlyList<X509Certificate2> sent,

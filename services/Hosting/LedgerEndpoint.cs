@@ -151,7 +151,7 @@ internal sealed class LedgerEndpoint(
             return shown;
         }
         shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements.InForce.Permissions, cancel);
-        // A signature proves by itself what was signed, and so does an approval in the request: no salt is needed for that.
+        // A signature, and an approval in the request, reveals what was signed even without a salt.
         var request = !shown.Privileged && MayReadRequest(entry, reader);
         shown.Parts.AddRange(
             entry.Parts.Where(p => p.Kind == PartKind.Events || request && p.Kind is PartKind.Request or PartKind.Signature)
@@ -167,7 +167,7 @@ internal sealed class LedgerEndpoint(
         if (entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } request)
             return false;
         var method = EntryHeader.Parser.ParseFrom(entry.Header).Method;
-        // Everybody may know what everybody is judged by.
+        // Every participant may see the agreement.
         if (method == AgreementVersions.Method)
             return true;
         return Methods.Find(method)?.InputType is { } type

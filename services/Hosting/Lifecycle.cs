@@ -6,12 +6,12 @@ using Microsoft.Extensions.Logging;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Whether the service is ready, and how its process ends. Alive means that it answers; ready, that a call would be served in
-/// full: the ledger is open, the broker's topology is declared and the broker takes and delivers messages. A service that is
-/// not ready still answers and commits, for the ledger is the queue.
+/// Whether the service is ready, and how its process ends. Alive means that it answers. Ready means that a call is served in full: the
+/// ledger is open, the broker's topology is declared, and the broker accepts and delivers messages. A service that is not ready still
+/// answers and commits, because events wait in the ledger.
 /// </summary>
 /// <param name="lifetime">The process's life.</param>
-/// <param name="log">Where it is said, once each time, that the service is ready or not any more.</param>
+/// <param name="log">Where each change of readiness is logged once.</param>
 public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger<Lifecycle> log) : IHealthCheck
 {
     /// <summary>The parts that must be ready.</summary>

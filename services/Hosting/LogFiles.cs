@@ -16,7 +16,7 @@ namespace Ministries.Hosting;
 /// </summary>
 internal static class LogFiles
 {
-    // What a tile or bundle holds never changes; whom it is for is decided with each call, so no proxy may keep it for others.
+    // A tile or bundle never changes. Access is checked with each call, so shared caches may not store it.
     private const string Lasting = "private, max-age=31536000, immutable",
         Passing = "no-store";
 

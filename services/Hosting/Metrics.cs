@@ -48,7 +48,7 @@ public static class Metrics
     /// <summary>The path at which metrics are served.</summary>
     public const string Path = "/metrics";
 
-    // Counted here, and told when somebody asks: what is added to a counter is looked up by its labels each time.
+    // Counted here and read by observable counters, because a counter looks its labels up with each addition.
     private static readonly ConcurrentDictionary<(string Method, string Outcome), StrongBox<long>> Calls = new();
 
     private static readonly ObservableCounter<long> CallsByOutcome = Measures.Meter.CreateObservableCounter(
@@ -141,7 +141,7 @@ public static class Metrics
     internal const string Forged = "forged",
         NotInLedger = "not_in_ledger";
 
-    // A counter that is not told before its first rise has no rise to be seen.
+    // A counter is reported as 0 before its first increase, because Prometheus sees an increase only between two values.
     internal static void Begin(Service service)
     {
         foreach (var reason in Reasons.All)
@@ -204,7 +204,7 @@ public static class Metrics
                     : MetricStreamConfiguration.Drop
             );
 
-    // What is worth an operator's look, of what the runtime and the web server tell.
+    // The metrics of the runtime and the web server that an operator needs.
     private static readonly FrozenSet<string> Foreign = FrozenSet.Create(
         "dotnet.process.cpu.time",
         "dotnet.process.memory.working_set",
@@ -308,8 +308,8 @@ public static class Metrics
         };
 }
 
-/// <summary>Looks every few seconds at what can only be looked at: the database, dead letters, due duties, certificates; and tells
-/// it together with what others know, whenever it is asked for.</summary>
+/// <summary>The gauges of a service. Those that need the database, such as dead letters and due duties, are read every few seconds; the
+/// others when metrics are collected.</summary>
 internal sealed class Vitals : SupervisedService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
@@ -339,8 +339,17 @@ internal sealed class Vitals : SupervisedService
     {
         (_ledger, _bus, _agreements, _time) = (ledger, bus, agreements, time);
         Metrics.Begin(service);
-        void Gauge(string name, string? unit, string description, Func<double> value) =>
-            _meter.CreateObservableGauge(name, value, unit, description);
+        ObserveReadiness(life);
+        ObserveWaiting();
+        ObserveTrust(credentials);
+    }
+
+    private void Gauge(string name, string? unit, string description, Func<double> value) =>
+        _meter.CreateObservableGauge(name, value, unit, description);
+
+    /// <summary>What the service needs to serve calls.</summary>
+    private void ObserveReadiness(Lifecycle life)
+    {
         Gauge("ministries.ready", null, "1 where a call would be served in full, else 0.", () => life.Ready ? 1 : 0);
         Gauge(
             "ministries.database.reachable",
@@ -348,21 +357,26 @@ internal sealed class Vitals : SupervisedService
             "1 where the ledger's database answered when it was asked last, else 0.",
             () => _database ? 1 : 0
         );
-        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.", () => bus.BrokerReady ? 1 : 0);
-        Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => ledger.Size);
-        Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => ledger.Waiting);
-        Gauge("ministries.relay.backlog", "{event}", "Events that the broker has not got yet.", () => bus.Backlog);
+        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.", () => _bus.BrokerReady ? 1 : 0);
+    }
+
+    /// <summary>The ledger, and what waits to be written, sent, taken in or done.</summary>
+    private void ObserveWaiting()
+    {
+        Gauge("ministries.ledger.size", "{entry}", "Entries of the ledger.", () => _ledger.Size);
+        Gauge("ministries.queue.length", "{command}", "Commands that wait for their commit.", () => _ledger.Waiting);
+        Gauge("ministries.relay.backlog", "{event}", "Events that the broker has not got yet.", () => _bus.Backlog);
         Gauge(
             "ministries.relay.oldest.age",
             "s",
             "Age of the oldest event that the broker has not got yet; 0: it has all.",
-            () => Since(bus.OldestUnpublished)
+            () => Since(_bus.OldestUnpublished)
         );
         Gauge(
             "ministries.intake.waiting.age",
             "s",
             "For how long an event of another service has not been taken in though it came; 0: none waits.",
-            () => Since(bus.WaitingSince)
+            () => Since(_bus.WaitingSince)
         );
         Gauge(
             "ministries.dead.letters",
@@ -381,15 +395,20 @@ internal sealed class Vitals : SupervisedService
             "s",
             "Time since due duties were last looked for; since the start, where they never were.",
             () =>
-                bus.LastDutySweep is { } last
-                    ? Math.Max(0, (time.GetUtcNow() - last).TotalSeconds)
+                _bus.LastDutySweep is { } last
+                    ? Math.Max(0, (_time.GetUtcNow() - last).TotalSeconds)
                     : Stopwatch.GetElapsedTime(_started).TotalSeconds
         );
+    }
+
+    /// <summary>The agreement and the certificates.</summary>
+    private void ObserveTrust(Credentials credentials)
+    {
         Gauge(
             "ministries.agreement.version",
             null,
             "The version of the agreement that is in force here.",
-            () => agreements.IsInForce ? agreements.InForce.Permissions.Agreement.Version : 0
+            () => _agreements.IsInForce ? _agreements.InForce.Permissions.Agreement.Version : 0
         );
         _meter.CreateObservableGauge(
             "ministries.certificate.remaining",
@@ -415,7 +434,7 @@ internal sealed class Vitals : SupervisedService
         }
         catch (Exception) when (!stop.IsCancellationRequested)
         {
-            // Whatever it is: what is told is that the database does not answer. Its numbers stay those of before.
+            // Any failure is reported as a database that does not answer. The previous numbers stay.
             _database = false;
         }
         while (await timer.WaitForNextTickAsync(stop));

@@ -52,7 +52,7 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
         return (channel, channel.Intercept(new Caller(service)));
     }
 
-    /// <summary>Gives each call its deadline, and each failure the name of who was called.</summary>
+    /// <summary>Sets a deadline on each call, and names the called service in each failure.</summary>
     private sealed class Caller(string service) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
@@ -95,7 +95,7 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
     }
 }
 
-/// <summary>A call to another service that was refused or did not get there.</summary>
+/// <summary>A call to another service was refused, or did not reach it.</summary>
 /// <param name="service">The service's name.</param>
 /// <param name="method">The full method name without a leading slash.</param>
 /// <param name="failure">What gRPC said.</param>

@@ -6,9 +6,9 @@ using Ministries.Ledger;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Work beside the calls, for as long as the service runs. Where it fails it is begun anew, after a pause that doubles from
-/// <see cref="FirstPause"/> to <see cref="LongestPause"/>; its fault is logged by its type alone, for its text may tell of records.
-/// Without this an exception would end the host, or the work alone, and nobody would see why.
+/// Background work for as long as the service runs. When it fails, it is restarted after a pause that doubles from
+/// <see cref="FirstPause"/> to <see cref="LongestPause"/>. Only the type of its exception is logged: the message may contain what is in
+/// a record. Without this an exception would end the host, or end the work unnoticed.
 /// </summary>
 /// <param name="log">Where it is told that it failed.</param>
 public abstract partial class SupervisedService(ILogger log) : BackgroundService
@@ -16,14 +16,15 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
     /// <summary>The pause after the first failure: 100 milliseconds.</summary>
     public static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>The longest pause: 30 seconds. Work that went on for longer than that begins with <see cref="FirstPause"/> again.</summary>
+    /// <summary>The longest pause: 30 seconds. After work that ran longer than that, the next pause is <see cref="FirstPause"/> again.
+    /// </summary>
     public static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
 
     /// <summary>The work. It returns when it is told to stop, or where it has ended on purpose.</summary>
     /// <param name="stop">Stops it.</param>
     protected abstract Task Work(CancellationToken stop);
 
-    /// <summary>What is to be done once, when the work has ended for good.</summary>
+    /// <summary>Runs once, when the work has ended and is not restarted.</summary>
     protected virtual Task Ended() => Task.CompletedTask;
 
     /// <inheritdoc/>
@@ -44,7 +45,7 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
                 if (Stopwatch.GetElapsedTime(began) > LongestPause)
                     pause = FirstPause;
                 LogFailed(log, GetType().Name, pause.TotalSeconds, e.GetType().Name);
-                // By the machine's clock: the service's own may be what failed.
+                // The machine's clock is used, because the service's own clock may be what failed.
                 await Task.Delay(pause, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 pause = pause * 2 < LongestPause ? pause * 2 : LongestPause;
             }

@@ -12,8 +12,7 @@ using StatusCode = Grpc.Core.StatusCode;
 
 namespace Ministries.Hosting;
 
-/// <summary>What leaves a service as traces and metrics: names that say what happened, and only attributes that may be told.
-/// </summary>
+/// <summary>Exports a service's traces and metrics. Only attributes on a list leave the process.</summary>
 public static class Telemetry
 {
     /// <summary>The name of the activity source of every span that a service makes itself: <c>commit</c>, <c>publish</c>,
@@ -45,7 +44,7 @@ public static class Telemetry
             AddTraces(services, service, settings.Otlp);
     }
 
-    // What waits for the collector, some 1 KiB each: beyond that, spans are lost. And how many it is sent at once.
+    // How many spans may wait for the collector, about 1 KiB each (more are dropped), and how many are sent at once.
     private const int MaxQueuedSpans = 16_384,
         SpansAtOnce = 2048;
 
@@ -104,7 +103,7 @@ public static class Telemetry
     /// <summary>The operation's name of a call's span: its service in it, while the span itself is named by the RPC.</summary>
     internal static string OperationOf(string service) => CallOf + service;
 
-    // Several services may run in one process, and each sees every span: it exports its own and those that nobody claims.
+    // Several services may run in one process, and each gets every span. It exports its own spans and those of no service.
     private sealed class OfService(string service, BaseProcessor<Activity> export) : CompositeProcessor<Activity>([export])
     {
         public override void OnEnd(Activity span)
@@ -116,9 +115,8 @@ public static class Telemetry
 }
 
 /// <summary>
-/// Where a trace begins: with the call of a participant. Its own spans are in another collector, so one of them as parent would be
-/// a parent that nobody here finds, and what it sends along (tracestate, baggage) is not this system's to keep; its span is linked.
-/// A call between services goes on in the trace that it is part of.
+/// Where a trace begins: with a participant's call. The participant's own spans are in another collector, where a parent could not be
+/// found. So its span is linked instead, and its tracestate and baggage are dropped. A call between services continues its trace.
 /// </summary>
 internal sealed class Boundary : DistributedContextPropagator
 {
@@ -150,9 +148,9 @@ internal sealed class Boundary : DistributedContextPropagator
 }
 
 /// <summary>
-/// The last thing before export: gives RPC spans their names and drops every attribute that is not on the list or has not the
-/// form that the list gives it, every event, and every status text. So nothing that a library chose to attach leaves the
-/// process, and no prisoner's reference (D16): a record's id has a form that no reference has.
+/// The last step before export. It names RPC spans, and drops events, status texts and every attribute that is not on the list or does not
+/// have the form that the list prescribes. So attributes that a library attaches never leave the process, and no prisoner's reference does
+/// (D16): a record's id has another form than a reference.
 /// </summary>
 internal sealed class AllowList : BaseProcessor<Activity>
 {

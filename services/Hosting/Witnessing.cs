@@ -30,8 +30,8 @@ public sealed record WitnessingOptions
 /// <summary>
 /// Asks the agreement's witnesses for cosignatures on this service's checkpoints (C2SP tlog-witness), in rounds: the newest
 /// checkpoint to all of them at once, so that as many as are demanded meet on one. It runs beside the writes, which never wait
-/// for it. A witness that has a checkpoint of this service's own key that its ledger does not bear out shows that the database is
-/// not the one that was served from: the process ends as it would not have started.
+/// for it. Where a witness has a checkpoint that this service's key signed and that contradicts the ledger, the database is not the one
+/// that was served before: the process ends with the exit code that refuses such a ledger at the start.
 /// </summary>
 public sealed partial class Witnessing : SupervisedService
 {
@@ -110,7 +110,7 @@ public sealed partial class Witnessing : SupervisedService
     protected override async Task Work(CancellationToken stop)
     {
         var pause = _options.Pause;
-        // A host that is told to end while it starts would not say why.
+        // A host that is stopped while it starts would not report why.
         var started = new TaskCompletionSource();
         await using (_lifetime.ApplicationStarted.Register(started.SetResult))
             await started.Task.WaitAsync(stop);
@@ -132,7 +132,7 @@ public sealed partial class Witnessing : SupervisedService
                 : pause * 2 < _options.LongestPause ? pause * 2
                 : _options.LongestPause;
             await Task.Delay(pause, _time, stop);
-            // Where all is cosigned, the next entry or the next agreement is waited for.
+            // When everything is cosigned, wait for the next entry or the next version of the agreement.
             while (complete && _ledger.Size == _asked && ReferenceEquals(agreement, _agreements.InForce.Permissions.Agreement))
             {
                 using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -168,54 +168,17 @@ public sealed partial class Witnessing : SupervisedService
         foreach (var gone in _missing.Keys.Where(m => agreement.Witnesses.All(w => w.Participant != m)))
             _missing.TryRemove(gone, out _);
 
-        var note = SignedNote.Read(checkpoint.Text)!;
+        var asked = new AskedCheckpoint(agreement, checkpoint, SignedNote.Read(checkpoint.Text)!);
         var has = Cosigning(checkpoint.Text, agreement);
-        var kept = new List<string>();
+        // One that was slow or away is asked again alone.
         await Task.WhenAll(
-            agreement.Witnesses.Select(async witness =>
-            {
-                // One that is slow or away is asked again alone.
-                if (has.Contains(witness.Participant) && _ways.TryGetValue(witness, out var way) && way.Size == checkpoint.Size)
-                    return;
-                string? why;
-                try
-                {
-                    using var patience = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                    patience.CancelAfter(_options.Patience);
-                    why = await Ask(
-                        witness,
-                        agreement,
-                        checkpoint.Size,
-                        note,
-                        lines =>
-                        {
-                            // Each as it comes: one that is slow does not keep back the others.
-                            lock (kept)
-                            {
-                                kept.AddRange(lines.Where(l => !kept.Contains(l)));
-                                Keep(agreement, note, checkpoint, kept);
-                            }
-                        },
-                        patience.Token
-                    );
-                }
-                catch (Exception e)
-                    when (e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
-                {
-                    why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
-                }
-                if (why is null)
-                    _missing.TryRemove(witness.Participant, out _);
-                else if (!_missing.TryGetValue(witness.Participant, out var said) || said != why)
-                {
-                    _missing[witness.Participant] = why;
-                    LogMissing(_ledger.Service, witness.Participant, why);
-                }
-            })
+            agreement
+                .Witnesses.Where(w => !has.Contains(w.Participant) || !_ways.TryGetValue(w, out var way) || way.Size != checkpoint.Size)
+                .Select(w => AskInTime(w, asked, stop))
         );
         if (demanded == 0 || Covers(_ledger.Cosigned, checkpoint.Size, agreement))
         {
-            // What came after the checkpoint was read came after the round began.
+            // Entries after the checkpoint came after the round began, so they have waited since then at most.
             Interlocked.Exchange(ref _waitingSince, demanded > 0 && _ledger.Size > checkpoint.Size ? began.UtcTicks : 0);
             if (_saidLate && !Late)
             {
@@ -226,6 +189,36 @@ public sealed partial class Witnessing : SupervisedService
         return _missing.IsEmpty;
     }
 
+    // A checkpoint that the witnesses are asked to cosign, and the lines of those that have.
+    private sealed record AskedCheckpoint(Agreement Agreement, Checkpoint Checkpoint, SignedNote Note)
+    {
+        public List<string> Kept { get; } = [];
+    }
+
+    /// <summary>Asks one witness, and notes whether it is missing.</summary>
+    private async Task AskInTime(Witness witness, AskedCheckpoint asked, CancellationToken stop)
+    {
+        string? why;
+        try
+        {
+            using var patience = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            patience.CancelAfter(_options.Patience);
+            why = await Ask(witness, asked, patience.Token);
+        }
+        catch (Exception e)
+            when (e is HttpRequestException or IOException || e is OperationCanceledException && !stop.IsCancellationRequested)
+        {
+            why = e is OperationCanceledException ? "it does not answer in time" : "it cannot be reached";
+        }
+        if (why is null)
+            _missing.TryRemove(witness.Participant, out _);
+        else if (!_missing.TryGetValue(witness.Participant, out var said) || said != why)
+        {
+            _missing[witness.Participant] = why;
+            LogMissing(_ledger.Service, witness.Participant, why);
+        }
+    }
+
     // Who has cosigned a checkpoint of this ledger, as it counts now.
     private IReadOnlyList<string> Cosigning(string checkpoint, Agreement agreement) =>
         LogKeys.Of(agreement, _ledger.Service).Judge(checkpoint, _time.GetUtcNow()).Cosigners;
@@ -233,33 +226,32 @@ public sealed partial class Witnessing : SupervisedService
     private bool Covers(Checkpoint? cosigned, ulong size, Agreement agreement) =>
         cosigned?.Size >= size && Cosigning(cosigned.Text, agreement).Count >= agreement.CosignaturesDemanded;
 
-    private void Keep(Agreement agreement, SignedNote note, Checkpoint checkpoint, List<string> lines)
+    // Keeps a witness's lines as they come: one that is slow does not keep back the others.
+    private void Keep(AskedCheckpoint asked, IReadOnlyList<string> lines)
     {
-        // Those that it had before, of witnesses that are away now, stay unless there is a later one of the same key.
-        var heads = lines.Select(l => l[..l.LastIndexOf(' ')]).ToHashSet();
-        var all = note.Signatures.Select(s => s.Line).Where(l => !heads.Contains(l[..l.LastIndexOf(' ')])).Concat(lines);
-        var text = $"{note.Text}\n{string.Concat(all)}";
-        var count = Cosigning(text, agreement).Intersect(agreement.Witnesses.Select(w => w.Participant)).Count();
-        _ledger.KeepCosigned(checkpoint with { Text = text }, count >= Math.Max(1, (int)agreement.CosignaturesDemanded));
+        lock (asked.Kept)
+        {
+            asked.Kept.AddRange(lines.Where(l => !asked.Kept.Contains(l)));
+            // Earlier cosignatures, of witnesses that are away now, stay unless there is a later one of the same key.
+            var heads = asked.Kept.Select(l => l[..l.LastIndexOf(' ')]).ToHashSet();
+            var all = asked.Note.Signatures.Select(s => s.Line).Where(l => !heads.Contains(l[..l.LastIndexOf(' ')])).Concat(asked.Kept);
+            var text = $"{asked.Note.Text}\n{string.Concat(all)}";
+            var count = Cosigning(text, asked.Agreement).Intersect(asked.Agreement.Witnesses.Select(w => w.Participant)).Count();
+            _ledger.KeepCosigned(asked.Checkpoint with { Text = text }, count >= Math.Max(1, (int)asked.Agreement.CosignaturesDemanded));
+        }
     }
 
     /// <summary>Asks one witness; what is wrong, null: nothing.</summary>
-    private async Task<string?> Ask(
-        Witness witness,
-        Agreement agreement,
-        ulong size,
-        SignedNote note,
-        Action<IReadOnlyList<string>> take,
-        CancellationToken cancel
-    )
+    private async Task<string?> Ask(Witness witness, AskedCheckpoint asked, CancellationToken cancel)
     {
+        var (note, size) = (asked.Note, asked.Checkpoint.Size);
         var way = _ways.GetOrAdd(witness.Clone(), w => new Way(Open(w)));
         for (var tries = 0; tries < 3; tries++)
         {
             var old = way.Size;
             if (old > size)
             {
-                // It is asked anew next time: what it says of itself is not believed for long.
+                // The witness is asked again next time, because the size that it reported is not trusted for long.
                 way.Size = 0;
                 return await Behind(way, note.Origin, cancel) ?? "it has a greater checkpoint than this replica";
             }
@@ -275,7 +267,7 @@ public sealed partial class Witnessing : SupervisedService
             {
                 case HttpStatusCode.OK:
                     var cosigners = Cosigners
-                        .KeysOf(agreement)
+                        .KeysOf(asked.Agreement)
                         .Where(k => k.Participant.Id == witness.Participant && RequestSignatures.IsValidAt(k.Key, _time.GetUtcNow()))
                         .Select(k => k.Cosigner)
                         .ToArray();
@@ -286,7 +278,7 @@ public sealed partial class Witnessing : SupervisedService
                     if (lines.Length == 0)
                         return "its answer has no cosignature of a key of its own that is valid now";
                     way.Size = size;
-                    take(lines);
+                    Keep(asked, lines);
                     return null;
                 case HttpStatusCode.Conflict
                     when answer.Content.Headers.ContentType?.MediaType == "text/x.tlog.size"
@@ -304,8 +296,8 @@ public sealed partial class Witnessing : SupervisedService
         return "it changes its mind about which checkpoint it has";
     }
 
-    /// <summary>Looks at the checkpoint that a witness has, where it says that it is not this one's: one of this service's own key that
-    /// the ledger does not bear out is no lie of the witness.</summary>
+    /// <summary>Reads a witness's checkpoint where the witness has another one than this service. If this service's key signed it and the
+    /// ledger contradicts it, the fault is here and not with the witness.</summary>
     private async Task<string?> Behind(Way way, string origin, CancellationToken cancel)
     {
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(origin)));

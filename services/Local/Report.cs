@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 
 namespace Ministries.Local;
 
-/// <summary>All that a run showed, for programs. A field may be added within a schema; none changes or goes.</summary>
+/// <summary>The report of a run, for programs. Within a schema fields are added, and none is changed or removed.</summary>
 public sealed record Report
 {
     private static readonly JsonSerializerOptions Form = new(JsonSerializerDefaults.Web)
@@ -22,23 +22,23 @@ public sealed record Report
     /// <summary>The folder that the run's data went to.</summary>
     public required string Data { get; init; }
 
-    /// <summary>The case's id; empty where the story did not come so far.</summary>
+    /// <summary>The case's id; empty where it was not opened.</summary>
     public required string Case { get; init; }
 
-    /// <summary>From the program's start to the first thing that somebody did, in milliseconds.</summary>
+    /// <summary>The time from the program's start to the first step, in milliseconds.</summary>
     public required double FirstResultMilliseconds { get; init; }
 
-    /// <summary>What was done, in order.</summary>
+    /// <summary>The steps, in order.</summary>
     public required IReadOnlyList<Step> Timeline { get; init; }
 
-    /// <summary>The trace of the call that began it, a parent before its children.</summary>
+    /// <summary>The trace of the write that logged the call, a parent before its children.</summary>
     public required IReadOnlyList<TraceSpan> Trace { get; init; }
 
     /// <summary>Later steps and the trace that each is linked to.</summary>
     public required IReadOnlyList<TraceLink> Links { get; init; }
 
     /// <summary>Each record as each party sees it at the end.</summary>
-    public required IReadOnlyList<Sight> Records { get; init; }
+    public required IReadOnlyList<RecordView> Records { get; init; }
 
     /// <summary>The ledgers, verified from their entries.</summary>
     public required IReadOnlyList<LedgerCheck> Ledgers { get; init; }
@@ -46,7 +46,7 @@ public sealed record Report
     /// <summary>The history as parties exported it, verified from the files alone.</summary>
     public required IReadOnlyList<EvidenceFileReport> Evidence { get; init; }
 
-    /// <summary>What was expected, and whether it is so.</summary>
+    /// <summary>The expectations, and whether each holds.</summary>
     public required IReadOnlyList<Check> Checks { get; init; }
 
     /// <summary>The report in JSON.</summary>
@@ -120,7 +120,7 @@ public sealed record TraceLink(string Name, string Trace, string CauseTrace, str
 /// <param name="Record">What it is, such as <c>transfer of P-1</c>.</param>
 /// <param name="Id">Its id.</param>
 /// <param name="Seen">By participant what it sees; null: for it the record is not there.</param>
-public sealed record Sight(string Record, string Id, IReadOnlyDictionary<string, string?> Seen);
+public sealed record RecordView(string Record, string Id, IReadOnlyDictionary<string, string?> Seen);
 
 /// <summary>A ledger, fetched again by all who may see an entry, and computed again.</summary>
 /// <param name="Service">The service.</param>

@@ -15,104 +15,116 @@ namespace Ministries.Local;
 public static class Run
 {
     /// <summary>Exit code: all of it is true.</summary>
-    public const int True = 0;
+    public const int Success = 0;
 
     /// <summary>Exit code: something is not as it must be.</summary>
-    public const int NotTrue = 1;
+    public const int Failure = 1;
 
-    // The process's start, so that the runtime's own is counted.
+    // The start of the process: the start of the runtime is measured too.
     private static readonly long Started =
         Stopwatch.GetTimestamp() - (long)((DateTime.Now - Process.GetCurrentProcess().StartTime).TotalSeconds * Stopwatch.Frequency);
 
     /// <summary>How long a stop may take, by Ctrl-C or SIGTERM, before the process ends all the same.</summary>
-    private static readonly TimeSpan StopWithin = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan StopTimeout = TimeSpan.FromSeconds(30);
 
     /// <summary>Runs the command line.</summary>
     public static Task<int> From(string[] args) =>
-        Command().Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = StopWithin });
+        Command().Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = StopTimeout });
+
+    private static readonly Option<bool> Json = new("--json")
+    {
+        Description = "Writes what is shown as JSON, for programs; progress goes to standard error.",
+    };
+
+    private static readonly Option<bool> Serve = new("--serve")
+    {
+        Description = "Goes on serving other clients afterwards, with gRPC reflection and health, until Ctrl-C.",
+    };
+
+    private static readonly Option<DirectoryInfo?> Data = new("--data")
+    {
+        Description = "The folder for ledgers, certificates and logs. Default: a new one among temporary files.",
+    };
+
+    private static readonly Option<DirectoryInfo?> Join = new("--join")
+    {
+        Description = "Plays on services that run elsewhere: the folder of certificates and agreement that they were started with.",
+    };
+
+    private static readonly Option<string[]> At = new("--at")
+    {
+        Description = "With --join, where a service is, such as calllog=https://127.0.0.1:7101; once for each.",
+        DefaultValueFactory = _ => [],
+    };
+
+    private static readonly Option<Uri?> Jaeger = new("--jaeger")
+    {
+        CustomParser = Address,
+        Description = "With --join, Jaeger's query address, to read the traces from.",
+    };
+
+    private static readonly Option<Uri?> Page = new("--page")
+    {
+        CustomParser = Address,
+        Description = "With --join, Jaeger's address as a person's browser calls it. Default: that of --jaeger.",
+    };
 
     /// <summary>The command.</summary>
     public static RootCommand Command()
     {
-        var json = new Option<bool>("--json")
-        {
-            Description = "Writes what is shown as JSON, for programs; progress goes to standard error.",
-        };
-        var serve = new Option<bool>("--serve")
-        {
-            Description = "Goes on serving other clients afterwards, with gRPC reflection and health, until Ctrl-C.",
-        };
-        var data = new Option<DirectoryInfo?>("--data")
-        {
-            Description = "The folder for ledgers, certificates and logs. Default: a new one among temporary files.",
-        };
-        var join = new Option<DirectoryInfo?>("--join")
-        {
-            Description = "Plays on services that run elsewhere: the folder of certificates and agreement that they were started with.",
-        };
-        var at = new Option<string[]>("--at")
-        {
-            Description = "With --join, where a service is, such as calllog=https://127.0.0.1:7101; once for each.",
-            DefaultValueFactory = _ => [],
-        };
-        var jaeger = new Option<Uri?>("--jaeger")
-        {
-            CustomParser = Address,
-            Description = "With --join, Jaeger's query address, to read the traces from.",
-        };
-        var page = new Option<Uri?>("--page")
-        {
-            CustomParser = Address,
-            Description = "With --join, Jaeger's address as a person's browser calls it. Default: that of --jaeger.",
-        };
         var command = new RootCommand("Plays the case of 17 March 2025 on three services in this process, and shows what happened.")
         {
-            json,
-            serve,
-            data,
-            join,
-            at,
-            jaeger,
-            page,
+            Json,
+            Serve,
+            Data,
+            Join,
+            At,
+            Jaeger,
+            Page,
         };
-        command.Validators.Add(result =>
-        {
-            if (result.GetValue(join) is null)
-                return;
-            var known = result
-                .GetValue(at)!
-                .Select(a => a.Split('=', 2))
-                .Where(a => a.Length == 2 && Uri.IsWellFormedUriString(a[1], UriKind.Absolute))
-                .Select(a => a[0])
-                .ToHashSet();
-            if (!known.SetEquals(Cast.Services))
-                result.AddError($"--join needs --at for each of {string.Join(", ", Cast.Services)}");
-            if (result.GetValue(jaeger) is null)
-                result.AddError("--join needs --jaeger");
-            if (result.GetValue(serve))
-                result.AddError("--serve has no meaning with --join");
-        });
+        command.Validators.Add(ValidateJoin);
         command.SetAction(
             (result, cancel) =>
                 Play(
-                    result.GetValue(json),
-                    result.GetValue(serve),
-                    result.GetValue(data)?.FullName ?? NewFolder(),
+                    result.GetValue(Json),
+                    result.GetValue(Serve),
+                    result.GetValue(Data)?.FullName ?? NewFolder(),
                     Console.Out,
                     Console.Error,
                     cancel,
-                    result.GetValue(join) is { } certificates
-                        ? new Elsewhere(
-                            certificates.FullName,
-                            result.GetValue(at)!.Select(a => a.Split('=', 2)).ToDictionary(a => a[0], a => new Uri(a[1])),
-                            result.GetValue(jaeger)!,
-                            result.GetValue(page) ?? result.GetValue(jaeger)!
-                        )
-                        : null
+                    RemoteServicesOf(result)
                 )
         );
         return command;
     }
+
+    private static void ValidateJoin(CommandResult result)
+    {
+        if (result.GetValue(Join) is null)
+            return;
+        var known = result
+            .GetValue(At)!
+            .Select(a => a.Split('=', 2))
+            .Where(a => a.Length == 2 && Uri.IsWellFormedUriString(a[1], UriKind.Absolute))
+            .Select(a => a[0])
+            .ToHashSet();
+        if (!known.SetEquals(Participants.Services))
+            result.AddError($"--join needs --at for each of {string.Join(", ", Participants.Services)}");
+        if (result.GetValue(Jaeger) is null)
+            result.AddError("--join needs --jaeger");
+        if (result.GetValue(Serve))
+            result.AddError("--serve has no meaning with --join");
+    }
+
+    private static RemoteServices? RemoteServicesOf(ParseResult result) =>
+        result.GetValue(Join) is { } certificates
+            ? new RemoteServices(
+                certificates.FullName,
+                result.GetValue(At)!.Select(a => a.Split('=', 2)).ToDictionary(a => a[0], a => new Uri(a[1])),
+                result.GetValue(Jaeger)!,
+                result.GetValue(Page) ?? result.GetValue(Jaeger)!
+            )
+            : null;
 
     private static Uri? Address(ArgumentResult result)
     {
@@ -127,16 +139,16 @@ public static class Run
     /// <param name="Addresses">Where each service is, by its name.</param>
     /// <param name="Jaeger">Jaeger's query address.</param>
     /// <param name="Page">Jaeger's address as a person's browser calls it.</param>
-    public sealed record Elsewhere(string Certificates, IReadOnlyDictionary<string, Uri> Addresses, Uri Jaeger, Uri Page);
+    public sealed record RemoteServices(string Certificates, IReadOnlyDictionary<string, Uri> Addresses, Uri Jaeger, Uri Page);
 
-    /// <summary>Plays it.</summary>
+    /// <summary>Plays the case and shows the report.</summary>
     /// <param name="json">Whether to write JSON.</param>
     /// <param name="serve">Whether to go on serving until <paramref name="cancel"/>.</param>
     /// <param name="folder">Where data goes; made where it is not there. What is there of an earlier run stays.</param>
     /// <param name="output">Standard output.</param>
     /// <param name="error">Standard error.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <param name="elsewhere">Where the services run; null: in this process.</param>
+    /// <param name="remote">Where the services run; null: in this process.</param>
     /// <returns>The exit code.</returns>
     public static async Task<int> Play(
         bool json,
@@ -145,51 +157,57 @@ public static class Run
         TextWriter output,
         TextWriter error,
         CancellationToken cancel,
-        Elsewhere? elsewhere = null
+        RemoteServices? remote = null
     )
     {
         var screen = json ? new Screen(error, Console.IsErrorRedirected, brief: true) : new Screen(output, Console.IsOutputRedirected);
         var run = FolderOfRun(folder);
         screen.Title(run);
-        using var spans = elsewhere is null ? new Spans() : new Spans(elsewhere.Jaeger);
+        using var spans = remote is null ? new Spans() : new Spans(remote.Jaeger);
         screen.Progress(
-            elsewhere is null
+            remote is null
                 ? "starting    three services, two witnesses, a certificate for each participant"
                 : "joining     three services, each participant with its certificate"
         );
-        await using var cast = elsewhere is null
-            ? await Cast.Assemble(run, serve, OtlpEndpoint(), cancel)
-            : await Cast.Join(elsewhere.Certificates, elsewhere.Addresses, TimeSpan.FromSeconds(60), cancel, Path.Combine(run, "receipts"));
-        var teller = new Teller(screen, Started);
-        var story = new Story(cast, teller);
+        await using var participants = remote is null
+            ? await Participants.Start(run, serve, OtlpEndpoint(), cancel)
+            : await Participants.Join(
+                remote.Certificates,
+                remote.Addresses,
+                TimeSpan.FromSeconds(60),
+                cancel,
+                Path.Combine(run, "receipts")
+            );
+        var timeline = new Timeline(screen, Started);
+        var story = new Story(participants, timeline);
         Report report;
         try
         {
             await story.Play(cancel);
-            report = await Gather(cast, story, teller, spans, run, cancel);
+            report = await VerifyAll(participants, story, timeline, spans, run, cancel);
         }
         catch (Exception e) when (e is StoryException or RpcException)
         {
-            teller.Broke(e is RpcException rpc ? rpc.Status.Detail : e.Message);
-            report = Told(story, teller, spans, run);
+            timeline.Abort(e is RpcException rpc ? rpc.Status.Detail : e.Message);
+            report = ReportOf(story, timeline, spans, run);
         }
         if (json)
             await output.WriteLineAsync(report.ToJson());
         else
             screen.Show(report);
-        if (elsewhere is not null && !json && report.Trace is [var root, ..])
-            screen.Traced(new Uri(elsewhere.Page, $"/trace/{root.Trace}"));
+        if (remote is not null && !json && report.Trace is [var root, ..])
+            screen.ShowTracePage(new Uri(remote.Page, $"/trace/{root.Trace}"));
         if (serve)
         {
-            screen.Serving(cast.Addresses, run);
+            screen.Serving(participants.Addresses, run);
             await Task.Delay(Timeout.Infinite, cancel).ContinueWith(_ => { }, CancellationToken.None);
         }
-        return report.Holds ? True : NotTrue;
+        return report.Holds ? Success : Failure;
     }
 
     private static string NewFolder() => Path.Combine(Path.GetTempPath(), "ministries");
 
-    // A run has a folder of its own, so that a second one begins anew.
+    // Each run gets a folder of its own, so that it does not find the data of an earlier one.
     private static string FolderOfRun(string folder)
     {
         var name = DateTime.UtcNow.ToString("yyyyMMdd-HHmmss", System.Globalization.CultureInfo.InvariantCulture);
@@ -206,35 +224,42 @@ public static class Run
     private static Uri? OtlpEndpoint() =>
         Environment.GetEnvironmentVariable("OTEL_EXPORTER_OTLP_ENDPOINT") is { Length: > 0 } endpoint ? new Uri(endpoint) : null;
 
-    private static Report Told(Story story, Teller teller, Spans spans, string folder) =>
+    private static Report ReportOf(Story story, Timeline timeline, Spans spans, string folder) =>
         new()
         {
             Data = folder,
             Case = story.Case,
-            FirstResultMilliseconds = teller.FirstResult?.TotalMilliseconds ?? -1,
-            Timeline = [.. teller.Steps.Select(s => s.Step with { Trace = spans.TraceOf(s.RequestId) ?? "" })],
-            Trace = spans.TraceOf(teller.CallRequestId) is { } trace ? spans.Trace(trace) : [],
+            FirstResultMilliseconds = timeline.FirstResult?.TotalMilliseconds ?? -1,
+            Timeline = [.. timeline.Steps.Select(s => s.Step with { Trace = spans.TraceOf(s.RequestId) ?? "" })],
+            Trace = spans.TraceOf(timeline.CallRequestId) is { } trace ? spans.Trace(trace) : [],
             Links = [],
             Records = [],
             Ledgers = [],
             Evidence = [],
-            Checks = teller.Checks,
+            Checks = timeline.Checks,
         };
 
-    private static async Task<Report> Gather(Cast cast, Story story, Teller teller, Spans spans, string folder, CancellationToken cancel)
+    private static async Task<Report> VerifyAll(
+        Participants participants,
+        Story story,
+        Timeline timeline,
+        Spans spans,
+        string folder,
+        CancellationToken cancel
+    )
     {
-        var records = await Records(cast, story);
-        Nobody(teller, records);
+        var records = await ViewRecords(participants, story);
+        CheckVisibility(timeline, records);
         var ledgers = new List<LedgerCheck>();
-        foreach (var service in Cast.Services)
+        foreach (var service in Participants.Services)
         {
             var ledger = await Verification.Of(
                 service,
-                [.. cast.Everybody.Where(p => p != "operator").Select(p => cast[p].LedgerOf(service))],
+                [.. participants.Ids.Where(p => p != "operator").Select(p => participants[p].LedgerOf(service))],
                 cancel
             );
             ledgers.Add(ledger);
-            teller.Holds(
+            timeline.Verify(
                 $"the ledger of {service} is whole: gapless, as its headers say, under its checkpoint",
                 ledger.Wrong.Count == 0,
                 string.Join("; ", ledger.Wrong)
@@ -242,64 +267,69 @@ public static class Run
         }
         var evidence = new List<EvidenceFileReport>();
         foreach (var exporter in new[] { "kr/mfa", "ua/coordination-hq" })
-            evidence.Add(await Evidence(cast[exporter], story.Case, folder, teller, cancel));
-        await cast.Until(
+            evidence.Add(await ExportEvidence(participants[exporter], story.Case, folder, timeline, cancel));
+        await participants.WaitUntil(
             "the last spans have ended",
             async () =>
             {
-                await spans.Look(teller.CallRequestId, cancel);
-                return spans.TraceOf(teller.CallRequestId) is { } trace
+                await spans.Fetch(timeline.CallRequestId, cancel);
+                return spans.TraceOf(timeline.CallRequestId) is { } trace
                     && Expected.All(e => spans.Trace(trace).Count(s => s.Name == e.Name) >= e.Times);
             },
             cancel
         );
-        foreach (var step in teller.Steps)
-            await spans.Look(step.RequestId, cancel);
-        var told = Told(story, teller, spans, folder);
-        CheckTrace(teller, told.Trace);
+        foreach (var step in timeline.Steps)
+            await spans.Fetch(step.RequestId, cancel);
+        var report = ReportOf(story, timeline, spans, folder);
+        CheckTrace(timeline, report.Trace);
         var links = spans.Links();
-        teller.Holds(
+        timeline.Verify(
             "later steps are traces of their own, linked to what caused them",
             story.Transfers.Count == 2
-                && told.Timeline.Where(s => s.Method.EndsWith("/SubmitTransferRequest", StringComparison.Ordinal))
-                    .All(s => links.Any(l => l.Trace == s.Trace && l.CauseTrace == told.Trace[0].Trace))
+                && report
+                    .Timeline.Where(s => s.Method.EndsWith("/SubmitTransferRequest", StringComparison.Ordinal))
+                    .All(s => links.Any(l => l.Trace == s.Trace && l.CauseTrace == report.Trace[0].Trace))
         );
-        return told with { Records = records, Ledgers = ledgers, Evidence = evidence, Links = links, Checks = teller.Checks };
+        return report with { Records = records, Ledgers = ledgers, Evidence = evidence, Links = links, Checks = timeline.Checks };
     }
 
-    // The history as one party may show it to a court: exported, verified without the services, and no longer true once a byte of it
-    // is another.
-    private static async Task<EvidenceFileReport> Evidence(
-        Party party,
+    // Exports the history as a participant may show it to a court, verifies the file without the services, and shows that one changed
+    // byte breaks it.
+    private static async Task<EvidenceFileReport> ExportEvidence(
+        ParticipantClient exporter,
         string @case,
         string folder,
-        Teller teller,
+        Timeline timeline,
         CancellationToken cancel
     )
     {
-        var path = Path.Combine(folder, $"evidence-{party.Id.Replace('/', '-')}.jsonl");
+        var path = Path.Combine(folder, $"evidence-{exporter.Id.Replace('/', '-')}.jsonl");
         await using (var stream = PrivateFiles.Open(path, FileMode.Create))
-            await new EvidenceExport(party.Client, TimeProvider.System).Write(@case, stream, null, cancel);
+            await new EvidenceExport(exporter.Client, TimeProvider.System).Write(@case, stream, null, cancel);
         var file = await File.ReadAllBytesAsync(path, cancel);
-        var report = EvidenceVerification.Verify(file, party.Client.Agreement);
-        teller.Holds($"the evidence that {party.Id} exports is verified by the agreement alone", report.Break is null, $"{report.Break}");
+        var report = EvidenceVerification.Verify(file, exporter.Client.Agreement);
+        timeline.Verify(
+            $"the evidence that {exporter.Id} exports is verified by the agreement alone",
+            report.Break is null,
+            $"{report.Break}"
+        );
         var signed = report
             .Entries.Where(e => e.Key.Length > 0)
             .GroupBy(e => e.Header.Participant)
             .ToDictionary(g => g.Key, g => g.Count());
-        teller.Holds(
-            $"it holds what {party.Id} signed itself, with the receipts",
-            signed.GetValueOrDefault(party.Id) > 0
+        timeline.Verify(
+            $"it holds what {exporter.Id} signed itself, with the receipts",
+            signed.GetValueOrDefault(exporter.Id) > 0
                 && report
                     .Entries.Where(e =>
                         e.Key.Length > 0
-                        && e.Header.Participant == party.Id
+                        && e.Header.Participant == exporter.Id
                         && e.Parts.All(p => p.Content is not Answer { Refusal: not null })
                     )
                     .All(e => e.Receipt)
         );
-        if (party.Client.Agreement.CosignaturesDemanded is > 0 and var demanded)
-            teller.Holds(
+        if (exporter.Client.Agreement.CosignaturesDemanded is > 0 and var demanded)
+            timeline.Verify(
                 $"{demanded} participants cosigned each log that it rests on",
                 report.Logs.All(l => l.Cosigned.Count >= demanded),
                 string.Join("; ", report.Logs.Select(l => $"{l.Service}: {l.Cosigned.Count}"))
@@ -308,10 +338,10 @@ public static class Run
         var at = file.AsSpan().LastIndexOf("\"data\":\""u8) + 12;
         changed[at] = changed[at] == (byte)'A' ? (byte)'B' : (byte)'A';
         var line = 1 + file.AsSpan(0, at).Count((byte)'\n');
-        teller.Holds("one changed letter breaks it, at its line", EvidenceVerification.Verify(changed).Break?.Line == line);
+        timeline.Verify("one changed letter breaks it, at its line", EvidenceVerification.Verify(changed).Break?.Line == line);
         return new EvidenceFileReport(
             path,
-            party.Id,
+            exporter.Id,
             report.Entries.Count,
             signed,
             report.Entries.Sum(e => e.Approvers.Count),
@@ -340,28 +370,28 @@ public static class Run
         ("commit custody", 2),
     ];
 
-    private static void CheckTrace(Teller teller, IReadOnlyList<TraceSpan> trace)
+    private static void CheckTrace(Timeline timeline, IReadOnlyList<TraceSpan> trace)
     {
-        teller.Holds(
+        timeline.Verify(
             "the call's trace has one root, the call itself",
             trace.Count(s => s.Parent is null) == 1 && trace[0].Name == Expected[0].Name,
             $"{trace.Count(s => s.Depth == 0)} roots"
         );
-        teller.Holds("no span of it is without its parent", trace.All(s => s.Parent is null || trace.Any(p => p.Span == s.Parent)));
+        timeline.Verify("no span of it is without its parent", trace.All(s => s.Parent is null || trace.Any(p => p.Span == s.Parent)));
         foreach (var (name, times) in Expected)
         {
             var found = trace.Count(s => s.Name == name);
-            teller.Holds($"it has {name}{(times == 1 ? "" : $" {times} times")}", found == times, $"{found} times");
+            timeline.Verify($"it has {name}{(times == 1 ? "" : $" {times} times")}", found == times, $"{found} times");
         }
     }
 
-    // D9 and D22: nobody learns why.
-    private static void Nobody(Teller teller, IReadOnlyList<Sight> records)
+    // D9 and D22: who may not see a record does not learn that it exists, and nobody learns why a transfer is suspended.
+    private static void CheckVisibility(Timeline timeline, IReadOnlyList<RecordView> records)
     {
         var outsider = records.All(r => r.Seen["kr/unification"] is null);
-        teller.Holds("for kr/unification, which was not admitted, nothing of the case is there", outsider);
+        timeline.Verify("for kr/unification, which was not admitted, nothing of the case is there", outsider);
         var statements = records.Where(r => r.Record.StartsWith("statement", StringComparison.Ordinal)).ToList();
-        teller.Holds(
+        timeline.Verify(
             "kr/mfa sees that a transfer is suspended, and no statement",
             statements.Count > 0
                 && statements.All(s => s.Seen["kr/mfa"] is null)
@@ -369,17 +399,17 @@ public static class Run
         );
     }
 
-    private static async Task<IReadOnlyList<Sight>> Records(Cast cast, Story story)
+    private static async Task<IReadOnlyList<RecordView>> ViewRecords(Participants participants, Story story)
     {
-        var sights = new List<Sight>
+        var views = new List<RecordView>
         {
-            await Sight("case", story.Case, async p => Words.Of((await p.Custody.GetCaseAsync(new() { Case = story.Case })).Case.State)),
-            await Sight("call", story.Call, async p => Words.Of((await p.Calls.GetCallAsync(new() { Call = story.Call })).Call.State)),
+            await ViewOf("case", story.Case, async p => Words.Of((await p.Custody.GetCaseAsync(new() { Case = story.Case })).Case.State)),
+            await ViewOf("call", story.Call, async p => Words.Of((await p.Calls.GetCallAsync(new() { Call = story.Call })).Call.State)),
         };
         foreach (var prisoner in new[] { story.First, story.Second })
-            sights.Add(
-                await Sight(
-                    $"prisoner {story.Called(prisoner)}",
+            views.Add(
+                await ViewOf(
+                    $"prisoner {story.LabelOf(prisoner)}",
                     prisoner,
                     async p =>
                     {
@@ -390,51 +420,51 @@ public static class Run
                     }
                 )
             );
-        foreach (var (prisoner, transfer) in story.Transfers.OrderBy(t => story.Called(t.Key)))
-            sights.Add(
-                await Sight(
-                    $"transfer of {story.Called(prisoner)}",
+        foreach (var (prisoner, transfer) in story.Transfers.OrderBy(t => story.LabelOf(t.Key)))
+            views.Add(
+                await ViewOf(
+                    $"transfer of {story.LabelOf(prisoner)}",
                     transfer,
                     async p => Words.Of((await p.Consular.GetTransferAsync(new() { Transfer = transfer })).Transfer.State)
                 )
             );
         var numbers = new Dictionary<string, int>();
-        foreach (var statement in (await cast["icrc"].Custody.ListStatementsAsync(new() { Case = story.Case })).Statements)
+        foreach (var statement in (await participants["icrc"].Custody.ListStatementsAsync(new() { Case = story.Case })).Statements)
         {
             var number = numbers[statement.Prisoner] = numbers.GetValueOrDefault(statement.Prisoner) + 1;
-            sights.Add(
-                await Sight(
-                    $"statement {number} of {story.Called(statement.Prisoner)}",
+            views.Add(
+                await ViewOf(
+                    $"statement {number} of {story.LabelOf(statement.Prisoner)}",
                     statement.Statement_,
                     async p => Words.Of((await p.Custody.GetStatementAsync(new() { Statement = statement.Statement_ })).Statement.State)
                 )
             );
         }
-        foreach (var access in (await cast["icrc"].Consular.ListAccessesAsync(new() { Case = story.Case })).Accesses)
-            sights.Add(
-                await Sight(
-                    $"visit to {story.Called(access.Prisoner)}",
+        foreach (var access in (await participants["icrc"].Consular.ListAccessesAsync(new() { Case = story.Case })).Accesses)
+            views.Add(
+                await ViewOf(
+                    $"visit to {story.LabelOf(access.Prisoner)}",
                     access.Id,
                     async p => Words.Of((await p.Consular.GetAccessAsync(new() { Access = access.Id })).Access.State)
                 )
             );
-        return sights;
+        return views;
 
-        async Task<Sight> Sight(string record, string id, Func<Party, Task<string>> see)
+        async Task<RecordView> ViewOf(string record, string id, Func<ParticipantClient, Task<string>> see)
         {
             var seen = new Dictionary<string, string?>();
-            foreach (var participant in cast.Participants)
+            foreach (var participant in participants.Parties)
             {
                 try
                 {
-                    seen[participant] = await see(cast[participant]);
+                    seen[participant] = await see(participants[participant]);
                 }
                 catch (RpcException e) when (e.StatusCode == StatusCode.NotFound)
                 {
                     seen[participant] = null;
                 }
             }
-            return new Sight(record, id, seen);
+            return new RecordView(record, id, seen);
         }
     }
 }

@@ -3,8 +3,8 @@ using Spectre.Console;
 
 namespace Ministries.Local;
 
-/// <summary>Shows a person what happens. Sober: one colour for what was refused, one for what holds, the rest is type and space.
-/// Without a terminal the same text goes out plain.</summary>
+/// <summary>Writes the steps and the report for a person: refusals in red, what holds in green. Without a terminal the same text is
+/// written without colours.</summary>
 public sealed class Screen
 {
     private const int MaxWidth = 118;
@@ -31,31 +31,31 @@ public sealed class Screen
         _console.Profile.Width = redirected ? MaxWidth : Math.Min(MaxWidth, _console.Profile.Width);
     }
 
-    /// <summary>The first lines.</summary>
+    /// <summary>Writes the first lines.</summary>
     public void Title(string data)
     {
         if (_brief)
             return;
         _console.WriteLine();
         _console.MarkupLine("[bold]Ministries[/]  the case of 17 March 2025: three services in this process, a ledger each, TLS 1.3");
-        _console.MarkupLine($"[dim]data        {Shown(data)}[/]");
+        _console.MarkupLine($"[dim]data        {Escaped(data)}[/]");
     }
 
-    /// <summary>A line of progress before anything happens.</summary>
+    /// <summary>Writes a line of progress before the first step.</summary>
     public void Progress(string what)
     {
         if (!_brief)
-            _console.MarkupLine($"[dim]{Shown(what)}[/]");
+            _console.MarkupLine($"[dim]{Escaped(what)}[/]");
     }
 
-    /// <summary>A part of the main job begins.</summary>
+    /// <summary>Writes the heading of a part.</summary>
     public void Chapter(int part, string title)
     {
         _console.WriteLine();
-        _console.MarkupLine($"[bold] {part}  {Shown(title)}[/]");
+        _console.MarkupLine($"[bold] {part}  {Escaped(title)}[/]");
     }
 
-    /// <summary>Somebody did something.</summary>
+    /// <summary>Writes a step and, where it was refused, why.</summary>
     public void Step(Step step)
     {
         if (_brief)
@@ -67,7 +67,7 @@ public sealed class Screen
             "",
             method,
             step.Refusal is not null ? "[red]refused[/]"
-                : step.Position is { } position ? $"[dim]{Shown(step.Service)} {position}[/]"
+                : step.Position is { } position ? $"[dim]{Escaped(step.Service)} {position}[/]"
                 : ""
         );
         if (step.Refusal is not { } refusal)
@@ -78,14 +78,14 @@ public sealed class Screen
         Note("", $"unlocked by  {refusal.Unlock}", "dim");
     }
 
-    /// <summary>A service did something of its own.</summary>
+    /// <summary>Writes what a service did by itself.</summary>
     public void Reaction(string service, string what)
     {
         if (!_brief)
             Note(service, what, "italic");
     }
 
-    /// <summary>Two accounts are compared.</summary>
+    /// <summary>Writes how two accounts of a call compare.</summary>
     public void Comparison(IEnumerable<(string Field, string Match)> fields)
     {
         if (_brief)
@@ -94,14 +94,14 @@ public sealed class Screen
             Note("", $"{group.Key, -13} {string.Join(", ", group.Select(f => f.Field.ToLowerInvariant()))}", "dim");
     }
 
-    /// <summary>An expectation does not hold.</summary>
+    /// <summary>Writes an expectation that does not hold.</summary>
     public void Failed(Check check)
     {
         if (!_brief)
             Note("", $"not so: {check.What}; found: {check.Found}", "red");
     }
 
-    /// <summary>All the rest, once the story is told.</summary>
+    /// <summary>Writes the report after the last step.</summary>
     public void Show(Report report)
     {
         if (_brief)
@@ -113,7 +113,7 @@ public sealed class Screen
         Expectations(report);
     }
 
-    /// <summary>How the services are reached that go on.</summary>
+    /// <summary>Writes how to reach the services that go on running.</summary>
     public void Serving(IReadOnlyDictionary<string, Uri> addresses, string data)
     {
         Heading("The services go on", "stop them with Ctrl-C");
@@ -123,7 +123,7 @@ public sealed class Screen
         Note("agreement", Path.Combine(data, "certificates", "agreement.json"), "");
         Note("health", "grpc.health.v1.Health, for \"\" (alive) and \"ready\"; gRPC reflection", "");
         _console.WriteLine();
-        // Lines to be copied: whole, however wide the terminal is.
+        // These lines are copied by people: they are not wrapped at the width of the terminal.
         var lines = new[]
         {
             $"    export MINISTRIES_FOLDER={Path.Combine(data, "certificates")} MINISTRIES_AS=kr/mfa",
@@ -135,17 +135,17 @@ public sealed class Screen
         _console.Profile.Out.Writer.Flush();
     }
 
-    /// <summary>Where the call's trace is to be looked at.</summary>
-    public void Traced(Uri page)
+    /// <summary>Writes the address of the page that shows the call's trace.</summary>
+    public void ShowTracePage(Uri page)
     {
         _console.MarkupLine("    The call's trace, for a browser:");
-        // To be copied: whole, however wide the terminal is.
+        // This line is copied by people: it is not wrapped at the width of the terminal.
         _console.Profile.Out.Writer.WriteLine($"    {page}");
         _console.Profile.Out.Writer.Flush();
     }
 
-    /// <summary>The story broke off.</summary>
-    public void Broke(string why) => _console.MarkupLine($"\n[red]The story broke off:[/] {Shown(why)}");
+    /// <summary>Writes why the story broke off.</summary>
+    public void ShowAborted(string why) => _console.MarkupLine($"\n[red]The story broke off:[/] {Escaped(why)}");
 
     private void Trace(Report report)
     {
@@ -162,8 +162,8 @@ public sealed class Screen
         var lines = Branches(report.Trace);
         foreach (var (span, branch) in report.Trace.Zip(lines))
             grid.AddRow(
-                $"[dim]{branch}[/]{Shown(Short(span.Name, names - 1 - branch.Length))}",
-                $"[dim]{Shown(span.Service)}[/]",
+                $"[dim]{branch}[/]{Escaped(Short(span.Name, names - 1 - branch.Length))}",
+                $"[dim]{Escaped(span.Service)}[/]",
                 $"[blue]{Bar(span, total)}[/]",
                 $"{span.Milliseconds:F1} ms"
             );
@@ -185,7 +185,7 @@ public sealed class Screen
         return new string(' ', from) + new string('━', length);
     }
 
-    // The lines that lead to each span, which come a parent before its children.
+    // The branches of the tree that are drawn before each span. A parent comes before its children.
     private static List<string> Branches(IReadOnlyList<TraceSpan> spans)
     {
         var lines = new List<string>();
@@ -269,7 +269,7 @@ public sealed class Screen
         Note("receipts", $"{receipts}, each verified, in receipts/<participant>", "");
     }
 
-    // Columns as wide as what is in them, two spaces apart, or one where two are too many.
+    // Columns as wide as their widest text, two spaces apart, or one where the terminal is too narrow for two.
     private void Columns(IReadOnlyList<(string Text, string Style)> head, IEnumerable<IReadOnlyList<(string Text, string Style)>> rows)
     {
         var all = rows.Prepend(head).ToList();
@@ -298,8 +298,8 @@ public sealed class Screen
         _console.WriteLine();
         _console.MarkupLine(
             report.Holds
-                ? $"    [bold green]All of it is true.[/]  [dim]Data: {Shown(report.Data)}[/]"
-                : $"    [bold red]Not all of it is true.[/]  [dim]Data and logs: {Shown(report.Data)}[/]"
+                ? $"    [bold green]All of it is true.[/]  [dim]Data: {Escaped(report.Data)}[/]"
+                : $"    [bold red]Not all of it is true.[/]  [dim]Data and logs: {Escaped(report.Data)}[/]"
         );
         _console.WriteLine();
     }
@@ -307,39 +307,39 @@ public sealed class Screen
     private void Heading(string title, string beside)
     {
         _console.WriteLine();
-        _console.MarkupLine($"[bold] {Shown(title)}[/]  [dim]{Shown(beside)}[/]");
+        _console.MarkupLine($"[bold] {Escaped(title)}[/]  [dim]{Escaped(beside)}[/]");
     }
 
     private const int WhoWidth = 19;
     private const int MethodWidth = 27;
     private const int WhereWidth = 12;
 
-    // What is left beside the others; a narrow terminal makes more lines of it.
+    // The width that the other columns leave. In a narrow terminal the text takes more lines.
     private int WhatWidth => Math.Max(20, _console.Profile.Width - 4 - WhoWidth - 1 - 1 - MethodWidth - WhereWidth);
 
-    // Who, what he did, by which method, and where it stands. What is too long goes on below.
+    // Writes who did what, by which method, and where it is recorded. A text that is too long goes on in the next line.
     private void Row(string who, string what, string style, string method, string where)
     {
         var lines = Wrap(what, WhatWidth);
         _console.MarkupLine(
-            $"    {Shown(who), -WhoWidth} {Styled(lines[0].PadRight(WhatWidth), style)} [dim]{Shown(method), -MethodWidth}[/]{where}".TrimEnd()
+            $"    {Escaped(who), -WhoWidth} {Styled(lines[0].PadRight(WhatWidth), style)} [dim]{Escaped(method), -MethodWidth}[/]{where}".TrimEnd()
         );
         foreach (var line in lines[1..])
             _console.MarkupLine($"    {"", -WhoWidth} {Styled(line, style)}");
     }
 
-    // What belongs to the row above, or what a service says.
+    // Writes a line that belongs to the row above, or what a service did.
     private void Note(string who, string what, string style)
     {
         var lines = Wrap(what, Math.Max(20, _console.Profile.Width - WhoWidth - 5));
         for (var i = 0; i < lines.Count; i++)
-            _console.MarkupLine($"    [dim]{(i == 0 ? Shown(who) : ""), -WhoWidth}[/] {Styled(lines[i], style)}");
+            _console.MarkupLine($"    [dim]{(i == 0 ? Escaped(who) : ""), -WhoWidth}[/] {Styled(lines[i], style)}");
     }
 
-    // What came from elsewhere: neither a style of this screen's nor anything that acts on a terminal.
-    private static string Shown(string text) => Markup.Escape(Terminal.Line(text));
+    // Text from outside, without effect on a terminal and without markup.
+    private static string Escaped(string text) => Markup.Escape(Terminal.Line(text));
 
-    private static string Styled(string text, string style) => style.Length == 0 ? Shown(text) : $"[{style}]{Shown(text)}[/]";
+    private static string Styled(string text, string style) => style.Length == 0 ? Escaped(text) : $"[{style}]{Escaped(text)}[/]";
 
     private static List<string> Wrap(string text, int width)
     {
@@ -354,7 +354,7 @@ public sealed class Screen
         return lines;
     }
 
-    // Without the package, and where that is too long still without its service and version.
+    // A name without its package and, where that is still too long, without service and version.
     private static string Short(string name, int width)
     {
         name = name.Replace("ministries.", "", StringComparison.Ordinal);
@@ -363,7 +363,7 @@ public sealed class Screen
         return name.Length <= width ? name : name[..(width - 1)] + "…";
     }
 
-    // Without the spaces at the end of each line.
+    // Leaves the spaces at the end of each line out.
     private sealed class Trimmed(TextWriter inner) : TextWriter
     {
         private readonly System.Text.StringBuilder _line = new();

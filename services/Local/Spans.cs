@@ -11,12 +11,12 @@ namespace Ministries.Local;
 /// <summary>The spans of all three services: collected in this process, as they would be exported, or asked of Jaeger.</summary>
 public sealed class Spans : IDisposable
 {
-    // By span id, so that what Jaeger tells twice is one.
-    private readonly ConcurrentDictionary<string, Seen> _ended = [];
+    // By span id: Jaeger may return a span more than once.
+    private readonly ConcurrentDictionary<string, EndedSpan> _ended = [];
     private readonly TracerProvider? _provider;
     private readonly HttpClient? _jaeger;
 
-    private sealed record Seen(
+    private sealed record EndedSpan(
         string Trace,
         string Span,
         string? Parent,
@@ -28,32 +28,32 @@ public sealed class Spans : IDisposable
         IReadOnlyList<(string Trace, string Span)> Links
     );
 
-    /// <summary>Begins to collect what happens in this process.</summary>
+    /// <summary>Collects the spans of this process.</summary>
     public Spans() =>
         _provider = Telemetry
             .Traces(Sdk.CreateTracerProviderBuilder())
-            .AddProcessor(new SimpleActivityExportProcessor(new Keeper(this)))
+            .AddProcessor(new SimpleActivityExportProcessor(new SpanExporter(this)))
             .Build();
 
-    /// <summary>Asks Jaeger for what happens elsewhere.</summary>
+    /// <summary>Asks Jaeger for the spans of services that run elsewhere.</summary>
     /// <param name="jaeger">Its query address, such as <c>http://127.0.0.1:16686</c>.</param>
     public Spans(Uri jaeger) => _jaeger = new HttpClient { BaseAddress = jaeger, Timeout = TimeSpan.FromSeconds(10) };
 
-    /// <summary>Looks what has come since; of this process all is there at once.</summary>
+    /// <summary>Fetches the spans of a request from Jaeger. Spans of this process are collected as they end.</summary>
     /// <param name="requestId">The request whose trace is wanted.</param>
     /// <param name="cancel">Ends it.</param>
-    public async Task Look(string requestId, CancellationToken cancel)
+    public async Task Fetch(string requestId, CancellationToken cancel)
     {
         if (_jaeger is null)
             return;
         var tags = Uri.EscapeDataString(JsonSerializer.Serialize(new Dictionary<string, string> { ["ministries.request_id"] = requestId }));
-        foreach (var service in Cast.Services)
+        foreach (var service in Participants.Services)
         {
             var address = new Uri($"/api/traces?service={service}&tags={tags}&limit=20&lookback=1h", UriKind.Relative);
             using var answer = JsonDocument.Parse(await _jaeger.GetStringAsync(address, cancel));
             foreach (var trace in answer.RootElement.GetProperty("data").EnumerateArray())
             foreach (var span in trace.GetProperty("spans").EnumerateArray())
-                Keep(Read(trace, span));
+                Add(Read(trace, span));
         }
     }
 
@@ -63,7 +63,7 @@ public sealed class Spans : IDisposable
             .Values.FirstOrDefault(s => s.Name.Contains('/') && s.Attributes.GetValueOrDefault("ministries.request_id") == requestId)
             ?.Trace;
 
-    /// <summary>The links from one trace to another; a batch's own trace is left out.</summary>
+    /// <summary>The links from one trace to another, without those to a batch's own trace.</summary>
     public IReadOnlyList<TraceLink> Links() =>
         [
             .. _ended
@@ -83,10 +83,10 @@ public sealed class Spans : IDisposable
         var known = spans.Select(s => s.Span).ToHashSet();
         var start = spans[0].Start;
         foreach (var root in spans.Where(s => s.Parent is null || !known.Contains(s.Parent)))
-            Add(root, 0, "");
+            AddBranch(root, 0, "");
         return shown;
 
-        void Add(Seen span, int depth, string around)
+        void AddBranch(EndedSpan span, int depth, string around)
         {
             var children = spans.Where(s => s.Parent == span.Span).ToList();
             var service = span.Service ?? children.Select(s => s.Service).FirstOrDefault(s => s is not null) ?? around;
@@ -104,7 +104,7 @@ public sealed class Spans : IDisposable
                 )
             );
             foreach (var child in children)
-                Add(child, depth + 1, service);
+                AddBranch(child, depth + 1, service);
         }
     }
 
@@ -115,9 +115,9 @@ public sealed class Spans : IDisposable
         _jaeger?.Dispose();
     }
 
-    private void Keep(Seen span) => _ended[span.Span] = span;
+    private void Add(EndedSpan span) => _ended[span.Span] = span;
 
-    private static Seen Read(JsonElement trace, JsonElement span)
+    private static EndedSpan Read(JsonElement trace, JsonElement span)
     {
         var id = span.GetProperty("traceID").GetString()!;
         var references = span.GetProperty("references")
@@ -130,7 +130,7 @@ public sealed class Spans : IDisposable
                 )
             )
             .ToList();
-        return new Seen(
+        return new EndedSpan(
             id,
             span.GetProperty("spanID").GetString()!,
             references.FirstOrDefault(r => r.Type == "CHILD_OF" && r.Trace == id).Span,
@@ -146,13 +146,13 @@ public sealed class Spans : IDisposable
         );
     }
 
-    private sealed class Keeper(Spans spans) : BaseExporter<Activity>
+    private sealed class SpanExporter(Spans spans) : BaseExporter<Activity>
     {
         public override ExportResult Export(in Batch<Activity> batch)
         {
             foreach (var span in batch)
-                spans.Keep(
-                    new Seen(
+                spans.Add(
+                    new EndedSpan(
                         span.TraceId.ToHexString(),
                         span.SpanId.ToHexString(),
                         span.ParentSpanId == default ? null : span.ParentSpanId.ToHexString(),

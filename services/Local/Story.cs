@@ -12,26 +12,26 @@ namespace Ministries.Local;
 /// The case of 17 March 2025, played by its participants: one call, two prisoners, one of whom changes his mind on the way. The
 /// identities are invented and sealed; the calls, certificates, ledgers and refusals are real.
 /// </summary>
-/// <param name="cast">The participants.</param>
-/// <param name="teller">Tells what happens, and keeps it.</param>
-public sealed class Story(Cast cast, Teller teller)
+/// <param name="participants">The participants.</param>
+/// <param name="timeline">Performs, shows and keeps the steps.</param>
+public sealed class Story(Participants participants, Timeline timeline)
 {
     private readonly List<string> _registered = [];
-    private readonly Party _headquarters = cast["ua/coordination-hq"];
-    private readonly Party _kyiv = cast["ua/mfa"];
-    private readonly Party _seoul = cast["kr/mfa"];
-    private readonly Party _redCross = cast["icrc"];
+    private readonly ParticipantClient _headquarters = participants["ua/coordination-hq"];
+    private readonly ParticipantClient _kyiv = participants["ua/mfa"];
+    private readonly ParticipantClient _seoul = participants["kr/mfa"];
+    private readonly ParticipantClient _redCross = participants["icrc"];
     private readonly Dictionary<string, string> _transfers = [];
     private Timestamp _setOut = new();
 
-    /// <summary>The one who goes: the reference that custody gave him.</summary>
+    /// <summary>The prisoner who is handed over: the reference that custody gave him.</summary>
     public string First => _registered[0];
 
-    /// <summary>The one who changes his mind.</summary>
+    /// <summary>The prisoner who changes his mind.</summary>
     public string Second => _registered[1];
 
-    /// <summary>What the story calls a prisoner, in the order in which they were registered.</summary>
-    public string Called(string prisoner) => $"P-{_registered.IndexOf(prisoner) + 1}";
+    /// <summary>A prisoner's label in the output: P-1 or P-2, in the order of registration.</summary>
+    public string LabelOf(string prisoner) => $"P-{_registered.IndexOf(prisoner) + 1}";
 
     private IReadOnlyList<string> Both => _registered;
 
@@ -47,28 +47,29 @@ public sealed class Story(Cast cast, Teller teller)
     /// <summary>Plays it from the opening of the case to the hand-over.</summary>
     public async Task Play(CancellationToken cancel)
     {
-        await TheCaseIsOpened(cancel);
-        await SeoulLogsTheCall(cancel);
-        await TheServicesDraftAndTell(cancel);
-        await KyivGivesItsOwnReadout();
-        await SeoulSubmitsAndKyivReviews(cancel);
-        await ANewspaperIsNoStanding();
-        await TheRedCrossInterviewsInPrivate();
-        await TheDetainingPowerAgrees(cancel);
-        await OneChangesHisMindOnTheWay(cancel);
-        await TheOtherIsHandedOver(cancel);
+        await OpenCase(cancel);
+        await LogCall(cancel);
+        await AwaitDrafts(cancel);
+        await SubmitReadout();
+        await SubmitRequests(cancel);
+        await ReviewRequests(cancel);
+        await TryOnNewspaperAlone();
+        await InterviewInPrivate();
+        await AgreeAndSetOut(cancel);
+        await ChangeOfMindOnTheWay(cancel);
+        await HandOver(cancel);
     }
 
-    private async Task TheCaseIsOpened(CancellationToken cancel)
+    private async Task OpenCase(CancellationToken cancel)
     {
-        teller.Begin(0, "The detaining power opens the case, registers both prisoners and admits the parties");
-        var opened = await teller.Does(_headquarters, "opens the case", p => p.Custody.OpenCaseAsync(new()));
+        timeline.Begin(0, "The detaining power opens the case, registers both prisoners and admits the parties");
+        var opened = await timeline.Perform(_headquarters, "opens the case", p => p.Custody.OpenCaseAsync(new()));
         Case = opened.Case;
-        cast.TakeUp(Case);
+        participants.SetCase(Case);
         foreach (var called in (string[])["P-1", "P-2"])
             _registered.Add(
                 (
-                    await teller.Does(
+                    await timeline.Perform(
                         _headquarters,
                         $"registers {called}, wounded, in hospital",
                         p =>
@@ -77,7 +78,7 @@ public sealed class Story(Cast cast, Teller teller)
                                 {
                                     Status = CustodyState.Hospitalised,
                                     CaptureTime = On(2025, 1, 9),
-                                    Identity = Party.Seal($"an invented identity of {called}", "ua/coordination-hq", "icrc"),
+                                    Identity = ParticipantClient.Seal($"an invented identity of {called}", "ua/coordination-hq", "icrc"),
                                 }
                             )
                     )
@@ -92,10 +93,10 @@ public sealed class Story(Cast cast, Teller teller)
             await Claim(_headquarters, prisoner, "RU", "RU", ClaimBasis.SideFoughtOn, "Russia's claim: the side he fought on");
         }
         foreach (var service in new[] { "calllog", "consular" })
-            await cast.Heard(service, "custody", admitted.Receipt.Position, cancel);
+            await participants.WaitUntilProcessed(service, "custody", admitted.Receipt.Position, cancel);
 
         Task<AdmitPartyResponse> Admit(string participant, Part part, string what) =>
-            teller.Does(
+            timeline.Perform(
                 _headquarters,
                 $"admits {participant}, {what}",
                 p => p.Custody.AdmitPartyAsync(new() { Participant = participant, Part = part })
@@ -103,7 +104,7 @@ public sealed class Story(Cast cast, Teller teller)
     }
 
     private Task<RecordClaimResponse> Claim(
-        Party party,
+        ParticipantClient client,
         string prisoner,
         string claimant,
         string claimed,
@@ -111,9 +112,9 @@ public sealed class Story(Cast cast, Teller teller)
         string what,
         string instrument = ""
     ) =>
-        teller.Does(
-            party,
-            $"records for {Called(prisoner)} {what}",
+        timeline.Perform(
+            client,
+            $"records for {LabelOf(prisoner)} {what}",
             p =>
                 p.Custody.RecordClaimAsync(
                     new()
@@ -127,9 +128,9 @@ public sealed class Story(Cast cast, Teller teller)
                 )
         );
 
-    private async Task SeoulLogsTheCall(CancellationToken cancel)
+    private async Task LogCall(CancellationToken cancel)
     {
-        teller.Begin(1, "Seoul logs the call of 17 March: the position on citizenship, and that it will request a transfer");
+        timeline.Begin(1, "Seoul logs the call of 17 March: the position on citizenship, and that it will request a transfer");
         foreach (var prisoner in Both)
             await Claim(_seoul, prisoner, "KR", "KR", ClaimBasis.Constitution, "its own claim: its Constitution", "kr-constitution-art-3");
         var account = Account("Asia/Seoul");
@@ -154,16 +155,16 @@ public sealed class Story(Cast cast, Teller teller)
                 DueTime = In(days: 30),
             }
         );
-        account.Minutes = Party.Seal("the minister's minutes", "kr/mfa");
-        var logged = await teller.Does(
+        account.Minutes = ParticipantClient.Seal("the minister's minutes", "kr/mfa");
+        var logged = await timeline.Perform(
             _seoul,
             "logs the call with ua/mfa",
             p => p.Calls.LogCallAsync(new() { Counterpart = "ua/mfa", Account = account })
         );
         Call = logged.Call;
-        teller.CallLogged();
-        await teller.Expect("the call is ONE_SIDED until the other side has spoken", CallState.OneSided, () => logged.State);
-        await cast.Until(
+        timeline.MarkCallLogged();
+        await timeline.Expect("the call is ONE_SIDED until the other side has spoken", CallState.OneSided, () => logged.State);
+        await participants.WaitUntil(
             "the consular service drafts both requests",
             async () =>
                 (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call }, cancellationToken: cancel)).Transfers.Count
@@ -172,36 +173,36 @@ public sealed class Story(Cast cast, Teller teller)
         );
     }
 
-    private async Task TheServicesDraftAndTell(CancellationToken cancel)
+    private async Task AwaitDrafts(CancellationToken cancel)
     {
-        teller.Begin(2, "The consular service drafts a request for each, custody notes it, the call log ties them");
+        timeline.Begin(2, "The consular service drafts a request for each, custody notes it, the call log ties them");
         var drafts = (await _seoul.Consular.ListTransfersAsync(new() { Case = Case, Call = Call }, cancellationToken: cancel)).Transfers;
-        foreach (var draft in drafts.OrderBy(d => Called(d.Prisoner)))
+        foreach (var draft in drafts.OrderBy(d => LabelOf(d.Prisoner)))
         {
             _transfers[draft.Prisoner] = draft.Id;
-            teller.Tells("service/consular", $"drafts a transfer request of {Called(draft.Prisoner)} for {draft.Participant}");
+            timeline.ShowReaction("service/consular", $"drafts a transfer request of {LabelOf(draft.Prisoner)} for {draft.Participant}");
         }
-        await cast.Until(
+        await participants.WaitUntil(
             "custody notes the interest",
             async () => (await Task.WhenAll(Both.Select(Interests))).All(noted => noted == 1),
             cancel
         );
         foreach (var prisoner in Both)
-            teller.Tells("service/custody", $"notes an interest in {Called(prisoner)}, for kr/mfa's eyes only");
-        await cast.Until(
+            timeline.ShowReaction("service/custody", $"notes an interest in {LabelOf(prisoner)}, for kr/mfa's eyes only");
+        await participants.WaitUntil(
             "the call log ties the drafts",
             async () => (await _seoul.Calls.GetCallAsync(new() { Call = Call })).Call.Commitments.Single().Requests.Count == 2,
             cancel
         );
-        teller.Tells("service/calllog", "ties both drafts to the commitment, which is OPEN until they are submitted");
-        await teller.Expect("both drafts are DRAFTED", "DRAFTED DRAFTED", () => string.Join(' ', drafts.Select(d => Words.Of(d.State))));
+        timeline.ShowReaction("service/calllog", "ties both drafts to the commitment, which is OPEN until they are submitted");
+        await timeline.Expect("both drafts are DRAFTED", "DRAFTED DRAFTED", () => string.Join(' ', drafts.Select(d => Words.Of(d.State))));
         foreach (var other in new[] { _headquarters, _kyiv, _redCross })
-            await teller.Expect(
+            await timeline.Expect(
                 $"{other.Id} sees no draft",
                 0,
                 async () => (await other.Consular.ListTransfersAsync(new() { Case = Case }, cancellationToken: cancel)).Transfers.Count
             );
-        await teller.Expect(
+        await timeline.Expect(
             "ua/coordination-hq sees no interest noted",
             0,
             async () =>
@@ -218,9 +219,9 @@ public sealed class Story(Cast cast, Teller teller)
                 .Count;
     }
 
-    private async Task KyivGivesItsOwnReadout()
+    private async Task SubmitReadout()
     {
-        teller.Begin(4, "Kyiv gives its own account of the call: what matches, and what differs");
+        timeline.Begin(4, "Kyiv gives its own account of the call: what matches, and what differs");
         var account = Account("Europe/Kyiv");
         account.Subjects.Add(Subject.Treatment);
         account.Positions.Add(
@@ -233,58 +234,58 @@ public sealed class Story(Cast cast, Teller teller)
                 Prisoners = { Both },
             }
         );
-        var given = await teller.Does(
+        var given = await timeline.Perform(
             _kyiv,
             "submits its own readout",
             p => p.Calls.SubmitReadoutAsync(new() { Call = Call, Account = account })
         );
-        await teller.Expect("the call is MUTUAL", CallState.Mutual, () => given.State);
+        await timeline.Expect("the call is MUTUAL", CallState.Mutual, () => given.State);
         var compared = (await _kyiv.Calls.GetCallAsync(new() { Call = Call })).Comparison;
-        teller.Compares(compared.Fields.Select(f => ($"{Words.Of(f.Field)}", Words.Of(f.Match))));
-        await teller.Expect(
+        timeline.ShowComparison(compared.Fields.Select(f => ($"{Words.Of(f.Field)}", Words.Of(f.Match))));
+        await timeline.Expect(
             "what only Seoul said is ONE_SIDE_ONLY",
             Match.OneSideOnly,
             () => compared.Fields.Single(f => f.Field == CodedField.Commitments).Match
         );
     }
 
-    private async Task SeoulSubmitsAndKyivReviews(CancellationToken cancel)
+    private async Task SubmitRequests(CancellationToken cancel)
     {
-        teller.Begin(5, "Seoul submits both requests and gives its assurance; the detaining power reviews and assesses");
+        timeline.Begin(5, "Seoul submits both requests and gives its assurance; the detaining power reviews and assesses");
         ulong last = 0;
         foreach (var prisoner in Both)
             last = (
-                await teller.Does(
+                await timeline.Perform(
                     _seoul,
-                    $"submits the request for {Called(prisoner)}",
+                    $"submits the request for {LabelOf(prisoner)}",
                     p =>
                         p.Consular.SubmitTransferRequestAsync(
                             new()
                             {
                                 Transfer = _transfers[prisoner],
-                                NoteVerbale = $"KR-MFA-2025-{Called(prisoner)}",
-                                Content = Party.Seal("the request in words", "kr/mfa", "ua/coordination-hq"),
+                                NoteVerbale = $"KR-MFA-2025-{LabelOf(prisoner)}",
+                                Content = ParticipantClient.Seal("the request in words", "kr/mfa", "ua/coordination-hq"),
                             }
                         )
                 )
             ).Receipt.Position;
-        await cast.Heard("custody", "consular", last, cancel);
-        await cast.Heard("calllog", "consular", last, cancel);
-        await teller.Expect(
+        await participants.WaitUntilProcessed("custody", "consular", last, cancel);
+        await participants.WaitUntilProcessed("calllog", "consular", last, cancel);
+        await timeline.Expect(
             "the commitment is KEPT",
             CommitmentState.Kept,
             async () => (await _seoul.Calls.GetCallAsync(new() { Call = Call })).Call.Commitments.Single().State
         );
         foreach (var prisoner in Both)
-            await teller.Does(
+            await timeline.Perform(
                 _seoul,
-                $"assures for {Called(prisoner)}: the Convention, and no refoulement",
+                $"assures for {LabelOf(prisoner)}: the Convention, and no refoulement",
                 p =>
                     p.Consular.GiveAssuranceAsync(
                         new()
                         {
                             Transfer = _transfers[prisoner],
-                            NoteVerbale = $"KR-MFA-2025-A-{Called(prisoner)}",
+                            NoteVerbale = $"KR-MFA-2025-A-{LabelOf(prisoner)}",
                             ExpireTime = In(days: 365),
                             Undertakings =
                             {
@@ -296,14 +297,19 @@ public sealed class Story(Cast cast, Teller teller)
                         }
                     )
             );
+    }
+
+    private async Task ReviewRequests(CancellationToken cancel)
+    {
+        ulong last = 0;
         foreach (var prisoner in Both)
         {
-            await teller.Does(
+            await timeline.Perform(
                 _headquarters,
-                $"begins to review the request for {Called(prisoner)}",
+                $"begins to review the request for {LabelOf(prisoner)}",
                 p => p.Consular.BeginReviewAsync(new() { Transfer = _transfers[prisoner] })
             );
-            await teller.Does(
+            await timeline.Perform(
                 _headquarters,
                 "assesses the receiving state: willing and able",
                 p =>
@@ -317,9 +323,9 @@ public sealed class Story(Cast cast, Teller teller)
                         }
                     )
             );
-            await teller.Does(
+            await timeline.Perform(
                 _headquarters,
-                $"assesses the risk for {Called(prisoner)} at the destination",
+                $"assesses the risk for {LabelOf(prisoner)} at the destination",
                 p =>
                     p.Custody.RecordRiskAssessmentAsync(
                         new()
@@ -333,9 +339,9 @@ public sealed class Story(Cast cast, Teller teller)
                     )
             );
             last = (
-                await teller.Does(
+                await timeline.Perform(
                     _headquarters,
-                    $"records that {Called(prisoner)} is fit to travel",
+                    $"records that {LabelOf(prisoner)} is fit to travel",
                     p =>
                         p.Custody.RecordFitnessAsync(
                             new()
@@ -350,13 +356,13 @@ public sealed class Story(Cast cast, Teller teller)
                 )
             ).Receipt.Position;
         }
-        await cast.Heard("consular", "custody", last, cancel);
+        await participants.WaitUntilProcessed("consular", "custody", last, cancel);
     }
 
-    private async Task ANewspaperIsNoStanding()
+    private async Task TryOnNewspaperAlone()
     {
-        teller.Begin(5, "On the newspaper interview alone, nothing moves");
-        await teller.Does(
+        timeline.Begin(5, "On the newspaper interview alone, nothing moves");
+        await timeline.Perform(
             _headquarters,
             "enters what the newspaper printed as P-1's statement",
             p =>
@@ -370,11 +376,11 @@ public sealed class Story(Cast cast, Teller teller)
                         Uncoerced = true,
                         WithoutInterpreter = true,
                         AcceptedDestinations = { "KR" },
-                        Content = Party.Seal("what the newspaper printed", "ua/coordination-hq", "icrc"),
+                        Content = ParticipantClient.Seal("what the newspaper printed", "ua/coordination-hq", "icrc"),
                     }
                 )
         );
-        await teller.IsRefused(
+        await timeline.ExpectRefusal(
             _headquarters,
             "would agree to the transfer of P-1 on it",
             Reason.StandingNotInForce,
@@ -382,17 +388,17 @@ public sealed class Story(Cast cast, Teller teller)
         );
     }
 
-    private async Task TheRedCrossInterviewsInPrivate()
+    private async Task InterviewInPrivate()
     {
-        teller.Begin(5, "The ICRC speaks with each alone; interviewer, interpreter and observer attest");
+        timeline.Begin(5, "The ICRC speaks with each alone; interviewer, interpreter and observer attest");
         foreach (var prisoner in Both)
         {
-            var visit = await teller.Does(
+            var visit = await timeline.Perform(
                 _redCross,
-                $"notifies a visit to {Called(prisoner)} under Article 126",
+                $"notifies a visit to {LabelOf(prisoner)} under Article 126",
                 p => p.Consular.NotifyVisitAsync(new() { Prisoner = prisoner, PlannedTime = In(days: 1) })
             );
-            await teller.Does(
+            await timeline.Perform(
                 _redCross,
                 "records the visit, without witnesses",
                 p =>
@@ -408,19 +414,19 @@ public sealed class Story(Cast cast, Teller teller)
                         }
                     )
             );
-            await Statement(prisoner, PlaceKind.Hospital, "KR");
+            await RecordStatement(prisoner, PlaceKind.Hospital, "KR");
         }
     }
 
-    private async Task Statement(string prisoner, PlaceKind place, params string[] accepted)
+    private async Task RecordStatement(string prisoner, PlaceKind place, params string[] accepted)
     {
         var attendants = new[] { AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer }
-            .Select((role, i) => (Role: role, Actor: _redCross.Another(Words.Of(role).ToLowerInvariant(), i + 2)))
+            .Select((role, i) => (Role: role, Actor: _redCross.OtherOfficial(Words.Of(role).ToLowerInvariant(), i + 2)))
             .ToList();
         var now = Now();
-        var recorded = await teller.Does(
+        var recorded = await timeline.Perform(
             _redCross,
-            $"records what {Called(prisoner)} said, sealed",
+            $"records what {LabelOf(prisoner)} said, sealed",
             p =>
                 p.Custody.RecordStatementAsync(
                     new()
@@ -432,43 +438,22 @@ public sealed class Story(Cast cast, Teller teller)
                         Uncoerced = true,
                         Interpreter = attendants[1].Actor.Official,
                         AcceptedDestinations = { accepted },
-                        Interview = new Interview
-                        {
-                            WithoutWitnesses = true,
-                            PlaceKind = place,
-                            InterviewTime = now,
-                            Attendants =
+                        Interview = InterviewAt(
+                            place,
+                            now,
+                            attendants.Select(a => new Attendant
                             {
-                                attendants.Select(a => new Attendant
-                                {
-                                    Role = a.Role,
-                                    Participant = "icrc",
-                                    Official = a.Actor.Official,
-                                }),
-                            },
-                            OptionsExplained =
-                            {
-                                OptionExplained.Home,
-                                OptionExplained.RequestingState,
-                                OptionExplained.Elsewhere,
-                                OptionExplained.Stay,
-                                OptionExplained.Wait,
-                            },
-                            Safeguards =
-                            {
-                                Safeguard.Voluntary,
-                                Safeguard.Confidential,
-                                Safeguard.ProtectionExplained,
-                                Safeguard.ReadBack,
-                                Safeguard.Medical,
-                            },
-                        },
-                        Content = Party.Seal("his words", "icrc"),
+                                Role = a.Role,
+                                Participant = "icrc",
+                                Official = a.Actor.Official,
+                            })
+                        ),
+                        Content = ParticipantClient.Seal("his words", "icrc"),
                     }
                 )
         );
         foreach (var (role, actor) in attendants)
-            await teller.Does(
+            await timeline.Perform(
                 _redCross,
                 $"attests as {Words.Of(role).ToLowerInvariant()}",
                 p =>
@@ -484,8 +469,33 @@ public sealed class Story(Cast cast, Teller teller)
             );
     }
 
-    private static Grpc.Core.AsyncUnaryCall<DecideTransferResponse> Decide(Party party, string transfer) =>
-        party.Consular.DecideTransferAsync(
+    private static Interview InterviewAt(PlaceKind place, Timestamp time, IEnumerable<Attendant> attendants) =>
+        new()
+        {
+            WithoutWitnesses = true,
+            PlaceKind = place,
+            InterviewTime = time,
+            Attendants = { attendants },
+            OptionsExplained =
+            {
+                OptionExplained.Home,
+                OptionExplained.RequestingState,
+                OptionExplained.Elsewhere,
+                OptionExplained.Stay,
+                OptionExplained.Wait,
+            },
+            Safeguards =
+            {
+                Safeguard.Voluntary,
+                Safeguard.Confidential,
+                Safeguard.ProtectionExplained,
+                Safeguard.ReadBack,
+                Safeguard.Medical,
+            },
+        };
+
+    private static Grpc.Core.AsyncUnaryCall<DecideTransferResponse> Decide(ParticipantClient client, string transfer) =>
+        client.Consular.DecideTransferAsync(
             new()
             {
                 Transfer = transfer,
@@ -494,19 +504,19 @@ public sealed class Story(Cast cast, Teller teller)
             }
         );
 
-    private async Task TheDetainingPowerAgrees(CancellationToken cancel)
+    private async Task AgreeAndSetOut(CancellationToken cancel)
     {
-        teller.Begin(5, "The detaining power agrees; custody is asked for the standing at every step");
+        timeline.Begin(5, "The detaining power agrees; custody is asked for the standing at every step");
         foreach (var prisoner in Both)
         {
-            await teller.Does(
+            await timeline.Perform(
                 _headquarters,
-                $"agrees to the transfer of {Called(prisoner)}; two officials sign",
+                $"agrees to the transfer of {LabelOf(prisoner)}; two officials sign",
                 p => Decide(p, _transfers[prisoner])
             );
-            await teller.Does(
+            await timeline.Perform(
                 _headquarters,
-                $"schedules the hand-over of {Called(prisoner)}",
+                $"schedules the hand-over of {LabelOf(prisoner)}",
                 p =>
                     p.Consular.ScheduleHandoverAsync(
                         new()
@@ -514,8 +524,8 @@ public sealed class Story(Cast cast, Teller teller)
                             Transfer = _transfers[prisoner],
                             WindowStartTime = Now(),
                             WindowEndTime = In(days: 2),
-                            HandoverReference = $"HO-{Called(prisoner)}",
-                            Place = Party.Seal("the place", "ua/coordination-hq", "kr/mfa", "icrc"),
+                            HandoverReference = $"HO-{LabelOf(prisoner)}",
+                            Place = ParticipantClient.Seal("the place", "ua/coordination-hq", "kr/mfa", "icrc"),
                         }
                     )
             );
@@ -524,75 +534,83 @@ public sealed class Story(Cast cast, Teller teller)
         ulong last = 0;
         foreach (var prisoner in Both)
             last = (
-                await teller.Does(
+                await timeline.Perform(
                     _headquarters,
-                    $"records that {Called(prisoner)} sets out",
+                    $"records that {LabelOf(prisoner)} sets out",
                     p => p.Consular.BeginTransitAsync(new() { Transfer = _transfers[prisoner] })
                 )
             )
                 .Receipt
                 .Position;
-        await cast.Heard("custody", "consular", last, cancel);
+        await participants.WaitUntilProcessed("custody", "consular", last, cancel);
     }
 
-    private async Task OneChangesHisMindOnTheWay(CancellationToken cancel)
+    private async Task ChangeOfMindOnTheWay(CancellationToken cancel)
     {
-        teller.Begin(5, "On the way P-2 changes his mind");
-        await Statement(Second, PlaceKind.Transit);
-        await cast.Until(
+        timeline.Begin(5, "On the way P-2 changes his mind");
+        await RecordStatement(Second, PlaceKind.Transit);
+        await participants.WaitUntil(
             "the transfer of P-2 is suspended",
-            async () => (await Seen(_seoul, Second)).State == TransferState.Suspended,
+            async () => (await TransferOf(_seoul, Second)).State == TransferState.Suspended,
             cancel
         );
-        teller.Tells("service/consular", "suspends the transfer of P-2; nobody is told why");
-        await teller.IsRefused(_seoul, "would confirm the hand-over of P-2", Reason.StateNotAllowed, p => Confirm(p, Second));
-        var aborted = await teller.Does(
+        timeline.ShowReaction("service/consular", "suspends the transfer of P-2; nobody is told why");
+        await timeline.ExpectRefusal(_seoul, "would confirm the hand-over of P-2", Reason.StateNotAllowed, p => Confirm(p, Second));
+        var aborted = await timeline.Perform(
             _headquarters,
             "calls off the hand-over of P-2",
             p => p.Consular.AbortHandoverAsync(new() { Transfer = _transfers[Second] })
         );
-        await cast.Heard("custody", "consular", aborted.Receipt.Position, cancel);
+        await participants.WaitUntilProcessed("custody", "consular", aborted.Receipt.Position, cancel);
     }
 
-    private Grpc.Core.AsyncUnaryCall<ConfirmHandoverResponse> Confirm(Party party, string prisoner) =>
-        party.Consular.ConfirmHandoverAsync(
+    private Grpc.Core.AsyncUnaryCall<ConfirmHandoverResponse> Confirm(ParticipantClient client, string prisoner) =>
+        client.Consular.ConfirmHandoverAsync(
             new()
             {
                 Transfer = _transfers[prisoner],
                 WindowStartTime = _setOut,
                 WindowEndTime = Now(),
-                HandoverReference = $"HO-{Called(prisoner)}",
+                HandoverReference = $"HO-{LabelOf(prisoner)}",
             }
         );
 
-    private async Task TheOtherIsHandedOver(CancellationToken cancel)
+    private async Task HandOver(CancellationToken cancel)
     {
-        teller.Begin(5, "P-1 is handed over; both sides confirm, and custody passes to the accepting power");
-        await teller.Does(_headquarters, "confirms the hand-over of P-1", p => Confirm(p, First));
-        await teller.Expect("one side's confirmation moves no responsibility", "UA", () => DetainingPowerOf(First));
-        await teller.Does(_seoul, "confirms the hand-over of P-1", p => Confirm(p, First));
-        await cast.Until(
+        timeline.Begin(5, "P-1 is handed over; both sides confirm, and custody passes to the accepting power");
+        await timeline.Perform(_headquarters, "confirms the hand-over of P-1", p => Confirm(p, First));
+        await timeline.Expect("one side's confirmation moves no responsibility", "UA", () => DetainingPowerOf(First));
+        await timeline.Perform(_seoul, "confirms the hand-over of P-1", p => Confirm(p, First));
+        await participants.WaitUntil(
             "custody has passed",
-            async () => await DetainingPowerOf(First) == "KR" && (await Seen(_seoul, First)).State == TransferState.Monitored,
+            async () => await DetainingPowerOf(First) == "KR" && (await TransferOf(_seoul, First)).State == TransferState.Monitored,
             cancel
         );
-        teller.Tells("service/custody", "records that custody of P-1 passed from UA to KR");
-        await teller.Expect("custody of P-1 is KR's", "KR", () => DetainingPowerOf(First));
-        await teller.Expect(
+        timeline.ShowReaction("service/custody", "records that custody of P-1 passed from UA to KR");
+        await timeline.Expect("custody of P-1 is KR's", "KR", () => DetainingPowerOf(First));
+        await timeline.Expect(
             "Ukraine stays answerable as the transferring power (12(3))",
             "UA",
             async () => (await _headquarters.Custody.GetPrisonerAsync(new() { Case = Case, Prisoner = First })).Prisoner.TransferringPower
         );
-        await teller.Expect("the transfer of P-1 is MONITORED", TransferState.Monitored, async () => (await Seen(_seoul, First)).State);
-        await teller.Expect("custody of P-2 is still UA's", "UA", () => DetainingPowerOf(Second));
-        await teller.Expect("the transfer of P-2 is SUSPENDED", TransferState.Suspended, async () => (await Seen(_seoul, Second)).State);
+        await timeline.Expect(
+            "the transfer of P-1 is MONITORED",
+            TransferState.Monitored,
+            async () => (await TransferOf(_seoul, First)).State
+        );
+        await timeline.Expect("custody of P-2 is still UA's", "UA", () => DetainingPowerOf(Second));
+        await timeline.Expect(
+            "the transfer of P-2 is SUSPENDED",
+            TransferState.Suspended,
+            async () => (await TransferOf(_seoul, Second)).State
+        );
     }
 
     private async Task<string> DetainingPowerOf(string prisoner) =>
         (await _seoul.Custody.GetPrisonerAsync(new() { Case = Case, Prisoner = prisoner })).Prisoner.DetainingPower;
 
-    private async Task<Transfer> Seen(Party party, string prisoner) =>
-        (await party.Consular.GetTransferAsync(new() { Transfer = _transfers[prisoner] })).Transfer;
+    private async Task<Transfer> TransferOf(ParticipantClient client, string prisoner) =>
+        (await client.Consular.GetTransferAsync(new() { Transfer = _transfers[prisoner] })).Transfer;
 
     private Account Account(string zone) =>
         new()

@@ -5,8 +5,8 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Local;
 
-/// <summary>Verifies a ledger from its entries alone: fetched again by everybody who may see one, and computed again here, without
-/// the code that wrote them.</summary>
+/// <summary>Verifies a ledger from its entries alone. They are fetched as every participant that may see one, and the tree is computed
+/// here again, without the code of the ledger.</summary>
 public static class Verification
 {
     /// <summary>Fetches a service's ledger with each identity, puts the entries together and computes the tree.</summary>
@@ -50,7 +50,7 @@ public static class Verification
         var agrees =
             checkpoint.TreeSize == (ulong)headers.Count
             && checkpoint.RootHash.Span.SequenceEqual(root)
-            && Says(checkpoint.Checkpoint, root, headers.Count);
+            && HasSizeAndRoot(checkpoint.Checkpoint, root, headers.Count);
         if (!agrees)
             wrong.Add($"the checkpoint is of {checkpoint.TreeSize} entries and another tree than the {headers.Count} entries fetched");
         return new LedgerCheck(
@@ -65,7 +65,7 @@ public static class Verification
     }
 
     // C2SP tlog-checkpoint: origin, size, root in base64, a line each.
-    private static bool Says(string checkpoint, byte[] root, int size) =>
+    private static bool HasSizeAndRoot(string checkpoint, byte[] root, int size) =>
         checkpoint.Split('\n') is [_, var lineOfSize, var lineOfRoot, ..]
         && lineOfSize == $"{size}"
         && lineOfRoot == Convert.ToBase64String(root);

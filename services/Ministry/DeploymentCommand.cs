@@ -33,7 +33,9 @@ internal static class DeploymentCommand
     private static readonly string[] Services = ["calllog", "custody", "consular"];
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
 
-    public static Command Create()
+    public static Command Create() => new("deployment", "Secrets and tables of a set of containers.") { InitVerb(), TablesVerb() };
+
+    private static Command InitVerb()
     {
         var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
         var authority = new Option<DirectoryInfo?>("--operator-authority")
@@ -80,6 +82,11 @@ internal static class DeploymentCommand
                 return 1;
             }
         });
+        return init;
+    }
+
+    private static Command TablesVerb()
+    {
         var connections = new Option<DirectoryInfo>("--connections")
         {
             Required = true,
@@ -116,7 +123,7 @@ internal static class DeploymentCommand
                 }
             }
         );
-        return new Command("deployment", "Secrets and tables of a set of containers.") { init, tables };
+        return tables;
     }
 
     private static int Init(string folder, string? operatorAuthority, string[] witnesses, string[] hosts, TimeProvider time)
@@ -132,7 +139,8 @@ internal static class DeploymentCommand
             Copy(Path.Combine(home, "system.key"), Path.Combine(to, "server.key"), Secret);
             Copy(Path.Combine(home, "checkpoint.key"), Path.Combine(to, "checkpoint.key"), Secret);
             Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(to, "agreement.json"), Open);
-            // The database's and the broker's containers run under accounts of their own images: their folders are theirs alone.
+            // The containers of the database and the broker run under accounts of their images, so their files are readable by all. No
+            // other container gets their folders.
             var database = Password(Path.Combine(folder, "postgres", $"{service}.password"), Open);
             var owner = Password(Path.Combine(folder, "postgres", $"{service}_owner.password"), Open);
             var broker = Password(Path.Combine(authorities, $"{service}.broker-password"), Secret);
@@ -159,6 +167,20 @@ internal static class DeploymentCommand
             if (operatorAuthority is null)
                 File.Delete(Path.Combine(to, "settings", "Broker__Authority"));
         }
+        CopyForParticipants(folder, authorities);
+        CopyForWitnesses(folder, authorities, witnesses);
+        Password(Path.Combine(folder, "postgres", "password"), Open);
+        if (operatorAuthority is not null)
+            Password(Path.Combine(folder, "grafana", "password"), Open);
+        Definitions(folder, authorities);
+        Console.WriteLine(
+            made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}"
+        );
+        return 0;
+    }
+
+    private static void CopyForParticipants(string folder, string authorities)
+    {
         foreach (
             var participant in StandardAgreement.Read().Participants.Where(p => !p.Id.StartsWith("service/", StringComparison.Ordinal))
         )
@@ -173,6 +195,10 @@ internal static class DeploymentCommand
                     );
         }
         Copy(Path.Combine(authorities, "agreement.json"), Path.Combine(folder, "participants", "agreement.json"), Open);
+    }
+
+    private static void CopyForWitnesses(string folder, string authorities, string[] witnesses)
+    {
         foreach (var witness in witnesses)
         {
             var to = Path.Combine(folder, HostOf(witness));
@@ -180,14 +206,6 @@ internal static class DeploymentCommand
             foreach (var file in new[] { "cosignatures.key", "witness.pem", "witness.key" })
                 Copy(Path.Combine(authorities, witness, file), Path.Combine(to, witness, file), Secret);
         }
-        Password(Path.Combine(folder, "postgres", "password"), Open);
-        if (operatorAuthority is not null)
-            Password(Path.Combine(folder, "grafana", "password"), Open);
-        Definitions(folder, authorities);
-        Console.WriteLine(
-            made.Count + issued == 0 ? $"nothing is missing in {folder}" : $"made {made.Count + issued} files under {folder}"
-        );
-        return 0;
     }
 
     /// <summary>The agreement with its witnesses: all but one of them must cosign, so that one may be away.</summary>
@@ -239,7 +257,7 @@ internal static class DeploymentCommand
                 server,
                 new CertificateTerms([], now.AddMinutes(-5), now + Pki.SystemLife, Client: false, Hosts: [server, "localhost"])
             );
-            // The broker's container reads its key under an account of its image; no other container has this folder.
+            // The broker's container reads its key under an account of its image. No other container gets this folder.
             Write(toKey, issued.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() + "\n", Open);
             Write(
                 to,

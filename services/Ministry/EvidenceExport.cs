@@ -48,6 +48,32 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
             RequestId = isCase ? "" : subject,
             ExportTime = time.GetUtcNow().ToTimestamp(),
         };
+        var found = await Collect(subject, isCase, progress, cancel);
+        var lines = new LineWriter(file, cancel);
+        var (counts, privileged, uncosigned) = (new Dictionary<string, int>(), 0, new List<string>());
+        await lines.Put(new EvidenceLine { Head = head });
+        foreach (var (service, entries) in found)
+        {
+            progress?.Report($"proving {entries.Count} entries of {service}");
+            var (cosigned, put) = await PutLog(service, entries, lines, progress, cancel);
+            if (!cosigned)
+                uncosigned.Add(service);
+            privileged += put.Count(e => e.Privileged);
+            counts[service] = put.Count;
+        }
+        await lines.Sign(keyId, key);
+        return new Exported(counts, privileged, uncosigned);
+    }
+
+    /// <summary>The entries of a case or a request, by service.</summary>
+    /// <exception cref="FormatException">There is none.</exception>
+    private async Task<SortedDictionary<string, List<EvidenceEntry>>> Collect(
+        string subject,
+        bool isCase,
+        IProgress<string>? progress,
+        CancellationToken cancel
+    )
+    {
         var found = new SortedDictionary<string, List<EvidenceEntry>>(StringComparer.Ordinal);
         foreach (var service in client.Services.Order(StringComparer.Ordinal))
         {
@@ -56,66 +82,75 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
             if (entries.Count > 0)
                 found[service] = entries;
         }
-        if (found.Count == 0)
-            throw new FormatException($"there is no {(isCase ? "case" : "request")} {subject} that {client.Participant.Id} may see");
+        return found.Count > 0
+            ? found
+            : throw new FormatException($"there is no {(isCase ? "case" : "request")} {subject} that {client.Participant.Id} may see");
+    }
 
-        var digests = new List<ByteString>();
-        var (counts, privileged, uncosigned) = (new Dictionary<string, int>(), 0, new List<string>());
-        await Put(new EvidenceLine { Head = head });
-        foreach (var (service, entries) in found)
-        {
-            progress?.Report($"proving {entries.Count} entries of {service}");
-            var versions = await OfAgreement(service, cancel);
-            entries.InsertRange(0, versions);
-            var ordered = entries.DistinctBy(PositionOf).OrderBy(PositionOf).ToList();
-            var (size, checkpoint, cosigned) = await CheckpointOver(service, PositionOf(ordered[^1]), progress, cancel);
-            if (!cosigned)
-                uncosigned.Add(service);
-            await Put(
-                new EvidenceLine
-                {
-                    Log = new EvidenceLog { Service = service, Checkpoint = checkpoint },
-                }
-            );
-            var keys = LogKeys.Of(KeyHistory.Read(versions.Select(AdoptedOf)), service);
-            foreach (var entry in ordered)
+    /// <summary>Writes a log's line and those of its entries, each with its proof, the agreement's versions among them.</summary>
+    /// <returns>Whether its checkpoint is cosigned as demanded, and the entries as they were written.</returns>
+    private async Task<(bool Cosigned, List<EvidenceEntry> Put)> PutLog(
+        string service,
+        List<EvidenceEntry> entries,
+        LineWriter lines,
+        IProgress<string>? progress,
+        CancellationToken cancel
+    )
+    {
+        var versions = await OfAgreement(service, cancel);
+        var ordered = versions.Concat(entries).DistinctBy(PositionOf).OrderBy(PositionOf).ToList();
+        var (size, checkpoint, cosigned) = await CheckpointOver(service, PositionOf(ordered[^1]), progress, cancel);
+        await lines.Put(
+            new EvidenceLine
             {
-                var proof = await client
-                    .LedgerOf(service)
-                    .GetInclusionProofAsync(
-                        new GetInclusionProofRequest { Position = PositionOf(entry), TreeSize = size },
-                        cancellationToken: cancel
-                    );
-                entry.Proof.AddRange(proof.Proof);
-                if (entry.Privileged)
-                    privileged++;
-                else if (client.ReceiptFor(service, PositionOf(entry)) is { } receipt)
-                    await Show(receipt, entry, keys, size, cancel);
-                await Put(new EvidenceLine { Entry = entry });
+                Log = new EvidenceLog { Service = service, Checkpoint = checkpoint },
             }
-            counts[service] = ordered.Count;
-        }
-        var end = new EvidenceEnd
+        );
+        var keys = LogKeys.Of(KeyHistory.Read(versions.Select(AdoptedOf)), service);
+        foreach (var entry in ordered)
         {
-            Lines = { digests },
-            KeyId = keyId,
-            PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
-        };
-        end.Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, EvidenceFile.TextOf(end)));
-        await Put(new EvidenceLine { End = end });
-        return new Exported(counts, privileged, uncosigned);
+            var proof = await client
+                .LedgerOf(service)
+                .GetInclusionProofAsync(
+                    new GetInclusionProofRequest { Position = PositionOf(entry), TreeSize = size },
+                    cancellationToken: cancel
+                );
+            entry.Proof.AddRange(proof.Proof);
+            if (!entry.Privileged && client.ReceiptFor(service, PositionOf(entry)) is { } receipt)
+                await Show(receipt, entry, keys, size, cancel);
+            await lines.Put(new EvidenceLine { Entry = entry });
+        }
+        return (cosigned, ordered);
+    }
 
-        async Task Put(EvidenceLine line)
+    /// <summary>Writes the file's lines and keeps their digests, which the last line signs.</summary>
+    private sealed class LineWriter(Stream file, CancellationToken cancel)
+    {
+        private readonly List<ByteString> _digests = [];
+
+        public async Task Put(EvidenceLine line)
         {
             var bytes = Encoding.UTF8.GetBytes(EvidenceFile.Write(line));
-            if (bytes.Length > EvidenceFile.LongestLine || digests.Count == EvidenceFile.MostLines)
+            if (bytes.Length > EvidenceFile.LongestLine || _digests.Count == EvidenceFile.MostLines)
                 throw new FormatException("the history is longer than a file may be");
-            digests.Add(ByteString.CopyFrom(SHA256.HashData(bytes)));
+            _digests.Add(ByteString.CopyFrom(SHA256.HashData(bytes)));
             await file.WriteAsync((byte[])[.. bytes, (byte)'\n'], cancel);
+        }
+
+        public async Task Sign(string keyId, Key key)
+        {
+            var end = new EvidenceEnd
+            {
+                Lines = { _digests },
+                KeyId = keyId,
+                PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+            };
+            end.Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, EvidenceFile.TextOf(end)));
+            await Put(new EvidenceLine { End = end });
         }
     }
 
-    // A receipt whose key has been revoked since counts as a prefix of what the log has signed with the key that it has now.
+    // Where a receipt's key has been revoked since, a consistency proof shows that its tree is a prefix of the log's present one.
     private async Task Show(Receipt receipt, EvidenceEntry entry, LogKeys keys, ulong size, CancellationToken cancel)
     {
         if (!keys.Judge(receipt.Checkpoint, at: null).Counts)
@@ -155,7 +190,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     private async Task<List<EvidenceEntry>> OfRequest(string service, string requestId, CancellationToken cancel) =>
         await Find(service, new GetEntryRequest { OwnRequestId = requestId }, cancel) is { } entry ? [entry] : [];
 
-    // Every version from the first that the ledger has: an earlier one is not there, and nothing names it.
+    // Every version from the first that the ledger has. Earlier ones are not in it, and no entry names them.
     private async Task<List<EvidenceEntry>> OfAgreement(string service, CancellationToken cancel)
     {
         var entries = new List<EvidenceEntry>();
@@ -180,7 +215,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         }
     }
 
-    // The tree to prove in: one that is cosigned as the agreement demands, if there is one in the time that it allows.
+    // The tree of the inclusion proofs: one that is cosigned as the agreement demands, if there is one within the time that it allows.
     private async Task<(ulong Size, string Checkpoint, bool Cosigned)> CheckpointOver(
         string service,
         ulong position,
@@ -210,7 +245,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     {
         var header = EntryHeader.Parser.ParseFrom(entry.Header);
         var shown = new EvidenceEntry { Header = entry.Header, Privileged = entry.Privileged };
-        // How much the exporter did on this service is nobody else's to know.
+        // The exporter's own audience is left out: it would reveal how many entries the exporter has on this service.
         shown.Audience.AddRange(
             entry
                 .Audience.Where(a => !a.Audience.StartsWith(Audience.Of(""), StringComparison.Ordinal))

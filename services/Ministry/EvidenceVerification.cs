@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Google.Protobuf;
-using Google.Protobuf.Collections;
 using Ministries.Errors.V1;
 using Ministries.Evidence.V1;
 using Ministries.Ledger;
@@ -300,6 +299,13 @@ public sealed class EvidenceVerification
 
     // ---- logs and entries ------------------------------------------------------------------------------------------------------
 
+    /// <summary>A log whose checkpoint holds, while its entries are verified in their order.</summary>
+    private sealed record VerifiedLog(string Service, Checkpoint Checkpoint, KeyHistory History, LogKeys Keys, Completeness Complete)
+    {
+        /// <summary>The versions of the agreement that its entries have recorded so far.</summary>
+        public HashSet<ulong> Versions { get; } = [];
+    }
+
     private EvidenceBreak? Bodies()
     {
         _entries.Clear();
@@ -314,22 +320,21 @@ public sealed class EvidenceVerification
                 return new(log.Index + 1, unsigned);
             if (!judged.Counts)
                 return new(log.Index + 1, $"the checkpoint of {log.Service} does not count: {judged.Wrong}");
-            var signed = judged.Tree;
-            var complete = new Completeness(fromStart: true, _head.Case);
-            var versions = new HashSet<ulong>();
+            var signed = judged.Tree!;
+            var verified = new VerifiedLog(log.Service, signed, history, keys, new Completeness(fromStart: true, _head.Case));
             foreach (var i in log.Entries)
-                if (Entry(log.Service, i, signed!, history, keys, versions, complete, out var proved) is { } wrong)
+                if (Entry(verified, i, out var proved) is { } wrong)
                     return new(i + 1, wrong);
                 else
                     _entries.Add(proved!);
             _logs.Add(
                 new ProvedLog(
                     log.Service,
-                    signed!.Size,
+                    signed.Size,
                     signed.Root,
                     CosignedBy(judged),
                     latest.CosignaturesDemanded,
-                    _head.Case.Length == 0 ? [] : [.. complete.Seen]
+                    _head.Case.Length == 0 ? [] : [.. verified.Complete.Seen]
                 )
             );
         }
@@ -352,45 +357,66 @@ public sealed class EvidenceVerification
                 .Select(g => (g.Key, g.Min(c => c.Time!.Value))),
         ];
 
-    private string? Entry(
-        string service,
-        int index,
-        Checkpoint checkpoint,
-        KeyHistory history,
-        LogKeys keys,
-        HashSet<ulong> versions,
-        Completeness complete,
-        out ProvedEntry? proved
-    )
+    private string? Entry(VerifiedLog log, int index, out ProvedEntry? proved)
     {
         proved = null;
         var (entry, header) = (_lines[index].Line.Entry, _headers[index]);
         var record = SHA256.HashData(entry.Header.Span);
-        if (
-            !Proofs.Includes(
-                SHA256.HashData([0, .. record]),
-                header.Position,
-                checkpoint.Size,
-                checkpoint.Root,
-                [.. entry.Proof.Select(h => h.ToByteArray())]
-            )
+        if (WrongInclusion(log, entry, header, record) is { } outside)
+            return outside;
+        if (WrongVersion(log, index, header, out var permissions) is { } version)
+            return version;
+        if (Parts(entry, header, permissions!) is { } part)
+            return part;
+        if (WrongAudience(entry, header) is { } audience)
+            return audience;
+        // A request's entries are not all that an audience may see: only a case's numbers must be without gaps.
+        if (_head.Case.Length > 0 && log.Complete.Take(header, entry.Audience) is { } missing)
+            return missing;
+        if (WrongSigner(header) is { } signer)
+            return signer;
+        var (keyId, approvers) = ("", (IReadOnlyList<string>)[]);
+        if (Data(entry, PartKind.Request) is { } request && Data(entry, PartKind.Signature) is { } bytes)
+            if (Signature(log.Service, header, request, bytes, log.History, out keyId, out approvers) is { } wrong)
+                return wrong;
+        if (Receipt(log, entry, header, record) is { } receipt)
+            return receipt;
+        if (Read(entry, header, out var read) is { } unreadable)
+            return unreadable;
+        if (_head.Case.Length > 0 && OtherCase(read) is { } stray)
+            return $"entry {header.Position} is of another case, {stray}";
+        proved = new ProvedEntry(log.Service, header, read, entry.Privileged, keyId, approvers, entry.Receipt is not null);
+        return null;
+    }
+
+    private static string? WrongInclusion(VerifiedLog log, EvidenceEntry entry, EntryHeader header, byte[] record) =>
+        Proofs.Includes(
+            SHA256.HashData([0, .. record]),
+            header.Position,
+            log.Checkpoint.Size,
+            log.Checkpoint.Root,
+            [.. entry.Proof.Select(h => h.ToByteArray())]
         )
-            return $"entry {header.Position} is not in the log of {service} as its checkpoint has it: its header or its proof was changed";
+            ? null
+            : $"entry {header.Position} is not in the log of {log.Service} as its checkpoint has it: its header or its proof was changed";
+
+    // The version by which the entry was judged must be recorded before it, and be in force then.
+    private string? WrongVersion(VerifiedLog log, int index, EntryHeader header, out Permissions? permissions)
+    {
         var recorded = _recorded.TryGetValue(index, out var version);
         if (recorded)
-            versions.Add(version);
-        if (
-            recorded && version != header.AgreementVersion
-            || !versions.Contains(header.AgreementVersion)
-            || history.Version(header.AgreementVersion) is not { } permissions
-        )
-            return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, is not recorded before it";
+            log.Versions.Add(version);
+        permissions = log.History.Version(header.AgreementVersion);
+        var judged = $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged,";
+        if (recorded && version != header.AgreementVersion || !log.Versions.Contains(header.AgreementVersion) || permissions is null)
+            return $"{judged} is not recorded before it";
+        return log.History.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset())
+            ? $"{judged} was no longer in force"
+            : null;
+    }
 
-        if (history.IsOver(header.AgreementVersion, header.CommitTime.ToDateTimeOffset()))
-            return $"version {header.AgreementVersion} of the agreement, by which entry {header.Position} was judged, was no longer in force";
-
-        if (Parts(entry, header, permissions) is { } part)
-            return part;
+    private static string? WrongAudience(EvidenceEntry entry, EntryHeader header)
+    {
         var place = 0;
         foreach (var (number, commitment) in entry.Audience.Select(a => (a, Digests.OfAudience(a))))
         {
@@ -400,25 +426,23 @@ public sealed class EvidenceVerification
                 continue;
             return $"the header of entry {header.Position} does not commit to number {number.Number} of {number.Audience} there";
         }
-        // Of one request the entries are not all that an audience may see.
-        if (_head.Case.Length > 0 && complete.Take(header, entry.Audience) is { } missing)
-            return missing;
-        var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
-        var signs = header.Parts.Any(p => p.Kind == PartKind.Signature);
-        if (own == signs)
-            return own
-                ? "a service's own entry names a signature"
-                : $"{header.Participant} did not sign entry {header.Position}: the service wrote it itself";
+        return null;
+    }
 
-        var (keyId, approvers) = ("", (IReadOnlyList<string>)[]);
-        if (signs && Data(entry, PartKind.Request) is { } request && Data(entry, PartKind.Signature) is { } bytes)
-            if (Signature(service, header, request, bytes, history, out keyId, out approvers) is { } wrong)
-                return wrong;
-        if (entry.Receipt is { } receipt && Receipt(receipt, service, header, record, keys, checkpoint, entry.Consistency) is { } bad)
-            return bad;
-        if (entry.Receipt is null && entry.Consistency.Count > 0)
-            return $"entry {header.Position} has a consistency proof and no receipt";
-        var read = new List<ReadPart>();
+    // A participant signs its entries; a service does not sign its own.
+    private static string? WrongSigner(EntryHeader header)
+    {
+        var own = header.Participant.StartsWith("service/", StringComparison.Ordinal);
+        if (own != header.Parts.Any(p => p.Kind == PartKind.Signature))
+            return null;
+        return own
+            ? "a service's own entry names a signature"
+            : $"{header.Participant} did not sign entry {header.Position}: the service wrote it itself";
+    }
+
+    private static string? Read(EvidenceEntry entry, EntryHeader header, out List<ReadPart> read)
+    {
+        read = [];
         foreach (var shown in entry.Parts)
         {
             if (!shown.Erased && !IsStrict(shown))
@@ -427,18 +451,16 @@ public sealed class EvidenceVerification
             if (!shown.Erased && read[^1].Content is null && shown.Kind is PartKind.Events or PartKind.Answer)
                 return $"the part {shown.Kind} of entry {header.Position} cannot be read";
         }
-        if (
-            _head.Case.Length > 0
-            && read.Select(p => p.Content)
-                .OfType<Events>()
-                .SelectMany(e => e.Events_)
-                .FirstOrDefault(e => e.Case.Length > 0 && e.Case != _head.Case)
-                is { } stray
-        )
-            return $"entry {header.Position} is of another case, {stray.Case}";
-        proved = new ProvedEntry(service, header, read, entry.Privileged, keyId, approvers, entry.Receipt is not null);
         return null;
     }
+
+    // The case of the first event that is of another case than the file.
+    private string? OtherCase(IEnumerable<ReadPart> read) =>
+        read.Select(p => p.Content)
+            .OfType<Events>()
+            .SelectMany(e => e.Events_)
+            .FirstOrDefault(e => e.Case.Length > 0 && e.Case != _head.Case)
+            ?.Case;
 
     // Parts that everybody reads; a request is read where its signature is judged.
     private static bool IsStrict(EntryPart part) =>
@@ -525,16 +547,10 @@ public sealed class EvidenceVerification
         return null;
     }
 
-    private static string? Receipt(
-        Receipt receipt,
-        string service,
-        EntryHeader header,
-        byte[] record,
-        LogKeys keys,
-        Checkpoint log,
-        RepeatedField<ByteString> consistency
-    )
+    private static string? Receipt(VerifiedLog log, EvidenceEntry entry, EntryHeader header, byte[] record)
     {
+        if (entry.Receipt is not { } receipt)
+            return entry.Consistency.Count > 0 ? $"entry {header.Position} has a consistency proof and no receipt" : null;
         var of = $"the receipt of entry {header.Position}";
         if (
             receipt.Position != header.Position
@@ -542,14 +558,15 @@ public sealed class EvidenceVerification
             || !receipt.EntryHash.Span.SequenceEqual(record)
         )
             return $"{of} is for another entry";
-        var judged = keys.Judge(receipt.Checkpoint, at: null, covers: header.CommitTime.ToDateTimeOffset());
-        if (Unsigned(judged, service) is { } unsigned)
+        var judged = log.Keys.Judge(receipt.Checkpoint, at: null, covers: header.CommitTime.ToDateTimeOffset());
+        if (Unsigned(judged, log.Service) is { } unsigned)
             return $"{of} proves nothing: {unsigned}";
-        if (Receipts.WrongProof(receipt, service, judged.Tree) is { } wrong)
+        if (Receipts.WrongProof(receipt, log.Service, judged.Tree) is { } wrong)
             return $"{of} proves nothing: {wrong}";
         // A prefix of what the log has signed is the log's, whoever signed it first.
+        var consistency = entry.Consistency.Select(h => h.ToByteArray()).ToList();
         if (consistency.Count > 0 || !judged.Counts)
-            if (!Proofs.Extends(receipt.TreeSize, receipt.RootHash.Span, log.Size, log.Root, [.. consistency.Select(h => h.ToByteArray())]))
+            if (!Proofs.Extends(receipt.TreeSize, receipt.RootHash.Span, log.Checkpoint.Size, log.Checkpoint.Root, consistency))
                 return consistency.Count > 0 ? $"{of} is of no tree that the log goes on from" : $"{of} proves nothing: {judged.Wrong}";
         return null;
     }

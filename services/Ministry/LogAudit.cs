@@ -139,8 +139,8 @@ public sealed partial class MinistryClient
             )
         );
 
-    /// <summary>Remembers the checkpoint of a receipt that holds. What the service shows at present is looked at beside the writes,
-    /// after so many receipts: none waits for it.</summary>
+    /// <summary>Remembers the checkpoint of a valid receipt. After a number of receipts the log is audited in the background; no write
+    /// waits for it.</summary>
     private void Remember(string service, Receipt receipt)
     {
         var seen = SeenOf(service);
@@ -156,17 +156,17 @@ public sealed partial class MinistryClient
             }
             catch (Exception)
             {
-                // What is broken is thrown at the next receipt; what could not be asked, whatever it was, is asked after the next.
+                // A broken log is thrown at the next receipt. Any other failure is tried again after the next receipt.
             }
         });
     }
 
-    /// <summary>One look at one log.</summary>
+    /// <summary>One audit of one log.</summary>
     private sealed class Auditor(MinistryClient client, string service, SeenLog seen)
     {
         private readonly LogKeys _keys = LogKeys.Of(client.Agreement, service);
 
-        // A checkpoint that the newest must go on from: unless it does not count, for then it shows nothing that a thief could not show.
+        // An earlier checkpoint, which the newest must extend if it counts. One that does not count may be made with a stolen key.
         private sealed record Earlier(Checkpoint Checkpoint, bool Counts, string? Witness = null);
 
         public async Task<LogAudit> Run(
@@ -191,66 +191,17 @@ public sealed partial class MinistryClient
                 HttpVersionPolicy.RequestVersionExact
             );
             var (compared, notCompared) = await AskWitnesses(cancel);
-            // After the others were asked: what they have seen must be there by now.
-            var newest = await ReadCheckpoint(http, cancel);
-            var now = client._time.GetUtcNow();
-            var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? _keys.Judge(text, now) : null;
-            if (cosigned is not { Counts: true, Tree: not null })
-                cosigned = null;
-            if (cosigned?.Tree!.Size > newest.Size)
-                newest = await ReadCheckpoint(http, cancel);
-
+            // The service is asked after the witnesses: whatever they have seen, it must show too.
+            var (newest, cosigned) = await ReadCheckpoints(http, cancel);
+            var earlier = EarlierOnes(linked is null ? pending : [.. pending, linked], compared, cosigned?.Tree);
+            RefuseTruncated(newest, earlier);
             var tiles = new RemoteTiles(http, service, newest);
-            var earlier = pending
-                .Concat(linked is null ? [] : [linked])
-                .Select(c => new Earlier(c, _keys.Judge(c.Text, now, seen.TimeOf(c)).Counts))
-                .Concat(compared.Select(c => new Earlier(c.Value.Tree!, c.Value.Counts, c.Key)))
-                .Concat(cosigned is null ? [] : [new Earlier(cosigned.Tree!, true)])
-                .Where(e => e.Checkpoint.Size > 0)
-                .ToArray();
-            foreach (var (one, _, _) in earlier.Where(e => e.Counts))
-                if (one.Size > newest.Size)
-                    throw new InvalidLogException(
-                        service,
-                        LogBreak.Truncated,
-                        $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}",
-                        one.Text,
-                        newest.Text
-                    );
-            if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
-                throw new InvalidLogException(
-                    service,
-                    LogBreak.TilesDoNotMatch,
-                    $"the tiles do not lead to the root that it signed over {newest.Size} entries"
-                );
-            var roots = new Dictionary<ulong, byte[]>();
-            foreach (var (one, _, _) in earlier)
-                if (one.Size <= newest.Size)
-                    roots[one.Size] = await tiles.RootOf(one.Size, cancel);
-            // Before anything is concluded from them.
-            await tiles.Check(cancel);
-            var doubtful = new List<string>();
-            foreach (var (one, counts, witness) in earlier)
-                if (roots.TryGetValue(one.Size, out var root) && root.AsSpan().SequenceEqual(one.Root))
-                    continue;
-                else if (counts)
-                    throw new InvalidLogException(
-                        service,
-                        one.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
-                        one.Size == newest.Size
-                            ? $"two histories of {one.Size} entries were signed"
-                            : $"what was signed as its first {one.Size} entries is not what it shows as them: one was rewritten, "
-                                + "left out or moved",
-                        one.Text,
-                        newest.Text
-                    );
-                else
-                {
-                    doubtful.Add(one.Text);
-                    if (witness is not null && compared.TryRemove(witness, out _))
-                        notCompared[witness] =
-                            "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
-                }
+            var roots = await RootsOf(tiles, newest, earlier, cancel);
+            var doubtful = NotOfThisLog(newest, earlier, roots);
+            foreach (var witness in doubtful.Select(d => d.Witness).OfType<string>())
+                if (compared.TryRemove(witness, out _))
+                    notCompared[witness] =
+                        "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
             var shown = verify ? new EntriesAudit(service, await AgreementsIn(newest.Size, cancel)) : null;
             var entries = whole || verify ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel) : 0;
             seen.Link(newest, pending);
@@ -268,8 +219,97 @@ public sealed partial class MinistryClient
                 shown?.Signatures ?? 0
             )
             {
-                Doubtful = doubtful,
+                Doubtful = [.. doubtful.Select(d => d.Checkpoint.Text)],
             };
+        }
+
+        /// <summary>The newest checkpoint, and the cosigned one where it counts. The newest is never the smaller of the two.</summary>
+        private async Task<(Checkpoint Newest, JudgedCheckpoint? Cosigned)> ReadCheckpoints(HttpClient http, CancellationToken cancel)
+        {
+            var newest = await ReadCheckpoint(http, cancel);
+            var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? _keys.Judge(text, client._time.GetUtcNow()) : null;
+            if (cosigned is not { Counts: true, Tree: { } tree })
+                return (newest, null);
+            return (tree.Size > newest.Size ? await ReadCheckpoint(http, cancel) : newest, cosigned);
+        }
+
+        private Earlier[] EarlierOnes(
+            IEnumerable<Checkpoint> before,
+            IReadOnlyDictionary<string, JudgedCheckpoint> compared,
+            Checkpoint? cosigned
+        )
+        {
+            var now = client._time.GetUtcNow();
+            return
+            [
+                .. before
+                    .Select(c => new Earlier(c, _keys.Judge(c.Text, now, seen.TimeOf(c)).Counts))
+                    .Concat(compared.Select(c => new Earlier(c.Value.Tree!, c.Value.Counts, c.Key)))
+                    .Concat(cosigned is null ? [] : [new Earlier(cosigned, true)])
+                    .Where(e => e.Checkpoint.Size > 0),
+            ];
+        }
+
+        private void RefuseTruncated(Checkpoint newest, Earlier[] earlier)
+        {
+            foreach (var (one, _, _) in earlier.Where(e => e.Counts))
+                if (one.Size > newest.Size)
+                    throw new InvalidLogException(
+                        service,
+                        LogBreak.Truncated,
+                        $"it shows {newest.Size} entries, and has signed a checkpoint over {one.Size}",
+                        one.Text,
+                        newest.Text
+                    );
+        }
+
+        /// <summary>The roots that the tiles have at the sizes of the earlier checkpoints, by size. The tiles are verified against the
+        /// newest checkpoint, so that the roots can be relied upon.</summary>
+        private async Task<Dictionary<ulong, byte[]>> RootsOf(
+            RemoteTiles tiles,
+            Checkpoint newest,
+            Earlier[] earlier,
+            CancellationToken cancel
+        )
+        {
+            if (newest.Size > 0 && !(await tiles.RootOf(newest.Size, cancel)).AsSpan().SequenceEqual(newest.Root))
+                throw new InvalidLogException(
+                    service,
+                    LogBreak.TilesDoNotMatch,
+                    $"the tiles do not lead to the root that it signed over {newest.Size} entries"
+                );
+            var roots = new Dictionary<ulong, byte[]>();
+            foreach (var (one, _, _) in earlier)
+                if (one.Size <= newest.Size)
+                    roots[one.Size] = await tiles.RootOf(one.Size, cancel);
+            await tiles.Check(cancel);
+            return roots;
+        }
+
+        /// <summary>The earlier checkpoints that are not of this log and do not count.</summary>
+        /// <exception cref="InvalidLogException">One that counts is not of this log.</exception>
+        private List<Earlier> NotOfThisLog(Checkpoint newest, Earlier[] earlier, Dictionary<ulong, byte[]> roots)
+        {
+            var others = new List<Earlier>();
+            foreach (var one in earlier)
+            {
+                var checkpoint = one.Checkpoint;
+                if (roots.TryGetValue(checkpoint.Size, out var root) && root.AsSpan().SequenceEqual(checkpoint.Root))
+                    continue;
+                if (one.Counts)
+                    throw new InvalidLogException(
+                        service,
+                        checkpoint.Size == newest.Size ? LogBreak.TwoRoots : LogBreak.NotAPrefix,
+                        checkpoint.Size == newest.Size
+                            ? $"two histories of {checkpoint.Size} entries were signed"
+                            : $"what was signed as its first {checkpoint.Size} entries is not what it shows as them: one was rewritten, "
+                                + "left out or moved",
+                        checkpoint.Text,
+                        newest.Text
+                    );
+                others.Add(one);
+            }
+            return others;
         }
 
         private async Task<List<Entry>> AgreementsIn(ulong size, CancellationToken cancel)
@@ -359,7 +399,7 @@ public sealed partial class MinistryClient
             using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), cancel);
             if (answer.StatusCode == HttpStatusCode.NotFound)
                 return null;
-            // Whatever character set the answer claims to be in.
+            // The answer is read as UTF-8, whatever character set it claims.
             return Encoding.UTF8.GetString(await answer.EnsureSuccessStatusCode().Content.ReadAsByteArrayAsync(cancel));
         }
     }
@@ -384,7 +424,7 @@ public sealed partial class MinistryClient
             }
         }
 
-        /// <summary>Checks that each full tile is what the tile above it says: the root does not lead through it otherwise.</summary>
+        /// <summary>Checks each full tile against the tile above it. The root alone does not prove full tiles.</summary>
         public async Task Check(CancellationToken cancel)
         {
             var unchecked_ = new Queue<(int Level, ulong Index)>(_tiles.Keys);
@@ -402,7 +442,7 @@ public sealed partial class MinistryClient
                 if (!parent.NodeAt(0, (int)(at.Index & 0xff)).AsSpan().SequenceEqual(tile.Root))
                     throw Wrong($"{at.Level}/{at.Index}");
             }
-            // A tile that was fetched for this check at the right edge is part of what the root is made of.
+            // Tiles at the right edge that were fetched for this check contribute to the root, so it is computed again.
             if (checkpoint.Size > 0 && !(await RootOf(checkpoint.Size, cancel)).AsSpan().SequenceEqual(checkpoint.Root))
                 throw Wrong("of the edge");
         }
@@ -434,7 +474,7 @@ public sealed partial class MinistryClient
                         leaves.Add(tile.NodeAt(0, i));
                 }
                 filled.Clear();
-                // By some thousand, so that all processors have some.
+                // Entries are verified in batches of some thousand, so that all processors have work.
                 if (audit is null || leaves.Count < Together && (index + 1) << 8 < checkpoint.Size)
                     continue;
                 for (
@@ -536,7 +576,7 @@ internal sealed class SeenLog
             foreach (var line in File.ReadAllLines($"{_path}.seen"))
             {
                 var bytes = new byte[line.Length];
-                // A line that was cut off is of a receipt that nobody was told of.
+                // An incomplete line is of a receipt that was not returned to any caller.
                 if (
                     line.Split(' ') is [var note, var seconds]
                     && Convert.TryFromBase64String(note, bytes, out var length)
@@ -614,7 +654,7 @@ internal sealed class SeenLog
         {
             if (newest.Size > 0)
                 (_linked, _linkedTime) = (newest, _time.GetUtcNow());
-            // What came in its place meanwhile was not looked at.
+            // Checkpoints that were added meanwhile have not been audited.
             foreach (var one in looked.Where(o => ReferenceEquals(_pending.GetValueOrDefault(o.Size), o)))
             {
                 _pending.Remove(one.Size);
@@ -646,7 +686,7 @@ internal sealed class SeenLog
                 continue;
             if (known.Root.AsSpan().SequenceEqual(checkpoint.Root))
                 return false;
-            // One whose key was revoked since, and that came after, says nothing.
+            // A checkpoint from after its key's revocation proves nothing.
             if (!_counts(known, ReferenceEquals(known, _linked) ? _linkedTime : _times[known.Size]))
                 continue;
             var e = new InvalidLogException(

@@ -12,7 +12,9 @@ internal static class LogCommand
     /// <summary>Exit code: the log is broken, or has not the cosignatures that the agreement demands.</summary>
     private const int NotProved = 1;
 
-    public static Command Create()
+    public static Command Create() => new("log", "A service's log, checked from outside.") { VerifyVerb() };
+
+    private static Command VerifyVerb()
     {
         var service = CallCommands.ServiceArgument();
         var seen = new Option<string>("--seen")
@@ -39,69 +41,73 @@ internal static class LogCommand
             (result, cancel) =>
                 CallCommands.Run(
                     result,
-                    async client =>
-                    {
-                        var (name, json) = (result.GetRequiredValue(service), result.GetValue(CallCommands.Json));
-                        var output = result.InvocationConfiguration.Output;
-                        try
-                        {
-                            var audit = await client.Audit(name, whole: true, result.GetValue(entries), cancel);
-                            var demanded = (int)client.Agreement.CosignaturesDemanded;
-                            var proved =
-                                audit.Cosigners.Intersect(client.Agreement.Witnesses.Select(w => w.Participant)).Count() >= demanded;
-                            if (json)
-                                await output.WriteLineAsync(InJson(audit, client, proved).ToJsonString());
-                            else
-                                foreach (var line in InWords(audit, client))
-                                    await output.WriteLineAsync(line);
-                            return proved ? 0 : NotProved;
-                        }
-                        catch (Exception e) when (e is InvalidEntryException or EntryMissingException)
-                        {
-                            if (json)
-                                await output.WriteLineAsync(
-                                    new JsonObject
-                                    {
-                                        ["service"] = name,
-                                        ["proved"] = false,
-                                        ["break"] = e.GetType().Name,
-                                        ["what"] = e.Message,
-                                    }.ToJsonString()
-                                );
-                            else
-                                await output.WriteLineAsync($"BROKEN     {e.Message}");
-                            return NotProved;
-                        }
-                        catch (InvalidLogException e)
-                        {
-                            if (json)
-                                await output.WriteLineAsync(
-                                    new JsonObject
-                                    {
-                                        ["service"] = name,
-                                        ["proved"] = false,
-                                        ["break"] = e.Break.ToString(),
-                                        ["what"] = e.What,
-                                        ["checkpoints"] = new JsonArray([
-                                            .. ((string?[])[e.One, e.Other]).Where(c => c is not null).Select(c => (JsonNode?)c),
-                                        ]),
-                                    }.ToJsonString()
-                                );
-                            else
-                            {
-                                await output.WriteLineAsync($"BROKEN     {e.Message}");
-                                foreach (var note in ((string?[])[e.One, e.Other]).OfType<string>())
-                                    await output.WriteLineAsync($"\nSigned by the service:\n{note}");
-                            }
-                            return NotProved;
-                        }
-                    },
+                    client =>
+                        Verify(
+                            client,
+                            result.GetRequiredValue(service),
+                            result.GetValue(entries),
+                            result.GetValue(CallCommands.Json),
+                            result.InvocationConfiguration.Output,
+                            cancel
+                        ),
                     cancel,
                     settings => settings with { SeenFolder = result.GetValue(seen) }
                 )
         );
-        return new Command("log", "A service's log, checked from outside.") { verify };
+        return verify;
     }
+
+    private static async Task<int> Verify(
+        MinistryClient client,
+        string service,
+        bool entries,
+        bool json,
+        TextWriter output,
+        CancellationToken cancel
+    )
+    {
+        try
+        {
+            var audit = await client.Audit(service, whole: true, entries, cancel);
+            var demanded = (int)client.Agreement.CosignaturesDemanded;
+            var proved = audit.Cosigners.Intersect(client.Agreement.Witnesses.Select(w => w.Participant)).Count() >= demanded;
+            if (json)
+                await output.WriteLineAsync(InJson(audit, client, proved).ToJsonString());
+            else
+                foreach (var line in InWords(audit, client))
+                    await output.WriteLineAsync(line);
+            return proved ? 0 : NotProved;
+        }
+        catch (Exception e) when (e is InvalidEntryException or EntryMissingException)
+        {
+            await output.WriteLineAsync(json ? Broken(service, e.GetType().Name, e.Message).ToJsonString() : $"BROKEN     {e.Message}");
+            return NotProved;
+        }
+        catch (InvalidLogException e)
+        {
+            var checkpoints = ((string?[])[e.One, e.Other]).OfType<string>();
+            if (json)
+            {
+                var broken = Broken(service, e.Break.ToString(), e.What);
+                broken["checkpoints"] = new JsonArray([.. checkpoints.Select(c => (JsonNode?)c)]);
+                await output.WriteLineAsync(broken.ToJsonString());
+                return NotProved;
+            }
+            await output.WriteLineAsync($"BROKEN     {e.Message}");
+            foreach (var note in checkpoints)
+                await output.WriteLineAsync($"\nSigned by the service:\n{note}");
+            return NotProved;
+        }
+    }
+
+    private static JsonObject Broken(string service, string @break, string what) =>
+        new()
+        {
+            ["service"] = service,
+            ["proved"] = false,
+            ["break"] = @break,
+            ["what"] = what,
+        };
 
     private static IEnumerable<string> InWords(LogAudit audit, MinistryClient client)
     {

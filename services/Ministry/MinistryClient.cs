@@ -52,8 +52,7 @@ public sealed record MinistrySettings
     /// <summary>The services' addresses by name, such as <c>https://127.0.0.1:7101</c> for <c>calllog</c>.</summary>
     public required IReadOnlyDictionary<string, Uri> Services { get; init; }
 
-    /// <summary>Whether the caller's own trace goes on in the services. False: its spans are its own affair, and each call begins a
-    /// trace where it arrives.</summary>
+    /// <summary>Whether the caller's trace context is sent to the services. False: each call begins a new trace at the service.</summary>
     public bool PassesTrace { get; init; } = true;
 
     /// <summary>How long a call that names no deadline of its own may take, all attempts together. Default: 10 s.</summary>
@@ -131,7 +130,7 @@ public sealed partial class MinistryClient : IDisposable
             ?? throw new FormatException($"{settings.Certificate} is no certificate of a participant of the agreement");
         if (identified.Refused != Reason.Unspecified)
             throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
-        // Says at once, not at the first call, that a key is not the participant's.
+        // A key that is not the participant's is reported now, not at the first call.
         if (_key is not null)
             new SigningHandler(_key, Participant, "", _time).Dispose();
     }
@@ -225,9 +224,9 @@ public sealed partial class MinistryClient : IDisposable
             Marshallers.Create(message => message.ToByteArray(), bytes => type.Parser.ParseFrom(bytes));
     }
 
-    /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It goes on after the service was
-    /// unreachable, from where it was, and after it was taken for stalled because whoever reads this took his time. Entries that come in
-    /// pieces are put together. Of what it reads it checks that no entry for the participant was left out.</summary>
+    /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It continues from where it was when the
+    /// service was unreachable, or ended the stream because entries were read too slowly. Entries that come in pieces are put together.
+    /// It checks that no entry for the participant was left out.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="from">The first position wanted. To resume later, name the <c>next_position</c> received last.</param>
     /// <param name="case">Only entries of this case; empty: of every case.</param>
@@ -288,7 +287,7 @@ public sealed partial class MinistryClient : IDisposable
         }
     }
 
-    // Also the reset of a stream whose reader took nothing, which has no reason with it (HTTP/2's ENHANCE_YOUR_CALM).
+    // It includes a stream that was reset without a reason, because its reader took nothing (HTTP/2's ENHANCE_YOUR_CALM).
     private static bool Passes(RpcException e) =>
         e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted
         || e.Status.DebugException is HttpProtocolException { ErrorCode: 11 };
@@ -377,7 +376,7 @@ public sealed partial class MinistryClient : IDisposable
         if (_settings.ReceiptFolder is not { } folder)
             return;
         PrivateFiles.MakeFolder(folder);
-        // Whole or not at all: an export reads it, and another call may be keeping the same.
+        // The file is written atomically: an export may read it, and another call may write the same receipt.
         var path = PathOf(folder, service, receipt!.Position);
         WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");
     }
@@ -390,7 +389,7 @@ public sealed partial class MinistryClient : IDisposable
 
     private static string PathOf(string folder, string service, ulong position) => Path.Combine(folder, $"{service}-{position}.json");
 
-    /// <summary>Keeps the caller's trace to itself: what an instrumentation put into the request is taken out again.</summary>
+    /// <summary>Removes the trace context that an instrumentation has put into the request.</summary>
     private sealed class Untraced : DelegatingHandler
     {
         protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
@@ -403,7 +402,7 @@ public sealed partial class MinistryClient : IDisposable
         }
     }
 
-    /// <summary>Gives each write its request id, each call its deadline, each refusal its words, and checks each receipt.</summary>
+    /// <summary>Gives each write a request id and each call a deadline, turns refusals into exceptions, and checks each receipt.</summary>
     private sealed class Caller(string service, MinistryClient client) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
@@ -475,8 +474,8 @@ public sealed partial class MinistryClient : IDisposable
     }
 }
 
-/// <summary>A service answered that it took a write in, and its receipt does not prove it: whether the write is recorded is not
-/// known. Nobody but the service can have made such an answer.</summary>
+/// <summary>A service accepted a write, but its receipt does not prove it: it is unknown whether the write is recorded. Only the service
+/// can have made such an answer.</summary>
 /// <param name="service">The service's name.</param>
 /// <param name="wrong">What is wrong with the receipt.</param>
 public sealed class InvalidReceiptException(string service, string wrong) : Exception($"the receipt of {service} proves nothing: {wrong}");

@@ -12,7 +12,7 @@ var root = new RootCommand("What a ministry and an operator need beside the serv
 foreach (var command in CallCommands.Create())
     root.Add(command);
 
-// Whatever a verb writes goes this way.
+// All output of the verbs passes through this writer.
 Console.SetOut(new Terminal(Console.Out));
 Console.SetError(new Terminal(Console.Error));
 return await root.Parse(args).InvokeAsync(new InvocationConfiguration { Output = Console.Out, Error = Console.Error });

@@ -136,8 +136,8 @@ public static partial class WitnessCommand
     private static void ToConsole(ILoggingBuilder logging) =>
         logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
 
-    /// <summary>Opens a witness and builds its server without starting it. It demands no certificate of its callers: that is how the
-    /// protocol has it, and a checkpoint says by its own signature whose it is.</summary>
+    /// <summary>Opens a witness and builds its server without starting it. It demands no client certificates: the protocol does not use
+    /// them, and a checkpoint's signature says whose it is.</summary>
     /// <param name="settings">Where its files are.</param>
     /// <param name="time">The clock.</param>
     /// <param name="logging">Where its log goes; null: to the console.</param>
@@ -151,71 +151,15 @@ public static partial class WitnessCommand
         builder.WebHost.UseKestrelHttpsConfiguration();
         ILogger? log = null;
         void Complain(string text) => LogComplaint(log!, text);
-        var certificate = new Reread<SslStreamCertificateContext>(
-            settings.Certificate,
-            () =>
-            {
-                var chain = new X509Certificate2Collection();
-                chain.ImportFromPemFile(settings.Certificate);
-                chain.RemoveAt(0);
-                return SslStreamCertificateContext.Create(
-                    X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)),
-                    chain,
-                    offline: true
-                );
-            },
-            Complain
-        );
-        builder.WebHost.ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = Witness.MaxRequest;
-            kestrel.Limits.MaxConcurrentConnections = 256;
-            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
-            kestrel.Listen(
-                IPAddress.TryParse(settings.Listen.Host.Trim('[', ']'), out var address) ? address
-                    : settings.Listen.Host == "localhost" ? IPAddress.Loopback
-                    : IPAddress.Any,
-                settings.Listen.Port,
-                listen =>
-                    listen.UseHttps(
-                        new TlsHandshakeCallbackOptions
-                        {
-                            HandshakeTimeout = TimeSpan.FromSeconds(10),
-                            OnConnection = _ =>
-                                new(
-                                    new SslServerAuthenticationOptions
-                                    {
-                                        ServerCertificateContext = certificate.Current,
-                                        EnabledSslProtocols = SslProtocols.Tls13,
-                                        ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
-                                    }
-                                ),
-                        }
-                    )
-            );
-        });
+        var certificate = new Reread<SslStreamCertificateContext>(settings.Certificate, () => ReadCertificate(settings), Complain);
+        builder.WebHost.ConfigureKestrel(kestrel => Listen(kestrel, settings.Listen, certificate));
         builder.Services.AddSingleton(services =>
         {
             var trusted = new TrustedAgreement(settings.Agreement, settings.State, time) { Complain = Complain };
             Agreement Agreement() => trusted.Current.Agreement;
             var name = CosignatureKey.NameOf(Agreement().TrustDomain, settings.Participant);
-            // The key is changed as the agreement lists it: beside the old one first.
-            var key = new Reread<CosignatureKey>(
-                settings.Key,
-                () =>
-                {
-                    var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
-                    return Cosigners
-                        .KeysOf(Agreement())
-                        .Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
-                        ? own
-                        : throw new FormatException(
-                            $"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures"
-                        );
-                },
-                Complain
-            );
+            // To change the key, the agreement lists the new one beside the old one first.
+            var key = new Reread<CosignatureKey>(settings.Key, () => ReadKey(settings, name, Agreement()), Complain);
             _ = key.Current;
             return new Witness(settings.State, Agreement, () => key.Current, time)
             {
@@ -238,6 +182,56 @@ public static partial class WitnessCommand
             ((IDisposable)host).Dispose();
             throw;
         }
+    }
+
+    private static SslStreamCertificateContext ReadCertificate(WitnessSettings settings)
+    {
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPemFile(settings.Certificate);
+        chain.RemoveAt(0);
+        return SslStreamCertificateContext.Create(
+            X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)),
+            chain,
+            offline: true
+        );
+    }
+
+    private static CosignatureKey ReadKey(WitnessSettings settings, string name, Agreement agreement)
+    {
+        var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
+        return Cosigners.KeysOf(agreement).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
+            ? own
+            : throw new FormatException($"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
+    }
+
+    private static void Listen(KestrelServerOptions kestrel, Uri at, Reread<SslStreamCertificateContext> certificate)
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Limits.MaxRequestBodySize = Witness.MaxRequest;
+        kestrel.Limits.MaxConcurrentConnections = 256;
+        kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+        kestrel.Listen(
+            IPAddress.TryParse(at.Host.Trim('[', ']'), out var address) ? address
+                : at.Host == "localhost" ? IPAddress.Loopback
+                : IPAddress.Any,
+            at.Port,
+            listen =>
+                listen.UseHttps(
+                    new TlsHandshakeCallbackOptions
+                    {
+                        HandshakeTimeout = TimeSpan.FromSeconds(10),
+                        OnConnection = _ =>
+                            new(
+                                new SslServerAuthenticationOptions
+                                {
+                                    ServerCertificateContext = certificate.Current,
+                                    EnabledSslProtocols = SslProtocols.Tls13,
+                                    ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
+                                }
+                            ),
+                    }
+                )
+        );
     }
 
     private static async Task Add(HttpContext http, Witness witness)
@@ -287,10 +281,11 @@ public static partial class WitnessCommand
     private static partial void LogComplaint(ILogger log, string what);
 }
 
-/// <summary>What is made of a file, made again when the file has changed; where that fails, the one before stays.</summary>
+/// <summary>A value that is read from a file, and read again when the file has changed. Where that fails, the previous value stays.
+/// </summary>
 /// <param name="path">The file.</param>
-/// <param name="read">Makes it.</param>
-/// <param name="complain">Told why it failed.</param>
+/// <param name="read">Reads the value.</param>
+/// <param name="complain">Is called with the reason when reading fails.</param>
 internal sealed class Reread<T>(string path, Func<T> read, Action<string> complain)
     where T : class
 {
@@ -299,8 +294,8 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
     private DateTime _written;
     private string? _complained;
 
-    /// <summary>What the file holds.</summary>
-    /// <exception cref="FormatException">It has never held what it should.</exception>
+    /// <summary>The value.</summary>
+    /// <exception cref="FormatException">The file could never be read.</exception>
     public T Current
     {
         get
@@ -320,7 +315,7 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
                 {
                     if (_value is null)
                         throw new FormatException($"{path} cannot be read: {e.Message}", e);
-                    // It is looked at with each request until it is right: what stays wrong is told once.
+                    // The file is tried with each request until it can be read: the same failure is reported once.
                     if (_complained != e.Message)
                         complain($"{path} cannot be read, what it held before stays: {e.Message}");
                     _complained = e.Message;

@@ -145,7 +145,7 @@ public static class AgreementFile
     {
         PrivateFiles.MakeFolder(folder);
         var kept = Path.Combine(folder, "agreement.json");
-        // Whole, whoever else is keeping the same.
+        // The file is written atomically, because another process may write it too.
         WholeFile.Write(kept, JsonFormatter.Default.Format(agreement), $"{kept}.{Guid.NewGuid():N}");
     }
 
@@ -175,8 +175,8 @@ public static class AgreementFile
 }
 
 /// <summary>
-/// The agreement that a client or a witness goes by (<see cref="AgreementFile.Trust"/>). Whenever it is asked for, the file is looked
-/// at again; what must not be judged by is told, and the version before it stays. Safe for concurrent use.
+/// The agreement that a client or a witness uses (<see cref="AgreementFile.Trust"/>). Each use reads the file again if it has changed. A
+/// new version that is refused is reported, and the previous one stays. Safe for concurrent use.
 /// </summary>
 public sealed class TrustedAgreement
 {
@@ -222,7 +222,7 @@ public sealed class TrustedAgreement
                         _terms = next;
                     }
                     _refused = null;
-                    // Its time comes without another file.
+                    // The version becomes valid later, without a change of the file.
                     if (waits)
                         return _terms;
                 }

@@ -80,7 +80,7 @@ public static class AgreementVersions
 
     private const int SignaturesField = Agreement.SignaturesFieldNumber;
 
-    // What a participant may change of its own block alone. Whatever is not here is everybody's affair.
+    // The fields of its own block that a participant may change by its signature alone. All others need everybody's signature.
     private static readonly HashSet<int> OwnFields =
     [
         Participant.AuthorityCertificatesFieldNumber,
@@ -92,7 +92,7 @@ public static class AgreementVersions
         Participant.OfficialsFieldNumber,
     ];
 
-    // What every version may say anew.
+    // The fields that change with every version.
     private static readonly HashSet<int> Frame =
     [
         Agreement.VersionFieldNumber,
@@ -267,7 +267,7 @@ public static class AgreementVersions
         var everybody = (previous ?? next).Participants.Where(Signs).Select(p => p.Id).ToList();
         if (previous is null)
             return [.. everybody.Except(signed)];
-        // One that joins agrees to stand there with these keys.
+        // A participant that joins signs that it is listed with these keys.
         var needed = next.Participants.Where(Signs).Select(p => p.Id).Except(everybody).ToHashSet();
         foreach (var affair in Between(previous, next).GroupBy(c => c.Of))
             if (affair.Key is not { } own)
@@ -304,7 +304,7 @@ public static class AgreementVersions
                 .SequenceEqual(previous.Participants.Select(p => p.Id).Where(i => Find(next, i) is not null))
         )
             changes.Add(new("participants: in another order"));
-        // A version that changes nothing is everybody's affair as well.
+        // A version that changes nothing needs everybody's signature as well.
         if (changes.Count == 0)
             changes.Add(new("nothing but its number and the time from which it holds"));
         return changes;

@@ -4,9 +4,9 @@ using Ministries.Ledger.V1;
 namespace Ministries.Trust;
 
 /// <summary>
-/// Tells whether a reader was shown every entry of a ledger that is for him. An entry is numbered in each of its audiences, from 1
-/// without gaps, and its header commits to these numbers: of what is between two of his entries nothing can be kept from him
-/// without a number missing. What comes after the last one that he was shown, only time and the others' receipts tell.
+/// Checks whether a reader was shown every entry of a ledger that is for it. Entries are numbered in each of their audiences, from 1
+/// without gaps, and an entry's header commits to its numbers. So an entry that is left out between two others leaves a gap. Entries after
+/// the last one that was shown cannot be checked: only others' receipts show that they exist.
 /// </summary>
 /// <param name="fromStart">True where the entries are read from position 0; else the first number of an audience is taken as it
 /// is.</param>

@@ -205,7 +205,7 @@ public sealed record SignatureFields(
         var values = new List<KeyValuePair<string, string>>(Components.Count);
         foreach (var component in Components)
         {
-            // Other characters have no bytes in a signature base, and some have them in one language only.
+            // Other characters have no defined bytes in a signature base, and libraries encode them in different ways.
             if (valueOf(component) is not { } value || value.AsSpan().ContainsAnyExceptInRange(' ', '~'))
                 return false;
             values.Add(new(component, value));
@@ -245,7 +245,7 @@ public sealed record SignatureFields(
             if (!Take('"'))
                 return null;
             var start = Position;
-            // Quoted characters never occur in what is signed here; a backslash is refused rather than read in two ways.
+            // Quoted characters never occur in the fields that are signed here. A backslash is refused: it could be read in two ways.
             while (Peek is >= ' ' and < '\x7f' and not '"' and not '\\')
                 Position++;
             var end = Position;

@@ -88,7 +88,7 @@ public sealed class Authorities : IDisposable
                 roots.Add(root);
                 if (!root.SubjectName.RawData.AsSpan().SequenceEqual(root.IssuerName.RawData))
                     throw new FormatException($"a certificate of {participant.Id}'s authority is not self-signed");
-                // By its key, not its name: an authority that two share could speak for either.
+                // Authorities are compared by key, not by name: one that two participants share could issue certificates of either.
                 var key = Convert.ToHexString(SHA256.HashData(root.PublicKey.ExportSubjectPublicKeyInfo()));
                 if (!owners.TryAdd(key, participant.Id) && owners[key] != participant.Id)
                     throw new FormatException($"{participant.Id} and {owners[key]} have one authority between them");
@@ -110,7 +110,7 @@ public sealed class Authorities : IDisposable
         }
         catch (CryptographicException)
         {
-            // It cannot be read to its end.
+            // The certificate cannot be parsed.
             return Stranger;
         }
     }

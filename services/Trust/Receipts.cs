@@ -5,8 +5,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Trust;
 
-/// <summary>Judges what an accepted write is answered with: whoever holds a good receipt can show later that the service took the
-/// write in, and where it stands; the service cannot deny it.</summary>
+/// <summary>Verifies the receipt of an accepted write. A valid receipt proves that the service recorded the write, and at which position.
+/// The service cannot deny it.</summary>
 public static class Receipts
 {
     /// <summary>What is wrong with a receipt; null: the service's own signature covers a tree in which the entry is.</summary>

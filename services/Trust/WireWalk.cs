@@ -69,7 +69,7 @@ public static class WireWalk
         return kept[..length];
     }
 
-    // Where a message stands in those around it. It is written out only where something is wrong: most requests are without fault.
+    // The path of a nested message. It becomes text only for a fault, because most requests have none.
     private sealed record Place(Place? Around, FieldDescriptor Field, int Index)
     {
         public int Depth { get; } = (Around?.Depth ?? 0) + 1;
@@ -100,67 +100,82 @@ public static class WireWalk
         chosen.Clear();
         while (bytes.Length > 0 && (faults?.Count ?? 0) < MostFaults)
         {
-            if (!Varint(ref bytes, out var tag) || tag > uint.MaxValue || tag >> 3 == 0)
+            if (!Tag(ref bytes, out var number, out var wire))
             {
                 Fault(place?.ToString() ?? "", "the bytes break off or hold no field tag", ref faults);
                 return;
             }
-            var number = (int)(tag >> 3);
-            var wire = (WireFormat.WireType)(tag & 7);
             var field = type.FindFieldByNumber(number);
             if (!Value(ref bytes, wire, out var value))
             {
-                Fault(Name(), "the bytes break off or are of a wire type that is not used", ref faults);
+                Fault(NameOf(place, field, number), "the bytes break off or are of a wire type that is not used", ref faults);
                 return;
             }
             if (field is null)
             {
-                if (passesUnknown)
-                    continue;
-                Fault(Name(), "there is no field of this number", ref faults);
+                if (!passesUnknown)
+                    Fault(NameOf(place, field, number), "there is no field of this number", ref faults);
                 continue;
             }
             var expected = WireTypeOf(field);
-            var packed =
-                field.IsRepeated
-                && !field.IsMap
-                && wire == WireFormat.WireType.LengthDelimited
-                && expected != WireFormat.WireType.LengthDelimited;
+            var packed = wire != expected && MayBePacked(field, wire);
             if (wire != expected && !packed)
             {
-                Fault(Name(), "the bytes are of another wire type than the field's", ref faults);
+                Fault(NameOf(place, field, number), "the bytes are of another wire type than the field's", ref faults);
                 continue;
             }
             if (packed && !IsPacked(value, expected))
             {
-                Fault(Name(), "the bytes break off", ref faults);
+                Fault(NameOf(place, field, number), "the bytes break off", ref faults);
                 return;
             }
-            var count = ++counts[field.Index];
-            if (count > 1 && !field.IsRepeated)
-                Fault(Name(), "the field is given more than once", ref faults);
+            var before = counts[field.Index]++;
+            if (before > 0 && !field.IsRepeated)
+                Fault(NameOf(place, field, number), "the field is given more than once", ref faults);
             if (field.RealContainingOneof is { } oneof)
-            {
-                ref var choice = ref chosen[oneof.Index];
-                if (choice == 0)
-                    choice = field.Index + 1;
-                else if (choice != field.Index + 1)
-                    Fault(Name(), $"{fields[choice - 1].Name} of the same choice is given too", ref faults);
-            }
+                Choose(place, fields, field, ref chosen[oneof.Index], ref faults);
             if (field.FieldType == FieldType.Message)
-                Walk(field.MessageType, value, new Place(place, field, count - 1), passesUnknown: false, ref faults);
+                Walk(field.MessageType, value, new Place(place, field, before), passesUnknown: false, ref faults);
             else if (field.FieldType == FieldType.String && !Utf8.IsValid(value))
-                Fault(Name(), "the text is not UTF-8", ref faults);
-
-            string Name() => $"{Place.Prefix(place)}{field?.Name ?? $"#{number}"}";
-        }
-
-        static void Fault(string at, string what, ref List<FieldFault>? faults)
-        {
-            if ((faults ??= []).Count < MostFaults)
-                faults.Add(new FieldFault { Field = at, Description = what });
+                Fault(NameOf(place, field, number), "the text is not UTF-8", ref faults);
         }
     }
+
+    private static string NameOf(Place? place, FieldDescriptor? field, int number) => $"{Place.Prefix(place)}{field?.Name ?? $"#{number}"}";
+
+    private static void Fault(string at, string what, ref List<FieldFault>? faults)
+    {
+        if ((faults ??= []).Count < MostFaults)
+            faults.Add(new FieldFault { Field = at, Description = what });
+    }
+
+    private static void Choose(
+        Place? place,
+        IList<FieldDescriptor> fields,
+        FieldDescriptor field,
+        ref int choice,
+        ref List<FieldFault>? faults
+    )
+    {
+        if (choice == 0)
+            choice = field.Index + 1;
+        else if (choice != field.Index + 1)
+            Fault(NameOf(place, field, field.FieldNumber), $"{fields[choice - 1].Name} of the same choice is given too", ref faults);
+    }
+
+    private static bool Tag(ref ReadOnlySpan<byte> bytes, out int number, out WireFormat.WireType wire)
+    {
+        var read = Varint(ref bytes, out var tag) && tag <= uint.MaxValue && tag >> 3 != 0;
+        (number, wire) = ((int)(tag >> 3), (WireFormat.WireType)(tag & 7));
+        return read;
+    }
+
+    // Elements of a fixed or variable width may stand together in one field of bytes.
+    private static bool MayBePacked(FieldDescriptor field, WireFormat.WireType wire) =>
+        field.IsRepeated
+        && !field.IsMap
+        && wire == WireFormat.WireType.LengthDelimited
+        && WireTypeOf(field) != WireFormat.WireType.LengthDelimited;
 
     private static bool IsPacked(ReadOnlySpan<byte> elements, WireFormat.WireType type)
     {

@@ -59,20 +59,20 @@ public sealed partial class MonitoringTests
         {
             var certificates = Path.Combine(folder, "certificates");
             Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
-            var addresses = Cast.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
-            var scraped = Cast.Services.ToDictionary(s => s, _ => Ports.Free());
+            var addresses = Participants.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
+            var scraped = Participants.Services.ToDictionary(s => s, _ => Ports.Free());
             foreach (var (service, program) in new[] { ("calllog", "CallLog"), ("consular", "Consular"), ("custody", "Custody") })
                 processes.Add(Start(folder, certificates, service, program, addresses, scraped[service], broker.Uri));
-            await using var cast = await Cast.Join(certificates, addresses, TimeSpan.FromMinutes(2), Cancel);
+            await using var participants = await Participants.Join(certificates, addresses, TimeSpan.FromMinutes(2), Cancel);
             const string poison = "KWON-POISONED-7";
-            var custody = cast["ua/coordination-hq"].Custody;
-            cast.TakeUp((await custody.OpenCaseAsync(new(), cancellationToken: Cancel)).Case);
+            var custody = participants["ua/coordination-hq"].Custody;
+            participants.SetCase((await custody.OpenCaseAsync(new(), cancellationToken: Cancel)).Case);
             await custody.RegisterPrisonerAsync(
                 new()
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
-                    Identity = Party.Seal(poison, "ua/coordination-hq"),
+                    Identity = ParticipantClient.Seal(poison, "ua/coordination-hq"),
                 },
                 cancellationToken: Cancel
             );
@@ -81,7 +81,7 @@ public sealed partial class MonitoringTests
                 cancellationToken: Cancel
             );
             foreach (var service in new[] { "calllog", "consular" })
-                await cast.Heard(service, "custody", admitted.Receipt.Position, Cancel);
+                await participants.WaitUntilProcessed(service, "custody", admitted.Receipt.Position, Cancel);
 
             // The configuration as it stands, with the targets that there are here.
             var configuration = await File.ReadAllTextAsync(Path.Combine(Prometheus, "prometheus.yml"), Cancel);
@@ -112,7 +112,7 @@ public sealed partial class MonitoringTests
             );
             using var http = new HttpClient { BaseAddress = prometheus };
 
-            await cast.Until(
+            await participants.WaitUntil(
                 "every service is up and ready",
                 async () => (await Query(http, "up{job=\"ministries\"} == 1 and on(service) ministries_ready == 1")).Count == 3,
                 Cancel
@@ -123,7 +123,7 @@ public sealed partial class MonitoringTests
                 .SelectMany(g => g.GetProperty("rules").EnumerateArray())
                 .ToList();
             Assert.Equal((await Alerts()).Order(), rules.Select(r => r.GetProperty("name").GetString()!).Order());
-            await cast.Until(
+            await participants.WaitUntil(
                 "every rule has been looked at",
                 async () =>
                     (await Ask(http, "api/v1/rules"))
@@ -148,7 +148,8 @@ public sealed partial class MonitoringTests
                 .ToList();
             Assert.True(asked.Count > 30, string.Join(' ', asked));
             List<string> unknown = [];
-            await cast.Until(
+            await participants
+                .WaitUntil(
                     "everything that is asked for is there",
                     async () =>
                     {
@@ -166,13 +167,13 @@ public sealed partial class MonitoringTests
             {
                 var text = await http.GetStringAsync($"http://127.0.0.1:{port}/metrics", Cancel);
                 Assert.DoesNotContain(poison, text, StringComparison.Ordinal);
-                Assert.DoesNotContain(cast["kr/mfa"].Case, text, StringComparison.Ordinal);
+                Assert.DoesNotContain(participants["kr/mfa"].Case, text, StringComparison.Ordinal);
                 Assert.DoesNotMatch("[a-z]_[0-9a-z]{26}", text);
             }
 
             // One is stopped: its alert waits for its minute.
             await Stop(processes[0]);
-            await cast.Until(
+            await participants.WaitUntil(
                 "the alert of the stopped service is pending",
                 async () => (await Query(http, "ALERTS{alertname=\"ServiceDown\", service=\"calllog\"}")).Count == 1,
                 Cancel

@@ -27,12 +27,12 @@ public sealed class AskingTests : IAsyncLifetime
     private readonly MemoryBroker _broker = new();
     private readonly ConcurrentDictionary<string, Uri> _addresses = [];
     private readonly Dictionary<string, WebApplication> _hosts = [];
-    private Cast _cast = null!;
+    private Participants _participants = null!;
     private string _transfer = "";
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    private Party Hq => _cast["ua/coordination-hq"];
+    private ParticipantClient Hq => _participants["ua/coordination-hq"];
 
     public async ValueTask InitializeAsync()
     {
@@ -65,13 +65,13 @@ public sealed class AskingTests : IAsyncLifetime
             await host.StartAsync(Cancel);
             _addresses[service.Name] = new Uri(host.Urls.Single());
         }
-        _cast = await Cast.Join(certificates, _addresses, TimeSpan.FromMinutes(1), Cancel);
+        _participants = await Participants.Join(certificates, _addresses, TimeSpan.FromMinutes(1), Cancel);
         await AnExchangeIsUnderReview();
     }
 
     public async ValueTask DisposeAsync()
     {
-        await _cast.DisposeAsync();
+        await _participants.DisposeAsync();
         foreach (var host in _hosts.Values)
         {
             await host.StopAsync(CancellationToken.None);
@@ -96,7 +96,7 @@ public sealed class AskingTests : IAsyncLifetime
             },
             cancellationToken: Cancel
         );
-        await _cast.Heard("consular", "custody", fit.Receipt.Position, Cancel);
+        await _participants.WaitUntilProcessed("consular", "custody", fit.Receipt.Position, Cancel);
 
         var agreed = await Decide();
         Assert.Equal(TransferState.Agreed, agreed.State);
@@ -131,14 +131,14 @@ public sealed class AskingTests : IAsyncLifetime
     private async Task AnExchangeIsUnderReview()
     {
         var opened = await Hq.Custody.OpenCaseAsync(new(), cancellationToken: Cancel);
-        _cast.TakeUp(opened.Case);
+        _participants.SetCase(opened.Case);
         Prisoner = (
             await Hq.Custody.RegisterPrisonerAsync(
                 new()
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = In(-60),
-                    Identity = Party.Seal("invented", "icrc"),
+                    Identity = ParticipantClient.Seal("invented", "icrc"),
                 },
                 cancellationToken: Cancel
             )
@@ -155,8 +155,8 @@ public sealed class AskingTests : IAsyncLifetime
             },
             cancellationToken: Cancel
         );
-        await _cast.Heard("consular", "custody", assessed.Receipt.Position, Cancel);
-        var seoul = _cast["kr/mfa"];
+        await _participants.WaitUntilProcessed("consular", "custody", assessed.Receipt.Position, Cancel);
+        var seoul = _participants["kr/mfa"];
         _transfer = (
             await seoul.Consular.DraftTransferRequestAsync(
                 new()
@@ -199,7 +199,7 @@ public sealed class AskingTests : IAsyncLifetime
         (await Hq.LedgerOf("consular").GetCheckpointAsync(new GetCheckpointRequest(), cancellationToken: Cancel)).TreeSize;
 
     private static async Task<ErrorInfo> Refused(Func<Task> call) =>
-        Teller.InfoOf(await Assert.ThrowsAnyAsync<RpcException>(call)) ?? throw new InvalidOperationException("it gave no reason");
+        Timeline.InfoOf(await Assert.ThrowsAnyAsync<RpcException>(call)) ?? throw new InvalidOperationException("it gave no reason");
 
     private static Timestamp In(double days) => DateTimeOffset.UtcNow.AddDays(days).ToTimestamp();
 }

@@ -123,15 +123,15 @@ public sealed partial class LocalTests : IDisposable
         }
         var text = string.Join('\n', lines);
         Assert.Contains("All of it is true.", text, StringComparison.Ordinal);
-        var addresses = Cast.Services.ToDictionary(s => s, s => new Uri(Address(s).Match(text).Groups[1].Value));
+        var addresses = Participants.Services.ToDictionary(s => s, s => new Uri(Address(s).Match(text).Groups[1].Value));
         var certificates = FolderLine().Match(text).Groups[1].Value;
-        await using (var cast = await Cast.Join(certificates, addresses, TimeSpan.FromMinutes(3), Cancel))
+        await using (var participants = await Participants.Join(certificates, addresses, TimeSpan.FromMinutes(3), Cancel))
         {
-            var alive = await cast["operator"].HealthOf("calllog").CheckAsync(new HealthCheckRequest(), cancellationToken: Cancel);
+            var alive = await participants["operator"].HealthOf("calllog").CheckAsync(new HealthCheckRequest(), cancellationToken: Cancel);
             Assert.Equal(HealthCheckResponse.Types.ServingStatus.Serving, alive.Status);
-            Assert.Single((await cast["kr/mfa"].Calls.ListCallsAsync(new ListCallsRequest(), cancellationToken: Cancel)).Calls);
+            Assert.Single((await participants["kr/mfa"].Calls.ListCallsAsync(new ListCallsRequest(), cancellationToken: Cancel)).Calls);
             // What the run verified could have failed: to one who may not see every entry, some are missing.
-            var some = await Verification.Of("custody", [cast["kr/mfa"].LedgerOf("custody")], Cancel);
+            var some = await Verification.Of("custody", [participants["kr/mfa"].LedgerOf("custody")], Cancel);
             Assert.False(some.Gapless || some.Agrees);
             Assert.NotEmpty(some.Wrong);
         }

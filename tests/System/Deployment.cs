@@ -280,7 +280,7 @@ internal sealed class Deployment : IAsyncDisposable
     }
 
     /// <summary>Takes part as every participant.</summary>
-    public Task<Cast> Join(CancellationToken cancel) => Cast.Join(Certificates, Addresses, Patience, cancel);
+    public Task<Participants> Join(CancellationToken cancel) => Participants.Join(Certificates, Addresses, Patience, cancel);
 
     public async ValueTask DisposeAsync()
     {

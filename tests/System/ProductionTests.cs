@@ -166,7 +166,7 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
     [Fact]
     public async Task Every_witness_cosigns_the_checkpoints_of_every_service_and_two_of_three_are_enough()
     {
-        await using var cast = await Deployment.Join(Cancel);
+        await using var participants = await Deployment.Join(Cancel);
         await Deployment.Until(
             "all three have cosigned",
             () => Cosigned("icrc", "kr/mfa", "ua/mfa"),
@@ -189,7 +189,7 @@ public sealed class ProductionTests(Production production) : IClassFixture<Produ
         {
             foreach (var service in Deployment.Services)
             {
-                var newest = await cast["icrc"].LedgerOf(service).GetCheckpointAsync(new(), cancellationToken: Cancel);
+                var newest = await participants["icrc"].LedgerOf(service).GetCheckpointAsync(new(), cancellationToken: Cancel);
                 if (witnesses.Any(w => !newest.Checkpoint.Contains($"\u2014 ministries.example/witness/{w} ")))
                     return false;
             }

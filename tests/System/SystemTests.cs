@@ -71,8 +71,8 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     [Fact]
     public async Task Every_service_is_one_of_Jaegers_and_a_calls_id_leads_to_its_trace_in_one_search()
     {
-        await using var cast = await Deployment.Join(Cancel);
-        var played = await Play(cast);
+        await using var participants = await Deployment.Join(Cancel);
+        var played = await Play(participants);
         JsonElement found = default;
         await Deployment.Until(
             "the call's trace is there, whole",
@@ -102,8 +102,8 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     [MemberData(nameof(Containers))]
     public async Task A_container_killed_under_a_case_loses_nothing_and_doubles_nothing(string container)
     {
-        await using var cast = await Deployment.Join(Cancel);
-        var before = await Play(cast);
+        await using var participants = await Deployment.Join(Cancel);
+        var before = await Play(participants);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
         var cases = Enumerable
             .Range(0, 3)
@@ -121,26 +121,26 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         await Deployment.Healthy(Cancel);
         await Settled();
         foreach (var one in played.Append(before))
-            await IsThereOnce(cast, one);
-        await Whole(cast);
+            await IsThereOnce(participants, one);
+        await Whole(participants);
     }
 
     [Fact]
     public async Task A_broker_that_lost_its_disk_costs_nothing()
     {
-        await using var cast = await Deployment.Join(Cancel);
+        await using var participants = await Deployment.Join(Cancel);
         await Deployment.Kill("rabbitmq");
         // It is taken in and answered while there is no broker at all.
-        var begun = await Begin(cast);
+        var begun = await Begin(participants);
         await Deployment.Compose("rm", "--force", "rabbitmq");
         var removed = await Deployment.RemoveVolume("rabbitmq-data");
         Assert.True(removed.Code == 0, removed.All);
         await Deployment.Compose("up", "--detach", "rabbitmq");
         await Deployment.Healthy(Cancel);
-        await Finish(cast, begun);
+        await Finish(participants, begun);
         await Settled();
-        await IsThereOnce(cast, begun);
-        await Whole(cast);
+        await IsThereOnce(participants, begun);
+        await Whole(participants);
     }
 
     [Fact]
@@ -148,12 +148,12 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     {
         Played played;
         Dictionary<string, ulong> sizes = [];
-        await using (var cast = await Deployment.Join(Cancel))
+        await using (var participants = await Deployment.Join(Cancel))
         {
-            played = await Play(cast);
+            played = await Play(participants);
             await Settled();
             foreach (var service in Deployment.Services)
-                sizes[service] = (await Checkpoint(cast, service)).TreeSize;
+                sizes[service] = (await Checkpoint(participants, service)).TreeSize;
         }
         foreach (var service in Deployment.Services)
             Assert.Equal(0, await Deployment.Stop(service));
@@ -177,10 +177,10 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             + "psql -qd postgres -c 'revoke all on database calllog from public; grant connect on database calllog to calllog' && "
             + "pg_restore --exit-on-error --dbname=calllog /tmp/{0}.dump";
         Played played;
-        await using (var cast = await Deployment.Join(Cancel))
+        await using (var participants = await Deployment.Join(Cancel))
         {
             await AsPostgres(dump, "older");
-            played = await Play(cast);
+            played = await Play(participants);
             await Settled();
         }
         Assert.Equal(0, await Deployment.Stop("calllog"));
@@ -335,21 +335,21 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     /// <summary>A case up to what the services made of its call.</summary>
     private sealed record Played(string Case, string Call, IReadOnlyList<string> Prisoners);
 
-    private static async Task<Played> Play(Cast cast, TimeSpan after = default)
+    private static async Task<Played> Play(Participants participants, TimeSpan after = default)
     {
         if (after > TimeSpan.Zero)
             await Task.Delay(after, Cancel);
-        var begun = await Begin(cast);
-        await Finish(cast, begun);
+        var begun = await Begin(participants);
+        await Finish(participants, begun);
         return begun;
     }
 
     /// <summary>The detaining power opens a case, registers two prisoners and admits Seoul, which logs its call.</summary>
-    private static async Task<Played> Begin(Cast cast)
+    private static async Task<Played> Begin(Participants participants)
     {
-        var (kyiv, seoul) = (cast["ua/coordination-hq"], cast["kr/mfa"]);
+        var (kyiv, seoul) = (participants["ua/coordination-hq"], participants["kr/mfa"]);
         var opened = await Write(kyiv, new OpenCaseRequest(), (p, r) => p.Custody.OpenCaseAsync(r));
-        cast.TakeUp(opened.Case);
+        participants.SetCase(opened.Case);
         var prisoners = new List<string>();
         for (var i = 0; i < 2; i++)
             prisoners.Add(
@@ -360,7 +360,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
                         {
                             Status = CustodyState.Hospitalised,
                             CaptureTime = At(2025, 1, 9),
-                            Identity = Party.Seal($"invented identity {i}", "ua/coordination-hq", "icrc"),
+                            Identity = ParticipantClient.Seal($"invented identity {i}", "ua/coordination-hq", "icrc"),
                         },
                         (p, r) => p.Custody.RegisterPrisonerAsync(r)
                     )
@@ -377,7 +377,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
             (p, r) => p.Custody.AdmitPartyAsync(r)
         );
         foreach (var service in new[] { "calllog", "consular" })
-            await Heard(cast, service, admitted.Receipt.Position);
+            await Heard(participants, service, admitted.Receipt.Position);
         var account = new Account
         {
             StartTime = new ZonedTime { Time = At(2025, 3, 17), TimeZone = "Asia/Seoul" },
@@ -410,47 +410,51 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     }
 
     /// <summary>Returns when the consular service has drafted, custody has noted and the call log has tied the drafts.</summary>
-    private static async Task Finish(Cast cast, Played played)
+    private static async Task Finish(Participants participants, Played played)
     {
         await Deployment.Until(
             "the drafts are tied to the call",
-            async () => (await Drafts(cast, played), await Tied(cast, played)) == (2, 2),
+            async () => (await Drafts(participants, played), await Tied(participants, played)) == (2, 2),
             Cancel
         );
         foreach (var prisoner in played.Prisoners)
-            await Deployment.Until("custody notes the interest", async () => await Interests(cast, played, prisoner) == 1, Cancel);
+            await Deployment.Until("custody notes the interest", async () => await Interests(participants, played, prisoner) == 1, Cancel);
     }
 
-    private static async Task IsThereOnce(Cast cast, Played played)
+    private static async Task IsThereOnce(Participants participants, Played played)
     {
-        Assert.Equal(2, await Drafts(cast, played));
-        Assert.Equal(2, await Tied(cast, played));
+        Assert.Equal(2, await Drafts(participants, played));
+        Assert.Equal(2, await Tied(participants, played));
         foreach (var prisoner in played.Prisoners)
-            Assert.Equal(1, await Interests(cast, played, prisoner));
-        var calls = await Read(() => cast["kr/mfa"].Calls.ListCallsAsync(new() { Case = played.Case }));
+            Assert.Equal(1, await Interests(participants, played, prisoner));
+        var calls = await Read(() => participants["kr/mfa"].Calls.ListCallsAsync(new() { Case = played.Case }));
         Assert.Equal(played.Call, Assert.Single(calls.Calls).Call);
     }
 
-    private static async Task<int> Drafts(Cast cast, Played played) =>
-        (await Read(() => cast["kr/mfa"].Consular.ListTransfersAsync(new() { Case = played.Case, Call = played.Call }))).Transfers.Count;
+    private static async Task<int> Drafts(Participants participants, Played played) =>
+        (await Read(() => participants["kr/mfa"].Consular.ListTransfersAsync(new() { Case = played.Case, Call = played.Call })))
+            .Transfers
+            .Count;
 
-    private static async Task<int> Tied(Cast cast, Played played) =>
-        (await Read(() => cast["kr/mfa"].Calls.GetCallAsync(new() { Call = played.Call }))).Call.Commitments.Single().Requests.Count;
+    private static async Task<int> Tied(Participants participants, Played played) =>
+        (await Read(() => participants["kr/mfa"].Calls.GetCallAsync(new() { Call = played.Call })))
+            .Call.Commitments.Single()
+            .Requests.Count;
 
-    private static async Task<int> Interests(Cast cast, Played played, string prisoner) =>
-        (await Read(() => cast["kr/mfa"].Custody.GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner })))
+    private static async Task<int> Interests(Participants participants, Played played, string prisoner) =>
+        (await Read(() => participants["kr/mfa"].Custody.GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner })))
             .Prisoner
             .Interests
             .Count;
 
     /// <summary>Each ledger, fetched by all who may see an entry, is gapless and is the tree under its checkpoint.</summary>
-    private static async Task Whole(Cast cast)
+    private static async Task Whole(Participants participants)
     {
         foreach (var service in Deployment.Services)
         {
             var check = await Verification.Of(
                 service,
-                [.. cast.Everybody.Where(p => p != "operator").Select(p => cast[p].LedgerOf(service))],
+                [.. participants.Ids.Where(p => p != "operator").Select(p => participants[p].LedgerOf(service))],
                 Cancel
             );
             Assert.True(check.Wrong.Count == 0, $"{service}: {string.Join("; ", check.Wrong)}");
@@ -460,14 +464,14 @@ public sealed partial class SystemTests(Development development) : IClassFixture
     /// <summary>Nothing is on its way: no event waits for the broker, no message in a queue, nothing was put aside.</summary>
     private async Task Settled()
     {
-        await using var cast = await Deployment.Join(Cancel);
+        await using var participants = await Deployment.Join(Cancel);
         await Deployment.Until(
             "nothing is on its way any more",
             async () =>
             {
                 foreach (var service in Deployment.Services)
                 {
-                    var status = await Read(() => cast["operator"].OperationsOf(service).GetStatusAsync(new()));
+                    var status = await Read(() => participants["operator"].OperationsOf(service).GetStatusAsync(new()));
                     Assert.Equal(0ul, status.DeadLetters);
                     if (!status.BrokerReady || status.RelayBacklog > 0 || status.WaitingSinceTime is not null)
                         return false;
@@ -482,24 +486,24 @@ public sealed partial class SystemTests(Development development) : IClassFixture
         static long Messages(JsonElement queue) => queue.TryGetProperty("messages", out var messages) ? messages.GetInt64() : 0;
     }
 
-    private static async Task<Ledger.V1.GetCheckpointResponse> Checkpoint(Cast cast, string service) =>
-        await Read(() => cast["operator"].LedgerOf(service).GetCheckpointAsync(new()));
+    private static async Task<Ledger.V1.GetCheckpointResponse> Checkpoint(Participants participants, string service) =>
+        await Read(() => participants["operator"].LedgerOf(service).GetCheckpointAsync(new()));
 
     /// <summary>Returns when a service has taken in what custody recorded at a position.</summary>
-    private static Task<bool> Heard(Cast cast, string service, ulong position) =>
+    private static Task<bool> Heard(Participants participants, string service, ulong position) =>
         Decided(async () =>
         {
-            await cast.Heard(service, "custody", position, Cancel);
+            await participants.WaitUntilProcessed(service, "custody", position, Cancel);
             return true;
         });
 
     /// <summary>Sends a write until it is decided: the same request, which has its id and its etag from the first time on.</summary>
     private static Task<TResponse> Write<TRequest, TResponse>(
-        Party party,
+        ParticipantClient client,
         TRequest request,
-        Func<Party, TRequest, AsyncUnaryCall<TResponse>> send
+        Func<ParticipantClient, TRequest, AsyncUnaryCall<TResponse>> send
     )
-        where TRequest : IMessage<TRequest> => Decided(async () => await send(party, request));
+        where TRequest : IMessage<TRequest> => Decided(async () => await send(client, request));
 
     private static Task<T> Read<T>(Func<AsyncUnaryCall<T>> read) => Decided(async () => await read());
 

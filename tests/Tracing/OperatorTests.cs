@@ -40,7 +40,7 @@ public sealed class Scene : IAsyncLifetime
 
     public OtlpReceiver Receiver { get; private set; } = null!;
 
-    public Cast Cast { get; private set; } = null!;
+    public Participants Participants { get; private set; } = null!;
 
     /// <summary>The reference of the case's prisoner.</summary>
     public string Prisoner { get; private set; } = "";
@@ -64,7 +64,7 @@ public sealed class Scene : IAsyncLifetime
         Broker = await RabbitMq.Create();
         Receiver = await OtlpReceiver.Start(Cancel);
         Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
-        _addresses = Cast.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
+        _addresses = Participants.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
         foreach (var service in new[] { CallLogService.Definition, Failing(ConsularService.Definition), CustodyService.Definition })
         {
             var keys = Path.Combine(_folder, "service", service.Name);
@@ -92,23 +92,23 @@ public sealed class Scene : IAsyncLifetime
             _hosts.Add(host);
             await host.StartAsync(Cancel);
         }
-        Cast = await Cast.Join(_folder, _addresses, TimeSpan.FromMinutes(2), Cancel);
-        var headquarters = Cast["ua/coordination-hq"];
-        Cast.TakeUp((await headquarters.Custody.OpenCaseAsync(new())).Case);
+        Participants = await Participants.Join(_folder, _addresses, TimeSpan.FromMinutes(2), Cancel);
+        var headquarters = Participants["ua/coordination-hq"];
+        Participants.SetCase((await headquarters.Custody.OpenCaseAsync(new())).Case);
         Prisoner = (
             await headquarters.Custody.RegisterPrisonerAsync(
                 new()
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
-                    Identity = Party.Seal("invented", "ua/coordination-hq"),
+                    Identity = ParticipantClient.Seal("invented", "ua/coordination-hq"),
                 }
             )
         ).Prisoner;
         await headquarters.Custody.AdmitPartyAsync(new() { Participant = "ua/mfa", Part = Part.DetainingPower });
         var admitted = await headquarters.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState });
         foreach (var service in new[] { "calllog", "consular" })
-            await Cast.Heard(service, "custody", admitted.Receipt.Position, Cancel);
+            await Participants.WaitUntilProcessed(service, "custody", admitted.Receipt.Position, Cancel);
     }
 
     private Service Failing(Service service) =>
@@ -215,8 +215,8 @@ public sealed class Scene : IAsyncLifetime
     {
         foreach (var open in _open)
             open.Dispose();
-        if (Cast is not null)
-            await Cast.DisposeAsync();
+        if (Participants is not null)
+            await Participants.DisposeAsync();
         await Task.WhenAll(_hosts.Select(h => h.StopAsync(CancellationToken.None)));
         foreach (var host in _hosts)
             await host.DisposeAsync();
@@ -250,13 +250,13 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         Everything_has_its_parent(trace);
 
         await scene
-            .Cast["kr/mfa"]
+            .Participants["kr/mfa"]
             .Consular.SubmitTransferRequestAsync(
                 new()
                 {
                     Transfer = draft,
                     NoteVerbale = "KR-1",
-                    Content = Party.Seal("in words", "kr/mfa"),
+                    Content = ParticipantClient.Seal("in words", "kr/mfa"),
                 },
                 cancellationToken: Cancel
             );
@@ -280,10 +280,10 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     {
         var (call, _) = await Logged();
         // The draft's tie changes the call once more.
-        await scene.Cast.Until(
+        await scene.Participants.WaitUntil(
             "the draft is tied",
             async () =>
-                (await scene.Cast["kr/mfa"].Calls.GetCallAsync(new() { Call = call }, cancellationToken: Cancel))
+                (await scene.Participants["kr/mfa"].Calls.GetCallAsync(new() { Call = call }, cancellationToken: Cancel))
                     .Call.Commitments.Single()
                     .Requests.Count == 1,
             Cancel
@@ -295,7 +295,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
             RequestId = Guid.NewGuid().ToString(),
         };
         await Assert.ThrowsAnyAsync<RpcException>(async () =>
-            await scene.Cast["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel)
+            await scene.Participants["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel)
         );
         var spans = await With("ministries.request_id", request.RequestId, 2);
         var rpc = spans.Single(s => s.Parent.Length == 0);
@@ -312,7 +312,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     public async Task A_repeated_request_says_so_and_names_the_entry_that_it_had_made()
     {
         var (_, request) = await Logged();
-        await scene.Cast["kr/mfa"].Calls.LogCallAsync(request, cancellationToken: Cancel);
+        await scene.Participants["kr/mfa"].Calls.LogCallAsync(request, cancellationToken: Cancel);
         var spans = (await With("ministries.request_id", request.RequestId, 4)).Where(s => s.Name == Log).OrderBy(s => s.Start).ToList();
         Assert.Equal(2, spans.Count);
         Assert.NotEqual(spans[0].Trace, spans[1].Trace);
@@ -341,7 +341,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
             { "tracestate", "official=kwon" },
             { "baggage", "prisoner=P-1" },
         };
-        (request.Case, request.Actor) = (scene.Cast["kr/mfa"].Case, scene.Cast["kr/mfa"].Actor);
+        (request.Case, request.Actor) = (scene.Participants["kr/mfa"].Case, scene.Participants["kr/mfa"].Actor);
         await scene.Plain("kwon.example:7").LogCallAsync(request, headers, cancellationToken: Cancel);
         var root = (await With("ministries.request_id", request.RequestId, 2)).Single(s => s.Name == Log);
         Assert.Empty(root.Parent);
@@ -373,7 +373,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         Assert.Contains(trace, s => s.Name == "commit consular" && s.Parent == aside.Id);
         Everything_has_its_parent(trace);
 
-        var operations = scene.Cast["operator"].OperationsOf("consular");
+        var operations = scene.Participants["operator"].OperationsOf("consular");
         var letter = Assert.Single((await operations.ListDeadLettersAsync(new(), cancellationToken: Cancel)).DeadLetters);
         var replay = new ReplayDeadLetterRequest { RequestId = Guid.NewGuid().ToString(), Id = letter.Id };
         Assert.True((await operations.ReplayDeadLetterAsync(replay, cancellationToken: Cancel)).Processed);
@@ -409,9 +409,9 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     public async Task An_outage_of_the_broker_stands_in_the_trace_between_the_commit_and_the_publish()
     {
         scene.Broker.Kill();
-        await scene.Cast.Until("the outage is noticed", () => Task.FromResult(!scene.BusOf("calllog").BrokerReady), Cancel);
+        await scene.Participants.WaitUntil("the outage is noticed", () => Task.FromResult(!scene.BusOf("calllog").BrokerReady), Cancel);
         var (call, _) = await Logged(drafted: false);
-        await scene.Cast.Until("the event waits", () => Task.FromResult(scene.BusOf("calllog").Backlog > 0), Cancel);
+        await scene.Participants.WaitUntil("the event waits", () => Task.FromResult(scene.BusOf("calllog").Backlog > 0), Cancel);
         // No message comes, and the draft is made all the same: from the producer's ledger, which its span says.
         await Drafted(call);
         var filled = (await TraceOf(call, Ends("commit", "consular"))).Single(s => s.Name == $"process {CallLogged}");
@@ -444,7 +444,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
 
     private async Task<(string Call, LogCallRequest Request)> Logged(bool drafted = true)
     {
-        var seoul = scene.Cast["kr/mfa"];
+        var seoul = scene.Participants["kr/mfa"];
         var request = scene.Request();
         var call = (await seoul.Calls.LogCallAsync(request, cancellationToken: Cancel)).Call;
         if (drafted)
@@ -453,13 +453,16 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     }
 
     private Task Drafted(string call) =>
-        scene.Cast.Until(
+        scene.Participants.WaitUntil(
             "a request is drafted",
             async () =>
                 (
                     await scene
-                        .Cast["kr/mfa"]
-                        .Consular.ListTransfersAsync(new() { Case = scene.Cast["kr/mfa"].Case, Call = call }, cancellationToken: Cancel)
+                        .Participants["kr/mfa"]
+                        .Consular.ListTransfersAsync(
+                            new() { Case = scene.Participants["kr/mfa"].Case, Call = call },
+                            cancellationToken: Cancel
+                        )
                 )
                     .Transfers
                     .Count == 1,

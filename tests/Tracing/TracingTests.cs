@@ -81,7 +81,7 @@ public sealed partial class TracingTests
         var folder = Directory.CreateTempSubdirectory("ministries-tracing-").FullName;
         var certificates = Path.Combine(folder, "certificates");
         Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
-        var addresses = Cast.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{FreePort()}"));
+        var addresses = Participants.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{FreePort()}"));
         var processes = new List<Process>();
         List<Task<string>> logs = [];
         try
@@ -112,14 +112,14 @@ public sealed partial class TracingTests
             }
             logs = [.. processes.Select(p => p.StandardOutput.ReadToEndAsync(Cancel))];
             string callRequest;
-            Teller teller;
-            await using (var cast = await Cast.Join(certificates, addresses, TimeSpan.FromMinutes(3), Cancel))
+            Timeline timeline;
+            await using (var participants = await Participants.Join(certificates, addresses, TimeSpan.FromMinutes(3), Cancel))
             {
-                teller = new Teller(new Screen(TextWriter.Null, redirected: true, brief: true), Stopwatch.GetTimestamp());
-                await new Story(cast, teller).Play(Cancel);
-                callRequest = teller.CallRequestId;
+                timeline = new Timeline(new Screen(TextWriter.Null, redirected: true, brief: true), Stopwatch.GetTimestamp());
+                await new Story(participants, timeline).Play(Cancel);
+                callRequest = timeline.CallRequestId;
             }
-            Assert.All(teller.Checks, c => Assert.True(c.Holds, $"{c.What}: {c.Found}"));
+            Assert.All(timeline.Checks, c => Assert.True(c.Holds, $"{c.What}: {c.Found}"));
 
             // Told to stop, a service hands on what it has, its spans too.
             foreach (var process in processes)

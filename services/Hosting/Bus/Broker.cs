@@ -73,7 +73,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <summary>Connects, declares the topology and begins to receive. Returns when all of it is done.</summary>
     internal async Task Start(CancellationToken cancel)
     {
-        // A link that was left behind may still hold its canary's queue: each has one of its own.
+        // A connection that was abandoned may still hold its canary queue, so each connection has a queue of its own.
         var canary = $"{QueueOf(service.Name)}.canary.{Guid.NewGuid():N}";
         if (memory is not null)
         {
@@ -96,7 +96,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         _bus = control;
     }
 
-    /// <summary>Ends the link. What hangs is left behind after some seconds.</summary>
+    /// <summary>Ends the connection. Where the client hangs, it is abandoned after some seconds.</summary>
     internal async Task Stop()
     {
         _bus = null;
@@ -116,8 +116,8 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
 
     public async ValueTask DisposeAsync() => await Stop();
 
-    /// <summary>Begins something on another thread: a client that hangs may do so before it returns a task, and must not take its
-    /// watchdog with it.</summary>
+    /// <summary>Starts a call of the client on another thread: the client may hang before it returns a task, and must not block the
+    /// watchdog.</summary>
     internal static Task Aside(Func<Task> begin) => Task.Run(begin);
 
     /// <inheritdoc cref="Aside(Func{Task})"/>
@@ -148,6 +148,30 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     }
 
     private void Configure(IRabbitMqBusFactoryConfigurator bus, string canary)
+    {
+        ConfigureConnection(bus);
+        Common(bus, service.Name);
+        bus.DeployPublishTopology = true;
+        foreach (var type in EventTypes.Of(service.Name))
+            EventKind.Of(type.FullName)!.Declare(bus, own: true);
+        foreach (var type in service.Reactions.Where(r => r.Producer != service.Name).Select(r => r.Event.FullName).Distinct())
+            EventKind.Of(type)!.Declare(bus, own: false);
+        if (service.Reactions.Count > 0)
+            bus.ReceiveEndpoint(QueueOf(service.Name), ConfigureQueue);
+        bus.ReceiveEndpoint(
+            canary,
+            endpoint =>
+            {
+                endpoint.Durable = false;
+                endpoint.AutoDelete = true;
+                endpoint.Exclusive = true;
+                endpoint.Bind(CanaryExchangeOf(service.Name));
+                ReceiveCanary(endpoint);
+            }
+        );
+    }
+
+    private void ConfigureConnection(IRabbitMqBusFactoryConfigurator bus)
     {
         var uri = options.Broker;
         var (user, password) = Credentials(uri);
@@ -182,47 +206,27 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                     });
             }
         );
-        Common(bus, service.Name);
-        bus.DeployPublishTopology = true;
-        foreach (var type in EventTypes.Of(service.Name))
-            EventKind.Of(type.FullName)!.Declare(bus, own: true);
-        foreach (var type in service.Reactions.Where(r => r.Producer != service.Name).Select(r => r.Event.FullName).Distinct())
-            EventKind.Of(type)!.Declare(bus, own: false);
-        if (service.Reactions.Count > 0)
-            bus.ReceiveEndpoint(
-                QueueOf(service.Name),
-                endpoint =>
-                {
-                    endpoint.SetQuorumQueue();
-                    endpoint.SingleActiveConsumer = true;
-                    endpoint.SetQueueArgument("x-delivery-limit", options.DeliveryLimit);
-                    endpoint.SetQueueArgument("x-overflow", "reject-publish");
-                    endpoint.SetQueueArgument("x-dead-letter-strategy", "at-least-once");
-                    // At least once needs a dead-letter queue that takes everything; the oldest go where there are too many, for the
-                    // producer's ledger has them all.
-                    endpoint.BindDeadLetterQueue(
-                        DeadQueueOf(service.Name),
-                        DeadQueueOf(service.Name),
-                        dead =>
-                        {
-                            dead.SetQuorumQueue();
-                            dead.SetQueueArgument("x-max-length", 10_000);
-                        }
-                    );
-                    Receive(endpoint);
-                }
-            );
-        bus.ReceiveEndpoint(
-            canary,
-            endpoint =>
+    }
+
+    private void ConfigureQueue(IRabbitMqReceiveEndpointConfigurator endpoint)
+    {
+        endpoint.SetQuorumQueue();
+        endpoint.SingleActiveConsumer = true;
+        endpoint.SetQueueArgument("x-delivery-limit", options.DeliveryLimit);
+        endpoint.SetQueueArgument("x-overflow", "reject-publish");
+        endpoint.SetQueueArgument("x-dead-letter-strategy", "at-least-once");
+        // Dead-lettering at least once needs a queue that refuses no message. Where it is full, it drops the oldest: the producer's
+        // ledger has them all.
+        endpoint.BindDeadLetterQueue(
+            DeadQueueOf(service.Name),
+            DeadQueueOf(service.Name),
+            dead =>
             {
-                endpoint.Durable = false;
-                endpoint.AutoDelete = true;
-                endpoint.Exclusive = true;
-                endpoint.Bind(CanaryExchangeOf(service.Name));
-                ReceiveCanary(endpoint);
+                dead.SetQuorumQueue();
+                dead.SetQueueArgument("x-max-length", 10_000);
             }
         );
+        Receive(endpoint);
     }
 
     private void Receive(IReceiveEndpointConfigurator endpoint)

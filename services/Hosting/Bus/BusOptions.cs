@@ -19,8 +19,8 @@ public sealed record BusOptions
     /// <summary>How long the broker may take to confirm one message.</summary>
     public TimeSpan PublishDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How long a message is sent again that nobody receives any more, before the consumers' gap filling is left to
-    /// bring it.</summary>
+    /// <summary>How long a message is sent again that no queue receives any more. After that, consumers read its events from the ledger.
+    /// </summary>
     public TimeSpan ReturnPatience { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED).</summary>

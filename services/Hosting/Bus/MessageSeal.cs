@@ -8,9 +8,9 @@ using Ministries.Ledger.V1;
 namespace Ministries.Hosting.Bus;
 
 /// <summary>
-/// The broker is not trusted: a message carries its service's signature over the event's bytes, where it came from, its number
-/// and its leaf, and the certificate to check it with. What the trace says and what came before is not signed: the first harms
-/// nobody, the second can only make a consumer look into the producer's ledger. Of a message of several events all is signed.
+/// Signs messages and verifies them, because the broker is not trusted. A message carries its service's certificate and a signature over
+/// the event's bytes, origin, number and leaf. Not signed are the trace context, which is harmless, and the numbers of earlier events,
+/// which can only make a consumer read the producer's ledger. In a message of several events everything is signed.
 /// </summary>
 /// <param name="own">This service's certificate with its key (ECDSA).</param>
 /// <param name="belongs">Whether a certificate is at present one of the service of this name.</param>
@@ -57,7 +57,7 @@ public sealed class MessageSeal(
     internal bool Bears(EventMessage message)
     {
         var (service, (signature, certificate)) = (message.Origin.Service, message.Seal);
-        // A certificate that the next version denies is refused from then on.
+        // When a new version of the agreement denies the certificate, it is refused from then on.
         var key = (service, certificate, version());
         if (!_known.TryGetValue(key, out var known) || known.Until < time.GetUtcNow())
         {

@@ -9,8 +9,8 @@ using Ministries.Ledger.V1;
 namespace Ministries.Hosting.Bus;
 
 /// <summary>
-/// Hands the ledger's events to the broker in their order. It says that it has come further only when the broker has confirmed
-/// all up to there; what it sent beyond is sent again, and known by its id. One replica relays, the one that holds the lead.
+/// Publishes the ledger's events to the broker in order. It moves its cursor only over events that the broker has confirmed without a
+/// gap. Events after the cursor may be sent again, and consumers recognise them by their id. Only the replica that holds the lead relays.
 /// </summary>
 internal sealed partial class Relay(
     ServiceLedger ledger,
@@ -31,8 +31,8 @@ internal sealed partial class Relay(
     /// <summary>The greatest number of pages that are on their way at once.</summary>
     private const int Pages = 16;
 
-    /// <summary>How far behind the stored cursor may be, and how old the knowledge that the lead is held. After a crash so much is
-    /// published again.</summary>
+    /// <summary>How long the stored cursor may lag behind, and how often it is checked that the lead is held. After a crash, events of
+    /// that time are published again.</summary>
     private static readonly TimeSpan Lag = TimeSpan.FromMilliseconds(200);
 
     private readonly Dictionary<string, ulong> _last = [];
@@ -73,89 +73,132 @@ internal sealed partial class Relay(
     /// <param name="Confirmed">How many of them the broker confirmed in a row.</param>
     private sealed record Sent(IReadOnlyList<NumberedEvent> Events, DateTimeOffset Began, Task<int> Confirmed);
 
+    /// <summary>How far the relay has come since it holds the lead.</summary>
+    private sealed class Course(ulong cursor, TimeSpan delay, Dictionary<string, ulong> last)
+    {
+        /// <summary>The number of the last event that was read.</summary>
+        public ulong Read { get; set; } = cursor;
+
+        /// <summary>The number of the last event that the broker confirmed, with all before it.</summary>
+        public ulong Confirmed { get; set; } = cursor;
+
+        /// <summary>What is stored of <see cref="Confirmed"/>.</summary>
+        public ulong Stored { get; set; } = cursor;
+
+        /// <summary>How long the next attempt waits after a failure.</summary>
+        public TimeSpan Delay { get; set; } = delay;
+
+        /// <summary>The pages that are on their way, the oldest first.</summary>
+        public Queue<Sent> Sent { get; } = new();
+
+        /// <summary>Per event type the number of the last event that was read.</summary>
+        public Dictionary<string, ulong> After { get; set; } = new(last);
+    }
+
     private async Task Run(Lead lead, CancellationToken stop)
     {
         var cursor = await ledger.ReadCursor(Name, stop);
-        _last.Clear();
-        var first = cursor > Memory ? cursor - Memory : 0;
-        if (cursor > 0)
-            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop))
-                Remember(before.Event.Origin);
-        // How far it has read; what is confirmed; what is stored of that.
-        var (read, stored, delay) = (cursor, cursor, options.FirstDelay);
-        var (sent, after) = (new Queue<Sent>(), new Dictionary<string, ulong>(_last));
+        await RememberBefore(cursor, stop);
+        var course = new Course(cursor, options.FirstDelay, _last);
         var looked = 0L;
         try
         {
             while (true)
             {
-                while (sent.TryPeek(out var oldest) && (oldest.Confirmed.IsCompleted || sent.Count == Pages))
-                {
-                    var confirmed = await Confirmed(sent.Dequeue());
-                    if (confirmed > 0)
-                        (cursor, delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
-                    if (confirmed == oldest.Events.Count)
-                        continue;
-                    // All from there on is sent again, in order, once nothing is on its way any more.
-                    foreach (var behind in sent)
-                        await behind.Confirmed;
-                    sent.Clear();
-                    (read, after, _error, _failed) = (cursor, new(_last), null, false);
-                    await Wait(stop);
-                }
-                var size = ledger.Size;
-                // What ends an outage goes alone: what comes behind it did not wait for the broker.
-                var alone = sent.Count > 0 && _outage is (_, null);
-                var events = alone ? [] : await ledger.EventsAfter(read, Page, stop);
-                if (events.Count == 0)
-                {
-                    using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                    look.CancelAfter(stored < cursor || sent.Count > 0 ? Lag : options.MaxDelay);
-                    var more = alone ? Task.Delay(Timeout.Infinite, look.Token) : ledger.WaitForMore(size, look.Token);
-                    await Task.WhenAny([more, .. sent.Take(1).Select(s => s.Confirmed)]);
-                    await look.CancelAsync();
-                    await more.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-                    stop.ThrowIfCancellationRequested();
-                }
-                else if (broker.Bus is { } bus && status.BrokerReady)
-                {
-                    sent.Enqueue(await Send(bus, events, after, stop));
-                    read = events[^1].Number;
-                }
-                else if (sent.Count > 0)
-                    await Task.WhenAny(sent.Peek().Confirmed);
-                else
-                {
-                    if (_outage is not (_, null))
-                        _outage = (DateTimeOffset.UtcNow, null);
-                    await Wait(stop);
-                }
-                if (Stopwatch.GetElapsedTime(looked) >= Lag)
-                {
-                    if (!await lead.Holds(stop))
-                        return;
-                    if (stored < cursor)
-                        await ledger.MoveCursor(Name, stored = cursor, stop);
-                    looked = Stopwatch.GetTimestamp();
-                }
+                await TakeConfirmed(course, stop);
+                await SendNext(course, stop);
+                if (Stopwatch.GetElapsedTime(looked) < Lag)
+                    continue;
+                if (!await lead.Holds(stop))
+                    return;
+                if (course.Stored < course.Confirmed)
+                    await ledger.MoveCursor(Name, course.Stored = course.Confirmed, stop);
+                looked = Stopwatch.GetTimestamp();
             }
         }
         finally
         {
-            foreach (var page in sent)
+            foreach (var page in course.Sent)
                 await ((Task)page.Confirmed).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            if (stored < cursor)
-                await Store(cursor);
-        }
-
-        async Task Wait(CancellationToken stop)
-        {
-            await Task.Delay(delay, stop);
-            delay = delay * 2 < options.MaxDelay ? delay * 2 : options.MaxDelay;
+            if (course.Stored < course.Confirmed)
+                await Store(course.Confirmed);
         }
     }
 
-    /// <summary>Stores at the end what was not stored yet; without it, it would be published again.</summary>
+    /// <summary>Remembers which event of each type was the last before the cursor.</summary>
+    private async Task RememberBefore(ulong cursor, CancellationToken stop)
+    {
+        _last.Clear();
+        var first = cursor > Memory ? cursor - Memory : 0;
+        if (cursor > 0)
+            foreach (var before in await ledger.EventsAfter(first, (int)(cursor - first), stop))
+                Remember(before.Event.Origin);
+    }
+
+    /// <summary>Takes the pages that the broker has answered for off the queue, and waits for the oldest where too many are on their
+    /// way. After a failure all from there on is read again.</summary>
+    private async Task TakeConfirmed(Course course, CancellationToken stop)
+    {
+        while (course.Sent.TryPeek(out var oldest) && (oldest.Confirmed.IsCompleted || course.Sent.Count == Pages))
+        {
+            var confirmed = await Confirmed(course.Sent.Dequeue());
+            if (confirmed > 0)
+                (course.Confirmed, course.Delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
+            if (confirmed == oldest.Events.Count)
+                continue;
+            // Everything after it is sent again in order, once nothing is on its way any more.
+            foreach (var behind in course.Sent)
+                await behind.Confirmed;
+            course.Sent.Clear();
+            (course.Read, course.After, _error, _failed) = (course.Confirmed, new(_last), null, false);
+            await Pause(course, stop);
+        }
+    }
+
+    /// <summary>Sends the next page of events, or waits: for events, or for the broker.</summary>
+    private async Task SendNext(Course course, CancellationToken stop)
+    {
+        var size = ledger.Size;
+        // The page that ends an outage goes alone: events behind it did not wait for the broker.
+        var alone = course.Sent.Count > 0 && _outage is (_, null);
+        var events = alone ? [] : await ledger.EventsAfter(course.Read, Page, stop);
+        if (events.Count == 0)
+            await WaitForEvents(course, alone, size, stop);
+        else if (broker.Bus is { } bus && status.BrokerReady)
+        {
+            course.Sent.Enqueue(await Send(bus, events, course.After, stop));
+            course.Read = events[^1].Number;
+        }
+        else if (course.Sent.Count > 0)
+            await Task.WhenAny(course.Sent.Peek().Confirmed);
+        else
+        {
+            if (_outage is not (_, null))
+                _outage = (DateTimeOffset.UtcNow, null);
+            await Pause(course, stop);
+        }
+    }
+
+    /// <summary>Returns when the ledger has grown, the oldest page is answered for, or it is time to look at the lead again.</summary>
+    private async Task WaitForEvents(Course course, bool alone, ulong size, CancellationToken stop)
+    {
+        using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        look.CancelAfter(course.Stored < course.Confirmed || course.Sent.Count > 0 ? Lag : options.MaxDelay);
+        var more = alone ? Task.Delay(Timeout.Infinite, look.Token) : ledger.WaitForMore(size, look.Token);
+        await Task.WhenAny([more, .. course.Sent.Take(1).Select(s => s.Confirmed)]);
+        await look.CancelAsync();
+        await more.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        stop.ThrowIfCancellationRequested();
+    }
+
+    /// <summary>Waits after a failure; after each twice as long.</summary>
+    private async Task Pause(Course course, CancellationToken stop)
+    {
+        await Task.Delay(course.Delay, stop);
+        course.Delay = course.Delay * 2 < options.MaxDelay ? course.Delay * 2 : options.MaxDelay;
+    }
+
+    /// <summary>Stores the cursor at the end. If that fails, the events after the stored cursor are published again.</summary>
     private async Task Store(ulong cursor)
     {
         try
@@ -210,7 +253,7 @@ internal sealed partial class Relay(
             var confirmed = false;
             try
             {
-                // Behind what failed nothing more is sent, for all of it would be sent again.
+                // After a failure nothing more is sent, because everything after it is sent again.
                 return confirmed = !_failed && await Publish(bus, message, stop);
             }
             finally
@@ -237,7 +280,7 @@ internal sealed partial class Relay(
         public List<ulong> Numbers { get; } = [];
         public int Bytes { get; set; }
 
-        /// <summary>How many events of the page stood before what was added last, and that one.</summary>
+        /// <summary>How many events of the page were seen when the last one was added, that one included.</summary>
         public int Seen { get; set; }
     }
 
@@ -282,26 +325,8 @@ internal sealed partial class Relay(
     {
         var (outside, began) = (Activity.Current, DateTimeOffset.UtcNow);
         var type = outgoing.Events[0].Recorded.Event.Type;
-        List<PublishedEvent> events = outgoing.Events;
         List<Activity?> spans = [];
-        if (Tracing.Source.HasListeners())
-        {
-            events = [.. events];
-            for (var i = 0; i < events.Count; i++)
-            {
-                var recorded = events[i].Recorded;
-                var span = Tracing.Start($"publish {type}", ActivityKind.Producer, recorded);
-                Tracing.Describe(span, recorded, "publish");
-                if (events.Count > 1)
-                    span?.SetTag("messaging.batch.message_count", events.Count);
-                spans.Add(span);
-                if (span is null)
-                    continue;
-                recorded = recorded.Clone();
-                (recorded.Traceparent, recorded.Tracestate) = (span.Id, span.TraceStateString ?? "");
-                events[i] = events[i] with { Recorded = recorded };
-            }
-        }
+        var events = Tracing.Source.HasListeners() ? Traced(outgoing.Events, type, spans) : outgoing.Events;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(options.PublishDeadline);
         try
@@ -323,7 +348,7 @@ internal sealed partial class Relay(
             );
             Activity.Current = outside;
             Probe.At("after-publish");
-            // The client has been seen to hang for ever on a lost connection: its own cancellation is not relied upon.
+            // The client may hang for ever on a lost connection, even when its token is cancelled: so the wait has its own limit.
             if (!Probe.SkipConfirms)
                 await publishing.WaitAsync(deadline.Token);
             Probe.At("after-confirm");
@@ -358,8 +383,30 @@ internal sealed partial class Relay(
         }
     }
 
-    /// <summary>What an event waited for between its commit and its publish is a span of its own, so that its trace has no hole
-    /// that nothing explains.</summary>
+    /// <summary>Starts a span for each event. Returns the events with their spans as the context that receivers continue.</summary>
+    private static List<PublishedEvent> Traced(List<PublishedEvent> events, string type, List<Activity?> spans)
+    {
+        var traced = new List<PublishedEvent>(events.Count);
+        foreach (var published in events)
+        {
+            var recorded = published.Recorded;
+            var span = Tracing.Start($"publish {type}", ActivityKind.Producer, recorded);
+            Tracing.Describe(span, recorded, "publish");
+            if (events.Count > 1)
+                span?.SetTag("messaging.batch.message_count", events.Count);
+            spans.Add(span);
+            if (span is not null)
+            {
+                recorded = recorded.Clone();
+                (recorded.Traceparent, recorded.Tracestate) = (span.Id, span.TraceStateString ?? "");
+            }
+            traced.Add(span is null ? published : published with { Recorded = recorded });
+        }
+        return traced;
+    }
+
+    /// <summary>The wait for the broker between an event's commit and its publish gets a span of its own, so that its trace has no
+    /// unexplained gap.</summary>
     private void TellOutage(RecordedEvent recorded, DateTimeOffset began)
     {
         if (_outage is not var (from, until) || recorded.CommittedAt() is not { } committed || committed >= (until ?? began))
@@ -381,8 +428,8 @@ internal sealed partial class Relay(
         Activity.Current = outside;
     }
 
-    /// <summary>Nobody's queue is bound to the event type. Where somebody's was, the message is sent again until it is again;
-    /// where nobody's ever was, or for too long, it is left to the ledger, from which who comes later fills its gaps.</summary>
+    /// <summary>No queue is bound to the event type. Where one was bound before, the message is sent again until one is bound. Where none
+    /// ever was, or not for too long, the message is given up: consumers that come later read the event from the ledger.</summary>
     /// <returns>Whether the message is done with.</returns>
     private bool Returned(string type)
     {
@@ -413,7 +460,7 @@ internal sealed partial class Relay(
             }
             catch (LedgerException)
             {
-                // The database is away: nothing is written either.
+                // The database cannot be reached. No events are recorded meanwhile either.
             }
             while (await timer.WaitForNextTickAsync(stop));
         }

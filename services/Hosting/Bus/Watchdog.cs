@@ -5,9 +5,9 @@ using RabbitMQ.Client;
 namespace Ministries.Hosting.Bus;
 
 /// <summary>
-/// Starts the link to the broker and watches it: a canary must go round through the broker, and the service's queue must have a
-/// consumer. The client has been seen to hang for ever and to report itself healthy, so its word does not count. Where it stalls
-/// while the broker answers somebody else, it is made anew; where that does not help, the process ends.
+/// Starts the connection to the broker and watches it: a canary message must return through the broker, and the service's queue must have
+/// a consumer. The client's own health report is not used, because the client may hang and still report itself healthy. Where it stalls
+/// while the broker answers another connection, a new client is made. Where that does not help, the process ends.
 /// </summary>
 internal sealed partial class Watchdog(
     Service service,
@@ -91,7 +91,7 @@ internal sealed partial class Watchdog(
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
-            // It is tried again every second or so: what keeps failing alike is said once.
+            // It is tried again about every second: the same failure is logged once.
             if (_complained != e.GetType().Name)
                 LogNotStarted(log, service.Name, _complained = e.GetType().Name);
             await broker.Stop();
@@ -194,7 +194,7 @@ internal sealed partial class Watchdog(
         lifecycle.Say("broker", ready);
     }
 
-    /// <summary>Ends the process: in order where that works, at once where the stalled client is in the way of it.</summary>
+    /// <summary>Ends the process: in order if possible, at once where the stalled client prevents that.</summary>
     private void End()
     {
         lifecycle.End(ServiceHost.Stalled);

@@ -20,7 +20,7 @@ namespace Ministries.Hosting.Bus;
 /// <summary>An event on its way, and what came before it.</summary>
 /// <param name="Recorded">The event with its origin, time, leaf and trace context.</param>
 /// <param name="After">Per other event type of the same service the number of the last event before this one, as far as the relay
-/// knows. A consumer that has not taken them all in has not got all of what came before.</param>
+/// knows. A consumer that has not processed all of these has missed earlier events.</param>
 public sealed record PublishedEvent(RecordedEvent Recorded, IReadOnlyDictionary<string, ulong> After);
 
 /// <summary>A message: events of one type of one service, in the order of its ledger.</summary>
@@ -30,7 +30,7 @@ public abstract class EventMessage
     /// <summary>The events, at least one.</summary>
     public required IReadOnlyList<PublishedEvent> Events { get; init; }
 
-    /// <summary>Whether the broker gave it before and was not told that it is done with.</summary>
+    /// <summary>Whether the broker has delivered it before without an acknowledgement.</summary>
     internal bool Redelivered { get; set; }
 
     /// <summary>What is on the wire.</summary>
@@ -50,7 +50,7 @@ public abstract class EventMessage
 public sealed class EventMessage<T> : EventMessage
     where T : IMessage<T>;
 
-/// <summary>A message that a process sends to itself through the broker, to see that it goes round.</summary>
+/// <summary>A message that a process sends to itself through the broker, to check that the broker delivers.</summary>
 public sealed class Canary
 {
     /// <summary>Its number.</summary>
@@ -435,7 +435,7 @@ internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerialize
     private static Context Read(MessageBody body, Headers headers, Uri? destination, ContentType? contentType) =>
         new(new RawMessageContext(headers, destination, 0), Wire.Read(headers, contentType, body.GetBytes()));
 
-    /// <summary>A message as MassTransit asks for it. A type is given only to who wants exactly that type.</summary>
+    /// <summary>The message as the type that MassTransit asks for. Only the exact type is returned, never a base type.</summary>
     private sealed class Context(MessageContext message, EventMessage? received)
         : BaseSerializerContext(SystemTextJsonMessageSerializer.Instance, message, [])
     {

@@ -19,14 +19,14 @@ using Ministries.Trust;
 
 namespace Ministries.Local;
 
-/// <summary>Everybody who takes part in the agreement, each with a certificate of its own authority, and the three services that
-/// they call: started in this process, each with its own port, certificate, ledger and key, or running elsewhere.</summary>
-public sealed class Cast : IAsyncDisposable
+/// <summary>The agreement's participants: a client for each, with a certificate of its own authority. It starts the three services
+/// and the witnesses in this process, or joins services that run elsewhere.</summary>
+public sealed class Participants : IAsyncDisposable
 {
     /// <summary>The services, in the order in which they are shown.</summary>
     public static readonly IReadOnlyList<string> Services = ["calllog", "consular", "custody"];
 
-    /// <summary>Those who witness the services' logs: one side, and who is on none.</summary>
+    /// <summary>The participants that witness the services' logs: a party and the neutral observer.</summary>
     private static readonly IReadOnlyList<string> Witnesses = ["kr/mfa", "icrc"];
 
     private TimeSpan _patience = TimeSpan.FromSeconds(60);
@@ -34,36 +34,36 @@ public sealed class Cast : IAsyncDisposable
     private readonly MemoryBroker _broker = new();
     private readonly List<WebApplication> _hosts = [];
     private readonly ConcurrentDictionary<string, Uri> _addresses = [];
-    private readonly Dictionary<string, Party> _parties = [];
+    private readonly Dictionary<string, ParticipantClient> _clients = [];
     private readonly string _certificates;
     private readonly string? _receipts;
 
-    private Cast(string certificates, string? receipts)
+    private Participants(string certificates, string? receipts)
     {
         (_certificates, _receipts) = (certificates, receipts);
         var agreement = AgreementFile.Trust(Path.Combine(certificates, "agreement.json"), null, DateTimeOffset.UtcNow).Agreement;
-        Everybody = [.. agreement.Participants.Select(p => p.Id)];
-        Participants = [.. Everybody.Where(p => !p.StartsWith("service/", StringComparison.Ordinal) && p != "operator")];
+        Ids = [.. agreement.Participants.Select(p => p.Id)];
+        Parties = [.. Ids.Where(p => !p.StartsWith("service/", StringComparison.Ordinal) && p != "operator")];
     }
 
     /// <summary>Where each service is, by its name.</summary>
     public IReadOnlyDictionary<string, Uri> Addresses => _addresses;
 
-    /// <summary>The participants that are no services and no operator, in the agreement's order.</summary>
-    public IReadOnlyList<string> Participants { get; }
+    /// <summary>The ids of the participants except services and the operator, in the agreement's order.</summary>
+    public IReadOnlyList<string> Parties { get; }
 
-    /// <summary>Everybody, services and operator too.</summary>
-    public IReadOnlyList<string> Everybody { get; }
+    /// <summary>The ids of all participants, services and the operator among them.</summary>
+    public IReadOnlyList<string> Ids { get; }
 
-    /// <summary>A participant.</summary>
-    public Party this[string id] => _parties.TryGetValue(id, out var party) ? party : _parties[id] = Enter(id);
+    /// <summary>A participant's client.</summary>
+    public ParticipantClient this[string id] => _clients.TryGetValue(id, out var client) ? client : _clients[id] = Connect(id);
 
-    /// <summary>Makes what is missing in the folder, and starts the services on it.</summary>
+    /// <summary>Makes the files that are missing in the folder, starts the witnesses and the services on it, and connects.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="reflection">Whether they serve gRPC reflection.</param>
     /// <param name="otlp">Where they export their traces; null: nowhere.</param>
     /// <param name="cancel">Ends it.</param>
-    public static async Task<Cast> Assemble(string folder, bool reflection, Uri? otlp, CancellationToken cancel)
+    public static async Task<Participants> Start(string folder, bool reflection, Uri? otlp, CancellationToken cancel)
     {
         var certificates = Path.Combine(folder, "certificates");
         var agreement = StandardAgreement.Read();
@@ -72,13 +72,13 @@ public sealed class Cast : IAsyncDisposable
             agreement.Witnesses.Add(new Types.V1.Witness { Participant = witness, Address = $"https://127.0.0.1:{port}/" });
         (agreement.CosignaturesDemanded, agreement.CosignatureSeconds) = ((uint)Witnesses.Count, 60);
         Pki.Init(certificates, agreement, TimeProvider.System);
-        var cast = new Cast(certificates, Path.Combine(folder, "receipts"));
+        var participants = new Participants(certificates, Path.Combine(folder, "receipts"));
         try
         {
             foreach (var (witness, port) in Witnesses.Zip(ports))
             {
                 var home = Path.Combine(folder, $"witness-{witness.Replace('/', '-')}");
-                cast._hosts.Add(
+                participants._hosts.Add(
                     WitnessCommand.Build(
                         WitnessSettings.In(certificates, witness, home, new Uri($"https://127.0.0.1:{port}")),
                         TimeProvider.System,
@@ -99,35 +99,35 @@ public sealed class Cast : IAsyncDisposable
                     Agreement = Path.Combine(certificates, "agreement.json"),
                     Checkpoint = Path.Combine(folder, service.Name + ".checkpoint"),
                     CheckpointKey = Path.Combine(keys, "checkpoint.key"),
-                    // Filled as they start; each is called only when all have.
-                    Peers = cast._addresses,
+                    // The addresses are filled in as the services start. No service calls another before all have started.
+                    Peers = participants._addresses,
                     Reflection = reflection,
                     Otlp = otlp,
                 };
                 var builder = WebApplication.CreateSlimBuilder();
                 builder.Logging.ClearProviders().AddProvider(new FileLog(Path.Combine(folder, service.Name + ".log")));
-                cast._hosts.Add(await ServiceHost.Build(service, settings, builder, cast._broker, cancel));
+                participants._hosts.Add(await ServiceHost.Build(service, settings, builder, participants._broker, cancel));
             }
-            await Task.WhenAll(cast._hosts.Select(h => h.StartAsync(cancel)));
-            foreach (var host in cast._hosts.Skip(Witnesses.Count))
-                cast._addresses[host.Services.GetRequiredService<Service>().Name] = new Uri(host.Urls.Single());
-            await cast.Ready(cancel);
-            return cast;
+            await Task.WhenAll(participants._hosts.Select(h => h.StartAsync(cancel)));
+            foreach (var host in participants._hosts.Skip(Witnesses.Count))
+                participants._addresses[host.Services.GetRequiredService<Service>().Name] = new Uri(host.Urls.Single());
+            await participants.WaitUntilReady(cancel);
+            return participants;
         }
         catch
         {
-            await cast.DisposeAsync();
+            await participants.DisposeAsync();
             throw;
         }
     }
 
-    /// <summary>Takes part in services that run elsewhere.</summary>
+    /// <summary>Connects to services that run elsewhere.</summary>
     /// <param name="certificates">The folder of certificates and agreement that they were started with.</param>
     /// <param name="addresses">Where each service is, by its name.</param>
-    /// <param name="patience">How long to wait for what must come to be so, their readiness too.</param>
+    /// <param name="patience">How long to wait for a condition, such as that the services are ready.</param>
     /// <param name="cancel">Ends it.</param>
     /// <param name="receipts">The folder in which each participant keeps its receipts; null: none does.</param>
-    public static async Task<Cast> Join(
+    public static async Task<Participants> Join(
         string certificates,
         IReadOnlyDictionary<string, Uri> addresses,
         TimeSpan patience,
@@ -135,15 +135,15 @@ public sealed class Cast : IAsyncDisposable
         string? receipts = null
     )
     {
-        var cast = new Cast(certificates, receipts) { _patience = patience };
+        var participants = new Participants(certificates, receipts) { _patience = patience };
         foreach (var (service, address) in addresses)
-            cast._addresses[service] = address;
-        await cast.Ready(cancel);
-        return cast;
+            participants._addresses[service] = address;
+        await participants.WaitUntilReady(cancel);
+        return participants;
     }
 
-    private Task Ready(CancellationToken cancel) =>
-        Until(
+    private Task WaitUntilReady(CancellationToken cancel) =>
+        WaitUntil(
             "the services are ready",
             async () =>
             {
@@ -168,34 +168,34 @@ public sealed class Cast : IAsyncDisposable
             cancel
         );
 
-    /// <summary>Everybody's requests are about this case from now on.</summary>
-    public void TakeUp(string @case)
+    /// <summary>Sets the case that all participants' requests are about.</summary>
+    public void SetCase(string @case)
     {
-        foreach (var id in Everybody)
+        foreach (var id in Ids)
             this[id].Case = @case;
     }
 
-    /// <summary>Returns when a service has taken in what another one recorded at a position.</summary>
-    /// <exception cref="StoryException">It does not.</exception>
-    public async Task Heard(string service, string producer, ulong position, CancellationToken cancel) =>
-        await Until(
+    /// <summary>Waits until a service has processed an event that another one recorded at a position.</summary>
+    /// <exception cref="StoryException">It does not process it in time.</exception>
+    public async Task WaitUntilProcessed(string service, string producer, ulong position, CancellationToken cancel) =>
+        await WaitUntil(
             $"{service} hears of entry {position} of {producer}",
-            async () => (await Causes(service, producer, cancel)).Contains(position),
+            async () => (await CausesOf(service, producer, cancel)).Contains(position),
             cancel
         );
 
-    /// <summary>Returns when something is so.</summary>
-    /// <param name="what">What is to be so.</param>
-    /// <param name="isSo">Whether it is.</param>
+    /// <summary>Waits until a condition holds.</summary>
+    /// <param name="what">The condition in words.</param>
+    /// <param name="isSo">Whether it holds now.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="StoryException">It does not come to be so.</exception>
-    public async Task Until(string what, Func<Task<bool>> isSo, CancellationToken cancel)
+    /// <exception cref="StoryException">It does not hold in time.</exception>
+    public async Task WaitUntil(string what, Func<Task<bool>> isSo, CancellationToken cancel)
     {
         var begun = Stopwatch.GetTimestamp();
         while (!await isSo())
         {
             if (Stopwatch.GetElapsedTime(begun) > _patience)
-                throw new StoryException($"it did not come to be that {what}");
+                throw new StoryException($"this did not happen within {_patience.TotalSeconds:F0} seconds: {what}");
             await Task.Delay(10, cancel);
         }
     }
@@ -203,16 +203,16 @@ public sealed class Cast : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        foreach (var party in _parties.Values)
-            party.Dispose();
+        foreach (var client in _clients.Values)
+            client.Dispose();
         await Task.WhenAll(_hosts.Select(h => h.StopAsync()));
         foreach (var host in _hosts)
             await host.DisposeAsync();
         await _broker.DisposeAsync();
     }
 
-    // The positions in the producer's ledger that caused entries in the service's: such an entry is the producer's own command.
-    private async Task<HashSet<ulong>> Causes(string service, string producer, CancellationToken cancel)
+    // The positions in the producer's ledger whose events caused entries in the service's ledger. The producer may read these entries.
+    private async Task<HashSet<ulong>> CausesOf(string service, string producer, CancellationToken cancel)
     {
         var causes = new HashSet<ulong>();
         await foreach (var response in this[$"service/{producer}"].Client.Follow(service, untilNow: true, cancel: cancel))
@@ -222,7 +222,7 @@ public sealed class Cast : IAsyncDisposable
         return causes;
     }
 
-    private Party Enter(string id) =>
+    private ParticipantClient Connect(string id) =>
         new(
             new MinistryClient(
                 MinistrySettings.In(_certificates, id, _addresses) with
@@ -252,7 +252,7 @@ public sealed class Cast : IAsyncDisposable
         return ports;
     }
 
-    // A service's log goes to a file beside its ledger: the screen is the story's.
+    // A service's log goes to a file beside its ledger, so that the terminal shows the steps of the case alone.
     private sealed class FileLog(string path) : ILoggerProvider
     {
         private readonly StreamWriter _file = new(PrivateFiles.Open(path, FileMode.Append, FileAccess.Write, FileShare.Read))
@@ -290,6 +290,6 @@ public sealed class Cast : IAsyncDisposable
     }
 }
 
-/// <summary>The story did not go as it must.</summary>
-/// <param name="what">What went otherwise.</param>
+/// <summary>A step of the story failed, and it cannot go on.</summary>
+/// <param name="what">What failed.</param>
 public sealed class StoryException(string what) : Exception(what);

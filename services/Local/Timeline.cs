@@ -9,10 +9,10 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Local;
 
-/// <summary>Tells the story while it happens, keeps what was told, and checks what it must have come to.</summary>
-/// <param name="screen">Where it is told.</param>
+/// <summary>The steps of the story: performs each, shows it, keeps it for the report, and checks what it must lead to.</summary>
+/// <param name="screen">Where the steps are shown.</param>
 /// <param name="started">When the program started (<see cref="Stopwatch.GetTimestamp"/>).</param>
-public sealed class Teller(Screen screen, long started)
+public sealed class Timeline(Screen screen, long started)
 {
     private readonly List<(Step Step, string RequestId)> _steps = [];
     private readonly List<Check> _checks = [];
@@ -21,37 +21,42 @@ public sealed class Teller(Screen screen, long started)
     /// <summary>What was done; a step's trace is found by its request id.</summary>
     public IReadOnlyList<(Step Step, string RequestId)> Steps => _steps;
 
-    /// <summary>What was expected.</summary>
+    /// <summary>The expectations, and whether each holds.</summary>
     public IReadOnlyList<Check> Checks => _checks;
 
-    /// <summary>The request id of the call that began it.</summary>
+    /// <summary>The request id of the write that logged the call.</summary>
     public string CallRequestId { get; private set; } = "";
 
-    /// <summary>From the start to the first thing that somebody did.</summary>
+    /// <summary>The time from the start to the first step.</summary>
     public TimeSpan? FirstResult { get; private set; }
 
-    /// <summary>A part of the main job begins.</summary>
+    /// <summary>Begins a part of the story.</summary>
     public void Begin(int part, string title)
     {
         _part = part;
         screen.Chapter(part, title);
     }
 
-    /// <summary>A participant does something, and it is accepted.</summary>
+    /// <summary>Performs a step that must be accepted.</summary>
     /// <exception cref="StoryException">It is refused.</exception>
-    public async Task<T> Does<T>(Party party, string what, Func<Party, AsyncUnaryCall<T>> call)
+    public async Task<T> Perform<T>(ParticipantClient client, string what, Func<ParticipantClient, AsyncUnaryCall<T>> call)
         where T : IMessage
     {
         try
         {
-            // The record may have changed between the reading of its etag and the write; a ministry's clerk would look again.
+            // The record may have changed between the reading of its etag and the write: the step is tried again.
             for (var attempt = 1; ; attempt++)
             {
                 try
                 {
-                    using var sent = call(party);
+                    using var sent = call(client);
                     var answer = await sent;
-                    Keep(party, what, null, (answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt)?.Position);
+                    Record(
+                        client,
+                        what,
+                        null,
+                        (answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt)?.Position
+                    );
                     return answer;
                 }
                 catch (RpcException e) when (attempt < 5 && InfoOf(e)?.Reason is "STALE" or "CUSTODY_ANSWER_OUTDATED") { }
@@ -59,67 +64,72 @@ public sealed class Teller(Screen screen, long started)
         }
         catch (RpcException e)
         {
-            Keep(party, what, Why(e, expected: false), null);
-            _checks.Add(new Check($"{party.Id} {what}", false, e.Status.Detail));
-            throw new StoryException($"{party.Id} was refused when it {what}: {e.Status.Detail}{Faults(e)}");
+            Record(client, what, RefusalOf(e, expected: false), null);
+            _checks.Add(new Check($"{client.Id} {what}", false, e.Status.Detail));
+            throw new StoryException($"{client.Id} was refused when it {what}: {e.Status.Detail}{FieldFaultsOf(e)}");
         }
     }
 
-    /// <summary>A participant would do something, and it is refused for the reason expected.</summary>
-    public async Task IsRefused<T>(Party party, string what, Reason reason, Func<Party, AsyncUnaryCall<T>> call)
+    /// <summary>Performs a step that must be refused for a reason.</summary>
+    public async Task ExpectRefusal<T>(
+        ParticipantClient client,
+        string what,
+        Reason reason,
+        Func<ParticipantClient, AsyncUnaryCall<T>> call
+    )
         where T : IMessage
     {
-        var expected = $"{party.Id} {what} and is refused: {Refusals.NameOf(reason)}";
+        var expected = $"{client.Id} {what} and is refused: {Refusals.NameOf(reason)}";
         try
         {
-            using var sent = call(party);
+            using var sent = call(client);
             await sent;
-            Keep(party, what, null, null);
+            Record(client, what, null, null);
             _checks.Add(new Check(expected, false, "it was accepted"));
         }
         catch (RpcException e)
         {
-            var found = Why(e, InfoOf(e)?.Reason == Refusals.NameOf(reason));
-            Keep(party, what, found, null);
-            _checks.Add(new Check(expected, found.Expected, found.Expected ? null : found.Reason + Faults(e)));
+            var found = RefusalOf(e, InfoOf(e)?.Reason == Refusals.NameOf(reason));
+            Record(client, what, found, null);
+            _checks.Add(new Check(expected, found.Expected, found.Expected ? null : found.Reason + FieldFaultsOf(e)));
         }
     }
 
-    /// <summary>A service did something of its own.</summary>
-    public void Tells(string service, string what) => screen.Reaction(service, what);
+    /// <summary>Shows what a service did by itself.</summary>
+    public void ShowReaction(string service, string what) => screen.Reaction(service, what);
 
-    /// <summary>Two accounts are compared, field by field.</summary>
-    public void Compares(IEnumerable<(string Field, string Match)> fields) => screen.Comparison(fields);
+    /// <summary>Shows how two accounts of a call compare, field by field.</summary>
+    public void ShowComparison(IEnumerable<(string Field, string Match)> fields) => screen.Comparison(fields);
 
-    /// <summary>The last step was the call that begins the trace.</summary>
-    public void CallLogged() => CallRequestId = _steps[^1].RequestId;
+    /// <summary>Marks the last step as the write that logged the call: the trace that is shown begins with it.</summary>
+    public void MarkCallLogged() => CallRequestId = _steps[^1].RequestId;
 
-    /// <summary>Something must have come to be.</summary>
+    /// <summary>Checks that a value is the expected one.</summary>
     public Task Expect<T>(string what, T expected, Func<T> found) => Expect(what, expected, () => Task.FromResult(found()));
 
-    /// <summary>Something must have come to be.</summary>
+    /// <summary>Checks that a value is the expected one.</summary>
     public async Task Expect<T>(string what, T expected, Func<Task<T>> found)
     {
         try
         {
-            var is_ = await found();
-            Holds(what, EqualityComparer<T>.Default.Equals(is_, expected), $"{is_}");
+            var actual = await found();
+            Verify(what, EqualityComparer<T>.Default.Equals(actual, expected), $"{actual}");
         }
         catch (RpcException e)
         {
-            Holds(what, false, InfoOf(e)?.Reason ?? e.StatusCode.ToString());
+            Verify(what, false, InfoOf(e)?.Reason ?? e.StatusCode.ToString());
         }
     }
 
-    /// <summary>The story cannot go on.</summary>
-    public void Broke(string why)
+    /// <summary>Notes that the story cannot go on.</summary>
+    public void Abort(string why)
     {
         _checks.Add(new Check("the story is played to its end", false, why));
-        screen.Broke(why);
+        screen.ShowAborted(why);
     }
 
-    /// <summary>Something holds or does not.</summary>
-    public void Holds(string what, bool holds, string found = "")
+    /// <summary>Notes and shows whether an expectation holds.</summary>
+    public void Verify(string what, bool holds, string found = "")
     {
         var check = new Check(what, holds, holds ? null : found);
         _checks.Add(check);
@@ -130,14 +140,14 @@ public sealed class Teller(Screen screen, long started)
     /// <summary>The reason in a refusal.</summary>
     public static ErrorInfo? InfoOf(RpcException e) => e.GetRpcStatus()?.GetDetail<ErrorInfo>();
 
-    private void Keep(Party party, string what, StepRefusal? refusal, ulong? position)
+    private void Record(ParticipantClient client, string what, StepRefusal? refusal, ulong? position)
     {
         FirstResult ??= Stopwatch.GetElapsedTime(started);
-        var last = party.Last;
+        var last = client.LastWrite;
         var step = new Step(
             _part,
             DateTimeOffset.UtcNow,
-            party.Id,
+            client.Id,
             last.Method,
             what,
             Math.Round(last.Milliseconds, 1),
@@ -150,7 +160,7 @@ public sealed class Teller(Screen screen, long started)
         screen.Step(step);
     }
 
-    private static StepRefusal Why(RpcException e, bool expected)
+    private static StepRefusal RefusalOf(RpcException e, bool expected)
     {
         var info = InfoOf(e);
         string Of(string key) => info?.Metadata.TryGetValue(key, out var value) == true ? value : "";
@@ -165,7 +175,7 @@ public sealed class Teller(Screen screen, long started)
         );
     }
 
-    private static string Faults(RpcException e) =>
+    private static string FieldFaultsOf(RpcException e) =>
         e.GetRpcStatus()?.GetDetail<BadRequest>() is { } bad
             ? string.Concat(bad.FieldViolations.Select(v => $"; {v.Field}: {v.Description}"))
             : "";

@@ -17,19 +17,19 @@ using Ministries.Types.V1;
 
 namespace Ministries.Local;
 
-/// <summary>A participant of the story: it calls the three services with its own certificate, and an official of its own acts.
-/// </summary>
-public sealed class Party : IDisposable
+/// <summary>A participant's client: it calls the three services with the participant's certificate, in the name of one of its
+/// officials.</summary>
+public sealed class ParticipantClient : IDisposable
 {
     private readonly MinistryClient _client;
     private readonly string _home;
     private readonly Dictionary<string, CallInvoker> _services;
 
-    /// <summary>Makes a party.</summary>
+    /// <summary>Makes the client.</summary>
     /// <param name="client">The participant's system.</param>
     /// <param name="office">The office of its official.</param>
     /// <param name="home">The folder of its keys.</param>
-    public Party(MinistryClient client, string office, string home)
+    public ParticipantClient(MinistryClient client, string office, string home)
     {
         (_client, _home) = (client, home);
         Actor = new Actor
@@ -38,8 +38,8 @@ public sealed class Party : IDisposable
             Official = Pki.OfficialOf(Id, 1),
             Authority = "standing-order-2025-1",
         };
-        var clerk = new Clerk(this);
-        _services = client.Services.ToDictionary(s => s, s => client[s].Intercept(clerk));
+        var completion = new RequestCompletion(this);
+        _services = client.Services.ToDictionary(s => s, s => client[s].Intercept(completion));
         Calls = new(_services["calllog"]);
         Custody = new(_services["custody"]);
         Consular = new(_services["consular"]);
@@ -51,10 +51,10 @@ public sealed class Party : IDisposable
     /// <summary>The participant's system.</summary>
     public MinistryClient Client => _client;
 
-    /// <summary>The official who acts where a request names nobody else.</summary>
+    /// <summary>The official in whose name a request is made that names no other.</summary>
     public Actor Actor { get; }
 
-    /// <summary>The case that its requests name where they name none.</summary>
+    /// <summary>The case that is set in requests that name none.</summary>
     public string Case { get; set; } = "";
 
     /// <summary>The call log.</summary>
@@ -76,13 +76,13 @@ public sealed class Party : IDisposable
     public Health.HealthClient HealthOf(string service) => new(_services[service]);
 
     /// <summary>The last write that it sent.</summary>
-    public Sent Last { get; private set; } = new("", "", 0);
+    public SentWrite LastWrite { get; private set; } = new("", "", 0);
 
     /// <summary>Another official of the participant.</summary>
-    public Actor Another(string office, int number) => new(Actor) { Office = office, Official = Pki.OfficialOf(Id, number) };
+    public Actor OtherOfficial(string office, int number) => new(Actor) { Office = office, Official = Pki.OfficialOf(Id, number) };
 
-    /// <summary>Seals a text for the recipients. The services cannot read it, and in this story nobody needs to: its key is thrown
-    /// away.</summary>
+    /// <summary>Encrypts a text for the recipients. The services cannot read it. Nobody decrypts it here, so the key is thrown away.
+    /// </summary>
     public static Sealed Seal(string text, params IEnumerable<string> recipients)
     {
         var plain = new byte[512];
@@ -107,11 +107,11 @@ public sealed class Party : IDisposable
     /// <param name="Method">The full method name.</param>
     /// <param name="RequestId">Its request id.</param>
     /// <param name="Milliseconds">How long its answer took.</param>
-    public sealed record Sent(string Method, string RequestId, double Milliseconds);
+    public sealed record SentWrite(string Method, string RequestId, double Milliseconds);
 
-    // The office's clerk: gives each write its id, its official and its case, and reads the record that it is about just before,
-    // for its etag.
-    private sealed class Clerk(Party party) : Interceptor
+    // Completes each write: with a request id, the official, the case, the approvals that the agreement demands, and the etag of the
+    // record that it changes, which is read just before.
+    private sealed class RequestCompletion(ParticipantClient participant) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
             TRequest request,
@@ -123,7 +123,7 @@ public sealed class Party : IDisposable
                 return continuation(request, context);
             var sent = Send();
             return new AsyncUnaryCall<TResponse>(
-                Answer(),
+                Receive(),
                 Task.FromResult(new Metadata()),
                 () => Status.DefaultSuccess,
                 () => [],
@@ -132,16 +132,16 @@ public sealed class Party : IDisposable
 
             async Task<AsyncUnaryCall<TResponse>> Send()
             {
-                Fill(message, "request_id", Guid.CreateVersion7().ToString());
-                Fill(message, "actor", party.Actor);
-                Fill(message, "case", party.Case);
+                SetIfEmpty(message, "request_id", Guid.CreateVersion7().ToString());
+                SetIfEmpty(message, "actor", participant.Actor);
+                SetIfEmpty(message, "case", participant.Case);
                 if (Get(message, "etag") is "")
-                    Fill(message, "etag", await EtagFor(message));
+                    SetIfEmpty(message, "etag", await EtagFor(message));
                 Approve(message, $"{context.Method.ServiceName}/{context.Method.Name}");
                 return continuation(request, context);
             }
 
-            async Task<TResponse> Answer()
+            async Task<TResponse> Receive()
             {
                 using var call = await sent;
                 var begun = Stopwatch.GetTimestamp();
@@ -151,7 +151,7 @@ public sealed class Party : IDisposable
                 }
                 finally
                 {
-                    party.Last = new Sent(
+                    participant.LastWrite = new SentWrite(
                         $"{context.Method.ServiceName}/{context.Method.Name}",
                         (string)Get(message, "request_id")!,
                         Stopwatch.GetElapsedTime(begun).TotalMilliseconds
@@ -160,14 +160,14 @@ public sealed class Party : IDisposable
             }
         }
 
-        // As many officials approve as the agreement demands, the one who acts not among them.
+        // As many officials approve as the agreement demands. The acting official is not one of them.
         private void Approve(IMessage request, string method)
         {
-            var demanded = party._client.Agreement.ApprovalDemands.FirstOrDefault(d => d.Method == method)?.Officials ?? 0;
+            var demanded = participant._client.Agreement.ApprovalDemands.FirstOrDefault(d => d.Method == method)?.Officials ?? 0;
             for (var number = 2; number < demanded + 2; number++)
-                party._client.Approve(
+                participant._client.Approve(
                     request,
-                    Path.Combine(party._home, "officials", $"{Pki.OfficialOf(party.Id, number)}.key"),
+                    Path.Combine(participant._home, "officials", $"{Pki.OfficialOf(participant.Id, number)}.key"),
                     "legal-department"
                 );
         }
@@ -176,27 +176,29 @@ public sealed class Party : IDisposable
             request switch
             {
                 RegisterPrisonerRequest or AdmitPartyRequest or RemovePartyRequest or CloseCaseRequest => (
-                    await party.Custody.GetCaseAsync(new() { Case = party.Case })
+                    await participant.Custody.GetCaseAsync(new() { Case = participant.Case })
                 ).Etag,
                 _ when Get(request, "statement") is string { Length: > 0 } statement => (
-                    await party.Custody.GetStatementAsync(new() { Statement = statement })
+                    await participant.Custody.GetStatementAsync(new() { Statement = statement })
                 ).Etag,
                 _ when Get(request, "transfer") is string { Length: > 0 } transfer => (
-                    await party.Consular.GetTransferAsync(new() { Transfer = transfer })
+                    await participant.Consular.GetTransferAsync(new() { Transfer = transfer })
                 ).Etag,
                 _ when Get(request, "access") is string { Length: > 0 } access => (
-                    await party.Consular.GetAccessAsync(new() { Access = access })
+                    await participant.Consular.GetAccessAsync(new() { Access = access })
                 ).Etag,
-                _ when Get(request, "call") is string { Length: > 0 } call => (await party.Calls.GetCallAsync(new() { Call = call })).Etag,
+                _ when Get(request, "call") is string { Length: > 0 } call => (
+                    await participant.Calls.GetCallAsync(new() { Call = call })
+                ).Etag,
                 _ when Get(request, "prisoner") is string { Length: > 0 } prisoner => (
-                    await party.Custody.GetPrisonerAsync(new() { Case = party.Case, Prisoner = prisoner })
+                    await participant.Custody.GetPrisonerAsync(new() { Case = participant.Case, Prisoner = prisoner })
                 ).Etag,
                 _ => "",
             };
 
         private static object? Get(IMessage message, string field) => message.Descriptor.FindFieldByName(field)?.Accessor.GetValue(message);
 
-        private static void Fill(IMessage message, string field, object value)
+        private static void SetIfEmpty(IMessage message, string field, object value)
         {
             if (message.Descriptor.FindFieldByName(field) is { } found && found.Accessor.GetValue(message) is null or "")
                 found.Accessor.SetValue(message, value);

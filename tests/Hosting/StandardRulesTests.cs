@@ -85,7 +85,7 @@ public partial class StandardRulesTests
             {
                 Cel =
                 {
-                    new Rule { Id = "own", Expression = "this != ''" },
+                    new Buf.Validate.Rule { Id = "own", Expression = "this != ''" },
                 },
             },
         };

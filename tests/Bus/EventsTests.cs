@@ -170,7 +170,7 @@ public abstract class EventsTests
         Assert.NotNull(rig.Status(rig.Consular).WaitingSince);
         Volatile.Write(ref away, false);
         await rig.UntilEffects(events);
-        Assert.Null(rig.Status(rig.Consular).WaitingSince);
+        await Rig.Until(() => rig.Status(rig.Consular).WaitingSince is null, "nothing waits any more");
     }
 
     [Fact]

@@ -91,7 +91,7 @@ public partial class DeclarationTests
             from file in Contracts.Descriptors.Files
             where file.Package == $"ministries.{service.Name}.v1"
             from message in file.MessageTypes
-            where message.GetOptions()?.GetExtension(LimitsExtensions.Published) == true
+            where message.GetOptions()?.GetExtension(OptionsExtensions.Published) == true
             select message.FullName,
         ];
 

@@ -3,7 +3,7 @@ using Ministries.Types.V1;
 namespace Ministries.Rules;
 
 /// <summary>On whose behalf a participant acts.</summary>
-public static class Participants
+public static class ParticipantExtensions
 {
     /// <summary>Whether the participant is neutral: an observer or a Protecting Power, whatever state it acts for.</summary>
     public static bool IsNeutral(this Participant participant) =>

@@ -116,15 +116,7 @@ public sealed class Reads
             isCase ? ""
             : NeedToKnow.CaseOf(request) is { Length: > 0 } said ? said
             : _casesOfRecords.GetValueOrDefault((caller.Id, key), "");
-        Recorded<T>? found;
-        Recorded<Case>? beside = null;
-        if (named.Length == 0)
-            found = await _ledger.Find(kind, key, null, cancel);
-        else
-        {
-            var together = await _ledger.FindTogether(kind, key, Cases.Kind, named);
-            (found, beside) = (together.Of(kind, key), together.Of(Cases.Kind, named));
-        }
+        var (found, beside) = await FindWithCase(kind, key, named, cancel);
         if (found is null)
         {
             if (named.Length == 0 && !isCase)
@@ -146,14 +138,8 @@ public sealed class Reads
                 else if ((id == named ? beside : await _ledger.Find(Cases.Kind, id, null, cancel))?.State is { } @case)
                     cases[id] = @case;
             var reader = Cases.ReaderOf(caller, cases.Values);
-            judged = new(
-                caller,
-                permissions,
-                method,
-                cases.GetValueOrDefault(ids.FirstOrDefault("")),
-                reader,
-                NeedToKnow.Judge(record, kind, reader, permissions, cases, method)
-            );
+            var reason = NeedToKnow.Judge(record, kind, reader, permissions, cases, method);
+            judged = new(caller, permissions, method, cases.GetValueOrDefault(ids.FirstOrDefault("")), reader, reason);
             if (judged.Reason == Reason.NotFound)
             {
                 // Nothing is kept of it: the next time it takes as long.
@@ -161,15 +147,32 @@ public sealed class Reads
                 throw Refuse(context, Reason.NotFound);
             }
             if (named.Length == 0 && own.Length > 0 && !isCase)
-            {
-                if (_casesOfRecords.Count >= MostCases)
-                    _casesOfRecords.Clear();
-                _casesOfRecords[(caller.Id, key)] = own;
-            }
+                Remember(caller, key, own);
             if (ids.Count == 1 && cases.Count == 1)
                 Keep(record, judged);
         }
         return judged.Reason == Reason.Unspecified ? result(record, judged) : throw Refuse(context, judged.Reason);
+    }
+
+    private async Task<(Recorded<T>? Record, Recorded<Case>? Case)> FindWithCase<T>(
+        StreamKind<T> kind,
+        string key,
+        string @case,
+        CancellationToken cancel
+    )
+        where T : class, IMessage<T>, new()
+    {
+        if (@case.Length == 0)
+            return (await _ledger.Find(kind, key, null, cancel), null);
+        var together = await _ledger.FindTogether(kind, key, Cases.Kind, @case);
+        return (together.Of(kind, key), together.Of(Cases.Kind, @case));
+    }
+
+    private void Remember(Participant caller, string key, string @case)
+    {
+        if (_casesOfRecords.Count >= MostCases)
+            _casesOfRecords.Clear();
+        _casesOfRecords[(caller.Id, key)] = @case;
     }
 
     private Judgement? Known(IMessage record, Participant caller, Permissions permissions, string method, Case? @case)

@@ -73,55 +73,24 @@ public sealed class Writes
         where TResponse : class, IMessage<TResponse>
     {
         var call = EdgeCall.Of(context);
-        var (permissions, caller, signed, bytes) = (call.Terms.Permissions, call.Caller.Participant, call.Signed, call.Message);
-        var (shape, requestId, method) = (RequestShape.Of(request.Descriptor), call.Signed.RequestId, call.Name);
+        var (permissions, caller, signed) = (call.Terms.Permissions, call.Caller.Participant, call.Signed);
         var cancel = context.CancellationToken;
-        var span = call.Span;
-        span?.SetTag("ministries.request_id", requestId);
-        if (RequestShape.Text(shape.Case, request) is { Length: > 0 } named)
-            span?.SetTag("ministries.case", named);
-
-        RuleContext ContextOf(View view, DateTimeOffset now, IMessage? asked) =>
-            new()
-            {
-                View = view,
-                Caller = caller,
-                Permissions = permissions,
-                Method = method,
-                RequestId = requestId,
-                Now = now,
-                Asked = asked,
-                Secrets = _ledger.Secrets,
-                Approved = signed.Approved,
-            };
-
-        Command CommandOf(IMessage? asked, Func<View, DateTimeOffset, Decision> decide, bool stores) =>
-            new()
-            {
-                Participant = caller.Id,
-                RequestId = requestId,
-                Method = method,
-                Request = request,
-                Bytes = bytes,
-                Asked = asked,
-                Signature = signed.Signature,
-                AgreementVersion = permissions.Agreement.Version,
-                Decide = decide,
-                StoresRefusal = stores,
-                Precedence = shape.Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
-                TraceParent = Activity.Current?.Id ?? "",
-                TraceState = Activity.Current?.TraceStateString ?? "",
-            };
+        call.Span?.SetTag("ministries.request_id", signed.RequestId);
+        if (RequestShape.Text(RequestShape.Of(request.Descriptor).Case, request) is { Length: > 0 } named)
+            call.Span?.SetTag("ministries.case", named);
 
         Decision Decide(View view, DateTimeOffset now, IMessage? about)
         {
             if (view.Find(Agreements.Kind, Agreements.Key)?.Version > permissions.Agreement.Version || !signed.HoldsAt(now))
                 throw new AgreementReplacedException();
-            return rule(request, ContextOf(view, now, about));
+            return rule(request, ContextOf(call, view, now, about));
         }
 
         // An old request gets its old answer, whatever the time: so whether there is one is asked where that makes a difference.
-        var outcome = ask is null && signed.Refused is null ? null : await _ledger.FindAnswer(caller.Id, requestId, method, bytes, cancel);
+        var outcome =
+            ask is null && signed.Refused is null
+                ? null
+                : await _ledger.FindAnswer(caller.Id, signed.RequestId, call.Name, call.Message, cancel);
         if ((outcome is null ? signed.Refused : signed.WhereAnswered) is { } wrong)
             throw Refuse(context, wrong);
         if (outcome is null)
@@ -129,9 +98,11 @@ public sealed class Writes
             var (asked, missed) = ask is null ? default : await Ask(() => ask(request, caller, cancel), cancel);
             outcome = await _ledger.Commit(
                 missed is null
-                    ? CommandOf(asked, (view, now) => Decide(view, now, asked), stores: true)
+                    ? CommandOf(request, call, asked, (view, now) => Decide(view, now, asked), stores: true)
                     // Silence comes where the rule asks for the answer: what it refuses before is told as when there is one.
                     : CommandOf(
+                        request,
+                        call,
                         null,
                         (view, now) =>
                             Decide(view, now, null) is { Refusal: { Reason: not Reason.Unavailable } } decision ? decision : missed,
@@ -143,7 +114,45 @@ public sealed class Writes
         return await Respond<TResponse>(outcome, context, cancel);
     }
 
-    // Tells what came of it: the answer with its receipt, or the refusal.
+    private RuleContext ContextOf(EdgeCall call, View view, DateTimeOffset now, IMessage? asked) =>
+        new()
+        {
+            View = view,
+            Caller = call.Caller.Participant,
+            Permissions = call.Terms.Permissions,
+            Method = call.Name,
+            RequestId = call.Signed.RequestId,
+            Now = now,
+            Asked = asked,
+            Secrets = _ledger.Secrets,
+            Approved = call.Signed.Approved,
+        };
+
+    private static Command CommandOf(
+        IMessage request,
+        EdgeCall call,
+        IMessage? asked,
+        Func<View, DateTimeOffset, Decision> decide,
+        bool stores
+    ) =>
+        new()
+        {
+            Participant = call.Caller.Participant.Id,
+            RequestId = call.Signed.RequestId,
+            Method = call.Name,
+            Request = request,
+            Bytes = call.Message,
+            Asked = asked,
+            Signature = call.Signed.Signature,
+            AgreementVersion = call.Terms.Permissions.Agreement.Version,
+            Decide = decide,
+            StoresRefusal = stores,
+            Precedence = RequestShape.Of(request.Descriptor).Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,
+            TraceParent = Activity.Current?.Id ?? "",
+            TraceState = Activity.Current?.TraceStateString ?? "",
+        };
+
+    // Answers with the receipt, or throws the refusal.
     private async Task<TResponse> Respond<TResponse>(Outcome outcome, ServerCallContext context, CancellationToken cancel)
         where TResponse : class, IMessage<TResponse>
     {

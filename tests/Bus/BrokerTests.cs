@@ -40,12 +40,12 @@ public sealed class BrokerTests
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
         var queue = await QueueOfCallsLogged(channel);
 
-        await using var rig = new Rig(uri);
-        await rig.StartReady(rig.CallLog);
-        await rig.Log();
-        var id = await rig.Log("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        await using var fixture = new BusFixture(uri);
+        await fixture.StartReady(fixture.CallLog);
+        await fixture.Log();
+        var id = await fixture.Log("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         List<BasicGetResult> got = [];
-        await Rig.Until(
+        await BusFixture.Until(
             async () =>
             {
                 if (await channel.BasicGetAsync(queue, autoAck: true, Cancel) is { } one)
@@ -91,11 +91,14 @@ public sealed class BrokerTests
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
         var queue = await QueueOfCallsLogged(channel);
 
-        await using var rig = new Rig(uri) { LedgerReachable = false };
-        List<string> events = [await rig.Log(), await rig.Log(), await rig.Submit(), await rig.Log()];
-        await rig.StartReady(rig.CallLog);
+        await using var fixture = new BusFixture(uri) { LedgerReachable = false };
+        List<string> events = [await fixture.Log(), await fixture.Log(), await fixture.Submit(), await fixture.Log()];
+        await fixture.StartReady(fixture.CallLog);
         BasicGetResult? got = null;
-        await Rig.Until(async () => (got = await channel.BasicGetAsync(queue, autoAck: true, Cancel)) is not null, () => "the message");
+        await BusFixture.Until(
+            async () => (got = await channel.BasicGetAsync(queue, autoAck: true, Cancel)) is not null,
+            () => "the message"
+        );
         Assert.Equal("application/cloudevents-batch+protobuf", got!.BasicProperties.ContentType);
         var batch = CloudEventBatch.Parser.ParseFrom(got.Body.Span);
         Assert.Equal([events[0], events[1], events[3]], batch.Events.Select(e => e.Id));
@@ -119,16 +122,19 @@ public sealed class BrokerTests
         );
         Assert.Equal("call-000004", batch.Events[2].ProtoData.Unpack<CallLogged>().Call);
 
-        await rig.Stop(rig.CallLog);
-        await rig.StartReady(rig.Consular);
+        await fixture.Stop(fixture.CallLog);
+        await fixture.StartReady(fixture.Consular);
         var altered = got.Body.ToArray();
         altered[altered.AsSpan().IndexOf("case_1"u8) + 5] = (byte)'2';
         await Publish(altered);
-        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1, () => "it is put aside");
-        Assert.Empty(await rig.Effects());
+        await BusFixture.Until(
+            async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1,
+            () => "it is put aside"
+        );
+        Assert.Empty(await fixture.Effects());
         await Publish(got.Body);
-        await Send(rig, events[2]);
-        await rig.UntilEffects(events);
+        await Send(fixture, events[2]);
+        await fixture.UntilEffects(events);
 
         ValueTask Publish(ReadOnlyMemory<byte> body) =>
             channel.BasicPublishAsync(
@@ -145,8 +151,8 @@ public sealed class BrokerTests
     public async Task The_queue_is_as_the_architecture_says()
     {
         var uri = await Node.Clean();
-        await using var rig = new Rig(uri);
-        await rig.StartReady(rig.Consular);
+        await using var fixture = new BusFixture(uri);
+        await fixture.StartReady(fixture.Consular);
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
         // Declaring it again with the same arguments is accepted, with others refused.
@@ -173,45 +179,45 @@ public sealed class BrokerTests
     [Fact]
     public async Task What_never_came_is_read_from_the_producers_ledger_before_what_came()
     {
-        await using var rig = new Rig(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1) });
-        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Log()];
-        await rig.StartReady(rig.Consular);
-        await Send(rig, events[2]);
-        await rig.UntilEffects(events.GetRange(0, 3));
-        await Send(rig, events[3]);
-        await rig.UntilEffects(events);
+        await using var fixture = new BusFixture(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1) });
+        List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log(), await fixture.Log()];
+        await fixture.StartReady(fixture.Consular);
+        await Send(fixture, events[2]);
+        await fixture.UntilEffects(events.GetRange(0, 3));
+        await Send(fixture, events[3]);
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
     public async Task What_came_in_another_order_has_its_effect_in_the_producers_order()
     {
-        await using var rig = new Rig(await Node.Clean(), o => o with { GapPatience = TimeSpan.FromMinutes(1) });
-        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Submit()];
-        rig.LedgerReachable = false;
-        await rig.StartReady(rig.Consular);
+        await using var fixture = new BusFixture(await Node.Clean(), o => o with { GapPatience = TimeSpan.FromMinutes(1) });
+        List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log(), await fixture.Submit()];
+        fixture.LedgerReachable = false;
+        await fixture.StartReady(fixture.Consular);
         foreach (var place in (int[])[3, 1, 2, 2, 0, 1])
-            await Send(rig, events[place]);
-        await rig.UntilEffects(events);
+            await Send(fixture, events[place]);
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
     public async Task What_comes_again_has_no_second_effect()
     {
-        await using var rig = new Rig(await Node.Clean());
-        await rig.StartReady(rig.Consular);
-        List<string> events = [await rig.Log(), await rig.Log()];
+        await using var fixture = new BusFixture(await Node.Clean());
+        await fixture.StartReady(fixture.Consular);
+        List<string> events = [await fixture.Log(), await fixture.Log()];
         foreach (var place in (int[])[0, 0, 1, 0, 1, 1])
-            await Send(rig, events[place]);
-        await UntilQueueIsEmpty(rig.Uri);
-        await rig.UntilEffects(events);
+            await Send(fixture, events[place]);
+        await UntilQueueIsEmpty(fixture.Uri);
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
     public async Task What_is_no_event_is_put_aside_by_the_broker_and_stops_nobody()
     {
-        await using var rig = new Rig(await Node.Clean());
-        await rig.StartReady(rig.Consular);
-        await using var connection = await Node.Connect(rig.Uri);
+        await using var fixture = new BusFixture(await Node.Clean());
+        await fixture.StartReady(fixture.Consular);
+        await using var connection = await Node.Connect(fixture.Uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
         await channel.BasicPublishAsync(
             "ministries.consular",
@@ -221,25 +227,31 @@ public sealed class BrokerTests
             "{}"u8.ToArray(),
             Cancel
         );
-        var id = await rig.Log();
-        await Send(rig, id);
-        await rig.UntilEffects(id);
-        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1, () => "it is put aside");
+        var id = await fixture.Log();
+        await Send(fixture, id);
+        await fixture.UntilEffects(id);
+        await BusFixture.Until(
+            async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1,
+            () => "it is put aside"
+        );
     }
 
     [Fact]
     public async Task What_another_signed_has_no_effect_and_the_true_one_has()
     {
-        await using var rig = new Rig(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1), DeliveryLimit = 2 });
-        await rig.StartReady(rig.Consular);
-        await using var connection = await Node.Connect(rig.Uri);
+        await using var fixture = new BusFixture(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1), DeliveryLimit = 2 });
+        await fixture.StartReady(fixture.Consular);
+        await using var connection = await Node.Connect(fixture.Uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
-        var id = await rig.Log();
-        await Send(rig, id, seal: Rig.NewSeal());
-        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1, () => "it is put aside");
-        Assert.Empty(await rig.Effects());
-        await Send(rig, id);
-        await rig.UntilEffects(id);
+        var id = await fixture.Log();
+        await Send(fixture, id, seal: BusFixture.NewSeal());
+        await BusFixture.Until(
+            async () => await channel.MessageCountAsync("ministries.consular.dead", Cancel) == 1,
+            () => "it is put aside"
+        );
+        Assert.Empty(await fixture.Effects());
+        await Send(fixture, id);
+        await fixture.UntilEffects(id);
     }
 
     [Fact]
@@ -258,26 +270,34 @@ public sealed class BrokerTests
         listener.SetMeasurementEventCallback<long>((_, count, _, _) => Interlocked.Add(ref rejected, count));
         listener.Start();
 
-        await using var rig = new Rig(await Node.Clean(), o => o with { DeliveryLimit = 1 });
-        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log(), await rig.Log(), await rig.Submit(), await rig.Log()];
-        var data = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 100, Cancel))
+        await using var fixture = new BusFixture(await Node.Clean(), o => o with { DeliveryLimit = 1 });
+        List<string> events =
+        [
+            await fixture.Log(),
+            await fixture.Submit(),
+            await fixture.Log(),
+            await fixture.Log(),
+            await fixture.Submit(),
+            await fixture.Log(),
+        ];
+        var data = (await (await fixture.Ledger(fixture.CallLog)).EventsAfter(0, 100, Cancel))
             .Select(e => e.Event.Event.Data.ToByteArray())
             .ToList();
-        await rig.StartReady(rig.Consular);
+        await fixture.StartReady(fixture.Consular);
 
-        await Send(rig, events[0], seal: Rig.NewSeal());
-        await Send(rig, events[0], body: data[2]);
-        await Send(rig, events[0], alter: h => h["cloudEvents:sequence"] = "3");
-        await Send(rig, events[0], alter: h => h["cloudEvents:time"] = "2025-03-17T00:00:00Z");
-        await Send(rig, events[0], alter: h => h["cloudEvents:id"] = events[3]);
-        await Send(rig, events[0], alter: h => h.Remove("cloudEvents:signature"));
-        await Rig.Until(() => Interlocked.Read(ref rejected) >= 6, "each is rejected");
-        Assert.DoesNotContain(events[3], await rig.Effects());
+        await Send(fixture, events[0], seal: BusFixture.NewSeal());
+        await Send(fixture, events[0], body: data[2]);
+        await Send(fixture, events[0], alter: h => h["cloudEvents:sequence"] = "3");
+        await Send(fixture, events[0], alter: h => h["cloudEvents:time"] = "2025-03-17T00:00:00Z");
+        await Send(fixture, events[0], alter: h => h["cloudEvents:id"] = events[3]);
+        await Send(fixture, events[0], alter: h => h.Remove("cloudEvents:signature"));
+        await BusFixture.Until(() => Interlocked.Read(ref rejected) >= 6, "each is rejected");
+        Assert.DoesNotContain(events[3], await fixture.Effects());
 
         // The second one is never handed on, the others come late, twice and in another order.
         foreach (var place in (int[])[5, 3, 3, 0, 2, 5, 4, 0])
-            await Send(rig, events[place]);
-        await rig.UntilEffects(events);
+            await Send(fixture, events[place]);
+        await fixture.UntilEffects(events);
     }
 
     [Theory]
@@ -298,17 +318,17 @@ public sealed class BrokerTests
             },
         };
         ActivitySource.AddActivityListener(listener);
-        await using var rig = new Rig(await Node.Clean());
-        await rig.StartReady(rig.Consular);
-        var id = await rig.Log();
-        await Send(rig, id, traceParent);
-        await rig.UntilEffects(id);
+        await using var fixture = new BusFixture(await Node.Clean());
+        await fixture.StartReady(fixture.Consular);
+        var id = await fixture.Log();
+        await Send(fixture, id, traceParent);
+        await fixture.UntilEffects(id);
         Activity? Process()
         {
             lock (spans)
                 return spans.FirstOrDefault(s => s.OperationName == $"process {CallLoggedExchange}");
         }
-        await Rig.Until(() => Process() is not null, "the span has ended");
+        await BusFixture.Until(() => Process() is not null, "the span has ended");
         var parent = ActivityContext.TryParse(traceParent, null, out var context) ? context.SpanId : default;
         Assert.Equal(parent, Process()!.ParentSpanId);
     }
@@ -317,19 +337,19 @@ public sealed class BrokerTests
     public async Task What_nobody_receives_any_more_is_sent_again_until_somebody_does()
     {
         var uri = await Node.Clean();
-        await using var rig = new Rig(uri, o => o with { ReturnPatience = TimeSpan.FromMinutes(1) });
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        List<string> events = [await rig.Log()];
-        await rig.UntilEffects(events);
-        rig.LedgerReachable = false;
+        await using var fixture = new BusFixture(uri, o => o with { ReturnPatience = TimeSpan.FromMinutes(1) });
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log()];
+        await fixture.UntilEffects(events);
+        fixture.LedgerReachable = false;
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
         await channel.ExchangeUnbindAsync("ministries.consular", CallLoggedExchange, "", cancellationToken: Cancel);
-        events.Add(await rig.Log());
-        await Rig.Until(() => rig.Status(rig.CallLog).Backlog == 1, "it was returned");
+        events.Add(await fixture.Log());
+        await BusFixture.Until(() => fixture.Status(fixture.CallLog).Backlog == 1, "it was returned");
         await channel.ExchangeBindAsync("ministries.consular", CallLoggedExchange, "", cancellationToken: Cancel);
-        await rig.UntilEffects(events);
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
@@ -339,9 +359,9 @@ public sealed class BrokerTests
         var node = await RabbitMq.Create();
         try
         {
-            await using var rig = new Rig(node.Uri);
-            await rig.StartReady(rig.Consular);
-            await rig.StartReady(rig.CallLog);
+            await using var fixture = new BusFixture(node.Uri);
+            await fixture.StartReady(fixture.Consular);
+            await fixture.StartReady(fixture.CallLog);
             var events = new List<string>();
             for (var i = 0; i < 600; i++)
             {
@@ -349,18 +369,18 @@ public sealed class BrokerTests
                     node.Kill();
                 if (i == 400)
                     await node.Start();
-                events.Add(await rig.Log());
+                events.Add(await fixture.Log());
             }
             var since = Stopwatch.StartNew();
-            await rig.UntilEffects(events);
+            await fixture.UntilEffects(events);
             Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(30));
             // A client that cannot be revived ends its process, which is started again.
-            await Rig.Until(
+            await BusFixture.Until(
                 async () =>
                 {
-                    await rig.Supervise(rig.CallLog);
-                    await rig.Supervise(rig.Consular);
-                    return rig.Status(rig.CallLog).BrokerReady && rig.Status(rig.Consular).BrokerReady;
+                    await fixture.Supervise(fixture.CallLog);
+                    await fixture.Supervise(fixture.Consular);
+                    return fixture.Status(fixture.CallLog).BrokerReady && fixture.Status(fixture.Consular).BrokerReady;
                 },
                 () => "ready again",
                 60
@@ -376,24 +396,24 @@ public sealed class BrokerTests
     public async Task A_broker_that_loses_its_disk_loses_nothing_of_ours()
     {
         var node = await RabbitMq.Shared;
-        await using var rig = new Rig(await Node.Clean());
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        List<string> events = [await rig.Log(), await rig.Submit()];
-        await rig.UntilEffects(events);
+        await using var fixture = new BusFixture(await Node.Clean());
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log(), await fixture.Submit()];
+        await fixture.UntilEffects(events);
         // What the consumer has not acknowledged is lost with the disk.
-        await rig.Stop(rig.Consular);
+        await fixture.Stop(fixture.Consular);
         for (var i = 0; i < 50; i++)
-            events.Add(await rig.Log());
-        await Rig.Until(() => rig.Status(rig.CallLog).Backlog == 0, "all is published");
+            events.Add(await fixture.Log());
+        await BusFixture.Until(() => fixture.Status(fixture.CallLog).Backlog == 0, "all is published");
         node.Kill();
         node.Wipe();
-        events.Add(await rig.Submit());
+        events.Add(await fixture.Submit());
         await node.Start();
         var since = Stopwatch.StartNew();
-        await rig.StartReady(rig.Consular);
-        events.Add(await rig.Log());
-        await rig.UntilEffects(events);
+        await fixture.StartReady(fixture.Consular);
+        events.Add(await fixture.Log());
+        await fixture.UntilEffects(events);
         Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(30));
     }
 
@@ -401,25 +421,28 @@ public sealed class BrokerTests
     public async Task A_frozen_broker_is_waited_for_while_the_ledger_goes_on()
     {
         var node = await RabbitMq.Shared;
-        await using var rig = new Rig(await Node.Clean(), o => o with { MaxBacklog = 3 });
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        rig.LedgerReachable = false;
+        await using var fixture = new BusFixture(await Node.Clean(), o => o with { MaxBacklog = 3 });
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        fixture.LedgerReachable = false;
         var events = new List<string>();
         node.Freeze();
         try
         {
             for (var i = 0; i < 5; i++)
-                events.Add(await rig.Log());
-            await Rig.Until(() => !rig.Status(rig.CallLog).BrokerReady, "not ready");
-            await Rig.Until(() => rig.Status(rig.CallLog).Overloaded, "overloaded");
+                events.Add(await fixture.Log());
+            await BusFixture.Until(() => !fixture.Status(fixture.CallLog).BrokerReady, "not ready");
+            await BusFixture.Until(() => fixture.Status(fixture.CallLog).Overloaded, "overloaded");
         }
         finally
         {
             node.Thaw();
         }
-        await rig.UntilEffects(events);
-        await Rig.Until(() => rig.Status(rig.CallLog) is { BrokerReady: true, Backlog: 0, Overloaded: false }, "ready again");
+        await fixture.UntilEffects(events);
+        await BusFixture.Until(
+            () => fixture.Status(fixture.CallLog) is { BrokerReady: true, Backlog: 0, Overloaded: false },
+            "ready again"
+        );
     }
 
     [Fact]
@@ -427,7 +450,7 @@ public sealed class BrokerTests
     {
         await using var proxy = new Proxy((await Node.Clean()).Port);
         var builder = new UriBuilder(await Node.Clean()) { Port = proxy.Port };
-        await using var rig = new Rig(
+        await using var fixture = new BusFixture(
             builder.Uri,
             o =>
                 o with
@@ -438,10 +461,10 @@ public sealed class BrokerTests
                     StartDeadline = TimeSpan.FromSeconds(2),
                 }
         );
-        var host = await rig.StartReady(rig.Consular);
+        var host = await fixture.StartReady(fixture.Consular);
         proxy.Stall();
         var lifecycle = (Lifecycle)host.Services.GetService(typeof(Lifecycle))!;
-        await Rig.Until(() => lifecycle.Stopping.IsCancellationRequested, "the process ends");
+        await BusFixture.Until(() => lifecycle.Stopping.IsCancellationRequested, "the process ends");
         Assert.Equal(ServiceHost.Stalled, lifecycle.ExitCode);
     }
 
@@ -464,12 +487,12 @@ public sealed class BrokerTests
         try
         {
             var uri = new Uri($"amqps://guest:guest@127.0.0.1:{port}");
-            await using var trusting = new Rig(uri, o => o with { BrokerAuthority = In("authority.pem") });
+            await using var trusting = new BusFixture(uri, o => o with { BrokerAuthority = In("authority.pem") });
             await trusting.StartReady(trusting.Consular);
             await trusting.Stop(trusting.Consular);
             foreach (var authority in (string?[])[null, In("other.pem")])
             {
-                await using var wary = new Rig(uri, o => o with { BrokerAuthority = authority });
+                await using var wary = new BusFixture(uri, o => o with { BrokerAuthority = authority });
                 var host = await wary.Start(wary.Consular);
                 var broker = (Broker)host.Services.GetService(typeof(Broker))!;
                 await Assert.ThrowsAnyAsync<Exception>(() => broker.PlainConnection().CreateConnectionAsync(Cancel));
@@ -505,7 +528,7 @@ public sealed class BrokerTests
 
     /// <summary>Sends an event of the call log's ledger as a plain client would, with whatever trace.</summary>
     private static async Task Send(
-        Rig rig,
+        BusFixture fixture,
         string id,
         string? traceParent = "",
         MessageSeal? seal = null,
@@ -513,7 +536,7 @@ public sealed class BrokerTests
         byte[]? body = null
     )
     {
-        var events = (await (await rig.Ledger(rig.CallLog)).EventsAfter(0, 1000, Cancel)).Select(e => e.Event).ToList();
+        var events = (await (await fixture.Ledger(fixture.CallLog)).EventsAfter(0, 1000, Cancel)).Select(e => e.Event).ToList();
         var place = events.FindIndex(e => EventTypes.IdOf(e.Origin) == id);
         var recorded = events[place];
         var after = events
@@ -533,11 +556,11 @@ public sealed class BrokerTests
             ["cloudEvents:leaf"] = Convert.ToHexStringLower(recorded.Leaf.Span),
             ["cloudEvents:after"] = string.Join(' ', after),
         };
-        (headers["cloudEvents:signature"], headers["cloudEvents:certificate"]) = (seal ?? rig.Seal).Sign(recorded);
+        (headers["cloudEvents:signature"], headers["cloudEvents:certificate"]) = (seal ?? fixture.Seal).Sign(recorded);
         if (!string.IsNullOrEmpty(traceParent))
             headers["traceparent"] = traceParent;
         alter?.Invoke(headers);
-        await using var connection = await Node.Connect(rig.Uri);
+        await using var connection = await Node.Connect(fixture.Uri);
         await using var channel = await connection.CreateChannelAsync(
             new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true),
             Cancel
@@ -556,7 +579,7 @@ public sealed class BrokerTests
     {
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
-        await Rig.Until(async () => await channel.MessageCountAsync("ministries.consular", Cancel) == 0, () => "the queue is empty");
+        await BusFixture.Until(async () => await channel.MessageCountAsync("ministries.consular", Cancel) == 0, () => "the queue is empty");
     }
 
     /// <summary>Stands between the services and the broker. Told to stall, it passes nothing on any more but what belongs to a

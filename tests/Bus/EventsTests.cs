@@ -14,53 +14,53 @@ namespace Ministries.Bus.Tests;
 /// <summary>What must hold whatever carries the messages.</summary>
 public abstract class EventsTests
 {
-    protected abstract Task<Rig> NewRig(Func<BusOptions, BusOptions>? with = null);
+    protected abstract Task<BusFixture> NewFixture(Func<BusOptions, BusOptions>? with = null);
 
     [Fact]
     public async Task Every_event_has_its_effect_once_and_in_the_order_of_its_producer()
     {
-        await using var rig = await NewRig();
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
+        await using var fixture = await NewFixture();
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
         var events = new List<string>();
         for (var i = 0; i < 200; i++)
-            events.Add(i % 3 == 0 ? await rig.Submit() : await rig.Log());
-        await rig.UntilEffects(events);
+            events.Add(i % 3 == 0 ? await fixture.Submit() : await fixture.Log());
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
     public async Task Events_from_before_a_consumer_was_there_come_from_the_ledger()
     {
-        await using var rig = await NewRig();
-        await rig.StartReady(rig.CallLog);
-        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
-        await Rig.Until(() => rig.Status(rig.CallLog).Backlog == 0, "all is published");
-        await rig.StartReady(rig.Consular);
-        await rig.UntilEffects(events);
+        await using var fixture = await NewFixture();
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
+        await BusFixture.Until(() => fixture.Status(fixture.CallLog).Backlog == 0, "all is published");
+        await fixture.StartReady(fixture.Consular);
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
     public async Task A_consumer_that_was_away_goes_on_where_it_was()
     {
-        await using var rig = await NewRig();
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        List<string> events = [await rig.Log(), await rig.Submit()];
-        await rig.UntilEffects(events);
-        await rig.Stop(rig.Consular);
+        await using var fixture = await NewFixture();
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log(), await fixture.Submit()];
+        await fixture.UntilEffects(events);
+        await fixture.Stop(fixture.Consular);
         for (var i = 0; i < 20; i++)
-            events.Add(await rig.Log());
-        await rig.StartReady(rig.Consular);
-        events.Add(await rig.Submit());
-        await rig.UntilEffects(events);
+            events.Add(await fixture.Log());
+        await fixture.StartReady(fixture.Consular);
+        events.Add(await fixture.Submit());
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
     public async Task An_event_of_a_later_contract_has_its_effect_and_nothing_of_it_is_lost()
     {
-        await using var rig = await NewRig();
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
+        await using var fixture = await NewFixture();
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
         // A route that is not known here, in a commitment, and a field that is not known here, in both.
         var later = new CallLogged
         {
@@ -69,17 +69,17 @@ public abstract class EventsTests
         var sent = new CallLogged();
         List<string> events =
         [
-            await rig.Log(),
-            await rig.Publish(call =>
+            await fixture.Log(),
+            await fixture.Publish(call =>
             {
                 later.Call = call;
                 return sent = Later(later);
             }),
-            await rig.Log(),
+            await fixture.Log(),
         ];
-        await rig.UntilEffects(events);
+        await fixture.UntilEffects(events);
 
-        var ledger = await rig.Ledger(rig.Consular);
+        var ledger = await fixture.Ledger(fixture.Consular);
         var taken = new List<byte[]>();
         // An effect is seen as soon as it is committed, and the ledger tells its size once it is signed.
         var size = (await ledger.ReadCheckpoint(TestContext.Current.CancellationToken)).Size;
@@ -100,15 +100,15 @@ public abstract class EventsTests
     [Fact]
     public async Task What_a_rule_cannot_process_is_set_aside_and_those_after_it_go_on()
     {
-        await using var rig = await NewRig(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 3 });
+        await using var fixture = await NewFixture(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 3 });
         var poison = true;
-        rig.OnCall = e => !poison || e.Call != "call-000002" ? null : throw new InvalidOperationException("a secret of the message");
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        List<string> events = [await rig.Log(), await rig.Log(), await rig.Log(), await rig.Submit()];
-        await rig.UntilEffects(events[0], events[2], events[3]);
+        fixture.OnCall = e => !poison || e.Call != "call-000002" ? null : throw new InvalidOperationException("a secret of the message");
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log(), await fixture.Log(), await fixture.Log(), await fixture.Submit()];
+        await fixture.UntilEffects(events[0], events[2], events[3]);
 
-        var ledger = await rig.Ledger(rig.Consular);
+        var ledger = await fixture.Ledger(fixture.Consular);
         var letter = Assert
             .Single(await ledger.List(DeadLetters.Kind, [DeadLetters.Open], null, 0, 10, TestContext.Current.CancellationToken))
             .State;
@@ -116,26 +116,26 @@ public abstract class EventsTests
         Assert.DoesNotContain("secret", letter.ToString());
 
         // Given again by the broker it is settled already; processed again it has its effect.
-        var intake = (Intake)rig.HostOf(rig.Consular).Services.GetService(typeof(Intake))!;
-        var recorded = (await rig.Read("calllog", After(nameof(CallLogged), 1), TestContext.Current.CancellationToken)).Events[0];
+        var intake = (Intake)fixture.HostOf(fixture.Consular).Services.GetService(typeof(Intake))!;
+        var recorded = (await fixture.Read("calllog", After(nameof(CallLogged), 1), TestContext.Current.CancellationToken)).Events[0];
         Assert.Equal("RULE_FAILED", await intake.Replay(recorded, TestContext.Current.CancellationToken));
         poison = false;
         Assert.Null(await intake.Replay(recorded, TestContext.Current.CancellationToken));
         Assert.Null(await intake.Replay(recorded, TestContext.Current.CancellationToken));
-        await rig.UntilEffects(events[0], events[2], events[3], events[1]);
+        await fixture.UntilEffects(events[0], events[2], events[3], events[1]);
         Assert.Equal(0ul, await ledger.Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken));
     }
 
     [Fact]
     public async Task A_refused_event_is_set_aside_under_the_name_of_the_refusal()
     {
-        await using var rig = await NewRig(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 2 });
-        rig.OnCall = e => e.Call == "call-000001" ? new Refusal(Reason.NotFound) : null;
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        List<string> events = [await rig.Log(), await rig.Log()];
-        await rig.UntilEffects(events[1]);
-        var letters = await (await rig.Ledger(rig.Consular)).List(
+        await using var fixture = await NewFixture(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 2 });
+        fixture.OnCall = e => e.Call == "call-000001" ? new Refusal(Reason.NotFound) : null;
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log(), await fixture.Log()];
+        await fixture.UntilEffects(events[1]);
+        var letters = await (await fixture.Ledger(fixture.Consular)).List(
             DeadLetters.Kind,
             [DeadLetters.Open],
             null,
@@ -149,7 +149,7 @@ public abstract class EventsTests
     [Fact]
     public async Task What_must_be_asked_elsewhere_is_waited_for()
     {
-        await using var rig = await NewRig(o =>
+        await using var fixture = await NewFixture(o =>
             o with
             {
                 FirstDelay = TimeSpan.FromMilliseconds(5),
@@ -158,25 +158,25 @@ public abstract class EventsTests
             }
         );
         var (asked, away) = (0, true);
-        rig.OnAsk = _ =>
+        fixture.OnAsk = _ =>
             Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
                 ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
                 : Task.CompletedTask;
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
-        await Rig.Until(() => Volatile.Read(ref asked) > 10, "it asks again and again");
-        Assert.Equal([events[0]], await rig.Effects());
-        Assert.NotNull(rig.Status(rig.Consular).WaitingSince);
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
+        await BusFixture.Until(() => Volatile.Read(ref asked) > 10, "it asks again and again");
+        Assert.Equal([events[0]], await fixture.Effects());
+        Assert.NotNull(fixture.Status(fixture.Consular).WaitingSince);
         Volatile.Write(ref away, false);
-        await rig.UntilEffects(events);
-        await Rig.Until(() => rig.Status(rig.Consular).WaitingSince is null, "nothing waits any more");
+        await fixture.UntilEffects(events);
+        await BusFixture.Until(() => fixture.Status(fixture.Consular).WaitingSince is null, "nothing waits any more");
     }
 
     [Fact]
     public async Task Where_no_answer_comes_for_long_the_rule_decides_without_and_what_follows_goes_on()
     {
-        await using var rig = await NewRig(o =>
+        await using var fixture = await NewFixture(o =>
             o with
             {
                 FirstDelay = TimeSpan.FromMilliseconds(5),
@@ -185,17 +185,21 @@ public abstract class EventsTests
             }
         );
         var asked = 0;
-        rig.OnAsk = _ =>
+        fixture.OnAsk = _ =>
             Interlocked.Increment(ref asked) > 0
                 ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
                 : Task.CompletedTask;
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        await rig.UntilEffects([await rig.Log(), await rig.Submit(), await rig.Log()]);
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        await fixture.UntilEffects([await fixture.Log(), await fixture.Submit(), await fixture.Log()]);
         Assert.True(asked > 1, "it was asked once only");
         Assert.Equal(
             0ul,
-            await (await rig.Ledger(rig.Consular)).Count(DeadLetters.Kind, [DeadLetters.Open], TestContext.Current.CancellationToken)
+            await (await fixture.Ledger(fixture.Consular)).Count(
+                DeadLetters.Kind,
+                [DeadLetters.Open],
+                TestContext.Current.CancellationToken
+            )
         );
     }
 
@@ -214,18 +218,18 @@ public abstract class EventsTests
             },
         };
         ActivitySource.AddActivityListener(listener);
-        await using var rig = await NewRig();
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
+        await using var fixture = await NewFixture();
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
         var trace = ActivityTraceId.CreateRandom();
-        var id = await rig.Log($"00-{trace}-00f067aa0ba902b7-01");
-        await rig.UntilEffects(id);
+        var id = await fixture.Log($"00-{trace}-00f067aa0ba902b7-01");
+        await fixture.UntilEffects(id);
         List<Activity> Of()
         {
             lock (spans)
                 return [.. spans.Where(s => s.TraceId == trace)];
         }
-        await Rig.Until(() => Of().Any(s => s.OperationName.StartsWith("process ", StringComparison.Ordinal)), "the span has ended");
+        await BusFixture.Until(() => Of().Any(s => s.OperationName.StartsWith("process ", StringComparison.Ordinal)), "the span has ended");
         var publish = Assert.Single(Of(), s => s.OperationName == "publish ministries.calllog.v1.CallLogged");
         var process = Assert.Single(Of(), s => s.OperationName == "process ministries.calllog.v1.CallLogged");
         Assert.Equal(publish.SpanId, process.ParentSpanId);
@@ -235,7 +239,7 @@ public abstract class EventsTests
     [Fact]
     public async Task A_duty_that_falls_due_is_recorded_once_and_published()
     {
-        await using var rig = await NewRig(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
+        await using var fixture = await NewFixture(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
         var due = DateTimeOffset.UtcNow.AddSeconds(1);
         // Its state has a due time until the readout that the duty makes is there.
         var kind = new StreamKind<CallLogged>(
@@ -244,8 +248,8 @@ public abstract class EventsTests
             (state, e, _) => state.Call = e is ReadoutSubmitted ? "done" : "waits",
             due: state => state.Call == "waits" ? due : null
         );
-        rig.MoreStreams = [kind];
-        rig.Duties =
+        fixture.MoreStreams = [kind];
+        fixture.Duties =
         [
             new Duty(
                 kind,
@@ -261,10 +265,10 @@ public abstract class EventsTests
                 }
             ),
         ];
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
         var begun = new CallLogged { Case = "case_1", Call = "reminder" };
-        var ledger = await rig.Ledger(rig.CallLog);
+        var ledger = await fixture.Ledger(fixture.CallLog);
         await ledger.Commit(
             new Command
             {
@@ -282,8 +286,8 @@ public abstract class EventsTests
             },
             TestContext.Current.CancellationToken
         );
-        await rig.UntilEffects("calllog/0/0", "calllog/1/0");
-        await Rig.Until(() => rig.Status(rig.CallLog).LastDutySweep > due.AddSeconds(1), "it is looked again");
+        await fixture.UntilEffects("calllog/0/0", "calllog/1/0");
+        await BusFixture.Until(() => fixture.Status(fixture.CallLog).LastDutySweep > due.AddSeconds(1), "it is looked again");
         Assert.Equal(2ul, ledger.Size);
     }
 
@@ -298,12 +302,13 @@ public abstract class EventsTests
 /// <summary>Services in one process, over memory.</summary>
 public sealed class MemoryTests : EventsTests
 {
-    protected override Task<Rig> NewRig(Func<BusOptions, BusOptions>? with = null) => Task.FromResult(new Rig(null, with));
+    protected override Task<BusFixture> NewFixture(Func<BusOptions, BusOptions>? with = null) =>
+        Task.FromResult(new BusFixture(null, with));
 }
 
 /// <summary>Services over a real RabbitMQ.</summary>
 [Collection("RabbitMQ")]
 public sealed class RabbitTests : EventsTests
 {
-    protected override async Task<Rig> NewRig(Func<BusOptions, BusOptions>? with = null) => new(await Node.Clean(), with);
+    protected override async Task<BusFixture> NewFixture(Func<BusOptions, BusOptions>? with = null) => new(await Node.Clean(), with);
 }

@@ -27,11 +27,11 @@ public sealed class OperationsTests
         var folder = Directory.CreateTempSubdirectory("ministries-operations-").FullName;
         Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System);
         await using var broker = new MemoryBroker();
-        await using var rig = new Rig(null);
+        await using var fixture = new BusFixture(null);
         var poison = true;
-        rig.OnCall = _ => Volatile.Read(ref poison) ? throw new InvalidOperationException("a secret of the message") : null;
-        await using (var calllog = await Start(folder, rig.CallLog, broker, []))
-        await using (var consular = await Start(folder, rig.Consular, broker, new() { ["calllog"] = AddressOf(calllog) }))
+        fixture.OnCall = _ => Volatile.Read(ref poison) ? throw new InvalidOperationException("a secret of the message") : null;
+        await using (var calllog = await Start(folder, fixture.CallLog, broker, []))
+        await using (var consular = await Start(folder, fixture.Consular, broker, new() { ["calllog"] = AddressOf(calllog) }))
         {
             var e = new CallLogged { Case = "case_1", Call = "call-1" };
             await calllog
@@ -47,8 +47,8 @@ public sealed class OperationsTests
                         AgreementVersion = 1,
                         Decide = (view, _) =>
                         {
-                            view.Find(Rig.Calls, "call-1");
-                            return Decision.Accept("case_1", [], [new Change(e, [Rig.Calls.Id("call-1")])]);
+                            view.Find(BusFixture.Calls, "call-1");
+                            return Decision.Accept("case_1", [], [new Change(e, [BusFixture.Calls.Id("call-1")])]);
                         },
                     },
                     Cancel
@@ -57,7 +57,7 @@ public sealed class OperationsTests
             using var channel = Channel(consular, folder, "operator");
             var operations = new OperationsService.OperationsServiceClient(channel);
             ListDeadLettersResponse letters = new();
-            await Rig.Until(
+            await BusFixture.Until(
                 async () =>
                     (letters = await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel))
                         .DeadLetters
@@ -79,7 +79,7 @@ public sealed class OperationsTests
             Assert.True(replayed.Processed);
             Assert.Equal(replayed, await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel));
             Assert.Empty((await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel)).DeadLetters);
-            var noted = await consular.Services.GetRequiredService<ServiceLedger>().Find(Rig.Noted, "all", null, Cancel);
+            var noted = await consular.Services.GetRequiredService<ServiceLedger>().Find(BusFixture.Noted, "all", null, Cancel);
             Assert.Equal([first.Id], noted!.State.Prisoners);
 
             var unknown = await Assert.ThrowsAsync<RpcException>(async () =>

@@ -70,32 +70,35 @@ public sealed class PermissionTests : IAsyncLifetime
     [Fact]
     public async Task Services_with_their_own_users_send_and_take_in_events_in_whatever_order_they_start()
     {
-        await using var rig = new Rig(_node.Uri, o => o with { FillAge = TimeSpan.FromHours(1) }) { BrokerOf = As };
+        await using var fixture = new BusFixture(_node.Uri, o => o with { FillAge = TimeSpan.FromHours(1) }) { BrokerOf = As };
         // The consumer binds to exchanges whose producer has not started yet.
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
-        rig.LedgerReachable = false;
-        List<string> events = [await rig.Log(), await rig.Submit(), await rig.Log()];
-        await rig.UntilEffects(events);
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
+        fixture.LedgerReachable = false;
+        List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
+        await fixture.UntilEffects(events);
         // Its disk is lost: users, permissions and exchanges are made again with its start, queues and bindings by the services.
         _node.Kill();
         _node.Wipe();
         await _node.Start();
-        rig.LedgerReachable = true;
-        events.Add(await rig.Log());
-        await rig.UntilEffects(events);
-        await Rig.Until(() => rig.Status(rig.Consular).BrokerReady && rig.Status(rig.CallLog).BrokerReady, "both are ready again");
-        rig.LedgerReachable = false;
-        events.Add(await rig.Log());
-        await rig.UntilEffects(events);
+        fixture.LedgerReachable = true;
+        events.Add(await fixture.Log());
+        await fixture.UntilEffects(events);
+        await BusFixture.Until(
+            () => fixture.Status(fixture.Consular).BrokerReady && fixture.Status(fixture.CallLog).BrokerReady,
+            "both are ready again"
+        );
+        fixture.LedgerReachable = false;
+        events.Add(await fixture.Log());
+        await fixture.UntilEffects(events);
     }
 
     [Fact]
     public async Task Nobody_consumes_empties_deletes_or_writes_what_is_anothers_and_the_operator_nothing_at_all()
     {
-        await using var rig = new Rig(_node.Uri) { BrokerOf = As };
-        await rig.StartReady(rig.Consular);
-        await rig.StartReady(rig.CallLog);
+        await using var fixture = new BusFixture(_node.Uri) { BrokerOf = As };
+        await fixture.StartReady(fixture.Consular);
+        await fixture.StartReady(fixture.CallLog);
         const string queue = "ministries.consular",
             dead = "ministries.consular.dead",
             type = "ministries.consular.v1.TransferRequestDrafted";

@@ -4,7 +4,7 @@ using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using static Ministries.CallLog.Tests.Scene;
+using static Ministries.CallLog.Tests.CaseFixture;
 using DutyFellDue = Ministries.CallLog.V1.DutyFellDue;
 using RecordCorrected = Ministries.CallLog.V1.RecordCorrected;
 
@@ -13,38 +13,38 @@ namespace Ministries.CallLog.Tests;
 /// <summary>What each side said stays what it said (D20); what was promised has its clock.</summary>
 public class CallTests
 {
-    private readonly Scene _scene = new();
+    private readonly CaseFixture _fixture = new();
 
     [Fact]
     public void Logging_the_call_publishes_the_commitment_to_request_the_transfers()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
 
-        var published = Assert.IsType<CallLogged>(_scene.Stage.Events[^1]);
-        Assert.Equal((_scene.Case, logged.Call, Kr), (published.Case, published.Call, published.Participant));
+        var published = Assert.IsType<CallLogged>(_fixture.RuleRunner.Events[^1]);
+        Assert.Equal((_fixture.Case, logged.Call, Kr), (published.Case, published.Call, published.Participant));
         Assert.Equal([First, Second], published.Prisoners);
         var commitment = Assert.Single(published.TransferCommitments);
         Assert.Equal(logged.Commitments[0], commitment.Commitment);
         Assert.Equal((Kr, Route.Article12Transfer, "KR"), (commitment.Participant, commitment.Route, commitment.Destination));
         Assert.Equal([First, Second], commitment.Prisoners);
         Assert.Equal(CallState.OneSided, logged.State);
-        Assert.Equal(_scene.Etag(Kr, logged.Call), logged.Etag);
+        Assert.Equal(_fixture.Etag(Kr, logged.Call), logged.Etag);
     }
 
     [Fact]
     public void A_promise_that_only_the_other_side_reports_leads_to_no_draft_until_it_is_the_promising_sides_own_word()
     {
-        var logged = _scene.Log(by: Ua);
-        Assert.Empty(Assert.IsType<CallLogged>(_scene.Stage.Events[^1]).TransferCommitments);
+        var logged = _fixture.Log(by: Ua);
+        Assert.Empty(Assert.IsType<CallLogged>(_fixture.RuleRunner.Events[^1]).TransferCommitments);
 
-        var submitted = _scene.Submit(Kr, logged.Call);
+        var submitted = _fixture.Submit(Kr, logged.Call);
 
-        var published = Assert.IsType<ReadoutSubmitted>(_scene.Stage.Events[^1]);
+        var published = Assert.IsType<ReadoutSubmitted>(_fixture.RuleRunner.Events[^1]);
         Assert.Equal(logged.Commitments, published.TransferCommitments.Select(c => c.Commitment));
         Assert.Equal(logged.Commitments, submitted.Commitments);
-        Assert.Equal([Ua, Kr], _scene.Commitment(logged).Sayings.Select(s => s.Participant));
-        _scene.Amend(Kr, logged.Call);
-        Assert.Empty(Assert.IsType<ReadoutAmended>(_scene.Stage.Events[^1]).TransferCommitments);
+        Assert.Equal([Ua, Kr], _fixture.Commitment(logged).Sayings.Select(s => s.Participant));
+        _fixture.Amend(Kr, logged.Call);
+        Assert.Empty(Assert.IsType<ReadoutAmended>(_fixture.RuleRunner.Events[^1]).TransferCommitments);
     }
 
     [Theory]
@@ -52,29 +52,29 @@ public class CallTests
     [InlineData(Ua, Kr)]
     public void Neither_side_can_change_what_the_other_said(string one, string other)
     {
-        var logged = _scene.Log(by: one);
+        var logged = _fixture.Log(by: one);
         var said = Readout(logged, one).Clone();
 
-        _scene.Submit(other, logged.Call, Account(a => a.Channel = Channel.Video));
-        _scene.Amend(other, logged.Call, Account(a => a.Channel = Channel.InPerson));
-        _scene.Contest(other, logged.Call, one);
-        _scene.Correct(other, logged.Call, Readout(logged, other).Versions[0].Position);
+        _fixture.Submit(other, logged.Call, Account(a => a.Channel = Channel.Video));
+        _fixture.Amend(other, logged.Call, Account(a => a.Channel = Channel.InPerson));
+        _fixture.Contest(other, logged.Call, one);
+        _fixture.Correct(other, logged.Call, Readout(logged, other).Versions[0].Position);
 
         Assert.Equal(said, Readout(logged, one));
         Assert.Equal([Channel.Video, Channel.InPerson], Readout(logged, other).Versions.Select(v => v.Account.Channel));
         Assert.Equal(
             Reason.NotCorrectable,
-            _scene.Why(other, _scene.CorrectRequest(other, logged.Call, Readout(logged, one).Versions[0].Position))
+            _fixture.Why(other, _fixture.CorrectRequest(other, logged.Call, Readout(logged, one).Versions[0].Position))
         );
-        Assert.Equal(Reason.OwnReadout, _scene.Why(one, _scene.ContestRequest(one, logged.Call, one)));
+        Assert.Equal(Reason.OwnReadout, _fixture.Why(one, _fixture.ContestRequest(one, logged.Call, one)));
     }
 
     [Fact]
     public void An_amendment_is_a_version_beside_the_one_before()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
 
-        var amended = _scene.Amend(Kr, logged.Call, Account(a => a.Subjects.Add(Subject.Access)));
+        var amended = _fixture.Amend(Kr, logged.Call, Account(a => a.Subjects.Add(Subject.Access)));
 
         Assert.Equal(2u, amended.Version);
         var versions = Readout(logged, Kr).Versions;
@@ -88,75 +88,75 @@ public class CallTests
     [Fact]
     public void Accounts_that_differ_contest_nothing()
     {
-        var logged = _scene.Log();
-        var submitted = _scene.Submit(Ua, logged.Call, Account(a => a.Channel = Channel.Video));
+        var logged = _fixture.Log();
+        var submitted = _fixture.Submit(Ua, logged.Call, Account(a => a.Channel = Channel.Video));
         Assert.Equal(CallState.Mutual, submitted.State);
     }
 
     [Fact]
     public void A_contest_stands_until_the_side_corrects_it()
     {
-        var logged = _scene.Log();
-        _scene.Submit(Ua, logged.Call);
-        Assert.Equal(CallState.Contested, _scene.Contest(Ua, logged.Call, Kr).State);
-        Assert.Equal(CallState.Contested, _scene.Amend(Kr, logged.Call).State);
+        var logged = _fixture.Log();
+        _fixture.Submit(Ua, logged.Call);
+        Assert.Equal(CallState.Contested, _fixture.Contest(Ua, logged.Call, Kr).State);
+        Assert.Equal(CallState.Contested, _fixture.Amend(Kr, logged.Call).State);
 
-        var corrected = _scene.Correct(Ua, logged.Call, _scene.Call(logged).Contests[0].Position);
+        var corrected = _fixture.Correct(Ua, logged.Call, _fixture.Call(logged).Contests[0].Position);
 
         Assert.Equal(CallState.Mutual, corrected.State);
-        Assert.Equal(CallState.Contested, _scene.Contest(Ua, logged.Call, Kr, version: 2).State);
-        Assert.Equal(2, _scene.Call(logged).Contests.Count);
+        Assert.Equal(CallState.Contested, _fixture.Contest(Ua, logged.Call, Kr, version: 2).State);
+        Assert.Equal(2, _fixture.Call(logged).Contests.Count);
     }
 
     [Fact]
     public void Only_the_version_that_counts_is_contested()
     {
-        var logged = _scene.Log();
-        _scene.Amend(Kr, logged.Call);
-        Assert.Equal(Reason.NoReadoutToContest, _scene.Why(Ua, _scene.ContestRequest(Ua, logged.Call, Kr, version: 1)));
-        _scene.Contest(Ua, logged.Call, Kr, version: 2);
+        var logged = _fixture.Log();
+        _fixture.Amend(Kr, logged.Call);
+        Assert.Equal(Reason.NoReadoutToContest, _fixture.Why(Ua, _fixture.ContestRequest(Ua, logged.Call, Kr, version: 1)));
+        _fixture.Contest(Ua, logged.Call, Kr, version: 2);
     }
 
     [Fact]
     public void A_corrected_readout_counts_no_more_and_stays()
     {
-        var logged = _scene.Log();
-        _scene.Submit(Ua, logged.Call);
+        var logged = _fixture.Log();
+        _fixture.Submit(Ua, logged.Call);
         var position = Readout(logged, Kr).Versions[0].Position;
 
-        var corrected = _scene.Correct(Kr, logged.Call, position);
+        var corrected = _fixture.Correct(Kr, logged.Call, position);
 
         Assert.Equal(CallState.OneSided, corrected.State);
-        var published = Assert.IsType<RecordCorrected>(_scene.Stage.Events[^1]);
+        var published = Assert.IsType<RecordCorrected>(_fixture.RuleRunner.Events[^1]);
         Assert.Equal((logged.Call, position, Kr), (published.Record, published.Position, published.Participant));
         Assert.Empty(published.Commitments);
         Assert.True(Readout(logged, Kr).Versions[0].Corrected);
         Assert.NotNull(Readout(logged, Kr).Versions[0].Account);
-        Assert.Null(CallComparison.Compare(_scene.Call(logged)));
-        Assert.Equal(Reason.NotCorrectable, _scene.Why(Kr, _scene.CorrectRequest(Kr, logged.Call, position)));
-        Assert.Equal(CallState.Mutual, _scene.Amend(Kr, logged.Call).State);
+        Assert.Null(CallComparison.Compare(_fixture.Call(logged)));
+        Assert.Equal(Reason.NotCorrectable, _fixture.Why(Kr, _fixture.CorrectRequest(Kr, logged.Call, position)));
+        Assert.Equal(CallState.Mutual, _fixture.Amend(Kr, logged.Call).State);
     }
 
     [Fact]
     public void A_commitment_that_only_a_corrected_entry_said_is_suspended_and_one_that_both_said_is_not()
     {
-        var logged = _scene.Log();
-        _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[0].Position);
-        Assert.Equal(CommitmentState.Suspended, _scene.Commitment(logged).State);
-        Assert.Equal(logged.Commitments, Assert.IsType<RecordCorrected>(_scene.Stage.Events[^1]).Commitments);
-        Assert.Null(Calls.Kind.DueOf(_scene.Call(logged)));
+        var logged = _fixture.Log();
+        _fixture.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[0].Position);
+        Assert.Equal(CommitmentState.Suspended, _fixture.Commitment(logged).State);
+        Assert.Equal(logged.Commitments, Assert.IsType<RecordCorrected>(_fixture.RuleRunner.Events[^1]).Commitments);
+        Assert.Null(Calls.Kind.DueOf(_fixture.Call(logged)));
         // What nothing says already is not told again.
-        _scene.Amend(Kr, logged.Call, Account(a => a.Commitments.Clear()));
-        _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[1].Position);
-        Assert.Empty(Assert.IsType<RecordCorrected>(_scene.Stage.Events[^1]).Commitments);
+        _fixture.Amend(Kr, logged.Call, Account(a => a.Commitments.Clear()));
+        _fixture.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[1].Position);
+        Assert.Empty(Assert.IsType<RecordCorrected>(_fixture.RuleRunner.Events[^1]).Commitments);
 
-        _scene.Amend(Kr, logged.Call);
-        Assert.Equal(CommitmentState.Open, _scene.Commitment(logged).State);
-        _scene.Submit(Ua, logged.Call);
-        _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[2].Position);
+        _fixture.Amend(Kr, logged.Call);
+        Assert.Equal(CommitmentState.Open, _fixture.Commitment(logged).State);
+        _fixture.Submit(Ua, logged.Call);
+        _fixture.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[2].Position);
 
-        Assert.Equal(CommitmentState.Open, _scene.Commitment(logged).State);
-        Assert.Single(_scene.Call(logged).Commitments);
+        Assert.Equal(CommitmentState.Open, _fixture.Commitment(logged).State);
+        Assert.Single(_fixture.Call(logged).Commitments);
     }
 
     // ---- linking -----------------------------------------------------------------------------------------------------------
@@ -164,43 +164,43 @@ public class CallTests
     [Fact]
     public void Two_records_of_one_call_name_each_other_and_are_mutual()
     {
-        var (one, two) = (_scene.Log(Kr), _scene.Log(Ua));
+        var (one, two) = (_fixture.Log(Kr), _fixture.Log(Ua));
 
-        var linked = _scene.Link(Ua, one.Call, two.Call);
+        var linked = _fixture.Link(Ua, one.Call, two.Call);
 
         Assert.Equal(CallState.Mutual, linked.State);
-        Assert.Equal(two.Call, Assert.Single(_scene.Call(one).Links).Call);
-        Assert.Equal(one.Call, Assert.Single(_scene.Call(two).Links).Call);
-        Assert.Equal(CallState.Mutual, _scene.Call(two).State);
-        Assert.Equal(_scene.Etag(Ua, two.Call), linked.SameAsEtag);
-        var three = _scene.Log(Ua);
-        Assert.Equal(Reason.AlreadyLinked, _scene.Why(Kr, _scene.LinkRequest(Kr, one.Call, three.Call)));
-        Assert.Equal(Reason.ReadoutAlreadyGiven, _scene.Why(Ua, _scene.SubmitRequest(Ua, one.Call)));
+        Assert.Equal(two.Call, Assert.Single(_fixture.Call(one).Links).Call);
+        Assert.Equal(one.Call, Assert.Single(_fixture.Call(two).Links).Call);
+        Assert.Equal(CallState.Mutual, _fixture.Call(two).State);
+        Assert.Equal(_fixture.Etag(Ua, two.Call), linked.SameAsEtag);
+        var three = _fixture.Log(Ua);
+        Assert.Equal(Reason.AlreadyLinked, _fixture.Why(Kr, _fixture.LinkRequest(Kr, one.Call, three.Call)));
+        Assert.Equal(Reason.ReadoutAlreadyGiven, _fixture.Why(Ua, _fixture.SubmitRequest(Ua, one.Call)));
     }
 
     [Fact]
     public void Records_that_one_side_logged_are_not_linked()
     {
-        var (one, two) = (_scene.Log(Kr), _scene.Log(Kr));
-        Assert.Equal(Reason.CallsNotOfBothSides, _scene.Why(Kr, _scene.LinkRequest(Kr, one.Call, two.Call)));
-        Assert.Equal(Reason.CallsNotOfBothSides, _scene.Why(Kr, _scene.LinkRequest(Kr, one.Call, one.Call)));
+        var (one, two) = (_fixture.Log(Kr), _fixture.Log(Kr));
+        Assert.Equal(Reason.CallsNotOfBothSides, _fixture.Why(Kr, _fixture.LinkRequest(Kr, one.Call, two.Call)));
+        Assert.Equal(Reason.CallsNotOfBothSides, _fixture.Why(Kr, _fixture.LinkRequest(Kr, one.Call, one.Call)));
     }
 
     [Fact]
     public void A_link_is_undone_in_both_records_by_who_made_it()
     {
-        var (one, two) = (_scene.Log(Kr), _scene.Log(Ua));
-        _scene.Link(Ua, one.Call, two.Call);
-        var position = _scene.Call(one).Links[0].Position;
-        Assert.Equal(Reason.NotCorrectable, _scene.Why(Kr, _scene.CorrectRequest(Kr, one.Call, position)));
+        var (one, two) = (_fixture.Log(Kr), _fixture.Log(Ua));
+        _fixture.Link(Ua, one.Call, two.Call);
+        var position = _fixture.Call(one).Links[0].Position;
+        Assert.Equal(Reason.NotCorrectable, _fixture.Why(Kr, _fixture.CorrectRequest(Kr, one.Call, position)));
 
-        _scene.Correct(Ua, one.Call, position);
+        _fixture.Correct(Ua, one.Call, position);
 
-        Assert.Equal(CallState.OneSided, _scene.Call(one).State);
-        Assert.Equal(CallState.OneSided, _scene.Call(two).State);
-        Assert.True(_scene.Call(two).Links[0].Corrected);
-        _scene.Link(Kr, two.Call, one.Call);
-        Assert.Equal(CallState.Mutual, _scene.Call(one).State);
+        Assert.Equal(CallState.OneSided, _fixture.Call(one).State);
+        Assert.Equal(CallState.OneSided, _fixture.Call(two).State);
+        Assert.True(_fixture.Call(two).Links[0].Corrected);
+        _fixture.Link(Kr, two.Call, one.Call);
+        Assert.Equal(CallState.Mutual, _fixture.Call(one).State);
     }
 
     // ---- commitments -------------------------------------------------------------------------------------------------------
@@ -208,28 +208,28 @@ public class CallTests
     [Fact]
     public void A_commitment_falls_overdue_once_and_when_it_is_due()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
         var due = Began + TimeSpan.FromDays(14);
-        Assert.Equal(due, Calls.Kind.DueOf(_scene.Call(logged)));
+        Assert.Equal(due, Calls.Kind.DueOf(_fixture.Call(logged)));
 
-        _scene.Stage.Now = due - TimeSpan.FromTicks(1);
-        Assert.Empty(_scene.Sweep(logged.Call).Changes);
-        _scene.Stage.Now = due;
-        _scene.Sweep(logged.Call);
+        _fixture.RuleRunner.Now = due - TimeSpan.FromTicks(1);
+        Assert.Empty(_fixture.Sweep(logged.Call).Changes);
+        _fixture.RuleRunner.Now = due;
+        _fixture.Sweep(logged.Call);
 
-        var fell = Assert.IsType<DutyFellDue>(_scene.Stage.Events[^1]);
+        var fell = Assert.IsType<DutyFellDue>(_fixture.RuleRunner.Events[^1]);
         Assert.Equal("commitment-overdue", fell.Duty);
         Assert.Equal(due.ToTimestamp(), fell.DueTime);
         Assert.Equal(logged.Commitments, fell.Commitments);
-        Assert.Equal(CommitmentState.Overdue, _scene.Commitment(logged).State);
-        Assert.Null(Calls.Kind.DueOf(_scene.Call(logged)));
-        Assert.Empty(_scene.Sweep(logged.Call).Changes);
+        Assert.Equal(CommitmentState.Overdue, _fixture.Commitment(logged).State);
+        Assert.Null(Calls.Kind.DueOf(_fixture.Call(logged)));
+        Assert.Empty(_fixture.Sweep(logged.Call).Changes);
     }
 
     [Fact]
     public void Commitments_fall_overdue_each_at_its_own_time()
     {
-        var logged = _scene.Log(but: r =>
+        var logged = _fixture.Log(but: r =>
             r.Account.Commitments.Add(
                 new CommitmentTerms
                 {
@@ -239,32 +239,32 @@ public class CallTests
                 }
             )
         );
-        _scene.Stage.Now = Began + TimeSpan.FromDays(4);
-        _scene.Sweep(logged.Call);
-        Assert.Equal([CommitmentState.Open, CommitmentState.Overdue], _scene.Call(logged).Commitments.Select(c => c.State));
-        Assert.Equal(Began + TimeSpan.FromDays(14), Calls.Kind.DueOf(_scene.Call(logged)));
+        _fixture.RuleRunner.Now = Began + TimeSpan.FromDays(4);
+        _fixture.Sweep(logged.Call);
+        Assert.Equal([CommitmentState.Open, CommitmentState.Overdue], _fixture.Call(logged).Commitments.Select(c => c.State));
+        Assert.Equal(Began + TimeSpan.FromDays(14), Calls.Kind.DueOf(_fixture.Call(logged)));
     }
 
     [Fact]
     public void A_commitment_that_opens_again_after_its_time_is_due_then_and_not_at_a_time_that_was_recorded_before()
     {
-        var logged = _scene.Log();
-        _scene.Settle(Ua, logged.Call, logged.Commitments[0]);
-        _scene.Stage.Now = Began + TimeSpan.FromDays(20);
-        _scene.Correct(Ua, logged.Call, _scene.Commitment(logged).Settlements[0].Position);
-        Assert.Equal(CommitmentState.Open, _scene.Commitment(logged).State);
-        Assert.Equal(_scene.Stage.Now, Calls.Kind.DueOf(_scene.Call(logged)));
-        _scene.Sweep(logged.Call);
-        Assert.Equal(CommitmentState.Overdue, _scene.Commitment(logged).State);
+        var logged = _fixture.Log();
+        _fixture.Settle(Ua, logged.Call, logged.Commitments[0]);
+        _fixture.RuleRunner.Now = Began + TimeSpan.FromDays(20);
+        _fixture.Correct(Ua, logged.Call, _fixture.Commitment(logged).Settlements[0].Position);
+        Assert.Equal(CommitmentState.Open, _fixture.Commitment(logged).State);
+        Assert.Equal(_fixture.RuleRunner.Now, Calls.Kind.DueOf(_fixture.Call(logged)));
+        _fixture.Sweep(logged.Call);
+        Assert.Equal(CommitmentState.Overdue, _fixture.Commitment(logged).State);
     }
 
     [Fact]
     public void A_commitment_is_superseded_by_one_of_the_same_sides_that_stands()
     {
-        var logged = _scene.Log();
-        var later = _scene.Log(Ua, r => r.Account.Commitments[0].Route = Route.Release);
+        var logged = _fixture.Log();
+        var later = _fixture.Log(Ua, r => r.Account.Commitments[0].Route = Route.Release);
         Reason Try(Action<SettleCommitmentRequest> but) =>
-            _scene.Why(Ua, _scene.SettleRequest(Ua, logged.Call, logged.Commitments[0], SettlementKind.Superseded, but));
+            _fixture.Why(Ua, _fixture.SettleRequest(Ua, logged.Call, logged.Commitments[0], SettlementKind.Superseded, but));
 
         Assert.Equal(Reason.SupersedingCommitmentMissing, Try(_ => { }));
         Assert.Equal(Reason.SupersedingCommitmentMissing, Try(r => r.SupersededBy = logged.Commitments[0]));
@@ -277,15 +277,15 @@ public class CallTests
                 r.SupersededByCall = later.Call;
             })
         );
-        Assert.Equal(later.Commitments[0], _scene.Commitment(logged).Settlements[0].SupersededBy);
-        Assert.Equal(SettlementKind.Superseded, Assert.IsType<CommitmentSettled>(_scene.Stage.Events[^1]).Kind);
+        Assert.Equal(later.Commitments[0], _fixture.Commitment(logged).Settlements[0].SupersededBy);
+        Assert.Equal(SettlementKind.Superseded, Assert.IsType<CommitmentSettled>(_fixture.RuleRunner.Events[^1]).Kind);
     }
 
     [Fact]
     public void A_settlement_that_names_another_call_is_seen_by_those_who_may_see_both()
     {
-        var logged = _scene.Log();
-        var closed = _scene.Log(
+        var logged = _fixture.Log();
+        var closed = _fixture.Log(
             Ua,
             r =>
             {
@@ -293,9 +293,9 @@ public class CallTests
                 r.Classification = new Classification { ReleasableTo = { Kr, Ua } };
             }
         );
-        var (decision, _) = _scene.Try(
+        var (decision, _) = _fixture.Try(
             Ua,
-            _scene.SettleRequest(
+            _fixture.SettleRequest(
                 Ua,
                 logged.Call,
                 logged.Commitments[0],
@@ -308,21 +308,24 @@ public class CallTests
             )
         );
         Assert.Null(decision.Refusal);
-        Assert.Equal(Calls.Kind.AudienceOf(_scene.Call(logged)).Intersect(Calls.Kind.AudienceOf(_scene.Call(closed))), decision.Audience);
-        Assert.DoesNotContain(Ministries.Rules.Audience.Observers(_scene.Case), decision.Audience);
+        Assert.Equal(
+            Calls.Kind.AudienceOf(_fixture.Call(logged)).Intersect(Calls.Kind.AudienceOf(_fixture.Call(closed))),
+            decision.Audience
+        );
+        Assert.DoesNotContain(Ministries.Rules.Audience.Observers(_fixture.Case), decision.Audience);
     }
 
     [Fact]
     public void A_closed_case_takes_corrections_and_settlements_and_nothing_else()
     {
-        var logged = _scene.Log();
-        _scene.Happen(new Custody.V1.CaseClosed { Case = _scene.Case });
-        Assert.Equal(Reason.CaseClosed, _scene.Why(Kr, _scene.LogRequest()));
-        Assert.Equal(Reason.CaseClosed, _scene.Why(Kr, _scene.AmendRequest(Kr, logged.Call)));
-        Assert.Equal(Reason.CaseClosed, _scene.Why(Ua, _scene.SubmitRequest(Ua, logged.Call)));
-        Assert.Equal(Reason.CaseClosed, _scene.Why(Ua, _scene.ContestRequest(Ua, logged.Call, Kr)));
-        _scene.Settle(Ua, logged.Call, logged.Commitments[0]);
-        _scene.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[0].Position);
+        var logged = _fixture.Log();
+        _fixture.Happen(new Custody.V1.CaseClosed { Case = _fixture.Case });
+        Assert.Equal(Reason.CaseClosed, _fixture.Why(Kr, _fixture.LogRequest()));
+        Assert.Equal(Reason.CaseClosed, _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call)));
+        Assert.Equal(Reason.CaseClosed, _fixture.Why(Ua, _fixture.SubmitRequest(Ua, logged.Call)));
+        Assert.Equal(Reason.CaseClosed, _fixture.Why(Ua, _fixture.ContestRequest(Ua, logged.Call, Kr)));
+        _fixture.Settle(Ua, logged.Call, logged.Commitments[0]);
+        _fixture.Correct(Kr, logged.Call, Readout(logged, Kr).Versions[0].Position);
     }
 
     // ---- what a request may say --------------------------------------------------------------------------------------------
@@ -357,7 +360,7 @@ public class CallTests
     [Theory, MemberData(nameof(Requests))]
     public void What_a_request_may_not_say_is_refused_with_its_field(string what, Reason reason, string field)
     {
-        var request = _scene.LogRequest();
+        var request = _fixture.LogRequest();
         var account = request.Account;
         switch (what)
         {
@@ -377,7 +380,7 @@ public class CallTests
                 account.Prisoners.Add("pris_00000000000000000000009999");
                 break;
             case "call in the future":
-                account.StartTime.Time = (_scene.Stage.Now + TimeSpan.FromSeconds(1)).ToTimestamp();
+                account.StartTime.Time = (_fixture.RuleRunner.Now + TimeSpan.FromSeconds(1)).ToTimestamp();
                 break;
             case "due before the call":
                 account.Commitments[0].DueTime = Began.ToTimestamp();
@@ -434,30 +437,30 @@ public class CallTests
                 throw new ArgumentException(what);
         }
 
-        var refusal = _scene.Try(Kr, request).Decision.Refusal!;
+        var refusal = _fixture.Try(Kr, request).Decision.Refusal!;
 
         Assert.Equal(reason, refusal.Reason);
         if (reason == Reason.RequestInvalid)
             Assert.Contains(refusal.Faults!, f => f.Field == field);
         else if (field.Length > 0)
             Assert.Equal(field, refusal.Metadata!["field"]);
-        Assert.Empty(_scene.Stage.Events.OfType<CallLogged>());
+        Assert.Empty(_fixture.RuleRunner.Events.OfType<CallLogged>());
     }
 
     [Fact]
     public void Every_fault_of_an_account_is_told_at_once()
     {
-        var request = _scene.LogRequest();
+        var request = _fixture.LogRequest();
         request.Account.Commitments[0].Route = Route.Unspecified;
         request.Account.Commitments[0].Destination = "";
         request.Account.Positions[0].Subject = Subject.Exchange;
-        Assert.Equal(3, _scene.Try(Kr, request).Decision.Refusal!.Faults!.Count);
+        Assert.Equal(3, _fixture.Try(Kr, request).Decision.Refusal!.Faults!.Count);
     }
 
     [Fact]
     public void A_record_grows_to_its_limit_and_can_still_be_corrected()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
         var position = Readout(logged, Kr).Versions[0].Position;
         var large = Account(a =>
             a.Minutes = new Sealed
@@ -468,16 +471,16 @@ public class CallTests
             }
         );
         for (var i = 0; i < Calls.MaxItems - 1; i++)
-            _scene.Amend(Kr, logged.Call, large);
-        Assert.Equal(Reason.RecordFull, _scene.Why(Kr, _scene.AmendRequest(Kr, logged.Call)));
-        Assert.Equal(Reason.RecordFull, _scene.Why(Ua, _scene.SubmitRequest(Ua, logged.Call, large)));
-        _scene.Correct(Kr, logged.Call, position);
+            _fixture.Amend(Kr, logged.Call, large);
+        Assert.Equal(Reason.RecordFull, _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call)));
+        Assert.Equal(Reason.RecordFull, _fixture.Why(Ua, _fixture.SubmitRequest(Ua, logged.Call, large)));
+        _fixture.Correct(Kr, logged.Call, position);
     }
 
     [Fact]
     public void Commitments_of_a_call_are_bounded()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
         for (var version = 0; version < 4; version++)
         {
             var account = Account(a =>
@@ -488,7 +491,7 @@ public class CallTests
             });
             Assert.Equal(
                 version == 3 ? Reason.RecordFull : Reason.Unspecified,
-                _scene.Why(Kr, _scene.AmendRequest(Kr, logged.Call, account))
+                _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call, account))
             );
         }
     }
@@ -496,15 +499,17 @@ public class CallTests
     [Fact]
     public void The_same_request_names_the_same_records()
     {
-        var request = _scene.LogRequest();
-        var twice = new[] { new Scene(), new Scene() }.Select(s => (LogCallResponse)s.Try(Kr, request.Clone()).Answer!).ToArray();
+        var request = _fixture.LogRequest();
+        var twice = new[] { new CaseFixture(), new CaseFixture() }
+            .Select(s => (LogCallResponse)s.Try(Kr, request.Clone()).Answer!)
+            .ToArray();
         Assert.Equal(twice[0], twice[1]);
     }
 
     [Fact]
     public void A_state_is_the_same_however_its_record_is_read_back()
     {
-        var logged = _scene.Log(but: r =>
+        var logged = _fixture.Log(but: r =>
             r.Account.Minutes = new Sealed
             {
                 Scheme = "s",
@@ -512,12 +517,12 @@ public class CallTests
                 Content = ByteString.CopyFrom(1, 2),
             }
         );
-        var call = _scene.Call(logged);
+        var call = _fixture.Call(logged);
         Assert.Equal(call, Calls.Kind.Parse(call.ToByteArray()));
         Assert.Equal(32, call.Readouts[0].Versions[0].Account.Minutes.Digest.Length);
         Assert.InRange(Calls.Kind.KeysOf(call).Count, 1, 256);
     }
 
     private Readout Readout(LogCallResponse logged, string participant) =>
-        _scene.Call(logged).Readouts.Single(r => r.Participant == participant);
+        _fixture.Call(logged).Readouts.Single(r => r.Participant == participant);
 }

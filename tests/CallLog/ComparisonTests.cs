@@ -2,14 +2,14 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Types.V1;
-using static Ministries.CallLog.Tests.Scene;
+using static Ministries.CallLog.Tests.CaseFixture;
 
 namespace Ministries.CallLog.Tests;
 
 /// <summary>Only what is coded is compared, field by field and item by item.</summary>
 public class ComparisonTests
 {
-    private readonly Scene _scene = new();
+    private readonly CaseFixture _fixture = new();
 
     /// <summary>What the second side says otherwise than the first; what becomes of which field; its items that do not match. All
     /// other fields match.</summary>
@@ -53,10 +53,10 @@ public class ComparisonTests
     [Theory, MemberData(nameof(Cases))]
     public void A_field_matches_is_on_one_side_only_or_differs(string what, CodedField field, Match match, string items)
     {
-        var logged = _scene.Log();
-        _scene.Submit(Ua, logged.Call, Account(a => Change(a, what)));
+        var logged = _fixture.Log();
+        _fixture.Submit(Ua, logged.Call, Account(a => Change(a, what)));
 
-        var comparison = CallComparison.Compare(_scene.Call(logged))!;
+        var comparison = CallComparison.Compare(_fixture.Call(logged))!;
 
         Assert.Equal((Kr, Ua), (comparison.FirstParticipant, comparison.SecondParticipant));
         Assert.Equal(System.Enum.GetValues<CodedField>()[1..], comparison.Fields.Select(f => f.Field));
@@ -181,8 +181,8 @@ public class ComparisonTests
     [Fact]
     public void A_prisoner_of_whom_one_side_alone_spoke_is_on_one_side_only()
     {
-        var logged = _scene.Log();
-        _scene.Submit(
+        var logged = _fixture.Log();
+        _fixture.Submit(
             Ua,
             logged.Call,
             Account(a =>
@@ -192,16 +192,16 @@ public class ComparisonTests
                 a.Commitments.Clear();
             })
         );
-        var field = CallComparison.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Prisoners);
+        var field = CallComparison.Compare(_fixture.Call(logged))!.Fields.Single(f => f.Field == CodedField.Prisoners);
         Assert.Equal((Match.OneSideOnly, Second, Kr), (field.Match, field.Items[1].Item, field.Items[1].OnlyParticipant));
     }
 
     [Fact]
     public void What_neither_side_says_matches()
     {
-        var logged = _scene.Log(but: r => r.Account = Bare());
-        _scene.Submit(Ua, logged.Call, Bare());
-        Assert.All(CallComparison.Compare(_scene.Call(logged))!.Fields, f => Assert.Equal(Match.Matched, f.Match));
+        var logged = _fixture.Log(but: r => r.Account = Bare());
+        _fixture.Submit(Ua, logged.Call, Bare());
+        Assert.All(CallComparison.Compare(_fixture.Call(logged))!.Fields, f => Assert.Equal(Match.Matched, f.Match));
 
         static Account Bare() =>
             Account(a =>
@@ -215,38 +215,38 @@ public class ComparisonTests
     [Fact]
     public void The_exact_pair_is_found_before_the_near_one()
     {
-        var logged = _scene.Log(but: r => r.Account = Account(a => a.Commitments.Insert(0, Terms(t => t.Route = Route.Release))));
-        _scene.Submit(Ua, logged.Call);
-        var items = CallComparison.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Commitments).Items;
+        var logged = _fixture.Log(but: r => r.Account = Account(a => a.Commitments.Insert(0, Terms(t => t.Route = Route.Release))));
+        _fixture.Submit(Ua, logged.Call);
+        var items = CallComparison.Compare(_fixture.Call(logged))!.Fields.Single(f => f.Field == CodedField.Commitments).Items;
         Assert.Equal([Match.OneSideOnly, Match.Matched], items.Select(i => i.Match));
     }
 
     [Fact]
-    public void One_account_alone_is_not_compared() => Assert.Null(CallComparison.Compare(_scene.Call(_scene.Log())));
+    public void One_account_alone_is_not_compared() => Assert.Null(CallComparison.Compare(_fixture.Call(_fixture.Log())));
 
     [Fact]
     public void The_version_that_counts_is_compared()
     {
-        var logged = _scene.Log();
-        _scene.Submit(Ua, logged.Call, Account(a => a.Channel = Channel.Video));
-        _scene.Amend(Ua, logged.Call);
+        var logged = _fixture.Log();
+        _fixture.Submit(Ua, logged.Call, Account(a => a.Channel = Channel.Video));
+        _fixture.Amend(Ua, logged.Call);
         Assert.Equal(Match.Matched, Channels());
-        _scene.Correct(Ua, logged.Call, _scene.Call(logged).Readouts[1].Versions[1].Position);
+        _fixture.Correct(Ua, logged.Call, _fixture.Call(logged).Readouts[1].Versions[1].Position);
         Assert.Equal(Match.Differs, Channels());
 
-        Match Channels() => CallComparison.Compare(_scene.Call(logged))!.Fields.Single(f => f.Field == CodedField.Channel).Match;
+        Match Channels() => CallComparison.Compare(_fixture.Call(logged))!.Fields.Single(f => f.Field == CodedField.Channel).Match;
     }
 
     [Fact]
     public void Linked_records_are_compared_across()
     {
-        var (one, two) = (_scene.Log(), _scene.Log(Ua, r => r.Account.Channel = Channel.Video));
-        _scene.Link(Ua, one.Call, two.Call);
+        var (one, two) = (_fixture.Log(), _fixture.Log(Ua, r => r.Account.Channel = Channel.Video));
+        _fixture.Link(Ua, one.Call, two.Call);
 
-        var comparison = CallComparison.Compare(_scene.Call(one), _scene.Call(two))!;
+        var comparison = CallComparison.Compare(_fixture.Call(one), _fixture.Call(two))!;
 
         Assert.Equal((Kr, Ua), (comparison.FirstParticipant, comparison.SecondParticipant));
         Assert.Equal([CodedField.Channel], comparison.Fields.Where(f => f.Match != Match.Matched).Select(f => f.Field));
-        Assert.Null(CallComparison.Compare(_scene.Call(one)));
+        Assert.Null(CallComparison.Compare(_fixture.Call(one)));
     }
 }

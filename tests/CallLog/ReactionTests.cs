@@ -6,14 +6,14 @@ using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using static Ministries.CallLog.Tests.Scene;
+using static Ministries.CallLog.Tests.CaseFixture;
 
 namespace Ministries.CallLog.Tests;
 
 /// <summary>What the call log does on the others' events, in and out of their order.</summary>
 public class ReactionTests
 {
-    private readonly Scene _scene = new();
+    private readonly CaseFixture _fixture = new();
 
     [Fact]
     public void Every_event_of_a_case_has_a_reaction() =>
@@ -26,20 +26,20 @@ public class ReactionTests
     [Fact]
     public void Drafts_are_tied_to_the_commitment_and_submitting_all_of_them_keeps_it()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
 
-        _scene.Drafted(logged, "transfer_1", First);
-        var tied = Assert.IsType<DraftsTied>(_scene.Stage.Events[^1]);
+        _fixture.Drafted(logged, "transfer_1", First);
+        var tied = Assert.IsType<DraftsTied>(_fixture.RuleRunner.Events[^1]);
         Assert.Equal((logged.Call, logged.Commitments[0], "transfer_1"), (tied.Call, tied.Commitment, tied.Transfer));
-        _scene.Drafted(logged, "transfer_2", Second);
-        _scene.Submitted(logged, "transfer_1", First);
-        Assert.Equal(CommitmentState.Open, _scene.Commitment(logged).State);
-        _scene.Submitted(logged, "transfer_2", Second);
+        _fixture.Drafted(logged, "transfer_2", Second);
+        _fixture.Submitted(logged, "transfer_1", First);
+        Assert.Equal(CommitmentState.Open, _fixture.Commitment(logged).State);
+        _fixture.Submitted(logged, "transfer_2", Second);
 
-        Assert.Equal(CommitmentState.Kept, _scene.Commitment(logged).State);
-        var settled = Assert.IsType<CommitmentSettled>(_scene.Stage.Events[^1]);
+        Assert.Equal(CommitmentState.Kept, _fixture.Commitment(logged).State);
+        var settled = Assert.IsType<CommitmentSettled>(_fixture.RuleRunner.Events[^1]);
         Assert.Equal((logged.Commitments[0], SettlementKind.Kept), (settled.Commitment, settled.Kind));
-        Assert.Null(Calls.Kind.DueOf(_scene.Call(logged)));
+        Assert.Null(Calls.Kind.DueOf(_fixture.Call(logged)));
     }
 
     public static TheoryData<string, string> Orders =>
@@ -60,19 +60,19 @@ public class ReactionTests
     [Theory, MemberData(nameof(Orders))]
     public void The_state_after_drafted_discarded_and_submitted_does_not_depend_on_their_order(string order, string state)
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
         foreach (var step in order.Split(' '))
         {
             var (transfer, prisoner) = ($"transfer_{step[1]}", step[1] == '1' ? First : Second);
             var decision = step[0] switch
             {
-                'd' => _scene.Drafted(logged, transfer, prisoner),
-                's' => _scene.Submitted(logged, transfer, prisoner),
-                _ => _scene.Discarded(logged, transfer, prisoner),
+                'd' => _fixture.Drafted(logged, transfer, prisoner),
+                's' => _fixture.Submitted(logged, transfer, prisoner),
+                _ => _fixture.Discarded(logged, transfer, prisoner),
             };
-            Assert.Equal(Reason.Unspecified, Stage.ReasonOf(decision));
+            Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
         }
-        var commitment = _scene.Commitment(logged);
+        var commitment = _fixture.Commitment(logged);
         Assert.Equal(state, $"{commitment.State}");
         Assert.Equal(commitment.Requests.Count, commitment.Requests.Select(r => r.Transfer).Distinct().Count());
         Assert.Equal(state == "Kept" ? 1 : 0, commitment.Settlements.Count);
@@ -81,14 +81,14 @@ public class ReactionTests
     [Fact]
     public void A_discarded_draft_is_untied_and_another_takes_its_place()
     {
-        var logged = _scene.Log();
-        _scene.Drafted(logged, "transfer_1", First);
-        _scene.Discarded(logged, "transfer_1", First);
-        Assert.Equal(TiedRequestState.Discarded, _scene.Commitment(logged).Requests[0].State);
-        _scene.Drafted(logged, "transfer_3", First);
-        _scene.Submitted(logged, "transfer_3", First);
-        _scene.Submitted(logged, "transfer_2", Second);
-        Assert.Equal(CommitmentState.Kept, _scene.Commitment(logged).State);
+        var logged = _fixture.Log();
+        _fixture.Drafted(logged, "transfer_1", First);
+        _fixture.Discarded(logged, "transfer_1", First);
+        Assert.Equal(TiedRequestState.Discarded, _fixture.Commitment(logged).Requests[0].State);
+        _fixture.Drafted(logged, "transfer_3", First);
+        _fixture.Submitted(logged, "transfer_3", First);
+        _fixture.Submitted(logged, "transfer_2", Second);
+        Assert.Equal(CommitmentState.Kept, _fixture.Commitment(logged).State);
     }
 
     public static TheoryData<string> Unrelated =>
@@ -97,7 +97,7 @@ public class ReactionTests
     [Theory, MemberData(nameof(Unrelated))]
     public void A_request_that_is_none_of_the_commitments_is_taken_without_effect(string what)
     {
-        var logged = _scene.Log(but: r =>
+        var logged = _fixture.Log(but: r =>
             r.Account.Commitments.Add(
                 new CommitmentTerms
                 {
@@ -107,10 +107,10 @@ public class ReactionTests
                 }
             )
         );
-        var before = _scene.Call(logged).Clone();
+        var before = _fixture.Call(logged).Clone();
         var e = new TransferRequestSubmitted
         {
-            Case = _scene.Case,
+            Case = _fixture.Case,
             Transfer = "transfer_1",
             Prisoner = First,
             Participant = Kr,
@@ -139,23 +139,23 @@ public class ReactionTests
                 break;
         }
 
-        var decision = _scene.Happen(e);
+        var decision = _fixture.Happen(e);
 
-        Assert.Equal(Reason.Unspecified, Stage.ReasonOf(decision));
+        Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
         Assert.Empty(decision.Changes);
-        Assert.Equal(before, _scene.Call(logged));
+        Assert.Equal(before, _fixture.Call(logged));
     }
 
     [Fact]
     public void An_overdue_commitment_is_kept_late()
     {
-        var logged = _scene.Log();
-        _scene.Stage.Now += TimeSpan.FromDays(30);
-        _scene.Sweep(logged.Call);
-        _scene.Submitted(logged, "transfer_1", First);
-        _scene.Submitted(logged, "transfer_2", Second);
-        Assert.Equal(CommitmentState.Kept, _scene.Commitment(logged).State);
-        Assert.NotNull(_scene.Commitment(logged).OverdueTime);
+        var logged = _fixture.Log();
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(30);
+        _fixture.Sweep(logged.Call);
+        _fixture.Submitted(logged, "transfer_1", First);
+        _fixture.Submitted(logged, "transfer_2", Second);
+        Assert.Equal(CommitmentState.Kept, _fixture.Commitment(logged).State);
+        Assert.NotNull(_fixture.Commitment(logged).OverdueTime);
     }
 
     // ---- the copy of the case ----------------------------------------------------------------------------------------------
@@ -163,25 +163,25 @@ public class ReactionTests
     [Fact]
     public void The_copy_of_a_case_follows_custody()
     {
-        _scene.Happen(
+        _fixture.Happen(
             new StatusRecorded
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 Prisoner = First,
                 Held = true,
             }
         );
-        _scene.Happen(
+        _fixture.Happen(
             new CustodyTransferred
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 Prisoner = First,
                 FromPower = "UA",
                 ToPower = "KR",
             }
         );
-        _scene.Happen(new DepartureRecorded { Case = _scene.Case, Prisoner = Second });
-        var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
+        _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = Second });
+        var @case = _fixture.RuleRunner.State(Cases.Kind, _fixture.Case)!;
         Assert.Equal(["KR", ""], @case.Prisoners.Select(p => p.DetainingPower));
         Assert.Equal([Headquarters, Ua, Kr, Icrc, Unification], @case.Parties.Select(p => p.Participant));
     }
@@ -201,7 +201,7 @@ public class ReactionTests
                 Part = Part.RequestingState,
                 State = "KR",
             },
-            "PartyRemoved" => new PartyRemoved { Case = _scene.Case, Participant = "ru/mfa" },
+            "PartyRemoved" => new PartyRemoved { Case = _fixture.Case, Participant = "ru/mfa" },
             "PrisonerRegistered" => new PrisonerRegistered
             {
                 Case = other,
@@ -211,25 +211,25 @@ public class ReactionTests
             "CaseClosed" => new CaseClosed { Case = other },
             _ => new StatusRecorded
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 Prisoner = "pris_00000000000000000000000003",
                 Held = true,
             },
         };
-        var before = _scene.Stage.Position;
-        Assert.Equal(Reason.StateNotAllowed, Stage.ReasonOf(_scene.Happen(e)));
-        Assert.Equal(before, _scene.Stage.Position);
+        var before = _fixture.RuleRunner.Position;
+        Assert.Equal(Reason.StateNotAllowed, RuleRunner.ReasonOf(_fixture.Happen(e)));
+        Assert.Equal(before, _fixture.RuleRunner.Position);
     }
 
     [Fact]
     public void A_case_is_opened_once() =>
         Assert.Equal(
             Reason.StateNotAllowed,
-            Stage.ReasonOf(
-                _scene.Happen(
+            RuleRunner.ReasonOf(
+                _fixture.Happen(
                     new CaseOpened
                     {
-                        Case = _scene.Case,
+                        Case = _fixture.Case,
                         DetainingPower = "KR",
                         Participant = Kr,
                     }

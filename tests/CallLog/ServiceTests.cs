@@ -13,7 +13,7 @@ using Ministries.Ledger;
 using Ministries.Ministry;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using static Ministries.CallLog.Tests.Scene;
+using static Ministries.CallLog.Tests.CaseFixture;
 
 namespace Ministries.CallLog.Tests;
 
@@ -21,7 +21,7 @@ namespace Ministries.CallLog.Tests;
 public sealed class ServiceTests : IAsyncLifetime
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("calllog").FullName;
-    private readonly Scene _scene = new();
+    private readonly CaseFixture _fixture = new();
     private readonly Dictionary<string, MinistryClient> _clients = [];
     private readonly MemoryBroker _broker = new();
     private WebApplication _host = null!;
@@ -59,7 +59,7 @@ public sealed class ServiceTests : IAsyncLifetime
         await Happen(
             new CaseOpened
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 DetainingPower = "UA",
                 Participant = Headquarters,
             }
@@ -67,7 +67,7 @@ public sealed class ServiceTests : IAsyncLifetime
         await Happen(
             new PartyAdmitted
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 Participant = Ua,
                 Part = Part.DetainingPower,
                 State = "UA",
@@ -76,7 +76,7 @@ public sealed class ServiceTests : IAsyncLifetime
         await Happen(
             new PartyAdmitted
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 Participant = Kr,
                 Part = Part.RequestingState,
                 State = "KR",
@@ -85,7 +85,7 @@ public sealed class ServiceTests : IAsyncLifetime
         await Happen(
             new PartyAdmitted
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 Participant = Icrc,
                 Part = Part.NeutralObserver,
             }
@@ -94,7 +94,7 @@ public sealed class ServiceTests : IAsyncLifetime
             await Happen(
                 new PrisonerRegistered
                 {
-                    Case = _scene.Case,
+                    Case = _fixture.Case,
                     Prisoner = prisoner,
                     DetainingPower = "UA",
                 }
@@ -122,8 +122,8 @@ public sealed class ServiceTests : IAsyncLifetime
             .SubmitReadoutAsync(
                 new SubmitReadoutRequest
                 {
-                    Actor = Scene.Actor,
-                    Case = _scene.Case,
+                    Actor = CaseFixture.Actor,
+                    Case = _fixture.Case,
                     Call = logged.Call,
                     Etag = seen.Etag,
                     Account = Account(a => (a.Channel, a.Commitments[0].DueTime) = (Channel.Video, null)),
@@ -134,8 +134,8 @@ public sealed class ServiceTests : IAsyncLifetime
             .ContestReadoutAsync(
                 new ContestReadoutRequest
                 {
-                    Actor = Scene.Actor,
-                    Case = _scene.Case,
+                    Actor = CaseFixture.Actor,
+                    Case = _fixture.Case,
                     Call = logged.Call,
                     Etag = submitted.Etag,
                     Participant = Kr,
@@ -148,8 +148,8 @@ public sealed class ServiceTests : IAsyncLifetime
             .SettleCommitmentAsync(
                 new SettleCommitmentRequest
                 {
-                    Actor = Scene.Actor,
-                    Case = _scene.Case,
+                    Actor = CaseFixture.Actor,
+                    Case = _fixture.Case,
                     Call = logged.Call,
                     Etag = contested.Etag,
                     Commitment = logged.Commitments[0],
@@ -161,8 +161,8 @@ public sealed class ServiceTests : IAsyncLifetime
             .CorrectRecordAsync(
                 new V1.CorrectRecordRequest
                 {
-                    Actor = Scene.Actor,
-                    Case = _scene.Case,
+                    Actor = CaseFixture.Actor,
+                    Case = _fixture.Case,
                     Call = logged.Call,
                     Etag = settled.Etag,
                     Position = contested.Receipt.Position,
@@ -192,8 +192,8 @@ public sealed class ServiceTests : IAsyncLifetime
             .LinkCallsAsync(
                 new LinkCallsRequest
                 {
-                    Actor = Scene.Actor,
-                    Case = _scene.Case,
+                    Actor = CaseFixture.Actor,
+                    Case = _fixture.Case,
                     Call = one.Call,
                     Etag = one.Etag,
                     SameAsCall = two.Call,
@@ -227,7 +227,7 @@ public sealed class ServiceTests : IAsyncLifetime
                 })
         );
         Assert.Equal([about.Call, general.Call], (await List(Kr)).Calls.Select(c => c.Call));
-        Assert.Equal([about.Call], (await List(Kr, r => (r.Case, r.Prisoner) = (_scene.Case, First))).Calls.Select(c => c.Call));
+        Assert.Equal([about.Call], (await List(Kr, r => (r.Case, r.Prisoner) = (_fixture.Case, First))).Calls.Select(c => c.Call));
         Assert.Equal([about.Call], (await List(Kr, r => r.CommitmentState = CommitmentState.Open)).Calls.Select(c => c.Call));
         Assert.Equal(2, (await List(Kr, r => (r.Participant, r.State) = (Ua, CallState.OneSided))).Calls.Count);
         Assert.Empty((await List(Kr, r => r.State = CallState.Mutual)).Calls);
@@ -268,7 +268,7 @@ public sealed class ServiceTests : IAsyncLifetime
 
     private async Task<LogCallResponse> Log(string by, Action<LogCallRequest>? but = null)
     {
-        var request = _scene.LogRequest(by, but);
+        var request = _fixture.LogRequest(by, but);
         request.RequestId = "";
         // The host's clock is the machine's: what was due in 2025 would fall overdue between two steps of a test.
         foreach (var commitment in request.Account.Commitments)

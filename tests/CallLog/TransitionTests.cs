@@ -3,7 +3,7 @@ using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Types.V1;
-using static Ministries.CallLog.Tests.Scene;
+using static Ministries.CallLog.Tests.CaseFixture;
 
 namespace Ministries.CallLog.Tests;
 
@@ -50,28 +50,28 @@ public class TransitionTests
         );
         Assert.Equal(2 + States.Length, row.Length);
         var expected = row[2 + (int)state] is var cell && cell == "ok" ? Reason.Unspecified : Enum.Parse<Reason>(cell);
-        var scene = new Scene();
-        var (call, own, commitment) = Reach(scene, state, side);
-        var twin = scene.Log(Ua, r => r.Account = Account(a => a.Commitments.Clear())).Call;
+        var fixture = new CaseFixture();
+        var (call, own, commitment) = Reach(fixture, state, side);
+        var twin = fixture.Log(Ua, r => r.Account = Account(a => a.Commitments.Clear())).Call;
 
-        var before = scene.Stage.Position;
-        var reason = scene.Why(
+        var before = fixture.RuleRunner.Position;
+        var reason = fixture.Why(
             side,
             method switch
             {
-                "LogCall" => scene.LogRequest(side),
-                "SubmitReadout" => scene.SubmitRequest(side, call),
-                "AmendReadout" => scene.AmendRequest(side, call),
-                "ContestReadout" => scene.ContestRequest(side, call, side == Kr ? Ua : Kr),
-                "LinkCalls" => scene.LinkRequest(side, call, twin),
-                "SettleCommitment" => scene.SettleRequest(side, call, commitment),
-                "CorrectRecord" => scene.CorrectRequest(side, call, own),
+                "LogCall" => fixture.LogRequest(side),
+                "SubmitReadout" => fixture.SubmitRequest(side, call),
+                "AmendReadout" => fixture.AmendRequest(side, call),
+                "ContestReadout" => fixture.ContestRequest(side, call, side == Kr ? Ua : Kr),
+                "LinkCalls" => fixture.LinkRequest(side, call, twin),
+                "SettleCommitment" => fixture.SettleRequest(side, call, commitment),
+                "CorrectRecord" => fixture.CorrectRequest(side, call, own),
                 _ => throw new ArgumentException($"how is {method} called?"),
             }
         );
 
         Assert.Equal(expected, reason);
-        Assert.Equal(reason == Reason.Unspecified ? before + 1 : before, scene.Stage.Position);
+        Assert.Equal(reason == Reason.Unspecified ? before + 1 : before, fixture.RuleRunner.Position);
     }
 
     [Fact]
@@ -79,26 +79,26 @@ public class TransitionTests
         Assert.All(Writes.Split('\n'), r => Assert.Contains(EveryWrite, w => w.Data.Item2 == r.Split(' ')[0]));
 
     /// <summary>A call in the state, the position of an entry of the side's own, and a commitment of kr/mfa's.</summary>
-    private static (string Call, ulong Own, string Commitment) Reach(Scene scene, CallState state, string side)
+    private static (string Call, ulong Own, string Commitment) Reach(CaseFixture fixture, CallState state, string side)
     {
         if (state == CallState.Unspecified)
             return (Secret.OfTests.IdOf("nobody", "nothing", "call"), 0, Secret.OfTests.IdOf("nobody", "nothing", "commitment"));
-        var logged = scene.Log();
-        var own = scene.Call(logged).Readouts[0].Versions[0].Position;
+        var logged = fixture.Log();
+        var own = fixture.Call(logged).Readouts[0].Versions[0].Position;
         switch (state)
         {
             case CallState.Mutual:
-                scene.Submit(Ua, logged.Call);
+                fixture.Submit(Ua, logged.Call);
                 if (side == Ua)
-                    own = scene.Call(logged).Readouts[1].Versions[0].Position;
+                    own = fixture.Call(logged).Readouts[1].Versions[0].Position;
                 break;
             case CallState.Contested:
-                scene.Contest(Ua, logged.Call, Kr);
+                fixture.Contest(Ua, logged.Call, Kr);
                 if (side == Ua)
-                    own = scene.Call(logged).Contests[0].Position;
+                    own = fixture.Call(logged).Contests[0].Position;
                 break;
         }
-        Assert.Equal(state, scene.Call(logged).State);
+        Assert.Equal(state, fixture.Call(logged).State);
         return (logged.Call, own, logged.Commitments[0]);
     }
 
@@ -131,84 +131,84 @@ public class TransitionTests
         var row = Happenings.Split('\n').Select(r => r.Split(' ', StringSplitOptions.RemoveEmptyEntries)).Single(r => r[0] == happening);
         Assert.Equal(1 + CommitmentStates.Length, row.Length);
         var expected = row[(int)state];
-        var scene = new Scene();
-        var logged = scene.Log(but: r => r.Account.Commitments.Add(Other()));
+        var fixture = new CaseFixture();
+        var logged = fixture.Log(but: r => r.Account.Commitments.Add(Other()));
         var (call, id, other) = (logged.Call, logged.Commitments[0], logged.Commitments[1]);
-        var said = scene.Call(call).Readouts[0].Versions[0].Position;
-        ReachCommitment(scene, logged, state);
+        var said = fixture.Call(call).Readouts[0].Versions[0].Position;
+        ReachCommitment(fixture, logged, state);
 
         var reason = Reason.Unspecified;
         switch (happening)
         {
             case "kept-by-owed":
-                reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id));
+                reason = fixture.Why(Ua, fixture.SettleRequest(Ua, call, id));
                 break;
             case "released-by-owed":
-                reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id, SettlementKind.Released));
+                reason = fixture.Why(Ua, fixture.SettleRequest(Ua, call, id, SettlementKind.Released));
                 break;
             case "superseded-by-owed":
-                reason = scene.Why(Ua, scene.SettleRequest(Ua, call, id, SettlementKind.Superseded, r => r.SupersededBy = other));
+                reason = fixture.Why(Ua, fixture.SettleRequest(Ua, call, id, SettlementKind.Superseded, r => r.SupersededBy = other));
                 break;
             case "kept-by-maker":
-                reason = scene.Why(Kr, scene.SettleRequest(Kr, call, id));
+                reason = fixture.Why(Kr, fixture.SettleRequest(Kr, call, id));
                 break;
             case "time-passes":
-                scene.Stage.Now += TimeSpan.FromDays(60);
-                scene.Sweep(call);
+                fixture.RuleRunner.Now += TimeSpan.FromDays(60);
+                fixture.Sweep(call);
                 break;
             case "one-draft-submitted":
-                scene.Drafted(logged, "transfer_1", First);
-                scene.Submitted(logged, "transfer_1", First);
+                fixture.Drafted(logged, "transfer_1", First);
+                fixture.Submitted(logged, "transfer_1", First);
                 break;
             case "all-drafts-submitted":
-                scene.Submitted(logged, "transfer_1", First);
-                scene.Submitted(logged, "transfer_2", Second);
+                fixture.Submitted(logged, "transfer_1", First);
+                fixture.Submitted(logged, "transfer_2", Second);
                 break;
             case "drafts-discarded":
-                scene.Drafted(logged, "transfer_1", First);
-                scene.Discarded(logged, "transfer_1", First);
+                fixture.Drafted(logged, "transfer_1", First);
+                fixture.Discarded(logged, "transfer_1", First);
                 break;
             case "said-by-other-side":
-                scene.Submit(Ua, call);
+                fixture.Submit(Ua, call);
                 break;
             case "settling-corrected":
-                var settled = scene.Call(call).Commitments[0].Settlements.FirstOrDefault()?.Position ?? 999;
-                reason = scene.Why(Ua, scene.CorrectRequest(Ua, call, settled));
+                var settled = fixture.Call(call).Commitments[0].Settlements.FirstOrDefault()?.Position ?? 999;
+                reason = fixture.Why(Ua, fixture.CorrectRequest(Ua, call, settled));
                 break;
             case "saying-corrected":
-                reason = scene.Why(Kr, scene.CorrectRequest(Kr, call, said));
+                reason = fixture.Why(Kr, fixture.CorrectRequest(Kr, call, said));
                 break;
             default:
                 throw new ArgumentException(happening);
         }
 
-        Assert.Equal(expected, reason == Reason.Unspecified ? $"{scene.Call(call).Commitments[0].State}" : $"{reason}");
+        Assert.Equal(expected, reason == Reason.Unspecified ? $"{fixture.Call(call).Commitments[0].State}" : $"{reason}");
     }
 
     private static CommitmentTerms Other() => new() { Participant = Kr, Kind = CommitmentKind.Meet };
 
-    private static void ReachCommitment(Scene scene, LogCallResponse logged, CommitmentState state)
+    private static void ReachCommitment(CaseFixture fixture, LogCallResponse logged, CommitmentState state)
     {
         var (call, id) = (logged.Call, logged.Commitments[0]);
         switch (state)
         {
             case CommitmentState.Overdue:
-                scene.Stage.Now = Began + TimeSpan.FromDays(15);
-                scene.Sweep(call);
+                fixture.RuleRunner.Now = Began + TimeSpan.FromDays(15);
+                fixture.Sweep(call);
                 break;
             case CommitmentState.Kept:
-                scene.Settle(Ua, call, id);
+                fixture.Settle(Ua, call, id);
                 break;
             case CommitmentState.Released:
-                scene.Settle(Ua, call, id, SettlementKind.Released);
+                fixture.Settle(Ua, call, id, SettlementKind.Released);
                 break;
             case CommitmentState.Superseded:
-                scene.Settle(Ua, call, id, SettlementKind.Superseded, r => r.SupersededBy = logged.Commitments[1]);
+                fixture.Settle(Ua, call, id, SettlementKind.Superseded, r => r.SupersededBy = logged.Commitments[1]);
                 break;
             case CommitmentState.Suspended:
-                scene.Correct(Kr, call, scene.Call(call).Readouts[0].Versions[0].Position);
+                fixture.Correct(Kr, call, fixture.Call(call).Readouts[0].Versions[0].Position);
                 break;
         }
-        Assert.Equal(state, scene.Call(call).Commitments[0].State);
+        Assert.Equal(state, fixture.Call(call).Commitments[0].State);
     }
 }

@@ -5,14 +5,14 @@ using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using static Ministries.CallLog.Tests.Scene;
+using static Ministries.CallLog.Tests.CaseFixture;
 
 namespace Ministries.CallLog.Tests;
 
 /// <summary>Who sees of a call what (D22), and what is never in what others get (D16).</summary>
 public class VisibilityTests
 {
-    private readonly Scene _scene = new();
+    private readonly CaseFixture _fixture = new();
 
     /// <summary>The marking, and who sees the call under it. kr/unification is cleared for CONFIDENTIAL, all others for SECRET.
     /// </summary>
@@ -32,21 +32,21 @@ public class VisibilityTests
     [Theory, MemberData(nameof(Markings))]
     public void A_call_is_seen_as_its_marking_allows(Level level, string releasable, string readers)
     {
-        var logged = _scene.Log(but: r =>
+        var logged = _fixture.Log(but: r =>
             r.Classification = new Classification
             {
                 Level = level,
                 ReleasableTo = { releasable.Split(' ', StringSplitOptions.RemoveEmptyEntries) },
             }
         );
-        var all = _scene.Stage.Permissions.Agreement.Participants.Select(p => p.Id);
-        Assert.Equal(readers.Split(' ').Order(), all.Where(p => _scene.Seen(p, logged.Call) is not null).Order());
+        var all = _fixture.RuleRunner.Permissions.Agreement.Participants.Select(p => p.Id);
+        Assert.Equal(readers.Split(' ').Order(), all.Where(p => _fixture.Seen(p, logged.Call) is not null).Order());
     }
 
     [Fact]
     public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing()
     {
-        var logged = _scene.Log(but: r =>
+        var logged = _fixture.Log(but: r =>
             r.Account.Minutes = new Sealed
             {
                 Scheme = "test",
@@ -54,18 +54,18 @@ public class VisibilityTests
                 Content = ByteString.CopyFromUtf8("invented"),
             }
         );
-        var whole = _scene.Stage.State(Calls.Kind, logged.Call)!;
-        foreach (var reader in _scene.Stage.Permissions.Agreement.Participants.Select(p => p.Id))
-            if (_scene.Seen(reader, logged.Call) is { } seen)
+        var whole = _fixture.RuleRunner.State(Calls.Kind, logged.Call)!;
+        foreach (var reader in _fixture.RuleRunner.Permissions.Agreement.Participants.Select(p => p.Id))
+            if (_fixture.Seen(reader, logged.Call) is { } seen)
                 Assert.Empty(Withholding.Unmarked(whole, seen));
     }
 
     [Fact]
     public void A_level_above_a_sides_clearance_is_refused()
     {
-        _scene.Stage.Permissions.Agreement.Participants.Single(p => p.Id == Ua).Clearance = Level.Confidential;
-        var refusal = _scene
-            .Try(Kr, _scene.LogRequest(but: r => r.Classification = new Classification { Level = Level.Secret }))
+        _fixture.RuleRunner.Permissions.Agreement.Participants.Single(p => p.Id == Ua).Clearance = Level.Confidential;
+        var refusal = _fixture
+            .Try(Kr, _fixture.LogRequest(but: r => r.Classification = new Classification { Level = Level.Secret }))
             .Decision.Refusal!;
         Assert.Equal((Reason.MarkingExcludesSide, Ua), (refusal.Reason, refusal.Metadata!["participant"]));
     }
@@ -77,36 +77,36 @@ public class VisibilityTests
         var third = agreement.Participants.Single(p => p.Id == Kr).Clone();
         (third.Id, third.State) = ("ru/mfa", "RU");
         agreement.Participants.Add(third);
-        _scene.Stage.Permissions = new Permissions(agreement);
-        _scene.Admit("ru/mfa", Part.RequestingState, "RU");
-        var open = _scene.Log();
-        var named = _scene.Log(but: r => r.Classification = new Classification { ReleasableTo = { Kr, Ua, "ru/mfa" } });
-        Assert.Null(_scene.Seen("ru/mfa", open.Call));
-        Assert.Null(_scene.Seen("ru/mfa", named.Call));
-        Assert.Equal(Reason.NotFound, _scene.Why("ru/mfa", _scene.SettleRequest("ru/mfa", open.Call, open.Commitments[0])));
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        _fixture.Admit("ru/mfa", Part.RequestingState, "RU");
+        var open = _fixture.Log();
+        var named = _fixture.Log(but: r => r.Classification = new Classification { ReleasableTo = { Kr, Ua, "ru/mfa" } });
+        Assert.Null(_fixture.Seen("ru/mfa", open.Call));
+        Assert.Null(_fixture.Seen("ru/mfa", named.Call));
+        Assert.Equal(Reason.NotFound, _fixture.Why("ru/mfa", _fixture.SettleRequest("ru/mfa", open.Call, open.Commitments[0])));
     }
 
     [Fact]
     public void A_party_that_was_removed_sees_nothing_any_more_and_one_that_is_no_party_learns_nothing()
     {
-        var scene = new Scene(withUnification: false);
-        var logged = scene.Log();
-        Assert.Null(scene.Seen(Unification, logged.Call));
-        Assert.Equal(Reason.NotFound, scene.Why(Unification, scene.AmendRequest(Unification, logged.Call)));
-        Assert.Equal(Reason.NotFound, scene.Why(Unification, scene.AmendRequest(Unification, Secret.OfTests.IdOf("a", "b", "call"))));
+        var fixture = new CaseFixture(withUnification: false);
+        var logged = fixture.Log();
+        Assert.Null(fixture.Seen(Unification, logged.Call));
+        Assert.Equal(Reason.NotFound, fixture.Why(Unification, fixture.AmendRequest(Unification, logged.Call)));
+        Assert.Equal(Reason.NotFound, fixture.Why(Unification, fixture.AmendRequest(Unification, Secret.OfTests.IdOf("a", "b", "call"))));
 
-        scene.Happen(new Custody.V1.PartyRemoved { Case = scene.Case, Participant = Kr });
+        fixture.Happen(new Custody.V1.PartyRemoved { Case = fixture.Case, Participant = Kr });
 
-        Assert.Null(scene.Seen(Kr, logged.Call));
-        Assert.Equal(Reason.NotFound, scene.Why(Kr, scene.AmendRequest(Kr, logged.Call)));
+        Assert.Null(fixture.Seen(Kr, logged.Call));
+        Assert.Equal(Reason.NotFound, fixture.Why(Kr, fixture.AmendRequest(Kr, logged.Call)));
     }
 
     [Fact]
     public void A_call_of_another_case_is_not_there()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
         var other = Secret.OfTests.IdOf("other", "other", "case");
-        _scene.Happen(
+        _fixture.Happen(
             new Custody.V1.CaseOpened
             {
                 Case = other,
@@ -114,28 +114,28 @@ public class VisibilityTests
                 Participant = Ua,
             }
         );
-        var request = _scene.SettleRequest(Ua, logged.Call, logged.Commitments[0], but: r => r.Case = other);
-        Assert.Equal(Reason.NotFound, _scene.Why(Ua, request));
+        var request = _fixture.SettleRequest(Ua, logged.Call, logged.Commitments[0], but: r => r.Case = other);
+        Assert.Equal(Reason.NotFound, _fixture.Why(Ua, request));
     }
 
     [Fact]
     public void Others_of_a_side_read_and_do_not_speak_for_it()
     {
-        _scene.Stage.Permissions.Agreement.Participants.Single(p => p.Id == Headquarters).Capacities.Add(Capacity.Calls);
-        var logged = _scene.Log();
-        Assert.NotNull(_scene.Seen(Headquarters, logged.Call));
-        Assert.Equal(Reason.NotASide, _scene.Why(Headquarters, _scene.SubmitRequest(Headquarters, logged.Call)));
-        Assert.Equal(Reason.NotASide, _scene.Why(Headquarters, _scene.SettleRequest(Headquarters, logged.Call, logged.Commitments[0])));
+        _fixture.RuleRunner.Permissions.Agreement.Participants.Single(p => p.Id == Headquarters).Capacities.Add(Capacity.Calls);
+        var logged = _fixture.Log();
+        Assert.NotNull(_fixture.Seen(Headquarters, logged.Call));
+        Assert.Equal(Reason.NotASide, _fixture.Why(Headquarters, _fixture.SubmitRequest(Headquarters, logged.Call)));
+        Assert.Equal(Reason.NotASide, _fixture.Why(Headquarters, _fixture.SettleRequest(Headquarters, logged.Call, logged.Commitments[0])));
     }
 
     [Fact]
     public void Who_has_no_capacity_for_calls_or_no_grant_writes_none()
     {
-        var logged = _scene.Log();
-        Assert.Equal(Reason.NoCapacity, _scene.Why(Unification, _scene.AmendRequest(Unification, logged.Call)));
-        Assert.Equal(Reason.NoCapacity, _scene.Why(Icrc, _scene.ContestRequest(Icrc, logged.Call, Kr)));
-        _scene.Stage.Permissions.Agreement.Participants.Single(p => p.Id == Icrc).Capacities.Add(Capacity.Calls);
-        Assert.Equal(Reason.NotGranted, _scene.Why(Icrc, _scene.ContestRequest(Icrc, logged.Call, Kr)));
+        var logged = _fixture.Log();
+        Assert.Equal(Reason.NoCapacity, _fixture.Why(Unification, _fixture.AmendRequest(Unification, logged.Call)));
+        Assert.Equal(Reason.NoCapacity, _fixture.Why(Icrc, _fixture.ContestRequest(Icrc, logged.Call, Kr)));
+        _fixture.RuleRunner.Permissions.Agreement.Participants.Single(p => p.Id == Icrc).Capacities.Add(Capacity.Calls);
+        Assert.Equal(Reason.NotGranted, _fixture.Why(Icrc, _fixture.ContestRequest(Icrc, logged.Call, Kr)));
     }
 
     [Fact]
@@ -147,7 +147,7 @@ public class VisibilityTests
             Recipients = { Ua },
             Content = ByteString.CopyFromUtf8("sealed"),
         };
-        var logged = _scene.Log(but: r => r.Account.Minutes = minutes);
+        var logged = _fixture.Log(but: r => r.Account.Minutes = minutes);
 
         foreach (var reader in (string[])[Kr, Ua])
             Assert.Equal(minutes.Content, MinutesSeenBy(reader).Content);
@@ -159,69 +159,71 @@ public class VisibilityTests
             Assert.Equal(32, seen.Digest.Length);
         }
 
-        Sealed MinutesSeenBy(string reader) => _scene.Seen(reader, logged.Call)!.Readouts[0].Versions[0].Account.Minutes;
+        Sealed MinutesSeenBy(string reader) => _fixture.Seen(reader, logged.Call)!.Readouts[0].Versions[0].Account.Minutes;
     }
 
     [Fact]
     public void A_draft_is_known_to_its_participant_alone_and_changes_nobody_elses_etag()
     {
-        var logged = _scene.Log();
+        var logged = _fixture.Log();
         var others = (string[])[Ua, Icrc, Headquarters, Unification];
-        var before = others.Select(p => _scene.Etag(p, logged.Call)).ToArray();
-        var own = _scene.Etag(Kr, logged.Call);
+        var before = others.Select(p => _fixture.Etag(p, logged.Call)).ToArray();
+        var own = _fixture.Etag(Kr, logged.Call);
 
-        var decision = _scene.Drafted(logged, "transfer_1", First);
+        var decision = _fixture.Drafted(logged, "transfer_1", First);
 
-        Assert.Equal(before, others.Select(p => _scene.Etag(p, logged.Call)));
-        Assert.NotEqual(own, _scene.Etag(Kr, logged.Call));
-        Assert.Single(_scene.Seen(Kr, logged.Call)!.Commitments[0].Requests);
+        Assert.Equal(before, others.Select(p => _fixture.Etag(p, logged.Call)));
+        Assert.NotEqual(own, _fixture.Etag(Kr, logged.Call));
+        Assert.Single(_fixture.Seen(Kr, logged.Call)!.Commitments[0].Requests);
         Assert.Equal([Kr], EntryReaders(decision));
         // What the other side saw is what there is for it: its write goes through.
-        Assert.Equal(Reason.Unspecified, _scene.Why(Ua, _scene.SubmitRequest(Ua, logged.Call)));
+        Assert.Equal(Reason.Unspecified, _fixture.Why(Ua, _fixture.SubmitRequest(Ua, logged.Call)));
 
-        _scene.Submitted(logged, "transfer_1", First);
-        Assert.Single(_scene.Seen(Icrc, logged.Call)!.Commitments[0].Requests);
+        _fixture.Submitted(logged, "transfer_1", First);
+        Assert.Single(_fixture.Seen(Icrc, logged.Call)!.Commitments[0].Requests);
     }
 
     [Fact]
     public void A_link_to_a_record_that_is_not_for_the_reader_is_not_shown()
     {
-        var one = _scene.Log();
-        var two = _scene.Log(Ua, r => r.Classification = new Classification { Level = Level.Secret, ReleasableTo = { Kr, Ua } });
-        var before = _scene.Seen(Icrc, one.Call)!;
+        var one = _fixture.Log();
+        var two = _fixture.Log(Ua, r => r.Classification = new Classification { Level = Level.Secret, ReleasableTo = { Kr, Ua } });
+        var before = _fixture.Seen(Icrc, one.Call)!;
 
-        _scene.Link(Kr, one.Call, two.Call);
+        _fixture.Link(Kr, one.Call, two.Call);
 
-        var after = _scene.Seen(Icrc, one.Call)!;
+        var after = _fixture.Seen(Icrc, one.Call)!;
         Assert.Empty(after.Links);
-        Assert.Null(_scene.Seen(Icrc, two.Call));
-        Assert.Single(_scene.Seen(Ua, one.Call)!.Links);
+        Assert.Null(_fixture.Seen(Icrc, two.Call));
+        Assert.Single(_fixture.Seen(Ua, one.Call)!.Links);
         Assert.Equal((CallState.OneSided, CallState.Mutual), (before.State, after.State));
     }
 
     [Fact]
     public void An_entry_is_seen_by_who_sees_the_call()
     {
-        var decision = _scene.Try(Kr, _scene.LogRequest(but: r => r.Classification = new Classification { Level = Level.Secret })).Decision;
+        var decision = _fixture
+            .Try(Kr, _fixture.LogRequest(but: r => r.Classification = new Classification { Level = Level.Secret }))
+            .Decision;
         Assert.Equal([Icrc, Kr, Headquarters, Ua], EntryReaders(decision));
     }
 
     [Fact]
     public void A_stale_etag_is_refused_after_the_call_is_known_to_be_the_callers()
     {
-        var logged = _scene.Log();
-        var stale = _scene.SubmitRequest(Ua, logged.Call);
-        _scene.Amend(Kr, logged.Call);
-        Assert.Equal(Reason.Stale, _scene.Why(Ua, stale));
-        var link = _scene.LinkRequest(Kr, logged.Call, _scene.Log(Ua).Call);
+        var logged = _fixture.Log();
+        var stale = _fixture.SubmitRequest(Ua, logged.Call);
+        _fixture.Amend(Kr, logged.Call);
+        Assert.Equal(Reason.Stale, _fixture.Why(Ua, stale));
+        var link = _fixture.LinkRequest(Kr, logged.Call, _fixture.Log(Ua).Call);
         link.SameAsEtag = "old";
-        Assert.Equal(Reason.Stale, _scene.Why(Kr, link));
+        Assert.Equal(Reason.Stale, _fixture.Why(Kr, link));
     }
 
     [Fact]
     public void No_event_holds_what_the_account_says_in_words_or_under_seal()
     {
-        var logged = _scene.Log(but: r =>
+        var logged = _fixture.Log(but: r =>
         {
             r.Account.Summary = Text("SECRETWORD");
             r.Account.Minutes = new Sealed
@@ -231,9 +233,12 @@ public class VisibilityTests
                 Content = ByteString.CopyFromUtf8("SECRETWORD"),
             };
         });
-        _scene.Submit(Ua, logged.Call, Account(a => a.Summary = Text("SECRETWORD")));
-        _scene.Contest(Ua, logged.Call, Kr);
-        Assert.DoesNotContain(_scene.Stage.Events, e => e.ToString()!.Contains("SECRETWORD") || e.ToString()!.Contains("constitution"));
+        _fixture.Submit(Ua, logged.Call, Account(a => a.Summary = Text("SECRETWORD")));
+        _fixture.Contest(Ua, logged.Call, Kr);
+        Assert.DoesNotContain(
+            _fixture.RuleRunner.Events,
+            e => e.ToString()!.Contains("SECRETWORD") || e.ToString()!.Contains("constitution")
+        );
     }
 
     [Fact]
@@ -245,7 +250,7 @@ public class VisibilityTests
             call,
             new CallLogged
             {
-                Case = _scene.Case,
+                Case = _fixture.Case,
                 Call = id,
                 Participant = Kr,
                 Sides =
@@ -254,13 +259,13 @@ public class VisibilityTests
                     new Side { Participant = Ua, State = "UA" },
                 },
             },
-            new FoldedEntry(7, new Google.Protobuf.WellKnownTypes.Timestamp(), Kr, _scene.Id(), null)
+            new FoldedEntry(7, new Google.Protobuf.WellKnownTypes.Timestamp(), Kr, _fixture.Id(), null)
         );
-        var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
+        var @case = _fixture.RuleRunner.State(Cases.Kind, _fixture.Case)!;
         Assert.Equal(
             [Kr, Ua],
-            _scene
-                .Stage.Permissions.Agreement.Participants.Where(p => Cases.MaySee(p, @case, Calls.Kind.AudienceOf(call)))
+            _fixture
+                .RuleRunner.Permissions.Agreement.Participants.Where(p => Cases.MaySee(p, @case, Calls.Kind.AudienceOf(call)))
                 .Select(p => p.Id)
                 .Order()
         );
@@ -270,9 +275,9 @@ public class VisibilityTests
 
     private IEnumerable<string> EntryReaders(Decision decision)
     {
-        var @case = _scene.Stage.State(Cases.Kind, _scene.Case)!;
-        return _scene
-            .Stage.Permissions.Agreement.Participants.Where(p => Cases.MaySee(p, @case, [.. decision.Audience]))
+        var @case = _fixture.RuleRunner.State(Cases.Kind, _fixture.Case)!;
+        return _fixture
+            .RuleRunner.Permissions.Agreement.Participants.Where(p => Cases.MaySee(p, @case, [.. decision.Audience]))
             .Select(p => p.Id)
             .Order();
     }

@@ -11,18 +11,26 @@ namespace Ministries.Consular.Tests;
 /// <summary>Access: every state × every command, D17, D18, and who sees what.</summary>
 public sealed class AccessTests
 {
-    private readonly Scene _scene = new();
+    private readonly CaseFixture _fixture = new();
 
-    private string Request(string participant = Scene.Kr) =>
+    private string Request(string participant = CaseFixture.Kr) =>
         (
             (RequestAccessResponse)
-                _scene.Do(participant, new RequestAccessRequest { Prisoner = Scene.First, NoteVerbale = "NV-1" }, Accesses.RequestAccess)
+                _fixture.Do(
+                    participant,
+                    new RequestAccessRequest { Prisoner = CaseFixture.First, NoteVerbale = "NV-1" },
+                    Accesses.RequestAccess
+                )
         ).Access;
 
-    private string Notify(string participant = Scene.Icrc) =>
+    private string Notify(string participant = CaseFixture.Icrc) =>
         (
             (NotifyVisitResponse)
-                _scene.Do(participant, new NotifyVisitRequest { Prisoner = Scene.First, PlannedTime = _scene.In(24) }, Accesses.NotifyVisit)
+                _fixture.Do(
+                    participant,
+                    new NotifyVisitRequest { Prisoner = CaseFixture.First, PlannedTime = _fixture.In(24) },
+                    Accesses.NotifyVisit
+                )
         ).Access;
 
     private DecideAccessRequest Grant(string access) =>
@@ -31,8 +39,8 @@ public sealed class AccessTests
             Access = access,
             Granted = true,
             SendingState = SendingStateDecision.DoesNotCount,
-            RightsToldTime = _scene.In(-1),
-            PersonRequest = Scene.Sealed(Scene.Icrc),
+            RightsToldTime = _fixture.In(-1),
+            PersonRequest = CaseFixture.Sealed(CaseFixture.Icrc),
             NoteVerbale = "NV-2",
         };
 
@@ -42,7 +50,7 @@ public sealed class AccessTests
             Access = access,
             SendingState = SendingStateDecision.DoesNotCount,
             DenialGround = DenialGround.ImperativeMilitaryNecessity,
-            DenialExpireTime = _scene.In(48),
+            DenialExpireTime = _fixture.In(48),
             NoteVerbale = "NV-2",
         };
 
@@ -50,12 +58,12 @@ public sealed class AccessTests
         new()
         {
             Access = access,
-            StartTime = _scene.In(-2),
+            StartTime = _fixture.In(-2),
             DurationMinutes = 60,
             WithoutWitnesses = true,
             Language = "ko",
             Interpreter = "i-1",
-            Report = Scene.Sealed(),
+            Report = CaseFixture.Sealed(),
             AcknowledgedBreaches = { breaches },
         };
 
@@ -66,16 +74,16 @@ public sealed class AccessTests
         switch (state)
         {
             case State.Granted when consular:
-                _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
+                _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
                 break;
             case State.Denied:
-                _scene.Do(Scene.Ua, Denial(access), Accesses.DecideAccess);
+                _fixture.Do(CaseFixture.Ua, Denial(access), Accesses.DecideAccess);
                 break;
             case State.Closed:
-                _scene.Do(consular ? Scene.Kr : Scene.Icrc, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
+                _fixture.Do(consular ? CaseFixture.Kr : CaseFixture.Icrc, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
                 break;
         }
-        Assert.Equal(state, _scene.Access(access).State);
+        Assert.Equal(state, _fixture.Access(access).State);
         return access;
     }
 
@@ -109,28 +117,29 @@ public sealed class AccessTests
 
     private static readonly Dictionary<string, (string Method, Func<AccessTests, string, Reason> Try)> Commands = new()
     {
-        ["grant"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Grant(a), Accesses.DecideAccess)),
-        ["deny"] = ("DecideAccess", (t, a) => t._scene.Try(Scene.Ua, t.Denial(a), Accesses.DecideAccess)),
-        ["visit"] = ("RecordVisit", (t, a) => t._scene.Try(t._scene.Access(a).Participant, t.Visit(a), Accesses.RecordVisit)),
+        ["grant"] = ("DecideAccess", (t, a) => t._fixture.Try(CaseFixture.Ua, t.Grant(a), Accesses.DecideAccess)),
+        ["deny"] = ("DecideAccess", (t, a) => t._fixture.Try(CaseFixture.Ua, t.Denial(a), Accesses.DecideAccess)),
+        ["visit"] = ("RecordVisit", (t, a) => t._fixture.Try(t._fixture.Access(a).Participant, t.Visit(a), Accesses.RecordVisit)),
         ["visit, breach"] = (
             "RecordVisit",
-            (t, a) => t._scene.Try(Scene.Ua, t.Visit(a, Invariant.D17, Invariant.D18), Accesses.RecordVisit)
+            (t, a) => t._fixture.Try(CaseFixture.Ua, t.Visit(a, Invariant.D17, Invariant.D18), Accesses.RecordVisit)
         ),
         ["last visit"] = (
             "RecordVisit",
-            (t, a) => t._scene.Try(t._scene.Access(a).Participant, new RecordVisitRequest(t.Visit(a)) { Last = true }, Accesses.RecordVisit)
+            (t, a) =>
+                t._fixture.Try(t._fixture.Access(a).Participant, new RecordVisitRequest(t.Visit(a)) { Last = true }, Accesses.RecordVisit)
         ),
         ["close"] = (
             "CloseAccess",
-            (t, a) => t._scene.Try(t._scene.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.CloseAccess)
+            (t, a) => t._fixture.Try(t._fixture.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.CloseAccess)
         ),
         ["correct"] = (
             "CorrectRecord",
             (t, a) =>
-                t._scene.Try(
-                    t._scene.Access(a).Participant,
-                    new V1.CorrectRecordRequest { Record = a, Position = t._scene.Access(a).Acts[0].Position },
-                    Scene.Correct
+                t._fixture.Try(
+                    t._fixture.Access(a).Participant,
+                    new V1.CorrectRecordRequest { Record = a, Position = t._fixture.Access(a).Acts[0].Position },
+                    CaseFixture.Correct
                 )
         ),
     };
@@ -159,7 +168,7 @@ public sealed class AccessTests
             expected,
             refused switch
             {
-                Reason.Unspecified => States.Single(s => s.Value == _scene.Access(access).State).Key,
+                Reason.Unspecified => States.Single(s => s.Value == _fixture.Access(access).State).Key,
                 Reason.StateNotAllowed => "-",
                 _ => refused.ToString(),
             }
@@ -187,10 +196,10 @@ public sealed class AccessTests
         foreach (var decide in (DecideAccessRequest[])[Grant(access), Denial(access)])
         {
             decide.SendingState = SendingStateDecision.Unspecified;
-            Assert.Equal(Reason.SendingStateNotDecided, _scene.Try(Scene.Ua, decide, Accesses.DecideAccess));
+            Assert.Equal(Reason.SendingStateNotDecided, _fixture.Try(CaseFixture.Ua, decide, Accesses.DecideAccess));
         }
-        _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
-        Assert.Equal(SendingStateDecision.DoesNotCount, _scene.SeenAccess(Scene.Kr, access)!.Decision.SendingState);
+        _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        Assert.Equal(SendingStateDecision.DoesNotCount, _fixture.SeenAccess(CaseFixture.Kr, access)!.Decision.SendingState);
     }
 
     [Fact]
@@ -199,24 +208,24 @@ public sealed class AccessTests
         var access = Request();
         foreach (
             var change in (Action<DecideAccessRequest>[])
-                [r => r.RightsToldTime = null, r => r.PersonRequest = null, r => r.RightsToldTime = _scene.In(1)]
+                [r => r.RightsToldTime = null, r => r.PersonRequest = null, r => r.RightsToldTime = _fixture.In(1)]
         )
         {
             var grant = Grant(access);
             change(grant);
-            Assert.Equal(Reason.RightsNotRecorded, _scene.Try(Scene.Ua, grant, Accesses.DecideAccess));
+            Assert.Equal(Reason.RightsNotRecorded, _fixture.Try(CaseFixture.Ua, grant, Accesses.DecideAccess));
         }
-        _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
+        _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
     }
 
     [Fact]
     public void What_the_person_asked_for_is_its_recipients_to_know()
     {
         var access = To(AccessKind.Consular, State.Granted);
-        Assert.NotNull(_scene.SeenAccess(Scene.Ua, access)!.Decision.PersonRequest);
-        Assert.NotNull(_scene.SeenAccess(Scene.Icrc, access)!.Decision.PersonRequest);
-        Assert.Null(_scene.SeenAccess(Scene.Kr, access)!.Decision.PersonRequest);
-        Assert.Null(_scene.SeenAccess(Scene.Kr, access)!.Decision.RightsToldTime);
+        Assert.NotNull(_fixture.SeenAccess(CaseFixture.Ua, access)!.Decision.PersonRequest);
+        Assert.NotNull(_fixture.SeenAccess(CaseFixture.Icrc, access)!.Decision.PersonRequest);
+        Assert.Null(_fixture.SeenAccess(CaseFixture.Kr, access)!.Decision.PersonRequest);
+        Assert.Null(_fixture.SeenAccess(CaseFixture.Kr, access)!.Decision.RightsToldTime);
     }
 
     [Fact]
@@ -226,15 +235,15 @@ public sealed class AccessTests
         foreach (
             var end in (Action<AccessTests, string>[])
                 [
-                    (t, a) => t._scene.Do(Scene.Ua, new CloseAccessRequest { Access = a }, Accesses.CloseAccess),
-                    (t, a) => t._scene.Do(Scene.UaMfa, new CloseAccessRequest { Access = a }, Accesses.CloseAccess),
+                    (t, a) => t._fixture.Do(CaseFixture.Ua, new CloseAccessRequest { Access = a }, Accesses.CloseAccess),
+                    (t, a) => t._fixture.Do(CaseFixture.UaMfa, new CloseAccessRequest { Access = a }, Accesses.CloseAccess),
                 ]
         )
         {
             var test = new AccessTests();
             var access = test.To(AccessKind.Consular, State.Granted);
             end(test, access);
-            seen.Add(test._scene.SeenAccess(Scene.Kr, access)!);
+            seen.Add(test._fixture.SeenAccess(CaseFixture.Kr, access)!);
         }
         Assert.Equal(State.Closed, Assert.Single(seen).State);
     }
@@ -244,13 +253,16 @@ public sealed class AccessTests
     [Fact]
     public void An_observers_visit_is_notified_and_not_petitioned()
     {
-        Assert.Equal(State.Granted, _scene.Access(Notify()).State);
-        Assert.Equal(State.Granted, _scene.Access(Notify(Scene.Swiss)).State);
+        Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
+        Assert.Equal(State.Granted, _fixture.Access(Notify(CaseFixture.Swiss)).State);
         Assert.Equal(
             Reason.NotGranted,
-            _scene.Try(Scene.Icrc, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+            _fixture.Try(CaseFixture.Icrc, new RequestAccessRequest { Prisoner = CaseFixture.First }, Accesses.RequestAccess)
         );
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Kr, new NotifyVisitRequest { Prisoner = Scene.First }, Accesses.NotifyVisit));
+        Assert.Equal(
+            Reason.NotGranted,
+            _fixture.Try(CaseFixture.Kr, new NotifyVisitRequest { Prisoner = CaseFixture.First }, Accesses.NotifyVisit)
+        );
     }
 
     [Fact]
@@ -263,23 +275,26 @@ public sealed class AccessTests
                     (r => r.DenialGround = DenialGround.Unspecified, Reason.DenialWithoutGround),
                     (r => r.DenialGround = DenialGround.ConditionsNotMet, Reason.DenialWithoutNecessity),
                     (r => r.DenialExpireTime = null, Reason.DenialWithoutExpiry),
-                    (r => r.DenialExpireTime = _scene.In(-1), Reason.TimeOutOfRange),
-                    (r => r.DenialExpireTime = _scene.In(24 * 91), Reason.TimeOutOfRange),
+                    (r => r.DenialExpireTime = _fixture.In(-1), Reason.TimeOutOfRange),
+                    (r => r.DenialExpireTime = _fixture.In(24 * 91), Reason.TimeOutOfRange),
                 ]
         )
         {
             var denial = Denial(access);
             change(denial);
-            Assert.Equal(expected, _scene.Try(Scene.Ua, denial, Accesses.DecideAccess));
+            Assert.Equal(expected, _fixture.Try(CaseFixture.Ua, denial, Accesses.DecideAccess));
         }
         // To close it would deny it for ever.
-        Assert.Equal(Reason.DenialWithoutNecessity, _scene.Try(Scene.Ua, new CloseAccessRequest { Access = access }, Accesses.CloseAccess));
-        _scene.Do(Scene.Ua, Denial(access), Accesses.DecideAccess);
-        Assert.Equal(_scene.Now.AddHours(48), Accesses.Kind.DueOf(_scene.Access(access)));
-        _scene.Stage.Now += TimeSpan.FromHours(48);
-        Assert.IsType<AccessReopened>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event);
-        Assert.Equal(State.Granted, _scene.Access(access).State);
-        Assert.Empty(_scene.AccessFallsDue(access).Changes);
+        Assert.Equal(
+            Reason.DenialWithoutNecessity,
+            _fixture.Try(CaseFixture.Ua, new CloseAccessRequest { Access = access }, Accesses.CloseAccess)
+        );
+        _fixture.Do(CaseFixture.Ua, Denial(access), Accesses.DecideAccess);
+        Assert.Equal(_fixture.Now.AddHours(48), Accesses.Kind.DueOf(_fixture.Access(access)));
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(48);
+        Assert.IsType<AccessReopened>(Assert.Single(_fixture.AccessFallsDue(access).Changes).Event);
+        Assert.Equal(State.Granted, _fixture.Access(access).State);
+        Assert.Empty(_fixture.AccessFallsDue(access).Changes);
     }
 
     [Fact]
@@ -288,37 +303,37 @@ public sealed class AccessTests
         var access = To(AccessKind.Consular, State.Denied);
         Assert.Equal(
             Reason.AccessAlreadyOpen,
-            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+            _fixture.Try(CaseFixture.Kr, new RequestAccessRequest { Prisoner = CaseFixture.First }, Accesses.RequestAccess)
         );
-        _scene.Stage.Now += TimeSpan.FromHours(48);
-        _scene.AccessFallsDue(access);
-        Assert.Equal(State.Requested, _scene.Access(access).State);
-        Assert.Equal(_scene.Now.AddDays(14), Accesses.Kind.DueOf(_scene.Access(access)));
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(48);
+        _fixture.AccessFallsDue(access);
+        Assert.Equal(State.Requested, _fixture.Access(access).State);
+        Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(access)));
     }
 
     [Fact]
     public void A_decision_falls_due_once()
     {
         var access = Request();
-        _scene.Stage.Now += TimeSpan.FromDays(14);
-        Assert.Equal(Duties.DecisionDue, Assert.IsType<V1.DutyFellDue>(Assert.Single(_scene.AccessFallsDue(access).Changes).Event).Duty);
-        Assert.True(_scene.SeenAccess(Scene.Kr, access)!.DecisionOverdue);
-        Assert.Null(Accesses.Kind.DueOf(_scene.Access(access)));
-        _scene.Do(Scene.Ua, Grant(access), Accesses.DecideAccess);
-        Assert.False(_scene.Access(access).DecisionOverdue);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(14);
+        Assert.Equal(Duties.DecisionDue, Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.AccessFallsDue(access).Changes).Event).Duty);
+        Assert.True(_fixture.SeenAccess(CaseFixture.Kr, access)!.DecisionOverdue);
+        Assert.Null(Accesses.Kind.DueOf(_fixture.Access(access)));
+        _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        Assert.False(_fixture.Access(access).DecisionOverdue);
     }
 
     [Fact]
     public void A_corrected_decision_is_owed_again()
     {
         var access = To(AccessKind.Consular, State.Granted);
-        _scene.Do(
-            Scene.Ua,
-            new V1.CorrectRecordRequest { Record = access, Position = _scene.Access(access).Decision.Position },
-            Scene.Correct
+        _fixture.Do(
+            CaseFixture.Ua,
+            new V1.CorrectRecordRequest { Record = access, Position = _fixture.Access(access).Decision.Position },
+            CaseFixture.Correct
         );
-        Assert.Equal(State.Requested, _scene.Access(access).State);
-        Assert.Equal(_scene.Now.AddDays(14), Accesses.Kind.DueOf(_scene.Access(access)));
+        Assert.Equal(State.Requested, _fixture.Access(access).State);
+        Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(access)));
     }
 
     [Fact]
@@ -327,10 +342,10 @@ public sealed class AccessTests
         var access = Request();
         Assert.Equal(
             Reason.AccessAlreadyOpen,
-            _scene.Try(Scene.Kr, new RequestAccessRequest { Prisoner = Scene.First }, Accesses.RequestAccess)
+            _fixture.Try(CaseFixture.Kr, new RequestAccessRequest { Prisoner = CaseFixture.First }, Accesses.RequestAccess)
         );
-        Request(Scene.Ru);
-        _scene.Do(Scene.Kr, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
+        Request(CaseFixture.Ru);
+        _fixture.Do(CaseFixture.Kr, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
         Request();
     }
 
@@ -340,23 +355,35 @@ public sealed class AccessTests
         var access = Notify();
         Assert.Equal(
             Reason.TimeOutOfRange,
-            _scene.Try(Scene.Icrc, new RecordVisitRequest(Visit(access)) { StartTime = _scene.In(1) }, Accesses.RecordVisit)
+            _fixture.Try(CaseFixture.Icrc, new RecordVisitRequest(Visit(access)) { StartTime = _fixture.In(1) }, Accesses.RecordVisit)
         );
-        _scene.Happen(new CaseClosed { Case = _scene.Case });
-        Assert.Equal(Reason.Unspecified, _scene.Try(Scene.Icrc, Visit(access), Accesses.RecordVisit));
+        _fixture.Happen(new CaseClosed { Case = _fixture.Case });
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, Visit(access), Accesses.RecordVisit));
     }
 
     [Fact]
     public void Access_is_seen_by_who_asked_the_detaining_power_and_the_neutral()
     {
-        string[] everybody = [Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Ru, Scene.Icrc, Scene.Swiss, Scene.Stranger];
+        string[] everybody =
+        [
+            CaseFixture.Ua,
+            CaseFixture.UaMfa,
+            CaseFixture.Kr,
+            CaseFixture.Ru,
+            CaseFixture.Icrc,
+            CaseFixture.Swiss,
+            CaseFixture.Stranger,
+        ];
         var (consular, visit) = (Request(), Notify());
         Assert.Equal(
-            [Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Icrc, Scene.Swiss],
-            everybody.Where(p => _scene.SeenAccess(p, consular) is not null)
+            [CaseFixture.Ua, CaseFixture.UaMfa, CaseFixture.Kr, CaseFixture.Icrc, CaseFixture.Swiss],
+            everybody.Where(p => _fixture.SeenAccess(p, consular) is not null)
         );
-        Assert.Equal([Scene.Ua, Scene.UaMfa, Scene.Icrc, Scene.Swiss], everybody.Where(p => _scene.SeenAccess(p, visit) is not null));
-        Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ru, new CloseAccessRequest { Access = consular }, Accesses.CloseAccess));
-        Assert.Equal(Reason.NotGranted, _scene.Try(Scene.Swiss, new CloseAccessRequest { Access = visit }, Accesses.CloseAccess));
+        Assert.Equal(
+            [CaseFixture.Ua, CaseFixture.UaMfa, CaseFixture.Icrc, CaseFixture.Swiss],
+            everybody.Where(p => _fixture.SeenAccess(p, visit) is not null)
+        );
+        Assert.Equal(Reason.NotFound, _fixture.Try(CaseFixture.Ru, new CloseAccessRequest { Access = consular }, Accesses.CloseAccess));
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Swiss, new CloseAccessRequest { Access = visit }, Accesses.CloseAccess));
     }
 }

@@ -60,52 +60,56 @@ public sealed class TransitionTests
         ["WD"] = State.Withdrawn,
     };
 
-    private static readonly Dictionary<string, Func<Scene, string, Reason>> Commands = new()
+    private static readonly Dictionary<string, Func<CaseFixture, string, Reason>> Commands = new()
     {
-        ["DiscardDraft"] = (s, t) => s.Try(Scene.Kr, new DiscardDraftRequest { Transfer = t }, Transfers.DiscardDraft),
+        ["DiscardDraft"] = (s, t) => s.Try(CaseFixture.Kr, new DiscardDraftRequest { Transfer = t }, Transfers.DiscardDraft),
         ["SubmitTransferRequest"] = (s, t) =>
-            s.Try(Scene.Kr, new SubmitTransferRequestRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest),
-        ["BeginReview"] = (s, t) => s.Try(Scene.Ua, new BeginReviewRequest { Transfer = t }, Transfers.BeginReview),
-        ["RecordTransfereeAssessment"] = (s, t) => s.Try(Scene.Ua, s.Assessment(t), Transfers.RecordTransfereeAssessment),
-        ["GiveAssurance"] = (s, t) => s.Try(Scene.Kr, s.Assurance(t), Transfers.GiveAssurance),
+            s.Try(CaseFixture.Kr, new SubmitTransferRequestRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.SubmitTransferRequest),
+        ["BeginReview"] = (s, t) => s.Try(CaseFixture.Ua, new BeginReviewRequest { Transfer = t }, Transfers.BeginReview),
+        ["RecordTransfereeAssessment"] = (s, t) => s.Try(CaseFixture.Ua, s.Assessment(t), Transfers.RecordTransfereeAssessment),
+        ["GiveAssurance"] = (s, t) => s.Try(CaseFixture.Kr, s.Assurance(t), Transfers.GiveAssurance),
         ["DecideTransfer"] = (s, t) => s.TryDecide(t),
         ["DecideTransfer (declines)"] = (s, t) => s.TryDecide(t, agreed: false),
-        ["ScheduleHandover"] = (s, t) => s.Try(Scene.Ua, s.Schedule(t), Transfers.ScheduleHandover),
-        ["BeginTransit"] = (s, t) => s.Try(Scene.Ua, new BeginTransitRequest { Transfer = t }, Transfers.BeginTransit),
-        ["AbortHandover"] = (s, t) => s.Try(Scene.Ua, new AbortHandoverRequest { Transfer = t }, Transfers.AbortHandover),
-        ["ConfirmHandover"] = (s, t) => Later(s).Try(Scene.Ua, s.Confirmation(t), Transfers.ConfirmHandover),
+        ["ScheduleHandover"] = (s, t) => s.Try(CaseFixture.Ua, s.Schedule(t), Transfers.ScheduleHandover),
+        ["BeginTransit"] = (s, t) => s.Try(CaseFixture.Ua, new BeginTransitRequest { Transfer = t }, Transfers.BeginTransit),
+        ["AbortHandover"] = (s, t) => s.Try(CaseFixture.Ua, new AbortHandoverRequest { Transfer = t }, Transfers.AbortHandover),
+        ["ConfirmHandover"] = (s, t) => Later(s).Try(CaseFixture.Ua, s.Confirmation(t), Transfers.ConfirmHandover),
         ["ConfirmHandover (both)"] = (s, t) => Both(s, t, () => s.Confirmation(t)),
         ["ConfirmHandover (both, acknowledged)"] = (s, t) => Both(s, t, () => s.Confirmation(t, Invariant.D1, Invariant.D2)),
-        ["SuspendTransfer"] = (s, t) => s.Try(Scene.Ua, new SuspendTransferRequest { Transfer = t }, Transfers.SuspendTransfer),
-        ["ResumeTransfer"] = (s, t) => s.Try(Scene.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.ResumeTransfer),
+        ["SuspendTransfer"] = (s, t) => s.Try(CaseFixture.Ua, new SuspendTransferRequest { Transfer = t }, Transfers.SuspendTransfer),
+        ["ResumeTransfer"] = (s, t) => s.Try(CaseFixture.Ua, new ResumeTransferRequest { Transfer = t }, Transfers.ResumeTransfer),
         ["WithdrawTransferRequest"] = (s, t) =>
-            s.Try(Scene.Kr, new WithdrawTransferRequestRequest { Transfer = t }, Transfers.WithdrawTransferRequest),
+            s.Try(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = t }, Transfers.WithdrawTransferRequest),
         ["ReportTreatmentFailure"] = (s, t) =>
-            s.Try(Scene.Icrc, new ReportTreatmentFailureRequest { Transfer = t, Articles = { "13" } }, Transfers.ReportTreatmentFailure),
+            s.Try(
+                CaseFixture.Icrc,
+                new ReportTreatmentFailureRequest { Transfer = t, Articles = { "13" } },
+                Transfers.ReportTreatmentFailure
+            ),
         ["RecordCorrectiveMeasures"] = (s, t) =>
             s.Try(
-                Scene.Ua,
+                CaseFixture.Ua,
                 new RecordCorrectiveMeasuresRequest { Transfer = t, Failure = s.Transfer(t).Failures.FirstOrDefault()?.Id ?? "" },
                 Transfers.RecordCorrectiveMeasures
             ),
         ["RequestReturn"] = (s, t) =>
-            s.Try(Scene.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
-        ["ConfirmReturn"] = (s, t) => Later(s).Try(Scene.Kr, s.ReturnConfirmation(t), Transfers.ConfirmReturn),
-        ["CloseTransfer"] = (s, t) => s.Try(Scene.Kr, new CloseTransferRequest { Transfer = t }, Transfers.CloseTransfer),
+            s.Try(CaseFixture.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
+        ["ConfirmReturn"] = (s, t) => Later(s).Try(CaseFixture.Kr, s.ReturnConfirmation(t), Transfers.ConfirmReturn),
+        ["CloseTransfer"] = (s, t) => s.Try(CaseFixture.Kr, new CloseTransferRequest { Transfer = t }, Transfers.CloseTransfer),
         ["CorrectRecord"] = (s, t) =>
-            s.Try(Scene.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position }, Scene.Correct),
+            s.Try(CaseFixture.Kr, new CorrectRecordRequest { Record = t, Position = s.Transfer(t).Acts[0].Position }, CaseFixture.Correct),
     };
 
-    private static Scene Later(Scene scene)
+    private static CaseFixture Later(CaseFixture fixture)
     {
-        scene.Stage.Now += TimeSpan.FromHours(4);
-        return scene;
+        fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        return fixture;
     }
 
-    private static Reason Both(Scene s, string t, Func<ConfirmHandoverRequest> confirmation) =>
-        Later(s).Try(Scene.Ua, confirmation(), Transfers.ConfirmHandover) is var first && first != Reason.Unspecified
+    private static Reason Both(CaseFixture s, string t, Func<ConfirmHandoverRequest> confirmation) =>
+        Later(s).Try(CaseFixture.Ua, confirmation(), Transfers.ConfirmHandover) is var first && first != Reason.Unspecified
             ? first
-            : s.Try(Scene.Kr, confirmation(), Transfers.ConfirmHandover);
+            : s.Try(CaseFixture.Kr, confirmation(), Transfers.ConfirmHandover);
 
     public static TheoryData<string, string, string> Rows()
     {
@@ -164,11 +168,11 @@ public sealed class TransitionTests
 
     private static string Outcome(string command, string state)
     {
-        var scene = new Scene();
-        var transfer = scene.To(States[state]);
-        return Commands[command](scene, transfer) switch
+        var fixture = new CaseFixture();
+        var transfer = fixture.To(States[state]);
+        return Commands[command](fixture, transfer) switch
         {
-            Reason.Unspecified => States.Single(s => s.Value == scene.Transfer(transfer).State).Key,
+            Reason.Unspecified => States.Single(s => s.Value == fixture.Transfer(transfer).State).Key,
             Reason.StateNotAllowed => "-",
             Reason.NotFound => "?",
             Reason.NotGranted => "x",

@@ -15,17 +15,17 @@ public sealed class VisibilityTests
 {
     private static readonly string[] Everybody =
     [
-        Scene.Ua,
-        Scene.UaMfa,
-        Scene.Kr,
-        Scene.Ru,
-        Scene.Xx,
-        Scene.Icrc,
-        Scene.Swiss,
-        Scene.Stranger,
+        CaseFixture.Ua,
+        CaseFixture.UaMfa,
+        CaseFixture.Kr,
+        CaseFixture.Ru,
+        CaseFixture.Xx,
+        CaseFixture.Icrc,
+        CaseFixture.Swiss,
+        CaseFixture.Stranger,
     ];
 
-    private readonly Scene _scene = new();
+    private readonly CaseFixture _fixture = new();
 
     public static TheoryData<State> States() => [.. System.Enum.GetValues<State>().Where(s => s != State.Unspecified)];
 
@@ -33,55 +33,55 @@ public sealed class VisibilityTests
     [MemberData(nameof(States))]
     public void A_draft_is_seen_by_its_participant_alone_and_what_was_submitted_by_both_sides_and_the_neutral(State state)
     {
-        var transfer = _scene.To(state);
+        var transfer = _fixture.To(state);
         string[] expected = state is State.Drafted or State.Discarded
-            ? [Scene.Kr]
-            : [Scene.Ua, Scene.UaMfa, Scene.Kr, Scene.Icrc, Scene.Swiss];
-        Assert.Equal(expected, Everybody.Where(p => _scene.Seen(p, transfer) is not null));
+            ? [CaseFixture.Kr]
+            : [CaseFixture.Ua, CaseFixture.UaMfa, CaseFixture.Kr, CaseFixture.Icrc, CaseFixture.Swiss];
+        Assert.Equal(expected, Everybody.Where(p => _fixture.Seen(p, transfer) is not null));
     }
 
     [Theory]
     [MemberData(nameof(States))]
     public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing(State state)
     {
-        var id = _scene.To(state);
-        var whole = _scene.Stage.State(Transfers.Kind, id)!;
+        var id = _fixture.To(state);
+        var whole = _fixture.RuleRunner.State(Transfers.Kind, id)!;
         foreach (var reader in Everybody)
-            if (_scene.Seen(reader, id) is { } seen)
+            if (_fixture.Seen(reader, id) is { } seen)
                 Assert.Empty(Withholding.Unmarked(whole, seen));
     }
 
     [Fact]
     public void Another_organ_of_the_requesting_state_sees_a_request_from_its_submission_on()
     {
-        _scene.Admit(Scene.Stranger, Part.RequestingState, "KR");
-        var transfer = _scene.To(State.Drafted);
-        Assert.Equal([Scene.Kr], Everybody.Where(p => _scene.Seen(p, transfer) is not null));
+        _fixture.Admit(CaseFixture.Stranger, Part.RequestingState, "KR");
+        var transfer = _fixture.To(State.Drafted);
+        Assert.Equal([CaseFixture.Kr], Everybody.Where(p => _fixture.Seen(p, transfer) is not null));
         Assert.Equal(
             Reason.NotFound,
-            _scene.Try(Scene.Stranger, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest)
+            _fixture.Try(CaseFixture.Stranger, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest)
         );
-        _scene.Do(Scene.Kr, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest);
-        Assert.NotNull(_scene.Seen(Scene.Stranger, transfer));
-        _scene.Happen(new PartyRemoved { Case = _scene.Case, Participant = Scene.Stranger });
-        Assert.Null(_scene.Seen(Scene.Stranger, transfer));
+        _fixture.Do(CaseFixture.Kr, new SubmitTransferRequestRequest { Transfer = transfer }, Transfers.SubmitTransferRequest);
+        Assert.NotNull(_fixture.Seen(CaseFixture.Stranger, transfer));
+        _fixture.Happen(new PartyRemoved { Case = _fixture.Case, Participant = CaseFixture.Stranger });
+        Assert.Null(_fixture.Seen(CaseFixture.Stranger, transfer));
     }
 
     [Fact]
     public void A_draft_is_no_longer_seen_by_who_was_removed_from_the_case()
     {
-        var transfer = _scene.To(State.Drafted);
-        _scene.Happen(new PartyRemoved { Case = _scene.Case, Participant = Scene.Kr });
-        Assert.Null(_scene.Seen(Scene.Kr, transfer));
+        var transfer = _fixture.To(State.Drafted);
+        _fixture.Happen(new PartyRemoved { Case = _fixture.Case, Participant = CaseFixture.Kr });
+        Assert.Null(_fixture.Seen(CaseFixture.Kr, transfer));
     }
 
     [Theory]
     [MemberData(nameof(States))]
     public void To_others_a_request_that_is_there_looks_like_one_that_is_not(State state)
     {
-        var transfer = _scene.To(state);
+        var transfer = _fixture.To(state);
         var missing = Secret.OfTests.IdOf("nobody", "nothing", "transfer");
-        foreach (var outsider in (string[])[Scene.Ru, Scene.Xx, Scene.Stranger])
+        foreach (var outsider in (string[])[CaseFixture.Ru, CaseFixture.Xx, CaseFixture.Stranger])
         foreach (var (there, absent) in ((string, string)[])[(transfer, missing)])
         {
             var refused = Refusals(outsider, there);
@@ -92,28 +92,32 @@ public sealed class VisibilityTests
 
         Reason[] Refusals(string participant, string id) =>
             [
-                _scene.Try(participant, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.WithdrawTransferRequest),
-                _scene.Try(participant, _scene.Assurance(id), Transfers.GiveAssurance),
-                _scene.Try(participant, _scene.Confirmation(id, Invariant.D1), Transfers.ConfirmHandover),
-                _scene.Try(participant, new DecideTransferRequest { Transfer = id, Agreed = true }, Transfers.DecideTransfer),
-                _scene.Try(participant, new SubmitTransferRequestRequest { Transfer = id }, Transfers.SubmitTransferRequest),
-                _scene.Try(participant, new V1.CorrectRecordRequest { Record = id }, Scene.Correct),
+                _fixture.Try(participant, new WithdrawTransferRequestRequest { Transfer = id }, Transfers.WithdrawTransferRequest),
+                _fixture.Try(participant, _fixture.Assurance(id), Transfers.GiveAssurance),
+                _fixture.Try(participant, _fixture.Confirmation(id, Invariant.D1), Transfers.ConfirmHandover),
+                _fixture.Try(participant, new DecideTransferRequest { Transfer = id, Agreed = true }, Transfers.DecideTransfer),
+                _fixture.Try(participant, new SubmitTransferRequestRequest { Transfer = id }, Transfers.SubmitTransferRequest),
+                _fixture.Try(participant, new V1.CorrectRecordRequest { Record = id }, CaseFixture.Correct),
             ];
     }
 
     [Fact]
     public void The_detaining_power_cannot_tell_a_draft_from_nothing()
     {
-        var transfer = _scene.To(State.Drafted);
+        var transfer = _fixture.To(State.Drafted);
         foreach (var id in (string[])[transfer, Secret.OfTests.IdOf("nobody", "nothing", "transfer")])
-            Assert.Equal(Reason.NotFound, _scene.Try(Scene.Ua, new BeginReviewRequest { Transfer = id }, Transfers.BeginReview));
+            Assert.Equal(Reason.NotFound, _fixture.Try(CaseFixture.Ua, new BeginReviewRequest { Transfer = id }, Transfers.BeginReview));
     }
 
     [Fact]
     public void What_the_detaining_power_weighs_is_not_shown_to_the_requesting_side()
     {
-        var transfer = _scene.To(State.Scheduled);
-        var (kr, ua, icrc) = (_scene.Seen(Scene.Kr, transfer)!, _scene.Seen(Scene.Ua, transfer)!, _scene.Seen(Scene.Icrc, transfer)!);
+        var transfer = _fixture.To(State.Scheduled);
+        var (kr, ua, icrc) = (
+            _fixture.Seen(CaseFixture.Kr, transfer)!,
+            _fixture.Seen(CaseFixture.Ua, transfer)!,
+            _fixture.Seen(CaseFixture.Icrc, transfer)!
+        );
         Assert.Null(kr.Assessment);
         Assert.Empty(kr.Checks);
         Assert.True(ua.Assessment.Willing);
@@ -130,28 +134,28 @@ public sealed class VisibilityTests
     [Fact]
     public void An_etag_does_not_move_by_what_its_reader_may_not_see()
     {
-        var transfer = _scene.To(State.Agreed);
-        var (kr, ua) = (_scene.Etag(Scene.Kr, transfer), _scene.Etag(Scene.Ua, transfer));
-        _scene.Do(Scene.Ua, _scene.Assessment(transfer), Transfers.RecordTransfereeAssessment);
-        Assert.Equal(kr, _scene.Etag(Scene.Kr, transfer));
-        Assert.NotEqual(ua, _scene.Etag(Scene.Ua, transfer));
+        var transfer = _fixture.To(State.Agreed);
+        var (kr, ua) = (_fixture.Etag(CaseFixture.Kr, transfer), _fixture.Etag(CaseFixture.Ua, transfer));
+        _fixture.Do(CaseFixture.Ua, _fixture.Assessment(transfer), Transfers.RecordTransfereeAssessment);
+        Assert.Equal(kr, _fixture.Etag(CaseFixture.Kr, transfer));
+        Assert.NotEqual(ua, _fixture.Etag(CaseFixture.Ua, transfer));
     }
 
     [Fact]
     public void Sealed_content_reaches_its_sender_and_recipients_and_others_see_only_that_it_is_there()
     {
-        var transfer = _scene.To(State.Scheduled);
-        Assert.Equal("sealed-bytes", _scene.Seen(Scene.Kr, transfer)!.Content.Content.ToStringUtf8());
-        Assert.Equal("sealed-bytes", _scene.Seen(Scene.Icrc, transfer)!.Content.Content.ToStringUtf8());
-        Assert.Equal("sealed-bytes", _scene.Seen(Scene.Kr, transfer)!.Plan.Place.Content.ToStringUtf8());
-        Assert.Equal("sealed-bytes", _scene.Seen(Scene.UaMfa, transfer)!.Assessment.Content.Content.ToStringUtf8());
+        var transfer = _fixture.To(State.Scheduled);
+        Assert.Equal("sealed-bytes", _fixture.Seen(CaseFixture.Kr, transfer)!.Content.Content.ToStringUtf8());
+        Assert.Equal("sealed-bytes", _fixture.Seen(CaseFixture.Icrc, transfer)!.Content.Content.ToStringUtf8());
+        Assert.Equal("sealed-bytes", _fixture.Seen(CaseFixture.Kr, transfer)!.Plan.Place.Content.ToStringUtf8());
+        Assert.Equal("sealed-bytes", _fixture.Seen(CaseFixture.UaMfa, transfer)!.Assessment.Content.Content.ToStringUtf8());
         foreach (
             var seen in (Sealed[])
                 [
-                    _scene.Seen(Scene.Ua, transfer)!.Content,
-                    _scene.Seen(Scene.Icrc, transfer)!.Plan.Place,
-                    _scene.Seen(Scene.UaMfa, transfer)!.Plan.Place,
-                    _scene.Seen(Scene.Icrc, transfer)!.Assessment.Content,
+                    _fixture.Seen(CaseFixture.Ua, transfer)!.Content,
+                    _fixture.Seen(CaseFixture.Icrc, transfer)!.Plan.Place,
+                    _fixture.Seen(CaseFixture.UaMfa, transfer)!.Plan.Place,
+                    _fixture.Seen(CaseFixture.Icrc, transfer)!.Assessment.Content,
                 ]
         )
         {
@@ -164,22 +168,22 @@ public sealed class VisibilityTests
     [Fact]
     public void What_one_side_confirmed_is_no_help_to_the_other()
     {
-        var transfer = _scene.To(State.InTransit);
-        _scene.Stage.Now += TimeSpan.FromHours(4);
-        _scene.Do(Scene.Ua, _scene.Confirmation(transfer, Invariant.D12), Transfers.ConfirmHandover);
-        var seen = _scene.Seen(Scene.Kr, transfer)!.Confirmations.Single();
-        Assert.Equal((Scene.Ua, HandoverSide.Giving, ""), (seen.Participant, seen.Side, seen.HandoverReference));
+        var transfer = _fixture.To(State.InTransit);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Ua, _fixture.Confirmation(transfer, Invariant.D12), Transfers.ConfirmHandover);
+        var seen = _fixture.Seen(CaseFixture.Kr, transfer)!.Confirmations.Single();
+        Assert.Equal((CaseFixture.Ua, HandoverSide.Giving, ""), (seen.Participant, seen.Side, seen.HandoverReference));
         Assert.Null(seen.WindowStartTime);
         Assert.Empty(seen.AcknowledgedBreaches);
-        Assert.Equal(Scene.Reference, _scene.Seen(Scene.UaMfa, transfer)!.Confirmations.Single().HandoverReference);
-        var (decision, _) = _scene.Play(Scene.Kr, _scene.Confirmation(transfer), Transfers.ConfirmHandover);
-        Assert.Equal(Scene.Reference, _scene.Seen(Scene.Kr, transfer)!.Confirmations[0].HandoverReference);
-        Assert.Empty(_scene.Seen(Scene.Kr, transfer)!.Confirmations[0].AcknowledgedBreaches);
+        Assert.Equal(CaseFixture.Reference, _fixture.Seen(CaseFixture.UaMfa, transfer)!.Confirmations.Single().HandoverReference);
+        var (decision, _) = _fixture.Play(CaseFixture.Kr, _fixture.Confirmation(transfer), Transfers.ConfirmHandover);
+        Assert.Equal(CaseFixture.Reference, _fixture.Seen(CaseFixture.Kr, transfer)!.Confirmations[0].HandoverReference);
+        Assert.Empty(_fixture.Seen(CaseFixture.Kr, transfer)!.Confirmations[0].AcknowledgedBreaches);
         // What it breached is announced to the observers, and not to the power that took him.
-        Assert.Empty(_scene.Seen(Scene.Kr, transfer)!.Breaches);
-        Assert.Equal([Invariant.D12], _scene.Seen(Scene.Icrc, transfer)!.Breaches);
-        Assert.False(_scene.MaySee(Scene.Stranger, [.. decision.Audience]));
-        Assert.DoesNotContain(Audience.State(_scene.Case, "KR"), decision.Audience);
+        Assert.Empty(_fixture.Seen(CaseFixture.Kr, transfer)!.Breaches);
+        Assert.Equal([Invariant.D12], _fixture.Seen(CaseFixture.Icrc, transfer)!.Breaches);
+        Assert.False(_fixture.MaySee(CaseFixture.Stranger, [.. decision.Audience]));
+        Assert.DoesNotContain(Audience.State(_fixture.Case, "KR"), decision.Audience);
     }
 
     [Fact]
@@ -187,34 +191,34 @@ public sealed class VisibilityTests
     {
         var seen = new HashSet<string>();
         foreach (
-            var way in (Action<Scene, string>[])
+            var way in (Action<CaseFixture, string>[])
                 [
                     (s, t) => s.Suspend(t),
-                    (s, _) => Lose(s, new StatementRecorded { Case = s.Case, Prisoner = Scene.First }),
-                    (s, _) => Lose(s, new StatementAttested { Case = s.Case, Prisoner = Scene.First }),
-                    (s, _) => Lose(s, new AttestationRevoked { Case = s.Case, Prisoner = Scene.First }),
-                    (s, _) => Lose(s, new FitnessRecorded { Case = s.Case, Prisoner = Scene.First }),
+                    (s, _) => Lose(s, new StatementRecorded { Case = s.Case, Prisoner = CaseFixture.First }),
+                    (s, _) => Lose(s, new StatementAttested { Case = s.Case, Prisoner = CaseFixture.First }),
+                    (s, _) => Lose(s, new AttestationRevoked { Case = s.Case, Prisoner = CaseFixture.First }),
+                    (s, _) => Lose(s, new FitnessRecorded { Case = s.Case, Prisoner = CaseFixture.First }),
                     (s, _) =>
                         Lose(
                             s,
                             new StatusRecorded
                             {
                                 Case = s.Case,
-                                Prisoner = Scene.First,
+                                Prisoner = CaseFixture.First,
                                 Held = true,
                             }
                         ),
-                    (s, t) => s.Do(Scene.Ua, s.Assessment(t, willing: false), Transfers.RecordTransfereeAssessment),
+                    (s, t) => s.Do(CaseFixture.Ua, s.Assessment(t, willing: false), Transfers.RecordTransfereeAssessment),
                 ]
         )
         {
-            var scene = new Scene();
-            var transfer = scene.To(State.InTransit);
-            way(scene, transfer);
-            Assert.Equal(State.Suspended, scene.Transfer(transfer).State);
-            foreach (var reader in (string[])[Scene.Kr, Scene.Swiss])
+            var fixture = new CaseFixture();
+            var transfer = fixture.To(State.InTransit);
+            way(fixture, transfer);
+            Assert.Equal(State.Suspended, fixture.Transfer(transfer).State);
+            foreach (var reader in (string[])[CaseFixture.Kr, CaseFixture.Swiss])
             {
-                var shown = scene.Seen(reader, transfer)!;
+                var shown = fixture.Seen(reader, transfer)!;
                 shown.Assessment = null;
                 for (var i = shown.Acts.Count - 1; i >= 0; i--)
                     if (shown.Acts[i].Method == "RecordTransfereeAssessment")
@@ -224,22 +228,22 @@ public sealed class VisibilityTests
         }
         Assert.Equal(2, seen.Count);
 
-        static void Lose(Scene scene, IMessage e)
+        static void Lose(CaseFixture fixture, IMessage e)
         {
-            scene.Custody = Scene.Lost;
-            scene.Happen(e);
+            fixture.Custody = CaseFixture.Lost;
+            fixture.Happen(e);
         }
     }
 
     [Fact]
     public void The_entry_of_a_suspension_is_shown_to_the_detaining_power_at_most()
     {
-        var transfer = _scene.To(State.InTransit);
-        var (byHand, _) = _scene.Play(Scene.Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.SuspendTransfer);
-        Assert.Equal([Audience.State(_scene.Case, "UA")], byHand.Audience);
-        _scene.Do(Scene.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer);
-        _scene.Custody = Scene.Lost;
-        var byItself = _scene.Happen(new StatementRecorded { Case = _scene.Case, Prisoner = Scene.First });
+        var transfer = _fixture.To(State.InTransit);
+        var (byHand, _) = _fixture.Play(CaseFixture.Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.SuspendTransfer);
+        Assert.Equal([Audience.State(_fixture.Case, "UA")], byHand.Audience);
+        _fixture.Do(CaseFixture.Ua, new ResumeTransferRequest { Transfer = transfer }, Transfers.ResumeTransfer);
+        _fixture.Custody = CaseFixture.Lost;
+        var byItself = _fixture.Happen(new StatementRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
         Assert.Contains(byItself.Changes, c => c.Event is TransferSuspended);
         Assert.Empty(byItself.Audience);
     }

@@ -27,17 +27,17 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     [Fact]
     public async Task A_case_is_opened_a_prisoner_registered_and_his_statement_counts_for_the_consular_service_alone()
     {
-        var (hq, icrc, kr) = (running.As(Scene.Hq), running.As(Scene.Icrc), running.As(Scene.Kr));
-        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor }, cancellationToken: Cancel);
+        var (hq, icrc, kr) = (running.As(CaseFixture.Hq), running.As(CaseFixture.Icrc), running.As(CaseFixture.Kr));
+        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = CaseFixture.Actor }, cancellationToken: Cancel);
         Assert.Equal("custody", opened.Receipt.Service);
         var etag = opened.Etag;
-        foreach (var (who, part) in ((string, Part)[])[(Scene.Kr, Part.RequestingState), (Scene.Icrc, Part.NeutralObserver)])
+        foreach (var (who, part) in ((string, Part)[])[(CaseFixture.Kr, Part.RequestingState), (CaseFixture.Icrc, Part.NeutralObserver)])
             etag = (
                 await hq.AdmitPartyAsync(
                     new AdmitPartyRequest
                     {
                         RequestId = Id(),
-                        Actor = Scene.Actor,
+                        Actor = CaseFixture.Actor,
                         Etag = etag,
                         Case = opened.Case,
                         Participant = who,
@@ -50,12 +50,12 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             new RegisterPrisonerRequest
             {
                 RequestId = Id(),
-                Actor = Scene.Actor,
+                Actor = CaseFixture.Actor,
                 Etag = etag,
                 Case = opened.Case,
                 Status = CustodyState.Interned,
                 CaptureTime = Ago(24),
-                Identity = Scene.Seal(Scene.Icrc),
+                Identity = CaseFixture.Seal(CaseFixture.Icrc),
             },
             cancellationToken: Cancel
         );
@@ -76,13 +76,13 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             new GetPrisonerRequest { Case = opened.Case, Prisoner = registered.Prisoner },
             cancellationToken: Cancel
         );
-        var interview = Scene.Interview();
+        var interview = CaseFixture.Interview();
         interview.InterviewTime = Ago(2);
         var recorded = await icrc.RecordStatementAsync(
             new RecordStatementRequest
             {
                 RequestId = Id(),
-                Actor = Scene.Actor,
+                Actor = CaseFixture.Actor,
                 Etag = seen.Etag,
                 Case = opened.Case,
                 Prisoner = registered.Prisoner,
@@ -93,7 +93,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                 Interpreter = "i-2",
                 Interview = interview,
                 AcceptedDestinations = { "KR" },
-                Content = Scene.Seal(Scene.Hq),
+                Content = CaseFixture.Seal(CaseFixture.Hq),
             },
             cancellationToken: Cancel
         );
@@ -105,7 +105,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                 new AttestStatementRequest
                 {
                     RequestId = Id(),
-                    Actor = Scene.Named(attendant.Official),
+                    Actor = CaseFixture.Named(attendant.Official),
                     Etag = etag,
                     Case = opened.Case,
                     Prisoner = registered.Prisoner,
@@ -158,12 +158,12 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.Equal(3, shown.Case.Parties.Count);
         var open = await kr.ListCasesAsync(new ListCasesRequest { State = CaseState.Open }, cancellationToken: Cancel);
         Assert.Contains(open.Cases, c => c.Id == opened.Case);
-        var none = await running.As(Scene.Unification).ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel);
+        var none = await running.As(CaseFixture.Unification).ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel);
         Assert.Empty(none.Cases);
         await Refused(
             StatusCode.NotFound,
             "NOT_FOUND",
-            () => running.As(Scene.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync
+            () => running.As(CaseFixture.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync
         );
 
         await AnObserversEntryIsReadAndNotProvedUntilItPermits(attested.Receipt.Position, opened.Receipt.Position);
@@ -171,22 +171,22 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
 
     private async Task AnObserversEntryIsReadAndNotProvedUntilItPermits(ulong position, ulong another)
     {
-        var attestation = await Entry(Scene.Hq, position);
+        var attestation = await Entry(CaseFixture.Hq, position);
         Assert.True(attestation.Privileged);
         // Its signature, and an approval in the request, would prove by themselves what was signed.
         Assert.Equal([PartKind.Events], attestation.Parts.Select(p => p.Kind));
         Assert.All(attestation.Parts, p => Assert.True(p.Salt.IsEmpty && !p.Data.IsEmpty));
-        Assert.False((await Entry(Scene.Icrc, position)).Privileged);
-        Assert.False((await Entry(Scene.Icrc, another)).Privileged);
-        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Entry(Scene.Kr, position));
+        Assert.False((await Entry(CaseFixture.Icrc, position)).Privileged);
+        Assert.False((await Entry(CaseFixture.Icrc, another)).Privileged);
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Entry(CaseFixture.Kr, position));
 
-        await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => Permit(Scene.Hq, another));
-        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Permit(Scene.Icrc, another));
-        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Permit(Scene.Icrc, 1_000_000));
-        Assert.Equal("custody", (await Permit(Scene.Icrc, position)).Receipt.Service);
-        await Refused(StatusCode.AlreadyExists, "ALREADY_EXISTS", () => Permit(Scene.Icrc, position));
+        await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => Permit(CaseFixture.Hq, another));
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Permit(CaseFixture.Icrc, another));
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => Permit(CaseFixture.Icrc, 1_000_000));
+        Assert.Equal("custody", (await Permit(CaseFixture.Icrc, position)).Receipt.Service);
+        await Refused(StatusCode.AlreadyExists, "ALREADY_EXISTS", () => Permit(CaseFixture.Icrc, position));
 
-        attestation = await Entry(Scene.Hq, position);
+        attestation = await Entry(CaseFixture.Hq, position);
         Assert.False(attestation.Privileged);
         Assert.Equal([PartKind.Request, PartKind.Events, PartKind.Signature], attestation.Parts.Select(p => p.Kind).Order());
         var header = EntryHeader.Parser.ParseFrom(attestation.Header);
@@ -209,7 +209,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                     new PermitDisclosureRequest
                     {
                         RequestId = Id(),
-                        Actor = Scene.Actor,
+                        Actor = CaseFixture.Actor,
                         Position = at,
                     },
                     cancellationToken: Cancel
@@ -219,15 +219,15 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     [Fact]
     public async Task The_same_request_gets_the_same_answer_and_a_refusal_keeps_its_reason()
     {
-        var hq = running.As(Scene.Hq);
-        var request = new OpenCaseRequest { RequestId = Id(), Actor = Scene.Actor };
+        var hq = running.As(CaseFixture.Hq);
+        var request = new OpenCaseRequest { RequestId = Id(), Actor = CaseFixture.Actor };
         var first = await hq.OpenCaseAsync(request, cancellationToken: Cancel);
         var again = await hq.OpenCaseAsync(request, cancellationToken: Cancel);
         Assert.Equal((first.Case, first.Receipt.Position), (again.Case, again.Receipt.Position));
         var close = new CloseCaseRequest
         {
             RequestId = Id(),
-            Actor = Scene.Actor,
+            Actor = CaseFixture.Actor,
             Etag = "of-another-time",
             Case = first.Case,
         };
@@ -243,7 +243,8 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         await Refused(
             StatusCode.InvalidArgument,
             "REQUEST_INVALID",
-            () => running.As(Scene.Icrc).RecordStatementAsync(new RecordStatementRequest { Case = "?", Language = "??" }).ResponseAsync
+            () =>
+                running.As(CaseFixture.Icrc).RecordStatementAsync(new RecordStatementRequest { Case = "?", Language = "??" }).ResponseAsync
         );
 
     private static string Id() => Guid.NewGuid().ToString();

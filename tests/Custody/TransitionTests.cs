@@ -105,52 +105,52 @@ public class TransitionTests
     [Theory, MemberData(nameof(StatusPairs))]
     public void A_status_leads_to_another_or_is_refused(CustodyState from, CustodyState to)
     {
-        var (scene, _) = In(from);
+        var (fixture, _) = In(from);
         var expected = Cell(Statuses, from, to.ToString());
-        var reason = scene.Try(Scene.Hq, scene.StatusRequest(to, Scene.Hq, All), Prisoners.RecordStatus);
+        var reason = fixture.Try(CaseFixture.Hq, fixture.StatusRequest(to, CaseFixture.Hq, All), Prisoners.RecordStatus);
         Assert.Equal(expected == "." ? Reason.StateNotAllowed : Reason.Unspecified, reason);
         if (expected == ".")
         {
-            Assert.Equal(from, scene.Prisoner.State);
+            Assert.Equal(from, fixture.Prisoner.State);
             return;
         }
-        Assert.Equal(to, scene.Prisoner.State);
-        Assert.Equal(CustodyStates.IsCustody(to), scene.Prisoner.Held);
-        Assert.Equal(expected == "1", scene.Prisoner.Statuses[^1].Breaches.Contains(Invariant.D1));
-        Assert.Equal(scene.Prisoner.Ended ? "" : "UA", scene.Prisoner.DetainingPower);
-        Assert.Equal(scene.Prisoner.Held, scene.TheCase.Prisoners.Single(p => p.Prisoner == Scene.P).Held);
-        Assert.Equal(scene.Prisoner.DetainingPower, scene.TheCase.Prisoners.Single(p => p.Prisoner == Scene.P).DetainingPower);
+        Assert.Equal(to, fixture.Prisoner.State);
+        Assert.Equal(CustodyStates.IsCustody(to), fixture.Prisoner.Held);
+        Assert.Equal(expected == "1", fixture.Prisoner.Statuses[^1].Breaches.Contains(Invariant.D1));
+        Assert.Equal(fixture.Prisoner.Ended ? "" : "UA", fixture.Prisoner.DetainingPower);
+        Assert.Equal(fixture.Prisoner.Held, fixture.TheCase.Prisoners.Single(p => p.Prisoner == CaseFixture.P).Held);
+        Assert.Equal(fixture.Prisoner.DetainingPower, fixture.TheCase.Prisoners.Single(p => p.Prisoner == CaseFixture.P).DetainingPower);
     }
 
     [Theory, MemberData(nameof(CommandPairs))]
     public void A_command_is_accepted_or_refused_in_a_status(CustodyState state, string command)
     {
-        var (scene, statement) = In(state);
-        Assert.Equal(Cell(Commands, state, command) == "." ? Reason.StateNotAllowed : Reason.Unspecified, Run(scene, statement, command));
-        Assert.Equal(state, scene.Prisoner.State);
+        var (fixture, statement) = In(state);
+        Assert.Equal(Cell(Commands, state, command) == "." ? Reason.StateNotAllowed : Reason.Unspecified, Run(fixture, statement, command));
+        Assert.Equal(state, fixture.Prisoner.State);
     }
 
     [Theory, MemberData(nameof(EventPairs))]
     public void An_event_of_a_hand_over_is_recorded_in_every_status(CustodyState state, string @event)
     {
-        var (scene, _) = In(state);
-        var held = scene.Prisoner.Held;
+        var (fixture, _) = In(state);
+        var held = fixture.Prisoner.Held;
         switch (@event)
         {
             case nameof(TransitBegun):
-                scene.Begin();
+                fixture.Begin();
                 break;
             case nameof(HandoverAborted):
-                scene.Abort();
+                fixture.Abort();
                 break;
             default:
-                scene.HandOver();
+                fixture.HandOver();
                 break;
         }
         var expected = Cell(Events, state, @event);
-        Assert.Equal(expected == "=" ? state : System.Enum.Parse<CustodyState>(expected), scene.Prisoner.State);
+        Assert.Equal(expected == "=" ? state : System.Enum.Parse<CustodyState>(expected), fixture.Prisoner.State);
         if (@event == nameof(HandoverConfirmed))
-            Assert.Equal(!held, scene.Prisoner.Statuses[^1].Breaches.Contains(Invariant.D1));
+            Assert.Equal(!held, fixture.Prisoner.Statuses[^1].Breaches.Contains(Invariant.D1));
     }
 
     [Theory]
@@ -165,26 +165,26 @@ public class TransitionTests
     [InlineData(StatementState.Corrected, "CorrectRecord", Reason.NotCorrectable)]
     public void A_statement_takes_a_command_or_refuses_it(StatementState state, string command, Reason expected)
     {
-        var scene = new Scene();
-        scene.Register();
-        var id = scene.Record(scene.StatementRequest(Scene.Icrc, "KR"));
-        var position = scene.StatementOf(id).Position;
+        var fixture = new CaseFixture();
+        fixture.Register();
+        var id = fixture.Record(fixture.StatementRequest(CaseFixture.Icrc, "KR"));
+        var position = fixture.StatementOf(id).Position;
         if (state != StatementState.Recorded)
-            scene.Attest(id, AttesterRole.Interviewer);
+            fixture.Attest(id, AttesterRole.Interviewer);
         if (state == StatementState.Corrected)
-            scene.Correct(position, Scene.Icrc);
-        Assert.Equal(state, scene.StatementOf(id).State);
+            fixture.Correct(position, CaseFixture.Icrc);
+        Assert.Equal(state, fixture.StatementOf(id).State);
         Assert.Equal(
             expected,
             command switch
             {
-                "AttestStatement" => scene.Try(
-                    Scene.Icrc,
-                    scene.AttestRequest(id, AttesterRole.Observer, "i-3"),
+                "AttestStatement" => fixture.Try(
+                    CaseFixture.Icrc,
+                    fixture.AttestRequest(id, AttesterRole.Observer, "i-3"),
                     Statements.AttestStatement
                 ),
-                "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(id), Statements.RevokeAttestation),
-                _ => scene.Try(Scene.Icrc, scene.CorrectRequest(position, Scene.Icrc), Prisoners.CorrectRecord),
+                "RevokeAttestation" => fixture.Try(CaseFixture.Icrc, fixture.RevokeRequest(id), Statements.RevokeAttestation),
+                _ => fixture.Try(CaseFixture.Icrc, fixture.CorrectRequest(position, CaseFixture.Icrc), Prisoners.CorrectRecord),
             }
         );
     }
@@ -192,21 +192,21 @@ public class TransitionTests
     [Theory, MemberData(nameof(CaseCommands))]
     public void A_closed_case_takes_facts_duties_revocations_and_corrections_alone(string command)
     {
-        var (scene, statement) = In(CustodyState.Released);
-        Close(scene);
+        var (fixture, statement) = In(CustodyState.Released);
+        Close(fixture);
         var expected = command is "RecordStatus" or "NotifyBureau" or "RevokeAttestation" or "CorrectRecord"
             ? Reason.Unspecified
             : Reason.CaseClosed;
-        Assert.Equal(expected, Run(scene, statement, command));
+        Assert.Equal(expected, Run(fixture, statement, command));
     }
 
     [Theory, MemberData(nameof(CaseCommands))]
     public void An_open_case_takes_every_command(string command)
     {
-        var (scene, statement) = In(command == "CloseCase" ? CustodyState.Released : CustodyState.Interned);
+        var (fixture, statement) = In(command == "CloseCase" ? CustodyState.Released : CustodyState.Interned);
         if (command == "CloseCase")
-            Release(scene, Scene.Q);
-        Assert.Equal(Reason.Unspecified, Run(scene, statement, command));
+            Release(fixture, CaseFixture.Q);
+        Assert.Equal(Reason.Unspecified, Run(fixture, statement, command));
     }
 
     [Theory, MemberData(nameof(CommandPairs))]
@@ -218,20 +218,20 @@ public class TransitionTests
             Assert.Equal(Cell(Commands, state, command) == "+", rule.States.Count == 0 || rule.States.Contains(state));
     }
 
-    private static (Scene Scene, string Statement) In(CustodyState state)
+    private static (CaseFixture CaseFixture, string Statement) In(CustodyState state)
     {
-        var scene = new Scene();
-        scene.Register(
-            Scene.P,
+        var fixture = new CaseFixture();
+        fixture.Register(
+            CaseFixture.P,
             state is CustodyState.Captured or CustodyState.Registered or CustodyState.Hospitalised ? state : CustodyState.Interned
         );
-        scene.Register(Scene.Q);
-        var statement = scene.Record(scene.StatementRequest(Scene.Icrc, "KR"));
-        scene.Attest(statement, AttesterRole.Interviewer);
+        fixture.Register(CaseFixture.Q);
+        var statement = fixture.Record(fixture.StatementRequest(CaseFixture.Icrc, "KR"));
+        fixture.Attest(statement, AttesterRole.Interviewer);
         if (state == CustodyState.InTransit)
-            scene.Begin();
+            fixture.Begin();
         if (state is CustodyState.Recaptured)
-            scene.Status(CustodyState.Escaped);
+            fixture.Status(CustodyState.Escaped);
         if (
             state
             is CustodyState.Escaped
@@ -241,66 +241,70 @@ public class TransitionTests
                 or CustodyState.AccommodatedInNeutralCountry
                 or CustodyState.Died
         )
-            scene.Status(state, All);
-        Assert.Equal(state, scene.Prisoner.State);
-        return (scene, statement);
+            fixture.Status(state, All);
+        Assert.Equal(state, fixture.Prisoner.State);
+        return (fixture, statement);
     }
 
-    private static void Release(Scene scene, string reference)
+    private static void Release(CaseFixture fixture, string reference)
     {
-        var request = scene.StatusRequest(CustodyState.Released, Scene.Hq, All);
-        (request.Prisoner, request.Etag) = (reference, scene.Etag(Scene.Hq, reference));
-        scene.Do(Scene.Hq, request, Prisoners.RecordStatus);
+        var request = fixture.StatusRequest(CustodyState.Released, CaseFixture.Hq, All);
+        (request.Prisoner, request.Etag) = (reference, fixture.Etag(CaseFixture.Hq, reference));
+        fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
     }
 
-    private static void Close(Scene scene)
+    private static void Close(CaseFixture fixture)
     {
-        Release(scene, Scene.Q);
-        scene.Do(Scene.Hq, CloseRequest(scene), CaseRules.CloseCase);
+        Release(fixture, CaseFixture.Q);
+        fixture.Do(CaseFixture.Hq, CloseRequest(fixture), CaseRules.CloseCase);
     }
 
-    private static CloseCaseRequest CloseRequest(Scene scene) =>
+    private static CloseCaseRequest CloseRequest(CaseFixture fixture) =>
         new()
         {
-            Actor = Scene.Actor,
-            Etag = scene.CaseEtag(Scene.Hq),
-            Case = scene.Case,
+            Actor = CaseFixture.Actor,
+            Etag = fixture.CaseEtag(CaseFixture.Hq),
+            Case = fixture.Case,
         };
 
-    private static Reason Run(Scene scene, string statement, string command) =>
+    private static Reason Run(CaseFixture fixture, string statement, string command) =>
         command switch
         {
-            "AdmitParty" => scene.Try(Scene.Hq, scene.AdmitRequest(Scene.Ru, Part.RequestingState), CaseRules.AdmitParty),
-            "RemoveParty" => scene.Try(
-                Scene.Hq,
+            "AdmitParty" => fixture.Try(CaseFixture.Hq, fixture.AdmitRequest(CaseFixture.Ru, Part.RequestingState), CaseRules.AdmitParty),
+            "RemoveParty" => fixture.Try(
+                CaseFixture.Hq,
                 new RemovePartyRequest
                 {
-                    Actor = Scene.Actor,
-                    Etag = scene.CaseEtag(Scene.Hq),
-                    Case = scene.Case,
-                    Participant = Scene.Kr,
+                    Actor = CaseFixture.Actor,
+                    Etag = fixture.CaseEtag(CaseFixture.Hq),
+                    Case = fixture.Case,
+                    Participant = CaseFixture.Kr,
                 },
                 CaseRules.RemoveParty
             ),
-            "CloseCase" => scene.Try(Scene.Hq, CloseRequest(scene), CaseRules.CloseCase),
-            "RegisterPrisoner" => scene.Try(Scene.Hq, scene.RegisterRequest(), Prisoners.RegisterPrisoner),
-            "RecordStatus" => scene.Try(Scene.Hq, scene.StatusRequest(CustodyState.Died), Prisoners.RecordStatus),
-            "RecordProceedings" => scene.Try(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings),
-            "RecordClaim" => scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim),
-            "RecordStatement" => scene.Try(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.RecordStatement),
-            "AttestStatement" => scene.Try(
-                Scene.Icrc,
-                scene.AttestRequest(statement, AttesterRole.Observer, "i-3"),
+            "CloseCase" => fixture.Try(CaseFixture.Hq, CloseRequest(fixture), CaseRules.CloseCase),
+            "RegisterPrisoner" => fixture.Try(CaseFixture.Hq, fixture.RegisterRequest(), Prisoners.RegisterPrisoner),
+            "RecordStatus" => fixture.Try(CaseFixture.Hq, fixture.StatusRequest(CustodyState.Died), Prisoners.RecordStatus),
+            "RecordProceedings" => fixture.Try(CaseFixture.Hq, fixture.ProceedingsRequest(), Prisoners.RecordProceedings),
+            "RecordClaim" => fixture.Try(CaseFixture.Kr, fixture.ClaimRequest(CaseFixture.Kr, "KR", "KR"), Prisoners.RecordClaim),
+            "RecordStatement" => fixture.Try(
+                CaseFixture.Icrc,
+                fixture.StatementRequest(CaseFixture.Icrc, "KR"),
+                Statements.RecordStatement
+            ),
+            "AttestStatement" => fixture.Try(
+                CaseFixture.Icrc,
+                fixture.AttestRequest(statement, AttesterRole.Observer, "i-3"),
                 Statements.AttestStatement
             ),
-            "RevokeAttestation" => scene.Try(Scene.Icrc, scene.RevokeRequest(statement), Statements.RevokeAttestation),
-            "RecordRiskAssessment" => scene.Try(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment),
-            "RecordFitness" => scene.Try(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness),
-            "NotifyBureau" => scene.Try(Scene.Hq, scene.NotifyRequest(1), Prisoners.NotifyBureau),
-            "LinkDuplicate" => scene.Try(Scene.Hq, scene.LinkRequest(), Prisoners.LinkDuplicate),
-            "CorrectRecord" => scene.Try(
-                Scene.Icrc,
-                scene.CorrectRequest(scene.StatementOf(statement).Position, Scene.Icrc),
+            "RevokeAttestation" => fixture.Try(CaseFixture.Icrc, fixture.RevokeRequest(statement), Statements.RevokeAttestation),
+            "RecordRiskAssessment" => fixture.Try(CaseFixture.Hq, fixture.RiskRequest(), Prisoners.RecordRiskAssessment),
+            "RecordFitness" => fixture.Try(CaseFixture.Hq, fixture.FitnessRequest(), Prisoners.RecordFitness),
+            "NotifyBureau" => fixture.Try(CaseFixture.Hq, fixture.NotifyRequest(1), Prisoners.NotifyBureau),
+            "LinkDuplicate" => fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate),
+            "CorrectRecord" => fixture.Try(
+                CaseFixture.Icrc,
+                fixture.CorrectRequest(fixture.StatementOf(statement).Position, CaseFixture.Icrc),
                 Prisoners.CorrectRecord
             ),
             _ => throw new ArgumentOutOfRangeException(nameof(command), command, "no such command"),

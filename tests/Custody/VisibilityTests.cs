@@ -37,7 +37,16 @@ public class VisibilityTests
         draft             .                  .      .      .              1      .    .
         """;
 
-    private static readonly string[] Readers = [Scene.Hq, Scene.Mfa, Scene.Kr, Scene.Unification, Scene.Ru, Scene.Icrc, Scene.Swiss];
+    private static readonly string[] Readers =
+    [
+        CaseFixture.Hq,
+        CaseFixture.Mfa,
+        CaseFixture.Kr,
+        CaseFixture.Unification,
+        CaseFixture.Ru,
+        CaseFixture.Icrc,
+        CaseFixture.Swiss,
+    ];
 
     public static TheoryData<string, string> Cells =>
         [
@@ -52,26 +61,26 @@ public class VisibilityTests
     [Theory, MemberData(nameof(EachReader))]
     public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing(string reader)
     {
-        var scene = Full();
-        Assert.Empty(Withholding.Unmarked(scene.Prisoner, scene.Seen(reader)));
-        Assert.Empty(Withholding.Unmarked(scene.TheCase, Cases.Show(scene.TheCase, scene.Reader(reader))));
-        foreach (var statement in scene.Prisoner.Statements)
-            Assert.Empty(Withholding.Unmarked(statement, StatementVisibility.Show(statement, scene.Reader(reader))));
+        var fixture = Full();
+        Assert.Empty(Withholding.Unmarked(fixture.Prisoner, fixture.Seen(reader)));
+        Assert.Empty(Withholding.Unmarked(fixture.TheCase, Cases.Show(fixture.TheCase, fixture.Reader(reader))));
+        foreach (var statement in fixture.Prisoner.Statements)
+            Assert.Empty(Withholding.Unmarked(statement, StatementVisibility.Show(statement, fixture.Reader(reader))));
     }
 
     [Fact]
     public void No_and_not_for_you_are_told_apart()
     {
-        var scene = Full();
-        Assert.Equal((false, false), (scene.Seen(Scene.Hq).Under18, scene.Seen(Scene.Hq).Withheld.Contains("under_18")));
-        Assert.Equal((false, true), (scene.Seen(Scene.Kr).Under18, scene.Seen(Scene.Kr).Withheld.Contains("under_18")));
+        var fixture = Full();
+        Assert.Equal((false, false), (fixture.Seen(CaseFixture.Hq).Under18, fixture.Seen(CaseFixture.Hq).Withheld.Contains("under_18")));
+        Assert.Equal((false, true), (fixture.Seen(CaseFixture.Kr).Under18, fixture.Seen(CaseFixture.Kr).Withheld.Contains("under_18")));
     }
 
     [Theory, MemberData(nameof(Cells))]
     public void A_reader_sees_of_a_prisoner_what_his_part_allows(string row, string reader)
     {
-        var scene = Full();
-        var seen = scene.Seen(reader);
+        var fixture = Full();
+        var seen = fixture.Seen(reader);
         var lines = Table.Split('\n').Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)).ToArray();
         Assert.Equal(
             lines.Single(l => l[0] == row)[1 + Array.IndexOf(lines[0], reader)],
@@ -98,7 +107,7 @@ public class VisibilityTests
                 _ => throw new ArgumentOutOfRangeException(nameof(row), row, "no such row"),
             }
         );
-        Assert.Equal(Scene.P, seen.Prisoner_);
+        Assert.Equal(CaseFixture.P, seen.Prisoner_);
         Assert.Equal("UA", seen.DetainingPower);
         Assert.True(seen.Held);
         Assert.All(seen.Entries, e => Assert.Equal(reader, e.Participant));
@@ -106,17 +115,17 @@ public class VisibilityTests
     }
 
     [Theory]
-    [InlineData(Scene.Hq, true, true, true)]
-    [InlineData(Scene.Mfa, true, true, false)]
-    [InlineData(Scene.Icrc, true, true, true)]
-    [InlineData(Scene.Swiss, true, false, false)]
-    [InlineData(Scene.Kr, false, false, false)]
-    [InlineData(Scene.Ru, false, false, false)]
+    [InlineData(CaseFixture.Hq, true, true, true)]
+    [InlineData(CaseFixture.Mfa, true, true, false)]
+    [InlineData(CaseFixture.Icrc, true, true, true)]
+    [InlineData(CaseFixture.Swiss, true, false, false)]
+    [InlineData(CaseFixture.Kr, false, false, false)]
+    [InlineData(CaseFixture.Ru, false, false, false)]
     public void A_statement_is_for_who_held_him_and_the_observers(string reader, bool sees, bool destinations, bool content)
     {
-        var scene = Full();
-        var statement = scene.StatementOf(scene.Prisoner.Statements[0].Statement_);
-        var eyes = scene.Reader(reader);
+        var fixture = Full();
+        var statement = fixture.StatementOf(fixture.Prisoner.Statements[0].Statement_);
+        var eyes = fixture.Reader(reader);
         Assert.Equal(sees, Statements.Kind.AudienceOf(statement).Any(eyes.Tokens.Contains));
         if (!sees)
             return;
@@ -130,168 +139,174 @@ public class VisibilityTests
     [Fact]
     public void A_marked_statement_is_for_who_is_cleared_and_named()
     {
-        var scene = new Scene();
-        scene.Admit(Scene.Mfa, Part.DetainingPower);
-        scene.Register();
-        var request = scene.StatementRequest(Scene.Icrc, "KR");
-        request.Classification = new Classification { Level = Level.Secret, ReleasableTo = { Scene.Hq } };
-        scene.Record(request);
-        Assert.Single(scene.Seen(Scene.Hq).Statements);
-        Assert.Empty(scene.Seen(Scene.Mfa).Statements);
-        Assert.Single(scene.Seen(Scene.Icrc).Statements);
+        var fixture = new CaseFixture();
+        fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        fixture.Register();
+        var request = fixture.StatementRequest(CaseFixture.Icrc, "KR");
+        request.Classification = new Classification { Level = Level.Secret, ReleasableTo = { CaseFixture.Hq } };
+        fixture.Record(request);
+        Assert.Single(fixture.Seen(CaseFixture.Hq).Statements);
+        Assert.Empty(fixture.Seen(CaseFixture.Mfa).Statements);
+        Assert.Single(fixture.Seen(CaseFixture.Icrc).Statements);
     }
 
     [Fact]
     public void A_requesting_state_does_not_see_which_others_request()
     {
-        var scene = Full();
-        Assert.DoesNotContain(Cases.Show(scene.TheCase, scene.Reader(Scene.Kr)).Parties, p => p.Participant == Scene.Ru);
-        Assert.Contains(Cases.Show(scene.TheCase, scene.Reader(Scene.Kr)).Parties, p => p.Participant == Scene.Unification);
-        Assert.DoesNotContain(Cases.Show(scene.TheCase, scene.Reader(Scene.Ru)).Parties, p => p.Participant == Scene.Kr);
-        Assert.Equal(7, Cases.Show(scene.TheCase, scene.Reader(Scene.Icrc)).Parties.Count);
-        var before = scene.CaseEtag(Scene.Kr);
-        scene.Do(
-            Scene.Hq,
+        var fixture = Full();
+        Assert.DoesNotContain(Cases.Show(fixture.TheCase, fixture.Reader(CaseFixture.Kr)).Parties, p => p.Participant == CaseFixture.Ru);
+        Assert.Contains(Cases.Show(fixture.TheCase, fixture.Reader(CaseFixture.Kr)).Parties, p => p.Participant == CaseFixture.Unification);
+        Assert.DoesNotContain(Cases.Show(fixture.TheCase, fixture.Reader(CaseFixture.Ru)).Parties, p => p.Participant == CaseFixture.Kr);
+        Assert.Equal(7, Cases.Show(fixture.TheCase, fixture.Reader(CaseFixture.Icrc)).Parties.Count);
+        var before = fixture.CaseEtag(CaseFixture.Kr);
+        fixture.Do(
+            CaseFixture.Hq,
             new RemovePartyRequest
             {
-                Actor = Scene.Actor,
-                Etag = scene.CaseEtag(Scene.Hq),
-                Case = scene.Case,
-                Participant = Scene.Ru,
+                Actor = CaseFixture.Actor,
+                Etag = fixture.CaseEtag(CaseFixture.Hq),
+                Case = fixture.Case,
+                Participant = CaseFixture.Ru,
             },
             CaseRules.RemoveParty
         );
-        Assert.Equal(before, scene.CaseEtag(Scene.Kr));
+        Assert.Equal(before, fixture.CaseEtag(CaseFixture.Kr));
     }
 
     [Fact]
     public void What_a_reader_may_not_see_does_not_move_his_etag()
     {
-        var scene = new Scene();
-        scene.Register();
-        var before = scene.Etag(Scene.Kr);
-        var observer = scene.Etag(Scene.Icrc);
-        var id = scene.Says("KP");
-        scene.Do(Scene.Icrc, scene.RevokeRequest(id), Statements.RevokeAttestation);
-        scene.Do(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness);
-        scene.Do(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings);
-        scene.Status(CustodyState.Hospitalised);
-        scene.Do(Scene.Hq, scene.ClaimRequest(Scene.Hq, "RU", "RU"), Prisoners.RecordClaim);
-        scene.Do(Scene.Hq, scene.NotifyRequest(1), Prisoners.NotifyBureau);
-        scene.Begin();
-        Assert.Equal(before, scene.Etag(Scene.Kr));
-        Assert.NotEqual(observer, scene.Etag(Scene.Icrc));
-        observer = scene.Etag(Scene.Icrc);
-        scene.Do(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment);
-        Assert.Equal(observer, scene.Etag(Scene.Icrc));
-        scene.Do(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim);
-        Assert.NotEqual(before, scene.Etag(Scene.Kr));
+        var fixture = new CaseFixture();
+        fixture.Register();
+        var before = fixture.Etag(CaseFixture.Kr);
+        var observer = fixture.Etag(CaseFixture.Icrc);
+        var id = fixture.Says("KP");
+        fixture.Do(CaseFixture.Icrc, fixture.RevokeRequest(id), Statements.RevokeAttestation);
+        fixture.Do(CaseFixture.Hq, fixture.FitnessRequest(), Prisoners.RecordFitness);
+        fixture.Do(CaseFixture.Hq, fixture.ProceedingsRequest(), Prisoners.RecordProceedings);
+        fixture.Status(CustodyState.Hospitalised);
+        fixture.Do(CaseFixture.Hq, fixture.ClaimRequest(CaseFixture.Hq, "RU", "RU"), Prisoners.RecordClaim);
+        fixture.Do(CaseFixture.Hq, fixture.NotifyRequest(1), Prisoners.NotifyBureau);
+        fixture.Begin();
+        Assert.Equal(before, fixture.Etag(CaseFixture.Kr));
+        Assert.NotEqual(observer, fixture.Etag(CaseFixture.Icrc));
+        observer = fixture.Etag(CaseFixture.Icrc);
+        fixture.Do(CaseFixture.Hq, fixture.RiskRequest(), Prisoners.RecordRiskAssessment);
+        Assert.Equal(observer, fixture.Etag(CaseFixture.Icrc));
+        fixture.Do(CaseFixture.Kr, fixture.ClaimRequest(CaseFixture.Kr, "KR", "KR"), Prisoners.RecordClaim);
+        Assert.NotEqual(before, fixture.Etag(CaseFixture.Kr));
     }
 
     [Fact]
     public void Entries_on_wishes_health_and_risk_are_not_for_the_requesting_state()
     {
-        var scene = new Scene();
-        scene.Register();
-        var kr = scene.Reader(Scene.Kr).Tokens;
+        var fixture = new CaseFixture();
+        fixture.Register();
+        var kr = fixture.Reader(CaseFixture.Kr).Tokens;
         void Hidden(Decision decision) => Assert.DoesNotContain(decision.Audience, kr.Contains);
-        Hidden(scene.Do(Scene.Icrc, scene.StatementRequest(Scene.Icrc, "KR"), Statements.RecordStatement));
-        var id = scene.Prisoner.Statements[0].Statement_;
-        Hidden(scene.Do(Scene.Icrc, scene.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement));
-        Hidden(scene.Do(Scene.Icrc, scene.RevokeRequest(id, AttesterRole.Observer), Statements.RevokeAttestation));
-        Hidden(scene.Do(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness));
-        Hidden(scene.Do(Scene.Hq, scene.RiskRequest(), Prisoners.RecordRiskAssessment));
-        Hidden(scene.Do(Scene.Hq, scene.ProceedingsRequest(), Prisoners.RecordProceedings));
-        Hidden(scene.Do(Scene.Hq, scene.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
-        Hidden(scene.Do(Scene.Hq, scene.NotifyRequest(1), Prisoners.NotifyBureau));
-        Hidden(scene.Do(Scene.Icrc, scene.CorrectRequest(scene.StatementOf(id).Position, Scene.Icrc), Prisoners.CorrectRecord));
+        Hidden(fixture.Do(CaseFixture.Icrc, fixture.StatementRequest(CaseFixture.Icrc, "KR"), Statements.RecordStatement));
+        var id = fixture.Prisoner.Statements[0].Statement_;
+        Hidden(fixture.Do(CaseFixture.Icrc, fixture.AttestRequest(id, AttesterRole.Observer, "i-3"), Statements.AttestStatement));
+        Hidden(fixture.Do(CaseFixture.Icrc, fixture.RevokeRequest(id, AttesterRole.Observer), Statements.RevokeAttestation));
+        Hidden(fixture.Do(CaseFixture.Hq, fixture.FitnessRequest(), Prisoners.RecordFitness));
+        Hidden(fixture.Do(CaseFixture.Hq, fixture.RiskRequest(), Prisoners.RecordRiskAssessment));
+        Hidden(fixture.Do(CaseFixture.Hq, fixture.ProceedingsRequest(), Prisoners.RecordProceedings));
+        Hidden(fixture.Do(CaseFixture.Hq, fixture.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus));
+        Hidden(fixture.Do(CaseFixture.Hq, fixture.NotifyRequest(1), Prisoners.NotifyBureau));
+        Hidden(
+            fixture.Do(
+                CaseFixture.Icrc,
+                fixture.CorrectRequest(fixture.StatementOf(id).Position, CaseFixture.Icrc),
+                Prisoners.CorrectRecord
+            )
+        );
     }
 
     [Fact]
     public void A_draft_is_noted_for_whom_it_was_drafted_alone_until_it_is_submitted()
     {
-        var scene = new Scene();
-        scene.Register();
-        var etag = scene.Etag(Scene.Hq);
-        var noted = scene.Do(Scene.Consular, Drafted(scene, "transfer_1", Scene.Kr), Reactions.Drafted);
-        Assert.Equal([Audience.Of(Scene.Kr)], noted.Audience);
-        Assert.Single(scene.Seen(Scene.Kr).Interests);
-        Assert.Empty(scene.Seen(Scene.Hq).Interests);
-        Assert.Equal(etag, scene.Etag(Scene.Hq));
-        scene.Do(
-            Scene.Consular,
+        var fixture = new CaseFixture();
+        fixture.Register();
+        var etag = fixture.Etag(CaseFixture.Hq);
+        var noted = fixture.Do(CaseFixture.Consular, Drafted(fixture, "transfer_1", CaseFixture.Kr), Reactions.Drafted);
+        Assert.Equal([Audience.Of(CaseFixture.Kr)], noted.Audience);
+        Assert.Single(fixture.Seen(CaseFixture.Kr).Interests);
+        Assert.Empty(fixture.Seen(CaseFixture.Hq).Interests);
+        Assert.Equal(etag, fixture.Etag(CaseFixture.Hq));
+        fixture.Do(
+            CaseFixture.Consular,
             new TransferRequestSubmitted
             {
-                Case = scene.Case,
-                Prisoner = Scene.P,
+                Case = fixture.Case,
+                Prisoner = CaseFixture.P,
                 Transfer = "transfer_1",
-                Participant = Scene.Kr,
+                Participant = CaseFixture.Kr,
             },
             Reactions.Submitted
         );
-        Assert.Single(scene.Seen(Scene.Hq).Interests);
+        Assert.Single(fixture.Seen(CaseFixture.Hq).Interests);
     }
 
     [Fact]
     public void A_discarded_draft_leaves_nothing()
     {
-        var scene = new Scene();
-        scene.Register();
-        var etag = scene.Etag(Scene.Kr);
-        scene.Do(Scene.Consular, Drafted(scene, "transfer_1", Scene.Kr), Reactions.Drafted);
-        scene.Do(
-            Scene.Consular,
+        var fixture = new CaseFixture();
+        fixture.Register();
+        var etag = fixture.Etag(CaseFixture.Kr);
+        fixture.Do(CaseFixture.Consular, Drafted(fixture, "transfer_1", CaseFixture.Kr), Reactions.Drafted);
+        fixture.Do(
+            CaseFixture.Consular,
             new DraftDiscarded
             {
-                Case = scene.Case,
-                Prisoner = Scene.P,
+                Case = fixture.Case,
+                Prisoner = CaseFixture.P,
                 Transfer = "transfer_1",
             },
             Reactions.Discarded
         );
-        Assert.Equal(etag, scene.Etag(Scene.Kr));
+        Assert.Equal(etag, fixture.Etag(CaseFixture.Kr));
     }
 
     [Fact]
     public void To_a_stranger_a_record_that_is_there_and_one_that_is_not_look_the_same()
     {
-        var scene = new Scene();
-        scene.Register();
-        var request = scene.ClaimRequest(Scene.Kr, "RU", "RU");
-        Assert.Equal(Reason.NotFound, scene.Try(Scene.Ru, request, Prisoners.RecordClaim));
+        var fixture = new CaseFixture();
+        fixture.Register();
+        var request = fixture.ClaimRequest(CaseFixture.Kr, "RU", "RU");
+        Assert.Equal(Reason.NotFound, fixture.Try(CaseFixture.Ru, request, Prisoners.RecordClaim));
         request.Prisoner = "pris_00000000000000000000000009";
-        Assert.Equal(Reason.NotFound, scene.Try(Scene.Ru, request, Prisoners.RecordClaim));
-        Assert.Equal(Reason.NotFound, scene.Try(Scene.Kr, request, Prisoners.RecordClaim));
+        Assert.Equal(Reason.NotFound, fixture.Try(CaseFixture.Ru, request, Prisoners.RecordClaim));
+        Assert.Equal(Reason.NotFound, fixture.Try(CaseFixture.Kr, request, Prisoners.RecordClaim));
         request.Case = "case_unknown";
-        Assert.Equal(Reason.NotFound, scene.Try(Scene.Ru, request, Prisoners.RecordClaim));
+        Assert.Equal(Reason.NotFound, fixture.Try(CaseFixture.Ru, request, Prisoners.RecordClaim));
     }
 
     [Fact]
     public void A_party_that_was_removed_sees_nothing_any_more()
     {
-        var scene = new Scene();
-        scene.Register();
-        scene.Do(
-            Scene.Hq,
+        var fixture = new CaseFixture();
+        fixture.Register();
+        fixture.Do(
+            CaseFixture.Hq,
             new RemovePartyRequest
             {
-                Actor = Scene.Actor,
-                Etag = scene.CaseEtag(Scene.Hq),
-                Case = scene.Case,
-                Participant = Scene.Kr,
+                Actor = CaseFixture.Actor,
+                Etag = fixture.CaseEtag(CaseFixture.Hq),
+                Case = fixture.Case,
+                Participant = CaseFixture.Kr,
             },
             CaseRules.RemoveParty
         );
-        Assert.DoesNotContain(Prisoners.Kind.AudienceOf(scene.Prisoner), scene.Reader(Scene.Kr).Tokens.Contains);
-        Assert.Equal(Reason.NotFound, scene.Try(Scene.Kr, scene.ClaimRequest(Scene.Kr, "KR", "KR"), Prisoners.RecordClaim));
+        Assert.DoesNotContain(Prisoners.Kind.AudienceOf(fixture.Prisoner), fixture.Reader(CaseFixture.Kr).Tokens.Contains);
+        Assert.Equal(Reason.NotFound, fixture.Try(CaseFixture.Kr, fixture.ClaimRequest(CaseFixture.Kr, "KR", "KR"), Prisoners.RecordClaim));
     }
 
     [Fact]
     public void After_a_transfer_each_power_sees_what_was_recorded_while_it_held_him()
     {
-        var scene = Full();
-        scene.HandOver();
-        var (before, now) = (scene.Seen(Scene.Hq), scene.Seen(Scene.Kr));
+        var fixture = Full();
+        fixture.HandOver();
+        var (before, now) = (fixture.Seen(CaseFixture.Hq), fixture.Seen(CaseFixture.Kr));
         Assert.Equal(CustodyState.Unspecified, before.State);
         Assert.Equal(CustodyState.Interned, now.State);
         Assert.Single(before.Statements);
@@ -305,10 +320,10 @@ public class VisibilityTests
     [Fact]
     public void Lists_are_filtered_by_what_everybody_may_see_alone()
     {
-        var scene = Full();
-        Assert.Equal([$"case:{scene.Case}", "held:true"], Prisoners.Kind.KeysOf(scene.Prisoner));
-        scene.Status(CustodyState.Hospitalised);
-        Assert.Equal([$"case:{scene.Case}", "held:true"], Prisoners.Kind.KeysOf(scene.Prisoner));
+        var fixture = Full();
+        Assert.Equal([$"case:{fixture.Case}", "held:true"], Prisoners.Kind.KeysOf(fixture.Prisoner));
+        fixture.Status(CustodyState.Hospitalised);
+        Assert.Equal([$"case:{fixture.Case}", "held:true"], Prisoners.Kind.KeysOf(fixture.Prisoner));
     }
 
     [Fact]
@@ -358,13 +373,13 @@ public class VisibilityTests
     [Fact]
     public void The_same_events_come_of_every_wish_and_of_every_status_of_custody()
     {
-        static string[] Events(Action<Scene> act)
+        static string[] Events(Action<CaseFixture> act)
         {
-            var scene = new Scene();
-            scene.Register();
-            var from = scene.Stage.Events.Count;
-            act(scene);
-            return [.. scene.Stage.Events.Skip(from).Select(e => e.ToString()!)];
+            var fixture = new CaseFixture();
+            fixture.Register();
+            var from = fixture.RuleRunner.Events.Count;
+            act(fixture);
+            return [.. fixture.RuleRunner.Events.Skip(from).Select(e => e.ToString()!)];
         }
 
         string[] Said(params string[] destinations) => [.. Events(s => s.Says(destinations))];
@@ -373,63 +388,75 @@ public class VisibilityTests
         Assert.Equal(Said("KR"), Said("UA", "KR"));
         Assert.Equal(
             Events(s => s.Status(CustodyState.Hospitalised)),
-            Events(s => s.Do(Scene.Hq, s.ProceedingsRequest(), Prisoners.RecordProceedings))
+            Events(s => s.Do(CaseFixture.Hq, s.ProceedingsRequest(), Prisoners.RecordProceedings))
         );
         Assert.Equal(
-            Events(s => s.Do(Scene.Hq, s.FitnessRequest(true), Prisoners.RecordFitness)),
-            Events(s => s.Do(Scene.Hq, s.FitnessRequest(false), Prisoners.RecordFitness))
+            Events(s => s.Do(CaseFixture.Hq, s.FitnessRequest(true), Prisoners.RecordFitness)),
+            Events(s => s.Do(CaseFixture.Hq, s.FitnessRequest(false), Prisoners.RecordFitness))
         );
     }
 
-    private static TransferRequestDrafted Drafted(Scene scene, string transfer, string participant) =>
+    private static TransferRequestDrafted Drafted(CaseFixture fixture, string transfer, string participant) =>
         new()
         {
-            Case = scene.Case,
-            Prisoner = Scene.P,
+            Case = fixture.Case,
+            Prisoner = CaseFixture.P,
             Transfer = transfer,
             Participant = participant,
         };
 
-    private static Scene Full()
+    private static CaseFixture Full()
     {
-        var scene = new Scene();
-        scene.Admit(Scene.Mfa, Part.DetainingPower);
-        scene.Admit(Scene.Unification, Part.RequestingState);
-        scene.Admit(Scene.Ru, Part.RequestingState);
-        scene.Admit(Scene.Swiss, Part.ProtectingPower);
-        scene.Register();
-        scene.Do(Scene.Kr, With(scene.ClaimRequest(Scene.Kr, "KR", "KR"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
-        scene.Do(Scene.Ru, With(scene.ClaimRequest(Scene.Ru, "RU", "RU"), c => c.Evidence = Scene.Seal(Scene.Hq)), Prisoners.RecordClaim);
-        scene.Says("KR");
-        scene.Do(Scene.Hq, With(scene.RiskRequest(), r => r.Grounds = Scene.Seal(Scene.Icrc)), Prisoners.RecordRiskAssessment);
-        scene.Do(Scene.Hq, scene.FitnessRequest(), Prisoners.RecordFitness);
-        scene.Do(Scene.Hq, scene.ProceedingsRequest(false, ""), Prisoners.RecordProceedings);
-        scene.Do(
-            Scene.Hq,
+        var fixture = new CaseFixture();
+        fixture.Admit(CaseFixture.Mfa, Part.DetainingPower);
+        fixture.Admit(CaseFixture.Unification, Part.RequestingState);
+        fixture.Admit(CaseFixture.Ru, Part.RequestingState);
+        fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        fixture.Register();
+        fixture.Do(
+            CaseFixture.Kr,
+            With(fixture.ClaimRequest(CaseFixture.Kr, "KR", "KR"), c => c.Evidence = CaseFixture.Seal(CaseFixture.Hq)),
+            Prisoners.RecordClaim
+        );
+        fixture.Do(
+            CaseFixture.Ru,
+            With(fixture.ClaimRequest(CaseFixture.Ru, "RU", "RU"), c => c.Evidence = CaseFixture.Seal(CaseFixture.Hq)),
+            Prisoners.RecordClaim
+        );
+        fixture.Says("KR");
+        fixture.Do(
+            CaseFixture.Hq,
+            With(fixture.RiskRequest(), r => r.Grounds = CaseFixture.Seal(CaseFixture.Icrc)),
+            Prisoners.RecordRiskAssessment
+        );
+        fixture.Do(CaseFixture.Hq, fixture.FitnessRequest(), Prisoners.RecordFitness);
+        fixture.Do(CaseFixture.Hq, fixture.ProceedingsRequest(false, ""), Prisoners.RecordProceedings);
+        fixture.Do(
+            CaseFixture.Hq,
             With(
-                scene.NotifyRequest(1),
+                fixture.NotifyRequest(1),
                 n =>
                 {
-                    n.Data = Scene.Seal(Scene.Icrc, Scene.Kr);
-                    n.Releases.Add(new Release { Recipient = Scene.Kr, Reason = "consular-assistance" });
+                    n.Data = CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Kr);
+                    n.Releases.Add(new Release { Recipient = CaseFixture.Kr, Reason = "consular-assistance" });
                 }
             ),
             Prisoners.NotifyBureau
         );
-        scene.Do(Scene.Consular, Drafted(scene, "transfer_1", Scene.Kr), Reactions.Drafted);
-        scene.Do(Scene.Consular, Drafted(scene, "transfer_2", Scene.Ru), Reactions.Drafted);
-        scene.Do(
-            Scene.Consular,
+        fixture.Do(CaseFixture.Consular, Drafted(fixture, "transfer_1", CaseFixture.Kr), Reactions.Drafted);
+        fixture.Do(CaseFixture.Consular, Drafted(fixture, "transfer_2", CaseFixture.Ru), Reactions.Drafted);
+        fixture.Do(
+            CaseFixture.Consular,
             new TransferRequestSubmitted
             {
-                Case = scene.Case,
-                Prisoner = Scene.P,
+                Case = fixture.Case,
+                Prisoner = CaseFixture.P,
                 Transfer = "transfer_1",
-                Participant = Scene.Kr,
+                Participant = CaseFixture.Kr,
             },
             Reactions.Submitted
         );
-        return scene;
+        return fixture;
     }
 
     private static T With<T>(T message, Action<T> change)

@@ -48,7 +48,7 @@ internal sealed class Scenario
         StandsStill = TimeSpan.FromSeconds(15),
         Patience = TimeSpan.FromSeconds(60);
 
-    private readonly World _world;
+    private readonly Deployment _deployment;
     private readonly Random _random;
     private readonly string _removed;
     private readonly Action<string> _say;
@@ -58,12 +58,12 @@ internal sealed class Scenario
     private readonly Play _play;
     private readonly Stopwatch _clock = Stopwatch.StartNew();
 
-    private Scenario(World world, int seed, string removed, Action<string> say)
+    private Scenario(Deployment deployment, int seed, string removed, Action<string> say)
     {
-        (_world, _random, _removed, _say) = (world, new Random(seed), removed, say);
-        _audit = new Audit(world.Databases, world.Broker.Uri);
+        (_deployment, _random, _removed, _say) = (deployment, new Random(seed), removed, say);
+        _audit = new Audit(deployment.Databases, deployment.Broker.Uri);
         _ministries = ((string[])["ua/coordination-hq", "ua/mfa", "kr/mfa"])
-            .Select((participant, i) => new Ministry(participant, service => world.Reach(participant, service), _journal, seed + i))
+            .Select((participant, i) => new Ministry(participant, service => deployment.Reach(participant, service), _journal, seed + i))
             .ToDictionary(m => m.Participant);
         _play = new Play(participant => _ministries[participant], seed);
     }
@@ -77,11 +77,11 @@ internal sealed class Scenario
     public static async Task<Result> Run(int seed, int rounds, string removed, Action<string> say, CancellationToken cancel)
     {
         var began = Stopwatch.GetTimestamp();
-        await using var world = await World.Start(removed, cancel);
-        var scenario = new Scenario(world, seed, removed, say);
-        world.KeepsLogs = removed.Length == 0;
+        await using var deployment = await Deployment.Start(removed, cancel);
+        var scenario = new Scenario(deployment, seed, removed, say);
+        deployment.KeepsLogs = removed.Length == 0;
         scenario.Say($"all is ready after {Stopwatch.GetElapsedTime(began).TotalSeconds:F1} s");
-        scenario.Say($"seed {seed}, {(removed.Length == 0 ? "all protections" : $"without {removed}")}; logs in {world.Logs}");
+        scenario.Say($"seed {seed}, {(removed.Length == 0 ? "all protections" : $"without {removed}")}; logs in {deployment.Logs}");
         using var stop = new CancellationTokenSource();
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var playing = scenario._play.Run(4, stop.Token, end.Token);
@@ -94,7 +94,7 @@ internal sealed class Scenario
             var result = broken?.InnerException is UnexpectedAnswerException unexpected
                 ? await scenario.BreakOff(unexpected, running, end, cancel)
                 : await running;
-            world.KeepsLogs &= result.Complaints.Count > 0;
+            deployment.KeepsLogs &= result.Complaints.Count > 0;
             return result;
         }
         finally
@@ -159,14 +159,14 @@ internal sealed class Scenario
         await Settle(recovery is not null, cancel);
         if (recovery is not null)
             complaints = [.. complaints, .. await Lists(cancel)];
-        var dead = _world
+        var dead = _deployment
             .Services.Values.SelectMany(s => s.ExitCodes.Where(c => c != ServiceHost.Stalled).Select(c => $"{s.Name} ended with {c}"))
             .ToList();
-        await Task.WhenAll(_world.Services.Values.Select(s => recovery is not null ? s.Stop() : s.HoldDown()));
+        await Task.WhenAll(_deployment.Services.Values.Select(s => recovery is not null ? s.Stop() : s.HoldDown()));
         await _audit.Quiet(cancel);
         var ends = recovery is null
             ? []
-            : _world
+            : _deployment
                 .Services.Values.Where(s => s.ExitCodes.LastOrDefault(-1) != ServiceHost.Stopped)
                 .Select(s => $"{s.Name} was told to stop and ended with {s.ExitCodes.LastOrDefault(-1)}");
         return Found([.. complaints, .. dead, .. ends, .. await _audit.Check([.. _journal], null, cancel)], recovery);
@@ -178,12 +178,12 @@ internal sealed class Scenario
     private async Task BrokerTakesNothing(CancellationToken cancel)
     {
         Say("the broker takes nothing any more, then ends, and all services with it");
-        for (Task sent; ; _world.Broker.Thaw())
+        for (Task sent; ; _deployment.Broker.Thaw())
         {
-            await _world.Ready(cancel);
-            _world.Broker.Freeze();
+            await _deployment.Ready(cancel);
+            _deployment.Broker.Freeze();
             // Soon it is noticed that the broker answers nothing: then there is nothing sent, and it is begun anew.
-            sent = _world.Services["custody"].Tell("after-publish");
+            sent = _deployment.Services["custody"].Tell("after-publish");
             await _play.Open(cancel);
             if (await Task.WhenAny(sent, Task.Delay(TimeSpan.FromSeconds(4), cancel)) == sent)
                 break;
@@ -193,25 +193,25 @@ internal sealed class Scenario
         var patience = _removed == "confirm" ? Patience : TimeSpan.FromSeconds(1);
         while (await _audit.Relayed("custody", cancel) < all && Stopwatch.GetElapsedTime(since) < patience)
             await Task.Delay(50, cancel);
-        await _world.Blackout();
-        await _world.RestartBroker();
+        await _deployment.Blackout();
+        await _deployment.RestartBroker();
     }
 
     private async Task ConsumerEnds(CancellationToken cancel)
     {
         Say("a consumer ends right after an acknowledgement, then all services");
-        _world.Services["consular"].HoldAtEnd();
-        await _world.Services["consular"].Arm("after-ack", _random.Next(1, 6)).WaitAsync(Patience, cancel);
+        _deployment.Services["consular"].HoldAtEnd();
+        await _deployment.Services["consular"].Arm("after-ack", _random.Next(1, 6)).WaitAsync(Patience, cancel);
     }
 
     private async Task BrokerLosesItsDisk(CancellationToken cancel)
     {
         Say("the broker loses its disk with messages in its queues");
-        await Task.WhenAll(_world.Services["consular"].HoldDown(), _world.Services["calllog"].HoldDown());
+        await Task.WhenAll(_deployment.Services["consular"].HoldDown(), _deployment.Services["calllog"].HoldDown());
         await _play.Open(cancel);
         await Play.For(async () => await _audit.Waiting("consular", cancel) > 0 ? "some" : null, "messages in a queue", cancel);
-        await _world.RestartBroker(wipe: true);
-        foreach (var service in _world.Services.Values)
+        await _deployment.RestartBroker(wipe: true);
+        foreach (var service in _deployment.Services.Values)
             service.Start();
     }
 
@@ -224,7 +224,7 @@ internal sealed class Scenario
     {
         await end.CancelAsync();
         await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        await _world.Blackout();
+        await _deployment.Blackout();
         await _audit.Quiet(cancel);
         return Found([.. await _audit.Check([.. _journal], null, cancel, onItsWay: true), unexpected.Message], null);
     }
@@ -240,7 +240,7 @@ internal sealed class Scenario
     }
 
     private Dictionary<string, int> Ended() =>
-        _world.Services.Values.SelectMany(s => s.Points).GroupBy(p => p.Key).ToDictionary(g => g.Key, g => g.Sum(p => p.Value));
+        _deployment.Services.Values.SelectMany(s => s.Points).GroupBy(p => p.Key).ToDictionary(g => g.Key, g => g.Sum(p => p.Value));
 
     // Everything ends; what is in the ledgers and with the broker is compared before anything may repair it.
     private async Task<IReadOnlyList<string>> Interrupt(string when, Func<Task> fault, CancellationToken cancel)
@@ -248,14 +248,14 @@ internal sealed class Scenario
         var answered = _journal.ToArray();
         await fault();
         answered = [.. _journal];
-        await _world.Blackout();
+        await _deployment.Blackout();
         await _audit.Quiet(cancel);
         var complaints = await _audit.Check(answered, await _audit.Held(cancel), cancel);
         if (complaints.Count > 0)
             return [.. complaints.Select(c => $"{when}: {c}")];
-        foreach (var service in _world.Services.Values)
+        foreach (var service in _deployment.Services.Values)
             service.Start();
-        await _world.Ready(cancel);
+        await _deployment.Ready(cancel);
         return [];
     }
 
@@ -265,29 +265,29 @@ internal sealed class Scenario
         if (round % Points.Count == 0)
             _random.Shuffle(_order);
         var point = _order[round % Points.Count];
-        var service = World.Names[_random.Next(World.Names.Count)];
+        var service = Deployment.Names[_random.Next(Deployment.Names.Count)];
         var (other, delay) = (_random.Next(6), TimeSpan.FromMilliseconds(_random.Next(100, 2000)));
         var at = KillAt(service, point, _random.Next(1, 8), cancel);
         await Task.Delay(delay, cancel);
         switch (other)
         {
             case < 3:
-                Say($"{World.Names[other]} ends after {delay.TotalMilliseconds} ms");
-                await _world.Services[World.Names[other]].Kill();
+                Say($"{Deployment.Names[other]} ends after {delay.TotalMilliseconds} ms");
+                await _deployment.Services[Deployment.Names[other]].Kill();
                 break;
             case 3:
                 Say($"the broker ends after {delay.TotalMilliseconds} ms");
-                await _world.RestartBroker();
+                await _deployment.RestartBroker();
                 break;
             case 4:
                 Say($"the broker stands still for {delay.TotalMilliseconds} ms");
-                _world.Broker.Freeze();
+                _deployment.Broker.Freeze();
                 await Task.Delay(delay, cancel);
-                _world.Broker.Thaw();
+                _deployment.Broker.Thaw();
                 break;
             default:
                 Say("all services end");
-                await Task.WhenAll(_world.Services.Values.Select(s => s.Kill()));
+                await Task.WhenAll(_deployment.Services.Values.Select(s => s.Kill()));
                 break;
         }
         await at;
@@ -297,7 +297,7 @@ internal sealed class Scenario
 
     private async Task KillAt(string service, string point, int hits, CancellationToken cancel)
     {
-        var process = _world.Services[service];
+        var process = _deployment.Services[service];
         try
         {
             await process.Arm(point, hits).WaitAsync(TimeSpan.FromSeconds(15), cancel);
@@ -448,7 +448,7 @@ internal sealed class Scenario
                 [.. transfers.Select(t => $"{t.Id} {t.State}")]
             );
         }
-        foreach (var service in World.Names)
+        foreach (var service in Deployment.Names)
         {
             var checkpoint = await _ministries["kr/mfa"]
                 .Read(service, (i, options) => new LedgerService.LedgerServiceClient(i).GetCheckpointAsync(new(), options), cancel);

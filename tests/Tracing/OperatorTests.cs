@@ -27,7 +27,7 @@ namespace Ministries.Tracing.Tests;
 
 /// <summary>The three services over a broker of their own, in one process, seen by a collector. The consular service's rule on
 /// logged calls can be made to fail.</summary>
-public sealed class Scene : IAsyncLifetime
+public sealed class OperatorFixture : IAsyncLifetime
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-operator-").FullName;
     private readonly List<WebApplication> _hosts = [];
@@ -228,7 +228,7 @@ public sealed class Scene : IAsyncLifetime
 }
 
 /// <summary>What an operator who knows no code sees of what goes wrong, in the traces of those whom it concerns.</summary>
-public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
+public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<OperatorFixture>
 {
     private const string CallLogged = "ministries.calllog.v1.CallLogged",
         Log = "ministries.calllog.v1.CallLogService/LogCall";
@@ -249,7 +249,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         Assert.Equal(CallLogged, drafted.Attributes["ministries.method"]);
         Everything_has_its_parent(trace);
 
-        await scene
+        await fixture
             .Participants["kr/mfa"]
             .Consular.SubmitTransferRequestAsync(
                 new()
@@ -261,7 +261,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
                 cancellationToken: Cancel
             );
         // The step of weeks later: another trace, found by the draft's id, that links back to the one that caused it.
-        var spans = await scene.Receiver.WaitFor(
+        var spans = await fixture.Receiver.WaitFor(
             s =>
                 s.Any(x =>
                     x.Trace != trace[0].Trace && x.Name == "commit consular" && x.Attributes.GetValueOrDefault("ministries.record") == draft
@@ -280,10 +280,10 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     {
         var (call, _) = await Logged();
         // The draft's tie changes the call once more.
-        await scene.Participants.WaitUntil(
+        await fixture.Participants.WaitUntil(
             "the draft is tied",
             async () =>
-                (await scene.Participants["kr/mfa"].Calls.GetCallAsync(new() { Call = call }, cancellationToken: Cancel))
+                (await fixture.Participants["kr/mfa"].Calls.GetCallAsync(new() { Call = call }, cancellationToken: Cancel))
                     .Call.Commitments.Single()
                     .Requests.Count == 1,
             Cancel
@@ -291,11 +291,11 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         var request = new SubmitReadoutRequest
         {
             Call = call,
-            Account = scene.Request().Account,
+            Account = fixture.Request().Account,
             RequestId = Guid.NewGuid().ToString(),
         };
         await Assert.ThrowsAnyAsync<RpcException>(async () =>
-            await scene.Participants["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel)
+            await fixture.Participants["kr/mfa"].Calls.SubmitReadoutAsync(request, cancellationToken: Cancel)
         );
         var spans = await With("ministries.request_id", request.RequestId, 2);
         var rpc = spans.Single(s => s.Parent.Length == 0);
@@ -312,7 +312,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     public async Task A_repeated_request_says_so_and_names_the_entry_that_it_had_made()
     {
         var (_, request) = await Logged();
-        await scene.Participants["kr/mfa"].Calls.LogCallAsync(request, cancellationToken: Cancel);
+        await fixture.Participants["kr/mfa"].Calls.LogCallAsync(request, cancellationToken: Cancel);
         var spans = (await With("ministries.request_id", request.RequestId, 4)).Where(s => s.Name == Log).OrderBy(s => s.Start).ToList();
         Assert.Equal(2, spans.Count);
         Assert.NotEqual(spans[0].Trace, spans[1].Trace);
@@ -333,7 +333,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.PropagationData,
         };
         ActivitySource.AddActivityListener(listener);
-        var request = scene.Request();
+        var request = fixture.Request();
         using var own = source.StartActivity("a minister's afternoon")!;
         var headers = new Metadata
         {
@@ -341,22 +341,22 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
             { "tracestate", "official=kwon" },
             { "baggage", "prisoner=P-1" },
         };
-        (request.Case, request.Actor) = (scene.Participants["kr/mfa"].Case, scene.Participants["kr/mfa"].Actor);
-        await scene.Plain("kwon.example:7").LogCallAsync(request, headers, cancellationToken: Cancel);
+        (request.Case, request.Actor) = (fixture.Participants["kr/mfa"].Case, fixture.Participants["kr/mfa"].Actor);
+        await fixture.Plain("kwon.example:7").LogCallAsync(request, headers, cancellationToken: Cancel);
         var root = (await With("ministries.request_id", request.RequestId, 2)).Single(s => s.Name == Log);
         Assert.Empty(root.Parent);
         Assert.NotEqual(own.TraceId.ToHexString(), root.Trace);
         Assert.Equal(own.TraceId.ToHexString(), Assert.Single(root.Links).Trace);
-        Assert.DoesNotContain(scene.Receiver.Spans, s => s.Everything.Contains("kwon", StringComparison.Ordinal));
+        Assert.DoesNotContain(fixture.Receiver.Spans, s => s.Everything.Contains("kwon", StringComparison.Ordinal));
     }
 
     [Fact]
     public async Task What_cannot_be_processed_shows_each_attempt_then_the_dead_letter_and_when_it_is_replayed_that_too()
     {
-        scene.Fail();
+        fixture.Fail();
         var (call, _) = await Logged(drafted: false);
         var trace = await TraceOf(call, Ends("set-aside", "CallLogged"));
-        scene.FailNoMore();
+        fixture.FailNoMore();
         var publish = trace.Single(s => s.Name == $"publish {CallLogged}");
         var attempts = trace.Where(s => s.Name == $"process {CallLogged}").OrderBy(s => s.Start).ToList();
         Assert.Equal(5, attempts.Count);
@@ -373,7 +373,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         Assert.Contains(trace, s => s.Name == "commit consular" && s.Parent == aside.Id);
         Everything_has_its_parent(trace);
 
-        var operations = scene.Participants["operator"].OperationsOf("consular");
+        var operations = fixture.Participants["operator"].OperationsOf("consular");
         var letter = Assert.Single((await operations.ListDeadLettersAsync(new(), cancellationToken: Cancel)).DeadLetters);
         var replay = new ReplayDeadLetterRequest { RequestId = Guid.NewGuid().ToString(), Id = letter.Id };
         Assert.True((await operations.ReplayDeadLetterAsync(replay, cancellationToken: Cancel)).Processed);
@@ -383,20 +383,20 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         var operatorsCall = (await With("ministries.request_id", replay.RequestId, 2)).Single(s => s.Parent.Length == 0);
         Assert.Contains((operatorsCall.Trace, operatorsCall.Id), replayed.Links);
         Everything_has_its_parent(trace);
-        Assert.DoesNotContain(scene.Receiver.Spans, s => s.Everything.Contains(scene.Prisoner, StringComparison.Ordinal));
+        Assert.DoesNotContain(fixture.Receiver.Spans, s => s.Everything.Contains(fixture.Prisoner, StringComparison.Ordinal));
     }
 
     [Fact]
     public async Task A_message_that_the_broker_gives_again_is_seen_as_that_and_as_repeated_where_it_had_its_effect()
     {
         // The broker dies while the consular service has the message in hand: it takes the event in, and cannot say so any more.
-        scene.Fail();
+        fixture.Fail();
         var (call, _) = await Logged(drafted: false);
-        await scene.Failed.WaitAsync(Cancel);
-        scene.Broker.Kill();
-        scene.FailNoMore();
+        await fixture.Failed.WaitAsync(Cancel);
+        fixture.Broker.Kill();
+        fixture.FailNoMore();
         await Drafted(call);
-        await scene.Broker.Start();
+        await fixture.Broker.Start();
         var trace = await TraceOf(call, s => s.Attributes.ContainsKey("ministries.redelivered"));
         var again = trace.Single(s => s.Attributes.ContainsKey("ministries.redelivered"));
         Assert.Equal($"process {CallLogged}", again.Name);
@@ -408,15 +408,15 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     [Fact]
     public async Task An_outage_of_the_broker_stands_in_the_trace_between_the_commit_and_the_publish()
     {
-        scene.Broker.Kill();
-        await scene.Participants.WaitUntil("the outage is noticed", () => Task.FromResult(!scene.BusOf("calllog").BrokerReady), Cancel);
+        fixture.Broker.Kill();
+        await fixture.Participants.WaitUntil("the outage is noticed", () => Task.FromResult(!fixture.BusOf("calllog").BrokerReady), Cancel);
         var (call, _) = await Logged(drafted: false);
-        await scene.Participants.WaitUntil("the event waits", () => Task.FromResult(scene.BusOf("calllog").Backlog > 0), Cancel);
+        await fixture.Participants.WaitUntil("the event waits", () => Task.FromResult(fixture.BusOf("calllog").Backlog > 0), Cancel);
         // No message comes, and the draft is made all the same: from the producer's ledger, which its span says.
         await Drafted(call);
         var filled = (await TraceOf(call, Ends("commit", "consular"))).Single(s => s.Name == $"process {CallLogged}");
         Assert.Contains("ministries.filled", filled.Attributes.Keys);
-        await scene.Broker.Start();
+        await fixture.Broker.Start();
         var trace = await TraceOf(call, Ends("broker-outage", "calllog"));
         var commit = trace.Single(s => s.Name == "commit calllog" && trace.Single(p => p.Id == s.Parent).Name == Log);
         var outage = trace.Single(s => s.Name == "broker-outage calllog");
@@ -430,7 +430,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
         const int client = 3;
         // This test's own client, in the same process, asks for health; the services do not.
         Assert.Empty(
-            scene
+            fixture
                 .Receiver.Spans.Where(s =>
                     s.Name == "_OTHER"
                     || (s.Raw.Kind != client && s.Name.Contains("health", StringComparison.Ordinal))
@@ -444,8 +444,8 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
 
     private async Task<(string Call, LogCallRequest Request)> Logged(bool drafted = true)
     {
-        var seoul = scene.Participants["kr/mfa"];
-        var request = scene.Request();
+        var seoul = fixture.Participants["kr/mfa"];
+        var request = fixture.Request();
         var call = (await seoul.Calls.LogCallAsync(request, cancellationToken: Cancel)).Call;
         if (drafted)
             await Drafted(call);
@@ -453,14 +453,14 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     }
 
     private Task Drafted(string call) =>
-        scene.Participants.WaitUntil(
+        fixture.Participants.WaitUntil(
             "a request is drafted",
             async () =>
                 (
-                    await scene
+                    await fixture
                         .Participants["kr/mfa"]
                         .Consular.ListTransfersAsync(
-                            new() { Case = scene.Participants["kr/mfa"].Case, Call = call },
+                            new() { Case = fixture.Participants["kr/mfa"].Case, Call = call },
                             cancellationToken: Cancel
                         )
                 )
@@ -479,7 +479,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     private async Task<List<ReceivedSpan>> TraceOf(string call, Func<ReceivedSpan, bool> has)
     {
         List<ReceivedSpan> trace = [];
-        await scene.Receiver.WaitFor(
+        await fixture.Receiver.WaitFor(
             spans =>
             {
                 var root = spans.FirstOrDefault(s => s.Parent.Length == 0 && s.Attributes.GetValueOrDefault("ministries.record") == call);
@@ -495,7 +495,7 @@ public sealed class OperatorTests(Scene scene) : IClassFixture<Scene>
     private async Task<List<ReceivedSpan>> With(string tag, string value, int count)
     {
         bool Has(ReceivedSpan s) => s.Attributes.GetValueOrDefault(tag) == value;
-        return [.. (await scene.Receiver.WaitFor(spans => spans.Count(Has) >= count, Patience, Cancel)).Where(Has)];
+        return [.. (await fixture.Receiver.WaitFor(spans => spans.Count(Has) >= count, Patience, Cancel)).Where(Has)];
     }
 
     private static string Number(string attribute) => new([.. attribute.Where(char.IsDigit)]);

@@ -24,7 +24,7 @@ public sealed class EveryKeyTests
     /// <param name="Change">Changes it: the new one is used when it returns, and the old one listed no more or at its end.</param>
     /// <param name="Revoke">Revokes the old one, which a thief has.</param>
     /// <param name="Stolen">Tries the old one; every way must be closed.</param>
-    private sealed record Kind(Func<Scene, Task> Change, Func<Scene, Task> Revoke, Func<Scene, Task> Stolen);
+    private sealed record Kind(Func<KeyChanges, Task> Change, Func<KeyChanges, Task> Revoke, Func<KeyChanges, Task> Stolen);
 
     private static readonly Dictionary<string, Kind> Kinds = new()
     {
@@ -33,12 +33,12 @@ public sealed class EveryKeyTests
             {
                 await s.Agree(
                     [Writer],
-                    next => Scene.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key"))
+                    next => KeyChanges.Ministry("add-key", next, "--of", Writer, "--use", "requests", "--key", s.File("new.key"))
                 );
                 await s.Use(m => m with { RequestsKey = s.File("new.key") });
-                await s.Agree([Writer], next => Scene.Ministry("end-key", next, $"{Writer}/requests-1"));
+                await s.Agree([Writer], next => KeyChanges.Ministry("end-key", next, $"{Writer}/requests-1"));
             },
-            s => s.Agree([Writer], next => Scene.Ministry("revoke-key", next, $"{Writer}/requests-1")),
+            s => s.Agree([Writer], next => KeyChanges.Ministry("revoke-key", next, $"{Writer}/requests-1")),
             async s => await s.Refused("SIGNATURE_KEY_NOT_VALID", m => m)
         ),
         ["approvals"] = new(
@@ -48,7 +48,7 @@ public sealed class EveryKeyTests
                 await s.Agree(
                     [Writer],
                     next =>
-                        Scene.Ministry(
+                        KeyChanges.Ministry(
                             "add-key",
                             next,
                             "--of",
@@ -64,10 +64,11 @@ public sealed class EveryKeyTests
                 s.Official = s.File("new.key");
                 await s.Agree(
                     [Writer],
-                    next => Scene.Ministry("end-key", next, s.ListedAs(Path.Combine(s.Hub.Folder, Writer, "officials", $"{official}.key")))
+                    next =>
+                        KeyChanges.Ministry("end-key", next, s.ListedAs(Path.Combine(s.Hub.Folder, Writer, "officials", $"{official}.key")))
                 );
             },
-            s => s.Agree([Writer], next => Scene.Ministry("revoke-key", next, s.ListedAs(s.FirstOfficial))),
+            s => s.Agree([Writer], next => KeyChanges.Ministry("revoke-key", next, s.ListedAs(s.FirstOfficial))),
             async s =>
             {
                 s.Official = s.FirstOfficial;
@@ -79,17 +80,17 @@ public sealed class EveryKeyTests
             {
                 await s.Agree(
                     [Writer],
-                    next => Scene.Ministry("add-key", next, "--of", Writer, "--use", "agreements", "--key", s.File("new.key"))
+                    next => KeyChanges.Ministry("add-key", next, "--of", Writer, "--use", "agreements", "--key", s.File("new.key"))
                 );
                 s.Agreements[Writer] = s.File("new.key");
-                await s.Agree([Writer], next => Scene.Ministry("end-key", next, $"{Writer}/agreements-1"));
+                await s.Agree([Writer], next => KeyChanges.Ministry("end-key", next, $"{Writer}/agreements-1"));
             },
-            s => s.Agree([Writer], next => Scene.Ministry("revoke-key", next, $"{Writer}/agreements-1")),
+            s => s.Agree([Writer], next => KeyChanges.Ministry("revoke-key", next, $"{Writer}/agreements-1")),
             async s =>
             {
                 s.Agreements[Writer] = Path.Combine(s.Hub.Folder, Writer, "agreements.key");
-                var next = s.Draft(n => Scene.Ministry("deny", n, "0A", "--of", Writer), [Writer]);
-                var (code, output) = Scene.Run("agreement", "check", next, "--previous", s.InPlace);
+                var next = s.Draft(n => KeyChanges.Ministry("deny", n, "0A", "--of", Writer), [Writer]);
+                var (code, output) = KeyChanges.Run("agreement", "check", next, "--previous", s.InPlace);
                 Assert.Equal(CallCommands.WasRefused, code);
                 Assert.Contains("SignatureKeyNotValid", output);
                 File.Move(next, s.InPlace + ".thief");
@@ -101,19 +102,22 @@ public sealed class EveryKeyTests
             {
                 await s.Agree(
                     [],
-                    next => Scene.Ministry("add-key", next, "--of", Service, "--use", "checkpoints", "--key", s.File("new.key"))
+                    next => KeyChanges.Ministry("add-key", next, "--of", Service, "--use", "checkpoints", "--key", s.File("new.key"))
                 );
                 await s.Use(m => m);
                 File.Copy(s.CheckpointKey, s.File("old.key"));
                 File.Move(s.File("new.key"), s.CheckpointKey, overwrite: true);
-                await Hub.Until(() => s.Hub.Ledger.Key.Verifier == Scene.KeyOf(s.CheckpointKey).Verifier, "the new key was not taken over");
-                await s.Agree([], next => Scene.Ministry("end-key", next, $"{Service}/checkpoint-1"));
+                await Hub.Until(
+                    () => s.Hub.Ledger.Key.Verifier == KeyChanges.KeyOf(s.CheckpointKey).Verifier,
+                    "the new key was not taken over"
+                );
+                await s.Agree([], next => KeyChanges.Ministry("end-key", next, $"{Service}/checkpoint-1"));
             },
-            s => s.Agree([], next => Scene.Ministry("revoke-key", next, $"{Service}/checkpoint-1")),
+            s => s.Agree([], next => KeyChanges.Ministry("revoke-key", next, $"{Service}/checkpoint-1")),
             async s =>
             {
                 // A tree of the thief's own, as great as he likes.
-                var forged = Scene.KeyOf(s.File("old.key")).Sign(1_000_000, new byte[32]).Text;
+                var forged = KeyChanges.KeyOf(s.File("old.key")).Sign(1_000_000, new byte[32]).Text;
                 Assert.Null(await s.Hub.Ledger.Contradicts(forged, Hub.Cancel));
                 Assert.Equal(403, s.Hub.WitnessOf(Cosigner).AddCheckpoint($"old 0\n\n{forged}").Status);
                 Assert.False(LogKeys.Of(s.Hub.Agreement, "custody").Judge(forged, DateTimeOffset.UtcNow).Counts);
@@ -125,14 +129,14 @@ public sealed class EveryKeyTests
             {
                 await s.Agree(
                     [Cosigner],
-                    next => Scene.Ministry("add-key", next, "--of", Cosigner, "--use", "cosignatures", "--key", s.File("new.key"))
+                    next => KeyChanges.Ministry("add-key", next, "--of", Cosigner, "--use", "cosignatures", "--key", s.File("new.key"))
                 );
                 File.Copy(s.CosignaturesKey, s.File("old.key"));
                 File.Move(s.File("new.key"), s.CosignaturesKey, overwrite: true);
                 await s.Going();
-                await s.Agree([Cosigner], next => Scene.Ministry("end-key", next, $"{Cosigner}/cosignatures-1"));
+                await s.Agree([Cosigner], next => KeyChanges.Ministry("end-key", next, $"{Cosigner}/cosignatures-1"));
             },
-            s => s.Agree([Cosigner], next => Scene.Ministry("revoke-key", next, $"{Cosigner}/cosignatures-1")),
+            s => s.Agree([Cosigner], next => KeyChanges.Ministry("revoke-key", next, $"{Cosigner}/cosignatures-1")),
             async s =>
             {
                 var cosigned = await s.Hub.Cosigned();
@@ -152,7 +156,11 @@ public sealed class EveryKeyTests
                 s.Issue(Writer, "authority", "new", client: true);
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
             },
-            s => s.Agree([Writer], next => Scene.Ministry("deny", next, Path.Combine(s.Hub.Folder, Writer, "system.pem"), "--of", Writer)),
+            s =>
+                s.Agree(
+                    [Writer],
+                    next => KeyChanges.Ministry("deny", next, Path.Combine(s.Hub.Folder, Writer, "system.pem"), "--of", Writer)
+                ),
             s => s.Closed(m => m)
         ),
         ["certificate of a service"] = new(
@@ -162,12 +170,14 @@ public sealed class EveryKeyTests
                 s.Issue(Service, "authority", "new", client: true);
                 s.Replace();
                 await Hub.Until(
-                    () => s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber == Scene.SerialOf(s.Certificate),
+                    () =>
+                        s.Hub.Host!.Services.GetRequiredService<Credentials>().Certificate.SerialNumber
+                        == KeyChanges.SerialOf(s.Certificate),
                     "served"
                 );
                 await s.Use(m => m);
             },
-            s => s.Agree([], next => Scene.Ministry("deny", next, s.File("old.pem"), "--of", Service)),
+            s => s.Agree([], next => KeyChanges.Ministry("deny", next, s.File("old.pem"), "--of", Service)),
             s =>
             {
                 using var old = X509CertificateLoader.LoadCertificateFromFile(s.File("old.pem"));
@@ -197,14 +207,15 @@ public sealed class EveryKeyTests
                         mode: PrivateFiles.Mode
                     );
                 }
-                await s.Agree([Writer], next => Scene.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
+                await s.Agree([Writer], next => KeyChanges.Ministry("add-authority", next, s.File("next-authority.pem"), "--of", Writer));
                 s.Issue(Writer, s.File("next-authority"), "new", client: true);
                 await s.Use(m => m with { Certificate = s.File("new.pem"), CertificateKey = s.File("new.key") });
             },
             s =>
                 s.Agree(
                     [Writer],
-                    next => Scene.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Writer, "authority.pem"), "--of", Writer)
+                    next =>
+                        KeyChanges.Ministry("remove-authority", next, Path.Combine(s.Hub.Folder, Writer, "authority.pem"), "--of", Writer)
                 ),
             s => s.Closed(m => m)
         ),
@@ -217,15 +228,15 @@ public sealed class EveryKeyTests
     public async Task Is_changed_and_revoked_under_load_and_no_call_fails(string name)
     {
         await using var hub = await Hub.Start(2, 60, Cosigner, "kr/mfa");
-        await using var scene = new Scene(hub);
-        await scene.Going();
-        await Kinds[name].Change(scene);
-        await scene.Going();
-        await Kinds[name].Revoke(scene);
-        await scene.Going();
-        await scene.End();
-        await Kinds[name].Stolen(scene);
-        await hub.Write(1, scene.Current);
+        await using var changes = new KeyChanges(hub);
+        await changes.Going();
+        await Kinds[name].Change(changes);
+        await changes.Going();
+        await Kinds[name].Revoke(changes);
+        await changes.Going();
+        await changes.End();
+        await Kinds[name].Stolen(changes);
+        await hub.Write(1, changes.Current);
         var cosigned = await hub.Cosigned();
         Assert.Equal([Cosigner, "kr/mfa"], LogKeys.Of(hub.Agreement, "custody").Judge(cosigned.Text, DateTimeOffset.UtcNow).Cosigners);
         Assert.Equal((0, false), (hub.ExitCode, hub.Stopping));
@@ -234,7 +245,7 @@ public sealed class EveryKeyTests
     }
 
     /// <summary>The service, its witnesses, callers that never pause, and the commands.</summary>
-    private sealed class Scene : IAsyncDisposable
+    private sealed class KeyChanges : IAsyncDisposable
     {
         private readonly CancellationTokenSource _enough = new();
         private readonly List<Task> _load;
@@ -243,7 +254,7 @@ public sealed class EveryKeyTests
         private volatile string _official;
         private long _done;
 
-        public Scene(Hub hub)
+        public KeyChanges(Hub hub)
         {
             Hub = hub;
             Directory.CreateDirectory(File(""));

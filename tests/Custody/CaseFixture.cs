@@ -13,7 +13,7 @@ namespace Ministries.Custody.Tests;
 
 /// <summary>The case of 17 March 2025 as custody sees it, with invented identities: requests that are right unless a test changes
 /// them.</summary>
-internal sealed class Scene
+internal sealed class CaseFixture
 {
     public const string Hq = "ua/coordination-hq";
     public const string Mfa = "ua/mfa";
@@ -24,19 +24,19 @@ internal sealed class Scene
     public const string Swiss = "ch/fdfa";
     public const string Consular = "service/consular";
 
-    // What the service gives for the requests "first" and "second" of this scene (see Register).
+    // What the service gives for the requests "first" and "second" of this fixture (see Register).
     public const string P = "pris_9pky5cwf7hrcrhd2da90s0etb8";
     public const string Q = "pris_27nzf639hk2tqm8xafrq1fzt4g";
 
-    public Scene()
+    public CaseFixture()
     {
-        Stage = new Stage([Cases.Kind, Prisoners.Kind, Statements.Kind], Agreement());
+        RuleRunner = new RuleRunner([Cases.Kind, Prisoners.Kind, Statements.Kind], Agreement());
         Case = ((OpenCaseResponse)Play(Hq, new OpenCaseRequest { Actor = Actor }, CaseRules.OpenCase).Answer!).Case;
         Admit(Kr, Part.RequestingState);
         Admit(Icrc, Part.NeutralObserver);
     }
 
-    public Stage Stage { get; }
+    public RuleRunner RuleRunner { get; }
 
     public string Case { get; }
 
@@ -44,7 +44,7 @@ internal sealed class Scene
 
     public Prisoner Prisoner => PrisonerOf(P);
 
-    public Case TheCase => Stage.State(Cases.Kind, Case)!;
+    public Case TheCase => RuleRunner.State(Cases.Kind, Case)!;
 
     public static Agreement Agreement()
     {
@@ -98,15 +98,15 @@ internal sealed class Scene
             Content = ByteString.CopyFromUtf8("invented"),
         };
 
-    public Timestamp Ago(double hours) => Stage.Now.AddHours(-hours).ToTimestamp();
+    public Timestamp Ago(double hours) => RuleRunner.Now.AddHours(-hours).ToTimestamp();
 
-    public Timestamp In(double hours) => Stage.Now.AddHours(hours).ToTimestamp();
+    public Timestamp In(double hours) => RuleRunner.Now.AddHours(hours).ToTimestamp();
 
-    public Prisoner PrisonerOf(string reference) => Stage.State(Prisoners.Kind, Prisoners.KeyOf(Case, reference))!;
+    public Prisoner PrisonerOf(string reference) => RuleRunner.State(Prisoners.Kind, Prisoners.KeyOf(Case, reference))!;
 
-    public Statement StatementOf(string id) => Stage.State(Statements.Kind, id)!;
+    public Statement StatementOf(string id) => RuleRunner.State(Statements.Kind, id)!;
 
-    public Rules.Reader Reader(string who) => Cases.ReaderOf(Stage.Permissions.Participant(who)!, TheCase);
+    public Rules.Reader Reader(string who) => Cases.ReaderOf(RuleRunner.Permissions.Participant(who)!, TheCase);
 
     public Prisoner Seen(string who, string reference = P) => PrisonerVisibility.Show(PrisonerOf(reference), Reader(who));
 
@@ -119,7 +119,7 @@ internal sealed class Scene
     /// <summary>Plays a command and says what came of it.</summary>
     public (Decision Decision, IMessage? Answer) Play<T>(string who, T request, Func<T, RuleContext, Decision> rule)
         where T : IMessage =>
-        Stage.Play(
+        RuleRunner.Play(
             who,
             request,
             rule,
@@ -142,7 +142,7 @@ internal sealed class Scene
 
     /// <summary>Plays a command; the reason of its refusal, or unspecified.</summary>
     public Reason Try<T>(string who, T request, Func<T, RuleContext, Decision> rule)
-        where T : IMessage => Stage.ReasonOf(Play(who, request, rule).Decision);
+        where T : IMessage => RuleRunner.ReasonOf(Play(who, request, rule).Decision);
 
     /// <summary>Plays a command that must be accepted.</summary>
     public Decision Do<T>(string who, T request, Func<T, RuleContext, Decision> rule)
@@ -191,7 +191,7 @@ internal sealed class Scene
     {
         var request = RegisterRequest(status);
         AssertWellFormed(request);
-        var answer = Stage
+        var answer = RuleRunner
             .Play(
                 Hq,
                 request,
@@ -459,10 +459,10 @@ internal sealed class Scene
     }
 
     public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
-        Standings.Of([Prisoner], route, destination, Stage.Now, Stage.Permissions);
+        Standings.Of([Prisoner], route, destination, RuleRunner.Now, RuleRunner.Permissions);
 
     public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor(destination, route).Standing == Standing.InForce;
 
-    public CheckReadinessResponse Readiness(string destination = "KR") => Custody.Readiness.Of([Prisoner], destination, Stage.Now);
+    public CheckReadinessResponse Readiness(string destination = "KR") => Custody.Readiness.Of([Prisoner], destination, RuleRunner.Now);
 }

@@ -18,7 +18,7 @@ namespace Ministries.Bus.Tests;
 
 /// <summary>Two services that are only as much as the bus needs: a call log that publishes, and a consular service that notes what
 /// comes, in order. Each has a ledger of its own in a temporary folder.</summary>
-public sealed class Rig : IAsyncDisposable
+public sealed class BusFixture : IAsyncDisposable
 {
     /// <summary>A state that is a list: every event that had its effect on it, in order.</summary>
     public static readonly StreamKind<CallLogged> Noted = new("noted", 1, (state, _, entry) => state.Prisoners.Add(entry.RequestId));
@@ -33,7 +33,7 @@ public sealed class Rig : IAsyncDisposable
     private readonly MemoryBroker? _memory;
     private int _next;
 
-    public Rig(Uri? broker, Func<BusOptions, BusOptions>? with = null)
+    public BusFixture(Uri? broker, Func<BusOptions, BusOptions>? with = null)
     {
         _memory = broker is null ? new MemoryBroker() : null;
         _options = new BusOptions
@@ -48,7 +48,7 @@ public sealed class Rig : IAsyncDisposable
     /// <summary>As which user a service uses the broker; null: all as the one of <see cref="Uri"/>.</summary>
     public Func<string, Uri>? BrokerOf { get; init; }
 
-    /// <summary>Signs as every service of the rig.</summary>
+    /// <summary>Signs as every service of the fixture.</summary>
     internal MessageSeal Seal { get; } = NewSeal();
 
     internal static MessageSeal NewSeal()

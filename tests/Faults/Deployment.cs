@@ -178,7 +178,7 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
 }
 
 /// <summary>Three services as processes, a database for each, and a broker.</summary>
-internal sealed class World : IAsyncDisposable
+internal sealed class Deployment : IAsyncDisposable
 {
     public static readonly IReadOnlyList<string> Names = ["calllog", "consular", "custody"];
 
@@ -188,7 +188,7 @@ internal sealed class World : IAsyncDisposable
     private readonly Dictionary<string, Uri> _addresses = [];
     private readonly ConcurrentDictionary<(string, string), GrpcChannel> _channels = [];
 
-    private World(string folder, RabbitMq broker) => (_folder, Broker) = (folder, broker);
+    private Deployment(string folder, RabbitMq broker) => (_folder, Broker) = (folder, broker);
 
     public RabbitMq Broker { get; }
 
@@ -205,42 +205,42 @@ internal sealed class World : IAsyncDisposable
     /// <summary>Starts everything and returns when all services are ready.</summary>
     /// <param name="removed">The protection to take out; empty: none.</param>
     /// <param name="cancel">Cancels.</param>
-    public static async Task<World> Start(string removed, CancellationToken cancel)
+    public static async Task<Deployment> Start(string removed, CancellationToken cancel)
     {
         var postgres = await Postgres.Shared;
         var broker = await RabbitMq.Shared;
         broker.Kill();
         broker.Wipe();
         await broker.Start();
-        var world = new World(Directory.CreateTempSubdirectory("ministries-faults-").FullName, broker);
-        Pki.Init(Path.Combine(world._folder, "pki"), StandardAgreement.Read(), TimeProvider.System);
+        var deployment = new Deployment(Directory.CreateTempSubdirectory("ministries-faults-").FullName, broker);
+        Pki.Init(Path.Combine(deployment._folder, "pki"), StandardAgreement.Read(), TimeProvider.System);
         foreach (var name in Names)
-            world._addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}");
+            deployment._addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}");
         foreach (var name in Names)
         {
-            world.Databases[name] = await postgres.CreateDatabase();
-            string Own(string file) => Path.Combine(world._folder, "pki", "service", name, file);
-            world.Services[name] = new ServiceProcess(
+            deployment.Databases[name] = await postgres.CreateDatabase();
+            string Own(string file) => Path.Combine(deployment._folder, "pki", "service", name, file);
+            deployment.Services[name] = new ServiceProcess(
                 name,
                 removed,
                 [
-                    $"--Ledger:Connection={world.Databases[name]}",
+                    $"--Ledger:Connection={deployment.Databases[name]}",
                     $"--Broker:Uri={broker.Uri}",
-                    $"--Listen={world._addresses[name]}",
+                    $"--Listen={deployment._addresses[name]}",
                     $"--Certificate={Own("system.pem")}",
                     $"--CertificateKey={Own("system.key")}",
                     $"--Checkpoint:Key={Own("checkpoint.key")}",
-                    $"--Checkpoint:File={Path.Combine(world._folder, name + ".checkpoint")}",
-                    $"--Agreement={Path.Combine(world._folder, "pki", "agreement.json")}",
-                    .. Names.Where(n => n != name).Select(n => $"--Peers:{n}={world._addresses[n]}"),
+                    $"--Checkpoint:File={Path.Combine(deployment._folder, name + ".checkpoint")}",
+                    $"--Agreement={Path.Combine(deployment._folder, "pki", "agreement.json")}",
+                    .. Names.Where(n => n != name).Select(n => $"--Peers:{n}={deployment._addresses[n]}"),
                 ],
-                Path.Combine(world._folder, name + ".log")
+                Path.Combine(deployment._folder, name + ".log")
             );
         }
-        foreach (var service in world.Services.Values)
+        foreach (var service in deployment.Services.Values)
             service.Start();
-        await world.Ready(cancel);
-        return world;
+        await deployment.Ready(cancel);
+        return deployment;
     }
 
     /// <summary>A participant's way to a service.</summary>

@@ -16,7 +16,7 @@ namespace Ministries.CallLog.Tests;
 
 /// <summary>The call of 17 March 2025: a case of two prisoners, opened by Ukraine, to which the Republic of Korea and the ICRC
 /// are admitted.</summary>
-internal sealed class Scene
+internal sealed class CaseFixture
 {
     public const string Kr = "kr/mfa",
         Ua = "ua/mfa",
@@ -32,7 +32,7 @@ internal sealed class Scene
     private static readonly string Service = V1.CallLogService.Descriptor.FullName;
     private int _requests;
 
-    public Scene(bool withUnification = true)
+    public CaseFixture(bool withUnification = true)
     {
         Happen(
             new CaseOpened
@@ -58,11 +58,11 @@ internal sealed class Scene
             );
     }
 
-    public Stage Stage { get; } = new(CallLogService.Definition.Streams);
+    public RuleRunner RuleRunner { get; } = new(CallLogService.Definition.Streams);
 
     public string Case { get; } = Secret.OfTests.IdOf("test", "test", "case");
 
-    public Call Call(string id) => Stage.State(Calls.Kind, id)!;
+    public Call Call(string id) => RuleRunner.State(Calls.Kind, id)!;
 
     public Call Call(LogCallResponse logged) => Call(logged.Call);
 
@@ -71,12 +71,12 @@ internal sealed class Scene
     /// <summary>The call as a participant sees it; null: not at all.</summary>
     public Call? Seen(string participant, string id)
     {
-        var reader = Stage.Permissions.Participant(participant)!;
+        var reader = RuleRunner.Permissions.Participant(participant)!;
         return Sees(id) ? CallVisibility.Show(Call(id), participant, Sees) : null;
 
         bool Sees(string call) =>
-            Stage.State(Calls.Kind, call) is { } state
-            && Stage.State(Cases.Kind, state.Case) is { } @case
+            RuleRunner.State(Calls.Kind, call) is { } state
+            && RuleRunner.State(Cases.Kind, state.Case) is { } @case
             && Cases.MaySee(reader, @case, Calls.Kind.AudienceOf(state));
     }
 
@@ -97,7 +97,7 @@ internal sealed class Scene
     public Decision Happen(IMessage e)
     {
         var reaction = Reactions.All.Single(r => r.Event == e.Descriptor);
-        return Stage.Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName).Decision;
+        return RuleRunner.Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName).Decision;
     }
 
     public Decision Drafted(LogCallResponse logged, string transfer, string prisoner, string participant = Kr) =>
@@ -142,7 +142,7 @@ internal sealed class Scene
     public Decision Sweep(string call)
     {
         var duty = CallLogService.Definition.Duties.Single();
-        return Stage.Play("service/calllog", new Empty(), (_, context) => duty.Record(call, context), "duty").Decision;
+        return RuleRunner.Play("service/calllog", new Empty(), (_, context) => duty.Record(call, context), "duty").Decision;
     }
 
     // ---- requests, as the contract wants them ------------------------------------------------------------------------------
@@ -351,12 +351,12 @@ internal sealed class Scene
     }
 
     /// <summary>Why a write is refused; <see cref="Reason.Unspecified"/>: it is not.</summary>
-    public Reason Why(string by, IMessage request) => Stage.ReasonOf(Try(by, request).Decision);
+    public Reason Why(string by, IMessage request) => RuleRunner.ReasonOf(Try(by, request).Decision);
 
     private (Decision, IMessage?) Play<T, TResponse>(string by, T request, Rule<T, TResponse> rule, string method)
         where T : class, IMessage<T>, new()
         where TResponse : class, IMessage<TResponse>, new() =>
-        Stage.Play(
+        RuleRunner.Play(
             by,
             request,
             rule.Run,
@@ -366,7 +366,7 @@ internal sealed class Scene
 
     private static IMessage Accepted((Decision Decision, IMessage? Answer) played)
     {
-        Assert.Equal(Reason.Unspecified, Stage.ReasonOf(played.Decision));
+        Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(played.Decision));
         return played.Answer!;
     }
 

@@ -15,7 +15,7 @@ namespace Ministries.Consular.Tests;
 
 /// <summary>A case of two prisoners held by Ukraine, to which the Republic of Korea, Russia, Switzerland as Protecting Power, a
 /// state that is no party to the Convention, and the ICRC are admitted.</summary>
-internal sealed class Scene
+internal sealed class CaseFixture
 {
     public const string Ua = "ua/coordination-hq",
         UaMfa = "ua/mfa",
@@ -33,7 +33,7 @@ internal sealed class Scene
     private ulong _custody = 10;
     private int _requests;
 
-    public Scene()
+    public CaseFixture()
     {
         var agreement = StandardAgreement.Read();
         agreement.States.Add(new Types.V1.State { Code = "XX", Name = "A state that is no party" });
@@ -48,7 +48,7 @@ internal sealed class Scene
         Add(Ru, "RU", ParticipantKind.Ministry);
         Add(Xx, "XX", ParticipantKind.Ministry);
         Add(Swiss, "CH", ParticipantKind.ProtectingPower);
-        Stage = new Stage(ConsularService.Definition.Streams, agreement);
+        RuleRunner = new RuleRunner(ConsularService.Definition.Streams, agreement);
         Happen(
             new CaseOpened
             {
@@ -87,7 +87,7 @@ internal sealed class Scene
             );
     }
 
-    public Stage Stage { get; }
+    public RuleRunner RuleRunner { get; }
 
     public string Case { get; } = Secret.OfTests.IdOf("test", "test", "case");
 
@@ -129,29 +129,29 @@ internal sealed class Scene
     /// <summary>What custody answers where standing is lost.</summary>
     public static DepartureCheck Lost => Answer(standing: Standing.NotInForce);
 
-    public DateTimeOffset Now => Stage.Now;
+    public DateTimeOffset Now => RuleRunner.Now;
 
     public Timestamp In(double hours) => Now.AddHours(hours).ToTimestamp();
 
-    public Transfer Transfer(string id) => Stage.State(Transfers.Kind, id)!;
+    public Transfer Transfer(string id) => RuleRunner.State(Transfers.Kind, id)!;
 
-    public Access Access(string id) => Stage.State(Accesses.Kind, id)!;
+    public Access Access(string id) => RuleRunner.State(Accesses.Kind, id)!;
 
-    public Participant Participant(string id) => Stage.Permissions.Participant(id)!;
+    public Participant Participant(string id) => RuleRunner.Permissions.Participant(id)!;
 
     /// <summary>The request as the participant sees it; null: not at all.</summary>
     public Transfer? Seen(string participant, string id) =>
-        Stage.State(Transfers.Kind, id) is { } transfer && MaySee(participant, Transfers.Kind.AudienceOf(transfer))
+        RuleRunner.State(Transfers.Kind, id) is { } transfer && MaySee(participant, Transfers.Kind.AudienceOf(transfer))
             ? TransferVisibility.Show(transfer, Participant(participant))
             : null;
 
     public Access? SeenAccess(string participant, string id) =>
-        Stage.State(Accesses.Kind, id) is { } access && MaySee(participant, Accesses.Kind.AudienceOf(access))
+        RuleRunner.State(Accesses.Kind, id) is { } access && MaySee(participant, Accesses.Kind.AudienceOf(access))
             ? AccessVisibility.Show(access, Participant(participant))
             : null;
 
     public bool MaySee(string participant, IReadOnlyCollection<string> audience) =>
-        Cases.MaySee(Participant(participant), Stage.State(Cases.Kind, Case)!, audience);
+        Cases.MaySee(Participant(participant), RuleRunner.State(Cases.Kind, Case)!, audience);
 
     public string Etag(string participant, string id) =>
         (IMessage?)Seen(participant, id) is { } seen ? Secret.OfTests.EtagOf(seen)
@@ -195,7 +195,7 @@ internal sealed class Scene
             },
             _ => null,
         };
-        return Stage.Play(participant, request, rule, $"{Service}/{fields.Name[..^"Request".Length]}", asked);
+        return RuleRunner.Play(participant, request, rule, $"{Service}/{fields.Name[..^"Request".Length]}", asked);
 
         string? Text(string name) => fields.FindFieldByName(name)?.Accessor.GetValue(request) as string;
         void Set(string name, string value)
@@ -231,13 +231,13 @@ internal sealed class Scene
         where T : class, IMessage<T>, new()
     {
         var (decision, answer) = Play(participant, request, rule);
-        Assert.Equal(Reason.Unspecified, Stage.ReasonOf(decision));
+        Assert.Equal(Reason.Unspecified, RuleRunner.ReasonOf(decision));
         return answer!;
     }
 
     /// <summary>Plays a write and says why it was refused; unspecified: it was not.</summary>
     public Reason Try<T>(string participant, T request, Func<T, RuleContext, Decision> rule, string? etag = null)
-        where T : class, IMessage<T>, new() => Stage.ReasonOf(Play(participant, request, rule, etag).Decision);
+        where T : class, IMessage<T>, new() => RuleRunner.ReasonOf(Play(participant, request, rule, etag).Decision);
 
     /// <summary>Another service's event comes in. A repeated <paramref name="eventId"/> is for the ledger, not the
     /// rule.</summary>
@@ -245,7 +245,7 @@ internal sealed class Scene
     {
         var reaction = Reactions.All.Single(r => r.Event == e.Descriptor);
         eventId ??= $"{reaction.Producer}/{_custody++}/0";
-        return Stage
+        return RuleRunner
             .Play($"service/{reaction.Producer}", e, reaction.Decide, e.Descriptor.FullName, reaction.Ask is null ? null : Asked(), eventId)
             .Decision;
     }
@@ -271,12 +271,12 @@ internal sealed class Scene
 
     /// <summary>Records what is due now.</summary>
     public Decision FallDue(string transfer) =>
-        Stage
+        RuleRunner
             .Play("service/consular", new Empty(), (_, context) => Duties.OfTransfer(transfer, context), "duty", null, $"due-{_requests++}")
             .Decision;
 
     public Decision AccessFallsDue(string access) =>
-        Stage
+        RuleRunner
             .Play("service/consular", new Empty(), (_, context) => Duties.OfAccess(access, context), "duty", null, $"due-{_requests++}")
             .Decision;
 
@@ -463,7 +463,7 @@ internal sealed class Scene
                     Do(Ua, new BeginTransitRequest { Transfer = id }, Transfers.BeginTransit);
                     break;
                 case State.HandedOver:
-                    Stage.Now += TimeSpan.FromHours(4);
+                    RuleRunner.Now += TimeSpan.FromHours(4);
                     Do(Ua, Confirmation(id), Transfers.ConfirmHandover);
                     Do(Kr, Confirmation(id), Transfers.ConfirmHandover);
                     break;
@@ -485,7 +485,7 @@ internal sealed class Scene
                     Do(Ua, new RequestReturnRequest { Transfer = id, NoteVerbale = "NV-4" }, Transfers.RequestReturn);
                     break;
                 case State.Returned:
-                    Stage.Now += TimeSpan.FromHours(4);
+                    RuleRunner.Now += TimeSpan.FromHours(4);
                     Do(Kr, ReturnConfirmation(id), Transfers.ConfirmReturn);
                     Do(Ua, ReturnConfirmation(id), Transfers.ConfirmReturn);
                     Happen(

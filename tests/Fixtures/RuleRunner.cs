@@ -9,7 +9,7 @@ namespace Ministries.Fixtures;
 
 /// <summary>Plays rules without a ledger: states in memory, time as given. What a decision changes is applied as the ledger
 /// would.</summary>
-public sealed class Stage(IEnumerable<StreamKind> kinds, Agreement? agreement = null)
+public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreement = null)
 {
     private readonly Dictionary<string, StreamKind> _kinds = kinds.ToDictionary(k => k.Name);
     private readonly List<(StreamId Id, IMessage? State, ulong Version)> _states = [];

@@ -480,10 +480,10 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
     [LoggerMessage(
         50,
         LogLevel.Warning,
-        "a connection was rejected: {Reason}; the participant that its certificate names: {Participant}. More of this kind are counted for a minute"
+        "a connection was rejected: {Reason}; its certificate names the participant {Participant}. For one minute, further rejections of this kind are only counted"
     )]
     private partial void LogRejected(string reason, string participant);
 
-    [LoggerMessage(51, LogLevel.Warning, "connections that were rejected besides and not told of: {Count}, {Reason}")]
+    [LoggerMessage(51, LogLevel.Warning, "{Count} further connections were rejected without a log line: {Reason}")]
     private partial void LogMore(string reason, long count);
 }

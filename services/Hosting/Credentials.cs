@@ -273,6 +273,6 @@ internal sealed partial class Reloading(
     [LoggerMessage(21, LogLevel.Information, "version {Version} of the agreement is in force")]
     private partial void LogAgreement(ulong version);
 
-    [LoggerMessage(22, LogLevel.Error, "what was in force stays: {Why}")]
+    [LoggerMessage(22, LogLevel.Error, "the change is not taken over, and the previous version stays in force: {Why}")]
     private partial void LogKept(string why);
 }

@@ -305,7 +305,7 @@ public static partial class ServiceHost
     [LoggerMessage(1, LogLevel.Information, "{Service} serves at {Addresses} after {Milliseconds:F0} ms")]
     private static partial void LogServing(ILogger log, string service, string addresses, double milliseconds);
 
-    [LoggerMessage(2, LogLevel.Information, "{Service} was told to stop and finishes what it began")]
+    [LoggerMessage(2, LogLevel.Information, "{Service} was told to stop and finishes the calls that it has begun")]
     private static partial void LogStopping(ILogger log, string service);
 
     [LoggerMessage(4, LogLevel.Critical, "{Service}: the thread that commits has failed, and the process ends: {Error}")]

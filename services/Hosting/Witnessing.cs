@@ -347,13 +347,13 @@ public sealed partial class Witnessing : SupervisedService
     )]
     private partial void LogLate(string service, uint demanded, uint seconds, string missing);
 
-    [LoggerMessage(41, LogLevel.Information, "cosignatures are not late any more: {Service} has them up to {Size} entries")]
+    [LoggerMessage(41, LogLevel.Information, "cosignatures are no longer late: the first {Size} entries of {Service} are cosigned")]
     private partial void LogNotLate(string service, ulong size);
 
     [LoggerMessage(42, LogLevel.Warning, "the witness {Participant} did not cosign the log of {Service}: {Why}")]
     private partial void LogMissing(string service, string participant, string why);
 
-    [LoggerMessage(43, LogLevel.Warning, "no cosignatures were asked for: {Why}")]
+    [LoggerMessage(43, LogLevel.Warning, "no witness could be asked for a cosignature: {Why}")]
     private partial void LogNoRound(string why);
 
     [LoggerMessage(44, LogLevel.Critical, "{Service} must not be served from this database: a witness shows that {Why}")]

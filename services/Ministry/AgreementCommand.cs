@@ -56,7 +56,7 @@ internal static class AgreementCommand
         {
             Required = true,
             HelpName = "file",
-            Description = "The key's file (PKCS #8, PEM); it is made where it is not there.",
+            Description = "The key's file (PKCS #8, PEM); it is created if it does not exist.",
         };
         var official = new Option<string?>("--official") { Description = "Of a key for approvals: the official's pseudonymous id." };
         var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.")

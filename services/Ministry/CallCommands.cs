@@ -99,7 +99,7 @@ internal static class CallCommands
         var method = new Argument<string>("method")
         {
             Arity = ArgumentArity.ZeroOrOne,
-            Description = "A method: its fields are told, with what they may hold.",
+            Description = "A method; its fields and their limits are shown.",
         };
         var command = new Command("methods", "Tells which methods a service has, and what a method takes. It calls nobody.")
         {
@@ -297,7 +297,7 @@ internal static class CallCommands
             HelpName = "field=value",
             Description = "What the records must have, such as case=case_… state=MUTUAL; see `ministry methods` for the fields.",
         };
-        var all = new Option<bool>("--all") { Description = "Every page, not the first alone." };
+        var all = new Option<bool>("--all") { Description = "Read all pages instead of the first one." };
         var at = AtOption();
         var command = new Command("list", "Lists records that the caller may see, oldest first.") { kind, filters, all, at };
         command.SetAction(
@@ -355,7 +355,7 @@ internal static class CallCommands
         var service = ServiceArgument();
         var from = new Option<ulong>("--from") { Description = "The first position wanted.", HelpName = "position" };
         var @case = new Option<string>("--case") { Description = "Only entries of this case.", DefaultValueFactory = _ => "" };
-        var untilNow = new Option<bool>("--until-now") { Description = "End at the entries that are there." };
+        var untilNow = new Option<bool>("--until-now") { Description = "Stop at the newest entry instead of waiting for more." };
         var command = new Command(
             "follow",
             "Follows the entries of a service's ledger that the caller may see; checks each part against its digest."

@@ -37,7 +37,11 @@ internal static class DeploymentCommand
 
     private static Command InitVerb()
     {
-        var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
+        var folder = new Option<DirectoryInfo>("--out")
+        {
+            Required = true,
+            Description = "The folder; it is created if it does not exist.",
+        };
         var authority = new Option<DirectoryInfo?>("--operator-authority")
         {
             Description =

@@ -89,7 +89,7 @@ internal static class EvidenceCommand
         var agreement = new Option<FileInfo?>("--agreement")
         {
             HelpName = "file",
-            Description = "The reader's own agreement.json: the file's keys must be its keys.",
+            Description = "The reader's own agreement.json. The keys in the evidence file must be keys of this agreement.",
         };
         var json = new Option<bool>("--json-output", "-j") { Description = "Write JSON." };
         var command = new Command(

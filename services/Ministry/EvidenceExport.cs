@@ -38,7 +38,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
         var isCase = subject.StartsWith("case_", StringComparison.Ordinal);
         var (keyId, key) =
             client.RequestsKey
-            ?? throw new FormatException($"{client.Participant.Id} has no key for requests here: nothing would vouch for the file");
+            ?? throw new FormatException($"{client.Participant.Id} has no key for requests here, so the file cannot be signed");
         var head = new EvidenceHead
         {
             Format = EvidenceFile.Format,

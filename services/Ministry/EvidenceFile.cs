@@ -69,7 +69,7 @@ public static class EvidenceFile
                         or ArgumentException
             )
         {
-            throw new FormatException($"it is no agreement: {e.Message}", e);
+            throw new FormatException($"it is not an agreement: {e.Message}", e);
         }
         throw new FormatException(
             "it is not written as `ministry agreement draft` writes it: every field once, in the order of the numbers, none with its default value"

@@ -19,7 +19,7 @@ internal static class LogCommand
         var service = CallCommands.ServiceArgument();
         var seen = new Option<string>("--seen")
         {
-            Description = "The folder in which the checkpoints are remembered that were seen; else each check begins anew.",
+            Description = "The folder that stores the checkpoints of earlier checks. Without it, nothing earlier is compared.",
             HelpName = "folder",
         };
         var entries = new Option<bool>("--entries")

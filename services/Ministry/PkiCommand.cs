@@ -8,7 +8,11 @@ internal static class PkiCommand
 {
     public static Command Create()
     {
-        var folder = new Option<DirectoryInfo>("--out") { Required = true, Description = "The folder; it is made where it is not there." };
+        var folder = new Option<DirectoryInfo>("--out")
+        {
+            Required = true,
+            Description = "The folder; it is created if it does not exist.",
+        };
         var hosts = new Option<string[]>("--host")
         {
             Description = "A host at which services may be called, beside localhost and the service's own name. May be given again.",

@@ -91,7 +91,9 @@ public sealed class Authorities : IDisposable
                 // Authorities are compared by key, not by name: one that two participants share could issue certificates of either.
                 var key = Convert.ToHexString(SHA256.HashData(root.PublicKey.ExportSubjectPublicKeyInfo()));
                 if (!owners.TryAdd(key, participant.Id) && owners[key] != participant.Id)
-                    throw new FormatException($"{participant.Id} and {owners[key]} have one authority between them");
+                    throw new FormatException(
+                        $"{participant.Id} and {owners[key]} list the same authority; each participant needs its own"
+                    );
             }
             _known[participant.Id] = new Known(participant, roots, [.. participant.DeniedCertificates.Select(Serial)]);
         }

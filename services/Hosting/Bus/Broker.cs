@@ -402,7 +402,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         public Task ReceiveFault(ReceiveContext context, Exception exception) => Task.CompletedTask;
     }
 
-    [LoggerMessage(1, LogLevel.Warning, "{Service}: the link to the broker did not end in order ({Error})")]
+    [LoggerMessage(1, LogLevel.Warning, "{Service}: the connection to the broker was not closed properly ({Error})")]
     private static partial void LogStopFailed(ILogger log, string service, string error);
 
     [LoggerMessage(2, LogLevel.Error, "{Service}: the broker's certificate is not accepted: {Why}; it must be of {Authority}")]

@@ -473,6 +473,6 @@ internal sealed partial class Relay(
     [LoggerMessage(2, LogLevel.Warning, "{Service}: {Count} events from {Event} on were not confirmed and will be sent again: {Error}")]
     private static partial void LogNotPublished(ILogger log, string service, int count, string @event, string error);
 
-    [LoggerMessage(3, LogLevel.Warning, "{Service}: nobody receives {Type} any more; it will be sent again")]
+    [LoggerMessage(3, LogLevel.Warning, "{Service}: no queue receives {Type} any more; the event will be sent again")]
     private static partial void LogReturned(ILogger log, string service, string type);
 }

@@ -211,7 +211,7 @@ internal sealed partial class Watchdog(
         }.Start();
     }
 
-    [LoggerMessage(1, LogLevel.Information, "{Service} is linked to the broker")]
+    [LoggerMessage(1, LogLevel.Information, "{Service} is connected to the broker")]
     private static partial void LogStarted(ILogger log, string service);
 
     [LoggerMessage(2, LogLevel.Warning, "{Service} cannot reach the broker: {Error}")]
@@ -220,17 +220,17 @@ internal sealed partial class Watchdog(
     [LoggerMessage(
         5,
         LogLevel.Warning,
-        "{Service} cannot have these events from the broker yet, for nobody has declared them: {Exchanges}"
+        "{Service} cannot receive these events yet, because no service has declared their exchanges: {Exchanges}"
     )]
     private static partial void LogUnbound(ILogger log, string service, string exchanges);
 
-    [LoggerMessage(3, LogLevel.Warning, "{Service}: the broker answers, but no message goes round; its client is made anew")]
+    [LoggerMessage(3, LogLevel.Warning, "{Service}: the broker answers but delivers no test message; the service reconnects")]
     private static partial void LogRenewed(ILogger log, string service);
 
     [LoggerMessage(
         4,
         LogLevel.Critical,
-        "{Service}: no message has gone round for {Seconds:F0} s though the broker answers; the process ends"
+        "{Service}: the broker answers but has delivered no test message for {Seconds:F0} s; the process ends"
     )]
     private static partial void LogStalled(ILogger log, string service, double seconds);
 }

@@ -76,13 +76,13 @@ internal sealed class Access(Agreements agreements, Checks checks)
     /// <returns>What refuses the call; null: <see cref="EdgeCall.Caller"/> is known.</returns>
     public Refusal? Identify(EdgeCall call, HttpContext http)
     {
-        var terms = agreements.InForce;
+        var agreement = agreements.InForce;
         if (checks.Forwarded(http) is { } forwarded)
             return forwarded;
-        var identified = checks.Identity(Peer.Of(http), terms);
+        var identified = checks.Identity(Peer.Of(http), agreement);
         if (identified.Refused != Reason.Unspecified || identified.Identity is not { } caller)
             return new Refusal(identified.Refused);
-        call.Identified(terms, caller);
+        call.Identified(agreement, caller);
         return null;
     }
 

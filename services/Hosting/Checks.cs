@@ -50,7 +50,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     }
 
     /// <summary>Whose certificate opened the connection, and whether it is valid now under this version of the agreement.</summary>
-    public virtual Identified Identity(Peer? peer, Terms terms) => Peer.Identify(peer, terms.Authorities, time);
+    public virtual Identified Identity(Peer? peer, ParsedAgreement agreement) => Peer.Identify(peer, agreement.Authorities, time);
 
     /// <summary>Whether the agreement grants the method to any part that the caller could have in a case. Which part it has in
     /// the case at hand is known only with the record: the rule and the read ask <see cref="EdgeCall.Granted"/> then.</summary>
@@ -84,7 +84,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
             call.Message.Span,
             requestId,
             call.Caller.Participant,
-            call.Terms.Permissions,
+            call.Agreement.Permissions,
             time.GetUtcNow(),
             service.Name
         );
@@ -96,7 +96,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
             call.Rpc!.Name,
             call.Message.Span,
             call.Caller.Participant,
-            call.Terms.Permissions,
+            call.Agreement.Permissions,
             time.GetUtcNow(),
             service.Name
         );
@@ -104,7 +104,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     /// <summary>Whether the agreement lists the people whom the write names by codes. This is checked last: a write that was answered
     /// before gets the same answer again, even where somebody is no longer listed.</summary>
     public virtual Refusal? Named(EdgeCall call) =>
-        Officials.Check(call.Request, call.Terms.Permissions, call.Caller.Participant) is { Count: > 0 } faults
+        Officials.Check(call.Request, call.Agreement.Permissions, call.Caller.Participant) is { Count: > 0 } faults
             ? Refusals.Invalid(faults)
             : null;
 }
@@ -180,6 +180,6 @@ internal sealed record SignedRequest(
         IEnumerable<string?> ids = [fields.KeyId];
         if (shape.Approvals is { } approvals)
             ids = ids.Concat(((RepeatedField<Approval>)approvals.Accessor.GetValue(call.Request)).Select(a => a.KeyId));
-        return [.. ids.Select(i => call.Terms.Permissions.SigningKey(i ?? "")).Where(k => k is not null).Select(k => k!.Value.Key)];
+        return [.. ids.Select(i => call.Agreement.Permissions.SigningKey(i ?? "")).Where(k => k is not null).Select(k => k!.Value.Key)];
     }
 }

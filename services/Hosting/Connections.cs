@@ -243,7 +243,7 @@ internal sealed class Connections : IDisposable
         foreach (var held in served)
             if (held.Peer!.Judge(_agreements.InForce.Authorities, _time).Refused != Reason.Unspecified)
                 Return(held);
-        _rejected.Tell();
+        _rejected.WriteHeld();
     }
 }
 
@@ -461,7 +461,7 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
     }
 
     /// <summary>Logs how many were not logged, where the minute is over and none has come since.</summary>
-    public void Tell()
+    public void WriteHeld()
     {
         List<(Rejection Why, long LeftOut)> over = [];
         lock (_lock)

@@ -96,11 +96,11 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The request id under which a version is recorded.</summary>
     public static string RequestIdOf(ulong version) => $"agreement-{version}";
 
-    private volatile Terms? _inForce;
+    private volatile ParsedAgreement? _inForce;
     private byte[] _digest = [];
 
     /// <summary>The version in force.</summary>
-    public Terms InForce => _inForce ?? throw new InvalidOperationException("no agreement has been adopted yet");
+    public ParsedAgreement InForce => _inForce ?? throw new InvalidOperationException("no agreement has been adopted yet");
 
     /// <summary>Whether there is one: before the service serves, there may be none yet.</summary>
     internal bool IsInForce => _inForce is not null;
@@ -145,8 +145,8 @@ public sealed class Agreements(Settings settings, TimeProvider time)
                 throw KeyMissing(key);
             return;
         }
-        var terms = AgreementFile.Read(text);
-        var agreement = terms.Agreement;
+        var parsed = AgreementFile.Read(text);
+        var agreement = parsed.Agreement;
         if (agreement.ValidFromTime?.ToDateTimeOffset() > time.GetUtcNow())
         {
             if (_inForce is null)
@@ -161,7 +161,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         ledger.JudgeWith(keys.Judging(time));
         ledger.SignWith(key);
         // A handshake may still use the authorities of the previous version: the garbage collector disposes them.
-        _inForce = terms;
+        _inForce = parsed;
         _digest = digest;
     }
 

@@ -165,7 +165,7 @@ internal sealed class Passing
         {
             // Early refusals are traced only after they are answered, to keep them cheap.
             if (call.Rpc is { } rpc)
-                call.Span ??= _spans.Tell(rpc, http.Request, began);
+                call.Span ??= _spans.BeginRefused(rpc, http.Request, began);
             var status = Refusals.StatusOf(http);
             Metrics.Count(call, http, status, began);
             CallSpans.End(call, status is { } code ? Refusals.NameOf(code) : null, fault);

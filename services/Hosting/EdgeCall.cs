@@ -21,7 +21,7 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
 {
     private static readonly ReadOnlySequence<byte> EmptyFrame = new(new byte[RequestFrame.Prefix]);
 
-    private Terms? _terms;
+    private ParsedAgreement? _agreement;
     private Identity? _caller;
     private byte[]? _frame;
     private IMessage? _request;
@@ -47,7 +47,7 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     public Refusal? Refused { get; set; }
 
     /// <summary>The version of the agreement by which the call is judged.</summary>
-    public Terms Terms => _terms ?? throw Unchecked("identity");
+    public ParsedAgreement Agreement => _agreement ?? throw Unchecked("identity");
 
     /// <summary>Who calls.</summary>
     public Identity Caller => _caller ?? throw Unchecked("identity");
@@ -56,7 +56,7 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     public bool IsIdentified => _caller is not null;
 
     /// <summary>The parts to which the agreement grants the RPC.</summary>
-    public GrantedParts Granted => Terms.Permissions.PartsGranted(Rpc?.Name ?? "");
+    public GrantedParts Granted => Agreement.Permissions.PartsGranted(Rpc?.Name ?? "");
 
     /// <summary>The request's message as it was sent, to the byte.</summary>
     public ReadOnlyMemory<byte> Message => _frame?.AsMemory(RequestFrame.Prefix) ?? throw Unchecked("form");
@@ -81,7 +81,7 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     public static EdgeCall Of(ServerCallContext context) => Of(context.GetHttpContext()) ?? throw Unchecked("edge");
 
     /// <summary>Carries who calls.</summary>
-    public void Identified(Terms terms, Identity caller) => (_terms, _caller) = (terms, caller);
+    public void Identified(ParsedAgreement agreement, Identity caller) => (_agreement, _caller) = (agreement, caller);
 
     /// <summary>Carries the message whose form was checked.</summary>
     public void Formed(HttpContext http, byte[] frame, IMessage request)
@@ -126,7 +126,7 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
     /// <param name="rpc">What was called.</param>
     /// <param name="request">The request.</param>
     /// <param name="came">When it came, as a timestamp of <see cref="Stopwatch"/>.</param>
-    public Activity? Tell(Rpc rpc, HttpRequest request, long came) =>
+    public Activity? BeginRefused(Rpc rpc, HttpRequest request, long came) =>
         Source.HasListeners() ? Begin(rpc, request, DateTimeOffset.UtcNow - Stopwatch.GetElapsedTime(came)) : null;
 
     private Activity? Begin(Rpc rpc, HttpRequest request, DateTimeOffset came)

@@ -268,7 +268,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
                 if (behind.Count == 0)
                 {
                     foreach (var entry in entries)
-                        Tell(entry);
+                        Deliver(entry);
                     _at = entries[^1].Position + 1;
                     return;
                 }
@@ -280,7 +280,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         bool Knows(Rights? rights) => rights is not null && (ReferenceEquals(rights.By, by) ? rights.RelistedAt >= relisted : Hold(rights));
     }
 
-    private void Tell(TailEntry entry)
+    private void Deliver(TailEntry entry)
     {
         foreach (var token in entry.Audience)
             if (_index.TryGetValue(token, out var groups))

@@ -223,9 +223,9 @@ internal sealed class Peer(
     Identified identified
 )
 {
-    private volatile Judged _judged = new(authorities, identified);
+    private volatile JudgedBy _judged = new(authorities, identified);
 
-    private sealed record Judged(Authorities By, Identified Identified);
+    private sealed record JudgedBy(Authorities By, Identified Identified);
 
     /// <summary>The peer of the request's connection; null: it has shown no certificate.</summary>
     public static Peer? Of(HttpContext http) =>

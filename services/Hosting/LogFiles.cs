@@ -40,11 +40,12 @@ internal static class LogFiles
             .MapMethods(
                 "/checkpoint",
                 methods,
-                async (HttpContext http, ServiceLedger ledger) => await Tell(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text)
+                async (HttpContext http, ServiceLedger ledger) =>
+                    await WriteNote(http, (await ledger.ReadCheckpoint(http.RequestAborted)).Text)
             )
             .Guarded(endpoints);
         endpoints
-            .MapMethods("/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => Tell(http, ledger.Cosigned?.Text))
+            .MapMethods("/checkpoint/cosigned", methods, (HttpContext http, ServiceLedger ledger) => WriteNote(http, ledger.Cosigned?.Text))
             .Guarded(endpoints);
         endpoints.MapMethods("/tile/{level}/{**index}", methods, Tile).Guarded(endpoints);
         return endpoints;
@@ -117,7 +118,7 @@ internal static class LogFiles
             ? number
             : null;
 
-    private static Task Tell(HttpContext http, string? checkpoint)
+    private static Task WriteNote(HttpContext http, string? checkpoint)
     {
         if (checkpoint is null)
             return Say(http, StatusCodes.Status404NotFound, "there is no such checkpoint yet");

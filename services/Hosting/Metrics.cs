@@ -320,7 +320,7 @@ internal sealed class Vitals : SupervisedService
     private readonly TimeProvider _time;
     private readonly Meter _meter = new(Measures.Name);
     private readonly long _started = Stopwatch.GetTimestamp();
-    private (Terms Terms, IReadOnlyList<(string Participant, DateTimeOffset End)> Ends)? _authorities;
+    private (ParsedAgreement Agreement, IReadOnlyList<(string Participant, DateTimeOffset End)> Ends)? _authorities;
     private volatile bool _database = true;
     private long _deadLetters;
     private long _due;
@@ -457,9 +457,9 @@ internal sealed class Vitals : SupervisedService
         };
         if (!_agreements.IsInForce)
             return ends;
-        var terms = _agreements.InForce;
-        if (_authorities is not { } known || !ReferenceEquals(known.Terms, terms))
-            _authorities = known = (terms, [.. terms.Permissions.Agreement.Participants.SelectMany(EndOf)]);
+        var agreement = _agreements.InForce;
+        if (_authorities is not { } known || !ReferenceEquals(known.Agreement, agreement))
+            _authorities = known = (agreement, [.. agreement.Permissions.Agreement.Participants.SelectMany(EndOf)]);
         ends.AddRange(
             known.Ends.Select(e => new Measurement<double>(
                 (e.End - now).TotalSeconds,

@@ -85,8 +85,8 @@ public sealed class Reads
             key,
             (record, judged) =>
             {
-                if (judged.Shown is not { } shown)
-                    return (TResponse)(judged.Shown = show(record, judged.Reader));
+                if (judged.Answer is not { } shown)
+                    return (TResponse)(judged.Answer = show(record, judged.Reader));
                 _written.GetValue(shown, static answer => ((IMessage)answer).ToByteArray());
                 return (TResponse)shown;
             }
@@ -200,7 +200,7 @@ public sealed class Reads
         public Reason Reason => reason;
 
         /// <summary>How the record is shown; null: it was not shown yet.</summary>
-        public IMessage? Shown { get; set; }
+        public IMessage? Answer { get; set; }
 
         public bool Is(Participant reader, Permissions by, string asked, Case about) =>
             ReferenceEquals(caller, reader) && ReferenceEquals(permissions, by) && ReferenceEquals(@case, about) && method == asked;
@@ -270,7 +270,7 @@ public sealed class Reads
         Cases.ReaderOf(participant, (await CasesOf(participant, cancel)).Values);
 
     private static (Permissions Permissions, Participant Caller) Caller(ServerCallContext context) =>
-        (EdgeCall.Of(context).Terms.Permissions, EdgeCall.Of(context).Caller.Participant);
+        (EdgeCall.Of(context).Agreement.Permissions, EdgeCall.Of(context).Caller.Participant);
 
     private async Task<Dictionary<string, Case>> CasesOf(Participant caller, CancellationToken cancel)
     {

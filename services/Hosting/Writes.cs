@@ -73,7 +73,7 @@ public sealed class Writes
         where TResponse : class, IMessage<TResponse>
     {
         var call = EdgeCall.Of(context);
-        var (permissions, caller, signed) = (call.Terms.Permissions, call.Caller.Participant, call.Signed);
+        var (permissions, caller, signed) = (call.Agreement.Permissions, call.Caller.Participant, call.Signed);
         var cancel = context.CancellationToken;
         call.Span?.SetTag("ministries.request_id", signed.RequestId);
         if (RequestShape.Text(RequestShape.Of(request.Descriptor).Case, request) is { Length: > 0 } named)
@@ -119,7 +119,7 @@ public sealed class Writes
         {
             View = view,
             Caller = call.Caller.Participant,
-            Permissions = call.Terms.Permissions,
+            Permissions = call.Agreement.Permissions,
             Method = call.Name,
             RequestId = call.Signed.RequestId,
             Now = now,
@@ -144,7 +144,7 @@ public sealed class Writes
             Bytes = call.Message,
             Asked = asked,
             Signature = call.Signed.Signature,
-            AgreementVersion = call.Terms.Permissions.Agreement.Version,
+            AgreementVersion = call.Agreement.Permissions.Agreement.Version,
             Decide = decide,
             StoresRefusal = stores,
             Precedence = RequestShape.Of(request.Descriptor).Precedence is { } precedence ? (int)precedence.Accessor.GetValue(request) : 0,

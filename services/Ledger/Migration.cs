@@ -32,7 +32,7 @@ internal abstract class Migration
             var entries = await Read(from, Math.Min(from + Page, head.Size), events);
             events += (ulong)entries.Sum(e => e.Events.Count);
             await Write(entries);
-            Tell(
+            Report(
                 string.Create(
                     CultureInfo.InvariantCulture,
                     $"{service}: the ledger's tables are migrated from schema 1 to {Store.Schema}: {from + (ulong)entries.Count} of {head.Size} entries"
@@ -43,10 +43,10 @@ internal abstract class Migration
             throw new LedgerInconsistentException(
                 $"the ledger should have {head.Events} events, and {events} were found: the database was damaged. Restore it."
             );
-        Tell($"{service}: the ledger's tables are migrated from schema 1 to {Store.Schema}: the indexes are being made", since: began);
+        Report($"{service}: the ledger's tables are migrated from schema 1 to {Store.Schema}: the indexes are being made", since: began);
         await End();
 
-        void Tell(string text, long? since = null)
+        void Report(string text, long? since = null)
         {
             if (time.GetElapsedTime(since ?? told) < Quiet)
                 return;

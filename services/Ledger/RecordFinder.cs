@@ -46,7 +46,7 @@ internal sealed class RecordFinder(ServiceLedger ledger, Store store)
         }
 
         /// <summary>Tells what came of it, which has ended.</summary>
-        public void Tell(Task<FoundRecords> answer)
+        public void Answer(Task<FoundRecords> answer)
         {
             foreach (var waiting in _waiting)
                 ThreadPool.UnsafeQueueUserWorkItem(static w => w.waiting.SetFromTask(w.answer), (waiting, answer), preferLocal: true);
@@ -122,7 +122,7 @@ internal sealed class RecordFinder(ServiceLedger ledger, Store store)
                 default
             );
             await ((Task)told).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            query.Tell(told);
+            query.Answer(told);
         }
     }
 }

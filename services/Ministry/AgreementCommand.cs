@@ -291,7 +291,7 @@ internal static class AgreementCommand
                     var agreement = Read(result.GetRequiredValue(next));
                     AgreementVersions.Follow(Read(result.GetRequiredValue(previous)), agreement);
                     Write(result.GetRequiredValue(next), agreement);
-                    return Tell(result, Read(result.GetRequiredValue(previous)), agreement);
+                    return WriteChanges(result, Read(result.GetRequiredValue(previous)), agreement);
                 }
             )
         );
@@ -303,7 +303,7 @@ internal static class AgreementCommand
         var (previous, next) = (File("previous", "The version before."), File("next", "The version after it."));
         var command = new Command("diff", "Says in plain words what a version changes, and who must sign it.") { previous, next };
         command.SetAction(result =>
-            Run(result, () => Tell(result, Read(result.GetRequiredValue(previous)), Read(result.GetRequiredValue(next))))
+            Run(result, () => WriteChanges(result, Read(result.GetRequiredValue(previous)), Read(result.GetRequiredValue(next))))
         );
         return command;
     }
@@ -395,7 +395,7 @@ internal static class AgreementCommand
         return command;
     }
 
-    private static int Tell(ParseResult result, Agreement before, Agreement agreement)
+    private static int WriteChanges(ParseResult result, Agreement before, Agreement agreement)
     {
         var output = result.InvocationConfiguration.Output;
         foreach (var change in AgreementVersions.Between(before, agreement))

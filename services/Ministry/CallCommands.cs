@@ -123,7 +123,7 @@ internal static class CallCommands
             if (Contract.Find(name, wanted) is not { } found)
                 return Wrong(result, $"{name} has no method {wanted}");
             output.WriteLine($"{Contract.NameOf(found)}  {(Contract.IsWrite(found) ? "write" : "read")}");
-            Tell(found.InputType, "  ", [], output);
+            WriteFields(found.InputType, "  ", [], output);
             return 0;
         });
         return command;
@@ -656,7 +656,7 @@ internal static class CallCommands
         };
 
     /// <summary>A message type's fields with what the contract declares of them.</summary>
-    private static void Tell(MessageDescriptor type, string indent, IReadOnlyList<MessageDescriptor> above, TextWriter output)
+    private static void WriteFields(MessageDescriptor type, string indent, IReadOnlyList<MessageDescriptor> above, TextWriter output)
     {
         foreach (var field in type.Fields.InFieldNumberOrder())
         {
@@ -683,7 +683,7 @@ internal static class CallCommands
                 && !above.Contains(field.MessageType)
                 && !field.MessageType.FullName.StartsWith("google.", StringComparison.Ordinal)
             )
-                Tell(field.MessageType, indent + "  ", [.. above, type], output);
+                WriteFields(field.MessageType, indent + "  ", [.. above, type], output);
         }
     }
 

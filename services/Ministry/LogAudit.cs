@@ -63,7 +63,7 @@ public sealed class InvalidLogException : Exception
 /// <param name="Cosignatures">The cosignatures on it, good and bad.</param>
 /// <param name="Compared">By participant, the number of entries for which its witness has the same log.</param>
 /// <param name="NotCompared">By participant, why its witness was not asked with success.</param>
-/// <param name="Shown">How many entries were read and verified: those that are for this participant; zero: none was asked for.</param>
+/// <param name="Verified">How many entries were read and verified: those that are for this participant; zero: none was asked for.</param>
 /// <param name="Signatures">How many of them had their request and its signature shown, and verified.</param>
 public sealed record LogAudit(
     string Service,
@@ -75,7 +75,7 @@ public sealed record LogAudit(
     IReadOnlyList<Cosignature> Cosignatures,
     IReadOnlyDictionary<string, ulong> Compared,
     IReadOnlyDictionary<string, string> NotCompared,
-    long Shown = 0,
+    long Verified = 0,
     long Signatures = 0
 )
 {

@@ -115,8 +115,8 @@ internal static class LogCommand
         yield return $"The log of {audit.Service} ({agreement.TrustDomain}/{audit.Service}), version {agreement.Version} of the agreement";
         yield return $"proved     {size} entries, root {Convert.ToBase64String(audit.Checkpoint.Root)}: signed by the service";
         yield return $"proved     the root is that of these {audit.Entries} entries, each in its place: every one's hash was read";
-        if (audit.Shown > 0)
-            yield return $"proved     the {audit.Shown} entries that are for {client.Participant.Id} are those of the log, none altered; "
+        if (audit.Verified > 0)
+            yield return $"proved     the {audit.Verified} entries that are for {client.Participant.Id} are those of the log, none altered; "
                 + $"{audit.Signatures} requests were shown, each signed by its participant";
         yield return audit.Linked > 0
             ? $"proved     it goes on from the {audit.Linked} checkpoints that were seen before, the last over {audit.LinkedSize} entries"
@@ -151,7 +151,7 @@ internal static class LogCommand
             ["size"] = audit.Checkpoint.Size,
             ["root"] = Convert.ToBase64String(audit.Checkpoint.Root),
             ["entries_read"] = audit.Entries,
-            ["entries_verified"] = audit.Shown,
+            ["entries_verified"] = audit.Verified,
             ["signatures_verified"] = audit.Signatures,
             ["checkpoint"] = audit.Checkpoint.Text,
             ["linked"] = audit.Linked,

@@ -9,7 +9,7 @@ namespace Ministries.Trust;
 /// <summary>One version of the agreement, as it is used: who may what, and who vouches for whom.</summary>
 /// <param name="Permissions">What it grants.</param>
 /// <param name="Authorities">Its authorities.</param>
-public sealed record Terms(Permissions Permissions, Authorities Authorities)
+public sealed record ParsedAgreement(Permissions Permissions, Authorities Authorities)
 {
     /// <summary>The version itself.</summary>
     public Agreement Agreement => Permissions.Agreement;
@@ -44,7 +44,7 @@ public static class AgreementFile
     /// <param name="text">JSON in UTF-8.</param>
     /// <exception cref="AgreementRefusedException">It cannot be read, has no version, contradicts itself or is not in the form of one
     /// (<see cref="AgreementVersions.Malformed"/>).</exception>
-    public static Terms Read(ReadOnlySpan<byte> text)
+    public static ParsedAgreement Read(ReadOnlySpan<byte> text)
     {
         try
         {
@@ -55,7 +55,7 @@ public static class AgreementFile
                 throw new AgreementRefusedException(fault);
             if (Cosigners.Wrong(agreement) is { } wrong)
                 throw new FormatException(wrong);
-            return new Terms(new Permissions(agreement), new Authorities(agreement));
+            return new ParsedAgreement(new Permissions(agreement), new Authorities(agreement));
         }
         catch (Exception e)
             when (e
@@ -101,7 +101,7 @@ public static class AgreementFile
     /// <param name="at">The time.</param>
     /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     /// <exception cref="IOException">A file cannot be read or written.</exception>
-    public static Terms Trust(string path, string? folder, DateTimeOffset at)
+    public static ParsedAgreement Trust(string path, string? folder, DateTimeOffset at)
     {
         var kept = folder is null ? null : Path.Combine(folder, "agreement.json");
         var known = kept is not null && File.Exists(kept) ? Load(kept) : null;
@@ -114,7 +114,7 @@ public static class AgreementFile
 
     /// <summary>The file's version, if it takes the place of the one that is known; null: it is that one, or is not valid yet.</summary>
     /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
-    internal static Terms? Next(string path, Agreement? known, DateTimeOffset at, out bool waits)
+    internal static ParsedAgreement? Next(string path, Agreement? known, DateTimeOffset at, out bool waits)
     {
         var next = Load(path);
         waits = next.Agreement.ValidFromTime?.ToDateTimeOffset() > at;
@@ -163,7 +163,7 @@ public static class AgreementFile
             )
             : new AgreementRefusedException($"more than {MaxBefore} versions stand between it and one that is trusted");
 
-    private static Terms Load(string path)
+    private static ParsedAgreement Load(string path)
     {
         using var file = File.OpenRead(path);
         if (file.Length > MaxBytes)
@@ -184,7 +184,7 @@ public sealed class TrustedAgreement
     private readonly string _path;
     private readonly string? _folder;
     private readonly TimeProvider _time;
-    private Terms _terms;
+    private ParsedAgreement _agreement;
     private (DateTime, long) _read;
     private string? _refused;
 
@@ -197,14 +197,14 @@ public sealed class TrustedAgreement
     public TrustedAgreement(string path, string? folder, TimeProvider time)
     {
         (_path, _folder, _time) = (path, folder, time);
-        _terms = AgreementFile.Trust(path, folder, time.GetUtcNow());
+        _agreement = AgreementFile.Trust(path, folder, time.GetUtcNow());
     }
 
     /// <summary>Told, once for each, why a new version is refused. Never null.</summary>
     public Action<string> Complain { get; init; } = _ => { };
 
     /// <summary>The version to go by.</summary>
-    public Terms Current
+    public ParsedAgreement Current
     {
         get
         {
@@ -212,28 +212,28 @@ public sealed class TrustedAgreement
             {
                 var file = new FileInfo(_path);
                 if (!file.Exists || (file.LastWriteTimeUtc, file.Length) is var stamp && stamp == _read)
-                    return _terms;
+                    return _agreement;
                 try
                 {
-                    if (AgreementFile.Next(_path, _terms.Agreement, _time.GetUtcNow(), out var waits) is { } next)
+                    if (AgreementFile.Next(_path, _agreement.Agreement, _time.GetUtcNow(), out var waits) is { } next)
                     {
                         if (_folder is not null)
                             AgreementFile.Keep(_folder, next.Agreement);
-                        _terms = next;
+                        _agreement = next;
                     }
                     _refused = null;
                     // The version becomes valid later, without a change of the file.
                     if (waits)
-                        return _terms;
+                        return _agreement;
                 }
                 catch (Exception e) when (e is AgreementRefusedException or IOException or UnauthorizedAccessException)
                 {
                     if (_refused != e.Message)
-                        Complain($"{_path}: {e.Message}; version {_terms.Agreement.Version} stays in force");
+                        Complain($"{_path}: {e.Message}; version {_agreement.Agreement.Version} stays in force");
                     _refused = e.Message;
                 }
                 _read = stamp;
-                return _terms;
+                return _agreement;
             }
         }
     }

@@ -144,7 +144,7 @@ public sealed class ChecksTests
             (Action[])
                 [
                     () => _ = call.Caller,
-                    () => _ = call.Terms,
+                    () => _ = call.Agreement,
                     () => _ = call.Granted,
                     () => _ = call.Message,
                     () => _ = call.Request,
@@ -194,8 +194,13 @@ public sealed class ChecksTests
     {
         public override Refusal? Forwarded(HttpContext http) => check == nameof(Forwarded) ? null : base.Forwarded(http);
 
-        public override Identified Identity(Peer? peer, Terms terms) =>
-            check == nameof(Identity) ? base.Identity(peer, terms) with { Refused = Reason.Unspecified } : base.Identity(peer, terms);
+        public override Identified Identity(Peer? peer, ParsedAgreement agreement) =>
+            check == nameof(Identity)
+                ? base.Identity(peer, agreement) with
+                {
+                    Refused = Reason.Unspecified,
+                }
+                : base.Identity(peer, agreement);
 
         public override bool Granted(GrantedParts granted, Participant caller) => check == nameof(Granted) || base.Granted(granted, caller);
 

@@ -112,7 +112,7 @@ public sealed class AuditTests
         await hub.Write(3, client);
         var audit = await client.Audit("custody", entries: true, cancel: Hub.Cancel);
         Assert.Equal(hub.Ledger.Size, audit.Entries);
-        Assert.InRange(audit.Signatures, 3, audit.Shown - 1);
+        Assert.InRange(audit.Signatures, 3, audit.Verified - 1);
         client = await Tampered(hub, "UPDATE entries SET request = cast(request || x'6000' as blob) WHERE position = 2");
         // The log is the one that was signed; what it says now is not what stands in it.
         await client.Audit("custody", whole: true, cancel: Hub.Cancel);

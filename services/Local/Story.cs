@@ -128,22 +128,24 @@ public sealed class Story(Participants participants, Timeline timeline)
                 )
         );
 
+    // Both sides say that Seoul asserted it.
+    private StatedPosition Citizenship() =>
+        new()
+        {
+            Participant = "kr/mfa",
+            Subject = Subject.Citizenship,
+            Stance = Stance.Asserted,
+            Basis = "kr-constitution-art-3",
+            Prisoners = { Both },
+        };
+
     private async Task LogCall(CancellationToken cancel)
     {
         timeline.Begin(1, "Seoul logs the call of 17 March: the position on citizenship, and that it will request a transfer");
         foreach (var prisoner in Both)
             await Claim(_seoul, prisoner, "KR", "KR", ClaimBasis.Constitution, "its own claim: its Constitution", "kr-constitution-art-3");
         var account = Account("Asia/Seoul");
-        account.Positions.Add(
-            new StatedPosition
-            {
-                Participant = "kr/mfa",
-                Subject = Subject.Citizenship,
-                Stance = Stance.Asserted,
-                Basis = "kr-constitution-art-3",
-                Prisoners = { Both },
-            }
-        );
+        account.Positions.Add(Citizenship());
         account.Commitments.Add(
             new CommitmentTerms
             {
@@ -224,16 +226,7 @@ public sealed class Story(Participants participants, Timeline timeline)
         timeline.Begin(4, "Kyiv gives its own account of the call: what matches, and what differs");
         var account = Account("Europe/Kyiv");
         account.Subjects.Add(Subject.Treatment);
-        account.Positions.Add(
-            new StatedPosition
-            {
-                Participant = "kr/mfa",
-                Subject = Subject.Citizenship,
-                Stance = Stance.Asserted,
-                Basis = "kr-constitution-art-3",
-                Prisoners = { Both },
-            }
-        );
+        account.Positions.Add(Citizenship());
         var given = await timeline.Perform(
             _kyiv,
             "submits its own readout",

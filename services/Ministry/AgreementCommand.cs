@@ -115,61 +115,45 @@ internal static class AgreementCommand
         return command;
     }
 
-    private static Command AddAuthority()
-    {
-        var (next, of, file) = (
-            File("next", "The copy of the version in force; it is changed."),
-            Of(),
-            File("certificate", "The authority's certificate (PEM).")
+    private static Command AddAuthority() =>
+        OfAuthority(
+            "add-authority",
+            "Lists a certificate of a participant's authority, beside those that it has.",
+            (owner, pem, _) =>
+            {
+                if (!owner.AuthorityCertificates.Contains(pem))
+                    owner.AuthorityCertificates.Add(pem);
+            }
         );
-        var command = new Command("add-authority", "Lists a certificate of a participant's authority, beside those that it has.")
-        {
-            next,
-            file,
-            of,
-        };
-        command.SetAction(result =>
-            Edit(
-                result,
-                next,
-                agreement =>
-                {
-                    var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
-                    if (!owner.AuthorityCertificates.Contains(pem))
-                        owner.AuthorityCertificates.Add(pem);
-                    return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
-                }
-            )
-        );
-        return command;
-    }
 
-    private static Command RemoveAuthority()
+    private static Command RemoveAuthority() =>
+        OfAuthority(
+            "remove-authority",
+            "Lists a certificate of a participant's authority no more: no certificate that it issued is accepted.",
+            (owner, pem, file) =>
+            {
+                if (owner.AuthorityCertificates.FirstOrDefault(c => PemText(c) == pem) is not { } listed)
+                    throw new FormatException($"{file} is none of {owner.Id}'s authorities");
+                owner.AuthorityCertificates.Remove(listed);
+            }
+        );
+
+    private static Command OfAuthority(string name, string description, Action<Participant, string, string> change)
     {
         var (next, of, file) = (
             File("next", "The copy of the version in force; it is changed."),
             Of(),
             File("certificate", "The authority's certificate (PEM).")
         );
-        var command = new Command(
-            "remove-authority",
-            "Lists a certificate of a participant's authority no more: no certificate that it issued is accepted."
-        )
-        {
-            next,
-            file,
-            of,
-        };
+        var command = new Command(name, description) { next, file, of };
         command.SetAction(result =>
             Edit(
                 result,
                 next,
                 agreement =>
                 {
-                    var (owner, pem) = (Find(agreement, result.GetRequiredValue(of)), PemOf(result.GetRequiredValue(file)));
-                    if (owner.AuthorityCertificates.FirstOrDefault(c => PemText(c) == pem) is not { } listed)
-                        throw new FormatException($"{result.GetRequiredValue(file)} is none of {owner.Id}'s authorities");
-                    owner.AuthorityCertificates.Remove(listed);
+                    var (owner, path) = (Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(file));
+                    change(owner, PemOf(path), $"{path}");
                     return $"{owner.AuthorityCertificates.Count} authorities of {owner.Id}";
                 }
             )

@@ -216,7 +216,7 @@ public sealed class ConnectionTests : IAsyncLifetime
         List<string> About(string kind) => [.. _running.Warned.Where(w => w.Contains(kind, StringComparison.Ordinal))];
         const string name = "no_http2";
         static int Told(string line) =>
-            Regex.Match(line, "not told of: ([0-9]+)") is { Success: true } more
+            Regex.Match(line, "([0-9]+) further connections were rejected") is { Success: true } more
                 ? int.Parse(more.Groups[1].Value, CultureInfo.InvariantCulture)
                 : 1;
         for (var i = 0; i < 10; i++)

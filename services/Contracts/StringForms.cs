@@ -25,11 +25,45 @@ public sealed record StringForm(
 /// <summary>All forms of strings in the contracts.</summary>
 public static class StringForms
 {
+    // Constants, because the services compile them (Hosting/ValueRules.cs).
+    /// <summary>The pattern of <see cref="RequestId"/>.</summary>
+    public const string RequestIdPattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+
+    /// <summary>The pattern of <see cref="RecordId"/>.</summary>
+    public const string RecordIdPattern = "^[a-z]{1,13}_[0-9a-hjkmnp-tv-z]{26}$";
+
+    /// <summary>The pattern of <see cref="Prisoner"/>.</summary>
+    public const string PrisonerPattern = "^pris_[0-9a-hjkmnp-tv-z]{26}$";
+
+    /// <summary>The pattern of <see cref="Participant"/>.</summary>
+    public const string ParticipantPattern = "^[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?$";
+
+    /// <summary>The pattern of <see cref="State"/>.</summary>
+    public const string StatePattern = "^[A-Z]{2}$";
+
+    /// <summary>The pattern of <see cref="Language"/>.</summary>
+    public const string LanguagePattern =
+        "^(([A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
+        + "(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WY-Za-wy-z](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?"
+        + "|[xX](-[A-Za-z0-9]{1,8})+)$";
+
+    /// <summary>The pattern of <see cref="TimeZone"/>.</summary>
+    public const string TimeZonePattern = "^(UTC|[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)+)$";
+
+    /// <summary>The pattern of <see cref="Code"/>.</summary>
+    public const string CodePattern = "^[A-Za-z0-9._/-]{1,64}$";
+
+    /// <summary>The pattern of <see cref="Etag"/>.</summary>
+    public const string EtagPattern = "^[A-Za-z0-9_-]{1,64}$";
+
+    /// <summary>The pattern of <see cref="PageToken"/>.</summary>
+    public const string PageTokenPattern = "^[A-Za-z0-9_-]{1,512}$";
+
     /// <summary>A caller's id of a write: a UUID (RFC 9562, section 4) in lower case, so that one id is written in one way.</summary>
     public static readonly StringForm RequestId = new(
         "request id",
         "must be a UUID in lower case, such as 0190163d-8694-739b-aea5-966c26f8ad91",
-        "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+        RequestIdPattern
     );
 
     /// <summary>An id that a service gave to a record, at most 40 characters. Record ids go into traces and a prisoner's reference must
@@ -37,7 +71,7 @@ public static class StringForms
     public static readonly StringForm RecordId = new(
         "record id",
         "must be an id that a service gave: letters, an underscore and 26 characters of base 32",
-        "^[a-z]{1,13}_[0-9a-hjkmnp-tv-z]{26}$",
+        RecordIdPattern,
         NotContains: "pris_"
     );
 
@@ -45,14 +79,14 @@ public static class StringForms
     public static readonly StringForm Prisoner = new(
         "prisoner",
         "must be a reference that custody gave: pris_ and 26 characters of base 32",
-        "^pris_[0-9a-hjkmnp-tv-z]{26}$"
+        PrisonerPattern
     );
 
     /// <summary>A participant's id: words in lower case with at most one slash.</summary>
     public static readonly StringForm Participant = new(
         "participant",
         "must be a participant's id such as kr/mfa, at most 64 characters",
-        "^[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?$",
+        ParticipantPattern,
         64
     );
 
@@ -60,7 +94,7 @@ public static class StringForms
     public static readonly StringForm State = new(
         "state",
         "must be a state's code of two letters in upper case (ISO 3166-1 alpha-2)",
-        "^[A-Z]{2}$"
+        StatePattern
     );
 
     /// <summary>A language tag (BCP 47; RFC 5646, section 2.1): a langtag or privateuse. The grandfathered tags all have a
@@ -68,9 +102,7 @@ public static class StringForms
     public static readonly StringForm Language = new(
         "language",
         "must be a language tag (BCP 47) of at most 35 characters",
-        "^(([A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
-            + "(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WY-Za-wy-z](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?"
-            + "|[xX](-[A-Za-z0-9]{1,8})+)$",
+        LanguagePattern,
         35
     );
 
@@ -78,23 +110,23 @@ public static class StringForms
     public static readonly StringForm TimeZone = new(
         "time zone",
         "must be UTC or the name of a time zone in the IANA database, by area and place, such as Asia/Seoul",
-        "^(UTC|[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)+)$",
+        TimeZonePattern,
         64,
         Meaning: Meaning.TimeZone
     );
 
     /// <summary>A code that the parties agreed on.</summary>
-    public static readonly StringForm Code = new("code", "must be 1 to 64 characters of A-Z a-z 0-9 . _ / -", "^[A-Za-z0-9._/-]{1,64}$");
+    public static readonly StringForm Code = new("code", "must be 1 to 64 characters of A-Z a-z 0-9 . _ / -", CodePattern);
 
     /// <summary>The code of an official, interpreter, translator or physician. Whether the agreement lists it is asked when the
     /// caller is known.</summary>
     public static readonly StringForm Official = Code with { Name = "official's code", Meaning = Meaning.Official };
 
     /// <summary>An etag.</summary>
-    public static readonly StringForm Etag = new("etag", "must be an etag as it was returned", "^[A-Za-z0-9_-]{1,64}$");
+    public static readonly StringForm Etag = new("etag", "must be an etag as it was returned", EtagPattern);
 
     /// <summary>A page token.</summary>
-    public static readonly StringForm PageToken = new("page token", "must be a page token as it was returned", "^[A-Za-z0-9_-]{1,512}$");
+    public static readonly StringForm PageToken = new("page token", "must be a page token as it was returned", PageTokenPattern);
 
     /// <summary>Text for a person; each field bounds its length.</summary>
     public static readonly StringForm Text = new("text", "must be readable text", Meaning: Meaning.Text);

@@ -60,9 +60,11 @@ public static class Validation
     /// <summary>What one message type demands.</summary>
     private sealed class MessagePlan(MessageDescriptor type)
     {
-        private readonly FieldPlan[] _fields = type.GetOptions()?.GetExtension(ValidateExtensions.Message) is null
-            ? [.. type.Fields.InFieldNumberOrder().Select(f => new FieldPlan(f))]
-            : throw new NotSupportedException($"{type.FullName}: a rule is declared that is not enforced");
+        private readonly FieldPlan[] _fields =
+            type.GetOptions()?.GetExtension(ValidateExtensions.Message) is null
+            && type.Oneofs.All(o => o.GetOptions()?.GetExtension(ValidateExtensions.Oneof) is null)
+                ? [.. type.Fields.InFieldNumberOrder().Select(f => new FieldPlan(f))]
+                : throw new NotSupportedException($"{type.FullName}: a rule is declared that is not enforced");
 
         public void Check(IMessage message, string path, ref List<FieldFault>? faults)
         {
@@ -114,8 +116,7 @@ public static class Validation
             _required = behaviors?.Contains(FieldBehavior.Required) ?? false;
             _outputOnly = behaviors?.Contains(FieldBehavior.OutputOnly) ?? false;
             var rules = StringForms.RulesOf(field) ?? new FieldRules();
-            if (rules.Cel.Count > 0)
-                throw new NotSupportedException($"{field.FullName}: a rule is declared that is not enforced");
+            ValueRules.CheckEnforced(field, rules);
             _mostItems = field.IsMap ? rules.Map?.MaxPairs ?? 0 : rules.Repeated?.MaxItems ?? 0;
             _unique = rules.Repeated?.Unique ?? false;
             if (field.IsMap)

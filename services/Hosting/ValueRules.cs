@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Collections.Frozen;
 using System.Globalization;
 using System.Text;
@@ -17,11 +16,6 @@ namespace Ministries.Hosting;
 /// stops the service at its start, so that none is declared and not enforced.</summary>
 public static partial class ValueRules
 {
-    private static readonly SearchValues<char> Base64Url = SearchValues.Create(
-            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
-        ),
-        Code = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-");
-
     // From the copy of the database that NodaTime carries: an image need not have one, and what is there would not only hold names of
     // zones. Names without an area are abbreviations and countries (EST, ROK): they do not say whose time it is, or are not kept.
     private static readonly FrozenSet<string> TimeZones = TzdbDateTimeZoneSource
@@ -29,35 +23,33 @@ public static partial class ValueRules
         .Where(id => id.Contains('/') || id == "UTC")
         .ToFrozenSet(StringComparer.Ordinal);
 
-    private static readonly FrozenDictionary<string, Func<string, bool>> Matchers = new Dictionary<string, Func<string, bool>>
+    private static readonly FrozenDictionary<string, Regex> Patterns = new Dictionary<string, Regex>
     {
-        [StringForms.RequestId.Pattern] = text => text.Length == 36 && Uuid().IsMatch(text),
-        [StringForms.RecordId.Pattern] = text => text.Length <= 40 && RecordId().IsMatch(text),
-        [StringForms.Prisoner.Pattern] = text => text.Length == 31 && PrisonerReference().IsMatch(text),
-        [StringForms.Participant.Pattern] = Participant().IsMatch,
-        [StringForms.State.Pattern] = text => text.Length == 2 && char.IsAsciiLetterUpper(text[0]) && char.IsAsciiLetterUpper(text[1]),
-        [StringForms.Language.Pattern] = Language().IsMatch,
-        [StringForms.TimeZone.Pattern] = TimeZone().IsMatch,
-        [StringForms.Code.Pattern] = text => text.Length is >= 1 and <= 64 && !text.AsSpan().ContainsAnyExcept(Code),
-        [StringForms.Etag.Pattern] = text => text.Length is >= 1 and <= 64 && !text.AsSpan().ContainsAnyExcept(Base64Url),
-        [StringForms.PageToken.Pattern] = text => text.Length is >= 1 and <= 512 && !text.AsSpan().ContainsAnyExcept(Base64Url),
+        [StringForms.RequestIdPattern] = RequestId(),
+        [StringForms.RecordIdPattern] = RecordId(),
+        [StringForms.PrisonerPattern] = Prisoner(),
+        [StringForms.ParticipantPattern] = Participant(),
+        [StringForms.StatePattern] = State(),
+        [StringForms.LanguagePattern] = Language(),
+        [StringForms.TimeZonePattern] = TimeZone(),
+        [StringForms.CodePattern] = Code(),
+        [StringForms.EtagPattern] = Etag(),
+        [StringForms.PageTokenPattern] = PageToken(),
     }.ToFrozenDictionary();
 
     /// <summary>What a value of the field is asked: a function from the value to what is wrong with it (null: nothing).</summary>
     /// <param name="field">The field; of a list, its elements are meant.</param>
     /// <param name="rules">The rules of the value.</param>
     /// <returns>The function; null: any value will do.</returns>
-    /// <exception cref="NotSupportedException">A rule is not known here.</exception>
     public static Func<object, string?>? Of(FieldDescriptor field, FieldRules rules) =>
         field.FieldType switch
         {
-            FieldType.String => OfString(rules.String ?? new StringRules(), StringForms.MeaningOf(field), field),
-            FieldType.Bytes => OfBytes(rules.Bytes ?? new BytesRules(), field),
-            FieldType.Enum => OfEnum(rules.Enum ?? new EnumRules(), field),
-            FieldType.Int32 => OfNumber(rules.Int32, r => r.HasGte ? r.Gte : null, r => r.HasLte ? r.Lte : null, field),
-            FieldType.UInt32 => OfNumber(rules.Uint32, r => r.HasGte ? r.Gte : null, r => r.HasLte ? r.Lte : null, field),
-            FieldType.Int64 => OfNumber(rules.Int64, r => r.HasGte ? r.Gte : null, r => r.HasLte ? r.Lte : null, field),
-            FieldType.UInt64 => OfNumber(rules.Uint64, r => r.HasGte ? r.Gte : null, r => r.HasLte ? r.Lte : null, field),
+            FieldType.String => OfString(rules.String ?? new StringRules(), StringForms.MeaningOf(field)),
+            FieldType.Bytes => OfBytes(rules.Bytes ?? new BytesRules()),
+            FieldType.Enum => OfEnum(rules.Enum ?? new EnumRules(), field.EnumType),
+            FieldType.Int32 when rules.Int32 is { } r => Between(r.HasGte ? r.Gte : null, r.HasLte ? r.Lte : null),
+            FieldType.UInt32 when rules.Uint32 is { } r => Between(r.HasGte ? r.Gte : null, r.HasLte ? r.Lte : null),
+            FieldType.Int32 or FieldType.UInt32 or FieldType.Int64 or FieldType.UInt64 => null,
             FieldType.Message or FieldType.Bool => null,
             _ => throw new NotSupportedException($"{field.FullName}: no rules are known for {field.FieldType}"),
         };
@@ -67,7 +59,8 @@ public static partial class ValueRules
     {
         if (form.MaxBytes > 0 && Encoding.UTF8.GetByteCount(text) > form.MaxBytes)
             return form.Rule;
-        if (form.Pattern.Length > 0 && !Matchers[form.Pattern](text))
+        // RE2's $ is the end of the text; .NET's also matches before a last line feed, which no form may hold.
+        if (form.Pattern.Length > 0 && (text.EndsWith('\n') || !Patterns[form.Pattern].IsMatch(text)))
             return form.Rule;
         if (form.NotContains.Length > 0 && text.Contains(form.NotContains, StringComparison.Ordinal))
             return form.Rule;
@@ -80,19 +73,81 @@ public static partial class ValueRules
         };
     }
 
-    private static Func<object, string?>? OfString(StringRules rules, Meaning meaning, FieldDescriptor field)
+    /// <summary>Checks that all rules of a field are enforced here or by <see cref="Validation"/>: nothing may be left once those that
+    /// are have been taken away.</summary>
+    /// <param name="field">The field.</param>
+    /// <param name="rules">Its rules.</param>
+    /// <exception cref="NotSupportedException">A rule is left.</exception>
+    public static void CheckEnforced(FieldDescriptor field, FieldRules rules)
+    {
+        var left = rules.Clone();
+        left.ClearRequired();
+        if (left.Ignore == Ignore.IfZeroValue)
+            left.ClearIgnore();
+        if (field.IsMap)
+            left.Map?.ClearMaxPairs();
+        else if (!field.IsRepeated)
+            TakeValueRules(field, left);
+        else if (left.Repeated is { } list)
+        {
+            list.ClearMaxItems();
+            list.ClearUnique();
+            if (list.Items is { } items)
+            {
+                TakeValueRules(field, items);
+                if (items.CalculateSize() == 0)
+                    list.Items = null;
+            }
+        }
+        if (left.Map?.CalculateSize() == 0 || left.Repeated?.CalculateSize() == 0)
+            left.ClearType();
+        if (left.CalculateSize() > 0)
+            throw new NotSupportedException($"{field.FullName}: a rule is declared that is not enforced: {left}");
+    }
+
+    private static void TakeValueRules(FieldDescriptor field, FieldRules rules)
+    {
+        switch (field.FieldType)
+        {
+            case FieldType.String when rules.String is { } text:
+                var form = StringForms.Of(text, StringForms.MeaningOf(field));
+                if (text.Pattern == (form?.Pattern ?? "") && text.NotContains == (form?.NotContains ?? ""))
+                {
+                    text.ClearPattern();
+                    text.ClearNotContains();
+                }
+                text.ClearMaxBytes();
+                break;
+            case FieldType.Bytes when rules.Bytes is { } bytes:
+                bytes.ClearMaxLen();
+                break;
+            case FieldType.Enum when rules.Enum is { } number:
+                number.ClearDefinedOnly();
+                number.NotIn.Clear();
+                break;
+            case FieldType.Int32 when rules.Int32 is { } number:
+                number.ClearGte();
+                number.ClearLte();
+                break;
+            case FieldType.UInt32 when rules.Uint32 is { } number:
+                number.ClearGte();
+                number.ClearLte();
+                break;
+            case FieldType.Message when rules.Timestamp is { } time:
+                if (time.Gte?.ToDateTimeOffset() == Validation.Earliest && time.Lt?.ToDateTimeOffset() == Validation.Latest)
+                    rules.Timestamp = new TimestampRules();
+                break;
+            default:
+                return;
+        }
+        IMessage?[] types = [rules.String, rules.Bytes, rules.Enum, rules.Int32, rules.Uint32, rules.Timestamp];
+        if (types.All(t => t is null || t.CalculateSize() == 0))
+            rules.ClearType();
+    }
+
+    private static Func<object, string?>? OfString(StringRules rules, Meaning meaning)
     {
         var form = StringForms.Of(rules, meaning);
-        Only(
-            rules,
-            new StringRules
-            {
-                Pattern = form?.Pattern ?? "",
-                MaxBytes = rules.MaxBytes,
-                NotContains = form?.NotContains ?? "",
-            },
-            field
-        );
         var most = rules.MaxBytes;
         if (most > 0 && form?.MaxBytes != (int)most)
             return value =>
@@ -102,75 +157,54 @@ public static partial class ValueRules
         return form is null ? null : value => Check(form, (string)value);
     }
 
-    private static Func<object, string?>? OfBytes(BytesRules rules, FieldDescriptor field)
+    private static Func<object, string?>? OfBytes(BytesRules rules)
     {
-        Only(rules, new BytesRules { MaxLen = rules.MaxLen }, field);
         var most = rules.MaxLen;
         return most == 0 ? null : value => (ulong)((ByteString)value).Length > most ? $"must be at most {most} bytes" : null;
     }
 
-    private static Func<object, string?> OfEnum(EnumRules rules, FieldDescriptor field)
+    private static Func<object, string?> OfEnum(EnumRules rules, EnumDescriptor type)
     {
-        Only(rules, new EnumRules { DefinedOnly = rules.DefinedOnly, NotIn = { rules.NotIn } }, field);
-        var (known, not) = (field.EnumType.Values.Select(v => v.Number).ToFrozenSet(), rules.NotIn.ToFrozenSet());
+        var (known, not) = (type.Values.Select(v => v.Number).ToFrozenSet(), rules.NotIn.ToFrozenSet());
         return value =>
             (int)value is var number && !known.Contains(number) ? "is of a number that the contract does not know"
             : not.Contains(number) ? "must be a value that says something"
             : null;
     }
 
-    private static Func<object, string?>? OfNumber<TRules>(
-        TRules? rules,
-        Func<TRules, decimal?> least,
-        Func<TRules, decimal?> greatest,
-        FieldDescriptor field
-    )
-        where TRules : class, IMessage<TRules>, new()
-    {
-        if (rules is null)
-            return null;
-        foreach (var set in rules.Descriptor.Fields.InDeclarationOrder().Where(f => f.HasPresence && f.Accessor.HasValue(rules)))
-            if (set.Name is not ("gte" or "lte"))
-                throw Unknown(field);
-        var (min, max) = (least(rules), greatest(rules));
-        return value =>
-            Convert.ToDecimal(value, CultureInfo.InvariantCulture) is var number && number < min ? $"must be at least {min}"
-            : number > max ? $"must be at most {max}"
+    private static Func<object, string?> Between(long? least, long? greatest) =>
+        value =>
+            Convert.ToInt64(value, CultureInfo.InvariantCulture) is var number && number < least ? $"must be at least {least}"
+            : number > greatest ? $"must be at most {greatest}"
             : null;
-    }
 
-    // Proto2 tells a rule that is not set from one that is set to its default; both say the same.
-    private static void Only<T>(T rules, T known, FieldDescriptor field)
-        where T : IMessage<T>
-    {
-        foreach (var rule in rules.Descriptor.Fields.InDeclarationOrder())
-            if (!Equals(rule.Accessor.GetValue(rules), rule.Accessor.GetValue(known)))
-                throw Unknown(field);
-    }
+    [GeneratedRegex(StringForms.RequestIdPattern, RegexOptions.CultureInvariant)]
+    private static partial Regex RequestId();
 
-    private static NotSupportedException Unknown(FieldDescriptor field) =>
-        new($"{field.FullName}: a rule is declared that is not enforced");
-
-    [GeneratedRegex(@"\A[a-z]+_[0-9a-hjkmnp-tv-z]{26}\z", RegexOptions.CultureInvariant)]
+    [GeneratedRegex(StringForms.RecordIdPattern, RegexOptions.CultureInvariant)]
     private static partial Regex RecordId();
 
-    [GeneratedRegex(@"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z", RegexOptions.CultureInvariant)]
-    private static partial Regex Uuid();
+    [GeneratedRegex(StringForms.PrisonerPattern, RegexOptions.CultureInvariant)]
+    private static partial Regex Prisoner();
 
-    [GeneratedRegex(@"\Apris_[0-9a-hjkmnp-tv-z]{26}\z", RegexOptions.CultureInvariant)]
-    private static partial Regex PrisonerReference();
-
-    [GeneratedRegex(@"\A[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?\z", RegexOptions.CultureInvariant)]
+    [GeneratedRegex(StringForms.ParticipantPattern, RegexOptions.CultureInvariant)]
     private static partial Regex Participant();
 
-    [GeneratedRegex(@"\A(UTC|[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)+)\z", RegexOptions.CultureInvariant)]
+    [GeneratedRegex(StringForms.StatePattern, RegexOptions.CultureInvariant)]
+    private static partial Regex State();
+
+    [GeneratedRegex(StringForms.LanguagePattern, RegexOptions.CultureInvariant)]
+    private static partial Regex Language();
+
+    [GeneratedRegex(StringForms.TimeZonePattern, RegexOptions.CultureInvariant)]
     private static partial Regex TimeZone();
 
-    [GeneratedRegex(
-        @"\A(([A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
-            + @"(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WY-Za-wy-z](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?"
-            + @"|[xX](-[A-Za-z0-9]{1,8})+)\z",
-        RegexOptions.CultureInvariant
-    )]
-    private static partial Regex Language();
+    [GeneratedRegex(StringForms.CodePattern, RegexOptions.CultureInvariant)]
+    private static partial Regex Code();
+
+    [GeneratedRegex(StringForms.EtagPattern, RegexOptions.CultureInvariant)]
+    private static partial Regex Etag();
+
+    [GeneratedRegex(StringForms.PageTokenPattern, RegexOptions.CultureInvariant)]
+    private static partial Regex PageToken();
 }

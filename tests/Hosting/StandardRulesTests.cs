@@ -74,58 +74,99 @@ public partial class StandardRulesTests
     [InlineData("min_len")]
     [InlineData("pattern")]
     [InlineData("cel")]
+    [InlineData("ignored")]
+    [InlineData("of another type")]
+    [InlineData("min_items")]
+    [InlineData("min_len of an element")]
+    [InlineData("gt of an element")]
+    [InlineData("oneof")]
+    [InlineData("message")]
     public void A_rule_that_is_not_enforced_here_is_refused_at_the_start(string rule)
     {
-        var rules = rule switch
-        {
-            "email" => new FieldRules { String = new StringRules { Email = true } },
-            "min_len" => new FieldRules { String = new StringRules { MinLen = 1 } },
-            "pattern" => new FieldRules { String = new StringRules { Pattern = "^of no form$" } },
-            _ => new FieldRules
+        static FieldRules List(FieldRules items) =>
+            new()
             {
-                Cel =
+                Repeated = new RepeatedRules { MaxItems = 3, Items = items },
+            };
+        var bounded = new FieldRules { String = new StringRules { MaxBytes = 8 } };
+        var (rules, repeated) = rule switch
+        {
+            "email" => (new FieldRules { String = new StringRules { Email = true } }, false),
+            "min_len" => (new FieldRules { String = new StringRules { MinLen = 1 } }, false),
+            "pattern" => (new FieldRules { String = new StringRules { Pattern = "^of no form$" } }, false),
+            "cel" => (
+                new FieldRules
                 {
-                    new Buf.Validate.Rule { Id = "own", Expression = "this != ''" },
+                    Cel =
+                    {
+                        new Buf.Validate.Rule { Id = "own", Expression = "this != ''" },
+                    },
                 },
-            },
+                false
+            ),
+            "ignored" => (new FieldRules { Ignore = Ignore.Always, String = bounded.String }, false),
+            "of another type" => (new FieldRules { Bytes = new BytesRules { MaxLen = 8 } }, false),
+            "min_items" => (
+                new FieldRules
+                {
+                    Repeated = new RepeatedRules { MinItems = 2, MaxItems = 3 },
+                },
+                true
+            ),
+            "min_len of an element" => (List(new FieldRules { String = new StringRules { MinLen = 1 } }), true),
+            "gt of an element" => (List(new FieldRules { Int32 = new Int32Rules { Gt = 1 } }), true),
+            _ => (bounded, false),
         };
-        Validation.Prepare(Declared(new FieldRules { String = new StringRules { MaxBytes = 8 } }));
-        Assert.Contains("M.text", Assert.Throws<NotSupportedException>(() => Validation.Prepare(Declared(rules))).Message);
+        var (oneof, message) = (new OneofOptions(), new MessageOptions());
+        if (rule == "oneof")
+            oneof.SetExtension(ValidateExtensions.Oneof, new OneofRules { Required = true });
+        if (rule == "message")
+            message.SetExtension(ValidateExtensions.Message, new MessageRules { Oneof = { new MessageOneofRule { Fields = { "text" } } } });
+        Validation.Prepare(Declared(bounded, repeated: false, new(), new()));
+        Validation.Prepare(Declared(List(bounded), repeated: true, new(), new()));
+        Assert.Contains(
+            rule is "oneof" or "message" ? "M" : "M.text",
+            Assert.Throws<NotSupportedException>(() => Validation.Prepare(Declared(rules, repeated, oneof, message))).Message
+        );
     }
 
-    private static MessageDescriptor Declared(FieldRules rules)
+    private static MessageDescriptor Declared(FieldRules rules, bool repeated, OneofOptions oneof, MessageOptions message)
     {
         var options = new FieldOptions();
         options.SetExtension(ValidateExtensions.Field, rules);
+        var type = new DescriptorProto
+        {
+            Name = "M",
+            Options = message,
+            Field =
+            {
+                new FieldDescriptorProto
+                {
+                    Name = "text",
+                    Number = 1,
+                    Type = FieldDescriptorProto.Types.Type.String,
+                    Label = repeated ? FieldDescriptorProto.Types.Label.Repeated : FieldDescriptorProto.Types.Label.Optional,
+                    Options = options,
+                },
+            },
+        };
+        if (!repeated)
+        {
+            type.OneofDecl.Add(new OneofDescriptorProto { Name = "choice", Options = oneof });
+            type.Field[0].OneofIndex = 0;
+        }
         var file = new FileDescriptorProto
         {
             Name = "declared.proto",
             Syntax = "proto3",
             Dependency = { "buf/validate/validate.proto" },
-            MessageType =
-            {
-                new DescriptorProto
-                {
-                    Name = "M",
-                    Field =
-                    {
-                        new FieldDescriptorProto
-                        {
-                            Name = "text",
-                            Number = 1,
-                            Type = FieldDescriptorProto.Types.Type.String,
-                            Label = FieldDescriptorProto.Types.Label.Optional,
-                            Options = options,
-                        },
-                    },
-                },
-            },
+            MessageType = { type },
         };
         FileDescriptor[] known = [.. ValidateReflection.Descriptor.Dependencies, ValidateReflection.Descriptor];
         return FileDescriptor
             .BuildFromByteStrings(
                 [.. known.Select(f => f.SerializedData), file.ToByteString()],
-                new ExtensionRegistry { ValidateExtensions.Field, ValidateExtensions.Message }
+                new ExtensionRegistry { ValidateExtensions.Field, ValidateExtensions.Message, ValidateExtensions.Oneof }
             )[^1]
             .MessageTypes[0];
     }

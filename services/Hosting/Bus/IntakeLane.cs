@@ -196,7 +196,7 @@ internal sealed partial class IntakeLane(
                 continue;
             stop.ThrowIfCancellationRequested();
             turns.PutBack(behind);
-            await WaitOrSetAside(first, turns, retry, stop);
+            await WaitOrSetAside(first, retry, stop);
         }
     }
 
@@ -276,7 +276,7 @@ internal sealed partial class IntakeLane(
         }
     }
 
-    private async Task WaitOrSetAside(StepFailure failure, Turns turns, Retry retry, CancellationToken stop)
+    private async Task WaitOrSetAside(StepFailure failure, Retry retry, CancellationToken stop)
     {
         var recorded = failure.Step.Recorded;
         if (retry.Tries == 0)
@@ -290,7 +290,6 @@ internal sealed partial class IntakeLane(
             if (!await TrySetAside(failure.Step, reason, retry.Attempts, stop))
                 return;
             Took(recorded);
-            Goes(retry);
             _messages.Settle(_taken);
             return;
         }

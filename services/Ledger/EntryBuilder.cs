@@ -8,7 +8,7 @@ namespace Ministries.Ledger;
 /// <summary>Makes the entry of a decided command: its parts, each with its salt, and the header that commits to them.</summary>
 internal sealed class EntryBuilder
 {
-    private const int SaltLength = StoredParts.SaltLength;
+    private const int SaltLength = PartColumns.SaltLength;
 
     private readonly CommitContext _context;
     private readonly CommitCache _cache;

@@ -270,7 +270,7 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
                 r.GetString(2),
                 Part(r, 0, 3, PartKind.Events),
                 r.GetString(4),
-                StoredParts.ToRequest(U(r, 0), "", r.IsDBNull(5) ? null : r.GetFieldValue<byte[]>(5)).Data
+                PartColumns.ToRequest(U(r, 0), "", r.IsDBNull(5) ? null : r.GetFieldValue<byte[]>(5)).Data
             ),
             """
             select c.position, e.header, c.events, e.parts, e.request_type, e.request
@@ -358,9 +358,9 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
             .. (
                 await Read(
                     r =>
-                        StoredParts
+                        PartColumns
                             .Decode(U(r, 0), r.GetFieldValue<byte[]>(3))
-                            .Prepend(StoredParts.ToRequest(U(r, 0), r.GetString(1), r.IsDBNull(2) ? null : r.GetFieldValue<byte[]>(2))),
+                            .Prepend(PartColumns.ToRequest(U(r, 0), r.GetString(1), r.IsDBNull(2) ? null : r.GetFieldValue<byte[]>(2))),
                     "select position, request_type, request, parts from entries where position = any($1) order by position",
                     L(positions, p => p)
                 )
@@ -531,7 +531,7 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
         reader.GetString(column).Split('\n', StringSplitOptions.RemoveEmptyEntries);
 
     private static byte[] Part(NpgsqlDataReader reader, int position, int parts, PartKind kind) =>
-        StoredParts.Find(U(reader, position), reader.GetFieldValue<byte[]>(parts), kind);
+        PartColumns.Find(U(reader, position), reader.GetFieldValue<byte[]>(parts), kind);
 
     private static EventSource EventOf(NpgsqlDataReader r) =>
         new(

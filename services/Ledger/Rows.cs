@@ -77,8 +77,8 @@ internal sealed class NewEntry
         if (Parts is not [{ Kind: PartKind.Request } request, ..])
             throw new LedgerInconsistentException($"entry {row.Position} has no request.");
         (RequestId, Digest, Events, RequestType) = (requestId, digest, events, request.Type);
-        EncodedRequest = StoredParts.OfRequest(request);
-        EncodedParts = StoredParts.Encode(Parts);
+        EncodedRequest = PartColumns.OfRequest(request);
+        EncodedParts = PartColumns.Encode(Parts);
         Row = row with { PartBytes = EncodedParts.Length + (EncodedRequest?.Length ?? 0) };
     }
 

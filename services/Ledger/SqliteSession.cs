@@ -122,7 +122,7 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         foreach (var id in ids)
         foreach (
             var row in await Read(
-                r => new FoundRequest(B(r, 0), U(r, 1), B(r, 2), StoredParts.Find(U(r, 1), B(r, 3), PartKind.Answer)),
+                r => new FoundRequest(B(r, 0), U(r, 1), B(r, 2), PartColumns.Find(U(r, 1), B(r, 3), PartKind.Answer)),
                 "select digest, position, header, parts from entries where participant = @0 and request_id = @1",
                 id.Participant,
                 id.RequestId
@@ -159,9 +159,9 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
                 U(r, 0),
                 B(r, 1),
                 r.GetString(2),
-                StoredParts.Find(U(r, 0), B(r, 3), PartKind.Events),
+                PartColumns.Find(U(r, 0), B(r, 3), PartKind.Events),
                 r.GetString(4),
-                StoredParts.ToRequest(U(r, 0), "", r.IsDBNull(5) ? null : B(r, 5)).Data
+                PartColumns.ToRequest(U(r, 0), "", r.IsDBNull(5) ? null : B(r, 5)).Data
             ),
             """
             select c.position, e.header, c.events, e.parts, e.request_type, e.request
@@ -230,9 +230,9 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
                 (
                     await Read(
                         r =>
-                            StoredParts
+                            PartColumns
                                 .Decode(position, B(r, 2))
-                                .Prepend(StoredParts.ToRequest(position, r.GetString(0), r.IsDBNull(1) ? null : B(r, 1))),
+                                .Prepend(PartColumns.ToRequest(position, r.GetString(0), r.IsDBNull(1) ? null : B(r, 1))),
                         "select request_type, request, parts from entries where position = @0",
                         position
                     )
@@ -431,7 +431,7 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             U(r, 2),
             r.GetInt32(3),
             B(r, 4),
-            StoredParts.Find(U(r, 2), B(r, 5), PartKind.Events),
+            PartColumns.Find(U(r, 2), B(r, 5), PartKind.Events),
             r.GetString(6),
             r.GetString(7)
         );

@@ -33,8 +33,8 @@ internal sealed record RecordedCall(NewEntry Entry, StreamRow Stream, IReadOnlyL
         );
         PartRow[] parts =
         [
-            StoredParts.ToRequest(position, r.GetString(9), r.GetFieldValue<byte[]>(10)),
-            .. StoredParts.Decode(position, r.GetFieldValue<byte[]>(11)),
+            PartColumns.ToRequest(position, r.GetString(9), r.GetFieldValue<byte[]>(10)),
+            .. PartColumns.Decode(position, r.GetFieldValue<byte[]>(11)),
         ];
         var entry = new NewEntry(
             row,

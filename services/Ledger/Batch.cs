@@ -4,11 +4,11 @@ namespace Ministries.Ledger;
 
 /// <summary>One attempt at committing some commands together.</summary>
 /// <param name="context">What every batch works with.</param>
-/// <param name="cache">What is known of the database; whoever made the batch keeps what <see cref="Run"/> returns.</param>
+/// <param name="cache">What this process knows of the database.</param>
 /// <param name="commands">The commands, in the order in which they are decided.</param>
 internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyList<PendingCommand> commands)
 {
-    /// <summary>For how long a batch's time stands from when it was taken.</summary>
+    /// <summary>How old the time of a batch may be when its commands are decided.</summary>
     private static readonly TimeSpan SameTime = TimeSpan.FromMilliseconds(50);
 
     /// <summary>The greatest number of earlier entries that the span of a command is linked to.</summary>
@@ -25,15 +25,15 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
     private TreeView? _tree;
     private DateTimeOffset _now;
 
-    /// <summary>Decides the commands, commits what was accepted, signs the tree and tells everybody the outcome.</summary>
+    /// <summary>Decides the commands, commits the accepted ones, signs the tree and answers every caller.</summary>
     /// <param name="progress">Is told how far it has come.</param>
-    /// <param name="replaced">Is told the cache that takes the place of the one that was given, where another replica wrote.</param>
+    /// <param name="replaced">Receives a new cache if another replica has written, because the given one is then outdated.</param>
     public async Task Run(BatchProgress progress, Action<CommitCache> replaced)
     {
         var began = context.Options.Time.GetTimestamp();
         _now = NotBefore(context.Options.Time.GetUtcNow(), _cache.Time);
         var (wanted, previews) = (new HashSet<StreamId>(), new Dictionary<PendingCommand, Preview?>());
-        // One command alone has nobody to load together with.
+        // A preview finds the states that several commands need, so that one query loads them. One command needs none.
         if (commands.Count > 1)
             foreach (var pending in commands)
                 previews[pending] = Preview.Of(pending.Command, _cache.View, _now, wanted);
@@ -73,7 +73,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
         context.RecentEntries.Saw(_head.Size, Environment.TickCount64);
         if (_cache.Tree is null || _cache.Tree.Size != _head.Size || _cache.Held > context.Options.MaxHeld)
             replaced(_cache = new CommitCache { Tree = await Stored.EdgeOf(session, _head), Time = _head.Time });
-        // A batch that waited for the lock has the time at which it got it.
+        // A batch that waited long for the lock takes the time at which it got the lock.
         if (context.Options.Time.GetElapsedTime(began) > SameTime)
             _now = context.Options.Time.GetUtcNow();
         _now = NotBefore(_now, _head.Time);
@@ -143,8 +143,8 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
         _answers.Add((pending, () => OutcomeOf(decided)));
     }
 
-    /// <summary>Links a command's span to the entries that changed its streams last: to what it answers, where it is not of
-    /// the same trace. An event's span needs none, for its trace is its cause's.</summary>
+    /// <summary>Links a command's span to the entries that last changed its streams, if these belong to other traces. The span
+    /// of an event needs no link, because it is in the trace of its cause.</summary>
     private void Link(PendingCommand pending, IReadOnlyList<(StreamId Stream, string Indices)> touched)
     {
         var (command, span) = (pending.Command, pending.Span);
@@ -162,18 +162,18 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
                 span.AddLink(new ActivityLink(cause));
             _cache.TraceParents[stream] = span?.Id ?? command.TraceParent;
         }
-        // A record's id is its stream's key and names its kind; a prisoner's reference does not.
+        // The key of a record's stream is the record's id and begins with its kind. A prisoner's reference does not, and stays out of traces.
         if (touched.FirstOrDefault(t => t.Stream.Key.StartsWith($"{t.Stream.Kind}_", StringComparison.Ordinal)).Stream.Key is { } record)
             span?.SetTag("ministries.record", record);
     }
 
-    /// <summary>Nobody is told of an entry before a signed checkpoint that covers it is on the disk.</summary>
+    /// <summary>Signs a checkpoint and stores it. No entry is answered before a checkpoint that covers it is on the disk.</summary>
     private void Sign()
     {
         var last = context.Checkpoints.Last?.Size ?? 0;
         if (last < _head.Size)
             Probe.At("before-checkpoint");
-        // Another replica may have gone further and a reader have signed that: then this tree needs no checkpoint of its own.
+        // If a reader has signed the larger tree of another replica meanwhile, this tree needs no checkpoint of its own.
         if (last <= _head.Size && _head.Size > 0)
         {
             var signed = context.Checkpoints.Advance(_head.Size, TreeView.RootOf(_head.Edge));

@@ -20,7 +20,7 @@ internal sealed class BatchWriter(
 
     /// <summary>Writes and commits.</summary>
     /// <param name="decided">The commands that were decided, in the order of their positions.</param>
-    /// <param name="intakes">How far events of others have been taken in with them.</param>
+    /// <param name="intakes">Per producer and event type, the number of the last event that the batch takes in.</param>
     /// <param name="head">The head as it was.</param>
     /// <param name="progress">Is told how far it has come.</param>
     /// <returns>The head as it is now, and the tree.</returns>
@@ -105,7 +105,7 @@ internal sealed class BatchWriter(
                 isNew
             )
         );
-        // The last version is the present one, and each entry made one.
+        // Each entry made one version of the stream, and the last of them is the present version.
         var before = version - (ulong)changes.Count;
         foreach (var (decided, indices) in changes)
             _rows.Changes.Add(new ChangeRow(number, ++before, decided.Position, indices));
@@ -114,7 +114,7 @@ internal sealed class BatchWriter(
 
     private void ChangeKeys(StreamId id, ulong number, bool isNew, HashSet<string> keys)
     {
-        // Under another fold the record may have been listed under other keys.
+        // An older fold may have listed the record under other keys.
         var rebuilt = cache.KeysOfRebuilt.Remove(id, out var before);
         if (!rebuilt)
             before = isNew || decider.Before[id] is not { } earlier ? [] : context.KindOf(id.Kind).KeysOf(earlier).ToHashSet();

@@ -28,7 +28,7 @@ internal sealed class CommandDecider(CommitContext context, CommitCache cache, S
     /// <param name="command">The command.</param>
     /// <param name="preview">What was decided before the lock was held; null: nothing.</param>
     /// <param name="position">The position that its entry gets.</param>
-    /// <exception cref="LedgerException">Its rule failed, or what it led to is more than an entry may hold.</exception>
+    /// <exception cref="LedgerException">Its rule failed, or its entry would be larger than allowed.</exception>
     public async Task<Effect> Decide(Command command, Preview? preview, ulong position)
     {
         var entry = new FoldedEntry(position, now.ToTimestamp(), command.Participant, command.RequestId, command.Request);
@@ -45,14 +45,14 @@ internal sealed class CommandDecider(CommitContext context, CommitCache cache, S
     /// <summary>What is stored beside a state.</summary>
     public StateIndex IndexOf(StreamId id, IMessage state)
     {
-        // Of a state that was not kept there may be something left.
+        // The index may belong to a state that was undone.
         if (_indices.TryGetValue(id, out var index) && ReferenceEquals(index.State, state))
             return index;
         var kind = context.KindOf(id.Kind);
         return _indices[id] = new(state, kind.AudienceOf(state), kind.KeysOf(state), kind.DueOf(state));
     }
 
-    /// <summary>Decides on what is loaded; null: something is missing.</summary>
+    /// <summary>Decides with the states that are loaded; null: a state is missing.</summary>
     private Effect? Attempt(Command command, Preview? preview, FoldedEntry entry, HashSet<StreamId> missed)
     {
         var view = cache.View;
@@ -73,7 +73,7 @@ internal sealed class CommandDecider(CommitContext context, CommitCache cache, S
         }
         catch (Exception e) when (e is not LedgerException)
         {
-            // A rule that trips over what was not loaded yet is no fault.
+            // A rule that fails because a state was not loaded yet is run again once it is loaded.
             missed.UnionWith(view.TakeMissed());
             if (missed.Count == 0)
                 throw new CommandFailedException(command.Method, e);

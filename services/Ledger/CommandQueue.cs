@@ -9,7 +9,7 @@ internal sealed class CommandQueue(LedgerOptions options)
     private readonly Lock _lock = new();
     private readonly SemaphoreSlim _some = new(0);
 
-    /// <summary>Per precedence, greatest first, those who wait in the order of their turns.</summary>
+    /// <summary>Per precedence, greatest first, the participants that wait, in the order of their turns.</summary>
     private readonly SortedDictionary<int, LinkedList<(string Participant, LinkedList<PendingCommand> Commands)>> _ranks = new(
         Comparer<int>.Create((a, b) => b.CompareTo(a))
     );
@@ -98,7 +98,7 @@ internal sealed class CommandQueue(LedgerOptions options)
                     return taken;
             }
             _some.Wait();
-            // One look answers for all that came until now.
+            // One wake-up covers all commands that came until now.
             while (_some.Wait(0)) { }
         }
     }

@@ -1,6 +1,6 @@
 namespace Ministries.Ledger;
 
-/// <summary>What is known of the database as this process left it. It is given up when another replica wrote, and at any fault.
+/// <summary>What this process knows of the database since its own last commit. It is thrown away when another replica has written, and at any fault.
 /// </summary>
 internal sealed class CommitCache
 {
@@ -19,7 +19,7 @@ internal sealed class CommitCache
     /// <summary>The number of the last event of each type.</summary>
     public Dictionary<string, ulong> LastOfTypes { get; } = [];
 
-    /// <summary>How far those have come who read or take in, and how many entries each audience may see.</summary>
+    /// <summary>The cursors of readers and consumers, and the number of entries that each audience may see.</summary>
     public Dictionary<string, ulong> Cursors { get; } = [];
 
     /// <summary>The right side of the tree; null: it was not loaded yet.</summary>

@@ -23,8 +23,8 @@ internal sealed class Committer(CommitContext context)
     {
         var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         Running = ended.Task;
-        // A thread of its own, which waits for the database: everybody's commit must not wait behind everybody's calls for a thread of
-        // the pool, several times in each batch. It serves all: it must not run under the span of whoever opened the ledger.
+        // The committer has a thread of its own, because a commit must not wait behind calls for a thread of the pool. The thread must
+        // not inherit the span of the caller that opened the ledger.
         new Thread(() =>
         {
             try
@@ -67,7 +67,7 @@ internal sealed class Committer(CommitContext context)
     public async Task Drain()
     {
         _queue.Close();
-        // Whoever watches has been told of its fault.
+        // The supervisor has received the fault already.
         await Running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
@@ -81,7 +81,7 @@ internal sealed class Committer(CommitContext context)
         }
         catch (Exception)
         {
-            // The queue itself is what failed: those who wait have a deadline.
+            // The queue itself failed. The callers that wait have a deadline.
         }
     }
 
@@ -95,7 +95,7 @@ internal sealed class Committer(CommitContext context)
             }
             catch (Exception e)
             {
-                // Nobody must wait for ever, whatever happened.
+                // No caller may wait for ever, whatever failed.
                 _cache = new();
                 FailAll(commands, () => new CommitOutcomeUnknownException(e));
             }
@@ -134,7 +134,7 @@ internal sealed class Committer(CommitContext context)
     {
         var command = pending.Command;
         ActivityContext.TryParse(command.TraceParent, command.TraceState, isRemote: false, out var parent);
-        // Without a parent it is a root, not a child of whatever runs here.
+        // Without a parent the span is a root, not a child of the current span.
         Activity.Current = null;
         pending.Span ??= Spans.StartActivity(
             $"commit {_service}",
@@ -165,7 +165,7 @@ internal sealed class Committer(CommitContext context)
             catch (Exception e)
             {
                 _cache = new();
-                // A connection may have died while it was idle: what never began is tried again.
+                // A connection may have died while it was idle. A batch that has not begun is tried again.
                 if (context.Store.IsOutage(e) && !progress.Committing && !progress.Locked && tries == 1)
                 {
                     context.Store.Forget();

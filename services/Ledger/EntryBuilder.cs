@@ -26,7 +26,7 @@ internal sealed class EntryBuilder
     public EntryBuilder(CommitContext context, CommitCache cache, DecidedCommand decided, Timestamp time)
     {
         (_context, _cache, _decided) = (context, cache, decided);
-        // A salt for each kind of part that an entry can have, and one for each audience: taken at once, which costs less.
+        // One call makes all random bytes, because that costs less: a salt for each part and one for each audience.
         _random = RandomNumberGenerator.GetBytes(SaltLength * (6 + decided.Audience.Count));
         var command = decided.Command;
         _header = new EntryHeader
@@ -43,7 +43,7 @@ internal sealed class EntryBuilder
     /// <summary>The events of the entry, in order.</summary>
     public Events Events { get; } = new();
 
-    /// <summary>The name under which it is kept how many entries an audience may see, beside how far readers and consumers have come.
+    /// <summary>The name of the cursor that counts the entries that an audience may see.
     /// </summary>
     public static string CursorOf(string audience) => $"audience/{audience}";
 
@@ -118,7 +118,7 @@ internal sealed class EntryBuilder
                 }
             );
         }
-        // Sorted, so that their order tells nothing.
+        // They are sorted, so that their order reveals nothing.
         _header.Audience.AddRange(numbers.Numbers.Select(Digests.OfAudience).OrderBy(d => d, Digests.Order));
         _parts.Add(new PartRow(_decided.Position, PartKind.Audience, "", [], numbers.ToByteArray()));
     }

@@ -17,7 +17,7 @@ public sealed class FoundRecords
     {
         if (!_found.TryGetValue(kind.Id(key), out var found))
             return null;
-        // Whoever wants this record fails, and nobody else.
+        // Only the readers of this record fail.
         if (found.Fault is not null)
             ExceptionDispatchInfo.Throw(found.Fault);
         return new(key, (T)found.State!, found.Row.Version, found.Row.Number, found.Row.Position);

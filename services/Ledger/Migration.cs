@@ -5,8 +5,8 @@ namespace Ministries.Ledger;
 
 /// <summary>
 /// Brings a ledger of schema 1 to schema 2, in the transaction that the caller has begun: all of it is done, or nothing. Schema 1 had
-/// tables of parts, requests and events; in schema 2 they stand in the entry's row, but for the further events of an entry that has
-/// several. No byte of a header or a part changes, so every proof stays what it was.
+/// tables of parts, requests and events; in schema 2 they stand in the entry's row, except the second and further events of an
+/// entry. No byte of a header or a part changes, so every proof stays what it was.
 /// </summary>
 internal abstract class Migration
 {
@@ -18,7 +18,7 @@ internal abstract class Migration
     /// <param name="version">The schema that it has.</param>
     /// <param name="time">The clock.</param>
     /// <param name="progress">Is told how far it has come, where it takes longer than two seconds.</param>
-    /// <exception cref="LedgerInconsistentException">What is there does not fit together: nothing was changed.</exception>
+    /// <exception cref="LedgerInconsistentException">The tables contradict each other; nothing was changed.</exception>
     public async Task Run(string service, int version, TimeProvider time, Action<string>? progress)
     {
         if (version != 1)
@@ -55,15 +55,15 @@ internal abstract class Migration
         }
     }
 
-    /// <summary>Puts the tables of schema 1 aside and makes those that are filled. Nobody commits from now on.</summary>
+    /// <summary>Renames the tables of schema 1, creates the tables that are filled, and locks the head, so that nothing else is committed.</summary>
     protected abstract Task<Head> Begin();
 
-    /// <summary>Drops the tables of schema 1, and brings those up to date that stay.</summary>
+    /// <summary>Drops the tables of schema 1 and alters the tables that stay.</summary>
     protected abstract Task End();
 
     protected abstract Task Write(IReadOnlyList<NewEntry> entries);
 
-    // What schema 1 has of some entries.
+    // Reads some entries from the tables of schema 1.
     protected abstract Task<List<EntryRow>> ReadEntries(ulong from, ulong to);
     protected abstract Task<List<PartRow>> ReadParts(ulong from, ulong to);
     protected abstract Task<Dictionary<(string Participant, string RequestId), byte[]>> ReadDigests(
@@ -81,7 +81,7 @@ internal abstract class Migration
         var parts = (await ReadParts(from, to)).ToLookup(p => p.Position);
         var ids = rows.ToDictionary(r => r.Position, r => (r.Participant, EntryHeader.Parser.ParseFrom(r.Header).RequestId));
         var digests = await ReadDigests([.. ids.Values]);
-        // Schema 1 finds events by their numbers alone. There are no more of them than the entries have, those of others among them.
+        // Schema 1 finds events only by their numbers. The entries have at most this many, because their parts also hold events of others.
         var most = rows.Sum(r =>
             parts[r.Position].FirstOrDefault(p => p.Kind == PartKind.Events)?.Data is { } data
                 ? Events.Parser.ParseFrom(data).Events_.Count

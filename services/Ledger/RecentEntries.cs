@@ -2,8 +2,8 @@ using System.Collections.Concurrent;
 
 namespace Ministries.Ledger;
 
-/// <summary>The last entries that this process committed, with their parts, and at which of them records came under other keys. What is not here is in
-/// the database: entries of other replicas, of before, of more bytes than are kept.</summary>
+/// <summary>The last entries that this process committed, with their parts, and the positions at which records changed their list keys.
+/// Older entries, larger entries and entries of other replicas are in the database alone.</summary>
 internal sealed class RecentEntries
 {
     // No greater entry is kept with its parts, no more bytes in all, and none for longer: it may have been erased by another replica.
@@ -25,7 +25,7 @@ internal sealed class RecentEntries
         _looked;
     private volatile bool _wanted;
 
-    /// <summary>Whether somebody follows: until then none are kept.</summary>
+    /// <summary>Whether somebody follows the ledger. Without followers no entry is kept.</summary>
     public bool Wanted
     {
         get => _wanted;

@@ -1,7 +1,7 @@
 namespace Ministries.Ledger;
 
-/// <summary>The last events that this process committed, so that whoever publishes them need not read them back. What is not here is
-/// in the database: events of other replicas, of before, of more bytes than are kept.</summary>
+/// <summary>The last events that this process committed, so that the relay need not read them back. Older events, larger events and
+/// events of other replicas are in the database alone.</summary>
 internal sealed class RecentEvents
 {
     private const int Kept = 2048;
@@ -10,7 +10,7 @@ internal sealed class RecentEvents
     private readonly NumberedEvent?[] _events = new NumberedEvent?[Kept];
     private volatile Tuple<ulong, ulong> _head = new(0, 0);
 
-    /// <summary>Whether somebody reads them: until then none are kept.</summary>
+    /// <summary>Whether the relay reads them. Without it no event is kept.</summary>
     public bool Wanted { get; private set; }
 
     /// <summary>Keeps an event that is committed.</summary>

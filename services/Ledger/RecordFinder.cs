@@ -2,15 +2,15 @@ using System.Diagnostics;
 
 namespace Ministries.Ledger;
 
-/// <summary>Finds records: what is asked for while the database answers is asked for together by the next query. A query begins
-/// after all that it answers came, so each sees what was committed before; and it is one statement, so all that one caller asked
-/// for is of one moment. Nothing of what it says is kept but <see cref="ParsedStates"/>.</summary>
+/// <summary>Finds records. Requests that arrive while a query runs are answered together by the next query. A query begins after all
+/// requests that it answers, so each request sees everything that was committed before it. A query is one statement, so the records of
+/// one request are of one moment. Only <see cref="ParsedStates"/> keeps anything of the result.</summary>
 internal sealed class RecordFinder(ServiceLedger ledger, Store store)
 {
     private const int MostRecords = 256;
 
-    // While one query is under way, what comes waits for it to end, so that the next one answers many: unless they are many already,
-    // or it takes long.
+    // Requests wait until the running query ends, so that the next query answers many of them. If many wait already, or the query
+    // takes long, another query begins.
     private const int MostQueries = 2,
         Many = 32;
     private static readonly TimeSpan Long = TimeSpan.FromMilliseconds(5);
@@ -45,7 +45,7 @@ internal sealed class RecordFinder(ServiceLedger ledger, Store store)
             return _waiting[^1].Task;
         }
 
-        /// <summary>Tells what came of it, which has ended.</summary>
+        /// <summary>Passes the ended query's result on.</summary>
         public void Answer(Task<FoundRecords> answer)
         {
             foreach (var waiting in _waiting)
@@ -73,7 +73,7 @@ internal sealed class RecordFinder(ServiceLedger ledger, Store store)
             {
                 _running++;
                 _began = Stopwatch.GetTimestamp();
-                // It works for others too: not under the span of whoever came first.
+                // The query works for several callers, so it must not run under the span of the first one.
                 using (ExecutionContext.SuppressFlow())
                     _ = Task.Run(Run);
             }

@@ -55,7 +55,7 @@ public sealed partial class ServiceLedger
                 var to = Math.Min(from + Window, size);
                 var rows = await session.Entries(from, to, @case, tokens, limit);
                 var next = rows.Count == limit ? rows[^1].Position + 1 : to;
-                // What does not fit is not read at all.
+                // An entry that does not fit on the page is not read.
                 var fitting = rows.TakeWhile(row => (bytes -= BytesOf(row)) >= 0).ToList();
                 if (fitting.Count < rows.Count)
                     next = rows[fitting.Count].Position;
@@ -112,7 +112,7 @@ public sealed partial class ServiceLedger
             }
             catch (TimeoutException)
             {
-                // Another replica may have written: whoever waits longest looks for all.
+                // Another replica may have written. The caller that waits longest looks for all callers.
                 if (!await _look.WaitAsync(0, cancel))
                     continue;
                 try
@@ -123,7 +123,7 @@ public sealed partial class ServiceLedger
                 }
                 catch (LedgerUnavailableException)
                 {
-                    // It goes on waiting: the database may come back.
+                    // The caller goes on waiting, because the database may come back.
                 }
                 finally
                 {

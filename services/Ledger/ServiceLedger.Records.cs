@@ -60,7 +60,7 @@ public sealed partial class ServiceLedger
                     foreach (var row in rows)
                     {
                         var record = await RecordOf(session, kind, row);
-                        // What another fold said of its audience does not count.
+                        // An older fold may have stored another audience, which does not count.
                         if (tokens is null || kind.AudienceOf(record.State).Any(tokens.Contains))
                             records.Add(record);
                     }

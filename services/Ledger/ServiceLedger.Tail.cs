@@ -18,7 +18,7 @@ public sealed partial class ServiceLedger
     /// <param name="cancel">Cancels.</param>
     public async ValueTask<IReadOnlyList<TailEntry>> ReadTail(ulong from, CancellationToken cancel)
     {
-        // Nobody is told of an entry before a checkpoint covers it, so not of all that is in memory or in the database.
+        // No entry is told before a checkpoint covers it. So entries without one are left out, in memory and in the database.
         var size = Size;
         if (from >= size)
             return [];
@@ -64,7 +64,7 @@ public sealed partial class ServiceLedger
         }
     }
 
-    // Only one looks at a time: others get what he saw.
+    // Only one caller looks at a time. The others get its result.
     private async Task LookNow(CancellationToken cancel)
     {
         var began = Environment.TickCount64;

@@ -50,7 +50,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 );
                 await CheckTree(session, head, checkpoints.Last, options.CheckpointFile, checkpoints.IsDoubtful);
                 await CheckTree(session, head, cosigned.Enough, options.CheckpointFile + ".cosigned", doubtful: false);
-                // Only now: else it would sign a tree that a former key's thief has made.
+                // The key signs only after these checks. Otherwise it could sign a tree that the thief of a former key has made.
                 checkpoints.Renew();
                 cosigned.SignAgain(() => options.Key);
                 if (head.Size > 0)
@@ -161,7 +161,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 if (!found.TryGetValue((participant, requestId), out var request))
                     return null;
                 var outcome = Stored.OutcomeOf(request, Digests.OfRequest(method, bytes.Span), _options.Time);
-                // Nobody is told of an entry before a checkpoint covers it.
+                // No entry is told before a checkpoint covers it.
                 if (outcome.Position >= (_checkpoints.Last?.Size ?? 0))
                     await Signed(session);
                 return outcome;
@@ -257,7 +257,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             }
             catch (Exception e) when (_store.IsOutage(e))
             {
-                // A connection may have died while it was idle; what is done here may be done twice.
+                // A connection may have died while it was idle. The work may be done twice, so it is tried once more.
                 _store.Forget();
                 if (tries == 2)
                     throw new LedgerUnavailableException(e);

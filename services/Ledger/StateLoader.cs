@@ -8,7 +8,7 @@ internal sealed class StateLoader(CommitContext context, CommitCache cache, Sess
 {
     private readonly Dictionary<StreamId, Exception> _unreadable = [];
 
-    /// <summary>Loads streams; those that there are none of are held as absent.</summary>
+    /// <summary>Loads streams. A stream that does not exist is held as absent.</summary>
     public async Task Load(IEnumerable<StreamId> wanted)
     {
         var missing = wanted
@@ -26,7 +26,7 @@ internal sealed class StateLoader(CommitContext context, CommitCache cache, Sess
             }
             catch (Exception e) when (e is not DbException && !context.Store.IsOutage(e))
             {
-                // Whoever needs this record fails, and nobody else.
+                // Only the commands that need this record fail.
                 _unreadable[row.Id] = e;
                 continue;
             }

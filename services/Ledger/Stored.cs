@@ -61,7 +61,7 @@ internal static class Stored
         if (row.Fold > kind.Version)
             throw new NewerFoldException(kind.Name, row.Fold, kind.Version);
         var state = kind.Empty();
-        // Not what came after the row was read.
+        // Entries that were committed after the row was read are left out.
         foreach (var change in (await session.History(row.Number)).Take((int)row.Version))
         {
             var header = EntryHeader.Parser.ParseFrom(change.Header);

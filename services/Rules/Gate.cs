@@ -17,6 +17,7 @@ public static class Gate
     /// <param name="opensCase">True for the one write that needs no case.</param>
     /// <param name="closedToo">True for what may be written in a closed case: facts, corrections and what 12(3) demands.</param>
     /// <param name="side">The refusal of one who is not of the side that alone may do it; null: the caller is.</param>
+    /// <param name="approvals">How many officials must approve it at least, whatever the agreement says.</param>
     public static Refusal? Check(
         RuleContext context,
         IMessage request,
@@ -24,7 +25,8 @@ public static class Gate
         string? prisoner = null,
         bool opensCase = false,
         bool closedToo = false,
-        Refusal? side = null
+        Refusal? side = null,
+        uint approvals = 0
     )
     {
         if (@case is null && !opensCase)
@@ -44,7 +46,7 @@ public static class Gate
             return new Refusal(Reason.NotGranted);
         if (side is not null)
             return side;
-        if (Approvals(context, request) is { } refusal)
+        if (Approvals(context, request, approvals) is { } refusal)
             return refusal;
         if (@case is { State: CaseState.Closed } && !closedToo)
             return new Refusal(Reason.CaseClosed);
@@ -68,9 +70,13 @@ public static class Gate
             _ => null,
         };
 
-    private static Refusal? Approvals(RuleContext context, IMessage request)
+    /// <summary>Checks that enough officials approve the request; null: they do.</summary>
+    /// <param name="context">Who asks for what.</param>
+    /// <param name="request">The request; its actor is no approver.</param>
+    /// <param name="atLeast">How many must approve it, whatever the agreement says.</param>
+    public static Refusal? Approvals(RuleContext context, IMessage request, uint atLeast = 0)
     {
-        var demanded = context.Permissions.ApprovalsDemanded(context.Method);
+        var demanded = Math.Max(atLeast, context.Permissions.ApprovalsDemanded(context.Method));
         if (demanded == 0)
             return null;
         var actor = (request.Descriptor.FindFieldByName("actor")?.Accessor.GetValue(request) as Actor)?.Official;

@@ -27,6 +27,10 @@ public abstract class Rule
 
     /// <summary>Whether it is allowed in a closed case: facts, corrections and what Article 12(3) demands.</summary>
     public bool InClosedCase { get; init; }
+
+    /// <summary>How many officials must approve it beside the one who acts, whatever the agreement says; the agreement may demand
+    /// more.</summary>
+    public uint Approvals { get; init; }
 }
 
 /// <summary>A rule with the types of its request and of its answer.</summary>
@@ -177,7 +181,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
         if (named is not null && prisoner != named)
             return new Refusal(Reason.NotFound);
         var side = record is null ? null : By?.Check(record, context);
-        if (Gate.Check(context, request, @case, prisoner, OpensCase, InClosedCase, side) is { } refusal)
+        if (Gate.Check(context, request, @case, prisoner, OpensCase, InClosedCase, side, Approvals) is { } refusal)
             return refusal;
         if (
             other is not null

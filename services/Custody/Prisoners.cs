@@ -40,7 +40,7 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        1,
+        2,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
         p => p.Held ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
@@ -98,7 +98,11 @@ public static class Prisoners
         Unless = Duplicate,
         Decide = (prisoner, request, context) =>
         {
-            if (!CustodyStates.Leads(prisoner.State, request.Status))
+            if (
+                !CustodyStates.Leads(prisoner.State, request.Status)
+                || request.Status == CustodyState.AccommodatedInNeutralCountry
+                    && context.Permissions.State(prisoner.LastDetainingPower) is not { Neutral: true }
+            )
                 return Reason.StateNotAllowed;
             if (FormFault(request) is { } fault)
                 return fault;
@@ -111,7 +115,7 @@ public static class Prisoners
             Invariant[] breaches = fact && !Fits(prisoner, request) ? [Invariant.D1] : [];
             if (CustodyStates.RouteOf(request.Status) is not Route.Unspecified and var route)
             {
-                breaches = Readiness.Breaches(Readiness.Records(context, prisoner), route, request.Destination, context);
+                breaches = Readiness.Breaches(Readiness.Records(context, prisoner), route, request.Destination, context, assured: false);
                 if (breaches.Except(request.AcknowledgedBreaches).ToArray() is [var first, ..])
                     return ReasonOf(first);
             }
@@ -295,6 +299,7 @@ public static class Prisoners
     private static Reason ReasonOf(Invariant breach) =>
         breach switch
         {
+            Invariant.D2 => Reason.DepartureWithoutAssurance,
             Invariant.D9 => Reason.DepartureWithoutStanding,
             Invariant.D10 => Reason.DepartureWithoutFitness,
             Invariant.D11 => Reason.DepartureWithoutRiskAssessment,
@@ -347,6 +352,9 @@ public static class Prisoners
         {
             if (context.Find(Statements.Kind, mark.Statement) is not { } statement)
                 return Reason.NotFound;
+            // His word is taken back only with the consent of those who attested it (D7).
+            if (statement.Position == request.Position && Statements.IsAttestedByOthers(statement, context.Caller.Id))
+                return Reason.AttestedByOthers;
             streams.Add(Statements.Kind.Id(mark.Statement));
             audience = StatementVisibility.AudienceOf(statement);
         }

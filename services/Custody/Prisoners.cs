@@ -43,7 +43,7 @@ public static class Prisoners
         2,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
-        p => p.Held ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
+        p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
         Duties.DueOf
     );
 
@@ -122,7 +122,7 @@ public static class Prisoners
             var (held, ended) = CustodyStates.After(request.Status, request.EscapeSucceeded);
             var recorded = StatusOf(context, held, ended);
             recorded.Breaches.Add(breaches);
-            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: held != prisoner.Held));
+            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: ended != prisoner.Ended));
         },
     };
 
@@ -230,7 +230,7 @@ public static class Prisoners
     /// <summary>The key under which the prisoners of a case are listed; empty: of every case.</summary>
     public static string CaseKey(string @case) => @case.Length == 0 ? "" : $"case:{@case}";
 
-    /// <summary>The key under which those are listed who are held; empty: all.</summary>
+    /// <summary>The key under which those are listed whose custody has not ended; empty: all.</summary>
     public static string HeldKey(bool held) => held ? "held:true" : "";
 
     /// <summary>The stream of a prisoner.</summary>
@@ -371,7 +371,8 @@ public static class Prisoners
         if (held != prisoner.Held || ended != prisoner.Ended)
         {
             changes.Add(Record.On(prisoner, StatusOf(context, held, ended)));
-            audience = [Audience.Case(prisoner.Case)];
+            if (ended != prisoner.Ended)
+                audience = [Audience.Case(prisoner.Case)];
         }
         return Accept(changes).SeenBy(audience);
     }

@@ -157,6 +157,9 @@ public static class Cases
         shown.Parties.Clear();
         shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));
         shown.InvolvedStates.Clear();
+        // Who has fled and is not yet recaptured is still answered for, and nobody else's to know (D22).
+        foreach (var prisoner in shown.Prisoners)
+            prisoner.Held = prisoner.DetainingPower.Length > 0;
         shown.Withheld.Add(["parties", "involved_states"]);
         return shown;
     }

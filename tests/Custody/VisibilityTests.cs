@@ -24,7 +24,7 @@ public class VisibilityTests
         claims            2                  2      1      .              1      2    2
         evidence          +                  m      +      .              +      m    m
         statements        1                  1      .      .              .      1    1
-        destinations      +                  +      .      .              .      +    .
+        destinations      +                  .      .      .              .      +    .
         risk_assessments  1                  1      .      .              .      .    .
         grounds           +                  m      .      .              .      .    .
         fitness           1                  1      .      .              .      1    1
@@ -116,7 +116,7 @@ public class VisibilityTests
 
     [Theory]
     [InlineData(CaseFixture.Hq, true, true, true)]
-    [InlineData(CaseFixture.Mfa, true, true, false)]
+    [InlineData(CaseFixture.Mfa, true, false, false)]
     [InlineData(CaseFixture.Icrc, true, true, true)]
     [InlineData(CaseFixture.Swiss, true, false, false)]
     [InlineData(CaseFixture.Kr, false, false, false)]

@@ -2,9 +2,10 @@ using Microsoft.Data.Sqlite;
 
 namespace Ministries.Ledger;
 
-/// <summary>A ledger in one SQLite file, for one process: write-ahead log, each commit on the disk before it is told.</summary>
+/// <summary>A ledger in one SQLite file, for one process: write-ahead log, each commit is on the disk before it is reported.</summary>
 internal sealed class SqliteStore : Store
 {
+    // Static, because only one of all the stores of the same file in this process may hold a lead.
     private static readonly Lock Leads = new();
     private static readonly HashSet<string> Led = [];
 

@@ -75,7 +75,7 @@ public sealed class AdmissionTests : IAsyncLifetime
         var (info, status) = await Refused(_one);
         Assert.Equal(StatusCode.ResourceExhausted, (StatusCode)status.Code);
         Assert.True(status.GetDetail<Google.Rpc.RetryInfo>()!.RetryDelay.ToTimeSpan() > TimeSpan.Zero);
-        Assert.Equal("the participant has as many calls in progress as it may", info.Metadata["limit"]);
+        Assert.Equal("the participant has as many calls in progress as it may have", info.Metadata["limit"]);
         Assert.Equal(
             ("FORM", "service limits", "the operator"),
             (info.Metadata["basis"], info.Metadata["source"], info.Metadata["supplier"])
@@ -94,7 +94,7 @@ public sealed class AdmissionTests : IAsyncLifetime
         await _one.ListCallsAsync(new ListCallsRequest { Case = Running.Case }, cancellationToken: Running.Cancel);
         // Two places are everybody's own, though there are five in all.
         await Fill(_other, 2, already: 4);
-        Assert.Equal("the service has as many calls in progress as it may", (await Refused(_other)).Info.Metadata["limit"]);
+        Assert.Equal("the service has as many calls in progress as it may have", (await Refused(_other)).Info.Metadata["limit"]);
     }
 
     [Fact]
@@ -102,7 +102,7 @@ public sealed class AdmissionTests : IAsyncLifetime
     {
         await Fill(_other, 1);
         await Fill(_one, 3, already: 1);
-        Assert.Equal("the participant has as many calls in progress as it may", (await Refused(_one)).Info.Metadata["limit"]);
+        Assert.Equal("the participant has as many calls in progress as it may have", (await Refused(_one)).Info.Metadata["limit"]);
     }
 
     [Fact]

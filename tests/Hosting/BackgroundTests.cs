@@ -85,7 +85,7 @@ public sealed class BackgroundTests
         Assert.False(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
         Assert.Equal(
             3,
-            running.Lines.Count(l => l.StartsWith($"{work} failed and begins anew") && l.Contains(nameof(InvalidOperationException)))
+            running.Lines.Count(l => l.StartsWith($"{work} failed and starts again") && l.Contains(nameof(InvalidOperationException)))
         );
         Assert.DoesNotContain(running.Lines, l => l.Contains(Text));
     }
@@ -144,7 +144,7 @@ public sealed class BackgroundTests
     public static TheoryData<string, int> Endings() =>
         new()
         {
-            { "of work that nothing begins anew", ServiceHost.BackgroundFailed },
+            { "of work that nothing restarts", ServiceHost.BackgroundFailed },
             { "that nobody foresaw, at the start", ServiceHost.Failed },
         };
 

@@ -219,7 +219,7 @@ public sealed class StreamsTests : IAsyncLifetime
         var (bytes, size) = (new MemoryStream(), pieces[0].Piece.Size);
         foreach (var piece in pieces.Select(p => p.Piece))
         {
-            // What begins anew replaces what came.
+            // An entry that begins again replaces the pieces that came before.
             if (piece.Offset == 0)
                 bytes.SetLength(0);
             Assert.Equal((size, bytes.Length), (piece.Size, piece.Offset));

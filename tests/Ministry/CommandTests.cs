@@ -91,7 +91,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
             }
             var there = await Run("kr/mfa", "evidence", "export", id, "--out", Path.Combine(folder, $"{id}.jsonl"));
             Assert.Equal(CallCommands.WrongInput, there.Code);
-            Assert.Contains("is there already", there.Error);
+            Assert.Contains("exists already", there.Error);
             var none = await Run("kr/unification", "evidence", "export", services.Case, "--out", Path.Combine(folder, "none"));
             Assert.Equal(CallCommands.WrongInput, none.Code);
             Assert.Contains("there is no case", none.Error);

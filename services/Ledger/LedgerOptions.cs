@@ -16,7 +16,7 @@ public sealed class LedgerOptions
     /// <summary>The key that signs checkpoints until another takes over (<see cref="ServiceLedger.SignWith"/>).</summary>
     public required CheckpointKey Key { get; init; }
 
-    /// <summary>Whose a checkpoint is; null: those that the key signed with which the ledger signs at the moment are its own.</summary>
+    /// <summary>Judges whose a checkpoint is; null: the ledger's own are those that its present key signed.</summary>
     public CheckpointJudge? Judge { get; init; }
 
     /// <summary>The file that holds the last checkpoint, outside the database; each replica has its own.</summary>

@@ -4,9 +4,9 @@ using Ministries.Ledger.V1;
 namespace Ministries.Ledger;
 
 /// <summary>
-/// Brings a ledger of schema 1 to schema 2, in the transaction that the caller has begun: all of it is done, or nothing. Schema 1 had
-/// tables of parts, requests and events; in schema 2 they stand in the entry's row, except the second and further events of an
-/// entry. No byte of a header or a part changes, so every proof stays what it was.
+/// Brings a ledger of schema 1 to schema 2, in the transaction that the caller has begun: either all of it is done or nothing. Schema 1 had
+/// tables of parts, requests and events; in schema 2 they stand in the entry's row, except the second and further events of an entry. No
+/// byte of a header or a part changes, so every proof stays valid.
 /// </summary>
 internal abstract class Migration
 {

@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Ministries.Ledger;
 
-/// <summary>Files that are their owner's alone, whatever the process's umask: nobody else on the machine reads a ledger, a receipt or
-/// evidence. And the check that the files of private keys are.</summary>
+/// <summary>Makes files that only their owner can read and write, whatever the process's umask, so that nobody else on the machine reads a
+/// ledger, a receipt or evidence. Also checks that files of private keys are such files.</summary>
 public static class PrivateFiles
 {
     /// <summary>Read and written by the owner: 0600.</summary>
@@ -41,7 +41,7 @@ public static class PrivateFiles
         }
     }
 
-    /// <summary>Opens a file; one that is made by it is its owner's alone.</summary>
+    /// <summary>Opens a file; if it creates the file, only the owner may use it.</summary>
     public static FileStream Open(
         string path,
         FileMode mode,
@@ -76,7 +76,7 @@ public static class PrivateFiles
     public static string ReadKey(string path)
     {
         using var file = File.OpenRead(path);
-        // Of the file that is open, not of what has its name by now.
+        // The open file is checked, because another file may have taken its name meanwhile.
         if (
             !OperatingSystem.IsWindows()
             && File.GetUnixFileMode(file.SafeFileHandle) is var mode

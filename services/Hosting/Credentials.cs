@@ -167,7 +167,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 
     private static AgreementRefusedException KeyMissing(CheckpointKey key) =>
         new(
-            $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants "
+            $"the key of this service for checkpoints, {key.Verifier}, is missing among its keys that are valid now; all participants "
                 + "can supply it, by signing a version that lists it"
         );
 

@@ -4,8 +4,8 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Bytes that pass the walk can be parsed, and whatever can be parsed can be judged: no request is a fault of the service.
-/// </summary>
+/// <summary>Bytes that pass the walk can be parsed, and every parsed request can be validated. So no request can make the service
+/// fail.</summary>
 public class ReadableTests
 {
     public static TheoryData<string> Requests => [.. Methods.Names];

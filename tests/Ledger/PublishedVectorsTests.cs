@@ -5,9 +5,9 @@ namespace Ministries.Ledger.Tests;
 
 /// <summary>
 /// The vectors for inclusion and consistency proofs that transparency-dev publishes with its Merkle tree
-/// (github.com/transparency-dev/merkle, testdata/inclusion and testdata/consistency, as of July 2026), good ones and bad. They are made here
-/// again from what they are made of: the known tree of eight leaves and, by the names of its files, what was done to a good proof.
-/// That they are the same is shown by their digest.
+/// (github.com/transparency-dev/merkle, testdata/inclusion and testdata/consistency, as of July 2026), good ones and bad. They are made
+/// here again from their source: the known tree of eight leaves and, named by its files, the changes to a good proof. Their digest shows
+/// that they are the same.
 /// </summary>
 public class PublishedVectorsTests
 {

@@ -57,15 +57,20 @@ public static class CaseRules
         },
     };
 
-    /// <summary>Removes a party. While somebody is in custody, the last organ of a power that answers for him and the last
-    /// neutral observer stay (GC III 12, 126).</summary>
+    /// <summary>Removes a party. Nobody but an observer itself makes it leave (D17), and it removes nobody else. While somebody is in
+    /// custody, the last organ of a power that answers for him and the last neutral observer stay (GC III 12, 126).</summary>
     public static readonly Rule<Case, RemovePartyRequest, RemovePartyResponse> RemoveParty = new(Cases.Record)
     {
         From = [CaseState.Open],
-        Decide = (@case, request, _) =>
+        Decide = (@case, request, context) =>
         {
+            var own = request.Participant == context.Caller.Id;
+            if (context.Caller.IsNeutral() && !own)
+                return Reason.NotGranted;
             if (@case.Parties.FirstOrDefault(p => p.Participant == request.Participant) is not { } party)
                 return Reason.NotAParty;
+            if (IsObserver(party.Part) && !own)
+                return Reason.ObserverLeavesByItself;
             if (IsNeeded(party, @case))
                 return Reason.PartyNeeded;
             return Accept(new PartyRemoved { Participant = party.Participant })
@@ -87,8 +92,10 @@ public static class CaseRules
     private static bool Fits(Part part, Participant party, Case @case) =>
         part switch
         {
-            Part.DetainingPower => party.Kind == ParticipantKind.Ministry && party.State == @case.DetainingPower,
-            Part.RequestingState => party.Kind == ParticipantKind.Ministry && party.State.Length > 0 && party.State != @case.DetainingPower,
+            Part.DetainingPower => party.Kind == ParticipantKind.Ministry && Cases.ManagersOf(@case).Contains(party.State),
+            Part.RequestingState => party.Kind == ParticipantKind.Ministry
+                && party.State.Length > 0
+                && !Cases.ManagersOf(@case).Contains(party.State),
             Part.NeutralObserver => party.Kind == ParticipantKind.NeutralObserver,
             Part.ProtectingPower => party.Kind == ParticipantKind.ProtectingPower,
             _ => false,
@@ -98,12 +105,8 @@ public static class CaseRules
     {
         var others = @case.Parties.Where(p => p.Participant != party.Participant).ToArray();
         var answers =
-            @case.DetainingPower == party.State
-            || @case.Prisoners.Any(p =>
-                p.DetainingPower.Length > 0
-                && party.State.Length > 0
-                && (p.DetainingPower == party.State || p.TransferringPower == party.State)
-            );
+            Cases.ManagersOf(@case).Contains(party.State)
+            || @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State));
         var watches = IsObserver(party.Part) && @case.Prisoners.Any(p => p.DetainingPower.Length > 0);
         return answers && others.All(p => p.State != party.State) || watches && !others.Any(p => IsObserver(p.Part));
     }
@@ -114,7 +117,7 @@ public static class CaseRules
         part == Part.RequestingState
             ?
             [
-                Audience.State(@case.Id, @case.DetainingPower),
+                .. Cases.ManagersOf(@case).Select(power => Audience.State(@case.Id, power)),
                 Audience.Observers(@case.Id),
                 Audience.State(@case.Id, state),
                 Audience.Of(participant),

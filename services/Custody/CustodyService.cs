@@ -111,11 +111,15 @@ public sealed class CustodyService(
         // Read before the record: what is answered is at least as new.
         var position = ledger.Size;
         var records = await Records(request.Case, request.Prisoner, context);
+        var @case = await reads.Peek(Cases.Kind, request.Case, context.CancellationToken);
         var permissions = agreements.InForce.Permissions;
         return new CheckStandingResponse
         {
             Position = position,
-            Standings = { request.Destinations.Select(d => Standings.Of(records, request.Route, d, time.GetUtcNow(), permissions)) },
+            Standings =
+            {
+                request.Destinations.Select(d => Standings.Of(records, @case!, request.Route, d, time.GetUtcNow(), permissions)),
+            },
         };
     }
 
@@ -123,7 +127,8 @@ public sealed class CustodyService(
     public override async Task<CheckReadinessResponse> CheckReadiness(CheckReadinessRequest request, ServerCallContext context)
     {
         var position = ledger.Size;
-        var answer = Readiness.Of(await Records(request.Case, request.Prisoner, context), request.Destination, time.GetUtcNow());
+        var records = await Records(request.Case, request.Prisoner, context);
+        var answer = Readiness.Of(records, request.Route, request.Destination, time.GetUtcNow(), agreements.InForce.Permissions);
         answer.Position = position;
         return answer;
     }

@@ -4,7 +4,8 @@ using Route = Ministries.Types.V1.Route;
 namespace Ministries.Custody;
 
 /// <summary>The statuses of custody: CAPTURED → REGISTERED → INTERNED ⇄ HOSPITALISED, from each of these HOSPITALISED; IN_TRANSIT and back
-/// by hand-overs alone; ESCAPED ⇄ RECAPTURED; at the end RELEASED, REPATRIATED, ACCOMMODATED_IN_NEUTRAL_COUNTRY, DIED.</summary>
+/// by hand-overs alone; ESCAPED ⇄ RECAPTURED; ACCOMMODATED_IN_NEUTRAL_COUNTRY under a neutral power, by a hand-over and after a stay in
+/// hospital there; at the end RELEASED, REPATRIATED, DIED.</summary>
 public static class CustodyStates
 {
     /// <summary>The statuses in which a prisoner is in custody.</summary>
@@ -19,13 +20,10 @@ public static class CustodyStates
             or CustodyState.Interned
             or CustodyState.Hospitalised
             or CustodyState.InTransit
-            or CustodyState.Recaptured => true,
-            CustodyState.Unspecified
-            or CustodyState.Escaped
-            or CustodyState.Released
-            or CustodyState.Repatriated
-            or CustodyState.AccommodatedInNeutralCountry
-            or CustodyState.Died => false,
+            or CustodyState.Recaptured
+            or CustodyState.AccommodatedInNeutralCountry => true,
+            CustodyState.Unspecified or CustodyState.Escaped or CustodyState.Released or CustodyState.Repatriated or CustodyState.Died =>
+                false,
         };
 
     /// <summary>Whether a status may be recorded after another.</summary>
@@ -45,10 +43,13 @@ public static class CustodyStates
                     or CustodyState.Registered
                     or CustodyState.Interned
                     or CustodyState.InTransit
-                    or CustodyState.Recaptured,
+                    or CustodyState.Recaptured
+                    or CustodyState.AccommodatedInNeutralCountry,
                 CustodyState.Hospitalised
             ) => true,
-            (_, CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry) => IsCustody(from),
+            // Nobody comes to a neutral country by a record of one power (D1): he is there, and comes back from hospital or flight.
+            (CustodyState.Hospitalised or CustodyState.Recaptured, CustodyState.AccommodatedInNeutralCountry) => true,
+            (_, CustodyState.Released or CustodyState.Repatriated) => IsCustody(from),
             _ => false,
         };
 
@@ -58,16 +59,24 @@ public static class CustodyStates
         {
             CustodyState.Released => Route.Release,
             CustodyState.Repatriated => Route.Repatriation,
-            CustodyState.AccommodatedInNeutralCountry => Route.NeutralAccommodation,
             _ => Route.Unspecified,
         };
 
-    /// <summary>The status after a departure by a route.</summary>
-    public static CustodyState After(Route route) =>
-        route switch
+    /// <summary>Whether another power answers for the prisoner after a hand-over by this route. After every other one custody has ended
+    /// (D1).</summary>
+    public static bool PassesCustody(Route route) => route is Route.Article12Transfer or Route.NeutralAccommodation;
+
+    /// <summary>The status after a hand-over by a route, given the status before it.</summary>
+    public static CustodyState After(Route route, CustodyState before) =>
+        (route, before) switch
         {
-            Route.Repatriation => CustodyState.Repatriated,
-            Route.NeutralAccommodation => CustodyState.AccommodatedInNeutralCountry,
+            (_, CustodyState.Died) => CustodyState.Died,
+            (Route.Repatriation or Route.Exchange, _) => CustodyState.Repatriated,
+            (Route.Release, _) => CustodyState.Released,
+            (_, CustodyState.Hospitalised) => CustodyState.Hospitalised,
+            (Route.NeutralAccommodation, _) => CustodyState.AccommodatedInNeutralCountry,
+            (Route.Article12Transfer, _) => CustodyState.Interned,
+            // The route is not known any more: its entry was erased.
             _ => CustodyState.Released,
         };
 
@@ -78,7 +87,7 @@ public static class CustodyStates
             state switch
             {
                 CustodyState.Escaped => escapeSucceeded,
-                CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry or CustodyState.Died => true,
+                CustodyState.Released or CustodyState.Repatriated or CustodyState.Died => true,
                 _ => false,
             }
         );
@@ -92,7 +101,6 @@ public static class CustodyStates
             CustodyState.Recaptured => OccurrenceKind.Capture,
             CustodyState.Released => OccurrenceKind.Release,
             CustodyState.Repatriated => OccurrenceKind.Repatriation,
-            CustodyState.AccommodatedInNeutralCountry => OccurrenceKind.NeutralAccommodation,
             CustodyState.Died => OccurrenceKind.Death,
             _ => OccurrenceKind.Unspecified,
         };

@@ -250,19 +250,22 @@ internal static class PrisonerFold
     private static void Passed(Prisoner state, CustodyTransferred e, FoldedEntry entry)
     {
         var died = state.State == CustodyState.Died;
-        var status = state.State is CustodyState.Died or CustodyState.Hospitalised ? state.State : CustodyState.Interned;
-        Occur(state, entry, OccurrenceKind.Transfer, e.BureauDueTime);
-        SetStatus(state, entry, status, TimeOf(entry), ended: died, e.Breaches);
-        state.TransferringPower = e.Returned ? "" : e.FromPower;
+        // Who comes back is interned again.
+        var route = e.Returned ? Route.Article12Transfer : e.Route;
+        var kind = route == Route.NeutralAccommodation ? OccurrenceKind.NeutralAccommodation : OccurrenceKind.Transfer;
+        Occur(state, entry, kind, e.BureauDueTime);
+        SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended: died, e.Breaches);
+        Cases.PassOn(state.FormerPowers, e);
+        state.TransferringPower = state.FormerPowers.LastOrDefault() ?? "";
         state.LastDetainingPower = e.ToPower;
         (state.Held, state.Ended, state.DetainingPower) = (!died, died, died ? "" : e.ToPower);
     }
 
     private static void Departed(Prisoner state, DepartureRecorded e, FoldedEntry entry)
     {
-        var left = CustodyStates.After((entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified);
-        Occur(state, entry, CustodyStates.OccurrenceOf(left), e.BureauDueTime);
-        SetStatus(state, entry, state.State == CustodyState.Died ? CustodyState.Died : left, TimeOf(entry), ended: true, e.Breaches);
+        var route = (entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified;
+        Occur(state, entry, CustodyStates.OccurrenceOf(CustodyStates.After(route, CustodyState.InTransit)), e.BureauDueTime);
+        SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended: true, e.Breaches);
         (state.Held, state.Ended, state.DetainingPower) = (false, true, "");
         SetSerious(state, false, entry);
     }

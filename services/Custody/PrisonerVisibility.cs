@@ -21,7 +21,7 @@ public static class PrisonerVisibility
             DetainingPower = prisoner.DetainingPower,
             LastDetainingPower = prisoner.LastDetainingPower,
             TransferringPower = prisoner.TransferringPower,
-            Held = prisoner.Held,
+            Held = part.Knows ? prisoner.Held : prisoner.DetainingPower.Length > 0,
             DuplicateOf = prisoner.DuplicateOf,
         };
         ShowCustody(shown, prisoner, part);

@@ -40,10 +40,10 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        1,
+        2,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
-        p => p.Held ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
+        p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
         Duties.DueOf
     );
 
@@ -98,7 +98,11 @@ public static class Prisoners
         Unless = Duplicate,
         Decide = (prisoner, request, context) =>
         {
-            if (!CustodyStates.Leads(prisoner.State, request.Status))
+            if (
+                !CustodyStates.Leads(prisoner.State, request.Status)
+                || request.Status == CustodyState.AccommodatedInNeutralCountry
+                    && context.Permissions.State(prisoner.LastDetainingPower) is not { Neutral: true }
+            )
                 return Reason.StateNotAllowed;
             if (FormFault(request) is { } fault)
                 return fault;
@@ -111,14 +115,14 @@ public static class Prisoners
             Invariant[] breaches = fact && !Fits(prisoner, request) ? [Invariant.D1] : [];
             if (CustodyStates.RouteOf(request.Status) is not Route.Unspecified and var route)
             {
-                breaches = Readiness.Breaches(Readiness.Records(context, prisoner), route, request.Destination, context);
+                breaches = Readiness.Breaches(Readiness.Records(context, prisoner), route, request.Destination, context, assured: false);
                 if (breaches.Except(request.AcknowledgedBreaches).ToArray() is [var first, ..])
                     return ReasonOf(first);
             }
             var (held, ended) = CustodyStates.After(request.Status, request.EscapeSucceeded);
             var recorded = StatusOf(context, held, ended);
             recorded.Breaches.Add(breaches);
-            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: held != prisoner.Held));
+            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: ended != prisoner.Ended));
         },
     };
 
@@ -226,7 +230,7 @@ public static class Prisoners
     /// <summary>The key under which the prisoners of a case are listed; empty: of every case.</summary>
     public static string CaseKey(string @case) => @case.Length == 0 ? "" : $"case:{@case}";
 
-    /// <summary>The key under which those are listed who are held; empty: all.</summary>
+    /// <summary>The key under which those are listed whose custody has not ended; empty: all.</summary>
     public static string HeldKey(bool held) => held ? "held:true" : "";
 
     /// <summary>The stream of a prisoner.</summary>
@@ -295,6 +299,7 @@ public static class Prisoners
     private static Reason ReasonOf(Invariant breach) =>
         breach switch
         {
+            Invariant.D2 => Reason.DepartureWithoutAssurance,
             Invariant.D9 => Reason.DepartureWithoutStanding,
             Invariant.D10 => Reason.DepartureWithoutFitness,
             Invariant.D11 => Reason.DepartureWithoutRiskAssessment,
@@ -347,6 +352,9 @@ public static class Prisoners
         {
             if (context.Find(Statements.Kind, mark.Statement) is not { } statement)
                 return Reason.NotFound;
+            // His word is taken back only with the consent of those who attested it (D7).
+            if (statement.Position == request.Position && Statements.IsAttestedByOthers(statement, context.Caller.Id))
+                return Reason.AttestedByOthers;
             streams.Add(Statements.Kind.Id(mark.Statement));
             audience = StatementVisibility.AudienceOf(statement);
         }
@@ -363,7 +371,8 @@ public static class Prisoners
         if (held != prisoner.Held || ended != prisoner.Ended)
         {
             changes.Add(Record.On(prisoner, StatusOf(context, held, ended)));
-            audience = [Audience.Case(prisoner.Case)];
+            if (ended != prisoner.Ended)
+                audience = [Audience.Case(prisoner.Case)];
         }
         return Accept(changes).SeenBy(audience);
     }

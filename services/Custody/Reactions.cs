@@ -73,18 +73,19 @@ public static class Reactions
 
     /// <summary>
     /// Both sides confirmed a hand-over: the detaining power's own confirmation is what writes custody (D4), judged now. It took
-    /// place, so it is recorded even where it breached an invariant, and marked. After an Article 12 transfer the accepting power
-    /// answers for the prisoner (D1); on every other route custody has ended.
+    /// place, so it is recorded even where it breached an invariant, and marked. After an Article 12 transfer, and in a neutral country,
+    /// the accepting power answers for the prisoner (D1); on every other route custody has ended. Both states are or were party to
+    /// the case: one that was removed in the middle has taken him all the same.
     /// </summary>
     public static Decision HandedOver(HandoverConfirmed e, RuleContext context)
     {
         if (context.Find(Cases.Kind, e.Case) is not { } @case || Find(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        var transfer = e.Route == Route.Article12Transfer;
+        var passes = CustodyStates.PassesCustody(e.Route);
         if (
             e.FromPower != prisoner.LastDetainingPower
             || !ActsFor(context, @case, e.DetainingParticipant, e.FromPower)
-            || transfer && (e.ToPower == e.FromPower || !ActsFor(context, @case, e.AcceptingParticipant, e.ToPower))
+            || passes && (e.ToPower == e.FromPower || !ActsFor(context, @case, e.AcceptingParticipant, e.ToPower))
         )
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
         var found = Readiness.Breaches(Readiness.Records(context, prisoner), e.Route, e.ToPower, context);
@@ -97,13 +98,14 @@ public static class Reactions
             audience,
             [
                 new Change(
-                    transfer
+                    passes
                         ? new CustodyTransferred
                         {
                             Case = e.Case,
                             Prisoner = e.Prisoner,
                             FromPower = e.FromPower,
                             ToPower = e.ToPower,
+                            Route = e.Route,
                             Breaches = { breaches },
                             BureauDueTime = due,
                         }
@@ -120,13 +122,15 @@ public static class Reactions
         );
     }
 
-    /// <summary>Both sides confirmed the return after an Article 12 transfer: custody passes back (12(3)).</summary>
+    /// <summary>Both sides confirmed the return after an Article 12 transfer: custody passes back (12(3)). It took place, so it is
+    /// recorded even where it breached an invariant, such as the return of one who was free already, and marked.</summary>
     public static Decision Returned(ReturnConfirmed e, RuleContext context)
     {
         if (Find(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        if (e.FromPower != prisoner.LastDetainingPower || e.ToPower != prisoner.TransferringPower)
+        if (e.FromPower != prisoner.LastDetainingPower || !prisoner.FormerPowers.Contains(e.ToPower))
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
+        Invariant[] breaches = [.. Readiness.Breaches(Readiness.Records(context, prisoner), Route.Article12Transfer, e.ToPower, context)];
         var moved = new CustodyTransferred
         {
             Case = e.Case,
@@ -134,16 +138,16 @@ public static class Reactions
             FromPower = e.FromPower,
             ToPower = e.ToPower,
             Returned = true,
+            Breaches = { breaches },
             BureauDueTime = Prisoners.BureauDue(context),
         };
-        return Decision.Accept(e.Case, [Audience.Case(e.Case)], [new Change(moved, [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)])]);
+        var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
+        return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)])]);
     }
 
     private static Prisoner? Find(RuleContext context, string @case, string prisoner) =>
         context.Find(Prisoners.Kind, Prisoners.KeyOf(@case, prisoner));
 
     private static bool ActsFor(RuleContext context, Case @case, string participant, string state) =>
-        state.Length > 0
-        && context.Permissions.Participant(participant)?.State == state
-        && @case.Parties.Any(p => p.Participant == participant);
+        context.Permissions.Participant(participant)?.ActsFor(state) == true && @case.InvolvedStates.Contains(state);
 }

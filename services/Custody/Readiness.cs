@@ -10,9 +10,17 @@ public static class Readiness
     /// <summary>What custody has recorded for a departure beside standing (D1, D10, D11, D12); the position is left to the
     /// caller.</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    /// <param name="route">The way in which he is to leave.</param>
     /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
     /// <param name="at">The time.</param>
-    public static CheckReadinessResponse Of(IReadOnlyList<Prisoner> records, string destination, DateTimeOffset at)
+    /// <param name="permissions">The agreement.</param>
+    public static CheckReadinessResponse Of(
+        IReadOnlyList<Prisoner> records,
+        Route route,
+        string destination,
+        DateTimeOffset at,
+        Permissions permissions
+    )
     {
         var prisoner = records[0];
         if (prisoner.Identity is null)
@@ -30,23 +38,71 @@ public static class Readiness
             FitRecorded =
                 fitness is { Fit: true } && fitness.ExpireTime.ToDateTimeOffset() > at && !(admitted?.Position > fitness.Position),
             FreeToDepart = prisoner.Held && proceedings is not { Delay: true },
+            RouteFits = Fits(route, destination, records, permissions),
+            DestinationIsOrigin = PowersOfOrigin(records, permissions).Any(c => c.StateClaimed == destination),
         };
     }
 
-    /// <summary>The invariants that a departure would breach, in the order in which they are refused: D1, D9, D10, D11, D12. A
+    // Whether the destination fits the route (D2).
+    private static bool Fits(Route route, string destination, IReadOnlyList<Prisoner> records, Permissions permissions) =>
+        route switch
+        {
+            Route.Repatriation => PowersOfOrigin(records, permissions).Any(c => c.StateClaimed == destination),
+            Route.Exchange => PowersOfOrigin(records, permissions)
+                .Any(c => c.StateClaimed == destination && c.Basis is ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn),
+            Route.NeutralAccommodation => permissions.State(destination) is { Neutral: true },
+            Route.Unspecified => false,
+            _ => true,
+        };
+
+    // The claims by which he depends on a power: those that the power that holds him recorded as its own view or as recognised by it. The
+    // software never decides who is whose citizen.
+    private static IEnumerable<Claim> PowersOfOrigin(IReadOnlyList<Prisoner> records, Permissions permissions)
+    {
+        var power = records[0].LastDetainingPower;
+        return records
+            .SelectMany(r => r.Claims)
+            .Where(c =>
+                !c.Corrected
+                && c.Basis is ClaimBasis.Nationality or ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn
+                && permissions.Participant(c.Participant)?.ActsFor(power) == true
+                && (c.Claimant == power || c.RecognisedBy.Contains(power))
+            );
+    }
+
+    /// <summary>The invariants that a departure would breach, in the order in which they are refused: D1, D2, D9, D10, D11, D12. A
     /// release where he is held is no departure and breaches none.</summary>
-    internal static Invariant[] Breaches(IReadOnlyList<Prisoner> records, Route route, string destination, RuleContext context)
+    /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    /// <param name="route">The way in which he leaves.</param>
+    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
+    /// <param name="context">The states and the time.</param>
+    /// <param name="assured">Whether the consular service has asked for the receiving state's assurance where one is needed.</param>
+    internal static Invariant[] Breaches(
+        IReadOnlyList<Prisoner> records,
+        Route route,
+        string destination,
+        RuleContext context,
+        bool assured = true
+    )
     {
         var prisoner = records[0];
         if (route == Route.Release && destination == prisoner.LastDetainingPower)
             return [];
-        var standing = Standings.Of(records, route, destination, context.Now, context.Permissions).Standing;
-        var ready = Of(records, destination, context.Now);
+        var @case = context.Find(Cases.Kind, prisoner.Case)!;
+        var standing = Standings.Of(records, @case, route, destination, context.Now, context.Permissions).Standing;
+        var ready = Of(records, route, destination, context.Now, context.Permissions);
+        // No sick or wounded prisoner goes home against his will during hostilities (109(3)).
+        var unwilling =
+            standing != V1.Standing.InForce
+            && route is Route.Repatriation or Route.Exchange
+            && context.Permissions.Agreement.Hostilities
+            && records.Any(r => r.Serious);
         return
         [
             .. prisoner.Held ? (Invariant[])[] : [Invariant.D1],
+            .. ready.RouteFits && (assured || ready.DestinationIsOrigin) ? (Invariant[])[] : [Invariant.D2],
             .. standing == V1.Standing.InForce ? (Invariant[])[] : [Invariant.D9],
-            .. ready.FitRecorded ? (Invariant[])[] : [Invariant.D10],
+            .. ready.FitRecorded && !unwilling ? (Invariant[])[] : [Invariant.D10],
             .. ready.RiskAssessed ? (Invariant[])[] : [Invariant.D11],
             .. ready.FreeToDepart || !prisoner.Held ? (Invariant[])[] : [Invariant.D12],
         ];

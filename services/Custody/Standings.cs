@@ -4,14 +4,64 @@ using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Custody;
 
-/// <summary>What a person said that stands behind a departure (D8, D9).</summary>
+/// <summary>What a person said that stands behind a departure (D7 to D9).</summary>
 public static class Standings
 {
-    /// <summary>Whether a statement counts as privately verified (D7): an interview without witnesses, attested by the set that
-    /// the agreement demands, a neutral observer always among them, a guardian for one under 18.</summary>
-    public static bool PrivatelyVerified(Statement statement, bool under18, Permissions permissions)
+    /// <summary>
+    /// The standing for a destination at a time. A departure by any route needs his word: the latest of his privately verified statements,
+    /// by when he spoke. It must accept the destination and be in force, and he must not have objected since, in whatever statement:
+    /// it is easier to stop than to go. An objection holds until it is corrected by who recorded it or a later verified statement
+    /// follows; an acceptance that is not verified changes nothing. A release where he is held is no departure. Anything unclear is not
+    /// in force.
+    /// </summary>
+    /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    /// <param name="case">The case.</param>
+    /// <param name="route">The way in which he is to leave.</param>
+    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
+    /// <param name="at">The time.</param>
+    /// <param name="permissions">The agreement.</param>
+    public static DestinationStanding Of(
+        IReadOnlyList<Prisoner> records,
+        Case @case,
+        Route route,
+        string destination,
+        DateTimeOffset at,
+        Permissions permissions
+    )
     {
-        if (statement.State != StatementState.Attested || statement.Interview is not { WithoutWitnesses: true })
+        var standing = new DestinationStanding { Destination = destination, Standing = Standing.NotInForce };
+        // Nothing rests on a registration that was corrected without a right one.
+        if (destination.Length == 0 || route == Route.Unspecified || records[0].Identity is null)
+            return standing;
+        if (route == Route.Release && destination == records[0].DetainingPower)
+        {
+            standing.Standing = Standing.InForce;
+            return standing;
+        }
+        var said = records.SelectMany(r => r.Statements).Where(s => s.State != StatementState.Corrected).ToArray();
+        var under18 = records.Any(r => r.Under18);
+        var involved = InvolvedStates(records, @case, destination, permissions);
+        var word = said.Where(s => PrivatelyVerified(s, under18, involved, permissions)).MaxBy(s => (SpokenAt(s), s.Position));
+        if (
+            word is null
+            || word.ExpireTime.ToDateTimeOffset() <= at
+            || !word.AcceptedDestinations.Contains(destination)
+            || said.Any(s => s != word && SpokenAt(s) >= SpokenAt(word) && !s.AcceptedDestinations.Contains(destination))
+        )
+            return standing;
+        standing.Standing = Standing.InForce;
+        standing.AttestedBy.Add(word.Attestations.Where(Statements.InForce).Select(a => a.Role).Distinct().Order());
+        return standing;
+    }
+
+    /// <summary>Whether a statement counts as privately verified (D7): an interview without witnesses from any involved state, whenever
+    /// it became one, attested by the set that the agreement demands, a neutral observer always among them, a guardian for one under
+    /// 18.</summary>
+    private static bool PrivatelyVerified(Statement statement, bool under18, IReadOnlySet<string> involved, Permissions permissions)
+    {
+        if (statement.State != StatementState.Attested || statement.Interview is not { WithoutWitnesses: true } interview)
+            return false;
+        if (interview.Attendants.Any(a => permissions.Participant(a.Participant) is not { } attendant || IsWitness(attendant, involved)))
             return false;
         var demanded = permissions.Agreement.AttestersDemanded.Append(AttesterRole.Observer).ToHashSet();
         // Where none was needed, there is nobody to attest it.
@@ -28,49 +78,37 @@ public static class Standings
         );
     }
 
-    /// <summary>
-    /// The standing for a destination at a time (D8, D9), from the person's latest statement that was not corrected: a transfer
-    /// needs it to be privately verified, not stale, and to accept the destination; every other route needs that it does not
-    /// object. A release where he is held is no departure. Anything unclear is not in force.
+    /// <summary>Whether an attendant of an interview is a witness from an involved state, so that the interview was not private.
     /// </summary>
+    internal static bool IsWitness(Participant attendant, IReadOnlySet<string> involved) => involved.Contains(attendant.State);
+
+    /// <summary>The states of which nobody may attend an interview without witnesses (D7): those that hold or held the person, those that
+    /// are or were party to the case for him, those for which somebody claims him, and the one to which he would go.</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
-    /// <param name="route">The way in which he is to leave.</param>
-    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
-    /// <param name="at">The time.</param>
+    /// <param name="case">The case.</param>
+    /// <param name="destination">Where he would go (ISO 3166-1 alpha-2); empty: nowhere yet.</param>
     /// <param name="permissions">The agreement.</param>
-    public static DestinationStanding Of(
+    internal static IReadOnlySet<string> InvolvedStates(
         IReadOnlyList<Prisoner> records,
-        Route route,
+        Case @case,
         string destination,
-        DateTimeOffset at,
         Permissions permissions
     )
     {
-        var none = new DestinationStanding { Destination = destination, Standing = Standing.NotInForce };
-        // Nothing rests on a registration that was corrected without a right one.
-        if (destination.Length == 0 || records[0].Identity is null)
-            return none;
-        var latest = records
-            .SelectMany(r => r.Statements)
-            .Where(s => s.State != StatementState.Corrected)
-            .MaxBy(s => (s.StatementTime?.ToDateTimeOffset() ?? DateTimeOffset.MaxValue, s.Position));
-        var verified =
-            latest is not null
-            && latest.ExpireTime.ToDateTimeOffset() > at
-            && PrivatelyVerified(latest, records.Any(r => r.Under18), permissions);
-        var accepts = latest?.AcceptedDestinations.Contains(destination) == true;
-        var inForce = route switch
-        {
-            Route.Article12Transfer => verified && accepts,
-            Route.Release when destination == records[0].DetainingPower => true,
-            Route.Release or Route.Repatriation or Route.Exchange or Route.NeutralAccommodation => latest is null || accepts,
-            _ => false,
-        };
-        if (!inForce)
-            return none;
-        var standing = new DestinationStanding { Destination = destination, Standing = Standing.InForce };
-        if (verified && accepts)
-            standing.AttestedBy.Add(latest!.Attestations.Where(Statements.InForce).Select(a => a.Role).Distinct().Order());
-        return standing;
+        var claims = records.SelectMany(r => r.Claims).ToArray();
+        return new HashSet<string>([
+            .. @case.InvolvedStates,
+            @case.DetainingPower,
+            destination,
+            .. records.SelectMany(r => r.Statuses).Select(s => s.RecordedFor),
+            .. records.Select(r => r.LastDetainingPower),
+            .. records.SelectMany(r => r.Notifications).Select(n => n.PowerOfOrigin),
+            .. claims.SelectMany(c => (string[])[c.Claimant, c.StateClaimed, permissions.Participant(c.Participant)?.State ?? ""]),
+        ])
+            .Where(state => state.Length > 0)
+            .ToHashSet();
     }
+
+    // When he spoke; a statement whose request was erased is the latest, so that it stops and carries nothing.
+    private static DateTimeOffset SpokenAt(Statement statement) => statement.StatementTime?.ToDateTimeOffset() ?? DateTimeOffset.MaxValue;
 }

@@ -19,7 +19,7 @@ public static class Statements
     /// <summary>The stream of statements.</summary>
     public static readonly StreamKind<Statement> Kind = new(
         "statement",
-        1,
+        2,
         StatementFold.All,
         StatementVisibility.AudienceOf,
         s => [CaseKey(s.Case), PrisonerKey(s.Case, s.Prisoner)]
@@ -41,7 +41,8 @@ public static class Statements
         Streams = (s, _) => [Kind.Id(s.Statement_), Prisoners.Kind.Id(Prisoners.KeyOf(s.Case, s.Prisoner))],
     };
 
-    /// <summary>Records a statement. It replaces what he said before.</summary>
+    /// <summary>Records a statement. What he said before stays; which of them counts follows from when he spoke and who attests it
+    /// (<see cref="Standings"/>).</summary>
     public static readonly Rule<Prisoner, RecordStatementRequest, RecordStatementResponse> RecordStatement = new(Prisoners.Record)
     {
         From = CustodyStates.InCustody,
@@ -69,10 +70,7 @@ public static class Statements
                 ExpireTime = said.AddDays(context.Permissions.Agreement.StatementValidityDays).ToTimestamp(),
             };
             return Accept(recorded)
-                .SeenBy([
-                    .. Audience.Marked(Audience.State(prisoner.Case, prisoner.LastDetainingPower), request.Classification),
-                    .. Audience.Marked(Audience.Observers(prisoner.Case), request.Classification),
-                ]);
+                .SeenBy(StatementVisibility.AudienceOf(prisoner.Case, prisoner.LastDetainingPower, request.Classification));
         },
         Answer = (response, request, after) =>
         {
@@ -122,6 +120,10 @@ public static class Statements
     /// <summary>Whether an attestation is in force.</summary>
     public static bool InForce(Attestation attestation) => attestation is { RevokeTime: null, Corrected: false };
 
+    /// <summary>Whether another participant than this one attests it.</summary>
+    internal static bool IsAttestedByOthers(Statement statement, string participant) =>
+        statement.Attestations.Any(a => InForce(a) && a.Participant != participant);
+
     // What an interview lacks (D7).
     private static Reason? FaultOf(Interview interview, RecordStatementRequest request, Prisoner prisoner, RuleContext context)
     {
@@ -142,19 +144,15 @@ public static class Statements
             )
         )
             return Reason.ParticipantUnknown;
-        var @case = context.Find(Cases.Kind, prisoner.Case)!;
-        var states = @case
-            .Parties.Where(p => p.Part is Part.DetainingPower or Part.RequestingState)
-            .Select(p => p.State)
-            .Append(@case.DetainingPower)
-            .Append(prisoner.LastDetainingPower)
-            .ToHashSet();
-        if (attendants.Any(a => states.Contains(permissions.Participant(a.Participant)!.State)))
+        var records = Readiness.Records(context, prisoner);
+        var involved = Standings.InvolvedStates(records, context.Find(Cases.Kind, prisoner.Case)!, destination: "", permissions);
+        if (attendants.Any(a => Standings.IsWitness(permissions.Participant(a.Participant)!, involved)))
             return Reason.WitnessOfAParty;
         if (!attendants.Any(a => a.Role == AttesterRole.Observer && permissions.Participant(a.Participant)!.IsNeutral()))
             return Reason.ObserverMissing;
-        return (request.Under18 || prisoner.Under18) && attendants.All(a => a.Role != AttesterRole.Guardian)
-            ? Reason.GuardianMissing
-            : null;
+        var guarded = attendants.Any(a => a.Role == AttesterRole.Guardian);
+        return (request.Under18 || records.Any(r => r.Under18)) == guarded ? null
+            : guarded ? Reason.GuardianOfAnAdult
+            : Reason.GuardianMissing;
     }
 }

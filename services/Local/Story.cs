@@ -57,6 +57,7 @@ public sealed class Story(Participants participants, Timeline timeline)
         await InterviewInPrivate();
         await AgreeAndSetOut(cancel);
         await ChangeOfMindOnTheWay(cancel);
+        await TryAgainstHisWord(cancel);
         await HandOver(cancel);
     }
 
@@ -355,24 +356,7 @@ public sealed class Story(Participants participants, Timeline timeline)
     private async Task TryOnNewspaperAlone()
     {
         timeline.Begin(5, "On the newspaper interview alone, nothing moves");
-        await timeline.Perform(
-            _headquarters,
-            "enters what the newspaper printed as P-1's statement",
-            p =>
-                p.Custody.RecordStatementAsync(
-                    new()
-                    {
-                        Prisoner = First,
-                        StatementTime = On(2025, 2, 19),
-                        Language = "ko",
-                        LanguageUnderstood = true,
-                        Uncoerced = true,
-                        WithoutInterpreter = true,
-                        AcceptedDestinations = { "KR" },
-                        Content = ParticipantClient.Seal("what the newspaper printed", "ua/coordination-hq", "icrc"),
-                    }
-                )
-        );
+        await RecordWithoutInterview(First, On(2025, 2, 19), "enters what the newspaper printed as P-1's statement");
         await timeline.ExpectRefusal(
             _headquarters,
             "would agree to the transfer of P-1 on it",
@@ -380,6 +364,27 @@ public sealed class Story(Participants participants, Timeline timeline)
             p => Decide(p, _transfers[First])
         );
     }
+
+    // The detaining power records that he accepts KR, without an interview.
+    private Task<RecordStatementResponse> RecordWithoutInterview(string prisoner, Timestamp said, string what) =>
+        timeline.Perform(
+            _headquarters,
+            what,
+            p =>
+                p.Custody.RecordStatementAsync(
+                    new()
+                    {
+                        Prisoner = prisoner,
+                        StatementTime = said,
+                        Language = "ko",
+                        LanguageUnderstood = true,
+                        Uncoerced = true,
+                        WithoutInterpreter = true,
+                        AcceptedDestinations = { "KR" },
+                        Content = ParticipantClient.Seal("what is said to be his words", "ua/coordination-hq", "icrc"),
+                    }
+                )
+        );
 
     private async Task InterviewInPrivate()
     {
@@ -555,6 +560,40 @@ public sealed class Story(Participants participants, Timeline timeline)
             p => p.Consular.AbortHandoverAsync(new() { Transfer = _transfers[Second] })
         );
         await participants.WaitUntilProcessed("custody", "consular", aborted.Receipt.Position, cancel);
+    }
+
+    private async Task TryAgainstHisWord(CancellationToken cancel)
+    {
+        timeline.Begin(5, "Three attempts to send P-2 against his word, each refused");
+        var entered = await RecordWithoutInterview(Second, Now(), "enters that P-2 accepts after all, without an interview");
+        await participants.WaitUntilProcessed("consular", "custody", entered.Receipt.Position, cancel);
+        await timeline.ExpectRefusal(
+            _headquarters,
+            "would resume the transfer of P-2 on it",
+            Reason.StandingNotInForce,
+            p => p.Consular.ResumeTransferAsync(new() { Transfer = _transfers[Second] })
+        );
+        await timeline.ExpectRefusal(
+            _headquarters,
+            "would remove the observer who attested P-2's word",
+            Reason.ObserverLeavesByItself,
+            p => p.Custody.RemovePartyAsync(new() { Participant = "icrc" })
+        );
+        await timeline.ExpectRefusal(
+            _headquarters,
+            "would release P-2 to KR without a transfer",
+            Reason.DepartureWithoutAssurance,
+            p =>
+                p.Custody.RecordStatusAsync(
+                    new()
+                    {
+                        Prisoner = Second,
+                        Status = CustodyState.Released,
+                        StatusTime = Now(),
+                        Destination = "KR",
+                    }
+                )
+        );
     }
 
     private Grpc.Core.AsyncUnaryCall<ConfirmHandoverResponse> Confirm(ParticipantClient client, string prisoner) =>

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Google.Protobuf.Collections;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
@@ -14,7 +15,7 @@ public static class Cases
     /// <summary>The stream of cases.</summary>
     public static readonly StreamKind<Case> Kind = new(
         "case",
-        1,
+        2,
         new Folds<Case>()
             .On<CaseOpened>(Opened)
             .On<PartyAdmitted>((state, e, entry) => Admit(state, e.Participant, e.Part, e.State, entry))
@@ -64,20 +65,32 @@ public static class Cases
         }
         if (@case is null)
             return caller.Kind == ParticipantKind.Ministry ? [Part.Ministry] : [];
-        var admitted = @case.Parties.Where(p => p.Participant == caller.Id).Select(p => p.Part).ToHashSet();
-        if (admitted.Count == 0 || caller.State.Length == 0)
-            return admitted;
-        var held = prisoner is null ? null : @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner);
-        if (held is null)
-            return admitted;
-        // With respect to one prisoner the part follows the responsibility, wherever the case began; who held him last still
-        // notifies and corrects after the end of custody.
-        admitted.Remove(Part.DetainingPower);
-        if (held.LastDetainingPower == caller.State)
-            admitted.Add(Part.DetainingPower);
-        if (held.TransferringPower == caller.State)
-            admitted.Add(Part.TransferringPower);
-        return admitted;
+        var parts = @case.Parties.Where(p => p.Participant == caller.Id).Select(p => p.Part).ToHashSet();
+        if (parts.Count == 0 || caller.State.Length == 0)
+            return parts;
+        // The part follows the responsibility, wherever the case began (D1).
+        parts.Remove(Part.DetainingPower);
+        if (prisoner is not null && @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { } held)
+        {
+            // Who held him last still notifies and corrects after the end of custody.
+            if (held.LastDetainingPower == caller.State)
+                parts.Add(Part.DetainingPower);
+            if (held.FormerPowers.Contains(caller.State))
+                parts.Add(Part.TransferringPower);
+        }
+        else if (ManagersOf(@case).Contains(caller.State))
+            parts.Add(Part.DetainingPower);
+        else if (HeldSomebody(@case, caller.State))
+            parts.Add(Part.TransferringPower);
+        return parts;
+    }
+
+    /// <summary>The states that manage the case: those that hold somebody in it (D1). Where nobody is in custody, those that held
+    /// somebody last, and the state that opened it.</summary>
+    public static IReadOnlyCollection<string> ManagersOf(Case @case)
+    {
+        var holders = @case.Prisoners.Select(p => p.DetainingPower).Where(p => p.Length > 0).ToHashSet();
+        return holders.Count > 0 ? holders : [.. @case.Prisoners.Select(p => p.LastDetainingPower).Append(@case.DetainingPower).Distinct()];
     }
 
     /// <summary>The parts that a participant could have in some case: what is granted to none of them, it may never call.</summary>
@@ -136,11 +149,18 @@ public static class Cases
     public static Case Show(Case @case, Reader reader)
     {
         var shown = @case.Clone();
-        if (reader.Tokens.Contains(Audience.Observers(@case.Id)) || reader.Tokens.Contains(Audience.State(@case.Id, @case.DetainingPower)))
+        if (
+            reader.Tokens.Contains(Audience.Observers(@case.Id))
+            || ManagersOf(@case).Any(power => reader.Tokens.Contains(Audience.State(@case.Id, power)))
+        )
             return shown;
         shown.Parties.Clear();
         shown.Parties.Add(@case.Parties.Where(p => p.Part != Part.RequestingState || p.State == reader.Participant.State));
-        shown.Withheld.Add("parties");
+        shown.InvolvedStates.Clear();
+        // Who has fled and is not yet recaptured is still answered for, and nobody else's to know (D22).
+        foreach (var prisoner in shown.Prisoners)
+            prisoner.Held = prisoner.DetainingPower.Length > 0;
+        shown.Withheld.Add(["parties", "involved_states"]);
         return shown;
     }
 
@@ -180,7 +200,8 @@ public static class Cases
         Admit(state, e.Participant, Part.DetainingPower, e.DetainingPower, entry);
     }
 
-    private static void Admit(Case state, string participant, Part part, string power, FoldedEntry entry) =>
+    private static void Admit(Case state, string participant, Part part, string power, FoldedEntry entry)
+    {
         state.Parties.Add(
             new CaseParty
             {
@@ -190,6 +211,9 @@ public static class Cases
                 State = power,
             }
         );
+        if (part is Part.DetainingPower or Part.RequestingState && !state.InvolvedStates.Contains(power))
+            state.InvolvedStates.Add(power);
+    }
 
     private static void Removed(Case state, PartyRemoved e, FoldedEntry entry)
     {
@@ -213,15 +237,41 @@ public static class Cases
     {
         var prisoner = PrisonerOf(state, e.Prisoner);
         (prisoner.Held, prisoner.DetainingPower) = (e.Held, e.Ended ? "" : prisoner.LastDetainingPower);
+        ReopenWhileHeld(state);
     }
 
     private static void Passed(Case state, CustodyTransferred e, FoldedEntry entry)
     {
         var prisoner = PrisonerOf(state, e.Prisoner);
-        prisoner.TransferringPower = e.Returned ? "" : e.FromPower;
+        PassOn(prisoner.FormerPowers, e);
+        prisoner.TransferringPower = prisoner.FormerPowers.LastOrDefault() ?? "";
         prisoner.DetainingPower = prisoner.LastDetainingPower = e.ToPower;
         prisoner.Held = true;
+        ReopenWhileHeld(state);
     }
+
+    /// <summary>Keeps the chain of powers that transferred a prisoner and still answer for their own transfer (12(3)). Who has him back
+    /// is not one of them any more, and neither is who transferred him on in the meantime.</summary>
+    /// <param name="formerPowers">The chain, the earliest first.</param>
+    /// <param name="e">The passing of custody.</param>
+    public static void PassOn(RepeatedField<string> formerPowers, CustodyTransferred e)
+    {
+        var back = formerPowers.IndexOf(e.ToPower);
+        while (back >= 0 && formerPowers.Count > back)
+            formerPowers.RemoveAt(back);
+        if (!e.Returned && !formerPowers.Contains(e.FromPower))
+            formerPowers.Add(e.FromPower);
+    }
+
+    // Protection runs while somebody is in custody (D19), and so does the case.
+    private static void ReopenWhileHeld(Case state)
+    {
+        if (state.Prisoners.Any(p => p.DetainingPower.Length > 0))
+            state.State = CaseState.Open;
+    }
+
+    private static bool HeldSomebody(Case @case, string state) =>
+        @case.DetainingPower == state || @case.Prisoners.Any(p => p.LastDetainingPower == state || p.FormerPowers.Contains(state));
 
     private static void Departed(Case state, DepartureRecorded e, FoldedEntry entry)
     {

@@ -439,7 +439,6 @@ internal sealed class Writer(Bench bench, bool receipts)
                     new Attendee { Participant = "ua/mfa", Office = "minister" },
                 },
                 Subjects = { Subject.Citizenship, Subject.Transfer },
-                Summary = new Text { Language = "en", Text_ = "The ministers spoke of the two prisoners and of the next steps." },
             },
         };
 

@@ -189,7 +189,6 @@ internal sealed class CaseFixture
                 },
             },
             Commitments = { Terms() },
-            Summary = Text("The ministers spoke."),
         };
         but?.Invoke(account);
         return account;

@@ -22,6 +22,7 @@ internal sealed class CaseFixture
     public const string Ru = "ru/mod";
     public const string Icrc = "icrc";
     public const string Swiss = "ch/fdfa";
+    public const string SwissJustice = "ch/ejpd";
     public const string Consular = "service/consular";
 
     // What the service gives for the requests "first" and "second" of this fixture (see Register).
@@ -44,6 +45,15 @@ internal sealed class CaseFixture
 
     public Prisoner Prisoner => PrisonerOf(P);
 
+    /// <summary>Who writes custody for the power that holds him, or held him last.</summary>
+    public string Holder =>
+        Prisoner.LastDetainingPower switch
+        {
+            "KR" => Kr,
+            "CH" => SwissJustice,
+            _ => Hq,
+        };
+
     public Case TheCase => RuleRunner.State(Cases.Kind, Case)!;
 
     public static Agreement Agreement()
@@ -55,6 +65,7 @@ internal sealed class CaseFixture
                 Code = "CH",
                 Name = "Switzerland",
                 PartyToGc3 = true,
+                Neutral = true,
             }
         );
         agreement.Participants.Add(
@@ -64,6 +75,17 @@ internal sealed class CaseFixture
                 Name = Ru,
                 Kind = ParticipantKind.Ministry,
                 State = "RU",
+                Clearance = Level.Secret,
+                Capacities = { Capacity.Custody },
+            }
+        );
+        agreement.Participants.Add(
+            new Participant
+            {
+                Id = SwissJustice,
+                Name = SwissJustice,
+                Kind = ParticipantKind.Ministry,
+                State = "CH",
                 Clearance = Level.Secret,
                 Capacities = { Capacity.Custody },
             }
@@ -203,29 +225,27 @@ internal sealed class CaseFixture
         Assert.Equal(reference, ((RegisterPrisonerResponse)answer!).Prisoner);
     }
 
-    public RecordStatusRequest StatusRequest(CustodyState status, string who = Hq, params Invariant[] acknowledged) =>
+    public RecordStatusRequest StatusRequest(CustodyState status, string? who = null, params Invariant[] acknowledged) =>
         new()
         {
             Actor = Actor,
-            Etag = Etag(who),
+            Etag = Etag(who ?? Holder),
             Case = Case,
             Prisoner = P,
             Status = status,
             StatusTime = Ago(1),
-            Destination = status is CustodyState.Released or CustodyState.Repatriated or CustodyState.AccommodatedInNeutralCountry
-                ? "KR"
-                : "",
+            Destination = status is CustodyState.Released or CustodyState.Repatriated ? "KR" : "",
             AcknowledgedBreaches = { acknowledged },
         };
 
     public void Status(CustodyState status, params Invariant[] acknowledged) =>
-        Do(Hq, StatusRequest(status, Hq, acknowledged), Prisoners.RecordStatus);
+        Do(Holder, StatusRequest(status, null, acknowledged), Prisoners.RecordStatus);
 
     public RecordProceedingsRequest ProceedingsRequest(bool delay = true, string reason = "war-crimes-inquiry") =>
         new()
         {
             Actor = Actor,
-            Etag = Etag(Hq),
+            Etag = Etag(Holder),
             Case = Case,
             Prisoner = P,
             Delay = delay,
@@ -244,6 +264,14 @@ internal sealed class CaseFixture
             Basis = ClaimBasis.Nationality,
             Evidence = Seal(Hq),
         };
+
+    /// <summary>The power that holds him records that he depends on a state.</summary>
+    public void Origin(string state, ClaimBasis basis = ClaimBasis.ArmedForces)
+    {
+        var request = ClaimRequest(Holder, Prisoner.LastDetainingPower, state);
+        request.Basis = basis;
+        Do(Holder, request, Prisoners.RecordClaim);
+    }
 
     public static Interview Interview(params Attendant[] attendants) =>
         new()
@@ -346,7 +374,7 @@ internal sealed class CaseFixture
         new()
         {
             Actor = Actor,
-            Etag = Etag(Hq),
+            Etag = Etag(Holder),
             Case = Case,
             Prisoner = P,
             Destination = destination,
@@ -359,7 +387,7 @@ internal sealed class CaseFixture
         new()
         {
             Actor = Actor,
-            Etag = Etag(Hq),
+            Etag = Etag(Holder),
             Case = Case,
             Prisoner = P,
             Fit = fit,
@@ -437,32 +465,35 @@ internal sealed class CaseFixture
             Reactions.Aborted
         );
 
-    public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
+    public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer, string? to = null) =>
         new()
         {
             Case = Case,
             Transfer = "transfer_1",
             Prisoner = P,
             Route = route,
-            FromPower = "UA",
-            ToPower = "KR",
+            FromPower = Prisoner.LastDetainingPower,
+            ToPower = to ?? (route == Types.V1.Route.NeutralAccommodation ? "CH" : "KR"),
             HandoverTime = Ago(1),
-            DetainingParticipant = Mfa,
-            AcceptingParticipant = Kr,
+            DetainingParticipant = Holder == Hq ? Mfa : Holder,
+            AcceptingParticipant = route == Types.V1.Route.NeutralAccommodation ? SwissJustice : Kr,
         };
 
-    public Decision HandOver(Types.V1.Route route = Types.V1.Route.Article12Transfer)
+    public Decision HandOver(Types.V1.Route route = Types.V1.Route.Article12Transfer, string? to = null)
     {
         if (TheCase.Parties.All(p => p.Participant != Mfa))
             Admit(Mfa, Part.DetainingPower);
-        return Do(Consular, Confirmed(route), Reactions.HandedOver);
+        if (route == Types.V1.Route.NeutralAccommodation)
+            Admit(SwissJustice, Part.RequestingState);
+        return Do(Consular, Confirmed(route, to), Reactions.HandedOver);
     }
 
     public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
-        Standings.Of([Prisoner], route, destination, RuleRunner.Now, RuleRunner.Permissions);
+        Standings.Of([Prisoner], TheCase, route, destination, RuleRunner.Now, RuleRunner.Permissions);
 
     public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor(destination, route).Standing == Standing.InForce;
 
-    public CheckReadinessResponse Readiness(string destination = "KR") => Custody.Readiness.Of([Prisoner], destination, RuleRunner.Now);
+    public CheckReadinessResponse Readiness(string destination = "KR", Route route = Route.Article12Transfer) =>
+        Custody.Readiness.Of([Prisoner], route, destination, RuleRunner.Now, RuleRunner.Permissions);
 }

@@ -22,6 +22,8 @@ public class InvariantTests
 
     public InvariantTests() => _fixture.Register();
 
+    private static readonly Invariant[] Departures = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+
     private void Next(double hours = 1) => _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddHours(hours);
 
     // --- D1, D4: one detaining power; it alone writes; it changes when both confirmed.
@@ -432,8 +434,7 @@ public class InvariantTests
     }
 
     [Theory, MemberData(nameof(Routes))]
-    public void D9_without_a_statement_a_transfer_has_no_standing_and_nothing_objects_to_the_rest(Route route) =>
-        Assert.Equal(route != Route.Article12Transfer, _fixture.Stands("KP", route));
+    public void D9_silence_is_no_consent_on_any_route(Route route) => Assert.False(_fixture.Stands("KP", route));
 
     [Theory, MemberData(nameof(Routes))]
     public void D9_an_objection_stands_against_every_route_even_before_it_is_attested(Route route)
@@ -513,22 +514,29 @@ public class InvariantTests
     [Fact]
     public void D9_to_D12_a_departure_that_lacks_something_is_refused_by_name()
     {
-        Assert.Equal(Reason.DepartureWithoutFitness, Depart());
-        _fixture.Says("KP");
+        Assert.Equal(Reason.DepartureWithoutAssurance, Depart());
+        _fixture.Origin("KP");
+        Assert.Equal(Reason.DepartureWithoutStanding, Depart());
+        _fixture.Says("KR");
         Assert.Equal(Reason.DepartureWithoutStanding, Depart());
         Next();
-        _fixture.Says("KR");
+        _fixture.Says("KP");
         Assert.Equal(Reason.DepartureWithoutFitness, Depart());
         _fixture.Do(CaseFixture.Hq, _fixture.FitnessRequest(), Prisoners.RecordFitness);
         Assert.Equal(Reason.DepartureWithoutRiskAssessment, Depart());
-        _fixture.Do(CaseFixture.Hq, _fixture.RiskRequest(), Prisoners.RecordRiskAssessment);
+        _fixture.Do(CaseFixture.Hq, _fixture.RiskRequest("KP"), Prisoners.RecordRiskAssessment);
         _fixture.Do(CaseFixture.Hq, _fixture.ProceedingsRequest(), Prisoners.RecordProceedings);
         Assert.Equal(Reason.DepartureDuringProceedings, Depart());
         _fixture.Do(CaseFixture.Hq, _fixture.ProceedingsRequest(false, ""), Prisoners.RecordProceedings);
         Assert.Equal(Reason.Unspecified, Depart());
         Assert.Empty(_fixture.Prisoner.Statuses[^1].Breaches);
 
-        Reason Depart() => _fixture.Try(CaseFixture.Hq, _fixture.StatusRequest(CustodyState.Repatriated), Prisoners.RecordStatus);
+        Reason Depart()
+        {
+            var request = _fixture.StatusRequest(CustodyState.Repatriated);
+            request.Destination = "KP";
+            return _fixture.Try(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        }
     }
 
     [Fact]
@@ -537,10 +545,10 @@ public class InvariantTests
         _fixture.Says("KP");
         var recorded = _fixture.Do(
             CaseFixture.Hq,
-            _fixture.StatusRequest(CustodyState.Repatriated, CaseFixture.Hq, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12),
+            _fixture.StatusRequest(CustodyState.Repatriated, CaseFixture.Hq, Departures),
             Prisoners.RecordStatus
         );
-        Assert.Equal([Invariant.D9, Invariant.D10, Invariant.D11], ((StatusRecorded)recorded.Changes[0].Event).Breaches);
+        Assert.Equal([Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11], ((StatusRecorded)recorded.Changes[0].Event).Breaches);
         Assert.Contains(recorded.Audience, _fixture.Reader(CaseFixture.Icrc).Tokens.Contains);
     }
 
@@ -561,10 +569,10 @@ public class InvariantTests
     [Theory]
     [InlineData(Route.Release, CustodyState.Released, OccurrenceKind.Release)]
     [InlineData(Route.Repatriation, CustodyState.Repatriated, OccurrenceKind.Repatriation)]
-    [InlineData(Route.Exchange, CustodyState.Released, OccurrenceKind.Release)]
-    [InlineData(Route.NeutralAccommodation, CustodyState.AccommodatedInNeutralCountry, OccurrenceKind.NeutralAccommodation)]
-    public void D1_every_other_route_ends_custody(Route route, CustodyState state, OccurrenceKind occurrence)
+    [InlineData(Route.Exchange, CustodyState.Repatriated, OccurrenceKind.Repatriation)]
+    public void D1_a_release_a_repatriation_and_an_exchange_end_custody(Route route, CustodyState state, OccurrenceKind occurrence)
     {
+        _fixture.Origin("KR");
         _fixture.Ready();
         var left = _fixture.HandOver(route);
         Assert.Empty(Assert.IsType<DepartureRecorded>(left.Changes[0].Event).Breaches);
@@ -574,6 +582,139 @@ public class InvariantTests
         );
         Assert.Equal("", _fixture.TheCase.Prisoners[0].DetainingPower);
         Assert.Contains(_fixture.Prisoner.Occurrences, o => o.Kind == occurrence && o.OwedBy == "UA");
+    }
+
+    [Fact]
+    public void D1_in_a_neutral_country_the_neutral_power_answers_for_him()
+    {
+        _fixture.Ready("CH");
+        var passed = Assert.IsType<CustodyTransferred>(_fixture.HandOver(Route.NeutralAccommodation).Changes[0].Event);
+        Assert.Empty(passed.Breaches);
+        Assert.Equal(
+            (CustodyState.AccommodatedInNeutralCountry, "CH", true, false),
+            (_fixture.Prisoner.State, _fixture.Prisoner.DetainingPower, _fixture.Prisoner.Held, _fixture.Prisoner.Ended)
+        );
+        Assert.Contains(_fixture.Prisoner.Occurrences, o => o.Kind == OccurrenceKind.NeutralAccommodation && o.OwedBy == "UA");
+        Assert.Equal(
+            Reason.NotGranted,
+            _fixture.Try(CaseFixture.Hq, _fixture.StatusRequest(CustodyState.Hospitalised, CaseFixture.Hq), Prisoners.RecordStatus)
+        );
+        _fixture.Status(CustodyState.Hospitalised);
+        _fixture.Status(CustodyState.AccommodatedInNeutralCountry);
+        Assert.Equal("CH", _fixture.TheCase.Prisoners[0].DetainingPower);
+    }
+
+    [Fact]
+    public void D1_nobody_comes_to_a_neutral_country_by_the_record_of_one_power()
+    {
+        _fixture.Status(CustodyState.Hospitalised);
+        Assert.Equal(
+            Reason.StateNotAllowed,
+            _fixture.Try(CaseFixture.Hq, _fixture.StatusRequest(CustodyState.AccommodatedInNeutralCountry), Prisoners.RecordStatus)
+        );
+    }
+
+    [Fact]
+    public void D1_who_holds_somebody_manages_the_case_and_nobody_else()
+    {
+        _fixture.Ready();
+        _fixture.HandOver();
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Hq, Admission(CaseFixture.Hq), CaseRules.AdmitParty));
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, Admission(CaseFixture.Kr), CaseRules.AdmitParty));
+
+        AdmitPartyRequest Admission(string by) => _fixture.AdmitRequest(CaseFixture.Unification, Part.DetainingPower, by);
+    }
+
+    [Fact]
+    public void D1_two_powers_that_hold_somebody_both_manage_the_case()
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.Ready();
+        _fixture.HandOver();
+        Assert.All(
+            (string[])[CaseFixture.Hq, CaseFixture.Kr],
+            by => Assert.Contains(Part.DetainingPower, Cases.PartsOf(_fixture.RuleRunner.Permissions.Participant(by)!, _fixture.TheCase))
+        );
+    }
+
+    [Fact]
+    public void D3_each_power_of_a_chain_keeps_its_part_until_he_is_back()
+    {
+        _fixture.HandOver();
+        _fixture.Do(
+            CaseFixture.Kr,
+            _fixture.AdmitRequest(CaseFixture.SwissJustice, Part.RequestingState, CaseFixture.Kr),
+            CaseRules.AdmitParty
+        );
+        _fixture.Do(
+            CaseFixture.Consular,
+            new HandoverConfirmed(_fixture.Confirmed(to: "CH")) { AcceptingParticipant = CaseFixture.SwissJustice },
+            Reactions.HandedOver
+        );
+        Assert.Equal(["UA", "KR"], _fixture.TheCase.Prisoners[0].FormerPowers);
+        Assert.Equal(["UA", "KR"], _fixture.Prisoner.FormerPowers);
+        Assert.All(
+            (string[])[CaseFixture.Hq, CaseFixture.Kr],
+            who =>
+                Assert.Contains(
+                    Part.TransferringPower,
+                    Cases.PartsOf(_fixture.RuleRunner.Permissions.Participant(who)!, _fixture.TheCase, CaseFixture.P)
+                )
+        );
+        var returned = new ReturnConfirmed
+        {
+            Case = _fixture.Case,
+            Prisoner = CaseFixture.P,
+            Transfer = "transfer_1",
+            FromPower = "CH",
+            ToPower = "UA",
+            ReturnTime = _fixture.Ago(1),
+        };
+        _fixture.Do(CaseFixture.Consular, returned, Reactions.Returned);
+        Assert.Equal(("UA", ""), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.TransferringPower));
+        Assert.Empty(_fixture.TheCase.Prisoners[0].FormerPowers);
+    }
+
+    [Fact]
+    public void D1_a_power_that_was_removed_in_the_middle_of_its_hand_over_has_taken_him_all_the_same()
+    {
+        _fixture.Ready();
+        _fixture.Begin();
+        _fixture.Do(
+            CaseFixture.Hq,
+            new RemovePartyRequest
+            {
+                Actor = CaseFixture.Actor,
+                Etag = _fixture.CaseEtag(CaseFixture.Hq),
+                Case = _fixture.Case,
+                Participant = CaseFixture.Kr,
+            },
+            CaseRules.RemoveParty
+        );
+        _fixture.HandOver();
+        Assert.Equal(("KR", CustodyState.Interned), (_fixture.Prisoner.DetainingPower, _fixture.Prisoner.State));
+    }
+
+    [Fact]
+    public void D3_the_return_of_one_who_was_free_is_a_fact_and_marked()
+    {
+        _fixture.Ready();
+        _fixture.HandOver();
+        _fixture.Do(CaseFixture.Kr, _fixture.StatusRequest(CustodyState.Released), Prisoners.RecordStatus);
+        Assert.True(_fixture.Prisoner.Ended);
+        var returned = new ReturnConfirmed
+        {
+            Case = _fixture.Case,
+            Prisoner = CaseFixture.P,
+            Transfer = "transfer_1",
+            FromPower = "KR",
+            ToPower = "UA",
+            ReturnTime = _fixture.Ago(1),
+        };
+        var recorded = _fixture.Do(CaseFixture.Consular, returned, Reactions.Returned);
+        Assert.Contains(Invariant.D1, ((CustodyTransferred)recorded.Changes[0].Event).Breaches);
+        Assert.Contains(recorded.Audience, _fixture.Reader(CaseFixture.Icrc).Tokens.Contains);
+        Assert.DoesNotContain(recorded.Audience, _fixture.Reader(CaseFixture.Hq).Tokens.Contains);
     }
 
     [Fact]
@@ -662,10 +803,9 @@ public class InvariantTests
     [InlineData(CustodyState.Died, OccurrenceKind.Death)]
     [InlineData(CustodyState.Released, OccurrenceKind.Release)]
     [InlineData(CustodyState.Repatriated, OccurrenceKind.Repatriation)]
-    [InlineData(CustodyState.AccommodatedInNeutralCountry, OccurrenceKind.NeutralAccommodation)]
     public void D14_an_occurrence_is_to_be_notified_in_time(CustodyState state, OccurrenceKind kind)
     {
-        _fixture.Status(state, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12);
+        _fixture.Status(state, Departures);
         Assert.Equal([OccurrenceKind.Capture, kind], _fixture.Prisoner.Occurrences.Select(o => o.Kind));
         Assert.All(_fixture.Prisoner.Occurrences, o => Assert.Equal(_fixture.In(72), o.DueTime));
         _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(2), Prisoners.NotifyBureau);
@@ -837,20 +977,24 @@ public class InvariantTests
     public void Who_answers_for_a_prisoner_and_the_last_observer_are_not_removed()
     {
         Assert.Equal(Reason.PartyNeeded, Remove(CaseFixture.Hq));
-        Assert.Equal(Reason.PartyNeeded, Remove(CaseFixture.Icrc));
         Assert.Equal(Reason.NotAParty, Remove(CaseFixture.Ru));
+        // D17: an observer leaves by its own act alone, and removes nobody else.
+        Assert.Equal(Reason.ObserverLeavesByItself, Remove(CaseFixture.Icrc));
+        Assert.Equal(Reason.NotGranted, Remove(CaseFixture.Kr, CaseFixture.Icrc));
+        Assert.Equal(Reason.PartyNeeded, Remove(CaseFixture.Icrc, CaseFixture.Icrc));
         _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
-        Assert.Equal(Reason.Unspecified, Remove(CaseFixture.Icrc));
+        Assert.Equal(Reason.ObserverLeavesByItself, Remove(CaseFixture.Icrc, CaseFixture.Hq));
+        Assert.Equal(Reason.Unspecified, Remove(CaseFixture.Icrc, CaseFixture.Icrc));
         _fixture.HandOver();
-        Assert.Equal(Reason.PartyNeeded, Remove(CaseFixture.Kr));
+        Assert.Equal(Reason.PartyNeeded, Remove(CaseFixture.Kr, CaseFixture.Kr));
 
-        Reason Remove(string who) =>
+        Reason Remove(string who, string by = CaseFixture.Hq) =>
             _fixture.Try(
-                CaseFixture.Hq,
+                by,
                 new RemovePartyRequest
                 {
                     Actor = CaseFixture.Actor,
-                    Etag = _fixture.CaseEtag(CaseFixture.Hq),
+                    Etag = _fixture.CaseEtag(by),
                     Case = _fixture.Case,
                     Participant = who,
                 },
@@ -897,7 +1041,9 @@ public class InvariantTests
         var records = new[] { _fixture.PrisonerOf(CaseFixture.Q), _fixture.Prisoner };
         Assert.Equal(
             Standing.InForce,
-            Standings.Of(records, Route.Article12Transfer, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions).Standing
+            Standings
+                .Of(records, _fixture.TheCase, Route.Article12Transfer, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions)
+                .Standing
         );
         _fixture.Correct(_fixture.Prisoner.Entries.Single(e => e.OtherPrisoner == CaseFixture.Q).Position);
         Assert.Equal(("", true, "UA"), (_fixture.Prisoner.DuplicateOf, _fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower));
@@ -1047,7 +1193,9 @@ public class InvariantTests
         Assert.Equal(CustodyState.Unspecified, state.State);
         Assert.Equal(
             Standing.NotInForce,
-            Standings.Of([state], Route.Repatriation, "KP", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions).Standing
+            Standings
+                .Of([state], _fixture.TheCase, Route.Repatriation, "KP", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions)
+                .Standing
         );
         Assert.True(CustodyStates.Leads(CustodyState.Unspecified, CustodyState.Interned));
         Assert.False(CustodyStates.Leads(CustodyState.Unspecified, CustodyState.InTransit));
@@ -1072,7 +1220,7 @@ public class InvariantTests
             route =>
                 Assert.Equal(
                     Standing.NotInForce,
-                    Standings.Of([state], route, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions).Standing
+                    Standings.Of([state], _fixture.TheCase, route, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions).Standing
                 )
         );
     }

@@ -211,9 +211,19 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     public async Task A_text_that_deceives_is_refused(string text) =>
         await NothingWritten(async () =>
         {
-            var request = Running.Request();
-            request.Account.Summary = new Types.V1.Text { Language = "en", Text_ = text };
-            Assert.Equal(["account.summary.text"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
+            var sent = Running.Request();
+            var request = new ContestReadoutRequest
+            {
+                RequestId = sent.RequestId,
+                Actor = sent.Actor,
+                Etag = "seen",
+                Case = sent.Case,
+                Call = "call_00000000000000000000000000",
+                Participant = "kr/mfa",
+                Version = 1,
+                Reason = new Types.V1.Text { Language = "en", Text_ = text },
+            };
+            Assert.Equal(["reason.text"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()), "ContestReadout")));
         });
 
     public static TheoryData<string, byte[], string> Unreadable()

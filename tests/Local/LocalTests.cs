@@ -28,7 +28,13 @@ public sealed partial class LocalTests : IDisposable
 
         var refused = report.GetProperty("timeline").EnumerateArray().Where(s => s.TryGetProperty("refusal", out _)).ToList();
         Assert.Equal(
-            ["STANDING_NOT_IN_FORCE", "STATE_NOT_ALLOWED"],
+            [
+                "STANDING_NOT_IN_FORCE",
+                "STATE_NOT_ALLOWED",
+                "STANDING_NOT_IN_FORCE",
+                "OBSERVER_LEAVES_BY_ITSELF",
+                "DEPARTURE_WITHOUT_ASSURANCE",
+            ],
             refused.Select(s => s.GetProperty("refusal").GetProperty("reason").GetString())
         );
         Assert.Equal("AGREEMENT", refused[0].GetProperty("refusal").GetProperty("basis").GetString());

@@ -27,14 +27,25 @@ public class CommandTests(Services services) : IClassFixture<Services>
     public async Task A_text_of_another_party_cannot_pose_as_another_field()
     {
         var call = services.Call();
-        call.Account.Summary = new Types.V1.Text { Language = "en", Text_ = "agreed\n  state: CALL_STATE_CONTESTED" };
         var logged = JsonNode.Parse((await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(call))).Output)!;
-        var lines = (await Succeed("ua/mfa", "get", (string)logged["call"]!)).Output.Split('\n');
+        var id = (string)logged["call"]!;
+        var contest = new ContestReadoutRequest
+        {
+            Actor = call.Actor,
+            Etag = (string)JsonNode.Parse((await Succeed("ua/mfa", "get", "call", id, "-j")).Output)!["etag"]!,
+            Case = call.Case,
+            Call = id,
+            Participant = "kr/mfa",
+            Version = 1,
+            Reason = new Types.V1.Text { Language = "en", Text_ = "agreed\n  state: CALL_STATE_MUTUAL" },
+        };
+        await Succeed("ua/mfa", "call", "calllog", "ContestReadout", "--json", File(contest));
+        var lines = (await Succeed("kr/mfa", "get", id)).Output.Split('\n');
         Assert.Equal(
-            ["  state: CALL_STATE_ONE_SIDED"],
+            ["  state: CALL_STATE_CONTESTED"],
             lines.Where(l => l.TrimStart().StartsWith("state: CALL_", StringComparison.Ordinal))
         );
-        Assert.Contains(lines, l => l.Contains("agreed\\n  state: CALL_STATE_CONTESTED", StringComparison.Ordinal));
+        Assert.Contains(lines, l => l.Contains("agreed\\n  state: CALL_STATE_MUTUAL", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -303,7 +314,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
             Assert.Contains(verb.Description!, (await Succeed("", verb.Name, "--help")).Output.ReplaceLineEndings(" "));
     }
 
-    private string File(LogCallRequest request)
+    private string File(Google.Protobuf.IMessage request)
     {
         var file = Path.Combine(services.Folder, Path.GetRandomFileName());
         System.IO.File.WriteAllText(file, Contract.Formatter.Format(request));

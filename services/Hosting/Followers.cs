@@ -126,10 +126,10 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         }
     }
 
-    /// <summary>From now on a stream is told of new entries that its participant may see, until <see cref="Leave"/>.</summary>
+    /// <summary>Notifies a stream of new entries that its participant may see, until <see cref="Leave"/>.</summary>
     /// <param name="group">Whose it is.</param>
     /// <param name="case">The only case whose entries it wants; empty: all cases.</param>
-    /// <returns>Its inbox, and the position from which on it is told.</returns>
+    /// <returns>Its inbox, and the position from which on it is notified.</returns>
     public (Inbox Inbox, ulong From) Join(Group group, string @case)
     {
         lock (_lock)

@@ -56,8 +56,8 @@ public sealed class Reads
     /// <param name="kind">The kind of record.</param>
     /// <param name="key">The record's key.</param>
     /// <returns>The record, not to be changed, and the reader with the tokens that matter for it.</returns>
-    /// <exception cref="RpcException">NOT_FOUND where it is not there or not for the caller; NOT_GRANTED where the caller may see it but
-    /// not call the method.</exception>
+    /// <exception cref="RpcException">NOT_FOUND where it does not exist or is not for the caller; NOT_GRANTED where the caller may see it
+    /// but not call the method.</exception>
     public Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
         where T : class, IMessage<T>, new() => Read(request, context, kind, key, static (record, judged) => (record, judged.Reader));
 
@@ -305,7 +305,7 @@ public sealed class Reads
 /// with a key for one list of one participant. Records are numbered in the order in which the service made them, so a readable number would
 /// tell its holder how many others there are.</summary>
 /// <param name="secret">A secret that all replicas of the service have and that stays the same across restarts. The keys are derived from
-/// it (HKDF, RFC 5869). Tokens of another secret are not accepted, and the list must be begun anew.</param>
+/// it (HKDF, RFC 5869). Tokens of another secret are not accepted, and the list must be started again.</param>
 internal sealed class PageTokens(byte[] secret)
 {
     private const int Nonce = 12,

@@ -67,7 +67,6 @@ public sealed class LedgerOptions
     /// <summary>How often waiting readers look for entries of other replicas.</summary>
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>Is told, a line at a time, how far a migration of the tables has come that takes longer than two seconds; null: nobody.
-    /// </summary>
+    /// <summary>Receives lines about the progress of a migration that takes longer than two seconds; null: nobody does.</summary>
     public Action<string>? Progress { get; init; }
 }

@@ -17,7 +17,7 @@ internal abstract class Migration
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="version">The schema that it has.</param>
     /// <param name="time">The clock.</param>
-    /// <param name="progress">Is told how far it has come, where it takes longer than two seconds.</param>
+    /// <param name="progress">Receives lines about the progress if it takes longer than two seconds.</param>
     /// <exception cref="LedgerInconsistentException">The tables contradict each other; nothing was changed.</exception>
     public async Task Run(string service, int version, TimeProvider time, Action<string>? progress)
     {

@@ -96,7 +96,7 @@ internal static class PostgresSchema
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="serving">The role that serves; null: the owner itself.</param>
     /// <param name="time">The clock.</param>
-    /// <param name="progress">Is told how far a migration has come that takes long.</param>
+    /// <param name="progress">Receives lines about the progress of a long migration; null: nobody does.</param>
     /// <param name="cancel">Ends it; nothing is done then.</param>
     /// <exception cref="LedgerInconsistentException">The database has a newer schema, is another service's, or cannot be migrated.
     /// </exception>

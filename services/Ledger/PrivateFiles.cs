@@ -13,11 +13,11 @@ public static class PrivateFiles
 
     private const UnixFileMode OthersOrWrite = UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
 
-    /// <summary>Makes a folder where it is not there, for its owner alone (0700); those above it too.</summary>
+    /// <summary>Makes a missing folder, for its owner alone (0700), and the missing ones above it.</summary>
     public static void MakeFolder(string path) => MakeFolder(path, Mode | UnixFileMode.UserExecute);
 
-    /// <summary>Makes a folder where it is not there, in which others may look for files that are for them (0755) and nobody else may
-    /// replace one; those above it too.</summary>
+    /// <summary>Makes a missing folder in which others may find files that are for them but not replace any (0755), and the missing ones
+    /// above it.</summary>
     public static void MakeOpenFolder(string path) =>
         MakeFolder(
             path,
@@ -62,7 +62,7 @@ public static class PrivateFiles
         return new FileStream(path, options);
     }
 
-    /// <summary>Puts a text at a file's end; the file is made where it is not there.</summary>
+    /// <summary>Appends a text to a file, which is created if missing.</summary>
     public static void Append(string path, string text)
     {
         using var file = Open(path, FileMode.Append, FileAccess.Write);

@@ -77,7 +77,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="serving">The role that serves, of <see cref="LedgerOptions.Connection"/>.</param>
     /// <param name="cancel">Ends it; nothing is done then.</param>
-    /// <param name="progress">Is told, a line at a time, how far a migration has come that takes longer than two seconds.</param>
+    /// <param name="progress">Receives lines about the progress of a migration that takes longer than two seconds.</param>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached, or refuses.</exception>
     /// <exception cref="LedgerInconsistentException">The database has a newer schema, is another service's, or is damaged.</exception>
     public static async Task MakeTables(

@@ -166,7 +166,7 @@ internal static class CallCommands
                         catch (RpcException e)
                             when (Contract.IsWrite(found) && e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
                         {
-                            // Whoever tries again needs the id that was sent: the same id is the same write.
+                            // A caller that tries again needs the id that was sent, because the same id is the same write.
                             await result.InvocationConfiguration.Error.WriteLineAsync(
                                 $"request_id: {found.InputType.FindFieldByNumber(1).Accessor.GetValue(request)}"
                             );

@@ -142,7 +142,7 @@ public static class Pki
     /// <summary>How long a system's certificate holds: a year.</summary>
     public static readonly TimeSpan SystemLife = TimeSpan.FromDays(365);
 
-    /// <summary>A certificate that ends sooner than this is issued anew: 30 days.</summary>
+    /// <summary>A certificate that ends sooner than this is issued again: 30 days.</summary>
     public static readonly TimeSpan RenewBefore = TimeSpan.FromDays(30);
 
     /// <summary>The name of the one system that each participant has.</summary>

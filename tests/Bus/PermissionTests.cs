@@ -142,7 +142,8 @@ public sealed class PermissionTests : IAsyncLifetime
             )
                 Assert.True(await Try(connection, work) == 403, $"{user}: {what}");
         }
-        // Nor through a queue of one's own: its owner must be allowed to write to, and read from, whatever the broker dead-letters for it.
+        // Nor through its own queue: the broker demands that the owner of a queue may write to, and read from, the targets of
+        // dead-lettering.
         await using var own = await Node.Connect(As("calllog"));
         Assert.Equal(
             403,

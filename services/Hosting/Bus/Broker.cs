@@ -41,7 +41,7 @@ public sealed class MemoryBroker : IAsyncDisposable
     }
 }
 
-/// <summary>A service's link to the broker: its topology, its one endpoint and the way out. Can be made anew while the service
+/// <summary>A service's link to the broker: its topology, its one endpoint and its publisher. It can be replaced while the service
 /// runs.</summary>
 internal sealed partial class Broker(Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null)
     : IAsyncDisposable

@@ -72,13 +72,13 @@ public sealed record BusOptions
     /// <summary>How long no canary may come back before the broker counts as not ready.</summary>
     public TimeSpan CanaryDeadline { get; init; } = TimeSpan.FromSeconds(4);
 
-    /// <summary>How long it may take to connect and to declare the topology, before it is tried anew.</summary>
+    /// <summary>How long it may take to connect and to declare the topology, before it is tried again.</summary>
     public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How long the client may stall while the broker answers before it is made anew.</summary>
+    /// <summary>How long the client may stall while the broker answers, before a new client is made.</summary>
     public TimeSpan RenewAfter { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>How long the client, made anew, may stall while the broker answers before the process ends.</summary>
+    /// <summary>How long a new client may stall while the broker answers, before the process ends.</summary>
     public TimeSpan EndAfter { get; init; } = TimeSpan.FromSeconds(18);
 
     /// <summary>Whether a stalled client ends the process at once when an orderly end takes too long. Services that share a process may

@@ -22,7 +22,8 @@ internal static class AgreementCommand
             EndKey("end-key", "Ends a key. What it signed before stays valid.", (key, time) => key.ValidUntilTime = time),
             EndKey(
                 "revoke-key",
-                "Revokes a key that may have been stolen. From then on it is refused, and so is what it signed, unless something dates that before.",
+                "Revokes a key that may have been stolen. From then on it is refused, and so is what it signed, unless something "
+                    + "dates that before.",
                 (key, time) => key.RevokeTime = time
             ),
             AddAuthority(),

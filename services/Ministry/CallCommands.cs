@@ -295,7 +295,7 @@ internal static class CallCommands
         {
             Arity = ArgumentArity.ZeroOrMore,
             HelpName = "field=value",
-            Description = "Conditions that the records must meet, such as case=case_… state=MUTUAL; see `ministry methods` for the fields.",
+            Description = "Conditions for the records, such as case=case_… state=MUTUAL; see `ministry methods` for the fields.",
         };
         var all = new Option<bool>("--all") { Description = "Read all pages instead of the first one." };
         var at = AtOption();

@@ -68,7 +68,7 @@ internal static class EvidenceCommand
                         );
                         if (done.Privileged > 0)
                             await error.WriteLineAsync(
-                                $"{done.Privileged} of them are marked as privileged, because a neutral observer has not permitted to show them"
+                                $"{done.Privileged} of them are marked as privileged: a neutral observer has not permitted to show them"
                             );
                         if (done.Uncosigned.Count > 0)
                             await error.WriteLineAsync(

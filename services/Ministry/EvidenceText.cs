@@ -157,7 +157,8 @@ public static class EvidenceText
             yield return "that the services show everybody the same logs: nobody cosigned them";
         var unseen = report.Entries.Count(e => e.Key.Length == 0 && !e.Privileged && e.Header.Parts.Any(p => p.Kind == PartKind.Signature));
         if (unseen > 0)
-            yield return $"what was asked in {unseen} requests that {report.Head!.Participant} may not see: for these there is only the services' word";
+            yield return $"what was asked in {unseen} requests that {report.Head!.Participant} may not see: "
+                + "for these there is only the services' word";
         var own = report.Entries.Count(e => !e.IsAgreement && e.Header.Parts.All(p => p.Kind != PartKind.Signature));
         if (own > 0)
             yield return $"what the services did on their own in {own} entries: for these there is only their word";

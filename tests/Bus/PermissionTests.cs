@@ -187,7 +187,7 @@ public sealed class PermissionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Each_events_exchange_is_there_before_its_producer_and_is_as_the_producer_declares_it()
+    public async Task Each_events_exchange_exists_before_its_producer_and_is_as_the_producer_declares_it()
     {
         foreach (var service in Services)
         {

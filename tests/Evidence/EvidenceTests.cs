@@ -42,7 +42,7 @@ public sealed class EvidenceTests(CaseFiles files)
     }
 
     [Fact]
-    public void An_observers_entries_stand_there_as_privileged_and_the_rest_is_proved()
+    public void An_observers_entries_are_marked_as_privileged_and_the_rest_is_proved()
     {
         var report = EvidenceVerification.Verify(files.Of(Headquarters));
         var observers = report.Entries.Where(e => e.Header.Participant == "icrc").ToList();

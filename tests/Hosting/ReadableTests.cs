@@ -38,7 +38,7 @@ public class ReadableTests
 
     [Theory]
     [MemberData(nameof(Requests))]
-    public void What_a_client_library_writes_passes_the_walk(string method)
+    public void Messages_of_a_client_library_pass_the_walk(string method)
     {
         var type = Methods.Find(method)!.InputType;
         var random = new Random(7);

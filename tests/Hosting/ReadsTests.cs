@@ -176,7 +176,7 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task An_entry_tells_others_nothing_of_how_much_its_participant_or_the_service_did()
+    public async Task An_entry_does_not_tell_others_how_much_its_participant_or_the_service_did()
     {
         await running.Log();
         var position = (await running.Log()).Receipt.Position;

@@ -352,7 +352,7 @@ public class ValidationTests
         Assert.Equal(good, Validation.Check(new Operations.V1.ListDeadLettersRequest { PageSize = size }).Count == 0);
 
     [Fact]
-    public void What_the_service_sets_must_be_left_out()
+    public void Fields_that_the_service_sets_must_be_left_out()
     {
         var @sealed = new Sealed
         {

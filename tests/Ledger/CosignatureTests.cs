@@ -15,7 +15,7 @@ public class CosignatureTests
     private static SignedNote Signed(ulong size = 1234) => SignedNote.Read(Log.Sign(size, SHA256.HashData("root"u8)).Text)!;
 
     [Fact]
-    public void What_is_cosigned_is_the_time_and_the_note_as_the_specification_has_it()
+    public void A_cosignature_is_over_the_time_and_the_note_as_specified()
     {
         var note = Signed();
         var line = Witness.Cosign(note, Time);

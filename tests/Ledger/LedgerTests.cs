@@ -846,7 +846,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task The_queue_is_bounded_fair_and_takes_the_urgent_first()
+    public async Task The_queue_is_bounded_and_fair_and_takes_the_urgent_first()
     {
         var connection = await Engine.Create();
         var options = Options(connection);

@@ -249,7 +249,7 @@ public class PublishedVectorsTests
     }
 
     [Fact]
-    public void What_the_published_vectors_prove_is_proved_and_the_others_are_refused()
+    public void Published_vectors_are_proved_or_refused_as_they_say()
     {
         Case[] cases =
         [

@@ -82,7 +82,7 @@ public sealed class AskingTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task The_answer_and_its_ledger_position_are_kept_and_where_custody_is_silent_nothing_moves()
+    public async Task The_answer_and_its_ledger_position_are_kept_and_without_an_answer_nothing_moves()
     {
         Assert.Equal("FITNESS_NOT_RECORDED", (await Refused(() => Decide().ResponseAsync)).Reason);
         var fit = await Hq.Custody.RecordFitnessAsync(

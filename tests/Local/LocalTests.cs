@@ -116,7 +116,7 @@ public sealed partial class LocalTests : IDisposable
     }
 
     [Fact]
-    public async Task Asked_to_serve_it_says_how_to_reach_it_answers_others_and_stops_when_told()
+    public async Task With_serve_it_shows_its_addresses_answers_others_and_stops_when_told()
     {
         using var process = Start("--serve", "--data", _folder);
         using var end = new Ending(process);

@@ -60,7 +60,7 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task What_was_cosigned_is_kept_while_the_witnesses_are_away()
+    public async Task The_cosigned_checkpoint_is_kept_while_the_witnesses_are_away()
     {
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         await hub.Write(4);
@@ -254,7 +254,7 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task A_ledger_that_does_not_bear_out_its_cosigned_checkpoint_does_not_start()
+    public async Task A_ledger_that_contradicts_its_cosigned_checkpoint_does_not_start()
     {
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         await hub.Write(3);

@@ -120,7 +120,7 @@ public sealed class StolenKeyTests
     }
 
     [Fact]
-    public async Task The_check_at_the_start_signs_nothing_that_a_stolen_key_signed_and_the_database_does_not_bear_out()
+    public async Task The_check_at_the_start_does_not_sign_a_stolen_keys_checkpoint_that_contradicts_the_database()
     {
         await using var hub = await Hub.Start(0, 0);
         await hub.Write(3);
@@ -206,7 +206,7 @@ public sealed class StolenKeyTests
     }
 
     [Fact]
-    public async Task Of_two_replicas_the_one_whose_key_is_not_changed_yet_takes_no_version_over_that_ends_it()
+    public async Task A_replica_adopts_no_version_that_ends_the_key_it_still_signs_with()
     {
         await using var hub = await Hub.Start(0, 0);
         await hub.Write(2);
@@ -273,7 +273,7 @@ public sealed class StolenKeyTests
     }
 
     [Fact]
-    public async Task What_a_witness_kept_unproved_is_no_conflict_once_its_key_is_revoked()
+    public async Task An_unproved_checkpoint_is_no_conflict_once_its_key_is_revoked()
     {
         await using var hub = Hub.Make();
         var alarms = new List<string>();

@@ -206,7 +206,7 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
-    public void What_was_unproved_becomes_a_conflict_when_a_checkpoint_of_its_size_decides()
+    public void An_unproved_checkpoint_becomes_a_conflict_when_a_checkpoint_of_its_size_decides()
     {
         var one = New().Add("a", "b", "c", "d", "e", "f");
         var other = New().Add("a", "B", "c", "d", "e", "f");
@@ -234,7 +234,7 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
-    public void What_a_checkpoint_decides_is_kept_before_it_is_cosigned()
+    public void A_conflict_that_a_checkpoint_decides_is_kept_before_the_checkpoint_is_cosigned()
     {
         var one = New().Add("a", "b", "c", "d", "e", "f");
         Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 4)).Status);

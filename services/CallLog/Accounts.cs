@@ -8,7 +8,7 @@ namespace Ministries.CallLog;
 /// <summary>A side's accounts of a call.</summary>
 public static class Accounts
 {
-    /// <summary>The version of a readout that counts: the last that was not corrected; null: none does.</summary>
+    /// <summary>The version of a readout that counts, which is the last that was not corrected; null: none does.</summary>
     public static ReadoutVersion? Counting(Readout readout) => readout.Versions.LastOrDefault(v => !v.Corrected);
 
     /// <summary>What is wrong with an account beyond what its fields' declarations say; null: nothing.</summary>
@@ -48,9 +48,9 @@ public static class Accounts
             if (account.Positions.Take(i).Any(p => p.Participant == position.Participant && p.Subject == position.Subject))
                 yield return ($"account.positions[{i}]", "is a second position of the participant on the subject");
             if (!account.Subjects.Contains(position.Subject))
-                yield return ($"account.positions[{i}].subject", "is none of the account's subjects");
+                yield return ($"account.positions[{i}].subject", "is not one of the account's subjects");
             if (position.Prisoners.Except(account.Prisoners).Any())
-                yield return ($"account.positions[{i}].prisoners", "names one who is none of the account's prisoners");
+                yield return ($"account.positions[{i}].prisoners", "names somebody who is not one of the account's prisoners");
         }
         for (var i = 0; i < account.Commitments.Count; i++)
         {
@@ -58,7 +58,7 @@ public static class Accounts
             if (account.Commitments.Take(i).Any(c => Commitments.Same(c, terms)))
                 yield return (path, "is said twice");
             if (terms.Prisoners.Except(account.Prisoners).Any())
-                yield return ($"{path}.prisoners", "names one who is none of the account's prisoners");
+                yield return ($"{path}.prisoners", "names somebody who is not one of the account's prisoners");
             if (terms.Kind == CommitmentKind.RequestTransfer)
             {
                 if (terms.Route == Route.Unspecified)
@@ -71,9 +71,9 @@ public static class Accounts
             else
             {
                 if (terms.Route != Route.Unspecified)
-                    yield return ($"{path}.route", "only to request a transfer");
+                    yield return ($"{path}.route", "is allowed only to request a transfer");
                 if (terms.Destination.Length > 0)
-                    yield return ($"{path}.destination", "only to request a transfer");
+                    yield return ($"{path}.destination", "is allowed only to request a transfer");
             }
         }
     }

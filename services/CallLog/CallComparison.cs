@@ -9,7 +9,7 @@ public static class CallComparison
     /// <summary>How far two sides' clocks may be apart for their times to match.</summary>
     public static readonly TimeSpan TimeTolerance = TimeSpan.FromMinutes(5);
 
-    /// <summary>Compares the two sides' accounts that count; null while only one side's does.</summary>
+    /// <summary>Compares the two sides' accounts that count; null: only one side has such an account.</summary>
     /// <param name="call">The call.</param>
     /// <param name="linked">The records of the same call that its reader may see.</param>
     public static Comparison? Compare(Call call, params IEnumerable<Call> linked)
@@ -104,7 +104,7 @@ public static class CallComparison
     private static FieldComparison Single(CodedField field, bool same) =>
         new() { Field = field, Match = same ? Match.Matched : Match.Differs };
 
-    /// <summary>Pairs items by the strictest rule first; an item that none pairs is on one side only.</summary>
+    /// <summary>Pairs items, by the strictest rule first. An item that no rule pairs is on one side only.</summary>
     private static FieldComparison Items<T>(
         CodedField field,
         string one,

@@ -10,8 +10,8 @@ using RecordCorrected = Ministries.CallLog.V1.RecordCorrected;
 
 namespace Ministries.CallLog;
 
-/// <summary>What each event does to a call. After each of them the states of the call and of its commitments follow from what is there.
-/// </summary>
+/// <summary>What each event does to a call. After each event, the states of the call and of its commitments are derived from what is
+/// recorded.</summary>
 internal static class CallFold
 {
     public static Folds<Call> All =>
@@ -38,7 +38,8 @@ internal static class CallFold
         call.Sides.AddRange(e.Sides);
         call.Classification = entry.Request is LogCallRequest logged
             ? logged.Classification?.Clone() ?? new Classification()
-            // Nobody is told more because the request was erased.
+            // The request was erased, and its marking with it. The call is then secret and for its sides only, so that nobody sees more
+            // than before.
             : new Classification { Level = Level.Secret, ReleasableTo = { e.Sides.Select(s => s.Participant) } };
         Give(call, e.Participant, (entry.Request as LogCallRequest)?.Account, null, e.Commitments, entry);
     }
@@ -172,7 +173,7 @@ internal static class CallFold
                     Participant = participant ?? commitment.Terms.Participant,
                 }
             );
-        // Of events that come out of order, the one that tells more stands.
+        // Events may come out of order, so the later state of the two stays.
         tied.State = state switch
         {
             TiedRequestState.Submitted => state,
@@ -182,7 +183,7 @@ internal static class CallFold
         };
     }
 
-    // The states follow from what is there.
+    // Derives the states from what is recorded.
     private static void Settle(Call call, IMessage e, FoldedEntry entry)
     {
         var accounts = call.Readouts.Count(r => Accounts.Counting(r) is not null) + (call.Links.Any(l => !l.Corrected) ? 1 : 0);

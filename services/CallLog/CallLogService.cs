@@ -9,8 +9,8 @@ using Ministries.Trust;
 namespace Ministries.CallLog;
 
 /// <summary>The gRPC edge of the call log.</summary>
-/// <param name="writes">The way of writes.</param>
-/// <param name="reads">The way of reads.</param>
+/// <param name="writes">Runs the writes.</param>
+/// <param name="reads">Runs the reads.</param>
 /// <param name="secrets">What etags are made with.</param>
 public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets secrets) : V1.CallLogService.CallLogServiceBase
 {
@@ -73,7 +73,7 @@ public sealed class CallLogService(Writes writes, Reads reads, RecordSecrets sec
     public override async Task<ListCallsResponse> ListCalls(ListCallsRequest request, ServerCallContext context)
     {
         if (request.Prisoner.Length > 0 && request.Case.Length == 0)
-            throw Refusals.Invalid("prisoner", "only with a case: a reference is the case's").ToException();
+            throw Refusals.Invalid("prisoner", "needs a case too, because a reference belongs to a case").ToException();
         var (calls, next, reader) = await reads.List(
             request,
             context,

@@ -22,8 +22,8 @@ public static class CallVisibility
             id => context.Find(Calls.Kind, id) is { } other && Cases.MaySee(context.Caller, @case, Calls.Kind.AudienceOf(other))
         );
 
-    /// <summary>The call as a participant may see it: of sealed minutes that are not for it only that there are some, of transfer
-    /// requests that are not submitted only its own, of links only those to records that it may see.</summary>
+    /// <summary>The call as a participant may see it. Of sealed minutes for others it sees only that there are some. Of transfer requests
+    /// that are not submitted it sees only its own, and of links only those to records that it may see.</summary>
     /// <param name="call">The call, which the participant may see.</param>
     /// <param name="participant">The participant.</param>
     /// <param name="sees">Whether it may see the call of this id.</param>

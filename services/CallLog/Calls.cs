@@ -12,7 +12,7 @@ namespace Ministries.CallLog;
 
 /// <summary>
 /// Calls and their rules. A call is what each side said that it was (D20): accounts are added and never changed, and each counts for the
-/// side that gave it. What state the call and its commitments are in follows from what is there and was not corrected
+/// side that gave it. The states of the call and its commitments follow from what is recorded and was not corrected
 /// (<see cref="CallFold"/>).
 /// </summary>
 public static class Calls
@@ -193,7 +193,7 @@ public static class Calls
                 return Reason.AlreadyLinked;
             if (call.Links.Count >= MaxItems || other.Links.Count >= MaxItems || IsFull(call, request) || IsFull(other, request))
                 return Reason.RecordFull;
-            // Seen by who may see both: nobody learns from the link of a record that is not for him.
+            // Only those who may see both calls see the link, so that it does not reveal a record to others.
             return Accept(new CallsLinked { SameAsCall = other.Id })
                 .SeenBy(CallVisibility.AudienceOf(call).Intersect(CallVisibility.AudienceOf(other)));
         },
@@ -216,7 +216,7 @@ public static class Calls
                 return RefuseField(Reason.NotFound, "commitment");
             var superseded = request.Settlement == SettlementKind.Superseded;
             if (!superseded && request.SupersededBy.Length + request.SupersededByCall.Length > 0)
-                return Invalid(("superseded_by", "only where the settlement is SUPERSEDED"));
+                return Invalid(("superseded_by", "is allowed only where the settlement is SUPERSEDED"));
             if (context.Permissions.Participant(commitment.Terms.Participant)?.State == context.Caller.State)
                 return Reason.NotOwedToCaller;
             if (Commitments.IsSettled(commitment))
@@ -226,7 +226,7 @@ public static class Calls
             {
                 if (Superseding(call, commitment, request, context) is not { } of)
                     return RefuseField(Reason.SupersedingCommitmentMissing, "superseded_by");
-                // The request names that call: nobody learns from it of a record that is not for him.
+                // The request names that call, so only those who may see that call see the entry.
                 audience = audience.Intersect(CallVisibility.AudienceOf(of));
             }
             if (commitment.Settlements.Count >= MaxItems)
@@ -270,7 +270,7 @@ public static class Calls
     /// <summary>The key under which calls in a state are listed; null: in every state.</summary>
     public static string? StateKey(CallState state) => state == CallState.Unspecified ? null : $"state:{state}";
 
-    /// <summary>The key under which the calls of a side are listed; null: of any.</summary>
+    /// <summary>The key under which the calls of a side are listed; null: of any side.</summary>
     public static string? ParticipantKey(string participant) => participant.Length == 0 ? null : $"side:{participant}";
 
     /// <summary>The key under which the calls about a prisoner are listed; null: about anybody.</summary>

@@ -8,8 +8,8 @@ public static class Commitments
     /// <summary>How long after a call a commitment may be due.</summary>
     public static readonly TimeSpan LongestDue = TimeSpan.FromDays(5 * 366);
 
-    /// <summary>When the commitment falls overdue; null: it does not. Where it became open again after its due time, then.
-    /// </summary>
+    /// <summary>When the commitment falls overdue; null: it does not. If it became open again after its due time, it is overdue from that
+    /// moment.</summary>
     public static DateTimeOffset? DueOf(Commitment commitment) =>
         commitment.State != CommitmentState.Open || commitment.Terms.DueTime is not { } due
             ? null
@@ -18,8 +18,8 @@ public static class Commitments
     /// <summary>The commitment of this id; null: there is none.</summary>
     public static Commitment? Find(Call call, string id) => call.Commitments.FirstOrDefault(c => c.Id == id);
 
-    /// <summary>The commitment that the terms speak of; null: they say a new one. Who promised, what, for whom, by which route
-    /// and to where make it the same; another due time does not.</summary>
+    /// <summary>The known commitment that the terms describe; null: they describe a new one. Two are the same if who promised, what, for
+    /// whom, by which route and to where are the same; the due time may differ.</summary>
     public static Commitment? Said(Call call, CommitmentTerms terms) => call.Commitments.FirstOrDefault(c => Same(c.Terms, terms));
 
     /// <summary>Whether the commitment was kept, released or superseded.</summary>
@@ -70,8 +70,7 @@ public static class Commitments
             Destination = terms.Destination,
         };
 
-    /// <summary>The ids of an account's commitments, in their order: of one that was said before its own, of each other a new one.
-    /// </summary>
+    /// <summary>The ids of an account's commitments, in their order: a known commitment keeps its id, any other gets a new one.</summary>
     internal static IEnumerable<string> IdsOf(Call call, Account account, RuleContext context) =>
         account.Commitments.Select((terms, index) => Said(call, terms)?.Id ?? context.NewId("commitment", index));
 }

@@ -3,7 +3,7 @@ using Ministries.CallLog.V1;
 
 namespace Ministries.CallLog;
 
-/// <summary>What the call log records when its time has come.</summary>
+/// <summary>What the call log records when duties fall due.</summary>
 public static class Duties
 {
     /// <summary>All of them: commitments fall overdue.</summary>

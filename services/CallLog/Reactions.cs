@@ -5,9 +5,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.CallLog;
 
-/// <summary>What the call log does on other services' events: it keeps its copy of the cases, and follows what became of the
-/// transfer requests that commitments led to. An event of one record may come before an earlier one of another type; the state
-/// after both is the same.</summary>
+/// <summary>What the call log does on other services' events: it keeps its copy of the cases, and follows the transfer requests that
+/// commitments led to. An event of one record may come before an earlier one of another type; the state after both is the same.</summary>
 public static class Reactions
 {
     /// <summary>All of them.</summary>
@@ -26,8 +25,8 @@ public static class Reactions
         Reaction.To<TransferRequestSubmitted>("consular", Submitted),
     ];
 
-    /// <summary>A transfer request was drafted: it is tied to the commitment that caused it. Nobody but the participant for which
-    /// it was drafted sees that.</summary>
+    /// <summary>A transfer request was drafted: it is tied to the commitment that caused it. Only the participant for which it was drafted
+    /// sees that.</summary>
     public static Decision Drafted(TransferRequestDrafted e, RuleContext context)
     {
         if (
@@ -74,7 +73,7 @@ public static class Reactions
 
     private static Change On(Call call, Google.Protobuf.IMessage @event) => new(@event, [Calls.Kind.Id(call.Id)]);
 
-    /// <summary>The event has no effect here: whoever drafted named a call or commitment of which this is no request.</summary>
+    /// <summary>The event has no effect here, because the draft names a call or commitment that it does not fit.</summary>
     private static Decision Nothing(string @case) => Decision.Accept(@case, [], []);
 
     private static (Call, Commitment)? Committed(

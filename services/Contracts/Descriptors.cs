@@ -6,8 +6,9 @@ namespace Ministries.Contracts;
 
 /// <summary>The contracts' descriptors, made before any thread uses one.</summary>
 /// <remarks>Generated code makes each file's descriptor when it is first asked for, on whichever thread asks. Google.Protobuf 3.36 keeps
-/// what it finds meanwhile in a dictionary without a lock (protobuf issue 29696): two threads that ask at once can break it, and then no
-/// message of either file can be read until the process is started again. One thread asks for all of them here; the others wait.</remarks>
+/// intermediate results in a dictionary without a lock (protobuf issue 29696). Two threads that ask at once can break it, and then no
+/// message of either file can be read until the process is restarted. So one thread asks for all of them here, and the others
+/// wait.</remarks>
 public static class Descriptors
 {
     /// <summary>The contracts' files, in the order of their names.</summary>
@@ -20,7 +21,7 @@ public static class Descriptors
             .OrderBy(file => file.Name, StringComparer.Ordinal),
     ];
 
-    // A module's initializer ends before any other code of the module runs: there is no other place that comes before every use.
+    // A module's initializer ends before any other code of the module runs. No other place comes before every use.
 #pragma warning disable CA2255
     [ModuleInitializer]
 #pragma warning restore CA2255

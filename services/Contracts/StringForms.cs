@@ -5,12 +5,12 @@ using Ministries.Types.V1;
 
 namespace Ministries.Contracts;
 
-/// <summary>A form that strings of the contracts have. Each contract declares it in full by the standard rules of
-/// <c>buf.validate</c>, so that a client needs no list of ours; this list gives each form a name and words.</summary>
+/// <summary>A form that strings of the contracts have. Each contract declares it in full by the standard rules of <c>buf.validate</c>, so a
+/// client needs nothing else. This list gives each form a name and a description.</summary>
 /// <param name="Name">What a string of the form is, such as <c>record id</c>.</param>
-/// <param name="Rule">What it must be, to be read after the field's path.</param>
+/// <param name="Rule">What is demanded of it, as a text that follows the field's path.</param>
 /// <param name="Pattern">The regular expression (RE2) that declares it; empty: none.</param>
-/// <param name="MaxBytes">The greatest number of bytes of UTF-8, where the pattern does not bound it; zero: it does.</param>
+/// <param name="MaxBytes">The greatest number of bytes of UTF-8; zero: the pattern limits it.</param>
 /// <param name="NotContains">A text that it must not hold; empty: none.</param>
 /// <param name="Meaning">What the services check beyond the standard rules.</param>
 public sealed record StringForm(
@@ -59,15 +59,15 @@ public static class StringForms
     /// <summary>The pattern of <see cref="PageToken"/>.</summary>
     public const string PageTokenPattern = "^[A-Za-z0-9_-]{1,512}$";
 
-    /// <summary>A caller's id of a write: a UUID (RFC 9562, section 4) in lower case, so that one id is written in one way.</summary>
+    /// <summary>A caller's id of a write: a UUID (RFC 9562, section 4) in lower case, so that each id has one spelling.</summary>
     public static readonly StringForm RequestId = new(
         "request id",
         "must be a UUID in lower case, such as 0190163d-8694-739b-aea5-966c26f8ad91",
         RequestIdPattern
     );
 
-    /// <summary>An id that a service gave to a record, at most 40 characters. Record ids go into traces and a prisoner's reference must
-    /// not (D16), so the one is not taken for the other.</summary>
+    /// <summary>An id that a service gave to a record, at most 40 characters. Record ids appear in traces and a prisoner's reference must
+    /// not (D16), so the two forms must differ.</summary>
     public static readonly StringForm RecordId = new(
         "record id",
         "must be an id that a service gave: letters, an underscore and 26 characters of base 32",
@@ -97,8 +97,8 @@ public static class StringForms
         StatePattern
     );
 
-    /// <summary>A language tag (BCP 47; RFC 5646, section 2.1): a langtag or privateuse. The grandfathered tags all have a
-    /// successor.</summary>
+    /// <summary>A language tag (BCP 47; RFC 5646, section 2.1): a langtag or privateuse. Grandfathered tags are not allowed, because all of
+    /// them have a successor.</summary>
     public static readonly StringForm Language = new(
         "language",
         "must be a language tag (BCP 47) of at most 35 characters",
@@ -118,8 +118,8 @@ public static class StringForms
     /// <summary>A code that the parties agreed on.</summary>
     public static readonly StringForm Code = new("code", "must be 1 to 64 characters of A-Z a-z 0-9 . _ / -", CodePattern);
 
-    /// <summary>The code of an official, interpreter, translator or physician. Whether the agreement lists it is asked when the
-    /// caller is known.</summary>
+    /// <summary>The code of an official, interpreter, translator or physician. Whether the agreement lists it is checked when the caller is
+    /// known.</summary>
     public static readonly StringForm Official = Code with { Name = "official's code", Meaning = Meaning.Official };
 
     /// <summary>An etag.</summary>
@@ -128,7 +128,7 @@ public static class StringForms
     /// <summary>A page token.</summary>
     public static readonly StringForm PageToken = new("page token", "must be a page token as it was returned", PageTokenPattern);
 
-    /// <summary>Text for a person; each field bounds its length.</summary>
+    /// <summary>Text for a person; each field limits its length.</summary>
     public static readonly StringForm Text = new("text", "must be readable text", Meaning: Meaning.Text);
 
     /// <summary>All of them.</summary>

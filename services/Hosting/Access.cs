@@ -56,7 +56,7 @@ internal sealed class Access(Agreements agreements, Checks checks)
     public static AuthorizationPolicy Granted(Rpc rpc) => new AuthorizationPolicyBuilder().AddRequirements(new Grant(rpc)).Build();
 
     /// <summary>Makes sure that each endpoint has a policy and passes the edge.</summary>
-    /// <exception cref="InvalidOperationException">One has not, or lets everybody in.</exception>
+    /// <exception cref="InvalidOperationException">An endpoint has no policy, or lets everybody in.</exception>
     public static void DemandPolicies(IEndpointRouteBuilder endpoints)
     {
         foreach (var endpoint in endpoints.DataSources.SelectMany(s => s.Endpoints))
@@ -73,7 +73,7 @@ internal sealed class Access(Agreements agreements, Checks checks)
     }
 
     /// <summary>Finds out who calls.</summary>
-    /// <returns>What refuses the call; null: <see cref="EdgeCall.Caller"/> is known.</returns>
+    /// <returns>The refusal; null: <see cref="EdgeCall.Caller"/> is known.</returns>
     public Refusal? Identify(EdgeCall call, HttpContext http)
     {
         var agreement = agreements.InForce;
@@ -107,7 +107,7 @@ internal sealed class Access(Agreements agreements, Checks checks)
             call.Signed = SignedRequest.Check(call, http.Request, checks);
     }
 
-    // It includes that the caller is known (Grants). The requirement is its own handler, as the framework's requirements are.
+    // Grants also checks that the caller is known. The requirement is its own handler, as the framework's own requirements are.
     private sealed class Grant(Rpc rpc) : IAuthorizationRequirement, IAuthorizationHandler
     {
         public Task HandleAsync(AuthorizationHandlerContext context)
@@ -164,10 +164,10 @@ internal sealed class Access(Agreements agreements, Checks checks)
     }
 }
 
-/// <summary>What an endpoint is to the edge.</summary>
+/// <summary>What the edge knows of an endpoint.</summary>
 /// <param name="Name">Its name in metrics: the RPC, or the route's pattern.</param>
 /// <param name="Rpc">The RPC of the contracts; null: it is none.</param>
-/// <param name="Streams">Whether its answer goes on for as long as its reader likes.</param>
+/// <param name="Streams">Whether its answer is a stream, which lasts as long as its reader wants.</param>
 internal sealed record Passage(string Name, Rpc? Rpc, bool Streams)
 {
     /// <summary>Reads it from the endpoint's metadata.</summary>

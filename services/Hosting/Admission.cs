@@ -48,16 +48,16 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     private static Places OfCalls(EdgeLimits limits, TimeProvider time) =>
         new(
             new(limits.MaxCalls, limits.MaxCallsPerParticipant, limits.MaxCallsBesideOthers, limits.OwnPlaces, limits.PlacesForFlash),
-            Full("the participant has as many calls in progress as it may"),
-            Full("the service has as many calls in progress as it may"),
+            Full("the participant has as many calls in progress as it may have"),
+            Full("the service has as many calls in progress as it may have"),
             time
         );
 
     private static Places OfStreams(EdgeLimits limits, TimeProvider time) =>
         new(
             new(limits.MaxStreams, limits.MaxStreamsPerParticipant, limits.MaxStreamsPerParticipant, limits.OwnPlaces, 0),
-            Full("the participant has as many streams open as it may"),
-            Full("the service has as many streams open as it may"),
+            Full("the participant has as many streams open as it may have"),
+            Full("the service has as many streams open as it may have"),
             time
         );
 
@@ -67,7 +67,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
     /// <summary>Takes a place for a call, or for a request of the log's files.</summary>
     /// <param name="call">What is called, and by whom.</param>
     /// <param name="http">The request.</param>
-    /// <returns>What it is refused with, after a pause; null: it is in, until <see cref="Leave"/>.</returns>
+    /// <returns>The refusal, given after a pause; null: the call has a place until <see cref="Leave"/>.</returns>
     public ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http)
     {
         var participant = call.Caller.Participant.Id;
@@ -190,12 +190,12 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         }
     }
 
-    /// <summary>How many places there are.</summary>
-    /// <param name="All">Of all participants together.</param>
-    /// <param name="OfOne">Of one of them.</param>
-    /// <param name="BesideOthers">Of one of them while another has called within the last second.</param>
-    /// <param name="Own">Of one of them whatever others have.</param>
-    /// <param name="Flash">Beyond all of these for a call whose precedence is FLASH.</param>
+    /// <summary>How many calls may be in progress.</summary>
+    /// <param name="All">Calls of all participants together.</param>
+    /// <param name="OfOne">Calls of one participant.</param>
+    /// <param name="BesideOthers">Calls of one participant while another has called within the last second.</param>
+    /// <param name="Own">Calls that a participant may always have, however many others have.</param>
+    /// <param name="Flash">Calls of one participant beyond these limits if their precedence is FLASH.</param>
     private sealed record Room(int All, int OfOne, int BesideOthers, int Own, int Flash);
 
     /// <summary>Who has how many calls in progress.</summary>
@@ -211,7 +211,7 @@ internal sealed class Admission(EdgeLimits limits, TimeProvider time)
         private (string Participant, long At) _last = ("", 0),
             _before = ("", 0);
 
-        /// <summary>Takes a place; null: it is taken, else what it is refused with.</summary>
+        /// <summary>Takes a place. Returns the refusal; null: the place is taken.</summary>
         public Refusals.Prepared? Take(string participant, bool urgent)
         {
             lock (_lock)

@@ -11,9 +11,9 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// The checks that a call passes before its method runs, in the order of the members. Each is made here and nowhere else; the
-/// call carries what came of it (<see cref="EdgeCall"/>). They are virtual for one reason: a test takes one out at a time and shows
-/// that other tests notice. Nothing that is shipped derives from this class, and no setting replaces it.
+/// The checks that a call passes before its method runs, in the order of the members. Each check is made only here, and the call keeps its
+/// result (<see cref="EdgeCall"/>). The checks are virtual only so that a test can take out one at a time and show that other tests fail
+/// then. No shipped class derives from this one, and no setting replaces it.
 /// </summary>
 internal class Checks(Service service, Admission admission, TimeProvider time)
 {
@@ -40,7 +40,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
         "X-Spiffe-Id",
     ];
 
-    /// <summary>Whether the request claims to come through a proxy: what refuses it, or null.</summary>
+    /// <summary>Refuses a request that claims to come through a proxy; null: it does not.</summary>
     public virtual Refusal? Forwarded(HttpContext http)
     {
         foreach (var name in ForwardedBy)
@@ -56,15 +56,15 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     /// the case at hand is known only with the record: the rule and the read ask <see cref="EdgeCall.Granted"/> then.</summary>
     public virtual bool Granted(GrantedParts granted, Participant caller) => granted.CoversAny(Cases.PartsEverOf(caller));
 
-    /// <summary>Whether there is room for the request. Where there is, <see cref="Leave"/> gives it back.</summary>
-    /// <returns>What refuses it, after a pause; null: it has its place.</returns>
+    /// <summary>Takes a place for the request. <see cref="Leave"/> gives it back.</summary>
+    /// <returns>The refusal, given after a pause; null: the request has its place.</returns>
     public virtual ValueTask<Refusals.Prepared?> Enter(EdgeCall call, HttpContext http) => admission.Enter(call, http);
 
     /// <summary>Gives the request's place back, however the request ended.</summary>
     public virtual void Leave(EdgeCall call) => admission.Leave(call);
 
-    /// <summary>Whether the body is one gRPC message of the declared form, sent as such.</summary>
-    /// <returns>The frame, its five-byte prefix included; or what refuses it.</returns>
+    /// <summary>Reads the body as one gRPC message (<see cref="RequestFrame"/>).</summary>
+    /// <returns>The frame with its prefix of five bytes, or the refusal.</returns>
     public virtual ValueTask<(byte[]? Frame, Refusal? Refusal)> Frame(HttpContext http, int limit) => RequestFrame.Read(http, limit);
 
     /// <summary>Whether the message's bytes can be read in one way only: no unknown field, no repeated singular field, no wrong
@@ -75,8 +75,8 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
     public virtual IReadOnlyList<FieldFault> Fields(IMessage request) => Validation.Check(request);
 
     /// <summary>Whether the caller signed the write, now and for this service (RFC 9421).</summary>
-    /// <returns>What refuses it; and what refuses it even where the request was answered before: a signature whose time is over
-    /// still gets the old answer.</returns>
+    /// <returns>The refusal of a new request, and the refusal that also applies to a request that was answered before. A repeated request
+    /// whose signature has expired still gets its old answer.</returns>
     public virtual (Refusal? Refusal, Refusal? WhereAnswered) Signature(EdgeCall call, RequestSignature? signature, string requestId) =>
         RequestSignatures.Check(
             signature,
@@ -89,7 +89,7 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
             service.Name
         );
 
-    /// <summary>Whether the officials who are said to have approved the write signed it.</summary>
+    /// <summary>Whether the officials whom the write names as having approved it signed it.</summary>
     public virtual (IReadOnlySet<string> Officials, Refusal? Refusal) Approved(EdgeCall call, RepeatedField<Approval> approvals) =>
         Approvals.Check(
             approvals,
@@ -109,13 +109,13 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
             : null;
 }
 
-/// <summary>What the signatures of a write came to. A request that was answered before gets its answer even where its signature
-/// has expired since; so the refusal is carried until that is known.</summary>
+/// <summary>The result of checking a write's signatures. A request that was answered before gets its old answer even if its signature has
+/// expired since. So a refusal is kept here until it is known whether there is an old answer.</summary>
 /// <param name="RequestId">The request id that the message carries.</param>
 /// <param name="Signature">The signature's fields as received; null: one is missing, or the method is a read.</param>
-/// <param name="Refused">What refuses the request where it is new; null: nothing.</param>
-/// <param name="WhereAnswered">What refuses it even where it was answered before; null: nothing.</param>
-/// <param name="Approved">The officials whose approvals hold.</param>
+/// <param name="Refused">The refusal if the request is new; null: none.</param>
+/// <param name="WhereAnswered">The refusal even if the request was answered before; null: none.</param>
+/// <param name="Approved">The officials whose approvals are valid.</param>
 /// <param name="Keys">The keys that signed: they must still be valid when the write is committed.</param>
 /// <param name="Expires">Until when the signature holds; null: there is none.</param>
 internal sealed record SignedRequest(
@@ -128,8 +128,8 @@ internal sealed record SignedRequest(
     DateTimeOffset? Expires
 )
 {
-    /// <summary>Whether an entry with this time of its commit is one that every verifier takes. That time is never before the last entry's,
-    /// which another replica may have written with a clock that is ahead, or this one before its clock was put right.</summary>
+    /// <summary>Whether every verifier accepts an entry with this commit time. The commit time can be ahead of this clock, because it is
+    /// never before the last entry's: another replica's clock may be ahead, or this one's may have been set back.</summary>
     public bool HoldsAt(DateTimeOffset commit) =>
         Keys.All(k => RequestSignatures.IsValidAt(k, commit)) && !(Expires + KeyHistory.LongestWait < commit);
 
@@ -156,7 +156,7 @@ internal sealed record SignedRequest(
         );
     }
 
-    // A field that is given twice can be read in two ways: it counts as missing.
+    // A field that is given twice can be read in two ways, so it counts as missing.
     private static RequestSignature? SignatureOf(HttpRequest request)
     {
         if (One("Signature-Input") is not { } input || One("Signature") is not { } signature || One("Content-Digest") is not { } digest)

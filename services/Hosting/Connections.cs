@@ -11,27 +11,27 @@ using Ministries.Errors.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>Why a connection was not taken, or not kept. The names are the label <c>reason</c> of
-/// <c>ministries.connections.rejected</c>, in lower case with underscores.</summary>
+/// <summary>Why a connection was refused or closed. The names are the label <c>reason</c> of <c>ministries.connections.rejected</c>, in
+/// lower case with underscores.</summary>
 internal enum Rejection
 {
     /// <summary>The TLS handshake failed: another version, no certificate, no HTTP/2 offered, or the peer went away.</summary>
     HandshakeFailed,
 
-    /// <summary>It was not known whose the connection is when <see cref="EdgeLimits.HandshakeTimeout"/> was over.</summary>
+    /// <summary>The peer was not identified within <see cref="EdgeLimits.HandshakeTimeout"/>.</summary>
     HandshakeLate,
 
-    /// <summary>It was to send more than <see cref="EdgeLimits.MaxHandshakeBytes"/> before its handshake was finished.</summary>
+    /// <summary>The peer sent more than <see cref="EdgeLimits.MaxHandshakeBytes"/> before the handshake was finished.</summary>
     HandshakeTooLarge,
 
-    /// <summary>It gave way to a newer one, since so many were unidentified: <see cref="EdgeLimits.MaxUnidentified"/>.</summary>
+    /// <summary>It was closed for a newer one, because <see cref="EdgeLimits.MaxUnidentified"/> was reached.</summary>
     Displaced,
 
-    /// <summary>Its certificate is of no authority of the participant that it names, or names none.</summary>
+    /// <summary>Its certificate names no participant, or was not issued by an authority of the participant that it names.</summary>
     Stranger,
 
-    /// <summary>Its certificate was issued by its participant's authority, but is expired, not valid yet, denied, or not for a system
-    /// that may call. It is told so.</summary>
+    /// <summary>Its certificate was issued by its participant's authority, but is expired, not valid yet, denied, or not for a system that
+    /// may call. The peer is told so.</summary>
     CertificateNotAccepted,
 
     /// <summary>It did not choose HTTP/2 in the handshake (ALPN).</summary>
@@ -40,7 +40,8 @@ internal enum Rejection
     /// <summary>Its participant has <see cref="EdgeLimits.MaxConnectionsPerParticipant"/> already.</summary>
     ParticipantFull,
 
-    /// <summary>The service has <see cref="EdgeLimits.MaxConnections"/> already, and its participant its own ones.</summary>
+    /// <summary>The service has <see cref="EdgeLimits.MaxConnections"/> already, and the participant has its
+    /// <see cref="EdgeLimits.OwnConnections"/>.</summary>
     ServiceFull,
 }
 
@@ -117,14 +118,14 @@ internal sealed class Connections : IDisposable
             }
         };
 
-    /// <summary>After TLS: gives the connection of an accepted peer its place. One that is not accepted stays where it is, until it has
-    /// been told.</summary>
+    /// <summary>After TLS: gives the connection of an accepted peer its place. The connection of any other peer stays unidentified until
+    /// the peer has been told.</summary>
     public ConnectionDelegate Admit(ConnectionDelegate next) =>
         connection =>
         {
             var held = Held.Of(connection);
             held.Handshaken = true;
-            // Without this, Kestrel would log for each that it did not choose HTTP/2.
+            // Without this check, Kestrel would log each connection that did not choose HTTP/2.
             var protocol = connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol;
             if (protocol != SslApplicationProtocol.Http2)
                 return Rejected(held, Rejection.NoHttp2);
@@ -142,8 +143,8 @@ internal sealed class Connections : IDisposable
             }
         };
 
-    /// <summary>Lets the connection's calls end and no others begin on it: its peer has been told that it is not accepted. It keeps no
-    /// place of those who are.</summary>
+    /// <summary>Closes a connection whose peer has been told that it is not accepted. Calls that run may end, and no others begin. Its
+    /// place among those served is free at once.</summary>
     public void Refuse(Held held)
     {
         Return(held);
@@ -159,19 +160,19 @@ internal sealed class Connections : IDisposable
                 return Rejection.ParticipantFull;
             if (own >= _limits.OwnConnections && _served.Count >= _limits.MaxConnections)
                 return Rejection.ServiceFull;
-            // A newer connection has displaced it meanwhile.
+            // A newer connection has displaced this one meanwhile.
             if (!_unidentified.Remove(held))
                 return Rejection.Displaced;
             _served.Add(held);
             _servedOf[participant] = own + 1;
             held.Participant = participant;
         }
-        // Up to a tenth less, so that not all are asked at once.
+        // Up to a tenth less, so that not all peers are asked to reconnect at once.
         held.Timer?.Change(_limits.MaxConnectionAge * (1 - Random.Shared.NextDouble() / 10), Timeout.InfiniteTimeSpan);
         return null;
     }
 
-    // From those who are served to the unidentified, where it was one of them.
+    // Moves a served connection back to the unidentified.
     private void Return(Held held)
     {
         Held? displaced;
@@ -209,7 +210,7 @@ internal sealed class Connections : IDisposable
         }
         if (served)
             return;
-        // Kestrel has the same time limit for the handshake alone, and one of the two is first.
+        // Kestrel has the same time limit for the handshake, so either of the two may end it.
         var late = _time.GetElapsedTime(held.Began) >= _limits.HandshakeTimeout;
         _rejected.Count(
             held.Why ?? (late ? Rejection.HandshakeLate : Rejection.HandshakeFailed),
@@ -255,13 +256,14 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
     /// <summary>When it came, as a timestamp of the clock.</summary>
     public long Began => began;
 
-    /// <summary>From where: an address of IPv4, or the first 64 bits of one of IPv6, which one host may have all addresses of.</summary>
+    /// <summary>The peer's address. Of an IPv6 address only the first 64 bits count, because one host may have all addresses that begin
+    /// with them.</summary>
     public IPAddress Address { get; } = AddressOf(connection.RemoteEndPoint);
 
     /// <summary>Who is at its other end; null: that is not known yet.</summary>
     public Peer? Peer { get; set; }
 
-    /// <summary>For whom it is served; null: it is not.</summary>
+    /// <summary>The participant for whom it is served; null: it is not served.</summary>
     public string? Participant { get; set; }
 
     /// <summary>Why it was rejected; null: it was not.</summary>
@@ -270,7 +272,7 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
     /// <summary>Whether its handshake is finished.</summary>
     public bool Handshaken { get; set; }
 
-    /// <summary>Whether its peer was asked to open another, since it is old.</summary>
+    /// <summary>Whether its peer was asked to open another connection, because this one is old.</summary>
     public bool Closing { get; set; }
 
     public ITimer? Timer { get; set; }
@@ -314,7 +316,7 @@ internal sealed class Held(ConnectionContext connection, long began) : IDisposab
 /// </summary>
 internal sealed class Unidentified(int most, int mostOfAddress)
 {
-    /// <summary>How many connections an address may have without giving way before others: 8.</summary>
+    /// <summary>Up to this many connections of one address are not closed before those of other addresses: 8.</summary>
     private const int Few = 8;
 
     private readonly LinkedList<Held> _all = [];
@@ -323,7 +325,7 @@ internal sealed class Unidentified(int most, int mostOfAddress)
     public int Count => _all.Count;
 
     /// <summary>Adds a connection.</summary>
-    /// <returns>The one that gives way to it, taken out already; null: there is room.</returns>
+    /// <returns>The connection that must be closed for it, already removed; null: there is room.</returns>
     public Held? Add(Held held)
     {
         var displaced =
@@ -339,7 +341,7 @@ internal sealed class Unidentified(int most, int mostOfAddress)
         return displaced;
     }
 
-    /// <summary>Takes a connection out; false: it was not in it.</summary>
+    /// <summary>Removes a connection; false: it was not here.</summary>
     public bool Remove(Held held)
     {
         if (held.Places is not var (all, ofAddress))
@@ -440,7 +442,7 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
 
     /// <summary>Counts one.</summary>
     /// <param name="why">Why.</param>
-    /// <param name="participant">Whose certificate it has; null: that is not known.</param>
+    /// <param name="participant">The participant whose certificate it has; null: unknown.</param>
     public void Count(Rejection why, string? participant)
     {
         Metrics.Rejected(why);
@@ -460,7 +462,7 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
         LogRejected(Metrics.NameOf(why), participant ?? "unknown");
     }
 
-    /// <summary>Logs how many were not logged, where the minute is over and none has come since.</summary>
+    /// <summary>Logs how many rejections were not logged, once the minute is over.</summary>
     public void WriteHeld()
     {
         List<(Rejection Why, long LeftOut)> over = [];
@@ -469,7 +471,7 @@ internal sealed partial class RejectedPeers(TimeProvider time, ILogger log)
             foreach (var (why, told) in _told)
                 if (told.LeftOut > 0 && time.GetElapsedTime(told.Since) >= Interval)
                     over.Add((why, told.LeftOut));
-            // What is counted from here on is left for the next minute.
+            // Rejections from here on count for the next minute.
             foreach (var (why, _) in over)
                 _told[why] = (time.GetTimestamp(), 0);
         }

@@ -11,8 +11,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>The service's own certificate and key, from the files that the settings name. They are read again when they change;
-/// what cannot be read is logged and the certificate before it stays.</summary>
+/// <summary>The service's own certificate and key, from the files that the settings name. The files are read again when they change. If
+/// they cannot be read, that is logged and the previous certificate stays in use.</summary>
 public sealed class Credentials
 {
     private readonly Settings _settings;
@@ -102,11 +102,11 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     /// <summary>The version in force.</summary>
     public ParsedAgreement InForce => _inForce ?? throw new InvalidOperationException("no agreement has been adopted yet");
 
-    /// <summary>Whether there is one: before the service serves, there may be none yet.</summary>
+    /// <summary>Whether an agreement is in force. There may be none before the service begins to serve.</summary>
     internal bool IsInForce => _inForce is not null;
 
-    /// <summary>Reads the agreement's file and that of the key for checkpoints and, where the first holds another version than the
-    /// one in force, records it in the ledger and puts it into force. Checkpoints are signed with the key from then on.</summary>
+    /// <summary>Reads the files of the agreement and of the key for checkpoints. If the agreement is another version than the one in force,
+    /// it is recorded in the ledger and put into force. Checkpoints are signed with the key from then on.</summary>
     /// <exception cref="AgreementRefusedException">The file's agreement cannot follow the one that the ledger has, is not signed by those
     /// whom it affects, does not list the key for checkpoints, or cannot be read.</exception>
     public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
@@ -124,11 +124,11 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new AgreementRefusedException("its file or that of the key for checkpoints cannot be read", e);
+            throw new AgreementRefusedException("its file or the file of the key for checkpoints cannot be read", e);
         }
         catch (FormatException e)
         {
-            throw new AgreementRefusedException("the file of the key for checkpoints holds none", e);
+            throw new AgreementRefusedException("the file for the key for checkpoints holds no key", e);
         }
         // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more.
         if (
@@ -140,7 +140,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         var digest = SHA256.HashData(text);
         if (digest.AsSpan().SequenceEqual(_digest))
         {
-            // Its own key may have ended since.
+            // The key may have expired since the file was read.
             if (!LogKeys.Of(InForce.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow()))
                 throw KeyMissing(key);
             return;
@@ -167,7 +167,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
 
     private static AgreementRefusedException KeyMissing(CheckpointKey key) =>
         new(
-            $"missing is {key.Verifier}, the key of this service for checkpoints, among its keys that are valid now; all participants "
+            $"the key of this service for checkpoints, {key.Verifier}, is missing among its keys that are valid now; all participants "
                 + "can supply it, by signing a version that lists it"
         );
 
@@ -204,7 +204,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         );
         if (outcome.Refusal is not null && late is not null)
             throw new AgreementRefusedException(late);
-        // Another replica may have recorded the same, with other signatures perhaps.
+        // Another replica may have recorded the same version, perhaps with other signatures.
         if (outcome.Refusal is not null && !adopted.Equals((await ledger.Find(Kind, Key, null, cancel))?.State))
             throw new AgreementRefusedException($"the ledger has another agreement of version {agreement.Version} or a later one");
     }

@@ -46,7 +46,7 @@ internal static class Disclosures
             }
             : null;
 
-    /// <summary>Permits it.</summary>
+    /// <summary>Decides on a request to permit the disclosure of an entry.</summary>
     public static Decision Permit(PermitDisclosureRequest request, RuleContext context)
     {
         // The edge has checked the grant for any part that the caller could have. Only a neutral observer's entries are privileged.
@@ -64,7 +64,7 @@ internal static class Disclosures
         );
     }
 
-    /// <summary>Whether a reader is to be given no proof of an entry.</summary>
+    /// <summary>Whether an entry is privileged for a reader, so that he gets no proof of it.</summary>
     public static async Task<bool> IsPrivileged(
         ServiceLedger ledger,
         StoredEntry entry,

@@ -172,8 +172,8 @@ internal sealed class Passing
         }
     }
 
-    /// <summary>Lets a request to its endpoint where there is room and, of an RPC of the contracts, where form and signature hold.
-    /// </summary>
+    /// <summary>Passes a request on to its endpoint if there is a free place for it. An RPC of the contracts must also have the declared
+    /// form, and the result of its signature check is kept for the write.</summary>
     public async Task Pass(HttpContext http, RequestDelegate serve)
     {
         var call = EdgeCall.Of(http) ?? throw new InvalidOperationException("the request has not come through the edge");
@@ -337,8 +337,8 @@ internal sealed partial class Guard(ILogger<Guard> log)
     private partial void LogUnavailable(string method, string why);
 }
 
-/// <summary>A gRPC service as its methods are called: past the guard, and with an answer that is kept (<see cref="Reads"/>) written once.
-/// The contracts have no streams of requests.</summary>
+/// <summary>Binds a gRPC service so that its methods are called through the guard, and an answer that is kept (<see cref="Reads"/>) is
+/// serialized only once. The contracts have no streams of requests.</summary>
 internal sealed class Guarded(Guard guard, Reads reads) : ServiceBinderBase
 {
     private readonly ServerServiceDefinition.Builder _methods = ServerServiceDefinition.CreateBuilder();

@@ -34,10 +34,10 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     /// <summary>The RPC of the contracts that is called; null: it is none.</summary>
     public Rpc? Rpc => passage?.Rpc;
 
-    /// <summary>Whether its answer goes on for as long as its reader likes.</summary>
+    /// <summary>Whether its answer is a stream, which lasts as long as its reader wants.</summary>
     public bool Streams => passage?.Streams == true;
 
-    /// <summary>When it began, as <see cref="Stopwatch.GetTimestamp"/> says it.</summary>
+    /// <summary>When it began, as a timestamp of <see cref="Stopwatch"/>.</summary>
     public long Began { get; } = Stopwatch.GetTimestamp();
 
     /// <summary>The call's span; null: it has none.</summary>
@@ -64,7 +64,7 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     /// <summary>The request's message.</summary>
     public IMessage Request => _request ?? throw Unchecked("form");
 
-    /// <summary>What the signatures of a write came to.</summary>
+    /// <summary>The result of checking a write's signatures.</summary>
     public SignedRequest Signed
     {
         get => _signed ?? throw Unchecked("signature");
@@ -80,10 +80,10 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     /// <exception cref="InvalidOperationException">It has not passed the edge.</exception>
     public static EdgeCall Of(ServerCallContext context) => Of(context.GetHttpContext()) ?? throw Unchecked("edge");
 
-    /// <summary>Carries who calls.</summary>
+    /// <summary>Keeps who calls.</summary>
     public void Identified(ParsedAgreement agreement, Identity caller) => (_agreement, _caller) = (agreement, caller);
 
-    /// <summary>Carries the message whose form was checked.</summary>
+    /// <summary>Keeps the message whose form was checked.</summary>
     public void Formed(HttpContext http, byte[] frame, IMessage request)
     {
         (_frame, _request) = (frame, request);
@@ -94,9 +94,9 @@ internal sealed class EdgeCall(Passage? passage) : IRequestBodyPipeFeature
     private static InvalidOperationException Unchecked(string check) => new($"the call has not passed the check of its {check}");
 }
 
-/// <summary>Begins the span of a call, and ends it with what became of it.</summary>
+/// <summary>Begins the span of a call, and ends it with the call's outcome.</summary>
 /// <param name="service">The service's name.</param>
-/// <param name="boundary">Says which trace a request goes on in.</param>
+/// <param name="boundary">Decides which trace a request continues.</param>
 internal sealed class CallSpans(string service, DistributedContextPropagator boundary)
 {
     private static readonly ActivitySource Source = new(Telemetry.Source);
@@ -122,7 +122,7 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
     /// is no step of a case: the events that it finds get spans when they are processed.</summary>
     public Activity? Begin(Rpc rpc, HttpRequest request) => Begin(rpc, request, default);
 
-    /// <summary>Begins the span of a call that came before and is refused; null: nobody looks at it.</summary>
+    /// <summary>Begins the span of a refused call after it was answered; null: nothing exports spans.</summary>
     /// <param name="rpc">What was called.</param>
     /// <param name="request">The request.</param>
     /// <param name="came">When it came, as a timestamp of <see cref="Stopwatch"/>.</param>
@@ -168,7 +168,7 @@ internal sealed class CallSpans(string service, DistributedContextPropagator bou
         return span;
     }
 
-    /// <summary>Ends the call's span with what became of it.</summary>
+    /// <summary>Ends the call's span with the call's outcome.</summary>
     /// <param name="call">The call.</param>
     /// <param name="status">The status that was answered, as the gRPC specification writes it; null: none was.</param>
     /// <param name="fault">What was thrown through the edge; null: nothing.</param>

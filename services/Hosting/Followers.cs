@@ -6,9 +6,9 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>What a participant may see, as agreement and cases say.</summary>
+/// <summary>What a participant may see by the agreement and its cases.</summary>
 /// <param name="Reader">The participant with its tokens.</param>
-/// <param name="By">The permissions that say so.</param>
+/// <param name="By">The permissions from which this follows.</param>
 /// <param name="RelistedAt">The ledger's <see cref="ServiceLedger.RelistedAt"/> of cases, which are listed by their parties.</param>
 internal sealed record Rights(Reader Reader, Permissions By, ulong RelistedAt);
 
@@ -56,11 +56,11 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
 
     /// <summary>The positions of entries that a stream has not handled yet.</summary>
     /// <param name="group">Whose it is.</param>
-    /// <param name="case">The case alone of which it wants entries; empty: of any.</param>
+    /// <param name="case">The only case whose entries it wants; empty: all cases.</param>
     [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing to free.")]
     internal sealed class Inbox(Group group, string @case)
     {
-        // A stream that has more waiting reads them from the database.
+        // A stream with more waiting entries reads them from the database.
         private const int Most = 1024;
 
         private readonly SemaphoreSlim _filled = new(0, 1);
@@ -126,10 +126,10 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
         }
     }
 
-    /// <summary>From now on a stream is told of new entries that its participant may see, until <see cref="Leave"/>.</summary>
+    /// <summary>Notifies a stream of new entries that its participant may see, until <see cref="Leave"/>.</summary>
     /// <param name="group">Whose it is.</param>
-    /// <param name="case">The case alone of which it wants entries; empty: of any.</param>
-    /// <returns>Its inbox, and the position from which on it is told.</returns>
+    /// <param name="case">The only case whose entries it wants; empty: all cases.</param>
+    /// <returns>Its inbox, and the position from which on it is notified.</returns>
     public (Inbox Inbox, ulong From) Join(Group group, string @case)
     {
         lock (_lock)
@@ -160,8 +160,8 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
     }
 
     /// <summary>What has come for a stream.</summary>
-    /// <returns>The positions; every entry before <c>Before</c> is among them or is not for it; whether some were lost, so that it must
-    /// read from where it was.</returns>
+    /// <returns><c>Positions</c>: the entries for it. <c>Before</c>: every earlier entry is among these or not for it. <c>Lost</c>: some
+    /// were dropped, so it must read from the database.</returns>
     public (ulong[] Positions, ulong Before, bool Lost) Take(Inbox inbox)
     {
         lock (_lock)
@@ -190,7 +190,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
     /// <summary>Reads other replicas' entries, where the last time is too long ago to rely on what participants may see.</summary>
     public ValueTask Look(CancellationToken cancel) => ledger.Look(LookedWithin, cancel);
 
-    /// <summary>Once for all who ask meanwhile.</summary>
+    /// <summary>One run serves all who ask meanwhile.</summary>
     private Task<Rights> Renew(Group group)
     {
         lock (_lock)
@@ -260,7 +260,7 @@ internal sealed class Followers(ServiceLedger ledger, Reads reads, Agreements ag
             List<Group> behind;
             lock (_lock)
             {
-                // Unless all have left meanwhile, and others come.
+                // All streams may have left meanwhile and others joined at a later position.
                 if (_at != from)
                     return;
                 // The streams are read again after each wait, because some may have left and others may have come.

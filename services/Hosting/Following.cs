@@ -73,7 +73,7 @@ internal sealed class Following(
     }
 
     /// <summary>Sends what is in the database.</summary>
-    /// <param name="to">The position that is to be reached; null: as far as there is something.</param>
+    /// <param name="to">The position that is to be reached; null: the end of the ledger.</param>
     private async Task CatchUp(ulong? to)
     {
         while (!(_from >= to))
@@ -103,7 +103,7 @@ internal sealed class Following(
         }
     }
 
-    /// <summary>Sends entries as long as the reader's rights are those. Returns whether all were sent.</summary>
+    /// <summary>Sends entries while the reader's rights stay the same. Returns whether all were sent.</summary>
     private async Task<bool> Send(IReadOnlyList<StoredEntry> entries, Rights rights)
     {
         foreach (var entry in entries)
@@ -179,9 +179,9 @@ internal sealed class Following(
 
     /// <summary>How much of an entry was sent.</summary>
     /// <param name="Bytes">How many bytes.</param>
-    /// <param name="Digest">The digest of all of them, by which it is known whether the entry is still shown so.</param>
+    /// <param name="Digest">The digest of the whole entry as it is shown. If that changes, the entry is sent from its start.</param>
     /// <param name="Whole">Whether that was all.</param>
-    /// <param name="Writing">Ends when there is room on the way to the reader for more.</param>
+    /// <param name="Writing">Completes when more can be sent.</param>
     private sealed record Sent(int Bytes, byte[] Digest, bool Whole, Task Writing);
 
     /// <summary>Sends an entry in pieces. Only a few streams hold such an entry in memory at a time. A stream whose reader is slow gives
@@ -208,7 +208,8 @@ internal sealed class Following(
         _from = position + 1;
     }
 
-    /// <summary>Sends pieces of an entry until its turn is over, or its reader's rights have changed. Null: he may not see it.</summary>
+    /// <summary>Sends pieces of an entry until its turn is over, or its reader's rights have changed. Null: the reader may not see
+    /// it.</summary>
     private async Task<Sent?> SendPieces(ulong position, Sent before)
     {
         var (began, rights) = (Stopwatch.GetTimestamp(), await Rights());
@@ -253,7 +254,7 @@ internal sealed class Following(
         return await followers.RightsOf(_group, stop);
     }
 
-    /// <summary>Whether that is still so: asked last before something is sent.</summary>
+    /// <summary>Whether the reader's rights are still the same. It is the last check before something is sent.</summary>
     private async ValueTask<bool> StillHold(Rights rights)
     {
         await followers.Look(stop);
@@ -261,8 +262,8 @@ internal sealed class Following(
         return followers.Hold(rights);
     }
 
-    /// <summary>Waits until there is room on the way to the reader for more.</summary>
-    /// <exception cref="RpcException">STREAM_STALLED: there was none for too long.</exception>
+    /// <summary>Waits until the reader has taken enough for more to be sent.</summary>
+    /// <exception cref="RpcException">STREAM_STALLED: the reader took too little for too long.</exception>
     private async Task Taken(Task writing)
     {
         if (writing.IsCompletedSuccessfully || await Ends(followers.Limits.StreamStall))

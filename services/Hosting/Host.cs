@@ -22,14 +22,14 @@ public static partial class ServiceHost
     /// <summary>Exit code: an unexpected error; the log has its type and place.</summary>
     public const int Failed = 1;
 
-    /// <summary>Exit code: the settings are wrong; standard error says what, all of it at once.</summary>
+    /// <summary>Exit code: the settings are wrong; standard error lists all errors at once.</summary>
     public const int WrongSettings = 2;
 
-    /// <summary>Exit code: the ledger cannot be served: it is behind its last checkpoint, inconsistent with it, or of a newer
-    /// form. To start it again does not help.</summary>
+    /// <summary>Exit code: the ledger cannot be served: it is behind its last checkpoint, inconsistent with it, or of a newer form.
+    /// Starting the process again does not help.</summary>
     public const int LedgerRefused = 3;
 
-    /// <summary>Exit code: the broker's client stalled while the broker answers. To start it again helps.</summary>
+    /// <summary>Exit code: the broker's client stalled while the broker answers. Starting the process again helps.</summary>
     public const int Stalled = 4;
 
     /// <summary>Exit code: background work failed and could not be restarted, so commands would be accepted and never decided. The log
@@ -40,9 +40,9 @@ public static partial class ServiceHost
     public const string Ready = "ready";
 
     /// <summary>Runs the service until it is told to stop.</summary>
-    /// <remarks>At SIGTERM it says that it is not ready, takes no more connections, finishes the calls that run and what they
-    /// queued, flushes the relay, all within <see cref="Settings.Drain"/>; what is left then is in the ledger and is relayed at
-    /// the next start.</remarks>
+    /// <remarks>At SIGTERM it says that it is not ready, takes no more connections, finishes the calls that run and what they queued,
+    /// flushes the relay, all within <see cref="Settings.Drain"/>. Events that are left then are in the ledger and are relayed after the
+    /// next start.</remarks>
     /// <param name="args">The command line: settings as <c>--Name=value</c>; after the word <c>health</c>, the running service is
     /// asked whether it is ready instead: exit code 0 where it is, 1 where it is not.</param>
     /// <param name="service">The service.</param>
@@ -127,7 +127,7 @@ public static partial class ServiceHost
     /// <summary>Opens the service's ledger and builds its host without starting it. Disposing the host drains and closes the
     /// ledger.</summary>
     /// <param name="service">The service.</param>
-    /// <param name="settings">What it is told.</param>
+    /// <param name="settings">Its settings.</param>
     /// <param name="builder">What to build on; null: a new one.</param>
     /// <param name="memory">The process's broker, where the settings say <c>memory:</c>; the caller disposes it after the hosts.
     /// </param>
@@ -147,11 +147,11 @@ public static partial class ServiceHost
         builder
             .Logging.AddFilter("Microsoft", LogLevel.Warning)
             .AddFilter("Grpc", LogLevel.Warning)
-            // Each look at a service that is not ready would be an error in its log; Lifecycle says it once.
+            // Each health check of a service that is not ready would log an error; Lifecycle logs it once.
             .AddFilter("Microsoft.Extensions.Diagnostics.HealthChecks", LogLevel.None)
-            // It would log what ends the host with its text; that is said by type (Run).
+            // It would log the message of the exception that ends the host, which may hold personal data; Run logs its type.
             .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None)
-            // It logs no request at this level, and makes a span for each as long as it might: a call has its own (CallSpans).
+            // While it could log, it makes a span for each request; but calls have spans of their own (CallSpans).
             .AddFilter("Microsoft.AspNetCore.Hosting.Diagnostics", LogLevel.None);
         builder.WebHost.UseKestrelHttpsConfiguration();
         builder.WebHost.ConfigureKestrel(kestrel =>
@@ -205,7 +205,7 @@ public static partial class ServiceHost
         return host;
     }
 
-    // Ends the process when the ledger's committing thread has failed: calls would wait for ever.
+    // Ends the process when the ledger's committing thread has failed, because calls would wait for ever.
     private static void EndWith(WebApplication host, ServiceLedger ledger)
     {
         var life = host.Services.GetRequiredService<Lifecycle>();
@@ -235,7 +235,7 @@ public static partial class ServiceHost
                 CheckpointFile = settings.Checkpoint,
                 Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
                 Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
-                // The log is opened with the service, which is not there before its ledger.
+                // The service's logger does not exist before its ledger is open.
                 Progress = Console.Error.WriteLine,
             },
             cancel
@@ -297,8 +297,8 @@ public static partial class ServiceHost
     [LoggerMessage(
         5,
         LogLevel.Warning,
-        "the role with which {Service} uses its database owns the tables: it could change what was recorded. `ministry deployment tables` "
-            + "keeps them for another role"
+        "the database role of {Service} owns the tables, so it could change what was recorded. `ministry deployment tables` "
+            + "gives the tables to another role"
     )]
     private static partial void LogOwns(ILogger log, string service);
 

@@ -30,7 +30,7 @@ public sealed record EdgeLimits
     /// <summary>How long calls on an old connection may go on: 1 minute.</summary>
     public TimeSpan ConnectionGrace { get; init; } = TimeSpan.FromMinutes(1);
 
-    /// <summary>How many connections of participants may be served: 1000. Nothing else counts as one of these.</summary>
+    /// <summary>How many connections of participants may be served: 1000. Unidentified connections do not count.</summary>
     public int MaxConnections { get; init; } = 1000;
 
     /// <summary>How many of them one participant may have: 64. One more is closed after its handshake.</summary>
@@ -39,8 +39,8 @@ public sealed record EdgeLimits
     /// <summary>How many connections a participant can have however many others have: 4.</summary>
     public int OwnConnections { get; init; } = 4;
 
-    /// <summary>How many connections may be open of which it is not known whose they are, or whose certificate is not accepted: 1024.
-    /// For one more, the oldest of the address that has the most is closed.</summary>
+    /// <summary>How many connections may be open whose peer is not identified, or not accepted: 1024. For one more, the oldest connection
+    /// of the address that has the most is closed.</summary>
     public int MaxUnidentified { get; init; } = 1024;
 
     /// <summary>How many of them may be of one address (of IPv6: of one /64): 512. For one more, its oldest is closed.</summary>
@@ -50,7 +50,7 @@ public sealed record EdgeLimits
     /// 4096 bits.</summary>
     public int MaxHandshakeBytes { get; init; } = 12 << 10;
 
-    /// <summary>How many calls may run on one connection: 100, as many as the web server keeps the room of for the next ones.</summary>
+    /// <summary>How many calls may run on one connection: 100, the number of streams whose memory the web server keeps for reuse.</summary>
     public int MaxCallsPerConnection { get; init; } = 100;
 
     /// <summary>How many writes may be in progress, and likewise how many reads: 512. Streams have places of their own
@@ -60,8 +60,8 @@ public sealed record EdgeLimits
     /// <summary>How many of them may be of one participant: 256.</summary>
     public int MaxCallsPerParticipant { get; init; } = 256;
 
-    /// <summary>How many of them may be of one participant while another has called within the last second: 64. The more are committed
-    /// together, the longer the other waits.</summary>
+    /// <summary>How many of them may be of one participant while another has called within the last second: 64. The more of its calls are
+    /// committed together, the longer the other participant waits.</summary>
     public int MaxCallsBesideOthers { get; init; } = 64;
 
     /// <summary>How many of its calls a participant can have in progress whatever others have: 8.</summary>
@@ -72,7 +72,7 @@ public sealed record EdgeLimits
     public int PlacesForFlash { get; init; } = 16;
 
     /// <summary>How long a call that is no stream may take, from its head to the last byte of its answer, and how long a stream may take to
-    /// send its request: 60 seconds. Then it is reset.</summary>
+    /// send its request: 60 seconds. After that, it is reset.</summary>
     public TimeSpan CallTime { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>How many bytes of an answer may be on the way to a reader who has not taken them: 64 KiB.</summary>
@@ -85,17 +85,18 @@ public sealed record EdgeLimits
     /// <summary>How many of them may be of one participant: 64.</summary>
     public int MaxStreamsPerParticipant { get; init; } = 64;
 
-    /// <summary>How long a stream waits for its reader to take what was sent: 30 seconds. At most 128 KiB are on their way to him. Then
-    /// the stream ends (STREAM_STALLED).</summary>
+    /// <summary>How long a stream waits for its reader to take what was sent, at most 128 KiB: 30 seconds. After that, the stream ends
+    /// (STREAM_STALLED).</summary>
     public TimeSpan StreamStall { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>How long more he has to take it and with it the reason, before the stream is reset without: 10 seconds.</summary>
+    /// <summary>How much longer the reader has to take it and the reason after it, before the stream is reset without a reason: 10
+    /// seconds.</summary>
     public TimeSpan StreamGrace { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How often a stream says how far it has come where nothing comes that is for its reader: every 10 seconds.</summary>
+    /// <summary>How often a stream reports its position while nothing comes for its reader: every 10 seconds.</summary>
     public TimeSpan StreamProgress { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>After how long at most a call is told that there is no room for it: 50 milliseconds. Meanwhile it is one of its
+    /// <summary>The longest time until a call without a free place is refused: 50 milliseconds. Until then it counts as one of its
     /// connection's calls and holds nothing else.</summary>
     public TimeSpan RefusalDelay { get; init; } = TimeSpan.FromMilliseconds(50);
 
@@ -103,8 +104,8 @@ public sealed record EdgeLimits
     /// </summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>For how long it may be unknown whose a connection is: 3 seconds from its first packet to the end of its handshake. One
-    /// whose certificate is not accepted is closed when it has been told, or when this time is over.</summary>
+    /// <summary>How long a connection may be unidentified: 3 seconds from its first packet to the end of its handshake. A connection whose
+    /// certificate is not accepted is closed when its peer has been told, or when this time is over.</summary>
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(3);
 
     /// <summary>How often the files of the certificate and the agreement are looked at, and whether the certificates of open connections
@@ -112,7 +113,7 @@ public sealed record EdgeLimits
     public TimeSpan ReloadInterval { get; init; } = TimeSpan.FromSeconds(2);
 }
 
-/// <summary>Who calls: TLS 1.3 with a client certificate, ended here and nowhere before.</summary>
+/// <summary>Identifies callers: TLS 1.3 with a client certificate ends in this process, not in a proxy.</summary>
 public static class IdentityExtensions
 {
     /// <summary>Registers the service's credentials and the agreement. Needs <see cref="Settings"/>,
@@ -142,8 +143,8 @@ public static class IdentityExtensions
     }
 
     /// <summary>Ends TLS on the address: version 1.3, HTTP/2, client certificates demanded. A peer whose certificate was not issued by an
-    /// authority of the participant that it names fails in the handshake. One whose certificate was, but is not accepted, is told why with
-    /// its first call, and its connection ends with that.</summary>
+    /// authority of the participant that it names fails in the handshake. A peer whose certificate was issued so but is not accepted is
+    /// told why with its first call, and its connection ends with that call.</summary>
     public static ListenOptions UseIdentity(this ListenOptions listen)
     {
         var services = listen.ApplicationServices;
@@ -233,8 +234,8 @@ internal sealed class Peer(
             ? found as Peer
             : null;
 
-    /// <summary>Whose certificate the peer of a call has, and whether it holds at this moment. Where it does not, the connection ends with
-    /// the call, whose answer says why.</summary>
+    /// <summary>Whose certificate the peer of a call has, and whether it is valid now. If it is not, the connection ends with the call,
+    /// whose answer says why.</summary>
     public static Identified Identify(Peer? peer, Authorities authorities, TimeProvider time)
     {
         if (peer is null)
@@ -245,7 +246,7 @@ internal sealed class Peer(
         return identified;
     }
 
-    /// <summary>Whose certificate the peer has, and whether it holds at this moment.</summary>
+    /// <summary>Whose certificate the peer has, and whether it is valid now.</summary>
     public Identified Judge(Authorities authorities, TimeProvider time)
     {
         var (judged, now) = (_judged, time.GetUtcNow());

@@ -10,11 +10,11 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// <c>ministries.ledger.v1</c> over the service's ledger. Whoever may see an entry sees its header and its events, which hold ids
-/// and public facts only; the request as it was signed too, where its message is <c>shown</c> and nothing in it is sealed to
-/// others; and an agreement. All other parts – what was answered, what another service said, what caused it, a request that holds
-/// what is coded for fewer – only the participant sees whose command it was. The others read the record, which shows each what is
-/// his to know; the header's digests bind them to the same bytes.
+/// <c>ministries.ledger.v1</c> over the service's ledger. Whoever may see an entry sees its header and its events, which hold only ids and
+/// public facts. He also sees an agreement, and the signed request if its message is <c>shown</c> and nothing in it is sealed to others.
+/// Only the participant whose command it was sees all other parts: the answer, what another service said, the cause, and a request that
+/// holds data coded for fewer. The others read the record, which shows each reader what he may know. The header's digests bind all of them
+/// to the same bytes.
 /// </summary>
 internal sealed class LedgerEndpoint(
     ServiceLedger ledger,
@@ -134,7 +134,7 @@ internal sealed class LedgerEndpoint(
         return new ListEventsResponse { Events = { events.Select(e => e.Event) }, Complete = events.Count < limit };
     }
 
-    // What of the entry the reader may see, beside that he may see it at all.
+    // The parts of the entry that the reader may see. That he may see the entry was decided before.
     private async Task<Entry> Show(StoredEntry stored, Reader reader, CancellationToken cancel)
     {
         var entry = stored.Entry;

@@ -9,10 +9,10 @@ using Ministries.Ledger;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// The service's log as others' tools read it (C2SP tlog-tiles), at the address of the service itself and for the participants of
-/// the agreement: <c>/checkpoint</c>, <c>/tile/&lt;L&gt;/&lt;N&gt;[.p/&lt;W&gt;]</c> and
-/// <c>/tile/entries/&lt;N&gt;[.p/&lt;W&gt;]</c>; besides them <c>/checkpoint/cosigned</c>, the greatest checkpoint that has the
-/// cosignatures that the agreement demands. A log record is SHA-256 of an entry's header: it tells nothing.
+/// Serves the service's log for other tools (C2SP tlog-tiles), at the service's own address and to the participants of the agreement:
+/// <c>/checkpoint</c>, <c>/tile/&lt;L&gt;/&lt;N&gt;[.p/&lt;W&gt;]</c> and <c>/tile/entries/&lt;N&gt;[.p/&lt;W&gt;]</c>. In addition,
+/// <c>/checkpoint/cosigned</c> is the greatest checkpoint with the cosignatures that the agreement demands. A log record is the SHA-256 of
+/// an entry's header, so it reveals nothing.
 /// </summary>
 internal static class LogFiles
 {
@@ -20,7 +20,7 @@ internal static class LogFiles
     private const string Lasting = "private, max-age=31536000, immutable",
         Passing = "no-store";
 
-    /// <summary>The most digits of a tile's index: those of the greatest number of 64 bits, in groups of three.</summary>
+    /// <summary>The greatest number of groups of three digits in a tile's index: enough for 64 bits.</summary>
     private const int MaxGroups = 7;
 
     /// <summary>Registers what asks the agreement's witnesses for cosignatures.</summary>
@@ -32,7 +32,7 @@ internal static class LogFiles
         return services;
     }
 
-    /// <summary>Maps them.</summary>
+    /// <summary>Maps the log's files.</summary>
     public static IEndpointRouteBuilder MapLog(this IEndpointRouteBuilder endpoints)
     {
         string[] methods = [HttpMethods.Get, HttpMethods.Head];

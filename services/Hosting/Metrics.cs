@@ -24,13 +24,13 @@ using Counters = System.Diagnostics.Metrics.Counter<long>;
 
 namespace Ministries.Hosting;
 
-/// <summary>What a service counts and measures as it works, and where Prometheus reads it. No label names a case, a record, a
-/// request or a person (D16): every label is one of <see cref="Labels"/>, each of which has values known beforehand.</summary>
+/// <summary>What a service counts and measures, and where Prometheus reads it. No label names a case, a record, a request or a person
+/// (D16): every label is one of <see cref="Labels"/>, each of which has values known beforehand.</summary>
 public static class Metrics
 {
-    /// <summary>The labels that may leave the process; every other is taken off, whoever attached it.</summary>
+    /// <summary>The labels that may leave the process; every other label is removed, whoever attached it.</summary>
     public static readonly FrozenSet<string> Labels = FrozenSet.Create(
-        // An RPC of the contracts; what became of a call: OK, a refusal's reason, or a gRPC status.
+        // An RPC of the contracts; the outcome of a call: OK, a refusal's reason, or a gRPC status.
         "rpc.method",
         "outcome",
         // Why something was refused, given back or failed: one of an enumeration.
@@ -48,7 +48,9 @@ public static class Metrics
     /// <summary>The path at which metrics are served.</summary>
     public const string Path = "/metrics";
 
-    // Counted here and read by observable counters, because a counter looks its labels up with each addition.
+    // Counted here and read by an observable counter, because a counter looks its labels up with each addition. It is static like all
+    // instruments here, because metrics are exported for a process, and a process runs one service. Where several share a process, as in
+    // tests, their counts are added up.
     private static readonly ConcurrentDictionary<(string Method, string Outcome), StrongBox<long>> Calls = new();
 
     private static readonly ObservableCounter<long> CallsByOutcome = Measures.Meter.CreateObservableCounter(
@@ -60,13 +62,13 @@ public static class Metrics
                 Tag("outcome", c.Key.Outcome)
             )),
         "{call}",
-        "Calls by RPC and what became of them."
+        "Calls by RPC and outcome."
     );
 
     private static readonly Histogram<double> CallDurations = Measures.Meter.CreateHistogram(
         "ministries.call.duration",
         "s",
-        "How long calls took that are not followed.",
+        "Duration of calls that are not streams.",
         advice: Measures.Times
     );
 
@@ -85,7 +87,7 @@ public static class Metrics
     private static readonly Counters RepeatedRequests = Measures.Meter.CreateCounter<long>(
         "ministries.requests.repeated",
         "{call}",
-        "Requests that got the answer that they had got before."
+        "Repeated requests, which got their earlier answer again."
     );
 
     private static readonly Histogram<double> RelayLags = Measures.Meter.CreateHistogram(
@@ -111,7 +113,7 @@ public static class Metrics
     private static readonly Counters Redeliveries = Measures.Meter.CreateCounter<long>(
         "ministries.messages.redelivered",
         "{message}",
-        "Messages that the broker gave once more."
+        "Messages that the broker delivered again."
     );
 
     private static readonly Counters Rejections = Measures.Meter.CreateCounter<long>(
@@ -129,13 +131,13 @@ public static class Metrics
     private static readonly Counters FallenDuties = Measures.Meter.CreateCounter<long>(
         "ministries.duties.fell_due",
         "{record}",
-        "Times that passed without what was owed until then, by kind of record."
+        "Duties that fell due unmet, by kind of record."
     );
 
     private static readonly Counters RejectedConnections = Measures.Meter.CreateCounter<long>(
         "ministries.connections.rejected",
         "{connection}",
-        "Connections that were not taken or not kept, by why."
+        "Connections that were refused or closed, by reason."
     );
 
     internal const string Forged = "forged",
@@ -194,7 +196,7 @@ public static class Metrics
 
     internal static KeyValuePair<string, object?> Tag(string name, string value) => new(name, value);
 
-    /// <summary>Says which meters are read and what is left of their labels, whoever exports them.</summary>
+    /// <summary>Selects the meters that are exported and the labels that they keep.</summary>
     internal static MeterProviderBuilder Read(MeterProviderBuilder metrics) =>
         metrics
             .AddMeter(Measures.Name, "System.Runtime", "Microsoft.AspNetCore.Server.Kestrel")
@@ -217,8 +219,7 @@ public static class Metrics
         "kestrel.tls_handshake.duration"
     );
 
-    /// <summary>Serves metrics at their own listener, nothing else there, and metrics nowhere else. Before everything else in the
-    /// pipeline.</summary>
+    /// <summary>Serves metrics at a listener of their own, which serves nothing else. It must come first in the pipeline.</summary>
     internal static void UseMetrics(this WebApplication host, Settings settings)
     {
         if (settings.Metrics is not null)
@@ -295,7 +296,7 @@ public static class Metrics
             CallDurations.Record(Stopwatch.GetElapsedTime(began).TotalSeconds, name);
     }
 
-    // Of what is no RPC: a file of the log, or nothing that is served.
+    // The outcome of a request that is no RPC: for a file of the log, or for a path that is not served.
     private static StatusCode OfHttp(EdgeCall call, int status) =>
         status switch
         {
@@ -357,7 +358,12 @@ internal sealed class Vitals : SupervisedService
             "1 where the ledger's database answered when it was asked last, else 0.",
             () => _database ? 1 : 0
         );
-        Gauge("ministries.broker.reachable", null, "1 where messages go round through the broker, else 0.", () => _bus.BrokerReady ? 1 : 0);
+        Gauge(
+            "ministries.broker.reachable",
+            null,
+            "1 where test messages come back through the broker, else 0.",
+            () => _bus.BrokerReady ? 1 : 0
+        );
     }
 
     /// <summary>The ledger, and what waits to be written, sent, taken in or done.</summary>
@@ -375,7 +381,7 @@ internal sealed class Vitals : SupervisedService
         Gauge(
             "ministries.intake.waiting.age",
             "s",
-            "For how long an event of another service has not been taken in though it came; 0: none waits.",
+            "How long an event of another service has waited to be taken in; 0: none waits.",
             () => Since(_bus.WaitingSince)
         );
         Gauge(
@@ -384,16 +390,11 @@ internal sealed class Vitals : SupervisedService
             "Events that could not be processed and wait for an operator.",
             () => Interlocked.Read(ref _deadLetters)
         );
-        Gauge(
-            "ministries.duties.due",
-            "{record}",
-            "Records whose time has come and of which that is not recorded yet.",
-            () => Interlocked.Read(ref _due)
-        );
+        Gauge("ministries.duties.due", "{record}", "Duties that are due and not recorded yet.", () => Interlocked.Read(ref _due));
         Gauge(
             "ministries.duties.sweep.age",
             "s",
-            "Time since due duties were last looked for; since the start, where they never were.",
+            "Time since due duties were last looked for; if they never were, time since the start.",
             () =>
                 _bus.LastDutySweep is { } last
                     ? Math.Max(0, (_time.GetUtcNow() - last).TotalSeconds)

@@ -9,16 +9,16 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>Whether the officials, interpreters and physicians whom a request names (<c>MEANING_OFFICIAL</c>) are listed by the agreement. So
-/// a field for a code holds no name: what may stand there was agreed on before.</summary>
+/// <summary>Checks that the agreement lists the officials, interpreters and physicians whom a request names (<c>MEANING_OFFICIAL</c>). So a
+/// field for a code cannot hold a person's name: every allowed code was agreed on before.</summary>
 internal static class Officials
 {
     private static readonly ConcurrentDictionary<MessageDescriptor, FieldDescriptor[]> Known = new();
 
-    /// <summary>What of the request names somebody who is not listed; empty: nothing.</summary>
-    /// <param name="request">The request, whose form holds.</param>
+    /// <summary>The fields of a request that name somebody who is not listed; empty: none.</summary>
+    /// <param name="request">The request, whose form was checked.</param>
     /// <param name="permissions">The agreement.</param>
-    /// <param name="caller">Who calls. Who acts must be one of its own.</param>
+    /// <param name="caller">The caller. The official who acts must be one of its own.</param>
     public static IReadOnlyList<FieldFault> Check(IMessage request, Permissions permissions, Participant caller)
     {
         List<FieldFault> faults = [];
@@ -55,7 +55,7 @@ internal static class Officials
         bool Listed(IMessage message, string code) => permissions.ListsOfficial(code, message is Actor ? caller.Id : null);
     }
 
-    // The fields that are such codes, or messages in which there are some.
+    // The fields that are such codes, or messages that contain some.
     private static FieldDescriptor[] FieldsOf(MessageDescriptor type) =>
         Known.GetOrAdd(
             type,

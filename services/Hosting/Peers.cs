@@ -6,15 +6,15 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting;
 
-/// <summary>The other services, called over TLS with this service's own certificate and a deadline on each call. A peer must be
-/// the service that it is taken for: by its name and by the certificate of <c>service/&lt;name&gt;</c>.</summary>
-/// <param name="settings">Where they are.</param>
+/// <summary>The other services, called over TLS with this service's own certificate and a deadline on each call. A peer must prove that it
+/// is the service of that name, with a certificate of <c>service/&lt;name&gt;</c>.</summary>
+/// <param name="settings">The addresses of the services.</param>
 /// <param name="credentials">This service's certificate.</param>
-/// <param name="agreements">Who vouches for them.</param>
+/// <param name="agreements">The authorities that vouch for them.</param>
 /// <param name="time">The clock.</param>
 public sealed class Peers(Settings settings, Credentials credentials, Agreements agreements, TimeProvider time) : IDisposable
 {
-    /// <summary>How long a call may take that says nothing else, its retries included: 2 seconds.</summary>
+    /// <summary>The deadline of a call that sets none, its retries included: 2 seconds.</summary>
     public static readonly TimeSpan Deadline = TimeSpan.FromSeconds(2);
 
     private readonly ConcurrentDictionary<string, Lazy<(GrpcChannel Channel, CallInvoker Invoker)>> _open = [];

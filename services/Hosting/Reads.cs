@@ -15,7 +15,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>The way of every read: identity, form, grant, need to know.</summary>
+/// <summary>Runs every read: identity, form, grant, need to know.</summary>
 public sealed class Reads
 {
     /// <summary>The number of records on a page where the request names none: 50.</summary>
@@ -24,10 +24,10 @@ public sealed class Reads
     /// <summary>The greatest number of records on a page: 200.</summary>
     public const int LargestPage = 200;
 
-    // More cases than this of one participant are not looked at: 10 000.
+    // The greatest number of one participant's cases that are considered: 10 000.
     private const int MostCases = 10_000;
 
-    // Readers of one state whose judgements are kept.
+    // How many judgements are kept for one state of a record.
     private const int MostJudgements = 4;
 
     private readonly ServiceLedger _ledger;
@@ -36,17 +36,18 @@ public sealed class Reads
 
     internal Reads(ServiceLedger ledger, Access access, PageTokens tokens) => (_ledger, _access, _tokens) = (ledger, access, tokens);
 
-    // Of records that a request names without their case: which it was when the same participant was shown them before. A guess and no
-    // more, and none about what he may not see: he could tell it by the time.
+    // The cases of records that a request may name without their case, as the same participant was shown them before. Each is only a guess,
+    // which is checked. Records that the participant may not see are not kept here, because he could notice the faster answer.
     private readonly ConcurrentDictionary<(string Participant, string Key), string> _casesOfRecords = new();
 
-    // With a record's state goes what was judged of it.
+    // Judgements of a record's state, kept for as long as that state.
     private readonly ConditionalWeakTable<IMessage, Judgement[]> _judgements = [];
 
-    // Answers that were given more than once, as they are written. They are kept for as long as what they were made of.
+    // The bytes of answers that were given more than once, kept for as long as the answers.
     private readonly ConditionalWeakTable<object, byte[]> _written = [];
 
-    // The key of no case. What is not there is looked for with it, as what is there is with its own.
+    // The key of no case. A record that does not exist is looked up together with this key, so that it costs the same reads as one that
+    // exists.
     private const string NoCase = "case_00000000000000000000000000";
 
     /// <summary>Reads one record that the caller may see.</summary>
@@ -55,8 +56,8 @@ public sealed class Reads
     /// <param name="kind">The kind of record.</param>
     /// <param name="key">The record's key.</param>
     /// <returns>The record, not to be changed, and the reader with the tokens that matter for it.</returns>
-    /// <exception cref="RpcException">NOT_FOUND where it is not there or not for the caller; NOT_GRANTED where the caller may see it
-    /// and not call the method.</exception>
+    /// <exception cref="RpcException">NOT_FOUND where it does not exist or is not for the caller; NOT_GRANTED where the caller may see it
+    /// but not call the method.</exception>
     public Task<(T Record, Reader Reader)> Get<T>(IMessage request, ServerCallContext context, StreamKind<T> kind, string key)
         where T : class, IMessage<T>, new() => Read(request, context, kind, key, static (record, judged) => (record, judged.Reader));
 
@@ -65,8 +66,8 @@ public sealed class Reads
     /// <param name="context">The call.</param>
     /// <param name="kind">The kind of record.</param>
     /// <param name="key">The record's key.</param>
-    /// <param name="show">Makes the answer, of record and reader alone: it is made once for as long as the database says the same of
-    /// both and the same agreement is in force.</param>
+    /// <param name="show">Makes the answer from the record and the reader alone. It is called once for as long as record, case and
+    /// agreement stay the same.</param>
     /// <returns>The answer, not to be changed.</returns>
     /// <exception cref="RpcException">As <see cref="Get"/>.</exception>
     public Task<TResponse> Show<T, TResponse>(
@@ -92,7 +93,7 @@ public sealed class Reads
             }
         );
 
-    /// <summary>An answer as it is written, where it is known; null: it is to be written.</summary>
+    /// <summary>The bytes of an answer; null: it must be serialized.</summary>
     internal byte[]? Written(object answer) => _written.TryGetValue(answer, out var bytes) ? bytes : null;
 
     private async Task<TResult> Read<T, TResult>(
@@ -109,8 +110,8 @@ public sealed class Reads
         // A key of two parts holds a prisoner's reference, which goes into no trace (D16).
         if (!key.Contains('/'))
             EdgeCall.Of(context).Span?.SetTag("ministries.record", key);
-        // The case must not be older than the record: who was removed before the record changed does not see the change. So it is read
-        // with the record or after it. Which case it is, the request says or an earlier read of the record: if not, it is read after.
+        // The case must not be older than the record: a party that was removed before the record changed must not see the change. So the
+        // case is read with the record if the request or an earlier read says which case it is, and after the record otherwise.
         var isCase = ReferenceEquals(kind, Cases.Kind);
         var named =
             isCase ? ""
@@ -142,7 +143,7 @@ public sealed class Reads
             judged = new(caller, permissions, method, cases.GetValueOrDefault(ids.FirstOrDefault("")), reader, reason);
             if (judged.Reason == Reason.NotFound)
             {
-                // Nothing is kept of it: the next time it takes as long.
+                // This judgement is not kept, so that the next answer takes as long.
                 await Evenly.Wait(context);
                 throw Refuse(context, Reason.NotFound);
             }
@@ -191,23 +192,23 @@ public sealed class Reads
             _judgements.TryGetValue(record, out var known) ? [judged, .. known.Take(MostJudgements - 1)] : [judged]
         );
 
-    /// <summary>What came of judging whether a participant may see a record, by the very states of record and case and the very
-    /// agreement that it was judged by. It is found again only where the database says the same again.</summary>
+    /// <summary>Whether a participant may see a record. A judgement counts only for the same states of record and case, and for the same
+    /// version of the agreement.</summary>
     private sealed class Judgement(Participant caller, Permissions permissions, string method, Case? @case, Reader reader, Reason reason)
     {
         public Reader Reader => reader;
 
         public Reason Reason => reason;
 
-        /// <summary>How the record is shown; null: it was not shown yet.</summary>
+        /// <summary>The answer that shows the record; null: there is none yet.</summary>
         public IMessage? Answer { get; set; }
 
         public bool Is(Participant reader, Permissions by, string asked, Case about) =>
             ReferenceEquals(caller, reader) && ReferenceEquals(permissions, by) && ReferenceEquals(@case, about) && method == asked;
     }
 
-    /// <summary>Lists records that the caller may see, oldest first, in an order that stays while others write. A page may be
-    /// shorter than asked for though more follow.</summary>
+    /// <summary>Lists records that the caller may see, oldest first, in an order that does not change while others write. A page may be
+    /// shorter than asked for although more follow.</summary>
     /// <param name="request">The request, as received, with <c>page_size</c> and <c>page_token</c>.</param>
     /// <param name="context">The call.</param>
     /// <param name="kind">The kind of records.</param>
@@ -255,8 +256,8 @@ public sealed class Reads
         return (found.Of(kind, key)?.State, found.Of(Cases.Kind, @case)?.State);
     }
 
-    /// <summary>Who calls, with the tokens of all of its cases. A stream asks anew for each page: meanwhile a certificate may have
-    /// ended or the agreement have changed.</summary>
+    /// <summary>Who calls, with the tokens of all of its cases. A stream asks again for each page, because a certificate may have ended or
+    /// the agreement may have changed.</summary>
     /// <exception cref="RpcException">The caller may not go on.</exception>
     internal async Task<Reader> ReaderOf(ServerCallContext context)
     {
@@ -300,11 +301,11 @@ public sealed class Reads
     }
 }
 
-/// <summary>Where a list goes on: the number of the last record seen, encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) with a
-/// key of this very list of this very participant. Records are numbered as they come to be in the service, so in clear the number would
+/// <summary>Page tokens. A token is the number of the last record on a page, encrypted and authenticated (AES-256-GCM, NIST SP 800-38D)
+/// with a key for one list of one participant. Records are numbered in the order in which the service made them, so a readable number would
 /// tell its holder how many others there are.</summary>
-/// <param name="secret">What the service keeps across restarts and all of its replicas have; the keys are derived from it (HKDF, RFC
-/// 5869). Tokens of another secret are not accepted: the list is begun anew.</param>
+/// <param name="secret">A secret that all replicas of the service have and that stays the same across restarts. The keys are derived from
+/// it (HKDF, RFC 5869). Tokens of another secret are not accepted, and the list must be started again.</param>
 internal sealed class PageTokens(byte[] secret)
 {
     private const int Nonce = 12,

@@ -19,7 +19,7 @@ public static class Refusals
     /// <summary>The domain of every reason.</summary>
     public const string Domain = "ministries";
 
-    /// <summary>When a caller that was refused for want of room or of a peer should try again: after 1 second.</summary>
+    /// <summary>When a caller should try again after OVERLOADED or UNAVAILABLE: after 1 second.</summary>
     public static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(1);
 
     /// <summary>The reason's name without its prefix, such as <c>NOT_FOUND</c>.</summary>
@@ -59,7 +59,7 @@ public static class Refusals
         http.Features.Get<IHttpResetFeature>()?.Reset(enhanceYourCalm);
     }
 
-    /// <summary>What a refusal for this reason tells.</summary>
+    /// <summary>What a refusal for this reason says.</summary>
     public static About AboutOf(Reason reason) => Reasons.AboutOf(reason);
 
     /// <summary>The refusal as a status.</summary>
@@ -111,20 +111,20 @@ public static class Refusals
     /// <summary>A refusal of one field.</summary>
     public static Refusal Invalid(string field, string description) => Invalid(new FieldFault { Field = field, Description = description });
 
-    /// <summary>A fault of the software: its id stands in the log, and nothing else of it is told.</summary>
+    /// <summary>The answer to a fault of the software. It says only the id under which the service's log has the fault.</summary>
     internal static RpcException Internal(string id)
     {
         var info = new ErrorInfo { Reason = "INTERNAL", Domain = Domain };
         info.Metadata["id"] = id;
-        var status = new Status { Code = (int)Code.Internal, Message = $"an error of the service; its log has it under {id}" };
+        var status = new Status { Code = (int)Code.Internal, Message = $"the service failed; its log has the error under {id}" };
         status.Details.Add(Any.Pack(info));
         return status.ToRpcException();
     }
 
-    /// <summary>A refusal that is worked out once and answered often.</summary>
+    /// <summary>A refusal that is prepared once and sent often.</summary>
     internal sealed record Prepared(Refusal Refusal, string Text, string Code, string Message, string Details);
 
-    /// <summary>Works out what a refusal is answered with.</summary>
+    /// <summary>Prepares the answer of a refusal.</summary>
     internal static Prepared Prepare(Refusal refusal)
     {
         var status = refusal.ToStatus();
@@ -147,7 +147,7 @@ public static class Refusals
         Trace(http, prepared.Refusal);
         if (HttpMethods.IsGet(http.Request.Method) || HttpMethods.IsHead(http.Request.Method))
         {
-            // Whoever reads the log's files knows HTTP alone.
+            // Clients that read the log's files understand HTTP only.
             response.StatusCode = StatusCodes.Status403Forbidden;
             if (prepared.Refusal.Reason == Reason.Overloaded)
             {
@@ -165,7 +165,7 @@ public static class Refusals
         return Task.CompletedTask;
     }
 
-    /// <summary>Answers a participant who asks for what is not served: 404 to one who reads files, else UNIMPLEMENTED.</summary>
+    /// <summary>Answers a request for something that is not served: UNIMPLEMENTED for a call, 404 for a file.</summary>
     internal static Task NotServed(HttpContext http)
     {
         if (HttpMethods.IsPost(http.Request.Method))

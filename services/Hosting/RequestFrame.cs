@@ -15,16 +15,16 @@ internal static class RequestFrame
     /// <summary>Reads the whole body.</summary>
     /// <param name="http">The request.</param>
     /// <param name="limit">The greatest length of the message, in bytes.</param>
-    /// <returns>The frame with its prefix; or what refuses it.</returns>
+    /// <returns>The frame with its prefix, or the refusal.</returns>
     public static async ValueTask<(byte[]? Frame, Refusal? Refusal)> Read(HttpContext http, int limit)
     {
-        // gRPC would answer any other type with an HTTP status alone, after the checks had been paid for.
+        // gRPC would refuse any other type too, but only after all checks and with an HTTP status alone.
         if (http.Request.ContentType is not { } type || !type.StartsWith("application/grpc", StringComparison.OrdinalIgnoreCase))
             return (null, Refusals.Invalid("", "the content-type must be application/grpc"));
         var reader = http.Request.BodyReader;
         while (true)
         {
-            // Most bodies came with their head.
+            // Most bodies have arrived with their headers.
             if (!reader.TryRead(out var read))
                 read = await reader.ReadAsync(http.RequestAborted);
             var buffer = read.Buffer;
@@ -33,7 +33,10 @@ internal static class RequestFrame
                 var (compressed, length) = Head(buffer);
                 Refusal? refusal = null;
                 if (compressed)
-                    refusal = Refusals.Invalid("", "the message must not be compressed: what is signed is the bytes that are sent");
+                    refusal = Refusals.Invalid(
+                        "",
+                        "the message must not be compressed, because the signature is over the bytes that are sent"
+                    );
                 else if (length > limit)
                     refusal = Refusals.Invalid("", $"the message must be at most {limit} bytes");
                 else if (buffer.Length > Prefix + length)
@@ -53,7 +56,7 @@ internal static class RequestFrame
             if (read.IsCompleted)
             {
                 reader.AdvanceTo(buffer.End);
-                return (null, Refusals.Invalid("", "the call must have one message, and all of it"));
+                return (null, Refusals.Invalid("", "the call must have one complete message"));
             }
             reader.AdvanceTo(buffer.Start, buffer.End);
         }

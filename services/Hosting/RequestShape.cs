@@ -4,7 +4,7 @@ using Google.Protobuf.Reflection;
 
 namespace Ministries.Hosting;
 
-/// <summary>Where a message has the fields that every write's request or response has.</summary>
+/// <summary>Finds the fields that the requests, and the responses, of all writes have in common.</summary>
 internal sealed class RequestShape
 {
     private static readonly ConcurrentDictionary<MessageDescriptor, RequestShape> Known = new();
@@ -29,10 +29,11 @@ internal sealed class RequestShape
 
     public FieldDescriptor? Approvals { get; }
 
-    /// <summary>Of a response: where its receipt goes.</summary>
+    /// <summary>Of a response: its receipt.</summary>
     public FieldDescriptor? Receipt { get; }
 
-    /// <summary>Of a response: the id of the record, after its receipt. A prisoner's reference goes into no trace (D16).</summary>
+    /// <summary>Of a response: the record's id, which is field 2. A prisoner's reference does not count as one, because it must not be in a
+    /// trace (D16).</summary>
     public FieldDescriptor? Record { get; }
 
     public static RequestShape Of(MessageDescriptor type) => Known.GetOrAdd(type, static d => new RequestShape(d));

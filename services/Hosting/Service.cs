@@ -7,7 +7,7 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting;
 
-/// <summary>A service, as its host needs to know it: what it keeps, what it answers, what it reacts to.</summary>
+/// <summary>Describes a service to its host: what it keeps, what it answers, what it reacts to.</summary>
 public sealed class Service
 {
     /// <summary>Its name, such as <c>calllog</c>: its participant is <c>service/calllog</c>, its events are the messages of
@@ -20,7 +20,7 @@ public sealed class Service
     /// <summary>Maps its gRPC services (<see cref="Edge.Serve"/>).</summary>
     public required Action<IEndpointRouteBuilder> Map { get; init; }
 
-    /// <summary>What it does on other services' events: at most one reaction for an event type.</summary>
+    /// <summary>How it reacts to other services' events: at most one reaction for an event type.</summary>
     public IReadOnlyList<Reaction> Reactions { get; init; } = [];
 
     /// <summary>What it records when duties fall due.</summary>

@@ -4,9 +4,9 @@ using Ministries.Ledger;
 
 namespace Ministries.Hosting;
 
-/// <summary>What a service process is told from outside: by environment variables (<c>Ledger__Connection</c>), by
-/// <c>appsettings.json</c> or by the command line (<c>--Ledger:Connection=…</c>), the last one winning; and, before all of them, by
-/// the files of the folder that <c>SettingsFolder</c> names, one for each setting (<c>Ledger__Connection</c>).</summary>
+/// <summary>The settings of a service process. They come from <c>appsettings.json</c>, environment variables (<c>Ledger__Connection</c>)
+/// and the command line (<c>--Ledger:Connection=…</c>); a later one of these overrides an earlier one. The folder that
+/// <c>SettingsFolder</c> names may hold one file for each setting (<c>Ledger__Connection</c>), which overrides all of them.</summary>
 public sealed record Settings
 {
     /// <summary><c>Ledger:Connection</c>: <c>sqlite:</c> and a file, or a Npgsql connection string.</summary>
@@ -48,17 +48,16 @@ public sealed record Settings
     /// Default: 20.</summary>
     public TimeSpan Drain { get; init; } = TimeSpan.FromSeconds(20);
 
-    /// <summary><c>OTEL_EXPORTER_OTLP_ENDPOINT</c>: where traces and metrics go by OTLP/gRPC; null: nowhere.</summary>
+    /// <summary><c>OTEL_EXPORTER_OTLP_ENDPOINT</c>: where traces and metrics are sent by OTLP/gRPC; null: they are not sent.</summary>
     public Uri? Otlp { get; init; }
 
     /// <summary><c>Metrics:Listen</c>: the address at which metrics are served to Prometheus, and nothing else, such as
-    /// <c>http://0.0.0.0:9464</c>; without TLS and for whoever reaches it, so within the deployment's network only. A name stands
-    /// for its addresses, and no others are served at. null: nowhere.
-    /// </summary>
+    /// <c>http://0.0.0.0:9464</c>. It has no TLS and serves whoever reaches it, so it belongs inside the deployment's network only. A host
+    /// name stands for its addresses, and for no others. null: metrics are not served.</summary>
     public Uri? Metrics { get; init; }
 
     /// <summary>Reads and checks the settings.</summary>
-    /// <param name="configuration">Where they stand.</param>
+    /// <param name="configuration">The sources of the settings.</param>
     /// <param name="peers">The other services whose addresses are needed.</param>
     /// <exception cref="SettingsException">Something is missing or wrong; it names everything at once.</exception>
     public static Settings Read(IConfiguration configuration, params IEnumerable<string> peers)
@@ -133,7 +132,7 @@ public sealed record Settings
     }
 }
 
-/// <summary>The settings are not such that a service could run.</summary>
+/// <summary>A service cannot run with these settings.</summary>
 /// <param name="wrong">What is wrong, one sentence each.</param>
 public sealed class SettingsException(IReadOnlyList<string> wrong) : Exception(string.Join("; ", wrong))
 {

@@ -10,7 +10,7 @@ namespace Ministries.Hosting;
 /// <see cref="FirstPause"/> to <see cref="LongestPause"/>. Only the type of its exception is logged: the message may contain what is in
 /// a record. Without this an exception would end the host, or end the work unnoticed.
 /// </summary>
-/// <param name="log">Where it is told that it failed.</param>
+/// <param name="log">Where failures are logged.</param>
 public abstract partial class SupervisedService(ILogger log) : BackgroundService
 {
     /// <summary>The pause after the first failure: 100 milliseconds.</summary>
@@ -20,7 +20,7 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
     /// </summary>
     public static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
 
-    /// <summary>The work. It returns when it is told to stop, or where it has ended on purpose.</summary>
+    /// <summary>The work. It returns when it is told to stop, or when it is finished.</summary>
     /// <param name="stop">Stops it.</param>
     protected abstract Task Work(CancellationToken stop);
 
@@ -82,6 +82,6 @@ public abstract partial class SupervisedService(ILogger log) : BackgroundService
         );
     }
 
-    [LoggerMessage(60, LogLevel.Error, "{Work} failed and begins anew in {Seconds} s: {Error}")]
+    [LoggerMessage(60, LogLevel.Error, "{Work} failed and starts again in {Seconds} s: {Error}")]
     private static partial void LogFailed(ILogger log, string work, double seconds, string error);
 }

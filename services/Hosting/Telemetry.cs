@@ -50,7 +50,7 @@ public static class Telemetry
 
     private static void AddTraces(IServiceCollection services, string service, Uri endpoint)
     {
-        // Both for the web server's span and for what a library would read beside it: no baggage, and only what services send.
+        // The first is for the web server, the second for libraries. Neither reads baggage, and the first reads only what services send.
         services.AddSingleton<DistributedContextPropagator>(new Boundary());
         Sdk.SetDefaultTextMapPropagator(new TraceContextPropagator());
         var otlp = new OtlpExporterOptions { Endpoint = endpoint, Protocol = OtlpExportProtocol.Grpc };
@@ -70,8 +70,8 @@ public static class Telemetry
             );
     }
 
-    /// <summary>Says which spans are made and what is left of them, whoever exports them. Every trace is taken, also where a caller's
-    /// says that it was not: the volume is small, and a case may be asked about years later.</summary>
+    /// <summary>Selects the spans that are made and the attributes that they keep. Every trace is recorded, even if the caller did not
+    /// record it, because the volume is small and somebody may ask about a case years later.</summary>
     /// <param name="traces">The builder; exporters are added to it afterwards.</param>
     public static TracerProviderBuilder Traces(TracerProviderBuilder traces) =>
         traces
@@ -80,7 +80,7 @@ public static class Telemetry
             .AddGrpcClientInstrumentation(options => options.SuppressDownstreamInstrumentation = true)
             .AddProcessor(new AllowList());
 
-    /// <summary>The service that a span happened in; null where the span does not say.</summary>
+    /// <summary>The service that made a span; null: the span does not say.</summary>
     public static string? ServiceOf(Activity span)
     {
         var text = span.OperationName.StartsWith(CallOf, StringComparison.Ordinal) ? span.OperationName : span.DisplayName;
@@ -100,7 +100,7 @@ public static class Telemetry
 
     private const string CallOf = "call ";
 
-    /// <summary>The operation's name of a call's span: its service in it, while the span itself is named by the RPC.</summary>
+    /// <summary>The operation name of a call's span. It holds the service, while the span's display name is the RPC.</summary>
     internal static string OperationOf(string service) => CallOf + service;
 
     // Several services may run in one process, and each gets every span. It exports its own spans and those of no service.
@@ -210,7 +210,7 @@ internal sealed class AllowList : BaseProcessor<Activity>
 
     private static void NameByMethod(Activity span)
     {
-        // Where several services run in one process, each has a list, and the first has named it.
+        // Where several services run in one process, each has this processor, and the first one has named the span.
         if (span.GetTagItem("rpc.system.name") is "grpc")
             return;
         var known = span.GetTagItem("grpc.method") as string;

@@ -4,16 +4,16 @@ using System.Text;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// What a text for a person may hold (MEANING_TEXT). What it shows must be what it says, in the order in which it was written, so the
-/// characters that override the order (Unicode Standard Annex 9: U+202A to U+202E) are refused. Isolates (U+2066 to U+2069) stay, for
-/// a name in another script needs them, but each must be closed in its own line: one that is left open would reorder whatever a
-/// reader's screen puts behind the text, and one closed too often would end an isolate of the screen. Tags (U+E0000 to U+E007F) are
-/// refused: each stands for a letter of ASCII and is drawn as nothing, so that a whole text could stand unseen in another.
+/// Which characters a text for people may hold (MEANING_TEXT). A reader must see what was written, in the order in which it was written. So
+/// two kinds of characters are refused: those that override the order (Unicode Standard Annex 9: U+202A to U+202E), and tags (U+E0000 to
+/// U+E007F), which stand for ASCII letters but are drawn as nothing, so that they could hide a text. Isolates (U+2066 to U+2069) are
+/// allowed, because a name in another script needs them, but each must be closed in its own line. An open isolate would reorder what a
+/// screen shows after the text; one closed too often would end an isolate of the screen.
 /// </summary>
 public static class Texts
 {
-    /// <summary>What is wrong with a text; null: nothing. The empty text is not judged here: whether a field may be empty, its
-    /// declaration says.</summary>
+    /// <summary>What is wrong with a text; null: nothing. An empty text passes here, because the field's declaration says whether it may be
+    /// empty.</summary>
     public static string? Fault(string text)
     {
         var open = 0;
@@ -27,7 +27,7 @@ public static class Texts
                 case >= 0x202A and <= 0x202E:
                     return "must hold no embedding or override of direction (U+202A to U+202E)";
                 case >= 0xE0000 and <= 0xE007F:
-                    return "must hold no tags (U+E0000 to U+E007F): they spell out what nobody is shown";
+                    return "must hold no tags (U+E0000 to U+E007F), because they are letters that nobody is shown";
                 case >= 0x2066 and <= 0x2068:
                     open++;
                     break;
@@ -50,7 +50,8 @@ public static class Texts
             : "must hold a character that can be seen";
     }
 
-    private const string Unbalanced = "must close each isolate (U+2066 to U+2068) with U+2069 in the same line, and nothing else with it";
+    private const string Unbalanced =
+        "must close each isolate (U+2066 to U+2068) with U+2069 in the same line, and must hold no other U+2069";
 
     /// <summary>Whether a character leaves a mark by itself: a letter, number, punctuation mark or symbol that is not blank. White
     /// space, controls, format characters, combining marks, private and unassigned characters do not.</summary>
@@ -89,7 +90,7 @@ public static class Texts
             or UnicodeCategory.OtherNotAssigned => false,
         };
 
-    // Letters and symbols by category that are drawn as nothing: Hangul fillers, the blank Braille pattern, the musical null
-    // notehead and the place of an object that a plain text does not have.
+    // Letters and symbols by category that are drawn as nothing: Hangul fillers, the blank Braille pattern, the musical null notehead and
+    // the object replacement character.
     private static bool IsBlank(int character) => character is 0x115F or 0x1160 or 0x3164 or 0xFFA0 or 0x2800 or 0x1D159 or 0xFFFC;
 }

@@ -13,13 +13,13 @@ using Ministries.Types.V1;
 namespace Ministries.Hosting;
 
 /// <summary>
-/// Whether a request is as its contract declares it: by <c>google.api.field_behavior</c>, by the standard rules of <c>buf.validate</c>
-/// (protovalidate) and by <c>ministries.type.v1.meaning</c>. What a message type demands is worked out once. Every violation of a
-/// request is told at once, each with its field's path and never with the value.
+/// Checks a request against the declarations of its contract: <c>google.api.field_behavior</c>, the standard rules of <c>buf.validate</c>
+/// (protovalidate) and <c>ministries.type.v1.meaning</c>. The rules of a message type are compiled once. All violations of a request are
+/// reported together, each with its field's path and never with the value.
 /// </summary>
 public static class Validation
 {
-    /// <summary>The greatest number of faults that are told: 100.</summary>
+    /// <summary>The greatest number of faults that are reported: 100.</summary>
     public const int MostFaults = 100;
 
     /// <summary>The earliest time that a request may name: 1900-01-01T00:00:00Z.</summary>
@@ -38,7 +38,7 @@ public static class Validation
         return faults ?? (IReadOnlyList<FieldFault>)[];
     }
 
-    /// <summary>Works out what requests of a type demand.</summary>
+    /// <summary>Compiles the rules of a request's type.</summary>
     /// <param name="type">The type.</param>
     /// <exception cref="NotSupportedException">The contract declares a rule that is not enforced here.</exception>
     public static void Prepare(MessageDescriptor type)
@@ -57,7 +57,7 @@ public static class Validation
             faults.Add(new FieldFault { Field = path, Description = what });
     }
 
-    /// <summary>What one message type demands.</summary>
+    /// <summary>The compiled rules of one message type.</summary>
     private sealed class MessagePlan(MessageDescriptor type)
     {
         private readonly FieldPlan[] _fields =
@@ -98,7 +98,7 @@ public static class Validation
 
     private static string Join(string path, string name) => path.Length == 0 ? name : $"{path}.{name}";
 
-    /// <summary>What one field demands.</summary>
+    /// <summary>The compiled rules of one field.</summary>
     private sealed class FieldPlan
     {
         private readonly FieldDescriptor _field;
@@ -166,7 +166,7 @@ public static class Validation
             }
         }
 
-        // Whether there are elements to look at. What is refused for its number costs no more than counting.
+        // Whether there are elements to check. A list that is too long is refused after counting, so it costs no more than that.
         private bool IsCounted(int count, string path, ref List<FieldFault>? faults)
         {
             var fault =
@@ -184,7 +184,7 @@ public static class Validation
             return count > 0 && fault is null;
         }
 
-        // A path is written out only where it is needed: most requests are without fault.
+        // The path is made only for a fault, because most requests have none.
         private void CheckElement(object value, Element at, ref List<FieldFault>? faults)
         {
             if (value is IMessage message)
@@ -201,7 +201,7 @@ public static class Validation
             public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Name}[{Index}]");
         }
 
-        // Whether the field says anything: set where it knows of it, otherwise other than its default.
+        // Whether the field has a value: a field with presence is set, any other differs from its default.
         private bool IsSet(IMessage message, out object? value)
         {
             if (_field.HasPresence && !_field.Accessor.HasValue(message))
@@ -211,14 +211,14 @@ public static class Validation
             }
             value = _field.Accessor.GetValue(message);
             if (_field.HasPresence)
-                // An optional text or enum that is there and says nothing is not there.
+                // A required text that is present but empty counts as missing.
                 return value is not null && (!_required || value is not (string { Length: 0 } or ByteString { Length: 0 }));
             return value switch
             {
                 null => false,
                 string text => text.Length > 0,
                 ByteString bytes => bytes.Length > 0,
-                // A plain bool that is left out says no.
+                // A plain bool that is left out means no, so a required one is never missing.
                 bool flag => flag || _required,
                 ulong number => number != 0,
                 _ => Convert.ToInt64(value, CultureInfo.InvariantCulture) != 0,

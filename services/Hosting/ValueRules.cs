@@ -11,13 +11,14 @@ using NodaTime.TimeZones;
 
 namespace Ministries.Hosting;
 
-/// <summary>The standard rules of <c>buf.validate</c> for one value, made into a function once. The package that evaluates them by CEL
-/// takes longer than all the rest of a write (decision 0051); tests compare the two on generated requests. A rule that is not here
-/// stops the service at its start, so that none is declared and not enforced.</summary>
+/// <summary>The standard rules of <c>buf.validate</c> for one value, compiled once to a function. The package that evaluates them by CEL
+/// takes longer than the rest of a write (decision 0051); tests compare the two on generated requests. A rule that is not supported here
+/// stops the service at its start, so that no declared rule goes unenforced.</summary>
 public static partial class ValueRules
 {
-    // From the copy of the database that NodaTime carries: an image need not have one, and what is there would not only hold names of
-    // zones. Names without an area are abbreviations and countries (EST, ROK): they do not say whose time it is, or are not kept.
+    // The names come from NodaTime's copy of the time zone database, because an image may have none, and its files are not only zones.
+    // Names without an area (EST, ROK) are left out: such abbreviations and names of countries do not say whose time is meant, or are no
+    // longer maintained.
     private static readonly FrozenSet<string> TimeZones = TzdbDateTimeZoneSource
         .Default.GetIds()
         .Where(id => id.Contains('/') || id == "UTC")
@@ -37,10 +38,10 @@ public static partial class ValueRules
         [StringForms.PageTokenPattern] = PageToken(),
     }.ToFrozenDictionary();
 
-    /// <summary>What a value of the field is asked: a function from the value to what is wrong with it (null: nothing).</summary>
-    /// <param name="field">The field; of a list, its elements are meant.</param>
+    /// <summary>Compiles the rules of a field's value to a function that returns what is wrong with a value (null: nothing).</summary>
+    /// <param name="field">The field; if it is a list, the rules are those of its elements.</param>
     /// <param name="rules">The rules of the value.</param>
-    /// <returns>The function; null: any value will do.</returns>
+    /// <returns>The function; null: any value is allowed.</returns>
     public static Func<object, string?>? Of(FieldDescriptor field, FieldRules rules) =>
         field.FieldType switch
         {
@@ -73,8 +74,8 @@ public static partial class ValueRules
         };
     }
 
-    /// <summary>Checks that all rules of a field are enforced here or by <see cref="Validation"/>: nothing may be left once those that
-    /// are have been taken away.</summary>
+    /// <summary>Checks that all rules of a field are enforced here or by <see cref="Validation"/>. It removes the enforced rules from a
+    /// copy, and no other may be left.</summary>
     /// <param name="field">The field.</param>
     /// <param name="rules">Its rules.</param>
     /// <exception cref="NotSupportedException">A rule is left.</exception>
@@ -167,8 +168,8 @@ public static partial class ValueRules
     {
         var (known, not) = (type.Values.Select(v => v.Number).ToFrozenSet(), rules.NotIn.ToFrozenSet());
         return value =>
-            (int)value is var number && !known.Contains(number) ? "is of a number that the contract does not know"
-            : not.Contains(number) ? "must be a value that says something"
+            (int)value is var number && !known.Contains(number) ? "has a number that the contract does not know"
+            : not.Contains(number) ? "must not be the unspecified value"
             : null;
     }
 

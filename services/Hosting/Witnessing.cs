@@ -19,8 +19,8 @@ public sealed record WitnessingOptions
     /// </summary>
     public TimeSpan Pause { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>How long it waits at most where witnesses are missing: 15 seconds, from <see cref="Pause"/> on doubled each time.
-    /// </summary>
+    /// <summary>The longest wait while witnesses are missing: 15 seconds. The wait begins at <see cref="Pause"/> and doubles each
+    /// time.</summary>
     public TimeSpan LongestPause { get; init; } = TimeSpan.FromSeconds(15);
 
     /// <summary>How long a witness may take to answer: 5 seconds.</summary>
@@ -28,10 +28,10 @@ public sealed record WitnessingOptions
 }
 
 /// <summary>
-/// Asks the agreement's witnesses for cosignatures on this service's checkpoints (C2SP tlog-witness), in rounds: the newest
-/// checkpoint to all of them at once, so that as many as are demanded meet on one. It runs beside the writes, which never wait
-/// for it. Where a witness has a checkpoint that this service's key signed and that contradicts the ledger, the database is not the one
-/// that was served before: the process ends with the exit code that refuses such a ledger at the start.
+/// Asks the agreement's witnesses for cosignatures on this service's checkpoints (C2SP tlog-witness), in rounds. Each round sends the
+/// newest checkpoint to all witnesses at once, so that enough of them cosign the same one. Writes never wait for it. Where a witness has a
+/// checkpoint that this service's key signed and that contradicts the ledger, the database is not the one that was served before: the
+/// process ends with the exit code that refuses such a ledger at the start.
 /// </summary>
 public sealed partial class Witnessing : SupervisedService
 {
@@ -57,7 +57,7 @@ public sealed partial class Witnessing : SupervisedService
         public ulong Size { get; set; }
     }
 
-    /// <summary>Begins when the host starts.</summary>
+    /// <summary>Makes it. The first round is when the host has started.</summary>
     public Witnessing(
         ServiceLedger ledger,
         Agreements agreements,
@@ -149,7 +149,7 @@ public sealed partial class Witnessing : SupervisedService
     // The size of the tree that was asked for last.
     private ulong _asked;
 
-    /// <summary>Asks every witness once; whether all have cosigned.</summary>
+    /// <summary>Asks every witness once. Returns whether all have cosigned.</summary>
     private async Task<bool> Round(Agreement agreement, CancellationToken stop)
     {
         var began = _time.GetUtcNow();
@@ -170,7 +170,7 @@ public sealed partial class Witnessing : SupervisedService
 
         var asked = new AskedCheckpoint(agreement, checkpoint, SignedNote.Read(checkpoint.Text)!);
         var has = Cosigning(checkpoint.Text, agreement);
-        // One that was slow or away is asked again alone.
+        // A witness that was slow or away is asked again alone.
         await Task.WhenAll(
             agreement
                 .Witnesses.Where(w => !has.Contains(w.Participant) || !_ways.TryGetValue(w, out var way) || way.Size != checkpoint.Size)
@@ -219,14 +219,14 @@ public sealed partial class Witnessing : SupervisedService
         }
     }
 
-    // Who has cosigned a checkpoint of this ledger, as it counts now.
+    // The participants whose cosignatures on a checkpoint of this ledger count now.
     private IReadOnlyList<string> Cosigning(string checkpoint, Agreement agreement) =>
         LogKeys.Of(agreement, _ledger.Service).Judge(checkpoint, _time.GetUtcNow()).Cosigners;
 
     private bool Covers(Checkpoint? cosigned, ulong size, Agreement agreement) =>
         cosigned?.Size >= size && Cosigning(cosigned.Text, agreement).Count >= agreement.CosignaturesDemanded;
 
-    // Keeps a witness's lines as they come: one that is slow does not keep back the others.
+    // Keeps a witness's lines as soon as they come, so that a slow witness does not delay the others.
     private void Keep(AskedCheckpoint asked, IReadOnlyList<string> lines)
     {
         lock (asked.Kept)
@@ -241,7 +241,7 @@ public sealed partial class Witnessing : SupervisedService
         }
     }
 
-    /// <summary>Asks one witness; what is wrong, null: nothing.</summary>
+    /// <summary>Asks one witness. Returns what is wrong; null: nothing.</summary>
     private async Task<string?> Ask(Witness witness, AskedCheckpoint asked, CancellationToken cancel)
     {
         var (note, size) = (asked.Note, asked.Checkpoint.Size);
@@ -293,7 +293,7 @@ public sealed partial class Witnessing : SupervisedService
                     return $"it refuses the checkpoint with status {(int)answer.StatusCode}";
             }
         }
-        return "it changes its mind about which checkpoint it has";
+        return "it reports another checkpoint each time";
     }
 
     /// <summary>Reads a witness's checkpoint where the witness has another one than this service. If this service's key signed it and the
@@ -311,7 +311,7 @@ public sealed partial class Witnessing : SupervisedService
         return wrong;
     }
 
-    // Whatever character set the answer claims to be in.
+    // The answer is read as UTF-8, whatever character set it claims to have.
     private static async Task<string> TextOf(HttpResponseMessage answer, CancellationToken cancel) =>
         Encoding.UTF8.GetString(await answer.Content.ReadAsByteArrayAsync(cancel));
 

@@ -9,7 +9,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting;
 
-/// <summary>The way of every write that has passed the edge: what is asked elsewhere, the commit, the receipt.</summary>
+/// <summary>Runs every write that has passed the edge: it asks other services, commits and adds the receipt.</summary>
 public sealed class Writes
 {
     private readonly ServiceLedger _ledger;
@@ -38,8 +38,9 @@ public sealed class Writes
     /// <param name="request">The request, as received.</param>
     /// <param name="context">The call.</param>
     /// <param name="rule">The rule that decides.</param>
-    /// <param name="ask">Asks another service before the command is queued. Not called where the request has its answer. What it
-    /// cannot get is a refusal that names what was asked, and is not stored (D9: unreachable means refused).</param>
+    /// <param name="ask">Asks another service before the command is queued. It is not called if the request was answered before. If it gets
+    /// no answer, the write is refused, with the name of what was asked, and the refusal is not stored (D9: unreachable means
+    /// refused).</param>
     /// <exception cref="RpcException">The refusal.</exception>
     public async Task<TResponse> Run<TRequest, TResponse>(
         TRequest request,
@@ -57,7 +58,7 @@ public sealed class Writes
             }
             catch (AgreementReplacedException) when (tries < 3)
             {
-                // The version that the ledger has is about to be in force here.
+                // The ledger has a newer version, which is about to be in force here.
                 await Task.Delay(TimeSpan.FromMilliseconds(10 * tries), context.CancellationToken);
                 _access.Renew(EdgeCall.Of(context), context.GetHttpContext());
             }
@@ -86,7 +87,8 @@ public sealed class Writes
             return rule(request, ContextOf(call, view, now, about));
         }
 
-        // An old request gets its old answer, whatever the time: so whether there is one is asked where that makes a difference.
+        // A repeated request gets its old answer, even if its signature has expired since. So an old answer is looked for before the
+        // request is refused or another service is asked.
         var outcome =
             ask is null && signed.Refused is null
                 ? null
@@ -99,7 +101,7 @@ public sealed class Writes
             outcome = await _ledger.Commit(
                 missed is null
                     ? CommandOf(request, call, asked, (view, now) => Decide(view, now, asked), stores: true)
-                    // Silence comes where the rule asks for the answer: what it refuses before is told as when there is one.
+                    // Without an answer, the rule still runs: what it refuses before it needs the answer, it refuses for the usual reason.
                     : CommandOf(
                         request,
                         call,
@@ -178,7 +180,7 @@ public sealed class Writes
         return response;
     }
 
-    // The answer, or the refusal for want of one.
+    // The other service's answer, or the refusal because there is none.
     private static async Task<(IMessage? Asked, Refusal? Missed)> Ask(Func<Task<IMessage?>> ask, CancellationToken cancel)
     {
         try

@@ -26,7 +26,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
     private DateTimeOffset _now;
 
     /// <summary>Decides the commands, commits the accepted ones, signs the tree and answers every caller.</summary>
-    /// <param name="progress">Is told how far it has come.</param>
+    /// <param name="progress">Records how far it has come.</param>
     /// <param name="replaced">Receives a new cache if another replica has written, because the given one is then outdated.</param>
     public async Task Run(BatchProgress progress, Action<CommitCache> replaced)
     {

@@ -1,6 +1,6 @@
 namespace Ministries.Ledger;
 
-/// <summary>How far a batch has come: what its fault means depends on it.</summary>
+/// <summary>How far a batch has come. The meaning of a fault depends on it.</summary>
 internal sealed class BatchProgress
 {
     /// <summary>The head's lock is held.</summary>

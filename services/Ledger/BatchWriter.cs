@@ -22,7 +22,7 @@ internal sealed class BatchWriter(
     /// <param name="decided">The commands that were decided, in the order of their positions.</param>
     /// <param name="intakes">Per producer and event type, the number of the last event that the batch takes in.</param>
     /// <param name="head">The head as it was.</param>
-    /// <param name="progress">Is told how far it has come.</param>
+    /// <param name="progress">Records how far it has come.</param>
     /// <returns>The head as it is now, and the tree.</returns>
     public async Task<(Head Head, TreeView Tree)> Write(
         IReadOnlyList<DecidedCommand> decided,

@@ -26,7 +26,7 @@ public sealed class CheckpointKey
     /// </summary>
     public string Name { get; }
 
-    /// <summary>The public key as verifiers are told it: name, key id and key (the notation of Go's sumdb/note).</summary>
+    /// <summary>The public key in the form that verifiers are given: name, key id and key (the notation of Go's sumdb/note).</summary>
     public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([1, .. _public])}";
 
     /// <summary>What a service that signs with this key makes ids and etags with.</summary>
@@ -94,7 +94,7 @@ public sealed class CheckpointKey
         return again with { Text = again.Text + string.Concat(others) };
     }
 
-    /// <summary>Whether the line says that it is this key's: by name and key id. Others are to be ignored.</summary>
+    /// <summary>Whether the line names this key, by name and key id. Other lines must be ignored.</summary>
     public bool Names(NoteSignature signature) => signature.Name == Name && signature.KeyId.AsSpan().SequenceEqual(_id);
 
     /// <summary>Reads a checkpoint and verifies this key's signature on it; null: it has none, has one that is not valid, or is no
@@ -111,16 +111,16 @@ public sealed class CheckpointKey
     }
 }
 
-/// <summary>Judges whose a checkpoint is, by the log's keys as the agreement in force at this moment lists them: keys change while the
-/// service runs, so that it is asked anew each time.</summary>
+/// <summary>Judges whose a checkpoint is, by the log's keys in the agreement in force now. Keys change while the service runs, so this is
+/// asked each time.</summary>
 /// <param name="note">The signed note.</param>
-/// <returns>The tree of which it tells; null: none of the log's keys signed it. And whether the signature counts: false where its key's
-/// time is over and nothing shows that it signed before.</returns>
+/// <returns>The tree that it describes; null: none of the log's keys signed it. And whether the signature counts: it does not if its key
+/// has ended and nothing shows that it signed before.</returns>
 public delegate (Checkpoint? Tree, bool Counts) CheckpointJudge(string note);
 
 /// <summary>
-/// The last checkpoint, kept in a file outside the database. The file has two places that are written in turn, so that a write
-/// that was cut off leaves the one before; the signature tells a whole one. Each is on the disk before it is told to anybody.
+/// The last checkpoint, kept in a file outside the database. The file has two slots that are written in turn, so that an interrupted write
+/// leaves the previous checkpoint. The signature shows that a slot is complete. A checkpoint is on the disk before anybody receives it.
 /// </summary>
 internal sealed class Checkpoints : IDisposable
 {
@@ -131,7 +131,7 @@ internal sealed class Checkpoints : IDisposable
     private CheckpointKey _key;
     private int _next;
 
-    /// <summary>Reads the file; it is made where it is not there.</summary>
+    /// <summary>Reads the file, which is created if missing.</summary>
     /// <param name="key">The key that signs from now on.</param>
     /// <param name="path">The file.</param>
     /// <param name="judge">Whose the checkpoints in it are; null: only those of <paramref name="key"/> are the log's.</param>
@@ -155,7 +155,7 @@ internal sealed class Checkpoints : IDisposable
             (Last, IsDoubtful) = (found, !counts);
             _next = 1 - place;
         }
-        // Nothing, or a first write that was cut off, of which nobody was told.
+        // The file is empty, or its first write was interrupted and nobody received that checkpoint.
         if (Last is not null || !whole)
             return;
         _file.Dispose();
@@ -165,11 +165,11 @@ internal sealed class Checkpoints : IDisposable
         );
     }
 
-    /// <summary>Whether <see cref="Last"/> was found in the file with the signature of a key whose time is over: a thief of that key may
-    /// have made it. It is to be signed again, or relied upon, only once the ledger bears it out.</summary>
+    /// <summary>Whether <see cref="Last"/> was found in the file with the signature of a key that has ended, so that a thief of that key
+    /// may have made it. Sign it again, or rely on it, only once the ledger confirms it.</summary>
     public bool IsDoubtful { get; private set; }
 
-    /// <summary>Signs the last checkpoint with the present key where another has signed it. The ledger bears it out.</summary>
+    /// <summary>Signs the last checkpoint with the present key if another key has signed it. The ledger must have confirmed it.</summary>
     public void Renew()
     {
         lock (_lock)
@@ -205,7 +205,7 @@ internal sealed class Checkpoints : IDisposable
         }
     }
 
-    /// <summary>Signs with another key from now on: the last tree at once.</summary>
+    /// <summary>Signs with another key from now on, beginning with the last tree.</summary>
     public void SignWith(CheckpointKey key)
     {
         lock (_lock)

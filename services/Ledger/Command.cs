@@ -22,7 +22,7 @@ public sealed class Command
     /// <summary>The request's exact bytes, stored as they are.</summary>
     public required ReadOnlyMemory<byte> Bytes { get; init; }
 
-    /// <summary>Decides: pure, and called again whenever more states were loaded.</summary>
+    /// <summary>Decides on the command. It must be pure, because it is called again whenever more states were loaded.</summary>
     public required Func<View, DateTimeOffset, Decision> Decide { get; init; }
 
     /// <summary>The version of the agreement by which it is judged.</summary>
@@ -37,9 +37,8 @@ public sealed class Command
     /// <summary>What caused it, where no participant sent it.</summary>
     public Cause? Cause { get; init; }
 
-    /// <summary>Whether a refusal is stored and answered again: true for participants, false for events and duties, so that
-    /// they can be tried again after a repair. A refusal that its sender can mend (<see cref="Reasons.IsKept"/>) is never stored.
-    /// </summary>
+    /// <summary>Whether a refusal is stored and answered again: true for participants, false for events and duties, so that they can be
+    /// tried again after a repair. A refusal that its sender can correct (<see cref="Reasons.IsKept"/>) is never stored.</summary>
     public bool StoresRefusal { get; init; } = true;
 
     /// <summary>How soon it is taken: greater before lesser, FLASH the greatest.</summary>
@@ -69,7 +68,7 @@ public sealed record Intake(string Producer, string Type, ulong Sequence)
     internal string Cursor => $"intake/{Producer}/{Type}";
 }
 
-/// <summary>What came of a command once it is durable.</summary>
+/// <summary>The outcome of a command, once it is durable.</summary>
 /// <param name="Position">The entry's position; null where nothing was stored: a refusal that is not kept, a request id that was
 /// used for something else, an event that was settled before.</param>
 /// <param name="Time">When it was committed.</param>

@@ -39,7 +39,7 @@ internal sealed class CommandDecider(CommitContext context, CommitCache cache, S
                 return effect;
             await loader.LoadMissed(command, missed);
         }
-        throw new CommandFailedException(command.Method, null, "its rule asks for more records without end");
+        throw new CommandFailedException(command.Method, null, "its rule keeps asking for more records");
     }
 
     /// <summary>What is stored beside a state.</summary>
@@ -131,20 +131,20 @@ internal sealed class CommandDecider(CommitContext context, CommitCache cache, S
     {
         var options = context.Options;
         if (effect.Events.Count > options.MaxEvents)
-            throw new CommandFailedException(command.Method, null, "more events than an entry may have");
+            throw new CommandFailedException(command.Method, null, "it has more events than an entry may have");
         var bytes =
             command.Bytes.Length
             + (effect.Packed?.Value.Length ?? 0)
             + (command.Asked?.CalculateSize() ?? 0)
             + effect.Events.Sum(e => e.Length);
         if (bytes > options.MaxEntryBytes)
-            throw new CommandFailedException(command.Method, null, "its entry is greater than it may be");
+            throw new CommandFailedException(command.Method, null, "its entry is larger than allowed");
         CheckTokens(effect.Decision.Audience);
         foreach (var (id, _) in effect.Touched)
         {
             var state = cache.View.StateOf(id)!;
             if (state.CalculateSize() > options.MaxStateBytes)
-                throw new CommandFailedException(command.Method, null, "a record grew greater than it may be");
+                throw new CommandFailedException(command.Method, null, "a record grew larger than allowed");
             var index = IndexOf(id, state);
             CheckTokens(index.Audience);
             CheckTokens(index.Keys);
@@ -156,7 +156,7 @@ internal sealed class CommandDecider(CommitContext context, CommitCache cache, S
                 throw new CommandFailedException(
                     command.Method,
                     null,
-                    "tokens and keys are 1 to 300 characters of one line, and not more than may be"
+                    "tokens and keys must be 1 to 300 characters in one line, and no more of them than allowed"
                 );
         }
     }

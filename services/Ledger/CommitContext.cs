@@ -16,7 +16,7 @@ internal sealed class CommitContext(
     public Store Store { get; } = store;
     public Checkpoints Checkpoints { get; } = checkpoints;
 
-    /// <summary>Is told the number of entries once they are signed.</summary>
+    /// <summary>Receives the number of entries once they are signed.</summary>
     public Action<ulong> Grown { get; } = grown;
     public RecentEvents RecentEvents { get; } = recentEvents;
     public RecentEntries RecentEntries { get; } = recentEntries;

@@ -34,7 +34,8 @@ internal sealed class Committer(CommitContext context)
             }
             catch (Exception e)
             {
-                // Of a thread of its own an exception would end the process at once. Nobody waits for ever, and whoever watches is told.
+                // Uncaught, an exception of this thread would end the process at once. Instead the waiting callers get it, and so does
+                // whoever awaits Running.
                 Abandon(e);
                 ended.SetException(e);
             }

@@ -13,7 +13,7 @@ namespace Ministries.Ledger;
 /// <param name="Line">The line as it stands in the note, with its end.</param>
 public sealed record NoteSignature(string Name, byte[] KeyId, byte[] Bytes, string Line);
 
-/// <summary>A note with its signatures (C2SP signed-note), read and not verified.</summary>
+/// <summary>A note with its signatures (C2SP signed-note), which are not verified.</summary>
 /// <param name="Text">What is signed, with its last line's end.</param>
 /// <param name="Signatures">The signatures in their order.</param>
 public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signatures)
@@ -29,8 +29,8 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
     /// <summary>The first line: of a checkpoint, its origin.</summary>
     public string Origin => Text[..Text.IndexOf('\n')];
 
-    /// <summary>The tree of which the text tells, where it is a checkpoint's (C2SP tlog-checkpoint), whoever signed it; null: it is
-    /// none.</summary>
+    /// <summary>The tree that the text describes if it is a checkpoint's (C2SP tlog-checkpoint), whoever signed it; null: it is no
+    /// checkpoint.</summary>
     public Checkpoint? Tree => TreeOf(Text) is var (size, root) ? new Checkpoint(size, root, ToString()) : null;
 
     /// <summary>Reads a note; null: it is none.</summary>
@@ -42,7 +42,7 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
         return ReadLines(note[(end + 2)..]) is { Count: > 0 } signatures ? new(note[..(end + 1)], signatures) : null;
     }
 
-    /// <summary>Reads signature lines, such as a witness answers with; null: there is a line that is none.</summary>
+    /// <summary>Reads signature lines, such as those of a witness's answer; null: a line is not a signature line.</summary>
     public static IReadOnlyList<NoteSignature>? ReadLines(string lines)
     {
         if (lines.Length is 0 or > MaxLength || !lines.EndsWith('\n'))
@@ -66,7 +66,7 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
     /// <summary>The note's text.</summary>
     public override string ToString() => $"{Text}\n{string.Concat(Signatures.Select(s => s.Line))}";
 
-    // Three lines: whoever read further ones would read a checkpoint that others do not understand (tlog-checkpoint allows them).
+    // Exactly three lines. More are allowed by tlog-checkpoint, but other readers would not understand them.
     private static (ulong Size, byte[] Root)? TreeOf(string text)
     {
         var lines = text.Split('\n');
@@ -82,7 +82,7 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
 
     internal const string NameRule = "a key name is 1 to 256 printable ASCII characters without spaces and plus signs";
 
-    // C2SP signed-note forbids Unicode's spaces, of which languages know different ones: ASCII they all know.
+    // C2SP signed-note forbids Unicode's spaces, but languages disagree on which characters those are. On ASCII they agree.
     internal static bool IsName(string name) => name.Length is > 0 and <= 256 && name.All(c => c is > ' ' and <= '~' and not '+');
 
     /// <summary>The bytes of a base64 text in its one right form (RFC 4648, 4): padded, no white space, no bits set in the padding;
@@ -106,7 +106,7 @@ public sealed class CosignatureKey
     /// <summary>The first second at which anything can be cosigned, in Unix time.</summary>
     public const ulong FirstSecond = 1;
 
-    /// <summary>The last one: the year 9998 ends with it. What is added to a time stays a time of this calendar.</summary>
+    /// <summary>The last such second, which ends the year 9998. So adding to a time cannot leave the calendar.</summary>
     public const ulong LastSecond = 253_370_764_799;
 
     private const byte Type = 4;
@@ -125,7 +125,7 @@ public sealed class CosignatureKey
     /// <summary>The witness's name, such as <c>ministries.example/witness/kr/mfa</c>.</summary>
     public string Name { get; }
 
-    /// <summary>The public key as verifiers are told it: name, key id and key (C2SP signed-note, verifier keys).</summary>
+    /// <summary>The public key in the form that verifiers are given: name, key id and key (C2SP signed-note, verifier keys).</summary>
     public string Verifier => $"{Name}+{Convert.ToHexStringLower(_id)}+{Convert.ToBase64String([Type, .. _public])}";
 
     /// <summary>The name under which a participant cosigns: <c>&lt;trust domain&gt;/witness/&lt;participant id&gt;</c>.</summary>
@@ -180,7 +180,7 @@ public sealed class CosignatureKey
         return $"{SignedNote.Mark}{Name} {Convert.ToBase64String([.. _id, .. stamp, .. signature])}\n";
     }
 
-    /// <summary>Whether the line says that it is this key's: by name and key id. Others are to be ignored.</summary>
+    /// <summary>Whether the line names this key, by name and key id. Other lines must be ignored.</summary>
     public bool Names(NoteSignature signature) => signature.Name == Name && signature.KeyId.AsSpan().SequenceEqual(_id);
 
     /// <summary>When the key cosigned the note by this signature; null: the signature is not this key's over this note.</summary>
@@ -202,11 +202,11 @@ public sealed class CosignatureKey
         Encoding.UTF8.GetBytes($"cosignature/v1\ntime {seconds.ToString(CultureInfo.InvariantCulture)}\n{note.Text}");
 }
 
-/// <summary>That an entry is in a log, as one text that is verified offline (C2SP tlog-proof).</summary>
+/// <summary>A proof that an entry is in a log, as one text that can be verified offline (C2SP tlog-proof).</summary>
 /// <param name="Index">The entry's position.</param>
 /// <param name="Hashes">The inclusion proof (RFC 6962 2.1.1), leaf to root, 32 bytes each; at most 63.</param>
 /// <param name="Checkpoint">The checkpoint to whose root they lead, with its signatures and cosignatures.</param>
-/// <param name="Extra">What else is wanted; not authenticated by anything. Null: nothing.</param>
+/// <param name="Extra">Any other data, which nothing authenticates; null: none.</param>
 public sealed record LogProof(ulong Index, IReadOnlyList<byte[]> Hashes, string Checkpoint, byte[]? Extra = null)
 {
     private const string First = "c2sp.org/tlog-proof@v1";
@@ -223,8 +223,8 @@ public sealed record LogProof(ulong Index, IReadOnlyList<byte[]> Hashes, string 
         return text.Append('\n').Append(Checkpoint).ToString();
     }
 
-    /// <summary>Reads a proof; whether it holds is another question (<see cref="Proofs.Includes"/>).</summary>
-    /// <exception cref="FormatException">It is none; the text says at which line it fails.</exception>
+    /// <summary>Reads a proof without verifying it (<see cref="Proofs.Includes"/>).</summary>
+    /// <exception cref="FormatException">It is not a proof; the text says at which line it fails.</exception>
     public static LogProof Read(string text)
     {
         if (text.Length > SignedNote.MaxLength)

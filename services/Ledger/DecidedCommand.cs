@@ -15,7 +15,7 @@ internal sealed class DecidedCommand(PendingCommand pending, byte[] digest, ulon
     public Effect Effect { get; } = effect;
     public Decision Decision => Effect.Decision;
 
-    /// <summary>Who may see the entry: among them whoever's command it is.</summary>
+    /// <summary>Who may see the entry, always including the participant whose command it is.</summary>
     public IReadOnlySet<string> Audience { get; } =
         new HashSet<string>([.. effect.Decision.Audience, Rules.Audience.Of(pending.Command.Participant)]);
 

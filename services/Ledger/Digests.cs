@@ -24,7 +24,7 @@ public static class Digests
     /// <summary>SHA-256 over two spans, one after the other.</summary>
     public static byte[] Of(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second)
     {
-        // In one step: a hash in steps has a handle that is made and given up each time.
+        // In one step, because a hash in several steps creates and frees a handle each time.
         var length = first.Length + second.Length;
         var rented = length > 1024 ? System.Buffers.ArrayPool<byte>.Shared.Rent(length) : null;
         Span<byte> both = rented is null ? stackalloc byte[length] : rented.AsSpan(0, length);

@@ -3,8 +3,8 @@ namespace Ministries.Ledger;
 /// <summary>Something that kept the ledger from doing what it was asked. Its text names no content of a record.</summary>
 public abstract class LedgerException(string message, Exception? inner = null) : Exception(message, inner);
 
-/// <summary>More commands wait than may: try again later. Nothing was recorded.</summary>
-public sealed class LedgerOverloadedException() : LedgerException("more commands wait for the ledger than may");
+/// <summary>Too many commands wait: try again later. Nothing was recorded.</summary>
+public sealed class LedgerOverloadedException() : LedgerException("too many commands wait for the ledger");
 
 /// <summary>The ledger takes no more commands: it is being closed. Nothing was recorded.</summary>
 public sealed class LedgerClosedException() : LedgerException("the ledger is being closed");
@@ -12,17 +12,18 @@ public sealed class LedgerClosedException() : LedgerException("the ledger is bei
 /// <summary>The database cannot be used at present. Nothing was recorded.</summary>
 public sealed class LedgerUnavailableException(Exception inner) : LedgerException("the ledger's database cannot be used at present", inner);
 
-/// <summary>Whether the command was recorded is not known: the connection was lost while it was being committed. To send it again
-/// with the same request id is safe and tells.</summary>
+/// <summary>Whether the command was recorded is not known: the connection was lost while it was being committed. Sending it again with the
+/// same request id is safe and gives the outcome.</summary>
 public sealed class CommitOutcomeUnknownException(Exception inner)
-    : LedgerException("the database did not say whether it committed; repeat the same request to learn it", inner);
+    : LedgerException("the database did not say whether it committed; send the same request again to get the outcome", inner);
 
-/// <summary>While the command waited, the agreement by which it was judged, or a key that signed it, ceased to hold. Nothing was
-/// recorded; it is to be judged anew.</summary>
-public sealed class AgreementReplacedException() : LedgerException("what the command was judged by no longer holds");
+/// <summary>While the command waited, the agreement by which it was judged was replaced, or a key that signed it ended. Nothing was
+/// recorded, and it must be judged again.</summary>
+public sealed class AgreementReplacedException()
+    : LedgerException("the agreement or a key by which the command was judged is no longer in force");
 
-/// <summary>The command could not be carried out, through a fault of the software: a rule threw, an entry is greater than it may
-/// be. Nothing was recorded; others are not affected.</summary>
+/// <summary>The command could not be carried out, because of a fault of the software: a rule threw, or an entry is larger than allowed.
+/// Nothing was recorded; others are not affected.</summary>
 public sealed class CommandFailedException(string method, Exception? inner, string why = "its rule failed")
     : LedgerException($"{method}: {why}", inner);
 
@@ -55,6 +56,6 @@ public sealed class EventGapException(string producer, string type, ulong last, 
 public sealed class NewerFoldException(string kind, int found, int known)
     : LedgerException($"records of kind {kind} were written by version {found} of its rules; this software knows {known}");
 
-/// <summary>The database does not fit what this service has signed or what it holds itself: it must not be served from. The text
-/// says what an operator must do.</summary>
+/// <summary>The database contradicts what this service has signed, or itself, so it must not be served from. The text says what an operator
+/// must do.</summary>
 public sealed class LedgerInconsistentException(string message, Exception? inner = null) : LedgerException(message, inner);

@@ -16,7 +16,7 @@ public sealed class LedgerOptions
     /// <summary>The key that signs checkpoints until another takes over (<see cref="ServiceLedger.SignWith"/>).</summary>
     public required CheckpointKey Key { get; init; }
 
-    /// <summary>Whose a checkpoint is; null: those that the key signed with which the ledger signs at the moment are its own.</summary>
+    /// <summary>Judges whose a checkpoint is; null: the ledger's own are those that its present key signed.</summary>
     public CheckpointJudge? Judge { get; init; }
 
     /// <summary>The file that holds the last checkpoint, outside the database; each replica has its own.</summary>
@@ -67,7 +67,6 @@ public sealed class LedgerOptions
     /// <summary>How often waiting readers look for entries of other replicas.</summary>
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>Is told, a line at a time, how far a migration of the tables has come that takes longer than two seconds; null: nobody.
-    /// </summary>
+    /// <summary>Receives lines about the progress of a migration that takes longer than two seconds; null: nobody does.</summary>
     public Action<string>? Progress { get; init; }
 }

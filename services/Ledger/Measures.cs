@@ -27,7 +27,7 @@ internal static class Measures
     private static readonly Histogram<double> Durations = Meter.CreateHistogram(
         "ministries.commit.duration",
         "s",
-        "From the taking of a batch until its commands are durable and answered.",
+        "From the start of a batch until its commands are durable and answered.",
         advice: Times
     );
 
@@ -41,10 +41,10 @@ internal static class Measures
     private static readonly Counter<long> Failures = Meter.CreateCounter<long>(
         "ministries.commit.failures",
         "{command}",
-        "Commands that were not committed though no rule refused them; what is inconsistent must not be served."
+        "Commands that were not committed although no rule refused them. An inconsistent database must not be served."
     );
 
-    // A counter that is not told before its first rise has no rise to be seen.
+    // A counter is reported as 0 first, because its first increase would not be seen otherwise.
     static Measures()
     {
         foreach (var reason in (string[])["unavailable", "unknown", "inconsistent", "failed"])

@@ -4,9 +4,9 @@ using Ministries.Ledger.V1;
 namespace Ministries.Ledger;
 
 /// <summary>
-/// Brings a ledger of schema 1 to schema 2, in the transaction that the caller has begun: all of it is done, or nothing. Schema 1 had
-/// tables of parts, requests and events; in schema 2 they stand in the entry's row, except the second and further events of an
-/// entry. No byte of a header or a part changes, so every proof stays what it was.
+/// Brings a ledger of schema 1 to schema 2, in the transaction that the caller has begun: either all of it is done or nothing. Schema 1 had
+/// tables of parts, requests and events; in schema 2 they stand in the entry's row, except the second and further events of an entry. No
+/// byte of a header or a part changes, so every proof stays valid.
 /// </summary>
 internal abstract class Migration
 {
@@ -17,7 +17,7 @@ internal abstract class Migration
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="version">The schema that it has.</param>
     /// <param name="time">The clock.</param>
-    /// <param name="progress">Is told how far it has come, where it takes longer than two seconds.</param>
+    /// <param name="progress">Receives lines about the progress if it takes longer than two seconds.</param>
     /// <exception cref="LedgerInconsistentException">The tables contradict each other; nothing was changed.</exception>
     public async Task Run(string service, int version, TimeProvider time, Action<string>? progress)
     {

@@ -2,11 +2,11 @@ using Google.Protobuf;
 
 namespace Ministries.Ledger;
 
-/// <summary>States that were read lately, by the very bytes that they were read from: a query that brings the same bytes again need
-/// not parse them again. So what is read of a record that nobody changes is the same object each time.</summary>
+/// <summary>States that were read recently, by their bytes. A query that returns the same bytes again need not parse them again, so the
+/// state of an unchanged record is the same object each time.</summary>
 internal sealed class ParsedStates
 {
-    // In each of two generations; a state counts with its bytes, and greater ones are not kept.
+    // The limits of each of two generations. A state counts with its bytes, and larger ones are not kept.
     private const int MostBytes = 2 << 20,
         Greatest = 64 << 10;
 

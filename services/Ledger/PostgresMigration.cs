@@ -8,7 +8,7 @@ internal sealed class PostgresMigration(NpgsqlConnection connection, PostgresSes
 {
     private static readonly string[] Before =
     [
-        // Every step finds its rows by key, as the service does, and takes as long as it takes.
+        // Every step finds its rows by key, as the service does, and has no time limit.
         "set local enable_hashjoin = off",
         "set local enable_mergejoin = off",
         "set local enable_seqscan = off",

@@ -3,7 +3,7 @@ using Npgsql;
 
 namespace Ministries.Ledger;
 
-/// <summary>The tables of a ledger in PostgreSQL, and what the role may do with them that serves and does not own them.</summary>
+/// <summary>The tables of a ledger in PostgreSQL, and what the serving role may do with them if it does not own them.</summary>
 internal static class PostgresSchema
 {
     private const string Schema = """
@@ -11,7 +11,7 @@ internal static class PostgresSchema
             one boolean primary key default true check (one), version int not null, service text not null)
         """;
 
-    // A row of up to 8 KB stays whole in its page: out of it, or compressed, it would cost a commit several times as much.
+    // A row of up to 8 KB stays whole in its page. Moved out of it or compressed, it would make a commit several times as expensive.
     private const string Entries = """
         create table if not exists entries (
             position bigint primary key, event_number bigint, event_sequence bigint, event_index int, participant text not null,
@@ -65,8 +65,8 @@ internal static class PostgresSchema
         "create table if not exists cursors (name text primary key, value bigint not null)",
     ];
 
-    // What the role that serves may do, where the tables are another's: nothing is changed but the head, states and cursors, and nothing
-    // is deleted but the keys of lists.
+    // What the serving role may do if the tables belong to another role: it changes only the head, states and cursors, and deletes only the
+    // keys of lists.
     private static readonly string[] Grants =
     [
         "revoke all on schema {0} from public",
@@ -81,7 +81,7 @@ internal static class PostgresSchema
         "grant execute on function {0}.erase_request to {1}",
     ];
 
-    // The one change to what was recorded: with the rights of the tables' owner, and of no use for anything else.
+    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else.
     private const string Erasure = """
         create or replace function {0}.erase_request(at_position bigint) returns boolean
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -96,7 +96,7 @@ internal static class PostgresSchema
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="serving">The role that serves; null: the owner itself.</param>
     /// <param name="time">The clock.</param>
-    /// <param name="progress">Is told how far a migration has come that takes long.</param>
+    /// <param name="progress">Receives lines about the progress of a long migration; null: nobody does.</param>
     /// <param name="cancel">Ends it; nothing is done then.</param>
     /// <exception cref="LedgerInconsistentException">The database has a newer schema, is another service's, or cannot be migrated.
     /// </exception>
@@ -140,7 +140,7 @@ internal static class PostgresSchema
 
         async Task Run(string sql, params object[] values)
         {
-            // To make an index of a great ledger takes longer than anything else that is asked of the database.
+            // No time limit, because making an index of a large ledger takes longer than any other statement.
             await using var command = new NpgsqlCommand(sql, connection) { CommandTimeout = 0 };
             foreach (var value in values)
                 command.Parameters.Add(new NpgsqlParameter { Value = value });
@@ -156,7 +156,7 @@ internal static class PostgresSchema
         return await reader.ReadAsync(cancel) ? (reader.GetInt32(0), reader.GetString(1)) : null;
     }
 
-    /// <summary>The tables that a migration fills, without what makes writing into them slow.</summary>
+    /// <summary>The tables that a migration fills, without further indexes, which would slow the writing.</summary>
     public static IReadOnlyList<string> Filled => [Entries, FurtherEvents];
 
     private static async Task<(string Schema, string Role)> Quoted(NpgsqlConnection connection, string role, CancellationToken cancel)

@@ -5,7 +5,7 @@ using Npgsql;
 namespace Ministries.Ledger;
 
 /// <param name="connection">The connection.</param>
-/// <param name="waits">Whether the caller's thread waits for each answer, as the committer's does, who alone locks the head.</param>
+/// <param name="waits">Whether the caller's thread waits for each answer, as the committer's does, which alone locks the head.</param>
 internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) : Session
 {
     private const string StreamColumns =

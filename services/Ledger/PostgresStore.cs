@@ -9,8 +9,8 @@ internal sealed class PostgresStore : Store
 {
     private readonly NpgsqlDataSource _source;
 
-    /// <summary>For the committer, whose thread waits for each answer: what is used in that way alone waits in the system, not for a
-    /// thread of the pool behind all the calls that come.</summary>
+    /// <summary>Connections for the committer alone, whose thread waits for each answer. A connection that is only used so waits in the
+    /// operating system, not for a pool thread behind all incoming calls.</summary>
     private readonly NpgsqlDataSource _own;
     private readonly NpgsqlDataSource _unpooled;
     private readonly Action<string>? _progress;
@@ -22,15 +22,15 @@ internal sealed class PostgresStore : Store
         var text = new NpgsqlConnectionStringBuilder(options.Connection);
         if (text.MaxPoolSize == 100)
             text.MaxPoolSize = 16;
-        // No session is left in another state than it was found in: what leads has a connection of its own.
+        // Sessions leave their connection's state unchanged, so it needs no reset. A lead has a connection of its own.
         text.NoResetOnClose = true;
         text.MaxAutoPrepare = 100;
         text.AutoPrepareMinUsages = 2;
         text.CommandTimeout = (int)options.StatementTimeout.TotalSeconds + 5;
         var timeout = (long)options.StatementTimeout.TotalMilliseconds;
-        // Every statement finds its rows by key. Left to itself the planner, which knows nothing yet of a table that has just grown,
-        // reads all of it for the few rows that a batch asks for. And it plans once: it thinks less of a plan for arrays whose length it
-        // does not know, and would make another one, which is the same, for each execution.
+        // Every statement finds its rows by key. Left to itself the planner, which knows nothing yet of a table that has just grown, reads
+        // all of it for the few rows that a batch asks for. And it plans once: otherwise it would rate a plan for arrays of unknown length
+        // too low and make the same plan again for each execution.
         text.Options =
             $"{text.Options} -c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off "
             + "-c plan_cache_mode=force_generic_plan "
@@ -44,7 +44,7 @@ internal sealed class PostgresStore : Store
         _unpooled = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
     }
 
-    // A batch's trace has its statements, named by their first word; reading and looking for work would drown it.
+    // Only a batch's statements are traced, named by their first word. Reads and polling would flood the traces.
     private static void Traced(NpgsqlTracingOptionsBuilder tracing) =>
         tracing
             .ConfigureCommandFilter(_ => InBatch)
@@ -136,7 +136,7 @@ internal sealed class PostgresStore : Store
             _ => false,
         };
 
-    // A statement's error ends its transaction; the end of the connection tells nothing.
+    // A statement's error ends its transaction; the end of the connection says nothing about it.
     public override bool IsNotCommitted(Exception fault) => fault is PostgresException { Severity: "ERROR" };
 
     public override void Forget()
@@ -180,7 +180,8 @@ internal sealed class PostgresStore : Store
         {
             try
             {
-                // The server notices the end of a connection when it gets round to it; the next one need not wait for that.
+                // The lock is released here, because the server may notice the end of the connection late and the next leader need not wait
+                // for that.
                 await using var command = new NpgsqlCommand("select pg_advisory_unlock_all()", connection);
                 await command.ExecuteNonQueryAsync();
             }

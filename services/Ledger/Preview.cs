@@ -6,8 +6,8 @@ namespace Ministries.Ledger;
 /// states are unchanged once the lock is held. The states that the rules asked for can then be loaded for the whole batch at once.</summary>
 internal sealed record Preview(Decision Decision, IReadOnlyList<(StreamId Id, IMessage? State)> Seen, DateTimeOffset Time)
 {
-    /// <summary>Decides a command on what is in memory; null: its rule failed, which is told when it fails with everything loaded.
-    /// </summary>
+    /// <summary>Decides a command on what is in memory; null: its rule failed, which is reported only if it fails with everything loaded
+    /// too.</summary>
     /// <param name="command">The command.</param>
     /// <param name="view">What is in memory.</param>
     /// <param name="now">The time of the batch, as far as it is known.</param>

@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Ministries.Ledger;
 
-/// <summary>Files that are their owner's alone, whatever the process's umask: nobody else on the machine reads a ledger, a receipt or
-/// evidence. And the check that the files of private keys are.</summary>
+/// <summary>Makes files that only their owner can read and write, whatever the process's umask, so that nobody else on the machine reads a
+/// ledger, a receipt or evidence. Also checks that files of private keys are such files.</summary>
 public static class PrivateFiles
 {
     /// <summary>Read and written by the owner: 0600.</summary>
@@ -13,11 +13,11 @@ public static class PrivateFiles
 
     private const UnixFileMode OthersOrWrite = UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
 
-    /// <summary>Makes a folder where it is not there, for its owner alone (0700); those above it too.</summary>
+    /// <summary>Makes a missing folder, for its owner alone (0700), and the missing ones above it.</summary>
     public static void MakeFolder(string path) => MakeFolder(path, Mode | UnixFileMode.UserExecute);
 
-    /// <summary>Makes a folder where it is not there, in which others may look for files that are for them (0755) and nobody else may
-    /// replace one; those above it too.</summary>
+    /// <summary>Makes a missing folder in which others may find files that are for them but not replace any (0755), and the missing ones
+    /// above it.</summary>
     public static void MakeOpenFolder(string path) =>
         MakeFolder(
             path,
@@ -41,7 +41,7 @@ public static class PrivateFiles
         }
     }
 
-    /// <summary>Opens a file; one that is made by it is its owner's alone.</summary>
+    /// <summary>Opens a file; if it creates the file, only the owner may use it.</summary>
     public static FileStream Open(
         string path,
         FileMode mode,
@@ -62,7 +62,7 @@ public static class PrivateFiles
         return new FileStream(path, options);
     }
 
-    /// <summary>Puts a text at a file's end; the file is made where it is not there.</summary>
+    /// <summary>Appends a text to a file, which is created if missing.</summary>
     public static void Append(string path, string text)
     {
         using var file = Open(path, FileMode.Append, FileAccess.Write);
@@ -76,7 +76,7 @@ public static class PrivateFiles
     public static string ReadKey(string path)
     {
         using var file = File.OpenRead(path);
-        // Of the file that is open, not of what has its name by now.
+        // The open file is checked, because another file may have taken its name meanwhile.
         if (
             !OperatingSystem.IsWindows()
             && File.GetUnixFileMode(file.SafeFileHandle) is var mode

@@ -45,9 +45,9 @@ public sealed partial class ServiceLedger
             cancel
         );
 
-    /// <summary>Keeps the cosignatures that a checkpoint of this ledger has. One that has as many as are demanded is kept in a file
-    /// too; smaller ones than are kept are let go, and so is one whose key's time ended while it was being cosigned. It is kept with the
-    /// present key's signature.</summary>
+    /// <summary>Keeps the cosignatures that a checkpoint of this ledger has. A checkpoint with as many as are demanded is kept in a file
+    /// too. It is dropped if a greater one is kept, or if its key ended while it was being cosigned. It is kept with the present key's
+    /// signature.</summary>
     /// <param name="cosigned">The checkpoint with its cosignatures.</param>
     /// <param name="enough">Whether it has as many as are demanded.</param>
     /// <exception cref="ArgumentException">This ledger did not sign it.</exception>
@@ -60,9 +60,8 @@ public sealed partial class ServiceLedger
             _cosigned.Keep(cosigned, enough, () => _checkpoints.Key);
     }
 
-    /// <summary>What a checkpoint that others have shows of this ledger: null where it is not this ledger's, is of its history, or is
-    /// signed with a key whose time is over while nothing shows that it signed before; else that its history is not the one that was
-    /// signed.</summary>
+    /// <summary>Compares a checkpoint that others have with this ledger. Returns how this ledger's history contradicts it; null: it does
+    /// not, or the checkpoint is not this ledger's, or its key has ended and nothing shows that it signed before.</summary>
     /// <param name="note">The checkpoint.</param>
     /// <param name="cancel">Cancels.</param>
     public Task<string?> Contradicts(string note, CancellationToken cancel) =>
@@ -105,7 +104,7 @@ internal sealed class CosignedFile
     private readonly string _path;
 
     /// <summary>Reads the file.</summary>
-    /// <param name="judge">Whose the checkpoint in it is: one that does not count is as none.</param>
+    /// <param name="judge">Judges the checkpoint in it. One that does not count is ignored.</param>
     /// <param name="path">The file.</param>
     public CosignedFile(CheckpointJudge judge, string path)
     {
@@ -120,7 +119,7 @@ internal sealed class CosignedFile
     /// <summary>The greatest that has any.</summary>
     public Checkpoint? Newest { get; private set; }
 
-    /// <summary>Keeps a checkpoint, signed with the present key, which is asked for here: it may just have been changed.</summary>
+    /// <summary>Keeps a checkpoint, signed with the present key. The key is read here, because it may just have changed.</summary>
     public void Keep(Checkpoint cosigned, bool enough, Func<CheckpointKey> key)
     {
         lock (_lock)

@@ -6,7 +6,8 @@ namespace Ministries.Ledger;
 /// Older entries, larger entries and entries of other replicas are in the database alone.</summary>
 internal sealed class RecentEntries
 {
-    // No greater entry is kept with its parts, no more bytes in all, and none for longer: it may have been erased by another replica.
+    // The limits: number of entries, bytes of one entry with its parts, bytes in all, and age. The age is limited because another replica
+    // may have erased a part.
     private const int Kept = 1024,
         MaxBytes = 64 << 10;
     private const long AllBytes = 8 << 20,
@@ -16,7 +17,7 @@ internal sealed class RecentEntries
     private readonly TailEntry?[] _entries = new TailEntry?[Kept];
     private readonly ConcurrentDictionary<string, ulong> _relisted = [];
 
-    // Those from the first to before the next, each at its position's place.
+    // A ring of the entries from _first to before _next, each at its position modulo the length.
     private ulong _first,
         _next,
         _others,
@@ -45,7 +46,8 @@ internal sealed class RecentEntries
 
     public ulong RelistedAt(string kind) => Math.Max(_relisted.GetValueOrDefault(kind), Volatile.Read(ref _others));
 
-    /// <summary>The database had this many entries: those that this process did not commit may have changed anything.</summary>
+    /// <summary>Notes that the database had this many entries. Those that this process did not commit may have changed any
+    /// record.</summary>
     public void Saw(ulong size, long at)
     {
         lock (_lock)
@@ -77,7 +79,7 @@ internal sealed class RecentEntries
             _looked = Environment.TickCount64;
             if (!_wanted || entries.Count == 0)
                 return;
-            // Without a gap.
+            // The kept entries have no gaps.
             if (_next != entries[0].Position)
                 Clear(entries[0].Position);
             foreach (var entry in entries)

@@ -23,8 +23,7 @@ internal sealed class RecentEvents
     /// <summary>Notes how many entries and events there are.</summary>
     public void Come(ulong entries, ulong events) => _head = new(entries, events);
 
-    /// <summary>The events that follow upon a number, as far as they are here without a gap; null: who wants to know must ask the
-    /// database.</summary>
+    /// <summary>The events that follow upon a number, as far as they are here without a gap; null: the database must be asked.</summary>
     /// <param name="number">The number.</param>
     /// <param name="limit">The greatest number of events.</param>
     /// <param name="size">The number of entries that there are.</param>

@@ -29,8 +29,8 @@ internal sealed class RecordFinder(ServiceLedger ledger, Store store)
     /// <summary>What is asked for together.</summary>
     private sealed class Query
     {
-        // A few who wait go on one after the other, in one piece of work: a piece for each would keep the threads busy with finding
-        // it. More pieces than processors where many wait.
+        // Up to this many waiting callers continue one after the other in one work item. One item each would keep the threads busy with
+        // finding them.
         private const int Together = 16;
 
         private readonly List<TaskCompletionSource<FoundRecords>> _waiting = [];
@@ -85,7 +85,7 @@ internal sealed class RecordFinder(ServiceLedger ledger, Store store)
     {
         while (true)
         {
-            // Whoever is on his way already comes along: what this process has to do at the moment goes first.
+            // Yields once, so that requests that are about to be made join this query.
             await Task.Yield();
             Query? query;
             lock (_lock)

@@ -38,9 +38,9 @@ internal sealed record EntryRow(
 /// <param name="Data">Its bytes; null: erased.</param>
 internal sealed record PartRow(ulong Position, PartKind Kind, string Type, byte[] Salt, byte[]? Data);
 
-/// <summary>A stream: its number in the order in which streams came to be, from 1; the version of the fold that made its state;
-/// the position of the last entry that changed it; when it is due, in ticks of UTC; the keys under which it is listed; as read, the
-/// traceparent of that entry.</summary>
+/// <summary>A stream: its number in the order in which streams were created, from 1; the version of the fold that made its state; the
+/// position of the last entry that changed it; when it is due, in ticks of UTC; the keys under which it is listed; as read, the traceparent
+/// of that entry.</summary>
 internal sealed record StreamRow(
     ulong Number,
     StreamId Id,

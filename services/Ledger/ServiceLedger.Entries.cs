@@ -28,14 +28,14 @@ public sealed partial class ServiceLedger
                 cancel
             );
 
-    /// <summary>Entries from a position on. A page may be empty though more follow: go on from its next position.</summary>
+    /// <summary>Entries from a position on. A page may be empty although more follow: continue from its next position.</summary>
     /// <param name="from">The first position wanted.</param>
     /// <param name="case">Only entries of this case; null: of any.</param>
     /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>
     /// <param name="limit">The greatest number of entries, 1 to 1000.</param>
     /// <param name="cancel">Cancels.</param>
-    /// <param name="bytes">The number of bytes that the page may take in memory, 1 KiB counted for each entry beside its own: 8 MiB,
-    /// more than any entry has.</param>
+    /// <param name="bytes">The number of bytes that the page may take in memory, with 1 KiB added for each entry. Default: 8 MiB, more than
+    /// any entry has.</param>
     public Task<EntryPage> ReadEntries(
         ulong from,
         string? @case,

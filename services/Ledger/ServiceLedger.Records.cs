@@ -21,8 +21,8 @@ public sealed partial class ServiceLedger
     /// <summary>How often records were looked for by their keys since the ledger was opened.</summary>
     internal long Finds => _finder.Asked;
 
-    /// <summary>Finds two records as they are at one moment, for the service itself. It takes no longer than the database may
-    /// (<see cref="LedgerOptions.StatementTimeout"/>), and is not cancelled: others wait for the same answer.</summary>
+    /// <summary>Finds two records as they are at one moment, for the service itself. It ends within
+    /// <see cref="LedgerOptions.StatementTimeout"/> and cannot be cancelled, because others wait for the same answer.</summary>
     /// <param name="kind">The kind of the first.</param>
     /// <param name="key">Its key.</param>
     /// <param name="otherKind">The kind of the second.</param>
@@ -30,7 +30,7 @@ public sealed partial class ServiceLedger
     public Task<FoundRecords> FindTogether(StreamKind kind, string key, StreamKind otherKind, string otherKey) =>
         _finder.Find(kind.Id(key), kind, otherKind.Id(otherKey), otherKind);
 
-    /// <summary>Records, oldest first, in an order that stays while others write.</summary>
+    /// <summary>Records, oldest first, in an order that does not change while others write.</summary>
     /// <param name="kind">The kind of records.</param>
     /// <param name="keys">Keys (<see cref="StreamKind.KeysOf"/>) that a record must all have, at most 16.</param>
     /// <param name="tokens">The reader's tokens; null: read for the service itself.</param>

@@ -12,13 +12,13 @@ public sealed partial class ServiceLedger
         set => _recentEntries.Wanted = value;
     }
 
-    /// <summary>The entries from a position on, for one who tells all others of them; at most 256, none: there are no more at present.
-    /// </summary>
+    /// <summary>The entries from a position on, for the one reader that notifies all others; at most 256. None: there are no more at
+    /// present.</summary>
     /// <param name="from">The position.</param>
     /// <param name="cancel">Cancels.</param>
     public async ValueTask<IReadOnlyList<TailEntry>> ReadTail(ulong from, CancellationToken cancel)
     {
-        // No entry is told before a checkpoint covers it. So entries without one are left out, in memory and in the database.
+        // No entry is shown before a checkpoint covers it. So entries without one are left out, in memory and in the database.
         var size = Size;
         if (from >= size)
             return [];
@@ -31,18 +31,18 @@ public sealed partial class ServiceLedger
             );
     }
 
-    /// <summary>An entry that was committed so lately that it is still in memory; null: it is to be read.</summary>
+    /// <summary>An entry that is still in memory since its commit; null: it must be read.</summary>
     /// <param name="position">Its position.</param>
     public TailEntry? Recent(ulong position) => _recentEntries.Find(position);
 
-    /// <summary>The number of entries at which a record of this kind may have come under other keys last
-    /// (<see cref="StreamKind.KeysOf"/>), as far as this process knows (<see cref="Look"/>): while it stays the same, each key leads to
-    /// the same records. It is known before whoever changed one is told.</summary>
+    /// <summary>The number of entries when a record of this kind last may have changed its keys (<see cref="StreamKind.KeysOf"/>), as far
+    /// as this process knows (<see cref="Look"/>). While it stays the same, each key leads to the same records. It changes before the
+    /// caller who changed a record is answered.</summary>
     /// <param name="kind">The kind of records.</param>
     public ulong RelistedAt(StreamKind kind) => _recentEntries.RelistedAt(kind.Name);
 
-    /// <summary>Looks whether other replicas wrote, unless somebody has looked within the last <paramref name="age"/>, as each commit
-    /// does.</summary>
+    /// <summary>Looks whether other replicas wrote, unless this process has looked within the last <paramref name="age"/>. Each commit
+    /// looks too.</summary>
     /// <param name="age">The age.</param>
     /// <param name="cancel">Cancels.</param>
     public ValueTask Look(TimeSpan age, CancellationToken cancel)

@@ -7,7 +7,7 @@ namespace Ministries.Ledger;
 /// <content>The Merkle tree: checkpoints, proofs and receipts.</content>
 public sealed partial class ServiceLedger
 {
-    /// <summary>What proves that the outcome's entry is in the ledger.</summary>
+    /// <summary>The receipt, which proves that the outcome's entry is in the ledger.</summary>
     /// <exception cref="ArgumentException">The outcome has no entry.</exception>
     public async ValueTask<Receipt> ReceiptOf(Outcome outcome, CancellationToken cancel)
     {
@@ -111,7 +111,7 @@ public sealed partial class ServiceLedger
 
     private static async Task CheckTree(Session session, Head head, Checkpoint? last, string file, bool doubtful)
     {
-        // What a former key signed at a time that nobody knows proves nothing. It is a damaged file where the ledger does not bear it out.
+        // A signature by a former key at an unknown time proves nothing. If the ledger does not confirm it, the file counts as damaged.
         var by = doubtful
             ? " The key that signed it was revoked, or has ended, so that a thief may have made it: ask the witnesses (`ministry log verify`) "
                 + "which history they have; where it is this one, remove the file."

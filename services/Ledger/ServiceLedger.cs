@@ -72,12 +72,12 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     }
 
     /// <summary>Makes the tables of a ledger in PostgreSQL, or brings them up to date, as their owner, and lets another role serve from
-    /// them: one that adds to what was recorded, and neither changes nor deletes it but to erase a request.</summary>
+    /// them: that role can add to what was recorded, but not change or delete it, except to erase a request.</summary>
     /// <param name="connection">How the owner reaches the database: a Npgsql connection string.</param>
     /// <param name="service">Whose ledger it is.</param>
     /// <param name="serving">The role that serves, of <see cref="LedgerOptions.Connection"/>.</param>
     /// <param name="cancel">Ends it; nothing is done then.</param>
-    /// <param name="progress">Is told, a line at a time, how far a migration has come that takes longer than two seconds.</param>
+    /// <param name="progress">Receives lines about the progress of a migration that takes longer than two seconds.</param>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached, or refuses.</exception>
     /// <exception cref="LedgerInconsistentException">The database has a newer schema, is another service's, or is damaged.</exception>
     public static async Task MakeTables(
@@ -100,8 +100,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
     }
 
-    /// <summary>Whether the role with which the service uses the database could change what was recorded, for it owns the tables: true of
-    /// SQLite, and of PostgreSQL unless <see cref="MakeTables"/> was used.</summary>
+    /// <summary>Whether the role with which the service uses the database could change what was recorded, because it owns the tables: true
+    /// of SQLite, and of PostgreSQL unless <see cref="MakeTables"/> was used.</summary>
     public bool OwnsTables => _store.OwnsTables;
 
     /// <summary>The service's name.</summary>
@@ -161,7 +161,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 if (!found.TryGetValue((participant, requestId), out var request))
                     return null;
                 var outcome = Stored.OutcomeOf(request, Digests.OfRequest(method, bytes.Span), _options.Time);
-                // No entry is told before a checkpoint covers it.
+                // No entry is shown before a checkpoint covers it.
                 if (outcome.Position >= (_checkpoints.Last?.Size ?? 0))
                     await Signed(session);
                 return outcome;
@@ -220,8 +220,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         return erased;
     }
 
-    /// <summary>Ends when nothing is committed any more: in order after <see cref="Drain"/>; with its fault where the thread that commits
-    /// failed. Then nothing is taken in any more either.</summary>
+    /// <summary>Ends when nothing is committed any more: normally after <see cref="Drain"/>, or with the fault of the committing thread.
+    /// Then no more commands are accepted either.</summary>
     public Task Committing => _committer.Running;
 
     /// <summary>Takes no more commands and returns when those that wait are answered.</summary>
@@ -246,7 +246,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
     }
 
-    /// <summary>Uses the database once; where it cannot be reached, once more.</summary>
+    /// <summary>Uses the database once, and once more if it cannot be reached.</summary>
     internal async Task<T> Read<T>(Func<Session, Task<T>> read, CancellationToken cancel, bool write = false)
     {
         for (var tries = 1; ; tries++)

@@ -14,7 +14,7 @@ internal abstract class Session : IAsyncDisposable
     );
     public abstract Task<List<StreamRow>> FindStreams(IReadOnlyCollection<StreamId> ids);
 
-    /// <summary>Streams as they all are at one moment, for a read: without due time, audience and traceparent.</summary>
+    /// <summary>The states of streams, all at one moment, for a read: without due time, audience and traceparent.</summary>
     public abstract Task<List<StreamRow>> FindStates(IReadOnlyCollection<StreamId> ids);
     public abstract Task<List<HistoryRow>> History(ulong stream);
     public abstract Task<Dictionary<string, ulong>> LastOfTypes(IReadOnlyCollection<string> types);

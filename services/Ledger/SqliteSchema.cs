@@ -8,7 +8,7 @@ internal static class SqliteSchema
             one integer primary key check (one = 1), version integer not null, service text not null);
         """;
 
-    /// <summary>The tables that a migration fills, without what makes writing into them slow.</summary>
+    /// <summary>The tables that a migration fills, without further indexes, which would slow the writing.</summary>
     public const string Filled = """
         create table if not exists entries (
             position integer primary key, event_number integer, event_sequence integer, event_index integer, participant text not null,

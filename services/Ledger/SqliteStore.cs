@@ -2,9 +2,10 @@ using Microsoft.Data.Sqlite;
 
 namespace Ministries.Ledger;
 
-/// <summary>A ledger in one SQLite file, for one process: write-ahead log, each commit on the disk before it is told.</summary>
+/// <summary>A ledger in one SQLite file, for one process: write-ahead log, each commit is on the disk before it is reported.</summary>
 internal sealed class SqliteStore : Store
 {
+    // Static, because only one of all the stores of the same file in this process may hold a lead.
     private static readonly Lock Leads = new();
     private static readonly HashSet<string> Led = [];
 
@@ -18,8 +19,8 @@ internal sealed class SqliteStore : Store
         _path = Path.GetFullPath(path);
         (_progress, _time) = (options.Progress, options.Time);
         PrivateFiles.MakeFolder(Path.GetDirectoryName(_path)!);
-        // SQLite gives what it makes beside it (-wal, -shm, -journal) the same mode. A file that is there is not opened: closing it would
-        // end the locks that SQLite has on it in this process.
+        // SQLite gives the files that it makes beside it (-wal, -shm, -journal) the same mode. An existing file is not opened, because
+        // closing it would end the locks that SQLite has on it in this process.
         try
         {
             if (!File.Exists(_path))
@@ -86,7 +87,7 @@ internal sealed class SqliteStore : Store
     public override bool IsOutage(Exception fault) =>
         fault is SqliteException { SqliteErrorCode: 5 or 6 or 8 or 10 or 13 or 14 } or IOException or UnauthorizedAccessException;
 
-    // Busy and full are said before anything is written to the log's end.
+    // SQLite reports busy and full before it writes anything to the log's end.
     public override bool IsNotCommitted(Exception fault) => fault is SqliteException { SqliteErrorCode: 5 or 13 or 19 };
 
     public override void Forget()

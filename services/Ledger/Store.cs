@@ -11,7 +11,7 @@ internal abstract class Store : IAsyncDisposable
             ? new SqliteStore(options.Connection["sqlite:".Length..], options)
             : new PostgresStore(options);
 
-    /// <summary>Creates what is missing, whoever else does the same, and checks what must hold.</summary>
+    /// <summary>Creates what is missing, even while others do the same, and checks what must hold.</summary>
     public abstract Task Prepare(string service, CancellationToken cancel);
 
     /// <summary>A session.</summary>
@@ -23,16 +23,17 @@ internal abstract class Store : IAsyncDisposable
 
     public abstract Task<Lead?> TryLead(string name, CancellationToken cancel);
 
-    /// <summary>Whether the role that serves could change and delete what was recorded: it owns the tables. Known once prepared.</summary>
+    /// <summary>Whether the serving role could change and delete what was recorded, because it owns the tables. Known after
+    /// <see cref="Prepare"/>.</summary>
     public bool OwnsTables { get; protected set; } = true;
 
-    /// <summary>Whether the fault says that the database cannot be used now, not that it refused what it was asked.</summary>
+    /// <summary>Whether the fault means that the database cannot be used now, not that it refused a statement.</summary>
     public abstract bool IsOutage(Exception fault);
 
     /// <summary>Whether a fault of a commit says that it was not done.</summary>
     public abstract bool IsNotCommitted(Exception fault);
 
-    /// <summary>Gives up the connections that wait for use: they may have died with the server.</summary>
+    /// <summary>Drops idle connections, because they may have died with the server.</summary>
     public abstract void Forget();
 
     public abstract ValueTask DisposeAsync();

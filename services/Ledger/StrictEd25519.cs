@@ -3,9 +3,9 @@ using NSec.Cryptography;
 namespace Ministries.Ledger;
 
 /// <summary>
-/// The one place at which Ed25519 signatures (RFC 8032) are verified. Libraries differ in which encodings they take and in what they
-/// make of points of small order; whoever signs could choose a signature that holds for one reader and not for another. So this
-/// takes fewer than any of them: what <c>protos/EVIDENCE.md</c>, section 2, says, and nothing else.
+/// The one place at which Ed25519 signatures (RFC 8032) are verified. Libraries differ in the encodings that they accept and in how they
+/// treat points of small order, so a signer could choose a signature that is valid for one reader and not for another. So this accepts
+/// fewer than any of them: only what <c>protos/EVIDENCE.md</c>, section 2, says.
 /// </summary>
 public static class StrictEd25519
 {
@@ -35,7 +35,7 @@ public static class StrictEd25519
     /// <param name="publicKey">The bytes.</param>
     public static bool IsKey(ReadOnlySpan<byte> publicKey) => publicKey.Length == KeyLength && IsPoint(publicKey);
 
-    /// <summary>Whether a signature is the key's over the text. False too where the key or the signature is none.</summary>
+    /// <summary>Whether a signature is the key's over the text. False also if the key or the signature is malformed.</summary>
     /// <param name="publicKey">The public key, 32 bytes.</param>
     /// <param name="text">What was signed.</param>
     /// <param name="signature">The signature, 64 bytes.</param>
@@ -45,7 +45,7 @@ public static class StrictEd25519
         && IsPoint(signature[..32])
         && IsLess(signature[32..], Order)
         &&
-        // The equation without the cofactor, [S]B = R + [k]A: a test holds this library to it.
+        // The equation without the cofactor, [S]B = R + [k]A. A test checks that this library uses it.
         SignatureAlgorithm.Ed25519.Verify(
             PublicKey.Import(SignatureAlgorithm.Ed25519, publicKey, KeyBlobFormat.RawPublicKey),
             text,

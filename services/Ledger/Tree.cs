@@ -32,7 +32,7 @@ internal static class TreeHash
 }
 
 /// <summary>
-/// A tile: up to 256 hashes of one tile level (C2SP tlog-tiles) and the nodes above them. Only ever added to, so one who knows a
+/// A tile: up to 256 hashes of one tile level (C2SP tlog-tiles) and the nodes above them. Hashes are only added, so a reader that knows a
 /// smaller width may go on reading.
 /// </summary>
 internal sealed class Tile
@@ -83,8 +83,8 @@ internal sealed class Tile
     private static int Slot(int height, int index) => 2 * Full - (2 * Full >> height) + index;
 }
 
-/// <summary>A tree of a size, over the tiles that are in memory. What is not in memory reads as zeros and is noted, so that
-/// it can be loaded and the question asked again.</summary>
+/// <summary>A tree of a size, over the tiles that are in memory. A tile that is not in memory reads as zeros and is noted, so that it can
+/// be loaded and the question asked again.</summary>
 internal sealed class TreeView(ulong size, IReadOnlyDictionary<(int Level, ulong Index), Tile> tiles)
 {
     private static readonly byte[] Absent = new byte[32];
@@ -300,8 +300,8 @@ public static class Proofs
             && toRoot.SequenceEqual(later);
     }
 
-    /// <summary>The root of the first entries that a consistency proof shows a tree to have; null: it shows none. It shows none where
-    /// the earlier size is a power of two, for the earlier root is then no part of the proof.</summary>
+    /// <summary>The root of the first entries as a consistency proof shows it; null: it shows none. It shows none if the earlier size is a
+    /// power of two, because the earlier root is then not part of the proof.</summary>
     /// <param name="from">The earlier size.</param>
     /// <param name="to">The later size.</param>
     /// <param name="toRoot">The later root.</param>

@@ -5,20 +5,20 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Ministries.Ledger;
 
-/// <summary>A file that is replaced whole or not at all, and stays so once that was told: neither a kill nor a power cut leaves half of
-/// it, or the one before.</summary>
+/// <summary>Replaces a file atomically and durably: after the call has returned, neither a kill nor a power cut leaves half of the file or
+/// the previous one.</summary>
 public static class WholeFile
 {
     /// <summary>Writes a text in a file's place. When it returns, both the text and its name are on the disk.</summary>
     /// <param name="path">The file; its folder is there.</param>
     /// <param name="text">The text, written in UTF-8.</param>
-    /// <param name="next">Where it is written before it takes the other's place, in the same folder; null: beside the file, and then
-    /// with one writer at a time.</param>
-    /// <param name="mode">Who may do what with it, not on Windows; null: its owner alone (<see cref="PrivateFiles.Mode"/>).</param>
+    /// <param name="next">The temporary file, in the same folder; null: a fixed name beside the file, so only one writer at a time is
+    /// allowed.</param>
+    /// <param name="mode">The file's mode, except on Windows; null: only its owner may use it (<see cref="PrivateFiles.Mode"/>).</param>
     public static void Write(string path, string text, string? next = null, UnixFileMode? mode = null)
     {
         next ??= path + ".next";
-        // What a writer that was killed has left may have another mode.
+        // A file that a killed writer left may have another mode.
         File.Delete(next);
         var options = new FileStreamOptions
         {
@@ -39,16 +39,16 @@ public static class WholeFile
     /// <summary>Gives a file that is on the disk its name.</summary>
     /// <param name="next">The file as it was written.</param>
     /// <param name="path">Its name, in the same folder.</param>
-    /// <param name="overwrite">Whether it takes another's place; else it is a fault that there is one.</param>
+    /// <param name="overwrite">Whether it may replace another file; false: an existing file is a fault.</param>
     /// <exception cref="IOException">The name is taken, or the folder cannot be written to the disk.</exception>
     public static void Place(string next, string path, bool overwrite)
     {
         File.Move(next, path, overwrite);
-        // Windows writes names by itself; it has no call for it.
+        // Windows has no call for it and writes names by itself.
         if (OperatingSystem.IsWindows())
             return;
-        // A name is the folder's: until that is on the disk, too, a power cut brings back the file before. What a witness has signed it
-        // must know ever after. The runtime opens no folders.
+        // A name belongs to the folder: until the folder is on the disk too, a power cut brings back the previous file, and a witness must
+        // never forget what it signed. The runtime cannot open folders, so the system's calls are used.
         var folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
         var descriptor = Open(folder, 0);
         if (descriptor < 0)

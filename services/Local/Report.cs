@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 
 namespace Ministries.Local;
 
-/// <summary>The report of a run, for programs. Within a schema fields are added, and none is changed or removed.</summary>
+/// <summary>The report of a run, for programs. Within a schema, fields are only added, never changed or removed.</summary>
 public sealed record Report
 {
     private static readonly JsonSerializerOptions Form = new(JsonSerializerDefaults.Web)
@@ -90,7 +90,7 @@ public sealed record StepRefusal(string Reason, string Basis, string Source, str
 /// <summary>A span of the call's trace.</summary>
 /// <param name="Trace">The trace's id, in hexadecimal.</param>
 /// <param name="Name">Its name.</param>
-/// <param name="Depth">How deep it lies; the root: zero.</param>
+/// <param name="Depth">Its depth in the tree; the root: zero.</param>
 /// <param name="Span">Its id, in hexadecimal.</param>
 /// <param name="Parent">Its parent's id; null: it is the root.</param>
 /// <param name="Service">The service that it happened in.</param>
@@ -119,14 +119,14 @@ public sealed record TraceLink(string Name, string Trace, string CauseTrace, str
 /// <summary>A record as the parties see it.</summary>
 /// <param name="Record">What it is, such as <c>transfer of P-1</c>.</param>
 /// <param name="Id">Its id.</param>
-/// <param name="Seen">By participant what it sees; null: for it the record is not there.</param>
+/// <param name="Seen">What each participant sees; null: to it, the record does not exist.</param>
 public sealed record RecordView(string Record, string Id, IReadOnlyDictionary<string, string?> Seen);
 
 /// <summary>A ledger, fetched again by all who may see an entry, and computed again.</summary>
 /// <param name="Service">The service.</param>
 /// <param name="Entries">The number of entries.</param>
 /// <param name="Gapless">Whether every position is there.</param>
-/// <param name="Digests">The number of parts whose digest was computed again; each matched its header's, or this is null.</param>
+/// <param name="Digests">The number of parts whose digest was computed again and matched its header's; null: one did not match.</param>
 /// <param name="Root">The Merkle root computed from the headers, in hexadecimal.</param>
 /// <param name="Agrees">Whether it is the root of the service's checkpoint, of the same size.</param>
 /// <param name="Wrong">What is wrong; empty: nothing.</param>

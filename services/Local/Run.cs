@@ -11,20 +11,20 @@ using Ministries.Ministry;
 
 namespace Ministries.Local;
 
-/// <summary>One command: starts the services, plays the story, shows what came of it and says whether all of it is true.</summary>
+/// <summary>One command: starts the services, plays the story, shows what happened and says whether everything is as it must be.</summary>
 public static class Run
 {
-    /// <summary>Exit code: all of it is true.</summary>
+    /// <summary>Exit code: everything is as it must be.</summary>
     public const int Success = 0;
 
     /// <summary>Exit code: something is not as it must be.</summary>
     public const int Failure = 1;
 
-    // The start of the process: the start of the runtime is measured too.
+    // The process's own start, so that the start of the runtime is measured too.
     private static readonly long Started =
         Stopwatch.GetTimestamp() - (long)((DateTime.Now - Process.GetCurrentProcess().StartTime).TotalSeconds * Stopwatch.Frequency);
 
-    /// <summary>How long a stop may take, by Ctrl-C or SIGTERM, before the process ends all the same.</summary>
+    /// <summary>How long a stop may take, by Ctrl-C or SIGTERM, before the process ends anyway.</summary>
     private static readonly TimeSpan StopTimeout = TimeSpan.FromSeconds(30);
 
     /// <summary>Runs the command line.</summary>
@@ -38,7 +38,7 @@ public static class Run
 
     private static readonly Option<bool> Serve = new("--serve")
     {
-        Description = "Goes on serving other clients afterwards, with gRPC reflection and health, until Ctrl-C.",
+        Description = "Keeps serving other clients afterwards, with gRPC reflection and health, until Ctrl-C.",
     };
 
     private static readonly Option<DirectoryInfo?> Data = new("--data")
@@ -144,7 +144,7 @@ public static class Run
     /// <summary>Plays the case and shows the report.</summary>
     /// <param name="json">Whether to write JSON.</param>
     /// <param name="serve">Whether to go on serving until <paramref name="cancel"/>.</param>
-    /// <param name="folder">Where data goes; made where it is not there. What is there of an earlier run stays.</param>
+    /// <param name="folder">The folder for data; created if missing. Data of an earlier run stays.</param>
     /// <param name="output">Standard output.</param>
     /// <param name="error">Standard error.</param>
     /// <param name="cancel">Ends it.</param>

@@ -3,7 +3,7 @@ using Spectre.Console;
 
 namespace Ministries.Local;
 
-/// <summary>Writes the steps and the report for a person: refusals in red, what holds in green. Without a terminal the same text is
+/// <summary>Writes the steps and the report for a person: refusals in red, checks that hold in green. Without a terminal the same text is
 /// written without colours.</summary>
 public sealed class Screen
 {
@@ -363,7 +363,7 @@ public sealed class Screen
         return name.Length <= width ? name : name[..(width - 1)] + "…";
     }
 
-    // Leaves the spaces at the end of each line out.
+    // Removes the spaces at the end of each line.
     private sealed class Trimmed(TextWriter inner) : TextWriter
     {
         private readonly System.Text.StringBuilder _line = new();

@@ -8,7 +8,7 @@ using OpenTelemetry.Trace;
 
 namespace Ministries.Local;
 
-/// <summary>The spans of all three services: collected in this process, as they would be exported, or asked of Jaeger.</summary>
+/// <summary>The spans of all three services: collected in this process as they would be exported, or fetched from Jaeger.</summary>
 public sealed class Spans : IDisposable
 {
     // By span id: Jaeger may return a span more than once.

@@ -44,7 +44,7 @@ public sealed class Timeline(Screen screen, long started)
     {
         try
         {
-            // The record may have changed between the reading of its etag and the write: the step is tried again.
+            // The record may have changed after its etag was read, so the step is tried again.
             for (var attempt = 1; ; attempt++)
             {
                 try

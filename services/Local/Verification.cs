@@ -5,8 +5,8 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Local;
 
-/// <summary>Verifies a ledger from its entries alone. They are fetched as every participant that may see one, and the tree is computed
-/// here again, without the code of the ledger.</summary>
+/// <summary>Verifies a ledger from its entries alone. The entries are fetched as every participant that may see one, and the tree is
+/// computed again here, without the ledger's code.</summary>
 public static class Verification
 {
     /// <summary>Fetches a service's ledger with each identity, puts the entries together and computes the tree.</summary>

@@ -19,10 +19,11 @@ internal static class AgreementCommand
         new("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
         {
             AddKey(),
-            EndKey("end-key", "Ends a key: what it signed before stands.", (key, time) => key.ValidUntilTime = time),
+            EndKey("end-key", "Ends a key. What it signed before stays valid.", (key, time) => key.ValidUntilTime = time),
             EndKey(
                 "revoke-key",
-                "Revokes a key that may have been stolen: it is refused from then on, and so is what nothing dates before.",
+                "Revokes a key that may have been stolen. From then on it is refused, and so is what it signed, unless something "
+                    + "dates that before.",
                 (key, time) => key.RevokeTime = time
             ),
             AddAuthority(),
@@ -39,7 +40,7 @@ internal static class AgreementCommand
                     return true;
                 }
             ),
-            Official("remove-official", "Takes such a code out: new requests name it no more.", (listed, code) => listed.Remove(code)),
+            Official("remove-official", "Removes such a code. New requests can no longer name it.", (listed, code) => listed.Remove(code)),
             Draft(),
             Diff(),
             Sign(),
@@ -58,7 +59,7 @@ internal static class AgreementCommand
             HelpName = "file",
             Description = "The key's file (PKCS #8, PEM); it is created if it does not exist.",
         };
-        var official = new Option<string?>("--official") { Description = "Of a key for approvals: the official's pseudonymous id." };
+        var official = new Option<string?>("--official") { Description = "For a key for approvals: the official's pseudonymous id." };
         var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.")
         {
             next,
@@ -75,7 +76,7 @@ internal static class AgreementCommand
                 {
                     var kind = Uses[result.GetRequiredValue(use)];
                     if (kind == SigningKeyUse.Approvals == string.IsNullOrEmpty(result.GetValue(official)))
-                        throw new FormatException("a key for approvals is an official's (--official), and no other is");
+                        throw new FormatException("a key for approvals needs --official, and no other key may have it");
                     return Pki.ListKey(
                         agreement,
                         result.GetRequiredValue(of),
@@ -106,7 +107,7 @@ internal static class AgreementCommand
                 {
                     var key =
                         agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.Id == result.GetRequiredValue(id))
-                        ?? throw new FormatException($"{result.GetRequiredValue(id)} is no key of the agreement");
+                        ?? throw new FormatException($"{result.GetRequiredValue(id)} is not a key of the agreement");
                     end(key, (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp());
                     return key.Id;
                 }
@@ -129,11 +130,11 @@ internal static class AgreementCommand
     private static Command RemoveAuthority() =>
         OfAuthority(
             "remove-authority",
-            "Lists a certificate of a participant's authority no more: no certificate that it issued is accepted.",
+            "Removes a certificate of a participant's authority. Certificates that it issued are no longer accepted.",
             (owner, pem, file) =>
             {
                 if (owner.AuthorityCertificates.FirstOrDefault(c => PemText(c) == pem) is not { } listed)
-                    throw new FormatException($"{file} is none of {owner.Id}'s authorities");
+                    throw new FormatException($"{file} is not a certificate of {owner.Id}'s authorities");
                 owner.AuthorityCertificates.Remove(listed);
             }
         );
@@ -233,7 +234,7 @@ internal static class AgreementCommand
 
     private static Participant Find(Agreement agreement, string participant) =>
         agreement.Participants.FirstOrDefault(p => p.Id == participant)
-        ?? throw new FormatException($"{participant} is no participant of the agreement");
+        ?? throw new FormatException($"{participant} is not a participant of the agreement");
 
     private static string PemOf(string file) => PemText(System.IO.File.ReadAllText(file));
 
@@ -258,7 +259,7 @@ internal static class AgreementCommand
 
     private static Command Draft()
     {
-        var (previous, next) = (File("previous", "The version in force."), File("next", "The altered copy of it; it is written anew."));
+        var (previous, next) = (File("previous", "The version in force."), File("next", "The altered copy of it, which is overwritten."));
         var command = new Command(
             "draft",
             "Makes an altered copy the version that follows: its number, its predecessor's digest, no signatures."
@@ -329,7 +330,7 @@ internal static class AgreementCommand
     private static Command Check()
     {
         var (next, previous) = (File("next", "The version."), Previous());
-        var command = new Command("check", "Checks what a service checks before it takes a version over. Exit code 1: it would be refused.")
+        var command = new Command("check", "Checks a version as a service does before it accepts it. Exit code 1: it would be refused.")
         {
             next,
             previous,
@@ -415,7 +416,7 @@ internal static class AgreementCommand
         {
             return verb();
         }
-        // It can be read, and nobody would take it over.
+        // The version can be read but would be refused.
         catch (AgreementRefusedException e) when (e.Fault is not null)
         {
             result.InvocationConfiguration.Output.WriteLine(e.Message);
@@ -440,7 +441,7 @@ internal static class AgreementCommand
         }
     }
 
-    // Whole or not at all: a service may be reading it, as another user perhaps.
+    // Written atomically, because a service may be reading the file, perhaps as another user.
     private static void Write(string file, Agreement agreement) =>
         WholeFile.Write(
             file,

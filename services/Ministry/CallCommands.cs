@@ -101,7 +101,7 @@ internal static class CallCommands
             Arity = ArgumentArity.ZeroOrOne,
             Description = "A method; its fields and their limits are shown.",
         };
-        var command = new Command("methods", "Tells which methods a service has, and what a method takes. It calls nobody.")
+        var command = new Command("methods", "Shows which methods a service has, and what a method takes. It calls nobody.")
         {
             service,
             method,
@@ -137,7 +137,7 @@ internal static class CallCommands
         {
             Description =
                 "The file with the request in JSON; - is standard input. Field names are the contract's. A missing "
-                + "request_id is made.",
+                + "request_id is generated.",
             HelpName = "file|-",
             Required = true,
         };
@@ -166,7 +166,7 @@ internal static class CallCommands
                         catch (RpcException e)
                             when (Contract.IsWrite(found) && e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
                         {
-                            // Whoever tries again needs the id that was sent: the same id is the same write.
+                            // A caller that tries again needs the id that was sent, because the same id is the same write.
                             await result.InvocationConfiguration.Error.WriteLineAsync(
                                 $"request_id: {found.InputType.FindFieldByNumber(1).Accessor.GetValue(request)}"
                             );
@@ -186,7 +186,7 @@ internal static class CallCommands
         var method = new Argument<string>("method") { Description = "The method, such as DecideTransfer." };
         var input = new Option<string>("--json")
         {
-            Description = "The file with the request in JSON; the approval is put into it. A missing request_id is made.",
+            Description = "The file with the request in JSON; the approval is put into it. A missing request_id is generated.",
             HelpName = "file",
             Required = true,
         };
@@ -200,7 +200,7 @@ internal static class CallCommands
         var command = new Command(
             "approve",
             "Adds an official's approval to a request in a file, for `call` to send. It calls nobody, and needs of the folder "
-                + "the agreement alone. Whose the key is, the agreement says."
+                + "only the agreement, which says whose key it is."
         )
         {
             service,
@@ -224,7 +224,7 @@ internal static class CallCommands
                 var owner =
                     agreement.Participants.FirstOrDefault(p =>
                         p.SigningKeys.Any(k => k.Use == SigningKeyUse.Approvals && k.PublicKey == bytes)
-                    ) ?? throw new FormatException("the agreement lists the key as nobody's for approvals");
+                    ) ?? throw new FormatException("the agreement lists no such key for approvals");
                 MinistryClient.Approve(
                     request,
                     agreement.TrustDomain,
@@ -260,7 +260,7 @@ internal static class CallCommands
         var key = new Argument<string[]>("key")
         {
             Arity = ArgumentArity.ZeroOrMore,
-            Description = "What names the record, in the order of the contract: `prisoner CASE REFERENCE`.",
+            Description = "The fields that name the record, in the order of the contract: `prisoner CASE REFERENCE`.",
         };
         var at = AtOption();
         var command = new Command("get", "Reads one record, as the caller may see it.") { kind, key, at };
@@ -295,7 +295,7 @@ internal static class CallCommands
         {
             Arity = ArgumentArity.ZeroOrMore,
             HelpName = "field=value",
-            Description = "What the records must have, such as case=case_… state=MUTUAL; see `ministry methods` for the fields.",
+            Description = "Conditions for the records, such as case=case_… state=MUTUAL; see `ministry methods` for the fields.",
         };
         var all = new Option<bool>("--all") { Description = "Read all pages instead of the first one." };
         var at = AtOption();
@@ -436,7 +436,7 @@ internal static class CallCommands
             throw new FormatException("--as or MINISTRIES_AS is needed");
         var seconds = result.GetValue(Timeout);
         if (seconds is < 1 or > 600)
-            throw new FormatException("--timeout is from 1 to 600");
+            throw new FormatException("--timeout must be from 1 to 600");
         var settings = MinistrySettings.In(folder, participant, services) with { Deadline = TimeSpan.FromSeconds(seconds) };
         return new MinistryClient(but is null ? settings : but(settings));
     }
@@ -538,7 +538,7 @@ internal static class CallCommands
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException)
         {
-            throw new FormatException($"that is no {type.Name}: {e.Message}", e);
+            throw new FormatException($"that is not a {type.Name}: {e.Message}", e);
         }
     }
 

@@ -9,8 +9,8 @@ using Ministries.Types.V1;
 namespace Ministries.Ministry;
 
 /// <summary>
-/// The verb <c>deployment</c>: what a set of containers needs before its first start. Every container has a folder of its own, so
-/// that it can be given that one alone:
+/// The verb <c>deployment</c>: makes what a set of containers needs before its first start. Each container has a folder of its
+/// own, so that it can be given only that one:
 /// <code>
 /// authorities/             the authorities and their keys: kept away from every service
 /// participants/            what each participant needs, but for its authority: certificates, keys of its system, its officials and
@@ -18,13 +18,13 @@ namespace Ministries.Ministry;
 /// calllog/ custody/ consular/
 ///                          server.pem, server.key, checkpoint.key, agreement.json and settings/ with a file for each secret setting
 /// postgres/                the passwords that the databases' roles are made with
-/// tables/                  for each service, how the owner of its tables reaches them: what makes them has it, and no service
+/// tables/                  for each service, how the owner of its tables reaches them; only the command that makes them gets it
 /// witness-kr-mfa/ …        for each witness: agreement.json, and its key and certificate in a folder named after the participant
 /// rabbitmq/                definitions.json: users with hashed passwords, permissions, the virtual host
 /// </code>
-/// With an operator's authority, the database and the broker get a certificate of it (server.pem, server.key), each service its
-/// certificate (operator-authority.pem), and the services talk to both over TLS alone; Grafana gets its administrator's password
-/// (grafana/password). What is there already stays, but for certificates that end soon.
+/// With an operator's authority, it issues certificates for the database and the broker (server.pem, server.key). Each service gets the
+/// authority's certificate (operator-authority.pem) and talks to both over TLS only. Grafana gets its administrator's password
+/// (grafana/password). Existing files stay, except certificates that end soon.
 /// </summary>
 internal static class DeploymentCommand
 {
@@ -52,8 +52,8 @@ internal static class DeploymentCommand
         {
             DefaultValueFactory = _ => [],
             Description =
-                "A participant that witnesses the services' logs, such as kr/mfa; may be given again. Counts where there is no "
-                + "agreement yet: witnesses join or leave one that is there by its next version.",
+                "A participant that witnesses the services' logs, such as kr/mfa; may be given again. Used only if there is no "
+                + "agreement yet; later, witnesses join or leave by a new version of it.",
         };
         var host = new Option<string[]>("--host")
         {
@@ -94,12 +94,12 @@ internal static class DeploymentCommand
         var connections = new Option<DirectoryInfo>("--connections")
         {
             Required = true,
-            Description = "The folder that has, for each service, a file with how the owner of its tables reaches them.",
+            Description = "The folder with one file per service: the connection string of the owner of its tables.",
         };
         var tables = new Command(
             "tables",
             "Makes the tables of the services' ledgers in PostgreSQL, or brings them up to date, as their owner. The role that "
-                + "serves, named like the service, is then able to add to them and not to change or delete what is there."
+                + "serves, named like the service, can then add to them, but not change or delete what is there."
         )
         {
             connections,
@@ -231,8 +231,8 @@ internal static class DeploymentCommand
     // The name in its certificate.
     private static string HostOf(string witness) => $"{Pki.Witness}-{witness.Replace('/', '-')}";
 
-    /// <summary>Certificates of the operator's authority for the database and the broker, under their names in the set of containers.
-    /// One that holds for long enough and is of this authority stays.</summary>
+    /// <summary>Certificates of the operator's authority for the database and the broker, under their names in the set of containers. A
+    /// certificate that is of this authority and valid for long enough stays.</summary>
     /// <returns>How many files were made.</returns>
     private static int IssueServers(string folder, string home, DateTimeOffset now)
     {
@@ -334,8 +334,8 @@ internal static class DeploymentCommand
             };
     }
 
-    // A service declares, deletes and writes its own queues and exchanges alone; it reads its own queues and every event. Whoever may
-    // read a queue may empty it, and no queue has an event's name.
+    // A service declares, deletes and writes only its own queues and exchanges. It reads its own queues and every event. Who may read a
+    // queue may empty it, but no queue has an event's name.
     private static (string Configure, string Write, string Read) PermissionsOf(string service)
     {
         var own = $@"ministries\.{service}(\.dead|\.canary(\.[0-9a-f]+)?|\.v1\.[A-Za-z0-9]+)?";

@@ -8,11 +8,11 @@ using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>An entry that a service shows does not hold.</summary>
+/// <summary>An entry that a service showed failed verification.</summary>
 /// <param name="service">The service's name.</param>
 /// <param name="why">The entry, and what is wrong with it.</param>
 public sealed class InvalidEntryException(string service, string why)
-    : Exception($"the log of {service} holds an entry that does not hold: {why}")
+    : Exception($"an entry in the log of {service} failed verification: {why}")
 {
     /// <summary>The entry, and what is wrong with it.</summary>
     public string Why { get; } = why;
@@ -21,7 +21,7 @@ public sealed class InvalidEntryException(string service, string why)
 /// <summary>
 /// Verifies a log's entries as they are shown: that each is the one that the log has at its place, that each part shown is the one that its
 /// header commits to, and that each request was signed by its participant, with a key that the agreement listed then. Whether the log is
-/// the one that was signed is the tree's affair (<see cref="MinistryClient.Audit"/>).
+/// the one that was signed is checked elsewhere (<see cref="MinistryClient.Audit"/>).
 /// </summary>
 public sealed class EntriesAudit
 {
@@ -33,7 +33,7 @@ public sealed class EntriesAudit
 
     /// <summary>Begins with the entries that record the versions of the agreement.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
-    /// <param name="agreements">All of them, in order, as the service shows them. Each must be met again in the log.</param>
+    /// <param name="agreements">All of them, in order, as the service shows them. Each must also occur in the log.</param>
     /// <exception cref="InvalidEntryException">One of them cannot be read, or its version does not follow.</exception>
     public EntriesAudit(string service, IReadOnlyList<Entry> agreements)
     {
@@ -65,7 +65,7 @@ public sealed class EntriesAudit
     /// <summary>Verifies some entries, on all processors.</summary>
     /// <param name="entries">The entries.</param>
     /// <param name="leafAt">The tree's leaf at a position (RFC 6962, 2.1), 32 bytes; empty: there is none.</param>
-    /// <exception cref="InvalidEntryException">The first that does not hold.</exception>
+    /// <exception cref="InvalidEntryException">The first entry that fails.</exception>
     public void Take(IReadOnlyList<Entry> entries, Func<ulong, ReadOnlyMemory<byte>> leafAt)
     {
         var wrong = new string?[entries.Count];
@@ -75,7 +75,7 @@ public sealed class EntriesAudit
         _entries += entries.Count;
     }
 
-    /// <summary>There are no more.</summary>
+    /// <summary>Ends the audit: there are no more entries.</summary>
     /// <exception cref="InvalidEntryException">A version of the agreement by which entries were judged is not in the log.</exception>
     public void End()
     {

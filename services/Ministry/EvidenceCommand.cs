@@ -17,7 +17,7 @@ internal static class EvidenceCommand
     };
 
     public static Command Create() =>
-        new("evidence", "The history of a case or a request, as a file that proves itself.") { Export(), Verify() };
+        new("evidence", "The history of a case or a request, as a file that can be verified by itself.") { Export(), Verify() };
 
     private static Command Export()
     {
@@ -31,7 +31,7 @@ internal static class EvidenceCommand
         var receipts = new Option<DirectoryInfo?>("--receipts")
         {
             HelpName = "folder",
-            Description = "The folder in which the client library keeps the caller's receipts; they are put in.",
+            Description = "The folder in which the client library keeps the caller's receipts; they are included.",
         };
         var command = new Command("export", "Writes the history as far as the caller may see it, signed by the caller.")
         {
@@ -48,7 +48,7 @@ internal static class EvidenceCommand
                     {
                         var (error, path) = (result.InvocationConfiguration.Error, result.GetRequiredValue(file).FullName);
                         if (File.Exists(path))
-                            throw new FormatException($"{path} is there already");
+                            throw new FormatException($"{path} exists already");
                         var next = path + ".next";
                         Exported done;
                         File.Delete(next);
@@ -68,7 +68,7 @@ internal static class EvidenceCommand
                         );
                         if (done.Privileged > 0)
                             await error.WriteLineAsync(
-                                $"{done.Privileged} of them a neutral observer has not permitted to be shown: they stand there as privileged"
+                                $"{done.Privileged} of them are marked as privileged: a neutral observer has not permitted to show them"
                             );
                         if (done.Uncosigned.Count > 0)
                             await error.WriteLineAsync(
@@ -107,7 +107,7 @@ internal static class EvidenceCommand
             EvidenceReport report;
             try
             {
-                // Its signatures are verified with the file's: it must be one of the versions that lead to each other there.
+                // Its signatures need no check of their own: it must be one of the file's versions, and theirs are verified.
                 var own = result.GetValue(agreement) is { } path ? EvidenceFile.ReadAgreement(File.ReadAllBytes(path.FullName)) : null;
                 report = EvidenceVerification.Verify(File.ReadAllBytes(result.GetRequiredValue(file).FullName), own);
             }

@@ -19,7 +19,7 @@ namespace Ministries.Ministry;
 public sealed record Exported(IReadOnlyDictionary<string, int> Entries, int Privileged, IReadOnlyList<string> Uncosigned);
 
 /// <summary>Writes the history of a case, or of one request, as a file that proves itself (<c>protos/EVIDENCE.md</c>).</summary>
-/// <param name="client">Whose history: what it may see is what the file holds, and its key signs the file.</param>
+/// <param name="client">The participant's client. The file holds what the participant may see, and its key signs the file.</param>
 /// <param name="time">The clock.</param>
 public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
 {
@@ -28,7 +28,7 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
     /// <summary>Writes the file.</summary>
     /// <param name="subject">The case's id, or the participant's own id of a request.</param>
     /// <param name="file">Where to.</param>
-    /// <param name="progress">Is told what is being done, in words.</param>
+    /// <param name="progress">Receives a line of text about each step.</param>
     /// <param name="cancel">Cancels.</param>
     /// <exception cref="FormatException">There is nothing of that id for the participant, or it has no key to sign with.</exception>
     /// <exception cref="EntryMissingException">A service left an entry out.</exception>

@@ -21,7 +21,7 @@ public sealed record EvidenceBreak(int Line, string Meaning)
 /// <summary>The lines of an evidence file (<c>protos/EVIDENCE.md</c>, 1), each in its one form.</summary>
 public static class EvidenceFile
 {
-    /// <summary>What the first line says.</summary>
+    /// <summary>The name of the format, in the first line.</summary>
     public const string Format = "ministries.evidence.v1";
 
     /// <summary>The greatest number of lines.</summary>
@@ -80,7 +80,7 @@ public static class EvidenceFile
     /// <param name="file">The file's bytes.</param>
     /// <param name="lines">The lines with their digests, as far as they have the form.</param>
     /// <param name="headers">The headers of those that are entries, by the line's index.</param>
-    /// <returns>Where it has not the form; null: it has. How the lines stand to each other is not looked at here.</returns>
+    /// <returns>Where the form is broken; null: nowhere. The order of the lines is not checked here.</returns>
     public static EvidenceBreak? Read(
         ReadOnlySpan<byte> file,
         out List<(EvidenceLine Line, byte[] Digest)> lines,
@@ -185,7 +185,7 @@ public static class EvidenceFile
         return Encoding.UTF8.GetBytes($"{Format}\n{end.KeyId}\n{digest}\n");
     }
 
-    // What a line must be by itself (3, step 1).
+    // What is wrong with the form of a single line (section 3, step 1).
     private static string? Form(EvidenceLine line, int index, Dictionary<int, EntryHeader> headers) =>
         line switch
         {

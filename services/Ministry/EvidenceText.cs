@@ -5,7 +5,7 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>What verifying an evidence file came to, in words for a person and in JSON for a program.</summary>
+/// <summary>The result of verifying an evidence file, as text for a person and as JSON for a program.</summary>
 public static class EvidenceText
 {
     /// <summary>The report for a person: what happened, what is proved and by whose signatures, and what is not.</summary>
@@ -14,7 +14,7 @@ public static class EvidenceText
         if (report.Break is { } broken)
         {
             output.WriteLine(Terminal.Line($"BROKEN at {broken}"));
-            output.WriteLine("Nothing in the file is to be relied on until it is known how that came about.");
+            output.WriteLine("Rely on nothing in the file until it is known how this came about.");
             return;
         }
         var head = report.Head!;
@@ -157,10 +157,11 @@ public static class EvidenceText
             yield return "that the services show everybody the same logs: nobody cosigned them";
         var unseen = report.Entries.Count(e => e.Key.Length == 0 && !e.Privileged && e.Header.Parts.Any(p => p.Kind == PartKind.Signature));
         if (unseen > 0)
-            yield return $"what was asked in {unseen} requests that {report.Head!.Participant} may not see: of them the services' word is here";
+            yield return $"what was asked in {unseen} requests that {report.Head!.Participant} may not see: "
+                + "for these there is only the services' word";
         var own = report.Entries.Count(e => !e.IsAgreement && e.Header.Parts.All(p => p.Kind != PartKind.Signature));
         if (own > 0)
-            yield return $"what the services did of their own in {own} entries, otherwise than by their word";
+            yield return $"what the services did on their own in {own} entries: for these there is only their word";
         var privileged = report.Entries.Count(e => e.Privileged);
         if (privileged > 0)
             yield return $"what a neutral observer wrote in {privileged} entries: it is privileged, and it has not permitted that it be shown";

@@ -52,13 +52,13 @@ public sealed record ProvedLog(
     IReadOnlyList<(string Audience, ulong Number)> Complete
 );
 
-/// <summary>What came of verifying an evidence file.</summary>
+/// <summary>The result of verifying an evidence file.</summary>
 public sealed class EvidenceReport
 {
     /// <summary>Where it breaks; null: it does not.</summary>
     public EvidenceBreak? Break { get; internal set; }
 
-    /// <summary>What the file says that it is; null: it cannot be read.</summary>
+    /// <summary>The file's head; null: it cannot be read.</summary>
     public EvidenceHead? Head { get; internal set; }
 
     /// <summary>The logs.</summary>
@@ -67,7 +67,7 @@ public sealed class EvidenceReport
     /// <summary>The entries, in the order of the file.</summary>
     public IReadOnlyList<ProvedEntry> Entries { get; internal set; } = [];
 
-    /// <summary>The digest of the first version of the agreement: on it rests whose keys are whose.</summary>
+    /// <summary>The digest of the first version of the agreement: it decides which keys are whose.</summary>
     public byte[] Anchor { get; internal set; } = [];
 
     /// <summary>The number of the version whose digest <see cref="Anchor"/> is.</summary>
@@ -117,7 +117,7 @@ public sealed class EvidenceVerification
     {
         if (AsExported() is not { } changed)
             return Contents() ?? Exporter() ?? (own is null ? null : Owned(own));
-        // What the changed line says now is the meaning of the change.
+        // If the changed line breaks another rule too, that rule says what the change means.
         var meaning = Contents();
         return meaning is null || meaning.Line != changed.Line
             ? changed
@@ -249,7 +249,7 @@ public sealed class EvidenceVerification
             if (_headers[log.Entries[0]].Method != AgreementVersions.Method)
                 return new(log.Entries[0] + 1, $"the agreement by which {log.Service} judged is missing");
             var adopted = Adopted(log, out var unread);
-            // The first fault is the break, of whatever kind: one version holds only on the ground of those before it.
+            // The first fault of any kind is the break, because a version is valid only on the basis of those before it.
             KeyHistoryException? broken = null;
             try
             {
@@ -263,7 +263,7 @@ public sealed class EvidenceVerification
             foreach (var (version, (index, _)) in _histories[log.Service].Versions.Zip(adopted))
             {
                 _recorded[index] = version.Version;
-                // Each service may have it with other signatures; they are enough in each.
+                // Each log may have the version with other signatures, which are sufficient in each.
                 var digest = ByteString.CopyFrom(AgreementVersions.DigestOf(version));
                 if (known.TryAdd(version.Version, digest) || known[version.Version].Equals(digest))
                     continue;
@@ -462,7 +462,7 @@ public sealed class EvidenceVerification
             .FirstOrDefault(e => e.Case.Length > 0 && e.Case != _head.Case)
             ?.Case;
 
-    // Parts that everybody reads; a request is read where its signature is judged.
+    // Checks parts that every reader reads. A request is checked with its signature.
     private static bool IsStrict(EntryPart part) =>
         part.Kind switch
         {
@@ -563,7 +563,7 @@ public sealed class EvidenceVerification
             return $"{of} proves nothing: {unsigned}";
         if (Receipts.WrongProof(receipt, log.Service, judged.Tree) is { } wrong)
             return $"{of} proves nothing: {wrong}";
-        // A prefix of what the log has signed is the log's, whoever signed it first.
+        // A tree that is a prefix of what the log has signed belongs to the log, whoever signed it first.
         var consistency = entry.Consistency.Select(h => h.ToByteArray()).ToList();
         if (consistency.Count > 0 || !judged.Counts)
             if (!Proofs.Extends(receipt.TreeSize, receipt.RootHash.Span, log.Checkpoint.Size, log.Checkpoint.Root, consistency))

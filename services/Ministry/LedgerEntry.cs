@@ -6,13 +6,12 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>An entry of a ledger, read: its header, and those of its parts that were shown, each checked against its digest.
-/// </summary>
+/// <summary>An entry of a ledger: its header and the parts that were shown, each checked against its digest.</summary>
 /// <param name="Header">The header.</param>
 /// <param name="Case">The case; empty: none.</param>
 /// <param name="TraceParent">The W3C traceparent under which it was committed.</param>
 /// <param name="Parts">The parts that were shown.</param>
-/// <param name="Privileged">Whether it is a neutral observer's that must not be proved: its parts cannot be checked.</param>
+/// <param name="Privileged">Whether it is a neutral observer's entry that must not be proved, so that its parts cannot be checked.</param>
 public sealed record LedgerEntry(
     EntryHeader Header,
     string Case,
@@ -97,7 +96,7 @@ public sealed record LedgerEntry(
     private static JsonObject Json(IMessage message) => JsonNode.Parse(Contract.Formatter.Format(message))!.AsObject();
 }
 
-/// <summary>A part of an entry, read.</summary>
+/// <summary>A part of an entry.</summary>
 /// <param name="Kind">Which part.</param>
 /// <param name="Content">What it holds; null where it was erased, or is of a type that is not known here.</param>
 /// <param name="Holds">Whether its bytes are those that the header names; of an erased or privileged part that cannot be told.

@@ -51,13 +51,12 @@ public sealed class InvalidLogException : Exception
     internal string What { get; }
 }
 
-/// <summary>What was found out about a log from outside; where it is broken there is a <see cref="InvalidLogException"/> instead.</summary>
+/// <summary>The result of auditing a log from outside. A broken log gives an <see cref="InvalidLogException"/> instead.</summary>
 /// <param name="Service">The service's name.</param>
 /// <param name="Checkpoint">The newest checkpoint: the service signed it, and the tiles are of its tree.</param>
-/// <param name="Linked">How many checkpoints that were seen before it goes on from: the last, and those in receipts since.</param>
+/// <param name="Linked">How many earlier checkpoints the log extends: that of the last audit, and those of receipts since.</param>
 /// <param name="LinkedSize">The number of entries under the greatest of them; zero: there was none.</param>
-/// <param name="Entries">How many of the entries' hashes were read and counted, one by one; zero: none, the tree's upper tiles were.
-/// </param>
+/// <param name="Entries">How many entries' hashes were read one by one; zero: none, only the tree's upper tiles were read.</param>
 /// <param name="Cosigned">The greatest checkpoint with the demanded cosignatures; null: there is none. It is a prefix of the newest.
 /// </param>
 /// <param name="Cosignatures">The cosignatures on it, good and bad.</param>
@@ -94,13 +93,13 @@ public sealed partial class MinistryClient
     private readonly ConcurrentDictionary<string, SeenLog> _seen = [];
 
     /// <summary>
-    /// Checks a service's log from outside: fetches its checkpoint and as many of its tiles as are needed, and finds out whether every
-    /// checkpoint that this client has seen – the last that was audited, and those of all receipts since – is of the one history
-    /// that it shows now, and whether the agreement's witnesses have seen that history too. Two participants who are shown two
-    /// histories cannot both agree with the same witnesses.
+    /// Checks a service's log from outside: it fetches the log's checkpoint and as many tiles as are needed. Every checkpoint that this
+    /// client has seen (that of the last audit, and those of all receipts since) must belong to the history that the log shows now. The
+    /// agreement's witnesses must have seen that history too. So if two participants are shown two histories, they cannot both agree with
+    /// the same witnesses.
     /// </summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
-    /// <param name="whole">Whether to read the hash of every entry and work the root out from them alone.</param>
+    /// <param name="whole">Whether to read the hash of every entry and compute the root from these alone.</param>
     /// <param name="entries">Whether to read, besides, every entry that is for this participant, and verify it (<see cref="EntriesAudit"/>).
     /// </param>
     /// <param name="cancel">Ends it.</param>
@@ -447,8 +446,8 @@ public sealed partial class MinistryClient
                 throw Wrong("of the edge");
         }
 
-        /// <summary>Reads every entry's record and hash, and works the root out from them; and, where they are wanted, verifies the
-        /// entries themselves.</summary>
+        /// <summary>Reads every entry's record and hash, and computes the root from them. If an audit is given, it verifies the entries
+        /// themselves.</summary>
         public async Task<ulong> ReadAll(EntriesAudit? audit, IAsyncEnumerable<FollowEntriesResponse> shown, CancellationToken cancel)
         {
             var edge = new TreeEdge(0, []);
@@ -533,14 +532,14 @@ public sealed partial class MinistryClient
 }
 
 /// <summary>
-/// What one has seen of a service's log: the last checkpoint that was found to go on from all before it, and those seen since. In a
-/// folder, where there is one: <c>&lt;service&gt;.checkpoint</c> (seen when the file was written), <c>&lt;service&gt;.seen</c> (each line a
-/// checkpoint in base64, a space, and when it was seen in Unix seconds) and, once the log is broken, <c>&lt;service&gt;.broken</c> with
-/// what shows it. When it was seen is what dates a checkpoint whose key is revoked later (<see cref="LogKeys"/>).
+/// What a client has seen of a service's log: the last checkpoint that was found to extend all earlier ones, and those seen since. They are
+/// kept in a folder, if there is one: <c>&lt;service&gt;.checkpoint</c> (seen when the file was written), <c>&lt;service&gt;.seen</c> (each
+/// line a checkpoint in base64, a space, and when it was seen in Unix seconds) and, once the log is broken, <c>&lt;service&gt;.broken</c>
+/// with the proof. The time when a checkpoint was seen dates it if its key is revoked later (<see cref="LogKeys"/>).
 /// </summary>
 internal sealed class SeenLog
 {
-    /// <summary>How many checkpoints may wait to be looked at before no further receipt is taken.</summary>
+    /// <summary>How many checkpoints may wait for an audit before no further receipt is accepted.</summary>
     internal const int MaxPending = 4096;
 
     private readonly Lock _lock = new();
@@ -596,10 +595,10 @@ internal sealed class SeenLog
     /// <summary>Whether what is remembered from before is to be compared with what the service shows now; true once.</summary>
     public bool TakeUp() => Interlocked.Exchange(ref _remembered, 0) == 1;
 
-    /// <summary>Held while the log is being looked at.</summary>
+    /// <summary>Held while the log is being audited.</summary>
     public SemaphoreSlim OneAtATime { get; } = new(1);
 
-    /// <summary>Adds what a receipt has shown; returns how many wait to be looked at.</summary>
+    /// <summary>Adds a receipt's checkpoint. Returns how many wait for an audit.</summary>
     /// <exception cref="InvalidLogException">The log is broken, by this one or since before.</exception>
     public int Add(Checkpoint checkpoint)
     {
@@ -635,7 +634,7 @@ internal sealed class SeenLog
     private string LineOf(Checkpoint checkpoint) =>
         $"{Convert.ToBase64String(Encoding.UTF8.GetBytes(checkpoint.Text))} {_times[checkpoint.Size].ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture)}\n";
 
-    /// <summary>What is to be looked at.</summary>
+    /// <summary>What the next audit must compare with the log.</summary>
     /// <exception cref="InvalidLogException">The log is broken since before.</exception>
     public (Checkpoint? Linked, IReadOnlyList<Checkpoint> Pending) Take()
     {
@@ -647,7 +646,7 @@ internal sealed class SeenLog
         }
     }
 
-    /// <summary>All of these are of one history, which goes up to the newest.</summary>
+    /// <summary>Notes that all of these belong to one history, which ends at the newest.</summary>
     public void Link(Checkpoint newest, IReadOnlyList<Checkpoint> looked)
     {
         lock (_lock)
@@ -667,7 +666,7 @@ internal sealed class SeenLog
         }
     }
 
-    /// <summary>The log is broken: nothing of it is taken any more.</summary>
+    /// <summary>Notes that the log is broken. Nothing of it is accepted any more.</summary>
     public void Break(InvalidLogException e)
     {
         lock (_lock)

@@ -5,8 +5,8 @@ using Ministries.Trust;
 
 namespace Ministries.Ministry;
 
-/// <summary>The verb <c>log</c>: an auditor's check of a service's log from outside, with nothing of the service but what it serves
-/// to every participant.</summary>
+/// <summary>The verb <c>log</c>: an auditor's check of a service's log from outside, which uses only what the service serves to every
+/// participant.</summary>
 internal static class LogCommand
 {
     /// <summary>Exit code: the log is broken, or has not the cosignatures that the agreement demands.</summary>
@@ -29,7 +29,7 @@ internal static class LogCommand
         };
         var verify = new Command(
             "verify",
-            "Reads a service's checkpoint and all of its log, works the root out anew, checks the cosignatures, compares with "
+            "Reads a service's checkpoint and all of its log, computes the root again, checks the cosignatures, compares with "
                 + "what the witnesses and earlier checks have seen, and says what is proved and by whom. Exit code 0: all; 1: not; 3: not reached."
         )
         {

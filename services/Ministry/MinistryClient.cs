@@ -32,20 +32,20 @@ public sealed record MinistrySettings
     /// <summary>File of the agreement, which says whose certificates are the services'.</summary>
     public required string Agreement { get; init; }
 
-    /// <summary>File of the Ed25519 key that signs the participant's writes (PKCS #8, PEM); null: it sends unsigned, and reads.
-    /// </summary>
+    /// <summary>File of the Ed25519 key that signs the participant's writes (PKCS #8, PEM); null: requests are sent unsigned, so only reads
+    /// succeed.</summary>
     public string? RequestsKey { get; init; }
 
     /// <summary>Folder in which the receipt of each accepted write is kept, as JSON in <c>&lt;service&gt;-&lt;position&gt;.json</c>;
     /// null: they are checked and not kept.</summary>
     public string? ReceiptFolder { get; init; }
 
-    /// <summary>Folder in which it is remembered which checkpoints of each service were seen, so that a log that goes back on one is
-    /// found out after a restart too, and which version of the agreement was trusted last (<see cref="AgreementFile.Trust"/>); null: that
-    /// is remembered as long as the client lives.</summary>
+    /// <summary>Folder for the checkpoints of each service that were seen, so that a log that contradicts one is found out after a restart
+    /// too. It also keeps the version of the agreement that was trusted last (<see cref="AgreementFile.Trust"/>). null: both are kept only
+    /// as long as the client lives.</summary>
     public string? SeenFolder { get; init; }
 
-    /// <summary>After how many new checkpoints in receipts the service's log is audited beside the writes
+    /// <summary>After how many new checkpoints in receipts the service's log is audited in the background
     /// (<see cref="MinistryClient.Audit"/>). Default: 256; zero: only when it is asked for.</summary>
     public int AuditEvery { get; init; } = 256;
 
@@ -78,15 +78,15 @@ public sealed record MinistrySettings
 }
 
 /// <summary>
-/// What a ministry's system calls the services with: TLS with its own certificate, the services' identity checked against the
-/// agreement, its writes signed and given request ids, attempts repeated where that is safe, and refusals that can be read
-/// (<see cref="RefusedException"/>). Safe for use by many threads.
+/// The client with which a ministry's system calls the services. It uses TLS with the system's own certificate and checks the services'
+/// identity against the agreement. It signs writes, gives them request ids and repeats attempts where that is safe. A refusal is an
+/// exception with all that the service said (<see cref="RefusedException"/>). Safe for use by many threads.
 /// </summary>
 /// <remarks>
-/// A write without a request id gets one, put into the request object: sending the same object again is the same write, whose
-/// answer is the same (D21). Attempts are repeated on UNAVAILABLE alone, where the service has not decided; never on ABORTED,
-/// after which somebody must look at the record and decide anew. A call whose answer was lost (DEADLINE_EXCEEDED) may have been
-/// decided: send the same object again to learn it.
+/// A write without a request id gets one, which is put into the request object. So sending the same object again is the same write, with
+/// the same answer (D21). Attempts are repeated only on UNAVAILABLE, where the service has not decided. They are never repeated on ABORTED,
+/// after which somebody must look at the record and decide again. A call whose answer was lost (DEADLINE_EXCEEDED) may have been decided:
+/// send the same object again to learn the answer.
 /// </remarks>
 public sealed partial class MinistryClient : IDisposable
 {
@@ -127,7 +127,7 @@ public sealed partial class MinistryClient : IDisposable
         var identified = _agreement.Current.Authorities.Identify(_certificate, [], CertificateUse.Client, _time.GetUtcNow());
         Participant =
             identified.Identity?.Participant
-            ?? throw new FormatException($"{settings.Certificate} is no certificate of a participant of the agreement");
+            ?? throw new FormatException($"{settings.Certificate} is not a certificate of a participant of the agreement");
         if (identified.Refused != Reason.Unspecified)
             throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
         // A key that is not the participant's is reported now, not at the first call.
@@ -170,16 +170,16 @@ public sealed partial class MinistryClient : IDisposable
     /// <exception cref="ArgumentException">The settings name no address of that service.</exception>
     public CallInvoker this[string service] => _open.GetOrAdd(service, name => new(() => Open(name))).Value.Invoker;
 
-    /// <summary>A request id of its own: a UUID (version 7).</summary>
+    /// <summary>A new request id: a UUID (version 7).</summary>
     public static string NewRequestId() => Guid.CreateVersion7().ToString();
 
-    /// <summary>Adds an official's approval to a request, which gets its request id here where it has none. Afterwards nothing of
-    /// it may change but its approvals; the same object, or its bytes, are sent.</summary>
+    /// <summary>Adds an official's approval to a request, and gives it a request id if it has none. Afterwards nothing of it but its
+    /// approvals may change, and the same object or its bytes must be sent.</summary>
     /// <param name="request">The request of a write, its actor and etag included.</param>
-    /// <param name="keyFile">File of the official's key (PKCS #8, PEM): whose it is, the agreement says.</param>
+    /// <param name="keyFile">File of the official's key (PKCS #8, PEM). The agreement says whose it is.</param>
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
-    /// <exception cref="FormatException">The key is none of the participant's keys for approvals.</exception>
+    /// <exception cref="FormatException">The key is not one of the participant's keys for approvals.</exception>
     public void Approve(IMessage request, string keyFile, string office) =>
         Approve(request, Agreement.TrustDomain, Participant, keyFile, office);
 
@@ -188,10 +188,10 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="request">The request of a write, its actor and etag included.</param>
     /// <param name="trustDomain">The agreement's trust domain.</param>
     /// <param name="participant">The participant that will call, as the agreement lists it.</param>
-    /// <param name="keyFile">File of the official's key (PKCS #8, PEM): whose it is, the agreement says.</param>
+    /// <param name="keyFile">File of the official's key (PKCS #8, PEM). The agreement says whose it is.</param>
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
-    /// <exception cref="FormatException">The key is none of the participant's keys for approvals.</exception>
+    /// <exception cref="FormatException">The key is not one of the participant's keys for approvals.</exception>
     public static void Approve(IMessage request, string trustDomain, Participant participant, string keyFile, string office)
     {
         Name(request);
@@ -480,7 +480,7 @@ public sealed partial class MinistryClient : IDisposable
 /// <param name="wrong">What is wrong with the receipt.</param>
 public sealed class InvalidReceiptException(string service, string wrong) : Exception($"the receipt of {service} proves nothing: {wrong}");
 
-/// <summary>A service left out an entry that is for the participant: its own numbers show the gap.</summary>
+/// <summary>A service left out an entry that is for the participant: the entries' own numbers show the gap.</summary>
 /// <param name="service">The service's name.</param>
 /// <param name="missing">What is missing.</param>
 public sealed class EntryMissingException(string service, string missing)

@@ -4,9 +4,9 @@ using System.Text;
 namespace Ministries.Ministry;
 
 /// <summary>
-/// Writes to a person's terminal what others have said. A text of another ministry, a service's refusal or a file's name could hold
-/// sequences that move the cursor, hide or recolour lines or answer in the reader's name, and characters that change the order in which
-/// he reads. None of them reaches the terminal: each is written as <c>\u</c> and its code in hexadecimal, which is the same text in JSON.
+/// Writes texts of others to a person's terminal. A text of another ministry, a service's refusal or a file's name could hold sequences
+/// that move the cursor, hide or recolour lines or answer in the reader's name, and characters that change the order in which he reads.
+/// None of them reaches the terminal: each is escaped as <c>\u</c> and its code in hexadecimal, which is the same text in JSON.
 /// </summary>
 /// <param name="inner">The terminal, or the file to which its output goes.</param>
 public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.InvariantCulture)
@@ -14,13 +14,13 @@ public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.Invarian
     /// <inheritdoc/>
     public override Encoding Encoding => inner.Encoding;
 
-    /// <summary>A text with whatever acts on a terminal written out; its line feeds and tabs stay.</summary>
+    /// <summary>Escapes the characters of a text that act on a terminal, except line feeds and tabs.</summary>
     public static string Escape(string text)
     {
         StringBuilder? escaped = null;
         for (var i = 0; i < text.Length; )
         {
-            // A surrogate without its other half is no character, and is written out too.
+            // A surrogate without its other half is no character, so it is escaped too.
             var whole = Rune.TryGetRuneAt(text, i, out var rune);
             var length = whole ? rune.Utf16SequenceLength : 1;
             if (!whole || Acts(rune))
@@ -36,8 +36,7 @@ public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.Invarian
         return escaped?.ToString() ?? text;
     }
 
-    /// <summary>A text that must stay within its line, such as one field of a record: its line feeds and tabs are written out, too.
-    /// </summary>
+    /// <summary>Escapes a text that must stay within its line, such as one field of a record: line feeds and tabs too.</summary>
     public static string Line(string text) =>
         Escape(text).Replace("\n", "\\n", StringComparison.Ordinal).Replace("\t", "\\t", StringComparison.Ordinal);
 
@@ -59,7 +58,7 @@ public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.Invarian
     /// <inheritdoc/>
     public override void Flush() => inner.Flush();
 
-    // Format characters act without being seen, but the two joiners, which words in several scripts are written with.
+    // Format characters act unseen. The two joiners are exceptions, because words in several scripts need them.
     private static bool Acts(Rune rune) =>
         Rune.GetUnicodeCategory(rune) switch
         {

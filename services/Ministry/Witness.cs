@@ -8,22 +8,22 @@ using Ministries.Types.V1;
 
 namespace Ministries.Ministry;
 
-/// <summary>What a witness answers with: an HTTP status, and its body.</summary>
-/// <param name="Status">200, 400, 403, 404, 409 or 422.</param>
+/// <summary>A witness's answer.</summary>
+/// <param name="Status">The HTTP status: 200, 400, 403, 404, 409 or 422.</param>
 /// <param name="Body">The cosignature line, the size of its tree, or a sentence.</param>
 /// <param name="Type">The body's media type.</param>
 public sealed record WitnessAnswer(int Status, string Body, string Type = "text/plain; charset=utf-8");
 
 /// <summary>
-/// A participant's witness (C2SP tlog-witness): it cosigns a service's checkpoint once it has a proof that every tree of that
-/// service which it cosigned before is a prefix of it. What it keeps of a log is the checkpoint that it cosigned last, on the disk
-/// before it answers. It asks nobody for a name: a checkpoint's own signature says whose it is. Safe for concurrent use.
+/// A participant's witness (C2SP tlog-witness): it cosigns a service's checkpoint once it has a proof that every tree of that service that
+/// it cosigned before is a prefix of the new one. Of each log, it keeps the checkpoint that it cosigned last, which is on the disk before
+/// it answers. It does not ask who calls, because a checkpoint's own signature says whose it is. Safe for concurrent use.
 /// </summary>
 /// <remarks>
-/// Anybody can post, so a refusal proves nothing by itself. Two signed checkpoints are a conflict only where together they prove that
-/// the log has two histories: both have one size and different roots, or a consistency proof that leads to the root of the greater
-/// one shows another root at the size of the smaller. A signed checkpoint whose proof is merely wrong is kept as unproved until one of
-/// its size decides what it is. Files in the folder, named after the log (<see cref="HashOf"/>):
+/// Anybody can post, so a refusal proves nothing by itself. Two signed checkpoints are a conflict only if together they prove that the
+/// log has two histories: they have the same size and different roots, or a consistency proof that leads to the root of the greater one
+/// shows another root at the size of the smaller. A signed checkpoint whose proof is just wrong is kept as unproved, until a cosigned
+/// checkpoint of its size decides whether it is a conflict. Files in the folder, named after the log (<see cref="HashOf"/>):
 /// <code>
 /// HASH.checkpoint                        the checkpoint that was cosigned last
 /// HASH.conflict-SIZE-ROOT.shown          of each conflict, the checkpoint that contradicts; root in lower-case hexadecimal
@@ -40,8 +40,8 @@ public sealed class Witness : IDisposable
     /// <summary>How many conflicts of a log are kept: 64. The first ones stay; later ones are counted and not kept.</summary>
     public const int MaxConflicts = 64;
 
-    /// <summary>How many unproved checkpoints of a log are kept: 64. One more is kept only in the place of one that has waited for
-    /// <see cref="UnprovedLife"/>, so that a flood drives out none.</summary>
+    /// <summary>How many unproved checkpoints of a log are kept: 64. A further one replaces only one that has waited for
+    /// <see cref="UnprovedLife"/>, so that a flood cannot drive out the others.</summary>
     public const int MaxUnproved = 64;
 
     /// <summary>How long an unproved checkpoint keeps its place: 7 days.</summary>
@@ -57,8 +57,8 @@ public sealed class Witness : IDisposable
     private readonly FileStream _alone;
 
     /// <summary>Opens a witness.</summary>
-    /// <param name="folder">Where it keeps what it cosigned; it is made where it is not there. To go on with an older state of it
-    /// would mean to sign what contradicts what was signed: do not restore it from a backup, begin a new key instead.</param>
+    /// <param name="folder">Where it keeps what it cosigned; created if missing. Do not restore it from a backup: with an older state, the
+    /// witness would sign what contradicts its earlier signatures. Begin a new key instead.</param>
     /// <param name="agreement">The agreement in force, which names the services' keys.</param>
     /// <param name="key">The participant's key for cosignatures.</param>
     /// <param name="time">The clock.</param>
@@ -79,14 +79,14 @@ public sealed class Witness : IDisposable
         _alone = PrivateFiles.Open(Path.Combine(folder, "lock"), FileMode.OpenOrCreate);
     }
 
-    /// <summary>The key as those are told it who verify.</summary>
+    /// <summary>The public key in the form that verifiers are given.</summary>
     public string Verifier => _key().Verifier;
 
-    /// <summary>Told, once for each, that a log is proved to have two histories, and how many such conflicts there are. Never null.
-    /// </summary>
+    /// <summary>Called once for each conflict: a log is proved to have two histories. The text says how many conflicts there are. Never
+    /// null.</summary>
     public Action<string> Alarm { get; init; } = _ => { };
 
-    /// <summary>Told, once for each that is kept, that a signed checkpoint was offered with a wrong proof. Never null.</summary>
+    /// <summary>Called once for each signed checkpoint that was offered with a wrong proof and is kept. Never null.</summary>
     public Action<string> Warn { get; init; } = _ => { };
 
     /// <inheritdoc/>
@@ -134,19 +134,19 @@ public sealed class Witness : IDisposable
         if (old > tree.Size)
             return new(400, "the old size is greater than that of the checkpoint\n");
         var hash = HashOf(note.Origin);
-        // Of the signatures that came with it only those that were verified.
+        // Only the signatures that were verified are kept.
         var verified = note with
         {
             Signatures = [.. note.Signatures.Where(s => by.Any(k => k.Names(s)))],
         };
-        // The look at what was cosigned last and the replacing of it are one.
+        // Nothing may come between reading the last cosigned checkpoint and replacing it.
         lock (_locks.GetOrAdd(hash, _ => new Lock()))
         {
             var kept = CheckpointOf(hash);
             var last = kept is null
                 ? null
                 : SignedNote.Read(kept)?.Tree ?? throw new InvalidDataException($"{PathOf(hash)} holds no checkpoint: it was damaged");
-            // Whatever size the request starts from.
+            // This is checked whatever size the request starts from.
             if (last?.Size == tree.Size && !Same(last, tree))
                 KeepConflict(hash, kept!, verified);
             if (old != (last?.Size ?? 0))
@@ -158,8 +158,8 @@ public sealed class Witness : IDisposable
                 return new(422, $"{wrong}\n");
             }
             var line = _key().Cosign(note, now);
-            // First what it decides: a conflict whose unproved half stood below the checkpoint that was cosigned last would never be
-            // looked at again, if the process ended between the two.
+            // Unproved checkpoints of this size are decided before the new checkpoint is written. In the other order, if the process ended
+            // in between, they would never be looked at again, because they are below the last cosigned checkpoint.
             Decide(hash, verified);
             WholeFile.Write(PathOf(hash), $"{verified}{line}");
             return new(200, line);
@@ -181,8 +181,8 @@ public sealed class Witness : IDisposable
             : $"it is not proved that the tree of size {last.Size} is a prefix of this one";
     }
 
-    /// <summary>Takes in a greater checkpoint that came without a proof that it goes on from the last one: the proof may show that it
-    /// does not, or may be wrong.</summary>
+    /// <summary>Handles a greater checkpoint whose proof does not show that it extends the last one. The proof may show the opposite, or
+    /// may just be wrong.</summary>
     private void Doubt(string hash, string kept, Checkpoint last, SignedNote note, IReadOnlyList<byte[]> proof)
     {
         var tree = note.Tree!;
@@ -217,7 +217,7 @@ public sealed class Witness : IDisposable
         );
     }
 
-    /// <summary>What was unproved at the size of the checkpoint that is now cosigned is either it or a conflict.</summary>
+    /// <summary>Decides the unproved checkpoints of the size that is now cosigned: each is the same checkpoint or a conflict.</summary>
     private void Decide(string hash, SignedNote cosigned)
     {
         foreach (var path in Directory.GetFiles(_folder, $"{hash}.unproved-*").Where(u => IsOf(u, cosigned.Tree!.Size)))
@@ -255,7 +255,7 @@ public sealed class Witness : IDisposable
         WholeFile.Write($"{path}.known", known);
         if (proof is not null)
             WholeFile.Write($"{path}.proof", string.Concat(proof.Select(h => $"{Convert.ToBase64String(h)}\n")));
-        // Last: where it is there, the others are.
+        // This file is written last, so that the others exist where it does.
         WholeFile.Write($"{path}.shown", note.ToString());
         Alarm($"the log {note.Origin} has two histories, conflict {count}: it signed both {path}.known and {path}.shown");
     }

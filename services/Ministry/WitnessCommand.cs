@@ -27,7 +27,7 @@ public sealed record WitnessSettings
     /// <summary>The participant, such as <c>kr/mfa</c>.</summary>
     public required string Participant { get; init; }
 
-    /// <summary>File of the agreement; it is read again when it changes. A version counts that goes on from the one that was trusted last,
+    /// <summary>File of the agreement; it is read again when it changes. A version counts if it follows from the one that was trusted last,
     /// which <see cref="State"/> holds (<see cref="AgreementFile.Trust"/>).</summary>
     public required string Agreement { get; init; }
 
@@ -315,9 +315,9 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
                 {
                     if (_value is null)
                         throw new FormatException($"{path} cannot be read: {e.Message}", e);
-                    // The file is tried with each request until it can be read: the same failure is reported once.
+                    // The file is tried with each request until it can be read, so the same failure is reported once.
                     if (_complained != e.Message)
-                        complain($"{path} cannot be read, what it held before stays: {e.Message}");
+                        complain($"{path} cannot be read, and what it held before stays in use: {e.Message}");
                     _complained = e.Message;
                 }
                 return _value;

@@ -15,7 +15,7 @@ public sealed record ParsedAgreement(Permissions Permissions, Authorities Author
     public Agreement Agreement => Permissions.Agreement;
 }
 
-/// <summary>An agreement that must not be judged by.</summary>
+/// <summary>An agreement was refused.</summary>
 public sealed class AgreementRefusedException(string why, Exception? inner = null)
     : FormatException($"the agreement is refused: {why}", inner)
 {
@@ -23,14 +23,14 @@ public sealed class AgreementRefusedException(string why, Exception? inner = nul
     public AgreementRefusedException(AgreementFault fault, string advice = "")
         : this(fault + advice) => Fault = fault;
 
-    /// <summary>What of its signatures is wrong; null: it is something else.</summary>
+    /// <summary>What is wrong with its versions or signatures; null: something else is wrong.</summary>
     public AgreementFault? Fault { get; }
 }
 
 /// <summary>
-/// The file of an agreement, as services, witnesses and clients read it: its form, its signatures, and that it goes on from the version
-/// that was trusted last. Versions before the file's stand beside it under its name with their number, <c>agreement.json.2</c>, for
-/// those who missed one or begin.
+/// The file of an agreement, as services, witnesses and clients read it: its form, its signatures, and that it follows from the version
+/// that was trusted last. Earlier versions are kept beside the file, with their numbers after its name (<c>agreement.json.2</c>), for those
+/// who missed one or start without any.
 /// </summary>
 public static class AgreementFile
 {
@@ -40,7 +40,7 @@ public static class AgreementFile
     /// <summary>The greatest size of the file: 16 MiB.</summary>
     public const int MaxBytes = 16 << 20;
 
-    /// <summary>Reads an agreement's text. Says nothing of its signatures.</summary>
+    /// <summary>Reads an agreement's text. It does not check the signatures.</summary>
     /// <param name="text">JSON in UTF-8.</param>
     /// <exception cref="AgreementRefusedException">It cannot be read, has no version, contradicts itself or is not in the form of one
     /// (<see cref="AgreementVersions.Malformed"/>).</exception>
@@ -67,13 +67,12 @@ public static class AgreementFile
         }
     }
 
-    /// <summary>Whether a version takes the place of the one that is known; false: it is that one, with other signatures perhaps.
-    /// </summary>
+    /// <summary>Whether a version replaces the known one; false: it is the same version, perhaps with other signatures.</summary>
     /// <param name="known">The version that is known; null: none is.</param>
     /// <param name="next">The version, as <see cref="Read"/> has read it.</param>
     /// <param name="at">When: the keys that signed it must be valid then.</param>
-    /// <exception cref="AgreementRefusedException">It is another one of the same number, an earlier one, not the next one, or not signed by those
-    /// whom it affects.</exception>
+    /// <exception cref="AgreementRefusedException">It is another agreement of the same number, an earlier version, not the next version, or
+    /// not signed by those whom it affects.</exception>
     public static bool Follows(Agreement? known, Agreement next, DateTimeOffset at)
     {
         if (known?.Version == next.Version)
@@ -89,15 +88,16 @@ public static class AgreementFile
         return AgreementVersions.Check(known, next, at) is { } fault ? throw new AgreementRefusedException(fault) : true;
     }
 
-    /// <summary>Where a version stands once another has taken its place.</summary>
+    /// <summary>The path of a version that another has replaced.</summary>
     /// <param name="path">The agreement's file.</param>
     /// <param name="version">The version's number.</param>
     public static string PathOf(string path, ulong version) => $"{path}.{version.ToString(CultureInfo.InvariantCulture)}";
 
-    /// <summary>The version to go by: that of the file, if it goes on from the one that was trusted last. It is kept as that.</summary>
+    /// <summary>The version to use: that of the file, if it follows from the one that was trusted last. It is then kept as the one trusted
+    /// last.</summary>
     /// <param name="path">The agreement's file.</param>
-    /// <param name="folder">Where the version that was trusted last is kept, as <c>agreement.json</c>; made where it is not there. null:
-    /// nowhere, and the file must be signed by everybody in it, or the versions before it must stand beside it.</param>
+    /// <param name="folder">The folder that keeps the version that was trusted last, as <c>agreement.json</c>; created if missing. null:
+    /// none is kept. Then the file must be signed by everybody in it, or the versions before it must be beside it.</param>
     /// <param name="at">The time.</param>
     /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     /// <exception cref="IOException">A file cannot be read or written.</exception>
@@ -112,7 +112,7 @@ public static class AgreementFile
         return next;
     }
 
-    /// <summary>The file's version, if it takes the place of the one that is known; null: it is that one, or is not valid yet.</summary>
+    /// <summary>The file's version, if it replaces the known one; null: it is the known one, or is not valid yet.</summary>
     /// <exception cref="AgreementRefusedException">It must not be judged by.</exception>
     internal static ParsedAgreement? Next(string path, Agreement? known, DateTimeOffset at, out bool waits)
     {
@@ -200,10 +200,10 @@ public sealed class TrustedAgreement
         _agreement = AgreementFile.Trust(path, folder, time.GetUtcNow());
     }
 
-    /// <summary>Told, once for each, why a new version is refused. Never null.</summary>
+    /// <summary>Called once for each new version that is refused, with the reason. Never null.</summary>
     public Action<string> Complain { get; init; } = _ => { };
 
-    /// <summary>The version to go by.</summary>
+    /// <summary>The version to use.</summary>
     public ParsedAgreement Current
     {
         get

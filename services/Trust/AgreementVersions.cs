@@ -13,34 +13,35 @@ namespace Ministries.Trust;
 
 /// <summary>What one version of the agreement changes, and who must agree to it.</summary>
 /// <param name="What">The change, in plain words.</param>
-/// <param name="Of">The participant whose own affair it is: its signature alone is needed; null: everybody's is.</param>
-/// <param name="ReplacesKey">Whether it is of the participant's keys for agreements alone. Then all others together may sign in its
-/// place, for it may have lost them.</param>
+/// <param name="Of">The participant whose signature alone is needed, because the change is its own affair; null: everybody must
+/// sign.</param>
+/// <param name="ReplacesKey">Whether it changes only the participant's keys for agreements. Then all others together may sign instead,
+/// because it may have lost those keys.</param>
 public sealed record AgreementChange(string What, string? Of = null, bool ReplacesKey = false);
 
 /// <summary>Why a version of the agreement does not follow from the one before, in the order in which it is checked; what is wrong
 /// with the version by itself is checked before that.</summary>
 public enum AgreementWrong
 {
-    /// <summary>Its number is not the one after.</summary>
+    /// <summary>Its number is not the next one.</summary>
     VersionNotNext = 1,
 
-    /// <summary>The digest of the preceding version that it names is another one's, or missing.</summary>
+    /// <summary>It names no digest of the preceding version, or a wrong one.</summary>
     PreviousDigestWrong,
 
-    /// <summary>It holds from an earlier time than the version before.</summary>
+    /// <summary>It is valid from an earlier time than the version before.</summary>
     ValidFromEarlier,
 
     /// <summary>A ministry, observer or Protecting Power would have no key that is valid for the next version.</summary>
     KeyForAgreementsMissing,
 
-    /// <summary>A signature names a key that is no key for agreements of its participant.</summary>
+    /// <summary>A signature names a key that is not one of its participant's keys for agreements.</summary>
     SignatureKeyUnknown,
 
     /// <summary>A signature is not the key's over this version.</summary>
     SignatureWrong,
 
-    /// <summary>A participant signed with a key that this version brings in: it counts from the next one on.</summary>
+    /// <summary>A participant signed with a key that this version adds. Such a key counts only from the next version on.</summary>
     SignatureKeyTooNew,
 
     /// <summary>A participant signed with a key that is not valid yet, no longer valid or revoked.</summary>
@@ -49,7 +50,7 @@ public enum AgreementWrong
     /// <summary>A participant whom the changes affect has not signed.</summary>
     SignatureMissing,
 
-    /// <summary>A key is none of Ed25519, or one with which anybody can sign.</summary>
+    /// <summary>A key is not an Ed25519 key, or is one with which anybody can sign.</summary>
     KeyWeak,
 
     /// <summary>A name, a time or an enum value in it is not of the form that every verifier reads alike.</summary>
@@ -59,19 +60,19 @@ public enum AgreementWrong
 /// <summary>What is wrong with a version of the agreement.</summary>
 /// <param name="Wrong">What, by name.</param>
 /// <param name="Missing">What is missing, in plain words.</param>
-/// <param name="Suppliers">The participants who can supply it; none: whoever drew the version up.</param>
+/// <param name="Suppliers">The participants who can supply it; none: the author of the version.</param>
 public sealed record AgreementFault(AgreementWrong Wrong, string Missing, IReadOnlyList<string> Suppliers)
 {
     /// <inheritdoc/>
     public override string ToString() =>
         $"{Wrong}: missing is {Missing}; "
-        + (Suppliers.Count == 0 ? "whoever drew it up can supply it" : $"{string.Join(", ", Suppliers)} can supply it");
+        + (Suppliers.Count == 0 ? "its author can supply it" : $"{string.Join(", ", Suppliers)} can supply it");
 }
 
 /// <summary>
-/// The agreement's versions, each signed by those whom its changes affect: a participant signs alone for its own keys, authorities
-/// and systems and for what it gives up; every ministry, observer and Protecting Power of the version before signs for all else. So
-/// nobody, the operator least of all, can put a key in another's place unseen.
+/// The agreement's versions, each signed by those whom its changes affect: a participant signs alone for its own keys, authorities and
+/// systems and for what it gives up; every ministry, observer and Protecting Power of the version before signs for all else. So nobody, not
+/// even the operator, can replace another's key unnoticed.
 /// </summary>
 public static class AgreementVersions
 {
@@ -128,8 +129,8 @@ public static class AgreementVersions
         agreement.Signatures.Add(signature);
     }
 
-    /// <summary>Makes an altered copy of a version the one that follows it: its number, its predecessor's digest, no signatures.
-    /// </summary>
+    /// <summary>Turns an altered copy of a version into the next version: it sets the number and the predecessor's digest, and removes the
+    /// signatures.</summary>
     /// <param name="previous">The version before.</param>
     /// <param name="next">The altered copy.</param>
     public static void Follow(Agreement previous, Agreement next)
@@ -140,7 +141,7 @@ public static class AgreementVersions
     }
 
     /// <summary>What is wrong with a version by itself, whoever signed it (<c>protos/EVIDENCE.md</c>, section 4); null: nothing. Names
-    /// become lines of checkpoints and of what is signed: what is no name of this form could be read as something else.</summary>
+    /// become lines of checkpoints and of what is signed: a name of another form could be read as something else.</summary>
     /// <param name="agreement">The version.</param>
     public static AgreementFault? Malformed(Agreement agreement)
     {
@@ -176,8 +177,8 @@ public static class AgreementVersions
             ?? Twice(agreement.ApprovalDemands.Select(d => d.Method))
             ?? Shared();
 
-        // A key under two ids could be revoked under one of them and signs on under the other; with one for two officials or two
-        // witnesses, one of them is both.
+        // A key under two ids could be revoked under one of them and still sign under the other. With one key for two officials or two
+        // witnesses, one of them could act as both.
         AgreementFault? Shared() =>
             agreement.Participants.SelectMany(p => p.SigningKeys).GroupBy(k => k.PublicKey).FirstOrDefault(g => g.Count() > 1) is { } shared
                 ? Form($"a public key of its own for each of {string.Join(", ", shared.Select(k => k.Id))}")
@@ -258,10 +259,10 @@ public static class AgreementVersions
         return new(AgreementWrong.SignatureMissing, $"the signatures of {string.Join(", ", missing)} over version {next.Version}", missing);
     }
 
-    /// <summary>Who must sign yet, given whose signatures count.</summary>
+    /// <summary>Who must still sign.</summary>
     /// <param name="previous">The version before; null: the first that is seen.</param>
     /// <param name="next">The version.</param>
-    /// <param name="signed">Whose signatures count.</param>
+    /// <param name="signed">Those who have signed validly.</param>
     public static IReadOnlyList<string> Missing(Agreement? previous, Agreement next, IReadOnlySet<string> signed)
     {
         var everybody = (previous ?? next).Participants.Where(Signs).Select(p => p.Id).ToList();
@@ -284,7 +285,7 @@ public static class AgreementVersions
         return [.. needed.Except(signed).Order(StringComparer.Ordinal)];
     }
 
-    /// <summary>What a version changes of the one before, in plain words, and whose affair each change is.</summary>
+    /// <summary>What a version changes of the one before, in plain words, and who must sign each change.</summary>
     public static IReadOnlyList<AgreementChange> Between(Agreement previous, Agreement next)
     {
         var changes = new List<AgreementChange>();
@@ -353,7 +354,7 @@ public static class AgreementVersions
             else if (!old.Equals(key))
                 foreach (var field in SigningKey.Descriptor.Fields.InFieldNumberOrder())
                 foreach (var what in ChangesOf(field, old, key))
-                    // A key that was for agreements, or is now, is one.
+                    // If a key's use changes, others cannot sign instead, as they can for a key that stays for agreements.
                     yield return ($"key {key.Id} ({Name(old.Use)}): {what}", old.Use == key.Use ? old : new SigningKey());
         }
 

@@ -20,16 +20,15 @@ public static class Approvals
 
     private static readonly IReadOnlySet<string> None = FrozenSet<string>.Empty;
 
-    /// <summary>Judges the approvals of a request. One that is wrong refuses the request, for whoever sent it did not mean it.
-    /// </summary>
+    /// <summary>Judges the approvals of a request. A wrong approval refuses the request, because its sender cannot have meant it.</summary>
     /// <param name="approvals">The approvals that the request carries.</param>
     /// <param name="method">The full method name without a leading slash.</param>
-    /// <param name="message">The request's exact bytes, walked.</param>
+    /// <param name="message">The request's exact bytes, checked by <see cref="WireWalk"/>.</param>
     /// <param name="caller">The participant that calls.</param>
     /// <param name="permissions">The agreement by which they are judged.</param>
     /// <param name="now">The time by which they are judged.</param>
     /// <param name="service">The service that judges, such as <c>consular</c>: an approval is for one service and method only.</param>
-    /// <returns>The officials who approved, each once; or what refuses the request, and nobody.</returns>
+    /// <returns>The officials who approved, each once; or nobody, and the refusal.</returns>
     public static (IReadOnlySet<string> Officials, Refusal? Refusal) Check(
         IReadOnlyList<Approval> approvals,
         string method,
@@ -59,7 +58,7 @@ public static class Approvals
     /// <param name="request">The request of a write, with its request id.</param>
     /// <param name="trustDomain">The agreement's trust domain.</param>
     /// <param name="owner">The participant that will call, as the agreement lists it.</param>
-    /// <param name="key">The official's key: whose it is, the agreement says.</param>
+    /// <param name="key">The official's key. The agreement says whose it is.</param>
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals, or has no request id yet.</exception>
     /// <exception cref="FormatException">The agreement lists no such key for approvals of the participant.</exception>
@@ -72,7 +71,7 @@ public static class Approvals
         )
             throw new ArgumentException($"{request.Descriptor.Name} has no approvals", nameof(request));
         if (request.Descriptor.FindFieldByNumber(1).Accessor.GetValue(request) is "")
-            throw new ArgumentException("the request has no request id yet: an approval is of one request only", nameof(request));
+            throw new ArgumentException("an approval is for one request only, and this request has no request id yet", nameof(request));
         var listed = SigningKeys.Listed(owner, SigningKeyUse.Approvals, key);
         var text = Text(owner.Id, $"{trustDomain}/{service}", method, DigestOf(request.ToByteArray()), listed.Official, office);
         ((RepeatedField<Approval>)field.Accessor.GetValue(request)).Add(

@@ -11,14 +11,14 @@ namespace Ministries.Trust;
 /// <param name="Wrong">Why it does not count; null: it does.</param>
 public sealed record Cosignature(string Participant, string Key, DateTimeOffset? Time, string? Wrong);
 
-/// <summary>Which participants cosigned a checkpoint: those whose keys for cosignatures the agreement lists, each under the name
+/// <summary>Finds the participants that cosigned a checkpoint. The agreement lists their keys for cosignatures, each under the name
 /// <c>&lt;trust domain&gt;/witness/&lt;participant id&gt;</c>.</summary>
 public static class Cosigners
 {
     /// <summary>The cosignatures of participants on a checkpoint, good and bad; those of strangers are ignored.</summary>
     /// <param name="checkpoint">The checkpoint, a signed note.</param>
-    /// <param name="agreement">The agreement, which names the keys. A key counts for the time of the cosignature: what it signed
-    /// before its end stands.</param>
+    /// <param name="agreement">The agreement, which names the keys. A key must be valid at the time of the cosignature, so what it signed
+    /// before its end still counts.</param>
     public static IReadOnlyList<Cosignature> On(string checkpoint, Agreement agreement)
     {
         if (SignedNote.Read(checkpoint) is not { } note)
@@ -42,8 +42,8 @@ public static class Cosigners
         return judged;
     }
 
-    /// <summary>The participants that cosigned a checkpoint with a good cosignature, each once; none where a cosignature on it
-    /// names a key and is not that key's, for such a note is not to be trusted (C2SP signed-note).</summary>
+    /// <summary>The participants that cosigned a checkpoint with a good cosignature, each once; none if a cosignature names a key but was
+    /// not made with it, because such a note must not be trusted (C2SP signed-note).</summary>
     /// <param name="checkpoint">The checkpoint, a signed note.</param>
     /// <param name="agreement">The agreement.</param>
     public static IReadOnlyList<string> Of(string checkpoint, Agreement agreement)
@@ -54,8 +54,8 @@ public static class Cosigners
             : [.. all.Where(c => c.Wrong is null).Select(c => c.Participant).Distinct().Order(StringComparer.Ordinal)];
     }
 
-    /// <summary>The keys for cosignatures that the agreement lists. A service and the operator are no witnesses: they are whom the
-    /// others need not trust.</summary>
+    /// <summary>The keys for cosignatures that the agreement lists. Services and the operator cannot be witnesses, because witnesses exist
+    /// so that nobody need trust them.</summary>
     /// <param name="agreement">The agreement.</param>
     public static IEnumerable<(Participant Participant, SigningKey Key, CosignatureKey Cosigner)> KeysOf(Agreement agreement) =>
         from participant in agreement.Participants
@@ -68,7 +68,7 @@ public static class Cosigners
             CosignatureKey.FromPublic(CosignatureKey.NameOf(agreement.TrustDomain, participant.Id), key.PublicKey.Span)
         );
 
-    /// <summary>What contradicts itself in what the agreement says of witnesses; null: nothing.</summary>
+    /// <summary>What is wrong with what the agreement says of witnesses; null: nothing.</summary>
     /// <param name="agreement">The agreement.</param>
     public static string? Wrong(Agreement agreement)
     {
@@ -93,7 +93,7 @@ public static class Cosigners
             : null;
     }
 
-    /// <summary>A receipt as the text by which others' tools verify it offline (C2SP tlog-proof).</summary>
+    /// <summary>A receipt as text that other tools can verify offline (C2SP tlog-proof).</summary>
     /// <param name="receipt">The receipt.</param>
     public static string ProofOf(Receipt receipt) =>
         new LogProof(receipt.Position, [.. receipt.InclusionProof.Select(h => h.ToByteArray())], receipt.Checkpoint).ToString();

@@ -32,8 +32,8 @@ public static class HttpSignature
     /// <summary>The greatest length of either header field, in characters.</summary>
     public const int LongestField = 1024;
 
-    /// <summary>The tag of a signature for one service: no other service, and none of another trust domain, takes it. The path does
-    /// not say which service is called, for all services serve <c>LedgerService</c>.</summary>
+    /// <summary>The tag of a signature for one service. No other service and no other trust domain accepts it. The path does not say which
+    /// service is called, because all services serve <c>LedgerService</c>.</summary>
     /// <param name="trustDomain">The agreement's trust domain.</param>
     /// <param name="service">The service that is called, such as <c>calllog</c>.</param>
     public static string TagOf(string trustDomain, string service) => $"{Tag}/{trustDomain}/{service}";
@@ -191,8 +191,8 @@ public sealed record SignatureFields(
                 : null;
     }
 
-    /// <summary>Whether the fields are in the one form in which they are signed and kept (<c>protos/EVIDENCE.md</c>, section 5): what
-    /// else RFC 9421 allows, two readers may read in two ways.</summary>
+    /// <summary>Whether the fields are in the one form in which they are signed and kept (<c>protos/EVIDENCE.md</c>, section 5): other
+    /// forms that RFC 9421 allows could be read in two ways.</summary>
     public bool IsCanonical =>
         this is { Label: HttpSignature.Label, Created: { } created, Expires: { } expires, KeyId: { } keyId, Nonce: { } nonce, Tag: { } tag }
         && Parameters == HttpSignature.ParametersOf(created, expires, keyId, nonce, tag);

@@ -17,11 +17,11 @@ public sealed record Identity(Participant Participant, string System, DateTimeOf
     public bool HoldsAt(DateTimeOffset time) => From <= time && time <= Until;
 }
 
-/// <summary>What came of looking at a certificate.</summary>
-/// <param name="Identity">Whose it is; null: it is nobody's that the agreement knows.</param>
+/// <summary>The result of identifying a certificate.</summary>
+/// <param name="Identity">Whose it is; null: nobody's in the agreement.</param>
 /// <param name="Refused">Why it is not accepted; <see cref="Reason.Unspecified"/>: it is.</param>
-/// <param name="Issued">Whether an authority of the very participant that it names has issued it, be it accepted or not. One that was
-/// not so issued is a stranger's.</param>
+/// <param name="Issued">Whether an authority of the participant that it names has issued it, even if it is not accepted. Any other
+/// certificate is a stranger's.</param>
 public readonly record struct Identified(Identity? Identity, Reason Refused, bool Issued = false);
 
 /// <summary>What a certificate is used for: RFC 5280, 4.2.1.12.</summary>

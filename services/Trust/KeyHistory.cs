@@ -11,7 +11,7 @@ namespace Ministries.Trust;
 /// <param name="Time">The entry's commit time.</param>
 public sealed record AdoptedAgreement(ReadOnlyMemory<byte> Bytes, DateTimeOffset Time);
 
-/// <summary>A version of the agreement in a ledger that nobody can rely on, and those after it.</summary>
+/// <summary>A version of the agreement in a ledger cannot be relied on, and neither can those after it.</summary>
 /// <param name="version">The version; zero where it cannot be read.</param>
 /// <param name="index">Its place among the versions that were given, from 0.</param>
 /// <param name="why">What is wrong.</param>
@@ -30,8 +30,8 @@ public sealed class KeyHistoryException(ulong version, int index, string why, Ag
 }
 
 /// <summary>
-/// The keys of all participants as the versions of the agreement listed them, one version after the other. An entry names the
-/// version that it was judged by, so a signature is judged as what it was then, whatever became of its key later.
+/// The keys of all participants as the versions of the agreement listed them, one version after the other. An entry names the version that
+/// it was judged by, so a signature is judged by the keys of that time, whatever happened to its key later.
 /// </summary>
 public sealed class KeyHistory
 {
@@ -76,12 +76,12 @@ public sealed class KeyHistory
     /// <summary>The versions, in order.</summary>
     public IEnumerable<Agreement> Versions => _versions.Values.Select(p => p.Agreement);
 
-    /// <summary>A version, ready to be asked; null: it is not among them.</summary>
+    /// <summary>The permissions of a version; null: it is not among these.</summary>
     public Permissions? Version(ulong version) => _versions.GetValueOrDefault(version);
 
-    /// <summary>Whether a version no longer judges what is committed at a moment: the one after it was taken over more than a minute
-    /// before, which is longer than a request waits. Else a key that was revoked would serve whoever keeps to the version before.
-    /// </summary>
+    /// <summary>Whether a version no longer applies to what is committed at a moment, because the next version was recorded more than a
+    /// minute before. That is longer than a request waits. Without this limit, a revoked key could go on signing under the version before
+    /// its revocation.</summary>
     /// <param name="version">The version.</param>
     /// <param name="at">When it was committed.</param>
     public bool IsOver(ulong version, DateTimeOffset at) => _adopted.TryGetValue(version + 1, out var next) && next + LongestWait < at;
@@ -132,8 +132,8 @@ public sealed class KeyHistory
                 .Select(k => CheckpointKey.FromPublic($"{agreement.TrustDomain}/{service}", k.PublicKey.Span)),
         ];
 
-    /// <summary>Judges the signature of a committed request as what it was when it was committed; null: it was the participant's
-    /// own, over these bytes, with a key that was valid.</summary>
+    /// <summary>Judges the signature of a committed request by the keys of its commit time. Returns what is wrong; null: it is the
+    /// participant's own, over these bytes, with a key that was valid then.</summary>
     /// <param name="header">The entry's header.</param>
     /// <param name="signature">The signature part.</param>
     /// <param name="request">The request part.</param>
@@ -172,7 +172,7 @@ public sealed class KeyHistory
         return fields.Expires + LongestWait >= committed ? null : Reason.SignatureExpired;
     }
 
-    /// <summary>Judges the approvals of a committed request as what they were when it was committed.</summary>
+    /// <summary>Judges the approvals of a committed request by the keys of its commit time.</summary>
     /// <param name="header">The entry's header.</param>
     /// <param name="approvals">The approvals that the request carries.</param>
     /// <param name="request">The request part.</param>

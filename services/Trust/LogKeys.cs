@@ -4,8 +4,8 @@ using Ministries.Types.V1;
 namespace Ministries.Trust;
 
 /// <summary>A checkpoint, judged by its signatures (<see cref="LogKeys"/>).</summary>
-/// <param name="Tree">The tree of which it tells; null: none of the log's keys signed it, or a signature that names one is not its.
-/// </param>
+/// <param name="Tree">The tree that it describes; null: none of the log's keys signed it, or a signature names one but was not made with
+/// it.</param>
 /// <param name="Wrong">Why it does not count; null: it counts.</param>
 /// <param name="Cosignatures">The cosignatures of participants on it, good and bad; those of strangers are left out.</param>
 public sealed record JudgedCheckpoint(Checkpoint? Tree, string? Wrong, IReadOnlyList<Cosignature> Cosignatures)
@@ -13,8 +13,8 @@ public sealed record JudgedCheckpoint(Checkpoint? Tree, string? Wrong, IReadOnly
     /// <summary>Whether it counts as the log's.</summary>
     public bool Counts => Wrong is null;
 
-    /// <summary>The participants whose cosignatures on it count, each once; none where a cosignature names a key and is not that
-    /// key's, for such a note is not to be trusted (C2SP signed-note).</summary>
+    /// <summary>The participants whose cosignatures on it count, each once; none if a cosignature names a key but was not made with it,
+    /// because such a note must not be trusted (C2SP signed-note).</summary>
     public IReadOnlyList<string> Cosigners =>
         Cosignatures.Any(c => c.Time is null)
             ? []
@@ -22,20 +22,20 @@ public sealed record JudgedCheckpoint(Checkpoint? Tree, string? Wrong, IReadOnly
 }
 
 /// <summary>
-/// The keys that sign a log: those of its service for checkpoints, and those of the participants for cosignatures, as one or more
-/// versions of the agreement list them. Here alone is it decided whether a checkpoint counts.
+/// The keys that sign a log: those of its service for checkpoints, and those of the participants for cosignatures, as one or more versions
+/// of the agreement list them. Only this class decides whether a checkpoint counts.
 /// </summary>
 /// <remarks>
-/// A checkpoint says no time of its own: whoever stole a key signs with it any tree, and as old a one as he likes. So
+/// A checkpoint carries no time of its own, so a thief of a key can sign any tree with it, however old. Therefore:
 /// <list type="bullet">
 /// <item>a checkpoint counts while the key that signed it is in force;</item>
-/// <item>once the key has ended or been revoked, it counts where something that is not in the thief's hand dates it before that:
+/// <item>once the key has ended or been revoked, it counts only if something that the thief does not control dates it before that:
 /// cosignatures by keys that are not revoked, of as many participants as the agreement demands, at least one; or the verifier's own
 /// memory of when it saw it;</item>
-/// <item>else it counts nowhere by itself. Where a consistency proof leads from it to a checkpoint that counts, it says nothing new,
-/// and what was proved in its tree stands;</item>
-/// <item>a cosignature's time is the word of its signer: one by a revoked key counts only where others date the same checkpoint
-/// before that key was revoked, in the same way.</item>
+/// <item>otherwise it does not count by itself. If a consistency proof leads from it to a checkpoint that counts, it says nothing new,
+/// and what was proved in its tree stays proved;</item>
+/// <item>a cosignature's time is only what its signer says: a cosignature by a revoked key counts only if others date the same
+/// checkpoint, in the same way, before that key was revoked.</item>
 /// </list>
 /// A key that a later version no longer lists counts as revoked when that version was recorded.
 /// </remarks>
@@ -72,12 +72,12 @@ public sealed class LogKeys
     /// <summary>The service's name, such as <c>calllog</c>.</summary>
     public string Service { get; }
 
-    /// <summary>The keys as one version lists them: that in force.</summary>
+    /// <summary>The keys as one version lists them, usually that in force.</summary>
     /// <param name="agreement">The version.</param>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public static LogKeys Of(Agreement agreement, string service) => new([(agreement, null)], service);
 
-    /// <summary>The keys of all versions that a ledger recorded, each as the greatest version that lists it has it.</summary>
+    /// <summary>The keys of all versions that a ledger recorded, each as the latest version that lists it shows it.</summary>
     /// <param name="history">The versions.</param>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     public static LogKeys Of(KeyHistory history, string service) =>
@@ -108,10 +108,10 @@ public sealed class LogKeys
 
     /// <summary>Judges a checkpoint.</summary>
     /// <param name="note">The checkpoint, a signed note.</param>
-    /// <param name="at">The moment at which it is judged; null: that is not known, as of a file that is read years later. Then a key that
-    /// was revoked is revoked, whenever; and one that has an end may have signed before it.</param>
+    /// <param name="at">The moment at which it is judged; null: unknown, such as for a file that is read years later. Then a revoked key
+    /// counts as revoked whenever that was, and a key with an end may have signed before it.</param>
     /// <param name="seen">When the verifier itself got it, by a memory of its own; null: it has none.</param>
-    /// <param name="covers">The latest commit time of an entry that is in its tree: it was signed later. Null: none is known.</param>
+    /// <param name="covers">The latest commit time of an entry in its tree, so it was signed after that; null: unknown.</param>
     public JudgedCheckpoint Judge(string note, DateTimeOffset? at, DateTimeOffset? seen = null, DateTimeOffset? covers = null)
     {
         if (SignedNote.Read(note) is not { } read)
@@ -136,7 +136,7 @@ public sealed class LogKeys
         }
     }
 
-    // When the key's time ended, as far as it has; null: it has not. A revocation counts from when it is known, where the moment is not.
+    // When the key ended; null: it has not. If the moment is unknown, a revocation counts and an end does not.
     private static DateTimeOffset? EndOf(SigningKey key, DateTimeOffset? at)
     {
         var (revoked, until) = (key.RevokeTime?.ToDateTimeOffset(), key.ValidUntilTime?.ToDateTimeOffset());
@@ -145,7 +145,7 @@ public sealed class LogKeys
 
     private static DateTimeOffset? Earliest(DateTimeOffset? one, DateTimeOffset? other) => one is null || other < one ? other : one;
 
-    // Which of the service's keys signed it; null: a signature that names one is not its.
+    // Which of the service's keys signed it; null: a signature names one but was not made with it.
     private List<SigningKey>? SignedBy(SignedNote note, out Checkpoint? tree)
     {
         tree = null;
@@ -161,8 +161,11 @@ public sealed class LogKeys
         return by;
     }
 
-    // The cosignatures on a note, and by participant the earliest time of those that are by keys which are not revoked.
-    private (IReadOnlyList<Cosignature> Judged, IReadOnlyList<DateTimeOffset> Dates) CosignaturesOn(SignedNote note, DateTimeOffset? at)
+    // The cosignatures on a note, and the earliest time of each participant's cosignatures by keys that are not revoked.
+    private (IReadOnlyList<Cosignature> Cosignatures, IReadOnlyList<DateTimeOffset> Dates) CosignaturesOn(
+        SignedNote note,
+        DateTimeOffset? at
+    )
     {
         var read = new List<(Cosignature Cosignature, DateTimeOffset? Revoked)>();
         foreach (var (participant, key, listed) in _theirs.Value)

@@ -8,7 +8,7 @@ using NSec.Cryptography;
 
 namespace Ministries.Trust;
 
-/// <summary>What a certificate says beside whose it is.</summary>
+/// <summary>What a certificate says, besides whose it is.</summary>
 /// <param name="Uris">The URIs among its subject alternative names; one, where it is to be accepted.</param>
 /// <param name="From">From when it holds.</param>
 /// <param name="Until">Until when it holds.</param>
@@ -22,8 +22,8 @@ public sealed record CertificateTerms(
     IReadOnlyList<string>? Hosts = null
 );
 
-/// <summary>An authority for development and tests: ECDSA P-256, SHA-256. A ministry's own authority is its own affair; what the
-/// services demand of its certificates is in <see cref="Authorities"/>.</summary>
+/// <summary>An authority for development and tests: ECDSA P-256, SHA-256. A ministry runs an authority of its own choice;
+/// <see cref="Authorities"/> says what the services demand of its certificates.</summary>
 public sealed class CertificateAuthority : IDisposable
 {
     private readonly X509Certificate2 _certificate;
@@ -98,7 +98,7 @@ public sealed class CertificateAuthority : IDisposable
         return issued.CopyWithPrivateKey(key);
     }
 
-    // One's own authority is of ECDSA; an operator's may be of RSA.
+    // Authorities that are made here use ECDSA; an operator's may use RSA.
     private X509SignatureGenerator Signer() =>
         _certificate.GetECDsaPrivateKey() is { } ecdsa ? X509SignatureGenerator.CreateForECDsa(ecdsa)
         : _certificate.GetRSAPrivateKey() is { } rsa ? X509SignatureGenerator.CreateForRSA(rsa, RSASignaturePadding.Pkcs1)
@@ -142,7 +142,7 @@ public static class Pki
     /// <summary>How long a system's certificate holds: a year.</summary>
     public static readonly TimeSpan SystemLife = TimeSpan.FromDays(365);
 
-    /// <summary>A certificate that ends sooner than this is issued anew: 30 days.</summary>
+    /// <summary>A certificate that ends sooner than this is issued again: 30 days.</summary>
     public static readonly TimeSpan RenewBefore = TimeSpan.FromDays(30);
 
     /// <summary>The name of the one system that each participant has.</summary>
@@ -208,7 +208,8 @@ public static class Pki
         }
         if (there && agreement.Equals(before))
             return Relative();
-        // Services refuse another agreement of a version that they know. The one before is wanted by those who missed it.
+        // A change needs a new version, because services refuse another agreement of a version that they know. The previous version is kept
+        // for those who missed it.
         if (there)
         {
             AgreementVersions.Follow(before, agreement);
@@ -236,7 +237,7 @@ public static class Pki
             new[] { previous, agreement }
                 .SelectMany(a => a?.Participants.Where(p => p.Id == participant).SelectMany(p => p.SigningKeys) ?? [])
                 .FirstOrDefault(k => k.Use == SigningKeyUse.Agreements && k.PublicKey == bytes)
-            ?? throw new FormatException($"{file} is none of {participant}'s keys for agreements");
+            ?? throw new FormatException($"{file} is not one of {participant}'s keys for agreements");
         AgreementVersions.Sign(agreement, participant, listed.Id, key);
     }
 
@@ -340,13 +341,13 @@ public static class Pki
         );
     }
 
-    /// <summary>Lists a key of a participant in a version of the agreement. The key's file is made where it is not there, readable by its
-    /// owner alone.</summary>
+    /// <summary>Lists a key of a participant in a version of the agreement. The key's file is created if missing, readable only by its
+    /// owner.</summary>
     /// <param name="agreement">The version, which is changed.</param>
     /// <param name="participant">The participant.</param>
     /// <param name="use">What the key signs.</param>
     /// <param name="path">The key's file (PKCS #8, PEM).</param>
-    /// <param name="from">From when it may sign; the whole second that it lies in.</param>
+    /// <param name="from">From when it may sign, rounded down to a whole second.</param>
     /// <param name="official">Of a key for approvals: the official's pseudonymous id.</param>
     /// <returns>The key as it is listed, with its id.</returns>
     /// <exception cref="FormatException">There is no such participant, or it has the key already.</exception>
@@ -361,11 +362,11 @@ public static class Pki
     {
         var owner =
             agreement.Participants.FirstOrDefault(p => p.Id == participant)
-            ?? throw new FormatException($"{participant} is no participant of the agreement");
+            ?? throw new FormatException($"{participant} is not a participant of the agreement");
         using var key = MakeKey(path, []);
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
         if (agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.PublicKey == bytes) is { } known)
-            throw new FormatException($"{path} is listed already, as {known.Id}: a key that was listed is not listed anew");
+            throw new FormatException($"{path} is listed already, as {known.Id}; a key cannot be listed again");
         var name = $"{participant}/{(use == SigningKeyUse.Checkpoints ? "checkpoint" : use.ToString().ToLowerInvariant())}-";
         var number = 1;
         while (owner.SigningKeys.Any(k => k.Id == $"{name}{number}"))
@@ -405,7 +406,7 @@ public static class Pki
 
     private static void Write(string path, string text, bool secret, List<string> made)
     {
-        // Whole or not at all: a service may be reading the file.
+        // Written atomically, because a service may be reading the file.
         Ledger.WholeFile.Write(
             path,
             text,

@@ -9,7 +9,7 @@ namespace Ministries.Trust;
 /// The service cannot deny it.</summary>
 public static class Receipts
 {
-    /// <summary>What is wrong with a receipt; null: the service's own signature covers a tree in which the entry is.</summary>
+    /// <summary>What is wrong with a receipt; null: the service's own signature covers a tree that contains the entry.</summary>
     /// <param name="receipt">The receipt; null: there is none.</param>
     /// <param name="service">The service that was called, such as <c>calllog</c>.</param>
     /// <param name="agreement">The agreement, which names the service's keys for checkpoints.</param>

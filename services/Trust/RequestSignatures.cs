@@ -16,10 +16,11 @@ public static class RequestSignatures
     /// <param name="caller">The participant whose certificate opened the channel.</param>
     /// <param name="permissions">The agreement by which it is judged.</param>
     /// <param name="now">The time by which it is judged.</param>
-    /// <param name="service">The service that judges, such as <c>calllog</c>. One that was signed for another is refused, and where the
-    /// agreement says under which addresses it is called, so is one that was sent to another address.</param>
-    /// <returns>What refuses it; null: it is the caller's over this request. And what refuses it even where the request has its
-    /// answer: then one whose time is over still gets it (no nonce is stored anywhere; the request id is the nonce).</returns>
+    /// <param name="service">The service that judges, such as <c>calllog</c>. A request that was signed for another service is refused. If
+    /// the agreement lists the service's addresses, so is a request that was sent to another address.</param>
+    /// <returns>The refusal of a new request; null: the signature is the caller's over this request. And the refusal that also applies if
+    /// the request was answered before: then a signature whose time is over is accepted (no nonce is stored anywhere; the request id is the
+    /// nonce).</returns>
     public static (Refusal? Refusal, Refusal? WhereAnswered) Check(
         RequestSignature? signature,
         string method,

@@ -7,12 +7,12 @@ using Ministries.Errors.V1;
 
 namespace Ministries.Trust;
 
-/// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must be the one that it is taken
-/// for: by its name, and by a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
+/// <summary>The way to a service over TLS 1.3 with the caller's own certificate. The service must prove that it is the one of that name,
+/// with a certificate of <c>service/&lt;name&gt;</c> that the agreement vouches for.</summary>
 public static class ServiceChannel
 {
-    /// <summary>What a channel makes again where the service was unavailable and so has not decided. Safe for every method of the
-    /// contracts: reads change nothing, and a write is known by its request id.</summary>
+    /// <summary>Repeats calls for which the service was unavailable, so that it has not decided. Safe for every method of the contracts:
+    /// reads change nothing, and a write is known by its request id.</summary>
     /// <param name="attempts">How often a call is made at most, 2 to 5.</param>
     /// <param name="first">The pause before the second attempt, about.</param>
     /// <param name="longest">The longest pause.</param>
@@ -82,9 +82,9 @@ public static class ServiceChannel
             PooledConnectionLifetime = TimeSpan.FromMinutes(10),
         };
 
-    /// <summary>Makes a call again, at most twice, that met a connection which the service was just closing (GOAWAY with NO_ERROR, RFC
-    /// 9113, 6.8), or one that was closed before it was ready: services ask for new connections from time to time, and a call may cross
-    /// that. Safe for every method of the contracts: a write is known by its request id.</summary>
+    /// <summary>Repeats a call, at most twice, if the service was just closing the connection (GOAWAY with NO_ERROR, RFC 9113, 6.8), or if
+    /// the connection was closed before it was ready. Services ask for new connections from time to time, and a call may cross that. Safe
+    /// for every method of the contracts: a write is known by its request id.</summary>
     /// <param name="inner">The way to the service.</param>
     public static HttpMessageHandler AcrossClosing(HttpMessageHandler inner) => new Again { InnerHandler = inner };
 
@@ -97,7 +97,7 @@ public static class ServiceChannel
                 {
                     return await base.SendAsync(request, cancellationToken);
                 }
-                // Without a cause of its own: the connection was not usable any more once it had been made.
+                // An exception without an inner one means that the connection was no longer usable once it had been made.
                 catch (HttpRequestException e) when (again > 0 && e.InnerException is null or HttpProtocolException { ErrorCode: 0 }) { }
         }
     }

@@ -12,14 +12,14 @@ namespace Ministries.Trust;
 /// </summary>
 /// <param name="key">The participant's key for requests.</param>
 /// <param name="keyId">The key's id in the agreement.</param>
-/// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature holds there alone.</param>
+/// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature is valid only there.</param>
 /// <param name="time">The clock.</param>
 public sealed class SigningHandler(Key key, string keyId, string tag, TimeProvider time) : DelegatingHandler
 {
     /// <summary>Signs with the key for requests of which the agreement lists the public half.</summary>
     /// <param name="key">The key.</param>
     /// <param name="owner">The participant whose key it is.</param>
-    /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature holds there alone.</param>
+    /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature is valid only there.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
     public SigningHandler(Key key, Participant owner, string tag, TimeProvider time)

@@ -8,7 +8,7 @@ namespace Ministries.Trust;
 /// <summary>The agreement's signing keys, and what they sign (Ed25519, RFC 8032).</summary>
 public static class SigningKeys
 {
-    /// <summary>Whether a signature is the key's over the text; false too where either has another length than it must.</summary>
+    /// <summary>Whether a signature is the key's over the text; false also if one of the two has a wrong length.</summary>
     /// <param name="publicKey">The public key.</param>
     /// <param name="text">What was signed.</param>
     /// <param name="signature">The signature.</param>
@@ -24,6 +24,8 @@ public static class SigningKeys
     {
         var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
         return owner.SigningKeys.FirstOrDefault(k => k.Use == use && k.PublicKey == bytes)
-            ?? throw new FormatException($"the key is none of {owner.Id}'s keys for {use.ToString().ToLowerInvariant()} in the agreement");
+            ?? throw new FormatException(
+                $"the key is not one of {owner.Id}'s keys for {use.ToString().ToLowerInvariant()} in the agreement"
+            );
     }
 }

@@ -7,8 +7,8 @@ using Ministries.Ledger;
 namespace Ministries.Trust;
 
 /// <summary>
-/// What must read in one way only, in every language, because it is judged again years later by other software than that which took
-/// it in (<c>protos/EVIDENCE.md</c>, section 1): bytes, times and enum values.
+/// Checks that bytes, times and enum values read in one way only, in every language, because other software judges them again years later
+/// (<c>protos/EVIDENCE.md</c>, section 1).
 /// </summary>
 public static class StrictForm
 {
@@ -23,7 +23,7 @@ public static class StrictForm
         try
         {
             read = parser.ParseFrom(bytes);
-            // What this reader does not know it cannot judge; and there is one form only, so that there is one digest only.
+            // Unknown fields cannot be judged. Only one form is allowed, so that there is only one digest.
             if (!parser.WithDiscardUnknownFields(true).ParseFrom(bytes).ToByteArray().AsSpan().SequenceEqual(bytes))
                 throw new FormatException("its bytes are not in the order of the fields, or hold fields that are not known here");
         }

@@ -6,16 +6,16 @@ using Ministries.Ledger.V1;
 namespace Ministries.Trust;
 
 /// <summary>
-/// Walks a request's bytes before they are trusted: what a signature covers must read in one way only, for every reader and in
-/// every language. Refused are unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text
-/// that is not UTF-8, and bytes that end too early. Any field order and explicit default values are fine.
+/// Checks a request's bytes before they are trusted, because what a signature covers must read in one way only, for every reader and in
+/// every language. Refused are unknown fields, wrong wire types, a singular field given twice, a second member of a oneof, text that is not
+/// UTF-8, and bytes that end too early. Any field order and explicit default values are fine.
 /// </summary>
 public static class WireWalk
 {
     /// <summary>The deepest nesting of messages: 16.</summary>
     public const int Deepest = 16;
 
-    /// <summary>The greatest number of faults that are told: 32.</summary>
+    /// <summary>The greatest number of faults that are reported: 32.</summary>
     public const int MostFaults = 32;
 
     /// <summary>What is wrong with the bytes of a message; empty: nothing.</summary>
@@ -40,7 +40,7 @@ public static class WireWalk
         return faults is null;
     }
 
-    /// <summary>A message's bytes with every field of one number left out at the top, all others as they stand.</summary>
+    /// <summary>A message's bytes without the top-level fields of one number. All other bytes stay as they are.</summary>
     /// <param name="message">The message's bytes.</param>
     /// <param name="number">The field's number.</param>
     /// <exception cref="FormatException">The bytes break off or hold no message.</exception>

@@ -16,7 +16,7 @@ using CallLogClient = Ministries.CallLog.V1.CallLogService.CallLogServiceClient;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>How long is measured.</summary>
+/// <summary>How long to measure.</summary>
 /// <param name="Rounds">How often each of the two that are compared is measured, in turn.</param>
 /// <param name="Round">How long, each time.</param>
 /// <param name="WarmUp">How long before the first time.</param>
@@ -39,10 +39,10 @@ internal sealed class Bench : IAsyncDisposable
 
     public static async Task<Bench> Create(Plan plan)
     {
-        // As its documentation recommends: a quarter of a small server's memory for its pages.
+        // As PostgreSQL's documentation recommends: a quarter of a small server's memory for its pages.
         var postgres = await Fixtures.Postgres.Create("shared_buffers=1GB", "min_wal_size=2GB", "max_wal_size=2GB");
-        // A server that has served for a while writes its log into files that it has had before. A new one makes a file for each 16 MB,
-        // several times in a second of such work, and all wait for it.
+        // A server that has run for a while reuses the files of its log. A new server creates a file for each 16 MB, several times a second
+        // under this load, and all commits wait for that. So the files are created first.
         await postgres.Execute("select count(pg_logical_emit_message(false, 'fill', repeat('x', 16 << 20))) from generate_series(1, 128)");
         await postgres.Execute("checkpoint");
         return new(plan, postgres, Directory.CreateTempSubdirectory("ministries-bench-").FullName);
@@ -56,14 +56,14 @@ internal sealed class Bench : IAsyncDisposable
 
     /// <summary>A service's process on a database of its own.</summary>
     /// <param name="name">The service.</param>
-    /// <param name="words">What it does beside it: <see cref="Hosts.Service"/>.</param>
-    /// <param name="database">Its database, and with it its last checkpoint; null: a new one.</param>
+    /// <param name="words">Further words: <see cref="Hosts.Service"/>.</param>
+    /// <param name="database">Its database, and with it its last checkpoint; null: new ones.</param>
     /// <param name="broker">The broker; null: none.</param>
-    /// <param name="otlp">Where its traces go; null: nowhere.</param>
-    /// <param name="peers">The others' addresses; null: nobody is there.</param>
+    /// <param name="otlp">Where its traces are sent; null: nowhere.</param>
+    /// <param name="peers">The other services' addresses; null: there are none.</param>
     /// <param name="listen">Where it serves; null: at a free port.</param>
-    /// <param name="tuned">Whether the runtime compiles as <c>tests/bench</c> has it, so that short rounds are warm ones; otherwise as
-    /// the service is shipped.</param>
+    /// <param name="tuned">Whether the runtime compiles with the settings of <c>tests/bench</c>, so that even short rounds are warm;
+    /// otherwise with those that the service is shipped with.</param>
     public async Task<Child> Service(
         string name,
         string words,
@@ -106,7 +106,7 @@ internal sealed class Bench : IAsyncDisposable
         return child;
     }
 
-    /// <summary>A call log with a case, its relay off, that all rows share: once it is warm it stays so.</summary>
+    /// <summary>A call log with a case and without a relay, which all rows share so that it stays warm.</summary>
     public Task<Child> SharedCallLog(string words = "")
     {
         if (!_shared.TryGetValue(words, out var child))
@@ -133,9 +133,9 @@ internal sealed class Bench : IAsyncDisposable
         };
 
     /// <summary>A process of this program in another role.</summary>
-    /// <param name="name">What it is called; of a service, the service's name.</param>
-    /// <param name="serverGc">Whether it has the server's garbage collector; null: it is a service and has what the service ships with.
-    /// </param>
+    /// <param name="name">Its name; of a service, the service's name.</param>
+    /// <param name="serverGc">Whether it uses the server garbage collector; null: it is a service and uses the setting that the service
+    /// ships with.</param>
     /// <param name="args">Its role.</param>
     public Task<Child> Start(string name, bool? serverGc, params string[] args) => Start(name, serverGc, tuned: true, args);
 
@@ -147,8 +147,8 @@ internal sealed class Bench : IAsyncDisposable
         return child;
     }
 
-    /// <summary>A participant's channels to a service, signed where the service demands it. Each is one connection, however many calls
-    /// wait: more would meet the limit of a participant's connections in a second's pause of either side.</summary>
+    /// <summary>A participant's channels to a service, signed where the service demands it. Each channel is one connection, however many
+    /// calls wait. With more, a pause of a second on either side would exceed a participant's limit of connections.</summary>
     public CallInvoker[] Reach(Child child, string participant, string service, bool signed = true, int channels = 4) =>
         [
             .. Enumerable
@@ -235,7 +235,7 @@ internal sealed class Child : IAsyncDisposable
     public Child(string name, bool? serverGc, bool tuned, string[] args)
     {
         Name = name;
-        // A service runs with the settings of the runtime that its own program ships with.
+        // A service runs with the runtime settings of its own program.
         var program = (serverGc, name) switch
         {
             (null, "calllog") => "CallLog",
@@ -295,7 +295,7 @@ internal sealed class Child : IAsyncDisposable
 
     public string Database { get; set; } = "";
 
-    /// <summary>How far it has come, as it last said.</summary>
+    /// <summary>The size that it reported last.</summary>
     public ulong Size
     {
         get
@@ -312,7 +312,7 @@ internal sealed class Child : IAsyncDisposable
         _process.StandardInput.Flush();
     }
 
-    /// <summary>When it came to a size, as a <see cref="Stopwatch"/> timestamp.</summary>
+    /// <summary>When it reached a size, as a <see cref="Stopwatch"/> timestamp.</summary>
     public async Task<long> CameTo(ulong size)
     {
         while (true)
@@ -329,7 +329,7 @@ internal sealed class Child : IAsyncDisposable
         }
     }
 
-    /// <summary>What it last said on standard error.</summary>
+    /// <summary>Its last lines on standard error.</summary>
     public IReadOnlyCollection<string> Errors => _errors;
 
     /// <summary>The processor time that it has taken so far, user and system.</summary>
@@ -407,7 +407,7 @@ internal sealed class Writer(Bench bench, bool receipts)
             throw new InvalidOperationException($"a wrong receipt: {wrong}");
     }
 
-    /// <summary>A call as it is logged, every time under another id.</summary>
+    /// <summary>A request that logs a call, each time with a new id.</summary>
     public static LogCallRequest Request() =>
         new()
         {
@@ -442,7 +442,7 @@ internal sealed class Writer(Bench bench, bool receipts)
             },
         };
 
-    // As Receipts.Wrong does, but a checkpoint that several receipts share is verified once.
+    // Does what Receipts.Wrong does, but verifies a checkpoint that several receipts share only once.
     private string? Wrong(Receipt? receipt)
     {
         if (receipt is not { Service: "calllog", EntryHash.Length: 32 })

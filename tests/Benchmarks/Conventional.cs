@@ -21,8 +21,8 @@ namespace Ministries.Benchmarks;
 /// <summary>A call was logged, as the conventional service publishes it.</summary>
 public sealed record Logged(string Call, string Case, string Participant, byte[] Body);
 
-/// <summary>The conventional way to the same end: a gRPC front over TLS, one <c>SaveChanges</c> per command that writes the call, the
-/// request's id and an outbox row, and MassTransit that publishes the outbox. No signature, no ledger.</summary>
+/// <summary>The conventional design for the same purpose: a gRPC front over TLS, one <c>SaveChanges</c> per command that writes the call,
+/// the request's id and an outbox row, and MassTransit that publishes the outbox. No signature, no ledger.</summary>
 internal static class Conventional
 {
     /// <summary>Serves: certificate, key, port, database, broker.</summary>
@@ -61,7 +61,7 @@ internal static class Conventional
                 (_, rabbit) =>
                 {
                     rabbit.Host(new Uri(args[4]));
-                    // What is published goes into a queue, as ours does.
+                    // Published messages go into a quorum queue, as ours do.
                     rabbit.Publish<Logged>(topology => topology.BindQueue("logged", "logged", queue => queue.SetQuorumQueue()));
                     rabbit.DeployPublishTopology = true;
                 }
@@ -193,7 +193,7 @@ internal static class Conventional
 /// <summary>MassTransit by itself: one process publishes with confirms, another consumes from a quorum queue.</summary>
 internal static class PlainBus
 {
-    /// <summary>Publishes: at the order <c>publish N</c> so many messages, as many at once as pays.</summary>
+    /// <summary>At the order <c>publish N</c>, publishes N messages, as many at once as is fastest.</summary>
     public static async Task<int> Publish(string[] args)
     {
         var bus = Bus.Factory.CreateUsingRabbitMq(rabbit => rabbit.Host(new Uri(args[0])));
@@ -256,7 +256,7 @@ internal static class PlainBus
         await bus.StartAsync();
         _ = Task.Run(async () =>
         {
-            // Nothing is looked for where nothing comes: this process is there while ours is measured, too.
+            // It does not poll while no messages come, because it also runs while our services are measured.
             while (await some.Reader.ReadAsync())
             {
                 Hosts.TellGrown(Volatile.Read(ref count));

@@ -12,7 +12,7 @@ internal static class Flow
 {
     private static double Milliseconds(long from, long to) => Stopwatch.GetElapsedTime(from, to).TotalMilliseconds;
 
-    /// <summary>A broker of a row's own, with nothing of another's in its queues.</summary>
+    /// <summary>A row's own broker, with empty queues.</summary>
     internal sealed record Owned(RabbitMq Broker) : IDisposable
     {
         public Uri Uri => Broker.Uri;
@@ -33,7 +33,7 @@ internal static class Flow
         return three;
     }
 
-    /// <summary>Waits until a call that is logged comes through.</summary>
+    /// <summary>Waits until a logged call has its effect.</summary>
     private static async Task Rested(Bench bench, Child callLog, Child consular)
     {
         callLog.Order("log 1");
@@ -93,7 +93,7 @@ internal static class Flow
         }
     }
 
-    /// <summary>E′: how long one event takes where nothing else happens.</summary>
+    /// <summary>E′: how long one event takes while nothing else happens.</summary>
     public static async Task<Line> AtRest(Bench bench)
     {
         using var node = await Node();
@@ -184,7 +184,7 @@ internal static class Flow
     {
         using var node = await Node();
         var broker = node.Uri;
-        // A queue that takes the events, as there is where they are published for somebody.
+        // A queue that receives the events, as in a real deployment.
         await using (await bench.Service("consular", "", broker: broker))
             await Task.Delay(TimeSpan.FromSeconds(3));
         await using var service = await bench.Service("calllog", "seed", broker: broker);

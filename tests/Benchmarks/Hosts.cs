@@ -26,16 +26,17 @@ using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>What runs in a process of its own, so that its processor time is its own: a service as its Program.cs runs it, and the
-/// servers that it is compared with. Each says on standard output where it serves and ends with its standard input.</summary>
+/// <summary>What runs in separate processes, so that processor time can be measured for each: a service as its Program.cs runs it, and the
+/// servers that it is compared with. Each writes its address to standard output and ends with its standard input.</summary>
 internal static class Hosts
 {
     public const string Case = "case_00000000000000000000000001";
 
     public const string Prisoner = "pris_00000000000000000000000001";
 
-    /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-relay</c> leaves published events in the ledger, <c>seed</c> puts a case with its parties into it,
-    /// <c>many-streams</c> lets one participant open as many as it likes.</summary>
+    /// <summary>Runs a service: name, words, <c>--</c>, settings. The words: <c>without-relay</c> leaves published events in the ledger,
+    /// <c>seed</c> puts a case with its parties into the ledger, <c>many-streams</c> lets one participant open any number of
+    /// streams.</summary>
     public static async Task<int> Service(string[] args)
     {
         var split = Array.IndexOf(args, "--");
@@ -103,8 +104,7 @@ internal static class Hosts
         );
     }
 
-    /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that a client's certificate is there.
-    /// </summary>
+    /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that the client has a certificate.</summary>
     public static async Task<int> Echo(string[] args)
     {
         var builder = WebApplication.CreateSlimBuilder();
@@ -135,7 +135,7 @@ internal static class Hosts
         return await Serve(host);
     }
 
-    /// <summary>A collector that throws away what it is sent, unread.</summary>
+    /// <summary>A collector that discards what it receives, unread.</summary>
     public static async Task<int> Collector()
     {
         var builder = WebApplication.CreateSlimBuilder();
@@ -164,7 +164,7 @@ internal static class Hosts
         return X509CertificateLoader.LoadPkcs12(pem.Export(X509ContentType.Pkcs12), null);
     }
 
-    /// <summary>Says when something has come to a size, by the machine's monotonic clock, which all processes share.</summary>
+    /// <summary>Reports when a size was reached, by the machine's monotonic clock, which all processes share.</summary>
     public static void TellGrown(ulong size)
     {
         var line = $"grown {size} {Stopwatch.GetTimestamp()}";
@@ -175,7 +175,7 @@ internal static class Hosts
         }
     }
 
-    /// <summary>Does what it is told on standard input, a line at a time, until that ends.</summary>
+    /// <summary>Obeys orders from standard input, one per line, until that ends.</summary>
     public static async Task<int> Obey(Func<string, Task> obey, Func<CancellationToken, Task> stop, string address = "none:")
     {
         Console.Out.WriteLine($"serves {address}");

@@ -4,9 +4,9 @@ using Grpc.Core;
 namespace Ministries.Benchmarks;
 
 /// <summary>What was measured in one round.</summary>
-/// <param name="Count">How many were done in it.</param>
+/// <param name="Count">How many calls were completed.</param>
 /// <param name="Elapsed">How long it took.</param>
-/// <param name="Latencies">How long each took, in milliseconds, sorted.</param>
+/// <param name="Latencies">How long each call took, in milliseconds, sorted.</param>
 /// <param name="Refused">How many were refused for too much load.</param>
 internal sealed record Measured(int Count, TimeSpan Elapsed, double[] Latencies, int Refused = 0)
 {
@@ -22,7 +22,7 @@ internal sealed record Measured(int Count, TimeSpan Elapsed, double[] Latencies,
 /// <summary>Makes load.</summary>
 internal static class Load
 {
-    /// <summary>Callers who each wait for their answer before they call again.</summary>
+    /// <summary>Load by callers who each wait for their answer before they call again.</summary>
     public static async Task<Measured> Closed(int callers, TimeSpan time, Func<int, CancellationToken, Task> call)
     {
         var began = Stopwatch.GetTimestamp();
@@ -62,12 +62,12 @@ internal static class Load
         }
     }
 
-    /// <summary>Calls that come whether earlier ones were answered or not, at random times of a given rate (a Poisson process). A
-    /// call's latency counts from when it should have been made, so that waiting counts.</summary>
+    /// <summary>Load by calls that come whether earlier ones were answered or not, at random times with a given rate (a Poisson process). A
+    /// call's latency counts from the time at which it was due, so that waiting is included.</summary>
     /// <param name="rate">Calls per second.</param>
     /// <param name="time">How long they come.</param>
     /// <param name="call">The call; false: it was refused for too much load.</param>
-    /// <param name="seed">Gives the times.</param>
+    /// <param name="seed">The seed of the random times.</param>
     public static async Task<Measured> Open(double rate, TimeSpan time, Func<int, CancellationToken, Task<bool>> call, int seed = 1)
     {
         var random = new Random(seed);
@@ -95,7 +95,7 @@ internal static class Load
     }
 }
 
-/// <summary>The middle of some figures and how far they spread.</summary>
+/// <summary>The median of some figures and their range.</summary>
 internal sealed record Figures(double Median, double Least, double Greatest)
 {
     public static Figures Of(IEnumerable<double> values)
@@ -111,8 +111,8 @@ internal sealed record Figures(double Median, double Least, double Greatest)
 /// <param name="Work">What was done.</param>
 /// <param name="Baseline">What it is compared with; empty: nothing.</param>
 /// <param name="Ratio">The ratio of the two, round by round; null: there is none.</param>
-/// <param name="Goal">What it must reach, in words.</param>
-/// <param name="Reached">Whether it did; null: it was not measured.</param>
+/// <param name="Goal">The goal, in words.</param>
+/// <param name="Reached">Whether the goal was reached; null: it was not measured.</param>
 /// <param name="Figure">The figures behind the ratio, in words.</param>
 /// <param name="P50">Latency that half of the calls did not exceed, in milliseconds.</param>
 /// <param name="P99">Latency that 99 of 100 calls did not exceed, in milliseconds.</param>

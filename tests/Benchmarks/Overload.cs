@@ -8,13 +8,13 @@ using NSec.Cryptography;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>What one amount of load led to.</summary>
-/// <param name="Offered">Calls per second that came.</param>
+/// <summary>The result of one amount of load.</summary>
+/// <param name="Offered">Calls per second that were made.</param>
 /// <param name="Answered">Calls per second that were accepted and answered.</param>
 /// <param name="Refused">The share of calls that were refused with RESOURCE_EXHAUSTED and a hint when to try again.</param>
 /// <param name="P50">Latency that half of those answered did not exceed, in milliseconds.</param>
 /// <param name="P99">Latency that 99 of 100 of those answered did not exceed, in milliseconds.</param>
-/// <param name="Late">By how much 99 of 100 calls at most were sent after they were due, in milliseconds: it is in the latency.</param>
+/// <param name="Late">How late 99 of 100 calls were sent at most, in milliseconds. The latency includes it.</param>
 internal sealed record LoadPoint(double Offered, double Answered, double Refused, double P50, double P99, double Late);
 
 /// <summary>One participant's prepared calls over connections of its own (<see cref="Wire"/>).</summary>
@@ -49,7 +49,7 @@ internal sealed class Driver : IAsyncDisposable
         return driver;
     }
 
-    /// <summary>Writes and signs calls, so that the time of measuring is not spent on it.</summary>
+    /// <summary>Writes and signs calls before the measurement, so that this is not measured.</summary>
     public Prepared[] Prepare(double count) =>
         [
             .. Enumerable
@@ -70,8 +70,7 @@ internal sealed class Driver : IAsyncDisposable
                 }),
         ];
 
-    /// <summary>Calls come whether earlier ones were answered or not, at random times of a given rate (a Poisson process), all of them.
-    /// </summary>
+    /// <summary>Makes all calls at random times with a given rate (a Poisson process), whether earlier ones were answered or not.</summary>
     public async Task<(Measured Measured, double Late)> Open(Prepared[] calls, double rate, TimeSpan ignored = default)
     {
         var (random, left) = (new Random(1), calls.Length);
@@ -83,7 +82,8 @@ internal sealed class Driver : IAsyncDisposable
         };
         var sending = new Thread(() =>
         {
-            // What is due in one millisecond goes by one connection, in turn: a record of TLS for each call would cost as much as the call.
+            // Calls that are due in one millisecond go over one connection, in turn. A TLS record for each call would cost as much as the
+            // call.
             for (var (next, turn) = (0, 0); next < calls.Length; Thread.Sleep(1), turn = (turn + 1) % _wires.Length)
             {
                 for (var now = Stopwatch.GetTimestamp(); next < calls.Length && calls[next].Due <= now; next++)
@@ -91,7 +91,7 @@ internal sealed class Driver : IAsyncDisposable
                 _wires[turn].Flush();
             }
         });
-        // The pauses of a collection here would be bursts of load there.
+        // A pause of the garbage collector here would be a burst of load at the service.
         GC.TryStartNoGCRegion(200 << 20);
         var began = Stopwatch.GetTimestamp();
         var at = began;
@@ -111,7 +111,7 @@ internal sealed class Driver : IAsyncDisposable
     /// <summary>Calls per second answered to callers who each wait for their answer before they call again.</summary>
     /// <param name="callers">How many.</param>
     /// <param name="time">How long.</param>
-    /// <param name="most">More calls than this per second are not made.</param>
+    /// <param name="most">The greatest number of calls per second.</param>
     public async Task<double> Rate(int callers, TimeSpan time, double most = 10_000) =>
         (await Closed(callers, time, Prepare(most * time.TotalSeconds))).Rate;
 
@@ -153,7 +153,7 @@ internal sealed class Driver : IAsyncDisposable
         return Check([.. calls.Where(c => c.Status >= 0)], began) with { Refused = refused };
     }
 
-    // Refused without a hint, or for another reason, is a fault; so is an answer that is not what it must be.
+    // A refusal without a hint or for another reason is a fault, and so is a wrong answer.
     private Measured Check(Prepared[] calls, long began)
     {
         if (calls.FirstOrDefault(c => c.Status is not (0 or (int)StatusCode.ResourceExhausted)) is { } other)
@@ -195,7 +195,7 @@ internal sealed class Driver : IAsyncDisposable
     }
 }
 
-/// <summary>More load than there is capacity.</summary>
+/// <summary>Load beyond the capacity.</summary>
 internal static class Overload
 {
     /// <summary>X: throughput and latency from a quarter of the peak to three times it, and half of it right after that.</summary>
@@ -219,7 +219,7 @@ internal static class Overload
         }
         await Rows.Warm(bench.Plan, time => driver.Rate(256, time));
         var peak = await driver.Rate(256, bench.Plan.Round);
-        // Refusing is to be warm, too.
+        // The code that refuses must be warm too.
         await Open(3 * peak, Calls(3 * peak, time));
         peak = await driver.Rate(256, time, 1.5 * peak);
         var points = new List<LoadPoint>();
@@ -245,12 +245,12 @@ internal static class Overload
             before.Add(await Open(0.5 * peak, calls.Item1));
             most.Add((await Open(best, calls.Item2)).Answered);
             much.Add((await Open(3 * peak, calls.Item3)).Answered);
-            // A tenth of a second for what is still being answered.
+            // The first tenth of a second does not count, because earlier calls are still being answered.
             after.Add(await Open(0.5 * peak, calls.Item4, TimeSpan.FromSeconds(0.1)));
             ratios.Add(much[^1] / most[^1]);
         }
         var (ratio, last) = (Figures.Of(ratios), points[^1]);
-        // A pause of the disk's, of which there are some in any minute, is not the overload's.
+        // The disk pauses several times a minute anyway, so such a pause is not an effect of the overload.
         var refused = Figures.Of(after.Select(a => a.Refused));
         return (
             new Line(
@@ -331,8 +331,8 @@ internal static class Overload
         );
     }
 
-    /// <summary>Draws what was measured: above, calls answered and refused per second; below, the latency of those answered; both against
-    /// the load. Readable on light and on dark.</summary>
+    /// <summary>Draws the results against the load: above, calls answered and refused per second; below, the latency of those answered. It
+    /// is readable on light and on dark backgrounds.</summary>
     public static string Chart(IReadOnlyList<LoadPoint> points, string about)
     {
         const int width = 760,
@@ -408,7 +408,7 @@ internal static class Overload
         return svg.Append("</svg>\n").ToString();
     }
 
-    // The next number that four steps lead to.
+    // The next round number that four grid steps reach.
     private static double Nice(double value)
     {
         var power = Math.Pow(10, Math.Floor(Math.Log10(value)));

@@ -37,7 +37,7 @@ internal sealed partial class Pgbench
             from entries e join streams s using (position) where s.kind = 'call' order by e.position desc limit 1
             """
         );
-        // A colon begins a variable for pgbench, within quotes too.
+        // For pgbench, a colon begins a variable even within quotes.
         var statements = ((string)(await select.ExecuteScalarAsync())!).Replace(':', '.');
         var database = await bench.Postgres.CreateDatabase();
         await using (await bench.OpenLedger(database)) { }

@@ -7,17 +7,17 @@ using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>What the time of a refusal tells of records that its reader may not know of (D22).</summary>
+/// <summary>Whether the time of a refusal reveals records that its reader may not know of (D22).</summary>
 internal static class Probes
 {
     /// <summary>How many of each kind are timed: 400.</summary>
     private const int Times = 400;
 
-    /// <summary>How far from one half the share may be of pairs in which the hidden record's answer came later. Of 400 and 400 answers that
-    /// come alike, it is within this 99 times of 100.</summary>
+    /// <summary>How far the share of pairs in which the hidden record's answer came later may be from one half. For 400 and 400 answers
+    /// with the same distribution, it is within this in 99 of 100 cases.</summary>
     private const double Most = 0.053;
 
-    /// <summary>P: the answer about a record that is there and not for the caller, against the answer about one that is not there.</summary>
+    /// <summary>P: the answer about a record that is hidden from the caller, against the answer about one that does not exist.</summary>
     public static async Task<Line> Refusals(Bench bench)
     {
         const string owner = "ua/coordination-hq",
@@ -35,7 +35,7 @@ internal static class Probes
         foreach (var (name, ask) in ways)
         {
             var (there, not) = (new List<double>(), new List<double>());
-            // In turn and in either order, so that what changes meanwhile is in both alike. The first hundred warm it.
+            // In turn and in alternating order, so that changes over time affect both alike. The first hundred are for warming up.
             for (var i = -50; i < Times; i++)
                 foreach (var known in (bool[])[i % 2 == 0, i % 2 != 0])
                 {

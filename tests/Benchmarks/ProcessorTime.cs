@@ -4,19 +4,19 @@ using Npgsql;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>Processor time, user and system, of what is not a child of this process.</summary>
+/// <summary>Processor time, user and system, of processes that are not children of this one.</summary>
 internal static class ProcessorTime
 {
     // Linux counts the time of other processes in hundredths of a second.
     private const double Tick = 10_000;
 
-    /// <summary>Of all processes of a PostgreSQL server so far, in microseconds.</summary>
+    /// <summary>The processor time of all processes of a PostgreSQL server so far, in microseconds.</summary>
     public static async Task<double> OfPostgres(string database)
     {
         await using var source = NpgsqlDataSource.Create(database);
         await using var select = source.CreateCommand("select pg_backend_pid()");
         var server = Stat((int)(await select.ExecuteScalarAsync())!)![1];
-        // Its own, that of its children that ended, and that of those who live.
+        // The server's own time, that of its ended children, and that of its living ones.
         var ticks = Stat((int)server)![11..15].Sum();
         foreach (var process in Directory.EnumerateDirectories("/proc"))
             if (
@@ -28,7 +28,7 @@ internal static class ProcessorTime
         return ticks * Tick;
     }
 
-    /// <summary>Of this process while it does something again and again, in microseconds for each time.</summary>
+    /// <summary>The processor time of this process for one repetition of some work, in microseconds.</summary>
     /// <param name="time">How long it does it.</param>
     /// <param name="work">What it does.</param>
     public static double Of(TimeSpan time, Action work)

@@ -7,7 +7,7 @@ namespace Ministries.Benchmarks;
 /// <summary>An entry of a logged call as a service recorded it, with the rows that belong to it.</summary>
 internal sealed record RecordedCall(NewEntry Entry, StreamRow Stream, IReadOnlyList<string> Keys)
 {
-    /// <summary>The last one of a ledger in which calls were logged.</summary>
+    /// <summary>The last entry of a ledger in which calls were logged.</summary>
     public static async Task<RecordedCall> Last(string database)
     {
         await using var source = NpgsqlDataSource.Create(database);
@@ -59,8 +59,8 @@ internal sealed record RecordedCall(NewEntry Entry, StreamRow Stream, IReadOnlyL
         return new RecordedCall(entry, stream, keys);
     }
 
-    /// <summary>The same call again, so many times, as a committer writes them together.</summary>
-    /// <param name="from">The first position, and the numbers of streams and events but one.</param>
+    /// <summary>The same call repeated, as a committer writes several together.</summary>
+    /// <param name="from">The first position, which is also the number of streams and of events so far.</param>
     /// <param name="count">How many.</param>
     public LedgerRows Again(ulong from, int count)
     {

@@ -13,7 +13,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>The rows of the table that one service alone is measured for.</summary>
+/// <summary>The rows of the table that measure one service alone.</summary>
 internal static class Rows
 {
     private const int Callers = 64;
@@ -36,8 +36,8 @@ internal static class Rows
         return (Figures.Of(one.Zip(other, (a, b) => a / b)), Figures.Of(one), Figures.Of(other));
     }
 
-    /// <summary>Lets the runtime compile: until the figure has not changed by a tenth twice in a row, or for as long as the plan says.
-    /// </summary>
+    /// <summary>Warms up, so that the runtime compiles: until the figure has changed by less than a tenth twice in a row, or for as long as
+    /// the plan says.</summary>
     public static async Task Warm(Plan plan, Func<TimeSpan, Task<double>> measure)
     {
         var (began, before, steady) = (Stopwatch.GetTimestamp(), 0d, 0);
@@ -83,7 +83,7 @@ internal static class Rows
             time => Rate(custody, reach, taken, time),
             time => Rate(echo, echoes, bare, time)
         );
-        // At more of that rate what is measured is this process, which makes each call by itself here and not many at once.
+        // At a higher rate, this process would be the bottleneck, because here it makes each call separately.
         var rate = 0.4 * ours.Median;
         var open = await Load.Open(rate, 3 * bench.Plan.Round, (i, c) => Load.HasRoom(() => Get(reach[i % 4], c)));
         return new Line(
@@ -99,11 +99,11 @@ internal static class Rows
             open.At(0.99)
         );
 
-        // Without what was measured while the runtime compiled.
+        // Only the last rounds, without those during which the runtime compiled.
         double Last(List<double> costs) => Figures.Of(costs.TakeLast(bench.Plan.Rounds)).Median;
     }
 
-    // A server that answers what it was started with.
+    // A server that always gives the answer with which it was started.
     private static Task<Child> Echo(Bench bench, GetPrisonerResponse answer)
     {
         string Own(string file) => Path.Combine(bench.Folder, "service", "custody", file);
@@ -180,7 +180,7 @@ internal static class Rows
 
     private static string NewId() => Guid.NewGuid().ToString();
 
-    /// <summary>W: a write with all that belongs to it, against the processor time of what cannot be left out of it.</summary>
+    /// <summary>W: a complete write, against the processor time of the work that no implementation can avoid.</summary>
     public static async Task<Line> Write(Bench bench)
     {
         var service = await bench.SharedCallLog();
@@ -193,7 +193,7 @@ internal static class Rows
         var costs = Figures.Of(own.Zip(database, (a, b) => limit.OfWrite / (a + b)).TakeLast(bench.Plan.Rounds));
         var bytes = await ProcessorTime.BytesPerEntry(service.Database);
         var rate = 0.7 * ours.Median;
-        // What pgbench has left to be written to the disk is not to be written now.
+        // Writes pgbench's remaining pages to the disk first, so that this is not measured.
         await bench.Postgres.Execute("checkpoint");
         var (open, late) = await driver.Open(driver.Prepare(rate * 5 * bench.Plan.Round.TotalSeconds), rate);
         return new Line(
@@ -271,7 +271,7 @@ internal static class Rows
         );
     }
 
-    /// <summary>F: writes beside many who follow the ledger and may see nothing of them.</summary>
+    /// <summary>F: writes while many followers of the ledger may see nothing of them.</summary>
     public static async Task<Line> Followed(Bench bench)
     {
         const int followers = 1000;
@@ -281,7 +281,7 @@ internal static class Rows
         var reach = bench.Reach(followed, "kr/unification", "calllog", signed: false, channels: 12);
         var entries = 0;
         var following = await Task.WhenAll(Enumerable.Range(0, followers).Select(i => Follow(reach[i % 12])));
-        // The agreement, which everybody may see, and nothing since.
+        // Followers see the agreement's entry, which everybody may see, and no later one.
         var seen = entries;
         var writer = new Writer(bench, receipts: true);
         var toFollowed = bench.Reach(followed, "kr/mfa", "calllog");
@@ -306,11 +306,11 @@ internal static class Rows
             PerSecond(ours, theirs)
         );
 
-        // Returns once it was sent something, with what goes on.
+        // Returns once the follower has received something, with the task that goes on.
         async Task<Task> Follow(CallInvoker to)
         {
             var call = new LedgerService.LedgerServiceClient(to).FollowEntries(new FollowEntriesRequest(), cancellationToken: end.Token);
-            // The agreement, which is for everybody: the last entry that it sees.
+            // The agreement, which is for everybody, is the last entry that it sees.
             if (!await call.ResponseStream.MoveNext(end.Token) || !Shown(call.ResponseStream.Current))
                 throw new InvalidOperationException("the ledger has no agreement");
             return Task.Run(async () =>
@@ -330,7 +330,7 @@ internal static class Rows
         }
     }
 
-    /// <summary>S: the processor time of a signed and receipted write against the same without what makes it provable.</summary>
+    /// <summary>S: the processor time of a signed and receipted write, against the same without the work that makes it provable.</summary>
     public static async Task<Line> CostOfTrust(Bench bench)
     {
         var service = await bench.SharedCallLog();
@@ -355,7 +355,7 @@ internal static class Rows
         );
     }
 
-    // With the processor time of the process that serves, in microseconds a call.
+    // Measures load, and the serving process's processor time in microseconds per call.
     private static async Task<(Measured Measured, double Cost)> Cost(Child child, TimeSpan time, Func<int, CancellationToken, Task> call)
     {
         var before = child.ProcessorTime;
@@ -369,7 +369,7 @@ internal sealed class OwnLedger(ServiceLedger ledger, string database, Permissio
 {
     private readonly Participant _caller = permissions.Participant("kr/mfa")!;
 
-    // As long as one is; the ledger stores it and does not check it.
+    // It has the length of a real one; the ledger stores it without checking it.
     private static readonly RequestSignature Signature = new()
     {
         Authority = "127.0.0.1:7101",

@@ -13,10 +13,10 @@ using NSec.Cryptography;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>The rows of what has grown or has run for long.</summary>
+/// <summary>The rows about large ledgers and long runs.</summary>
 internal static class Scale
 {
-    /// <summary>G: writes at a great ledger against writes at an empty one. It is filled by its own committer.</summary>
+    /// <summary>G: writes at a large ledger, against writes at an empty one. The large ledger is filled by its own committer.</summary>
     public static async Task<Line> Grown(Bench bench)
     {
         var entries = bench.Plan.Full ? 5_000_000 : 150_000;
@@ -112,7 +112,7 @@ internal static class Scale
         }
     }
 
-    /// <summary>What must be hashed and verified of an entry, taken apart: its header, its leaf, a node of the tree, its parts with their
+    /// <summary>What must be hashed and verified for an entry, prepared: its header, its leaf, a node of the tree, its parts with their
     /// salts, the request's frame; the signature with what it is over and its key.</summary>
     private sealed record Bare(byte[][] Hashed, (PublicKey Key, byte[] Base, byte[] Bytes)? Signed)
     {
@@ -183,7 +183,7 @@ internal static class Scale
                 if (!got.Equals(prisoner))
                     throw new InvalidOperationException("another record than was registered");
             });
-        // Both at once, and what the writes lead to in consular: what all bear together.
+        // Writes and reads at once, with the writes' effects in consular: the load that all services bear together.
         async Task<(double Writes, double Reads)> Closed(TimeSpan time)
         {
             var (writes, reads) = (
@@ -226,7 +226,7 @@ internal static class Scale
         foreach (var child in three)
             await child.DisposeAsync();
         var starts = again.Select(Figures.Of).ToArray();
-        // Flat: it would take an hour to grow by a tenth.
+        // Flat means that it would take more than an hour to grow by a tenth.
         var flat = end.Zip(slopes).All(m => m.Second * 60 <= m.First / 10);
         string Each(Func<int, string> text) => string.Join(", ", three.Select((s, i) => $"{s.Name} {text(i)}"));
         return new Line(
@@ -242,7 +242,7 @@ internal static class Scale
                 + $"{Each(i => $"{starts[i].Median:F2} s ({starts[i].Least:F2} to {starts[i].Greatest:F2}; the first time {first[i]:F2})")}"
         );
 
-        // As it is shipped. It is ready when it says so to whoever asks its health service over TLS, as what supervises it does.
+        // Starts the service as it is shipped. It counts as ready when its health service says so over TLS, as a supervisor would ask.
         async Task<(Child, double)> Start(int i, string? database)
         {
             var child = await bench.Service(

@@ -10,13 +10,13 @@ using Ministries.Trust;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>What connections cost a service whose peers it does not accept.</summary>
+/// <summary>The cost for a service of connections whose peers it does not accept.</summary>
 internal static class Strangers
 {
     /// <summary>How much more than a TLS handshake a stranger may cost, in milliseconds of processor time.</summary>
     private const double Most = 2;
 
-    /// <summary>H: connections of strangers, against handshakes of the same certificate with a server that takes any.</summary>
+    /// <summary>H: connections of strangers, against handshakes with the same certificate at a server that accepts any.</summary>
     public static async Task<Line> Handshakes(Bench bench)
     {
         var service = await bench.SharedCallLog();
@@ -68,7 +68,7 @@ internal static class Strangers
     private static SslStreamCertificateContext Context(X509Certificate2[] chain) =>
         SslStreamCertificateContext.Create(chain[^1], [.. chain[1..^1]], offline: true);
 
-    // The milliseconds of processor time that the server takes for one of them.
+    // The server's processor time for one connection, in milliseconds.
     private static async Task<double> Cost(Child server, SslStreamCertificateContext shown, int times)
     {
         var before = server.ProcessorTime;
@@ -77,7 +77,7 @@ internal static class Strangers
         return (server.ProcessorTime - before).TotalMilliseconds / times;
     }
 
-    // Until the server has closed it or said its first word.
+    // Waits until the server has closed it or sent its first bytes.
     private static async Task Connect(Uri server, SslStreamCertificateContext shown)
     {
         using var tcp = new TcpClient { NoDelay = true };

@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>What was measured on one occasion, as it is written to a file.</summary>
+/// <summary>The results of one run, as they are written to a file.</summary>
 /// <param name="Date">When.</param>
 /// <param name="Form">Short or full.</param>
 /// <param name="Cores">The machine's processor cores.</param>
@@ -16,7 +16,7 @@ internal sealed record Occasion(string Date, string Form, int Cores, double Fsyn
     public List<LoadPoint> Load { get; set; } = [];
 }
 
-/// <summary>Measures the rows that are asked for, and prints and writes what came of them.</summary>
+/// <summary>Measures the requested rows, and prints and writes the results.</summary>
 internal static class Table
 {
     private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web)

@@ -7,9 +7,9 @@ using Ministries.Trust;
 namespace Ministries.Benchmarks;
 
 /// <summary>
-/// What no software that does the same could leave out, in microseconds of processor time for each write: a gRPC call over TLS, the
-/// verification of one Ed25519 signature, and the rows of one entry, which PostgreSQL is given with those of 63 others. And what makes a
-/// write provable, which it could leave out.
+/// The work that no software for the same purpose can avoid, in microseconds of processor time for each write: a gRPC call over TLS, the
+/// verification of one Ed25519 signature, and the rows of one entry, which PostgreSQL gets together with those of 63 others. Also the work
+/// that makes a write provable, which could be avoided.
 /// </summary>
 internal sealed class Unavoidable
 {
@@ -18,28 +18,28 @@ internal sealed class Unavoidable
 
     private Unavoidable() { }
 
-    /// <summary>The server's of a gRPC call over TLS that answers at once.</summary>
+    /// <summary>The server's time for a gRPC call over TLS that answers at once.</summary>
     public double Call { get; private init; }
 
-    /// <summary>Of verifying one Ed25519 signature.</summary>
+    /// <summary>The time to verify one Ed25519 signature.</summary>
     public double Verification { get; private init; }
 
-    /// <summary>PostgreSQL's and its client's, of an entry's rows.</summary>
+    /// <summary>The time of PostgreSQL and its client for an entry's rows.</summary>
     public double EntryRows { get; private init; }
 
     /// <summary>How many rows an entry has: its own, the state's, the change's, and one for each key of a list.</summary>
     public int RowCount { get; private init; }
 
-    /// <summary>Of a write.</summary>
+    /// <summary>The unavoidable time of a write.</summary>
     public double OfWrite => Call + Verification + EntryRows;
 
-    /// <summary>Of an event whose effect is an entry of another ledger: the rows of two entries.</summary>
+    /// <summary>The unavoidable time of an event whose effect is an entry of another ledger: the rows of two entries.</summary>
     public double OfEvent => 2 * EntryRows;
 
     /// <summary>Measures them.</summary>
     /// <param name="bench">The bench.</param>
     /// <param name="database">A ledger in which calls were logged.</param>
-    /// <param name="call">The processor time of a server's gRPC call, as row R has it; null: none is made.</param>
+    /// <param name="call">The processor time of a server's gRPC call, as row R measured it; null: no call is made.</param>
     public static async Task<Unavoidable> Measure(Bench bench, string database, double? call)
     {
         var recorded = await RecordedCall.Last(database);
@@ -63,7 +63,7 @@ internal sealed class Unavoidable
         await using var store = Store.For(bench.OptionsOf(database));
         var rounds = new List<double>();
         ulong size = 0;
-        // The first round is not counted: the tables are empty and nothing is prepared yet.
+        // The first round does not count, because the tables are empty and nothing is prepared yet.
         for (var round = 0; round <= bench.Plan.Rounds; round++)
         {
             var batches = Enumerable.Range(0, 40).Select(i => recorded.Again(size + (ulong)(i * Together), Together)).ToList();

@@ -13,7 +13,7 @@ using NSec.Cryptography;
 
 namespace Ministries.Benchmarks;
 
-/// <summary>A gRPC call that is ready to be sent, to the byte, and what came of it. Times are <see cref="Stopwatch"/> timestamps.</summary>
+/// <summary>A gRPC call whose bytes are ready to be sent, and its outcome. Times are <see cref="Stopwatch"/> timestamps.</summary>
 /// <param name="frames">A HEADERS and a DATA frame (RFC 9113, 6.1 and 6.2) without their stream's number.</param>
 /// <param name="second">Where the second of them begins.</param>
 internal sealed class Prepared(byte[] frames, int second)
@@ -38,8 +38,8 @@ internal sealed class Prepared(byte[] frames, int second)
 
     public double Milliseconds => Stopwatch.GetElapsedTime(Due, Done).TotalMilliseconds;
 
-    /// <summary>A write as a participant's client library sends it: signed unless there is no key, each field of its head a literal.
-    /// </summary>
+    /// <summary>A write as a participant's client library sends it: signed unless there is no key, with each header field as a
+    /// literal.</summary>
     public static Prepared Write(Uri service, string method, IMessage request, string requestId, Key? key, string keyId, string tag)
     {
         var body = new byte[5 + request.CalculateSize()];
@@ -108,8 +108,8 @@ internal sealed class Prepared(byte[] frames, int second)
 
 /// <summary>
 /// One HTTP/2 connection over TLS with a client certificate that sends prepared calls and takes their answers with as little work as
-/// can be, so that more load can be made than is served by processors that both share. Nothing is read into messages before the time
-/// of measuring is over. It keeps to what the server allows: as many calls at a time and as many bytes.
+/// possible, so that it can make more load than a service on the same processors can serve. Answers are parsed only after the measurement.
+/// It keeps to the server's limits of calls and bytes.
 /// </summary>
 internal sealed class Wire : IAsyncDisposable
 {
@@ -132,7 +132,7 @@ internal sealed class Wire : IAsyncDisposable
     {
         (_tls, _done) = (tls, done);
         _filled.Write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8);
-        // No table of header fields, so that each block of them can be read alone; no push; answers of any length.
+        // No dynamic table, so that each block of header fields can be read alone; no push; answers of any length.
         Span<byte> settings = stackalloc byte[9 + 18 + 13];
         Head(settings, 18, type: 0x4, flags: 0, stream: 0);
         foreach (var (i, id, value) in (ReadOnlySpan<(int, ushort, uint)>)[(0, 0x1, 0), (1, 0x2, 0), (2, 0x4, int.MaxValue)])
@@ -150,7 +150,7 @@ internal sealed class Wire : IAsyncDisposable
     /// <summary>Connects.</summary>
     /// <param name="service">Where.</param>
     /// <param name="certificate">The participant's.</param>
-    /// <param name="done">Is told of each call that has its answer.</param>
+    /// <param name="done">Called for each call that has its answer.</param>
     public static async Task<Wire> Open(Uri service, X509Certificate2 certificate, Action<Wire, Prepared> done)
     {
         var tcp = new TcpClient { NoDelay = true };
@@ -164,7 +164,7 @@ internal sealed class Wire : IAsyncDisposable
                 ApplicationProtocols = [SslApplicationProtocol.Http2],
                 ClientCertificates = [certificate],
                 LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate,
-                // Whose certificate it is is no part of what is measured: the process was started by this one.
+                // The server's certificate is not checked, because this process started the server.
                 RemoteCertificateValidationCallback = (_, _, _, _) => true,
             }
         );
@@ -174,7 +174,7 @@ internal sealed class Wire : IAsyncDisposable
     /// <summary>Why the connection ended; null: it goes on.</summary>
     public Exception? Fault { get; private set; }
 
-    /// <summary>Adds a call to what <see cref="Flush"/> sends, or lets it wait until the server allows another.</summary>
+    /// <summary>Queues a call for <see cref="Flush"/>, or lets it wait until the server allows another.</summary>
     public void Send(Prepared call)
     {
         lock (_lock)
@@ -266,7 +266,7 @@ internal sealed class Wire : IAsyncDisposable
     {
         switch (type)
         {
-            // A stream that has its answer may be reset (0x3) without an error: the rest of the request is not wanted.
+            // A stream that has its answer may be reset (0x3) without an error, because the rest of the request is not needed.
             case 0x0 or 0x1 or 0x3:
                 Prepared? call;
                 lock (_lock)

@@ -17,7 +17,7 @@ using RabbitMQ.Client;
 
 namespace Ministries.Bus.Tests;
 
-/// <summary>What is on the wire, and what a broker may do to it.</summary>
+/// <summary>What is on the wire, and what happens if the broker changes, loses or delays it.</summary>
 [Collection("RabbitMQ")]
 public sealed class BrokerTests
 {
@@ -50,7 +50,7 @@ public sealed class BrokerTests
             {
                 if (await channel.BasicGetAsync(queue, autoAck: true, Cancel) is { } one)
                     got.Add(one);
-                // One may come twice, or overtake another that is on its way with it: it is known by its id.
+                // An event may come twice or overtake another one, so it is recognised by its id.
                 return got.Any(g => IdOf(g) == id);
             },
             () => "the message"
@@ -61,7 +61,7 @@ public sealed class BrokerTests
         var message = got.First(g => IdOf(g) == id);
         Assert.Equal("application/x-protobuf", message.BasicProperties.ContentType);
         Assert.True(message.BasicProperties.Persistent);
-        // The publishing client adds a number of its own, for its confirmations.
+        // The publishing client adds a header of its own for confirmations.
         var headers = message
             .BasicProperties.Headers!.Where(h => h.Key != "x-dotnet-pub-seq-no")
             .ToDictionary(h => h.Key, h => Encoding.UTF8.GetString((byte[])h.Value!));
@@ -155,7 +155,7 @@ public sealed class BrokerTests
         await fixture.StartReady(fixture.Consular);
         await using var connection = await Node.Connect(uri);
         await using var channel = await connection.CreateChannelAsync(cancellationToken: Cancel);
-        // Declaring it again with the same arguments is accepted, with others refused.
+        // The broker accepts a second declaration only with the same arguments.
         await channel.QueueDeclareAsync(
             "ministries.consular",
             durable: true,
@@ -177,7 +177,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task What_never_came_is_read_from_the_producers_ledger_before_what_came()
+    public async Task Missing_events_are_read_from_the_producers_ledger_before_later_ones()
     {
         await using var fixture = new BusFixture(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1) });
         List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log(), await fixture.Log()];
@@ -189,7 +189,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task What_came_in_another_order_has_its_effect_in_the_producers_order()
+    public async Task Reordered_events_have_their_effects_in_the_producers_order()
     {
         await using var fixture = new BusFixture(await Node.Clean(), o => o with { GapPatience = TimeSpan.FromMinutes(1) });
         List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log(), await fixture.Submit()];
@@ -201,7 +201,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task What_comes_again_has_no_second_effect()
+    public async Task A_repeated_event_has_no_second_effect()
     {
         await using var fixture = new BusFixture(await Node.Clean());
         await fixture.StartReady(fixture.Consular);
@@ -213,7 +213,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task What_is_no_event_is_put_aside_by_the_broker_and_stops_nobody()
+    public async Task A_message_that_is_no_event_is_set_aside_by_the_broker_and_stops_nobody()
     {
         await using var fixture = new BusFixture(await Node.Clean());
         await fixture.StartReady(fixture.Consular);
@@ -237,7 +237,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task What_another_signed_has_no_effect_and_the_true_one_has()
+    public async Task A_message_that_another_signed_has_no_effect_and_the_true_one_has()
     {
         await using var fixture = new BusFixture(await Node.Clean(), o => o with { FillAge = TimeSpan.FromHours(1), DeliveryLimit = 2 });
         await fixture.StartReady(fixture.Consular);
@@ -294,7 +294,7 @@ public sealed class BrokerTests
         await BusFixture.Until(() => Interlocked.Read(ref rejected) >= 6, "each is rejected");
         Assert.DoesNotContain(events[3], await fixture.Effects());
 
-        // The second one is never handed on, the others come late, twice and in another order.
+        // The second message is never delivered; the others come late, twice and in another order.
         foreach (var place in (int[])[5, 3, 3, 0, 2, 5, 4, 0])
             await Send(fixture, events[place]);
         await fixture.UntilEffects(events);
@@ -334,7 +334,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task What_nobody_receives_any_more_is_sent_again_until_somebody_does()
+    public async Task A_message_that_no_queue_receives_is_sent_again_until_one_does()
     {
         var uri = await Node.Clean();
         await using var fixture = new BusFixture(uri, o => o with { ReturnPatience = TimeSpan.FromMinutes(1) });
@@ -355,7 +355,7 @@ public sealed class BrokerTests
     [Fact]
     public async Task A_broker_that_is_killed_and_started_again_loses_and_repeats_nothing()
     {
-        // A node of its own: what earlier tests deleted from the shared one may be there again after a kill.
+        // A node of its own, because a kill may bring back what earlier tests deleted from the shared one.
         var node = await RabbitMq.Create();
         try
         {
@@ -374,7 +374,7 @@ public sealed class BrokerTests
             var since = Stopwatch.StartNew();
             await fixture.UntilEffects(events);
             Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(30));
-            // A client that cannot be revived ends its process, which is started again.
+            // A client that does not recover ends its process, which is restarted.
             await BusFixture.Until(
                 async () =>
                 {
@@ -393,7 +393,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task A_broker_that_loses_its_disk_loses_nothing_of_ours()
+    public async Task No_event_is_lost_when_the_broker_loses_its_disk()
     {
         var node = await RabbitMq.Shared;
         await using var fixture = new BusFixture(await Node.Clean());
@@ -469,7 +469,7 @@ public sealed class BrokerTests
     }
 
     [Fact]
-    public async Task Over_TLS_only_a_broker_of_a_trusted_authority_is_talked_to()
+    public async Task Over_TLS_only_a_broker_of_a_trusted_authority_is_used()
     {
         var folder = Directory.CreateTempSubdirectory("ministries-tls-").FullName;
         var port = Ports.Free();
@@ -526,7 +526,7 @@ public sealed class BrokerTests
         File.WriteAllText(keyFile, key.ExportPkcs8PrivateKeyPem());
     }
 
-    /// <summary>Sends an event of the call log's ledger as a plain client would, with whatever trace.</summary>
+    /// <summary>Sends an event of the call log's ledger as a plain client would, with a given trace.</summary>
     private static async Task Send(
         BusFixture fixture,
         string id,
@@ -582,8 +582,7 @@ public sealed class BrokerTests
         await BusFixture.Until(async () => await channel.MessageCountAsync("ministries.consular", Cancel) == 0, () => "the queue is empty");
     }
 
-    /// <summary>Stands between the services and the broker. Told to stall, it passes nothing on any more but what belongs to a
-    /// watchdog's own connection.</summary>
+    /// <summary>A proxy between the services and the broker. When told to stall, it only passes on the watchdog's own connection.</summary>
     private sealed class Proxy : IAsyncDisposable
     {
         private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
@@ -629,7 +628,7 @@ public sealed class BrokerTests
                     var buffer = new byte[65536];
                     while (await from.ReadAsync(buffer, _stop.Token) is var read and > 0)
                     {
-                        // Who it is stands in the client's first properties.
+                        // The client's name is in the first properties that it sends.
                         if (first && buffer.AsSpan(0, read).IndexOf("watchdog"u8) >= 0)
                             watchdog = true;
                         while (_stalled && !watchdog)

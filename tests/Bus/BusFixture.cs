@@ -16,8 +16,8 @@ using Ministries.Trust;
 
 namespace Ministries.Bus.Tests;
 
-/// <summary>Two services that are only as much as the bus needs: a call log that publishes, and a consular service that notes what
-/// comes, in order. Each has a ledger of its own in a temporary folder.</summary>
+/// <summary>Two services with only what the bus needs: a call log that publishes, and a consular service that notes what comes, in order.
+/// Each has a ledger of its own in a temporary folder.</summary>
 public sealed class BusFixture : IAsyncDisposable
 {
     /// <summary>A state that is a list: every event that had its effect on it, in order.</summary>
@@ -45,7 +45,7 @@ public sealed class BusFixture : IAsyncDisposable
         _options = with?.Invoke(_options) ?? _options;
     }
 
-    /// <summary>As which user a service uses the broker; null: all as the one of <see cref="Uri"/>.</summary>
+    /// <summary>The broker's address with the user of a service; null: all use <see cref="Uri"/>.</summary>
     public Func<string, Uri>? BrokerOf { get; init; }
 
     /// <summary>Signs as every service of the fixture.</summary>
@@ -69,7 +69,7 @@ public sealed class BusFixture : IAsyncDisposable
     /// <summary>Where the broker is.</summary>
     public Uri Uri => _options.Broker;
 
-    /// <summary>What the consular service does with a call: null, note it.</summary>
+    /// <summary>Decides on a call in the consular service; null: the call is noted.</summary>
     public Func<CallLogged, Refusal?>? OnCall { get; set; }
 
     /// <summary>What the consular service asks before it notes a readout.</summary>
@@ -167,7 +167,7 @@ public sealed class BusFixture : IAsyncDisposable
         return host;
     }
 
-    /// <summary>Starts a service again that ended because its client of the broker stalled, as a supervisor does.</summary>
+    /// <summary>Restarts a service that ended because its broker client stalled, as a supervisor does.</summary>
     public async Task Supervise(Service service)
     {
         if (HostOf(service).Services.GetRequiredService<Lifecycle>().ExitCode != ServiceHost.Stalled)

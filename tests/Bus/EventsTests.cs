@@ -61,7 +61,7 @@ public abstract class EventsTests
         await using var fixture = await NewFixture();
         await fixture.StartReady(fixture.Consular);
         await fixture.StartReady(fixture.CallLog);
-        // A route that is not known here, in a commitment, and a field that is not known here, in both.
+        // An unknown route in a commitment, and an unknown field in both messages.
         var later = new CallLogged
         {
             TransferCommitments = { Later(new TransferCommitment { Participant = "kr/mfa", Route = (Types.V1.Route)99 }) },
@@ -81,7 +81,7 @@ public abstract class EventsTests
 
         var ledger = await fixture.Ledger(fixture.Consular);
         var taken = new List<byte[]>();
-        // An effect is seen as soon as it is committed, and the ledger tells its size once it is signed.
+        // An effect is visible once it is committed; the ledger's size changes only once it is signed.
         var size = (await ledger.ReadCheckpoint(TestContext.Current.CancellationToken)).Size;
         for (var position = 0ul; position < size; position++)
             if (
@@ -98,7 +98,7 @@ public abstract class EventsTests
     }
 
     [Fact]
-    public async Task What_a_rule_cannot_process_is_set_aside_and_those_after_it_go_on()
+    public async Task An_event_that_a_rule_cannot_process_is_set_aside_and_later_ones_go_on()
     {
         await using var fixture = await NewFixture(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 3 });
         var poison = true;
@@ -115,7 +115,7 @@ public abstract class EventsTests
         Assert.Equal((events[1], "RULE_FAILED", 3u), (letter.Id, letter.Reason, letter.Attempts));
         Assert.DoesNotContain("secret", letter.ToString());
 
-        // Given again by the broker it is settled already; processed again it has its effect.
+        // Delivered again, the event is already settled; replayed, it has its effect.
         var intake = (Intake)fixture.HostOf(fixture.Consular).Services.GetService(typeof(Intake))!;
         var recorded = (await fixture.Read("calllog", After(nameof(CallLogged), 1), TestContext.Current.CancellationToken)).Events[0];
         Assert.Equal("RULE_FAILED", await intake.Replay(recorded, TestContext.Current.CancellationToken));
@@ -147,7 +147,7 @@ public abstract class EventsTests
     }
 
     [Fact]
-    public async Task What_must_be_asked_elsewhere_is_waited_for()
+    public async Task An_event_waits_for_the_answer_of_another_service()
     {
         await using var fixture = await NewFixture(o =>
             o with
@@ -174,7 +174,7 @@ public abstract class EventsTests
     }
 
     [Fact]
-    public async Task Where_no_answer_comes_for_long_the_rule_decides_without_and_what_follows_goes_on()
+    public async Task If_no_answer_comes_for_long_the_rule_decides_without_it_and_later_events_go_on()
     {
         await using var fixture = await NewFixture(o =>
             o with
@@ -241,7 +241,7 @@ public abstract class EventsTests
     {
         await using var fixture = await NewFixture(o => o with { DutyInterval = TimeSpan.FromMilliseconds(50) });
         var due = DateTimeOffset.UtcNow.AddSeconds(1);
-        // Its state has a due time until the readout that the duty makes is there.
+        // Its state has a due time until the readout that the duty records.
         var kind = new StreamKind<CallLogged>(
             "reminder",
             1,

@@ -7,7 +7,7 @@ namespace Ministries.Bus.Tests;
 /// <summary>The RabbitMQ node of the test process, used by one test after the other.</summary>
 internal static class Node
 {
-    /// <summary>The node as if nobody had used it.</summary>
+    /// <summary>The node, with everything of earlier tests removed.</summary>
     public static async Task<Uri> Clean()
     {
         var node = await RabbitMq.Shared;

@@ -1,5 +1,5 @@
 namespace Ministries.Bus.Tests;
 
-/// <summary>Tests that kill and wipe the broker, and that count the process's spans, run while no other does.</summary>
+/// <summary>Tests that kill or wipe the broker, or count the process's spans, run alone.</summary>
 [CollectionDefinition("RabbitMQ", DisableParallelization = true)]
 public sealed class OneAfterTheOther;

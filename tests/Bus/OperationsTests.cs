@@ -16,7 +16,7 @@ using Ministries.Trust;
 
 namespace Ministries.Bus.Tests;
 
-/// <summary>Two services as they are hosted in earnest, with real certificates and gRPC between them, and their operator.</summary>
+/// <summary>Two services in their real hosts, with real certificates and gRPC between them, and their operator.</summary>
 public sealed class OperationsTests
 {
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -72,7 +72,7 @@ public sealed class OperationsTests
             var first = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000001", Id = letters.DeadLetters[0].Id };
             Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
             Volatile.Write(ref poison, false);
-            // The same request has the same answer; another one tries again.
+            // The same request gets the same answer; a new request tries again.
             Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
             var second = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000002", Id = first.Id };
             var replayed = await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel);

@@ -45,7 +45,7 @@ public sealed class PermissionTests : IAsyncLifetime
         }.Uri;
     }
 
-    // What came of it: the broker's code, or 0.
+    // Returns the broker's error code, or 0.
     private static async Task<int> Try(IConnection connection, Func<IChannel, Task> work)
     {
         await using var channel = await connection.CreateChannelAsync(
@@ -77,7 +77,7 @@ public sealed class PermissionTests : IAsyncLifetime
         fixture.LedgerReachable = false;
         List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
         await fixture.UntilEffects(events);
-        // Its disk is lost: users, permissions and exchanges are made again with its start, queues and bindings by the services.
+        // The broker loses its disk. Users, permissions and exchanges are made again at its start, queues and bindings by the services.
         _node.Kill();
         _node.Wipe();
         await _node.Start();
@@ -94,7 +94,7 @@ public sealed class PermissionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Nobody_consumes_empties_deletes_or_writes_what_is_anothers_and_the_operator_nothing_at_all()
+    public async Task No_service_can_consume_empty_delete_or_write_what_is_anothers_and_the_operator_can_do_nothing()
     {
         await using var fixture = new BusFixture(_node.Uri) { BrokerOf = As };
         await fixture.StartReady(fixture.Consular);
@@ -142,7 +142,8 @@ public sealed class PermissionTests : IAsyncLifetime
             )
                 Assert.True(await Try(connection, work) == 403, $"{user}: {what}");
         }
-        // Nor by way of what is one's own: what the broker moves on for a queue must be its owner's to write, and to read.
+        // Nor through its own queue: the broker demands that the owner of a queue may write to, and read from, the targets of
+        // dead-lettering.
         await using var own = await Node.Connect(As("calllog"));
         Assert.Equal(
             403,
@@ -174,19 +175,19 @@ public sealed class PermissionTests : IAsyncLifetime
                     )
             )
         );
-        // What each must do it can.
+        // Each can do what it must.
         Assert.Equal(0, await Try(own, c => c.BasicPublishAsync("ministries.calllog.v1.CallLogged", "", new byte[1], Cancel).AsTask()));
-        // A user of the broker's own making is not there.
+        // The broker's default user does not exist.
         await Assert.ThrowsAnyAsync<Exception>(() => Node.Connect(new UriBuilder(_node.Uri) { Path = "ministries" }.Uri));
         await Assert.ThrowsAnyAsync<Exception>(() => Node.Connect(_node.Uri));
-        // The queue of the one who was tried goes on.
+        // The attacked service's queue still works.
         await using var consular = await Node.Connect(As("consular"));
         await using var channel = await consular.CreateChannelAsync(cancellationToken: Cancel);
         Assert.Equal(1u, (await channel.QueueDeclarePassiveAsync(queue, Cancel)).ConsumerCount);
     }
 
     [Fact]
-    public async Task Each_events_exchange_is_there_before_its_producer_and_is_as_the_producer_declares_it()
+    public async Task Each_events_exchange_exists_before_its_producer_and_is_as_the_producer_declares_it()
     {
         foreach (var service in Services)
         {

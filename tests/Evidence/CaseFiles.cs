@@ -45,7 +45,7 @@ public sealed class CaseFiles : IAsyncLifetime
     public static List<EvidenceLine> LinesOf(byte[] file) =>
         [.. Encoding.UTF8.GetString(file).TrimEnd('\n').Split('\n').Select(l => JsonParser.Default.Parse<EvidenceLine>(l))];
 
-    /// <summary>A file of these lines as a dishonest exporter would make it: its end signed anew.</summary>
+    /// <summary>A file of these lines as a dishonest exporter would make it: with its end signed again.</summary>
     public byte[] Sealed(IReadOnlyList<EvidenceLine> lines, string participant)
     {
         using var key = Pki.ReadKey(Path.Combine(Certificates, participant, "requests.key"));

@@ -14,9 +14,9 @@ using NSec.Cryptography;
 namespace Ministries.Evidence.Tests;
 
 /// <summary>
-/// Two verifiers that differ are a weapon: a participant writes what the service takes in and one of them refuses, and no later export
-/// of the case can be verified. So both are asked the same, 20,000 times and in all forms that are known to be read in two ways, and
-/// must answer the same. <c>MINISTRIES_SEED</c> makes the same questions again.
+/// If two verifiers differ, a participant can attack: it writes something that the service accepts and one verifier refuses, and no later
+/// export of the case can be verified. So both are asked the same 20,000 questions, in all forms that are known to be read in two ways, and
+/// must give the same answers. <c>MINISTRIES_SEED</c> repeats the same questions.
 /// </summary>
 public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
 {
@@ -53,7 +53,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
     [InlineData("a reader's agreement", 1_500), InlineData("files", 3_000)]
     public async Task Both_verifiers_answer_the_same(string what, int count)
     {
-        // Each kind has its own sequence, so that one can be asked alone again.
+        // Each kind has its own sequence, so that one kind can be repeated alone.
         var mutator = new Mutator(new Random(Seed ^ count));
         output.WriteLine($"MINISTRIES_SEED={Seed}");
         _questions.Add(('v', _agreement.ToByteArray(), "the agreement"));
@@ -72,7 +72,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
         await using var second = new SecondVerifier();
         var differences = await first.Compare(second, _questions, Cancel);
         output.WriteLine($"{_questions.Count} questions about {what}, {first.Holding} of them hold");
-        // If hardly anything held, the later checks would not have been reached.
+        // If hardly any question were answered with yes, the later checks would never be reached.
         Assert.True(first.Holding > count / 50, $"of {count} only {first.Holding} hold");
         Assert.True(
             differences.Count == 0,
@@ -107,7 +107,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
         var text =
             $"\"@method\": POST\n\"@path\": /{Method}\n\"@authority\": {authority}\n\"content-type\": {type}\n\"content-digest\": {digest}\n"
             + $"\"@signature-params\": {parameters}";
-        // Others write characters beyond ASCII as UTF-8, as Latin-1 or as question marks.
+        // Libraries write characters beyond ASCII as UTF-8, Latin-1 or question marks.
         var bytes = Sign(KeyOf($"{Seoul}/requests.key"), m.Of(Encoding.UTF8, Encoding.Latin1, Encoding.ASCII).GetBytes(text));
         var (input, signature) = ($"sig1={parameters}", $"sig1=:{Convert.ToBase64String(bytes)}:");
         if (m.Chance(0.1))
@@ -374,7 +374,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
                 agreement
             );
         }
-        // A time that is none has no JSON.
+        // An invalid time cannot be written as JSON.
         catch (InvalidOperationException)
         {
             return;
@@ -408,7 +408,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
         return Whole(kept);
     }
 
-    // The part of a case's file that is of its shortest log.
+    // The lines of a case's file that belong to its shortest log.
     private List<EvidenceLine> OfOneLog()
     {
         var lines = CaseFiles.LinesOf(files.Of(Seoul));
@@ -477,7 +477,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
                         Change(m, changed);
                     texts[at] = EvidenceFile.Write(changed);
                 }
-                // A time that is none has no JSON, and a header that was changed may be none any more.
+                // An invalid time cannot be written as JSON, and a changed header may be unreadable.
                 catch (Exception e) when (e is InvalidOperationException or InvalidProtocolBufferException)
                 {
                     return;
@@ -496,7 +496,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
             m.Field(entry);
         else if (m.Chance(0.5))
         {
-            // The header in other bytes, or with other content.
+            // Changes the header: other bytes or other content.
             var header = EntryHeader.Parser.ParseFrom(entry.Header);
             m.Field(header);
             entry.Header = ByteString.CopyFrom(m.Chance(0.3) ? m.Wire(entry.Header.ToByteArray()) : header.ToByteArray());

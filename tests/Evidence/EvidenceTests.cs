@@ -8,8 +8,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Evidence.Tests;
 
-/// <summary>What an evidence file proves, and that nobody can change it, its exporter least of all: judged by both verifiers.
-/// </summary>
+/// <summary>What an evidence file proves, and that nobody can change it, not even its exporter. Both verifiers judge it.</summary>
 public sealed class EvidenceTests(CaseFiles files)
 {
     private const string Seoul = "kr/mfa";
@@ -43,7 +42,7 @@ public sealed class EvidenceTests(CaseFiles files)
     }
 
     [Fact]
-    public void An_observers_entries_stand_there_as_privileged_and_the_rest_is_proved()
+    public void An_observers_entries_are_marked_as_privileged_and_the_rest_is_proved()
     {
         var report = EvidenceVerification.Verify(files.Of(Headquarters));
         var observers = report.Entries.Where(e => e.Header.Participant == "icrc").ToList();
@@ -175,7 +174,7 @@ public sealed class EvidenceTests(CaseFiles files)
         "a cosignature of another log stands beside the true one",
     ];
 
-    /// <summary>The exporter himself alters the file and signs it anew.</summary>
+    /// <summary>The exporter himself alters the file and signs it again.</summary>
     [Theory]
     [MemberData(nameof(Forgeries))]
     public async Task Its_exporter_cannot_forge_it(string forgery)
@@ -195,7 +194,7 @@ public sealed class EvidenceTests(CaseFiles files)
         {
             case "an entry is left out":
                 lines.RemoveAt(first.Index);
-                // The next one for the same audience has a number too many.
+                // The next entry for the same audience then skips a number.
                 var audiences = first.Entry.Audience.Select(n => n.Audience).ToHashSet();
                 line = lines.FindIndex(first.Index, l => l.Entry?.Audience.Any(n => audiences.Contains(n.Audience)) == true) + 1;
                 break;
@@ -357,7 +356,7 @@ public sealed class EvidenceTests(CaseFiles files)
     private Agreement Agreement() =>
         JsonParser.Default.Parse<Agreement>(File.ReadAllText(Path.Combine(files.Certificates, "agreement.json")));
 
-    // Both verifiers find each break, at the line at which it is.
+    // Both verifiers find each break at its line.
     private static async Task AllBreak(IReadOnlyList<(byte[] File, int Line)> changed)
     {
         var second = await Node.Verify([.. changed.Select(c => c.File)], Cancel);

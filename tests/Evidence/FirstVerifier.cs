@@ -13,10 +13,10 @@ public sealed class FirstVerifier
 {
     private KeyHistory? _agreed;
 
-    /// <summary>When the agreements of questions were taken over.</summary>
+    /// <summary>When the agreements of questions were adopted.</summary>
     public DateTimeOffset Adopted { get; init; } = DateTimeOffset.UtcNow;
 
-    /// <summary>Answers a question. What is thrown is no answer.</summary>
+    /// <summary>Answers a question. An exception is not an answer.</summary>
     public Answer Answer(char kind, byte[] asked)
     {
         try

@@ -9,7 +9,7 @@ using Google.Protobuf.WellKnownTypes;
 namespace Ministries.Evidence.Tests;
 
 /// <summary>Changes texts, bytes and messages in the ways in which implementations are known to differ, and at random.</summary>
-/// <param name="random">Where chance comes from: the same seed makes the same changes.</param>
+/// <param name="random">The source of randomness: the same seed makes the same changes.</param>
 public sealed partial class Mutator(Random random)
 {
     private static readonly string[] Strange =
@@ -144,7 +144,7 @@ public sealed partial class Mutator(Random random)
                 return text[..number.Index] + Of(Numbers) + text[(number.Index + number.Length)..];
             case 7:
                 return text[..at] + (Chance(0.5) ? text[at..end].ToUpperInvariant() : text[at..end].ToLowerInvariant()) + text[end..];
-            // Base64: padding taken away, added, or with bits set.
+            // Base64 with padding removed, added, or with bits set in it.
             case 8:
                 return PaddingRegex().Replace(text, m => Of("", "=", "==", "===", "%3D"), 1);
             case 9:
@@ -169,7 +169,7 @@ public sealed partial class Mutator(Random random)
     [GeneratedRegex("[A-Ya-y0-8](?==)", RegexOptions.CultureInvariant)]
     private static partial Regex LastRegex();
 
-    /// <summary>JSON that protobuf's readers read in different ways.</summary>
+    /// <summary>Changes JSON in ways that protobuf's readers read differently.</summary>
     public string Json(string text)
     {
         var colon = text.IndexOf("\":", random.Next(text.Length), StringComparison.Ordinal);
@@ -227,7 +227,7 @@ public sealed partial class Mutator(Random random)
     [GeneratedRegex(@"(\.\d+)?Z", RegexOptions.CultureInvariant)]
     private static partial Regex TimeRegex();
 
-    /// <summary>Bytes of a message changed: flipped, cut, or with what writes of protobuf may add.</summary>
+    /// <summary>Changes a message's bytes: flips them, cuts them, or adds what protobuf writers may add.</summary>
     public byte[] Wire(byte[] bytes)
     {
         byte[][] more =
@@ -327,7 +327,7 @@ public sealed partial class Mutator(Random random)
     private object Scalar(FieldDescriptor field, object value) =>
         value switch
         {
-            // Half a character has no UTF-8, and a message with it cannot be written.
+            // Half of a surrogate pair has no UTF-8, so a message with it could not be written.
             string text => Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(Text(text))),
             ByteString bytes when bytes.IsEmpty || Chance(0.2) => ByteString.CopyFrom(Bytes(Of(0, 1, 31, 32, 33, 64))),
             ByteString bytes => ByteString.CopyFrom(Wire(bytes.ToByteArray())),
@@ -338,7 +338,7 @@ public sealed partial class Mutator(Random random)
             _ => value,
         };
 
-    /// <summary>Text as JSON would carry it: without what has no UTF-8.</summary>
+    /// <summary>The text in UTF-8, without characters that have none.</summary>
     public static byte[] Utf8(string text) => Encoding.UTF8.GetBytes(text);
 
     public string Id() => random.Next().ToString(CultureInfo.InvariantCulture);

@@ -12,8 +12,8 @@ using NSec.Cryptography;
 
 namespace Ministries.Evidence.Tests;
 
-/// <summary>A key for checkpoints was stolen, and revoked: what its thief signs is nobody's evidence, and what the service signed with
-/// it before is. Both verifiers judge each file.</summary>
+/// <summary>A key for checkpoints was stolen and revoked. What the thief signs is no evidence; what the service signed with it before is.
+/// Both verifiers judge each file.</summary>
 public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
 {
     private const string Exporter = "kr/mfa",
@@ -91,8 +91,8 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         Assert.True(node?.Line == line, $"line {line} breaks, and Node says {node}");
     }
 
-    /// <summary>The file with a log of custody that has one version of the agreement more, in a tree of its own: where the file has no entry,
-    /// any. Returns the lines, from 1, of the log and of an entry with a receipt.</summary>
+    /// <summary>The file with a log of custody that has one version of the agreement more, in a tree of its own: if the file has no such
+    /// entry, it has some other one. Returns the lines, from 1, of the log and of an entry with a receipt.</summary>
     private (byte[] File, int Log, int Entry) Make(Row row)
     {
         var lines = CaseFiles.LinesOf(files.Of(Exporter));
@@ -175,7 +175,7 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
             entry.Consistency[0] = ByteString.CopyFrom(new byte[32]);
         if (row.Receipt == "none, but a proof")
             return;
-        // A thief keeps the entry, and changes what stands before it.
+        // A thief keeps the entry and changes those before it.
         if (row.Receipt == "forked")
             prefix = [.. prefix[..^2], new byte[32], prefix[^1]];
         entry.Receipt = new Receipt

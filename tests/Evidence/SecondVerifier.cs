@@ -12,7 +12,7 @@ namespace Ministries.Evidence.Tests;
 /// <param name="Meaning">Why it does not hold.</param>
 public sealed record Answer(bool Holds, int Line, string Told, string Meaning);
 
-/// <summary>The second verifier as one process that is asked as often as is wanted (<c>verifier/answers.mjs</c>).</summary>
+/// <summary>The second verifier as one process that answers any number of questions (<c>verifier/answers.mjs</c>).</summary>
 public sealed class SecondVerifier : IAsyncDisposable
 {
     private readonly Process _node = Process.Start(
@@ -22,7 +22,7 @@ public sealed class SecondVerifier : IAsyncDisposable
     private static string Script([CallerFilePath] string here = "") =>
         Path.Combine(Path.GetDirectoryName(here)!, "verifier", "answers.mjs");
 
-    /// <summary>Asks all questions, and meanwhile lets the caller do its own part.</summary>
+    /// <summary>Asks all questions. The caller can work meanwhile.</summary>
     /// <param name="questions">Each a letter and what is asked.</param>
     /// <param name="cancel">Ends the asking.</param>
     public async Task<IReadOnlyList<Answer>> Ask(IReadOnlyList<(char Kind, byte[] Asked)> questions, CancellationToken cancel)

@@ -16,7 +16,7 @@ namespace Ministries.Evidence.Tests;
 
 /// <summary>
 /// The edge cases of Ed25519 that C2SP publishes: CCTV's 914 with points of small and mixed order and encodings that are not canonical, and
-/// Wycheproof's 151. Each is judged alike by both verifiers, alone and in each place in which a signature stands.
+/// Wycheproof's 151. Both verifiers judge each alike, alone and in each place where signatures occur.
 /// </summary>
 public sealed class VectorsTests : IDisposable
 {
@@ -70,7 +70,7 @@ public sealed class VectorsTests : IDisposable
         var vectors = Read();
         var first = new FirstVerifier();
         await using var second = new SecondVerifier();
-        // The other side takes key and signature by their lengths: one of another length is refused before that by both.
+        // The other verifier splits key and signature by their lengths. Both refuse a signature of another length before that.
         var whole = vectors.Where(v => v.Signature.Length == 64).ToList();
         Assert.All(vectors.Except(whole), v => Assert.False(v.Good || StrictEd25519.Verifies(v.Key, v.Text, v.Signature), v.Name));
         var differences = await first.Compare(
@@ -106,7 +106,7 @@ public sealed class VectorsTests : IDisposable
                 listings[listing] = text = listed.ToByteString().ToBase64();
                 if (AgreementVersions.Check(null, listed, now) is { } fault)
                 {
-                    // By its name: whose key it is, and that it is none.
+                    // The fault names the key and says that it is weak.
                     Assert.Equal(AgreementWrong.KeyWeak, fault.Wrong);
                     Assert.Contains(id, fault.ToString());
                     Assert.Equal([owner], fault.Suppliers);
@@ -129,14 +129,14 @@ public sealed class VectorsTests : IDisposable
         await using var second = new SecondVerifier();
         var differences = await first.Compare(second, questions, Cancel);
         Assert.True(differences.Count == 0, string.Join('\n', differences.Take(10)));
-        // Good keys are taken over, and nothing was signed with them.
+        // Versions with good keys are accepted; nothing was signed with these keys.
         Assert.Equal(listings.Count - weak.Count, first.Holding);
     }
 
     private static byte[] Json(Dictionary<string, string> question, string agreement) =>
         FirstVerifier.Json(new Dictionary<string, string>(question) { ["agreement"] = agreement });
 
-    // The agreement with the vector's key in one use, for no key may be listed twice, signed by all.
+    // The agreement with the vector's key in one use only, because no key may be listed twice, signed by all.
     private (Agreement Listed, string KeyId, string Owner) Listing(Agreement agreement, byte[] key, SigningKeyUse use)
     {
         var listed = agreement.Clone();
@@ -253,7 +253,7 @@ public sealed class VectorsTests : IDisposable
         Assert.False(StrictEd25519.Verifies(raw, "text"u8, [.. made[..32], .. other, .. new byte[32 - other.Length]]));
     }
 
-    /// <summary>A second place that verifies would have its own idea of what a signature is.</summary>
+    /// <summary>A second place that verifies signatures could accept other ones.</summary>
     [Fact]
     public void Nothing_else_verifies_a_signature_of_Ed25519()
     {

@@ -66,7 +66,7 @@ internal static class Faults
 
     private static void Kill(string point)
     {
-        // What was written to the broker is on its way out still.
+        // What was written to the broker may still be in the process's buffers.
         if (point == "after-ack")
             Thread.Sleep(100);
         Console.Out.WriteLine($"killed at {point}");

@@ -3,9 +3,9 @@ using Ministries.Consular;
 using Ministries.Custody;
 using Ministries.Hosting;
 
-// Runs one service as its own Program.cs does, with the probe in a test's hand: FaultHost SERVICE REMOVED… -- SETTING…
-// On standard input come lines: `kill POINT HITS` ends the process at that hit of the point, as SIGKILL does; `tell POINT HITS`
-// only says so. At the end of the input, when the test has gone, it ends as well.
+// Runs one service as its own Program.cs does, with the probe controlled by a test: FaultHost SERVICE REMOVED… -- SETTING…
+// It reads lines from standard input: `kill POINT HITS` ends the process at that hit of the point, as SIGKILL does; `tell POINT HITS`
+// only reports it. At the end of the input, when the test has ended, the process ends too.
 var split = Array.IndexOf(args, "--");
 var service = args[0] switch
 {

@@ -17,7 +17,7 @@ using RabbitMQ.Client;
 namespace Ministries.Faults.Tests;
 
 /// <summary>
-/// Reads what the databases and the broker hold, past the software under test, and says what is lost, doubled or contradictory.
+/// Reads the databases and the broker directly, not through the software under test, and reports what is lost, doubled or contradictory.
 /// The same contents give the same complaints.
 /// </summary>
 internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri broker)
@@ -58,12 +58,12 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         ILookup<(string, string), Entry> ByRequest
     );
 
-    /// <summary>All ledgers against each other, against what was answered and, where it is given, against what the broker holds.
-    /// No service may run, or none may have anything left to do.</summary>
+    /// <summary>Compares all ledgers with each other, with what was answered and, if given, with what the broker holds. Either no service
+    /// runs, or none has anything left to do.</summary>
     /// <param name="answered">What ministries were answered.</param>
     /// <param name="held">What the consumers' queues hold, by event id; null: every event must have had its effect.</param>
     /// <param name="cancel">Cancels.</param>
-    /// <param name="onItsWay">True where events may be on their way still, wherever that is.</param>
+    /// <param name="onItsWay">Whether events may still be on their way.</param>
     public async Task<IReadOnlyList<string>> Check(
         IReadOnlyCollection<Answered> answered,
         IReadOnlyDictionary<string, HashSet<string>>? held,
@@ -106,7 +106,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         return size;
     }
 
-    /// <summary>The Merkle root (RFC 6962) over the first entries of a ledger, worked out from their headers.</summary>
+    /// <summary>The Merkle root (RFC 6962) over the first entries of a ledger, computed from their headers.</summary>
     public async Task<byte[]> Root(string service, ulong size, CancellationToken cancel)
     {
         var leaves = await Query(
@@ -144,7 +144,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         return await channel.MessageCountAsync($"ministries.{service}", cancel);
     }
 
-    /// <summary>Waits until no connection of a killed service does anything in the databases any more.</summary>
+    /// <summary>Waits until no connection of a killed service is left in the databases.</summary>
     public async Task Quiet(CancellationToken cancel)
     {
         foreach (var connection in databases.Values)
@@ -152,7 +152,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
                 await Task.Delay(20, cancel);
     }
 
-    /// <summary>What the consumers' queues hold, by event id. Leaves it there.</summary>
+    /// <summary>What the consumers' queues hold, by event id. The messages stay there.</summary>
     public async Task<IReadOnlyDictionary<string, HashSet<string>>> Held(CancellationToken cancel)
     {
         var factory = new ConnectionFactory { Uri = broker, AutomaticRecoveryEnabled = false };
@@ -175,7 +175,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
                 await using var connection = await factory.CreateConnectionAsync(cancel);
                 await using var channel = await connection.CreateChannelAsync(cancellationToken: cancel);
                 QueueDeclareOk there;
-                // What the killed consumers had in hand comes back once the broker has noticed their end.
+                // Messages that killed consumers had in hand return once the broker has noticed their end.
                 while ((there = await channel.QueueDeclarePassiveAsync(queue, cancel)).ConsumerCount > 0)
                     await Task.Delay(50, cancel);
                 if (there.MessageCount == 0)
@@ -219,7 +219,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
             {
                 var header = r.GetFieldValue<byte[]>(0);
                 var parts = PartsOf(r.GetFieldValue<byte[]>(3));
-                // Its salt stands before it.
+                // The salt is stored before the request.
                 parts[PartKind.Request] = (r.GetString(1), r.IsDBNull(2) ? null : r.GetFieldValue<byte[]>(2)[32..]);
                 return new Entry(EntryHeader.Parser.ParseFrom(header), header, parts);
             },
@@ -272,7 +272,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         return parts;
     }
 
-    /// <summary>The ledger by itself: no gap, no doubled request, events numbered without gaps.</summary>
+    /// <summary>Checks one ledger alone: no gap, no doubled request, events numbered without gaps.</summary>
     private static IEnumerable<string> Sound(string name, IReadOnlyList<Entry> entries)
     {
         var numbers = new Dictionary<string, ulong>();
@@ -294,7 +294,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
             yield return $"{name}: {twice.Key.Participant} {twice.Key.RequestId} is there {twice.Count()} times";
     }
 
-    /// <summary>The numbers by which consumers know that none is missing.</summary>
+    /// <summary>Checks the numbers by which consumers notice that an event is missing.</summary>
     private async Task<IReadOnlyList<string>> Numbered(string name, CancellationToken cancel)
     {
         var (complaints, last) = (new List<string>(), new Dictionary<string, long>());
@@ -314,7 +314,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         return complaints;
     }
 
-    /// <summary>Every state is what its entries fold to.</summary>
+    /// <summary>Checks that every state is what its entries fold to.</summary>
     private static IEnumerable<string> Folded(Service service, Book book)
     {
         var kinds = service
@@ -348,7 +348,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         }
     }
 
-    /// <summary>Every answered command is there, once, as it was answered.</summary>
+    /// <summary>Checks that every answered command is recorded, once, as it was answered.</summary>
     private static IEnumerable<string> Kept(string name, Book book, IReadOnlyCollection<Answered> answered)
     {
         foreach (var one in answered.Where(a => a.Service == name))
@@ -370,7 +370,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         }
     }
 
-    /// <summary>Every event had its effect in each service that reacts to it, once, or is still on its way there.</summary>
+    /// <summary>Checks that every event had its effect once in each service that reacts to it, or is still on its way there.</summary>
     private static IEnumerable<string> Taken(Service consumer, Dictionary<string, Book> books, HashSet<string>? held)
     {
         foreach (var producer in consumer.Reactions.GroupBy(r => r.Producer))
@@ -389,7 +389,7 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
                 var taken = books[consumer.Name].ByRequest[($"service/{producer.Key}", id)].Count();
                 if (taken > 1)
                     yield return $"{consumer.Name}: {e.Type} {id} had its effect {taken} times";
-                // What the relay has not handed over yet is nobody's loss; what it has is with the broker or in the ledger.
+                // An event that the relay has not handed over is not lost. One that it has must be with the broker or in the ledger.
                 if (taken == 0 && (held is null || number <= books[producer.Key].Relayed && !held.Contains(id)))
                     yield return $"{consumer.Name}: {e.Type} {id} had no effect{(held is null ? "" : " and is not with the broker")}";
             }

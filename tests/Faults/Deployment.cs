@@ -11,8 +11,7 @@ using Ministries.Trust;
 
 namespace Ministries.Faults.Tests;
 
-/// <summary>A service as a process of its own. Whoever supervises services starts one again that has ended, and so does this,
-/// unless it is held down.</summary>
+/// <summary>A service as a process of its own. It is restarted when it ends, as a supervisor would, unless it is held down.</summary>
 internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<string> settings, string log)
 {
     private readonly Lock _lock = new();
@@ -92,7 +91,7 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
         return End(process => Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]).WaitForExit());
     }
 
-    /// <summary>Lets it end at a hit of a named point, as SIGKILL would. Returns what ends when it has ended.</summary>
+    /// <summary>Makes it end at a hit of a named point, as SIGKILL would. Returns a task that ends with it.</summary>
     public Task Arm(string point, int hits)
     {
         lock (_lock)
@@ -102,7 +101,7 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
         }
     }
 
-    /// <summary>Returns what ends when the process comes to a named point, which it passes.</summary>
+    /// <summary>Returns a task that ends when the process reaches a named point, where it goes on.</summary>
     public Task Tell(string point)
     {
         lock (_lock)
@@ -122,7 +121,7 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
         }
         catch (IOException)
         {
-            // It has just ended.
+            // The process has just ended.
         }
     }
 
@@ -158,7 +157,7 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
 
     private void Exited(Process process)
     {
-        // What it wrote last is read before it is forgotten.
+        // Waits until its last output has been read.
         process.WaitForExit();
         bool again;
         TaskCompletionSource ended;
@@ -196,10 +195,10 @@ internal sealed class Deployment : IAsyncDisposable
 
     public Dictionary<string, string> Databases { get; } = [];
 
-    /// <summary>The folder of what the services wrote.</summary>
+    /// <summary>The folder of the services' logs.</summary>
     public string Logs => _folder;
 
-    /// <summary>Whether it stays, for whoever looks into a failure.</summary>
+    /// <summary>Whether the folder is kept, to examine a failure.</summary>
     public bool KeepsLogs { get; set; }
 
     /// <summary>Starts everything and returns when all services are ready.</summary>
@@ -243,7 +242,7 @@ internal sealed class Deployment : IAsyncDisposable
         return deployment;
     }
 
-    /// <summary>A participant's way to a service.</summary>
+    /// <summary>A participant's channel to a service.</summary>
     public CallInvoker Reach(string participant, string service) =>
         _channels.GetOrAdd((participant, service), _ => Open(participant, service)).CreateCallInvoker();
 
@@ -277,7 +276,7 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Ends all services at once and keeps them down.</summary>
     public Task Blackout() => Task.WhenAll(Services.Values.Select(s => s.HoldDown()));
 
-    /// <summary>Ends the broker at once, lets something happen to its disk, and starts it again.</summary>
+    /// <summary>Ends the broker at once, wipes its disk if asked to, and starts it again.</summary>
     public async Task RestartBroker(bool wipe = false)
     {
         Broker.Kill();
@@ -299,7 +298,7 @@ internal sealed class Deployment : IAsyncDisposable
         }
         catch (IOException)
         {
-            // A log is being written still.
+            // A log is still being written.
         }
     }
 

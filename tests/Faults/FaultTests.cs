@@ -2,10 +2,10 @@ using System.Globalization;
 
 namespace Ministries.Faults.Tests;
 
-/// <summary>Nothing is lost and nothing is doubled, whatever dies; and were it otherwise, it would be seen here.</summary>
+/// <summary>Nothing is lost and nothing is doubled, whatever dies. And if it were, these tests would notice.</summary>
 public class FaultTests(ITestOutputHelper output)
 {
-    /// <summary>The seed: MINISTRIES_SEED, to play a failure again, or another one each time.</summary>
+    /// <summary>The seed: MINISTRIES_SEED, to repeat a failure; by default another one each time.</summary>
     private static readonly int Seed = int.TryParse(
         Environment.GetEnvironmentVariable("MINISTRIES_SEED"),
         CultureInfo.InvariantCulture,
@@ -28,7 +28,7 @@ public class FaultTests(ITestOutputHelper output)
     [InlineData("confirm", "had no effect and is not with the broker")]
     [InlineData("commit-before-ack", "had no effect and is not with the broker")]
     [InlineData("gap-filling", "had no effect")]
-    public async Task A_protection_that_is_taken_out_is_missed(string protection, string complaint)
+    public async Task Taking_out_a_protection_is_noticed(string protection, string complaint)
     {
         var result = await Run(0, protection, TestContext.Current.CancellationToken);
         Assert.Contains(result.Complaints, c => c.Contains(complaint, StringComparison.Ordinal));

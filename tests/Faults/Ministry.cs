@@ -8,7 +8,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Faults.Tests;
 
-/// <summary>What a ministry was answered: it must be in the ledger, once, for ever.</summary>
+/// <summary>An answer that a ministry got. It must be in the ledger, once, for ever.</summary>
 /// <param name="Service">The service that answered.</param>
 /// <param name="Participant">Who was answered.</param>
 /// <param name="RequestId">The request's id.</param>
@@ -20,7 +20,7 @@ internal sealed record Answered(string Service, string Participant, string Reque
 /// <summary>A ministry's system: it sends a write until it is answered, the same bytes each time.</summary>
 internal sealed class Ministry(string participant, Func<string, CallInvoker> reach, ConcurrentQueue<Answered> journal, int seed)
 {
-    // What says nothing about the outcome. The service's own word for it is UNAVAILABLE or OVERLOADED.
+    // A call that exceeds the deadline tells nothing about its outcome; nor do UNAVAILABLE and OVERLOADED.
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(10),
         Pause = TimeSpan.FromMilliseconds(100);
 
@@ -109,7 +109,7 @@ internal sealed class Ministry(string participant, Func<string, CallInvoker> rea
         }
     }
 
-    /// <summary>The reason of a refusal; null where nobody knows what came of the call.</summary>
+    /// <summary>The reason of a refusal; null: the outcome of the call is unknown.</summary>
     private static string? ReasonOf(RpcException e)
     {
         if (e.StatusCode == StatusCode.Cancelled && e.InnerException is OperationCanceledException)

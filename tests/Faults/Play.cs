@@ -10,7 +10,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Faults.Tests;
 
-/// <summary>What became of one case, as those who played it were told.</summary>
+/// <summary>One case, as the participants who played it saw it.</summary>
 internal sealed class Played
 {
     public string Case = "";
@@ -20,10 +20,10 @@ internal sealed class Played
     public readonly List<string> Transfers = [];
 }
 
-/// <summary>Somebody was answered what he could not be, had all gone as it should.</summary>
+/// <summary>A participant got an answer that is impossible if everything works.</summary>
 internal sealed class UnexpectedAnswerException(string what) : Exception(what);
 
-/// <summary>Plays cases: the first steps of the main job, in which every service hears of what the others did.</summary>
+/// <summary>Plays cases: the first steps of the main job, in which every service receives events of the others.</summary>
 internal sealed class Play(Func<string, Ministry> ministry, int seed)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3),
@@ -38,13 +38,13 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     /// <summary>The cases that were played to their end.</summary>
     public ConcurrentBag<Played> Done { get; } = [];
 
-    /// <summary>Cases that were opened and no more: something for custody to publish whatever the others do.</summary>
+    /// <summary>Cases that were only opened, so that custody has something to publish whatever the others do.</summary>
     public ConcurrentBag<string> Opened { get; } = [];
 
     /// <summary>Opens a case to which nobody else is admitted.</summary>
     public async Task Open(CancellationToken cancel) => Opened.Add((await Opening(cancel)).Case);
 
-    /// <summary>Plays case after case until told to stop; what was begun is finished.</summary>
+    /// <summary>Plays case after case until told to stop. Cases that were begun are finished.</summary>
     public async Task Run(int atOnce, CancellationToken stop, CancellationToken cancel)
     {
         await Task.WhenAll(
@@ -138,7 +138,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
                     (i, o) => Custody(i).GetPrisonerAsync(new() { Case = played.Case, Prisoner = prisoner }, o),
                     cancel
                 );
-                // What the others do meanwhile may make it stale: then it is read and sent again.
+                // Others may change the record meanwhile. Then it is read and sent again.
                 var (response, reason) = await Send(
                     _hq,
                     "custody",
@@ -324,7 +324,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     private static T Taken<T>((T? Response, string Reason) answer)
         where T : class => answer.Response ?? throw new UnexpectedAnswerException($"{typeof(T).Name}: refused with {answer.Reason}");
 
-    // Another service may not have heard yet of what this rests on: then it is refused, and asked again under a new id.
+    // The service may not yet have received the event on which this depends. Then it refuses, and is asked again under a new id.
     private static Task<T> Until<T>(Func<Task<(T? Response, string Reason)>> attempt, CancellationToken cancel)
         where T : class =>
         For(

@@ -10,7 +10,7 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Faults.Tests;
 
-/// <summary>What came of a run.</summary>
+/// <summary>The result of a run.</summary>
 /// <param name="Complaints">What was lost, doubled or contradictory; none: nothing.</param>
 /// <param name="Cases">The number of cases played to their end.</param>
 /// <param name="Answers">The number of answers that ministries got.</param>
@@ -30,7 +30,7 @@ internal sealed record Result(
 /// </summary>
 internal sealed class Scenario
 {
-    /// <summary>The points around what must not come apart, at which a service can end.</summary>
+    /// <summary>The points at which a service can end: before and after each step that must not be lost or doubled.</summary>
     public static readonly IReadOnlyList<string> Points =
     [
         "before-commit",
@@ -72,7 +72,7 @@ internal sealed class Scenario
     /// <param name="seed">Where the faults come from.</param>
     /// <param name="rounds">How many rounds of faults at random moments, beside those at set ones.</param>
     /// <param name="removed">The protection that is taken out; empty: none.</param>
-    /// <param name="say">Hears what is done.</param>
+    /// <param name="say">Receives a line about each step.</param>
     /// <param name="cancel">Cancels.</param>
     public static async Task<Result> Run(int seed, int rounds, string removed, Action<string> say, CancellationToken cancel)
     {
@@ -88,7 +88,7 @@ internal sealed class Scenario
         try
         {
             var running = scenario.Run(rounds, playing, stop, end.Token);
-            // The play ends before the run only where somebody was answered what he could not be.
+            // The play ends before the run only if a participant got an impossible answer.
             await Task.WhenAny(running, playing);
             var broken = playing.Exception ?? running.Exception;
             var result = broken?.InnerException is UnexpectedAnswerException unexpected
@@ -117,7 +117,8 @@ internal sealed class Scenario
         }
         if (Plays("request-id", "confirm"))
             complaints = await Interrupt("before they are taken up again", () => BrokerTakesNothing(cancel), cancel);
-        // What is acknowledged may be a repetition of what had its effect already: without this protection, another one is waited for.
+        // The acknowledged message may repeat an event that already had its effect. If this protection is taken out, the test waits for
+        // another one.
         for (
             var tries = _removed == "commit-before-ack" ? 16 : 1;
             tries > 0 && complaints.Count == 0 && Plays("commit-before-ack");
@@ -129,7 +130,7 @@ internal sealed class Scenario
 
         for (var round = 0; round < rounds; round++)
             await Round(round, cancel);
-        // A point that another fault came before gets its turn.
+        // A point that was missed because of another fault gets its turn.
         for (var left = 4; rounds > 0 && left > 0; left--)
             foreach (var point in Points.Except(Ended().Keys))
                 await KillAt(left % 2 == 0 ? "consular" : "custody", point, 1, cancel);
@@ -172,7 +173,7 @@ internal sealed class Scenario
         return Found([.. complaints, .. dead, .. ends, .. await _audit.Check([.. _journal], null, cancel)], recovery);
     }
 
-    // Whether a fault is played: all of them, or where a protection is taken out those by which it is missed.
+    // Whether a fault is played: all faults, or, if a protection is taken out, those that it protects against.
     private bool Plays(params string[] protections) => _removed.Length == 0 || protections.Contains(_removed);
 
     private async Task BrokerTakesNothing(CancellationToken cancel)
@@ -182,13 +183,13 @@ internal sealed class Scenario
         {
             await _deployment.Ready(cancel);
             _deployment.Broker.Freeze();
-            // Soon it is noticed that the broker answers nothing: then there is nothing sent, and it is begun anew.
+            // The relay soon notices that the broker answers nothing. Then it has sent nothing, and this begins again.
             sent = _deployment.Services["custody"].Tell("after-publish");
             await _play.Open(cancel);
             if (await Task.WhenAny(sent, Task.Delay(TimeSpan.FromSeconds(4), cancel)) == sent)
                 break;
         }
-        // Only a relay that waits for nobody comes so far now.
+        // Only a relay that does not wait for confirmations gets this far.
         var (since, all) = (Stopwatch.GetTimestamp(), await _audit.Events("custody", cancel));
         var patience = _removed == "confirm" ? Patience : TimeSpan.FromSeconds(1);
         while (await _audit.Relayed("custody", cancel) < all && Stopwatch.GetElapsedTime(since) < patience)
@@ -242,7 +243,7 @@ internal sealed class Scenario
     private Dictionary<string, int> Ended() =>
         _deployment.Services.Values.SelectMany(s => s.Points).GroupBy(p => p.Key).ToDictionary(g => g.Key, g => g.Sum(p => p.Value));
 
-    // Everything ends; what is in the ledgers and with the broker is compared before anything may repair it.
+    // Ends everything, and compares the ledgers and the broker before anything can repair them.
     private async Task<IReadOnlyList<string>> Interrupt(string when, Func<Task> fault, CancellationToken cancel)
     {
         var answered = _journal.ToArray();
@@ -310,7 +311,7 @@ internal sealed class Scenario
         }
     }
 
-    // Until every event has had its effect, or nothing happens any more.
+    // Waits until every event has had its effect, or nothing happens any more.
     private async Task Settle(bool complete, CancellationToken cancel)
     {
         var (size, since) = (0L, Stopwatch.GetTimestamp());
@@ -325,7 +326,7 @@ internal sealed class Scenario
         }
     }
 
-    /// <summary>What each party sees in lists is what was played.</summary>
+    /// <summary>Checks that each party's lists show what was played.</summary>
     private async Task<IReadOnlyList<string>> Lists(CancellationToken cancel)
     {
         var complaints = new List<string>();

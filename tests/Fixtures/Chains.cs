@@ -3,15 +3,15 @@ using System.Security.Cryptography.X509Certificates;
 
 namespace Ministries.Fixtures;
 
-/// <summary>Certificates as others make them: <c>CertificateAuthority</c> makes no intermediate authorities and no nonsense.</summary>
+/// <summary>Makes certificates that <c>CertificateAuthority</c> does not make: intermediate authorities and wrong certificates.</summary>
 public static class Chains
 {
     /// <summary>Makes a certificate with a new key, ECDSA P-256, that holds from an hour ago.</summary>
     /// <param name="name">Its common name.</param>
     /// <param name="issuer">Who issues it, with its key; null: it is self-signed.</param>
-    /// <param name="now">When it is.</param>
+    /// <param name="now">The present time.</param>
     /// <param name="uri">The URI among its alternative names; null: it is an authority's.</param>
-    /// <param name="authority">Whether it is an authority's though it has a URI.</param>
+    /// <param name="authority">Whether it is an authority's although it has a URI.</param>
     public static X509Certificate2 Make(
         string name,
         X509Certificate2? issuer,
@@ -40,7 +40,8 @@ public static class Chains
         return issued.CopyWithPrivateKey(key);
     }
 
-    /// <summary>A root, as many intermediate authorities, one below the other, and a system's certificate: in this order.</summary>
+    /// <summary>The root, this number of intermediate authorities, each below the previous one, and a system's certificate, in this
+    /// order.</summary>
     public static X509Certificate2[] Below(X509Certificate2 root, int intermediates, string uri, DateTimeOffset now)
     {
         var chain = new List<X509Certificate2> { root };

@@ -23,7 +23,7 @@ public sealed class OtlpReceiver : IAsyncDisposable
     /// <summary>The address for <c>OTEL_EXPORTER_OTLP_ENDPOINT</c>.</summary>
     public Uri Endpoint => new(_host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
 
-    /// <summary>What came so far, in the order of arrival.</summary>
+    /// <summary>The spans so far, in the order of their arrival.</summary>
     public IReadOnlyList<ReceivedSpan> Spans => [.. _spans];
 
     /// <summary>Starts one at a free port.</summary>
@@ -94,7 +94,7 @@ public sealed class OtlpReceiver : IAsyncDisposable
 }
 
 /// <summary>A span as it came.</summary>
-/// <param name="resource">What made it.</param>
+/// <param name="resource">The resource that made it.</param>
 /// <param name="span">The span.</param>
 public sealed class ReceivedSpan(Resource resource, Span span)
 {
@@ -126,7 +126,7 @@ public sealed class ReceivedSpan(Resource resource, Span span)
     /// <summary>The links, as trace and span id.</summary>
     public IReadOnlyList<(string Trace, string Span)> Links { get; } = [.. span.Links.Select(l => (Hex(l.TraceId), Hex(l.SpanId)))];
 
-    /// <summary>The span and its resource as they came, all of it, to be searched.</summary>
+    /// <summary>The whole span with its resource as text, to be searched.</summary>
     public string Everything => $"{resource} {span}";
 
     /// <summary>The span as it came.</summary>

@@ -3,13 +3,13 @@ using System.Net.Sockets;
 
 namespace Ministries.Fixtures;
 
-/// <summary>Ports for servers that are started again at the same one.</summary>
+/// <summary>Ports for servers that are restarted at the same port.</summary>
 public static class Ports
 {
     private static readonly HashSet<int> Given = [];
 
-    /// <summary>A port of the loopback address that nobody listens at, below those that the system gives to outgoing connections:
-    /// while a server is down, a connection to its port might otherwise be given that very port, and keep it.</summary>
+    /// <summary>A port of the loopback address that nobody listens at, below the range for outgoing connections. Otherwise an outgoing
+    /// connection could take the port while the server is down.</summary>
     public static int Free()
     {
         while (true)
@@ -26,7 +26,7 @@ public static class Ports
             }
             catch (SocketException)
             {
-                // Somebody does.
+                // The port is in use.
             }
         }
     }

@@ -29,8 +29,8 @@ public sealed class Postgres
     /// <summary>The server of this process; started when first asked for.</summary>
     public static Task<Postgres> Shared => One.Value;
 
-    /// <summary>A server of one's own, to be crashed at will.</summary>
-    /// <param name="settings">What is set otherwise than by default, such as <c>shared_buffers=1GB</c>.</param>
+    /// <summary>A separate server, which a test may crash.</summary>
+    /// <param name="settings">Settings that differ from the defaults, such as <c>shared_buffers=1GB</c>.</param>
     public static async Task<Postgres> Create(params string[] settings)
     {
         var binaries =
@@ -61,7 +61,7 @@ public sealed class Postgres
         return server;
     }
 
-    /// <summary>Makes an empty database and says how to reach it.</summary>
+    /// <summary>Makes an empty database. Returns its connection string.</summary>
     public async Task<string> CreateDatabase(string? template = null)
     {
         var name = $"test_{Interlocked.Increment(ref _databases)}";
@@ -69,7 +69,7 @@ public sealed class Postgres
         return ConnectionTo(name);
     }
 
-    /// <summary>Makes a copy of a database that nobody uses, and says how to reach it.</summary>
+    /// <summary>Copies a database that nobody uses. Returns the copy's connection string.</summary>
     public Task<string> Copy(string connection) => CreateDatabase(new NpgsqlConnectionStringBuilder(connection).Database);
 
     /// <summary>Writes a database to a file, as <c>pg_dump --format=custom</c> does.</summary>
@@ -83,7 +83,7 @@ public sealed class Postgres
             new NpgsqlConnectionStringBuilder(connection).Database!,
         ]);
 
-    /// <summary>Makes a database of such a file, and says how to reach it.</summary>
+    /// <summary>Makes a database from such a file. Returns its connection string.</summary>
     public async Task<string> Restore(string file)
     {
         var connection = await CreateDatabase();
@@ -98,8 +98,8 @@ public sealed class Postgres
         return connection;
     }
 
-    /// <summary>Copies the server's files while it runs, and keeps receiving its log from then on: a commit waits until the log is
-    /// on that disk too. What it returns ends the receiving.</summary>
+    /// <summary>Copies the server's files while it runs, and keeps receiving its log from then on: a commit waits until the log is on that
+    /// disk too. The process that it returns receives the log.</summary>
     public async Task<Process> BackUp(string folder)
     {
         var log = Directory.CreateDirectory(Path.Combine(folder, "wal")).FullName;
@@ -127,7 +127,7 @@ public sealed class Postgres
         var server = new Postgres(lost._binaries, folder, Ports.Free(), lost._settings);
         var data = Path.Combine(folder, "data");
         await File.WriteAllTextAsync(Path.Combine(data, "recovery.signal"), "");
-        // A segment that was not full yet is there under another name.
+        // A segment that was not full has another name.
         await File.AppendAllTextAsync(
             Path.Combine(data, "postgresql.auto.conf"),
             $"""
@@ -144,7 +144,7 @@ public sealed class Postgres
         return server;
     }
 
-    /// <summary>How to reach the same database on another server.</summary>
+    /// <summary>The connection string of the same database on this server.</summary>
     public string On(string connection) => ConnectionTo(new NpgsqlConnectionStringBuilder(connection).Database!);
 
     private string[] Reach => ["--host=127.0.0.1", $"--port={_port}", "--username=postgres"];
@@ -161,7 +161,7 @@ public sealed class Postgres
     /// <summary>Starts the server and returns when it answers.</summary>
     public async Task Start()
     {
-        // The shell reads its input, which ends when this process does, however that is; then it takes the server with it.
+        // The shell reads its input, which ends when this process ends in any way, and then ends the server.
         var server = string.Join(
             ' ',
             [

@@ -30,10 +30,10 @@ public sealed partial class RabbitMq
     /// <summary>The node of this process; started when first asked for.</summary>
     public static Task<RabbitMq> Shared => One.Value;
 
-    /// <summary>How to reach it.</summary>
+    /// <summary>Its address.</summary>
     public Uri Uri => new($"amqp://guest:guest@127.0.0.1:{_port}");
 
-    /// <summary>A node of one's own, to be killed at will.</summary>
+    /// <summary>A separate node, which a test may kill.</summary>
     /// <param name="settings">More lines of its configuration.</param>
     public static async Task<RabbitMq> Create(string settings = "")
     {
@@ -59,7 +59,7 @@ public sealed partial class RabbitMq
 
             """
         );
-        // The node's name service: without it the node would start one that stays.
+        // The node's name service. Without it, the node would start one that outlives the tests.
         node._epmd = node.Run($"epmd -address 127.0.0.1 -port {node._names}", "epmd.log");
         await node.Start();
         return node;
@@ -112,7 +112,7 @@ public sealed partial class RabbitMq
             Directory.Delete(_folder, recursive: true);
     }
 
-    // The shell waits for the end of its input, which comes when this process ends, and then takes the program with it.
+    // The shell waits for the end of its input, which comes when this process ends, and then ends the program.
     private Process Run(string program, string log)
     {
         var start = new ProcessStartInfo(
@@ -142,7 +142,7 @@ public sealed partial class RabbitMq
                 ["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] = "-kernel inet_dist_use_interface {127,0,0,1}",
                 ["ERL_EPMD_PORT"] = $"{_names}",
                 ["ERL_EPMD_ADDRESS"] = "127.0.0.1",
-                // No shell between: the process that is started is the one that serves.
+                // Without a shell in between, so that the started process is the one that serves.
                 ["RUNNING_UNDER_SYSTEMD"] = "true",
             }
         )

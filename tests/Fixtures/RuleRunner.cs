@@ -7,7 +7,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Fixtures;
 
-/// <summary>Plays rules without a ledger: states in memory, time as given. What a decision changes is applied as the ledger
+/// <summary>Runs rules without a ledger, on states in memory and at given times. It applies a decision's changes as the ledger
 /// would.</summary>
 public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreement = null)
 {
@@ -18,7 +18,7 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
     /// <summary>The agreement in force.</summary>
     public Permissions Permissions { get; set; } = new(agreement ?? StandardAgreement.Read());
 
-    /// <summary>The officials who approve every command: their signatures are the edge's affair.</summary>
+    /// <summary>The officials who approve every command. Their signatures are checked elsewhere, at the edge.</summary>
     public IReadOnlySet<string> Approved { get; set; } = new HashSet<string> { "approver-1", "approver-2" };
 
     /// <summary>The time of the next command.</summary>

@@ -2,7 +2,7 @@ using Ministries.Ledger;
 
 namespace Ministries.Fixtures;
 
-/// <summary>What tests without a service around them make ids and etags with.</summary>
+/// <summary>The secret with which tests without a service make ids and etags.</summary>
 public static class Secret
 {
     /// <summary>Always the same.</summary>

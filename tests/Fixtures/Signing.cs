@@ -7,13 +7,13 @@ using NSec.Cryptography;
 
 namespace Ministries.Fixtures;
 
-/// <summary>Signs what a test's plain gRPC client sends, with the participant's key as <see cref="Pki.Init"/> made it,
-/// and versions of the agreement likewise.</summary>
+/// <summary>Signs the requests of a test's plain gRPC client, and versions of the agreement, with the keys that <see cref="Pki.Init"/>
+/// made.</summary>
 public static class Signing
 {
     /// <summary>A handler that signs writes before it hands them on.</summary>
     /// <param name="folder">Where the keys are.</param>
-    /// <param name="participant">The participant; one that has no key for requests only reads.</param>
+    /// <param name="participant">The participant. Without a key for requests, it can only read.</param>
     /// <param name="inner">What sends them.</param>
     /// <param name="service">The service to which it leads, such as <c>calllog</c>.</param>
     /// <param name="time">The clock; null: the system's.</param>
@@ -59,7 +59,7 @@ public static class Signing
         );
     }
 
-    /// <summary>Puts the next version of the folder's agreement in its place, signed, at once or not at all.</summary>
+    /// <summary>Signs the next version of the folder's agreement and puts it in place atomically.</summary>
     /// <param name="folder">Where the agreement and the keys are.</param>
     /// <param name="change">What it changes.</param>
     /// <param name="signers">Who signs; null: everybody who may.</param>
@@ -94,7 +94,7 @@ public static class Signing
             Official = official,
         };
 
-    /// <summary>Puts a key in the place of the one in a file, at once or not at all.</summary>
+    /// <summary>Replaces the key in a file atomically.</summary>
     public static void Replace(string path, Key key) =>
         WholeFile.Write(path, System.Text.Encoding.ASCII.GetString(key.Export(KeyBlobFormat.PkixPrivateKeyText)), mode: PrivateFiles.Mode);
 
@@ -102,7 +102,7 @@ public static class Signing
     public static Agreement Agreement(string folder) =>
         JsonParser.Default.Parse<Agreement>(File.ReadAllText(Path.Combine(folder, "agreement.json")));
 
-    /// <summary>Puts an agreement in the place of the folder's, as it is.</summary>
+    /// <summary>Replaces the folder's agreement, without signing.</summary>
     public static void Put(string folder, Agreement agreement)
     {
         var path = Path.Combine(folder, "agreement.json");

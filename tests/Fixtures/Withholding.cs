@@ -7,8 +7,8 @@ namespace Ministries.Fixtures;
 /// <summary>Compares a record with what a reader is shown of it.</summary>
 public static class Withholding
 {
-    /// <summary>The fields that are shown with less than there is and not marked as withheld, with their paths. Of a list of which
-    /// elements are left out, those that are shown are found again by what they are.</summary>
+    /// <summary>The paths of fields that are shown incompletely without being marked as withheld. If elements of a list are left out, the
+    /// shown ones are matched by their content.</summary>
     public static IEnumerable<string> Unmarked(IMessage whole, IMessage shown, string path = "")
     {
         var marked = shown.Descriptor.FindFieldByName("withheld") is { IsRepeated: true } field

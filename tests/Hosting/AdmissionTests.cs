@@ -9,7 +9,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>What becomes of calls for which there is no room: while the ledger is held up, as many are in progress as may be.</summary>
+/// <summary>What happens to calls for which there is no free place. The tests hold the ledger up, so that calls stay in progress.</summary>
 public sealed class AdmissionTests : IAsyncLifetime
 {
     private readonly Running _running = new()
@@ -69,44 +69,44 @@ public sealed class AdmissionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_has_as_many_calls_in_progress_as_he_may_is_told_to_try_later_before_his_signature_is_looked_at()
+    public async Task A_participant_at_its_limit_of_calls_is_told_to_try_later_before_its_signature_is_checked()
     {
         await Fill(_one, 4);
         var (info, status) = await Refused(_one);
         Assert.Equal(StatusCode.ResourceExhausted, (StatusCode)status.Code);
         Assert.True(status.GetDetail<Google.Rpc.RetryInfo>()!.RetryDelay.ToTimeSpan() > TimeSpan.Zero);
-        Assert.Equal("the participant has as many calls in progress as it may", info.Metadata["limit"]);
+        Assert.Equal("the participant has as many calls in progress as it may have", info.Metadata["limit"]);
         Assert.Equal(
             ("FORM", "service limits", "the operator"),
             (info.Metadata["basis"], info.Metadata["source"], info.Metadata["supplier"])
         );
         Assert.All((string[])["missing", "unlock"], word => Assert.NotEmpty(info.Metadata[word]));
-        // Neither signed nor a message.
+        // This is neither signed nor a message.
         Running.Is("OVERLOADED", await _running.Post([1, 2, 3]));
         Assert.Equal(4, _running.Ledger.Waiting);
     }
 
     [Fact]
-    public async Task One_participants_flood_leaves_room_for_others_and_for_its_own_reads()
+    public async Task One_participants_flood_leaves_places_for_others_and_for_its_own_reads()
     {
         await Fill(_one, 4);
         await Refused(_one);
         await _one.ListCallsAsync(new ListCallsRequest { Case = Running.Case }, cancellationToken: Running.Cancel);
-        // Two places are everybody's own, though there are five in all.
+        // Each participant has two places of its own, although there are only five in all.
         await Fill(_other, 2, already: 4);
-        Assert.Equal("the service has as many calls in progress as it may", (await Refused(_other)).Info.Metadata["limit"]);
+        Assert.Equal("the service has as many calls in progress as it may have", (await Refused(_other)).Info.Metadata["limit"]);
     }
 
     [Fact]
-    public async Task Beside_another_who_calls_a_participant_may_have_fewer_in_progress()
+    public async Task While_another_calls_a_participant_may_have_fewer_calls_in_progress()
     {
         await Fill(_other, 1);
         await Fill(_one, 3, already: 1);
-        Assert.Equal("the participant has as many calls in progress as it may", (await Refused(_one)).Info.Metadata["limit"]);
+        Assert.Equal("the participant has as many calls in progress as it may have", (await Refused(_one)).Info.Metadata["limit"]);
     }
 
     [Fact]
-    public async Task A_FLASH_finds_room_where_others_find_none_and_is_committed_before_them()
+    public async Task A_FLASH_call_finds_a_place_where_others_find_none_and_is_committed_first()
     {
         await Fill(_one, 4);
         await Refused(_one, Precedence.Immediate);
@@ -119,7 +119,7 @@ public sealed class AdmissionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task The_room_is_given_back_when_calls_end_are_cancelled_or_fail()
+    public async Task Places_are_given_back_when_calls_end_are_cancelled_or_fail()
     {
         await Fill(_one, 4);
         var size = _running.Ledger.Size;
@@ -153,7 +153,7 @@ public sealed class AdmissionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_participant_may_have_only_so_many_connections()
+    public async Task The_connections_of_a_participant_are_limited()
     {
         _go.Set();
         await _holding;

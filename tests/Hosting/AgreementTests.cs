@@ -9,7 +9,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>The agreement and the certificates change while the service runs; other services are who they say.</summary>
+/// <summary>The agreement and the certificates change while the service runs, and other services must prove who they are.</summary>
 public sealed class AgreementTests : IAsyncLifetime
 {
     private readonly Running _running = new()
@@ -109,12 +109,12 @@ public sealed class AgreementTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_peer_must_be_the_service_that_it_is_taken_for()
+    public async Task A_peer_must_prove_that_it_is_the_service_that_is_called()
     {
         await using var other = new Running();
         await other.InitializeAsync();
-        // The call log of this set-up is called as calllog by one that knows its authority, and taken for custody by one that looks
-        // there for custody.
+        // The call log of this set-up is called twice: as calllog by a client that knows its authority, and by a client that expects
+        // custody there.
         var settings = Settings(_running) with
         {
             Peers = new Dictionary<string, Uri> { ["calllog"] = _running.Address, ["custody"] = _running.Address },

@@ -98,7 +98,7 @@ public sealed class ApprovalTests : IAsyncLifetime
 
     [Theory]
     [MemberData(nameof(Wanting))]
-    public async Task What_was_refused_is_accepted_under_the_same_request_id_once_it_is_mended(string wanting, string reason)
+    public async Task A_refused_request_is_accepted_under_the_same_request_id_once_it_is_corrected(string wanting, string reason)
     {
         var good = Request(1, 2);
         var wrong = good.Clone();
@@ -125,7 +125,7 @@ public sealed class ApprovalTests : IAsyncLifetime
             case "a field at fault":
                 wrong.Account.StartTime.TimeZone = "KST";
                 break;
-            // A rule's refusal stands (D21).
+            // A rule's refusal is final (D21).
             case "no case that is known":
                 wrong.Case = "case_0000000000000000000000000z";
                 break;
@@ -174,7 +174,7 @@ public sealed class ApprovalTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_revoked_officials_approval_counts_no_longer_but_what_it_brought_about_stands()
+    public async Task A_revoked_officials_approval_no_longer_counts_but_earlier_writes_stand()
     {
         var request = Request(1, 2);
         var client = _running.Calling("kr/mfa");

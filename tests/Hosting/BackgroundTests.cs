@@ -6,12 +6,12 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>What works beside the calls may fail, and neither ends in silence nor ends the service.</summary>
+/// <summary>Background work may fail. It neither stops in silence nor ends the service.</summary>
 public sealed class BackgroundTests
 {
     private const string Text = "what may tell of a person";
 
-    // Flows into what the host of this very test starts: other tests' hosts run in this process too.
+    // Applies only to what the host of this test starts, because other tests' hosts run in this process too.
     private static readonly AsyncLocal<Func<string, bool>?> Fails = new();
 
     // No other test of this process starts this service.
@@ -39,9 +39,9 @@ public sealed class BackgroundTests
         [.. typeof(SupervisedService).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(SupervisedService))).Select(t => t.Name)];
 
     [Fact]
-    public void All_that_works_beside_the_calls_is_supervised()
+    public void All_background_work_is_supervised()
     {
-        // Of each service too: all that is loaded with it.
+        // The services too, with all assemblies that they load.
         foreach (var assembly in (string[])["Ministries.Hosting", "Ministries.Ledger", "Ministries.Trust"])
             Assert.All(
                 System.Reflection.Assembly.Load(assembly).GetTypes().Where(t => t.IsAssignableTo(typeof(IHostedService)) && !t.IsAbstract),
@@ -51,7 +51,7 @@ public sealed class BackgroundTests
     }
 
     [Fact]
-    public async Task What_the_host_runs_beside_the_calls_is_supervised_or_the_frameworks_own()
+    public async Task All_background_work_of_the_host_is_supervised_or_the_frameworks_own()
     {
         await using var running = await Start();
         var all = running.Host.Services.GetServices<IHostedService>().ToList();
@@ -64,7 +64,7 @@ public sealed class BackgroundTests
                 )
         );
         Assert.Equal(Works().Select(w => w.Data).Order(), all.OfType<SupervisedService>().Select(s => s.GetType().Name).Order());
-        // Whatever else fails ends the process by name (Host).
+        // If anything else fails, the process ends and names it (Host).
         Assert.Equal(
             BackgroundServiceExceptionBehavior.StopHost,
             running
@@ -75,7 +75,7 @@ public sealed class BackgroundTests
 
     [Theory]
     [MemberData(nameof(Works))]
-    public async Task Work_that_fails_is_begun_anew_and_told_by_type_alone(string work)
+    public async Task Work_that_fails_is_restarted_and_only_the_exceptions_type_is_logged(string work)
     {
         var begun = 0;
         Fails.Value = point => point == $"background-{work}" && Interlocked.Increment(ref begun) <= 3;
@@ -85,13 +85,13 @@ public sealed class BackgroundTests
         Assert.False(running.Host.Lifetime.ApplicationStopping.IsCancellationRequested);
         Assert.Equal(
             3,
-            running.Lines.Count(l => l.StartsWith($"{work} failed and begins anew") && l.Contains(nameof(InvalidOperationException)))
+            running.Lines.Count(l => l.StartsWith($"{work} failed and starts again") && l.Contains(nameof(InvalidOperationException)))
         );
         Assert.DoesNotContain(running.Lines, l => l.Contains(Text));
     }
 
     [Fact]
-    public async Task A_clock_that_fails_for_a_while_ends_nothing_and_afterwards_all_goes_on()
+    public async Task All_work_goes_on_after_a_clock_that_failed_for_a_while()
     {
         await using var running = await Start();
         running.Time.Fails = true;
@@ -115,7 +115,7 @@ public sealed class BackgroundTests
         await running.Start(Failing, new Dictionary<string, Uri>());
         var life = running.Host.Services.GetRequiredService<Lifecycle>();
         _threadFails = true;
-        // The thread takes what comes once more; then nobody takes anything.
+        // The thread takes one more batch, and then nobody takes any.
         await Running.Until(
             async () =>
             {
@@ -144,7 +144,7 @@ public sealed class BackgroundTests
     public static TheoryData<string, int> Endings() =>
         new()
         {
-            { "of work that nothing begins anew", ServiceHost.BackgroundFailed },
+            { "of work that nothing restarts", ServiceHost.BackgroundFailed },
             { "that nobody foresaw, at the start", ServiceHost.Failed },
         };
 

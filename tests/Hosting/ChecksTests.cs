@@ -14,11 +14,11 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Each check of the edge has an attack that only it stops. With the check in place the attack is refused by name; with the
-/// check taken out, and nothing else changed, it succeeds. So no check can go missing unnoticed.</summary>
+/// <summary>Each check of the edge has an attack that only it stops. With the check in place, the attack is refused with its reason. With
+/// only the check taken out, it succeeds. So no check can go missing unnoticed.</summary>
 public sealed class ChecksTests
 {
-    /// <summary>An attack: what it is stopped with, and how it is made.</summary>
+    /// <summary>An attack: the reason with which it is stopped, and how it is made.</summary>
     private sealed record Attack(string Reason, Func<Running, Task> Make, EdgeLimits? Limits = null);
 
     private static readonly Dictionary<string, Attack> Attacks = new()
@@ -91,7 +91,7 @@ public sealed class ChecksTests
             "REQUEST_INVALID",
             async running =>
             {
-                // A code that is a name in truth.
+                // A code that is really a name.
                 var request = Running.Request();
                 request.Actor.Official = "RI-CHONG-SU";
                 await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
@@ -137,7 +137,7 @@ public sealed class ChecksTests
     }
 
     [Fact]
-    public void What_no_check_has_found_out_cannot_be_asked_of_a_call()
+    public void The_result_of_a_check_that_did_not_run_cannot_be_read()
     {
         var call = new EdgeCall(null);
         Assert.All(
@@ -189,7 +189,7 @@ public sealed class ChecksTests
             throw status.ToRpcException();
     }
 
-    /// <summary>The checks but for one, which lets everything pass.</summary>
+    /// <summary>The checks, one of which lets everything pass.</summary>
     private sealed class Without(string check, Service service, Admission admission, TimeProvider time) : Checks(service, admission, time)
     {
         public override Refusal? Forwarded(HttpContext http) => check == nameof(Forwarded) ? null : base.Forwarded(http);

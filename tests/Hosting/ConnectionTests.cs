@@ -14,10 +14,10 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Who may hold a connection, over sockets of one's own: what comes from outside is no client of this project.</summary>
+/// <summary>Who may hold a connection. The tests use plain sockets, because attackers do not use this project's clients.</summary>
 public sealed class ConnectionTests : IAsyncLifetime
 {
-    // Small ones, and a time that no test waits for.
+    // Small limits, and a time that no test waits for.
     private static readonly EdgeLimits Small = new()
     {
         ReloadInterval = TimeSpan.FromMilliseconds(50),
@@ -58,7 +58,7 @@ public sealed class ConnectionTests : IAsyncLifetime
             idle.Add(await Connect(Attacker));
         await End(14, idle);
         Assert.StartsWith("200", await Get(await Shake(kept, Of("ua/mfa"))));
-        // Also from the address that the attack comes from.
+        // Even from the attacker's address, a participant is served.
         Assert.StartsWith("200", await Get(await Shake(await Connect(Attacker), Of("kr/mfa"))));
     }
 
@@ -91,7 +91,7 @@ public sealed class ConnectionTests : IAsyncLifetime
     [InlineData(-4, -1, true, "CERTIFICATE_NOT_ACCEPTED")]
     [InlineData(60, 120, true, "CERTIFICATE_NOT_ACCEPTED")]
     [InlineData(-4, 60, false, "CALLER_UNKNOWN")]
-    public async Task Who_is_not_accepted_is_told_once_and_his_connection_is_closed(int from, int until, bool client, string reason)
+    public async Task A_peer_that_is_not_accepted_is_told_once_and_its_connection_is_closed(int from, int until, bool client, string reason)
     {
         await Start(Small);
         var stream = await Open(Issue("kr/mfa", from, until, client));
@@ -102,7 +102,7 @@ public sealed class ConnectionTests : IAsyncLifetime
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task A_certificate_that_ends_or_is_denied_keeps_no_place_of_its_open_connection(bool denied)
+    public async Task A_connection_loses_its_place_when_its_certificate_ends_or_is_denied(bool denied)
     {
         await Start(Small);
         var lasting = Issue("kr/mfa", until: 60 * 24);
@@ -120,7 +120,7 @@ public sealed class ConnectionTests : IAsyncLifetime
         else
             _running.Time.Moved = TimeSpan.FromHours(2);
         await Running.Until(async () => (await Try(lasting))?.StartsWith("200", StringComparison.Ordinal) == true, "a place is free again");
-        // They are told with the next call, and closed.
+        // The peers are told with their next call, and their connections are closed.
         foreach (var stream in held)
         {
             Assert.StartsWith("403 CERTIFICATE_NOT_ACCEPTED", await Get(stream, id: 3));
@@ -129,12 +129,12 @@ public sealed class ConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task One_participants_connections_and_all_of_them_have_a_limit_and_everybody_has_some_of_his_own()
+    public async Task Connections_are_limited_per_participant_and_in_all_and_each_participant_has_some_of_its_own()
     {
         await Start(Small);
         var first = await Open(Of("kr/mfa"));
         Assert.StartsWith("200", await Get(first));
-        // They say nothing: not even what HTTP/2 begins with.
+        // These connections send nothing, not even the preface of HTTP/2.
         await End(1, [await Open(Of("kr/mfa")), await Open(Of("kr/mfa"))]);
         Assert.StartsWith("200", await Get(await Open(Of("ua/mfa"))));
         await Ends(await Open(Of("ua/mfa")));
@@ -143,11 +143,11 @@ public sealed class ConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_is_slow_or_stops_in_the_middle_of_the_handshake_is_closed_after_its_time()
+    public async Task A_slow_or_stalled_handshake_is_closed_after_its_time()
     {
         await Start(Small with { HandshakeTimeout = TimeSpan.FromSeconds(1) });
         var silent = await Connect();
-        // A ClientHello of 512 bytes, one of them at a time.
+        // A ClientHello of 512 bytes, sent one byte at a time.
         var slow = await Connect();
         await slow.WriteAsync(new byte[] { 0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc }, Cancel);
         var written = Task.Run(
@@ -159,20 +159,20 @@ public sealed class ConnectionTests : IAsyncLifetime
             },
             Cancel
         );
-        // Its own certificate is never sent: that is the client's second flight.
+        // The client's certificate is never sent, because it is in the client's second flight.
         var stalled = await Shake(await Connect(), Of("kr/mfa"), through: inner => new Stalled(inner));
         await Ends(silent);
         await Ends(slow);
         await Ends(stalled);
         await Assert.ThrowsAnyAsync<IOException>(() => written);
-        // One that is not accepted and says nothing has no longer either; one that is served has.
+        // A silent connection that is not accepted has no more time than these; one that is served has.
         var served = await Open(Of("kr/mfa"));
         await Ends(await Open(Issue("kr/mfa", until: -1)));
         Assert.StartsWith("200", await Get(served));
     }
 
     [Fact]
-    public async Task More_than_a_handshake_needs_is_not_read_and_a_stranger_ends_in_it()
+    public async Task Bytes_beyond_a_handshake_are_not_read_and_a_stranger_fails_in_the_handshake()
     {
         await Start(Small);
         var now = DateTimeOffset.UtcNow;
@@ -183,7 +183,7 @@ public sealed class ConnectionTests : IAsyncLifetime
             var chain = Chains.Below(root, intermediates, system, now);
             await Ends(await Open(chain[^1], sent: chain[1..^1]));
         }
-        // However much of it comes at once, nobody has looked at the last one.
+        // However much comes at once, the last certificate is never parsed.
         await Running.Until(
             () => Task.FromResult(_running.Warned.Count(w => w.Contains("handshake_too_large", StringComparison.Ordinal)) == 1),
             "it was too large"
@@ -191,7 +191,7 @@ public sealed class ConnectionTests : IAsyncLifetime
         using var nobody = Chains.Make("nobody", null, now, "https://example.com/");
         await Ends(await Open(nobody));
         await Ends(await Open(null));
-        // What is no TLS at all.
+        // A connection without TLS.
         var plain = await Connect();
         await plain.WriteAsync(Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Cancel);
         await Ends(plain);
@@ -210,7 +210,7 @@ public sealed class ConnectionTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task The_log_tells_of_each_kind_once_a_minute_with_how_many_were_left_out()
+    public async Task Rejections_are_logged_once_a_minute_for_each_kind_with_the_number_left_out()
     {
         await Start(Small);
         List<string> About(string kind) => [.. _running.Warned.Where(w => w.Contains(kind, StringComparison.Ordinal))];
@@ -225,13 +225,13 @@ public sealed class ConnectionTests : IAsyncLifetime
         Assert.Contains("kr/mfa", About(name)[0]);
         await Ends(await Open(Issue("kr/mfa", until: -1), Attacker, alpn: default(SslApplicationProtocol)));
         _running.Time.Moved = TimeSpan.FromMinutes(2);
-        // One a minute, with the number of those left out: ten more were rejected, the last of them perhaps after the minute.
+        // One line a minute, with the number left out: ten more were rejected, the last perhaps after the minute.
         await Running.Until(() => Task.FromResult(About(name).Sum(Told) == 11), "those left out are told of");
         Assert.InRange(About(name).Count, 2, 3);
         Assert.DoesNotContain(_running.Warned, w => w.Contains("127.0.0.", StringComparison.Ordinal));
     }
 
-    // With the numbers that a service has, and a client that waits two seconds.
+    // With the limits of a real service, and a client that waits two seconds.
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -255,7 +255,7 @@ public sealed class ConnectionTests : IAsyncLifetime
                         held.Enqueue(tcp);
                         if (held.Count > 2400)
                             held.Dequeue().Dispose();
-                        // At once as many as the pool has, then more of them as they are closed.
+                        // First as many as the pool holds, then a new one for each that is closed.
                         if (i == (expired ? 100 : 1100))
                             flooded.SetResult();
                         if (i > 1100)
@@ -301,7 +301,7 @@ public sealed class ConnectionTests : IAsyncLifetime
 
     private X509Certificate2 Of(string participant) => Keep(_running.CertificateOf(participant));
 
-    // By minutes from now.
+    // Times are minutes from now.
     private X509Certificate2 Issue(string participant, int from = -120, int until = 60, bool client = true)
     {
         var now = DateTimeOffset.UtcNow;
@@ -404,7 +404,7 @@ public sealed class ConnectionTests : IAsyncLifetime
         }
     }
 
-    // Returns when the other side has ended it; no test waits longer than the runner lets it.
+    // Returns when the other side has ended it. The test runner limits the wait.
     private static async Task Ends(Stream stream)
     {
         var buffer = new byte[4096];
@@ -416,7 +416,7 @@ public sealed class ConnectionTests : IAsyncLifetime
         catch (Exception e) when (e is IOException or InvalidOperationException or AuthenticationException) { }
     }
 
-    // So many of them and no more; which were first, only the service knows.
+    // Exactly this many of them end; which ones depends on the order in which the service saw them.
     private static async Task End(int count, IEnumerable<Stream> streams)
     {
         var ends = streams.Select(Ends).ToList();

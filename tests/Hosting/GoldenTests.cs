@@ -5,8 +5,8 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>One request as others' libraries wrote it (<c>Golden/make</c>): explicit default values of protobufjs, what Java and Go
-/// write, and fields in another order. What was sent is what was signed, is what is kept.</summary>
+/// <summary>One request as other libraries wrote it (<c>Golden/make</c>): with explicit default values by protobufjs, as Java and Go write
+/// it, and with fields in another order. The bytes that were sent are the bytes that were signed and are kept.</summary>
 public sealed class GoldenTests : IAsyncLifetime
 {
     private readonly Running _running = new();
@@ -18,7 +18,7 @@ public sealed class GoldenTests : IAsyncLifetime
     private static byte[] Golden(string name) => File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Golden", $"{name}.bin"));
 
     [Fact]
-    public void They_are_one_request_in_three_forms()
+    public void The_golden_requests_are_one_request_in_three_forms()
     {
         var (js, java, go, parts) = (Golden("protobufjs"), Golden("java"), Golden("go"), Golden("go-parts"));
         var request = LogCallRequest.Parser.ParseFrom(java);
@@ -27,7 +27,7 @@ public sealed class GoldenTests : IAsyncLifetime
         Assert.Equal(java, request.ToByteArray());
         Assert.NotEqual(java, js);
         Assert.NotEqual(java, parts);
-        // protobufjs says that the first attendee's official, its third field, is the empty text.
+        // protobufjs writes the first attendee's official, its third field, as an empty text.
         Assert.True(js.AsSpan().IndexOf("\u0012\u0008minister\u001a\0"u8) > 0);
         Assert.Equal(WireFormat.MakeTag(11, WireFormat.WireType.LengthDelimited), (uint)parts[0]);
     }
@@ -37,10 +37,7 @@ public sealed class GoldenTests : IAsyncLifetime
     [InlineData("java", "protobufjs")]
     [InlineData("go", "go-parts")]
     [InlineData("go-parts", "go")]
-    public async Task What_another_library_wrote_and_signed_is_kept_to_the_byte_and_is_not_the_same_in_other_bytes(
-        string name,
-        string other
-    )
+    public async Task A_request_of_another_library_is_kept_to_the_byte_and_is_another_request_in_other_bytes(string name, string other)
     {
         var sent = Golden(name);
         var frame = Running.FrameOf(sent);
@@ -52,11 +49,11 @@ public sealed class GoldenTests : IAsyncLifetime
         Assert.Equal(sent, entry.Parts.Single(p => p.Kind == PartKind.Request).Data.ToByteArray());
         var kept = RequestSignature.Parser.ParseFrom(entry.Parts.Single(p => p.Kind == PartKind.Signature).Data);
         Assert.Equal(signed.Select(s => s.Value), [kept.ContentDigest, kept.SignatureInput, kept.Signature]);
-        // Again it gets its answer; the same content written otherwise is another request under the same id.
+        // The same bytes get the same answer. The same content in other bytes is another request under the same id.
         Assert.Equal(0, (await _running.Post(frame, headers: signed)).Code);
         var again = Running.FrameOf(Golden(other));
         Running.Is("REQUEST_ID_REUSED", await _running.Post(again, headers: _running.Signed(id, again)));
-        // And the one's signature is not the other's.
+        // And the signature of one is not valid for the other.
         Running.Is("CONTENT_DIGEST_WRONG", await _running.Post(again, headers: signed));
         Assert.Equal(position + 1, _running.Ledger.Size);
     }

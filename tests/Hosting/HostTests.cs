@@ -14,7 +14,7 @@ namespace Ministries.Hosting.Tests;
 public class SettingsTests
 {
     [Fact]
-    public void Everything_that_is_wrong_with_the_settings_is_said_at_once()
+    public void All_errors_in_the_settings_are_reported_at_once()
     {
         var e = Assert.Throws<SettingsException>(() =>
             Settings.Read(
@@ -52,9 +52,9 @@ public class SettingsTests
     }
 
     [Fact]
-    public void What_is_given_is_read_and_the_rest_has_its_default()
+    public void Given_settings_are_read_and_the_others_have_their_defaults()
     {
-        // Each of its files exists, and a key is its owner's alone.
+        // Each file must exist, and only its owner may use a key file.
         var file = Path.GetTempFileName();
         var settings = Settings.Read(
             Given(
@@ -85,7 +85,7 @@ public class SettingsTests
 public class TelemetryTests
 {
     [Fact]
-    public void Only_what_is_on_the_list_and_has_its_form_leaves_the_process()
+    public void Only_listed_attributes_of_the_right_form_leave_the_process()
     {
         var kept = new List<Activity>();
         using var source = new ActivitySource(Telemetry.Source);
@@ -125,7 +125,7 @@ public class TelemetryTests
 public class HostTests
 {
     [Fact]
-    public async Task Ready_is_told_from_alive_and_a_stop_finishes_the_call_that_runs()
+    public async Task Readiness_differs_from_liveness_and_a_stop_finishes_the_running_call()
     {
         await using var running = new Running();
         await running.InitializeAsync();

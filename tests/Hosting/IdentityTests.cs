@@ -47,7 +47,7 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
         await Shut(running.AuthorityOf("kr/mfa").Issue("x", Terms(System, "spiffe://ministries.example/kr/mfa/other")));
 
     [Fact]
-    public async Task A_participant_that_there_is_not_ends_in_the_handshake() =>
+    public async Task An_unknown_participant_ends_in_the_handshake() =>
         await Shut(running.AuthorityOf("kr/mfa").Issue("x", Terms("spiffe://ministries.example/kr/nobody/system")));
 
     [Fact]
@@ -110,11 +110,11 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
     [Theory]
     [InlineData("operator")]
     [InlineData("service/custody")]
-    public async Task Who_could_have_no_part_in_a_case_writes_nothing(string participant) =>
+    public async Task A_participant_that_can_have_no_part_in_a_case_writes_nothing(string participant) =>
         await NothingWritten(() => Running.Refused("NOT_GRANTED", () => running.Log(participant)));
 
     [Fact]
-    public async Task Health_and_reflection_are_for_those_who_are_known()
+    public async Task Health_and_reflection_are_for_participants_only()
     {
         var health = new Health.HealthClient(running.As("operator"));
         await health.CheckAsync(new HealthCheckRequest(), cancellationToken: Running.Cancel);
@@ -126,7 +126,7 @@ public sealed class IdentityTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task An_RPC_that_there_is_not_is_unimplemented() =>
+    public async Task An_unknown_RPC_is_unimplemented() =>
         Assert.Equal(StatusCode.Unimplemented, (StatusCode)(await running.Post(Running.FrameOf([]), "EraseEverything")).Code);
 
     private static X509Certificate2 Kept(X509Certificate2 certificate) =>

@@ -12,7 +12,7 @@ using NSec.Cryptography;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Keys change while the service runs: by those whose they are, without a failed call, and by nobody else.</summary>
+/// <summary>Keys change while the service runs. Only their owners can change them, and no call fails.</summary>
 public sealed class KeyTests : IAsyncLifetime
 {
     private readonly Running _running = new();
@@ -63,13 +63,13 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_key_for_requests_is_changed_under_calls_of_which_none_fails()
+    public async Task A_key_for_requests_is_changed_while_calls_run_and_none_fails()
     {
         using var old = Pki.ReadKey(Path.Combine(_running.Folder, "kr/mfa", "requests.key"));
         using var fresh = NewKey();
         var (first, second) = (Signed(old, "kr/mfa/requests-1"), Signed(fresh, "kr/mfa/requests-2"));
         await Running.Refused("SIGNATURE_KEY_UNKNOWN", () => second.LogCallAsync(Running.Request()).ResponseAsync);
-        // Under version 1, however soon the next one comes.
+        // This call is made under version 1, however soon the next version comes.
         await first.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
         var current = first;
         var answers = await Under(
@@ -77,7 +77,7 @@ public sealed class KeyTests : IAsyncLifetime
             async () =>
             {
                 await Next(a => Of(a, "kr/mfa").SigningKeys.Add(Listed("kr/mfa/requests-2", SigningKeyUse.Requests, fresh)), "kr/mfa");
-                // Both are good now.
+                // Both keys are valid now.
                 await first.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
                 await second.LogCallAsync(Running.Request(), cancellationToken: Running.Cancel);
                 Volatile.Write(ref current, second);
@@ -110,7 +110,7 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task The_key_for_checkpoints_is_changed_under_calls_of_which_none_fails_and_without_a_restart()
+    public async Task The_key_for_checkpoints_is_changed_without_a_restart_while_calls_run_and_none_fails()
     {
         using var fresh = NewKey();
         var path = Path.Combine(_running.Folder, "service/calllog", "checkpoint.key");
@@ -143,7 +143,7 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_key_for_checkpoints_that_no_version_lists_is_not_taken_over_and_not_started_with()
+    public async Task A_key_for_checkpoints_that_no_version_lists_is_never_used_and_prevents_a_start()
     {
         using var own = NewKey();
         var before = _running.Ledger.Key.Verifier;
@@ -184,9 +184,9 @@ public sealed class KeyTests : IAsyncLifetime
         var (history, entries) = await HistorySeenBy("kr/mfa");
         Assert.Equal(2, entries.Count);
         Assert.All(entries, e => Assert.Null(history.WrongRequest(e.Header, e.Signature, e.Request, e.Header.RequestId, "calllog")));
-        // But of another request or sender, or under a version that is not there, it is nothing.
+        // It is not valid for another request or sender, or under an unknown version.
         var entry = entries[0];
-        // Nor with a key that had ended by then, whatever the signature says of its own time.
+        // Nor is it valid with a key that had ended by then, whatever time the signature states.
         var (late, ended) = (new EntryHeader(entry.Header), Signing.Agreement(_running.Folder));
         late.AgreementVersion = 2;
         late.CommitTime = Of(ended, "kr/mfa").SigningKeys.Single(k => k.Id == "kr/mfa/requests-1").RevokeTime;
@@ -216,11 +216,11 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_replica_that_has_not_the_version_of_the_ledger_yet_judges_nothing_by_the_one_before()
+    public async Task A_replica_without_the_ledgers_version_judges_nothing_by_the_previous_one()
     {
         var client = _running.Calling("kr/mfa");
         await _running.Log();
-        // Another replica takes the next version over; this one's file is still the one before.
+        // Another replica adopts the next version, while this one's file is still the previous one.
         var home = Path.Combine(_running.Folder, "elsewhere");
         Directory.CreateDirectory(home);
         var before = Signing.Agreement(_running.Folder);
@@ -240,7 +240,7 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_file_that_may_not_be_read_ends_nothing()
+    public async Task A_file_that_cannot_be_read_does_not_end_the_service()
     {
         var version = Signing.Agreement(_running.Folder);
         foreach (
@@ -248,7 +248,7 @@ public sealed class KeyTests : IAsyncLifetime
                 [Path.Combine(_running.Folder, "agreement.json"), Path.Combine(_running.Folder, "service", "calllog", "checkpoint.key")]
         )
         {
-            // To open a folder is refused as a file without the permission is.
+            // Opening a folder fails like opening a file without permission.
             File.Move(path, path + ".away");
             Directory.CreateDirectory(path);
             await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
@@ -263,7 +263,7 @@ public sealed class KeyTests : IAsyncLifetime
     public async Task Everybody_can_read_every_version_and_check_who_signed_it()
     {
         await Next(a => Of(a, "ua/mfa").DeniedCertificates.Add("0A"), "ua/mfa");
-        // One that is admitted to no case.
+        // A participant that is admitted to no case.
         var (history, entries) = await HistorySeenBy("kr/unification");
         Assert.Empty(entries);
         Assert.Equal([1ul, 2], history.Versions.Select(v => v.Version));
@@ -282,10 +282,7 @@ public sealed class KeyTests : IAsyncLifetime
 
     [Theory]
     [MemberData(nameof(Swaps))]
-    public async Task The_operator_swaps_no_key_what_was_in_force_stays_and_the_refusal_says_who_is_missing(
-        string how,
-        AgreementWrong wrong
-    )
+    public async Task The_operator_cannot_swap_a_key_and_the_refusal_says_whose_signature_is_missing(string how, AgreementWrong wrong)
     {
         using var own = NewKey();
         using var another = NewKey();
@@ -323,7 +320,7 @@ public sealed class KeyTests : IAsyncLifetime
         await _running.Log();
         var swapped = Signed(own, "kr/mfa/requests-1");
         await Running.Refused("SIGNATURE_WRONG", () => swapped.LogCallAsync(Running.Request()).ResponseAsync);
-        // Nor by a restart, which starts with nothing but the ledger's version.
+        // Nor does a restart help, which knows only the ledger's version.
         await _running.Host.StopAsync(Running.Cancel);
         await _running.Host.DisposeAsync();
         var start = await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Start("calllog", new Dictionary<string, Uri>()));
@@ -352,7 +349,7 @@ public sealed class KeyTests : IAsyncLifetime
         Of(next, "kr/mfa").DeniedCertificates.Add("0A");
         AgreementVersions.Follow(previous, next);
         Pki.Sign(previous, next, "kr/mfa", Path.Combine(_running.Folder, "kr/mfa", "agreements.key"));
-        // The ledger's time is ahead of the clock by which the version is looked at.
+        // The ledger's time is ahead of the clock by which the version is checked.
         _running.Time.Moved = TimeSpan.FromMinutes(-4);
         Signing.Put(_running.Folder, next);
         var e = await Assert.ThrowsAsync<AgreementRefusedException>(() => _running.Agreements.Adopt(_running.Ledger, Running.Cancel));
@@ -361,11 +358,11 @@ public sealed class KeyTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task What_has_expired_at_the_time_of_its_entry_is_not_recorded_whatever_the_clock_says()
+    public async Task A_write_whose_signature_has_expired_at_its_commit_time_is_not_recorded()
     {
         await _running.Log();
         var size = _running.Ledger.Size;
-        // The ledger's time is ahead of the clock by which the signature is looked at.
+        // The ledger's time is ahead of the clock by which the signature is checked.
         _running.Time.Moved = TimeSpan.FromMinutes(-4);
         var request = Running.Request();
         var frame = Running.FrameOf(request.ToByteArray());

@@ -8,7 +8,7 @@ namespace Ministries.Hosting.Tests;
 /// <summary>Metrics, as Prometheus reads them from a running service.</summary>
 public sealed partial class MetricsTests
 {
-    // Labels beside these there must not be; `le` is a histogram's.
+    // No other labels may exist; `le` is a histogram's.
     private static readonly string[] Allowed =
     [
         "rpc_method",
@@ -24,7 +24,7 @@ public sealed partial class MetricsTests
     ];
 
     [Fact]
-    public async Task What_became_of_calls_is_told_and_nothing_of_what_they_were_about()
+    public async Task Metrics_tell_the_outcome_of_calls_and_nothing_of_their_content()
     {
         await using var running = new Running();
         await running.InitializeAsync();
@@ -54,7 +54,7 @@ public sealed partial class MetricsTests
             await running.Calling("kr/mfa").LinkCallsAsync(new LinkCallsRequest(), cancellationToken: Running.Cancel)
         );
 
-        // What a caller may choose freely is no label either: a method that there is not, a header.
+        // What a caller chooses freely is no label either: an unknown method, a header.
         await running.Post([], person, ("User-Agent", person), ("traceparent", person));
 
         var text = "";
@@ -108,7 +108,7 @@ public sealed partial class MetricsTests
         return await http.GetStringAsync(new Uri(running.MetricsAddress, Metrics.Path), Running.Cancel);
     }
 
-    // The value of the first sample of that name whose labels hold all that is given.
+    // The value of the first sample of that name that has all given labels.
     private static double? ValueOf(string text, string name, params string[] labels) =>
         text.Split('\n')
             .Where(l =>

@@ -8,7 +8,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Who may be named in a request: those whom the agreement lists, and of the one who acts, those of the caller.</summary>
+/// <summary>Who may be named in a request: whom the agreement lists; and the official who acts must be the caller's.</summary>
 public sealed class OfficialsTests
 {
     private static readonly Permissions Permissions = new(Agreement());
@@ -39,7 +39,7 @@ public sealed class OfficialsTests
     [InlineData("physician-7", false)]
     [InlineData("RI-CHONG-SU", false)]
     [InlineData("O-1", false)]
-    public void Who_acts_is_listed_by_the_caller(string code, bool listed) =>
+    public void The_official_who_acts_must_be_listed_for_the_caller(string code, bool listed) =>
         Assert.Equal(
             listed ? [] : ["actor.official"],
             FaultsOf(
@@ -59,7 +59,7 @@ public sealed class OfficialsTests
     [InlineData("physician-7", true)]
     [InlineData("interpreter-3", true)]
     [InlineData("RI-CHONG-SU", false)]
-    public void Whoever_else_is_named_is_listed_by_somebody(string code, bool listed)
+    public void Anybody_else_who_is_named_must_be_listed_for_some_participant(string code, bool listed)
     {
         Assert.Equal(listed ? [] : ["physician"], FaultsOf(new RecordFitnessRequest { Physician = code }));
         Assert.Equal(

@@ -4,8 +4,8 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Bytes that pass the walk can be parsed, and whatever can be parsed can be judged: no request is a fault of the service.
-/// </summary>
+/// <summary>Bytes that pass the walk can be parsed, and every parsed request can be validated. So no request can make the service
+/// fail.</summary>
 public class ReadableTests
 {
     public static TheoryData<string> Requests => [.. Methods.Names];
@@ -38,7 +38,7 @@ public class ReadableTests
 
     [Theory]
     [MemberData(nameof(Requests))]
-    public void What_a_client_library_writes_passes_the_walk(string method)
+    public void Messages_of_a_client_library_pass_the_walk(string method)
     {
         var type = Methods.Find(method)!.InputType;
         var random = new Random(7);

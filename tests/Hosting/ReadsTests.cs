@@ -25,7 +25,7 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task To_a_stranger_what_is_there_and_what_is_not_look_the_same()
+    public async Task To_a_stranger_hidden_and_missing_records_look_the_same()
     {
         var call = (await running.Log()).Call;
         var (_, there) = await Running.Refused("NOT_FOUND", () => Get("kr/unification", call));
@@ -35,14 +35,14 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task What_is_not_there_and_what_is_not_the_callers_take_the_same_reads_however_often_it_was_read_before()
+    public async Task A_hidden_record_and_a_missing_one_take_the_same_reads_however_often_others_read_it()
     {
         var call = (await running.Log()).Call;
         for (var i = 0; i < 3; i++)
         {
             Assert.Equal(2, await Taken("NOT_FOUND", "kr/unification", call));
             Assert.Equal(2, await Taken("NOT_FOUND", "kr/unification", Nobody));
-            // What others are shown is remembered for them alone.
+            // The service remembers what others were shown for them alone.
             await Get("kr/mfa", call);
             Assert.Equal(2, await Taken("NOT_FOUND", "kr/mfa", Nobody));
         }
@@ -104,7 +104,7 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task A_page_token_is_of_one_caller_and_one_list()
+    public async Task A_page_token_is_valid_for_one_caller_and_one_list()
     {
         for (var i = 0; i < 3; i++)
             await running.Log();
@@ -161,10 +161,10 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
             );
         }
         Assert.Single(tokens.Select(t => t.Length).Distinct());
-        // Of two that are about neighbours no byte but by chance is the same: the first 12 are random, the others are encrypted.
+        // Tokens of neighbouring records share a byte only by chance: the first 12 bytes are random, the others encrypted.
         var bytes = tokens.Select(t => Convert.FromBase64String(t.Replace('-', '+').Replace('_', '/'))).ToList();
         Assert.All(Enumerable.Range(0, bytes[0].Length), i => Assert.True(bytes.Select(b => b[i]).Distinct().Count() > 1));
-        // The same page again: another token, and both lead on.
+        // The same page again gets another token, and both tokens work.
         var again = new ListCallsRequest { Case = Running.Case, PageSize = 1 };
         var one = await running.Calling("ua/mfa").ListCallsAsync(again, cancellationToken: Running.Cancel);
         var two = await running.Calling("ua/mfa").ListCallsAsync(again, cancellationToken: Running.Cancel);
@@ -176,7 +176,7 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task An_entry_tells_others_nothing_of_how_much_its_participant_or_the_service_did()
+    public async Task An_entry_does_not_tell_others_how_much_its_participant_or_the_service_did()
     {
         await running.Log();
         var position = (await running.Log()).Receipt.Position;
@@ -184,7 +184,7 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         Assert.Contains(own.Audience, a => a.Audience == Audience.Of("kr/mfa") && a.Number >= 2);
         Assert.Equal([Audience.Case(Running.Case)], shown.Audience.Select(a => a.Audience));
         var e = Assert.Single(Events.Parser.ParseFrom(shown.Parts.Single(p => p.Kind == PartKind.Events).Data).Events_);
-        // Its message has no field beside these, known here or not.
+        // The message has no other field, known or unknown.
         Assert.Equal(
             new Event
             {
@@ -294,7 +294,7 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
             $"an entry between {seen[left - 1].Header.Position} and {seen[left + 1].Header.Position} was left out",
             Assert.Single(complaints)
         );
-        // Each of its own requests, refused or not, has a number among them, which nobody else is shown.
+        // Each of its own requests, refused or not, has a number that nobody else is shown.
         var own = new Completeness(fromStart: false);
         Assert.Null(own.Take(Own(4).Header, Own(4).Numbers));
         Assert.Null(own.Take(Own(5).Header, Own(5).Numbers));

@@ -9,9 +9,9 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Certificates and the authorities that issue them are replaced while calls run, one after the other, as the operator's
-/// guide says. Calls are made as the client library and the services make them: what crosses a connection's closing, or finds none yet
-/// (UNAVAILABLE), is tried again. None may fail.</summary>
+/// <summary>Certificates and the authorities that issue them are replaced while calls run, one after the other, as the operator's guide
+/// says. Calls are made as the client library and the services make them: a call that crosses the closing of a connection, or finds none
+/// yet (UNAVAILABLE), is tried again. None may fail.</summary>
 public sealed class RotationTests : IAsyncLifetime
 {
     private static readonly EdgeLimits Limits = new()
@@ -34,7 +34,7 @@ public sealed class RotationTests : IAsyncLifetime
     {
         await _running.InitializeAsync();
         (_own, _authorities) = (_running.CertificateOf("kr/mfa"), new Authorities(Signing.Agreement(_running.Folder)));
-        // What ministries and services call with, and a note of whom they found.
+        // The handler that ministries and services use, which also notes the certificates that it meets.
         var handler = ServiceChannel.Handler("calllog", () => _own, () => _authorities, TimeSpan.FromSeconds(5), TimeProvider.System);
         var judge = handler.SslOptions.RemoteCertificateValidationCallback!;
         handler.SslOptions.RemoteCertificateValidationCallback = (sender, certificate, chain, errors) =>
@@ -68,11 +68,11 @@ public sealed class RotationTests : IAsyncLifetime
         var load = Enumerable.Range(0, 4).Select(_ => Load(enough.Token)).ToList();
         await Going(load);
 
-        // A certificate before it ends, from the same authority: the service's, then the ministry's.
+        // A new certificate from the same authority, before the old one ends: the service's, then the ministry's.
         await Serve(Issue("service/calllog", _running.AuthorityOf("service/calllog")), load);
         await Call(Issue("kr/mfa", _running.AuthorityOf("kr/mfa")), load);
 
-        // Another authority. Both stand in the agreement first, and everybody has that version before the new one issues anything.
+        // Another authority. The agreement lists both first, and everybody has that version before the new authority issues anything.
         using var service = CertificateAuthority.Create(
             "calllog, the next",
             DateTimeOffset.UtcNow.AddHours(-1),
@@ -97,7 +97,7 @@ public sealed class RotationTests : IAsyncLifetime
         await Serve(Issue("service/calllog", service), load);
         await Call(Issue("kr/mfa", ministry), load);
 
-        // The former ones leave it when no connection is left that was made with their certificates.
+        // The old authorities are removed when no connection is left that was made with their certificates.
         await Agree(
             3,
             agreement =>
@@ -129,7 +129,7 @@ public sealed class RotationTests : IAsyncLifetime
         }
     }
 
-    /// <summary>Returns when calls have gone on for a while; a call that failed ends it.</summary>
+    /// <summary>Returns when calls have gone on for a while. A failed call ends it.</summary>
     private async Task Going(List<Task> load)
     {
         var from = Done;
@@ -147,7 +147,7 @@ public sealed class RotationTests : IAsyncLifetime
             "the calls go on"
         );
 
-    /// <summary>The service's certificate is replaced in its files. Returns when it is met on a new connection.</summary>
+    /// <summary>Replaces the service's certificate in its files. Returns when a new connection shows it.</summary>
     private async Task Serve((string Certificate, string Key, string Serial) next, List<Task> load)
     {
         var home = Path.Combine(_running.Folder, "service", "calllog");
@@ -163,7 +163,7 @@ public sealed class RotationTests : IAsyncLifetime
         await Going(load);
     }
 
-    /// <summary>The ministry calls with another certificate. Returns when no connection can be left with the one before.</summary>
+    /// <summary>The ministry calls with another certificate. Returns when no connection can be left with the previous one.</summary>
     private async Task Call((string Certificate, string Key, string Serial) next, List<Task> load)
     {
         _own = X509Certificate2.CreateFromPem(next.Certificate, next.Key);
@@ -172,7 +172,7 @@ public sealed class RotationTests : IAsyncLifetime
         await Going(load);
     }
 
-    /// <summary>A version of the agreement. Returns when the service has it; then the ministry takes it too.</summary>
+    /// <summary>Puts a version of the agreement in place. Returns when the service has it and the ministry uses it too.</summary>
     private async Task Agree(ulong version, Action<Agreement> change, List<Task> load)
     {
         var next = Signing.Next(_running.Folder, change);

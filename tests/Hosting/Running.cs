@@ -40,7 +40,7 @@ public sealed class Running : IAsyncLifetime
 
     public Clock Time { get; } = new();
 
-    /// <summary>What stands in the way of every rule and answer of the service; null: nothing.</summary>
+    /// <summary>Runs before every rule and answer of the service; null: nothing.</summary>
     public Func<string, Task<IMessage?>>? Ask { get; set; }
 
     public EdgeLimits Limits { get; init; } = new() { ReloadInterval = TimeSpan.FromMilliseconds(50) };
@@ -60,7 +60,7 @@ public sealed class Running : IAsyncLifetime
 
     public Uri Address { get; private set; } = null!;
 
-    /// <summary>What was logged, but what the framework says.</summary>
+    /// <summary>What was logged, except by the framework.</summary>
     public System.Collections.Concurrent.ConcurrentQueue<string> Lines { get; } = [];
 
     /// <summary>Where metrics are served.</summary>
@@ -259,7 +259,7 @@ public sealed class Running : IAsyncLifetime
             _open.Add(certificate);
         return new SocketsHttpHandler
         {
-            // As other clients send what is not ASCII.
+            // Other clients send characters beyond ASCII so.
             RequestHeaderEncodingSelector = (_, _) => System.Text.Encoding.UTF8,
             SslOptions = new SslClientAuthenticationOptions
             {
@@ -285,7 +285,7 @@ public sealed class Running : IAsyncLifetime
         foreach (var (name, value) in headers)
             if (!request.Headers.TryAddWithoutValidation(name, value))
                 request.Content.Headers.TryAddWithoutValidation(name, value);
-        // Its connection is closed afterwards: a participant may have few at a time.
+        // The connection is closed afterwards, because a participant may have only a few at a time.
         using var client = Http(CertificateOf("kr/mfa"));
         using var response = await client.SendAsync(request, Cancel);
         await response.Content.ReadAsByteArrayAsync(Cancel);
@@ -350,11 +350,11 @@ public sealed class Running : IAsyncLifetime
         return request;
     }
 
-    /// <summary>Logs a good call: the service goes on.</summary>
+    /// <summary>Logs a valid call, which shows that the service goes on.</summary>
     public async Task<LogCallResponse> Log(string participant = "kr/mfa") =>
         await Calling(participant).LogCallAsync(Request(), cancellationToken: Cancel);
 
-    /// <summary>Asserts that a call was refused for the reason, and what the refusal tells.</summary>
+    /// <summary>Asserts that a call was refused for the reason. Returns what the refusal says.</summary>
     public static async Task<(Google.Rpc.ErrorInfo Info, Google.Rpc.Status Status)> Refused(string reason, Func<Task> call)
     {
         var e = await Assert.ThrowsAnyAsync<RpcException>(call);
@@ -426,7 +426,7 @@ internal sealed class Heard(ConcurrentQueue<string> lines, LogLevel from) : ILog
     public void Dispose() { }
 }
 
-/// <summary>The service: what is needed of a call log to try the way of a write and a read.</summary>
+/// <summary>The service: just enough of a call log to test writes and reads.</summary>
 internal sealed class Calls(Writes writes, Reads reads, Running running) : CallLogService.CallLogServiceBase
 {
     public static readonly StreamKind<Call> Kind = new(

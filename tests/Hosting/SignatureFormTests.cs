@@ -2,8 +2,8 @@ using Google.Protobuf;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>What one verifier would take and another refuse never becomes an entry: with one such write in its history a case could
-/// never be proved again.</summary>
+/// <summary>A signature that one verifier would accept and another refuse never becomes an entry. With one such write in its history, a
+/// case could never be proved again.</summary>
 public sealed class SignatureFormTests : IAsyncLifetime
 {
     private readonly Running _running = new();
@@ -30,7 +30,7 @@ public sealed class SignatureFormTests : IAsyncLifetime
 
     [Theory]
     [MemberData(nameof(Forms))]
-    public async Task What_is_not_in_the_one_form_is_refused_and_not_kept(string what, string reason)
+    public async Task A_signature_that_is_not_canonical_is_refused_and_not_recorded(string what, string reason)
     {
         var message = Running.Request();
         var frame = Running.FrameOf(message.ToByteArray());
@@ -70,7 +70,7 @@ public sealed class SignatureFormTests : IAsyncLifetime
         var size = _running.Ledger.Size;
         Running.Is(reason, await _running.Post(frame, headers: [.. signed.Select(h => (h.Key, h.Value))]));
         Assert.Equal(size, _running.Ledger.Size);
-        // The same request in its one form is taken in.
+        // The same request in canonical form is accepted.
         Assert.Equal(0, (await _running.Post(frame, headers: _running.Signed(message.RequestId, frame))).Code);
         Assert.Equal(size + 1, _running.Ledger.Size);
     }

@@ -14,8 +14,9 @@ using Enum = System.Enum;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>The standard rules are enforced by code of our own, because it is faster. Here the package that evaluates them by CEL says of
-/// generated requests the same. What the services check beyond these rules is left out of the requests: it has tests of its own.</summary>
+/// <summary>The standard rules are enforced by code of our own, because it is faster. These tests show that the package that evaluates them
+/// by CEL finds the same in generated requests. What the services check beyond these rules has tests of its own, so the requests do not
+/// violate it.</summary>
 public partial class StandardRulesTests
 {
     private const int PerRequest = 60;
@@ -30,14 +31,14 @@ public partial class StandardRulesTests
 
     [Theory]
     [MemberData(nameof(Requests))]
-    public void They_find_in_a_request_what_the_standard_evaluator_finds(string request)
+    public void Our_rules_find_in_a_request_what_the_standard_evaluator_finds(string request)
     {
         var type = Methods.All.Select(m => m.InputType).First(t => t.FullName == request);
         var random = new Random(Seed);
         var good = 0;
         for (var i = 0; i < PerRequest; i++)
         {
-            // From requests without a fault to such in which every second field has one.
+            // From requests without a fault to requests in which every second field has one.
             var message = Make(type, random, i % 6 / 10.0, depth: 0);
             var ours = Validation
                 .Check(message)
@@ -46,12 +47,12 @@ public partial class StandardRulesTests
                 )
                 .ToList();
             Assert.True(ours.Count < Validation.MostFaults, "the generated request is too great to be compared");
-            // The package takes the zero of a number and of an enum for a value that is there; the rule `required` says that it is none.
+            // The package counts the zero of a number or an enum as a present value; the rule `required` does not.
             ours.RemoveAll(f =>
                 f.Description == "is required"
                 && FieldOf(type, f.Path) is { IsRepeated: false, FieldType: FieldType.Enum or FieldType.UInt64 }
             );
-            // Of a list that is too long only this is said.
+            // For a list that is too long, only that is reported.
             var tooLong = ours.Where(f => f.Description.EndsWith("elements", StringComparison.Ordinal)).Select(f => $"{f.Path}[").ToList();
             var theirs = Standard
                 .Value.Validate(message, failFast: false)

@@ -11,12 +11,12 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Nothing of its own runs beside it: it measures memory.</summary>
+/// <summary>These tests run alone, because they measure memory.</summary>
 [CollectionDefinition(nameof(Alone), DisableParallelization = true)]
 public sealed class Alone;
 
-/// <summary>Those who follow the ledger: how many may, what becomes of one who takes nothing, and that nobody sees what is not for him.
-/// </summary>
+/// <summary>Readers that follow the ledger: how many there may be, what happens to one that takes nothing, and that nobody sees what is not
+/// for him.</summary>
 [Collection(nameof(Alone))]
 public sealed class StreamsTests : IAsyncLifetime
 {
@@ -41,15 +41,15 @@ public sealed class StreamsTests : IAsyncLifetime
             }
         );
         var open = new List<AsyncServerStreamingCall<FollowEntriesResponse>>();
-        // Each on a connection of its own: it is the participant that counts.
+        // Each is on a connection of its own, because the limit is per participant.
         for (var i = 0; i < 3; i++)
             open.Add(await Begun("kr/mfa"));
-        Assert.Equal("the participant has as many streams open as it may", await Full("kr/mfa"));
+        Assert.Equal("the participant has as many streams open as it may have", await Full("kr/mfa"));
         open.Add(await Begun("ua/mfa"));
-        Assert.Equal("the service has as many streams open as it may", await Full("ua/mfa"));
-        // One place is everybody's own.
+        Assert.Equal("the service has as many streams open as it may have", await Full("ua/mfa"));
+        // Each participant has one place of its own.
         open.Add(await Begun("icrc"));
-        Assert.Equal("the service has as many streams open as it may", await Full("icrc"));
+        Assert.Equal("the service has as many streams open as it may have", await Full("icrc"));
         // They take no places of calls.
         await _running.Log();
         open[0].Dispose();
@@ -77,7 +77,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_takes_nothing_is_ended_by_name_and_resumes_without_loss_or_repeat()
+    public async Task A_reader_that_takes_nothing_is_ended_with_a_reason_and_resumes_without_loss_or_repeat()
     {
         await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(50), StreamGrace = TimeSpan.FromMinutes(2) });
         var expected = new List<ulong>();
@@ -86,7 +86,7 @@ public sealed class StreamsTests : IAsyncLifetime
         var (seen, next) = (new List<ulong>(), expected[0]);
         using (var call = Client("ua/mfa").FollowEntries(new() { FromPosition = next }, cancellationToken: Running.Cancel))
         {
-            // So slow that at some time nothing is taken for as long as a stream waits.
+            // So slow that at some point nothing is taken for as long as a stream waits.
             using var slowly = new PeriodicTimer(TimeSpan.FromMilliseconds(100));
             var (info, _) = await Running.Refused(
                 "STREAM_STALLED",
@@ -118,7 +118,7 @@ public sealed class StreamsTests : IAsyncLifetime
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
-    public async Task Who_takes_nothing_or_next_to_nothing_is_cut_off_in_the_end(int each)
+    public async Task A_reader_that_takes_almost_nothing_is_cut_off_in_the_end(int each)
     {
         await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(300), StreamGrace = TimeSpan.FromMilliseconds(300) });
         for (var i = 0; i < 40; i++)
@@ -146,14 +146,14 @@ public sealed class StreamsTests : IAsyncLifetime
                 if (each > 0)
                     Assert.NotEqual(0, await body.ReadAsync(one, Running.Cancel));
             }
-            // What has come is still there; what comes after it tells that there is no more.
+            // What has arrived can still be read; after it, the reset shows.
             await body.CopyToAsync(Stream.Null, Running.Cancel);
         });
         Assert.Equal(11, Assert.IsType<HttpProtocolException>(ended).ErrorCode);
     }
 
     [Fact]
-    public async Task What_is_cut_off_is_RESOURCE_EXHAUSTED_to_gRPC()
+    public async Task A_stream_that_is_cut_off_is_RESOURCE_EXHAUSTED_to_gRPC()
     {
         await With(new EdgeLimits { StreamStall = TimeSpan.FromMilliseconds(300), StreamGrace = TimeSpan.FromMilliseconds(300) });
         for (var i = 0; i < 40; i++)
@@ -179,33 +179,33 @@ public sealed class StreamsTests : IAsyncLifetime
         for (var i = 0; i < 4; i++)
             await Write(3_000_000);
         var calls = new List<AsyncServerStreamingCall<FollowEntriesResponse>>();
-        // A connection has room for as many as that.
+        // A connection may carry this many streams.
         var clients = Enumerable.Range(0, streams / together + 1).Select(_ => Client("ua/mfa")).ToList();
         foreach (var client in clients)
             calls.Add(client.FollowEntries(new(), cancellationToken: Running.Cancel));
         await Task.Delay(500, Running.Cancel);
         var before = GC.GetTotalMemory(forceFullCollection: true);
-        // Half of them stall among many entries, the others in the middle of a great one.
+        // Half of them stall among many entries, the others in the middle of a large one.
         for (var i = clients.Count; i < streams; i++)
             calls.Add(
                 clients[i / together]
                     .FollowEntries(new() { FromPosition = i % 2 == 0 ? 0 : _running.Ledger.Size - 4 }, cancellationToken: Running.Cancel)
             );
         var held = 0L;
-        // Memory that is not used any more comes back a while later.
+        // Unused memory is returned only after a while.
         const long most = (256 + 96) << 10;
         await Task.Delay(3000, Running.Cancel);
         for (var i = 0; i < 50 && (held = (GC.GetTotalMemory(forceFullCollection: true) - before) / (streams - clients.Count)) >= most; i++)
             await Task.Delay(200, Running.Cancel);
         TestContext.Current.TestOutputHelper?.WriteLine($"{held >> 10} KiB a stream, the client's part included");
-        // 256 KiB, and what the client has: 64 KiB that came, and the stream itself.
+        // 256 KiB for the service, and for the client 64 KiB that arrived and the stream itself.
         Assert.InRange(held, 1, most);
         foreach (var call in calls)
             call.Dispose();
     }
 
     [Fact]
-    public async Task A_great_entry_comes_in_pieces_that_make_it()
+    public async Task A_large_entry_comes_in_pieces_that_make_it()
     {
         var from = await Write(1000);
         var great = await Write(3_500_000);
@@ -219,7 +219,7 @@ public sealed class StreamsTests : IAsyncLifetime
         var (bytes, size) = (new MemoryStream(), pieces[0].Piece.Size);
         foreach (var piece in pieces.Select(p => p.Piece))
         {
-            // What begins anew replaces what came.
+            // An entry that begins again replaces the pieces that came before.
             if (piece.Offset == 0)
                 bytes.SetLength(0);
             Assert.Equal((size, bytes.Length), (piece.Size, piece.Offset));
@@ -227,7 +227,7 @@ public sealed class StreamsTests : IAsyncLifetime
         }
         var entry = await Client("ua/mfa").GetEntryAsync(new GetEntryRequest { Position = great }, cancellationToken: Running.Cancel);
         Assert.Equal(entry.Entry, Entry.Parser.ParseFrom(bytes.ToArray()));
-        // One who follows is told of it, too.
+        // A reader that follows gets it too.
         using var live = await Begun("ua/mfa", _running.Ledger.Size - 1);
         var another = await Write(200_000);
         ulong got = 0;
@@ -286,10 +286,10 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_is_told_of_more_than_he_takes_reads_the_rest_from_the_database()
+    public async Task A_slow_reader_gets_from_the_database_what_its_inbox_cannot_hold()
     {
         using var call = await Begun("ua/mfa");
-        // More than an inbox holds, while the stream waits for its reader.
+        // More entries than an inbox holds, while the stream waits for its reader.
         var expected = new List<ulong>();
         for (var i = 0; i < 12; i++)
             expected.Add(await Write(30_000));
@@ -306,7 +306,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_party_that_was_removed_sees_no_entry_more_and_one_that_was_admitted_sees_them_at_once()
+    public async Task A_removed_party_sees_no_further_entry_and_an_admitted_one_sees_them_at_once()
     {
         await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50) });
         using var call = await Begun(Headquarters);
@@ -355,7 +355,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_loses_his_right_while_his_stream_waits_gets_only_what_was_on_its_way()
+    public async Task A_reader_that_loses_its_right_while_its_stream_waits_gets_only_what_was_on_its_way()
     {
         await With(new EdgeLimits { StreamProgress = TimeSpan.FromMilliseconds(50), StreamStall = TimeSpan.FromMinutes(5) });
         await _running.Seed(
@@ -386,7 +386,7 @@ public sealed class StreamsTests : IAsyncLifetime
             );
             using var call = Client(Headquarters).FollowEntries(new() { FromPosition = start }, cancellationToken: Running.Cancel);
             Assert.True(await call.ResponseStream.MoveNext(Running.Cancel));
-            // It has filled what there is room for on the way.
+            // By now the stream has filled all buffers on the way.
             await Task.Delay(500, Running.Cancel);
             await _running.Seed(new PartyRemoved { Case = Running.Case, Participant = Headquarters });
             var (bytes, size) = (0L, _running.Ledger.Size);
@@ -405,7 +405,7 @@ public sealed class StreamsTests : IAsyncLifetime
     [InlineData(1ul << 63)]
     [InlineData(ulong.MaxValue)]
     [InlineData(long.MaxValue)]
-    public async Task A_position_that_will_never_be_is_waited_for_and_costs_nothing(ulong from)
+    public async Task Waiting_for_a_position_that_never_comes_costs_nothing(ulong from)
     {
         var only = Assert.Single(await All("ua/mfa", from));
         Assert.Equal((from, (Entry?)null), (only.NextPosition, only.Entry));
@@ -417,7 +417,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_leaves_while_it_is_worked_out_what_he_may_see_holds_up_nobody()
+    public async Task A_reader_that_leaves_while_its_rights_are_determined_holds_up_nobody()
     {
         var followers = _running.Host.Services.GetRequiredService<Followers>();
         using var call = await Begun("ua/mfa");
@@ -436,7 +436,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_joins_while_it_is_worked_out_what_others_may_see_misses_nothing()
+    public async Task A_reader_that_joins_while_others_rights_are_determined_misses_nothing()
     {
         var followers = _running.Host.Services.GetRequiredService<Followers>();
         var (admitted, removed) = (
@@ -481,7 +481,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Who_watches_a_services_health_has_a_place_of_streams_and_none_of_calls()
+    public async Task Watching_a_services_health_takes_a_place_of_streams_and_none_of_calls()
     {
         await With(
             new EdgeLimits
@@ -510,7 +510,7 @@ public sealed class StreamsTests : IAsyncLifetime
     [InlineData("calllog.v1.CallLogService/GetCall", 0)]
     [InlineData("calllog.v1.CallLogService/LogCall", 4)]
     [InlineData("ledger.v1.LedgerService/FollowEntries", 7)]
-    public async Task A_request_that_does_not_come_to_its_end_keeps_its_place_no_longer_than_a_call_may_take(string method, int comes)
+    public async Task An_incomplete_request_keeps_its_place_no_longer_than_a_call_may_take(string method, int comes)
     {
         await With(Narrow);
         var http = _running.Http(_running.CertificateOf("ua/mfa"));
@@ -521,7 +521,7 @@ public sealed class StreamsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task An_answer_that_is_not_taken_keeps_its_place_no_longer_than_a_call_may_take()
+    public async Task An_answer_that_is_not_read_keeps_its_place_no_longer_than_a_call_may_take()
     {
         await With(Narrow);
         var great = await Write(3_500_000);
@@ -529,14 +529,14 @@ public sealed class StreamsTests : IAsyncLifetime
         const string method = "ledger.v1.LedgerService/GetEntry";
         using var request = Post(method, new ByteArrayContent(Running.FrameOf(new GetEntryRequest { Position = great }.ToByteArray())));
         using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Running.Cancel);
-        // The connection is not idle, so that no rate of bytes ends it.
+        // The connection is busy, so that no minimum data rate ends it.
         await GivenBack(http, method);
         await using var body = await response.Content.ReadAsStreamAsync(Running.Cancel);
         var e = await Assert.ThrowsAnyAsync<HttpIOException>(() => body.CopyToAsync(Stream.Null, Running.Cancel));
         Assert.Equal(11, Assert.IsType<HttpProtocolException>(e).ErrorCode);
     }
 
-    // One place of each kind.
+    // Limits of one place of each kind.
     private static EdgeLimits Narrow =>
         new()
         {
@@ -551,7 +551,7 @@ public sealed class StreamsTests : IAsyncLifetime
             RefusalDelay = TimeSpan.FromMilliseconds(1),
         };
 
-    // A call without a message is refused for that, and no more for want of room.
+    // A call without a message is refused for that reason once there is a free place.
     private Task GivenBack(HttpClient http, string method) =>
         Running.Until(
             async () =>
@@ -573,7 +573,7 @@ public sealed class StreamsTests : IAsyncLifetime
         };
     }
 
-    /// <summary>A body of which some comes and no end.</summary>
+    /// <summary>A body that begins and never ends.</summary>
     private sealed class Halting(byte[] comes) : HttpContent
     {
         protected override Task SerializeToStreamAsync(Stream stream, System.Net.TransportContext? context) =>
@@ -583,7 +583,7 @@ public sealed class StreamsTests : IAsyncLifetime
         {
             await stream.WriteAsync(comes, cancel);
             await stream.FlushAsync(cancel);
-            // Not until the request is cut: then its caller would be told of this wait's end or of the cut, whichever is first.
+            // It does not end when the request is cut, because the caller might then see the end of this wait instead of the cut.
             await Task.Delay(Timeout.Infinite, Running.Cancel);
         }
 
@@ -603,7 +603,7 @@ public sealed class StreamsTests : IAsyncLifetime
 
     private LedgerService.LedgerServiceClient Client(string participant) => new(_running.As(participant));
 
-    // A stream that is let in and has caught up with where it is.
+    // Opens a stream and returns when it has caught up.
     private async Task<AsyncServerStreamingCall<FollowEntriesResponse>> Begun(string participant, ulong from = 0)
     {
         var call = Client(participant).FollowEntries(new() { FromPosition = from }, cancellationToken: Running.Cancel);
@@ -645,7 +645,7 @@ public sealed class StreamsTests : IAsyncLifetime
         return outcome.Position!.Value;
     }
 
-    // How many streams of this process were ended so.
+    // How many streams of this process were ended with STREAM_STALLED.
     private async Task<double> Stalled()
     {
         using var http = new HttpClient();

@@ -10,7 +10,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>Each form and each declaration, from both sides.</summary>
+/// <summary>Each form and each declaration, with values that pass and values that fail.</summary>
 public class ValidationTests
 {
     private const string Id = "case_00000000000000000000000001";
@@ -122,7 +122,7 @@ public class ValidationTests
             );
             Rows(
                 StringForms.TimeZone,
-                // Links of the database are names, too.
+                // Links of the time zone database are names too.
                 ["UTC", "Asia/Seoul", "Europe/Kyiv", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "Asia/Calcutta", "Europe/Kiev"],
                 [
                     "KST",
@@ -195,7 +195,7 @@ public class ValidationTests
                     "x\u007f",
                     "x\u0085",
                     "x\u009b31m",
-                    // What reverses or nests the order of what is read.
+                    // Characters that reverse or nest the order of the text.
                     "He \u202edid not\u202c agree",
                     "\u202ax",
                     "\u202bx",
@@ -208,11 +208,11 @@ public class ValidationTests
                     "\u2068x\ny\u2069",
                     "\u2067x\u2028y\u2069",
                     "\u2069x\u2066",
-                    // A text that nobody sees in one that is seen: "no".
+                    // A hidden text in a visible one: "no".
                     "yes\U000e006e\U000e006f",
                     "\U000e0001x",
                     "x\U000e007f",
-                    // Nothing that can be seen.
+                    // Texts without a visible character.
                     " ",
                     "   ",
                     "\n",
@@ -258,7 +258,7 @@ public class ValidationTests
 
     [Theory]
     [MemberData(nameof(Forms))]
-    public void A_form_takes_what_it_says_and_nothing_else(string form, string text, bool good) =>
+    public void A_form_accepts_what_it_declares_and_nothing_else(string form, string text, bool good) =>
         Assert.Equal(good, ValueRules.Check(StringForms.All.Single(f => f.Name == form), text) is null);
 
     [Fact]
@@ -269,7 +269,7 @@ public class ValidationTests
     public void A_good_request_has_no_faults() => Assert.Empty(Faults(Good()));
 
     [Fact]
-    public void Every_violation_is_told_at_once_with_its_path()
+    public void All_violations_are_reported_at_once_with_their_paths()
     {
         var request = Good();
         request.RequestId = "";
@@ -312,7 +312,7 @@ public class ValidationTests
     [InlineData(long.MinValue, 0, false)]
     [InlineData(0, -1, false)]
     [InlineData(0, 1_000_000_000, false)]
-    public void A_time_is_of_a_range(long seconds, int nanos, bool good)
+    public void A_time_must_be_in_its_range(long seconds, int nanos, bool good)
     {
         var request = Good();
         request.Account.StartTime.Time = new Timestamp { Seconds = seconds, Nanos = nanos };
@@ -328,7 +328,7 @@ public class ValidationTests
     [InlineData(1999, 13, 0, false)]
     [InlineData(0, 1, 1, false)]
     [InlineData(10000, 1, 1, false)]
-    public void A_partial_date_is_one_of_the_calendar(int year, int month, int day, bool good) =>
+    public void A_partial_date_must_be_in_the_calendar(int year, int month, int day, bool good) =>
         Assert.Equal(
             good,
             Validation
@@ -348,11 +348,11 @@ public class ValidationTests
     [InlineData(200, true)]
     [InlineData(201, false)]
     [InlineData(-1, false)]
-    public void A_number_is_of_its_range(int size, bool good) =>
+    public void A_number_must_be_in_its_range(int size, bool good) =>
         Assert.Equal(good, Validation.Check(new Operations.V1.ListDeadLettersRequest { PageSize = size }).Count == 0);
 
     [Fact]
-    public void What_the_service_sets_must_be_left_out()
+    public void Fields_that_the_service_sets_must_be_left_out()
     {
         var @sealed = new Sealed
         {
@@ -385,7 +385,7 @@ public class ValidationTests
     public void A_required_number_is_not_zero() => Assert.Equal(["from_size"], Faults(new GetConsistencyProofRequest()));
 
     [Fact]
-    public void Not_more_faults_are_told_than_a_reader_can_use()
+    public void The_number_of_reported_faults_is_limited()
     {
         var request = new ListEventsRequest();
         request.After.AddRange(Enumerable.Range(0, 64).Select(_ => new EventCursor()));

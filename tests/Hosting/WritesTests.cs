@@ -5,13 +5,13 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Hosting.Tests;
 
-/// <summary>The way of a write: what is kept of it, what is answered to it, and what becomes of what cannot be read.</summary>
+/// <summary>Writes: what is kept of them, what is answered, and what happens to requests that cannot be read.</summary>
 public sealed class WritesTests(Running running) : IClassFixture<Running>
 {
     [Fact]
     public async Task The_answer_carries_a_receipt_and_the_ledger_keeps_the_bytes_that_were_sent()
     {
-        // Fields in another order than a library writes them, and a default value written out: the same request, other bytes.
+        // Fields in an unusual order and an explicit default value: the same request in other bytes.
         var request = Running.Request();
         var only = new LogCallRequest { RequestId = request.RequestId };
         var rest = request.Clone();
@@ -31,7 +31,7 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task The_same_request_gets_the_same_answer_and_is_asked_about_once()
+    public async Task A_repeated_request_gets_the_same_answer_and_the_other_service_is_asked_once()
     {
         var asked = 0;
         running.Ask = _ =>
@@ -58,7 +58,7 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task What_cannot_be_asked_is_a_refusal_that_names_it_and_is_not_stored()
+    public async Task A_question_that_gets_no_answer_is_a_refusal_that_names_it_and_is_not_stored()
     {
         var request = Running.Request();
         var client = running.Calling("kr/mfa");
@@ -75,9 +75,9 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             Assert.Equal("ministries.custody.v1.CustodyService/CheckStanding", info.Metadata["asked"]);
             Assert.DoesNotContain("secret", status.ToString());
             Assert.Contains(status.Details, d => d.Is(Google.Rpc.RetryInfo.Descriptor));
-            // Who may not know of the case does not learn from it either that there is something to ask about.
+            // A caller that may not know of the case does not learn from the refusal that there is something to ask about.
             await Running.Refused("NOT_FOUND", () => running.Calling("kr/unification").LogCallAsync(Running.Request()).ResponseAsync);
-            // What the rule refuses before it asks for the answer is refused as ever.
+            // What the rule refuses before it needs the answer is refused as usual.
             var nowhere = Running.Request();
             nowhere.Case = "case_0000000000000000000000000z";
             await Running.Refused("NOT_FOUND", () => client.LogCallAsync(nowhere).ResponseAsync);
@@ -154,7 +154,7 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task A_fault_of_the_software_tells_its_id_and_nothing_else()
+    public async Task A_fault_of_the_software_is_answered_with_its_id_and_nothing_else()
     {
         var request = new LinkCallsRequest
         {
@@ -173,7 +173,7 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     }
 
     [Fact]
-    public async Task Every_fault_of_a_request_is_told_at_once() =>
+    public async Task All_faults_of_a_request_are_reported_at_once() =>
         await NothingWritten(async () =>
         {
             var request = Running.Request();
@@ -251,7 +251,7 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
 
     [Theory]
     [MemberData(nameof(Unreadable))]
-    public async Task What_cannot_be_read_in_one_way_only_is_refused(string what, byte[] body, string field) =>
+    public async Task A_request_that_can_be_read_in_two_ways_is_refused(string what, byte[] body, string field) =>
         await NothingWritten(async () =>
         {
             var status = await running.Post(body);
@@ -260,14 +260,14 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
         });
 
     [Fact]
-    public async Task More_than_a_message_may_be_is_refused_before_it_is_read() =>
+    public async Task A_message_that_is_too_large_is_refused_before_it_is_read() =>
         await NothingWritten(async () =>
         {
             var request = Running.Request();
             request.Account.Prisoners.Add(new string('A', 1 << 20));
             Running.Is("REQUEST_INVALID", await running.Post(Running.FrameOf(request.ToByteArray())));
             await Running.Refused("REQUEST_INVALID", () => running.Calling("kr/mfa").LogCallAsync(request).ResponseAsync);
-            // A message of exactly the limit is read, and refused for what it holds.
+            // A message of exactly the limit is read, and refused for its content.
             request.Account.Prisoners[0] = new string('A', (1 << 20) - (request.CalculateSize() - (1 << 20)));
             Assert.Equal(1 << 20, request.CalculateSize());
             Assert.Contains("account.prisoners[0]", Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
@@ -279,7 +279,7 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
     public async Task Deep_and_wide_nesting_is_refused(int depth, int width) =>
         await NothingWritten(async () =>
         {
-            // Nothing in the contract nests so; the bytes say a field within a field within a field.
+            // Nothing in the contract nests like this: the bytes are a field within a field within a field.
             byte[] inner = [];
             for (var i = 0; i < depth; i++)
             {

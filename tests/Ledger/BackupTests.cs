@@ -9,7 +9,7 @@ public sealed class BackupTests : IDisposable
 {
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    // The database's account writes and reads here too.
+    // The database server's account writes and reads here too.
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-backup-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
@@ -28,7 +28,7 @@ public sealed class BackupTests : IDisposable
             var writers = Write(ledger, answered, enough.Token);
             await Until(() => answered.Count > 50);
             before = answered.ToArray();
-            // First the checkpoint, then the database: the other way round it would be ahead of the dump.
+            // First the checkpoint, then the database. In the other order, the checkpoint would be ahead of the dump.
             File.Copy(newest, copied);
             await postgres.Dump(connection, dump);
             var reached = answered.Count;
@@ -65,7 +65,7 @@ public sealed class BackupTests : IDisposable
             using var enough = new CancellationTokenSource();
             var writers = Write(ledger, answered, enough.Token);
             await Until(() => answered.Count > 100);
-            // Killed, and its disk with it.
+            // The server is killed and loses its disk.
             lost.Stop();
             await enough.CancelAsync();
             await writers;
@@ -108,7 +108,7 @@ public sealed class BackupTests : IDisposable
                         }
                         catch (LedgerException)
                         {
-                            // The database is gone: nobody was answered.
+                            // The database is gone, so this call was not answered.
                         }
                     }
                 })

@@ -27,7 +27,7 @@ public abstract class Engine
     /// <summary>A copy of a database that is closed.</summary>
     public abstract Task<string> Copy(string connection);
 
-    /// <summary>A path in a folder of its own, which ends with the process.</summary>
+    /// <summary>A path in a folder of its own, which is removed with the process.</summary>
     public static string NewFile(string name) =>
         Path.Combine(Directory.CreateDirectory(Path.Combine(Folder.Value, Guid.NewGuid().ToString())).FullName, name);
 

@@ -15,7 +15,7 @@ public class CosignatureTests
     private static SignedNote Signed(ulong size = 1234) => SignedNote.Read(Log.Sign(size, SHA256.HashData("root"u8)).Text)!;
 
     [Fact]
-    public void What_is_cosigned_is_the_time_and_the_note_as_the_specification_has_it()
+    public void A_cosignature_is_over_the_time_and_the_note_as_specified()
     {
         var note = Signed();
         var line = Witness.Cosign(note, Time);
@@ -77,7 +77,7 @@ public class CosignatureTests
         var other = CosignatureKey.FromSeed(Witness.Name, new byte[32]);
         Assert.False(other.Names(signature));
         Assert.False(CosignatureKey.FromSeed("ministries.example/witness/ua/mfa", Seed).Names(signature));
-        // Without a time it says nothing of what was the greatest tree.
+        // Without a time, a cosignature does not say which tree was the greatest.
         Assert.Throws<ArgumentOutOfRangeException>(() => Witness.Cosign(note, DateTimeOffset.UnixEpoch));
     }
 
@@ -134,7 +134,7 @@ public class CosignatureTests
 
     [Theory]
     [InlineData(0ul), InlineData(253_370_764_800), InlineData(253_402_300_799), InlineData(253_402_300_800), InlineData(ulong.MaxValue)]
-    public void A_cosignature_of_no_time_is_none(ulong seconds)
+    public void A_cosignature_without_a_valid_time_does_not_count(ulong seconds)
     {
         var note = Signed();
         using var key = Key.Import(SignatureAlgorithm.Ed25519, Seed, KeyBlobFormat.RawPrivateKey);
@@ -162,7 +162,7 @@ public class CosignatureTests
     [InlineData("a\n\n— name AAAAAAB=\n")]
     [InlineData("a\tb\n\n— name AAAAAAA=\n")]
     [InlineData("a\r\n\r\n— name AAAAAAA=\r\n")]
-    public void What_is_no_signed_note_is_not_read(string text) => Assert.Null(SignedNote.Read(text));
+    public void A_text_that_is_no_signed_note_is_not_read(string text) => Assert.Null(SignedNote.Read(text));
 
     [Fact]
     public void A_note_may_have_empty_lines_and_a_bounded_number_of_signatures()
@@ -217,7 +217,7 @@ public class LogProofTests
     [InlineData("c2sp.org/tlog-proof@v1\nindex 0\n!!notbase64!!\n\ncheckpoint\n", "line 3")]
     [InlineData("c2sp.org/tlog-proof@v1\nindex 0\nAAAA\n\ncheckpoint\n", "line 3")]
     [InlineData("c2sp.org/tlog-proof@v1\nindex 0\n", "empty line")]
-    public void What_is_no_proof_is_refused_with_its_line(string text, string where) =>
+    public void A_malformed_proof_is_refused_with_its_line(string text, string where) =>
         Assert.Contains(where, Assert.Throws<FormatException>(() => LogProof.Read(text)).Message);
 
     [Fact]

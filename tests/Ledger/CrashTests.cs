@@ -6,7 +6,7 @@ using static Ministries.Ledger.Tests.Counting;
 
 namespace Ministries.Ledger.Tests;
 
-/// <summary>These set what happens at points of the commit, for the whole process: nothing may run beside them.</summary>
+/// <summary>These tests set what happens at points of the commit for the whole process, so nothing may run beside them.</summary>
 [CollectionDefinition(nameof(CrashTests), DisableParallelization = true)]
 public static class CrashCollection;
 
@@ -74,7 +74,7 @@ public sealed class CrashTests : IDisposable
     [InlineData("postgres", "after-commit")]
     [InlineData("postgres", "before-checkpoint")]
     [InlineData("postgres", "after-checkpoint")]
-    public async Task What_was_answered_outlives_a_kill_and_a_retry_does_the_rest_once(string engine, string point)
+    public async Task Answered_commands_survive_a_kill_and_a_retry_does_the_rest_once(string engine, string point)
     {
         var connection = await EngineOf(engine).Create();
         var (checkpoint, answers) = (Engine.NewFile("checkpoint"), Engine.NewFile("answers"));
@@ -242,7 +242,7 @@ public sealed class CrashTests : IDisposable
         Assert.Equal(2UL, (await ledger.Commit(Add("a", "1", "c"), Cancel)).CountOf());
     }
 
-    /// <summary>Not a test: prints what this machine does.</summary>
+    /// <summary>Not a test: prints the throughput of this machine.</summary>
     [Theory(Explicit = true)]
     [InlineData("sqlite", 1)]
     [InlineData("sqlite", 32)]

@@ -12,15 +12,15 @@ namespace Ministries.Ledger.Tests;
 /// A ledger with something of everything: several participants and cases, more entries than fill a tile, refusals, repeated requests,
 /// entries of several events, of foreign ones and of none, events that were taken in, erased requests. The folder <c>Schema1</c> has what
 /// the last version of the software with schema 1 made of <see cref="Fill"/> (<c>pg_dump --inserts --no-owner --no-privileges</c>, and
-/// SQLite's file after <c>vacuum</c>), its checkpoint, and what that version answered to <see cref="Describe"/>. So whoever changes the
-/// tables can show that nothing else changed.
+/// SQLite's file after <c>vacuum</c>), its checkpoint, and what that version answered to <see cref="Describe"/>. So a change of the tables
+/// can be shown to change nothing else.
 /// </summary>
 internal static class EarlierLedger
 {
     public const string Admitted = "ministries.custody.v1.PartyAdmitted",
         Opened = "ministries.custody.v1.CaseOpened";
 
-    /// <summary>What the earlier version made for an engine: a file of the folder <c>Schema1</c>, unpacked where it is packed.</summary>
+    /// <summary>What the earlier version made for an engine: a file of the folder <c>Schema1</c>, decompressed if needed.</summary>
     public static byte[] Read(string file)
     {
         var path = Path.Combine(AppContext.BaseDirectory, "Schema1", file);
@@ -106,7 +106,7 @@ internal static class EarlierLedger
         await ledger.MoveCursor("relay", 5, cancel);
     }
 
-    /// <summary>All that the ledger tells whoever asks it, a line each; long things by their digest.</summary>
+    /// <summary>Everything that the ledger answers, a line each; long values by their digest.</summary>
     public static async Task<string> Describe(ServiceLedger ledger, CancellationToken cancel)
     {
         var lines = new List<string>();

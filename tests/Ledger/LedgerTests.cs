@@ -84,7 +84,7 @@ public abstract class LedgerTests
             Assert.Contains(entry.Entry.Audience, a => a.Audience == Audience.Of(header.Participant));
             Assert.True(header.CommitTime.ToDateTimeOffset() >= time);
             time = header.CommitTime.ToDateTimeOffset();
-            // Parts are read in the order of their kinds, and committed to in the order in which they were made.
+            // Parts are read in the order of their kinds; the header commits to them in the order in which they were made.
             var digests = header.Parts.OrderBy(p => p.Kind).ToList();
             Assert.Equal(digests.Select(p => p.Kind), entry.Entry.Parts.Select(p => p.Kind));
             foreach (var (part, digest) in entry.Entry.Parts.Zip(digests))
@@ -248,7 +248,7 @@ public abstract class LedgerTests
 
     [Theory]
     [MemberData(nameof(AllReasons))]
-    public async Task What_can_be_mended_is_accepted_under_the_same_request_id_and_all_other_refusals_stand(Reason reason)
+    public async Task A_corrected_request_is_accepted_under_the_same_request_id_and_all_other_refusals_stand(Reason reason)
     {
         await using var ledger = await Open();
         var first = await ledger.Commit(Decides("a", "r", (_, _) => Decision.Refuse(reason)), Cancel);
@@ -257,7 +257,7 @@ public abstract class LedgerTests
         if (Reasons.AboutOf(reason).Mendable)
         {
             Assert.Equal((null, 0UL, null, 1UL), (first.Position, mended.Position, mended.Refusal, ledger.Size));
-            // What was accepted is the answer from then on, and its request id is taken.
+            // From then on the accepted answer is repeated, and its request id is taken.
             Assert.True((await ledger.Commit(Add("a", "r", "counter"), Cancel)).Repeated);
             Assert.Equal(
                 Reason.RequestIdReused,
@@ -271,7 +271,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public void Want_of_form_identity_approvals_and_room_can_be_mended_and_nothing_else() =>
+    public void Only_refusals_of_form_identity_approvals_and_overload_can_be_corrected() =>
         Assert.All(
             Reasons.All,
             reason =>
@@ -335,7 +335,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task A_rule_that_asks_for_records_without_end_fails()
+    public async Task A_rule_that_keeps_asking_for_records_fails()
     {
         await using var ledger = await Open();
         await Assert.ThrowsAsync<CommandFailedException>(() =>
@@ -355,7 +355,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task What_was_decided_before_the_lock_is_decided_again_only_where_it_saw_something_else()
+    public async Task A_decision_made_before_the_lock_is_made_again_only_if_a_state_that_it_saw_has_changed()
     {
         await using var ledger = await ServiceLedger.Open(
             Options(await Engine.Create(), Engine.NewFile("checkpoint"), new Clock()),
@@ -514,7 +514,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task The_tail_is_told_of_as_it_is_in_memory_and_in_the_database()
+    public async Task The_tail_is_the_same_from_memory_and_from_the_database()
     {
         var connection = await Engine.Create();
         await using var one = await ServiceLedger.Open(Options(connection), Cancel);
@@ -526,7 +526,7 @@ public abstract class LedgerTests
         for (var i = 1; i < 4; i++)
             await one.Commit(Add("a", $"r{i}", $"c{i}", [Audience.Of("b")]), Cancel);
         await two.Commit(Add("d", "elsewhere", "c"), Cancel);
-        // Of the other replica's entry it learns by looking.
+        // It learns of the other replica's entry by looking.
         Assert.Empty(await one.ReadTail(4, Cancel));
         await one.Look(TimeSpan.Zero, Cancel);
         await one.Commit(Add("a", "r5", "c"), Cancel);
@@ -543,21 +543,21 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task It_is_known_when_records_came_under_other_keys_here_or_elsewhere()
+    public async Task Changes_of_list_keys_are_noticed_here_and_in_other_replicas()
     {
         var connection = await Engine.Create();
         await using var one = await ServiceLedger.Open(Options(connection), Cancel);
         await using var two = await ServiceLedger.Open(Options(connection), Cancel);
         await one.Commit(Add("a", "1", "c"), Cancel);
         Assert.Equal(1ul, one.RelistedAt(Kind));
-        // A refusal, and what changes nothing of the kind.
+        // A refusal, and an entry that changes no keys.
         await one.Commit(Decides("a", "2", (_, _) => Refused), Cancel);
         await one.Commit(Decides("a", "3", (_, _) => Decision.Accept("", [], [])), Cancel);
         Assert.Equal(1ul, one.RelistedAt(Kind));
         await one.Commit(Add("a", "4", "c"), Cancel);
         Assert.Equal(4ul, one.RelistedAt(Kind));
         await two.Commit(Decides("a", "5", (_, _) => Decision.Accept("", [], [])), Cancel);
-        // Whatever another replica wrote may have been that.
+        // An entry of another replica may have changed keys.
         await one.Look(TimeSpan.FromMinutes(1), Cancel);
         Assert.Equal(4ul, one.RelistedAt(Kind));
         await one.Look(TimeSpan.FromTicks(-1), Cancel);
@@ -568,7 +568,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task A_page_holds_no_more_bytes_than_it_may_and_what_is_greater_is_left_to_be_read_alone()
+    public async Task A_page_is_limited_in_bytes_and_a_larger_entry_is_left_to_be_read_alone()
     {
         await using var ledger = await Open();
         foreach (var (i, bytes) in new[] { 10, 3000, 3000, 50_000, 10 }.Index())
@@ -633,7 +633,7 @@ public abstract class LedgerTests
         var clock = new Clock();
         for (var round = 0; round < 3; round++)
         {
-            // The clock may be put back: the ledger's time is not.
+            // The clock may be set back, but the ledger's time never goes back.
             clock.Now -= TimeSpan.FromDays(1);
             await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint, clock), Cancel);
             Assert.Equal((ulong)round * 150, ledger.Size);
@@ -724,7 +724,7 @@ public abstract class LedgerTests
         Assert.Equal(3UL, (await outcomes[1]).CountOf());
         Assert.True((await outcomes[2]).Repeated);
         await Assert.ThrowsAsync<EventGapException>(() => outcomes[3]);
-        // A refusal that is not stored leaves the event to be taken in; a dead letter settles it.
+        // After a refusal that is not stored, the event can still be taken in; a dead letter settles it.
         var intake = new Intake("calllog", "ministries.calllog.v1.CallLogged", 4);
         await ledger.Commit(Decides("service/calllog", "calllog/4/0", (_, _) => Refused, storesRefusal: false, intake), Cancel);
         Assert.Equal(3UL, await ledger.LastTaken(intake.Producer, intake.Type, Cancel));
@@ -780,7 +780,7 @@ public abstract class LedgerTests
         var connection = await Engine.Create();
         await using var one = await ServiceLedger.Open(Options(connection), Cancel);
         await using var two = await ServiceLedger.Open(Options(connection), Cancel);
-        // Whoever has asked once is given from memory what is committed from then on.
+        // After the first question, events that are committed later are given from memory.
         Assert.Empty(await one.EventsAfter(0, 10, Cancel));
         for (var i = 1; i <= 7; i++)
             await (i % 3 == 0 ? two : one).Commit(
@@ -846,7 +846,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task The_queue_is_bounded_fair_and_takes_the_urgent_first()
+    public async Task The_queue_is_bounded_and_fair_and_takes_the_urgent_first()
     {
         var connection = await Engine.Create();
         var options = Options(connection);
@@ -932,7 +932,7 @@ public abstract class LedgerTests
         var second = commits.Single(s => s != first);
         Assert.Equal(default, second.ParentSpanId);
         var link = Assert.Single(first.Links).Context;
-        // The second changed the stream that the first had changed: it answers to it.
+        // The second changed the stream that the first had changed, so its span is linked to the first.
         Assert.Equal([link, first.Context], second.Links.Select(l => l.Context), (a, b) => a.SpanId == b.SpanId && a.TraceId == b.TraceId);
         await ledger.Drain();
         var batch = spans.Single(s => s.SpanId == link.SpanId);
@@ -942,7 +942,7 @@ public abstract class LedgerTests
     }
 
     [Fact]
-    public async Task An_entry_greater_than_it_may_be_is_not_recorded()
+    public async Task An_entry_that_is_too_large_is_not_recorded()
     {
         await using var ledger = await Open();
         var large = new string('x', 5 << 20);

@@ -81,7 +81,7 @@ public sealed class PostgresMigrationTests : MigrationTests
     }
 }
 
-/// <summary>A ledger that an earlier version of the software made is the same ledger afterwards, in other tables.</summary>
+/// <summary>A ledger of an earlier version of the software is the same ledger after its migration, in other tables.</summary>
 public abstract class MigrationTests
 {
     protected abstract string Name { get; }
@@ -107,10 +107,10 @@ public abstract class MigrationTests
     protected string Described() => Encoding.UTF8.GetString(EarlierLedger.Read($"{Name}.txt.gz"));
 
     [Fact]
-    public async Task A_ledger_of_schema_1_tells_after_its_migration_what_it_told_before()
+    public async Task A_ledger_of_schema_1_answers_after_its_migration_as_before()
     {
         var (connection, checkpoint) = (await Restore(), Checkpoint());
-        // The second time nothing is left to be done.
+        // The second time, there is nothing left to migrate.
         for (var opened = 0; opened < 2; opened++)
         {
             await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
@@ -152,7 +152,7 @@ public abstract class MigrationTests
         );
     }
 
-    /// <summary>A clock by which each look at it takes three seconds.</summary>
+    /// <summary>A clock that advances by three seconds with each reading.</summary>
     private sealed class Slow : TimeProvider
     {
         private long _now;
@@ -177,7 +177,7 @@ public abstract class MigrationTests
         }
         var size = ledger.Size;
         Assert.Equal(268UL, size);
-        // Keys that were written before the migration are taken away and given.
+        // Keys from before the migration can be removed and added.
         var (even, odd) = (await ledger.Count(Kind, ["even"], Cancel), await ledger.Count(Kind, ["odd"], Cancel));
         var (count, events) = ((await ledger.Find(Kind, "c0", null, Cancel))!.State.Sequence, await ledger.CountEvents(Cancel));
         Assert.Equal(count + 1, (await ledger.Commit(Add("p/0", "new", "c0"), Cancel)).CountOf());
@@ -187,7 +187,7 @@ public abstract class MigrationTests
             ((long)await ledger.Count(Kind, ["even"], Cancel), (long)await ledger.Count(Kind, ["odd"], Cancel))
         );
         Assert.Equal(events + 1, (await ledger.EventsAfter(events, 10, Cancel)).Single().Number);
-        // Of an entry of before the migration, and of one of after it.
+        // An entry from before the migration, and one from after it.
         foreach (var position in new ulong[] { 5, size })
         {
             Assert.True(await ledger.EraseRequest(position, Cancel));
@@ -215,7 +215,7 @@ public abstract class MigrationTests
     [InlineData("delete from requests where request_id = 'r200'")]
     [InlineData("delete from events where number = 200")]
     [InlineData("delete from entries where position = 200")]
-    public async Task What_does_not_fit_together_is_not_migrated_and_stays_as_it_was(string damage)
+    public async Task A_ledger_that_contradicts_itself_is_not_migrated_and_stays_unchanged(string damage)
     {
         var connection = await Restore();
         await Run(connection, damage);

@@ -5,9 +5,9 @@ namespace Ministries.Ledger.Tests;
 
 /// <summary>
 /// The vectors for inclusion and consistency proofs that transparency-dev publishes with its Merkle tree
-/// (github.com/transparency-dev/merkle, testdata/inclusion and testdata/consistency, as of July 2026), good ones and bad. They are made here
-/// again from what they are made of: the known tree of eight leaves and, by the names of its files, what was done to a good proof.
-/// That they are the same is shown by their digest.
+/// (github.com/transparency-dev/merkle, testdata/inclusion and testdata/consistency, as of July 2026), good ones and bad. They are made
+/// here again from their source: the known tree of eight leaves and, named by its files, the changes to a good proof. Their digest shows
+/// that they are the same.
 /// </summary>
 public class PublishedVectorsTests
 {
@@ -249,7 +249,7 @@ public class PublishedVectorsTests
     }
 
     [Fact]
-    public void What_the_published_vectors_prove_is_proved_and_the_others_are_refused()
+    public void Published_vectors_are_proved_or_refused_as_they_say()
     {
         Case[] cases =
         [

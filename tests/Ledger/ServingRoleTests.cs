@@ -6,8 +6,8 @@ using static Ministries.Ledger.Tests.Counting;
 
 namespace Ministries.Ledger.Tests;
 
-/// <summary>One role makes and owns the tables, another serves from them: whoever has what the service has to get in with adds to what
-/// was recorded, and changes nothing of it.</summary>
+/// <summary>One role makes and owns the tables, another serves from them: whoever has the service's credentials can add to what was
+/// recorded, but change nothing of it.</summary>
 public sealed class ServingRoleTests
 {
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -47,7 +47,7 @@ public sealed class ServingRoleTests
     {
         var (_, owner, serving) = await Roles();
         await ServiceLedger.MakeTables(owner, "custody", RoleOf(serving), Cancel);
-        // Again, as at every start of the containers.
+        // Made again, as at every start of the containers.
         await ServiceLedger.MakeTables(owner, "custody", RoleOf(serving), Cancel);
         var checkpoint = Engine.NewFile("checkpoint");
         await using (var ledger = await ServiceLedger.Open(Options(serving, checkpoint), Cancel))
@@ -66,7 +66,7 @@ public sealed class ServingRoleTests
             var part = (await ledger.ReadEntry(3, null, Cancel))!.Entry.Parts.Single(p => p.Kind == PartKind.Request);
             Assert.Equal((true, 0, 0), (part.Erased, part.Data.Length, part.Salt.Length));
         }
-        // Another version folds all of it anew.
+        // Another version of the fold rebuilds all states.
         var second = Version(2, 10);
         await using var rebuilt = await ServiceLedger.Open(Options(serving, checkpoint, kind: second), Cancel);
         Assert.NotNull(await rebuilt.Find(second, "c1", null, Cancel));
@@ -109,7 +109,7 @@ public sealed class ServingRoleTests
                     $"grant all on {table} to {RoleOf(serving)}",
                 }
             )
-                // A grant by one who may not grant is a warning, and changes nothing.
+                // A grant by a role that may not grant gives a warning and changes nothing.
                 if (await Try(serving, sql) is var state && sql.StartsWith("grant", StringComparison.Ordinal))
                     continue;
                 else
@@ -140,7 +140,7 @@ public sealed class ServingRoleTests
         )
         {
             var state = await Try(serving, sql);
-            // VACUUM and REINDEX of what is another's are left out with a warning, or refused.
+            // VACUUM and REINDEX of another role's tables are skipped with a warning, or refused.
             Assert.True(
                 state == denied
                     || sql.StartsWith("vacuum", StringComparison.Ordinal) && state is null
@@ -148,7 +148,7 @@ public sealed class ServingRoleTests
                 $"{sql}: {state}"
             );
         }
-        // Not by way of what it is given: an erasure takes a request's content and nothing else.
+        // Its one function cannot be misused: an erasure removes a request's content and nothing else.
         await using (var ledger = await ServiceLedger.Open(Options(serving), Cancel))
             Assert.Equal(300ul, ledger.Size);
         Assert.Null(await Try(serving, "select erase_request(5)"));
@@ -177,7 +177,7 @@ public sealed class ServingRoleTests
     }
 
     [Fact]
-    public async Task One_role_for_both_makes_its_tables_and_is_told_to_be_weaker()
+    public async Task One_role_for_both_makes_its_tables_and_is_reported_as_their_owner()
     {
         await using var ledger = await ServiceLedger.Open(Options(await (await Postgres.Shared).CreateDatabase()), Cancel);
         Assert.True(ledger.OwnsTables);

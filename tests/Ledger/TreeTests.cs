@@ -4,7 +4,7 @@ using CsCheck;
 
 namespace Ministries.Ledger.Tests;
 
-/// <summary>RFC 6962 section 2.1 as it is written there, to compare with.</summary>
+/// <summary>RFC 6962 section 2.1, implemented literally, for comparison.</summary>
 internal static class Reference
 {
     public static byte[] Root(ReadOnlySpan<byte[]> leaves)
@@ -198,7 +198,7 @@ public class CheckpointTests
     }
 
     [Fact]
-    public void A_write_that_was_cut_off_leaves_the_checkpoint_before()
+    public void An_interrupted_write_leaves_the_previous_checkpoint()
     {
         var path = Engine.NewFile("checkpoint");
         using (var checkpoints = new Checkpoints(Key, path))
@@ -208,7 +208,7 @@ public class CheckpointTests
         for (var cut = 0; cut < 300; cut += 7)
         {
             var bytes = whole.ToArray();
-            // The third was written where the first had been.
+            // The third was written into the slot of the first.
             bytes.AsSpan(cut, 1024 - cut).Clear();
             File.WriteAllBytes(path, bytes);
             using var reopened = new Checkpoints(Key, path);
@@ -220,7 +220,7 @@ public class CheckpointTests
     }
 
     [Fact]
-    public void A_first_write_that_was_cut_off_is_as_none_and_a_foreign_key_is_refused()
+    public void An_interrupted_first_write_counts_as_none_and_a_foreign_key_is_refused()
     {
         var path = Engine.NewFile("checkpoint");
         using (var checkpoints = new Checkpoints(Key, path))

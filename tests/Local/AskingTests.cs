@@ -18,7 +18,7 @@ using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Local.Tests;
 
-/// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, silence is refusal.</summary>
+/// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, and no answer means refusal.</summary>
 public sealed class AskingTests : IAsyncLifetime
 {
     private string Prisoner { get; set; } = "";
@@ -82,7 +82,7 @@ public sealed class AskingTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task The_answer_and_its_ledger_position_are_kept_and_where_custody_is_silent_nothing_moves()
+    public async Task The_answer_and_its_ledger_position_are_kept_and_without_an_answer_nothing_moves()
     {
         Assert.Equal("FITNESS_NOT_RECORDED", (await Refused(() => Decide().ResponseAsync)).Reason);
         var fit = await Hq.Custody.RecordFitnessAsync(
@@ -118,7 +118,7 @@ public sealed class AskingTests : IAsyncLifetime
         var silent = await Refused(() => Schedule().ResponseAsync);
         Assert.Equal("UNAVAILABLE", silent.Reason);
         Assert.StartsWith("ministries.custody.v1.CustodyService/Check", silent.Metadata["asked"], StringComparison.Ordinal);
-        // What is refused before custody's answer matters is refused as ever.
+        // What is refused before custody's answer matters is refused as usual.
         Assert.Equal("STATE_NOT_ALLOWED", (await Refused(() => Decide().ResponseAsync)).Reason);
         Assert.Equal(size, await Size());
         Assert.Equal(
@@ -127,7 +127,7 @@ public sealed class AskingTests : IAsyncLifetime
         );
     }
 
-    // An exchange of one who said nothing: nothing is missing but his fitness to travel.
+    // An exchange of a prisoner who said nothing. Only his fitness to travel is missing.
     private async Task AnExchangeIsUnderReview()
     {
         var opened = await Hq.Custody.OpenCaseAsync(new(), cancellationToken: Cancel);

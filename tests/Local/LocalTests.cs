@@ -16,7 +16,7 @@ public sealed partial class LocalTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public async Task It_plays_the_case_and_a_program_reads_that_all_of_it_is_true()
+    public async Task It_plays_the_case_and_reports_to_a_program_that_all_checks_hold()
     {
         var (code, output, error) = await Play("--json", "--data", _folder);
         Assert.True(code == 0, $"exit code {code}\n{output}\n{error}");
@@ -77,7 +77,7 @@ public sealed partial class LocalTests : IDisposable
     }
 
     [Fact]
-    public void One_thing_that_is_not_so_or_nothing_checked_is_no_success()
+    public void One_failed_check_or_no_check_at_all_is_no_success()
     {
         Assert.True(Of(new Check("one", true), new Check("another", true)).Holds);
         Assert.False(Of(new Check("one", true), new Check("another", false)).Holds);
@@ -116,7 +116,7 @@ public sealed partial class LocalTests : IDisposable
     }
 
     [Fact]
-    public async Task Asked_to_serve_it_says_how_to_reach_it_answers_others_and_stops_when_told()
+    public async Task With_serve_it_shows_its_addresses_answers_others_and_stops_when_told()
     {
         using var process = Start("--serve", "--data", _folder);
         using var end = new Ending(process);
@@ -136,7 +136,7 @@ public sealed partial class LocalTests : IDisposable
             var alive = await participants["operator"].HealthOf("calllog").CheckAsync(new HealthCheckRequest(), cancellationToken: Cancel);
             Assert.Equal(HealthCheckResponse.Types.ServingStatus.Serving, alive.Status);
             Assert.Single((await participants["kr/mfa"].Calls.ListCallsAsync(new ListCallsRequest(), cancellationToken: Cancel)).Calls);
-            // What the run verified could have failed: to one who may not see every entry, some are missing.
+            // The run's verification can fail: for a participant who may not see every entry, some are missing.
             var some = await Verification.Of("custody", [participants["kr/mfa"].LedgerOf("custody")], Cancel);
             Assert.False(some.Gapless || some.Agrees);
             Assert.NotEmpty(some.Wrong);
@@ -147,7 +147,7 @@ public sealed partial class LocalTests : IDisposable
         Assert.Equal(0, process.ExitCode);
     }
 
-    // A test that fails leaves nothing running.
+    // Ends the process even if the test fails.
     private sealed class Ending(Process process) : IDisposable
     {
         public void Dispose()

@@ -16,12 +16,12 @@ using Ministries.Types.V1;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>Tests that count all that the process answers run alone.</summary>
+/// <summary>These tests run alone, because they count all answers of the process.</summary>
 [CollectionDefinition(nameof(AccessTests), DisableParallelization = true)]
 public sealed class AloneCollection;
 
-/// <summary>Who reaches what: every endpoint of the three services, as every participant and as strangers, by its exact path and by
-/// other spellings of it. No spelling gives a caller what the exact path refuses.</summary>
+/// <summary>Who can reach which endpoint. Every endpoint of the three services is called as every participant and as strangers, by its
+/// exact path and by other spellings. No spelling gives a caller what the exact path refuses.</summary>
 [Collection(nameof(AccessTests))]
 public sealed class AccessTests : IAsyncLifetime
 {
@@ -50,7 +50,7 @@ public sealed class AccessTests : IAsyncLifetime
         await _services.DisposeAsync();
     }
 
-    /// <summary>An endpoint as it is called.</summary>
+    /// <summary>An endpoint.</summary>
     /// <param name="Service">The service that serves it.</param>
     /// <param name="Path">Its exact path.</param>
     /// <param name="Verb">POST, or GET of a file.</param>
@@ -133,7 +133,7 @@ public sealed class AccessTests : IAsyncLifetime
                         Exact,
                         exact,
                         granted
-                            // A tile that is not full yet is not there.
+                            // A tile that is not full yet does not exist.
                             ? exact is not ("NOT_GRANTED" or "CALLER_UNKNOWN" or "UNIMPLEMENTED")
                                 && (exact != "404" || target.Verb == "GET")
                             : exact == "NOT_GRANTED"
@@ -267,7 +267,7 @@ public sealed class AccessTests : IAsyncLifetime
         };
         if (verb is not ("GET" or "HEAD"))
         {
-            // Followed until now, a ledger's entries end.
+            // The stream ends at the present entries.
             var message =
                 target.Rpc?.Name.EndsWith("/FollowEntries", StringComparison.Ordinal) == true
                     ? new FollowEntriesRequest { UntilNow = true }.ToByteArray()

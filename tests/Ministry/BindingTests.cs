@@ -9,12 +9,12 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>A signature holds for one service. <c>LedgerService</c> is the same at all of them, and the agreement of these names no
-/// addresses: only the signature itself says for which it is.</summary>
+/// <summary>A signature is valid for one service. <c>LedgerService</c> is the same at all services, and this agreement lists no addresses,
+/// so only the signature itself names the service.</summary>
 public class BindingTests(Services services) : IClassFixture<Services>
 {
     [Fact]
-    public async Task One_signed_permission_is_taken_by_the_service_for_which_it_was_signed_and_by_no_other()
+    public async Task A_signed_permission_is_accepted_by_the_service_for_which_it_was_signed_and_by_no_other()
     {
         Assert.All(
             JsonParser
@@ -37,7 +37,7 @@ public class BindingTests(Services services) : IClassFixture<Services>
             foreach (var called in (string[])["calllog", "custody", "consular"])
             {
                 var reason = await Post(called, frame, signed);
-                // The service for which it is gets as far as its rule: the entry is no observer's.
+                // At the right service, the request reaches the rule, which refuses because the entry is not an observer's.
                 if (called == meant)
                     Assert.DoesNotContain("SIGNATURE", reason);
                 else
@@ -77,7 +77,7 @@ public class BindingTests(Services services) : IClassFixture<Services>
         };
     }
 
-    // The same bytes to whichever service: only the connection differs.
+    // Sends the same bytes to any service; only the connection differs.
     private async Task<string> Post(string service, byte[] frame, Dictionary<string, string> signed)
     {
         using var certificate = X509Certificate2.CreateFromPemFile(

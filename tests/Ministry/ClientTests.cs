@@ -6,7 +6,7 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>A ministry's client against the services as they are.</summary>
+/// <summary>A ministry's client against the real services.</summary>
 public class ClientTests(Services services) : IClassFixture<Services>
 {
     [Fact]
@@ -82,7 +82,7 @@ public class ClientTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task A_service_that_is_another_than_it_is_taken_for_is_not_called()
+    public async Task A_service_that_is_not_the_expected_one_is_not_called()
     {
         var wrong = services.As(
             "kr/mfa",

@@ -102,7 +102,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
             }
             var there = await Run("kr/mfa", "evidence", "export", id, "--out", Path.Combine(folder, $"{id}.jsonl"));
             Assert.Equal(CallCommands.WrongInput, there.Code);
-            Assert.Contains("is there already", there.Error);
+            Assert.Contains("exists already", there.Error);
             var none = await Run("kr/unification", "evidence", "export", services.Case, "--out", Path.Combine(folder, "none"));
             Assert.Equal(CallCommands.WrongInput, none.Code);
             Assert.Contains("there is no case", none.Error);
@@ -114,7 +114,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task A_refusal_is_told_in_words_or_as_JSON_and_the_exit_code_says_so()
+    public async Task A_refusal_is_shown_in_words_or_as_JSON_and_the_exit_code_says_so()
     {
         var request = services.Call();
         request.Account.StartTime.TimeZone = "";
@@ -139,7 +139,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     [InlineData("list", "calls", "--address", "calllog=http://127.0.0.1:1")]
     [InlineData("list", "calls", "--timeout", "0")]
     [InlineData("list", "calls", "--folder", "/no/such/folder")]
-    public async Task What_cannot_be_sent_is_told_before_anybody_is_called(params string[] args)
+    public async Task Wrong_input_is_reported_before_anybody_is_called(params string[] args)
     {
         var (code, output, error) = await Run("kr/mfa", args);
         Assert.Equal(CallCommands.WrongInput, code);
@@ -148,7 +148,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task A_field_that_the_contract_does_not_know_is_told()
+    public async Task A_field_that_the_contract_does_not_know_is_reported()
     {
         var file = Path.Combine(services.Folder, Path.GetRandomFileName());
         await System.IO.File.WriteAllTextAsync(file, """{ "no_such_field": 1 }""", Cancel);
@@ -158,7 +158,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task A_service_that_is_not_there_is_told_with_the_request_id()
+    public async Task An_unreachable_service_is_reported_with_the_request_id()
     {
         var (code, _, error) = await Run(
             "kr/mfa",
@@ -224,7 +224,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task A_version_of_the_agreement_is_drafted_told_signed_and_checked_without_a_call()
+    public async Task A_version_of_the_agreement_is_drafted_shown_signed_and_checked_without_a_call()
     {
         var (previous, next) = (Path.Combine(services.Folder, "agreement.json"), Path.Combine(services.Folder, Path.GetRandomFileName()));
         var altered = JsonNode.Parse(await System.IO.File.ReadAllTextAsync(previous, Cancel))!;
@@ -296,7 +296,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task Methods_are_told_from_the_contracts_without_a_call()
+    public async Task Methods_are_shown_from_the_contracts_without_a_call()
     {
         var all = (await Succeed("", "methods", "custody")).Output;
         Assert.All(V1Names(), name => Assert.Contains(name, all));
@@ -333,7 +333,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         var root = new RootCommand("ministry");
         foreach (var command in CallCommands.Create().Append(AgreementCommand.Create()).Append(EvidenceCommand.Create()))
             root.Add(command);
-        // What the test says comes last: it wins.
+        // The test's own options come last, so they win.
         string[] common =
             participant.Length == 0
                 ? []

@@ -6,7 +6,7 @@ using Ministries.Trust;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>What a set of containers is given before its first start.</summary>
+/// <summary>The files that a set of containers gets before its first start.</summary>
 public sealed class DeploymentTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-deployment-").FullName;
@@ -37,7 +37,7 @@ public sealed class DeploymentTests : IDisposable
     }
 
     [Fact]
-    public void What_is_there_stays_and_another_authority_means_new_certificates()
+    public void Existing_files_stay_and_another_authority_means_new_certificates()
     {
         Init("--operator-authority", In("operator"));
         var (before, key) = (Read("postgres/server.pem"), Read("calllog/server.key"));
@@ -59,7 +59,7 @@ public sealed class DeploymentTests : IDisposable
         Assert.Equal(Read("other/authority.pem"), Read("custody/operator-authority.pem"));
         Assert.Equal(key, Read("calllog/server.key"));
 
-        // Without one the network within is trusted, as for development.
+        // Without an operator's authority, the internal network is trusted, as in development.
         Init();
         Assert.False(File.Exists(In("calllog/settings/Broker__Authority")));
         Assert.DoesNotContain("SSL Mode", Read("calllog/settings/Ledger__Connection"));

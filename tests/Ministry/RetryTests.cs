@@ -22,7 +22,7 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>What the client does when a service fails: a service of its own that fails as told.</summary>
+/// <summary>What the client does when a service fails. The test's own service fails as told.</summary>
 public sealed class RetryTests : IAsyncLifetime
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("retry").FullName;
@@ -98,7 +98,7 @@ public sealed class RetryTests : IAsyncLifetime
     [InlineData(Reason.Stale, StatusCode.Aborted)]
     [InlineData(Reason.RecordFull, StatusCode.ResourceExhausted)]
     [InlineData(Reason.NotFound, StatusCode.NotFound)]
-    public async Task What_was_decided_is_not_tried_again(Reason reason, StatusCode code)
+    public async Task A_decided_call_is_not_tried_again(Reason reason, StatusCode code)
     {
         _failing.Failures.Enqueue(new Refusal(reason).ToException());
         var refused = await Assert.ThrowsAsync<RefusedException>(async () =>
@@ -163,7 +163,7 @@ public sealed class RetryTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task An_entry_that_comes_in_pieces_is_put_together_also_where_it_begins_anew_or_the_stream_breaks()
+    public async Task An_entry_that_comes_in_pieces_is_put_together_even_if_it_begins_again_or_the_stream_breaks()
     {
         _failing.InPieces = [2, 5];
         _failing.Anew = [5];
@@ -178,7 +178,7 @@ public sealed class RetryTests : IAsyncLifetime
     [InlineData(0, 10, 11)]
     [InlineData(0, 9 << 20, 4)]
     [InlineData(0, uint.MaxValue, 4)]
-    public async Task Pieces_that_do_not_fit_are_not_taken(uint offset, uint size, int bytes)
+    public async Task Pieces_that_do_not_fit_are_not_accepted(uint offset, uint size, int bytes)
     {
         _failing.Piece = new EntryPiece
         {
@@ -198,7 +198,7 @@ public sealed class RetryTests : IAsyncLifetime
         return positions;
     }
 
-    // Of a log with one entry, made here from the specifications.
+    // The receipt of a log with one entry, made from the specifications.
     private static Receipt ReceiptOf(string keyFile)
     {
         using var key = Pki.ReadKey(keyFile);
@@ -233,7 +233,7 @@ public sealed class RetryTests : IAsyncLifetime
 
     [Theory]
     [MemberData(nameof(Wrong))]
-    public async Task A_receipt_that_proves_nothing_is_not_taken_for_an_answer(string why, Action<Receipt> spoil)
+    public async Task An_answer_whose_receipt_proves_nothing_is_not_accepted(string why, Action<Receipt> spoil)
     {
         await _client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
         _failing.Receipt = _failing.Receipt.Clone();
@@ -245,7 +245,7 @@ public sealed class RetryTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task An_answer_without_a_receipt_is_none()
+    public async Task An_answer_without_a_receipt_is_not_accepted()
     {
         _failing.Receipt = null!;
         await Assert.ThrowsAsync<InvalidReceiptException>(() =>
@@ -253,7 +253,7 @@ public sealed class RetryTests : IAsyncLifetime
         );
     }
 
-    /// <summary>Fails as it is told, and notes what came.</summary>
+    /// <summary>A service that fails as told, and notes the calls.</summary>
     private sealed class Failing(Receipt receipt) : CallLogService.CallLogServiceBase
     {
         public Receipt Receipt = receipt;
@@ -288,7 +288,7 @@ public sealed class RetryTests : IAsyncLifetime
             );
     }
 
-    /// <summary>Sends ten entries, and breaks once before each that it is told.</summary>
+    /// <summary>A ledger that sends ten entries and breaks the stream once before each given one.</summary>
     private sealed class Following(Failing failing) : LedgerService.LedgerServiceBase
     {
         public override async Task FollowEntries(

@@ -38,13 +38,13 @@ public sealed class Services : IAsyncLifetime
 
     public string Case { get; private set; } = "";
 
-    /// <summary>What differs from the settings that a service has here.</summary>
+    /// <summary>Changes the settings of a service.</summary>
     public Func<string, Settings, Settings> Set { get; init; } = (_, settings) => settings;
 
     /// <summary>The running services by name.</summary>
     public IReadOnlyDictionary<string, WebApplication> Hosts => _hosts;
 
-    /// <summary>What a service of a later contract would answer in place of an answer; null: the answer as it is.</summary>
+    /// <summary>Changes an answer to that of a service with a later contract; null: answers stay unchanged.</summary>
     public Func<IMessage, IMessage>? Later { get; set; }
 
     public static Actor Actor =>
@@ -107,7 +107,7 @@ public sealed class Services : IAsyncLifetime
                 ).Prisoner
             );
         }
-        // The call log has its copy of the case once it knows the second prisoner.
+        // The call log has a complete copy of the case once it knows the second prisoner.
         using var ministry = As("kr/mfa");
         await Until(async () => await Knows(ministry));
     }
@@ -245,7 +245,8 @@ public sealed class Services : IAsyncLifetime
         }
     }
 
-    // A write that every rule refuses for its own reason once the case and both prisoners are known: there is nothing to clean up.
+    // Tries a write that is always refused, but for another reason once the case and both prisoners are known. So there is nothing to clean
+    // up.
     private async Task<bool> Knows(MinistryClient ministry)
     {
         var request = Call();

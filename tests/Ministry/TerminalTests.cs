@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>What others said is shown, and never acts on the reader's terminal.</summary>
+/// <summary>Texts of others are shown and never act on the reader's terminal.</summary>
 public class TerminalTests
 {
     public static TheoryData<string, string> Texts =>
@@ -25,7 +25,7 @@ public class TerminalTests
 
     [Theory]
     [MemberData(nameof(Texts))]
-    public void What_acts_on_a_terminal_is_written_out(string text, string shown)
+    public void Characters_that_act_on_a_terminal_are_escaped(string text, string shown)
     {
         Assert.Equal(shown, Terminal.Escape(text));
         var (whole, line, pieces) = (new StringWriter(), new StringWriter(), new StringWriter());

@@ -6,11 +6,11 @@ using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
 
-/// <summary>A later contract has a field, a value and an RPC more. Its client meets today's services, and today's client meets its
-/// services: the bytes on the wire are those of the later one.</summary>
+/// <summary>A later contract has one more field, value and RPC. Its client calls today's services, and today's client calls its services,
+/// with the bytes of the later contract on the wire.</summary>
 public class UpgradeTests(Services services) : IClassFixture<Services>
 {
-    // Field 99, a message of a field: nothing of today's contract has it.
+    // Field 99, a message with one field, which today's contract does not have.
     private static readonly byte[] Field99 = [0x9a, 0x06, 0x02, 0x08, 0x01];
 
     [Fact]
@@ -43,7 +43,7 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
         Assert.Equal(StatusCode.Unimplemented, unknown.StatusCode);
 
         Assert.Equal(before, (await client.LedgerOf("calllog").GetCheckpointAsync(new(), cancellationToken: Cancel)).TreeSize);
-        // What it left out of today's contract it may leave out: the same client goes on with what both know.
+        // The same client can go on with what both contracts know.
         Assert.StartsWith("call_", (await client.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel)).Call);
 
         async Task<RefusedException> Refused(LogCallRequest request)
@@ -64,19 +64,19 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
         services.Later = answer =>
             answer switch
             {
-                // A state that is not known here, and a field more in the answer, in its record and in its receipt.
+                // An unknown state, and one more field in the answer, in its record and in its receipt.
                 GetCallResponse got => sent.Got = With99(
                     Merged(got, new GetCallResponse { Call = With99(new Call { State = (CallState)99 }) })
                 ),
                 LogCallResponse logged => sent.Logged = With99(
                     Merged(logged, new LogCallResponse { Receipt = With99(new Ledger.V1.Receipt()) })
                 ),
-                // The services among themselves too.
+                // The services get such answers from each other too.
                 _ => With99((dynamic)answer),
             };
         try
         {
-            // The client takes an answer only with a receipt that proves it.
+            // The client accepts an answer only with a valid receipt.
             var logged = await client.CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel);
             Assert.StartsWith("call_", logged.Call);
             Assert.Equal(sent.Logged!.ToByteArray(), logged.ToByteArray());
@@ -134,7 +134,7 @@ public class UpgradeTests(Services services) : IClassFixture<Services>
     private static T With99<T>(T message)
         where T : IMessage<T> => (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. Field99]);
 
-    // Bytes one after the other: for a reader, what stands later in them counts.
+    // Concatenates the bytes of both messages. For a reader, the later fields count.
     private static T Merged<T>(T message, T more)
         where T : IMessage<T> => (T)message.Descriptor.Parser.ParseFrom([.. message.ToByteArray(), .. more.ToByteArray()]);
 }

@@ -25,8 +25,8 @@ using V1Client = Ministries.CallLog.V1.CallLogService.CallLogServiceClient;
 
 namespace Ministries.Tracing.Tests;
 
-/// <summary>The three services over a broker of their own, in one process, seen by a collector. The consular service's rule on
-/// logged calls can be made to fail.</summary>
+/// <summary>The three services in one process, with a broker of their own and a collector. The consular service's rule on logged calls can
+/// be made to fail.</summary>
 public sealed class OperatorFixture : IAsyncLifetime
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-operator-").FullName;
@@ -48,10 +48,10 @@ public sealed class OperatorFixture : IAsyncLifetime
     /// <summary>The rule fails from now on.</summary>
     public void Fail() => (_failed, _fails) = (new(TaskCreationOptions.RunContinuationsAsynchronously), true);
 
-    /// <summary>It does not any more.</summary>
+    /// <summary>The rule works again.</summary>
     public void FailNoMore() => _fails = false;
 
-    /// <summary>Comes when it has failed once.</summary>
+    /// <summary>Completes when the rule has failed once.</summary>
     public Task Failed => _failed.Task;
 
     public BusStatus BusOf(string service) =>
@@ -139,13 +139,13 @@ public sealed class OperatorFixture : IAsyncLifetime
         };
 
     /// <summary>The call log as a plain client of kr/mfa calls it.</summary>
-    /// <param name="authority">What it calls the service (`:authority`); null: by its address.</param>
+    /// <param name="authority">The name by which it calls the service (`:authority`); null: the address.</param>
     public V1Client Plain(string? authority = null)
     {
         string Own(string file) => Path.Combine(_folder, "kr/mfa", file);
         var certificate = X509Certificate2.CreateFromPemFile(Own("system.pem"), Own("system.key"));
         _open.Add(certificate);
-        // The library checks the service's certificate by what it calls the service.
+        // The library checks the service's certificate against the name by which it calls the service.
         var tls = new SocketsHttpHandler
         {
             SslOptions =
@@ -227,7 +227,7 @@ public sealed class OperatorFixture : IAsyncLifetime
     }
 }
 
-/// <summary>What an operator who knows no code sees of what goes wrong, in the traces of those whom it concerns.</summary>
+/// <summary>What an operator who does not know the code can see of failures, in the traces that they concern.</summary>
 public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<OperatorFixture>
 {
     private const string CallLogged = "ministries.calllog.v1.CallLogged",
@@ -245,7 +245,7 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
         var drafted = Assert.Single(trace, s => s.Name == "commit consular");
         var draft = drafted.Attributes["ministries.record"];
         Assert.StartsWith("transfer_", draft);
-        // Nobody's call stands behind it, and it says what did.
+        // No participant's call caused it, and the span says what did.
         Assert.Equal(CallLogged, drafted.Attributes["ministries.method"]);
         Everything_has_its_parent(trace);
 
@@ -279,7 +279,7 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
     public async Task A_refusal_has_its_reason_and_article()
     {
         var (call, _) = await Logged();
-        // The draft's tie changes the call once more.
+        // Tying the draft changes the call once more.
         await fixture.Participants.WaitUntil(
             "the draft is tied",
             async () =>
@@ -303,7 +303,7 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
         Assert.Equal("READOUT_ALREADY_GIVEN", rpc.Attributes["ministries.refusal"]);
         Assert.Equal(Refusals.AboutOf(Errors.V1.Reason.ReadoutAlreadyGiven).Source, rpc.Attributes["ministries.article"]);
         Assert.Equal("kr/mfa", rpc.Attributes["ministries.participant"]);
-        // What the ledger keeps of it.
+        // The commit's span says what the ledger keeps.
         var commit = spans.Single(s => s.Name == "commit calllog");
         Assert.Equal(("READOUT_ALREADY_GIVEN", rpc.Id), (commit.Attributes["ministries.refusal"], commit.Parent));
     }
@@ -329,7 +329,7 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
         using var listener = new ActivityListener
         {
             ShouldListenTo = s => s.Name == source.Name,
-            // The ministry does not sample: kept all the same.
+            // The ministry does not sample, but the services record the trace anyway.
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.PropagationData,
         };
         ActivitySource.AddActivityListener(listener);
@@ -351,7 +351,7 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
     }
 
     [Fact]
-    public async Task What_cannot_be_processed_shows_each_attempt_then_the_dead_letter_and_when_it_is_replayed_that_too()
+    public async Task An_event_that_cannot_be_processed_shows_its_attempts_its_dead_letter_and_its_replay()
     {
         fixture.Fail();
         var (call, _) = await Logged(drafted: false);
@@ -387,9 +387,9 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
     }
 
     [Fact]
-    public async Task A_message_that_the_broker_gives_again_is_seen_as_that_and_as_repeated_where_it_had_its_effect()
+    public async Task A_redelivered_message_is_shown_as_such_and_as_repeated_if_it_had_its_effect()
     {
-        // The broker dies while the consular service has the message in hand: it takes the event in, and cannot say so any more.
+        // The broker dies while the consular service has the message in hand. The service takes the event in, but cannot acknowledge it.
         fixture.Fail();
         var (call, _) = await Logged(drafted: false);
         await fixture.Failed.WaitAsync(Cancel);
@@ -406,13 +406,13 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
     }
 
     [Fact]
-    public async Task An_outage_of_the_broker_stands_in_the_trace_between_the_commit_and_the_publish()
+    public async Task An_outage_of_the_broker_is_a_span_between_the_commit_and_the_publish()
     {
         fixture.Broker.Kill();
         await fixture.Participants.WaitUntil("the outage is noticed", () => Task.FromResult(!fixture.BusOf("calllog").BrokerReady), Cancel);
         var (call, _) = await Logged(drafted: false);
         await fixture.Participants.WaitUntil("the event waits", () => Task.FromResult(fixture.BusOf("calllog").Backlog > 0), Cancel);
-        // No message comes, and the draft is made all the same: from the producer's ledger, which its span says.
+        // No message comes, but the draft is made from the producer's ledger, and its span says so.
         await Drafted(call);
         var filled = (await TraceOf(call, Ends("commit", "consular"))).Single(s => s.Name == $"process {CallLogged}");
         Assert.Contains("ministries.filled", filled.Attributes.Keys);
@@ -426,9 +426,9 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
         Assert.InRange(outage.Start, commit.Start, publish.Start);
         Assert.InRange(outage.Raw.EndTimeUnixNano, outage.Start + 100_000_000, publish.Start + 50_000_000);
         Everything_has_its_parent(trace);
-        // Nobody's call is no trace: neither health nor the looks for events that never came.
+        // Calls that no participant caused have no trace: health checks, and searches for missing events.
         const int client = 3;
-        // This test's own client, in the same process, asks for health; the services do not.
+        // Only this test's own client, in the same process, asks for health.
         Assert.Empty(
             fixture
                 .Receiver.Spans.Where(s =>
@@ -507,7 +507,7 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
         foreach (var span in trace.Where(s => s.Parent.Length > 0))
         {
             Assert.True(known.TryGetValue(span.Parent, out var parent), span.Name);
-            // No child begins before its parent: what a page of traces takes for clocks that differ.
+            // No child begins before its parent, which a trace viewer would take for differing clocks.
             Assert.True(span.Start + 1_000_000 >= parent.Start, $"{span.Name} begins before {parent.Name}");
         }
     }

@@ -46,7 +46,7 @@ public sealed partial class TracingTests
         "ministries.method",
     ];
 
-    // What became of kr/mfa's call: each line is a span, its depth the number of spaces; brothers in the order of their lines.
+    // The trace of kr/mfa's call: each line is a span, its depth the number of spaces; siblings are sorted by their lines.
     private const string CallTree = """
         ministries.calllog.v1.CallLogService/LogCall [calllog]
          commit calllog [calllog]
@@ -121,7 +121,7 @@ public sealed partial class TracingTests
             }
             Assert.All(timeline.Checks, c => Assert.True(c.Holds, $"{c.What}: {c.Found}"));
 
-            // Told to stop, a service hands on what it has, its spans too.
+            // When told to stop, a service exports its remaining spans.
             foreach (var process in processes)
                 using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]))
                     await kill.WaitForExitAsync(Cancel);
@@ -157,7 +157,7 @@ public sealed partial class TracingTests
         Assert.Equal(CallTree.Count(c => c == '\n'), trace.Count);
     }
 
-    // The subtree as text, brothers by what they and theirs are called.
+    // The subtree as text. Siblings are sorted by their own text and that of their children.
     private static string Tree(ReceivedSpan span, IReadOnlyList<ReceivedSpan> trace, int depth = 0) =>
         $"{new string(' ', depth)}{span.Name} [{span.Service}]\n"
         + string.Concat(trace.Where(s => s.Parent == span.Id).Select(s => Tree(s, trace, depth + 1)).Order(StringComparer.Ordinal));
@@ -168,7 +168,7 @@ public sealed partial class TracingTests
         var known = spans.Select(s => (s.Trace, s.Id)).ToHashSet();
         Assert.Empty(spans.Where(s => s.Parent.Length > 0 && !known.Contains((s.Trace, s.Parent))).Select(s => s.Name));
         Assert.DoesNotContain(spans, s => s.Name.Contains("grpc.health", StringComparison.Ordinal));
-        // A batch is a trace of its own, its statements included; a command's commit links to it.
+        // A batch is a trace of its own, with its statements. A command's commit links to it.
         var batches = spans.Where(s => s.Name.StartsWith("batch ", StringComparison.Ordinal)).ToList();
         Assert.All(batches, b => Assert.Empty(b.Parent));
         var statements = spans.Where(s => s.Attributes.ContainsKey("db.system.name")).ToList();

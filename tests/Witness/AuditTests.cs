@@ -5,7 +5,7 @@ using Ministries.Ministry;
 
 namespace Ministries.Witness.Tests;
 
-/// <summary>A log that shows two histories is caught by the client library and the auditor's command, and by name.</summary>
+/// <summary>The client library and the auditor's command catch a log that shows two histories, and name the kind of break.</summary>
 public sealed class AuditTests
 {
     private const string Writer = "ua/coordination-hq";
@@ -21,7 +21,7 @@ public sealed class AuditTests
     }
 
     [Fact]
-    public async Task What_was_seen_in_receipts_is_linked_to_what_is_shown()
+    public async Task Checkpoints_seen_in_receipts_are_linked_to_the_log_that_is_shown()
     {
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         var client = hub.As(Writer, Remembering(hub));
@@ -33,7 +33,7 @@ public sealed class AuditTests
         Assert.Equal((cosigned.Size, 2), (audit.Cosigned!.Size, audit.Cosigners.Count));
         Assert.Equal(["icrc", "kr/mfa"], audit.Compared.Keys.Order());
         Assert.Equal("it cannot be reached", audit.NotCompared["ua/mfa"]);
-        // The next one goes on from this one alone, after a restart of the client too.
+        // The next audit is compared with this one only, even after a restart of the client.
         await hub.Write(3, client);
         Assert.InRange((await client.Audit("custody", cancel: Hub.Cancel)).Linked, 2, 4);
         var again = hub.As(Writer, Remembering(hub));
@@ -42,7 +42,7 @@ public sealed class AuditTests
     }
 
     [Fact]
-    public async Task A_log_is_audited_beside_the_writes_after_so_many_receipts()
+    public async Task A_log_is_audited_in_the_background_after_a_number_of_receipts()
     {
         await using var hub = await Hub.Start(0, 0);
         var client = hub.As(Writer, s => Remembering(hub)(s) with { AuditEvery = 5 });
@@ -55,8 +55,8 @@ public sealed class AuditTests
         );
     }
 
-    // The database under the service is changed as its operator could, and the last checkpoint's file with it: what the service
-    // can look at by itself is all of one piece.
+    // Changes the service's database as its operator could, and the file of the last checkpoint with it. So everything that the service
+    // itself can check is consistent.
     private static async Task<MinistryClient> Tampered(Hub hub, string sql, int written = 5)
     {
         var client = hub.As(Writer, Remembering(hub));
@@ -70,7 +70,7 @@ public sealed class AuditTests
             await using var command = database.CreateCommand();
             command.CommandText = sql;
             Assert.True(await command.ExecuteNonQueryAsync(Hub.Cancel) > 0);
-            // The right edge anew, from the headers that are there now.
+            // Computes the right edge again from the present headers.
             command.CommandText = "SELECT header FROM entries ORDER BY position";
             var edge = new TreeEdge(0, []);
             ulong size = 0;
@@ -97,7 +97,7 @@ public sealed class AuditTests
         var e = await Broken(LogBreak.NotAPrefix, () => client.Audit("custody", cancel: Hub.Cancel));
         Assert.NotNull(e.One);
         Assert.NotNull(e.Other);
-        // It stays broken for this client: no receipt of that log is taken for one.
+        // It stays broken for this client, which accepts no receipt of that log any more.
         await Broken(LogBreak.NotAPrefix, () => hub.Write(1, client));
         await Broken(LogBreak.NotAPrefix, () => hub.Write(1, hub.As(Writer, Remembering(hub))));
         var again = await Broken(LogBreak.NotAPrefix, () => hub.As(Writer, Remembering(hub)).Audit("custody", cancel: Hub.Cancel));
@@ -114,7 +114,7 @@ public sealed class AuditTests
         Assert.Equal(hub.Ledger.Size, audit.Entries);
         Assert.InRange(audit.Signatures, 3, audit.Verified - 1);
         client = await Tampered(hub, "UPDATE entries SET request = cast(request || x'6000' as blob) WHERE position = 2");
-        // The log is the one that was signed; what it says now is not what stands in it.
+        // The log is the one that was signed, but the request that is shown is not the one that it commits to.
         await client.Audit("custody", whole: true, cancel: Hub.Cancel);
         var e = await Assert.ThrowsAsync<InvalidEntryException>(() => client.Audit("custody", entries: true, cancel: Hub.Cancel));
         Assert.Contains("the part Request of entry 2 is not what was recorded", e.Message);
@@ -154,7 +154,7 @@ public sealed class AuditTests
         await hub.StopService();
         await hub.StartService(Path.Combine(hub.Folder, "yesterday.db"), Path.Combine(hub.Folder, "yesterday.checkpoint"));
         await Broken(LogBreak.Truncated, () => hub.As(Writer, Remembering(hub)).Audit("custody", cancel: Hub.Cancel));
-        // To another participant, who has seen nothing of today, it grows on.
+        // For another participant, who has seen nothing of today, the log just grows.
         await hub.Write(20);
         await Broken(LogBreak.NotAPrefix, () => client.Audit("custody", cancel: Hub.Cancel));
     }
@@ -179,14 +179,14 @@ public sealed class AuditTests
     [Fact]
     public async Task A_split_view_is_caught_by_the_participant_whose_witness_saw_the_other_side()
     {
-        // Both of the participants' witnesses cosign; then the hub shows kr/mfa another history, through a second service with the
-        // same key. Nobody told its witnesses of that one.
+        // Two participants' witnesses cosign. Then the hub shows kr/mfa another history, through a second service with the same key, which
+        // no witness has seen.
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         var victim = hub.As(Writer, Remembering(hub));
         await hub.Write(3);
         await hub.Cosigned();
         await hub.StopService();
-        // The other side lets no witness answer in time.
+        // The second service gives witnesses no time to answer.
         await hub.StartService(
             Path.Combine(hub.Folder, "other.db"),
             Path.Combine(hub.Folder, "other.checkpoint"),
@@ -194,7 +194,7 @@ public sealed class AuditTests
         );
         await hub.Write(6, victim);
         var e = await Broken(LogBreak.NotAPrefix, () => victim.Audit("custody", cancel: Hub.Cancel));
-        // Both checkpoints bear the service's signature: the one that the witnesses cosigned, and the one that the victim was shown.
+        // The service signed both checkpoints: the one that the witnesses cosigned, and the one that the victim was shown.
         Assert.NotEmpty(Trust.Cosigners.Of(e.One!, hub.Agreement));
         Assert.Empty(Trust.Cosigners.Of(e.Other!, hub.Agreement));
     }
@@ -211,7 +211,7 @@ public sealed class AuditTests
         byte[] other = [1, .. new byte[31]];
         var e = Assert.Throws<InvalidLogException>(() => seen.Add(key.Sign(5, other)));
         Assert.Equal((LogBreak.TwoRoots, key.Sign(5, new byte[32]).Text, key.Sign(5, other).Text), (e.Break, e.One, e.Other));
-        // Both stay, to be shown to others; nothing more is taken.
+        // Both are kept, to be shown to others, and no further checkpoint is accepted.
         Assert.Throws<InvalidLogException>(() => seen.Add(key.Sign(7, new byte[32])));
         e = Assert.Throws<InvalidLogException>(() => new SeenLog("custody", folder).Add(key.Sign(7, new byte[32])));
         Assert.Equal((LogBreak.TwoRoots, key.Sign(5, new byte[32]).Text, key.Sign(5, other).Text), (e.Break, e.One, e.Other));
@@ -219,7 +219,7 @@ public sealed class AuditTests
     }
 
     [Fact]
-    public void A_service_that_never_lets_its_log_be_read_is_not_believed_for_ever()
+    public void A_service_that_never_shows_its_log_is_not_believed_for_ever()
     {
         var key = CheckpointKey.FromSeed("ministries.example/custody", new byte[32]);
         var seen = new SeenLog("custody", null);
@@ -252,7 +252,7 @@ public sealed class AuditTests
         var json = JsonNode.Parse(text)!;
         Assert.Equal((0, true, size, 2), (code, (bool)json["proved"]!, (ulong)json["size"]!, json["cosignatures"]!.AsArray().Count));
 
-        // What is cosigned by too few is said to be, and the exit code with it.
+        // With too few cosignatures, the report says so and the exit code too.
         await hub.StopWitness("icrc");
         await hub.StopWitness("kr/mfa");
         await hub.StopService();

@@ -27,13 +27,13 @@ public sealed class CosigningTests
 
         var shown = await LedgerOf(hub).GetCheckpointAsync(new GetCheckpointRequest(), cancellationToken: Hub.Cancel);
         Assert.Equal((cosigned.Text, cosigned.Size), (shown.CosignedCheckpoint, shown.CosignedTreeSize));
-        // The present checkpoint has what it has so far: here, all.
+        // The present checkpoint has its cosignatures so far: here, all of them.
         Assert.Equal(["icrc", "kr/mfa"], Cosigners.Of(shown.Checkpoint, hub.Agreement));
         using var http = hub.Http("ua/mfa");
         Assert.Equal(cosigned.Text, await http.GetStringAsync(new Uri("/checkpoint/cosigned", UriKind.Relative), Hub.Cancel));
         Assert.Equal(shown.Checkpoint, await http.GetStringAsync(new Uri("/checkpoint", UriKind.Relative), Hub.Cancel));
 
-        // What was committed later is in a greater tree; every entry is proved in the cosigned one.
+        // Later entries make a greater tree, and every entry is proved in the cosigned one.
         await hub.Write(5);
         await hub.Cosigned();
         var proof = (await hub.Ledger.ProveInclusion(2, cosigned.Size, Hub.Cancel))!;
@@ -42,7 +42,7 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task One_that_comes_later_is_asked_too_and_catches_up()
+    public async Task A_witness_that_comes_later_is_asked_too_and_catches_up()
     {
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         await hub.Write(3);
@@ -60,7 +60,7 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task What_was_cosigned_is_kept_while_the_witnesses_are_away()
+    public async Task The_cosigned_checkpoint_is_kept_while_the_witnesses_are_away()
     {
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         await hub.Write(4);
@@ -70,7 +70,7 @@ public sealed class CosigningTests
         await hub.StopService();
         await hub.StartService();
         Assert.Equal(cosigned.Text, hub.Ledger.Cosigned!.Text);
-        // Writes go on, and wait for nobody.
+        // Writes go on and do not wait for witnesses.
         var began = Stopwatch.GetTimestamp();
         await hub.Write(10);
         Assert.True(Stopwatch.GetElapsedTime(began) < TimeSpan.FromSeconds(10));
@@ -79,7 +79,7 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task Cosignatures_that_are_late_are_told_by_name_until_they_come()
+    public async Task Late_cosignatures_are_reported_until_they_come()
     {
         await using var hub = await Hub.Start(2, 1, "icrc");
         var gauges = new Dictionary<string, double>();
@@ -92,7 +92,7 @@ public sealed class CosigningTests
         listener.SetMeasurementEventCallback<int>((instrument, value, _, _) => Largest(instrument.Name, value));
         listener.SetMeasurementEventCallback<double>((instrument, value, _, _) => Largest(instrument.Name, value));
         listener.Start();
-        // Other tests' services measure in this process too.
+        // Services of other tests report the same gauges in this process.
         void Largest(string name, double value) => gauges[name] = Math.Max(value, gauges.GetValueOrDefault(name));
 
         await hub.Write(2);
@@ -127,7 +127,7 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task Another_in_the_place_of_a_witness_is_not_believed()
+    public async Task Another_server_in_the_place_of_a_witness_is_not_believed()
     {
         await using var hub = Hub.Make();
         await hub.StartWitness("icrc");
@@ -174,7 +174,7 @@ public sealed class CosigningTests
         await hub.Write();
         await hub.Cosigned();
         Assert.Equal(0, hub.ExitCode);
-        // Nor is an auditor kept from looking.
+        // It does not stop an auditor either.
         var audit = await hub.As("ua/mfa").Audit("custody", cancel: Hub.Cancel);
         Assert.Equal("what it shows is not signed by the service", audit.NotCompared["kr/mfa"]);
     }
@@ -192,7 +192,7 @@ public sealed class CosigningTests
         await hub.Write(3);
         await hub.Cosigned();
         await hub.StopService();
-        // All that the service has is of yesterday: nothing that it can look at by itself says so.
+        // Everything that the service has is of yesterday, so the service alone cannot notice it.
         await hub.StartService(Path.Combine(hub.Folder, "yesterday.db"), Path.Combine(hub.Folder, "yesterday.checkpoint"));
         await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with yesterday's database");
         Assert.Contains(
@@ -211,7 +211,7 @@ public sealed class CosigningTests
         await hub.StartService(Path.Combine(hub.Folder, "other.db"), Path.Combine(hub.Folder, "other.checkpoint"));
         await Hub.Until(() => hub.ExitCode == ServiceHost.LedgerRefused, "the service went on with another history");
         Assert.Contains(hub.Warnings, w => w.Contains("custody must not be served from this database"));
-        // The witnesses stand by what they cosigned.
+        // The witnesses still show what they cosigned.
         Assert.Equal(
             first.Size,
             SignedNote.Read(hub.WitnessOf("icrc").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!)!.Tree!.Size
@@ -243,7 +243,7 @@ public sealed class CosigningTests
         Assert.NotNull(key.Verify(cosigned.Text));
         Assert.Equal(["icrc", "kr/mfa"], Cosigners.Of(cosigned.Text, hub.Agreement));
         Assert.False(hub.Stopping);
-        // A restart finds what it kept, and goes on.
+        // After a restart, the service finds what it kept and goes on.
         await hub.StopService();
         await hub.StartService();
         Assert.Equal(cosigned.Size, hub.Ledger.Cosigned!.Size);
@@ -254,7 +254,7 @@ public sealed class CosigningTests
     }
 
     [Fact]
-    public async Task A_ledger_that_does_not_bear_out_its_cosigned_checkpoint_does_not_start()
+    public async Task A_ledger_that_contradicts_its_cosigned_checkpoint_does_not_start()
     {
         await using var hub = await Hub.Start(2, 60, "icrc", "kr/mfa");
         await hub.Write(3);

@@ -12,8 +12,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Witness.Tests;
 
-/// <summary>Every kind of key and certificate is changed, and then revoked, as the README says it, with the commands that it names, while a
-/// service, two witnesses and clients are at work. No call fails, and afterwards nothing honours what was revoked.</summary>
+/// <summary>Every kind of key and certificate is changed and then revoked as the README describes, with its commands, while a service, two
+/// witnesses and clients run. No call fails, and afterwards nothing accepts what was revoked.</summary>
 public sealed class EveryKeyTests
 {
     private const string Writer = "ua/coordination-hq",
@@ -21,9 +21,9 @@ public sealed class EveryKeyTests
         Cosigner = "icrc";
 
     /// <summary>A kind of key.</summary>
-    /// <param name="Change">Changes it: the new one is used when it returns, and the old one listed no more or at its end.</param>
+    /// <param name="Change">Changes it. When it returns, the new one is in use, and the old one has ended or is no longer listed.</param>
     /// <param name="Revoke">Revokes the old one, which a thief has.</param>
-    /// <param name="Stolen">Tries the old one; every way must be closed.</param>
+    /// <param name="Stolen">Tries to use the old one, which must fail everywhere.</param>
     private sealed record Kind(Func<KeyChanges, Task> Change, Func<KeyChanges, Task> Revoke, Func<KeyChanges, Task> Stolen);
 
     private static readonly Dictionary<string, Kind> Kinds = new()
@@ -116,7 +116,7 @@ public sealed class EveryKeyTests
             s => s.Agree([], next => KeyChanges.Ministry("revoke-key", next, $"{Service}/checkpoint-1")),
             async s =>
             {
-                // A tree of the thief's own, as great as he likes.
+                // The thief signs a tree of his own, of any size.
                 var forged = KeyChanges.KeyOf(s.File("old.key")).Sign(1_000_000, new byte[32]).Text;
                 Assert.Null(await s.Hub.Ledger.Contradicts(forged, Hub.Cancel));
                 Assert.Equal(403, s.Hub.WitnessOf(Cosigner).AddCheckpoint($"old 0\n\n{forged}").Status);
@@ -141,7 +141,7 @@ public sealed class EveryKeyTests
             {
                 var cosigned = await s.Hub.Cosigned();
                 Assert.Contains(Cosigner, LogKeys.Of(s.Hub.Agreement, "custody").Judge(cosigned.Text, DateTimeOffset.UtcNow).Cosigners);
-                // The thief says that it was long ago.
+                // The thief claims that it was signed long ago.
                 var bare = SignedNote.Read(cosigned.Text)!;
                 bare = bare with { Signatures = [.. bare.Signatures.Where(l => l.Name == bare.Origin)] };
                 var line = CosignatureKey
@@ -312,7 +312,7 @@ public sealed class EveryKeyTests
             await client.Custody.OpenCaseAsync(request, cancellationToken: Hub.Cancel);
         }
 
-        /// <summary>Returns when calls have gone on for a while; one that failed ends the test.</summary>
+        /// <summary>Returns when calls have gone on for a while. A failed call ends the test.</summary>
         public async Task Going()
         {
             var from = Interlocked.Read(ref _done);
@@ -348,7 +348,8 @@ public sealed class EveryKeyTests
             return (code, output.ToString());
         }
 
-        /// <summary>A version as the README has it made: a copy, edited, drafted, signed; none: by all.</summary>
+        /// <summary>Makes a version as the README describes: a copy that is edited, drafted and signed. No signers: everybody
+        /// signs.</summary>
         public string Draft(Func<string, string> edit, IReadOnlyList<string> signers)
         {
             var next = File("next.json");
@@ -360,7 +361,8 @@ public sealed class EveryKeyTests
             return next;
         }
 
-        /// <summary>Such a version, put in its place, the one before it beside it; returns when the service has it, and the clients after it.</summary>
+        /// <summary>Makes such a version and puts it in place, with the previous one beside it. Returns when the service has it, and then
+        /// the clients.</summary>
         public async Task Agree(IReadOnlyList<string> signers, Func<string, string> edit)
         {
             var next = Draft(edit, signers);
@@ -373,7 +375,7 @@ public sealed class EveryKeyTests
             await Use(_settings);
         }
 
-        /// <summary>The clients read their files anew.</summary>
+        /// <summary>Replaces the clients by new ones, which read their files again.</summary>
         public async Task Use(Func<MinistrySettings, MinistrySettings> settings)
         {
             _settings = settings;
@@ -390,11 +392,11 @@ public sealed class EveryKeyTests
                 TimeProvider.System
             ).Adopt(Hub.Ledger, Hub.Cancel);
 
-        /// <summary>A client with the files of the beginning is refused by name.</summary>
+        /// <summary>A client with the original files is refused with this reason.</summary>
         public async Task Refused(string reason, Func<MinistrySettings, MinistrySettings> settings) =>
             Assert.Equal(reason, (await Assert.ThrowsAsync<RefusedException>(() => Open(Hub.As(Writer, settings)))).Reason);
 
-        /// <summary>A client with the certificate of the beginning comes nowhere: not even its own library lets it begin.</summary>
+        /// <summary>A client with the original certificate cannot connect; even its own library refuses to start.</summary>
         public async Task Closed(Func<MinistrySettings, MinistrySettings> settings)
         {
             Assert.Throws<FormatException>(() => Hub.As(Writer, settings));

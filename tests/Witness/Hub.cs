@@ -43,7 +43,7 @@ public sealed class Hub : IAsyncDisposable
     /// <summary>Whether the service is being stopped, by itself or by the test.</summary>
     public bool Stopping => Host!.Lifetime.ApplicationStopping.IsCancellationRequested;
 
-    /// <summary>Puts the next version of the agreement in its place; returns when the service has taken it over.</summary>
+    /// <summary>Puts the next version of the agreement in place. Returns when the service has adopted it.</summary>
     public async Task<Agreement> Next(Action<Agreement> change, params string[] signers)
     {
         var next = Signing.Next(Folder, change, signers.Length == 0 ? null : signers);

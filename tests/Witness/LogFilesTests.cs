@@ -7,7 +7,7 @@ using Ministries.Ledger;
 
 namespace Ministries.Witness.Tests;
 
-/// <summary>The log as a tool of others reads it: from the files that C2SP tlog-tiles names, with what RFC 6962 says of trees.</summary>
+/// <summary>The log as another tool reads it: from the files of C2SP tlog-tiles, with the tree of RFC 6962.</summary>
 public sealed class LogFilesTests
 {
     private static byte[] Root(ReadOnlySpan<byte[]> leaves)
@@ -60,7 +60,7 @@ public sealed class LogFilesTests
         Assert.Equal(tree.Root, Root([.. leaves]));
         var above = Hashes(await http.GetByteArrayAsync(new Uri("/tile/1/000.p/2", UriKind.Relative), Hub.Cancel));
         Assert.Equal([Root([.. leaves[..256]]), Root([.. leaves[256..512]])], above);
-        // A partial tile that has become a full one can still be read, as for a checkpoint of that time.
+        // A partial tile that has become full can still be read, for a checkpoint of that time.
         Assert.Equal(leaves[..7], Hashes(await http.GetByteArrayAsync(new Uri("/tile/0/000.p/7", UriKind.Relative), Hub.Cancel)));
 
         // The records are the headers' hashes, as the ledger's own entries have them.
@@ -69,7 +69,7 @@ public sealed class LogFilesTests
     }
 
     [Fact]
-    public async Task What_is_not_there_or_not_yet_or_no_name_of_a_tile_is_not_found()
+    public async Task A_tile_that_does_not_exist_yet_or_has_no_valid_name_is_not_found()
     {
         await using var hub = await Hub.Start(0, 0);
         await hub.Write(3);
@@ -112,7 +112,7 @@ public sealed class LogFilesTests
         {
             using var answer = await http.GetAsync(new Uri(path, UriKind.Relative), Hub.Cancel);
             Assert.True(answer.StatusCode == HttpStatusCode.NotFound, $"{path}: {answer.StatusCode}");
-            // Nobody must remember that it was not there.
+            // No cache may remember that it was missing.
             Assert.False(answer.Headers.CacheControl?.MaxAge > TimeSpan.Zero, path);
         }
         using var head = await http.SendAsync(
@@ -133,7 +133,7 @@ public sealed class LogFilesTests
         await hub.Write();
         using var nobody = hub.Http(null);
         await Assert.ThrowsAnyAsync<HttpRequestException>(() => nobody.GetAsync(new Uri("/checkpoint", UriKind.Relative), Hub.Cancel));
-        // One for whom an authority of the agreement vouches, as nobody that it names.
+        // A certificate by an authority of the agreement, but for an unknown participant.
         var home = Path.Combine(hub.Folder, "icrc");
         using var authority = Trust.CertificateAuthority.Read(Path.Combine(home, "authority.pem"), Path.Combine(home, "authority.key"));
         using var issued = authority.Issue(

@@ -11,8 +11,8 @@ using NSec.Cryptography;
 
 namespace Ministries.Witness.Tests;
 
-/// <summary>A key for checkpoints was stolen, or is changed in the wrong order: what its thief signs stops nobody and is believed by nobody.
-/// </summary>
+/// <summary>A key for checkpoints was stolen, or is changed in the wrong order. What the thief signs stops nobody and convinces
+/// nobody.</summary>
 public sealed class StolenKeyTests
 {
     private const string Service = "service/custody",
@@ -40,7 +40,7 @@ public sealed class StolenKeyTests
         );
     }
 
-    // A fork by the stolen key, with the time at which a dishonest witness says that it saw it.
+    // A fork that the stolen key signed, cosigned by a dishonest witness with a false time.
     private static string Fork(Hub hub, ulong size, string? witness = null)
     {
         var note = Old(hub).Sign(size, new byte[32]).Text;
@@ -88,11 +88,11 @@ public sealed class StolenKeyTests
             Assert.Contains("nothing dates it", audit.NotCompared["kr/mfa"]);
             Assert.Equal(["icrc", "ua/mfa"], audit.Cosigners);
         }
-        // One of the log's own history is compared, whoever signed it.
+        // A checkpoint of the log's own history is compared, whoever signed it.
         var view = await hub.Ledger.ProveConsistency(2, 2, Hub.Cancel);
         fork = Old(hub).Sign(2, view!.Root).Text;
         Assert.Equal(2ul, (await hub.As("icrc").Audit("custody", cancel: Hub.Cancel)).Compared["kr/mfa"]);
-        // The key in force is believed as ever.
+        // The key in force still counts.
         fork = CheckpointKey.FromPem(Origin, File.ReadAllText(KeyFile(hub))).Sign(2, new byte[32]).Text;
         await Assert.ThrowsAsync<InvalidLogException>(() => hub.As("icrc").Audit("custody", cancel: Hub.Cancel));
     }
@@ -105,7 +105,8 @@ public sealed class StolenKeyTests
         Func<MinistrySettings, MinistrySettings> remembering = s => s with { SeenFolder = folder };
         await hub.Write(4, hub.As("ua/coordination-hq", remembering));
         await Change(hub);
-        // Whoever has the old key rewrote the past and put it into the client's folder as seen today; and really had been seen before.
+        // The thief rewrote the past and put a checkpoint of it into the client's folder, once as seen today and once as seen before the
+        // revocation.
         await Revoke(hub);
         var seen = Path.Combine(folder, "custody.seen");
         var before = await File.ReadAllTextAsync(seen, Hub.Cancel);
@@ -119,7 +120,7 @@ public sealed class StolenKeyTests
     }
 
     [Fact]
-    public async Task The_check_at_the_start_signs_nothing_that_a_stolen_key_signed_and_the_database_does_not_bear_out()
+    public async Task The_check_at_the_start_does_not_sign_a_stolen_keys_checkpoint_that_contradicts_the_database()
     {
         await using var hub = await Hub.Start(0, 0);
         await hub.Write(3);
@@ -134,7 +135,7 @@ public sealed class StolenKeyTests
         var refused = await Assert.ThrowsAsync<LedgerInconsistentException>(() => hub.StartService());
         Assert.Contains("a thief may have made it", refused.Message);
         Assert.Equal(file, await File.ReadAllBytesAsync(hub.Checkpoint, Hub.Cancel));
-        // Nor does the cosigned one count that nothing dates: it is as none.
+        // The cosigned checkpoint that nothing dates does not count either, and is ignored.
         await File.WriteAllBytesAsync(hub.Checkpoint, honest, Hub.Cancel);
         await File.WriteAllTextAsync(hub.Checkpoint + ".cosigned", fork, Hub.Cancel);
         await hub.StartService();
@@ -164,7 +165,7 @@ public sealed class StolenKeyTests
             "it is revoked"
         );
         await hub.StartService();
-        // Two witnesses date it before.
+        // Two witnesses date the checkpoint before the revocation.
         Assert.True(hub.Ledger.Cosigned!.Size >= cosigned.Size);
         await hub.Write();
         Assert.NotNull(CheckpointKey.FromPem(Origin, File.ReadAllText(KeyFile(hub))).Verify((await hub.Cosigned()).Text));
@@ -179,26 +180,20 @@ public sealed class StolenKeyTests
         // The key comes first.
         Signing.Replace(KeyFile(hub), fresh);
         var next = await File.ReadAllBytesAsync(KeyFile(hub), Hub.Cancel);
-        await Hub.Until(
-            () => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")),
-            "it was noticed"
-        );
+        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("is missing among its keys that are valid now")), "it was noticed");
         await hub.Write(2);
         Assert.Equal(first, hub.Ledger.Key.Verifier);
         await Add(hub, fresh);
         await Hub.Until(() => hub.Ledger.Key.Verifier != first, "the key is taken over");
         await hub.Write(2);
-        // Back; and then the agreement that ends the old key comes before its file is replaced.
+        // Back to the old key. Now the agreement that ends it comes before its file is replaced.
         await File.WriteAllBytesAsync(KeyFile(hub), own, Hub.Cancel);
         await Hub.Until(() => hub.Ledger.Key.Verifier == first, "the old key signs again");
         hub.Warnings.Clear();
         var version = Signing
             .Next(hub.Folder, a => Signing.Of(a, Service).SigningKeys[0].RevokeTime = DateTimeOffset.UtcNow.ToTimestamp())
             .Version;
-        await Hub.Until(
-            () => hub.Warnings.Any(w => w.Contains("the key of this service for checkpoints, among its keys that are valid now")),
-            "it was noticed"
-        );
+        await Hub.Until(() => hub.Warnings.Any(w => w.Contains("is missing among its keys that are valid now")), "it was noticed");
         Assert.NotEqual(version, hub.Host!.Services.GetRequiredService<Agreements>().InForce.Permissions.Agreement.Version);
         await File.WriteAllBytesAsync(KeyFile(hub), next, Hub.Cancel);
         await Hub.Until(
@@ -211,7 +206,7 @@ public sealed class StolenKeyTests
     }
 
     [Fact]
-    public async Task Of_two_replicas_the_one_whose_key_is_not_changed_yet_takes_no_version_over_that_ends_it()
+    public async Task A_replica_adopts_no_version_that_ends_the_key_it_still_signs_with()
     {
         await using var hub = await Hub.Start(0, 0);
         await hub.Write(2);
@@ -237,7 +232,7 @@ public sealed class StolenKeyTests
         await Change(hub);
         await agreements.Adopt(replica, Hub.Cancel);
         await hub.Write(2);
-        // In between each signs with its own, and both count for everybody.
+        // Meanwhile each replica signs with its own key, and both keys count everywhere.
         var (one, other) = (await hub.Ledger.ReadCheckpoint(Hub.Cancel), await replica.ReadCheckpoint(Hub.Cancel));
         Assert.Equal((one.Size, Convert.ToHexString(one.Root)), (other.Size, Convert.ToHexString(other.Root)));
         foreach (var text in (string[])[one.Text, other.Text])
@@ -268,7 +263,7 @@ public sealed class StolenKeyTests
         await hub.Write(2);
         await Hub.Until(() => hub.Witnessing.Missing.SequenceEqual(["kr/mfa"]), "it is missed");
         Assert.Equal(2, LogKeys.Of(hub.Agreement, "custody").Judge((await hub.Cosigned()).Text, DateTimeOffset.UtcNow).Cosigners.Count);
-        // It has the versions that it missed, as whoever misses some does.
+        // The versions that it missed are put beside its file, as an operator would do.
         for (var version = hub.Agreement.Version - 1; version > 0; version--)
             File.Copy(AgreementFile.PathOf(Path.Combine(hub.Folder, "agreement.json"), version), AgreementFile.PathOf(late, version));
         File.Copy(Path.Combine(hub.Folder, "agreement.json"), late, overwrite: true);
@@ -278,7 +273,7 @@ public sealed class StolenKeyTests
     }
 
     [Fact]
-    public async Task What_a_witness_kept_unproved_is_no_conflict_once_its_key_is_revoked()
+    public async Task An_unproved_checkpoint_is_no_conflict_once_its_key_is_revoked()
     {
         await using var hub = Hub.Make();
         var alarms = new List<string>();
@@ -298,7 +293,7 @@ public sealed class StolenKeyTests
         string[] entries = ["a", "b", "c", "d", "e"];
         var (honest, forked) = (new Log(hub).Add(entries), new Log(hub).Add("a", "B", "c", "d", "e"));
         Assert.Equal(200, witness.AddCheckpoint(honest.Request(0, 4)).Status);
-        // Whoever has the key forks the log, in a way that no proof shows yet.
+        // The thief forks the log in a way that no proof shows yet.
         Assert.Equal(422, witness.AddCheckpoint(forked.Request(4, 5)).Status);
         Assert.Single(Directory.GetFiles(state, "*.unproved-*"));
         using var fresh = Signing.NewKey();

@@ -9,7 +9,7 @@ using Ministries.Trust;
 
 namespace Ministries.Witness.Tests;
 
-/// <summary>A log of the custody service's key, as any history one wants.</summary>
+/// <summary>A log signed with the custody service's key, with any history.</summary>
 internal sealed class Log
 {
     private readonly List<byte[]> _leaves = [];
@@ -98,13 +98,13 @@ public sealed class WitnessTests : IAsyncDisposable
             Assert.Equal((200, "text/plain; charset=utf-8"), (answer.Status, answer.Type));
             var note = SignedNote.Read(log.Checkpoint(size) + answer.Body)!;
             Assert.Equal(_clock.Now.ToUnixTimeSeconds(), _key.Verify(note, note.Signatures.Single(_key.Names))!.Value.ToUnixTimeSeconds());
-            // What is shown has the log's signature and the cosignature.
+            // The shown checkpoint has the log's signature and the cosignature.
             Assert.Equal(note.ToString(), _witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
         }
     }
 
     [Fact]
-    public void What_it_cosigned_outlives_it()
+    public void Cosigned_checkpoints_survive_a_restart()
     {
         var log = New().Add("a", "b", "c");
         Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 2)).Status);
@@ -130,16 +130,16 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 3)).Status);
         foreach (var other in (Log[])[rewritten, reordered])
         {
-            // A right proof of another history shows its root at size 3.
+            // A correct proof of another history shows that history's root at size 3.
             var answer = _witness.AddCheckpoint(other.Request(3, 5));
             Assert.Equal((422, "it is not proved that the tree of size 3 is a prefix of this one\n"), (answer.Status, answer.Body));
             answer = _witness.AddCheckpoint(other.Request(3, 3));
             Assert.Equal((422, "the log has shown another root at size 3\n"), (answer.Status, answer.Body));
         }
-        // A truncated log is offered from its own size, or from nothing.
+        // A truncated log is offered, starting from its own size or from zero.
         Assert.Equal((409, "3\n"), (_witness.AddCheckpoint(one.Request(0, 2)) is var cut ? cut.Status : 0, cut.Body));
         Assert.Equal(400, _witness.AddCheckpoint(one.Request(3, 2)).Status);
-        // Every one that contradicts is kept, with what it contradicts.
+        // Each contradicting checkpoint is kept, with the one that it contradicts.
         Assert.Equal(4, _alarms.Count);
         Assert.Equal(["1", "2", "3", "4"], _alarms.Select(a => a.Split("conflict ")[1][..1]));
         var known = _witness.CheckpointOf(Ministry.Witness.HashOf(_origin));
@@ -150,7 +150,7 @@ public sealed class WitnessTests : IAsyncDisposable
             Kept("conflict-*.shown").Select(File.ReadAllText).Order(StringComparer.Ordinal)
         );
         Assert.All(Kept("conflict-*.known"), k => Assert.Equal(known, File.ReadAllText(k)));
-        // Whoever has the files sees it without having to believe anybody.
+        // The files alone prove the conflict.
         foreach (var path in Kept("conflict-*.proof"))
         {
             var shown = SignedNote.Read(File.ReadAllText(path.Replace(".proof", ".shown")))!.Tree!;
@@ -160,11 +160,11 @@ public sealed class WitnessTests : IAsyncDisposable
             );
         }
         Assert.Equal(2, Kept("conflict-*.proof").Length);
-        // The same again is nothing new, whatever size it starts from.
+        // The same checkpoint again is no new conflict, whatever size it starts from.
         _witness.AddCheckpoint(rewritten.Request(3, 5));
         _witness.AddCheckpoint(rewritten.Request(0, 3));
         Assert.Equal((4, 4), (_alarms.Count, Kept("conflict-*.shown").Length));
-        // The log that goes on is cosigned still.
+        // The honest continuation of the log is still cosigned.
         Assert.Equal(200, _witness.AddCheckpoint(one.Add("d").Request(3, 4)).Status);
     }
 
@@ -174,11 +174,12 @@ public sealed class WitnessTests : IAsyncDisposable
         var log = New().Add("a", "b", "c", "d", "e", "f", "g");
         var hash = Convert.ToBase64String(new byte[32]);
         Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 3)).Status);
-        // What the witness itself shows, posted back.
+        // The checkpoint that the witness itself shows, posted back.
         var own = _witness.CheckpointOf(Ministry.Witness.HashOf(_origin))!;
         Assert.Equal(422, _witness.AddCheckpoint($"old 3\n{hash}\n\n{own}").Status);
         Assert.Equal(409, _witness.AddCheckpoint($"old 0\n\n{own}").Status);
-        // Greater ones that the service shows to everybody: no proof, too short a one, made-up hashes, another pair's.
+        // Greater checkpoints, which the service shows to everybody, with no proof, a short one, invented hashes, or the proof of another
+        // pair.
         var right = log.At(7).Consistency(3).Select(Convert.ToBase64String).ToArray();
         foreach (
             var proof in (string[][])
@@ -198,14 +199,14 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Empty(Kept("conflict*"));
         Assert.Single(_doubts);
         Assert.Equal([log.Checkpoint(7)], Kept("unproved-*").Select(File.ReadAllText));
-        // Once it is proved, nothing is left of the doubt.
+        // Once it is proved, the unproved file is removed.
         Assert.Equal(200, _witness.AddCheckpoint(log.Request(3, 7)).Status);
         Assert.Empty(Kept("unproved-*"));
         Assert.Empty(_alarms);
     }
 
     [Fact]
-    public void What_was_unproved_becomes_a_conflict_when_a_checkpoint_of_its_size_decides()
+    public void An_unproved_checkpoint_becomes_a_conflict_when_a_checkpoint_of_its_size_decides()
     {
         var one = New().Add("a", "b", "c", "d", "e", "f");
         var other = New().Add("a", "B", "c", "d", "e", "f");
@@ -215,7 +216,7 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(422, _witness.AddCheckpoint(other.Request(4, 5)).Status);
         Assert.Equal(422, _witness.AddCheckpoint(other.Request(4, 6)).Status);
         Assert.Equal((0, 2), (_alarms.Count, Kept("unproved-*").Length));
-        // Two that were signed over one size are two histories, even where neither is the one that is known.
+        // Two checkpoints of one size are two histories, even if neither is the known one.
         Assert.Equal(422, _witness.AddCheckpoint(third.Request(4, 6)).Status);
         Assert.Single(_alarms);
         Assert.Equal(
@@ -233,18 +234,18 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
-    public void What_a_checkpoint_decides_is_kept_before_it_is_cosigned()
+    public void A_conflict_that_a_checkpoint_decides_is_kept_before_the_checkpoint_is_cosigned()
     {
         var one = New().Add("a", "b", "c", "d", "e", "f");
         Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 4)).Status);
         Assert.Equal(422, _witness.AddCheckpoint(New().Add("a", "B", "c", "d", "e", "f").Request(4, 5)).Status);
-        // It ends where it would keep what it cosigns: nothing can be written there.
+        // The witness fails where it would keep the cosigned checkpoint, because nothing can be written there.
         var next = Path.Combine(_hub.StateOf("icrc"), $"{Ministry.Witness.HashOf(_origin)}.checkpoint.next");
         Directory.CreateDirectory(next);
         Assert.ThrowsAny<Exception>(() => _witness.AddCheckpoint(one.Request(4, 5)));
         Directory.Delete(next);
         Assert.Single(Kept("conflict-5-*.shown"));
-        // The log goes on, and the size that would decide is never asked about again.
+        // The log goes on, and the deciding size is never offered again.
         Assert.Equal(200, _witness.AddCheckpoint(one.Request(4, 6)).Status);
         Assert.Single(_alarms);
     }
@@ -266,15 +267,15 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(Ministry.Witness.MaxUnproved, Kept("unproved-*").Length);
         Assert.Equal(Ministry.Witness.MaxUnproved, _doubts.Count);
         Assert.Contains(first, Kept("unproved-*"));
-        // The size of the fork was among those that were posted: the pair is the same conflict.
+        // The size of the fork was among those that were posted, so the pair is the same conflict.
         Assert.Equal(fork.Checkpoint(5), File.ReadAllText(Kept("conflict-*.shown").Single()));
-        // The one that has waited for longest gives way after its time.
+        // The unproved checkpoint that has waited longest is replaced after its time.
         _clock.Now += Ministry.Witness.UnprovedLife;
         Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(199)}").Status);
         Assert.Equal(Ministry.Witness.MaxUnproved, Kept("unproved-*").Length);
         Assert.Contains(Kept("unproved-*"), u => u.Contains(".unproved-199-"));
 
-        // A service that has signed more histories than are kept is known for it by then; the first ones stay.
+        // If a service signs more histories than are kept, the first conflicts stay.
         for (var i = 0; i < 100; i++)
             _witness.AddCheckpoint(New().Add($"{i}", "b", "c").Request(3, 3));
         Assert.Equal(Ministry.Witness.MaxConflicts, Kept("conflict-*.shown").Length);
@@ -305,13 +306,13 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
-    public void Who_has_not_signed_is_refused_by_status()
+    public void A_checkpoint_without_the_services_signature_is_refused_by_status()
     {
         var log = New().Add("a", "b", "c");
         var good = log.Request(0, 2);
         Assert.Equal(403, _witness.AddCheckpoint(log.Request(0, 2, CheckpointKey.Generate(_origin))).Status);
         Assert.Equal(404, _witness.AddCheckpoint(log.Request(0, 2, CheckpointKey.Generate("ministries.example/nobody"))).Status);
-        // A signature that names the key and is not of it makes the note a bad one, whatever else is on it.
+        // A signature that names the key but was not made with it invalidates the note, whatever else is on it.
         Assert.Equal(403, _witness.AddCheckpoint(log.Request(0, 2)[..^1].Replace("\n2\n", "\n3\n") + "\n").Status);
         var lines = good[(good.LastIndexOf("\n\n", StringComparison.Ordinal) + 2)..];
         var forged = Convert.FromBase64String(lines.Trim().Split(' ')[2]);
@@ -319,7 +320,7 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(403, _witness.AddCheckpoint(good + $"— {_origin} {Convert.ToBase64String(forged)}\n").Status);
         var stranger = $"— stranger.example/w {Convert.ToBase64String(new byte[76])}\n";
         Assert.Equal(200, _witness.AddCheckpoint(good + stranger).Status);
-        // What it did not verify it does not pass on.
+        // It does not pass on signatures that it did not verify.
         Assert.DoesNotContain(stranger, _witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
     }
 
@@ -337,7 +338,7 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
-    public void What_is_not_of_the_form_is_refused()
+    public void A_malformed_request_is_refused()
     {
         var log = New().Add("a", "b", "c");
         var good = log.Request(0, 2);
@@ -362,7 +363,7 @@ public sealed class WitnessTests : IAsyncDisposable
                 ]
         )
             Assert.Equal(400, _witness.AddCheckpoint(wrong).Status);
-        // A proof where there is nothing to prove.
+        // A proof although there is nothing to prove.
         Assert.Equal(422, _witness.AddCheckpoint(good.Replace("old 0\n", $"old 0\n{hash}\n")).Status);
         Assert.Equal(200, _witness.AddCheckpoint(good).Status);
         Assert.Equal(422, _witness.AddCheckpoint(log.Request(2, 3).Replace("old 2\n", $"old 2\n{hash}\n")).Status);
@@ -425,7 +426,7 @@ public sealed class WitnessTests : IAsyncDisposable
             BaseAddress = _hub.AddressOf("kr/mfa"),
         };
         http.DefaultRequestHeaders.ExpectContinue = true;
-        // HTTP/1.1, as the simplest client speaks it.
+        // HTTP/1.1, for the simplest clients.
         using var added = await http.PostAsync(
             new Uri("add-checkpoint", UriKind.Relative),
             new StringContent(log.Request(0, 2)),
@@ -529,7 +530,7 @@ public sealed class WitnessTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task What_a_witness_keeps_is_its_owners_alone_and_a_key_that_others_may_change_is_not_used()
+    public async Task Only_its_owner_can_use_a_witnesss_files_and_a_key_that_others_may_change_is_not_used()
     {
         await _hub.StartWitness("kr/mfa");
         var witness = _hub.WitnessOf("kr/mfa");

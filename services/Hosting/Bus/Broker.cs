@@ -41,7 +41,7 @@ public sealed class MemoryBroker : IAsyncDisposable
     }
 }
 
-/// <summary>A service's link to the broker: its topology, its one endpoint and the way out. Can be made anew while the service
+/// <summary>A service's link to the broker: its topology, its one endpoint and its publisher. It can be replaced while the service
 /// runs.</summary>
 internal sealed partial class Broker(Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null)
     : IAsyncDisposable
@@ -255,8 +255,8 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         });
     }
 
-    /// <summary>No copies of messages or exceptions anywhere: what fails goes back to the broker, what is unknown too, until it
-    /// puts them aside.</summary>
+    /// <summary>Keeps copies of messages and exceptions out of other queues. A message that fails or is unknown goes back to the broker,
+    /// which sets it aside after some deliveries.</summary>
     private static void Quiet(IReceiveEndpointConfigurator endpoint)
     {
         endpoint.ConfigureConsumeTopology = false;
@@ -266,9 +266,9 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     }
 
     /// <summary>
-    /// Binds the service's queue to the events that it reacts to. MassTransit would declare their exchanges, and who may declare an
-    /// exchange may delete it: they are their producers' alone. One that is not there is declared where that is allowed, as on a
-    /// developer's machine.
+    /// Binds the service's queue to the events that it reacts to. Their exchanges belong to the producers alone. MassTransit is not used
+    /// for this: it would declare the exchanges, and who may declare an exchange may also delete it. A missing exchange is declared only
+    /// where the broker allows it, as on a developer's machine.
     /// </summary>
     /// <param name="plain">A connection of the plain client.</param>
     /// <param name="cancel">Ends it.</param>
@@ -288,7 +288,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                 missing.Add(exchange);
         return missing;
 
-        // A refusal closes the channel.
+        // Each attempt has its own channel, because a refusal closes the channel.
         async Task<bool> Try(Func<IChannel, Task> work)
         {
             await using var channel = await plain.CreateChannelAsync(cancellationToken: cancel);
@@ -339,8 +339,8 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         return factory;
     }
 
-    /// <summary>Whether a certificate is the broker's: for its name, and of the authority that the settings name. Why it is not is
-    /// logged once, not with each attempt.</summary>
+    /// <summary>Whether a certificate is the broker's: it must be for the broker's name and issued by the authority that the settings name.
+    /// The reason why it is not is logged once, not with each attempt.</summary>
     private bool Trusts(X509Certificate? certificate, X509Chain? sent, SslPolicyErrors errors)
     {
         var wrong = Wrong(certificate, sent, errors);
@@ -382,7 +382,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
             : ("guest", "guest");
     }
 
-    /// <summary>Marks the moment after the broker was told that a message is done with.</summary>
+    /// <summary>Lets tests stop the process after a message was acknowledged to the broker (<see cref="Probe"/>).</summary>
     private sealed class Acknowledged : IReceiveObserver
     {
         public Task PostReceive(ReceiveContext context)
@@ -405,6 +405,6 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     [LoggerMessage(1, LogLevel.Warning, "{Service}: the connection to the broker was not closed properly ({Error})")]
     private static partial void LogStopFailed(ILogger log, string service, string error);
 
-    [LoggerMessage(2, LogLevel.Error, "{Service}: the broker's certificate is not accepted: {Why}; it must be of {Authority}")]
+    [LoggerMessage(2, LogLevel.Error, "{Service}: the broker's certificate is not accepted: {Why}; it must be issued by {Authority}")]
     private static partial void LogDistrusted(ILogger log, string service, string why, string authority);
 }

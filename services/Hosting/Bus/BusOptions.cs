@@ -19,8 +19,8 @@ public sealed record BusOptions
     /// <summary>How long the broker may take to confirm one message.</summary>
     public TimeSpan PublishDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How long a message is sent again that no queue receives any more. After that, consumers read its events from the ledger.
-    /// </summary>
+    /// <summary>How long a message that no queue receives any more is sent again. After that, consumers read its events from the
+    /// ledger.</summary>
     public TimeSpan ReturnPatience { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>The number of unpublished events past which writes are refused (RESOURCE_EXHAUSTED).</summary>
@@ -33,8 +33,8 @@ public sealed record BusOptions
     /// batches, so that one is ready when the other is committed.</summary>
     public int CommitWindow { get; init; } = 512;
 
-    /// <summary>How often an event is tried before it becomes a dead letter. What is only out of reach (the database, a service
-    /// that must be asked) does not count: the one is waited for, the other up to <see cref="AskPatience"/>.</summary>
+    /// <summary>How often an event is tried before it becomes a dead letter. An attempt does not count where something is only out of
+    /// reach: the database is waited for without limit, another service for up to <see cref="AskPatience"/>.</summary>
     public int Attempts { get; init; } = 5;
 
     /// <summary>How long to wait before something is tried again, the first time; doubled each time.</summary>
@@ -50,18 +50,17 @@ public sealed record BusOptions
     /// </summary>
     public TimeSpan AskPatience { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>How long an event that something is missing before is held, for what is missing to come by itself, before the
-    /// producer's ledger is asked.</summary>
+    /// <summary>How long an event waits for missing earlier events to arrive by themselves. After that, they are read from the producer's
+    /// ledger.</summary>
     public TimeSpan GapPatience { get; init; } = TimeSpan.FromMilliseconds(300);
 
-    /// <summary>How often the producers' ledgers are asked whether events never came.</summary>
+    /// <summary>How often the producers' ledgers are asked for events whose messages never came.</summary>
     public TimeSpan FillInterval { get; init; } = TimeSpan.FromSeconds(5);
 
-    /// <summary>How old an event must be before it is taken from the producer's ledger though nothing shows that its message
-    /// was lost.</summary>
+    /// <summary>How old an event must be before it is read from the producer's ledger without a sign that its message was lost.</summary>
     public TimeSpan FillAge { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>How often the broker gives a message again before it puts it aside.</summary>
+    /// <summary>How often the broker delivers a message again before it sets it aside.</summary>
     public int DeliveryLimit { get; init; } = 20;
 
     /// <summary>How often due duties are looked for.</summary>
@@ -73,17 +72,17 @@ public sealed record BusOptions
     /// <summary>How long no canary may come back before the broker counts as not ready.</summary>
     public TimeSpan CanaryDeadline { get; init; } = TimeSpan.FromSeconds(4);
 
-    /// <summary>How long it may take to connect and to declare the topology, before it is tried anew.</summary>
+    /// <summary>How long it may take to connect and to declare the topology, before it is tried again.</summary>
     public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>How long the client may stall while the broker answers before it is made anew.</summary>
+    /// <summary>How long the client may stall while the broker answers, before a new client is made.</summary>
     public TimeSpan RenewAfter { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>How long the client, made anew, may stall while the broker answers before the process ends.</summary>
+    /// <summary>How long a new client may stall while the broker answers, before the process ends.</summary>
     public TimeSpan EndAfter { get; init; } = TimeSpan.FromSeconds(18);
 
-    /// <summary>Whether a stalled client ends the process where it does not end in order. Several services in one process may
-    /// not want it.</summary>
+    /// <summary>Whether a stalled client ends the process at once when an orderly end takes too long. Services that share a process may
+    /// switch this off.</summary>
     public bool EndsProcess { get; init; } = true;
 }
 
@@ -93,7 +92,7 @@ public sealed record BusOptions
 /// <param name="cancel">Cancels.</param>
 public delegate Task<ListEventsResponse> ReadEvents(string producer, ListEventsRequest request, CancellationToken cancel);
 
-/// <summary>How the service's relay, broker and duties are: what health checks, limits on writes and operators read.</summary>
+/// <summary>The state of the service's relay, broker and duties, for health checks, limits on writes and operators.</summary>
 public sealed class BusStatus
 {
     private readonly ConcurrentDictionary<string, DateTimeOffset> _waiting = new();
@@ -122,8 +121,8 @@ public sealed class BusStatus
     /// <summary>Whether so many events are unpublished that writes of participants are refused.</summary>
     public bool Overloaded { get; internal set; }
 
-    /// <summary>Since when an event of another service cannot be taken in, for what it needs is out of reach or its rule fails;
-    /// null: none waits.</summary>
+    /// <summary>Since when an event of another service cannot be taken in, because what it needs is out of reach or its rule fails; null:
+    /// none waits.</summary>
     public DateTimeOffset? WaitingSince => _waiting.Values.Select(w => (DateTimeOffset?)w).Min();
 
     /// <summary>Notes that an event of a producer waits, from the first time on.</summary>

@@ -12,27 +12,32 @@ using Ministries.Trust;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>How a host is given the bus.</summary>
+/// <summary>Adds the bus to a host.</summary>
 public static class BusRegistration
 {
     /// <summary>The kinds of streams that the bus keeps in the service's ledger, beside the service's own.</summary>
     public static IReadOnlyList<StreamKind> Streams { get; } = [DeadLetters.Kind];
 
     /// <summary>
-    /// Registers the relay, the intake of other services' events, the watchdog and the sweep of duties. Needs
-    /// <see cref="Service"/>, <see cref="ServiceLedger"/>, <see cref="Lifecycle"/> and <see cref="TimeProvider"/>, and, unless
-    /// <see cref="ReadEvents"/>, <see cref="MessageSeal"/> and a <c>Func&lt;Permissions&gt;</c> are registered before,
-    /// <see cref="Peers"/>, <see cref="Credentials"/> and <see cref="Agreements"/>. Gives <see cref="BusStatus"/>; says to <see cref="Lifecycle"/> whether <c>broker</c> is ready.
+    /// Registers the relay, the intake of other services' events, the watchdog and the sweep of duties. <see cref="Service"/>,
+    /// <see cref="ServiceLedger"/>, <see cref="Lifecycle"/> and <see cref="TimeProvider"/> must be registered. <see cref="Peers"/>,
+    /// <see cref="Credentials"/> and <see cref="Agreements"/> are needed too, unless <see cref="ReadEvents"/>, <see cref="MessageSeal"/>
+    /// and a <c>Func&lt;Permissions&gt;</c> were registered before. Registers <see cref="BusStatus"/> and tells <see cref="Lifecycle"/>
+    /// whether the part <c>broker</c> is ready.
     /// </summary>
     /// <param name="services">The host's services.</param>
     /// <param name="options">How the service is bound.</param>
     /// <param name="memory">The broker of this process, where <see cref="BusOptions.Broker"/> is <c>memory:</c>; the caller
     /// disposes it after the hosts.</param>
-    /// <exception cref="ArgumentException">The address and <paramref name="memory"/> do not fit.</exception>
+    /// <exception cref="ArgumentException">The address is <c>memory:</c> without <paramref name="memory"/>, or another address with
+    /// it.</exception>
     public static IServiceCollection AddBus(this IServiceCollection services, BusOptions options, MemoryBroker? memory = null)
     {
         if (options.Broker.Scheme == "memory" != memory is not null)
-            throw new ArgumentException("memory: needs the process's broker, another address must not have one", nameof(memory));
+            throw new ArgumentException(
+                "the address memory: needs a broker of this process, and no other address may have one",
+                nameof(memory)
+            );
         services.AddSingleton(options);
         services.AddSingleton<BusStatus>();
         services.TryAddSingleton<ReadEvents>(provider =>

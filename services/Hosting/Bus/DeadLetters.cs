@@ -11,11 +11,11 @@ using Ministries.Types.V1;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>Events that could not be processed, as records of the consumer's ledger: without their bytes, which the producer's
-/// ledger has.</summary>
+/// <summary>Dead letters: events that could not be processed, as records in the consumer's ledger. A record does not hold the event's
+/// bytes, because the producer's ledger has them.</summary>
 public static class DeadLetters
 {
-    /// <summary>The stream of dead letters, by event id. One whose reason is empty has been processed since.</summary>
+    /// <summary>The streams of dead letters, keyed by event id. A dead letter whose reason is empty has been processed since.</summary>
     public static readonly StreamKind<DeadLetter> Kind = new(
         "dead-letter",
         1,
@@ -23,13 +23,13 @@ public static class DeadLetters
         keys: letter => letter.Reason.Length > 0 ? [Open] : []
     );
 
-    /// <summary>The key under which those are listed that are not processed yet.</summary>
+    /// <summary>The key under which unprocessed dead letters are listed.</summary>
     public const string Open = "open";
 
     /// <summary>The method of the entry that sets an event aside.</summary>
     public const string SetAsideMethod = "dead-letter";
 
-    /// <summary>What a rule decided on an event that had been set aside, with the note that it is one no more.</summary>
+    /// <summary>Adds to a rule's decision on a dead letter that it has been processed.</summary>
     internal static Decision Settle(Decision decision, EventOrigin origin) =>
         Decision.Accept(
             decision.Case,
@@ -56,7 +56,7 @@ public static class DeadLetters
     }
 }
 
-/// <summary><c>ministries.operations.v1</c>: what whoever runs the service may see and do.</summary>
+/// <summary><c>ministries.operations.v1</c>: what the operator of the service may see and do.</summary>
 internal sealed class OperationsEndpoint(
     Service service,
     ServiceLedger ledger,

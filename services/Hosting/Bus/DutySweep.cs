@@ -8,8 +8,8 @@ using Cause = Ministries.Ledger.V1.Cause;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>Looks for duties that fell due and records each by a command of the service itself, whose request id is stream/due
-/// time: any replica may, and it is recorded once.</summary>
+/// <summary>Finds duties that fell due and records each with a command of the service itself. The request id is the stream and the due
+/// time, so several replicas may do this and each duty is still recorded once.</summary>
 internal sealed partial class DutySweep(
     Service service,
     ServiceLedger ledger,
@@ -92,7 +92,7 @@ internal sealed partial class DutySweep(
                                 Secrets = ledger.Secrets,
                             }
                         );
-                        // Met or put off meanwhile: there is nothing to record.
+                        // The duty was met or postponed meanwhile, so there is nothing to record.
                         return view.StateOf(due.Stream) is { } state && duty.Kind.DueOf(state) != due.Due
                             ? Decision.Refuse(Reason.NotFound)
                             : decision;

@@ -10,7 +10,8 @@ using Cause = Ministries.Ledger.V1.Cause;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>Makes commands of other services' events: asks what a reaction must know, queues the command, and tells how it ended.</summary>
+/// <summary>Turns other services' events into commands: asks other services for what a reaction needs, queues the command and reports its
+/// outcome.</summary>
 internal sealed partial class EventCommands(
     Service service,
     ServiceLedger ledger,
@@ -21,7 +22,7 @@ internal sealed partial class EventCommands(
     ILogger<EventCommands> log
 )
 {
-    // Why an attempt had no effect though nothing is wrong with the event: what it needs is out of reach; one before it failed.
+    // Why an attempt had no effect although the event is sound: something that it needs is out of reach, or an earlier event failed.
     private const string Unavailable = "UNAVAILABLE",
         HeldBack = "HELD_BACK";
 
@@ -60,8 +61,8 @@ internal sealed partial class EventCommands(
 
     /// <summary>Puts an event's command into the ledger's queue.</summary>
     /// <param name="recorded">The event.</param>
-    /// <param name="behind">The step before it, where that has not ended either.</param>
-    /// <param name="patience">How much longer its question may go unanswered.</param>
+    /// <param name="behind">The step before it, if that is still running; null: none is.</param>
+    /// <param name="patience">How much longer its question to another service may stay unanswered.</param>
     /// <param name="describe">Adds to its span how the event came and how often it was tried.</param>
     /// <param name="stop">Stops.</param>
     /// <returns>The step, and why it had no effect where that is known already.</returns>
@@ -91,7 +92,8 @@ internal sealed partial class EventCommands(
         }
     }
 
-    /// <summary>Waits for a step's commit. Returns why it had no effect; null: it had, now or before. Its span ends.</summary>
+    /// <summary>Waits for a step's commit and ends its span. Returns why the step had no effect; null: it had its effect, now or
+    /// earlier.</summary>
     /// <exception cref="EventGapException">The event is not the next one of its type.</exception>
     public async ValueTask<StepFailure?> End(EventStep step)
     {
@@ -125,7 +127,7 @@ internal sealed partial class EventCommands(
         return null;
     }
 
-    /// <summary>Processes an event that was set aside once more. Returns null where it had its effect, else the reason.</summary>
+    /// <summary>Processes a dead letter again. Returns why that failed; null: the event had its effect.</summary>
     /// <param name="recorded">The event; <see cref="Handles"/> its type.</param>
     /// <param name="links">The spans to which its span is linked.</param>
     /// <param name="cancel">Cancels.</param>
@@ -247,9 +249,9 @@ internal sealed partial class EventCommands(
 
     private Decision Decide(EventStep step, View view, DateTimeOffset now, Permissions inForce, bool replay)
     {
-        // The last run counts.
+        // A rule may run more than once (decision 0004), and only its last run counts.
         (step.HeldBack, step.Failed) = (false, null);
-        // A step behind a failed one waits for it: it would overtake it.
+        // A step behind a failed one is held back, because it would overtake it.
         if (step.Behind is { HasFailed: true })
         {
             (step.Refused, step.HeldBack) = (true, true);

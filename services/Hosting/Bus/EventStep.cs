@@ -8,7 +8,7 @@ namespace Ministries.Hosting.Bus;
 /// <summary>One attempt to take an event into the ledger.</summary>
 /// <param name="reaction">What the service does about the event.</param>
 /// <param name="recorded">The event.</param>
-/// <param name="behind">The step before it, where that has not ended either; null: there is none.</param>
+/// <param name="behind">The step before it, if that is still running; null: none is.</param>
 internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, EventStep? behind)
 {
     /// <summary>What the service does about the event.</summary>
@@ -17,7 +17,7 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>The event.</summary>
     public RecordedEvent Recorded => recorded;
 
-    /// <summary>The step before it, where that has not ended either.</summary>
+    /// <summary>The step before it, if that is still running; null: none is.</summary>
     public EventStep? Behind { get; set; } = behind;
 
     /// <summary>The event, parsed.</summary>
@@ -26,7 +26,7 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>What another service answered; null: nothing was asked, or nothing was answered in time.</summary>
     public IMessage? Asked { get; set; }
 
-    /// <summary>How much longer its question may go unanswered; null: for ever.</summary>
+    /// <summary>How much longer its question to another service may stay unanswered; null: for ever.</summary>
     public TimeSpan? Patience { get; init; }
 
     /// <summary>Its span.</summary>
@@ -38,13 +38,13 @@ internal sealed class EventStep(Reaction reaction, RecordedEvent recorded, Event
     /// <summary>Set by the rule's last run: the committer runs rules in order, so the next step's rule sees it.</summary>
     public volatile bool Refused;
 
-    /// <summary>True where the rule was not asked, because the step before it failed.</summary>
+    /// <summary>True where the rule did not run, because the step before it failed.</summary>
     public volatile bool HeldBack;
 
     /// <summary>Why it could not be processed; null: the software was not at fault.</summary>
     public volatile string? Failed;
 
-    /// <summary>Whether the step has failed, so that none behind it may have its effect.</summary>
+    /// <summary>Whether the step has failed. Then no step behind it may have its effect.</summary>
     public bool HasFailed => Refused || Commit is { IsCompleted: true, IsCompletedSuccessfully: false };
 }
 

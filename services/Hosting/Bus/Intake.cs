@@ -51,7 +51,7 @@ internal sealed partial class Intake : SupervisedService
             );
     }
 
-    /// <summary>Whether every message in hand has been settled: then a stalled endpoint is not this service's own doing.</summary>
+    /// <summary>Whether no message is in hand. Then this service is not the cause of a stalled endpoint.</summary>
     internal bool Idle => _lanes.Values.All(lane => lane.InHand == 0);
 
     /// <summary>Takes a message; returns when its effect is durable, or when it was set aside as a dead letter.</summary>
@@ -81,10 +81,10 @@ internal sealed partial class Intake : SupervisedService
         }
     }
 
-    /// <summary>Processes an event that was set aside once more. Returns null where it had its effect, else the reason.</summary>
+    /// <summary>Processes a dead letter again. Returns why that failed; null: the event had its effect.</summary>
     internal async Task<string?> Replay(RecordedEvent recorded, CancellationToken cancel)
     {
-        // In the trace that the event was lost from, linked to the operator's call.
+        // The span belongs to the event's own trace and is linked to the operator's call.
         var links = Activity.Current is { } call ? [new ActivityLink(call.Context)] : Array.Empty<ActivityLink>();
         return _commands.Handles(recorded.Event.Type) ? await _commands.Replay(recorded, links, cancel) : "UNKNOWN_TYPE";
     }

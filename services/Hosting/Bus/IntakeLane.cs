@@ -6,7 +6,7 @@ using OpenTelemetry;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>The events of one producer, in their order: as messages bring them, and from the producer's ledger where one is missing.</summary>
+/// <summary>Takes in one producer's events in order. Messages bring them; missing ones are read from the producer's ledger.</summary>
 internal sealed partial class IntakeLane(
     Service service,
     EventCommands commands,
@@ -59,7 +59,7 @@ internal sealed partial class IntakeLane(
             Sort();
             if (Stopwatch.GetTimestamp() >= fillAt)
             {
-                // Soon again where the producer could not be asked or has what is too young yet.
+                // Ask again soon if the producer could not be reached or its events are still too young.
                 var asked = await Fill(null, stop);
                 fillAt = Stopwatch.GetTimestamp() + Ticks(asked ? options.FillInterval : options.MaxDelay);
             }
@@ -74,7 +74,7 @@ internal sealed partial class IntakeLane(
                 await _messages.Arrival(options.GapPatience / 3, stop);
                 continue;
             }
-            // An event that the producer's ledger does not have after it was asked is none of the producer's.
+            // An event that the producer's ledger does not have was not made by the producer.
             if (await Fill(oldest.Published.Recorded.Origin.Position, stop) && _messages.Oldest() == oldest)
                 Reject(oldest);
         }
@@ -94,7 +94,7 @@ internal sealed partial class IntakeLane(
         _messages.Settle(_taken);
     }
 
-    // An event that the broker gives again after it had its effect has none, and its trace says so.
+    // An event that is delivered again after it had its effect has no further effect. Its trace shows that.
     private void Repeated(IntakeMessages.Delivery delivery)
     {
         using var span = commands.Start(delivery.Published.Recorded);
@@ -111,10 +111,10 @@ internal sealed partial class IntakeLane(
     }
 
     /// <summary>Reads missing events from the producer's ledger and takes them in.</summary>
-    /// <param name="before">Up to which position a message shows that events are missing; null: nothing shows it, and only events
+    /// <param name="before">The position up to which a message shows that events are missing; null: no message shows it, so only events
     /// that are old enough are taken.</param>
     /// <param name="stop">Stops.</param>
-    /// <returns>Whether the producer could be asked and all that it has was taken.</returns>
+    /// <returns>Whether the producer answered and all of its events were taken.</returns>
     private async Task<bool> Fill(ulong? before, CancellationToken stop)
     {
         if (Probe.LeaveGaps)
@@ -152,7 +152,7 @@ internal sealed partial class IntakeLane(
         request.After.AddRange(_taken.Select(t => new EventCursor { Type = t.Key, Sequence = t.Value }));
         try
         {
-            // It is asked every few seconds: that has no trace of its own.
+            // This call repeats every few seconds, so it is not traced.
             using var untold = SuppressInstrumentationScope.Begin();
             return await read(producer, request, stop).WaitAsync(options.AskDeadline, stop);
         }
@@ -163,11 +163,11 @@ internal sealed partial class IntakeLane(
         }
     }
 
-    /// <summary>Takes events in as far as none is missing before them. A window of them waits for commits, so that while some are
-    /// committed those behind them are ready. Where one fails, those behind it have no effect either; it is tried again, and they
-    /// follow it.</summary>
-    /// <param name="fromLedger">The events, where they were read from the producer's ledger; null: those that messages brought,
-    /// arrivals meanwhile included.</param>
+    /// <summary>Takes events in up to the first gap. Several events wait for their commits at once (the window), so that the next ones are
+    /// ready while some are committed. When one fails, those behind it have no effect either. It is tried again, and they follow
+    /// it.</summary>
+    /// <param name="fromLedger">Events that were read from the producer's ledger; null: those that messages brought, including messages
+    /// that arrive meanwhile.</param>
     /// <param name="stop">Stops.</param>
     private async Task TakeIn(Queue<RecordedEvent>? fromLedger, CancellationToken stop)
     {
@@ -205,7 +205,7 @@ internal sealed partial class IntakeLane(
     {
         while (window.Count < options.CommitWindow && turns.Peek(restart: window.Count == 0) is { } turn)
         {
-            // What asks another service reads what those before it did: they are committed first.
+            // A reaction that asks another service needs the effects of earlier events, so those are committed first.
             if (window.Count > 0 && commands.Asks(turn.Recorded.Event.Type))
                 return null;
             turns.Take(turn);
@@ -234,7 +234,7 @@ internal sealed partial class IntakeLane(
             span?.SetTag("ministries.attempt", attempt);
     }
 
-    /// <summary>Ends what one commit has committed together; behind a failure, all of the window.</summary>
+    /// <summary>Ends the steps that were committed together; after a failure, all steps of the window.</summary>
     private async ValueTask<(bool Succeeded, StepFailure? First, List<Turn> Behind)> Drain(
         Window window,
         bool hasFailed,
@@ -254,7 +254,7 @@ internal sealed partial class IntakeLane(
             }
             succeeded = true;
             Took(turn.Recorded);
-            // A step that has ended holds nothing back, nor in memory.
+            // A step that has ended holds nothing back, and its memory can be freed.
             if (window.Count > 0)
                 window.Oldest.Behind = null;
         }
@@ -269,7 +269,7 @@ internal sealed partial class IntakeLane(
         }
         catch (EventGapException)
         {
-            // Another replica may have taken events in: what the ledger says holds.
+            // Another replica may have taken events in, so the ledger is asked again.
             if (step.Behind is null)
                 await ReadTaken(stop);
             return new StepFailure(step, null);
@@ -320,7 +320,7 @@ internal sealed partial class IntakeLane(
     private void Took(RecordedEvent recorded) =>
         _taken[recorded.Event.Type] = Math.Max(_taken[recorded.Event.Type], recorded.Origin.Sequence);
 
-    /// <summary>How the first event of the line has failed so far.</summary>
+    /// <summary>The failures so far of the event that is first in line.</summary>
     private sealed class Retry
     {
         /// <summary>How often it was put off.</summary>
@@ -354,7 +354,7 @@ internal sealed partial class IntakeLane(
 
     /// <summary>An event whose turn it is.</summary>
     /// <param name="Recorded">The event.</param>
-    /// <param name="Redelivered">Whether the broker gave its message before.</param>
+    /// <param name="Redelivered">Whether the broker had delivered its message before.</param>
     /// <param name="Filled">Whether it was read from the producer's ledger, because no message had come.</param>
     private sealed record Turn(RecordedEvent Recorded, bool Redelivered, bool Filled);
 
@@ -364,9 +364,9 @@ internal sealed partial class IntakeLane(
         private readonly LinkedList<Turn> _again = [];
         private Dictionary<string, ulong> _reached = new(lane._taken);
 
-        /// <summary>The next event; null: there is none at present. Where no event is on its way, those that have had their effect
-        /// meanwhile are passed over.</summary>
-        /// <param name="restart">True where no event is on its way.</param>
+        /// <summary>The next event; null: there is none at present. If the window is empty, events that have had their effect meanwhile are
+        /// skipped.</summary>
+        /// <param name="restart">True where the window is empty.</param>
         public Turn? Peek(bool restart)
         {
             if (restart)

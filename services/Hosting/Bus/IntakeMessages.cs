@@ -3,7 +3,7 @@ using System.Threading.Channels;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>The messages of one producer that the service has in hand: each until every one of its events is settled.</summary>
+/// <summary>The messages of one producer that the service has in hand. A message is in hand until each of its events is settled.</summary>
 /// <param name="types">The event types that the service reacts to.</param>
 internal sealed class IntakeMessages(IReadOnlyList<string> types)
 {
@@ -60,7 +60,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
     }
 
     /// <summary>Sorts what has arrived by type and number.</summary>
-    /// <param name="repeated">Is told each event that the broker gives again after it had its effect.</param>
+    /// <param name="repeated">Called for each event that is delivered again after it had its effect.</param>
     /// <param name="taken">Per type the number of the last event that has had its effect.</param>
     public void Sort(IReadOnlyDictionary<string, ulong> taken, Action<Delivery> repeated)
     {
@@ -107,7 +107,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
     /// <summary>The event that has been in hand longest; null: there is none.</summary>
     public Delivery? Oldest() => _held.Values.SelectMany(h => h.Values).SelectMany(d => d).MinBy(d => d.Message.Arrived);
 
-    /// <summary>The next event in order, which is one whose predecessors are reached; null: there is none at present.</summary>
+    /// <summary>The next event in order, all of whose predecessors were taken up; null: there is none at present.</summary>
     /// <param name="reached">Per type the number of the last event that was taken up.</param>
     public Delivery? Next(IReadOnlyDictionary<string, ulong> reached)
     {
@@ -138,7 +138,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
 
         public Task Settled => _settled.Task;
 
-        /// <summary>One of its events is done with, or never will be.</summary>
+        /// <summary>Notes that one of its events is settled, or that it can never be.</summary>
         public void Settle(Exception? fault = null)
         {
             if (fault is not null)

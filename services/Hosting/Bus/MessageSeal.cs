@@ -13,9 +13,9 @@ namespace Ministries.Hosting.Bus;
 /// which can only make a consumer read the producer's ledger. In a message of several events everything is signed.
 /// </summary>
 /// <param name="own">This service's certificate with its key (ECDSA).</param>
-/// <param name="belongs">Whether a certificate is at present one of the service of this name.</param>
+/// <param name="belongs">Whether a certificate belongs to the service of this name now.</param>
 /// <param name="time">The clock.</param>
-/// <param name="version">The version of the agreement by which it is asked whether a certificate belongs to a service.</param>
+/// <param name="version">The version of the agreement that decides whether a certificate belongs to a service.</param>
 public sealed class MessageSeal(
     Func<X509Certificate2> own,
     Func<string, X509Certificate2, bool> belongs,
@@ -53,7 +53,7 @@ public sealed class MessageSeal(
             return (Convert.ToBase64String(signer.Key.SignHash(digest)), signer.Text);
     }
 
-    /// <summary>Whether the service from which the events say they are has signed the message.</summary>
+    /// <summary>Whether the message is signed by the service that its events name as their origin.</summary>
     internal bool Bears(EventMessage message)
     {
         var (service, (signature, certificate)) = (message.Origin.Service, message.Seal);

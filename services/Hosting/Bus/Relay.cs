@@ -31,8 +31,8 @@ internal sealed partial class Relay(
     /// <summary>The greatest number of pages that are on their way at once.</summary>
     private const int Pages = 16;
 
-    /// <summary>How long the stored cursor may lag behind, and how often it is checked that the lead is held. After a crash, events of
-    /// that time are published again.</summary>
+    /// <summary>How long the stored cursor may lag behind, and how often the lead is checked. After a crash, events of that time are
+    /// published again.</summary>
     private static readonly TimeSpan Lag = TimeSpan.FromMilliseconds(200);
 
     private readonly Dictionary<string, ulong> _last = [];
@@ -73,7 +73,7 @@ internal sealed partial class Relay(
     /// <param name="Confirmed">How many of them the broker confirmed in a row.</param>
     private sealed record Sent(IReadOnlyList<NumberedEvent> Events, DateTimeOffset Began, Task<int> Confirmed);
 
-    /// <summary>How far the relay has come since it holds the lead.</summary>
+    /// <summary>The relay's progress while it holds the lead.</summary>
     private sealed class Course(ulong cursor, TimeSpan delay, Dictionary<string, ulong> last)
     {
         /// <summary>The number of the last event that was read.</summary>
@@ -82,7 +82,7 @@ internal sealed partial class Relay(
         /// <summary>The number of the last event that the broker confirmed, with all before it.</summary>
         public ulong Confirmed { get; set; } = cursor;
 
-        /// <summary>What is stored of <see cref="Confirmed"/>.</summary>
+        /// <summary>The stored value of <see cref="Confirmed"/>.</summary>
         public ulong Stored { get; set; } = cursor;
 
         /// <summary>How long the next attempt waits after a failure.</summary>
@@ -135,8 +135,8 @@ internal sealed partial class Relay(
                 Remember(before.Event.Origin);
     }
 
-    /// <summary>Takes the pages that the broker has answered for off the queue, and waits for the oldest where too many are on their
-    /// way. After a failure all from there on is read again.</summary>
+    /// <summary>Removes the pages that the broker has answered from the queue, and waits for the oldest page if too many are on their way.
+    /// After a failure, the events from the failed one on are read again.</summary>
     private async Task TakeConfirmed(Course course, CancellationToken stop)
     {
         while (course.Sent.TryPeek(out var oldest) && (oldest.Confirmed.IsCompleted || course.Sent.Count == Pages))
@@ -146,7 +146,7 @@ internal sealed partial class Relay(
                 (course.Confirmed, course.Delay) = (oldest.Events[confirmed - 1].Number, options.FirstDelay);
             if (confirmed == oldest.Events.Count)
                 continue;
-            // Everything after it is sent again in order, once nothing is on its way any more.
+            // The events after it are sent again in order, once nothing is on its way any more.
             foreach (var behind in course.Sent)
                 await behind.Confirmed;
             course.Sent.Clear();
@@ -159,7 +159,7 @@ internal sealed partial class Relay(
     private async Task SendNext(Course course, CancellationToken stop)
     {
         var size = ledger.Size;
-        // The page that ends an outage goes alone: events behind it did not wait for the broker.
+        // The page that ends an outage is sent alone, because later events did not wait for the broker.
         var alone = course.Sent.Count > 0 && _outage is (_, null);
         var events = alone ? [] : await ledger.EventsAfter(course.Read, Page, stop);
         if (events.Count == 0)
@@ -179,7 +179,8 @@ internal sealed partial class Relay(
         }
     }
 
-    /// <summary>Returns when the ledger has grown, the oldest page is answered for, or it is time to look at the lead again.</summary>
+    /// <summary>Returns when the ledger has grown, the broker has answered the oldest page, or it is time to check the lead
+    /// again.</summary>
     private async Task WaitForEvents(Course course, bool alone, ulong size, CancellationToken stop)
     {
         using var look = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -191,7 +192,7 @@ internal sealed partial class Relay(
         stop.ThrowIfCancellationRequested();
     }
 
-    /// <summary>Waits after a failure; after each twice as long.</summary>
+    /// <summary>Waits after a failure, twice as long each time.</summary>
     private async Task Pause(Course course, CancellationToken stop)
     {
         await Task.Delay(course.Delay, stop);
@@ -214,7 +215,7 @@ internal sealed partial class Relay(
 
     private void Remember(EventOrigin e) => _last[e.Type] = Math.Max(_last.GetValueOrDefault(e.Type), e.Sequence);
 
-    /// <summary>Waits until the broker has answered for events. Returns how many it confirmed in a row.</summary>
+    /// <summary>Waits for the broker's answer. Returns how many events it confirmed in a row.</summary>
     private async Task<int> Confirmed(Sent sent)
     {
         var count = await sent.Confirmed;
@@ -235,7 +236,7 @@ internal sealed partial class Relay(
     /// </summary>
     /// <param name="bus">The way out.</param>
     /// <param name="events">The events, in order.</param>
-    /// <param name="last">Per event type the number of the last event before them; of these afterwards.</param>
+    /// <param name="last">Per event type the number of the last event so far; updated with these events.</param>
     /// <param name="stop">Stops.</param>
     private async Task<Sent> Send(IBus bus, IReadOnlyList<NumberedEvent> events, Dictionary<string, ulong> last, CancellationToken stop)
     {
@@ -320,7 +321,7 @@ internal sealed partial class Relay(
         return messages;
     }
 
-    /// <summary>Publishes a message and waits until the broker has it. Returns whether it is done with.</summary>
+    /// <summary>Publishes a message and waits until the broker has it. Returns whether it need not be sent again.</summary>
     private async Task<bool> Publish(IBus bus, Outgoing outgoing, CancellationToken stop)
     {
         var (outside, began) = (Activity.Current, DateTimeOffset.UtcNow);
@@ -428,9 +429,9 @@ internal sealed partial class Relay(
         Activity.Current = outside;
     }
 
-    /// <summary>No queue is bound to the event type. Where one was bound before, the message is sent again until one is bound. Where none
-    /// ever was, or not for too long, the message is given up: consumers that come later read the event from the ledger.</summary>
-    /// <returns>Whether the message is done with.</returns>
+    /// <summary>Handles a message that no queue received. If a queue was bound before, the message is sent again until one is bound. If
+    /// none ever was, or none has been for too long, the message is dropped, and later consumers read the event from the ledger.</summary>
+    /// <returns>Whether the message need not be sent again.</returns>
     private bool Returned(string type)
     {
         var now = Stopwatch.GetTimestamp();
@@ -467,7 +468,7 @@ internal sealed partial class Relay(
         catch (OperationCanceledException) { }
     }
 
-    [LoggerMessage(1, LogLevel.Warning, "{Service}: the relay failed and begins anew: {Error}")]
+    [LoggerMessage(1, LogLevel.Warning, "{Service}: the relay failed and starts again: {Error}")]
     private static partial void LogFailed(ILogger log, string service, string error);
 
     [LoggerMessage(2, LogLevel.Warning, "{Service}: {Count} events from {Event} on were not confirmed and will be sent again: {Error}")]

@@ -3,14 +3,14 @@ using Ministries.Ledger.V1;
 
 namespace Ministries.Hosting.Bus;
 
-/// <summary>The spans of messages, in the words of what happens: <c>publish</c>, <c>process</c>, <c>set-aside</c> (a dead letter),
-/// <c>broker-outage</c> (what stood between commit and publish).</summary>
+/// <summary>The spans of messages, named after what happens: <c>publish</c>, <c>process</c>, <c>set-aside</c> (an event becomes a dead
+/// letter), <c>broker-outage</c> (an event waits for the broker between its commit and its publish).</summary>
 internal static class Tracing
 {
     internal static readonly ActivitySource Source = new(Telemetry.Source);
 
-    /// <summary>Begins a span under what the event's trace context names; a root where it names nothing. Nothing of the surroundings
-    /// becomes its parent.</summary>
+    /// <summary>Begins a span whose parent is the span that the event's trace context names; if it names none, a root span. The current
+    /// span never becomes the parent.</summary>
     internal static Activity? Start(
         string name,
         ActivityKind kind,
@@ -38,7 +38,7 @@ internal static class Tracing
             span.SetTag("ministries.case", recorded.Event.Case);
     }
 
-    /// <summary>Says that what the span stands for failed, and why: a reason's name, or an error's type; never its text.</summary>
+    /// <summary>Marks the span as failed and says why: by a refusal reason's name or an error's type, never by its text.</summary>
     internal static void Fail(this Activity? span, string? reason, Exception? error)
     {
         if (span is null)

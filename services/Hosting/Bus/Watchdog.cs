@@ -91,7 +91,7 @@ internal sealed partial class Watchdog(
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {
-            // It is tried again about every second: the same failure is logged once.
+            // The start is tried about every second, so the same failure is logged once.
             if (_complained != e.GetType().Name)
                 LogNotStarted(log, service.Name, _complained = e.GetType().Name);
             await broker.Stop();
@@ -157,8 +157,8 @@ internal sealed partial class Watchdog(
         }
     }
 
-    // A broker that lost its disk lost its bindings, and this connection with it: they are made with each new one. What is not bound
-    // is read from the producer's ledger.
+    // A broker that lost its disk lost its bindings and this connection, so each new connection binds again. Events of an exchange that is
+    // not bound are read from the producer's ledger.
     private async Task Bind(IConnection plain, CancellationToken cancel)
     {
         var missing = await Broker.Aside(() => broker.Bind(plain, cancel)).WaitAsync(cancel);

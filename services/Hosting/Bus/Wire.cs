@@ -44,8 +44,8 @@ public abstract class EventMessage
     internal string Type => Events[0].Recorded.Event.Type;
 }
 
-/// <summary>Events of one type. A class of its own for each type makes MassTransit give each its own exchange; it never sees
-/// the protobuf class, whose interfaces it would take for messages too.</summary>
+/// <summary>Events of one type. One class per event type makes MassTransit use one exchange per event type. MassTransit never sees the
+/// protobuf class, because it would take that class's interfaces for messages too.</summary>
 /// <typeparam name="T">The event.</typeparam>
 public sealed class EventMessage<T> : EventMessage
     where T : IMessage<T>;
@@ -77,7 +77,7 @@ public static class EventTypes
     public static string IdOf(EventOrigin origin) =>
         string.Create(CultureInfo.InvariantCulture, $"{origin.Service}/{origin.Position}/{origin.Index}");
 
-    /// <summary>When an event was committed; null: what says so cannot be read.</summary>
+    /// <summary>When an event was committed; null: the time cannot be read.</summary>
     internal static DateTimeOffset? CommittedAt(this RecordedEvent recorded) =>
         DateTimeOffset.TryParse(recorded.Time, CultureInfo.InvariantCulture, out var time) ? time : null;
 
@@ -103,7 +103,7 @@ public static class EventTypes
     }
 }
 
-/// <summary>An event type as MassTransit is told of it: the one place where a type's name becomes a class.</summary>
+/// <summary>Maps the name of an event type to the class that MassTransit uses. Nothing else does so.</summary>
 internal abstract class EventKind
 {
     private static readonly ConcurrentDictionary<string, EventKind?> Known = [];
@@ -124,11 +124,11 @@ internal abstract class EventKind
         (string Signature, string Certificate) seal = default
     );
 
-    /// <summary>Publishes by the concrete type: by the base type it would hang.</summary>
+    /// <summary>Publishes by the concrete type, because publishing by the base type hangs.</summary>
     internal abstract Task Publish(IBus bus, EventMessage message, Action<PublishContext> context, CancellationToken cancel);
 
-    /// <summary>Makes the exchange part of the topology that is declared when the bus starts, or keeps it out: MassTransit would declare
-    /// the exchange of whatever it handles.</summary>
+    /// <summary>Includes the exchange in the topology that is declared when the bus starts, or excludes it. Without this, MassTransit would
+    /// declare the exchange of every event that it handles.</summary>
     internal abstract void Declare(IBusFactoryConfigurator bus, bool own);
 
     internal abstract void Handle(IReceiveEndpointConfigurator endpoint, Func<EventMessage, Task> take);
@@ -159,8 +159,8 @@ internal sealed class EventKind<T> : EventKind
         });
 }
 
-/// <summary>Messages as they are on the wire (protos/README.md, "Events on the wire"): one event by itself is its bytes, with
-/// CloudEvents attributes as headers; several are a CloudEvents batch.</summary>
+/// <summary>The wire form of messages (protos/README.md, "Events on the wire"). A single event is sent as its bytes, with CloudEvents
+/// attributes as headers. Several events are sent as a CloudEvents batch.</summary>
 internal static class Wire
 {
     internal const string Prefix = "cloudEvents:";
@@ -179,8 +179,8 @@ internal static class Wire
 
     internal static ContentType ContentTypeOf(EventMessage message) => message.Events.Count == 1 ? Protobuf : Batch;
 
-    /// <summary>The body of a message about events of one type. What stands after an event is, from the second one on, only what
-    /// has changed since the event before it in the same message.</summary>
+    /// <summary>The body of a message. From the second event on, its attribute <c>after</c> holds only what has changed since the previous
+    /// event of the message.</summary>
     internal static byte[] BodyOf(IReadOnlyList<PublishedEvent> events)
     {
         if (events is [var single])
@@ -242,7 +242,7 @@ internal static class Wire
     private static string TextOf(IReadOnlyDictionary<string, ulong> after) =>
         after.Count == 0 ? "" : string.Join(' ', after.Select(a => $"{a.Key}={a.Value}"));
 
-    /// <summary>Reads a message; null: it is not as the contract says.</summary>
+    /// <summary>Reads a message; null: it does not follow the contract.</summary>
     internal static EventMessage? Read(Headers headers, ContentType? contentType, byte[] body)
     {
         string Text(string name) => headers.TryGetHeader(name, out var value) && value is string text ? text : "";
@@ -392,7 +392,7 @@ internal static class Wire
     }
 }
 
-/// <summary>Exchanges are named after what they carry: an event type's full name. A canary's is its service's.</summary>
+/// <summary>Names exchanges: an event's by the full name of its type, a canary's by its service.</summary>
 internal sealed class ExchangeNames(string service) : IEntityNameFormatter
 {
     public string FormatEntityName<T>() =>
@@ -401,7 +401,8 @@ internal sealed class ExchangeNames(string service) : IEntityNameFormatter
             : Broker.CanaryExchangeOf(service);
 }
 
-/// <summary>The one serializer: bodies are made before (<see cref="Wire.BodyOf"/>), for their bytes are signed.</summary>
+/// <summary>The only serializer. It passes on bodies that were made before (<see cref="Wire.BodyOf"/>), because their bytes are
+/// signed.</summary>
 internal sealed class ProtobufSerializer : ISerializerFactory, IMessageSerializer, IMessageDeserializer
 {
     public ContentType ContentType => Wire.Protobuf;

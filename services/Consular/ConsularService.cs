@@ -134,8 +134,12 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
         writes.Run(request, context, Transfers.RequestReturn);
 
     /// <inheritdoc/>
+    public override Task<WithdrawReturnResponse> WithdrawReturn(WithdrawReturnRequest request, ServerCallContext context) =>
+        writes.Run(request, context, Transfers.WithdrawReturn);
+
+    /// <inheritdoc/>
     public override Task<ConfirmReturnResponse> ConfirmReturn(ConfirmReturnRequest request, ServerCallContext context) =>
-        writes.Run(request, context, Transfers.ConfirmReturn);
+        writes.Run(request, context, Transfers.ConfirmReturn, custody.Ask);
 
     /// <inheritdoc/>
     public override Task<CloseTransferResponse> CloseTransfer(CloseTransferRequest request, ServerCallContext context) =>

@@ -1,14 +1,22 @@
 using Google.Protobuf;
+using Google.Protobuf.Collections;
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Hosting;
 using Ministries.Types.V1;
+using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Consular;
 
-/// <summary>Asks custody, before a command queues, what a planned departure needs (D9 to D12). Silence is refusal.</summary>
-public sealed class CustodyQuestions(Peers peers, Reads reads)
+/// <summary>Asks custody, before a command queues, what a planned departure or a return needs (D9 to D12). Silence is
+/// refusal.</summary>
+/// <param name="peers">The other services.</param>
+/// <param name="reads">The way of reads.</param>
+/// <param name="agreements">The agreement in force.</param>
+/// <param name="time">The clock.</param>
+public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreements, TimeProvider time)
 {
     /// <summary>Custody's answer for the transfer request; null where there is none that the caller may see, which its rule then
     /// refuses, or where it is no planned departure. Custody is not asked about what the caller may not see: he would know by the time
@@ -19,19 +27,9 @@ public sealed class CustodyQuestions(Peers peers, Reads reads)
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> Ask(string @case, string transfer, Participant caller, CancellationToken cancel) =>
-        await Seen(@case, transfer, caller) is { } record && Departures.IsPlanned(record) ? await Ask(record, cancel) : null;
-
-    private async Task<Transfer?> Seen(string @case, string id, Participant caller)
-    {
-        var (transfer, open) = await reads.PeekWithCase(Transfers.Kind, id, @case);
-        return
-            transfer is not null
-            && transfer.Case == @case
-            && open is not null
-            && Cases.MaySee(caller, open, [.. TransferVisibility.AudienceOf(transfer)])
-            ? transfer
+        await Seen(@case, transfer, caller) is (var record, _) && Departures.IsPlanned(record)
+            ? await Ask(record, record.Route, record.Destination, cancel)
             : null;
-    }
 
     /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so
     /// another than the detaining power gets one answer for all of it. Where the hand-over took place all the same, silence is no
@@ -42,26 +40,34 @@ public sealed class CustodyQuestions(Peers peers, Reads reads)
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
     public async Task<IMessage?> Ask(ConfirmHandoverRequest request, Participant caller, CancellationToken cancel)
     {
-        if (await Seen(request.Case, request.Transfer, caller) is not { } transfer || !Departures.IsPlanned(transfer))
+        if (await Seen(request.Case, request.Transfer, caller) is not (var transfer, _) || !Departures.IsPlanned(transfer))
             return null;
-        try
+        return await AskOfFact(transfer, transfer.Route, transfer.Destination, request.AcknowledgedBreaches, cancel) switch
         {
-            var check = await Ask(transfer, cancel);
-            return caller.ActsFor(transfer.DetainingPower)
-                ? check
-                : new DepartureCheck
-                {
-                    Clearance = new Clearance
-                    {
-                        Cleared = Departures.Obstacles(check, transfer.Destination).Count == 0,
-                        Position = Departures.PositionOf(check),
-                    },
-                };
-        }
-        catch (RpcException) when (request.AcknowledgedBreaches.Count > 0 && !cancel.IsCancellationRequested)
-        {
+            { } check when !caller.ActsFor(transfer.DetainingPower) => ClearanceOf(
+                check,
+                Departures.OfAnswer(transfer, check, agreements.InForce.Permissions, time.GetUtcNow().ToTimestamp()).Count == 0
+            ),
+            var check => check,
+        };
+    }
+
+    /// <summary>Custody's answer for a return that a side confirms: a journey to the power that takes him back. Who holds him gets all
+    /// of it, the other one answer.</summary>
+    /// <param name="request">The confirmation.</param>
+    /// <param name="caller">Who confirms.</param>
+    /// <param name="cancel">Gives up.</param>
+    /// <exception cref="RpcException">Custody cannot be asked.</exception>
+    public async Task<IMessage?> Ask(ConfirmReturnRequest request, Participant caller, CancellationToken cancel)
+    {
+        if (await Seen(request.Case, request.Transfer, caller) is not (var transfer, var @case))
             return null;
-        }
+        var to = transfer.DetainingPower;
+        return await AskOfFact(transfer, Route.Article12Transfer, to, request.AcknowledgedBreaches, cancel) switch
+        {
+            { } check when !Transfers.Holds(transfer, @case, caller) => ClearanceOf(check, Departures.OfJourney(check, to).Count == 0),
+            var check => check,
+        };
     }
 
     /// <summary>Custody's answer for the request that is under way for the prisoner; null where none is.</summary>
@@ -71,10 +77,47 @@ public sealed class CustodyQuestions(Peers peers, Reads reads)
         && await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer
         && Transfers.IsUnderWay(transfer.State)
         && Departures.IsPlanned(transfer)
-            ? await Ask(transfer, cancel)
+            ? await Ask(transfer, transfer.Route, transfer.Destination, cancel)
             : null;
 
-    private async Task<DepartureCheck> Ask(Transfer transfer, CancellationToken cancel)
+    private static DepartureCheck ClearanceOf(DepartureCheck check, bool cleared) =>
+        new()
+        {
+            Clearance = new Clearance { Cleared = cleared, Position = Departures.PositionOf(check) },
+        };
+
+    private async Task<(Transfer Transfer, Case Case)?> Seen(string @case, string id, Participant caller)
+    {
+        var (transfer, open) = await reads.PeekWithCase(Transfers.Kind, id, @case);
+        return
+            transfer is not null
+            && transfer.Case == @case
+            && open is not null
+            && Cases.MaySee(caller, open, [.. TransferVisibility.AudienceOf(transfer)])
+            ? (transfer, open)
+            : null;
+    }
+
+    // What took place is recorded where its breach is acknowledged, though custody is silent.
+    private async Task<DepartureCheck?> AskOfFact(
+        Transfer transfer,
+        Route route,
+        string destination,
+        RepeatedField<Invariant> acknowledged,
+        CancellationToken cancel
+    )
+    {
+        try
+        {
+            return await Ask(transfer, route, destination, cancel);
+        }
+        catch (RpcException) when (acknowledged.Count > 0 && !cancel.IsCancellationRequested)
+        {
+            return null;
+        }
+    }
+
+    private async Task<DepartureCheck> Ask(Transfer transfer, Route route, string destination, CancellationToken cancel)
     {
         var custody = new CustodyService.CustodyServiceClient(peers["custody"]);
         var standing = custody.CheckStandingAsync(
@@ -82,8 +125,8 @@ public sealed class CustodyQuestions(Peers peers, Reads reads)
             {
                 Case = transfer.Case,
                 Prisoner = transfer.Prisoner,
-                Route = transfer.Route,
-                Destinations = { transfer.Destination },
+                Route = route,
+                Destinations = { destination },
             },
             cancellationToken: cancel
         );
@@ -92,8 +135,8 @@ public sealed class CustodyQuestions(Peers peers, Reads reads)
             {
                 Case = transfer.Case,
                 Prisoner = transfer.Prisoner,
-                Route = transfer.Route,
-                Destination = transfer.Destination,
+                Route = route,
+                Destination = destination,
             },
             cancellationToken: cancel
         );

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
@@ -14,6 +15,24 @@ public static class Departures
     public static bool IsPlanned(Transfer transfer) =>
         !(transfer.Route == Route.Release && transfer.Destination == transfer.DetainingPower);
 
+    /// <summary>Whether the receiving state becomes the detaining power, and answers for the prisoner as the one of before (12(2),
+    /// 109-111).</summary>
+    public static bool PassesCustody(Route route) => route is Route.Article12Transfer or Route.NeutralAccommodation;
+
+    /// <summary>The undertakings that an assurance of the receiving state must hold (D2).</summary>
+    /// <param name="transfer">The transfer request.</param>
+    /// <param name="permissions">The agreement, which lists reservations.</param>
+    public static IEnumerable<Undertaking> Undertakings(Transfer transfer, Permissions permissions)
+    {
+        yield return Undertaking.NonRefoulement;
+        if (PassesCustody(transfer.Route))
+            yield return Undertaking.ApplyConvention;
+        if (transfer.Route == Route.Release)
+            yield return Undertaking.RightToStay;
+        if (permissions.State(transfer.AcceptingPower)?.Reservations.Intersect(Articles(transfer.Route)).Any() == true)
+            yield return Undertaking.WithoutReservation;
+    }
+
     /// <summary>What stands against a planned departure now, in the order of the refusals. Each with the invariant that a
     /// departure all the same would breach.</summary>
     /// <param name="transfer">The transfer request.</param>
@@ -26,29 +45,63 @@ public static class Departures
             obstacles.Add((Invariant.D1, Reason.PrisonerNotHeld));
         if (dossier is { ActiveTransfer.Length: > 0 } && dossier.ActiveTransfer != transfer.Id)
             obstacles.Add((Invariant.D1, Reason.AnotherTransferStands));
-        if (transfer.Route == Route.Article12Transfer)
-        {
-            if (context.Permissions.State(transfer.AcceptingPower) is not { PartyToGc3: true })
-                obstacles.Add((Invariant.D2, Reason.ReceivingStateNotParty));
-            if (transfer.Assurance is not { Corrected: false, Expired: false } assurance || assurance.ExpireTime <= context.Time)
-                obstacles.Add((Invariant.D2, Reason.AssuranceNotInForce));
-            if (
-                transfer.Assessment is not { Corrected: false, Expired: false, Willing: true, Able: true } assessment
-                || assessment.ExpireTime <= context.Time
-            )
-                obstacles.Add((Invariant.D2, Reason.AssessmentNotInForce));
-        }
         if (!IsPlanned(transfer))
             return obstacles;
-        if (Unusable(context.Asked, dossier) is { } unusable)
-            obstacles.AddRange([(Invariant.D9, unusable), (Invariant.D10, unusable), (Invariant.D11, unusable)]);
-        else
-            obstacles.AddRange(Obstacles((DepartureCheck)context.Asked!, transfer.Destination));
+        if (!IsPresent(transfer.AcceptingPower, context.Find(Cases.Kind, transfer.Case), context.Permissions))
+            obstacles.Add((Invariant.D1, Reason.AcceptingPowerAbsent));
+        if (context.Permissions.State(transfer.AcceptingPower) is not { PartyToGc3: true })
+            obstacles.Add((Invariant.D2, Reason.ReceivingStateNotParty));
+        obstacles.AddRange(OfSilence(context.Asked, dossier));
+        var answer = Unusable(context.Asked, dossier) is null ? (DepartureCheck)context.Asked! : null;
+        obstacles.AddRange(OfAnswer(transfer, answer, context.Permissions, context.Time));
         return obstacles;
     }
 
-    /// <summary>What in custody's answer stands against a departure, in the order of the refusals.</summary>
-    public static IReadOnlyList<(Invariant Breach, Reason Reason)> Obstacles(DepartureCheck check, string destination)
+    /// <summary>What stands against a return (12(3)), in the order of the refusals: it is a journey as any other, to a power that
+    /// answered for him before.</summary>
+    /// <param name="transfer">The transfer request.</param>
+    /// <param name="context">The states; <see cref="RuleContext.Asked"/> is custody's answer or null.</param>
+    public static IReadOnlyList<(Invariant Breach, Reason Reason)> ObstaclesToReturn(Transfer transfer, RuleContext context)
+    {
+        var obstacles = new List<(Invariant, Reason)>();
+        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(transfer));
+        if (Transfers.InCase(context, transfer) is not { Held: true })
+            obstacles.Add((Invariant.D1, Reason.PrisonerNotHeld));
+        obstacles.AddRange(OfSilence(context.Asked, dossier));
+        if (Unusable(context.Asked, dossier) is null)
+            obstacles.AddRange(OfJourney((DepartureCheck)context.Asked!, transfer.DetainingPower));
+        return obstacles;
+    }
+
+    /// <summary>What stands against a departure as far as it depends on custody's answer, in the order of the refusals.</summary>
+    /// <param name="transfer">The transfer request.</param>
+    /// <param name="answer">Custody's answer; null: there is none of use. His origin is not known then, and the assurance counts as
+    /// needed.</param>
+    /// <param name="permissions">The agreement.</param>
+    /// <param name="at">The time.</param>
+    public static IReadOnlyList<(Invariant Breach, Reason Reason)> OfAnswer(
+        Transfer transfer,
+        DepartureCheck? answer,
+        Permissions permissions,
+        Timestamp at
+    )
+    {
+        var obstacles = new List<(Invariant, Reason)>();
+        if (answer is { Readiness.RouteFits: false })
+            obstacles.Add((Invariant.D2, Reason.RouteNotFitting));
+        // A clearance has weighed the origin, which its reader may not know.
+        var origin = answer is { Clearance: not null } or { Readiness.DestinationIsOrigin: true };
+        if ((PassesCustody(transfer.Route) || !origin) && !IsAssured(transfer, permissions, at))
+            obstacles.Add((Invariant.D2, Reason.AssuranceNotInForce));
+        if (PassesCustody(transfer.Route) && !IsAssessed(transfer, at))
+            obstacles.Add((Invariant.D2, Reason.AssessmentNotInForce));
+        if (answer is not null)
+            obstacles.AddRange(OfJourney(answer, transfer.Destination));
+        return obstacles;
+    }
+
+    /// <summary>What in custody's answer stands against a journey (D9 to D12), in the order of the refusals.</summary>
+    public static IReadOnlyList<(Invariant Breach, Reason Reason)> OfJourney(DepartureCheck check, string destination)
     {
         var obstacles = new List<(Invariant, Reason)>();
         if (check.Clearance is { } clearance)
@@ -84,4 +137,28 @@ public static class Departures
             ? Reason.Unavailable
         : PositionOf(asked) < (dossier?.CustodyPosition ?? 0) ? Reason.CustodyAnswerOutdated
         : null;
+
+    private static IEnumerable<(Invariant, Reason)> OfSilence(IMessage? asked, Dossier? dossier) =>
+        Unusable(asked, dossier) is { } unusable ? [(Invariant.D9, unusable), (Invariant.D10, unusable), (Invariant.D11, unusable)] : [];
+
+    // Whether somebody is party to the case who can accept the prisoner for the power.
+    private static bool IsPresent(string power, Case? @case, Permissions permissions) =>
+        @case?.Parties.Any(p => permissions.Participant(p.Participant)?.ActsFor(power) == true) == true;
+
+    private static bool IsAssured(Transfer transfer, Permissions permissions, Timestamp at) =>
+        transfer.Assurance is { Corrected: false, Expired: false } assurance
+        && assurance.ExpireTime > at
+        && !Undertakings(transfer, permissions).Except(assurance.Undertakings).Any();
+
+    private static bool IsAssessed(Transfer transfer, Timestamp at) =>
+        transfer.Assessment is { Corrected: false, Expired: false, Willing: true, Able: true } assessment && assessment.ExpireTime > at;
+
+    // The articles of the Convention on which a route rests.
+    private static uint[] Articles(Route route) =>
+        route switch
+        {
+            Route.Article12Transfer => [12],
+            Route.NeutralAccommodation => [109, 110, 111],
+            _ => [118],
+        };
 }

@@ -14,7 +14,7 @@ public static class Dossiers
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        1,
+        2,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
@@ -24,18 +24,19 @@ public static class Dossiers
             .On<AssuranceGiven>()
             .On<TransferDecided>(Decided)
             .On<HandoverScheduled>()
-            .On<TransitBegun>()
-            .On<HandoverAborted>()
+            .On<TransitBegun>((d, e, _) => Stage(d, e.Transfer, TransferState.InTransit))
+            .On<HandoverAborted>((d, e, _) => Stage(d, e.Transfer, TransferState.Agreed))
             .On<HandoverConfirmedByOneSide>()
             .On<HandoverConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.HandedOver, begins: true))
-            .On<TransferSuspended>()
-            .On<TransferResumed>()
+            .On<TransferSuspended>((d, e, _) => Suspend(d, e.Transfer, true))
+            .On<TransferResumed>((d, e, _) => Suspend(d, e.Transfer, false))
             .On<TransferRequestWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Withdrawn, ends: true))
             .On<CustodyTransferred>((d, _, _) => Passed(d))
             .On<DepartureRecorded>((d, _, _) => Passed(d))
             .On<TreatmentFailureReported>()
             .On<CorrectiveMeasuresRecorded>()
             .On<ReturnRequested>((d, e, _) => Move(d, e.Transfer, TransferState.ReturnRequested, begins: true))
+            .On<ReturnWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Monitored, ends: true))
             .On<ReturnConfirmedByOneSide>()
             .On<ReturnConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.Returned, ends: true))
             .On<TransferClosed>((d, e, _) => Move(d, e.Transfer, TransferState.Closed, ends: true))
@@ -90,14 +91,13 @@ public static class Dossiers
         );
 
     private static void Decided(Dossier dossier, TransferDecided e, FoldedEntry entry) =>
-        Move(dossier, e.Transfer, e.Agreed ? TransferState.Agreed : TransferState.Declined, begins: e.Agreed);
+        Move(dossier, e.Transfer, e.Agreed ? TransferState.Agreed : TransferState.Declined, begins: e.Agreed, ends: !e.Agreed);
 
     // From here on another power answers for him, or none: what it agrees to is another departure.
     private static void Passed(Dossier dossier)
     {
-        var active = dossier.Transfers.FirstOrDefault(t => t.Transfer == dossier.ActiveTransfer);
-        if (active?.State == TransferState.HandedOver)
-            Move(dossier, active.Transfer, TransferState.Monitored, ends: true);
+        foreach (var done in dossier.Transfers.Where(t => t.State == TransferState.HandedOver))
+            Move(dossier, done.Transfer, TransferState.Monitored, ends: true);
     }
 
     private static void Open(Dossier dossier, string access, string asker, AccessState state) =>
@@ -117,9 +117,33 @@ public static class Dossiers
             dossier.CustodyPosition = Math.Max(dossier.CustodyPosition, position + 1);
     }
 
+    private static void Stage(Dossier dossier, string transfer, TransferState state)
+    {
+        Find(dossier, transfer).State = state;
+        Stand(dossier, Find(dossier, transfer));
+    }
+
+    private static void Suspend(Dossier dossier, string transfer, bool suspended)
+    {
+        Find(dossier, transfer).Suspended = suspended;
+        Stand(dossier, Find(dossier, transfer));
+    }
+
+    // One that is suspended stands in nobody's way (D8), unless he is on the way.
+    private static void Stand(Dossier dossier, DossierTransfer transfer)
+    {
+        if (transfer is { State: TransferState.InTransit } or { State: TransferState.Agreed, Suspended: false })
+            dossier.ActiveTransfer = transfer.Transfer;
+        else if (dossier.ActiveTransfer == transfer.Transfer)
+            dossier.ActiveTransfer = "";
+    }
+
+    private static DossierTransfer Find(Dossier dossier, string transfer) => dossier.Transfers.Single(t => t.Transfer == transfer);
+
     private static void Move(Dossier dossier, string transfer, TransferState state, bool begins = false, bool ends = false)
     {
-        dossier.Transfers.Single(t => t.Transfer == transfer).State = state;
+        var moved = Find(dossier, transfer);
+        (moved.State, moved.Suspended) = (state, false);
         if (begins)
             dossier.ActiveTransfer = transfer;
         if (ends && dossier.ActiveTransfer == transfer)

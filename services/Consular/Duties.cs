@@ -1,13 +1,11 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
-using Ministries.Types.V1;
-using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Consular;
 
 /// <summary>What is recorded when time runs out: a confirmation that the other side owes, an assurance or assessment that ends, a
-/// decision on access, a denial that ends. Each once.</summary>
+/// return or measures after a failure, a decision on access, a denial that ends. Each once.</summary>
 public static class Duties
 {
     /// <summary>The duty of the side that has not confirmed what the other one did.</summary>
@@ -19,24 +17,27 @@ public static class Duties
     /// <summary>The duty to renew an assessment of the receiving state.</summary>
     public const string AssessmentExpiry = "assessment-expiry";
 
+    /// <summary>The duty to return the prisoner (12(3)).</summary>
+    public const string Return = "return";
+
+    /// <summary>The duty to do something about a reported failure (12(3)).</summary>
+    public const string Measures = "corrective-measures";
+
     /// <summary>The duty to decide on a request for access.</summary>
     public const string DecisionDue = "access-decision";
 
     /// <summary>The duties, one for each kind of record.</summary>
     public static readonly IReadOnlyList<Duty> All = [new(Transfers.Kind, OfTransfer), new(Accesses.Kind, OfAccess)];
 
-    /// <summary>Records what is due of a transfer request. An Article 12 transfer under way whose assurance or assessment ended
-    /// is suspended (D2).</summary>
+    /// <summary>Records what is due of a transfer request. A departure under way whose assurance or assessment ended is suspended
+    /// where it may rest on it (D2): his origin is not known here, and an assurance that ended counts as needed.</summary>
     public static Decision OfTransfer(string key, RuleContext context)
     {
         if (context.Find(Transfers.Kind, key) is not { } transfer)
             return Decision.Accept("", [], []);
-        var due = Of(transfer).Where(d => d.Due <= context.Now).ToArray();
-        List<Change> changes =
-        [
-            .. due.Select(d => Transfers.Record.On(transfer, new DutyFellDue { Duty = d.Duty, DueTime = d.Due.ToTimestamp() })),
-        ];
-        if (due.Any(d => d.Duty != SecondConfirmation) && transfer.Route == Route.Article12Transfer && Transfers.IsUnderWay(transfer.State))
+        var due = Of(transfer).Where(d => d.DueTime <= context.Time).ToArray();
+        List<Change> changes = [.. due.Select(d => Transfers.Record.On(transfer, d))];
+        if (Transfers.IsUnderWay(transfer.State) && due.Any(d => RestsOn(transfer, d.Duty)))
             changes.Add(Transfers.Record.On(transfer, new TransferSuspended()));
         return Decision.Accept(transfer.Case, [], changes);
     }
@@ -57,16 +58,28 @@ public static class Duties
     }
 
     /// <summary>The duties of the request that have not been recorded yet, with the times at which they fall due.</summary>
-    public static IEnumerable<(string Duty, DateTimeOffset Due)> Of(Transfer transfer)
+    public static IEnumerable<DutyFellDue> Of(Transfer transfer)
     {
-        if (transfer is { SecondConfirmationDueTime: { } due, SecondConfirmationOverdue: false })
-            yield return (SecondConfirmation, due.ToDateTimeOffset());
+        if (transfer is { SecondConfirmationDueTime: { } second, SecondConfirmationOverdue: false })
+            yield return new DutyFellDue { Duty = SecondConfirmation, DueTime = second };
+        if (transfer is { ReturnDueTime: { } back, ReturnOverdue: false })
+            yield return new DutyFellDue { Duty = Return, DueTime = back };
+        // To request return is to do something about it.
+        if (transfer.State is TransferState.HandedOver or TransferState.Monitored)
+            foreach (var failure in transfer.Failures)
+                if (failure is { MeasuresDueTime: { } measures, MeasuresOverdue: false, Measures.Count: 0 })
+                    yield return new DutyFellDue
+                    {
+                        Duty = Measures,
+                        DueTime = measures,
+                        Failure = failure.Id,
+                    };
         if (!Transfers.BeforeHandover.Contains(transfer.State))
             yield break;
         if (transfer.Assurance is { Corrected: false, Expired: false } assurance)
-            yield return (AssuranceExpiry, assurance.ExpireTime.ToDateTimeOffset());
+            yield return new DutyFellDue { Duty = AssuranceExpiry, DueTime = assurance.ExpireTime };
         if (transfer.Assessment is { Corrected: false, Expired: false } assessment)
-            yield return (AssessmentExpiry, assessment.ExpireTime.ToDateTimeOffset());
+            yield return new DutyFellDue { Duty = AssessmentExpiry, DueTime = assessment.ExpireTime };
     }
 
     /// <summary>When the next duty of access falls due; null: none runs.</summary>
@@ -77,4 +90,7 @@ public static class Duties
             AccessState.Denied => access.Decision.DenialExpireTime?.ToDateTimeOffset(),
             _ => null,
         };
+
+    private static bool RestsOn(Transfer transfer, string duty) =>
+        duty == AssuranceExpiry && Departures.IsPlanned(transfer) || duty == AssessmentExpiry && Departures.PassesCustody(transfer.Route);
 }

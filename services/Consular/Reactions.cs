@@ -81,19 +81,22 @@ public static class Reactions
     }
 
     /// <summary>Custody passed, or ended: the request that led there is monitored from now on; what else was asked of the power
-    /// of before is suspended, for that power can no longer decide on it.</summary>
+    /// of before is suspended, for that power can no longer decide on it. A return that is requested is now owed by who holds
+    /// him.</summary>
     private static Decision Passed(IMessage e, RuleContext context, string @case, string prisoner)
     {
         var copied = Cases.Copy(e, context);
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
-        List<StreamId> streams = [Cases.Kind.Id(@case), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))];
-        if (
-            dossier is { ActiveTransfer.Length: > 0 }
-            && context.Find(Transfers.Kind, dossier.ActiveTransfer) is { State: State.HandedOver } done
-        )
-            streams.Add(Transfers.Kind.Id(done.Id));
+        StreamId[] streams =
+        [
+            Cases.Kind.Id(@case),
+            Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)),
+            .. (dossier?.Transfers ?? [])
+                .Where(t => t.State is State.HandedOver or State.ReturnRequested)
+                .Select(t => Transfers.Kind.Id(t.Transfer)),
+        ];
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended)]);
     }
 
@@ -113,7 +116,7 @@ public static class Reactions
 
     private static IEnumerable<Transfer> Open(RuleContext context, Dossier? dossier) =>
         (dossier?.Transfers ?? [])
-            .Where(t => t.State is State.Submitted or State.Agreed)
+            .Where(t => t.State is State.Submitted or State.Agreed or State.InTransit)
             .Select(t => context.Find(Transfers.Kind, t.Transfer))
             .OfType<Transfer>()
             .Where(t => t.State is State.Submitted or State.UnderReview || Transfers.IsUnderWay(t.State));

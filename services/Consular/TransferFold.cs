@@ -26,11 +26,12 @@ internal static class TransferFold
             .On<TransferSuspended>(Suspended)
             .On<TransferResumed>(Resumed)
             .On<TransferRequestWithdrawn>(Withdrawn)
-            .On<CustodyTransferred>((transfer, e, _) => Monitored(transfer, e.Breaches))
+            .On<CustodyTransferred>(Passed)
             .On<DepartureRecorded>((transfer, e, _) => Monitored(transfer, e.Breaches))
             .On<TreatmentFailureReported>(FailureReported)
             .On<CorrectiveMeasuresRecorded>(MeasuresRecorded)
-            .On<ReturnRequested>((transfer, _, _) => transfer.State = State.ReturnRequested)
+            .On<ReturnRequested>(ReturnAsked)
+            .On<ReturnWithdrawn>(ReturnTakenBack)
             .On<ReturnConfirmedByOneSide>(ReturnConfirmedByOneSide)
             .On<ReturnConfirmed>(Returned)
             .On<TransferClosed>((transfer, _, entry) => (transfer.State, transfer.CloseTime) = (State.Closed, entry.Time))
@@ -99,6 +100,7 @@ internal static class TransferFold
             DecideTime = entry.Time,
             NoteVerbale = (entry.Request as DecideTransferRequest)?.NoteVerbale ?? "",
         };
+        transfer.SuspendedFrom = State.Unspecified;
         Reach(transfer, e.Agreed ? State.Agreed : State.Declined, e.CustodyPosition, entry);
     }
 
@@ -123,6 +125,9 @@ internal static class TransferFold
         else
             transfer.State = State.Agreed;
         transfer.Plan = null;
+        // What one side had confirmed moved nothing; the acts stay.
+        transfer.Confirmations.Clear();
+        StopClock(transfer);
     }
 
     private static void ConfirmedByOneSide(Transfer transfer, HandoverConfirmedByOneSide e, FoldedEntry entry)
@@ -157,6 +162,17 @@ internal static class TransferFold
     private static void Withdrawn(Transfer transfer, TransferRequestWithdrawn e, FoldedEntry entry) =>
         (transfer.State, transfer.SuspendedFrom) = (State.Withdrawn, State.Unspecified);
 
+    // Who holds him now is who must return him; what was confirmed of a return by another power is none of his.
+    private static void Passed(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
+    {
+        Monitored(transfer, e.Breaches);
+        if (transfer.State != State.ReturnRequested || transfer.ReturningPower == e.ToPower)
+            return;
+        transfer.ReturningPower = e.ToPower;
+        transfer.ReturnConfirmations.Clear();
+        StopClock(transfer);
+    }
+
     // Custody judges the hand-over once more in the commit that records it.
     private static void Monitored(Transfer transfer, IEnumerable<Invariant> breaches)
     {
@@ -175,6 +191,7 @@ internal static class TransferFold
                 Id = e.Failure,
                 Participant = entry.Participant,
                 ReportTime = entry.Time,
+                MeasuresDueTime = e.MeasuresDueTime,
                 Content = Seals.Keep(request?.Content),
                 Articles = { request?.Articles ?? [] },
             }
@@ -193,6 +210,18 @@ internal static class TransferFold
                 }
             );
 
+    private static void ReturnAsked(Transfer transfer, ReturnRequested e, FoldedEntry entry)
+    {
+        transfer.State = State.ReturnRequested;
+        (transfer.ReturningPower, transfer.ReturnDueTime) = (e.ReturningPower, e.ReturnDueTime);
+    }
+
+    private static void ReturnTakenBack(Transfer transfer, ReturnWithdrawn e, FoldedEntry entry)
+    {
+        (transfer.State, transfer.ReturningPower) = (State.Monitored, "");
+        StopClockOfReturn(transfer);
+    }
+
     private static void ReturnConfirmedByOneSide(Transfer transfer, ReturnConfirmedByOneSide e, FoldedEntry entry)
     {
         transfer.ReturnConfirmations.Add(Confirmed(e.Side, entry));
@@ -204,7 +233,9 @@ internal static class TransferFold
         var first = transfer.ReturnConfirmations[0].Side;
         transfer.ReturnConfirmations.Add(Confirmed(first == HandoverSide.Giving ? HandoverSide.Taking : HandoverSide.Giving, entry));
         (transfer.State, transfer.ReturnTime) = (State.Returned, e.ReturnTime);
+        transfer.ReturnBreaches.Add(e.Breaches);
         StopClock(transfer);
+        StopClockOfReturn(transfer);
     }
 
     private static void FellDue(Transfer transfer, V1.DutyFellDue e, FoldedEntry entry)
@@ -219,6 +250,12 @@ internal static class TransferFold
                 break;
             case Duties.AssessmentExpiry:
                 transfer.Assessment.Expired = true;
+                break;
+            case Duties.Return:
+                transfer.ReturnOverdue = true;
+                break;
+            case Duties.Measures:
+                transfer.Failures.Single(f => f.Id == e.Failure).MeasuresOverdue = true;
                 break;
         }
     }
@@ -248,6 +285,8 @@ internal static class TransferFold
 
     private static void StopClock(Transfer transfer) =>
         (transfer.SecondConfirmationDueTime, transfer.SecondConfirmationOverdue) = (null, false);
+
+    private static void StopClockOfReturn(Transfer transfer) => (transfer.ReturnDueTime, transfer.ReturnOverdue) = (null, false);
 
     // A step of which custody was asked is noted with the place in its ledger from which it answered.
     private static void Reach(Transfer transfer, State state, ulong custodyPosition, FoldedEntry entry)
@@ -283,6 +322,7 @@ internal static class TransferFold
             case ConfirmReturnRequest r:
                 (confirmation.WindowStartTime, confirmation.WindowEndTime) = (r.WindowStartTime, r.WindowEndTime);
                 confirmation.HandoverReference = r.HandoverReference;
+                confirmation.AcknowledgedBreaches.Add(r.AcknowledgedBreaches);
                 break;
         }
         return confirmation;

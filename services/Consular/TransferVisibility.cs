@@ -15,11 +15,20 @@ public static class TransferVisibility
     public static string Drafter(string @case, string state, string participant) =>
         Audience.Named(Audience.State(@case, state), participant);
 
-    /// <summary>Who sees a request: until it is submitted the participant for which it was drafted, then every side.</summary>
+    /// <summary>Who sees a request: until it is submitted the participant for which it was drafted, then every side; and the power that
+    /// is to return him, where that is another.</summary>
     public static IEnumerable<string> AudienceOf(Transfer transfer) =>
         transfer.DetainingPower.Length == 0
             ? [Drafter(transfer.Case, transfer.RequestingState, transfer.Participant)]
-            : Sides(transfer.Case, transfer.RequestingState, transfer.DetainingPower, transfer.AcceptingPower);
+            : Sides(
+                transfer.Case,
+                [
+                    transfer.RequestingState,
+                    transfer.DetainingPower,
+                    transfer.AcceptingPower,
+                    .. transfer.ReturningPower.Length > 0 ? (string[])[transfer.ReturningPower] : [],
+                ]
+            );
 
     /// <summary>The request as the reader may know it: what is another's to know is left out, as if it were not there.</summary>
     /// <param name="transfer">The request.</param>
@@ -46,9 +55,14 @@ public static class TransferVisibility
                 shown.Withheld.Add(["assessment", "breaches"]);
             }
         }
+        if (!observing && !reader.ActsFor(transfer.ReturningPower))
+        {
+            shown.ReturnBreaches.Clear();
+            shown.Withheld.Add("return_breaches");
+        }
         shown.Withheld.Add("acts");
         ShowConfirmations(shown.Confirmations, transfer.AcceptingPower, transfer.DetainingPower, reader);
-        ShowConfirmations(shown.ReturnConfirmations, transfer.DetainingPower, transfer.AcceptingPower, reader);
+        ShowConfirmations(shown.ReturnConfirmations, transfer.DetainingPower, transfer.ReturningPower, reader);
         shown.Content = Seals.Show(shown.Content, transfer.Participant, reader.Id);
         if (shown.Assessment is { } assessment)
             assessment.Content = Seals.Show(assessment.Content, assessment.Participant, reader.Id);

@@ -27,6 +27,12 @@ public static class Transfers
     /// <summary>The longest time for which an assurance holds.</summary>
     public static readonly TimeSpan LongestAssurance = TimeSpan.FromDays(3660);
 
+    /// <summary>The time for a return after it was requested (12(3)).</summary>
+    public static readonly TimeSpan TimeForReturn = TimeSpan.FromDays(30);
+
+    /// <summary>The time for corrective measures, or a request for return, after a failure was reported (12(3)).</summary>
+    public static readonly TimeSpan TimeForMeasures = TimeSpan.FromDays(14);
+
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
@@ -34,7 +40,7 @@ public static class Transfers
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,
-        t => Duties.Of(t).Select(d => (DateTimeOffset?)d.Due).Min()
+        t => Duties.Of(t).Select(d => (DateTimeOffset?)d.DueTime.ToDateTimeOffset()).Min()
     );
 
     /// <summary>Transfer requests as rules need to know them.</summary>
@@ -88,14 +94,18 @@ public static class Transfers
         (t, context) => Detaining.Check(t, context) ?? CustodyCapacity(context)
     );
 
+    // Who holds him no more has nobody to hand over.
     private static readonly Side<Transfer> EitherSide = new(
         "detaining power's custody or accepting power",
-        (t, context) => context.ActsFor(t.DetainingPower) ? CustodyCapacity(context) : Accepting.Check(t, context)
+        (t, context) =>
+            !context.ActsFor(t.DetainingPower) ? Accepting.Check(t, context)
+            : Holds(t, context) ? CustodyCapacity(context)
+            : Only(false)
     );
 
     private static readonly Side<Transfer> EitherSideOfReturn = new(
-        "accepting power's custody or detaining power",
-        (t, context) => context.ActsFor(t.AcceptingPower) ? CustodyCapacity(context) : Detaining.Check(t, context)
+        "holding power's custody or detaining power",
+        (t, context) => Holds(t, context) ? CustodyCapacity(context) : Detaining.Check(t, context)
     );
 
     private static readonly Side<Transfer> EitherPower = new(
@@ -113,7 +123,7 @@ public static class Transfers
         {
             if (Held(@case, request.Prisoner) is not { } held)
                 return Reason.PrisonerNotHeld;
-            if (request.Route == Route.Article12Transfer && request.Destination == held.DetainingPower)
+            if (request.Route != Route.Release && request.Destination == held.DetainingPower)
                 return Reason.DestinationIsDetainingPower;
             var dossier = context.Find(Dossiers.Kind, Dossiers.Key(request.Case, request.Prisoner));
             if (request.PreviousTransfer.Length > 0 && !Dossiers.Declined(dossier, context.Caller.State).Contains(request.PreviousTransfer))
@@ -152,7 +162,7 @@ public static class Transfers
         {
             if (Held(context.Find(Cases.Kind, transfer.Case)!, transfer.Prisoner) is not { } held)
                 return Reason.PrisonerNotHeld;
-            if (transfer.Route == Route.Article12Transfer && transfer.Destination == held.DetainingPower)
+            if (transfer.Route != Route.Release && transfer.Destination == held.DetainingPower)
                 return Reason.DestinationIsDetainingPower;
             var previous = request.PreviousTransfer.Length > 0 ? request.PreviousTransfer : transfer.PreviousTransfer;
             var declined = Dossiers.Declined(context.Find(Dossiers.Kind, Dossiers.Key(transfer)), transfer.RequestingState);
@@ -195,7 +205,7 @@ public static class Transfers
         {
             if (!IsAhead(request.ExpireTime, context, LongestAssessment))
                 return RefuseField(Reason.TimeOutOfRange, "expire_time");
-            var suspends = transfer.Route == Route.Article12Transfer && !(request.Willing && request.Able) && IsUnderWay(transfer.State);
+            var suspends = Departures.PassesCustody(transfer.Route) && !(request.Willing && request.Able) && IsUnderWay(transfer.State);
             var recorded = new TransfereeAssessmentRecorded();
             return (suspends ? Accept(recorded, new TransferSuspended()) : Accept(recorded)).SeenBy(
                 Audience.State(transfer.Case, transfer.DetainingPower),
@@ -210,20 +220,22 @@ public static class Transfers
         From = [.. BeforeHandover],
         By = Accepting,
         Full = IsFull,
-        Decide = (_, request, context) =>
+        Decide = (transfer, request, context) =>
             !IsAhead(request.ExpireTime, context, LongestAssurance) ? RefuseField(Reason.TimeOutOfRange, "expire_time")
-            : !request.Undertakings.Contains(Undertaking.ApplyConvention) || !request.Undertakings.Contains(Undertaking.NonRefoulement)
-                ? Reason.AssuranceIncomplete
+            : Departures.Undertakings(transfer, context.Permissions).Except(request.Undertakings).Any() ? Reason.AssuranceIncomplete
             : Accept(new AssuranceGiven { ExpireTime = request.ExpireTime }),
     };
 
-    /// <summary>Decides on a request. Where it agrees, <see cref="RuleContext.Asked"/> is custody's answer.</summary>
+    /// <summary>Decides on a request. Where it agrees, <see cref="RuleContext.Asked"/> is custody's answer. What was agreed to may be
+    /// declined until he sets out.</summary>
     public static readonly Rule<Transfer, DecideTransferRequest, DecideTransferResponse> DecideTransfer = new(Record)
     {
-        From = [State.UnderReview],
+        From = [State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
         By = Detaining,
         Decide = (transfer, request, context) =>
         {
+            if (request.Agreed ? transfer.State != State.UnderReview : transfer.SuspendedFrom == State.InTransit)
+                return Record.NotAllowed(transfer);
             if (!request.Agreed)
                 return Accept(new TransferDecided());
             return Hindrance(transfer, context)
@@ -257,16 +269,17 @@ public static class Transfers
             Hindrance(transfer, context) ?? Accept(new TransitBegun { CustodyPosition = Departures.PositionOf(context.Asked) }),
     };
 
-    /// <summary>Calls off a hand-over on the way.</summary>
+    /// <summary>Calls off a hand-over on the way. Where one side has confirmed it, no responsibility has passed, and the detaining
+    /// power takes him back (D1).</summary>
     public static readonly Rule<Transfer, AbortHandoverRequest, AbortHandoverResponse> AbortHandover = new(Record)
     {
         From = [State.InTransit, State.Suspended],
         By = DetainingCustody,
         InClosedCase = true,
         Decide = (transfer, _, _) =>
-            transfer.State == State.Suspended && transfer.SuspendedFrom != State.InTransit ? Record.NotAllowed(transfer)
-            : transfer.Confirmations.Count > 0 ? Reason.ConfirmedByOneSide
-            : Accept(new HandoverAborted()),
+            transfer.State == State.Suspended && transfer.SuspendedFrom != State.InTransit
+                ? Record.NotAllowed(transfer)
+                : Accept(new HandoverAborted()),
     };
 
     /// <summary>Confirms that the hand-over took place. <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none. A
@@ -334,7 +347,13 @@ public static class Transfers
             transfer.Route != Route.Article12Transfer ? Reason.NotAnArticle12Transfer
             : context.Caller.Kind != ParticipantKind.ProtectingPower && !context.Permissions.Agreement.ObserverReportsTreatment
                 ? Reason.ObserverMayNotReport
-            : Accept(new TreatmentFailureReported { Failure = context.NewId("failure") }),
+            : Accept(
+                new TreatmentFailureReported
+                {
+                    Failure = context.NewId("failure"),
+                    MeasuresDueTime = (context.Now + TimeForMeasures).ToTimestamp(),
+                }
+            ),
     };
 
     /// <summary>Records what the transferring power did about a reported failure.</summary>
@@ -358,46 +377,31 @@ public static class Transfers
         From = [State.HandedOver, State.Monitored],
         By = Detaining,
         InClosedCase = true,
-        Decide = (transfer, _, _) =>
+        Decide = (transfer, _, context) =>
             transfer.Route != Route.Article12Transfer ? Reason.NotAnArticle12Transfer
             : transfer.Failures.Count == 0 ? Reason.NoFailureReported
-            : Accept(new ReturnRequested()),
+            : InCase(context, transfer) is not { DetainingPower: { Length: > 0 } holder } ? Reason.PrisonerNotHeld
+            : holder == transfer.DetainingPower ? Reason.DestinationIsDetainingPower
+            : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = (context.Now + TimeForReturn).ToTimestamp() }),
     };
 
-    /// <summary>Confirms that the return took place. The accepting power of the hand-over gives back, the other one takes.</summary>
+    /// <summary>Withdraws a request for return.</summary>
+    public static readonly Rule<Transfer, WithdrawReturnRequest, WithdrawReturnResponse> WithdrawReturn = new(Record)
+    {
+        From = [State.ReturnRequested],
+        By = Detaining,
+        InClosedCase = true,
+        Decide = (transfer, _, _) => transfer.ReturnConfirmations.Count > 0 ? Reason.ConfirmedByOneSide : Accept(new ReturnWithdrawn()),
+    };
+
+    /// <summary>Confirms that the return took place. Who holds him now gives back, the transferring power takes.
+    /// <see cref="RuleContext.Asked"/> is custody's answer; null where it gave none.</summary>
     public static readonly Rule<Transfer, ConfirmReturnRequest, ConfirmReturnResponse> ConfirmReturn = new(Record)
     {
         From = [State.ReturnRequested],
         By = EitherSideOfReturn,
         InClosedCase = true,
-        Decide = (transfer, request, context) =>
-        {
-            var side = context.ActsFor(transfer.AcceptingPower) ? HandoverSide.Giving : HandoverSide.Taking;
-            var other = transfer.ReturnConfirmations.SingleOrDefault();
-            if (other?.Side == side)
-                return Reason.AlreadyConfirmed;
-            if (!IsWindow(request.WindowStartTime, request.WindowEndTime, transfer.HandoverTime, context))
-                return RefuseField(Reason.TimeOutOfRange, "window_end_time");
-            if (Differs(other, null, request.HandoverReference, request.WindowStartTime, request.WindowEndTime))
-                return Reason.ConfirmationsDiffer;
-            return other is null
-                ? Accept(
-                    new ReturnConfirmedByOneSide
-                    {
-                        Participant = context.Caller.Id,
-                        Side = side,
-                        SecondConfirmationDueTime = SecondConfirmationDue(context),
-                    }
-                )
-                : Accept(
-                    new ReturnConfirmed
-                    {
-                        FromPower = transfer.AcceptingPower,
-                        ToPower = transfer.DetainingPower,
-                        ReturnTime = Latest(other.WindowStartTime, request.WindowStartTime),
-                    }
-                );
-        },
+        Decide = ConfirmBack,
     };
 
     /// <summary>Closes a transfer.</summary>
@@ -439,50 +443,63 @@ public static class Transfers
     /// <summary>The entry of a prisoner in his case where he is held by the power to which the request was submitted; null: he is
     /// not.</summary>
     internal static CasePrisoner? Held(RuleContext context, Transfer transfer) =>
-        context.Find(Cases.Kind, transfer.Case) is { } @case
-        && Held(@case, transfer.Prisoner) is { } held
-        && held.DetainingPower == transfer.DetainingPower
-            ? held
-            : null;
+        InCase(context, transfer) is { Held: true } held && held.DetainingPower == transfer.DetainingPower ? held : null;
 
     private static CasePrisoner? Held(Case @case, string prisoner) =>
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { Held: true } held ? held : null;
 
+    /// <summary>The entry of the prisoner in his case, whoever holds him; null: there is none.</summary>
+    internal static CasePrisoner? InCase(RuleContext context, Transfer transfer) =>
+        context.Find(Cases.Kind, transfer.Case)?.Prisoners.FirstOrDefault(p => p.Prisoner == transfer.Prisoner);
+
+    /// <summary>Whether the participant acts for the power that holds the prisoner now, or held him last.</summary>
+    /// <param name="transfer">The transfer request.</param>
+    /// <param name="case">Its case.</param>
+    /// <param name="participant">The participant.</param>
+    public static bool Holds(Transfer transfer, Case? @case, Participant participant) =>
+        participant.ActsFor(@case?.Prisoners.FirstOrDefault(p => p.Prisoner == transfer.Prisoner)?.LastDetainingPower ?? "");
+
+    private static bool Holds(Transfer transfer, RuleContext context) =>
+        Holds(transfer, context.Find(Cases.Kind, transfer.Case), context.Caller);
+
     private static Ruling Confirm(Transfer transfer, ConfirmHandoverRequest request, RuleContext context)
     {
-        var acknowledged = request.AcknowledgedBreaches;
-        if (transfer.State != State.InTransit && !acknowledged.Contains(Invariant.D1))
+        if (transfer.State != State.InTransit && !request.AcknowledgedBreaches.Contains(Invariant.D1))
             return Record.NotAllowed(transfer);
-        var side = context.ActsFor(transfer.DetainingPower) ? HandoverSide.Giving : HandoverSide.Taking;
+        var account = new Account(
+            context.ActsFor(transfer.DetainingPower) ? HandoverSide.Giving : HandoverSide.Taking,
+            request.WindowStartTime,
+            request.WindowEndTime,
+            request.HandoverReference,
+            request.AcknowledgedBreaches
+        );
         var other = transfer.Confirmations.SingleOrDefault();
-        if (other?.Side == side)
-            return Reason.AlreadyConfirmed;
-        if (!IsWindow(request.WindowStartTime, request.WindowEndTime, transfer.SubmitTime, context))
-            return RefuseField(Reason.TimeOutOfRange, "window_end_time");
-        if (Differs(other, transfer.Plan?.HandoverReference, request.HandoverReference, request.WindowStartTime, request.WindowEndTime))
-            return Reason.ConfirmationsDiffer;
-        if (Unacknowledged(transfer, request, side, context) is { } reason)
+        if (Fault(account, other, transfer.Plan?.HandoverReference ?? "", transfer.SubmitTime, context) is { } fault)
+            return fault;
+        if (Unacknowledged(account, Departures.Obstacles(transfer, context)) is { } reason)
             return reason;
-        if (other is null)
+        // A release where he is held that the detaining power asked for itself concerns no other power.
+        if (other is null && transfer.AcceptingPower != transfer.DetainingPower)
             return Accept(
                 new HandoverConfirmedByOneSide
                 {
                     Participant = context.Caller.Id,
-                    Side = side,
+                    Side = account.Side,
                     SecondConfirmationDueTime = SecondConfirmationDue(context),
                     CustodyPosition = Departures.PositionOf(context.Asked),
                 }
             );
+        var second = other?.Participant ?? context.Caller.Id;
         var both = new HandoverConfirmed
         {
             Route = transfer.Route,
             FromPower = transfer.DetainingPower,
             ToPower = transfer.Destination,
-            HandoverTime = Latest(other.WindowStartTime, request.WindowStartTime),
-            DetainingParticipant = side == HandoverSide.Giving ? context.Caller.Id : other.Participant,
-            AcceptingParticipant = side == HandoverSide.Taking ? context.Caller.Id : other.Participant,
+            HandoverTime = TimeOf(account, other),
+            DetainingParticipant = account.Side == HandoverSide.Giving ? context.Caller.Id : second,
+            AcceptingParticipant = account.Side == HandoverSide.Taking ? context.Caller.Id : second,
             CustodyPosition = Departures.PositionOf(context.Asked),
-            Breaches = { other.AcknowledgedBreaches.Union(acknowledged).Order() },
+            Breaches = { BreachesOf(account, other) },
         };
         // A breach is announced to the observers; to the accepting power it could tell what it may not know.
         return both.Breaches.Count == 0
@@ -490,22 +507,83 @@ public static class Transfers
             : Accept(both).SeenBy(Audience.State(transfer.Case, transfer.DetainingPower), Audience.Observers(transfer.Case));
     }
 
-    // What stands against the hand-over and was not acknowledged.
-    private static Reason? Unacknowledged(Transfer transfer, ConfirmHandoverRequest request, HandoverSide side, RuleContext context)
+    private static Ruling ConfirmBack(Transfer transfer, ConfirmReturnRequest request, RuleContext context)
     {
-        var obstacles = Departures.Obstacles(transfer, context);
-        if (side == HandoverSide.Giving)
+        var account = new Account(
+            Holds(transfer, context) ? HandoverSide.Giving : HandoverSide.Taking,
+            request.WindowStartTime,
+            request.WindowEndTime,
+            request.HandoverReference,
+            request.AcknowledgedBreaches
+        );
+        var other = transfer.ReturnConfirmations.SingleOrDefault();
+        if (Fault(account, other, "", transfer.HandoverTime, context) is { } fault)
+            return fault;
+        if (Unacknowledged(account, Departures.ObstaclesToReturn(transfer, context)) is { } reason)
+            return reason;
+        if (other is null)
+            return Accept(
+                new ReturnConfirmedByOneSide
+                {
+                    Participant = context.Caller.Id,
+                    Side = account.Side,
+                    SecondConfirmationDueTime = SecondConfirmationDue(context),
+                }
+            );
+        var back = new ReturnConfirmed
+        {
+            FromPower = InCase(context, transfer)!.LastDetainingPower,
+            ToPower = transfer.DetainingPower,
+            ReturnTime = TimeOf(account, other),
+            Breaches = { BreachesOf(account, other) },
+        };
+        return back.Breaches.Count == 0
+            ? Accept(back)
+            : Accept(back).SeenBy(Audience.State(transfer.Case, back.FromPower), Audience.Observers(transfer.Case));
+    }
+
+    // One side's account of what took place.
+    private readonly record struct Account(
+        HandoverSide Side,
+        Timestamp Start,
+        Timestamp End,
+        string Reference,
+        IReadOnlyCollection<Invariant> Acknowledged
+    );
+
+    // What is wrong with an account by itself, or beside the other side's. It happened as each side says it did: one that acknowledges D1
+    // stands though it differs, and though it was before anybody asked for it.
+    private static Ruling? Fault(Account account, Confirmation? other, string planned, Timestamp? notBefore, RuleContext context)
+    {
+        if (other?.Side == account.Side)
+            return Reason.AlreadyConfirmed;
+        var stands = account.Acknowledged.Contains(Invariant.D1);
+        if (!IsWindow(account.Start, account.End, stands ? null : notBefore, context))
+            return RefuseField(Reason.TimeOutOfRange, "window_end_time");
+        return !stands && Differs(account, other, planned) ? Reason.ConfirmationsDiffer : null;
+    }
+
+    // What stands against what took place and was not acknowledged.
+    private static Reason? Unacknowledged(Account account, IReadOnlyList<(Invariant Breach, Reason Reason)> obstacles)
+    {
+        if (account.Side == HandoverSide.Giving)
         {
             foreach (var obstacle in obstacles)
-                if (!request.AcknowledgedBreaches.Contains(obstacle.Breach))
+                if (!account.Acknowledged.Contains(obstacle.Breach))
                     return obstacle.Reason;
             return null;
         }
-        if (obstacles.Count == 0 || request.AcknowledgedBreaches.Count > 0)
+        if (obstacles.Count == 0 || account.Acknowledged.Count > 0)
             return null;
-        // What is missing is not the accepting power's to know; that custody is silent tells nothing of it.
+        // What is missing is not the taking side's to know; that custody is silent tells nothing of it.
         return obstacles.Any(o => o.Reason == Reason.Unavailable) ? Reason.Unavailable : Reason.DepartureNotCleared;
     }
+
+    private static Timestamp TimeOf(Account account, Confirmation? other) =>
+        other is null || account.Start > other.WindowStartTime ? account.Start : other.WindowStartTime;
+
+    private static IEnumerable<Invariant> BreachesOf(Account account, Confirmation? other) =>
+        account.Acknowledged.Union(other?.AcknowledgedBreaches ?? []).Order();
 
     private static Ruling? Hindrance(Transfer transfer, RuleContext context) =>
         Departures.Obstacles(transfer, context) is [var first, ..] ? first.Reason : null;
@@ -526,11 +604,10 @@ public static class Transfers
         && (notBefore is null || notBefore <= start)
         && end.ToDateTimeOffset() - start.ToDateTimeOffset() <= LongestWindow;
 
-    private static bool Differs(Confirmation? other, string? planned, string reference, Timestamp start, Timestamp end) =>
-        planned is { Length: > 0 } && planned != reference
-        || other is not null && (other.HandoverReference != reference || start > other.WindowEndTime || end < other.WindowStartTime);
-
-    private static Timestamp Latest(Timestamp one, Timestamp another) => one > another ? one : another;
+    private static bool Differs(Account account, Confirmation? other, string planned) =>
+        planned.Length > 0 && planned != account.Reference
+        || other is not null
+            && (other.HandoverReference != account.Reference || account.Start > other.WindowEndTime || account.End < other.WindowStartTime);
 
     private static Timestamp SecondConfirmationDue(RuleContext context) =>
         context.Now.AddHours(context.Permissions.Agreement.ConfirmationHours).ToTimestamp();

@@ -94,15 +94,17 @@ internal sealed class CaseFixture
     /// <summary>What custody answers from now on; null: it does not answer.</summary>
     public DepartureCheck? Custody { get; set; } = Answer();
 
-    /// <summary>An answer of custody. Without a position it is as of the end of custody's ledger at the time when it is asked.
-    /// </summary>
+    /// <summary>An answer of custody, with the same standing for a return to Ukraine. Without a position it is as of the end of custody's
+    /// ledger at the time when it is asked.</summary>
     public static DepartureCheck Answer(
         string destination = "KR",
         Standing standing = Standing.InForce,
         bool fit = true,
         bool risk = true,
         bool free = true,
-        ulong position = 0
+        ulong position = 0,
+        bool fits = true,
+        bool origin = false
     ) =>
         new()
         {
@@ -111,6 +113,7 @@ internal sealed class CaseFixture
                 Standings =
                 {
                     new DestinationStanding { Destination = destination, Standing = standing },
+                    new DestinationStanding { Destination = "UA", Standing = standing },
                 },
                 Position = position,
             },
@@ -119,6 +122,8 @@ internal sealed class CaseFixture
                 FitRecorded = fit,
                 RiskAssessed = risk,
                 FreeToDepart = free,
+                RouteFits = fits,
+                DestinationIsOrigin = origin,
                 Position = position,
             },
         };
@@ -184,15 +189,14 @@ internal sealed class CaseFixture
         var asked = request switch
         {
             DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest => Asked(),
-            ConfirmHandoverRequest when Participant(participant).State == "UA" => Asked(),
-            ConfirmHandoverRequest when Asked() is { } check => new DepartureCheck
-            {
-                Clearance = new Clearance
-                {
-                    Cleared = Departures.Obstacles(check, "KR").Count == 0,
-                    Position = Departures.PositionOf(check),
-                },
-            },
+            ConfirmHandoverRequest r when RuleRunner.State(Transfers.Kind, r.Transfer) is { } t => AskedBy(
+                Participant(participant).ActsFor(t.DetainingPower),
+                check => Departures.OfAnswer(t, check, RuleRunner.Permissions, Now.ToTimestamp()).Count == 0
+            ),
+            ConfirmReturnRequest r when RuleRunner.State(Transfers.Kind, r.Transfer) is { } t => AskedBy(
+                Transfers.Holds(t, RuleRunner.State(Cases.Kind, Case), Participant(participant)),
+                check => Departures.OfJourney(check, t.DetainingPower).Count == 0
+            ),
             _ => null,
         };
         return RuleRunner.Play(participant, request, rule, $"{Service}/{fields.Name[..^"Request".Length]}", asked);
@@ -258,6 +262,15 @@ internal sealed class CaseFixture
         return check;
     }
 
+    // Another than who holds him gets one answer for all of it.
+    private DepartureCheck? AskedBy(bool holds, Func<DepartureCheck, bool> cleared) =>
+        Asked() is not { } check || holds
+            ? Asked()
+            : new DepartureCheck
+            {
+                Clearance = new Clearance { Cleared = cleared(check), Position = Departures.PositionOf(check) },
+            };
+
     public void Admit(string participant, Part part, string state) =>
         Happen(
             new PartyAdmitted
@@ -318,7 +331,7 @@ internal sealed class CaseFixture
             Transfer = transfer,
             ExpireTime = In(hours),
             NoteVerbale = "NV-2",
-            Undertakings = { Undertaking.ApplyConvention, Undertaking.NonRefoulement },
+            Undertakings = { Undertaking.ApplyConvention, Undertaking.NonRefoulement, Undertaking.RightToStay },
         };
 
     public RecordTransfereeAssessmentRequest Assessment(string transfer, bool willing = true, bool able = true, double hours = 24 * 30) =>
@@ -351,13 +364,14 @@ internal sealed class CaseFixture
             AcknowledgedBreaches = { acknowledged },
         };
 
-    public ConfirmReturnRequest ReturnConfirmation(string transfer) =>
+    public ConfirmReturnRequest ReturnConfirmation(string transfer, params Invariant[] acknowledged) =>
         new()
         {
             Transfer = transfer,
             WindowStartTime = In(-1),
             WindowEndTime = In(0),
             HandoverReference = "RET-1",
+            AcknowledgedBreaches = { acknowledged },
         };
 
     public void Report(string transfer, string by = Icrc) =>
@@ -370,6 +384,20 @@ internal sealed class CaseFixture
                 Content = Sealed(Ua),
             },
             Transfers.ReportTreatmentFailure
+        );
+
+    /// <summary>The prisoner passes on from one power to another, as custody records it.</summary>
+    public void Pass(string from, string to, Route route = Route.Article12Transfer, bool returned = false, string prisoner = First) =>
+        Happen(
+            new CustodyTransferred
+            {
+                Case = Case,
+                Prisoner = prisoner,
+                FromPower = from,
+                ToPower = to,
+                Route = returned ? Route.Unspecified : route,
+                Returned = returned,
+            }
         );
 
     public void Suspend(string transfer) => Do(Ua, new SuspendTransferRequest { Transfer = transfer }, Transfers.SuspendTransfer);
@@ -468,17 +496,10 @@ internal sealed class CaseFixture
                     Do(Kr, Confirmation(id), Transfers.ConfirmHandover);
                     break;
                 case State.Monitored:
-                    Happen(
-                        route == Route.Article12Transfer
-                            ? new CustodyTransferred
-                            {
-                                Case = Case,
-                                Prisoner = prisoner,
-                                FromPower = "UA",
-                                ToPower = "KR",
-                            }
-                            : new DepartureRecorded { Case = Case, Prisoner = prisoner }
-                    );
+                    if (Departures.PassesCustody(route))
+                        Pass("UA", "KR", route, prisoner: prisoner);
+                    else
+                        Happen(new DepartureRecorded { Case = Case, Prisoner = prisoner });
                     break;
                 case State.ReturnRequested:
                     Report(id);
@@ -488,16 +509,7 @@ internal sealed class CaseFixture
                     RuleRunner.Now += TimeSpan.FromHours(4);
                     Do(Kr, ReturnConfirmation(id), Transfers.ConfirmReturn);
                     Do(Ua, ReturnConfirmation(id), Transfers.ConfirmReturn);
-                    Happen(
-                        new CustodyTransferred
-                        {
-                            Case = Case,
-                            Prisoner = prisoner,
-                            FromPower = "KR",
-                            ToPower = "UA",
-                            Returned = true,
-                        }
-                    );
+                    Pass("KR", "UA", returned: true, prisoner: prisoner);
                     break;
                 case State.Closed:
                     Do(Ua, new CloseTransferRequest { Transfer = id }, Transfers.CloseTransfer);

@@ -26,7 +26,6 @@ public sealed class InvariantTests
     [InlineData(State.Scheduled)]
     [InlineData(State.InTransit)]
     [InlineData(State.HandedOver)]
-    [InlineData(State.Suspended)]
     public void A_request_further_than_agreed_stands_in_the_way_too(State state)
     {
         var other = _fixture.To(State.UnderReview);
@@ -102,16 +101,39 @@ public sealed class InvariantTests
         Assert.Equal(Reason.TimeOutOfRange, _fixture.Try(CaseFixture.Ua, ahead, Transfers.ConfirmHandover));
     }
 
-    [Fact]
-    public void A_hand_over_that_one_side_confirmed_is_neither_called_off_nor_withdrawn()
+    [Theory]
+    [InlineData(CaseFixture.Ua, State.InTransit, State.Agreed)]
+    [InlineData(CaseFixture.Kr, State.InTransit, State.Agreed)]
+    [InlineData(CaseFixture.Kr, State.Suspended, State.Suspended)]
+    public void One_sides_confirmation_does_not_keep_the_detaining_power_from_taking_him_back(string side, State from, State to)
     {
         var transfer = _fixture.To(State.InTransit);
         _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
-        _fixture.Do(CaseFixture.Kr, _fixture.Confirmation(transfer), Transfers.ConfirmHandover);
-        Assert.Equal(
-            Reason.ConfirmedByOneSide,
-            _fixture.Try(CaseFixture.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover)
-        );
+        _fixture.Do(side, _fixture.Confirmation(transfer), Transfers.ConfirmHandover);
+        if (from == State.Suspended)
+            _fixture.Suspend(transfer);
+        _fixture.Do(CaseFixture.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover);
+        var after = _fixture.Transfer(transfer);
+        Assert.Equal(to, after.State);
+        Assert.Empty(after.Confirmations);
+        Assert.Null(after.SecondConfirmationDueTime);
+        Assert.Contains(after.Acts, a => a.Method == "ConfirmHandover" && a.Participant == side);
+        // Whoever says that it took place all the same says so again.
+        _fixture.Do(side, _fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
+        Assert.Equal(side, Assert.Single(_fixture.Transfer(transfer).Confirmations).Participant);
+    }
+
+    [Fact]
+    public void A_request_that_one_side_says_was_carried_out_is_not_withdrawn_until_that_side_corrects_itself()
+    {
+        var transfer = _fixture.To(State.Scheduled);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.Confirmation(transfer, Invariant.D1), Transfers.ConfirmHandover);
+        var withdraw = new WithdrawTransferRequestRequest { Transfer = transfer };
+        Assert.Equal(Reason.ConfirmedByOneSide, _fixture.Try(CaseFixture.Kr, withdraw.Clone(), Transfers.WithdrawTransferRequest));
+        var position = _fixture.Transfer(transfer).Confirmations.Single().Position;
+        _fixture.Do(CaseFixture.Kr, new V1.CorrectRecordRequest { Record = transfer, Position = position }, CaseFixture.Correct);
+        _fixture.Do(CaseFixture.Kr, withdraw.Clone(), Transfers.WithdrawTransferRequest);
     }
 
     [Fact]
@@ -159,21 +181,22 @@ public sealed class InvariantTests
     }
 
     [Fact]
-    public void An_article_12_transfer_does_not_lead_to_the_power_that_holds_him_and_a_release_may()
+    public void No_departure_leads_to_the_power_that_holds_him_and_a_release_may()
     {
-        Assert.Equal(
-            Reason.DestinationIsDetainingPower,
-            _fixture.Try(
-                CaseFixture.Kr,
-                new DraftTransferRequestRequest
-                {
-                    Prisoner = CaseFixture.First,
-                    Route = Route.Article12Transfer,
-                    Destination = "UA",
-                },
-                Transfers.DraftTransferRequest
-            )
-        );
+        foreach (var route in Routes.Except([Route.Release]))
+            Assert.Equal(
+                Reason.DestinationIsDetainingPower,
+                _fixture.Try(
+                    CaseFixture.Kr,
+                    new DraftTransferRequestRequest
+                    {
+                        Prisoner = CaseFixture.First,
+                        Route = route,
+                        Destination = "UA",
+                    },
+                    Transfers.DraftTransferRequest
+                )
+            );
         var release = _fixture.Draft(route: Route.Release, destination: "UA");
         _fixture.Do(
             CaseFixture.Kr,
@@ -183,36 +206,7 @@ public sealed class InvariantTests
         Assert.Equal("KR", _fixture.Transfer(release).AcceptingPower);
     }
 
-    // ------------------------------------------------------------------------------------------------- D2: the receiving state
-
-    [Fact]
-    public void A_transfer_needs_a_party_to_the_convention()
-    {
-        var transfer = _fixture.Draft(CaseFixture.Xx, destination: "XX");
-        _fixture.Do(
-            CaseFixture.Xx,
-            new SubmitTransferRequestRequest { Transfer = transfer, NoteVerbale = "NV" },
-            Transfers.SubmitTransferRequest
-        );
-        _fixture.Do(CaseFixture.Xx, _fixture.Assurance(transfer), Transfers.GiveAssurance);
-        _fixture.Do(CaseFixture.Ua, new BeginReviewRequest { Transfer = transfer }, Transfers.BeginReview);
-        _fixture.Do(CaseFixture.Ua, _fixture.Assessment(transfer), Transfers.RecordTransfereeAssessment);
-        _fixture.Custody = CaseFixture.Answer("XX");
-        Assert.Equal(Reason.ReceivingStateNotParty, _fixture.TryDecide(transfer));
-    }
-
-    [Theory]
-    [InlineData(Route.Article12Transfer, Reason.AssuranceNotInForce)]
-    [InlineData(Route.Release, Reason.Unspecified)]
-    [InlineData(Route.Repatriation, Reason.Unspecified)]
-    [InlineData(Route.Exchange, Reason.Unspecified)]
-    [InlineData(Route.NeutralAccommodation, Reason.Unspecified)]
-    public void Assurance_and_assessment_are_asked_of_article_12_transfers(Route route, Reason expected)
-    {
-        var transfer = _fixture.To(State.Submitted, route: route);
-        _fixture.Do(CaseFixture.Ua, new BeginReviewRequest { Transfer = transfer }, Transfers.BeginReview);
-        Assert.Equal(expected, _fixture.TryDecide(transfer));
-    }
+    // ----------------------------------------------------------------- D2: the receiving state (by route: RouteTests)
 
     [Fact]
     public void An_assurance_is_in_force_while_its_time_runs_and_nobody_corrected_it()
@@ -240,12 +234,9 @@ public sealed class InvariantTests
     }
 
     [Fact]
-    public void An_assurance_holds_both_undertakings_that_each_must_hold()
+    public void An_assurance_is_the_accepting_powers_and_for_a_time()
     {
         var transfer = _fixture.To(State.Submitted);
-        var incomplete = _fixture.Assurance(transfer);
-        incomplete.Undertakings.Remove(Undertaking.NonRefoulement);
-        Assert.Equal(Reason.AssuranceIncomplete, _fixture.Try(CaseFixture.Kr, incomplete, Transfers.GiveAssurance));
         Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Ua, _fixture.Assurance(transfer), Transfers.GiveAssurance));
         Assert.Equal(Reason.TimeOutOfRange, _fixture.Try(CaseFixture.Kr, _fixture.Assurance(transfer, -1), Transfers.GiveAssurance));
         Assert.Equal(Reason.TimeOutOfRange, _fixture.Try(CaseFixture.Kr, _fixture.Assurance(transfer, 24 * 4000), Transfers.GiveAssurance));
@@ -278,6 +269,7 @@ public sealed class InvariantTests
     {
         [Reason.Unspecified] = CaseFixture.Answer(),
         [Reason.Unavailable] = null,
+        [Reason.RouteNotFitting] = CaseFixture.Answer(fits: false),
         [Reason.StandingNotInForce] = CaseFixture.Lost,
         [Reason.FitnessNotRecorded] = CaseFixture.Answer(fit: false),
         [Reason.RiskNotAssessed] = CaseFixture.Answer(risk: false),
@@ -406,6 +398,50 @@ public sealed class InvariantTests
     }
 
     [Fact]
+    public void A_hand_over_before_anybody_asked_for_it_is_recorded_with_its_breach_of_d1()
+    {
+        var transfer = _fixture.To(State.InTransit);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        ConfirmHandoverRequest Before(params Invariant[] acknowledged) =>
+            new(_fixture.Confirmation(transfer, acknowledged)) { WindowStartTime = _fixture.In(-30), WindowEndTime = _fixture.In(-29) };
+        Assert.Equal(Reason.TimeOutOfRange, _fixture.Try(CaseFixture.Ua, Before(), Transfers.ConfirmHandover));
+        Assert.Equal(Reason.TimeOutOfRange, _fixture.Try(CaseFixture.Ua, Before(Invariant.D2), Transfers.ConfirmHandover));
+        _fixture.Do(CaseFixture.Ua, Before(Invariant.D1), Transfers.ConfirmHandover);
+        _fixture.Do(CaseFixture.Kr, Before(Invariant.D1), Transfers.ConfirmHandover);
+        Assert.Equal((State.HandedOver, _fixture.In(-30)), (_fixture.Transfer(transfer).State, _fixture.Transfer(transfer).HandoverTime));
+        Assert.Equal([Invariant.D1], _fixture.Transfer(transfer).Breaches);
+    }
+
+    [Theory]
+    [InlineData("HO-18", -1, 0)]
+    [InlineData(CaseFixture.Reference, -3, -2)]
+    public void Where_the_sides_do_not_agree_on_it_both_accounts_stay_and_the_difference_is_marked(
+        string reference,
+        double start,
+        double end
+    )
+    {
+        var transfer = _fixture.To(State.InTransit);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Ua, _fixture.Confirmation(transfer), Transfers.ConfirmHandover);
+        ConfirmHandoverRequest Other(params Invariant[] acknowledged) =>
+            new(_fixture.Confirmation(transfer, acknowledged))
+            {
+                HandoverReference = reference,
+                WindowStartTime = _fixture.In(start),
+                WindowEndTime = _fixture.In(end),
+            };
+        Assert.Equal(Reason.ConfirmationsDiffer, _fixture.Try(CaseFixture.Kr, Other(), Transfers.ConfirmHandover));
+        Assert.Equal(Reason.ConfirmationsDiffer, _fixture.Try(CaseFixture.Kr, Other(Invariant.D9), Transfers.ConfirmHandover));
+        _fixture.Do(CaseFixture.Kr, Other(Invariant.D1), Transfers.ConfirmHandover);
+        Assert.Equal([Invariant.D1], Assert.Single(_fixture.RuleRunner.Events.OfType<HandoverConfirmed>()).Breaches);
+        var seen = _fixture.Seen(CaseFixture.Icrc, transfer)!;
+        Assert.Equal([Invariant.D1], seen.Breaches);
+        Assert.Equal([CaseFixture.Reference, reference], seen.Confirmations.Select(c => c.HandoverReference));
+        Assert.Equal([_fixture.In(-1), _fixture.In(start)], seen.Confirmations.Select(c => c.WindowStartTime));
+    }
+
+    [Fact]
     public void What_custody_lacks_is_told_to_the_detaining_power_alone()
     {
         foreach (var answer in Answers.Where(a => a.Key != Reason.Unspecified))
@@ -502,7 +538,7 @@ public sealed class InvariantTests
     [InlineData(Route.Release, Reason.Unspecified)]
     [InlineData(Route.Repatriation, Reason.Unspecified)]
     [InlineData(Route.Exchange, Reason.Unspecified)]
-    [InlineData(Route.NeutralAccommodation, Reason.Unspecified)]
+    [InlineData(Route.NeutralAccommodation, Reason.NotFinallyReleased)]
     public void Protection_ends_with_final_release_and_the_transfer_closes_then(Route route, Reason expected)
     {
         var transfer = _fixture.To(State.Monitored, route: route);
@@ -537,7 +573,7 @@ public sealed class InvariantTests
         Assert.Equal("KR", _fixture.Transfer(next).DetainingPower);
         Assert.Equal(Reason.NotFound, _fixture.Try(CaseFixture.Ua, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview));
         _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
-        _fixture.Custody = CaseFixture.Answer("RU");
+        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
         Assert.Equal(
             Reason.Unspecified,
             _fixture.Try(

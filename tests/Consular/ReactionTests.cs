@@ -385,7 +385,7 @@ public sealed class ReactionTests
         _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
         _fixture.RuleRunner.Now = Due(transfer)!.Value;
         Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.FallDue(transfer).Changes).Event);
-        Assert.Null(Due(transfer));
+        Assert.Equal(_fixture.Transfer(transfer).ReturnDueTime.ToDateTimeOffset(), Due(transfer));
     }
 
     [Theory]
@@ -393,7 +393,8 @@ public sealed class ReactionTests
     [InlineData(State.Agreed, Route.Article12Transfer, State.Suspended)]
     [InlineData(State.InTransit, Route.Article12Transfer, State.Suspended)]
     [InlineData(State.Suspended, Route.Article12Transfer, State.Suspended)]
-    [InlineData(State.Agreed, Route.Exchange, State.Agreed)]
+    [InlineData(State.Agreed, Route.NeutralAccommodation, State.Suspended)]
+    [InlineData(State.Agreed, Route.Exchange, State.Suspended)]
     public void When_assurance_and_assessment_end_a_transfer_under_way_is_suspended(State from, Route route, State expected)
     {
         var transfer = _fixture.To(from, route: route);

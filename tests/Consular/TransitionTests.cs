@@ -23,7 +23,7 @@ public sealed class TransitionTests
         RecordTransfereeAssessment           | ?  | ?  | -  | UR | AG | -  | SC | IT | -  | x  | x  | -  | -  | SP | -
         GiveAssurance                        | -  | -  | SU | UR | AG | -  | SC | IT | -  | -  | -  | -  | -  | SP | -
         DecideTransfer                       | ?  | ?  | -  | AG | -  | -  | -  | -  | -  | x  | x  | -  | -  | -  | -
-        DecideTransfer (declines)            | ?  | ?  | -  | DE | -  | -  | -  | -  | -  | x  | x  | -  | -  | -  | -
+        DecideTransfer (declines)            | ?  | ?  | -  | DE | DE | -  | DE | -  | -  | x  | x  | -  | -  | DE | -
         ScheduleHandover                     | ?  | ?  | -  | -  | SC | -  | SC | -  | -  | x  | x  | -  | -  | -  | -
         BeginTransit                         | ?  | ?  | -  | -  | -  | -  | IT | -  | -  | x  | x  | -  | -  | -  | -
         AbortHandover                        | ?  | ?  | -  | -  | -  | -  | -  | AG | -  | x  | x  | -  | -  | -  | -
@@ -36,7 +36,8 @@ public sealed class TransitionTests
         ReportTreatmentFailure               | ?  | ?  | -  | -  | -  | -  | -  | -  | HO | MO | RR | -  | -  | -  | -
         RecordCorrectiveMeasures             | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | RR | x  | x  | x  | x
         RequestReturn                        | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | NoFailureReported | -  | x  | x  | x  | x
-        ConfirmReturn                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | -  | RR | -  | -  | -  | -
+        WithdrawReturn                       | ?  | ?  | x  | x  | x  | x  | x  | x  | x  | -  | MO | x  | x  | x  | x
+        ConfirmReturn                        | x  | x  | x  | x  | x  | x  | x  | x  | x  | -  | RR | x  | x  | x  | x
         CloseTransfer                        | x  | x  | -  | -  | -  | -  | -  | -  | -  | NotFinallyReleased | -  | CL | -  | -  | -
         CorrectRecord                        | DR | DI | SP | SP | SP | DE | SP | SP | HO | MO | RR | RT | CL | SP | WD
         """;
@@ -94,6 +95,7 @@ public sealed class TransitionTests
             ),
         ["RequestReturn"] = (s, t) =>
             s.Try(CaseFixture.Ua, new RequestReturnRequest { Transfer = t, NoteVerbale = "NV" }, Transfers.RequestReturn),
+        ["WithdrawReturn"] = (s, t) => s.Try(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = t }, Transfers.WithdrawReturn),
         ["ConfirmReturn"] = (s, t) => Later(s).Try(CaseFixture.Kr, s.ReturnConfirmation(t), Transfers.ConfirmReturn),
         ["CloseTransfer"] = (s, t) => s.Try(CaseFixture.Kr, new CloseTransferRequest { Transfer = t }, Transfers.CloseTransfer),
         ["CorrectRecord"] = (s, t) =>

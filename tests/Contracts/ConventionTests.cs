@@ -53,6 +53,7 @@ public partial class ConventionTests
         "prisoners",
         "record",
         "requesting_state",
+        "returning_power",
         "same_as_call",
         "same_as_prisoner",
         "state",

@@ -1,0 +1,321 @@
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+using State = Ministries.Consular.V1.TransferState;
+
+namespace Ministries.Consular.Tests;
+
+/// <summary>The duties after a transfer (D3, GC III 12(3)): along a chain of powers, by the clock, and as a journey of its own.</summary>
+public sealed class ReturnTests
+{
+    private static readonly Invariant[] AllOfHim = [Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12];
+
+    private readonly CaseFixture _fixture = new();
+
+    // ------------------------------------------------------------------------------------------------------- along a chain
+
+    [Fact]
+    public void Each_power_of_a_chain_answers_for_its_own_transfer_and_who_holds_him_returns_him()
+    {
+        var (first, second) = Chain();
+        _fixture.Report(first);
+        _fixture.Report(second);
+        foreach (var (power, own, other) in ((string, string, string)[])[(CaseFixture.Ua, first, second), (CaseFixture.Kr, second, first)])
+        {
+            Assert.Equal(Reason.Unspecified, Measures(power, own));
+            // The other's is not his to know of, or not his to act on.
+            Assert.Contains(Measures(power, other), (Reason[])[Reason.NotFound, Reason.NotGranted]);
+        }
+        Assert.Null(_fixture.Seen(CaseFixture.Ru, first));
+        Request(first);
+        Assert.Equal("RU", _fixture.Seen(CaseFixture.Ru, first)!.ReturningPower);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(first), Transfers.ConfirmReturn));
+        _fixture.Do(CaseFixture.Ru, _fixture.ReturnConfirmation(first), Transfers.ConfirmReturn);
+        Assert.Equal(HandoverSide.Giving, Assert.Single(_fixture.Seen(CaseFixture.Ru, first)!.ReturnConfirmations).Side);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(first), Transfers.ConfirmReturn);
+        var returned = Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>());
+        Assert.Equal(("RU", "UA"), (returned.FromPower, returned.ToPower));
+        Assert.Empty(returned.Breaches);
+        Assert.Equal(State.Returned, _fixture.Transfer(first).State);
+        Assert.Equal(State.Monitored, _fixture.Transfer(second).State);
+    }
+
+    [Fact]
+    public void The_second_power_of_a_chain_requests_return_too()
+    {
+        var (_, second) = Chain();
+        _fixture.Report(second);
+        Request(second, CaseFixture.Kr);
+        _fixture.Custody = CaseFixture.Answer();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(second), Transfers.ConfirmReturn);
+        _fixture.Do(CaseFixture.Ru, _fixture.ReturnConfirmation(second), Transfers.ConfirmReturn);
+        var returned = Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>());
+        Assert.Equal(("RU", "KR"), (returned.FromPower, returned.ToPower));
+    }
+
+    [Fact]
+    public void Whoever_he_passes_to_after_the_request_owes_the_return()
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        _fixture.Pass("KR", "RU");
+        Assert.Empty(_fixture.Transfer(transfer).ReturnConfirmations);
+        Assert.Null(_fixture.Transfer(transfer).SecondConfirmationDueTime);
+        Assert.Equal("RU", _fixture.Seen(CaseFixture.Ru, transfer)!.ReturningPower);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
+        _fixture.Do(CaseFixture.Ru, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+    }
+
+    [Fact]
+    public void No_return_is_requested_of_one_who_is_back_or_whose_custody_ended()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Report(transfer);
+        _fixture.Happen(
+            new StatusRecorded
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                Held = false,
+                Ended = true,
+            }
+        );
+        Assert.Equal(Reason.PrisonerNotHeld, TryRequest(transfer));
+    }
+
+    // ------------------------------------------------------------------------------------------- a return is a journey as any other
+
+    public static TheoryData<Reason> Lacking =>
+        [
+            Reason.StandingNotInForce,
+            Reason.FitnessNotRecorded,
+            Reason.RiskNotAssessed,
+            Reason.DepartureNotFree,
+            Reason.Unavailable,
+            Reason.CustodyAnswerOutdated,
+        ];
+
+    [Theory]
+    [MemberData(nameof(Lacking))]
+    public void A_return_needs_what_every_journey_needs_and_only_who_holds_him_is_told_what(Reason reason)
+    {
+        var transfer = Requested();
+        _fixture.Happen(new FitnessRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Custody = reason switch
+        {
+            Reason.StandingNotInForce => CaseFixture.Lost,
+            Reason.FitnessNotRecorded => CaseFixture.Answer(fit: false),
+            Reason.RiskNotAssessed => CaseFixture.Answer(risk: false),
+            Reason.DepartureNotFree => CaseFixture.Answer(free: false),
+            Reason.CustodyAnswerOutdated => CaseFixture.Answer(position: 1),
+            _ => null,
+        };
+        Assert.Equal(reason, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
+        Assert.Equal(
+            reason == Reason.Unavailable ? reason : Reason.DepartureNotCleared,
+            _fixture.Try(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn)
+        );
+        // It is a fact, and is recorded where what is missing is acknowledged.
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer, AllOfHim), Transfers.ConfirmReturn);
+        var (decision, _) = _fixture.Play(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer, Invariant.D9), Transfers.ConfirmReturn);
+        Assert.Equal(AllOfHim, Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>()).Breaches);
+        // It is announced to the observers, and told to nobody else but who held him.
+        Assert.True(_fixture.MaySee(CaseFixture.Icrc, [.. decision.Audience]));
+        Assert.DoesNotContain(Audience.State(_fixture.Case, "UA"), decision.Audience);
+        Assert.Equal(AllOfHim, _fixture.Seen(CaseFixture.Icrc, transfer)!.ReturnBreaches);
+        Assert.Equal(AllOfHim, _fixture.Seen(CaseFixture.Kr, transfer)!.ReturnBreaches);
+        var seen = _fixture.Seen(CaseFixture.Ua, transfer)!;
+        Assert.Empty(seen.ReturnBreaches);
+        Assert.Contains("return_breaches", seen.Withheld);
+    }
+
+    [Fact]
+    public void One_who_was_released_in_the_meantime_is_returned_only_as_a_breach_of_d1()
+    {
+        var transfer = Requested();
+        _fixture.Happen(
+            new StatusRecorded
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                Held = false,
+                Ended = true,
+            }
+        );
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        Assert.Equal(Reason.PrisonerNotHeld, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
+        Assert.Equal(
+            Reason.DepartureNotCleared,
+            _fixture.Try(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn)
+        );
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer, Invariant.D1), Transfers.ConfirmReturn);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer, Invariant.D1), Transfers.ConfirmReturn);
+        Assert.Equal([Invariant.D1], Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>()).Breaches);
+    }
+
+    [Theory]
+    [InlineData("RET-2", -1, 0)]
+    [InlineData("RET-1", -3, -2)]
+    [InlineData("RET-1", -300, -299)]
+    public void Where_the_sides_do_not_agree_on_a_return_both_accounts_stay(string reference, double start, double end)
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        ConfirmReturnRequest Other(params Invariant[] acknowledged) =>
+            new(_fixture.ReturnConfirmation(transfer, acknowledged))
+            {
+                HandoverReference = reference,
+                WindowStartTime = _fixture.In(start),
+                WindowEndTime = _fixture.In(end),
+            };
+        Assert.Equal(
+            start < -200 ? Reason.TimeOutOfRange : Reason.ConfirmationsDiffer,
+            _fixture.Try(CaseFixture.Ua, Other(), Transfers.ConfirmReturn)
+        );
+        _fixture.Do(CaseFixture.Ua, Other(Invariant.D1), Transfers.ConfirmReturn);
+        Assert.Equal([Invariant.D1], Assert.Single(_fixture.RuleRunner.Events.OfType<ReturnConfirmed>()).Breaches);
+        Assert.Equal(["RET-1", reference], _fixture.Transfer(transfer).ReturnConfirmations.Select(c => c.HandoverReference));
+    }
+
+    [Fact]
+    public void The_power_that_holds_him_confirms_by_its_organ_for_custody()
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Participant(CaseFixture.Kr).Capacities.Remove(Capacity.Custody);
+        Assert.Equal(Reason.NoCapacity, _fixture.Try(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn));
+        _fixture.Do(CaseFixture.UaMfa, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+    }
+
+    // ---------------------------------------------------------------------------------------------------------------- withdrawal
+
+    [Fact]
+    public void A_request_for_return_is_withdrawn_unless_one_side_has_confirmed_it()
+    {
+        var transfer = Requested();
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        var withdraw = new WithdrawReturnRequest { Transfer = transfer, NoteVerbale = "NV-5" };
+        Assert.Equal(Reason.ConfirmedByOneSide, _fixture.Try(CaseFixture.Ua, withdraw.Clone(), Transfers.WithdrawReturn));
+        // The advice works: that side corrects its confirmation.
+        var position = _fixture.Transfer(transfer).ReturnConfirmations.Single().Position;
+        _fixture.Do(CaseFixture.Kr, new V1.CorrectRecordRequest { Record = transfer, Position = position }, CaseFixture.Correct);
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Kr, withdraw.Clone(), Transfers.WithdrawReturn));
+        _fixture.Do(CaseFixture.Ua, withdraw.Clone(), Transfers.WithdrawReturn);
+        var after = _fixture.Transfer(transfer);
+        Assert.Equal((State.Monitored, ""), (after.State, after.ReturningPower));
+        Assert.Null(after.ReturnDueTime);
+        // It stands in nobody's way any more, and may be requested again.
+        Request(transfer);
+    }
+
+    [Fact]
+    public void A_request_for_return_stands_in_the_way_of_another_departure_until_it_is_withdrawn()
+    {
+        var transfer = Requested();
+        var next = _fixture.Draft(CaseFixture.Ru, route: Route.Exchange, destination: "RU");
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = next }, Transfers.SubmitTransferRequest);
+        _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
+        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
+        var agree = new DecideTransferRequest
+        {
+            Transfer = next,
+            Agreed = true,
+            NoteVerbale = "NV-6",
+        };
+        Assert.Equal(Reason.AnotherTransferStands, _fixture.Try(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer));
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        _fixture.Do(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer);
+    }
+
+    // --------------------------------------------------------------------------------------------------------------------- clocks
+
+    [Fact]
+    public void A_return_falls_due_once_and_the_observers_see_that_it_is_overdue()
+    {
+        var transfer = Requested();
+        var due = _fixture.Now.AddDays(30);
+        Assert.Equal(due, Due(transfer));
+        _fixture.RuleRunner.Now = due.AddSeconds(-1);
+        Assert.Empty(_fixture.FallDue(transfer).Changes);
+        _fixture.RuleRunner.Now = due;
+        var fallen = Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.FallDue(transfer).Changes).Event);
+        Assert.Equal((Duties.Return, due.ToTimestamp(), transfer), (fallen.Duty, fallen.DueTime, fallen.Record));
+        Assert.Empty(_fixture.FallDue(transfer).Changes);
+        Assert.All((string[])[CaseFixture.Icrc, CaseFixture.Swiss], o => Assert.True(_fixture.Seen(o, transfer)!.ReturnOverdue));
+        Assert.Null(Due(transfer));
+        _fixture.Do(CaseFixture.Kr, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        _fixture.Do(CaseFixture.Ua, _fixture.ReturnConfirmation(transfer), Transfers.ConfirmReturn);
+        Assert.Null(Due(transfer));
+    }
+
+    [Fact]
+    public void Each_failure_falls_due_once_while_nothing_was_done_about_it()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Report(transfer);
+        var due = _fixture.Now.AddDays(14);
+        Assert.Equal(due, Due(transfer));
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(1);
+        _fixture.Report(transfer);
+        var failures = _fixture.Transfer(transfer).Failures.Select(f => f.Id).ToArray();
+        _fixture.RuleRunner.Now = due;
+        var fallen = Assert.IsType<V1.DutyFellDue>(Assert.Single(_fixture.FallDue(transfer).Changes).Event);
+        Assert.Equal((Duties.Measures, failures[0], due.ToTimestamp()), (fallen.Duty, fallen.Failure, fallen.DueTime));
+        Assert.Equal([true, false], _fixture.Seen(CaseFixture.Icrc, transfer)!.Failures.Select(f => f.MeasuresOverdue));
+        Assert.Empty(_fixture.FallDue(transfer).Changes);
+        Assert.Equal(due.AddDays(1), Due(transfer));
+        Assert.Equal(Reason.Unspecified, Measures(CaseFixture.Ua, transfer, failures[1]));
+        Assert.Null(Due(transfer));
+    }
+
+    [Fact]
+    public void To_request_return_is_to_do_something_about_a_failure_until_it_is_withdrawn()
+    {
+        var transfer = _fixture.To(State.Monitored);
+        _fixture.Report(transfer);
+        var due = Due(transfer);
+        Request(transfer);
+        Assert.Equal(_fixture.Now + Transfers.TimeForReturn, Due(transfer));
+        _fixture.Do(CaseFixture.Ua, new WithdrawReturnRequest { Transfer = transfer }, Transfers.WithdrawReturn);
+        Assert.Equal(due, Due(transfer));
+    }
+
+    private DateTimeOffset? Due(string transfer) => Transfers.Kind.DueOf(_fixture.Transfer(transfer));
+
+    private Reason Measures(string power, string transfer, string? failure = null) =>
+        _fixture.Try(
+            power,
+            new RecordCorrectiveMeasuresRequest { Transfer = transfer, Failure = failure ?? _fixture.Transfer(transfer).Failures[0].Id },
+            Transfers.RecordCorrectiveMeasures
+        );
+
+    private Reason TryRequest(string transfer, string power = CaseFixture.Ua) =>
+        _fixture.Try(power, new RequestReturnRequest { Transfer = transfer, NoteVerbale = "NV-4" }, Transfers.RequestReturn);
+
+    private void Request(string transfer, string power = CaseFixture.Ua) => Assert.Equal(Reason.Unspecified, TryRequest(transfer, power));
+
+    private string Requested() => _fixture.To(State.ReturnRequested);
+
+    // Ukraine transferred him to the Republic of Korea, and that state to Russia.
+    private (string First, string Second) Chain()
+    {
+        var first = _fixture.To(State.Monitored);
+        var second = _fixture.Draft(CaseFixture.Ru, destination: "RU");
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = second }, Transfers.SubmitTransferRequest);
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Kr, CaseFixture.Ru])
+            _fixture.Do(side, _fixture.Confirmation(second, [Invariant.D1, Invariant.D2, .. AllOfHim]), Transfers.ConfirmHandover);
+        _fixture.Pass("KR", "RU");
+        Assert.Equal(State.Monitored, _fixture.Transfer(second).State);
+        return (first, second);
+    }
+}

@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.Consular.V1;
 using Ministries.Hosting;
+using Ministries.Types.V1;
 
 namespace Ministries.Consular;
 
@@ -168,7 +169,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
             Accesses.Kind,
             Key("case", request.Case),
             Prisoner(request.Case, request.Prisoner),
-            Key("state", request.State),
+            request.State == AccessState.Unspecified ? null : Accesses.StateKey(SideOf(Reads.CallerOf(context)), request.State),
             Key("kind", request.Kind)
         );
         return new ListAccessesResponse
@@ -215,6 +216,8 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
     /// <summary>The rule of CorrectRecord for the kind of record that is named.</summary>
     public static Rule<CorrectRecordRequest, CorrectRecordResponse> CorrectionOf(CorrectRecordRequest request) =>
         request.Record.StartsWith("access_", StringComparison.Ordinal) ? Accesses.CorrectRecord : Transfers.CorrectRecord;
+
+    private static string SideOf(Participant reader) => reader.IsNeutral() ? "" : reader.State;
 
     private static string? Key(string name, string value) => value.Length == 0 ? null : $"{name}:{value}";
 

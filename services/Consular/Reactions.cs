@@ -81,7 +81,7 @@ public static class Reactions
     }
 
     /// <summary>Custody passed, or ended: the request that led there is monitored from now on; what else was asked of the power
-    /// of before is suspended, for that power can no longer decide on it.</summary>
+    /// of before is suspended, for that power can no longer decide on it. Access passes with custody.</summary>
     private static Decision Passed(IMessage e, RuleContext context, string @case, string prisoner)
     {
         var copied = Cases.Copy(e, context);
@@ -94,7 +94,8 @@ public static class Reactions
             && context.Find(Transfers.Kind, dossier.ActiveTransfer) is { State: State.HandedOver } done
         )
             streams.Add(Transfers.Kind.Id(done.Id));
-        return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended)]);
+        var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
+        return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 
     /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked

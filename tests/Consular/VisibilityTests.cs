@@ -280,6 +280,7 @@ public sealed class VisibilityTests
             "side",
             "record",
             "duty",
+            "denial_expire_time",
             "due_time",
             "position",
             "decision_due_time",

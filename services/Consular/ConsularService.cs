@@ -8,8 +8,8 @@ using Ministries.Types.V1;
 
 namespace Ministries.Consular;
 
-/// <summary>The consular service's edge: one line for each write; what it does is in <see cref="Transfers"/> and
-/// <see cref="Accesses"/>.</summary>
+/// <summary>The consular service's edge: one line for each write; what it does is in <see cref="Transfers"/>,
+/// <see cref="Accesses"/> and <see cref="PlaceVisits"/>.</summary>
 /// <param name="writes">The way of writes.</param>
 /// <param name="reads">The way of reads.</param>
 /// <param name="custody">What custody is asked before a custody.</param>
@@ -22,7 +22,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
         new()
         {
             Name = "consular",
-            Streams = [Transfers.Kind, Accesses.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
+            Streams = [Transfers.Kind, Accesses.Kind, PlaceVisits.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
             Map = routes => routes.Serve<ConsularService>(V1.ConsularService.BindService),
             Reactions = Consular.Reactions.All,
             Duties = Consular.Duties.All,
@@ -48,6 +48,14 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
     /// <inheritdoc/>
     public override Task<CloseAccessResponse> CloseAccess(CloseAccessRequest request, ServerCallContext context) =>
         writes.Run(request, context, Accesses.CloseAccess);
+
+    /// <inheritdoc/>
+    public override Task<NotifyPlaceVisitResponse> NotifyPlaceVisit(NotifyPlaceVisitRequest request, ServerCallContext context) =>
+        writes.Run(request, context, PlaceVisits.NotifyPlaceVisit);
+
+    /// <inheritdoc/>
+    public override Task<RecordPlaceVisitResponse> RecordPlaceVisit(RecordPlaceVisitRequest request, ServerCallContext context) =>
+        writes.Run(request, context, PlaceVisits.RecordPlaceVisit);
 
     /// <inheritdoc/>
     public override Task<DraftTransferRequestResponse> DraftTransferRequest(
@@ -180,6 +188,37 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
     }
 
     /// <inheritdoc/>
+    public override Task<GetPlaceVisitResponse> GetPlaceVisit(GetPlaceVisitRequest request, ServerCallContext context) =>
+        reads.Show(
+            request,
+            context,
+            PlaceVisits.Kind,
+            request.PlaceVisit,
+            (visit, reader) =>
+            {
+                var shown = PlaceVisits.Show(visit, reader.Participant);
+                return new GetPlaceVisitResponse { PlaceVisit = shown, Etag = secrets.EtagOf(shown) };
+            }
+        );
+
+    /// <inheritdoc/>
+    public override async Task<ListPlaceVisitsResponse> ListPlaceVisits(ListPlaceVisitsRequest request, ServerCallContext context)
+    {
+        var (visits, next, reader) = await reads.List(
+            request,
+            context,
+            PlaceVisits.Kind,
+            Key("case", request.Case),
+            Key("state", request.State)
+        );
+        return new ListPlaceVisitsResponse
+        {
+            PlaceVisits = { visits.Select(v => PlaceVisits.Show(v, reader.Participant)) },
+            NextPageToken = next,
+        };
+    }
+
+    /// <inheritdoc/>
     public override Task<GetTransferResponse> GetTransfer(GetTransferRequest request, ServerCallContext context) =>
         reads.Show(
             request,
@@ -215,7 +254,12 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <summary>The rule of CorrectRecord for the kind of record that is named.</summary>
     public static Rule<CorrectRecordRequest, CorrectRecordResponse> CorrectionOf(CorrectRecordRequest request) =>
-        request.Record.StartsWith("access_", StringComparison.Ordinal) ? Accesses.CorrectRecord : Transfers.CorrectRecord;
+        request.Record.Split('_')[0] switch
+        {
+            "access" => Accesses.CorrectRecord,
+            "placevisit" => PlaceVisits.CorrectRecord,
+            _ => Transfers.CorrectRecord,
+        };
 
     private static string SideOf(Participant reader) => reader.IsNeutral() ? "" : reader.State;
 

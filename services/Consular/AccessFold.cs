@@ -12,6 +12,7 @@ internal static class AccessFold
             .On<VisitNotified>(Notified)
             .On<AccessDecided>(Decided)
             .On<AccessReopened>(Reopened)
+            .On<AccessPassed>(Passed)
             .On<VisitRecorded>(Visited)
             .On<AccessClosed>(Closed)
             .On<V1.DutyFellDue>((access, _, _) => access.DecisionOverdue = true)
@@ -33,6 +34,14 @@ internal static class AccessFold
         (access.State, access.RequestTime) = (State.Granted, entry.Time);
         if (entry.Request is NotifyVisitRequest notice)
             (access.NoteVerbale, access.PlannedTime) = (notice.NoteVerbale, notice.PlannedTime);
+        if (e.DenialExpireTime is null)
+            return;
+        access.State = State.Denied;
+        access.Decision = new AccessDecision
+        {
+            DenialGround = DenialGround.ImperativeMilitaryNecessity,
+            DenialExpireTime = e.DenialExpireTime,
+        };
     }
 
     private static void Decided(Access access, AccessDecided e, FoldedEntry entry)
@@ -51,6 +60,9 @@ internal static class AccessFold
         (access.Decision.NoteVerbale, access.Decision.SendingState) = (request.NoteVerbale, request.SendingState);
         (access.Decision.DenialGround, access.Decision.DenialExpireTime) = (request.DenialGround, request.DenialExpireTime);
         (access.Decision.RightsToldTime, access.Decision.PersonRequest) = (request.RightsToldTime, Seals.Keep(request.PersonRequest));
+        // Of consular access a denial does not say more than its ground.
+        if (access.Kind == AccessKind.ObserverVisit && !e.Granted)
+            access.Decision.DenialReason = request.DenialReason;
     }
 
     private static void Reopened(Access access, AccessReopened e, FoldedEntry entry)
@@ -60,6 +72,27 @@ internal static class AccessFold
         access.Decision.DenialExpired = true;
     }
 
+    private static void Passed(Access access, AccessPassed e, FoldedEntry entry)
+    {
+        access.FormerCustodies.Add(
+            new FormerCustody
+            {
+                DetainingPower = e.FromPower,
+                EndTime = e.HandoverTime,
+                State = access.State,
+                Decision = access.Decision,
+                Position = entry.Position,
+            }
+        );
+        // What the power of before decided binds the one that took him to nothing.
+        (access.DetainingPower, access.Decision) = (e.ToPower, null);
+        Reopen(access);
+        (access.DecisionDueTime, access.DecisionOverdue) = (e.DecisionDueTime, false);
+        // Recorded before it was known here that he had been handed over.
+        foreach (var visit in access.Visits.Where(v => v.StartTime >= e.HandoverTime))
+            visit.DetainingPower = e.ToPower;
+    }
+
     private static void Visited(Access access, VisitRecorded e, FoldedEntry entry)
     {
         var visit = new Visit
@@ -67,6 +100,7 @@ internal static class AccessFold
             Participant = entry.Participant,
             Position = entry.Position,
             Breaches = { e.Breaches },
+            DetainingPower = e.DetainingPower.Length > 0 ? e.DetainingPower : access.DetainingPower,
         };
         if (entry.Request is RecordVisitRequest made)
         {

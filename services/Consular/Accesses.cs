@@ -20,13 +20,23 @@ public static class Accesses
     /// <summary>The longest time for which access is denied by one decision.</summary>
     public static readonly TimeSpan LongestDenial = TimeSpan.FromDays(90);
 
+    /// <summary>The longest time for which one observer's visits to one prisoner are denied, all denials of all of its accesses taken
+    /// together (D17). Two of the longest: what goes on for longer is no exception any more.</summary>
+    public static readonly TimeSpan LongestDenials = TimeSpan.FromDays(180);
+
     /// <summary>The stream of accesses.</summary>
     public static readonly StreamKind<Access> Kind = new(
         "access",
-        1,
+        2,
         AccessFold.All,
         AccessVisibility.AudienceOf,
-        a => [$"case:{a.Case}", $"prisoner:{Dossiers.Key(a.Case, a.Prisoner)}", $"state:{a.State}", $"kind:{a.Kind}"],
+        a =>
+            [
+                $"case:{a.Case}",
+                $"prisoner:{Dossiers.Key(a.Case, a.Prisoner)}",
+                $"kind:{a.Kind}",
+                .. AccessVisibility.StatesOf(a).Select(s => StateKey(s.Side, s.State)),
+            ],
         Duties.DueOf
     );
 
@@ -41,7 +51,7 @@ public static class Accesses
         Prisoner = a => a.Prisoner,
         State = a => (int)a.State,
         SeenBy = AccessVisibility.AudienceOf,
-        Entries = AccessVisibility.AudienceOf,
+        Entries = access => AccessVisibility.EntriesOf(access, access.DetainingPower),
         Show = (access, _, context) => AccessVisibility.Show(access, context.Caller),
         Streams = (access, _) => StreamsOf(access.Id, access.Case, access.Prisoner),
         NamedInRefusals = true,
@@ -51,11 +61,13 @@ public static class Accesses
 
     private static readonly Side<Access> EitherSide = new(
         "visiting side or detaining power",
-        (a, context) =>
-            Only(
-                context.ActsFor(a.DetainingPower)
-                    || (a.Kind == AccessKind.Consular ? context.ActsFor(a.RequestingState) : context.Caller.Id == a.Participant)
-            )
+        (a, context) => Only(context.ActsFor(a.DetainingPower) || IsVisitingSide(a, context))
+    );
+
+    // A power from which custody passed tells still of the visits of its time.
+    private static readonly Side<Access> EitherSideOfAnyTime = new(
+        "visiting side or detaining power",
+        (a, context) => Only(AccessVisibility.PowersOf(a).Any(context.ActsFor) || IsVisitingSide(a, context))
     );
 
     /// <summary>Asks for consular access.</summary>
@@ -93,6 +105,7 @@ public static class Accesses
         {
             if (Hindrance(@case, request.Prisoner, context.Caller.Id, context, out var held) is { } hindrance)
                 return hindrance;
+            var dossier = context.Find(Dossiers.Kind, Dossiers.Key(request.Case, request.Prisoner));
             var notified = new VisitNotified
             {
                 Case = request.Case,
@@ -100,6 +113,8 @@ public static class Accesses
                 Prisoner = request.Prisoner,
                 Participant = context.Caller.Id,
                 DetainingPower = held.DetainingPower,
+                // To notify anew ends no denial, nor does it begin one.
+                DenialExpireTime = Dossiers.DenialInForce(dossier, context.Caller.Id, context.Time)?.EndTime,
             };
             return Accept(new Change(notified, StreamsOf(notified.Access, request.Case, request.Prisoner)))
                 .SeenBy(Audience.State(request.Case, held.DetainingPower), Audience.Observers(request.Case));
@@ -118,14 +133,13 @@ public static class Accesses
             // An observer's visit needs no grant; consular access that was granted is closed, not denied.
             if (access.State == State.Granted && (!visit || request.Granted))
                 return Record.NotAllowed(access);
-            if (!visit && request.SendingState == SendingStateDecision.Unspecified)
-                return Reason.SendingStateNotDecided;
-            var rightsRecorded = request is { PersonRequest: not null, RightsToldTime: not null } && request.RightsToldTime <= context.Time;
-            if (!visit && request.Granted && !rightsRecorded)
-                return Reason.RightsNotRecorded;
-            if (!request.Granted && DenialFault(visit, request, context) is { } fault)
+            if (!visit && ConsularFault(request, context) is { } reason)
+                return reason;
+            if (!request.Granted && DenialFault(access, request, context) is { } fault)
                 return fault;
-            var decided = Accept(new AccessDecided { Granted = request.Granted });
+            var decided = Accept(
+                new AccessDecided { Granted = request.Granted, DenialExpireTime = request.Granted ? null : request.DenialExpireTime }
+            );
             return visit ? decided : decided.SeenBy(Audience.State(access.Case, access.DetainingPower), Audience.Observers(access.Case));
         },
     };
@@ -134,19 +148,24 @@ public static class Accesses
     public static readonly Rule<Access, RecordVisitRequest, RecordVisitResponse> RecordVisit = new(Record)
     {
         From = [State.Requested, State.Granted, State.Denied, State.Closed],
-        By = EitherSide,
+        By = EitherSideOfAnyTime,
         InClosedCase = true,
         Full = IsFull,
         Decide = (access, request, context) =>
         {
+            var (power, state) = At(access, request.StartTime);
             var breach = access.Kind == AccessKind.ObserverVisit ? Invariant.D17 : Invariant.D18;
-            if (access.State != State.Granted && !request.AcknowledgedBreaches.Contains(breach))
+            if (state != State.Granted && !request.AcknowledgedBreaches.Contains(breach))
                 return Record.NotAllowed(access);
             if (request.StartTime > context.Time)
                 return RefuseField(Reason.TimeOutOfRange, "start_time");
-            var recorded = new VisitRecorded { Breaches = { request.AcknowledgedBreaches } };
+            if (!IsVisitingSide(access, context) && !context.ActsFor(power))
+                return Reason.VisitInOtherCustody;
+            if (request.Last && !MayEnd(access, context))
+                return Reason.VisitsNotOwn;
+            var recorded = new VisitRecorded { Breaches = { request.AcknowledgedBreaches }, DetainingPower = power };
             var ruling = request.Last && access.State != State.Closed ? Accept(recorded, new AccessClosed()) : Accept(recorded);
-            return request.Last ? ruling.SeenBy() : ruling;
+            return ruling.SeenBy(request.Last ? [] : AccessVisibility.EntriesOf(access, power));
         },
     };
 
@@ -156,10 +175,7 @@ public static class Accesses
         From = [State.Requested, State.Granted, State.Denied],
         By = EitherSide,
         InClosedCase = true,
-        Decide = (access, _, context) =>
-            access.Kind == AccessKind.ObserverVisit && context.Caller.Id != access.Participant
-                ? Reason.DenialWithoutNecessity
-                : Accept(new AccessClosed()).SeenBy(),
+        Decide = (access, _, context) => MayEnd(access, context) ? Accept(new AccessClosed()).SeenBy() : Reason.VisitsNotOwn,
     };
 
     /// <summary>Corrects an act of the caller's own, where the record is access.</summary>
@@ -180,13 +196,58 @@ public static class Accesses
                     DecisionDueTime = again ? DecisionDue(context) : null,
                 }
             );
-            return AccessVisibility.Reserved.Contains(act.Method) ? corrected.SeenBy() : corrected;
+            return corrected.SeenBy(
+                AccessVisibility.Reserved.Contains(act.Method)
+                    ? []
+                    : AccessVisibility.EntriesOf(access, AccessVisibility.PowerOf(access, act))
+            );
         },
     };
 
     /// <summary>When a decision on access is due that is asked for now.</summary>
     internal static Timestamp DecisionDue(RuleContext context) =>
         context.Now.AddDays(context.Permissions.Agreement.AccessDecisionDays).ToTimestamp();
+
+    /// <summary>The key under which access is found by its state, as a side is shown it.</summary>
+    /// <param name="side">The state for which the side acts; empty: the neutral.</param>
+    /// <param name="state">The state that it is shown.</param>
+    public static string StateKey(string side, State state) => $"state:{side}:{state}";
+
+    /// <summary>Custody passed: access that is not closed is the business of the power that took him from now on. A power that took
+    /// him needs no consular access to him.</summary>
+    internal static IEnumerable<Change> Pass(CustodyTransferred e, RuleContext context)
+    {
+        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
+        foreach (var open in dossier?.Accesses.Where(a => a.State != State.Closed) ?? [])
+        {
+            if (context.Find(Kind, open.Access) is not { } access || access.DetainingPower == e.ToPower)
+                continue;
+            var consular = access.Kind == AccessKind.Consular;
+            yield return Record.On(
+                access,
+                consular && access.RequestingState == e.ToPower
+                    ? new AccessClosed()
+                    : new AccessPassed
+                    {
+                        FromPower = access.DetainingPower,
+                        ToPower = e.ToPower,
+                        HandoverTime = PassTime(dossier!, context),
+                        DecisionDueTime = consular ? DecisionDue(context) : null,
+                    }
+            );
+        }
+    }
+
+    // When custody passed, as both sides confirmed it last; where nothing is known of that, now.
+    private static Timestamp PassTime(Dossier dossier, RuleContext context) =>
+        dossier
+            .Transfers.Where(t => t.State is TransferState.HandedOver or TransferState.Returned)
+            .Select(t => context.Find(Transfers.Kind, t.Transfer))
+            .Select(t => t?.ReturnTime ?? t?.HandoverTime)
+            .OfType<Timestamp>()
+            .Where(t => t <= context.Time)
+            .Max()
+        ?? context.Time;
 
     /// <summary>Whether it is granted or denied by the decision at this position.</summary>
     internal static bool RestsOn(Access access, ulong position) =>
@@ -203,20 +264,70 @@ public static class Accesses
             : null;
     }
 
-    // What a denial lacks.
-    private static Ruling? DenialFault(bool visit, DecideAccessRequest request, RuleContext context)
+    // What a decision on consular access lacks (VCCR 36).
+    private static Reason? ConsularFault(DecideAccessRequest request, RuleContext context)
     {
+        if (request.SendingState == SendingStateDecision.Unspecified)
+            return Reason.SendingStateNotDecided;
+        if (!request.Granted)
+            return null;
+        if (request.SendingState == SendingStateDecision.DoesNotCount)
+            return Reason.SendingStateDoesNotCount;
+        return request is { PersonRequest: not null, RightsToldTime: not null } && request.RightsToldTime <= context.Time
+            ? null
+            : Reason.RightsNotRecorded;
+    }
+
+    // What a denial lacks.
+    private static Ruling? DenialFault(Access access, DecideAccessRequest request, RuleContext context)
+    {
+        var visit = access.Kind == AccessKind.ObserverVisit;
         if (request.DenialGround == DenialGround.Unspecified)
             return Reason.DenialWithoutGround;
         if (visit && request.DenialGround != DenialGround.ImperativeMilitaryNecessity)
             return Reason.DenialWithoutNecessity;
+        if (visit && request.DenialReason.Length == 0)
+            return Reason.DenialWithoutReason;
         if (request.DenialExpireTime is null)
             return Reason.DenialWithoutExpiry;
         var end = request.DenialExpireTime.ToDateTimeOffset();
         if (end <= context.Now || end - context.Now > LongestDenial)
             return RefuseField(Reason.TimeOutOfRange, "denial_expire_time");
-        return null;
+        return visit ? RenewalFault(access, request, end, context) : null;
     }
+
+    // What a denial of an observer's visits lacks beside the earlier ones, of whatever access and power: the visits stay exceptional
+    // to deny (D17).
+    private static Ruling? RenewalFault(Access access, DecideAccessRequest request, DateTimeOffset end, RuleContext context)
+    {
+        var dossier = context.Find(Dossiers.Kind, Dossiers.Key(access.Case, access.Prisoner));
+        var earlier = (dossier?.Denials ?? []).Where(d => d.Asker == access.Participant).ToArray();
+        if (earlier.Length > 0 && Gate.Approvals(context, request, atLeast: 1) is { } approvals)
+            return approvals;
+        if (earlier.Any(d => d.Reason.Equals(request.DenialReason, StringComparison.OrdinalIgnoreCase)))
+            return Reason.DenialReasonUsed;
+        var left = earlier.Aggregate(LongestDenials, (time, denial) => time - Dossiers.LengthOf(denial, context.Now));
+        if (end > context.Now + left)
+            return Refuse(
+                Reason.DenialLimitReached,
+                ("latest_expire_time", JsonFormatter.ToDiagnosticString((context.Now + left).ToTimestamp()).Trim('"'))
+            );
+        return dossier?.Denials.Count >= Dossiers.MaxRecords ? Reason.RecordFull : null;
+    }
+
+    // The power in whose custody he was, and the state that access to him had there.
+    private static (string Power, State State) At(Access access, Timestamp time) =>
+        access.FormerCustodies.FirstOrDefault(c => time < c.EndTime) is { } former
+            ? (former.DetainingPower, former.State)
+            : (access.DetainingPower, access.State);
+
+    private static bool IsVisitingSide(Access access, RuleContext context) =>
+        access.Kind == AccessKind.Consular ? context.ActsFor(access.RequestingState) : context.Caller.Id == access.Participant;
+
+    // For another to end an observer's visits would be to deny them for ever (D17). Consular visits end where the person opposes them,
+    // which the power that holds him sees to (VCCR 36(1)(c)).
+    private static bool MayEnd(Access access, RuleContext context) =>
+        IsVisitingSide(access, context) || access.Kind == AccessKind.Consular && context.ActsFor(access.DetainingPower);
 
     private static Refusal? Only(bool allowed) => allowed ? null : new Refusal(Reason.NotGranted);
 

@@ -4,11 +4,12 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.Consular.V1;
 using Ministries.Hosting;
+using Ministries.Types.V1;
 
 namespace Ministries.Consular;
 
-/// <summary>The consular service's edge: one line for each write; what it does is in <see cref="Transfers"/> and
-/// <see cref="Accesses"/>.</summary>
+/// <summary>The consular service's edge: one line for each write; what it does is in <see cref="Transfers"/>,
+/// <see cref="Accesses"/> and <see cref="PlaceVisits"/>.</summary>
 /// <param name="writes">The way of writes.</param>
 /// <param name="reads">The way of reads.</param>
 /// <param name="custody">What custody is asked before a custody.</param>
@@ -21,7 +22,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
         new()
         {
             Name = "consular",
-            Streams = [Transfers.Kind, Accesses.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
+            Streams = [Transfers.Kind, Accesses.Kind, PlaceVisits.Kind, Dossiers.Kind, Dossiers.Calls, Cases.Kind],
             Map = routes => routes.Serve<ConsularService>(V1.ConsularService.BindService),
             Reactions = Consular.Reactions.All,
             Duties = Consular.Duties.All,
@@ -47,6 +48,14 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
     /// <inheritdoc/>
     public override Task<CloseAccessResponse> CloseAccess(CloseAccessRequest request, ServerCallContext context) =>
         writes.Run(request, context, Accesses.CloseAccess);
+
+    /// <inheritdoc/>
+    public override Task<NotifyPlaceVisitResponse> NotifyPlaceVisit(NotifyPlaceVisitRequest request, ServerCallContext context) =>
+        writes.Run(request, context, PlaceVisits.NotifyPlaceVisit);
+
+    /// <inheritdoc/>
+    public override Task<RecordPlaceVisitResponse> RecordPlaceVisit(RecordPlaceVisitRequest request, ServerCallContext context) =>
+        writes.Run(request, context, PlaceVisits.RecordPlaceVisit);
 
     /// <inheritdoc/>
     public override Task<DraftTransferRequestResponse> DraftTransferRequest(
@@ -172,12 +181,43 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
             Accesses.Kind,
             Key("case", request.Case),
             Prisoner(request.Case, request.Prisoner),
-            Key("state", request.State),
+            request.State == AccessState.Unspecified ? null : Accesses.StateKey(SideOf(Reads.CallerOf(context)), request.State),
             Key("kind", request.Kind)
         );
         return new ListAccessesResponse
         {
             Accesses = { accesses.Select(a => AccessVisibility.Show(a, reader.Participant)) },
+            NextPageToken = next,
+        };
+    }
+
+    /// <inheritdoc/>
+    public override Task<GetPlaceVisitResponse> GetPlaceVisit(GetPlaceVisitRequest request, ServerCallContext context) =>
+        reads.Show(
+            request,
+            context,
+            PlaceVisits.Kind,
+            request.PlaceVisit,
+            (visit, reader) =>
+            {
+                var shown = PlaceVisits.Show(visit, reader.Participant);
+                return new GetPlaceVisitResponse { PlaceVisit = shown, Etag = secrets.EtagOf(shown) };
+            }
+        );
+
+    /// <inheritdoc/>
+    public override async Task<ListPlaceVisitsResponse> ListPlaceVisits(ListPlaceVisitsRequest request, ServerCallContext context)
+    {
+        var (visits, next, reader) = await reads.List(
+            request,
+            context,
+            PlaceVisits.Kind,
+            Key("case", request.Case),
+            Key("state", request.State)
+        );
+        return new ListPlaceVisitsResponse
+        {
+            PlaceVisits = { visits.Select(v => PlaceVisits.Show(v, reader.Participant)) },
             NextPageToken = next,
         };
     }
@@ -218,7 +258,14 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <summary>The rule of CorrectRecord for the kind of record that is named.</summary>
     public static Rule<CorrectRecordRequest, CorrectRecordResponse> CorrectionOf(CorrectRecordRequest request) =>
-        request.Record.StartsWith("access_", StringComparison.Ordinal) ? Accesses.CorrectRecord : Transfers.CorrectRecord;
+        request.Record.Split('_')[0] switch
+        {
+            "access" => Accesses.CorrectRecord,
+            "placevisit" => PlaceVisits.CorrectRecord,
+            _ => Transfers.CorrectRecord,
+        };
+
+    private static string SideOf(Participant reader) => reader.IsNeutral() ? "" : reader.State;
 
     private static string? Key(string name, string value) => value.Length == 0 ? null : $"{name}:{value}";
 

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 
@@ -31,7 +32,14 @@ public static class Dossiers
             .On<TransferSuspended>((d, e, _) => Suspend(d, e.Transfer, true))
             .On<TransferResumed>((d, e, _) => Suspend(d, e.Transfer, false))
             .On<TransferRequestWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Withdrawn, ends: true))
-            .On<CustodyTransferred>((d, _, _) => Passed(d))
+            .On<CustodyTransferred>(
+                (d, _, entry) =>
+                {
+                    Passed(d);
+                    // What one power denied, another one decides on anew.
+                    EndDenials(d, _ => true, entry);
+                }
+            )
             .On<DepartureRecorded>((d, _, _) => Passed(d))
             .On<TreatmentFailureReported>()
             .On<CorrectiveMeasuresRecorded>()
@@ -40,14 +48,15 @@ public static class Dossiers
             .On<ReturnConfirmedByOneSide>()
             .On<ReturnConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.Returned, ends: true))
             .On<TransferClosed>((d, e, _) => Move(d, e.Transfer, TransferState.Closed, ends: true))
-            .On<AccessRequested>((d, e, _) => Open(d, e.Access, e.RequestingState, AccessState.Requested))
-            .On<VisitNotified>((d, e, _) => Open(d, e.Access, e.Participant, AccessState.Granted))
-            .On<AccessDecided>()
+            .On<AccessRequested>((d, e, _) => Open(d, e.Access, e.RequestingState, AccessKind.Consular, AccessState.Requested))
+            .On<VisitNotified>(Notified)
+            .On<AccessDecided>(Decided)
             .On<AccessReopened>()
+            .On<AccessPassed>()
             .On<VisitRecorded>()
             .On<AccessClosed>((d, e, _) => d.Accesses.Single(a => a.Access == e.Access).State = AccessState.Closed)
             .On<V1.DutyFellDue>()
-            .On<V1.RecordCorrected>()
+            .On<V1.RecordCorrected>((d, e, entry) => EndDenials(d, x => x.Access == e.Record && x.Position == e.Position, entry))
             .On<StatusRecorded>()
             .On<StatementRecorded>()
             .On<StatementAttested>()
@@ -80,6 +89,17 @@ public static class Dossiers
     public static bool HasAccess(Dossier? dossier, string asker) =>
         dossier?.Accesses.Any(a => a.Asker == asker && a.State != AccessState.Closed) ?? false;
 
+    /// <summary>The denial of the observer's visits that is in force; null: none is.</summary>
+    public static DossierDenial? DenialInForce(Dossier? dossier, string observer, Timestamp time) =>
+        dossier?.Denials.LastOrDefault(d => d.Asker == observer && d.EndTime > time);
+
+    /// <summary>For how long a denial was in force up to a time.</summary>
+    public static TimeSpan LengthOf(DossierDenial denial, DateTimeOffset time)
+    {
+        var end = denial.EndTime.ToDateTimeOffset();
+        return (end < time ? end : time) - denial.StartTime.ToDateTimeOffset();
+    }
+
     private static void Drafted(Dossier dossier, TransferRequestDrafted e, FoldedEntry entry) =>
         dossier.Transfers.Add(
             new DossierTransfer
@@ -100,15 +120,52 @@ public static class Dossiers
             Move(dossier, done.Transfer, TransferState.Monitored, ends: true);
     }
 
-    private static void Open(Dossier dossier, string access, string asker, AccessState state) =>
+    private static void Open(Dossier dossier, string access, string asker, AccessKind kind, AccessState state) =>
         dossier.Accesses.Add(
             new DossierAccess
             {
                 Access = access,
                 Asker = asker,
+                Kind = kind,
                 State = state,
             }
         );
+
+    private static void Notified(Dossier dossier, VisitNotified e, FoldedEntry entry)
+    {
+        var denied = e.DenialExpireTime is not null;
+        Open(dossier, e.Access, e.Participant, AccessKind.ObserverVisit, denied ? AccessState.Denied : AccessState.Granted);
+        // The denial goes on, of this access from now on.
+        if (denied && DenialInForce(dossier, e.Participant, entry.Time) is { } denial)
+            denial.Access = e.Access;
+    }
+
+    private static void Decided(Dossier dossier, AccessDecided e, FoldedEntry entry)
+    {
+        var access = dossier.Accesses.Single(a => a.Access == e.Access);
+        EndDenials(dossier, d => d.Access == e.Access, entry);
+        var request = entry.Request as DecideAccessRequest;
+        if (access.Kind != AccessKind.ObserverVisit || e.Granted || (e.DenialExpireTime ?? request?.DenialExpireTime) is not { } end)
+            return;
+        dossier.Denials.Add(
+            new DossierDenial
+            {
+                Asker = access.Asker,
+                Access = e.Access,
+                Position = entry.Position,
+                StartTime = entry.Time,
+                EndTime = end,
+                Reason = request?.DenialReason ?? "",
+            }
+        );
+    }
+
+    // What is ended early counts only until then.
+    private static void EndDenials(Dossier dossier, Func<DossierDenial, bool> which, FoldedEntry entry)
+    {
+        foreach (var denial in dossier.Denials.Where(which).Where(d => d.EndTime > entry.Time))
+            denial.EndTime = entry.Time;
+    }
 
     // Custody's answers are compared with the newest of its entries that is known here.
     private static void NotePosition(Dossier dossier, IMessage e, FoldedEntry entry)

@@ -54,7 +54,7 @@ public static class Duties
             access.State != AccessState.Denied
                 ? new DutyFellDue { Duty = DecisionDue, DueTime = due.ToTimestamp() }
                 : new AccessReopened { DecisionDueTime = access.Kind == AccessKind.Consular ? Accesses.DecisionDue(context) : null };
-        return Decision.Accept(access.Case, [.. AccessVisibility.AudienceOf(access)], [Accesses.Record.On(access, fell)]);
+        return Decision.Accept(access.Case, [.. Accesses.Record.Entries(access)], [Accesses.Record.On(access, fell)]);
     }
 
     /// <summary>The duties of the request that have not been recorded yet, with the times at which they fall due.</summary>

@@ -82,7 +82,7 @@ public static class Reactions
 
     /// <summary>Custody passed, or ended: the request that led there is monitored from now on; what else was asked of the power
     /// of before is suspended, for that power can no longer decide on it. A return that is requested is now owed by who holds
-    /// him.</summary>
+    /// him. Access passes with custody.</summary>
     private static Decision Passed(IMessage e, RuleContext context, string @case, string prisoner)
     {
         var copied = Cases.Copy(e, context);
@@ -97,7 +97,8 @@ public static class Reactions
                 .Where(t => t.State is State.HandedOver or State.ReturnRequested)
                 .Select(t => Transfers.Kind.Id(t.Transfer)),
         ];
-        return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended)]);
+        var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
+        return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 
     /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked

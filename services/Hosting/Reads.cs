@@ -244,6 +244,9 @@ public sealed class Reads
         );
     }
 
+    /// <summary>Who calls.</summary>
+    public static Participant CallerOf(ServerCallContext context) => Caller(context).Caller;
+
     /// <summary>Reads a state for the service's own use, such as before it asks another service; null: there is none.</summary>
     public async Task<T?> Peek<T>(StreamKind<T> kind, string key, CancellationToken cancel)
         where T : class, IMessage<T>, new() => (await _ledger.Find(kind, key, null, cancel))?.State;

@@ -81,6 +81,11 @@ public static class AgreementVersions
 
     private const int SignaturesField = Agreement.SignaturesFieldNumber;
 
+    // Of the Third Geneva Convention.
+    private const int LastArticle = 143;
+
+    private const int MaxReservations = 64;
+
     // The fields of its own block that a participant may change by its signature alone. All others need everybody's signature.
     private static readonly HashSet<int> OwnFields =
     [
@@ -170,6 +175,13 @@ public static class AgreementVersions
                         [participant.Id]
                     );
             }
+        }
+        foreach (var state in agreement.States)
+        {
+            if (state.Reservations.Count > MaxReservations || !state.Reservations.All(a => a is >= 1 and <= LastArticle))
+                return Form($"at most {MaxReservations} reservations of {state.Code}, each the number of an article, 1 to {LastArticle}");
+            if (Twice(state.Reservations.Select(a => $"the reservation of {state.Code} on Article {a}")) is { } twice)
+                return twice;
         }
         return Twice(agreement.Participants.Select(p => p.Id))
             ?? Twice(agreement.Participants.SelectMany(p => p.SigningKeys).Select(k => k.Id))

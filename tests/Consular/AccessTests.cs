@@ -12,6 +12,7 @@ namespace Ministries.Consular.Tests;
 public sealed class AccessTests
 {
     private readonly CaseFixture _fixture = new();
+    private int _reasons;
 
     private string Request(string participant = CaseFixture.Kr) =>
         (
@@ -38,7 +39,7 @@ public sealed class AccessTests
         {
             Access = access,
             Granted = true,
-            SendingState = SendingStateDecision.DoesNotCount,
+            SendingState = SendingStateDecision.Counts,
             RightsToldTime = _fixture.In(-1),
             PersonRequest = CaseFixture.Sealed(CaseFixture.Icrc),
             NoteVerbale = "NV-2",
@@ -51,8 +52,26 @@ public sealed class AccessTests
             SendingState = SendingStateDecision.DoesNotCount,
             DenialGround = DenialGround.ImperativeMilitaryNecessity,
             DenialExpireTime = _fixture.In(48),
+            DenialReason = $"necessity/{_reasons++}",
             NoteVerbale = "NV-2",
         };
+
+    private DecideAccessRequest Denial(string access, double days) => new(Denial(access)) { DenialExpireTime = _fixture.In(24 * days) };
+
+    private void Deny(string access, double days) => _fixture.Do(CaseFixture.Ua, Denial(access, days), Accesses.DecideAccess);
+
+    private Reason TryToDeny(string access, double days, string by = CaseFixture.Ua) =>
+        _fixture.Try(by, Denial(access, days), Accesses.DecideAccess);
+
+    private void Close(string access) =>
+        _fixture.Do(_fixture.Access(access).Participant, new CloseAccessRequest { Access = access }, Accesses.CloseAccess);
+
+    // The denial runs out.
+    private void Elapse(string access, double days)
+    {
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(days);
+        _fixture.AccessFallsDue(access);
+    }
 
     private RecordVisitRequest Visit(string access, params Invariant[] breaches) =>
         new()
@@ -87,7 +106,8 @@ public sealed class AccessTests
         return access;
     }
 
-    // Requested, granted, denied, closed. "-": STATE_NOT_ALLOWED. An observer's visit is never merely requested.
+    // Requested, granted, denied, closed. "-": STATE_NOT_ALLOWED. An observer's visit is never merely requested. "Its": the
+    // detaining power's.
     private const string Table = """
         Consular      | RE | GR | DE | CL
         grant         | GR | -  | GR | -
@@ -95,7 +115,9 @@ public sealed class AccessTests
         visit         | -  | GR | -  | -
         visit, breach | RE | GR | DE | CL
         last visit    | -  | CL | -  | -
+        its last      | -  | CL | -  | -
         close         | CL | CL | CL | -
+        its close     | CL | CL | CL | -
         correct       | RE | GR | DE | CL
         ObserverVisit |    | GR | DE | CL
         grant         |    | -  | GR | -
@@ -103,7 +125,9 @@ public sealed class AccessTests
         visit         |    | GR | -  | -
         visit, breach |    | GR | DE | CL
         last visit    |    | CL | -  | -
+        its last      |    | VisitsNotOwn | - | -
         close         |    | CL | CL | -
+        its close     |    | VisitsNotOwn | VisitsNotOwn | -
         correct       |    | GR | DE | CL
         """;
 
@@ -129,9 +153,17 @@ public sealed class AccessTests
             (t, a) =>
                 t._fixture.Try(t._fixture.Access(a).Participant, new RecordVisitRequest(t.Visit(a)) { Last = true }, Accesses.RecordVisit)
         ),
+        ["its last"] = (
+            "RecordVisit",
+            (t, a) => t._fixture.Try(CaseFixture.Ua, new RecordVisitRequest(t.Visit(a)) { Last = true }, Accesses.RecordVisit)
+        ),
         ["close"] = (
             "CloseAccess",
             (t, a) => t._fixture.Try(t._fixture.Access(a).Participant, new CloseAccessRequest { Access = a }, Accesses.CloseAccess)
+        ),
+        ["its close"] = (
+            "CloseAccess",
+            (t, a) => t._fixture.Try(CaseFixture.Ua, new CloseAccessRequest { Access = a }, Accesses.CloseAccess)
         ),
         ["correct"] = (
             "CorrectRecord",
@@ -199,7 +231,18 @@ public sealed class AccessTests
             Assert.Equal(Reason.SendingStateNotDecided, _fixture.Try(CaseFixture.Ua, decide, Accesses.DecideAccess));
         }
         _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
-        Assert.Equal(SendingStateDecision.DoesNotCount, _fixture.SeenAccess(CaseFixture.Kr, access)!.Decision.SendingState);
+        Assert.Equal(SendingStateDecision.Counts, _fixture.SeenAccess(CaseFixture.Kr, access)!.Decision.SendingState);
+    }
+
+    [Fact]
+    public void Access_is_not_granted_to_a_state_that_does_not_count_as_the_sending_state()
+    {
+        var access = Request();
+        var grant = new DecideAccessRequest(Grant(access)) { SendingState = SendingStateDecision.DoesNotCount };
+        Assert.Equal(Reason.SendingStateDoesNotCount, _fixture.Try(CaseFixture.Ua, grant, Accesses.DecideAccess));
+        // The advice: to decide otherwise, or to deny.
+        _fixture.Do(CaseFixture.Ua, Denial(access), Accesses.DecideAccess);
+        _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
     }
 
     [Fact]
@@ -274,6 +317,7 @@ public sealed class AccessTests
                 [
                     (r => r.DenialGround = DenialGround.Unspecified, Reason.DenialWithoutGround),
                     (r => r.DenialGround = DenialGround.ConditionsNotMet, Reason.DenialWithoutNecessity),
+                    (r => r.DenialReason = "", Reason.DenialWithoutReason),
                     (r => r.DenialExpireTime = null, Reason.DenialWithoutExpiry),
                     (r => r.DenialExpireTime = _fixture.In(-1), Reason.TimeOutOfRange),
                     (r => r.DenialExpireTime = _fixture.In(24 * 91), Reason.TimeOutOfRange),
@@ -284,17 +328,361 @@ public sealed class AccessTests
             change(denial);
             Assert.Equal(expected, _fixture.Try(CaseFixture.Ua, denial, Accesses.DecideAccess));
         }
-        // To close it would deny it for ever.
-        Assert.Equal(
-            Reason.DenialWithoutNecessity,
-            _fixture.Try(CaseFixture.Ua, new CloseAccessRequest { Access = access }, Accesses.CloseAccess)
-        );
         _fixture.Do(CaseFixture.Ua, Denial(access), Accesses.DecideAccess);
         Assert.Equal(_fixture.Now.AddHours(48), Accesses.Kind.DueOf(_fixture.Access(access)));
         _fixture.RuleRunner.Now += TimeSpan.FromHours(48);
         Assert.IsType<AccessReopened>(Assert.Single(_fixture.AccessFallsDue(access).Changes).Event);
         Assert.Equal(State.Granted, _fixture.Access(access).State);
         Assert.Empty(_fixture.AccessFallsDue(access).Changes);
+    }
+
+    [Theory]
+    [InlineData(CaseFixture.Ua), InlineData(CaseFixture.UaMfa), InlineData(CaseFixture.Swiss)]
+    public void Nobody_but_the_observer_that_notified_them_ends_its_visits(string other)
+    {
+        // To end them would be to deny them for ever.
+        var access = Notify();
+        var last = new RecordVisitRequest(Visit(access, Invariant.D17)) { Last = true };
+        var expected = other == CaseFixture.Swiss ? Reason.NotGranted : Reason.VisitsNotOwn;
+        Assert.Equal(expected, _fixture.Try(other, last, Accesses.RecordVisit));
+        Assert.Equal(expected, _fixture.Try(other, new CloseAccessRequest { Access = access }, Accesses.CloseAccess));
+        Assert.Equal((State.Granted, 0), (_fixture.Access(access).State, _fixture.Access(access).Visits.Count));
+        // The advice: the visit is a fact, and the observer ends its visits.
+        if (other != CaseFixture.Swiss)
+            _fixture.Do(other, Visit(access), Accesses.RecordVisit);
+        _fixture.Do(CaseFixture.Icrc, new RecordVisitRequest(Visit(access)) { Last = true }, Accesses.RecordVisit);
+        Assert.Equal(State.Closed, _fixture.Access(access).State);
+    }
+
+    [Theory]
+    [
+        InlineData("in force"),
+        InlineData("over"),
+        InlineData("ended early"),
+        InlineData("corrected"),
+        InlineData("of an access closed since")
+    ]
+    public void A_denial_after_another_needs_a_second_official_and_a_new_reason(string earlier)
+    {
+        var access = Notify();
+        // The first needs neither.
+        _fixture.RuleRunner.Approved = new HashSet<string>();
+        var first = Denial(access, days: 2);
+        _fixture.Do(CaseFixture.Ua, first.Clone(), Accesses.DecideAccess);
+        switch (earlier)
+        {
+            case "over":
+                Elapse(access, days: 2);
+                break;
+            case "ended early":
+                _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+                break;
+            case "corrected":
+                _fixture.Do(
+                    CaseFixture.Ua,
+                    new V1.CorrectRecordRequest { Record = access, Position = _fixture.Access(access).Decision.Position },
+                    CaseFixture.Correct
+                );
+                break;
+            case "of an access closed since":
+                Close(access);
+                access = Notify();
+                break;
+        }
+        Assert.Equal(Reason.ApprovalsMissing, TryToDeny(access, days: 1));
+        // Who acts is no second official.
+        _fixture.RuleRunner.Approved = new HashSet<string> { "official-1" };
+        Assert.Equal(Reason.ApprovalsMissing, TryToDeny(access, days: 1));
+        _fixture.RuleRunner.Approved = new HashSet<string> { "official-1", "approver-1" };
+        foreach (var reason in (string[])[first.DenialReason, first.DenialReason.ToUpperInvariant()])
+            Assert.Equal(
+                Reason.DenialReasonUsed,
+                _fixture.Try(
+                    CaseFixture.Ua,
+                    new DecideAccessRequest(Denial(access, days: 1)) { DenialReason = reason },
+                    Accesses.DecideAccess
+                )
+            );
+        Assert.Equal(Reason.Unspecified, TryToDeny(access, days: 1));
+        Assert.Equal(State.Denied, _fixture.Access(access).State);
+        // Another observer's visits were not denied before.
+        _fixture.RuleRunner.Approved = new HashSet<string>();
+        Assert.Equal(Reason.Unspecified, TryToDeny(Notify(CaseFixture.Swiss), days: 1));
+    }
+
+    [Fact]
+    public void All_denials_of_an_observers_visits_together_have_a_limit()
+    {
+        Assert.Equal(2 * Accesses.LongestDenial, Accesses.LongestDenials);
+        var access = Notify();
+        Deny(access, days: 90);
+        Elapse(access, days: 90);
+        // A year later it counts still, and whatever access it was of.
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(365);
+        Close(access);
+        access = Notify();
+        Deny(access, days: 80);
+        Elapse(access, days: 80);
+        var (decision, _) = _fixture.Play(CaseFixture.Ua, Denial(access, days: 10.1), Accesses.DecideAccess);
+        Assert.Equal(Reason.DenialLimitReached, decision.Refusal!.Reason);
+        Assert.Equal(_fixture.In(24 * 10), Timestamp.Parser.ParseJson($"\"{decision.Refusal.Metadata!["latest_expire_time"]}\""));
+        // The advice.
+        Deny(access, days: 10);
+        Elapse(access, days: 10);
+        (decision, _) = _fixture.Play(CaseFixture.Ua, Denial(access, days: 0.01), Accesses.DecideAccess);
+        Assert.Equal(Reason.DenialLimitReached, decision.Refusal!.Reason);
+        Assert.Equal(_fixture.In(0), Timestamp.Parser.ParseJson($"\"{decision.Refusal.Metadata!["latest_expire_time"]}\""));
+        Assert.Equal(State.Granted, _fixture.Access(access).State);
+        Assert.Equal(Reason.Unspecified, TryToDeny(Notify(CaseFixture.Swiss), days: 90));
+    }
+
+    [Theory]
+    [InlineData("granted"), InlineData("denied anew"), InlineData("corrected")]
+    public void A_denial_that_ends_early_counts_only_until_then(string how)
+    {
+        var access = Notify();
+        Deny(access, days: 90);
+        Elapse(access, days: 30);
+        switch (how)
+        {
+            case "granted":
+                _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+                break;
+            case "denied anew":
+                Deny(access, days: 0.001);
+                _fixture.RuleRunner.Now += TimeSpan.FromDays(0.001);
+                break;
+            case "corrected":
+                _fixture.Do(
+                    CaseFixture.Ua,
+                    new V1.CorrectRecordRequest { Record = access, Position = _fixture.Access(access).Decision.Position },
+                    CaseFixture.Correct
+                );
+                break;
+        }
+        Deny(access, days: 89);
+        Elapse(access, days: 89);
+        Assert.Equal(Reason.DenialLimitReached, TryToDeny(access, days: 62));
+        Assert.Equal(Reason.Unspecified, TryToDeny(access, days: 60.99));
+    }
+
+    [Fact]
+    public void To_close_visits_and_notify_them_anew_ends_no_denial_and_begins_none()
+    {
+        var access = Notify();
+        Deny(access, days: 20);
+        var end = _fixture.In(24 * 20);
+        _fixture.RuleRunner.Now += TimeSpan.FromDays(5);
+        Close(access);
+        // Another observer's are not denied by that.
+        Assert.Equal(State.Granted, _fixture.Access(Notify(CaseFixture.Swiss)).State);
+        var (decision, answer) = _fixture.Play(
+            CaseFixture.Icrc,
+            new NotifyVisitRequest { Prisoner = CaseFixture.First },
+            Accesses.NotifyVisit
+        );
+        Assert.Equal(end, Assert.IsType<VisitNotified>(Assert.Single(decision.Changes).Event).DenialExpireTime);
+        var again = (NotifyVisitResponse)answer!;
+        Assert.Equal(State.Denied, again.State);
+        foreach (var reader in (string[])[CaseFixture.Icrc, CaseFixture.Ua])
+        {
+            var shown = _fixture.SeenAccess(reader, again.Access)!.Decision;
+            Assert.Equal((end, DenialGround.ImperativeMilitaryNecessity), (shown.DenialExpireTime, shown.DenialGround));
+        }
+        // What corrects the decision of before is of an access that is closed.
+        _fixture.Do(
+            CaseFixture.Ua,
+            new V1.CorrectRecordRequest { Record = access, Position = _fixture.Access(access).Decision.Position },
+            CaseFixture.Correct
+        );
+        Assert.Equal(State.Denied, _fixture.Access(again.Access).State);
+        Elapse(again.Access, days: 15);
+        Assert.Equal(State.Granted, _fixture.Access(again.Access).State);
+        Deny(again.Access, days: 90);
+        Elapse(again.Access, days: 90);
+        Assert.Equal(Reason.DenialLimitReached, TryToDeny(again.Access, days: 71));
+        // Now none is in force.
+        Close(again.Access);
+        Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
+    }
+
+    [Fact]
+    public void A_denial_of_visits_notified_anew_is_ended_early_too()
+    {
+        var access = Notify();
+        Deny(access, days: 20);
+        Close(access);
+        access = Notify();
+        _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        Assert.Equal(State.Granted, _fixture.Access(access).State);
+        Close(access);
+        Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
+    }
+
+    // -------------------- custody passes, and access with it
+
+    [Fact]
+    public void Access_passes_with_custody_and_what_was_decided_ends_with_it()
+    {
+        var (visits, denied, granted, asked) = (Notify(), Notify(CaseFixture.Swiss), Request(CaseFixture.Ru), Request(CaseFixture.Xx));
+        Deny(denied, days: 20);
+        _fixture.Do(CaseFixture.Ua, Grant(granted), Accesses.DecideAccess);
+        var own = Request();
+        _fixture.To(TransferState.Monitored);
+        foreach (var access in (string[])[visits, denied])
+            Assert.Equal((State.Granted, "KR"), (_fixture.Access(access).State, _fixture.Access(access).DetainingPower));
+        // Whether its requester counts as the sending State is the new power's to decide.
+        foreach (var access in (string[])[granted, asked])
+        {
+            Assert.Equal((State.Requested, "KR"), (_fixture.Access(access).State, _fixture.Access(access).DetainingPower));
+            Assert.Equal(_fixture.Now.AddDays(14), Accesses.Kind.DueOf(_fixture.Access(access)));
+        }
+        // A state that holds him itself has no consular post to send to him.
+        Assert.Equal(State.Closed, _fixture.Access(own).State);
+        Assert.Equal(Reason.NotGranted, TryToDeny(visits, days: 1));
+        Assert.Equal(Reason.NotGranted, _fixture.Try(CaseFixture.Ua, new CloseAccessRequest { Access = granted }, Accesses.CloseAccess));
+        _fixture.Do(CaseFixture.Kr, Grant(granted), Accesses.DecideAccess);
+        _fixture.RuleRunner.Approved = new HashSet<string>();
+        Assert.Equal(Reason.Unspecified, TryToDeny(visits, days: 1, CaseFixture.Kr));
+        // Those of before count whoever held him.
+        Assert.Equal(Reason.ApprovalsMissing, TryToDeny(denied, days: 1, CaseFixture.Kr));
+    }
+
+    [Fact]
+    public void A_denial_ends_with_custody_though_the_visits_were_closed_meanwhile()
+    {
+        var access = Notify();
+        Deny(access, days: 20);
+        Close(access);
+        _fixture.To(TransferState.Monitored);
+        Assert.Equal((State.Closed, "UA"), (_fixture.Access(access).State, _fixture.Access(access).DetainingPower));
+        Assert.Equal(State.Granted, _fixture.Access(Notify()).State);
+    }
+
+    [Fact]
+    public void Access_comes_back_with_a_return()
+    {
+        var access = Notify();
+        _fixture.To(TransferState.Returned);
+        Assert.Equal("UA", _fixture.Access(access).DetainingPower);
+        Assert.Equal(["UA", "KR"], _fixture.Access(access).FormerCustodies.Select(c => c.DetainingPower));
+        Assert.Equal(Reason.Unspecified, TryToDeny(access, days: 1));
+    }
+
+    [Fact]
+    public void The_end_of_custody_changes_nothing_of_access()
+    {
+        var (visits, denied, asked) = (Notify(), Notify(CaseFixture.Swiss), Request());
+        Deny(denied, days: 20);
+        var before = new[] { visits, denied, asked }.Select(a => _fixture.Access(a).Clone()).ToArray();
+        _fixture.Happen(new DepartureRecorded { Case = _fixture.Case, Prisoner = CaseFixture.First });
+        Assert.Equal(before, new[] { visits, denied, asked }.Select(_fixture.Access));
+    }
+
+    [Theory]
+    [InlineData(AccessKind.ObserverVisit), InlineData(AccessKind.Consular)]
+    public void A_power_sees_the_visits_and_decisions_of_its_own_time_and_the_others_see_all(AccessKind kind)
+    {
+        var consular = kind == AccessKind.Consular;
+        var (access, visitor) = consular ? (Request(CaseFixture.Ru), CaseFixture.Ru) : (Notify(), CaseFixture.Icrc);
+        if (consular)
+            _fixture.Do(CaseFixture.Ua, Grant(access), Accesses.DecideAccess);
+        _fixture.Do(visitor, Visit(access), Accesses.RecordVisit);
+        if (!consular)
+            Deny(access, days: 20);
+        _fixture.To(TransferState.Monitored);
+        var (first, decided) = (_fixture.SeenAccess(CaseFixture.Ua, access)!, consular ? State.Granted : State.Denied);
+        Assert.Equal((1, decided, "UA"), (first.Visits.Count, first.State, first.DetainingPower));
+        Assert.NotNull(Assert.Single(first.FormerCustodies).Decision);
+        var taken = _fixture.SeenAccess(CaseFixture.Kr, access)!;
+        Assert.Equal((0, 0, 0, "KR"), (taken.Visits.Count, taken.FormerCustodies.Count, taken.Acts.Count, taken.DetainingPower));
+        Assert.Null(taken.Decision);
+
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(3);
+        if (consular)
+            _fixture.Do(CaseFixture.Kr, Grant(access), Accesses.DecideAccess);
+        var (visit, _) = _fixture.Play(visitor, Visit(access), Accesses.RecordVisit);
+        Assert.DoesNotContain(Audience.State(_fixture.Case, "UA"), visit.Audience);
+        Assert.Contains(Audience.State(_fixture.Case, "KR"), visit.Audience);
+        if (!consular)
+            _fixture.Do(CaseFixture.Kr, Denial(access), Accesses.DecideAccess);
+        Assert.Equal(first, _fixture.SeenAccess(CaseFixture.Ua, access));
+        taken = _fixture.SeenAccess(CaseFixture.Kr, access)!;
+        Assert.Equal("KR", Assert.Single(taken.Visits).DetainingPower);
+        Assert.NotNull(taken.Decision);
+        foreach (var reader in (string[])[visitor, CaseFixture.Icrc, CaseFixture.Swiss])
+        {
+            var all = _fixture.SeenAccess(reader, access)!;
+            Assert.Equal(["UA", "KR"], all.Visits.Select(v => v.DetainingPower));
+            Assert.NotNull(Assert.Single(all.FormerCustodies).Decision);
+        }
+        // A list says no more than the record.
+        var keys = Accesses.Kind.KeysOf(_fixture.Access(access));
+        Assert.Contains(Accesses.StateKey("UA", decided), keys);
+        Assert.Contains(Accesses.StateKey("KR", _fixture.Access(access).State), keys);
+    }
+
+    [Fact]
+    public void A_visit_is_of_the_custody_in_which_it_took_place_whenever_it_is_recorded()
+    {
+        var access = Notify();
+        _fixture.To(TransferState.HandedOver);
+        // After the hand-over, and before it is known here that custody passed.
+        _fixture.Do(CaseFixture.Icrc, new RecordVisitRequest(Visit(access)) { StartTime = _fixture.In(-0.5) }, Accesses.RecordVisit);
+        _fixture.Happen(
+            new CustodyTransferred
+            {
+                Case = _fixture.Case,
+                Prisoner = CaseFixture.First,
+                FromPower = "UA",
+                ToPower = "KR",
+            }
+        );
+        var (late, _) = _fixture.Play(CaseFixture.Icrc, Visit(access), Accesses.RecordVisit);
+        Assert.Contains(Audience.State(_fixture.Case, "UA"), late.Audience);
+        Assert.DoesNotContain(Audience.State(_fixture.Case, "KR"), late.Audience);
+        Assert.Equal(["KR", "UA"], _fixture.Access(access).Visits.Select(v => v.DetainingPower));
+        // Each power tells of its own.
+        var after = new RecordVisitRequest(Visit(access)) { StartTime = _fixture.In(0) };
+        Assert.Equal(Reason.VisitInOtherCustody, _fixture.Try(CaseFixture.Ua, after.Clone(), Accesses.RecordVisit));
+        Assert.Equal(Reason.VisitInOtherCustody, _fixture.Try(CaseFixture.Kr, Visit(access), Accesses.RecordVisit));
+        _fixture.Do(CaseFixture.Ua, Visit(access), Accesses.RecordVisit);
+        _fixture.Do(CaseFixture.Kr, after.Clone(), Accesses.RecordVisit);
+        Assert.Equal(2, _fixture.SeenAccess(CaseFixture.Ua, access)!.Visits.Count);
+        Assert.Equal(2, _fixture.SeenAccess(CaseFixture.Kr, access)!.Visits.Count);
+    }
+
+    [Fact]
+    public void A_visit_before_custody_passed_is_judged_by_the_access_of_that_time()
+    {
+        var (granted, denied) = (Request(CaseFixture.Ru), Notify());
+        _fixture.Do(CaseFixture.Ua, Grant(granted), Accesses.DecideAccess);
+        Deny(denied, days: 20);
+        _fixture.To(TransferState.Monitored);
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Ru, Visit(granted), Accesses.RecordVisit));
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Icrc, Visit(denied), Accesses.RecordVisit));
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, Visit(denied, Invariant.D17), Accesses.RecordVisit));
+        Assert.Equal(
+            Reason.VisitsNotOwn,
+            _fixture.Try(CaseFixture.Ua, new RecordVisitRequest(Visit(granted)) { Last = true }, Accesses.RecordVisit)
+        );
+    }
+
+    [Fact]
+    public void What_a_reader_is_not_shown_of_access_is_marked()
+    {
+        var (visits, consular) = (Notify(), Request(CaseFixture.Ru));
+        Deny(visits, days: 20);
+        _fixture.Do(CaseFixture.Ua, Grant(consular), Accesses.DecideAccess);
+        _fixture.Do(CaseFixture.Ru, Visit(consular), Accesses.RecordVisit);
+        _fixture.To(TransferState.Monitored);
+        _fixture.Do(CaseFixture.Kr, Denial(visits), Accesses.DecideAccess);
+        foreach (var access in (string[])[visits, consular])
+        foreach (
+            var reader in (string[])[CaseFixture.Ua, CaseFixture.UaMfa, CaseFixture.Kr, CaseFixture.Ru, CaseFixture.Icrc, CaseFixture.Swiss]
+        )
+            if (_fixture.SeenAccess(reader, access) is { } seen)
+                Assert.Empty(Withholding.Unmarked(_fixture.Access(access), seen));
     }
 
     [Fact]

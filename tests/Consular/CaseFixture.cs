@@ -142,6 +142,11 @@ internal sealed class CaseFixture
 
     public Access Access(string id) => RuleRunner.State(Accesses.Kind, id)!;
 
+    public PlaceVisit? SeenPlaceVisit(string participant, string id) =>
+        RuleRunner.State(PlaceVisits.Kind, id) is { } visit && MaySee(participant, PlaceVisits.Kind.AudienceOf(visit))
+            ? PlaceVisits.Show(visit, Participant(participant))
+            : null;
+
     public Participant Participant(string id) => RuleRunner.Permissions.Participant(id)!;
 
     /// <summary>The request as the participant sees it; null: not at all.</summary>
@@ -161,6 +166,7 @@ internal sealed class CaseFixture
     public string Etag(string participant, string id) =>
         (IMessage?)Seen(participant, id) is { } seen ? Secret.OfTests.EtagOf(seen)
         : SeenAccess(participant, id) is { } access ? Secret.OfTests.EtagOf(access)
+        : SeenPlaceVisit(participant, id) is { } visit ? Secret.OfTests.EtagOf(visit)
         : "none";
 
     /// <summary>Plays a write: fills in the common fields and the etag, and asks custody as the service would.</summary>
@@ -174,7 +180,7 @@ internal sealed class CaseFixture
     {
         var fields = request.Descriptor;
         Set("case", Case);
-        Set("etag", etag ?? Etag(participant, Text("transfer") ?? Text("access") ?? Text("record") ?? ""));
+        Set("etag", etag ?? Etag(participant, Text("transfer") ?? Text("access") ?? Text("place_visit") ?? Text("record") ?? ""));
         fields
             .FindFieldByName("actor")
             ?.Accessor.SetValue(

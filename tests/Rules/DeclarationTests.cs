@@ -80,6 +80,7 @@ public partial class DeclarationTests
                 .. rule.SideName!.Contains("detaining") ? (Part[])[Part.DetainingPower, Part.TransferringPower] : [],
                 .. rule.SideName.Contains("requesting") || rule.SideName.Contains("accepting") ? (Part[])[Part.RequestingState] : [],
                 .. rule.SideName.Contains("side") ? (Part[])[Part.DetainingPower, Part.RequestingState] : [],
+                .. rule.SideName.Contains("observer") ? (Part[])[Part.NeutralObserver, Part.ProtectingPower] : [],
             ];
             Assert.True(granted.CoversAny(parts), $"{method} is granted to no part of {rule.SideName}");
         }

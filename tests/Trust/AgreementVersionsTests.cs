@@ -99,6 +99,11 @@ public sealed class AgreementVersionsTests : IDisposable
         ["a grant is taken away"] = (All, (_, a) => a.Grants[0].Methods.RemoveAt(0)),
         ["a demand is added"] = (All, (_, a) => a.ApprovalDemands.Add(new ApprovalDemand { Method = "x/Y", Officials = 2 })),
         ["a state is altered"] = (All, (_, a) => a.States[0].PartyToGc3 = false),
+        ["a state becomes neutral"] = (All, (_, a) => a.States[0].Neutral = true),
+        ["a state accedes to Additional Protocol I"] = (All, (_, a) => a.States[0].PartyToAp1 ^= true),
+        ["a state accedes to the Refugee Convention"] = (All, (_, a) => a.States[0].PartyToRefugeeConvention ^= true),
+        ["a state makes a reservation"] = (All, (_, a) => a.States[0].Reservations.Add(118)),
+        ["a state withdraws a reservation"] = (All, (_, a) => a.States[0].Reservations.RemoveAt(0)),
         ["attesters are given twice"] = (All, (_, a) => a.AttestersDemanded.Add(a.AttestersDemanded[0])),
         ["a number is altered"] = (All, (_, a) => a.StatementValidityDays = 365),
         ["hostilities are over"] = (All, (_, a) => a.Hostilities = false),
@@ -359,6 +364,12 @@ public sealed class AgreementVersionsTests : IDisposable
     ]
     [InlineData("a time before 1970"), InlineData("a use that is not known"), InlineData("a participant twice"), InlineData("a key twice")]
     [InlineData("a state twice"), InlineData("a demand twice")]
+    [
+        InlineData("a reservation on Article 0"),
+        InlineData("a reservation on Article 144"),
+        InlineData("a reservation twice"),
+        InlineData("65 reservations")
+    ]
     public void An_agreement_that_verifiers_could_read_in_two_ways_is_refused(string what)
     {
         var next = Next(a =>
@@ -410,6 +421,18 @@ public sealed class AgreementVersionsTests : IDisposable
                     break;
                 case "a state twice":
                     a.States.Add(a.States[0].Clone());
+                    break;
+                case "a reservation on Article 0":
+                    a.States[0].Reservations.Add(0);
+                    break;
+                case "a reservation on Article 144":
+                    a.States[0].Reservations.Add(144);
+                    break;
+                case "a reservation twice":
+                    a.States[0].Reservations.Add(a.States[0].Reservations[0]);
+                    break;
+                case "65 reservations":
+                    a.States[^1].Reservations.Add(Enumerable.Range(1, 65).Select(i => (uint)i));
                     break;
                 case "a demand twice":
                     a.ApprovalDemands.Add([new ApprovalDemand { Method = "x" }, new ApprovalDemand { Method = "x" }]);

@@ -61,7 +61,8 @@ export const Messages = messages(`
     18 cosignaturesDemanded uint32, 19 cosignatureSeconds uint32
   AgreementSignature: 1 participant string, 2 keyId string, 3 signature bytes
   Witness: 1 participant string, 2 address string
-  State: 1 code string, 2 name string, 3 partyToGc3 bool
+  State: 1 code string, 2 name string, 3 partyToGc3 bool, 4 neutral bool, 5 reservations uint32*, 6 partyToAp1 bool,
+    7 partyToRefugeeConvention bool
   Participant: 1 id string, 2 name string, 3 kind ParticipantKind, 4 state string, 5 capacities Capacity*,
     6 authorityCertificates string*, 7 clearance Level, 8 systems string*, 9 deniedCertificates string*,
     10 signingKeys SigningKey*, 11 addresses string*, 12 officials string*
@@ -559,6 +560,9 @@ export function readAgreement(bytes) {
         malformed('a participant, a key, a state or a demand is there twice');
       if (!distinct(keyList.map(([, { key }]) => key.publicKey.toString('hex')))) malformed('a public key is listed twice');
       if (!/^[a-z0-9.-]{1,64}$/.test(agreement.trustDomain)) malformed('its trust domain is not of the form of one');
+      for (const { code, reservations } of agreement.states)
+        if (reservations.length > 64 || !reservations.every(a => a >= 1 && a <= 143) || !distinct(reservations))
+          malformed(`the reservations of ${code} are not numbers of articles, too many, or one is there twice`);
       for (const { id, signingKeys, officials } of all) {
         if (!/^[a-z0-9._/-]{1,64}$/.test(id)) malformed("a participant's id is not of the form of one");
         if (!officials.every(o => /^[A-Za-z0-9._/-]{1,64}$/.test(o)) || !distinct(officials))

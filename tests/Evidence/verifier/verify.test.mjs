@@ -303,7 +303,17 @@ for (const [what, meaning, hooks] of [
   ['names another predecessor', /digest of the preceding/, { agreement: a => { a.previousDigest = made.hash('x'); } }],
   ['holds from before its predecessor', /earlier time/, { agreement: a => { a.validFromTime -= Second; } }],
   ['lists a key twice', /twice/, { agreement: a => { participant(a, 'aa/mfa').signingKeys.push(key('bb/requests', 1)); } }],
-  ['lists a participant twice', /twice/, { agreement: a => { a.participants.push(a.participants[1]); } }]])
+  ['lists a participant twice', /twice/, { agreement: a => { a.participants.push(a.participants[1]); } }],
+  ['records facts about a state, signed by all', null,
+    { agreement: a => { Object.assign(a.states[1], { neutral: true, partyToAp1: true, partyToRefugeeConvention: true,
+      reservations: [12, 118] }); }, signers: Everybody }],
+  ['records a reservation, signed by all but one', /not signed by/,
+    { agreement: a => { a.states[1].reservations = [118]; }, signers: [aa, bb] }],
+  ['has a reservation on an article that there is not', /reservations/, { agreement: a => { a.states[1].reservations = [144]; } }],
+  ['has a reservation on article 0', /reservations/, { agreement: a => { a.states[1].reservations = [0]; } }],
+  ['has a reservation twice', /reservations/, { agreement: a => { a.states[1].reservations = [12, 12]; } }],
+  ['has more reservations than 64', /reservations/,
+    { agreement: a => { a.states[1].reservations = Array.from({ length: 65 }, (_, i) => i + 1); } }]])
   test(`a version of the agreement that ${what} ${meaning ? 'does not hold' : 'holds'}`, () => {
     const found = make({ custody: 9 }, hooks);
     if (meaning) refused(found.lines, found.places.custody.next, meaning);

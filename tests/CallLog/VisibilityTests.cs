@@ -49,7 +49,7 @@ public class VisibilityTests
         var logged = _fixture.Log(but: r =>
             r.Account.Minutes = new Sealed
             {
-                Scheme = "test",
+                Scheme = "ministries-sealed-v1",
                 Recipients = { Kr },
                 Content = ByteString.CopyFromUtf8("invented"),
             }
@@ -228,7 +228,7 @@ public class VisibilityTests
             r.Account.Summary = Text("SECRETWORD");
             r.Account.Minutes = new Sealed
             {
-                Scheme = "s",
+                Scheme = "ministries-sealed-v1",
                 Recipients = { Ua },
                 Content = ByteString.CopyFromUtf8("SECRETWORD"),
             };

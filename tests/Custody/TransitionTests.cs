@@ -21,26 +21,26 @@ public class TransitionTests
         InTransit                   .        .          .        +            .         +       1          +        +           +                            +
         Escaped                     .        .          .        .            .         1       +          .        .           .                            +
         Recaptured                  .        .          +        +            .         +       1          +        +           +                            +
-        Released                    .        .          .        .            .         1       1          .        .           .                            1
-        Repatriated                 .        .          .        .            .         1       1          .        .           .                            1
-        AccommodatedInNeutralCountry .       .          .        .            .         1       1          .        .           .                            1
+        Released                    .        .          .        .            .         1       1          .        .           .                            +
+        Repatriated                 .        .          .        .            .         1       1          .        .           .                            +
+        AccommodatedInNeutralCountry .       .          .        .            .         1       1          .        .           .                            +
         Died                        .        .          .        .            .         .       .          .        .           .                            .
         """;
 
     // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED.
     private const string Commands = """
-                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate CorrectRecord
-        Captured                    +                 +           +               +               +                 +                    +             +            +             +
-        Registered                  +                 +           +               +               +                 +                    +             +            +             +
-        Interned                    +                 +           +               +               +                 +                    +             +            +             +
-        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +
-        InTransit                   +                 +           +               +               +                 +                    +             +            +             +
-        Escaped                     .                 +           .               +               +                 .                    .             +            +             +
-        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +
-        Released                    .                 +           .               +               +                 .                    .             +            +             +
-        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +
-        AccommodatedInNeutralCountry .                +           .               +               +                 .                    .             +            +             +
-        Died                        .                 +           .               +               +                 .                    .             +            +             +
+                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord
+        Captured                    +                 +           +               +               +                 +                    +             +            +             +                +
+        Registered                  +                 +           +               +               +                 +                    +             +            +             +                +
+        Interned                    +                 +           +               +               +                 +                    +             +            +             +                +
+        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +                +
+        InTransit                   +                 +           +               +               +                 +                    +             +            +             +                +
+        Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +
+        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +
+        Released                    .                 +           .               +               +                 .                    .             +            +             +                +
+        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +
+        AccommodatedInNeutralCountry .                +           .               +               +                 .                    .             +            +             +                +
+        Died                        .                 +           .               +               +                 .                    .             +            +             +                +
         """;
 
     // Columns: the consular service's events. The status afterwards: `=` as before.
@@ -72,6 +72,7 @@ public class TransitionTests
         nameof(CustodyContract.CustodyServiceBase.RecordFitness),
         nameof(CustodyContract.CustodyServiceBase.NotifyBureau),
         nameof(CustodyContract.CustodyServiceBase.LinkDuplicate),
+        nameof(CustodyContract.CustodyServiceBase.ConfirmDuplicate),
         nameof(CustodyContract.CustodyServiceBase.CorrectRecord),
     ];
 
@@ -302,6 +303,7 @@ public class TransitionTests
             "RecordFitness" => fixture.Try(CaseFixture.Hq, fixture.FitnessRequest(), Prisoners.RecordFitness),
             "NotifyBureau" => fixture.Try(CaseFixture.Hq, fixture.NotifyRequest(1), Prisoners.NotifyBureau),
             "LinkDuplicate" => fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate),
+            "ConfirmDuplicate" => ProposedAndConfirmed(fixture),
             "CorrectRecord" => fixture.Try(
                 CaseFixture.Icrc,
                 fixture.CorrectRequest(fixture.StatementOf(statement).Position, CaseFixture.Icrc),
@@ -309,6 +311,12 @@ public class TransitionTests
             ),
             _ => throw new ArgumentOutOfRangeException(nameof(command), command, "no such command"),
         };
+
+    private static Reason ProposedAndConfirmed(CaseFixture fixture)
+    {
+        fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        return fixture.Try(CaseFixture.Icrc, fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
+    }
 
     // The table's cell; a row or column that is missing fails.
     private static string Cell(string table, CustodyState row, string column)

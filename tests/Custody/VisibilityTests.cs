@@ -361,7 +361,7 @@ public class VisibilityTests
                         FieldType.String => ids.Contains(f.Name),
                         FieldType.Bool => flags.Contains(f.Name),
                         FieldType.UInt64 => f.Name == "position",
-                        FieldType.Enum => f.EnumType.Name is "Part" or "Invariant",
+                        FieldType.Enum => f.EnumType.Name is "Part" or "Invariant" or "Route",
                         FieldType.Message => f.MessageType.FullName == "google.protobuf.Timestamp",
                         _ => false,
                     },

@@ -287,6 +287,11 @@ internal static class PrisonerFold
 
     private static void Passed(Prisoner state, CustodyTransferred e, FoldedEntry entry)
     {
+        if (e.Prisoner != state.Prisoner_)
+        {
+            EndedElsewhere(state, ended: false, entry);
+            return;
+        }
         var died = state.State == CustodyState.Died;
         var status = state.State is CustodyState.Died or CustodyState.Hospitalised ? state.State : CustodyState.Interned;
         // Both powers owe notice of it (GC III 122).
@@ -300,6 +305,11 @@ internal static class PrisonerFold
 
     private static void Departed(Prisoner state, DepartureRecorded e, FoldedEntry entry)
     {
+        if (e.Prisoner != state.Prisoner_)
+        {
+            EndedElsewhere(state, ended: true, entry);
+            return;
+        }
         var left = CustodyStates.After((entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified);
         Occur(state, entry, CustodyStates.OccurrenceOf(left), e.BureauDueTime);
         SetStatus(state, entry, state.State == CustodyState.Died ? CustodyState.Died : left, TimeOf(entry), ended: true, e.Breaches);
@@ -351,7 +361,7 @@ internal static class PrisonerFold
         foreach (var mark in state.Entries.Where(m => m.Position == e.Position))
         {
             mark.Corrected = true;
-            if (mark.OtherPrisoner == state.DuplicateOf)
+            if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == state.DuplicateOf)
                 Unlink(state);
             if (mark.Statement.Length > 0)
                 StatementFold.Corrected(StatementOf(state, mark.Statement), e);
@@ -392,7 +402,7 @@ internal static class PrisonerFold
         var other = state.DuplicateOf;
         state.DuplicateOf = "";
         if (!Prisoners.IsProposed(state, other))
-            foreach (var mark in state.Entries.Where(m => m.OtherPrisoner.Length > 0 && m.OtherPrisoner == other))
+            foreach (var mark in state.Entries.Where(m => m.OtherPrisoner == other))
                 mark.Corrected = true;
     }
 

@@ -196,6 +196,22 @@ public class DuplicateTests
     }
 
     [Fact]
+    public void A_departure_under_the_kept_reference_ends_the_clock_and_a_transfer_does_not()
+    {
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        _fixture.Link();
+        var state = _fixture.Prisoner.Clone();
+        var entry = new FoldedEntry(99, _fixture.Ago(0), CaseFixture.Consular, "r", null);
+        Prisoners.Kind.Apply(state, new CustodyTransferred { Prisoner = CaseFixture.Q, ToPower = "KR" }, entry);
+        Assert.Equal(_fixture.Prisoner, state);
+        Prisoners.Kind.Apply(state, new DepartureRecorded { Prisoner = CaseFixture.Q }, entry);
+        Assert.Null(state.HealthDueTime);
+        Assert.Equal(_fixture.Prisoner.Statuses, state.Statuses);
+    }
+
+    [Fact]
     public void Who_was_under_18_under_either_reference_needs_a_guardian()
     {
         _fixture.Do(

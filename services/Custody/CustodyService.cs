@@ -102,6 +102,10 @@ public sealed class CustodyService(
         writes.Run(request, context, Prisoners.LinkDuplicate);
 
     /// <inheritdoc/>
+    public override Task<ConfirmDuplicateResponse> ConfirmDuplicate(ConfirmDuplicateRequest request, ServerCallContext context) =>
+        writes.Run(request, context, Prisoners.ConfirmDuplicate);
+
+    /// <inheritdoc/>
     public override Task<CorrectRecordResponse> CorrectRecord(CorrectRecordRequest request, ServerCallContext context) =>
         writes.Run(request, context, Prisoners.CorrectRecord);
 

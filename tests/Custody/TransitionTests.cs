@@ -22,26 +22,26 @@ public class TransitionTests
         InTransit                   .        .          .        +            .         +       1          +        +           .                            +
         Escaped                     .        .          .        .            .         1       +          .        .           .                            +
         Recaptured                  .        .          +        +            .         +       1          +        +           .                            +
-        Released                    .        .          .        .            .         1       1          .        .           .                            1
-        Repatriated                 .        .          .        .            .         1       1          .        .           .                            1
+        Released                    .        .          .        .            .         1       1          .        .           .                            +
+        Repatriated                 .        .          .        .            .         1       1          .        .           .                            +
         AccommodatedInNeutralCountry .       .          .        +            .         +       1          +        +           .                            +
         Died                        .        .          .        .            .         .       .          .        .           .                            .
         """;
 
     // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED, `2` NOT_GRANTED: two powers hold the two.
     private const string Commands = """
-                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate CorrectRecord
-        Captured                    +                 +           +               +               +                 +                    +             +            +             +
-        Registered                  +                 +           +               +               +                 +                    +             +            +             +
-        Interned                    +                 +           +               +               +                 +                    +             +            +             +
-        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +
-        InTransit                   +                 +           +               +               +                 +                    +             +            +             +
-        Escaped                     .                 +           .               +               +                 .                    .             +            +             +
-        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +
-        Released                    .                 +           .               +               +                 .                    .             +            +             +
-        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +
-        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             +
-        Died                        .                 +           .               +               +                 .                    .             +            +             +
+                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord
+        Captured                    +                 +           +               +               +                 +                    +             +            +             +                +
+        Registered                  +                 +           +               +               +                 +                    +             +            +             +                +
+        Interned                    +                 +           +               +               +                 +                    +             +            +             +                +
+        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +                +
+        InTransit                   +                 +           +               +               +                 +                    +             +            +             +                +
+        Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +
+        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +
+        Released                    .                 +           .               +               +                 .                    .             +            +             +                +
+        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +
+        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             2                +
+        Died                        .                 +           .               +               +                 .                    .             +            +             +                +
         """;
 
     // Columns: the consular service's events. The status afterwards: `=` as before.
@@ -73,6 +73,7 @@ public class TransitionTests
         nameof(CustodyContract.CustodyServiceBase.RecordFitness),
         nameof(CustodyContract.CustodyServiceBase.NotifyBureau),
         nameof(CustodyContract.CustodyServiceBase.LinkDuplicate),
+        nameof(CustodyContract.CustodyServiceBase.ConfirmDuplicate),
         nameof(CustodyContract.CustodyServiceBase.CorrectRecord),
     ];
 
@@ -310,6 +311,7 @@ public class TransitionTests
             "RecordFitness" => fixture.Try(fixture.Holder, fixture.FitnessRequest(), Prisoners.RecordFitness),
             "NotifyBureau" => fixture.Try(CaseFixture.Hq, fixture.NotifyRequest(1), Prisoners.NotifyBureau),
             "LinkDuplicate" => fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate),
+            "ConfirmDuplicate" => ProposedAndConfirmed(fixture),
             "CorrectRecord" => fixture.Try(
                 CaseFixture.Icrc,
                 fixture.CorrectRequest(fixture.StatementOf(statement).Position, CaseFixture.Icrc),
@@ -317,6 +319,12 @@ public class TransitionTests
             ),
             _ => throw new ArgumentOutOfRangeException(nameof(command), command, "no such command"),
         };
+
+    private static Reason ProposedAndConfirmed(CaseFixture fixture)
+    {
+        fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        return fixture.Try(CaseFixture.Icrc, fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
+    }
 
     // The table's cell; a row or column that is missing fails.
     private static string Cell(string table, CustodyState row, string column)

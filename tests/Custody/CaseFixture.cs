@@ -262,7 +262,7 @@ internal sealed class CaseFixture
             Claimant = claimant,
             StateClaimed = state,
             Basis = state == "KR" ? ClaimBasis.Constitution : ClaimBasis.Nationality,
-            Evidence = Seal(Hq),
+            Evidence = Seal(Holder),
         };
 
     /// <summary>The power that holds him records that he depends on a state.</summary>
@@ -320,7 +320,7 @@ internal sealed class CaseFixture
             Interpreter = "i-2",
             Interview = Interview(),
             AcceptedDestinations = { destinations },
-            Content = Seal(Hq),
+            Content = Seal(Holder),
         };
         request.Interview.InterviewTime = Ago(2);
         return request;

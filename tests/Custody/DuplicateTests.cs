@@ -261,6 +261,7 @@ public class DuplicateTests
         Standings
             .Of(
                 [Kept, .. Kept.Duplicates.Select(_fixture.PrisonerOf)],
+                _fixture.TheCase,
                 Route.Article12Transfer,
                 "KR",
                 _fixture.RuleRunner.Now,

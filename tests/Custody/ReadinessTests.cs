@@ -1,6 +1,7 @@
 using Ministries.Custody.V1;
 using Ministries.Ledger;
 using Ministries.Types.V1;
+using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Custody.Tests;
 
@@ -80,11 +81,11 @@ public class ReadinessTests
         var entry = new FoldedEntry(99, _fixture.Ago(3), CaseFixture.Hq, "r", null);
         Prisoners.Kind.Apply(erased, new FitnessRecorded { Prisoner = CaseFixture.P, Fitness = "x" }, entry);
         Prisoners.Kind.Apply(erased, new RiskAssessmentRecorded { Prisoner = CaseFixture.P, Assessment = "x" }, entry);
-        var ready = Custody.Readiness.Of([erased], "KR", _fixture.RuleRunner.Now);
+        var ready = Custody.Readiness.Of([erased], Route.Article12Transfer, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions);
         Assert.Equal((false, false), (ready.FitRecorded, ready.RiskAssessed));
         erased.Fitness.Add(new Fitness(erased.Fitness[0]) { ExamineTime = _fixture.Ago(2) });
         erased.RiskAssessments.Add(new RiskAssessment(erased.RiskAssessments[0]) { AssessTime = _fixture.Ago(2) });
-        ready = Custody.Readiness.Of([erased], "KR", _fixture.RuleRunner.Now);
+        ready = Custody.Readiness.Of([erased], Route.Article12Transfer, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions);
         Assert.Equal((true, true), (ready.FitRecorded, ready.RiskAssessed));
     }
 
@@ -103,7 +104,7 @@ public class ReadinessTests
 
         (bool, bool) Kept()
         {
-            var ready = _fixture.Readiness("KR", CaseFixture.Q);
+            var ready = _fixture.Readiness("KR", reference: CaseFixture.Q);
             return (ready.FitRecorded, ready.RiskAssessed);
         }
     }
@@ -115,7 +116,7 @@ public class ReadinessTests
         OnKept(5, true);
         Admit(_fixture, 2);
         _fixture.Link();
-        Assert.False(_fixture.Readiness("KR", CaseFixture.Q).FitRecorded);
+        Assert.False(_fixture.Readiness("KR", reference: CaseFixture.Q).FitRecorded);
     }
 
     [Theory]
@@ -129,9 +130,9 @@ public class ReadinessTests
         if (liftedBefore)
             _fixture.Do(CaseFixture.Hq, Lifted(), Prisoners.RecordProceedings);
         _fixture.Link();
-        Assert.False(_fixture.Readiness("KR", CaseFixture.Q).FreeToDepart);
+        Assert.False(_fixture.Readiness("KR", reference: CaseFixture.Q).FreeToDepart);
         _fixture.Do(CaseFixture.Hq, Lifted(), Prisoners.RecordProceedings);
-        Assert.True(_fixture.Readiness("KR", CaseFixture.Q).FreeToDepart);
+        Assert.True(_fixture.Readiness("KR", reference: CaseFixture.Q).FreeToDepart);
 
         RecordProceedingsRequest Lifted() =>
             new(_fixture.ProceedingsRequest(false, "")) { Prisoner = CaseFixture.Q, Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q) };

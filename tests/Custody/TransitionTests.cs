@@ -28,7 +28,8 @@ public class TransitionTests
         Died                        .        .          .        .            .         .       .          .        .           .                            .
         """;
 
-    // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED, `2` NOT_GRANTED: two powers hold the two.
+    // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED, `2` NOT_GRANTED and then `3`
+    // LINK_NOT_PROPOSED: two powers hold the two.
     private const string Commands = """
                                     RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord
         Captured                    +                 +           +               +               +                 +                    +             +            +             +                +
@@ -40,7 +41,7 @@ public class TransitionTests
         Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +
         Released                    .                 +           .               +               +                 .                    .             +            +             +                +
         Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +
-        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             2                +
+        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             3                +
         Died                        .                 +           .               +               +                 .                    .             +            +             +                +
         """;
 
@@ -132,6 +133,7 @@ public class TransitionTests
         {
             "." => Reason.StateNotAllowed,
             "2" => Reason.NotGranted,
+            "3" => Reason.LinkNotProposed,
             _ => Reason.Unspecified,
         };
         Assert.Equal(expected, Run(fixture, statement, command));

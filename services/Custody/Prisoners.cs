@@ -371,9 +371,15 @@ public static class Prisoners
         var known = request.Data.Recipients.Select(context.Permissions.Participant).OfType<Participant>().ToArray();
         if (known.Length < request.Data.Recipients.Count)
             return RefuseField(Reason.ParticipantUnknown, "data.recipients");
-        if (known.All(r => r.Kind != ParticipantKind.NeutralObserver))
+        var agency = context.Permissions.CentralTracingAgency;
+        if (agency is null || known.All(r => r.Id != agency.Id))
             return new Refusal(Reason.TracingAgencyMissing);
-        var others = known.Where(r => r.Id != context.Caller.Id && r.Kind != ParticipantKind.NeutralObserver).ToArray();
+        var bureau = context.Permissions.BureauOf(context.Caller.State);
+        if (bureau is not null && bureau != context.Caller.Id && known.All(r => r.Id != bureau))
+            return new Refusal(Reason.BureauMissing);
+        var others = known
+            .Where(r => r.Id != context.Caller.Id && r.Id != bureau && r.Kind != ParticipantKind.NeutralObserver)
+            .ToArray();
         if (!others.Select(r => r.Id).ToHashSet().SetEquals(request.Releases.Select(r => r.Recipient)))
             return new Refusal(Reason.ReleaseNotNamed);
         var named = PowersNamed(request).ToHashSet();

@@ -22,6 +22,7 @@ internal static class PrisonerFold
             .On<AttestationRevoked>((p, e, entry) => StatementFold.Revoked(StatementOf(p, e.Statement), e, entry))
             .On<RiskAssessmentRecorded>(RiskAssessed)
             .On<FitnessRecorded>(Examined)
+            .On<MoveAnnounced>(MoveTold)
             .On<BureauNotified>(Notified)
             .On<DuplicateProposed>(Proposed)
             .On<DuplicateLinked>(Linked)
@@ -99,6 +100,9 @@ internal static class PrisonerFold
                         Time = entry.Time,
                         Position = entry.Position,
                         RecordedFor = state.LastDetainingPower,
+                        ConfinedSinceTime = request.ConfinedSinceTime,
+                        TrialTime = request.TrialTime,
+                        Breaches = { e.Breaches },
                     }
                 );
                 break;
@@ -163,6 +167,24 @@ internal static class PrisonerFold
             (assessment.Official, assessment.Grounds) = (request.Actor.Official, Seals.Keep(request.Grounds));
         }
         state.RiskAssessments.Add(assessment);
+        Mark(state, entry);
+    }
+
+    private static void MoveTold(Prisoner state, MoveAnnounced e, FoldedEntry entry)
+    {
+        var request = entry.Request as AnnounceMoveRequest;
+        state.Moves.Add(
+            new Move
+            {
+                Move_ = e.Move,
+                ToldTime = request?.ToldTime,
+                PlannedTime = request?.PlannedTime,
+                Place = Seals.Keep(request?.Place),
+                Participant = entry.Participant,
+                Position = entry.Position,
+                RecordedFor = state.LastDetainingPower,
+            }
+        );
         Mark(state, entry);
     }
 
@@ -328,6 +350,12 @@ internal static class PrisonerFold
             state.ValidityReportedTime = e.DueTime;
             return;
         }
+        if (e.Duty == Duties.Confinement)
+        {
+            foreach (var proceedings in state.Proceedings.Where(p => p.ConfinedSinceTime is not null))
+                proceedings.ConfinementOverdue = true;
+            return;
+        }
         if (e.Duty == Duties.DisclosureReview)
         {
             foreach (var withheld in state.Notifications.Where(n => n.ReviewTime is { } review && review <= e.DueTime))
@@ -386,6 +414,8 @@ internal static class PrisonerFold
             assessment.Corrected = true;
         foreach (var fitness in state.Fitness.Where(f => f.Position == e.Position))
             fitness.Corrected = true;
+        foreach (var move in state.Moves.Where(m => m.Position == e.Position))
+            move.Corrected = true;
         foreach (var proceedings in state.Proceedings.Where(p => p.Position == e.Position))
             proceedings.Corrected = true;
         foreach (var notification in state.Notifications.Where(n => n.Position == e.Position))

@@ -393,7 +393,7 @@ internal static class PrisonerFold
         {
             mark.Corrected = true;
             if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == state.DuplicateOf)
-                Unlink(state);
+                state.DuplicateOf = "";
             if (mark.Statement.Length > 0)
                 StatementFold.Corrected(StatementOf(state, mark.Statement), e);
         }
@@ -427,16 +427,6 @@ internal static class PrisonerFold
                 Unreport(state);
         }
         state.State = state.Statuses.Last(s => !s.Corrected).State;
-    }
-
-    // The link is undone. An observer's entry that confirmed a proposal which is gone confirms no later one.
-    private static void Unlink(Prisoner state)
-    {
-        var other = state.DuplicateOf;
-        state.DuplicateOf = "";
-        if (!Prisoners.IsProposed(state, other))
-            foreach (var mark in state.Entries.Where(m => m.OtherPrisoner == other))
-                mark.Corrected = true;
     }
 
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>

@@ -475,9 +475,13 @@ public static class Prisoners
         {
             if (context.Find(Kind, KeyOf(prisoner.Case, mark.OtherPrisoner)) is not { } other)
                 return Reason.NotFound;
+            // What he said under either reference counts for the other (D9): the power that holds him does not take that back alone.
+            var linked = prisoner.DuplicateOf == mark.OtherPrisoner;
+            if (linked && !context.Caller.IsNeutral())
+                return Reason.LinkConfirmed;
             streams.Add(IdOf(other));
             // A link is known to every party, a proposal is not.
-            if (prisoner.DuplicateOf == mark.OtherPrisoner)
+            if (linked)
                 audience = [Audience.Case(prisoner.Case)];
         }
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };

@@ -73,6 +73,12 @@ public static class AccessVisibility
         {
             decision.RightsToldTime = null;
             decision.Withheld.Add("rights_told_time");
+            // A denial to one who counts as the sending State could only mean that the person does not want it.
+            if (!decision.Granted)
+            {
+                decision.SendingState = SendingStateDecision.Unspecified;
+                decision.Withheld.Add("sending_state");
+            }
         }
         if (reader.Id != decision.Participant && decision.PersonRequest?.Recipients.Contains(reader.Id) != true)
         {

@@ -59,10 +59,7 @@ public static class Accesses
 
     private static readonly Side<Access> Detaining = new("detaining power", (a, context) => Only(context.ActsFor(a.DetainingPower)));
 
-    private static readonly Side<Access> EitherSide = new(
-        "visiting side or detaining power",
-        (a, context) => Only(context.ActsFor(a.DetainingPower) || IsVisitingSide(a, context))
-    );
+    private static readonly Side<Access> VisitingSide = new("visiting side", (a, context) => Only(IsVisitingSide(a, context)));
 
     // A power from which custody passed tells still of the visits of its time.
     private static readonly Side<Access> EitherSideOfAnyTime = new(
@@ -130,8 +127,8 @@ public static class Accesses
         Decide = (access, request, context) =>
         {
             var visit = access.Kind == AccessKind.ObserverVisit;
-            // An observer's visit needs no grant; consular access that was granted is closed, not denied.
-            if (access.State == State.Granted && (!visit || request.Granted))
+            // What is granted is not granted again. Where he opposes consular visits, access is denied: the denial does not say why.
+            if (access.State == State.Granted && request.Granted)
                 return Record.NotAllowed(access);
             if (!visit && ConsularFault(request, context) is { } reason)
                 return reason;
@@ -161,7 +158,8 @@ public static class Accesses
                 return RefuseField(Reason.TimeOutOfRange, "start_time");
             if (!IsVisitingSide(access, context) && !context.ActsFor(power))
                 return Reason.VisitInOtherCustody;
-            if (request.Last && !MayEnd(access, context))
+            // For another to end an observer's visits would be to deny them for ever (D17).
+            if (request.Last && !IsVisitingSide(access, context))
                 return Reason.VisitsNotOwn;
             var recorded = new VisitRecorded { Breaches = { request.AcknowledgedBreaches }, DetainingPower = power };
             var ruling = request.Last && access.State != State.Closed ? Accept(recorded, new AccessClosed()) : Accept(recorded);
@@ -169,13 +167,14 @@ public static class Accesses
         },
     };
 
-    /// <summary>Closes access.</summary>
+    /// <summary>Closes access. The detaining power denies access and never closes it: a closing of its own could only mean that the person
+    /// opposes the visits (D22).</summary>
     public static readonly Rule<Access, CloseAccessRequest, CloseAccessResponse> CloseAccess = new(Record)
     {
         From = [State.Requested, State.Granted, State.Denied],
-        By = EitherSide,
+        By = VisitingSide,
         InClosedCase = true,
-        Decide = (access, _, context) => MayEnd(access, context) ? Accept(new AccessClosed()).SeenBy() : Reason.VisitsNotOwn,
+        Decide = (_, _, _) => Accept(new AccessClosed()).SeenBy(),
     };
 
     /// <summary>Corrects an act of the caller's own, where the record is access.</summary>
@@ -258,7 +257,7 @@ public static class Accesses
     {
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case.Id, prisoner));
         held = @case.Prisoners.First(p => p.Prisoner == prisoner);
-        return !held.Held ? Reason.PrisonerNotHeld
+        return held.DetainingPower.Length == 0 ? Reason.PrisonerNotHeld
             : Dossiers.HasAccess(dossier, asker) ? Reason.AccessAlreadyOpen
             : dossier?.Accesses.Count >= Dossiers.MaxRecords ? Reason.RecordFull
             : null;
@@ -323,11 +322,6 @@ public static class Accesses
 
     private static bool IsVisitingSide(Access access, RuleContext context) =>
         access.Kind == AccessKind.Consular ? context.ActsFor(access.RequestingState) : context.Caller.Id == access.Participant;
-
-    // For another to end an observer's visits would be to deny them for ever (D17). Consular visits end where the person opposes them,
-    // which the power that holds him sees to (VCCR 36(1)(c)).
-    private static bool MayEnd(Access access, RuleContext context) =>
-        IsVisitingSide(access, context) || access.Kind == AccessKind.Consular && context.ActsFor(access.DetainingPower);
 
     private static Refusal? Only(bool allowed) => allowed ? null : new Refusal(Reason.NotGranted);
 

@@ -153,12 +153,13 @@ public static class Departures
     private static bool IsAssessed(Transfer transfer, Timestamp at) =>
         transfer.Assessment is { Corrected: false, Expired: false, Willing: true, Able: true } assessment && assessment.ExpireTime > at;
 
-    // The articles of the Convention on which a route rests.
+    // The articles by which the receiving state is answerable for him, and on which a reservation would take that back. One on 118 asks for
+    // nothing: those that exist say that nobody is repatriated against his will, as D9 does.
     private static uint[] Articles(Route route) =>
         route switch
         {
             Route.Article12Transfer => [12],
             Route.NeutralAccommodation => [109, 110, 111],
-            _ => [118],
+            _ => [],
         };
 }

@@ -73,8 +73,9 @@ public static class Reactions
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
         var recorded = new Change(e, [Cases.Kind.Id(e.Case), Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner))]);
         Transfer[] lost =
-            !e.Held ? [.. Open(context, dossier)]
-            : UnderWay(context, dossier) is { } transfer && !Knew(transfer, context) && Departures.Obstacles(transfer, context).Count > 0
+            e.Ended ? [.. Open(context, dossier)]
+            : UnderWay(context, dossier) is { } transfer
+            && (!e.Held || !Knew(transfer, context) && Departures.Obstacles(transfer, context).Count > 0)
                 ? [transfer]
             : [];
         return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended)]);

@@ -121,7 +121,7 @@ public static class Transfers
         Makes = Record,
         Decide = (@case, request, context) =>
         {
-            if (Held(@case, request.Prisoner) is not { } held)
+            if (AnsweredFor(@case, request.Prisoner) is not { } held)
                 return Reason.PrisonerNotHeld;
             if (request.Route != Route.Release && request.Destination == held.DetainingPower)
                 return Reason.DestinationIsDetainingPower;
@@ -160,7 +160,7 @@ public static class Transfers
         By = Requesting,
         Decide = (transfer, request, context) =>
         {
-            if (Held(context.Find(Cases.Kind, transfer.Case)!, transfer.Prisoner) is not { } held)
+            if (AnsweredFor(context.Find(Cases.Kind, transfer.Case)!, transfer.Prisoner) is not { } held)
                 return Reason.PrisonerNotHeld;
             if (transfer.Route != Route.Release && transfer.Destination == held.DetainingPower)
                 return Reason.DestinationIsDetainingPower;
@@ -445,6 +445,10 @@ public static class Transfers
     /// not.</summary>
     internal static CasePrisoner? Held(RuleContext context, Transfer transfer) =>
         InCase(context, transfer) is { Held: true } held && held.DetainingPower == transfer.DetainingPower ? held : null;
+
+    // The entry of a prisoner for whom a power answers. Who asks for him is not told whether he has fled (D22).
+    private static CasePrisoner? AnsweredFor(Case @case, string prisoner) =>
+        @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { DetainingPower.Length: > 0 } held ? held : null;
 
     private static CasePrisoner? Held(Case @case, string prisoner) =>
         @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner) is { Held: true } held ? held : null;

@@ -94,12 +94,20 @@ public sealed class CustodyService(
         writes.Run(request, context, Prisoners.RecordFitness);
 
     /// <inheritdoc/>
+    public override Task<AnnounceMoveResponse> AnnounceMove(AnnounceMoveRequest request, ServerCallContext context) =>
+        writes.Run(request, context, Prisoners.AnnounceMove);
+
+    /// <inheritdoc/>
     public override Task<NotifyBureauResponse> NotifyBureau(NotifyBureauRequest request, ServerCallContext context) =>
         writes.Run(request, context, Prisoners.NotifyBureau);
 
     /// <inheritdoc/>
     public override Task<LinkDuplicateResponse> LinkDuplicate(LinkDuplicateRequest request, ServerCallContext context) =>
         writes.Run(request, context, Prisoners.LinkDuplicate);
+
+    /// <inheritdoc/>
+    public override Task<ConfirmDuplicateResponse> ConfirmDuplicate(ConfirmDuplicateRequest request, ServerCallContext context) =>
+        writes.Run(request, context, Prisoners.ConfirmDuplicate);
 
     /// <inheritdoc/>
     public override Task<CorrectRecordResponse> CorrectRecord(CorrectRecordRequest request, ServerCallContext context) =>

@@ -6,8 +6,8 @@ namespace Ministries.Custody;
 
 /// <summary>
 /// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had
-/// (D14), the weekly report on one seriously ill or wounded, and the end of the validity of what a departure rests on, upon
-/// which the consular service asks for standing again. What falls due is told without telling whose health or wish it is about
+/// (D14), the weekly report on one seriously ill or wounded, the review of a decision to withhold data (D15), and the end of the
+/// validity of what a departure rests on, upon which the consular service asks for standing again. What falls due is told without telling whose health or wish it is about
 /// (D16).
 /// </summary>
 public static class Duties
@@ -17,6 +17,12 @@ public static class Duties
 
     /// <summary>The end of a statement's, an assessment's or a fitness record's validity.</summary>
     public const string Validity = "validity";
+
+    /// <summary>The duty to review a decision to withhold data from a power of origin.</summary>
+    public const string DisclosureReview = "disclosure-review";
+
+    /// <summary>The end of confinement awaiting trial, which lasts three months at most (GC III 103).</summary>
+    public const string Confinement = "confinement";
 
     /// <summary>All of them.</summary>
     public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue)];
@@ -46,8 +52,12 @@ public static class Duties
             yield return (Notification, occurrence.DueTime);
         if (prisoner.HealthDueTime is { } health)
             yield return (Notification, health);
+        foreach (var withheld in prisoner.Notifications.Where(n => n is { Corrected: false, ReviewDue: false, ReviewTime: not null }))
+            yield return (DisclosureReview, withheld.ReviewTime);
         if (!prisoner.Held)
             yield break;
+        if (prisoner.Proceedings.LastOrDefault(p => !p.Corrected) is { ConfinementOverdue: false, ConfinedSinceTime: { } since })
+            yield return (Confinement, since.ToDateTimeOffset().AddMonths(Prisoners.ConfinementMonths).ToTimestamp());
         foreach (
             var expires in prisoner
                 .Statements.Where(s => s.State == StatementState.Attested)

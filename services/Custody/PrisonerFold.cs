@@ -22,7 +22,9 @@ internal static class PrisonerFold
             .On<AttestationRevoked>((p, e, entry) => StatementFold.Revoked(StatementOf(p, e.Statement), e, entry))
             .On<RiskAssessmentRecorded>(RiskAssessed)
             .On<FitnessRecorded>(Examined)
+            .On<MoveAnnounced>(MoveTold)
             .On<BureauNotified>(Notified)
+            .On<DuplicateProposed>(Proposed)
             .On<DuplicateLinked>(Linked)
             .On<InterestNoted>(InterestTaken)
             .On<TransferRequestSubmitted>(InterestSubmitted)
@@ -54,10 +56,11 @@ internal static class PrisonerFold
             (status, state.CaptureTime) = (request.Status, request.CaptureTime);
             (state.Identity, state.IdentityParticipant) = (Seals.Keep(request.Identity), entry.Participant);
             state.Under18 = request.Under18;
-            SetSerious(state, request.Serious, entry);
         }
         Mark(state, entry);
         SetStatus(state, entry, status, state.CaptureTime ?? entry.Time, ended: false, []);
+        SaySerious(state, (entry.Request as RegisterPrisonerRequest)?.Serious);
+        SettleHealth(state, entry);
         Occur(state, entry, OccurrenceKind.Capture, e.BureauDueTime);
         if (status == CustodyState.Hospitalised)
             Occur(state, entry, OccurrenceKind.HospitalAdmission, e.BureauDueTime);
@@ -65,6 +68,13 @@ internal static class PrisonerFold
 
     private static void StatusChanged(Prisoner state, StatusRecorded e, FoldedEntry entry)
     {
+        if (e.Prisoner != state.Prisoner_)
+        {
+            EndedElsewhere(state, e.Ended, entry);
+            return;
+        }
+        // It comes with the link of duplicates, which is marked already.
+        var linked = state.Entries[^1].Position == entry.Position;
         switch (entry.Request)
         {
             case RecordStatusRequest request:
@@ -73,9 +83,11 @@ internal static class PrisonerFold
                     && !(request.Status == CustodyState.Escaped && state.State == CustodyState.Escaped)
                 )
                     Occur(state, entry, kind, e.BureauDueTime);
-                SetStatus(state, entry, request.Status, request.StatusTime, e.Ended, e.Breaches);
+                // A record that is no longer kept is not held whatever happened; what the status means counts once the link is undone.
+                var ended = CustodyStates.After(request.Status, request.EscapeSucceeded).Ended;
+                SetStatus(state, entry, request.Status, request.StatusTime, ended, e.Breaches);
                 if (request.Status == CustodyState.Hospitalised)
-                    SetSerious(state, request.Serious, entry);
+                    SaySerious(state, request.Serious);
                 break;
             case RecordProceedingsRequest request:
                 state.Proceedings.Add(
@@ -88,18 +100,20 @@ internal static class PrisonerFold
                         Time = entry.Time,
                         Position = entry.Position,
                         RecordedFor = state.LastDetainingPower,
+                        ConfinedSinceTime = request.ConfinedSinceTime,
+                        TrialTime = request.TrialTime,
+                        Breaches = { e.Breaches },
                     }
                 );
                 break;
-            case null:
+            case null when !linked:
                 SetStatus(state, entry, CustodyState.Unspecified, entry.Time, e.Ended, e.Breaches);
                 break;
         }
         (state.Held, state.Ended) = (e.Held, e.Ended);
         state.DetainingPower = e.Ended ? "" : state.LastDetainingPower;
-        if (e.Ended)
-            SetSerious(state, false, entry);
-        if (entry.Request is not (LinkDuplicateRequest or CorrectRecordRequest))
+        SettleHealth(state, entry);
+        if (!linked && entry.Request is not CorrectRecordRequest)
             Mark(state, entry);
     }
 
@@ -156,6 +170,24 @@ internal static class PrisonerFold
         Mark(state, entry);
     }
 
+    private static void MoveTold(Prisoner state, MoveAnnounced e, FoldedEntry entry)
+    {
+        var request = entry.Request as AnnounceMoveRequest;
+        state.Moves.Add(
+            new Move
+            {
+                Move_ = e.Move,
+                ToldTime = request?.ToldTime,
+                PlannedTime = request?.PlannedTime,
+                Place = Seals.Keep(request?.Place),
+                Participant = entry.Participant,
+                Position = entry.Position,
+                RecordedFor = state.LastDetainingPower,
+            }
+        );
+        Mark(state, entry);
+    }
+
     private static void Examined(Prisoner state, FitnessRecorded e, FoldedEntry entry)
     {
         var fitness = new Fitness
@@ -171,14 +203,20 @@ internal static class PrisonerFold
             (fitness.Fit, fitness.Serious, fitness.Physician) = (request.Fit, request.Serious, request.Physician);
             (fitness.ExamineTime, fitness.ExpireTime) = (request.ExamineTime, request.ExpireTime);
             fitness.Findings = Seals.Keep(request.Findings);
-            SetSerious(state, request.Serious, entry);
         }
         state.Fitness.Add(fitness);
+        SettleHealth(state, entry);
         Mark(state, entry);
     }
 
     private static void Notified(Prisoner state, BureauNotified e, FoldedEntry entry)
     {
+        if (e.Prisoner != state.Prisoner_)
+        {
+            if (entry.Request is NotifyBureauRequest { HealthReport: true })
+                Report(state, entry);
+            return;
+        }
         var notification = new Notification
         {
             Notification_ = e.Notification,
@@ -191,19 +229,41 @@ internal static class PrisonerFold
         {
             (notification.Occurrence, notification.HealthReport) = (request.Occurrence, request.HealthReport);
             (notification.Disclosure, notification.DisclosureReason) = (request.Disclosure, request.DisclosureReason);
-            (notification.PowerOfOrigin, notification.Official) = (request.PowerOfOrigin, request.Actor.Official);
+            notification.PowersOfOrigin.Add(Prisoners.PowersNamed(request));
+            (notification.PowerOfOrigin, notification.Official) = (notification.PowersOfOrigin.FirstOrDefault("")!, request.Actor.Official);
+            (notification.ConsultedObserver, notification.ReviewTime) = (request.ConsultedObserver, request.ReviewTime);
             notification.Releases.Add(request.Releases);
             notification.Data = Seals.Keep(request.Data);
             foreach (var told in state.Occurrences.Where(o => o.Occurrence_ == request.Occurrence))
                 told.Notification = e.Notification;
-            if (request.HealthReport && state.HealthDueTime is not null)
-                state.HealthDueTime = (entry.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
+            if (request.HealthReport)
+            {
+                notification.HealthDueTime = state.HealthDueTime;
+                Report(state, entry);
+            }
         }
         state.Notifications.Add(notification);
         Mark(state, entry);
     }
 
-    // Both records are told: the one that is no longer kept, and the other.
+    // Both records are told. Nothing else changes until an observer confirms it.
+    private static void Proposed(Prisoner state, DuplicateProposed e, FoldedEntry entry)
+    {
+        state.DuplicateProposals.Add(
+            new DuplicateProposal
+            {
+                Prisoner = e.Prisoner,
+                SameAsPrisoner = e.SameAsPrisoner,
+                Participant = entry.Participant,
+                Time = entry.Time,
+                Position = entry.Position,
+            }
+        );
+        if (e.Prisoner == state.Prisoner_)
+            Mark(state, entry, otherPrisoner: e.SameAsPrisoner);
+    }
+
+    // Both records are told: the one that is no longer kept, and the other. The marks and clocks of the first stay where they are.
     private static void Linked(Prisoner state, DuplicateLinked e, FoldedEntry entry)
     {
         if (e.Prisoner != state.Prisoner_)
@@ -249,11 +309,18 @@ internal static class PrisonerFold
 
     private static void Passed(Prisoner state, CustodyTransferred e, FoldedEntry entry)
     {
+        if (e.Prisoner != state.Prisoner_)
+        {
+            EndedElsewhere(state, ended: false, entry);
+            return;
+        }
         var died = state.State == CustodyState.Died;
         // Who comes back is interned again.
         var route = e.Returned ? Route.Article12Transfer : e.Route;
         var kind = route == Route.NeutralAccommodation ? OccurrenceKind.NeutralAccommodation : OccurrenceKind.Transfer;
-        Occur(state, entry, kind, e.BureauDueTime);
+        // Both powers owe notice of it (GC III 122).
+        Occur(state, entry, kind, e.BureauDueTime, e.FromPower);
+        Occur(state, entry, kind, e.BureauDueTime, e.ToPower);
         SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended: died, e.Breaches);
         Cases.PassOn(state.FormerPowers, e);
         state.TransferringPower = state.FormerPowers.LastOrDefault() ?? "";
@@ -263,11 +330,16 @@ internal static class PrisonerFold
 
     private static void Departed(Prisoner state, DepartureRecorded e, FoldedEntry entry)
     {
+        if (e.Prisoner != state.Prisoner_)
+        {
+            EndedElsewhere(state, ended: true, entry);
+            return;
+        }
         var route = (entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified;
         Occur(state, entry, CustodyStates.OccurrenceOf(CustodyStates.After(route, CustodyState.InTransit)), e.BureauDueTime);
         SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended: true, e.Breaches);
         (state.Held, state.Ended, state.DetainingPower) = (false, true, "");
-        SetSerious(state, false, entry);
+        SettleHealth(state, entry);
     }
 
     // It is noted so that it does not fall due again.
@@ -276,6 +348,18 @@ internal static class PrisonerFold
         if (e.Duty == Duties.Validity)
         {
             state.ValidityReportedTime = e.DueTime;
+            return;
+        }
+        if (e.Duty == Duties.Confinement)
+        {
+            foreach (var proceedings in state.Proceedings.Where(p => p.ConfinedSinceTime is not null))
+                proceedings.ConfinementOverdue = true;
+            return;
+        }
+        if (e.Duty == Duties.DisclosureReview)
+        {
+            foreach (var withheld in state.Notifications.Where(n => n.ReviewTime is { } review && review <= e.DueTime))
+                withheld.ReviewDue = true;
             return;
         }
         foreach (var occurrence in state.Occurrences.Where(o => Prisoners.IsOwed(o) && o.DueTime <= e.DueTime))
@@ -287,6 +371,7 @@ internal static class PrisonerFold
     private static void Corrected(Prisoner state, RecordCorrected e, FoldedEntry entry)
     {
         Mend(state, e);
+        SettleHealth(state, entry);
         if (entry.Request is not CorrectRecordRequest request || e.Prisoner != state.Prisoner_ || !IsRegistration(state, e.Position))
             return;
         (state.Identity, state.IdentityParticipant) = (Seals.Keep(request.Identity), entry.Participant);
@@ -296,6 +381,9 @@ internal static class PrisonerFold
     // Takes what rested on an entry out of the record.
     private static void Mend(Prisoner state, RecordCorrected e)
     {
+        for (var i = state.DuplicateProposals.Count - 1; i >= 0; i--)
+            if (state.DuplicateProposals[i].Position == e.Position)
+                state.DuplicateProposals.RemoveAt(i);
         if (e.Prisoner != state.Prisoner_)
         {
             state.Duplicates.Remove(e.Prisoner);
@@ -304,7 +392,7 @@ internal static class PrisonerFold
         foreach (var mark in state.Entries.Where(m => m.Position == e.Position))
         {
             mark.Corrected = true;
-            if (mark.OtherPrisoner.Length > 0)
+            if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == state.DuplicateOf)
                 state.DuplicateOf = "";
             if (mark.Statement.Length > 0)
                 StatementFold.Corrected(StatementOf(state, mark.Statement), e);
@@ -313,7 +401,10 @@ internal static class PrisonerFold
         if (!IsRegistration(state, e.Position))
         {
             foreach (var status in state.Statuses.Where(s => s.Position == e.Position))
+            {
                 status.Corrected = true;
+                state.HealthDueTime ??= status.HealthDueTime;
+            }
             foreach (var occurrence in state.Occurrences.Where(o => o.Position == e.Position))
                 occurrence.Corrected = true;
         }
@@ -323,18 +414,23 @@ internal static class PrisonerFold
             assessment.Corrected = true;
         foreach (var fitness in state.Fitness.Where(f => f.Position == e.Position))
             fitness.Corrected = true;
+        foreach (var move in state.Moves.Where(m => m.Position == e.Position))
+            move.Corrected = true;
         foreach (var proceedings in state.Proceedings.Where(p => p.Position == e.Position))
             proceedings.Corrected = true;
         foreach (var notification in state.Notifications.Where(n => n.Position == e.Position))
         {
             notification.Corrected = true;
             foreach (var occurrence in state.Occurrences.Where(o => o.Notification == notification.Notification_))
-                occurrence.Notification = "";
+                (occurrence.Notification, occurrence.Overdue) = ("", false);
+            if (notification.HealthReport)
+                Unreport(state);
         }
         state.State = state.Statuses.Last(s => !s.Corrected).State;
     }
 
-    private static bool IsRegistration(Prisoner state, ulong position) => state.Statuses[0].Position == position;
+    /// <summary>Whether an entry is the registration, which can be corrected again.</summary>
+    internal static bool IsRegistration(Prisoner state, ulong position) => state.Statuses[0].Position == position;
 
     private static CustodyState BeforeTransit(Prisoner state) =>
         state.Statuses.LastOrDefault(s => !s.Corrected && s.State != CustodyState.InTransit)?.State ?? CustodyState.Interned;
@@ -371,16 +467,69 @@ internal static class PrisonerFold
         );
     }
 
-    private static void SetSerious(Prisoner state, bool serious, FoldedEntry entry)
+    // What the status that was recorded last says of his health.
+    private static void SaySerious(Prisoner state, bool? serious)
     {
-        if (serious && !state.Serious)
-            state.HealthDueTime = (entry.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
-        if (!serious)
-            state.HealthDueTime = null;
-        state.Serious = serious;
+        if (serious is { } said)
+            state.Statuses[^1].Serious = said;
     }
 
-    private static void Occur(Prisoner state, FoldedEntry entry, OccurrenceKind kind, Timestamp due) =>
+    // Whether he is seriously ill or wounded is what the latest entry says, by the time of which it speaks. The clock of reports starts
+    // when he is and none runs; the end of custody ends it, and is taken back with its correction (D14).
+    private static void SettleHealth(Prisoner state, FoldedEntry entry)
+    {
+        var last = state.Statuses.LastOrDefault(s => !s.Corrected);
+        state.Serious = last is { Ended: false } && SaidSerious(state);
+        if (last is { Ended: true } && state.HealthDueTime is { } due)
+            (last.HealthDueTime, state.HealthDueTime) = (due, null);
+        else if (state.Serious)
+            state.HealthDueTime ??= Week(entry);
+    }
+
+    private static bool SaidSerious(Prisoner state) =>
+        state
+            .Statuses.Where(s => !s.Corrected && s.HasSerious)
+            .Select(s => (Of: s.Time, s.Position, s.Serious))
+            .Concat(
+                state
+                    .Fitness.Where(f => f is { Corrected: false, ExamineTime: not null })
+                    .Select(f => (Of: f.ExamineTime, f.Position, f.Serious))
+            )
+            .DefaultIfEmpty()
+            .MaxBy(s => (s.Of?.ToDateTimeOffset(), s.Position))
+            .Serious;
+
+    // A report on his health restarts the clock; once he is no longer seriously ill or wounded it ends it.
+    private static void Report(Prisoner state, FoldedEntry entry)
+    {
+        if (state.HealthDueTime is not null)
+            state.HealthDueTime = state.Serious ? Week(entry) : null;
+    }
+
+    // The clock as it was before the reports that were corrected since the last that counts.
+    private static void Unreport(Prisoner state)
+    {
+        var last = state.Notifications.LastOrDefault(n => n is { HealthReport: true, Corrected: false })?.Position;
+        var due = state
+            .Notifications.Where(n => n is { HealthReport: true, Corrected: true, HealthDueTime: not null } && !(n.Position < last))
+            .Select(n => n.HealthDueTime)
+            .Min();
+        if (due is not null && (state.HealthDueTime is null || due < state.HealthDueTime))
+            state.HealthDueTime = due;
+    }
+
+    // His custody ended, or began again, under the reference that is kept.
+    private static void EndedElsewhere(Prisoner state, bool ended, FoldedEntry entry)
+    {
+        if (ended)
+            state.HealthDueTime = null;
+        else
+            SettleHealth(state, entry);
+    }
+
+    private static Timestamp Week(FoldedEntry entry) => (entry.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
+
+    private static void Occur(Prisoner state, FoldedEntry entry, OccurrenceKind kind, Timestamp due, string? owedBy = null) =>
         state.Occurrences.Add(
             new Occurrence
             {
@@ -388,7 +537,7 @@ internal static class PrisonerFold
                 Kind = kind,
                 Time = entry.Time,
                 DueTime = due,
-                OwedBy = state.LastDetainingPower,
+                OwedBy = owedBy ?? state.LastDetainingPower,
                 Position = entry.Position,
             }
         );

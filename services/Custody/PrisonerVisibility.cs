@@ -54,13 +54,15 @@ public static class PrisonerVisibility
     {
         if (!part.Knows)
         {
-            shown.Withheld.Add(["state", "ended", "register_time", "capture_time", "under_18", "serious", "health_due_time", "duplicates"]);
+            shown.Withheld.Add(["state", "ended", "register_time", "capture_time", "under_18", "serious", "health_due_time"]);
+            shown.Withheld.Add(["duplicates", "duplicate_proposals"]);
             return;
         }
         (shown.State, shown.Ended) = (prisoner.State, prisoner.Ended);
         (shown.RegisterTime, shown.CaptureTime) = (prisoner.RegisterTime, prisoner.CaptureTime);
         (shown.Under18, shown.Serious, shown.HealthDueTime) = (prisoner.Under18, prisoner.Serious, prisoner.HealthDueTime);
         shown.Duplicates.Add(prisoner.Duplicates);
+        shown.DuplicateProposals.Add(prisoner.DuplicateProposals);
     }
 
     // Whether others recorded something of which he may not know is not told: what he might not be shown is marked in any case. But the
@@ -68,7 +70,7 @@ public static class PrisonerVisibility
     private static void ShowWithheld(Prisoner shown, ReadersPart part)
     {
         if (!part.Observer && !part.AlwaysHeld)
-            shown.Withheld.Add(["statuses", "fitness", "proceedings", "occurrences", "notifications"]);
+            shown.Withheld.Add(["statuses", "fitness", "proceedings", "moves", "occurrences", "notifications"]);
         if (!part.Knows)
             shown.Withheld.Add("claims");
         if (!part.AlwaysHeld)
@@ -95,6 +97,11 @@ public static class PrisonerVisibility
             prisoner
                 .Fitness.Where(f => part.IsOf(f.RecordedFor))
                 .Select(f => With(f.Clone(), x => x.Findings = Seals.Show(x.Findings, x.Participant, id)))
+        );
+        shown.Moves.Add(
+            prisoner
+                .Moves.Where(m => part.IsOf(m.RecordedFor))
+                .Select(m => With(m.Clone(), x => x.Place = Seals.Show(x.Place, x.Participant, id)))
         );
         shown.Proceedings.Add(
             prisoner
@@ -123,6 +130,11 @@ public static class PrisonerVisibility
                 "position",
                 "corrected",
                 "recorded_for",
+                "powers_of_origin",
+                "consulted_observer",
+                "review_time",
+                "review_due",
+                "health_due_time",
             },
         };
 

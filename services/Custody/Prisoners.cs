@@ -34,6 +34,15 @@ public static class Prisoners
     /// <summary>How long a risk assessment may hold: 365 days.</summary>
     public static readonly TimeSpan LongestAssessment = TimeSpan.FromDays(365);
 
+    /// <summary>After what time a decision to withhold data is reviewed at the latest: 180 days.</summary>
+    public static readonly TimeSpan LongestReview = TimeSpan.FromDays(180);
+
+    /// <summary>How long before it opens a trial is notified (GC III 104): three weeks.</summary>
+    public static readonly TimeSpan TrialNotice = TimeSpan.FromDays(21);
+
+    /// <summary>How many months a prisoner is confined awaiting trial at most (GC III 103).</summary>
+    public const int ConfinementMonths = 3;
+
     /// <summary>How long a record of fitness may hold: 90 days.</summary>
     public static readonly TimeSpan LongestFitness = TimeSpan.FromDays(90);
 
@@ -95,9 +104,11 @@ public static class Prisoners
     public static readonly Rule<Prisoner, RecordStatusRequest, RecordStatusResponse> RecordStatus = new(Record)
     {
         InClosedCase = true,
-        Unless = Duplicate,
         Decide = (prisoner, request, context) =>
         {
+            var fact = request.Status is CustodyState.Died or CustodyState.Escaped or CustodyState.Recaptured;
+            if (!fact && Duplicate(prisoner) is { } duplicate)
+                return duplicate;
             if (
                 !CustodyStates.Leads(prisoner.State, request.Status)
                 || request.Status == CustodyState.AccommodatedInNeutralCountry
@@ -109,7 +120,6 @@ public static class Prisoners
             var time = request.StatusTime.ToDateTimeOffset();
             if (time > context.Now || time < prisoner.CaptureTime?.ToDateTimeOffset())
                 return RefuseField(Reason.TimeOutOfRange, "status_time");
-            var fact = request.Status is CustodyState.Died or CustodyState.Escaped or CustodyState.Recaptured;
             if (!fact && IsFull(prisoner, request))
                 return Reason.RecordFull;
             Invariant[] breaches = fact && !Fits(prisoner, request) ? [Invariant.D1] : [];
@@ -119,23 +129,49 @@ public static class Prisoners
                 if (breaches.Except(request.AcknowledgedBreaches).ToArray() is [var first, ..])
                     return ReasonOf(first);
             }
-            var (held, ended) = CustodyStates.After(request.Status, request.EscapeSucceeded);
+            // Under a reference that is no longer kept nobody is held.
+            var (held, ended) =
+                prisoner.DuplicateOf.Length > 0 ? (false, true) : CustodyStates.After(request.Status, request.EscapeSucceeded);
             var recorded = StatusOf(context, held, ended);
             recorded.Breaches.Add(breaches);
             return Accept(recorded).SeenBy(SideOf(prisoner, everybody: ended != prisoner.Ended));
         },
     };
 
-    /// <summary>Records what criminal proceedings mean for a departure (D12).</summary>
+    /// <summary>Records criminal proceedings: what they mean for a departure (D12), confinement before trial and when the trial opens
+    /// (GC III 103, 104). A trial without notice is refused unless it opens all the same.</summary>
     public static readonly Rule<Prisoner, RecordProceedingsRequest, RecordProceedingsResponse> RecordProceedings = new(Record)
     {
         From = CustodyStates.InCustody,
         Unless = Duplicate,
         Full = IsFull,
         Decide = (prisoner, request, context) =>
-            request.Delay && request.Reason.Length == 0
-                ? Reason.ProceedingsReasonMissing
-                : Accept(StatusOf(context, prisoner.Held, prisoner.Ended)),
+        {
+            if (request.Delay && request.Reason.Length == 0)
+                return Reason.ProceedingsReasonMissing;
+            if (request.ConfinedSinceTime is { } since && since > context.Time)
+                return RefuseField(Reason.TimeOutOfRange, "confined_since_time");
+            var unnoticed = request.TrialTime?.ToDateTimeOffset() < context.Now + TrialNotice;
+            if (unnoticed && !request.AcknowledgedBreaches.Contains(Invariant.D12))
+                return Reason.TrialWithoutNotice;
+            var recorded = StatusOf(context, prisoner.Held, prisoner.Ended);
+            if (unnoticed)
+                recorded.Breaches.Add(Invariant.D12);
+            return Accept(recorded);
+        },
+    };
+
+    /// <summary>Announces a move within the custody of one power (GC III 48).</summary>
+    public static readonly Rule<Prisoner, AnnounceMoveRequest, AnnounceMoveResponse> AnnounceMove = new(Record)
+    {
+        From = CustodyStates.InCustody,
+        Unless = Duplicate,
+        Full = IsFull,
+        Decide = (_, request, context) =>
+            request.ToldTime is null || request.ToldTime > context.Time ? Reason.MoveNotTold
+            : request.PlannedTime <= context.Time ? RefuseField(Reason.TimeOutOfRange, "planned_time")
+            : Accept(new MoveAnnounced { Move = context.NewId("move") }),
+        Answer = (response, _, context) => response.Move = context.NewId("move"),
     };
 
     /// <summary>Records a claim to the person beside those that are there (D5).</summary>
@@ -181,12 +217,13 @@ public static class Prisoners
     public static readonly Rule<Prisoner, NotifyBureauRequest, NotifyBureauResponse> NotifyBureau = new(Record)
     {
         InClosedCase = true,
+        Releases = true,
         Full = (prisoner, _) => prisoner.CalculateSize() >= FullForNotificationsAt,
         Decide = (prisoner, request, context) =>
         {
             if (!Owes(prisoner, request, context.Caller))
                 return Reason.OccurrenceNotOwed;
-            if (RecipientsFault(request, context) is { } fault)
+            if ((RecipientsFault(prisoner, request, context) ?? ReviewFault(prisoner, request, context)) is { } fault)
                 return fault;
             return Accept(new BureauNotified { Notification = context.NewId("notification"), State = context.Caller.State })
                 .SeenBy([
@@ -198,10 +235,11 @@ public static class Prisoners
         Answer = (response, _, context) => response.Notification = context.NewId("notification"),
     };
 
-    /// <summary>Links two references of one person: the first is no longer kept, what he said in either counts for the
-    /// other.</summary>
+    /// <summary>Proposes that two references are one person. Two officials of the detaining power propose it, and nothing changes until
+    /// an observer confirms it (D19).</summary>
     public static readonly Rule<Prisoner, LinkDuplicateRequest, LinkDuplicateResponse> LinkDuplicate = new(Record)
     {
+        Approvals = 1,
         Unless = Duplicate,
         Decide = (prisoner, request, context) =>
         {
@@ -210,7 +248,27 @@ public static class Prisoners
             var kept = context.Find(Kind, KeyOf(request.Case, request.SameAsPrisoner))!;
             if (kept.DuplicateOf.Length > 0 || prisoner.Duplicates.Count > 0)
                 return Reason.DuplicateRecord;
-            if (kept.Duplicates.Count >= MaxDuplicates || IsFull(prisoner, request))
+            if (IsProposed(prisoner, kept.Prisoner_))
+                return Reason.LinkAlreadyProposed;
+            if (kept.Duplicates.Count >= MaxDuplicates || IsFull(prisoner, request) || IsFull(kept, request))
+                return Reason.RecordFull;
+            return Accept(new DuplicateProposed { SameAsPrisoner = kept.Prisoner_ });
+        },
+    };
+
+    /// <summary>Confirms that two references are one person: the first is no longer kept, and what is recorded under either counts for
+    /// the other. For an observer (D19): he who is held under a reference is visited under it.</summary>
+    public static readonly Rule<Prisoner, ConfirmDuplicateRequest, ConfirmDuplicateResponse> ConfirmDuplicate = new(Record)
+    {
+        Unless = Duplicate,
+        Decide = (prisoner, request, context) =>
+        {
+            var kept = context.Find(Kind, KeyOf(request.Case, request.SameAsPrisoner))!;
+            if (kept.DuplicateOf.Length > 0 || prisoner.Duplicates.Count > 0)
+                return Reason.DuplicateRecord;
+            if (!IsProposed(prisoner, kept.Prisoner_) || prisoner.LastDetainingPower != kept.LastDetainingPower)
+                return Reason.LinkNotProposed;
+            if (kept.Duplicates.Count >= MaxDuplicates)
                 return Reason.RecordFull;
             return Accept(new DuplicateLinked { SameAsPrisoner = kept.Prisoner_ }, StatusOf(context, held: false, ended: true))
                 .SeenBy(Audience.Case(prisoner.Case));
@@ -256,11 +314,26 @@ public static class Prisoners
     internal static Timestamp BureauDue(RuleContext context) =>
         context.Now.AddHours(context.Permissions.Agreement.BureauNotificationHours).ToTimestamp();
 
+    /// <summary>The streams of the prisoner's record and of those of the same person that are no longer kept: their clocks hear of
+    /// reports on his health and of the end of custody.</summary>
+    internal static IEnumerable<StreamId> PersonOf(Prisoner prisoner) =>
+        prisoner.Duplicates.Select(d => Kind.Id(KeyOf(prisoner.Case, d))).Prepend(IdOf(prisoner));
+
+    /// <summary>Whether it is proposed, and not corrected, that another record is kept instead of this one.</summary>
+    internal static bool IsProposed(Prisoner prisoner, string kept) =>
+        prisoner.DuplicateProposals.Any(p => p.Prisoner == prisoner.Prisoner_ && p.SameAsPrisoner == kept);
+
+    /// <summary>The powers of origin that a notification names.</summary>
+    internal static IEnumerable<string> PowersNamed(NotifyBureauRequest request) =>
+        request.PowersOfOrigin.Prepend(request.PowerOfOrigin).Where(p => p.Length > 0).Distinct();
+
     private static StreamId[] StreamsOf(Prisoner prisoner, IMessage @event) =>
         @event switch
         {
-            StatusRecorded => [Cases.Kind.Id(prisoner.Case), IdOf(prisoner)],
+            StatusRecorded => [Cases.Kind.Id(prisoner.Case), .. PersonOf(prisoner)],
             StatementRecorded e => [Statements.Kind.Id(e.Statement), IdOf(prisoner)],
+            BureauNotified => [.. PersonOf(prisoner)],
+            DuplicateProposed e => [IdOf(prisoner), Kind.Id(KeyOf(prisoner.Case, e.SameAsPrisoner))],
             DuplicateLinked e => [IdOf(prisoner), Kind.Id(KeyOf(prisoner.Case, e.SameAsPrisoner))],
             _ => [IdOf(prisoner)],
         };
@@ -292,8 +365,9 @@ public static class Prisoners
         {
             CustodyState.Recaptured => prisoner.State == CustodyState.Escaped,
             CustodyState.Escaped => CustodyStates.IsCustody(prisoner.State)
-                || prisoner is { State: CustodyState.Escaped, Ended: false } && request.EscapeSucceeded,
-            _ => !prisoner.Ended,
+                || prisoner.State == CustodyState.Escaped && !prisoner.Statuses.Last(s => !s.Corrected).Ended && request.EscapeSucceeded,
+            // Everybody dies, wherever he is.
+            _ => true,
         };
 
     private static Reason ReasonOf(Invariant breach) =>
@@ -321,28 +395,67 @@ public static class Prisoners
                 && (holds || !request.HealthReport);
     }
 
-    private static Reason? RecipientsFault(NotifyBureauRequest request, RuleContext context)
+    // To whom the data go that must not have them, or do not go that must (D15).
+    private static Refusal? RecipientsFault(Prisoner prisoner, NotifyBureauRequest request, RuleContext context)
     {
-        var recipients = request.Data.Recipients;
-        if (!recipients.Any(r => context.Permissions.Participant(r)?.Kind == ParticipantKind.NeutralObserver))
-            return Reason.TracingAgencyMissing;
-        var others = recipients
-            .Where(r => r != context.Caller.Id && context.Permissions.Participant(r)?.Kind != ParticipantKind.NeutralObserver)
-            .ToHashSet();
-        // What is withheld from the power of origin is not handed to its organs either.
-        return
-            !others.SetEquals(request.Releases.Select(r => r.Recipient))
-            || request.Disclosure == Disclosure.Withheld
-                && request.PowerOfOrigin.Length > 0
-                && others.Any(r => context.Permissions.Participant(r)?.State == request.PowerOfOrigin)
-            ? Reason.ReleaseNotNamed
+        var known = request.Data.Recipients.Select(context.Permissions.Participant).OfType<Participant>().ToArray();
+        if (known.Length < request.Data.Recipients.Count)
+            return RefuseField(Reason.ParticipantUnknown, "data.recipients");
+        var agency = context.Permissions.CentralTracingAgency;
+        if (agency is null || known.All(r => r.Id != agency.Id))
+            return new Refusal(Reason.TracingAgencyMissing);
+        var bureau = context.Permissions.BureauOf(context.Caller.State);
+        if (bureau is not null && bureau != context.Caller.Id && known.All(r => r.Id != bureau))
+            return new Refusal(Reason.BureauMissing);
+        var others = known.Where(r => r.Id != context.Caller.Id && r.Id != bureau && r.Kind != ParticipantKind.NeutralObserver).ToArray();
+        if (!others.Select(r => r.Id).ToHashSet().SetEquals(request.Releases.Select(r => r.Recipient)))
+            return new Refusal(Reason.ReleaseNotNamed);
+        var named = PowersNamed(request).ToHashSet();
+        var released = request.Disclosure == Disclosure.Released;
+        if (released && named.Count == 0)
+            return new Refusal(Reason.PowerOfOriginMissing);
+        // He may depend on several powers: what is released to one is withheld from the others. Where none is named, nobody knows to
+        // whose organs the data would go.
+        var origins = Readiness.Records(context, prisoner).SelectMany(PowersClaimed).Concat(named).ToHashSet();
+        return others.Any(r =>
+            !r.IsNeutral()
+            && !context.ActsFor(r.State)
+            && (named.Count == 0 || origins.Contains(r.State) && !(released && named.Contains(r.State)))
+        )
+            ? new Refusal(Reason.DataWithheld)
             : null;
+    }
+
+    // The powers on which he depends, as somebody claims and nobody decides (D5).
+    private static IEnumerable<string> PowersClaimed(Prisoner prisoner) =>
+        prisoner
+            .Claims.Where(c =>
+                c is { Corrected: false, Basis: ClaimBasis.Nationality or ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn }
+            )
+            .Select(c => c.StateClaimed);
+
+    // What a decision to withhold lacks: an observer who was consulted, and a date at which it is reviewed (D15).
+    private static Refusal? ReviewFault(Prisoner prisoner, NotifyBureauRequest request, RuleContext context)
+    {
+        if (request.Disclosure == Disclosure.Released)
+            return request.ConsultedObserver.Length > 0 ? Invalid(("consulted_observer", "does not go with data that are released"))
+                : request.ReviewTime is not null ? Invalid(("review_time", "does not go with data that are released"))
+                : null;
+        var parties = context.Find(Cases.Kind, prisoner.Case)!.Parties;
+        if (
+            context.Permissions.Participant(request.ConsultedObserver)?.IsNeutral() != true
+            || parties.All(p => p.Participant != request.ConsultedObserver)
+        )
+            return new Refusal(Reason.ObserverNotConsulted);
+        var review = request.ReviewTime?.ToDateTimeOffset();
+        return review > context.Now && review <= context.Now + LongestReview ? null : RefuseField(Reason.TimeOutOfRange, "review_time");
     }
 
     private static Ruling Correct(Prisoner prisoner, CorrectRecordRequest request, RuleContext context)
     {
         if (
-            prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { Corrected: false } mark
+            prisoner.Entries.FirstOrDefault(e => e.Position == request.Position) is not { } mark
+            || mark.Corrected && !PrisonerFold.IsRegistration(prisoner, mark.Position)
             || mark.Participant != context.Caller.Id
         )
             return Reason.NotCorrectable;
@@ -362,8 +475,14 @@ public static class Prisoners
         {
             if (context.Find(Kind, KeyOf(prisoner.Case, mark.OtherPrisoner)) is not { } other)
                 return Reason.NotFound;
+            // What he said under either reference counts for the other (D9): the power that holds him does not take that back alone.
+            var linked = prisoner.DuplicateOf == mark.OtherPrisoner;
+            if (linked && !context.Caller.IsNeutral())
+                return Reason.LinkConfirmed;
             streams.Add(IdOf(other));
-            audience = [Audience.Case(prisoner.Case)];
+            // A link is known to every party, a proposal is not.
+            if (linked)
+                audience = [Audience.Case(prisoner.Case)];
         }
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };
         List<Change> changes = [Record.On(prisoner, corrected) with { Streams = streams }];

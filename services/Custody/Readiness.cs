@@ -8,7 +8,7 @@ namespace Ministries.Custody;
 public static class Readiness
 {
     /// <summary>What custody has recorded for a departure beside standing (D1, D10, D11, D12); the position is left to the
-    /// caller.</summary>
+    /// caller. What was recorded under any reference of the person counts.</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="route">The way in which he is to leave.</param>
     /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
@@ -25,19 +25,11 @@ public static class Readiness
         var prisoner = records[0];
         if (prisoner.Identity is null)
             return new CheckReadinessResponse();
-        var power = prisoner.LastDetainingPower;
-        var assessment = prisoner.RiskAssessments.LastOrDefault(a =>
-            !a.Corrected && a.RecordedFor == power && a.Destination == destination
-        );
-        var fitness = prisoner.Fitness.LastOrDefault(f => !f.Corrected && f.RecordedFor == power);
-        var admitted = prisoner.Statuses.LastOrDefault(s => !s.Corrected && s.State == CustodyState.Hospitalised);
-        var proceedings = prisoner.Proceedings.LastOrDefault(p => !p.Corrected && p.RecordedFor == power);
         return new CheckReadinessResponse
         {
-            RiskAssessed = assessment is { Finding: RiskFinding.NoSubstantialRisk } && assessment.ExpireTime.ToDateTimeOffset() > at,
-            FitRecorded =
-                fitness is { Fit: true } && fitness.ExpireTime.ToDateTimeOffset() > at && !(admitted?.Position > fitness.Position),
-            FreeToDepart = prisoner.Held && proceedings is not { Delay: true },
+            RiskAssessed = IsRiskAssessed(records, destination, at),
+            FitRecorded = IsFit(records, at),
+            FreeToDepart = prisoner.Held && !IsDelayed(records),
             RouteFits = Fits(route, destination, records, permissions),
             DestinationIsOrigin = PowersOfOrigin(records, permissions).Any(c => c.StateClaimed == destination),
         };
@@ -69,6 +61,49 @@ public static class Readiness
                 && (c.Claimant == power || c.RecognisedBy.Contains(power))
             );
     }
+
+    // The present power's assessment that was made last (D11). Of one that was erased nothing is known but when it was recorded: it
+    // counts from then on, against every destination.
+    private static bool IsRiskAssessed(IReadOnlyList<Prisoner> records, string destination, DateTimeOffset at) =>
+        records
+            .SelectMany(r => r.RiskAssessments)
+            .Where(a => !a.Corrected && a.RecordedFor == records[0].LastDetainingPower)
+            .Where(a => a.AssessTime is null || a.Destination == destination)
+            .MaxBy(a => ((a.AssessTime ?? a.ExpireTime).ToDateTimeOffset(), a.Position))
+            is { AssessTime: not null, Finding: RiskFinding.NoSubstantialRisk } latest
+        && latest.ExpireTime.ToDateTimeOffset() > at;
+
+    // The examination that was made last (D10). That he is fit only the present power can find; that he is not, or that he came to
+    // hospital, counts whoever recorded it. An examination that was erased counts as one that found him unfit when it was recorded.
+    private static bool IsFit(IReadOnlyList<Prisoner> records, DateTimeOffset at) =>
+        records
+            .SelectMany(r => r.Fitness)
+            .Where(f => !f.Corrected && (!f.Fit || f.RecordedFor == records[0].LastDetainingPower))
+            .MaxBy(f => ((f.ExamineTime ?? f.ExpireTime).ToDateTimeOffset(), f.Position))
+            is { Fit: true } latest
+        && latest.ExpireTime.ToDateTimeOffset() > at
+        && !records
+            .SelectMany(r => r.Statuses)
+            .Any(s =>
+                s is { Corrected: false, State: CustodyState.Hospitalised or CustodyState.Unspecified }
+                && s.Time.ToDateTimeOffset() >= latest.ExamineTime.ToDateTimeOffset()
+            );
+
+    // Whether proceedings delay a departure (D12). What was pending under another reference when the two were linked is lifted only by
+    // what is recorded after that under the one that is kept.
+    private static bool IsDelayed(IReadOnlyList<Prisoner> records)
+    {
+        var word = Latest(records[0]);
+        return word is { Delay: true }
+            || records.Skip(1).Any(other => Latest(other) is { Delay: true } && !(word?.Position > LinkedAt(other)));
+
+        Proceedings? Latest(Prisoner record) =>
+            record.Proceedings.LastOrDefault(p => !p.Corrected && p.RecordedFor == records[0].LastDetainingPower);
+    }
+
+    // The entry by which the record is no longer kept: the observer's, which is later than the proposal.
+    private static ulong LinkedAt(Prisoner duplicate) =>
+        duplicate.Entries.LastOrDefault(e => !e.Corrected && e.OtherPrisoner == duplicate.DuplicateOf)?.Position ?? ulong.MaxValue;
 
     /// <summary>The invariants that a departure would breach, in the order in which they are refused: D1, D2, D9, D10, D11, D12. A
     /// release where he is held is no departure and breaches none.</summary>

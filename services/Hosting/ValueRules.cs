@@ -118,6 +118,7 @@ public static partial class ValueRules
                     text.ClearNotContains();
                 }
                 text.ClearMaxBytes();
+                text.In.Clear();
                 break;
             case FieldType.Bytes when rules.Bytes is { } bytes:
                 bytes.ClearMaxLen();
@@ -147,6 +148,15 @@ public static partial class ValueRules
     }
 
     private static Func<object, string?>? OfString(StringRules rules, Meaning meaning)
+    {
+        var formed = OfForm(rules, meaning);
+        if (rules.In.Count == 0)
+            return formed;
+        var (known, rule) = (rules.In.ToFrozenSet(StringComparer.Ordinal), $"must be {string.Join(" or ", rules.In)}");
+        return value => formed?.Invoke(value) ?? (known.Contains((string)value) ? null : rule);
+    }
+
+    private static Func<object, string?>? OfForm(StringRules rules, Meaning meaning)
     {
         var form = StringForms.Of(rules, meaning);
         var most = rules.MaxBytes;

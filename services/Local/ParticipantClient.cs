@@ -94,7 +94,7 @@ public sealed class ParticipantClient : IDisposable
         cipher.Encrypt(nonce, plain, content.AsSpan(12, plain.Length), content.AsSpan(12 + plain.Length));
         return new Sealed
         {
-            Scheme = "story-key-thrown-away",
+            Scheme = "ministries-sealed-v1",
             Recipients = { recipients },
             Content = ByteString.CopyFrom(content),
         };

@@ -60,6 +60,30 @@ public static class Gate
     public static Refusal? CheckEtag(RuleContext context, string etag, IMessage shown) =>
         etag == context.EtagOf(shown) ? null : new Refusal(Reason.Stale);
 
+    /// <summary>Checks that nothing is sealed in custody to whom it may not be told (D13, D15): content is for neutral participants, for
+    /// organs of the caller's state and of the power that holds the prisoner or held him last. What else is released, and to whom, a
+    /// rule of its own decides. Null: nothing is.</summary>
+    /// <param name="context">Who asks for what.</param>
+    /// <param name="request">The request.</param>
+    /// <param name="case">The case.</param>
+    /// <param name="prisoner">The prisoner's reference, where there is one yet.</param>
+    public static Refusal? Recipients(RuleContext context, IMessage request, Case @case, string? prisoner)
+    {
+        if (CapacityFor(context.Method) != Capacity.Custody)
+            return null;
+        var holds = @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner)?.LastDetainingPower ?? "";
+        var released = Seals.WithPaths(request).FirstOrDefault(s => !s.Sealed.Recipients.All(May));
+        return released.Sealed is null
+            ? null
+            : new Refusal(Reason.RecipientNotReleased, new Dictionary<string, string> { ["field"] = released.Path });
+
+        // Whom the agreement does not know may be an organ of any state tomorrow.
+        bool May(string id) =>
+            id == context.Caller.Id
+            || context.Permissions.Participant(id) is { } recipient
+                && (recipient.IsNeutral() || recipient.State.Length > 0 && context.ActsFor(recipient.State) || recipient.ActsFor(holds));
+    }
+
     /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
     public static Capacity? CapacityFor(string method) =>
         method.Split('.') switch

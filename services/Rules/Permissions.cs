@@ -43,6 +43,14 @@ public sealed class Permissions
     /// <summary>The state of this code, or null.</summary>
     public State? State(string code) => _states.GetValueOrDefault(code);
 
+    /// <summary>The Central Tracing Agency: the neutral observer that the agreement names and that acts for no state; null: it names none
+    /// such.</summary>
+    public Participant? CentralTracingAgency =>
+        Participant(Agreement.CentralTracingAgency) is { Kind: ParticipantKind.NeutralObserver, State: "" } agency ? agency : null;
+
+    /// <summary>The national bureau of a state; null: the agreement names none.</summary>
+    public string? BureauOf(string state) => Agreement.Bureaux.FirstOrDefault(b => b.State == state)?.Participant;
+
     /// <summary>The signing key of this id with its owner, or null.</summary>
     public (Participant Owner, SigningKey Key)? SigningKey(string id) => _keys.TryGetValue(id, out var found) ? found : null;
 

@@ -31,6 +31,9 @@ public abstract class Rule
     /// <summary>How many officials must approve it beside the one who acts, whatever the agreement says; the agreement may demand
     /// more.</summary>
     public uint Approvals { get; init; }
+
+    /// <summary>Whether it decides by itself to whom content may be sealed, instead of <see cref="Gate.Recipients"/>.</summary>
+    public bool Releases { get; init; }
 }
 
 /// <summary>A rule with the types of its request and of its answer.</summary>
@@ -52,8 +55,8 @@ public abstract class Rule<TRequest, TResponse> : Rule
 /// <summary>
 /// A rule on a kind of record. Everything that rules have in common happens here, in one order for all records of all services:
 /// the record is found and the caller may see it; his capacity; the grant; his side; approvals; the case is open; he saw the record as
-/// it is (etag); the record's state; then what the rule itself demands, and last that there is room. What the rule decides is completed
-/// with what its events and its answer have in common with all others. Decision 0049 says why in this order.
+/// it is (etag); the record's state; to whom content is sealed; then what the rule itself demands, and last that there is room. What the
+/// rule decides is completed with what its events and its answer have in common with all others. Decision 0049 says why in this order.
 /// </summary>
 /// <typeparam name="TRecord">The record's state.</typeparam>
 /// <typeparam name="TRequest">The request.</typeparam>
@@ -146,6 +149,8 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
             return new Refusal(Reason.NotFound);
         if (Enter(record, other, @case, request, context) is { } refusal)
             return refusal;
+        if (!Releases && @case is not null && Gate.Recipients(context, request, @case, _kind.Prisoner?.Invoke(record!)) is { } unreleased)
+            return unreleased;
         var ruling = Decide(record!, request, context);
         if (ruling.Refusal is not null)
             return ruling.Refusal;

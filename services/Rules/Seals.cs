@@ -35,21 +35,24 @@ public static class Seals
             };
 
     /// <summary>All that is sealed in a message, however deep.</summary>
-    public static IEnumerable<Sealed> In(IMessage message)
+    public static IEnumerable<Sealed> In(IMessage message) => WithPaths(message).Select(s => s.Sealed);
+
+    /// <summary>All that is sealed in a message, however deep, each with the path of its field, such as <c>account.minutes</c>.</summary>
+    public static IEnumerable<(string Path, Sealed Sealed)> WithPaths(IMessage message, string path = "")
     {
         if (message is Sealed @sealed)
-            return [@sealed];
+            return [(path, @sealed)];
         return message
             .Descriptor.Fields.InFieldNumberOrder()
             .Where(f => f.FieldType == FieldType.Message && !f.IsMap)
             .SelectMany(f =>
                 f.Accessor.GetValue(message) switch
                 {
-                    System.Collections.IEnumerable many => many.Cast<IMessage>(),
-                    IMessage one => [one],
+                    System.Collections.IEnumerable many => many.Cast<IMessage>().Select((one, i) => ($"{f.Name}[{i}]", one)),
+                    IMessage one => [(f.Name, one)],
                     _ => [],
                 }
             )
-            .SelectMany(In);
+            .SelectMany(inner => WithPaths(inner.Item2, path.Length == 0 ? inner.Item1 : $"{path}.{inner.Item1}"));
     }
 }

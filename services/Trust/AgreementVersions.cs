@@ -186,6 +186,7 @@ public static class AgreementVersions
         return Twice(agreement.Participants.Select(p => p.Id))
             ?? Twice(agreement.Participants.SelectMany(p => p.SigningKeys).Select(k => k.Id))
             ?? Twice(agreement.States.Select(s => s.Code))
+            ?? Twice(agreement.Bureaux.Select(b => $"the bureau of {b.State}"))
             ?? Twice(agreement.ApprovalDemands.Select(d => d.Method))
             ?? Shared();
 

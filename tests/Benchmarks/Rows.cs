@@ -168,7 +168,7 @@ internal static class Rows
                     Etag = (await custody.GetCaseAsync(new GetCaseRequest { Case = @case })).Etag,
                     Identity = new Sealed
                     {
-                        Scheme = "none",
+                        Scheme = "ministries-sealed-v1",
                         Recipients = { owner, "icrc" },
                         Content = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(540)),
                     },

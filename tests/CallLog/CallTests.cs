@@ -512,7 +512,7 @@ public class CallTests
         var logged = _fixture.Log(but: r =>
             r.Account.Minutes = new Sealed
             {
-                Scheme = "s",
+                Scheme = "ministries-sealed-v1",
                 Recipients = { Ua },
                 Content = ByteString.CopyFrom(1, 2),
             }

@@ -164,7 +164,7 @@ public class ComparisonTests
             case "minutes":
                 a.Minutes = new Sealed
                 {
-                    Scheme = "s",
+                    Scheme = "ministries-sealed-v1",
                     Recipients = { Ua },
                     Content = ByteString.CopyFromUtf8("sealed"),
                 };

@@ -49,7 +49,7 @@ public class VisibilityTests
         var logged = _fixture.Log(but: r =>
             r.Account.Minutes = new Sealed
             {
-                Scheme = "test",
+                Scheme = "ministries-sealed-v1",
                 Recipients = { Kr },
                 Content = ByteString.CopyFromUtf8("invented"),
             }
@@ -225,7 +225,7 @@ public class VisibilityTests
     {
         var minutes = new Sealed
         {
-            Scheme = "s",
+            Scheme = "ministries-sealed-v1",
             Recipients = { Ua },
             Content = ByteString.CopyFromUtf8("SECRETWORD"),
         };

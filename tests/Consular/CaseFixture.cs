@@ -329,7 +329,7 @@ internal sealed class CaseFixture
     public static Sealed Sealed(params string[] recipients) =>
         new()
         {
-            Scheme = "test",
+            Scheme = "ministries-sealed-v1",
             Recipients = { recipients },
             Content = ByteString.CopyFromUtf8("sealed-bytes"),
         };

@@ -102,9 +102,9 @@ public sealed class RouteTests
     [InlineData(Route.NeutralAccommodation, 110u, true)]
     [InlineData(Route.NeutralAccommodation, 111u, true)]
     [InlineData(Route.NeutralAccommodation, 12u, false)]
-    [InlineData(Route.Release, 118u, true)]
-    [InlineData(Route.Exchange, 118u, true)]
-    [InlineData(Route.Repatriation, 118u, true)]
+    [InlineData(Route.Release, 118u, false)]
+    [InlineData(Route.Exchange, 118u, false)]
+    [InlineData(Route.Repatriation, 118u, false)]
     [InlineData(Route.Repatriation, 85u, false)]
     public void A_state_with_a_reservation_on_the_article_of_the_route_goes_without_it(Route route, uint article, bool needed)
     {

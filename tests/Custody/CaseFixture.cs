@@ -115,7 +115,7 @@ internal sealed class CaseFixture
     public static Sealed Seal(params string[] recipients) =>
         new()
         {
-            Scheme = "test",
+            Scheme = "ministries-sealed-v1",
             Recipients = { recipients },
             Content = ByteString.CopyFromUtf8("invented"),
         };
@@ -261,8 +261,8 @@ internal sealed class CaseFixture
             Prisoner = P,
             Claimant = claimant,
             StateClaimed = state,
-            Basis = ClaimBasis.Nationality,
-            Evidence = Seal(Hq),
+            Basis = state == "KR" ? ClaimBasis.Constitution : ClaimBasis.Nationality,
+            Evidence = Seal(Holder),
         };
 
     /// <summary>The power that holds him records that he depends on a state.</summary>
@@ -320,7 +320,7 @@ internal sealed class CaseFixture
             Interpreter = "i-2",
             Interview = Interview(),
             AcceptedDestinations = { destinations },
-            Content = Seal(Hq),
+            Content = Seal(Holder),
         };
         request.Interview.InterviewTime = Ago(2);
         return request;
@@ -396,6 +396,18 @@ internal sealed class CaseFixture
             ExpireTime = In(24 * 7),
         };
 
+    public AnnounceMoveRequest MoveRequest() =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(Holder),
+            Case = Case,
+            Prisoner = P,
+            ToldTime = Ago(1),
+            PlannedTime = In(24),
+            Place = Seal(Icrc),
+        };
+
     public NotifyBureauRequest NotifyRequest(uint occurrence, string who = Hq) =>
         new()
         {
@@ -407,7 +419,20 @@ internal sealed class CaseFixture
             Data = Seal(Icrc),
             Disclosure = Disclosure.Withheld,
             DisclosureReason = "family-at-risk",
-            PowerOfOrigin = "KP",
+            PowersOfOrigin = { "KP" },
+            ConsultedObserver = Icrc,
+            ReviewTime = In(24 * 30),
+        };
+
+    /// <summary>Data that are released to the powers of origin.</summary>
+    public NotifyBureauRequest ReleaseRequest(uint occurrence, params string[] powers) =>
+        new(NotifyRequest(occurrence))
+        {
+            Disclosure = Disclosure.Released,
+            DisclosureReason = "article-122",
+            PowersOfOrigin = { powers },
+            ConsultedObserver = "",
+            ReviewTime = null,
         };
 
     public LinkDuplicateRequest LinkRequest(string reference = P, string kept = Q) =>
@@ -419,6 +444,24 @@ internal sealed class CaseFixture
             Prisoner = reference,
             SameAsPrisoner = kept,
         };
+
+    public ConfirmDuplicateRequest ConfirmRequest(string reference = P, string kept = Q, string who = Icrc) =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(who, reference),
+            Case = Case,
+            Prisoner = reference,
+            SameAsPrisoner = kept,
+            SameAsEtag = Etag(who, kept),
+        };
+
+    /// <summary>The two references are one person, as the detaining power and an observer say.</summary>
+    public void Link(string reference = P, string kept = Q)
+    {
+        Do(Hq, LinkRequest(reference, kept), Prisoners.LinkDuplicate);
+        Do(Icrc, ConfirmRequest(reference, kept), Prisoners.ConfirmDuplicate);
+    }
 
     public CorrectRecordRequest CorrectRequest(ulong position, string who = Hq, string reference = P) =>
         new()
@@ -494,6 +537,12 @@ internal sealed class CaseFixture
     public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor(destination, route).Standing == Standing.InForce;
 
-    public CheckReadinessResponse Readiness(string destination = "KR", Route route = Route.Article12Transfer) =>
-        Custody.Readiness.Of([Prisoner], route, destination, RuleRunner.Now, RuleRunner.Permissions);
+    public CheckReadinessResponse Readiness(string destination = "KR", Route route = Route.Article12Transfer, string reference = P) =>
+        Custody.Readiness.Of(
+            [PrisonerOf(reference), .. PrisonerOf(reference).Duplicates.Select(PrisonerOf)],
+            route,
+            destination,
+            RuleRunner.Now,
+            RuleRunner.Permissions
+        );
 }

@@ -725,6 +725,7 @@ public class InvariantTests
         Assert.True(_fixture.Readiness().FitRecorded);
         _fixture.Status(CustodyState.Hospitalised);
         Assert.False(_fixture.Readiness().FitRecorded);
+        Next();
         _fixture.Do(CaseFixture.Hq, _fixture.FitnessRequest(), Prisoners.RecordFitness);
         Assert.True(_fixture.Readiness().FitRecorded);
         Next(24 * 7);
@@ -813,17 +814,21 @@ public class InvariantTests
         Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(CaseFixture.Hq, _fixture.NotifyRequest(3), Prisoners.NotifyBureau));
     }
 
-    [Fact]
-    public void D14_the_transferring_power_notifies_of_the_transfer()
+    [Theory]
+    [InlineData("UA", CaseFixture.Hq, CaseFixture.Kr)]
+    [InlineData("KR", CaseFixture.Kr, CaseFixture.Hq)]
+    public void D14_both_powers_owe_notice_of_the_transfer_each_its_own(string owes, string who, string other)
     {
         _fixture.Ready();
         _fixture.HandOver();
-        var transfer = _fixture.Prisoner.Occurrences.Single(o => o.Kind == OccurrenceKind.Transfer).Occurrence_;
+        Assert.Equal(["UA", "KR"], _fixture.Prisoner.Occurrences.Where(o => o.Kind == OccurrenceKind.Transfer).Select(o => o.OwedBy));
+        var owed = _fixture.Prisoner.Occurrences.Single(o => o.Kind == OccurrenceKind.Transfer && o.OwedBy == owes).Occurrence_;
+        Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(other, _fixture.NotifyRequest(owed, other), Prisoners.NotifyBureau));
+        Assert.Equal(Reason.Unspecified, _fixture.Try(who, _fixture.NotifyRequest(owed, who), Prisoners.NotifyBureau));
         Assert.Equal(
-            Reason.OccurrenceNotOwed,
-            _fixture.Try(CaseFixture.Kr, _fixture.NotifyRequest(transfer, CaseFixture.Kr), Prisoners.NotifyBureau)
+            [owes],
+            _fixture.Prisoner.Occurrences.Where(o => o.Kind == OccurrenceKind.Transfer && o.Notification.Length > 0).Select(o => o.OwedBy)
         );
-        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, _fixture.NotifyRequest(transfer), Prisoners.NotifyBureau));
     }
 
     [Fact]
@@ -844,22 +849,22 @@ public class InvariantTests
     [Fact]
     public void D14_a_notification_stops_the_clock()
     {
-        _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(1), Prisoners.NotifyBureau);
+        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(1), Prisoners.NotifyBureau);
         Assert.Null(Prisoners.Kind.DueOf(_fixture.Prisoner));
     }
 
     [Fact]
     public void D14_the_health_of_the_seriously_ill_is_reported_weekly()
     {
-        _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(1), Prisoners.NotifyBureau);
+        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(1), Prisoners.NotifyBureau);
         var request = _fixture.StatusRequest(CustodyState.Hospitalised);
         request.Serious = true;
         _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
-        _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(2), Prisoners.NotifyBureau);
+        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(2), Prisoners.NotifyBureau);
         var begun = _fixture.RuleRunner.Now;
         Assert.Equal(begun.AddDays(7), Prisoners.Kind.DueOf(_fixture.Prisoner));
         Next(24 * 6);
-        var report = _fixture.NotifyRequest(0);
+        var report = _fixture.ReleaseRequest(0);
         report.HealthReport = true;
         _fixture.Do(CaseFixture.Hq, report, Prisoners.NotifyBureau);
         Assert.Equal(begun.AddDays(13), Prisoners.Kind.DueOf(_fixture.Prisoner));
@@ -868,14 +873,14 @@ public class InvariantTests
         Assert.Equal(Duties.Notification, ((DutyFellDue)_fixture.RuleRunner.Events[^1]).Duty);
         Assert.Equal(begun.AddDays(20), Prisoners.Kind.DueOf(_fixture.Prisoner));
         _fixture.Status(CustodyState.Died);
-        _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(3), Prisoners.NotifyBureau);
+        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(3), Prisoners.NotifyBureau);
         Assert.Null(Prisoners.Kind.DueOf(_fixture.Prisoner));
     }
 
     [Fact]
     public void D9_the_end_of_validity_is_told_once_so_that_standing_is_asked_again()
     {
-        _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(1), Prisoners.NotifyBureau);
+        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(1), Prisoners.NotifyBureau);
         _fixture.Ready();
         Assert.Equal(_fixture.RuleRunner.Now.AddDays(7), Prisoners.Kind.DueOf(_fixture.Prisoner));
         Next(24 * 7);
@@ -918,8 +923,8 @@ public class InvariantTests
         request.PowerOfOrigin = "RU";
         request.Data = CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Ru);
         request.Releases.Add(new Release { Recipient = CaseFixture.Ru, Reason = "article-122" });
-        Assert.Equal(Reason.ReleaseNotNamed, _fixture.Try(CaseFixture.Hq, request, Prisoners.NotifyBureau));
-        request.Disclosure = Disclosure.Released;
+        Assert.Equal(Reason.DataWithheld, _fixture.Try(CaseFixture.Hq, request, Prisoners.NotifyBureau));
+        (request.Disclosure, request.ConsultedObserver, request.ReviewTime) = (Disclosure.Released, "", null);
         Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, request, Prisoners.NotifyBureau));
         Assert.Equal(
             ("o-1", Disclosure.Released),
@@ -1020,44 +1025,6 @@ public class InvariantTests
         );
     }
 
-    // --- Duplicates.
-
-    [Fact]
-    public void What_he_said_under_either_reference_counts_and_the_duplicate_is_no_longer_kept()
-    {
-        _fixture.Register(CaseFixture.Q);
-        _fixture.Says("KR");
-        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
-        Assert.Equal((CaseFixture.Q, false, ""), (_fixture.Prisoner.DuplicateOf, _fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower));
-        Assert.Equal([CaseFixture.P], _fixture.PrisonerOf(CaseFixture.Q).Duplicates);
-        Assert.Equal(
-            Reason.DuplicateRecord,
-            _fixture.Try(CaseFixture.Hq, _fixture.StatusRequest(CustodyState.Died), Prisoners.RecordStatus)
-        );
-        Assert.Equal(
-            Reason.DuplicateRecord,
-            _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(CaseFixture.Q, CaseFixture.P), Prisoners.LinkDuplicate)
-        );
-        var records = new[] { _fixture.PrisonerOf(CaseFixture.Q), _fixture.Prisoner };
-        Assert.Equal(
-            Standing.InForce,
-            Standings
-                .Of(records, _fixture.TheCase, Route.Article12Transfer, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions)
-                .Standing
-        );
-        _fixture.Correct(_fixture.Prisoner.Entries.Single(e => e.OtherPrisoner == CaseFixture.Q).Position);
-        Assert.Equal(("", true, "UA"), (_fixture.Prisoner.DuplicateOf, _fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower));
-        Assert.Empty(_fixture.PrisonerOf(CaseFixture.Q).Duplicates);
-        Assert.True(_fixture.TheCase.Prisoners[0].Held);
-    }
-
-    [Fact]
-    public void A_reference_is_not_linked_to_itself() =>
-        Assert.Equal(
-            Reason.RequestInvalid,
-            _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(CaseFixture.P, CaseFixture.P), Prisoners.LinkDuplicate)
-        );
-
     // --- Corrections.
 
     [Fact]
@@ -1122,7 +1089,6 @@ public class InvariantTests
         Assert.False(_fixture.Stands("KR"));
         Assert.False(_fixture.Readiness().FitRecorded);
         Assert.Equal(CustodyState.Interned, _fixture.Prisoner.State);
-        Assert.Equal(Reason.NotCorrectable, _fixture.Try(CaseFixture.Hq, _fixture.CorrectRequest(registration), Prisoners.CorrectRecord));
 
         var other = new CaseFixture();
         other.Register();
@@ -1137,6 +1103,31 @@ public class InvariantTests
         );
         Assert.True(other.Stands("KR"));
         Assert.Equal(2, other.Prisoner.Identity.Recipients.Count);
+    }
+
+    [Fact]
+    public void A_registration_is_corrected_any_number_of_times()
+    {
+        var registration = _fixture.Prisoner.Statuses[0].Position;
+        foreach (var under18 in (bool[])[true, false, true])
+        {
+            _fixture.Do(
+                CaseFixture.Hq,
+                new CorrectRecordRequest(_fixture.CorrectRequest(registration))
+                {
+                    Identity = CaseFixture.Seal(CaseFixture.Icrc),
+                    Under18 = under18,
+                },
+                Prisoners.CorrectRecord
+            );
+            Assert.Equal(under18, _fixture.Prisoner.Under18);
+        }
+        _fixture.Correct(registration);
+        Assert.Null(_fixture.Prisoner.Identity);
+        Assert.Equal(
+            Reason.NotCorrectable,
+            _fixture.Try(CaseFixture.Kr, _fixture.CorrectRequest(registration, CaseFixture.Kr), Prisoners.CorrectRecord)
+        );
     }
 
     [Fact]

@@ -239,6 +239,59 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     }
 
     [Fact]
+    public async Task What_custody_is_told_of_a_person_reaches_no_other_state_and_no_one_alone_makes_two_persons_one()
+    {
+        var hq = running.As(CaseFixture.Hq);
+        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = CaseFixture.Actor }, cancellationToken: Cancel);
+        var to = await Register(CaseFixture.Seal(CaseFixture.Icrc));
+        await Refused(
+            StatusCode.FailedPrecondition,
+            "RECIPIENT_NOT_RELEASED",
+            () => Register(CaseFixture.Seal(CaseFixture.Icrc, CaseFixture.Kr))
+        );
+        await Refused(
+            StatusCode.InvalidArgument,
+            "REQUEST_INVALID",
+            () => Register(new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Scheme = "plain-text" })
+        );
+        var first = await Register(CaseFixture.Seal(CaseFixture.Icrc));
+        await Refused(
+            StatusCode.FailedPrecondition,
+            "APPROVALS_MISSING",
+            () =>
+                hq.LinkDuplicateAsync(
+                    new LinkDuplicateRequest
+                    {
+                        RequestId = Id(),
+                        Actor = CaseFixture.Actor,
+                        Etag = first.Etag,
+                        Case = opened.Case,
+                        Prisoner = first.Prisoner,
+                        SameAsPrisoner = to.Prisoner,
+                    }
+                ).ResponseAsync
+        );
+
+        async Task<RegisterPrisonerResponse> Register(Sealed identity)
+        {
+            var seen = await hq.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
+            return await hq.RegisterPrisonerAsync(
+                new RegisterPrisonerRequest
+                {
+                    RequestId = Id(),
+                    Actor = CaseFixture.Actor,
+                    Etag = seen.Etag,
+                    Case = opened.Case,
+                    Status = CustodyState.Interned,
+                    CaptureTime = Ago(24),
+                    Identity = identity,
+                },
+                cancellationToken: Cancel
+            );
+        }
+    }
+
+    [Fact]
     public async Task Every_fault_of_a_request_is_told_at_once() =>
         await Refused(
             StatusCode.InvalidArgument,

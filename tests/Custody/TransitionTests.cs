@@ -22,26 +22,27 @@ public class TransitionTests
         InTransit                   .        .          .        +            .         +       1          +        +           .                            +
         Escaped                     .        .          .        .            .         1       +          .        .           .                            +
         Recaptured                  .        .          +        +            .         +       1          +        +           .                            +
-        Released                    .        .          .        .            .         1       1          .        .           .                            1
-        Repatriated                 .        .          .        .            .         1       1          .        .           .                            1
+        Released                    .        .          .        .            .         1       1          .        .           .                            +
+        Repatriated                 .        .          .        .            .         1       1          .        .           .                            +
         AccommodatedInNeutralCountry .       .          .        +            .         +       1          +        +           .                            +
         Died                        .        .          .        .            .         .       .          .        .           .                            .
         """;
 
-    // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED, `2` NOT_GRANTED: two powers hold the two.
+    // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED, `2` NOT_GRANTED and then `3`
+    // LINK_NOT_PROPOSED: two powers hold the two.
     private const string Commands = """
-                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate CorrectRecord
-        Captured                    +                 +           +               +               +                 +                    +             +            +             +
-        Registered                  +                 +           +               +               +                 +                    +             +            +             +
-        Interned                    +                 +           +               +               +                 +                    +             +            +             +
-        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +
-        InTransit                   +                 +           +               +               +                 +                    +             +            +             +
-        Escaped                     .                 +           .               +               +                 .                    .             +            +             +
-        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +
-        Released                    .                 +           .               +               +                 .                    .             +            +             +
-        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +
-        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             +
-        Died                        .                 +           .               +               +                 .                    .             +            +             +
+                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord AnnounceMove
+        Captured                    +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Registered                  +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Interned                    +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +                +             +
+        InTransit                   +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +             .
+        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Released                    .                 +           .               +               +                 .                    .             +            +             +                +             .
+        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +             .
+        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             3                +             +
+        Died                        .                 +           .               +               +                 .                    .             +            +             +                +             .
         """;
 
     // Columns: the consular service's events. The status afterwards: `=` as before.
@@ -71,8 +72,10 @@ public class TransitionTests
         nameof(CustodyContract.CustodyServiceBase.RevokeAttestation),
         nameof(CustodyContract.CustodyServiceBase.RecordRiskAssessment),
         nameof(CustodyContract.CustodyServiceBase.RecordFitness),
+        nameof(CustodyContract.CustodyServiceBase.AnnounceMove),
         nameof(CustodyContract.CustodyServiceBase.NotifyBureau),
         nameof(CustodyContract.CustodyServiceBase.LinkDuplicate),
+        nameof(CustodyContract.CustodyServiceBase.ConfirmDuplicate),
         nameof(CustodyContract.CustodyServiceBase.CorrectRecord),
     ];
 
@@ -131,6 +134,7 @@ public class TransitionTests
         {
             "." => Reason.StateNotAllowed,
             "2" => Reason.NotGranted,
+            "3" => Reason.LinkNotProposed,
             _ => Reason.Unspecified,
         };
         Assert.Equal(expected, Run(fixture, statement, command));
@@ -308,8 +312,10 @@ public class TransitionTests
             "RevokeAttestation" => fixture.Try(CaseFixture.Icrc, fixture.RevokeRequest(statement), Statements.RevokeAttestation),
             "RecordRiskAssessment" => fixture.Try(fixture.Holder, fixture.RiskRequest(), Prisoners.RecordRiskAssessment),
             "RecordFitness" => fixture.Try(fixture.Holder, fixture.FitnessRequest(), Prisoners.RecordFitness),
+            "AnnounceMove" => fixture.Try(fixture.Holder, fixture.MoveRequest(), Prisoners.AnnounceMove),
             "NotifyBureau" => fixture.Try(CaseFixture.Hq, fixture.NotifyRequest(1), Prisoners.NotifyBureau),
             "LinkDuplicate" => fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate),
+            "ConfirmDuplicate" => ProposedAndConfirmed(fixture),
             "CorrectRecord" => fixture.Try(
                 CaseFixture.Icrc,
                 fixture.CorrectRequest(fixture.StatementOf(statement).Position, CaseFixture.Icrc),
@@ -317,6 +323,12 @@ public class TransitionTests
             ),
             _ => throw new ArgumentOutOfRangeException(nameof(command), command, "no such command"),
         };
+
+    private static Reason ProposedAndConfirmed(CaseFixture fixture)
+    {
+        fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        return fixture.Try(CaseFixture.Icrc, fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate);
+    }
 
     // The table's cell; a row or column that is missing fails.
     private static string Cell(string table, CustodyState row, string column)

@@ -229,7 +229,7 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         request = Running.Request();
         request.Account.Minutes = new Sealed
         {
-            Scheme = "test",
+            Scheme = "ministries-sealed-v1",
             Recipients = { "ua/mfa" },
             Content = ByteString.CopyFromUtf8("sealed bytes"),
         };

@@ -276,6 +276,8 @@ public partial class StandardRulesTests
 
     private static string GoodText(FieldDescriptor field, Random random)
     {
+        if ((StringForms.RulesOf(field)?.String?.In ?? []) is { Count: > 0 } known)
+            return known[random.Next(known.Count)];
         var digits = string.Concat(Enumerable.Range(0, 26).Select(_ => "0123456789abcdefghjkmnpqrstvwxyz"[random.Next(32)]));
         return StringForms.Of(field)?.Name switch
         {

@@ -624,7 +624,7 @@ public sealed class StreamsTests : IAsyncLifetime
         var request = Running.Request();
         request.Account.Minutes = new Sealed
         {
-            Scheme = "test",
+            Scheme = "ministries-sealed-v1",
             Recipients = { "ua/mfa", Headquarters, "icrc", "kr/mfa" },
             Content = ByteString.CopyFrom(new byte[bytes]),
         };

@@ -365,12 +365,27 @@ public class ValidationTests
         Assert.Equal(["digest"], Faults(@sealed));
     }
 
+    [Theory]
+    [InlineData("ministries-sealed-v1", true)]
+    [InlineData("plain-text", false)]
+    [InlineData("ministries-sealed-v2", false)]
+    public void Content_is_sealed_by_the_scheme_that_was_agreed_on(string scheme, bool good)
+    {
+        var @sealed = new Sealed
+        {
+            Scheme = scheme,
+            Recipients = { "icrc" },
+            Content = ByteString.CopyFromUtf8("x"),
+        };
+        Assert.Equal(good ? [] : ["scheme"], Faults(@sealed));
+    }
+
     [Fact]
     public void Sizes_and_counts_are_bounded()
     {
         var @sealed = new Sealed
         {
-            Scheme = "s",
+            Scheme = "ministries-sealed-v1",
             Recipients = { Enumerable.Range(0, 17).Select(i => $"p{i}") },
             Content = ByteString.CopyFrom(new byte[65537]),
         };

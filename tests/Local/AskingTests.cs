@@ -127,7 +127,7 @@ public sealed class AskingTests : IAsyncLifetime
         );
     }
 
-    // An exchange of a prisoner who said nothing. Only his fitness to travel is missing.
+    // An exchange of a prisoner who said in private that he wants it. Only his fitness to travel is missing.
     private async Task AnExchangeIsUnderReview()
     {
         var opened = await Hq.Custody.OpenCaseAsync(new(), cancellationToken: Cancel);
@@ -144,6 +144,18 @@ public sealed class AskingTests : IAsyncLifetime
             )
         ).Prisoner;
         await Hq.Custody.AdmitPartyAsync(new() { Participant = "kr/mfa", Part = Part.RequestingState }, cancellationToken: Cancel);
+        await Hq.Custody.AdmitPartyAsync(new() { Participant = "icrc", Part = Part.NeutralObserver }, cancellationToken: Cancel);
+        await Hq.Custody.RecordClaimAsync(
+            new()
+            {
+                Prisoner = Prisoner,
+                Claimant = "UA",
+                StateClaimed = "KR",
+                Basis = ClaimBasis.ArmedForces,
+            },
+            cancellationToken: Cancel
+        );
+        await HeAccepts("KR");
         var assessed = await Hq.Custody.RecordRiskAssessmentAsync(
             new()
             {
@@ -170,6 +182,57 @@ public sealed class AskingTests : IAsyncLifetime
         ).Transfer;
         await seoul.Consular.SubmitTransferRequestAsync(new() { Transfer = _transfer, NoteVerbale = "NV-1" }, cancellationToken: Cancel);
         await Hq.Consular.BeginReviewAsync(new() { Transfer = _transfer }, cancellationToken: Cancel);
+    }
+
+    private async Task HeAccepts(string destination)
+    {
+        var redCross = _participants["icrc"];
+        var now = In(0);
+        var attendants = new[] { AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer }
+            .Select((role, i) => (Role: role, Actor: redCross.OtherOfficial($"{role}", i + 2)))
+            .ToArray();
+        var recorded = await redCross.Custody.RecordStatementAsync(
+            new()
+            {
+                Prisoner = Prisoner,
+                StatementTime = now,
+                Language = "ko",
+                LanguageUnderstood = true,
+                Uncoerced = true,
+                Interpreter = attendants[1].Actor.Official,
+                AcceptedDestinations = { destination },
+                Interview = new Interview
+                {
+                    WithoutWitnesses = true,
+                    PlaceKind = PlaceKind.Internment,
+                    InterviewTime = now,
+                    Attendants =
+                    {
+                        attendants.Select(a => new Attendant
+                        {
+                            Role = a.Role,
+                            Participant = "icrc",
+                            Official = a.Actor.Official,
+                        }),
+                    },
+                    OptionsExplained = { OptionExplained.Home, OptionExplained.Stay },
+                    Safeguards = { Safeguard.Voluntary },
+                },
+                Content = ParticipantClient.Seal("his words", "icrc"),
+            },
+            cancellationToken: Cancel
+        );
+        foreach (var (role, actor) in attendants)
+            await redCross.Custody.AttestStatementAsync(
+                new()
+                {
+                    Prisoner = Prisoner,
+                    Statement = recorded.Statement,
+                    Role = role,
+                    Actor = actor,
+                },
+                cancellationToken: Cancel
+            );
     }
 
     private AsyncUnaryCall<DecideTransferResponse> Decide() =>

@@ -368,7 +368,8 @@ public sealed class AgreementVersionsTests : IDisposable
         InlineData("a reservation on Article 0"),
         InlineData("a reservation on Article 144"),
         InlineData("a reservation twice"),
-        InlineData("65 reservations")
+        InlineData("65 reservations"),
+        InlineData("two bureaux of a state")
     ]
     public void An_agreement_that_verifiers_could_read_in_two_ways_is_refused(string what)
     {
@@ -433,6 +434,9 @@ public sealed class AgreementVersionsTests : IDisposable
                     break;
                 case "65 reservations":
                     a.States[^1].Reservations.Add(Enumerable.Range(1, 65).Select(i => (uint)i));
+                    break;
+                case "two bureaux of a state":
+                    a.Bureaux.Add(a.Bureaux[0].Clone());
                     break;
                 case "a demand twice":
                     a.ApprovalDemands.Add([new ApprovalDemand { Method = "x" }, new ApprovalDemand { Method = "x" }]);

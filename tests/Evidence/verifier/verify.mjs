@@ -58,7 +58,9 @@ export const Messages = messages(`
     10 observerReportsTreatment bool, 11 confirmationHours uint32, 12 bureauNotificationHours uint32,
     13 accessDecisionDays uint32, 14 hostilities bool, 15 previousDigest bytes, 16 signatures AgreementSignature*,
     17 witnesses Witness*,
-    18 cosignaturesDemanded uint32, 19 cosignatureSeconds uint32
+    18 cosignaturesDemanded uint32, 19 cosignatureSeconds uint32,
+    20 centralTracingAgency string, 21 bureaux Bureau*
+  Bureau: 1 state string, 2 participant string
   AgreementSignature: 1 participant string, 2 keyId string, 3 signature bytes
   Witness: 1 participant string, 2 address string
   State: 1 code string, 2 name string, 3 partyToGc3 bool, 4 neutral bool, 5 reservations uint32*, 6 partyToAp1 bool,
@@ -560,6 +562,7 @@ export function readAgreement(bytes) {
         malformed('a participant, a key, a state or a demand is there twice');
       if (!distinct(keyList.map(([, { key }]) => key.publicKey.toString('hex')))) malformed('a public key is listed twice');
       if (!/^[a-z0-9.-]{1,64}$/.test(agreement.trustDomain)) malformed('its trust domain is not of the form of one');
+      if (!distinct(agreement.bureaux.map(b => b.state))) malformed('a state has two bureaux');
       for (const { code, reservations } of agreement.states)
         if (reservations.length > 64 || !reservations.every(a => a >= 1 && a <= 143) || !distinct(reservations))
           malformed(`the reservations of ${code} are not numbers of articles, too many, or one is there twice`);

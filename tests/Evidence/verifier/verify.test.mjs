@@ -309,6 +309,8 @@ for (const [what, meaning, hooks] of [
       reservations: [12, 118] }); }, signers: Everybody }],
   ['records a reservation, signed by all but one', /not signed by/,
     { agreement: a => { a.states[1].reservations = [118]; }, signers: [aa, bb] }],
+  ['has two bureaux of a state', /bureaux/, { agreement: a => {
+    a.bureaux = [{ state: 'AA', participant: 'x' }, { state: 'AA', participant: 'y' }]; } }],
   ['has a reservation on an article that there is not', /reservations/, { agreement: a => { a.states[1].reservations = [144]; } }],
   ['has a reservation on article 0', /reservations/, { agreement: a => { a.states[1].reservations = [0]; } }],
   ['has a reservation twice', /reservations/, { agreement: a => { a.states[1].reservations = [12, 12]; } }],

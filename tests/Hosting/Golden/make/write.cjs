@@ -32,7 +32,7 @@ const request = type.fromObject({
       due_time: { seconds: 1743465600, nanos: 0 },
     }],
     summary: { language: "ko", text: "양국 장관이 통화하였다.", translations: [] },
-    minutes: { scheme: "test-1", recipients: ["kr/mfa"], content: Buffer.from([0, 1, 254, 255]) },
+    minutes: { scheme: "ministries-sealed-v1", recipients: ["kr/mfa"], content: Buffer.from([0, 1, 254, 255]) },
   },
 });
 process.stdout.write(type.encode(request).finish());

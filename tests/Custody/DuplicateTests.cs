@@ -1,0 +1,281 @@
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Ledger;
+using Ministries.Types.V1;
+using Route = Ministries.Types.V1.Route;
+
+namespace Ministries.Custody.Tests;
+
+/// <summary>Two references of one person (D19): a link needs two officials and an observer, loses no mark and can be undone.</summary>
+public class DuplicateTests
+{
+    private readonly CaseFixture _fixture = new();
+
+    public DuplicateTests()
+    {
+        _fixture.Register();
+        _fixture.Register(CaseFixture.Q);
+    }
+
+    private Prisoner Kept => _fixture.PrisonerOf(CaseFixture.Q);
+
+    [Fact]
+    public void A_proposal_changes_nothing_and_is_shown_to_the_power_and_the_observers_alone()
+    {
+        _fixture.Says("KR");
+        var stranger = (_fixture.Etag(CaseFixture.Kr), _fixture.Etag(CaseFixture.Kr, CaseFixture.Q));
+        var proposed = _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        Assert.IsType<DuplicateProposed>(Assert.Single(proposed.Changes).Event);
+        Assert.DoesNotContain(proposed.Audience, _fixture.Reader(CaseFixture.Kr).Tokens.Contains);
+        Assert.Equal(
+            ("", true, "UA", true),
+            (_fixture.Prisoner.DuplicateOf, _fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower, _fixture.TheCase.Prisoners[0].Held)
+        );
+        Assert.Empty(Kept.Duplicates);
+        Assert.Equal(Standing.NotInForce, StandingOfKept());
+        foreach (var reference in (string[])[CaseFixture.P, CaseFixture.Q])
+        {
+            Assert.Single(_fixture.Seen(CaseFixture.Hq, reference).DuplicateProposals);
+            Assert.Single(_fixture.Seen(CaseFixture.Icrc, reference).DuplicateProposals);
+            Assert.Empty(_fixture.Seen(CaseFixture.Kr, reference).DuplicateProposals);
+        }
+        Assert.Equal(stranger, (_fixture.Etag(CaseFixture.Kr), _fixture.Etag(CaseFixture.Kr, CaseFixture.Q)));
+        Assert.Equal(Reason.LinkAlreadyProposed, _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate));
+    }
+
+    [Fact]
+    public void A_proposal_needs_a_second_official()
+    {
+        _fixture.RuleRunner.Approved = new HashSet<string> { CaseFixture.Actor.Official };
+        Assert.Equal(Reason.ApprovalsMissing, _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate));
+        _fixture.RuleRunner.Approved = new HashSet<string> { "o-17" };
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate));
+    }
+
+    [Theory]
+    [InlineData(CaseFixture.Hq, Reason.NotGranted)]
+    [InlineData(CaseFixture.Kr, Reason.NotGranted)]
+    [InlineData(CaseFixture.Icrc, Reason.Unspecified)]
+    [InlineData(CaseFixture.Swiss, Reason.Unspecified)]
+    public void An_observer_that_is_party_to_the_case_confirms_it(string who, Reason expected)
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        Assert.Equal(
+            expected == Reason.Unspecified ? Reason.LinkNotProposed : expected,
+            _fixture.Try(who, _fixture.ConfirmRequest(who: who), Prisoners.ConfirmDuplicate)
+        );
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        Assert.Equal(expected, _fixture.Try(who, _fixture.ConfirmRequest(who: who), Prisoners.ConfirmDuplicate));
+        Assert.Equal(expected == Reason.Unspecified ? CaseFixture.Q : "", _fixture.Prisoner.DuplicateOf);
+    }
+
+    [Fact]
+    public void He_saw_both_records_as_they_are()
+    {
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        foreach (var stale in (Action<ConfirmDuplicateRequest>[])[r => r.Etag = "another", r => r.SameAsEtag = "another"])
+        {
+            var request = _fixture.ConfirmRequest();
+            stale(request);
+            Assert.Equal(Reason.Stale, _fixture.Try(CaseFixture.Icrc, request, Prisoners.ConfirmDuplicate));
+        }
+        // The other way round nobody proposed it.
+        Assert.Equal(
+            Reason.LinkNotProposed,
+            _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(CaseFixture.Q, CaseFixture.P), Prisoners.ConfirmDuplicate)
+        );
+    }
+
+    [Fact]
+    public void What_he_said_under_either_reference_counts_and_the_duplicate_is_no_longer_kept()
+    {
+        _fixture.Says("KR");
+        _fixture.Link();
+        Assert.Equal((CaseFixture.Q, false, ""), (_fixture.Prisoner.DuplicateOf, _fixture.Prisoner.Held, _fixture.Prisoner.DetainingPower));
+        Assert.False(_fixture.TheCase.Prisoners[0].Held);
+        Assert.Equal([CaseFixture.P], Kept.Duplicates);
+        Assert.Equal(Standing.InForce, StandingOfKept());
+        Assert.Equal(
+            Reason.DuplicateRecord,
+            _fixture.Try(CaseFixture.Hq, _fixture.StatusRequest(CustodyState.Hospitalised), Prisoners.RecordStatus)
+        );
+        Assert.Equal(
+            Reason.DuplicateRecord,
+            _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(CaseFixture.Q, CaseFixture.P), Prisoners.LinkDuplicate)
+        );
+        Assert.Equal(Reason.DuplicateRecord, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+    }
+
+    [Fact]
+    public void The_observer_undoes_the_link_and_the_first_record_is_as_it_was()
+    {
+        _fixture.Says("KR");
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        var before = (_fixture.Prisoner.State, _fixture.Prisoner.Held, _fixture.Prisoner.Ended, _fixture.Prisoner.DetainingPower);
+        var (serious, due) = (_fixture.Prisoner.Serious, _fixture.Prisoner.HealthDueTime);
+        _fixture.Link();
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal("", _fixture.Prisoner.DuplicateOf);
+        Assert.Equal(before, (_fixture.Prisoner.State, _fixture.Prisoner.Held, _fixture.Prisoner.Ended, _fixture.Prisoner.DetainingPower));
+        Assert.Equal((serious, due), (_fixture.Prisoner.Serious, _fixture.Prisoner.HealthDueTime));
+        Assert.Empty(Kept.Duplicates);
+        Assert.Equal(Standing.NotInForce, StandingOfKept());
+        Assert.Equal((true, "UA"), (_fixture.TheCase.Prisoners[0].Held, _fixture.TheCase.Prisoners[0].DetainingPower));
+        Assert.Equal((1, 1), (_fixture.Prisoner.DuplicateProposals.Count, Kept.DuplicateProposals.Count));
+        // The proposal stands: the power that made it takes it back, or it is confirmed again.
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+    }
+
+    [Fact]
+    public void The_power_that_holds_him_does_not_undo_a_link_alone_and_so_hide_what_he_said()
+    {
+        _fixture.Says("UA");
+        _fixture.Link();
+        var proposal = MarkOf(CaseFixture.Hq);
+        Assert.Equal(Reason.LinkConfirmed, _fixture.Try(CaseFixture.Hq, _fixture.CorrectRequest(proposal), Prisoners.CorrectRecord));
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, _fixture.CorrectRequest(proposal), Prisoners.CorrectRecord));
+    }
+
+    private ulong MarkOf(string who) =>
+        _fixture.Prisoner.Entries.Single(e => !e.Corrected && e.OtherPrisoner == CaseFixture.Q && e.Participant == who).Position;
+
+    [Fact]
+    public void A_proposal_is_taken_back_without_a_word_to_others()
+    {
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        var position = _fixture.Prisoner.Entries.Single(e => e.OtherPrisoner == CaseFixture.Q).Position;
+        var taken = _fixture.Do(CaseFixture.Hq, _fixture.CorrectRequest(position), Prisoners.CorrectRecord);
+        Assert.DoesNotContain(taken.Audience, _fixture.Reader(CaseFixture.Kr).Tokens.Contains);
+        Assert.Empty(_fixture.Prisoner.DuplicateProposals);
+        Assert.Empty(Kept.DuplicateProposals);
+        Assert.Equal(Reason.LinkNotProposed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate));
+    }
+
+    [Theory]
+    [InlineData(CustodyState.Died, OccurrenceKind.Death)]
+    [InlineData(CustodyState.Escaped, OccurrenceKind.Escape)]
+    public void A_fact_under_the_reference_that_is_no_longer_kept_is_recorded(CustodyState fact, OccurrenceKind kind)
+    {
+        _fixture.Link();
+        var recorded = _fixture.Do(CaseFixture.Hq, _fixture.StatusRequest(fact), Prisoners.RecordStatus);
+        Assert.Empty(((StatusRecorded)recorded.Changes[0].Event).Breaches);
+        Assert.Equal(
+            (fact, false, true, CaseFixture.Q),
+            (_fixture.Prisoner.State, _fixture.Prisoner.Held, _fixture.Prisoner.Ended, _fixture.Prisoner.DuplicateOf)
+        );
+        Assert.Contains(_fixture.Prisoner.Occurrences, o => o.Kind == kind && o is { Corrected: false, Notification: "" });
+        if (fact == CustodyState.Escaped)
+        {
+            _fixture.Status(CustodyState.Recaptured);
+            Assert.Equal((CustodyState.Recaptured, false), (_fixture.Prisoner.State, _fixture.Prisoner.Held));
+            Assert.False(_fixture.TheCase.Prisoners[0].Held);
+        }
+        _fixture.Correct(MarkOf(CaseFixture.Icrc), CaseFixture.Icrc);
+        Assert.Equal(fact == CustodyState.Escaped, _fixture.Prisoner.Held);
+        Assert.Equal(fact == CustodyState.Died, _fixture.Prisoner.Ended);
+    }
+
+    [Fact]
+    public void A_link_loses_no_clock_of_either_record_and_a_report_under_the_kept_reference_is_one_on_him()
+    {
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        var due = _fixture.RuleRunner.Now.AddDays(7);
+        _fixture.Link();
+        Assert.Equal((true, due), (_fixture.Prisoner.Serious, _fixture.Prisoner.HealthDueTime.ToDateTimeOffset()));
+        Assert.Equal(2, _fixture.Prisoner.Occurrences.Count(o => o is { Corrected: false, Notification: "" }));
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(6);
+        Report(CaseFixture.Q);
+        Assert.Equal(due.AddDays(6), _fixture.Prisoner.HealthDueTime.ToDateTimeOffset());
+        // His death ends it, under whichever reference it is recorded.
+        _fixture.Do(
+            CaseFixture.Hq,
+            new RecordStatusRequest(_fixture.StatusRequest(CustodyState.Died))
+            {
+                Prisoner = CaseFixture.Q,
+                Etag = _fixture.Etag(CaseFixture.Hq, CaseFixture.Q),
+            },
+            Prisoners.RecordStatus
+        );
+        Assert.Null(_fixture.Prisoner.HealthDueTime);
+    }
+
+    [Fact]
+    public void A_departure_under_the_kept_reference_ends_the_clock_and_a_transfer_does_not()
+    {
+        var request = _fixture.StatusRequest(CustodyState.Hospitalised);
+        request.Serious = true;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        _fixture.Link();
+        var state = _fixture.Prisoner.Clone();
+        var entry = new FoldedEntry(99, _fixture.Ago(0), CaseFixture.Consular, "r", null);
+        Prisoners.Kind.Apply(state, new CustodyTransferred { Prisoner = CaseFixture.Q, ToPower = "KR" }, entry);
+        Assert.Equal(_fixture.Prisoner, state);
+        Prisoners.Kind.Apply(state, new DepartureRecorded { Prisoner = CaseFixture.Q }, entry);
+        Assert.Null(state.HealthDueTime);
+        Assert.Equal(_fixture.Prisoner.Statuses, state.Statuses);
+    }
+
+    [Fact]
+    public void Who_was_under_18_under_either_reference_needs_a_guardian()
+    {
+        _fixture.Do(
+            CaseFixture.Hq,
+            new CorrectRecordRequest(_fixture.CorrectRequest(_fixture.Prisoner.Statuses[0].Position))
+            {
+                Identity = CaseFixture.Seal(CaseFixture.Icrc),
+                Under18 = true,
+            },
+            Prisoners.CorrectRecord
+        );
+        var said = _fixture.StatementRequest(CaseFixture.Icrc, "KR");
+        (said.Prisoner, said.Etag) = (CaseFixture.Q, _fixture.Etag(CaseFixture.Icrc, CaseFixture.Q));
+        var id = _fixture.Record(said);
+        _fixture.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
+        Assert.Equal(Standing.InForce, StandingOfKept());
+        _fixture.Link();
+        Assert.Equal(Standing.NotInForce, StandingOfKept());
+    }
+
+    [Fact]
+    public void A_reference_is_not_linked_to_itself() =>
+        Assert.Equal(
+            Reason.RequestInvalid,
+            _fixture.Try(CaseFixture.Hq, _fixture.LinkRequest(CaseFixture.P, CaseFixture.P), Prisoners.LinkDuplicate)
+        );
+
+    [Fact]
+    public void A_link_whose_request_was_erased_is_still_the_link_alone()
+    {
+        var state = _fixture.Prisoner.Clone();
+        var entry = new FoldedEntry(99, _fixture.Ago(0), CaseFixture.Icrc, "r", null);
+        var linked = new DuplicateLinked { Prisoner = CaseFixture.P, SameAsPrisoner = CaseFixture.Q };
+        Prisoners.Kind.Apply(state, linked, entry);
+        Prisoners.Kind.Apply(state, new StatusRecorded { Prisoner = CaseFixture.P, Ended = true }, entry);
+        Assert.Equal((CustodyState.Interned, 1, 2), (state.State, state.Statuses.Count, state.Entries.Count));
+    }
+
+    private void Report(string reference)
+    {
+        var report = _fixture.ReleaseRequest(0);
+        (report.Prisoner, report.Etag, report.HealthReport) = (reference, _fixture.Etag(CaseFixture.Hq, reference), true);
+        _fixture.Do(CaseFixture.Hq, report, Prisoners.NotifyBureau);
+    }
+
+    private Standing StandingOfKept() =>
+        Standings
+            .Of(
+                [Kept, .. Kept.Duplicates.Select(_fixture.PrisonerOf)],
+                _fixture.TheCase,
+                Route.Article12Transfer,
+                "KR",
+                _fixture.RuleRunner.Now,
+                _fixture.RuleRunner.Permissions
+            )
+            .Standing;
+}

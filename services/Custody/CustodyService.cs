@@ -94,6 +94,10 @@ public sealed class CustodyService(
         writes.Run(request, context, Prisoners.RecordFitness);
 
     /// <inheritdoc/>
+    public override Task<AnnounceMoveResponse> AnnounceMove(AnnounceMoveRequest request, ServerCallContext context) =>
+        writes.Run(request, context, Prisoners.AnnounceMove);
+
+    /// <inheritdoc/>
     public override Task<NotifyBureauResponse> NotifyBureau(NotifyBureauRequest request, ServerCallContext context) =>
         writes.Run(request, context, Prisoners.NotifyBureau);
 

@@ -21,6 +21,9 @@ public static class Duties
     /// <summary>The duty to review a decision to withhold data from a power of origin.</summary>
     public const string DisclosureReview = "disclosure-review";
 
+    /// <summary>The end of confinement awaiting trial, which lasts three months at most (GC III 103).</summary>
+    public const string Confinement = "confinement";
+
     /// <summary>All of them.</summary>
     public static readonly IReadOnlyList<Duty> All = [new Duty(Prisoners.Kind, FallDue)];
 
@@ -53,6 +56,8 @@ public static class Duties
             yield return (DisclosureReview, withheld.ReviewTime);
         if (!prisoner.Held)
             yield break;
+        if (prisoner.Proceedings.LastOrDefault(p => !p.Corrected) is { ConfinementOverdue: false, ConfinedSinceTime: { } since })
+            yield return (Confinement, since.ToDateTimeOffset().AddMonths(Prisoners.ConfinementMonths).ToTimestamp());
         foreach (
             var expires in prisoner
                 .Statements.Where(s => s.State == StatementState.Attested)

@@ -22,6 +22,7 @@ internal static class PrisonerFold
             .On<AttestationRevoked>((p, e, entry) => StatementFold.Revoked(StatementOf(p, e.Statement), e, entry))
             .On<RiskAssessmentRecorded>(RiskAssessed)
             .On<FitnessRecorded>(Examined)
+            .On<MoveAnnounced>(MoveTold)
             .On<BureauNotified>(Notified)
             .On<DuplicateProposed>(Proposed)
             .On<DuplicateLinked>(Linked)
@@ -99,6 +100,9 @@ internal static class PrisonerFold
                         Time = entry.Time,
                         Position = entry.Position,
                         RecordedFor = state.LastDetainingPower,
+                        ConfinedSinceTime = request.ConfinedSinceTime,
+                        TrialTime = request.TrialTime,
+                        Breaches = { e.Breaches },
                     }
                 );
                 break;
@@ -163,6 +167,24 @@ internal static class PrisonerFold
             (assessment.Official, assessment.Grounds) = (request.Actor.Official, Seals.Keep(request.Grounds));
         }
         state.RiskAssessments.Add(assessment);
+        Mark(state, entry);
+    }
+
+    private static void MoveTold(Prisoner state, MoveAnnounced e, FoldedEntry entry)
+    {
+        var request = entry.Request as AnnounceMoveRequest;
+        state.Moves.Add(
+            new Move
+            {
+                Move_ = e.Move,
+                ToldTime = request?.ToldTime,
+                PlannedTime = request?.PlannedTime,
+                Place = Seals.Keep(request?.Place),
+                Participant = entry.Participant,
+                Position = entry.Position,
+                RecordedFor = state.LastDetainingPower,
+            }
+        );
         Mark(state, entry);
     }
 
@@ -328,6 +350,12 @@ internal static class PrisonerFold
             state.ValidityReportedTime = e.DueTime;
             return;
         }
+        if (e.Duty == Duties.Confinement)
+        {
+            foreach (var proceedings in state.Proceedings.Where(p => p.ConfinedSinceTime is not null))
+                proceedings.ConfinementOverdue = true;
+            return;
+        }
         if (e.Duty == Duties.DisclosureReview)
         {
             foreach (var withheld in state.Notifications.Where(n => n.ReviewTime is { } review && review <= e.DueTime))
@@ -365,7 +393,7 @@ internal static class PrisonerFold
         {
             mark.Corrected = true;
             if (mark.OtherPrisoner.Length > 0 && mark.OtherPrisoner == state.DuplicateOf)
-                Unlink(state);
+                state.DuplicateOf = "";
             if (mark.Statement.Length > 0)
                 StatementFold.Corrected(StatementOf(state, mark.Statement), e);
         }
@@ -386,6 +414,8 @@ internal static class PrisonerFold
             assessment.Corrected = true;
         foreach (var fitness in state.Fitness.Where(f => f.Position == e.Position))
             fitness.Corrected = true;
+        foreach (var move in state.Moves.Where(m => m.Position == e.Position))
+            move.Corrected = true;
         foreach (var proceedings in state.Proceedings.Where(p => p.Position == e.Position))
             proceedings.Corrected = true;
         foreach (var notification in state.Notifications.Where(n => n.Position == e.Position))
@@ -397,16 +427,6 @@ internal static class PrisonerFold
                 Unreport(state);
         }
         state.State = state.Statuses.Last(s => !s.Corrected).State;
-    }
-
-    // The link is undone. An observer's entry that confirmed a proposal which is gone confirms no later one.
-    private static void Unlink(Prisoner state)
-    {
-        var other = state.DuplicateOf;
-        state.DuplicateOf = "";
-        if (!Prisoners.IsProposed(state, other))
-            foreach (var mark in state.Entries.Where(m => m.OtherPrisoner == other))
-                mark.Corrected = true;
     }
 
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>

@@ -70,7 +70,7 @@ public static class PrisonerVisibility
     private static void ShowWithheld(Prisoner shown, ReadersPart part)
     {
         if (!part.Observer && !part.AlwaysHeld)
-            shown.Withheld.Add(["statuses", "fitness", "proceedings", "occurrences", "notifications"]);
+            shown.Withheld.Add(["statuses", "fitness", "proceedings", "moves", "occurrences", "notifications"]);
         if (!part.Knows)
             shown.Withheld.Add("claims");
         if (!part.AlwaysHeld)
@@ -97,6 +97,11 @@ public static class PrisonerVisibility
             prisoner
                 .Fitness.Where(f => part.IsOf(f.RecordedFor))
                 .Select(f => With(f.Clone(), x => x.Findings = Seals.Show(x.Findings, x.Participant, id)))
+        );
+        shown.Moves.Add(
+            prisoner
+                .Moves.Where(m => part.IsOf(m.RecordedFor))
+                .Select(m => With(m.Clone(), x => x.Place = Seals.Show(x.Place, x.Participant, id)))
         );
         shown.Proceedings.Add(
             prisoner

@@ -37,6 +37,12 @@ public static class Prisoners
     /// <summary>After what time a decision to withhold data is reviewed at the latest: 180 days.</summary>
     public static readonly TimeSpan LongestReview = TimeSpan.FromDays(180);
 
+    /// <summary>How long before it opens a trial is notified (GC III 104): three weeks.</summary>
+    public static readonly TimeSpan TrialNotice = TimeSpan.FromDays(21);
+
+    /// <summary>How many months a prisoner is confined awaiting trial at most (GC III 103).</summary>
+    public const int ConfinementMonths = 3;
+
     /// <summary>How long a record of fitness may hold: 90 days.</summary>
     public static readonly TimeSpan LongestFitness = TimeSpan.FromDays(90);
 
@@ -132,16 +138,40 @@ public static class Prisoners
         },
     };
 
-    /// <summary>Records what criminal proceedings mean for a departure (D12).</summary>
+    /// <summary>Records criminal proceedings: what they mean for a departure (D12), confinement before trial and when the trial opens
+    /// (GC III 103, 104). A trial without notice is refused unless it opens all the same.</summary>
     public static readonly Rule<Prisoner, RecordProceedingsRequest, RecordProceedingsResponse> RecordProceedings = new(Record)
     {
         From = CustodyStates.InCustody,
         Unless = Duplicate,
         Full = IsFull,
         Decide = (prisoner, request, context) =>
-            request.Delay && request.Reason.Length == 0
-                ? Reason.ProceedingsReasonMissing
-                : Accept(StatusOf(context, prisoner.Held, prisoner.Ended)),
+        {
+            if (request.Delay && request.Reason.Length == 0)
+                return Reason.ProceedingsReasonMissing;
+            if (request.ConfinedSinceTime is { } since && since > context.Time)
+                return RefuseField(Reason.TimeOutOfRange, "confined_since_time");
+            var unnoticed = request.TrialTime?.ToDateTimeOffset() < context.Now + TrialNotice;
+            if (unnoticed && !request.AcknowledgedBreaches.Contains(Invariant.D12))
+                return Reason.TrialWithoutNotice;
+            var recorded = StatusOf(context, prisoner.Held, prisoner.Ended);
+            if (unnoticed)
+                recorded.Breaches.Add(Invariant.D12);
+            return Accept(recorded);
+        },
+    };
+
+    /// <summary>Announces a move within the custody of one power (GC III 48).</summary>
+    public static readonly Rule<Prisoner, AnnounceMoveRequest, AnnounceMoveResponse> AnnounceMove = new(Record)
+    {
+        From = CustodyStates.InCustody,
+        Unless = Duplicate,
+        Full = IsFull,
+        Decide = (_, request, context) =>
+            request.ToldTime is null || request.ToldTime > context.Time ? Reason.MoveNotTold
+            : request.PlannedTime <= context.Time ? RefuseField(Reason.TimeOutOfRange, "planned_time")
+            : Accept(new MoveAnnounced { Move = context.NewId("move") }),
+        Answer = (response, _, context) => response.Move = context.NewId("move"),
     };
 
     /// <summary>Records a claim to the person beside those that are there (D5).</summary>
@@ -377,9 +407,7 @@ public static class Prisoners
         var bureau = context.Permissions.BureauOf(context.Caller.State);
         if (bureau is not null && bureau != context.Caller.Id && known.All(r => r.Id != bureau))
             return new Refusal(Reason.BureauMissing);
-        var others = known
-            .Where(r => r.Id != context.Caller.Id && r.Id != bureau && r.Kind != ParticipantKind.NeutralObserver)
-            .ToArray();
+        var others = known.Where(r => r.Id != context.Caller.Id && r.Id != bureau && r.Kind != ParticipantKind.NeutralObserver).ToArray();
         if (!others.Select(r => r.Id).ToHashSet().SetEquals(request.Releases.Select(r => r.Recipient)))
             return new Refusal(Reason.ReleaseNotNamed);
         var named = PowersNamed(request).ToHashSet();
@@ -447,9 +475,13 @@ public static class Prisoners
         {
             if (context.Find(Kind, KeyOf(prisoner.Case, mark.OtherPrisoner)) is not { } other)
                 return Reason.NotFound;
+            // What he said under either reference counts for the other (D9): the power that holds him does not take that back alone.
+            var linked = prisoner.DuplicateOf == mark.OtherPrisoner;
+            if (linked && !context.Caller.IsNeutral())
+                return Reason.LinkConfirmed;
             streams.Add(IdOf(other));
             // A link is known to every party, a proposal is not.
-            if (prisoner.DuplicateOf == mark.OtherPrisoner)
+            if (linked)
                 audience = [Audience.Case(prisoner.Case)];
         }
         var corrected = new RecordCorrected { Position = request.Position, Participant = context.Caller.Id };

@@ -116,7 +116,7 @@ public static class Reactions
                             Breaches = { breaches },
                             BureauDueTime = due,
                         },
-                    [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)]
+                    [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)]
                 ),
             ]
         );
@@ -142,7 +142,7 @@ public static class Reactions
             BureauDueTime = Prisoners.BureauDue(context),
         };
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
-        return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), Prisoners.IdOf(prisoner)])]);
+        return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)])]);
     }
 
     private static Prisoner? Find(RuleContext context, string @case, string prisoner) =>

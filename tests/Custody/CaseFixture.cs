@@ -396,6 +396,18 @@ internal sealed class CaseFixture
             ExpireTime = In(24 * 7),
         };
 
+    public AnnounceMoveRequest MoveRequest() =>
+        new()
+        {
+            Actor = Actor,
+            Etag = Etag(Holder),
+            Case = Case,
+            Prisoner = P,
+            ToldTime = Ago(1),
+            PlannedTime = In(24),
+            Place = Seal(Icrc),
+        };
+
     public NotifyBureauRequest NotifyRequest(uint occurrence, string who = Hq) =>
         new()
         {

@@ -31,18 +31,18 @@ public class TransitionTests
     // Columns: the other commands on a prisoner. `+` accepted, `.` STATE_NOT_ALLOWED, `2` NOT_GRANTED and then `3`
     // LINK_NOT_PROPOSED: two powers hold the two.
     private const string Commands = """
-                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord
-        Captured                    +                 +           +               +               +                 +                    +             +            +             +                +
-        Registered                  +                 +           +               +               +                 +                    +             +            +             +                +
-        Interned                    +                 +           +               +               +                 +                    +             +            +             +                +
-        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +                +
-        InTransit                   +                 +           +               +               +                 +                    +             +            +             +                +
-        Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +
-        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +
-        Released                    .                 +           .               +               +                 .                    .             +            +             +                +
-        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +
-        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             3                +
-        Died                        .                 +           .               +               +                 .                    .             +            +             +                +
+                                    RecordProceedings RecordClaim RecordStatement AttestStatement RevokeAttestation RecordRiskAssessment RecordFitness NotifyBureau LinkDuplicate ConfirmDuplicate CorrectRecord AnnounceMove
+        Captured                    +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Registered                  +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Interned                    +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Hospitalised                +                 +           +               +               +                 +                    +             +            +             +                +             +
+        InTransit                   +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +             .
+        Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +             +
+        Released                    .                 +           .               +               +                 .                    .             +            +             +                +             .
+        Repatriated                 .                 +           .               +               +                 .                    .             +            +             +                +             .
+        AccommodatedInNeutralCountry +                +           +               +               +                 +                    +             +            2             3                +             +
+        Died                        .                 +           .               +               +                 .                    .             +            +             +                +             .
         """;
 
     // Columns: the consular service's events. The status afterwards: `=` as before.
@@ -72,6 +72,7 @@ public class TransitionTests
         nameof(CustodyContract.CustodyServiceBase.RevokeAttestation),
         nameof(CustodyContract.CustodyServiceBase.RecordRiskAssessment),
         nameof(CustodyContract.CustodyServiceBase.RecordFitness),
+        nameof(CustodyContract.CustodyServiceBase.AnnounceMove),
         nameof(CustodyContract.CustodyServiceBase.NotifyBureau),
         nameof(CustodyContract.CustodyServiceBase.LinkDuplicate),
         nameof(CustodyContract.CustodyServiceBase.ConfirmDuplicate),
@@ -311,6 +312,7 @@ public class TransitionTests
             "RevokeAttestation" => fixture.Try(CaseFixture.Icrc, fixture.RevokeRequest(statement), Statements.RevokeAttestation),
             "RecordRiskAssessment" => fixture.Try(fixture.Holder, fixture.RiskRequest(), Prisoners.RecordRiskAssessment),
             "RecordFitness" => fixture.Try(fixture.Holder, fixture.FitnessRequest(), Prisoners.RecordFitness),
+            "AnnounceMove" => fixture.Try(fixture.Holder, fixture.MoveRequest(), Prisoners.AnnounceMove),
             "NotifyBureau" => fixture.Try(CaseFixture.Hq, fixture.NotifyRequest(1), Prisoners.NotifyBureau),
             "LinkDuplicate" => fixture.Try(CaseFixture.Hq, fixture.LinkRequest(), Prisoners.LinkDuplicate),
             "ConfirmDuplicate" => ProposedAndConfirmed(fixture),

@@ -338,6 +338,7 @@ public class VisibilityTests
             "statement",
             "assessment",
             "fitness",
+            "move",
             "notification",
             "same_as_prisoner",
             "transfer",

@@ -318,6 +318,10 @@ public class AdviceTests
             new(Reason.ClaimNotOwn, "a claim of its own", f => Claimed(f, Kr, "KR")),
             new(Reason.ClaimNotOwn, "the detaining power records it", f => Claimed(f, Hq, "KP")),
             new(Reason.ProceedingsReasonMissing, "the reason is named", ProceedingsReasonMissing),
+            new(Reason.TrialWithoutNotice, "it opens later", f => Tried(f, r => r.TrialTime = f.In(24 * 22))),
+            new(Reason.TrialWithoutNotice, "it opens all the same; acknowledged", f => Tried(f, r => OpensEarly(f, r))),
+            new(Reason.MoveNotTold, "he is told", f => Moved(f, r => r.ToldTime = null)),
+            new(Reason.MoveNotTold, "he will be told; he is", f => Moved(f, r => r.ToldTime = f.In(1))),
             new(Reason.OccurrenceNotOwed, "there is none; one that is owed", f => Notified(f, r => r.Occurrence = 9)),
             new(Reason.OccurrenceNotOwed, "notified before; none is named", NotifiedBefore),
             new(Reason.OccurrenceNotOwed, "none named by who transferred him; one that it owes", TransferringPowerNotifies),
@@ -355,6 +359,7 @@ public class AdviceTests
             new(Reason.DuplicateRecord, "the first has duplicates; linked the other way", LinkedTheOtherWay),
             new(Reason.LinkAlreadyProposed, "an observer confirms it", ProposalConfirmed),
             new(Reason.LinkAlreadyProposed, "proposed anew; the first proposal is corrected", ProposalCorrected),
+            new(Reason.LinkConfirmed, "the observer corrects its confirmation", ConfirmationCorrected),
             new(Reason.LinkNotProposed, "nobody proposed it; proposed", LinkProposed),
             new(Reason.LinkNotProposed, "the other way round; confirmed as it is proposed", ConfirmedAsProposed),
         ];
@@ -370,6 +375,23 @@ public class AdviceTests
         var reason = "";
         return new(() => f.Try(Hq, f.ProceedingsRequest(reason: reason), Prisoners.RecordProceedings), () => reason = "war-crimes-inquiry");
     }
+
+    private static Advised Tried(CaseFixture f, Action<RecordProceedingsRequest> right) =>
+        Advice.OfRequest(
+            () => f.ProceedingsRequest(),
+            r => f.Try(Hq, r, Prisoners.RecordProceedings),
+            r => r.TrialTime = f.In(24 * 20),
+            right
+        );
+
+    private static void OpensEarly(CaseFixture f, RecordProceedingsRequest r)
+    {
+        r.TrialTime = f.In(24 * 20);
+        r.AcknowledgedBreaches.Add(Invariant.D12);
+    }
+
+    private static Advised Moved(CaseFixture f, Action<AnnounceMoveRequest> wrong) =>
+        Advice.OfRequest(f.MoveRequest, r => f.Try(Hq, r, Prisoners.AnnounceMove), wrong);
 
     private static Advised Notified(CaseFixture f, Action<NotifyBureauRequest> wrong, Action<NotifyBureauRequest>? right = null) =>
         Advice.OfRequest(() => f.NotifyRequest(1), r => f.Try(Hq, r, Prisoners.NotifyBureau), wrong, right);
@@ -460,7 +482,7 @@ public class AdviceTests
     private static Advised DuplicateCorrected(CaseFixture f)
     {
         f.Link(P, Registered(f));
-        return new(() => Examine(f, P), () => f.Correct(Proposal(f)));
+        return new(() => Examine(f, P), () => f.Correct(Confirmation(f), Icrc));
     }
 
     private static Advised LinkedToTheKept(CaseFixture f)
@@ -491,6 +513,12 @@ public class AdviceTests
         return new(() => Propose(f, P, kept), () => f.Correct(Proposal(f)));
     }
 
+    private static Advised ConfirmationCorrected(CaseFixture f)
+    {
+        f.Link(P, Registered(f));
+        return new(() => f.Try(Hq, f.CorrectRequest(Proposal(f)), Prisoners.CorrectRecord), () => f.Correct(Confirmation(f), Icrc));
+    }
+
     private static Advised LinkProposed(CaseFixture f)
     {
         var kept = Registered(f);
@@ -512,6 +540,8 @@ public class AdviceTests
     }
 
     private static ulong Proposal(CaseFixture f) => f.Prisoner.Entries.First(e => e.OtherPrisoner.Length > 0).Position;
+
+    private static ulong Confirmation(CaseFixture f) => f.Prisoner.Entries.Last(e => e.OtherPrisoner.Length > 0).Position;
 
     private static Reason Propose(CaseFixture f, string reference, string kept) =>
         f.Try(Hq, f.LinkRequest(reference, kept), Prisoners.LinkDuplicate);

@@ -66,8 +66,7 @@ public class NoticeTests
         Assert.Single(Fell());
         Assert.True(_fixture.Prisoner.Proceedings.Single().ConfinementOverdue);
 
-        IEnumerable<DutyFellDue> Fell() =>
-            _fixture.RuleRunner.Events.OfType<DutyFellDue>().Where(e => e.Duty == Duties.Confinement);
+        IEnumerable<DutyFellDue> Fell() => _fixture.RuleRunner.Events.OfType<DutyFellDue>().Where(e => e.Duty == Duties.Confinement);
     }
 
     [Fact]

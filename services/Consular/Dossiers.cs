@@ -25,12 +25,12 @@ public static class Dossiers
             .On<AssuranceGiven>()
             .On<TransferDecided>(Decided)
             .On<HandoverScheduled>()
-            .On<TransitBegun>((d, e, _) => Stage(d, e.Transfer, TransferState.InTransit))
-            .On<HandoverAborted>((d, e, _) => Stage(d, e.Transfer, TransferState.Agreed))
+            .On<TransitBegun>((d, e, _) => Find(d, e.Transfer).State = TransferState.InTransit)
+            .On<HandoverAborted>((d, e, _) => Aborted(d, e.Transfer))
             .On<HandoverConfirmedByOneSide>()
             .On<HandoverConfirmed>((d, e, _) => Move(d, e.Transfer, TransferState.HandedOver, begins: true))
-            .On<TransferSuspended>((d, e, _) => Suspend(d, e.Transfer, true))
-            .On<TransferResumed>((d, e, _) => Suspend(d, e.Transfer, false))
+            .On<TransferSuspended>((d, e, _) => Suspended(d, e.Transfer))
+            .On<TransferResumed>((d, e, _) => Resumed(d, e.Transfer))
             .On<TransferRequestWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Withdrawn, ends: true))
             .On<CustodyTransferred>(
                 (d, _, entry) =>
@@ -174,24 +174,34 @@ public static class Dossiers
             dossier.CustodyPosition = Math.Max(dossier.CustodyPosition, position + 1);
     }
 
-    private static void Stage(Dossier dossier, string transfer, TransferState state)
-    {
-        Find(dossier, transfer).State = state;
-        Stand(dossier, Find(dossier, transfer));
-    }
-
-    private static void Suspend(Dossier dossier, string transfer, bool suspended)
-    {
-        Find(dossier, transfer).Suspended = suspended;
-        Stand(dossier, Find(dossier, transfer));
-    }
-
     // One that is suspended stands in nobody's way (D8), unless he is on the way.
-    private static void Stand(Dossier dossier, DossierTransfer transfer)
+    private static void Suspended(Dossier dossier, string transfer)
     {
-        if (transfer is { State: TransferState.InTransit } or { State: TransferState.Agreed, Suspended: false })
-            dossier.ActiveTransfer = transfer.Transfer;
-        else if (dossier.ActiveTransfer == transfer.Transfer)
+        var suspended = Find(dossier, transfer);
+        suspended.Suspended = true;
+        if (suspended.State == TransferState.Agreed)
+            StandAside(dossier, transfer);
+    }
+
+    private static void Resumed(Dossier dossier, string transfer)
+    {
+        var resumed = Find(dossier, transfer);
+        resumed.Suspended = false;
+        if (resumed.State is TransferState.Agreed or TransferState.InTransit)
+            dossier.ActiveTransfer = transfer;
+    }
+
+    private static void Aborted(Dossier dossier, string transfer)
+    {
+        var aborted = Find(dossier, transfer);
+        aborted.State = TransferState.Agreed;
+        if (aborted.Suspended)
+            StandAside(dossier, transfer);
+    }
+
+    private static void StandAside(Dossier dossier, string transfer)
+    {
+        if (dossier.ActiveTransfer == transfer)
             dossier.ActiveTransfer = "";
     }
 
@@ -203,7 +213,7 @@ public static class Dossiers
         (moved.State, moved.Suspended) = (state, false);
         if (begins)
             dossier.ActiveTransfer = transfer;
-        if (ends && dossier.ActiveTransfer == transfer)
-            dossier.ActiveTransfer = "";
+        if (ends)
+            StandAside(dossier, transfer);
     }
 }

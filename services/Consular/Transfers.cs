@@ -320,15 +320,16 @@ public static class Transfers
         },
     };
 
-    /// <summary>Withdraws a request.</summary>
+    /// <summary>Withdraws a request. One on the way is called off first by who holds him; once he passed elsewhere, nobody can.</summary>
     public static readonly Rule<Transfer, WithdrawTransferRequestRequest, WithdrawTransferRequestResponse> WithdrawTransferRequest = new(
         Record
     )
     {
         From = [State.Submitted, State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
         By = Requesting,
-        Decide = (transfer, _, _) =>
-            transfer.SuspendedFrom == State.InTransit ? Record.NotAllowed(transfer)
+        Decide = (transfer, _, context) =>
+            transfer.SuspendedFrom == State.InTransit && InCase(context, transfer)?.DetainingPower == transfer.DetainingPower
+                ? Record.NotAllowed(transfer)
             : transfer.Confirmations.Count > 0 ? Reason.ConfirmedByOneSide
             : Accept(new TransferRequestWithdrawn()),
     };

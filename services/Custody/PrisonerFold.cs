@@ -64,6 +64,7 @@ internal static class PrisonerFold
         Occur(state, entry, OccurrenceKind.Capture, e.BureauDueTime);
         if (status == CustodyState.Hospitalised)
             Occur(state, entry, OccurrenceKind.HospitalAdmission, e.BureauDueTime);
+        Occur(state, entry, OccurrenceKind.CaptureCard, In(entry, days: 7));
     }
 
     private static void StatusChanged(Prisoner state, StatusRecorded e, FoldedEntry entry)
@@ -83,6 +84,13 @@ internal static class PrisonerFold
                     && !(request.Status == CustodyState.Escaped && state.State == CustodyState.Escaped)
                 )
                     Occur(state, entry, kind, e.BureauDueTime);
+                if (request.Status == CustodyState.Died)
+                {
+                    Occur(state, entry, OccurrenceKind.DeathCertificate, In(entry, days: 30));
+                    Occur(state, entry, OccurrenceKind.Burial, In(entry, days: 30));
+                }
+                if (request.InquiryOwed)
+                    Occur(state, entry, OccurrenceKind.Inquiry, In(entry, days: 60));
                 // A record that is no longer kept is not held whatever happened; what the status means counts once the link is undone.
                 var ended = CustodyStates.After(request.Status, request.EscapeSucceeded).Ended;
                 SetStatus(state, entry, request.Status, request.StatusTime, ended, e.Breaches);
@@ -541,6 +549,8 @@ internal static class PrisonerFold
                 Position = entry.Position,
             }
         );
+
+    private static Timestamp In(FoldedEntry entry, int days) => entry.Time.ToDateTimeOffset().AddDays(days).ToTimestamp();
 
     private static void Mark(Prisoner state, FoldedEntry entry, string statement = "", string otherPrisoner = "") =>
         state.Entries.Add(

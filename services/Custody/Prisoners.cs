@@ -354,6 +354,8 @@ public static class Prisoners
             return Invalid(("destination", departs ? "is required with this status" : "does not go with this status"));
         if (request.Serious && request.Status != CustodyState.Hospitalised)
             return Invalid(("serious", "does not go with this status"));
+        if (request.InquiryOwed && request.Status is not (CustodyState.Died or CustodyState.Hospitalised))
+            return Invalid(("inquiry_owed", "does not go with this status"));
         if (request.EscapeSucceeded && request.Status != CustodyState.Escaped)
             return Invalid(("escape_succeeded", "does not go with this status"));
         return null;

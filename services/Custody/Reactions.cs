@@ -130,7 +130,8 @@ public static class Reactions
             return Decision.Refuse(Reason.NotFound);
         if (e.FromPower != prisoner.LastDetainingPower || !prisoner.FormerPowers.Contains(e.ToPower))
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
-        Invariant[] breaches = [.. Readiness.Breaches(Readiness.Records(context, prisoner), Route.Article12Transfer, e.ToPower, context)];
+        var found = Readiness.Breaches(Readiness.Records(context, prisoner), Route.Article12Transfer, e.ToPower, context);
+        Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
         var moved = new CustodyTransferred
         {
             Case = e.Case,

@@ -36,6 +36,9 @@ internal sealed class CaseFixture
     public CaseFixture()
     {
         var agreement = StandardAgreement.Read();
+        // A test that is about a reservation lists it.
+        foreach (var state in agreement.States)
+            state.Reservations.Clear();
         agreement.States.Add(new Types.V1.State { Code = "XX", Name = "A state that is no party" });
         agreement.States.Add(
             new Types.V1.State

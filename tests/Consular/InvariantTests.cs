@@ -139,13 +139,14 @@ public sealed class InvariantTests
     [Fact]
     public void Nobody_leaves_who_is_not_held()
     {
-        var transfer = _fixture.To(State.UnderReview);
+        var transfer = _fixture.To(State.Agreed);
         _fixture.Happen(
             new StatusRecorded
             {
                 Case = _fixture.Case,
                 Prisoner = CaseFixture.First,
                 Held = false,
+                Ended = true,
             }
         );
         Assert.Equal(State.Suspended, _fixture.Transfer(transfer).State);

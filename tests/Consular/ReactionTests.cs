@@ -270,23 +270,29 @@ public sealed class ReactionTests
     }
 
     [Fact]
-    public void When_he_is_held_no_more_every_open_request_is_suspended()
+    public void Whoever_asks_is_not_told_of_an_escape_before_custody_has_ended()
     {
         var submitted = _fixture.To(State.Submitted);
         var agreed = _fixture.To(State.Agreed);
         var draft = _fixture.To(State.Drafted);
-        _fixture.Happen(
-            new StatusRecorded
-            {
-                Case = _fixture.Case,
-                Prisoner = CaseFixture.First,
-                Held = false,
-            }
-        );
-        Assert.Equal(
-            [State.Suspended, State.Suspended, State.Drafted],
-            ((string[])[submitted, agreed, draft]).Select(t => _fixture.Transfer(t).State)
-        );
+        Happens(ended: false);
+        // As after anything else on which a departure rests.
+        Assert.Equal([State.Submitted, State.Suspended, State.Drafted], States());
+        Happens(ended: true);
+        Assert.Equal([State.Suspended, State.Suspended, State.Drafted], States());
+
+        void Happens(bool ended) =>
+            _fixture.Happen(
+                new StatusRecorded
+                {
+                    Case = _fixture.Case,
+                    Prisoner = CaseFixture.First,
+                    Held = false,
+                    Ended = ended,
+                }
+            );
+
+        IEnumerable<State> States() => ((string[])[submitted, agreed, draft]).Select(t => _fixture.Transfer(t).State);
     }
 
     [Fact]

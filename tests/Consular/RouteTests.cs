@@ -321,6 +321,36 @@ public sealed class RouteTests
         Assert.Equal(Reason.AnotherTransferStands, Resume(first));
     }
 
+    [Fact]
+    public void What_the_power_of_before_had_under_way_stands_not_in_the_way_of_who_holds_him_now()
+    {
+        var first = _fixture.To(State.InTransit);
+        var second = Submitted(CaseFixture.Ru, Route.Article12Transfer, "RU");
+        _fixture.RuleRunner.Now += TimeSpan.FromHours(4);
+        foreach (var side in (string[])[CaseFixture.Ua, CaseFixture.Ru])
+            _fixture.Do(
+                side,
+                _fixture.Confirmation(second, Invariant.D1, Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11, Invariant.D12),
+                Transfers.ConfirmHandover
+            );
+        _fixture.Pass("UA", "RU");
+        Assert.Equal((State.Suspended, State.InTransit), (_fixture.Transfer(first).State, _fixture.Transfer(first).SuspendedFrom));
+        _fixture.Do(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = first }, Transfers.WithdrawTransferRequest);
+        var next = Submitted(CaseFixture.Kr, Route.Repatriation, "KR");
+        _fixture.Do(CaseFixture.Ru, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
+        _fixture.Custody = CaseFixture.Answer(origin: true);
+        _fixture.Do(
+            CaseFixture.Ru,
+            new DecideTransferRequest
+            {
+                Transfer = next,
+                Agreed = true,
+                NoteVerbale = "NV-6",
+            },
+            Transfers.DecideTransfer
+        );
+    }
+
     [Theory]
     [InlineData(State.UnderReview, State.UnderReview)]
     [InlineData(State.Agreed, State.Agreed)]

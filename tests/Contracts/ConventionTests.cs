@@ -48,6 +48,7 @@ public partial class ConventionTests
         "failure",
         "fitness",
         "from_power",
+        "move",
         "notification",
         "participant",
         "place_visit",

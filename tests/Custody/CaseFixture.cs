@@ -408,6 +408,10 @@ internal sealed class CaseFixture
             Place = Seal(Icrc),
         };
 
+    /// <summary>The bureau and the agency are told of an occurrence.</summary>
+    public void Told(OccurrenceKind kind) =>
+        Do(Hq, ReleaseRequest(Prisoner.Occurrences.Last(o => o.Kind == kind).Occurrence_), Prisoners.NotifyBureau);
+
     public NotifyBureauRequest NotifyRequest(uint occurrence, string who = Hq) =>
         new()
         {

@@ -129,7 +129,8 @@ public class ClockTests
     {
         Next(3);
         Assert.Equal(Reason.Unspecified, Due());
-        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(1), Prisoners.NotifyBureau);
+        _fixture.Told(OccurrenceKind.Capture);
+        _fixture.Told(OccurrenceKind.CaptureCard);
         Assert.Null(Prisoners.Kind.DueOf(_fixture.Prisoner));
         _fixture.Correct(_fixture.Prisoner.Notifications[0].Position);
         Assert.Equal(("", false), (_fixture.Prisoner.Occurrences[0].Notification, _fixture.Prisoner.Occurrences[0].Overdue));
@@ -144,18 +145,19 @@ public class ClockTests
     {
         _fixture.Status(CustodyState.Escaped);
         _fixture.Correct(_fixture.Prisoner.Statuses[^1].Position);
-        Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(CaseFixture.Hq, _fixture.ReleaseRequest(2), Prisoners.NotifyBureau));
+        Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(CaseFixture.Hq, _fixture.ReleaseRequest(3), Prisoners.NotifyBureau));
     }
 
     [Fact]
     public void D15_the_review_of_a_decision_to_withhold_falls_due_once()
     {
+        _fixture.Told(OccurrenceKind.CaptureCard);
         _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(1), Prisoners.NotifyBureau);
         Assert.Equal(_fixture.RuleRunner.Now.AddDays(30), Prisoners.Kind.DueOf(_fixture.Prisoner));
         Next(30);
         Assert.Equal(Reason.Unspecified, Due());
         Assert.Equal(Duties.DisclosureReview, Assert.IsType<DutyFellDue>(_fixture.RuleRunner.Events[^1]).Duty);
-        Assert.True(_fixture.Seen(CaseFixture.Icrc).Notifications[0].ReviewDue);
+        Assert.True(_fixture.Seen(CaseFixture.Icrc).Notifications[^1].ReviewDue);
         Assert.Null(Prisoners.Kind.DueOf(_fixture.Prisoner));
         Assert.Equal(Reason.StateNotAllowed, Due());
     }

@@ -179,7 +179,7 @@ public class DisclosureTests
         Assert.Equal(origin ? Reason.DataWithheld : Reason.Unspecified, Told());
         _fixture.Correct(_fixture.Prisoner.Claims[0].Position, CaseFixture.Ru);
         _fixture.Status(CustodyState.Escaped);
-        Assert.Equal(Reason.Unspecified, Told(2));
+        Assert.Equal(Reason.Unspecified, Told(3));
 
         Reason Told(uint occurrence = 1)
         {

@@ -188,7 +188,7 @@ public class DuplicateTests
         var due = _fixture.RuleRunner.Now.AddDays(7);
         _fixture.Link();
         Assert.Equal((true, due), (_fixture.Prisoner.Serious, _fixture.Prisoner.HealthDueTime.ToDateTimeOffset()));
-        Assert.Equal(2, _fixture.Prisoner.Occurrences.Count(o => o is { Corrected: false, Notification: "" }));
+        Assert.Equal(3, _fixture.Prisoner.Occurrences.Count(o => o is { Corrected: false, Notification: "" }));
         _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(6);
         Report(CaseFixture.Q);
         Assert.Equal(due.AddDays(6), _fixture.Prisoner.HealthDueTime.ToDateTimeOffset());

@@ -807,11 +807,15 @@ public class InvariantTests
     public void D14_an_occurrence_is_to_be_notified_in_time(CustodyState state, OccurrenceKind kind)
     {
         _fixture.Status(state, Departures);
-        Assert.Equal([OccurrenceKind.Capture, kind], _fixture.Prisoner.Occurrences.Select(o => o.Kind));
-        Assert.All(_fixture.Prisoner.Occurrences, o => Assert.Equal(_fixture.In(72), o.DueTime));
-        _fixture.Do(CaseFixture.Hq, _fixture.NotifyRequest(2), Prisoners.NotifyBureau);
-        Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(CaseFixture.Hq, _fixture.NotifyRequest(2), Prisoners.NotifyBureau));
-        Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(CaseFixture.Hq, _fixture.NotifyRequest(3), Prisoners.NotifyBureau));
+        OccurrenceKind[] further = state == CustodyState.Died ? [OccurrenceKind.DeathCertificate, OccurrenceKind.Burial] : [];
+        Assert.Equal(
+            [OccurrenceKind.Capture, OccurrenceKind.CaptureCard, kind, .. further],
+            _fixture.Prisoner.Occurrences.Select(o => o.Kind)
+        );
+        Assert.Equal(_fixture.In(72), _fixture.Prisoner.Occurrences[2].DueTime);
+        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(3), Prisoners.NotifyBureau);
+        Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(CaseFixture.Hq, _fixture.ReleaseRequest(3), Prisoners.NotifyBureau));
+        Assert.Equal(Reason.OccurrenceNotOwed, _fixture.Try(CaseFixture.Hq, _fixture.ReleaseRequest(9), Prisoners.NotifyBureau));
     }
 
     [Theory]
@@ -841,7 +845,8 @@ public class InvariantTests
         var fell = Assert.IsType<DutyFellDue>(_fixture.RuleRunner.Events[^1]);
         Assert.Equal(Duties.Notification, fell.Duty);
         Assert.True(_fixture.Prisoner.Occurrences[0].Overdue);
-        Assert.Null(Prisoners.Kind.DueOf(_fixture.Prisoner));
+        // The capture card has a week (70).
+        Assert.Equal(_fixture.RuleRunner.Now.AddDays(4), Prisoners.Kind.DueOf(_fixture.Prisoner));
         Assert.Equal(Reason.StateNotAllowed, Due());
         Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, _fixture.NotifyRequest(1), Prisoners.NotifyBureau));
     }
@@ -849,18 +854,35 @@ public class InvariantTests
     [Fact]
     public void D14_a_notification_stops_the_clock()
     {
-        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(1), Prisoners.NotifyBureau);
+        _fixture.Told(OccurrenceKind.Capture);
+        _fixture.Told(OccurrenceKind.CaptureCard);
         Assert.Null(Prisoners.Kind.DueOf(_fixture.Prisoner));
+    }
+
+    [Theory]
+    [InlineData(CustodyState.Died, OccurrenceKind.DeathCertificate, 30)]
+    [InlineData(CustodyState.Died, OccurrenceKind.Burial, 30)]
+    [InlineData(CustodyState.Died, OccurrenceKind.Inquiry, 60)]
+    [InlineData(CustodyState.Hospitalised, OccurrenceKind.Inquiry, 60)]
+    public void D14_what_a_death_or_an_injury_demands_is_due_too(CustodyState status, OccurrenceKind kind, int days)
+    {
+        var request = _fixture.StatusRequest(status);
+        request.InquiryOwed = kind == OccurrenceKind.Inquiry;
+        _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        Assert.Equal(_fixture.In(24 * days), _fixture.Prisoner.Occurrences.Single(o => o.Kind == kind).DueTime);
+        _fixture.Told(kind);
+        Assert.NotEqual("", _fixture.Prisoner.Occurrences.Single(o => o.Kind == kind).Notification);
     }
 
     [Fact]
     public void D14_the_health_of_the_seriously_ill_is_reported_weekly()
     {
-        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(1), Prisoners.NotifyBureau);
+        _fixture.Told(OccurrenceKind.Capture);
+        _fixture.Told(OccurrenceKind.CaptureCard);
         var request = _fixture.StatusRequest(CustodyState.Hospitalised);
         request.Serious = true;
         _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
-        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(2), Prisoners.NotifyBureau);
+        _fixture.Told(OccurrenceKind.HospitalAdmission);
         var begun = _fixture.RuleRunner.Now;
         Assert.Equal(begun.AddDays(7), Prisoners.Kind.DueOf(_fixture.Prisoner));
         Next(24 * 6);
@@ -873,7 +895,8 @@ public class InvariantTests
         Assert.Equal(Duties.Notification, ((DutyFellDue)_fixture.RuleRunner.Events[^1]).Duty);
         Assert.Equal(begun.AddDays(20), Prisoners.Kind.DueOf(_fixture.Prisoner));
         _fixture.Status(CustodyState.Died);
-        _fixture.Do(CaseFixture.Hq, _fixture.ReleaseRequest(3), Prisoners.NotifyBureau);
+        foreach (var kind in (OccurrenceKind[])[OccurrenceKind.Death, OccurrenceKind.DeathCertificate, OccurrenceKind.Burial])
+            _fixture.Told(kind);
         Assert.Null(Prisoners.Kind.DueOf(_fixture.Prisoner));
     }
 

@@ -29,7 +29,7 @@ public class VisibilityTests
         grounds           +                  m      .      .              .      .    .
         fitness           1                  1      .      .              .      1    1
         proceedings       1                  1      .      .              .      1    1
-        occurrences       1                  1      .      .              .      1    1
+        occurrences       2                  2      .      .              .      2    2
         notifications     1                  1      1      .              .      1    1
         data              +                  m      +      .              .      +    m
         releases          1                  1      .      .              .      1    1

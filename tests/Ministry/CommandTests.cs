@@ -61,7 +61,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.True(lines.Length >= 3);
         Assert.Equal(lines.Length, lines.Select(l => (string)l["call"]!).Distinct().Count());
 
-        var page = await Succeed("ua/mfa", "list", "calls", "page_size=1");
+        var page = await Succeed("ua/mfa", "list", "calls", "state=one_sided", "page_size=1");
         Assert.StartsWith("CALL", page.Output);
         Assert.Contains("ONE_SIDED", page.Output);
         Assert.Contains("page_token=", page.Error);

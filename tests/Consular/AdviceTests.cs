@@ -172,7 +172,7 @@ public class AdviceTests
     private static Advice<CaseFixture>[] OnReceivingStates =>
         [
             new(Reason.ReceivingStateNotParty, "it accedes", Accedes),
-            new(Reason.ReceivingStateNotParty, TookPlace, f => HandedOver(f, Invariant.D2, () => KoreaIsParty(f, false))),
+            new(Reason.ReceivingStateNotParty, TookPlace, f => HandedOver(f, Invariant.D2, () => KoreaIsNoParty(f))),
             new(Reason.AssuranceIncomplete, "no refoulement", f => Assured(f, Route.Repatriation, Undertaking.NonRefoulement)),
             new(
                 Reason.AssuranceIncomplete,
@@ -191,7 +191,7 @@ public class AdviceTests
             new(Reason.AssuranceNotInForce, TookPlace, f => HandedOver(f, Invariant.D2, () => Elapse(f, 31))),
             new(Reason.AssessmentNotInForce, "unwilling; willing since", Unwilling),
             new(Reason.AssessmentNotInForce, TookPlace, AssessmentRunOut),
-            new(Reason.AcceptingPowerAbsent, "another of its organs is admitted", f => Absent(f)),
+            new(Reason.AcceptingPowerAbsent, "another of its organs is admitted", Absent),
             new(Reason.AcceptingPowerAbsent, TookPlace, f => HandedOver(f, Invariant.D1, () => Remove(f, Kr))),
             new(Reason.RouteNotFitting, "the claim is recorded", f => Asked(f, Answer(fits: false))),
             new(Reason.RouteNotFitting, "by another route", ByAnotherRoute),
@@ -205,7 +205,7 @@ public class AdviceTests
         return new(() => f.TryDecide(id), () => f.RuleRunner.Permissions.State("XX")!.PartyToGc3 = true);
     }
 
-    private static void KoreaIsParty(CaseFixture f, bool party) => f.RuleRunner.Permissions.State("KR")!.PartyToGc3 = party;
+    private static void KoreaIsNoParty(CaseFixture f) => f.RuleRunner.Permissions.State("KR")!.PartyToGc3 = false;
 
     private static Advised Assured(CaseFixture f, Route route, Undertaking missing)
     {
@@ -219,10 +219,11 @@ public class AdviceTests
 
     private static Advised AssuredWithoutReservation(CaseFixture f)
     {
-        var id = Submitted(f, Ru, "RU");
+        f.RuleRunner.Permissions.State("KR")!.Reservations.Add(12);
+        var id = f.To(State.Submitted);
         return Advice.OfRequest(
             () => f.Assurance(id),
-            r => f.Try(Ru, r, Transfers.GiveAssurance),
+            r => f.Try(Kr, r, Transfers.GiveAssurance),
             _ => { },
             r => r.Undertakings.Add(Undertaking.WithoutReservation)
         );
@@ -547,7 +548,7 @@ public class AdviceTests
         return id;
     }
 
-    // A release, for which no reservation matters.
+    // A release, which needs no assessment.
     private static string Reviewed(CaseFixture f, string participant, string destination, string by = Ua)
     {
         var id = f.Draft(participant, route: Route.Release, destination: destination);
@@ -555,13 +556,6 @@ public class AdviceTests
         Done(Assure(f, id, participant));
         Done(Review(f, id, by));
         f.Custody = Answer(destination);
-        return id;
-    }
-
-    private static string Submitted(CaseFixture f, string participant, string destination)
-    {
-        var id = f.Draft(participant, destination: destination);
-        Done(Submit(f, id, participant));
         return id;
     }
 

@@ -318,6 +318,10 @@ public class AdviceTests
             new(Reason.ClaimNotOwn, "a claim of its own", f => Claimed(f, Kr, "KR")),
             new(Reason.ClaimNotOwn, "the detaining power records it", f => Claimed(f, Hq, "KP")),
             new(Reason.ProceedingsReasonMissing, "the reason is named", ProceedingsReasonMissing),
+            new(Reason.TrialWithoutNotice, "it opens later", f => Tried(f, r => r.TrialTime = f.In(24 * 22))),
+            new(Reason.TrialWithoutNotice, "it opens all the same; acknowledged", f => Tried(f, r => OpensEarly(f, r))),
+            new(Reason.MoveNotTold, "he is told", f => Moved(f, r => r.ToldTime = null)),
+            new(Reason.MoveNotTold, "he will be told; he is", f => Moved(f, r => r.ToldTime = f.In(1))),
             new(Reason.OccurrenceNotOwed, "there is none; one that is owed", f => Notified(f, r => r.Occurrence = 9)),
             new(Reason.OccurrenceNotOwed, "notified before; none is named", NotifiedBefore),
             new(Reason.OccurrenceNotOwed, "none named by who transferred him; one that it owes", TransferringPowerNotifies),
@@ -327,27 +331,37 @@ public class AdviceTests
                 "sealed to the agency too",
                 f => Notified(f, r => r.Data = Seal(Hq), r => r.Data = Seal(Hq, Icrc))
             ),
+            new(Reason.BureauMissing, "sealed to the bureau too", SealedToTheBureau),
             new(Reason.ReleaseNotNamed, "a recipient; it is named", f => Notified(f, r => r.Data = Seal(Icrc, Kr), r => SealedTo(r, Kr))),
             new(Reason.ReleaseNotNamed, "a recipient; it is left out", f => Notified(f, r => r.Data = Seal(Icrc, Kr))),
+            new(Reason.ReleaseNotNamed, "no recipient; it is left out", f => Notified(f, r => r.Releases.Add(ReleaseTo(Kr)))),
+            new(Reason.ReleaseNotNamed, "the agency is no release; it is left out", f => Notified(f, r => r.Releases.Add(ReleaseTo(Icrc)))),
+            new(Reason.PowerOfOriginMissing, "it is named", f => Released(f, r => r.PowersOfOrigin.Add("KP"))),
+            new(Reason.PowerOfOriginMissing, "the data are withheld", f => Released(f, r => Withhold(f, r))),
+            new(Reason.DataWithheld, "from an organ of a power of origin; it is left out", f => Notified(f, ToOrigin)),
+            new(Reason.DataWithheld, "from an organ of a power of origin; released", f => Notified(f, ToOrigin, ReleasedToOrigin)),
             new(
-                Reason.ReleaseNotNamed,
-                "no recipient; it is left out",
-                f =>
-                    Notified(
-                        f,
-                        r =>
-                        {
-                            SealedTo(r, Kr);
-                            r.Data = Seal(Icrc);
-                        }
-                    )
+                Reason.DataWithheld,
+                "from any state, since no power of origin is named; it is named",
+                f => Notified(f, NoOrigin, r => SealedTo(r, Kr))
             ),
-            new(Reason.ReleaseNotNamed, "an organ of the power of origin; released", f => ToOrigin(f, Disclosure.Released)),
-            new(Reason.ReleaseNotNamed, "an organ of the power of origin; it is left out", f => ToOrigin(f, Disclosure.Withheld)),
+            new(Reason.ObserverNotConsulted, "no observer; one is consulted", f => Notified(f, r => r.ConsultedObserver = Mfa)),
+            new(Reason.ObserverNotConsulted, "no party to the case; it is admitted", ConsultedObserverAdmitted),
+            new(
+                Reason.RecipientNotReleased,
+                "another state's organ; sealed without it",
+                f => Said(f, r => r.Content = Seal(Hq, Kr), r => r.Content = Seal(Hq))
+            ),
+            new(Reason.RecipientNotReleased, "another state's organ; notified with its release", ReleasedByNotification),
             new(Reason.DuplicateRecord, "the record is a duplicate; the other is used", OtherRecordUsed),
             new(Reason.DuplicateRecord, "the record is a duplicate; the link is corrected", DuplicateCorrected),
             new(Reason.DuplicateRecord, "linked to a duplicate; to the record that is kept", LinkedToTheKept),
             new(Reason.DuplicateRecord, "the first has duplicates; linked the other way", LinkedTheOtherWay),
+            new(Reason.LinkAlreadyProposed, "an observer confirms it", ProposalConfirmed),
+            new(Reason.LinkAlreadyProposed, "proposed anew; the first proposal is corrected", ProposalCorrected),
+            new(Reason.LinkConfirmed, "the observer corrects its confirmation", ConfirmationCorrected),
+            new(Reason.LinkNotProposed, "nobody proposed it; proposed", LinkProposed),
+            new(Reason.LinkNotProposed, "the other way round; confirmed as it is proposed", ConfirmedAsProposed),
         ];
 
     private static Advised Claimed(CaseFixture f, string by, string claimant)
@@ -361,6 +375,23 @@ public class AdviceTests
         var reason = "";
         return new(() => f.Try(Hq, f.ProceedingsRequest(reason: reason), Prisoners.RecordProceedings), () => reason = "war-crimes-inquiry");
     }
+
+    private static Advised Tried(CaseFixture f, Action<RecordProceedingsRequest> right) =>
+        Advice.OfRequest(
+            () => f.ProceedingsRequest(),
+            r => f.Try(Hq, r, Prisoners.RecordProceedings),
+            r => r.TrialTime = f.In(24 * 20),
+            right
+        );
+
+    private static void OpensEarly(CaseFixture f, RecordProceedingsRequest r)
+    {
+        r.TrialTime = f.In(24 * 20);
+        r.AcknowledgedBreaches.Add(Invariant.D12);
+    }
+
+    private static Advised Moved(CaseFixture f, Action<AnnounceMoveRequest> wrong) =>
+        Advice.OfRequest(f.MoveRequest, r => f.Try(Hq, r, Prisoners.AnnounceMove), wrong);
 
     private static Advised Notified(CaseFixture f, Action<NotifyBureauRequest> wrong, Action<NotifyBureauRequest>? right = null) =>
         Advice.OfRequest(() => f.NotifyRequest(1), r => f.Try(Hq, r, Prisoners.NotifyBureau), wrong, right);
@@ -387,61 +418,136 @@ public class AdviceTests
         );
     }
 
-    private static Advised ToOrigin(CaseFixture f, Disclosure decided) =>
-        Notified(
-            f,
-            r =>
-            {
-                r.PowerOfOrigin = "RU";
-                SealedTo(r, Ru);
-            },
-            r =>
-            {
-                (r.PowerOfOrigin, r.Disclosure) = ("RU", decided);
-                if (decided == Disclosure.Released)
-                    SealedTo(r, Ru);
-            }
-        );
+    private static Advised Released(CaseFixture f, Action<NotifyBureauRequest> right) =>
+        Advice.OfRequest(() => f.ReleaseRequest(1), r => f.Try(Hq, r, Prisoners.NotifyBureau), r => r.PowersOfOrigin.Clear(), right);
+
+    private static void Withhold(CaseFixture f, NotifyBureauRequest r) =>
+        (r.Disclosure, r.ConsultedObserver, r.ReviewTime) = (Disclosure.Withheld, Icrc, f.In(24 * 30));
+
+    private static Advised SealedToTheBureau(CaseFixture f)
+    {
+        f.RuleRunner.Permissions.Agreement.Bureaux.Single(b => b.State == "UA").Participant = Mfa;
+        return Notified(f, _ => { }, r => r.Data = Seal(Icrc, Mfa));
+    }
+
+    // He depends on Russia too, as it is named.
+    private static void ToOrigin(NotifyBureauRequest r)
+    {
+        r.PowersOfOrigin.Add("RU");
+        SealedTo(r, Ru);
+    }
+
+    private static void NoOrigin(NotifyBureauRequest r)
+    {
+        r.PowersOfOrigin.Clear();
+        SealedTo(r, Kr);
+    }
+
+    private static void ReleasedToOrigin(NotifyBureauRequest r)
+    {
+        r.PowersOfOrigin.Clear();
+        ToOrigin(r);
+        (r.Disclosure, r.ConsultedObserver, r.ReviewTime) = (Disclosure.Released, "", null);
+    }
 
     // Sealed to the agency and another recipient, which the releases name.
     private static void SealedTo(NotifyBureauRequest r, string recipient)
     {
         r.Data = Seal(Icrc, recipient);
-        r.Releases.Add(new Release { Recipient = recipient, Reason = "consular-assistance" });
+        r.Releases.Add(ReleaseTo(recipient));
+    }
+
+    private static Release ReleaseTo(string recipient) => new() { Recipient = recipient, Reason = "consular-assistance" };
+
+    private static Advised ConsultedObserverAdmitted(CaseFixture f)
+    {
+        void Consulted(NotifyBureauRequest r) => r.ConsultedObserver = Swiss;
+        return Notified(f, Consulted, Consulted) with { Follow = () => f.Admit(Swiss, Part.ProtectingPower) };
+    }
+
+    private static Advised ReleasedByNotification(CaseFixture f)
+    {
+        var ask = () =>
+            f.Try(Hq, new RegisterPrisonerRequest(f.RegisterRequest()) { Identity = Seal(Icrc, Kr) }, Prisoners.RegisterPrisoner);
+        return new(() => ask(), () => ask = Notified(f, r => SealedTo(r, Kr)).Ask);
     }
 
     private static Advised OtherRecordUsed(CaseFixture f)
     {
-        Link(f, P, Registered(f));
+        f.Link(P, Registered(f));
         var reference = P;
         return new(() => Examine(f, reference), () => reference = f.Seen(Hq, reference).DuplicateOf);
     }
 
     private static Advised DuplicateCorrected(CaseFixture f)
     {
-        Link(f, P, Registered(f));
-        return new(() => Examine(f, P), () => f.Correct(f.Prisoner.Entries.Single(e => e.OtherPrisoner.Length > 0).Position));
+        f.Link(P, Registered(f));
+        return new(() => Examine(f, P), () => f.Correct(Confirmation(f), Icrc));
     }
 
     private static Advised LinkedToTheKept(CaseFixture f)
     {
         var (kept, third) = (Registered(f), Registered(f));
-        Link(f, P, kept);
+        f.Link(P, kept);
         var other = P;
-        return new(() => TryLink(f, third, other), () => other = f.Seen(Hq, other).DuplicateOf);
+        return new(() => Propose(f, third, other), () => other = f.Seen(Hq, other).DuplicateOf);
     }
 
     private static Advised LinkedTheOtherWay(CaseFixture f)
     {
         var (one, other) = (Registered(f), Registered(f));
-        Link(f, P, one);
-        return new(() => TryLink(f, one, other), () => (one, other) = (other, one));
+        f.Link(P, one);
+        return new(() => Propose(f, one, other), () => (one, other) = (other, one));
     }
 
-    private static void Link(CaseFixture f, string reference, string kept) => Assert.Equal(Reason.Unspecified, TryLink(f, reference, kept));
+    private static Advised ProposalConfirmed(CaseFixture f)
+    {
+        var kept = Proposed(f);
+        var confirms = false;
+        return new(() => confirms ? Confirm(f, P, kept) : Propose(f, P, kept), () => confirms = true);
+    }
 
-    private static Reason TryLink(CaseFixture f, string reference, string kept) =>
+    private static Advised ProposalCorrected(CaseFixture f)
+    {
+        var kept = Proposed(f);
+        return new(() => Propose(f, P, kept), () => f.Correct(Proposal(f)));
+    }
+
+    private static Advised ConfirmationCorrected(CaseFixture f)
+    {
+        f.Link(P, Registered(f));
+        return new(() => f.Try(Hq, f.CorrectRequest(Proposal(f)), Prisoners.CorrectRecord), () => f.Correct(Confirmation(f), Icrc));
+    }
+
+    private static Advised LinkProposed(CaseFixture f)
+    {
+        var kept = Registered(f);
+        return new(() => Confirm(f, P, kept), () => Propose(f, P, kept));
+    }
+
+    private static Advised ConfirmedAsProposed(CaseFixture f)
+    {
+        var (reference, kept) = (Proposed(f), P);
+        return new(() => Confirm(f, reference, kept), () => (reference, kept) = (kept, reference));
+    }
+
+    // Another reference, as whose duplicate this one is proposed.
+    private static string Proposed(CaseFixture f)
+    {
+        var kept = Registered(f);
+        Assert.Equal(Reason.Unspecified, Propose(f, P, kept));
+        return kept;
+    }
+
+    private static ulong Proposal(CaseFixture f) => f.Prisoner.Entries.First(e => e.OtherPrisoner.Length > 0).Position;
+
+    private static ulong Confirmation(CaseFixture f) => f.Prisoner.Entries.Last(e => e.OtherPrisoner.Length > 0).Position;
+
+    private static Reason Propose(CaseFixture f, string reference, string kept) =>
         f.Try(Hq, f.LinkRequest(reference, kept), Prisoners.LinkDuplicate);
+
+    private static Reason Confirm(CaseFixture f, string reference, string kept) =>
+        f.Try(Icrc, f.ConfirmRequest(reference, kept), Prisoners.ConfirmDuplicate);
 
     private static Reason Examine(CaseFixture f, string reference) =>
         f.Try(
@@ -454,27 +560,27 @@ public class AdviceTests
 
     private static Advice<CaseFixture>[] OnDepartures =>
         [
-            new(Reason.DepartureWithoutAssurance, "it is his power of origin; claimed", f => Released(f, Invariant.D2)),
+            new(Reason.DepartureWithoutAssurance, "it is his power of origin; claimed", f => Departed(f, Invariant.D2)),
             new(Reason.DepartureWithoutAssurance, "by a transfer request", ByTransferRequest),
-            new(Reason.DepartureWithoutAssurance, TookPlace, f => Released(f, Invariant.D2, tookPlace: true)),
-            new(Reason.DepartureWithoutStanding, "he is heard in private", f => Released(f, Invariant.D9)),
-            new(Reason.DepartureWithoutStanding, TookPlace, f => Released(f, Invariant.D9, tookPlace: true)),
-            new(Reason.DepartureWithoutFitness, "he is examined", f => Released(f, Invariant.D10)),
+            new(Reason.DepartureWithoutAssurance, TookPlace, f => Departed(f, Invariant.D2, tookPlace: true)),
+            new(Reason.DepartureWithoutStanding, "he is heard in private", f => Departed(f, Invariant.D9)),
+            new(Reason.DepartureWithoutStanding, TookPlace, f => Departed(f, Invariant.D9, tookPlace: true)),
+            new(Reason.DepartureWithoutFitness, "he is examined", f => Departed(f, Invariant.D10)),
             new(Reason.DepartureWithoutFitness, "admitted to hospital since; examined again", ExaminedAgain),
             new(Reason.DepartureWithoutFitness, "seriously wounded during hostilities; he is heard in private", WoundedAndWilling),
-            new(Reason.DepartureWithoutFitness, TookPlace, f => Released(f, Invariant.D10, tookPlace: true)),
-            new(Reason.DepartureWithoutRiskAssessment, "assessed", f => Released(f, Invariant.D11)),
+            new(Reason.DepartureWithoutFitness, TookPlace, f => Departed(f, Invariant.D10, tookPlace: true)),
+            new(Reason.DepartureWithoutRiskAssessment, "assessed", f => Departed(f, Invariant.D11)),
             new(Reason.DepartureWithoutRiskAssessment, "a risk was found; a later assessment finds none", RiskGone),
-            new(Reason.DepartureWithoutRiskAssessment, TookPlace, f => Released(f, Invariant.D11, tookPlace: true)),
-            new(Reason.DepartureDuringProceedings, "they delay no longer", f => Released(f, Invariant.D12)),
-            new(Reason.DepartureDuringProceedings, TookPlace, f => Released(f, Invariant.D12, tookPlace: true)),
+            new(Reason.DepartureWithoutRiskAssessment, TookPlace, f => Departed(f, Invariant.D11, tookPlace: true)),
+            new(Reason.DepartureDuringProceedings, "they delay no longer", f => Departed(f, Invariant.D12)),
+            new(Reason.DepartureDuringProceedings, TookPlace, f => Departed(f, Invariant.D12, tookPlace: true)),
             new(Reason.NotConfirmedByDetainingPower, "both confirm", NotConfirmed),
         ];
 
     private const string TookPlace = "it took place; acknowledged";
 
     // He is released to the Republic of Korea, and one thing is missing.
-    private static Advised Released(CaseFixture f, Invariant missing, bool tookPlace = false)
+    private static Advised Departed(CaseFixture f, Invariant missing, bool tookPlace = false)
     {
         foreach (var invariant in (Invariant[])[Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11])
             if (invariant != missing)
@@ -518,7 +624,7 @@ public class AdviceTests
 
     private static Advised ByTransferRequest(CaseFixture f)
     {
-        var alone = Released(f, Invariant.D2);
+        var alone = Departed(f, Invariant.D2);
         f.Admit(Mfa, Part.DetainingPower);
         var requested = false;
         return new(
@@ -529,7 +635,7 @@ public class AdviceTests
 
     private static Advised ExaminedAgain(CaseFixture f)
     {
-        var released = Released(f, Invariant.D12);
+        var released = Departed(f, Invariant.D12);
         Supply(f, Invariant.D12);
         f.Status(CustodyState.Hospitalised);
         return released with
@@ -556,7 +662,7 @@ public class AdviceTests
 
     private static Advised RiskGone(CaseFixture f)
     {
-        var released = Released(f, Invariant.D11);
+        var released = Departed(f, Invariant.D11);
         f.Do(
             Hq,
             new RecordRiskAssessmentRequest(f.RiskRequest()) { Finding = RiskFinding.SubstantialRisk },

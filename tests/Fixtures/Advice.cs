@@ -1,5 +1,6 @@
 using System.Text.RegularExpressions;
 using Google.Protobuf.Reflection;
+using Google.Rpc;
 using Ministries.Errors.V1;
 
 namespace Ministries.Fixtures;
@@ -74,11 +75,19 @@ public static partial class Advice
         Assert.All(nothingToFollow.Values, Assert.NotEmpty);
     }
 
-    /// <summary>Every RPC that the advice names is there, and every field is one of a request or a record of a service.</summary>
-    public static void AssertNamesExist(IReadOnlyList<Reason> reasons)
+    /// <summary>Every RPC that the advice names is there, or is a detail of the refusal's status, and every field is one of a request or a
+    /// record of a service.</summary>
+    /// <param name="reasons">The reasons.</param>
+    /// <param name="metadata">What refusals for them add in their metadata.</param>
+    public static void AssertNamesExist(IReadOnlyList<Reason> reasons, params string[] metadata)
     {
-        var rpcs = Methods.All.Select(m => m.Name).ToHashSet();
-        var fields = Contracts.Descriptors.Files.SelectMany(f => f.MessageTypes).SelectMany(FieldsOf).Select(f => f.Name).ToHashSet();
+        var rpcs = Methods.All.Select(m => m.Name).Concat(ErrorDetailsReflection.Descriptor.MessageTypes.Select(m => m.Name)).ToHashSet();
+        var fields = Contracts
+            .Descriptors.Files.SelectMany(f => f.MessageTypes)
+            .SelectMany(FieldsOf)
+            .Select(f => f.Name)
+            .Concat(metadata)
+            .ToHashSet();
         foreach (var reason in reasons)
         {
             var about = Reasons.AboutOf(reason);

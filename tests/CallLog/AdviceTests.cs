@@ -106,7 +106,7 @@ public class AdviceTests
                 request.Classification.ReleasableTo.Add(Ua);
                 request.Account.Minutes = new Sealed
                 {
-                    Scheme = "test",
+                    Scheme = "ministries-sealed-v1",
                     Recipients = { Kr },
                     Content = Google.Protobuf.ByteString.CopyFromUtf8("x"),
                 };

@@ -71,7 +71,7 @@ public static class CaseRules
                 return Reason.NotAParty;
             if (IsObserver(party.Part) && !own)
                 return Reason.ObserverLeavesByItself;
-            if (IsNeeded(party, @case))
+            if (IsNeeded(party, @case, context.Permissions))
                 return Reason.PartyNeeded;
             return Accept(new PartyRemoved { Participant = party.Participant })
                 .SeenBy(AudienceOf(@case, party.Participant, party.State, party.Part));
@@ -101,14 +101,20 @@ public static class CaseRules
             _ => false,
         };
 
-    private static bool IsNeeded(CaseParty party, Case @case)
+    // An organ that keeps no custody for the power, and a Protecting Power of the same state, do not do its duties.
+    private static bool IsNeeded(CaseParty party, Case @case, Permissions permissions)
     {
         var others = @case.Parties.Where(p => p.Participant != party.Participant).ToArray();
         var answers =
             Cases.ManagersOf(@case).Contains(party.State)
             || @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State));
         var watches = IsObserver(party.Part) && @case.Prisoners.Any(p => p.DetainingPower.Length > 0);
-        return answers && others.All(p => p.State != party.State) || watches && !others.Any(p => IsObserver(p.Part));
+        return answers && !others.Any(Answers) || watches && !others.Any(p => IsObserver(p.Part));
+
+        bool Answers(CaseParty other) =>
+            permissions.Participant(other.Participant) is { } organ
+            && organ.ActsFor(party.State)
+            && organ.Capacities.Contains(Capacity.Custody);
     }
 
     private static bool IsObserver(Part part) => part is Part.NeutralObserver or Part.ProtectingPower;

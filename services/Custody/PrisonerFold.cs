@@ -312,7 +312,9 @@ internal static class PrisonerFold
     private static void CameBack(Prisoner state, HandoverAborted e, FoldedEntry entry)
     {
         if (state.State == CustodyState.InTransit)
-            SetStatus(state, entry, BeforeTransit(state), entry.Time, ended: false, []);
+            SetStatus(state, entry, BeforeTransit(state.Statuses), entry.Time, ended: false, []);
+        else if (LastOf(state, CustodyState.InTransit) is >= 0 and var transit && IsRecorded(state, state.Statuses[transit + 1]))
+            SetStatusAt(transit + 1, state, entry, BeforeTransit(state.Statuses.Take(transit)), entry.Time, ended: false, []);
     }
 
     private static void Passed(Prisoner state, CustodyTransferred e, FoldedEntry entry)
@@ -329,7 +331,7 @@ internal static class PrisonerFold
         // Both powers owe notice of it (GC III 122).
         Occur(state, entry, kind, e.BureauDueTime, e.FromPower);
         Occur(state, entry, kind, e.BureauDueTime, e.ToPower);
-        SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended: died, e.Breaches);
+        Left(state, entry, route, ended: false, e.Breaches);
         Cases.PassOn(state.FormerPowers, e);
         state.TransferringPower = state.FormerPowers.LastOrDefault() ?? "";
         state.LastDetainingPower = e.ToPower;
@@ -345,9 +347,22 @@ internal static class PrisonerFold
         }
         var route = (entry.Request as HandoverConfirmed)?.Route ?? Route.Unspecified;
         Occur(state, entry, CustodyStates.OccurrenceOf(CustodyStates.After(route, CustodyState.InTransit)), e.BureauDueTime);
-        SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended: true, e.Breaches);
+        Left(state, entry, route, ended: true, e.Breaches);
         (state.Held, state.Ended, state.DetainingPower) = (false, true, "");
         SettleHealth(state, entry);
+    }
+
+    // A death that was recorded before the hand-over stays the last word; if it is corrected, the hand-over counts.
+    private static void Left(Prisoner state, FoldedEntry entry, Route route, bool ended, IEnumerable<Invariant> breaches)
+    {
+        if (state.State != CustodyState.Died)
+            SetStatus(state, entry, CustodyStates.After(route, state.State), TimeOf(entry), ended, breaches);
+        else
+        {
+            var death = LastOf(state, CustodyState.Died);
+            var before = state.Statuses.Take(death).LastOrDefault(s => !s.Corrected)?.State ?? CustodyState.Unspecified;
+            SetStatusAt(death, state, entry, CustodyStates.After(route, before), TimeOf(entry), ended, breaches);
+        }
     }
 
     // It is noted so that it does not fall due again.
@@ -379,6 +394,9 @@ internal static class PrisonerFold
     private static void Corrected(Prisoner state, RecordCorrected e, FoldedEntry entry)
     {
         Mend(state, e);
+        // Who was seriously ill all along was to be reported on a week after the report that ended the clock (D14).
+        if (state.HealthDueTime is null && LastReport(state) is { } report && report.Position > e.Position && IsSerious(state))
+            state.HealthDueTime = (report.Time.ToDateTimeOffset() + Prisoners.HealthEvery).ToTimestamp();
         SettleHealth(state, entry);
         if (entry.Request is not CorrectRecordRequest request || e.Prisoner != state.Prisoner_ || !IsRegistration(state, e.Position))
             return;
@@ -440,8 +458,20 @@ internal static class PrisonerFold
     /// <summary>Whether an entry is the registration, which can be corrected again.</summary>
     internal static bool IsRegistration(Prisoner state, ulong position) => state.Statuses[0].Position == position;
 
-    private static CustodyState BeforeTransit(Prisoner state) =>
-        state.Statuses.LastOrDefault(s => !s.Corrected && s.State != CustodyState.InTransit)?.State ?? CustodyState.Interned;
+    private static CustodyState BeforeTransit(IEnumerable<StatusEntry> statuses) =>
+        statuses.LastOrDefault(s => !s.Corrected && s.State != CustodyState.InTransit)?.State ?? CustodyState.Interned;
+
+    // Where in the record the latest such status stands, of those that are not corrected; -1: nowhere.
+    private static int LastOf(Prisoner state, CustodyState status)
+    {
+        for (var i = state.Statuses.Count - 1; i >= 0; i--)
+            if (!state.Statuses[i].Corrected && state.Statuses[i].State == status)
+                return i;
+        return -1;
+    }
+
+    // Whether somebody recorded the status, so that it can be corrected; it does not follow from a hand-over.
+    private static bool IsRecorded(Prisoner state, StatusEntry status) => state.Entries.Any(m => m.Position == status.Position);
 
     private static Timestamp TimeOf(FoldedEntry entry) =>
         entry.Request switch
@@ -475,6 +505,25 @@ internal static class PrisonerFold
         );
     }
 
+    // A status that comes before others that were recorded first: it counts if they are corrected.
+    private static void SetStatusAt(
+        int index,
+        Prisoner state,
+        FoldedEntry entry,
+        CustodyState status,
+        Timestamp time,
+        bool ended,
+        IEnumerable<Invariant> breaches
+    )
+    {
+        var now = state.State;
+        SetStatus(state, entry, status, time, ended, breaches);
+        var set = state.Statuses[^1];
+        state.Statuses.RemoveAt(state.Statuses.Count - 1);
+        state.Statuses.Insert(index, set);
+        state.State = now;
+    }
+
     // What the status that was recorded last says of his health.
     private static void SaySerious(Prisoner state, bool? serious)
     {
@@ -487,12 +536,18 @@ internal static class PrisonerFold
     private static void SettleHealth(Prisoner state, FoldedEntry entry)
     {
         var last = state.Statuses.LastOrDefault(s => !s.Corrected);
-        state.Serious = last is { Ended: false } && SaidSerious(state);
+        state.Serious = IsSerious(state);
         if (last is { Ended: true } && state.HealthDueTime is { } due)
             (last.HealthDueTime, state.HealthDueTime) = (due, null);
         else if (state.Serious)
             state.HealthDueTime ??= Week(entry);
     }
+
+    private static Notification? LastReport(Prisoner state) =>
+        state.Notifications.LastOrDefault(n => n is { HealthReport: true, Corrected: false });
+
+    private static bool IsSerious(Prisoner state) =>
+        state.Statuses.LastOrDefault(s => !s.Corrected) is { Ended: false } && SaidSerious(state);
 
     private static bool SaidSerious(Prisoner state) =>
         state
@@ -517,7 +572,7 @@ internal static class PrisonerFold
     // The clock as it was before the reports that were corrected since the last that counts.
     private static void Unreport(Prisoner state)
     {
-        var last = state.Notifications.LastOrDefault(n => n is { HealthReport: true, Corrected: false })?.Position;
+        var last = LastReport(state)?.Position;
         var due = state
             .Notifications.Where(n => n is { HealthReport: true, Corrected: true, HealthDueTime: not null } && !(n.Position < last))
             .Select(n => n.HealthDueTime)

@@ -28,6 +28,12 @@ public static class Prisoners
     /// <summary>The size in bytes from which a record takes facts and corrections alone.</summary>
     public const int FullForNotificationsAt = 6 << 20;
 
+    /// <summary>The size in bytes of its claims to one person from which a state records no more of them.</summary>
+    public const int FullOfClaimsAt = 256 << 10;
+
+    /// <summary>The size in bytes of the statements that a participant recorded of one person from which it records no more.</summary>
+    public const int FullOfStatementsAt = 512 << 10;
+
     /// <summary>How often the health of the seriously ill or wounded is reported (GC III 122): weekly.</summary>
     public static readonly TimeSpan HealthEvery = TimeSpan.FromDays(7);
 
@@ -118,11 +124,16 @@ public static class Prisoners
             if (FormFault(request) is { } fault)
                 return fault;
             var time = request.StatusTime.ToDateTimeOffset();
-            if (time > context.Now || time < prisoner.CaptureTime?.ToDateTimeOffset())
+            var beforeCapture = time < prisoner.CaptureTime?.ToDateTimeOffset();
+            if (time > context.Now || beforeCapture && !fact)
                 return RefuseField(Reason.TimeOutOfRange, "status_time");
-            if (!fact && IsFull(prisoner, request))
+            // The end of custody and an admission to hospital are too grave to find no room.
+            if (
+                request.Status is CustodyState.Registered or CustodyState.Interned or CustodyState.AccommodatedInNeutralCountry
+                && IsFull(prisoner, request)
+            )
                 return Reason.RecordFull;
-            Invariant[] breaches = fact && !Fits(prisoner, request) ? [Invariant.D1] : [];
+            Invariant[] breaches = fact && (beforeCapture || !Fits(prisoner, request)) ? [Invariant.D1] : [];
             if (CustodyStates.RouteOf(request.Status) is not Route.Unspecified and var route)
             {
                 breaches = Readiness.Breaches(Readiness.Records(context, prisoner), route, request.Destination, context, assured: false);
@@ -134,7 +145,8 @@ public static class Prisoners
                 prisoner.DuplicateOf.Length > 0 ? (false, true) : CustodyStates.After(request.Status, request.EscapeSucceeded);
             var recorded = StatusOf(context, held, ended);
             recorded.Breaches.Add(breaches);
-            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: ended != prisoner.Ended));
+            // Who may know of a breach are the power that departed from the rule and the observers.
+            return Accept(recorded).SeenBy(SideOf(prisoner, everybody: ended != prisoner.Ended && breaches.Length == 0));
         },
     };
 
@@ -178,11 +190,10 @@ public static class Prisoners
     public static readonly Rule<Prisoner, RecordClaimRequest, RecordClaimResponse> RecordClaim = new(Record)
     {
         Unless = Duplicate,
-        Full = IsFull,
         Decide = (prisoner, request, context) =>
-            context.Caller.State != prisoner.LastDetainingPower && context.Caller.State != request.Claimant
-                ? Reason.ClaimNotOwn
-                : Accept(new ClaimRecorded { Claim = context.NewId("claim") }),
+            context.Caller.State != prisoner.LastDetainingPower && context.Caller.State != request.Claimant ? Reason.ClaimNotOwn
+            : ClaimsOf(prisoner, context) >= FullOfClaimsAt ? Reason.RecordFull
+            : Accept(new ClaimRecorded { Claim = context.NewId("claim") }),
         Answer = (response, _, context) => response.Claim = context.NewId("claim"),
     };
 
@@ -248,7 +259,7 @@ public static class Prisoners
             var kept = context.Find(Kind, KeyOf(request.Case, request.SameAsPrisoner))!;
             if (kept.DuplicateOf.Length > 0 || prisoner.Duplicates.Count > 0)
                 return Reason.DuplicateRecord;
-            if (IsProposed(prisoner, kept.Prisoner_))
+            if (IsProposed(prisoner, kept.Prisoner_, context))
                 return Reason.LinkAlreadyProposed;
             if (kept.Duplicates.Count >= MaxDuplicates || IsFull(prisoner, request) || IsFull(kept, request))
                 return Reason.RecordFull;
@@ -266,7 +277,7 @@ public static class Prisoners
             var kept = context.Find(Kind, KeyOf(request.Case, request.SameAsPrisoner))!;
             if (kept.DuplicateOf.Length > 0 || prisoner.Duplicates.Count > 0)
                 return Reason.DuplicateRecord;
-            if (!IsProposed(prisoner, kept.Prisoner_) || prisoner.LastDetainingPower != kept.LastDetainingPower)
+            if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
                 return Reason.LinkNotProposed;
             if (kept.Duplicates.Count >= MaxDuplicates)
                 return Reason.RecordFull;
@@ -297,8 +308,17 @@ public static class Prisoners
     /// <summary>Why a record takes no more writes: it is no longer kept beside another one of the same person.</summary>
     internal static Reason? Duplicate(Prisoner prisoner) => prisoner.DuplicateOf.Length > 0 ? Reason.DuplicateRecord : null;
 
-    /// <summary>Whether the record takes nothing more but facts, notifications and corrections.</summary>
-    internal static bool IsFull<TRequest>(Prisoner prisoner, TRequest request) => prisoner.CalculateSize() >= FullAt;
+    /// <summary>Whether the record takes nothing more but facts, notifications and corrections. Claims and statements have limits of their
+    /// own: nobody who only claims the person takes the room of what his departure needs, and nobody that of his objection (D9).
+    /// </summary>
+    internal static bool IsFull<TRequest>(Prisoner prisoner, TRequest request) =>
+        prisoner.CalculateSize() - prisoner.Claims.Sum(c => c.CalculateSize()) - prisoner.Statements.Sum(s => s.CalculateSize()) >= FullAt;
+
+    /// <summary>Whether the participant records no more statements of the person; others may.</summary>
+    /// <param name="prisoner">The prisoner.</param>
+    /// <param name="participant">The participant's id.</param>
+    public static bool IsFullOfStatements(Prisoner prisoner, string participant) =>
+        prisoner.Statements.Where(s => s.Participant == participant).Sum(s => s.CalculateSize()) >= FullOfStatementsAt;
 
     /// <summary>Whether a notification of the occurrence is still owed.</summary>
     internal static bool IsOwed(Occurrence occurrence) => occurrence is { Corrected: false, Notification: "" };
@@ -319,9 +339,20 @@ public static class Prisoners
     internal static IEnumerable<StreamId> PersonOf(Prisoner prisoner) =>
         prisoner.Duplicates.Select(d => Kind.Id(KeyOf(prisoner.Case, d))).Prepend(IdOf(prisoner));
 
-    /// <summary>Whether it is proposed, and not corrected, that another record is kept instead of this one.</summary>
-    internal static bool IsProposed(Prisoner prisoner, string kept) =>
-        prisoner.DuplicateProposals.Any(p => p.Prisoner == prisoner.Prisoner_ && p.SameAsPrisoner == kept);
+    // Whether the power that holds him proposes, and has not corrected, that another record is kept instead of this one. What another
+    // power proposed that held him before does not bind it (D4).
+    private static bool IsProposed(Prisoner prisoner, string kept, RuleContext context) =>
+        prisoner.DuplicateProposals.Any(p =>
+            p.Prisoner == prisoner.Prisoner_
+            && p.SameAsPrisoner == kept
+            && context.Permissions.Participant(p.Participant)?.ActsFor(prisoner.LastDetainingPower) == true
+        );
+
+    // The size of the claims that the caller's state recorded. What others claim is nothing that it may learn (D22).
+    private static int ClaimsOf(Prisoner prisoner, RuleContext context) =>
+        prisoner
+            .Claims.Where(c => context.Permissions.Participant(c.Participant) is { } author && context.ActsFor(author.State))
+            .Sum(c => c.CalculateSize());
 
     /// <summary>The powers of origin that a notification names.</summary>
     internal static IEnumerable<string> PowersNamed(NotifyBureauRequest request) =>
@@ -461,6 +492,13 @@ public static class Prisoners
             || mark.Participant != context.Caller.Id
         )
             return Reason.NotCorrectable;
+        // A power that held him before mends his identity; it does not take away what every departure rests on (D4).
+        if (
+            PrisonerFold.IsRegistration(prisoner, mark.Position)
+            && request.Identity is null
+            && context.Caller.State != prisoner.LastDetainingPower
+        )
+            return Invalid(("identity", "is required where another power holds the person"));
         var streams = new List<StreamId> { IdOf(prisoner) };
         IEnumerable<string> audience = SideOf(prisoner);
         if (mark.Statement.Length > 0)

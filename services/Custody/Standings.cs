@@ -67,7 +67,8 @@ public static class Standings
         // Where none was needed, there is nobody to attest it.
         if (statement.Interpreter.Length == 0)
             demanded.Remove(AttesterRole.Interpreter);
-        if (under18 || statement.Under18)
+        // Who had a guardian was a minor when he spoke, whatever his registration says since.
+        if (under18 || statement.Under18 || interview.Attendants.Any(a => a.Role == AttesterRole.Guardian))
             demanded.Add(AttesterRole.Guardian);
         return demanded.All(role =>
             statement.Attestations.Any(a =>
@@ -102,13 +103,13 @@ public static class Standings
             destination,
             .. records.SelectMany(r => r.Statuses).Select(s => s.RecordedFor),
             .. records.Select(r => r.LastDetainingPower),
-            .. records.SelectMany(r => r.Notifications).Select(n => n.PowerOfOrigin),
+            .. records.SelectMany(r => r.Notifications).SelectMany(n => n.PowersOfOrigin.Append(n.PowerOfOrigin)),
             .. claims.SelectMany(c => (string[])[c.Claimant, c.StateClaimed, permissions.Participant(c.Participant)?.State ?? ""]),
         ])
             .Where(state => state.Length > 0)
             .ToHashSet();
     }
 
-    // When he spoke; a statement whose request was erased is the latest, so that it stops and carries nothing.
-    private static DateTimeOffset SpokenAt(Statement statement) => statement.StatementTime?.ToDateTimeOffset() ?? DateTimeOffset.MaxValue;
+    // When he spoke; a statement whose request was erased carries nothing, and stops from when it was recorded: he spoke no later.
+    private static DateTimeOffset SpokenAt(Statement statement) => (statement.StatementTime ?? statement.RecordTime).ToDateTimeOffset();
 }

@@ -47,7 +47,6 @@ public static class Statements
     {
         From = CustodyStates.InCustody,
         Unless = Prisoners.Duplicate,
-        Full = Prisoners.IsFull,
         Decide = (prisoner, request, context) =>
         {
             var said = request.StatementTime.ToDateTimeOffset();
@@ -63,6 +62,8 @@ public static class Statements
                 return Reason.InterpreterMissing;
             if (request.Interview is { } interview && FaultOf(interview, request, prisoner, context) is { } fault)
                 return fault;
+            if (Prisoners.IsFullOfStatements(prisoner, context.Caller.Id))
+                return Reason.RecordFull;
             var recorded = new StatementRecorded
             {
                 Statement = context.NewId(Record.Prefix),
@@ -93,10 +94,7 @@ public static class Statements
                 return Reason.NotPresent;
             if (statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == caller && a.Official == official))
                 return Reason.AlreadyExists;
-            var prisoner = context.Find(Prisoners.Kind, Prisoners.KeyOf(statement.Case, statement.Prisoner))!;
-            return statement.Attestations.Count >= MaxAttestations || Prisoners.IsFull(prisoner, request)
-                ? Reason.RecordFull
-                : Accept(new StatementAttested());
+            return statement.Attestations.Count >= MaxAttestations ? Reason.RecordFull : Accept(new StatementAttested());
         },
     };
 

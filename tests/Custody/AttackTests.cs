@@ -1,0 +1,293 @@
+using Google.Protobuf;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+using CorrectRecordRequest = Ministries.Custody.V1.CorrectRecordRequest;
+using Route = Ministries.Types.V1.Route;
+
+namespace Ministries.Custody.Tests;
+
+/// <summary>What one participant tries against the prisoner or against the others, by requests that are each well formed.</summary>
+public class AttackTests
+{
+    private readonly CaseFixture _fixture = new();
+
+    public AttackTests() => _fixture.Register();
+
+    // ---- who holds and manages (D1, D4)
+
+    [Fact]
+    public void D1_a_power_that_holds_another_does_not_remove_the_last_organ_that_keeps_custody_for_the_other_power()
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.HandOver();
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq, CaseFixture.Kr));
+        // Nor does the power remove it, which could then never come back.
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.Hq));
+        Assert.Equal(Reason.Unspecified, AdviceTests.Remove(_fixture, CaseFixture.Mfa));
+    }
+
+    [Fact]
+    public void D1_a_protecting_power_is_no_organ_of_the_neutral_power_that_accommodates_him()
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        _fixture.HandOver(Route.NeutralAccommodation);
+        Assert.Equal(Reason.PartyNeeded, AdviceTests.Remove(_fixture, CaseFixture.SwissJustice, CaseFixture.SwissJustice));
+    }
+
+    [Fact]
+    public void D4_a_power_that_held_him_before_does_not_take_away_his_identity()
+    {
+        var registration = _fixture.Prisoner.Statuses[0].Position;
+        _fixture.HandOver();
+        _fixture.Says("CH");
+        Assert.True(_fixture.Stands("CH"));
+        Assert.Equal(Reason.RequestInvalid, _fixture.Try(CaseFixture.Hq, _fixture.CorrectRequest(registration), Prisoners.CorrectRecord));
+        Assert.True(_fixture.Stands("CH"));
+        // What was wrong it mends.
+        var mended = new CorrectRecordRequest(_fixture.CorrectRequest(registration)) { Identity = CaseFixture.Seal(CaseFixture.Icrc) };
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Hq, mended, Prisoners.CorrectRecord));
+    }
+
+    [Fact]
+    public void D4_what_a_former_power_proposed_links_nobody_whom_another_power_holds()
+    {
+        _fixture.Register(CaseFixture.Q);
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        _fixture.HandOver();
+        _fixture.Do(
+            CaseFixture.Consular,
+            new Consular.V1.HandoverConfirmed(_fixture.Confirmed())
+            {
+                Prisoner = CaseFixture.Q,
+                FromPower = "UA",
+                DetainingParticipant = CaseFixture.Mfa,
+            },
+            Reactions.HandedOver
+        );
+        Assert.Equal(Reason.LinkNotProposed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+        // The power that holds him proposes it itself.
+        var own = new LinkDuplicateRequest(_fixture.LinkRequest()) { Etag = _fixture.Etag(CaseFixture.Kr) };
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Kr, own, Prisoners.LinkDuplicate));
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+    }
+
+    // ---- records that nobody may lock
+
+    [Fact]
+    public void D9_a_state_that_claims_him_takes_no_room_from_what_his_departure_needs()
+    {
+        var accepted = 0;
+        while (accepted < 100)
+        {
+            var request = _fixture.ClaimRequest(CaseFixture.Kr, "KR", "KR");
+            request.Evidence.Content = ByteString.CopyFrom(new byte[65536]);
+            var reason = _fixture.Try(CaseFixture.Kr, request, Prisoners.RecordClaim);
+            if (reason == Reason.RecordFull)
+                break;
+            Assert.Equal(Reason.Unspecified, reason);
+            accepted++;
+        }
+        Assert.Equal(4, accepted);
+        // Another state learns nothing of it.
+        _fixture.Admit(CaseFixture.Ru, Part.RequestingState);
+        Assert.Equal(
+            Reason.Unspecified,
+            _fixture.Try(CaseFixture.Ru, _fixture.ClaimRequest(CaseFixture.Ru, "RU", "RU"), Prisoners.RecordClaim)
+        );
+        _fixture.Ready();
+        Assert.True(_fixture.Stands("KR"));
+    }
+
+    [Fact]
+    public void D9_the_power_that_holds_him_leaves_room_for_his_objection_whatever_it_records()
+    {
+        _fixture.Ready();
+        for (var reason = Reason.Unspecified; reason != Reason.RecordFull; )
+        {
+            var request = _fixture.FitnessRequest();
+            request.Findings = new Sealed(CaseFixture.Seal(CaseFixture.Icrc)) { Content = ByteString.CopyFrom(new byte[65536]) };
+            reason = _fixture.Try(CaseFixture.Hq, request, Prisoners.RecordFitness);
+            Assert.True(reason is Reason.Unspecified or Reason.RecordFull);
+        }
+        Assert.True(_fixture.Stands("KR"));
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddHours(1);
+        _fixture.Says("UA");
+        Assert.False(_fixture.Stands("KR"));
+        // That he came to hospital and left custody is recorded too.
+        _fixture.Status(CustodyState.Hospitalised);
+        Assert.Equal(
+            Reason.RecordFull,
+            _fixture.Try(CaseFixture.Hq, _fixture.StatusRequest(CustodyState.Interned), Prisoners.RecordStatus)
+        );
+        AdviceTests.EndCustody(_fixture);
+    }
+
+    [Fact]
+    public void D9_nobody_takes_the_room_of_another_participants_statements()
+    {
+        var state = _fixture.Prisoner.Clone();
+        var said = new Statement { Participant = CaseFixture.Hq, Language = new string('x', 1 << 10) };
+        state.Statements.Add(Enumerable.Repeat(said, 512));
+        Assert.True(Prisoners.IsFullOfStatements(state, CaseFixture.Hq));
+        Assert.False(Prisoners.IsFullOfStatements(state, CaseFixture.Icrc));
+    }
+
+    [Fact]
+    public void A_death_that_was_recorded_by_mistake_before_a_hand_over_is_taken_back_after_it()
+    {
+        _fixture.Begin();
+        _fixture.Status(CustodyState.Died);
+        var death = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.HandOver();
+        Assert.Equal((CustodyState.Died, ""), (_fixture.Prisoner.State, _fixture.Prisoner.DetainingPower));
+        _fixture.Correct(death);
+        Assert.Equal(
+            (CustodyState.Interned, true, "KR", "KR"),
+            (
+                _fixture.Prisoner.State,
+                _fixture.Prisoner.Held,
+                _fixture.Prisoner.DetainingPower,
+                _fixture.TheCase.Prisoners[0].DetainingPower
+            )
+        );
+        _fixture.Status(CustodyState.Hospitalised);
+    }
+
+    [Fact]
+    public void A_death_that_was_recorded_by_mistake_before_a_departure_leaves_the_departure()
+    {
+        _fixture.Begin();
+        _fixture.Status(CustodyState.Died);
+        var death = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.HandOver(Route.Release);
+        _fixture.Correct(death);
+        Assert.Equal((CustodyState.Released, true, false), (_fixture.Prisoner.State, _fixture.Prisoner.Ended, _fixture.Prisoner.Held));
+    }
+
+    [Fact]
+    public void An_escape_on_the_way_that_was_none_leaves_nobody_in_transit_once_the_hand_over_is_aborted()
+    {
+        _fixture.Begin();
+        _fixture.Status(CustodyState.Escaped);
+        var escape = _fixture.Prisoner.Statuses[^1].Position;
+        _fixture.Abort();
+        Assert.Equal(CustodyState.Escaped, _fixture.Prisoner.State);
+        _fixture.Correct(escape);
+        Assert.Equal((CustodyState.Interned, true), (_fixture.Prisoner.State, _fixture.Prisoner.Held));
+    }
+
+    [Fact]
+    public void A_fact_is_recorded_at_whatever_time_it_happened()
+    {
+        var request = _fixture.StatusRequest(CustodyState.Died);
+        request.StatusTime = _fixture.Ago(1001);
+        var recorded = _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        Assert.Equal([Invariant.D1], ((StatusRecorded)recorded.Changes[0].Event).Breaches);
+    }
+
+    // ---- his word (D7, D9)
+
+    [Fact]
+    public void D9_a_word_after_a_statement_that_was_erased_counts_again()
+    {
+        var state = _fixture.Prisoner.Clone();
+        var erased = new StatementRecorded
+        {
+            Case = _fixture.Case,
+            Prisoner = CaseFixture.P,
+            Statement = "statement_x",
+            DetainingPower = "UA",
+            ExpireTime = _fixture.In(1),
+        };
+        Prisoners.Kind.Apply(state, erased, new FoldedEntry(99, _fixture.Ago(2), CaseFixture.Icrc, "r", null));
+        _fixture.Says("KR");
+        state.Statements.Add(_fixture.Prisoner.Statements);
+        Assert.Equal(Standing.InForce, StandingOf(state));
+        state.Statements[1].StatementTime = _fixture.Ago(3);
+        Assert.Equal(Standing.NotInForce, StandingOf(state));
+    }
+
+    [Fact]
+    public void D7_a_power_does_not_do_without_the_guardian_by_calling_the_minor_an_adult()
+    {
+        var registration = _fixture.Prisoner.Statuses[0].Position;
+        Register(under18: true);
+        var request = _fixture.StatementRequest(CaseFixture.Icrc, "KR");
+        request.Interview.Attendants.Add(
+            new Attendant
+            {
+                Role = AttesterRole.Guardian,
+                Participant = CaseFixture.Icrc,
+                Official = "i-4",
+            }
+        );
+        _fixture.Attest(_fixture.Record(request), AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
+        Assert.False(_fixture.Stands("KR"));
+        Register(under18: false);
+        Assert.False(_fixture.Stands("KR"));
+
+        void Register(bool under18) =>
+            _fixture.Do(
+                CaseFixture.Hq,
+                new CorrectRecordRequest(_fixture.CorrectRequest(registration))
+                {
+                    Identity = CaseFixture.Seal(CaseFixture.Icrc),
+                    Under18 = under18,
+                },
+                Prisoners.CorrectRecord
+            );
+    }
+
+    [Fact]
+    public void D7_every_power_of_origin_that_was_named_is_one_whose_officials_are_witnesses()
+    {
+        var notice = _fixture.NotifyRequest(1);
+        notice.PowersOfOrigin.Add("RU");
+        _fixture.Do(CaseFixture.Hq, notice, Prisoners.NotifyBureau);
+        var request = _fixture.StatementRequest(CaseFixture.Icrc, "KR");
+        request.Interview.Attendants[1].Participant = CaseFixture.Ru;
+        Assert.Equal(Reason.WitnessOfAParty, _fixture.Try(CaseFixture.Icrc, request, Statements.RecordStatement));
+    }
+
+    // ---- clocks (D14)
+
+    [Fact]
+    public void D14_a_finding_that_ended_the_clock_and_is_corrected_gains_no_time()
+    {
+        Examine(serious: true);
+        Examine(serious: false);
+        _fixture.Do(CaseFixture.Hq, new NotifyBureauRequest(_fixture.ReleaseRequest(0)) { HealthReport = true }, Prisoners.NotifyBureau);
+        Assert.Null(_fixture.Prisoner.HealthDueTime);
+        var due = _fixture.RuleRunner.Now.AddDays(7);
+        _fixture.RuleRunner.Now = _fixture.RuleRunner.Now.AddDays(30);
+        _fixture.Correct(_fixture.Prisoner.Fitness[^1].Position);
+        Assert.Equal((true, due), (_fixture.Prisoner.Serious, _fixture.Prisoner.HealthDueTime?.ToDateTimeOffset()));
+    }
+
+    // ---- what others can tell (D16, D22)
+
+    [Fact]
+    public void D22_that_a_departure_went_against_his_word_is_told_to_the_power_and_the_observers_alone()
+    {
+        Invariant[] all = [Invariant.D2, Invariant.D9, Invariant.D10, Invariant.D11];
+        var request = _fixture.StatusRequest(CustodyState.Repatriated, null, all);
+        var recorded = _fixture.Do(CaseFixture.Hq, request, Prisoners.RecordStatus);
+        Assert.NotEmpty(((StatusRecorded)recorded.Changes[0].Event).Breaches);
+        Assert.DoesNotContain(recorded.Audience, _fixture.Reader(CaseFixture.Kr).Tokens.Contains);
+        Assert.Contains(recorded.Audience, _fixture.Reader(CaseFixture.Icrc).Tokens.Contains);
+        Assert.Equal("", _fixture.Seen(CaseFixture.Kr).DetainingPower);
+    }
+
+    private void Examine(bool serious) =>
+        _fixture.Do(
+            CaseFixture.Hq,
+            new RecordFitnessRequest(_fixture.FitnessRequest(false)) { Serious = serious },
+            Prisoners.RecordFitness
+        );
+
+    private Standing StandingOf(Prisoner state) =>
+        Standings
+            .Of([state], _fixture.TheCase, Route.Article12Transfer, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions)
+            .Standing;
+}

@@ -14,7 +14,7 @@ namespace Ministries.Consular;
 /// <see cref="AccessVisibility"/>.</summary>
 public static class Accesses
 {
-    /// <summary>The greatest number of participants' acts on one access.</summary>
+    /// <summary>The greatest number of participants' acts of one kind on one access.</summary>
     public const int MaxActs = 512;
 
     /// <summary>The longest time for which access is denied by one decision.</summary>
@@ -259,7 +259,7 @@ public static class Accesses
         held = @case.Prisoners.First(p => p.Prisoner == prisoner);
         return held.DetainingPower.Length == 0 ? Reason.PrisonerNotHeld
             : Dossiers.HasAccess(dossier, asker) ? Reason.AccessAlreadyOpen
-            : dossier?.Accesses.Count >= Dossiers.MaxRecords ? Reason.RecordFull
+            : Dossiers.HasNoRoomFor(dossier, asker) ? Reason.RecordFull
             : null;
     }
 
@@ -325,7 +325,8 @@ public static class Accesses
 
     private static Refusal? Only(bool allowed) => allowed ? null : new Refusal(Reason.NotGranted);
 
-    private static bool IsFull<TRequest>(Access access, TRequest request) => access.Acts.Count >= MaxActs;
+    private static bool IsFull<TRequest>(Access access, TRequest request)
+        where TRequest : IMessage => Acts.Of(access.Acts, request) >= MaxActs;
 
     private static StreamId[] StreamsOf(string id, string @case, string prisoner) =>
         [Kind.Id(id), Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))];

@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
 using Ministries.Consular.V1;
@@ -33,6 +34,13 @@ public static class Acts
     /// <summary>The name of the RPC behind the entry; empty where the request was erased.</summary>
     public static string MethodOf(FoldedEntry entry) =>
         entry.Request?.Descriptor.Name is { } name && name.EndsWith("Request", StringComparison.Ordinal) ? name[..^"Request".Length] : "";
+
+    /// <summary>The number of acts of the kind that is asked for.</summary>
+    public static int Of(IEnumerable<RecordedAct> acts, IMessage request)
+    {
+        var method = request.Descriptor.Name[..^"Request".Length];
+        return acts.Count(a => a.Method == method);
+    }
 
     /// <summary>Leaves only the acts that the reader may know of.</summary>
     public static void Show(RepeatedField<RecordedAct> acts, Func<RecordedAct, bool> known)

@@ -9,17 +9,18 @@ namespace Ministries.Consular;
 /// telling a fresh answer of custody from an outdated one. Nobody reads it.</summary>
 public static class Dossiers
 {
-    /// <summary>The greatest number of transfer requests, and of accesses, of one prisoner.</summary>
+    /// <summary>The greatest number of transfer requests of one state, and of accesses of one asker, for one prisoner: who makes many
+    /// leaves no less room to others.</summary>
     public const int MaxRecords = 256;
 
     /// <summary>The stream of dossiers, one per prisoner.</summary>
     public static readonly StreamKind<Dossier> Kind = new(
         "dossier",
-        2,
+        3,
         new Folds<Dossier>()
             .On<TransferRequestDrafted>(Drafted)
             .On<DraftDiscarded>((d, e, _) => Move(d, e.Transfer, TransferState.Discarded))
-            .On<TransferRequestSubmitted>((d, e, _) => Move(d, e.Transfer, TransferState.Submitted))
+            .On<TransferRequestSubmitted>(Submitted)
             .On<ReviewBegun>()
             .On<TransfereeAssessmentRecorded>()
             .On<AssuranceGiven>()
@@ -33,14 +34,14 @@ public static class Dossiers
             .On<TransferResumed>((d, e, _) => Resumed(d, e.Transfer))
             .On<TransferRequestWithdrawn>((d, e, _) => Move(d, e.Transfer, TransferState.Withdrawn, ends: true))
             .On<CustodyTransferred>(
-                (d, _, entry) =>
+                (d, e, entry) =>
                 {
-                    Passed(d);
+                    Passed(d, e.ToPower);
                     // What one power denied, another one decides on anew.
                     EndDenials(d, _ => true, entry);
                 }
             )
-            .On<DepartureRecorded>((d, _, _) => Passed(d))
+            .On<DepartureRecorded>((d, _, _) => Passed(d, ""))
             .On<TreatmentFailureReported>()
             .On<CorrectiveMeasuresRecorded>()
             .On<ReturnRequested>((d, e, _) => Move(d, e.Transfer, TransferState.ReturnRequested, begins: true))
@@ -85,6 +86,12 @@ public static class Dossiers
     public static IReadOnlyCollection<string> Declined(Dossier? dossier, string state) =>
         [.. (dossier?.Transfers ?? []).Where(t => t.RequestingState == state && t.State == TransferState.Declined).Select(t => t.Transfer)];
 
+    /// <summary>Whether the state has made as many requests as it may.</summary>
+    public static bool IsFullFor(Dossier? dossier, string state) => dossier?.Transfers.Count(t => t.RequestingState == state) >= MaxRecords;
+
+    /// <summary>Whether who asks has had as many accesses as it may.</summary>
+    public static bool HasNoRoomFor(Dossier? dossier, string asker) => dossier?.Accesses.Count(a => a.Asker == asker) >= MaxRecords;
+
     /// <summary>Whether who asks has access that is not closed.</summary>
     public static bool HasAccess(Dossier? dossier, string asker) =>
         dossier?.Accesses.Any(a => a.Asker == asker && a.State != AccessState.Closed) ?? false;
@@ -113,11 +120,31 @@ public static class Dossiers
     private static void Decided(Dossier dossier, TransferDecided e, FoldedEntry entry) =>
         Move(dossier, e.Transfer, e.Agreed ? TransferState.Agreed : TransferState.Declined, begins: e.Agreed, ends: !e.Agreed);
 
-    // From here on another power answers for him, or none: what it agrees to is another departure.
-    private static void Passed(Dossier dossier)
+    private static void Submitted(Dossier dossier, TransferRequestSubmitted e, FoldedEntry entry)
     {
-        foreach (var done in dossier.Transfers.Where(t => t.State == TransferState.HandedOver))
-            Move(dossier, done.Transfer, TransferState.Monitored, ends: true);
+        Move(dossier, e.Transfer, TransferState.Submitted);
+        Find(dossier, e.Transfer).DetainingPower = e.DetainingPower;
+    }
+
+    // From here on another power answers for him, or none: what it agrees to is another departure.
+    private static void Passed(Dossier dossier, string toPower)
+    {
+        foreach (var transfer in dossier.Transfers)
+            switch (transfer.State)
+            {
+                case TransferState.HandedOver:
+                    Move(dossier, transfer.Transfer, TransferState.Monitored, ends: true);
+                    break;
+                // He is back, by whatever way.
+                case TransferState.ReturnRequested when toPower.Length > 0 && transfer.DetainingPower == toPower:
+                    Move(dossier, transfer.Transfer, TransferState.Returned, ends: true);
+                    break;
+                // He is on no other way any more.
+                case TransferState.InTransit:
+                    (transfer.State, transfer.Suspended) = (TransferState.Agreed, true);
+                    StandAside(dossier, transfer.Transfer);
+                    break;
+            }
     }
 
     private static void Open(Dossier dossier, string access, string asker, AccessKind kind, AccessState state) =>
@@ -199,11 +226,17 @@ public static class Dossiers
             StandAside(dossier, transfer);
     }
 
+    // Another one that stands is in the way from then on: a request for return stands before a departure that was agreed meanwhile.
     private static void StandAside(Dossier dossier, string transfer)
     {
         if (dossier.ActiveTransfer == transfer)
-            dossier.ActiveTransfer = "";
+            dossier.ActiveTransfer = dossier.Transfers.LastOrDefault(t => t.Transfer != transfer && Stands(t))?.Transfer ?? "";
     }
+
+    private static bool Stands(DossierTransfer transfer) =>
+        transfer
+            is { State: TransferState.InTransit or TransferState.HandedOver or TransferState.ReturnRequested }
+                or { State: TransferState.Agreed, Suspended: false };
 
     private static DossierTransfer Find(Dossier dossier, string transfer) => dossier.Transfers.Single(t => t.Transfer == transfer);
 

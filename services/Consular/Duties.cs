@@ -67,7 +67,10 @@ public static class Duties
         // To request return is to do something about it.
         if (transfer.State is TransferState.HandedOver or TransferState.Monitored)
             foreach (var failure in transfer.Failures)
-                if (failure is { MeasuresDueTime: { } measures, MeasuresOverdue: false, Measures.Count: 0 })
+                if (
+                    failure is { MeasuresDueTime: { } measures, MeasuresOverdue: false, Corrected: false }
+                    && failure.Measures.All(m => m.Corrected)
+                )
                     yield return new DutyFellDue
                     {
                         Duty = Measures,

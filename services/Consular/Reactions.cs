@@ -60,8 +60,7 @@ public static class Reactions
             return Decision.Accept(@case, [], []);
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(@case, prisoner));
         List<Change> changes = [new Change(e, [Dossiers.Kind.Id(Dossiers.Key(@case, prisoner))])];
-        if (UnderWay(context, dossier) is { } transfer && !Knew(transfer, context) && Departures.Obstacles(transfer, context).Count > 0)
-            changes.Add(Suspended(transfer));
+        changes.AddRange(UnderWay(context, dossier).Where(t => IsStopped(t, context)).Select(Suspended));
         return Decision.Accept(@case, [], changes);
     }
 
@@ -71,13 +70,15 @@ public static class Reactions
         if (copied.Refusal is not null)
             return copied;
         var dossier = context.Find(Dossiers.Kind, Dossiers.Key(e.Case, e.Prisoner));
-        var recorded = new Change(e, [Cases.Kind.Id(e.Case), Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner))]);
-        Transfer[] lost =
-            e.Ended ? [.. Open(context, dossier)]
-            : UnderWay(context, dossier) is { } transfer
-            && (!e.Held || !Knew(transfer, context) && Departures.Obstacles(transfer, context).Count > 0)
-                ? [transfer]
-            : [];
+        // One that was closed with the end of custody is watched again where custody goes on (12(3)).
+        var closed = e.Ended ? [] : Found(context, dossier, t => t.State == State.Closed).Where(t => t.ReturnTime is null);
+        var recorded = new Change(
+            e,
+            [Cases.Kind.Id(e.Case), Dossiers.Kind.Id(Dossiers.Key(e.Case, e.Prisoner)), .. closed.Select(t => Transfers.Kind.Id(t.Id))]
+        );
+        Transfer[] lost = e.Ended
+            ? [.. Open(context, dossier)]
+            : [.. UnderWay(context, dossier).Where(t => !e.Held || IsStopped(t, context))];
         return Decision.Accept(e.Case, [], [recorded, .. lost.Select(Suspended)]);
     }
 
@@ -94,34 +95,37 @@ public static class Reactions
         [
             Cases.Kind.Id(@case),
             Dossiers.Kind.Id(Dossiers.Key(@case, prisoner)),
-            .. (dossier?.Transfers ?? [])
-                .Where(t => t.State is State.HandedOver or State.ReturnRequested)
-                .Select(t => Transfers.Kind.Id(t.Transfer)),
+            .. Found(context, dossier, t => t.State is State.HandedOver or State.ReturnRequested || e is CustodyTransferred)
+                .Where(t => t.State is State.HandedOver or State.ReturnRequested || TransferFold.IsOvertaken(t))
+                .Select(t => Transfers.Kind.Id(t.Id)),
         ];
         var accesses = e is CustodyTransferred passed ? Accesses.Pass(passed, context) : [];
         return Decision.Accept(@case, [], [new Change(e, streams), .. Open(context, dossier).Select(Suspended), .. accesses]);
     }
 
+    private static bool IsStopped(Transfer transfer, RuleContext context) =>
+        !Knew(transfer, context) && Departures.Obstacles(transfer, context).Count > 0;
+
     /// <summary>Whether the transfer's last step rests on an answer that custody gave after the event: it knew, and what was asked
-    /// on behalf of the event is older.</summary>
+    /// on behalf of the event is older. A confirmation rests on none: what one side says took place is recorded whatever custody
+    /// answered.</summary>
     private static bool Knew(Transfer transfer, RuleContext context) =>
-        PositionOf(context.RequestId) is { } position && transfer.Checks.LastOrDefault()?.CustodyPosition > position;
+        PositionOf(context.RequestId) is { } position
+        && transfer.Checks.LastOrDefault(c => c.Step != nameof(Transfers.ConfirmHandover))?.CustodyPosition > position;
 
     private static Change Suspended(Transfer transfer) => Transfers.Record.On(transfer, new TransferSuspended());
 
-    private static Transfer? UnderWay(RuleContext context, Dossier? dossier) =>
-        dossier is { ActiveTransfer.Length: > 0 }
-        && context.Find(Transfers.Kind, dossier.ActiveTransfer) is { } transfer
-        && Transfers.IsUnderWay(transfer.State)
-            ? transfer
-            : null;
+    // One that a request for return stands before is not the dossier's active one, and is stopped like it.
+    private static IEnumerable<Transfer> UnderWay(RuleContext context, Dossier? dossier) =>
+        Found(context, dossier, t => t is { Suspended: false, State: State.Agreed or State.InTransit })
+            .Where(t => Transfers.IsUnderWay(t.State));
 
     private static IEnumerable<Transfer> Open(RuleContext context, Dossier? dossier) =>
-        (dossier?.Transfers ?? [])
-            .Where(t => t.State is State.Submitted or State.Agreed or State.InTransit)
-            .Select(t => context.Find(Transfers.Kind, t.Transfer))
-            .OfType<Transfer>()
+        Found(context, dossier, t => t.State is State.Submitted or State.Agreed or State.InTransit)
             .Where(t => t.State is State.Submitted or State.UnderReview || Transfers.IsUnderWay(t.State));
+
+    private static IEnumerable<Transfer> Found(RuleContext context, Dossier? dossier, Func<DossierTransfer, bool> which) =>
+        [.. (dossier?.Transfers ?? []).Where(which).Select(t => context.Find(Transfers.Kind, t.Transfer)).OfType<Transfer>()];
 
     // -------------------- from the call log
 

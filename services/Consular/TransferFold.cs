@@ -27,6 +27,7 @@ internal static class TransferFold
             .On<TransferResumed>(Resumed)
             .On<TransferRequestWithdrawn>(Withdrawn)
             .On<CustodyTransferred>(Passed)
+            .On<StatusRecorded>(CustodyWentOn)
             .On<DepartureRecorded>((transfer, e, _) => Monitored(transfer, e.Breaches))
             .On<TreatmentFailureReported>(FailureReported)
             .On<CorrectiveMeasuresRecorded>(MeasuresRecorded)
@@ -120,12 +121,16 @@ internal static class TransferFold
 
     private static void Aborted(Transfer transfer, HandoverAborted e, FoldedEntry entry)
     {
-        if (transfer.State == State.Suspended)
-            transfer.SuspendedFrom = State.Agreed;
-        else
-            transfer.State = State.Agreed;
-        transfer.Plan = null;
-        // What one side had confirmed moved nothing; the acts stay.
+        Back(transfer);
+    }
+
+    // He is not on this way. What one side had confirmed moved nothing; the acts stay.
+    private static void Back(Transfer transfer)
+    {
+        if (transfer.SuspendedFrom == State.InTransit)
+            (transfer.SuspendedFrom, transfer.Plan) = (State.Agreed, null);
+        else if (transfer.State == State.InTransit)
+            (transfer.State, transfer.Plan) = (State.Agreed, null);
         transfer.Confirmations.Clear();
         StopClock(transfer);
     }
@@ -166,12 +171,37 @@ internal static class TransferFold
     private static void Passed(Transfer transfer, CustodyTransferred e, FoldedEntry entry)
     {
         Monitored(transfer, e.Breaches);
+        // Who gave him elsewhere has nobody to hand over: what was confirmed of this hand-over moves nothing.
+        if (IsOvertaken(transfer))
+            Back(transfer);
         if (transfer.State != State.ReturnRequested || transfer.ReturningPower == e.ToPower)
             return;
         transfer.ReturningPower = e.ToPower;
         transfer.ReturnConfirmations.Clear();
         StopClock(transfer);
+        if (e.ToPower != transfer.DetainingPower)
+            return;
+        // He is back, by whatever way: nobody owes his return any more.
+        (transfer.State, transfer.ReturnTime) = (State.Returned, entry.Time);
+        StopClockOfReturn(transfer);
     }
+
+    // It was closed because custody had ended. It goes on, and with it the duties of who transferred him (12(3)).
+    private static void CustodyWentOn(Transfer transfer, StatusRecorded e, FoldedEntry entry)
+    {
+        if (transfer.State == State.Closed)
+            (transfer.State, transfer.CloseTime) = (State.Monitored, null);
+    }
+
+    /// <summary>Whether the request is overtaken by another departure of the prisoner: he was on the way, or one side said that he had
+    /// arrived.</summary>
+    internal static bool IsOvertaken(Transfer transfer) =>
+        IsOpenToFacts(transfer)
+        && (transfer.Confirmations.Count > 0 || State.InTransit == transfer.State || State.InTransit == transfer.SuspendedFrom);
+
+    // Whether the sides may still say that the hand-over took place.
+    private static bool IsOpenToFacts(Transfer transfer) =>
+        Transfers.BeforeHandover.Contains(transfer.State) || transfer.State is State.Declined or State.Withdrawn;
 
     // Custody judges the hand-over once more in the commit that records it.
     private static void Monitored(Transfer transfer, IEnumerable<Invariant> breaches)
@@ -192,6 +222,7 @@ internal static class TransferFold
                 Participant = entry.Participant,
                 ReportTime = entry.Time,
                 MeasuresDueTime = e.MeasuresDueTime,
+                Position = entry.Position,
                 Content = Seals.Keep(request?.Content),
                 Articles = { request?.Articles ?? [] },
             }
@@ -207,6 +238,7 @@ internal static class TransferFold
                     Participant = entry.Participant,
                     RecordTime = entry.Time,
                     Content = Seals.Keep((entry.Request as RecordCorrectiveMeasuresRequest)?.Content),
+                    Position = entry.Position,
                 }
             );
 
@@ -268,8 +300,14 @@ internal static class TransferFold
             transfer.Assurance.Corrected = true;
         if (transfer.Assessment?.Position == e.Position)
             transfer.Assessment.Corrected = true;
+        foreach (var failure in transfer.Failures)
+        {
+            failure.Corrected |= failure.Position == e.Position;
+            foreach (var measures in failure.Measures)
+                measures.Corrected |= measures.Position == e.Position;
+        }
         // Once both sides have confirmed, custody has passed, and what was said stands beside its correction.
-        if (Transfers.BeforeHandover.Contains(transfer.State) || transfer.State is State.Declined or State.Withdrawn)
+        if (IsOpenToFacts(transfer))
             TakeBack(transfer, transfer.Confirmations, e.Position);
         if (transfer.State == State.ReturnRequested)
             TakeBack(transfer, transfer.ReturnConfirmations, e.Position);

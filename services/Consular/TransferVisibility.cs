@@ -7,6 +7,15 @@ namespace Ministries.Consular;
 /// <summary>Who sees a transfer request, and what of it.</summary>
 public static class TransferVisibility
 {
+    // What the requesting and the accepting side do; all else is the detaining power's.
+    private static readonly string[] OfRequester =
+    [
+        "DraftTransferRequest",
+        "SubmitTransferRequest",
+        "GiveAssurance",
+        "WithdrawTransferRequest",
+    ];
+
     /// <summary>The sides of the states, and the observers.</summary>
     internal static IEnumerable<string> Sides(string @case, params string[] states) =>
         [.. states.Distinct().Select(s => Audience.State(@case, s)), Audience.Observers(@case)];
@@ -87,6 +96,10 @@ public static class TransferVisibility
                     _ => true,
                 }
         );
+        // A request that was suspended because the detaining power corrected itself looks as any other (D9).
+        if (!detaining && !observing)
+            foreach (var act in shown.Acts.Where(a => a.Corrected && a.Participant != reader.Id && !OfRequester.Contains(a.Method)))
+                act.Corrected = false;
         return shown;
     }
 

@@ -15,7 +15,8 @@ namespace Ministries.Consular;
 /// <see cref="Departures"/>.</summary>
 public static class Transfers
 {
-    /// <summary>The greatest number of participants' acts on one transfer request.</summary>
+    /// <summary>The greatest number of participants' acts of one kind on one transfer request. Each kind has its own room, so that no
+    /// side's acts leave none for another's, nor tell by their number what it may not see.</summary>
     public const int MaxActs = 512;
 
     /// <summary>The longest time that a hand-over may take, from the start of its window to the end.</summary>
@@ -36,7 +37,7 @@ public static class Transfers
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
-        1,
+        2,
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,
@@ -128,7 +129,7 @@ public static class Transfers
             var dossier = context.Find(Dossiers.Kind, Dossiers.Key(request.Case, request.Prisoner));
             if (request.PreviousTransfer.Length > 0 && !Dossiers.Declined(dossier, context.Caller.State).Contains(request.PreviousTransfer))
                 return Reason.PreviousRequestNotNamed;
-            if (dossier?.Transfers.Count >= Dossiers.MaxRecords)
+            if (Dossiers.IsFullFor(dossier, context.Caller.State))
                 return Reason.RecordFull;
             var drafted = new TransferRequestDrafted
             {
@@ -234,7 +235,10 @@ public static class Transfers
         By = Detaining,
         Decide = (transfer, request, context) =>
         {
-            if (request.Agreed ? transfer.State != State.UnderReview : transfer.SuspendedFrom == State.InTransit)
+            if (
+                transfer.SuspendedFrom == State.InTransit
+                || request.Agreed && transfer.State != State.UnderReview && !IsToDecideAnew(transfer)
+            )
                 return Record.NotAllowed(transfer);
             if (!request.Agreed)
                 return Accept(new TransferDecided());
@@ -310,6 +314,8 @@ public static class Transfers
         By = Detaining,
         Decide = (transfer, _, context) =>
         {
+            if (IsToDecideAnew(transfer))
+                return Record.NotAllowed(transfer);
             if (Held(context, transfer) is null)
                 return Reason.PrisonerNotHeld;
             var checks = IsUnderWay(transfer.SuspendedFrom);
@@ -380,7 +386,7 @@ public static class Transfers
         InClosedCase = true,
         Decide = (transfer, _, context) =>
             transfer.Route != Route.Article12Transfer ? Reason.NotAnArticle12Transfer
-            : transfer.Failures.Count == 0 ? Reason.NoFailureReported
+            : transfer.Failures.All(f => f.Corrected) ? Reason.NoFailureReported
             : InCase(context, transfer) is not { DetainingPower: { Length: > 0 } holder } ? Reason.PrisonerNotHeld
             : holder == transfer.DetainingPower ? Reason.DestinationIsDetainingPower
             : Accept(new ReturnRequested { ReturningPower = holder, ReturnDueTime = (context.Now + TimeForReturn).ToTimestamp() }),
@@ -440,6 +446,12 @@ public static class Transfers
     /// <summary>Whether the request stands where a planned departure is agreed and not yet done: at most one per
     /// prisoner.</summary>
     public static bool IsUnderWay(State state) => state is State.Agreed or State.Scheduled or State.InTransit;
+
+    // The agreement to it was corrected: only a new one, with all its approvals, leads on.
+    private static bool IsToDecideAnew(Transfer transfer) =>
+        transfer.State == State.Suspended
+        && IsUnderWay(transfer.SuspendedFrom)
+        && transfer.Acts.LastOrDefault(a => a.Method == nameof(DecideTransfer)) is { Corrected: true };
 
     /// <summary>The entry of a prisoner in his case where he is held by the power to which the request was submitted; null: he is
     /// not.</summary>
@@ -598,7 +610,8 @@ public static class Transfers
     private static Refusal? CustodyCapacity(RuleContext context) =>
         context.Caller.Capacities.Contains(Capacity.Custody) ? null : new Refusal(Reason.NoCapacity);
 
-    private static bool IsFull<TRequest>(Transfer transfer, TRequest request) => transfer.Acts.Count >= MaxActs;
+    private static bool IsFull<TRequest>(Transfer transfer, TRequest request)
+        where TRequest : IMessage => Acts.Of(transfer.Acts, request) >= MaxActs;
 
     private static bool IsAhead(Timestamp time, RuleContext context, TimeSpan atMost) =>
         time.ToDateTimeOffset() is var ahead && ahead > context.Now && ahead - context.Now <= atMost;

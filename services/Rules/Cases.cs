@@ -191,7 +191,8 @@ public static class Cases
             || @event is PartyRemoved removed && @case!.Parties.All(p => p.Participant != removed.Participant)
         )
             return new Refusal(Reason.StateNotAllowed);
-        return Decision.Accept(id, [Audience.Case(id)], [new Change(@event, [Kind.Id(id)])]);
+        // Custody's own entry has the readers that may know of it; the copy is the service's alone (D22).
+        return Decision.Accept(id, [], [new Change(@event, [Kind.Id(id)])]);
     }
 
     private static void Opened(Case state, CaseOpened e, FoldedEntry entry)

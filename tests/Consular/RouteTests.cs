@@ -334,7 +334,8 @@ public sealed class RouteTests
                 Transfers.ConfirmHandover
             );
         _fixture.Pass("UA", "RU");
-        Assert.Equal((State.Suspended, State.InTransit), (_fixture.Transfer(first).State, _fixture.Transfer(first).SuspendedFrom));
+        // He is on no other way any more.
+        Assert.Equal((State.Suspended, State.Agreed), (_fixture.Transfer(first).State, _fixture.Transfer(first).SuspendedFrom));
         _fixture.Do(CaseFixture.Kr, new WithdrawTransferRequestRequest { Transfer = first }, Transfers.WithdrawTransferRequest);
         var next = Submitted(CaseFixture.Kr, Route.Repatriation, "KR");
         _fixture.Do(CaseFixture.Ru, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);

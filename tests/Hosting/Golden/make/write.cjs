@@ -31,7 +31,6 @@ const request = type.fromObject({
       participant: "kr/mfa", kind: "COMMITMENT_KIND_REQUEST_TRANSFER", route: 0, destination: "",
       due_time: { seconds: 1743465600, nanos: 0 },
     }],
-    summary: { language: "ko", text: "양국 장관이 통화하였다.", translations: [] },
     minutes: { scheme: "ministries-sealed-v1", recipients: ["kr/mfa"], content: Buffer.from([0, 1, 254, 255]) },
   },
 });

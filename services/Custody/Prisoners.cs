@@ -271,6 +271,8 @@ public static class Prisoners
     /// the other. For an observer (D19): he who is held under a reference is visited under it.</summary>
     public static readonly Rule<Prisoner, ConfirmDuplicateRequest, ConfirmDuplicateResponse> ConfirmDuplicate = new(Record)
     {
+        // On the way custody may pass under one reference and not under the other.
+        From = [.. System.Enum.GetValues<CustodyState>().Where(s => s is not (CustodyState.Unspecified or CustodyState.InTransit))],
         Unless = Duplicate,
         Decide = (prisoner, request, context) =>
         {
@@ -279,6 +281,8 @@ public static class Prisoners
                 return Reason.DuplicateRecord;
             if (!IsProposed(prisoner, kept.Prisoner_, context) || prisoner.LastDetainingPower != kept.LastDetainingPower)
                 return Reason.LinkNotProposed;
+            if (kept.State == CustodyState.InTransit)
+                return Record.NotAllowed(kept);
             if (kept.Duplicates.Count >= MaxDuplicates)
                 return Reason.RecordFull;
             return Accept(new DuplicateLinked { SameAsPrisoner = kept.Prisoner_ }, StatusOf(context, held: false, ended: true))

@@ -57,11 +57,11 @@ public static class Standings
     /// <summary>Whether a statement counts as privately verified (D7): an interview without witnesses from any involved state, whenever
     /// it became one, attested by the set that the agreement demands, a neutral observer always among them, a guardian for one under
     /// 18.</summary>
-    private static bool PrivatelyVerified(Statement statement, bool under18, IReadOnlySet<string> involved, Permissions permissions)
+    private static bool PrivatelyVerified(Statement statement, bool under18, Involved involved, Permissions permissions)
     {
         if (statement.State != StatementState.Attested || statement.Interview is not { WithoutWitnesses: true } interview)
             return false;
-        if (interview.Attendants.Any(a => permissions.Participant(a.Participant) is not { } attendant || IsWitness(attendant, involved)))
+        if (interview.Attendants.Any(a => permissions.Participant(a.Participant) is not { } attendant || involved.Includes(attendant)))
             return false;
         var demanded = permissions.Agreement.AttestersDemanded.Append(AttesterRole.Observer).ToHashSet();
         // Where none was needed, there is nobody to attest it.
@@ -79,35 +79,40 @@ public static class Standings
         );
     }
 
-    /// <summary>Whether an attendant of an interview is a witness from an involved state, so that the interview was not private.
-    /// </summary>
-    internal static bool IsWitness(Participant attendant, IReadOnlySet<string> involved) => involved.Contains(attendant.State);
-
-    /// <summary>The states of which nobody may attend an interview without witnesses (D7): those that hold or held the person, those that
-    /// are or were party to the case for him, those for which somebody claims him, and the one to which he would go.</summary>
+    /// <summary>Of which states nobody may attend an interview without witnesses (D7).</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="case">The case.</param>
     /// <param name="destination">Where he would go (ISO 3166-1 alpha-2); empty: nowhere yet.</param>
     /// <param name="permissions">The agreement.</param>
-    internal static IReadOnlySet<string> InvolvedStates(
-        IReadOnlyList<Prisoner> records,
-        Case @case,
-        string destination,
-        Permissions permissions
-    )
+    internal static Involved InvolvedStates(IReadOnlyList<Prisoner> records, Case @case, string destination, Permissions permissions)
     {
-        var claims = records.SelectMany(r => r.Claims).ToArray();
-        return new HashSet<string>([
+        IEnumerable<string> parties =
+        [
             .. @case.InvolvedStates,
             @case.DetainingPower,
             destination,
             .. records.SelectMany(r => r.Statuses).Select(s => s.RecordedFor),
             .. records.Select(r => r.LastDetainingPower),
             .. records.SelectMany(r => r.Notifications).SelectMany(n => n.PowersOfOrigin.Append(n.PowerOfOrigin)),
-            .. claims.SelectMany(c => (string[])[c.Claimant, c.StateClaimed, permissions.Participant(c.Participant)?.State ?? ""]),
-        ])
-            .Where(state => state.Length > 0)
-            .ToHashSet();
+        ];
+        var claims = records
+            .SelectMany(r => r.Claims)
+            .SelectMany(c => (string[])[c.Claimant, c.StateClaimed, permissions.Participant(c.Participant)?.State ?? ""]);
+        return new Involved(Named(parties), Named(claims));
+
+        static HashSet<string> Named(IEnumerable<string> states) => [.. states.Where(state => state.Length > 0)];
+    }
+
+    /// <summary>The states whose officials are witnesses at an interview.</summary>
+    /// <param name="Parties">Those that hold or held the person, that are or were party to the case for him, that were named as a power of
+    /// origin, and the one to which he would go.</param>
+    /// <param name="Claimed">Those that a claim names, as claimant or as the state claimed.</param>
+    internal readonly record struct Involved(IReadOnlySet<string> Parties, IReadOnlySet<string> Claimed)
+    {
+        /// <summary>Whether an attendant is such an official, so that the interview was not private. A claim alone makes no neutral one a
+        /// witness: anybody could claim him for a Protecting Power's state, and so undo what it attested (D9).</summary>
+        public bool Includes(Participant attendant) =>
+            Parties.Contains(attendant.State) || !attendant.IsNeutral() && Claimed.Contains(attendant.State);
     }
 
     // When he spoke; a statement whose request was erased carries nothing, and stops from when it was recorded: he spoke no later.

@@ -144,7 +144,7 @@ public static class Statements
             return Reason.ParticipantUnknown;
         var records = Readiness.Records(context, prisoner);
         var involved = Standings.InvolvedStates(records, context.Find(Cases.Kind, prisoner.Case)!, destination: "", permissions);
-        if (attendants.Any(a => Standings.IsWitness(permissions.Participant(a.Participant)!, involved)))
+        if (attendants.Any(a => involved.Includes(permissions.Participant(a.Participant)!)))
             return Reason.WitnessOfAParty;
         if (!attendants.Any(a => a.Role == AttesterRole.Observer && permissions.Participant(a.Participant)!.IsNeutral()))
             return Reason.ObserverMissing;

@@ -143,6 +143,16 @@ public class DuplicateTests
         _fixture.Prisoner.Entries.Single(e => !e.Corrected && e.OtherPrisoner == CaseFixture.Q && e.Participant == who).Position;
 
     [Fact]
+    public void Nobody_is_linked_on_the_way()
+    {
+        _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);
+        _fixture.Begin();
+        Assert.Equal(Reason.StateNotAllowed, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+        _fixture.Abort();
+        Assert.Equal(Reason.Unspecified, _fixture.Try(CaseFixture.Icrc, _fixture.ConfirmRequest(), Prisoners.ConfirmDuplicate));
+    }
+
+    [Fact]
     public void A_proposal_is_taken_back_without_a_word_to_others()
     {
         _fixture.Do(CaseFixture.Hq, _fixture.LinkRequest(), Prisoners.LinkDuplicate);

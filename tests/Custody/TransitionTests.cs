@@ -36,7 +36,7 @@ public class TransitionTests
         Registered                  +                 +           +               +               +                 +                    +             +            +             +                +             +
         Interned                    +                 +           +               +               +                 +                    +             +            +             +                +             +
         Hospitalised                +                 +           +               +               +                 +                    +             +            +             +                +             +
-        InTransit                   +                 +           +               +               +                 +                    +             +            +             +                +             +
+        InTransit                   +                 +           +               +               +                 +                    +             +            +             .                +             +
         Escaped                     .                 +           .               +               +                 .                    .             +            +             +                +             .
         Recaptured                  +                 +           +               +               +                 +                    +             +            +             +                +             +
         Released                    .                 +           .               +               +                 .                    .             +            +             +                +             .

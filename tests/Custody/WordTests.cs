@@ -192,6 +192,22 @@ public class WordTests
     }
 
     [Fact]
+    public void A_claim_for_the_state_of_a_protecting_power_undoes_nothing_that_it_attested()
+    {
+        _fixture.Admit(CaseFixture.Swiss, Part.ProtectingPower);
+        var request = _fixture.StatementRequest(CaseFixture.Icrc, "KR");
+        request.Interview.Attendants[1].Participant = CaseFixture.Swiss;
+        var agreement = _fixture.RuleRunner.Permissions.Agreement.Clone();
+        agreement.AttestersDemanded.Remove(AttesterRole.Interpreter);
+        _fixture.RuleRunner.Permissions = new Permissions(agreement);
+        _fixture.Attest(_fixture.Record(request), AttesterRole.Interviewer, AttesterRole.Observer);
+        _fixture.Do(CaseFixture.Kr, _fixture.ClaimRequest(CaseFixture.Kr, "KR", "CH"), Prisoners.RecordClaim);
+        Assert.True(_fixture.Stands("KR"));
+        // But nobody of the state to which he would go is there.
+        Assert.False(_fixture.Stands("CH"));
+    }
+
+    [Fact]
     public void An_official_of_the_state_to_which_he_would_go_makes_the_interview_no_private_one()
     {
         var request = _fixture.StatementRequest(CaseFixture.Icrc, "KR", "RU");

@@ -56,7 +56,7 @@ public static class Dossiers
             .On<AccessPassed>()
             .On<VisitRecorded>()
             .On<AccessClosed>((d, e, _) => d.Accesses.Single(a => a.Access == e.Access).State = AccessState.Closed)
-            .On<V1.DutyFellDue>()
+            .On<V1.DutyFellDue>(FellDue)
             .On<V1.RecordCorrected>((d, e, entry) => EndDenials(d, x => x.Access == e.Record && x.Position == e.Position, entry))
             .On<StatusRecorded>()
             .On<StatementRecorded>()
@@ -226,6 +226,15 @@ public static class Dossiers
             StandAside(dossier, transfer);
     }
 
+    // A return that is overdue is owed still, and stands in nobody's way any more: who asked for it could hold him for ever (D8).
+    private static void FellDue(Dossier dossier, V1.DutyFellDue e, FoldedEntry entry)
+    {
+        if (e.Duty != Duties.Return)
+            return;
+        Find(dossier, e.Record).Suspended = true;
+        StandAside(dossier, e.Record);
+    }
+
     // Another one that stands is in the way from then on: a request for return stands before a departure that was agreed meanwhile.
     private static void StandAside(Dossier dossier, string transfer)
     {
@@ -235,8 +244,8 @@ public static class Dossiers
 
     private static bool Stands(DossierTransfer transfer) =>
         transfer
-            is { State: TransferState.InTransit or TransferState.HandedOver or TransferState.ReturnRequested }
-                or { State: TransferState.Agreed, Suspended: false };
+            is { State: TransferState.InTransit or TransferState.HandedOver }
+                or { State: TransferState.Agreed or TransferState.ReturnRequested, Suspended: false };
 
     private static DossierTransfer Find(Dossier dossier, string transfer) => dossier.Transfers.Single(t => t.Transfer == transfer);
 

@@ -236,6 +236,29 @@ public sealed class ReturnTests
         _fixture.Do(CaseFixture.Kr, agree.Clone(), Transfers.DecideTransfer);
     }
 
+    [Fact]
+    public void A_return_that_is_overdue_stands_in_nobodys_way_and_is_owed_still()
+    {
+        var transfer = Requested();
+        var next = _fixture.Draft(CaseFixture.Ru, route: Route.Exchange, destination: "RU");
+        _fixture.Do(CaseFixture.Ru, new SubmitTransferRequestRequest { Transfer = next }, Transfers.SubmitTransferRequest);
+        _fixture.Do(CaseFixture.Kr, new BeginReviewRequest { Transfer = next }, Transfers.BeginReview);
+        _fixture.Custody = CaseFixture.Answer("RU", origin: true);
+        _fixture.RuleRunner.Now = _fixture.Now.AddDays(30);
+        _fixture.FallDue(transfer);
+        _fixture.Do(
+            CaseFixture.Kr,
+            new DecideTransferRequest
+            {
+                Transfer = next,
+                Agreed = true,
+                NoteVerbale = "NV-6",
+            },
+            Transfers.DecideTransfer
+        );
+        Assert.Equal(State.ReturnRequested, _fixture.Transfer(transfer).State);
+    }
+
     // --------------------------------------------------------------------------------------------------------------------- clocks
 
     [Fact]

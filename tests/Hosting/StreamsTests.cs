@@ -324,12 +324,12 @@ public sealed class StreamsTests : IAsyncLifetime
         var second = await Write(100);
         var seen = new List<ulong>();
         await Read(second + 1);
-        Assert.Equal([first - 1, first, second], seen);
+        Assert.Equal([first, second], seen);
         await _running.Seed(new PartyRemoved { Case = Running.Case, Participant = Headquarters });
         for (var i = 0; i < 5; i++)
             await Write(100);
         await Read(_running.Ledger.Size);
-        Assert.Equal([first - 1, first, second], seen);
+        Assert.Equal([first, second], seen);
         await _running.Seed(
             new PartyAdmitted
             {
@@ -341,7 +341,7 @@ public sealed class StreamsTests : IAsyncLifetime
         );
         var last = await Write(100);
         await Read(last + 1);
-        Assert.Equal([first - 1, first, second, last - 1, last], seen);
+        Assert.Equal([first, second, last], seen);
 
         async Task Read(ulong to)
         {
@@ -458,7 +458,7 @@ public sealed class StreamsTests : IAsyncLifetime
             SpinWait.SpinUntil(() => other.Working is not null);
             var (inbox, from) = followers.Join(group, "");
             await seeding;
-            var position = _running.Ledger.Size - 1;
+            var position = await Write(100);
             var told = new List<ulong>();
             await Running.Until(
                 () =>

@@ -35,10 +35,10 @@ public static class CallVisibility
             account.Minutes = Seals.Show(account.Minutes, readout.Participant, participant);
         foreach (var commitment in shown.Commitments)
         {
-            Keep(commitment.Requests, r => r.State == TiedRequestState.Submitted || r.Participant == participant);
+            commitment.Requests.Keep(r => r.State == TiedRequestState.Submitted || r.Participant == participant);
             commitment.Withheld.Add("requests");
         }
-        Keep(shown.Links, l => sees(l.Call));
+        shown.Links.Keep(l => sees(l.Call));
         shown.Withheld.Add("links");
         return shown;
     }
@@ -59,11 +59,4 @@ public static class CallVisibility
             OpenCommitments = (uint)shown.Commitments.Count(c => c.State == CommitmentState.Open),
             OverdueCommitments = (uint)shown.Commitments.Count(c => c.State == CommitmentState.Overdue),
         };
-
-    private static void Keep<T>(RepeatedField<T> list, Func<T, bool> keep)
-    {
-        for (var i = list.Count - 1; i >= 0; i--)
-            if (!keep(list[i]))
-                list.RemoveAt(i);
-    }
 }

@@ -58,7 +58,7 @@ public static class AccessVisibility
             ShowDecision(former.Decision, former.DetainingPower, reader);
         foreach (var visit in shown.Visits)
             visit.Report = Seals.Show(visit.Report, visit.Participant, reader.Id);
-        Acts.Show(shown.Acts, a => a.Participant == reader.Id || !Reserved.Contains(a.Method));
+        shown.Acts.Keep(a => a.Participant == reader.Id || !Reserved.Contains(a.Method));
         shown.Withheld.Add("acts");
         if (!reader.ActsFor(access.RequestingState) && PowersOf(access).FirstOrDefault(reader.ActsFor) is { } power)
             ShowToPower(shown, access, power, reader);
@@ -90,21 +90,14 @@ public static class AccessVisibility
     // A power sees what was of its own time.
     private static void ShowToPower(Access shown, Access access, string power, Participant reader)
     {
-        Acts.Show(shown.Acts, a => a.Participant == reader.Id || PowerOf(access, a) == power);
-        Keep(shown.Visits, v => v.DetainingPower == power);
-        Keep(shown.FormerCustodies, c => c.DetainingPower == power);
+        shown.Acts.Keep(a => a.Participant == reader.Id || PowerOf(access, a) == power);
+        shown.Visits.Keep(v => v.DetainingPower == power);
+        shown.FormerCustodies.Keep(c => c.DetainingPower == power);
         shown.Withheld.Add(["visits", "former_custodies"]);
         if (power == access.DetainingPower)
             return;
         (shown.State, shown.DetainingPower) = (StateFor(access, power), power);
         (shown.Decision, shown.DecisionDueTime, shown.DecisionOverdue, shown.CloseTime) = (null, null, false, null);
         shown.Withheld.Add(["state", "detaining_power", "decision", "decision_due_time", "decision_overdue", "close_time"]);
-    }
-
-    private static void Keep<T>(RepeatedField<T> list, Func<T, bool> kept)
-    {
-        for (var i = list.Count - 1; i >= 0; i--)
-            if (!kept(list[i]))
-                list.RemoveAt(i);
     }
 }

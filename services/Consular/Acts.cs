@@ -42,14 +42,6 @@ public static class Acts
         return acts.Count(a => a.Method == method);
     }
 
-    /// <summary>Leaves only the acts that the reader may know of.</summary>
-    public static void Show(RepeatedField<RecordedAct> acts, Func<RecordedAct, bool> known)
-    {
-        for (var i = acts.Count - 1; i >= 0; i--)
-            if (!known(acts[i]))
-                acts.RemoveAt(i);
-    }
-
     /// <summary>The act at a position that the caller may correct: one of its own that stands and is no correction; null: none.</summary>
     public static RecordedAct? Correctable(IEnumerable<RecordedAct> acts, ulong position, RuleContext context) =>
         acts.FirstOrDefault(a => a.Position == position) is { Corrected: false, Method: not "CorrectRecord" } act

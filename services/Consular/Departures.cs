@@ -15,17 +15,13 @@ public static class Departures
     public static bool IsPlanned(Transfer transfer) =>
         !(transfer.Route == Route.Release && transfer.Destination == transfer.DetainingPower);
 
-    /// <summary>Whether the receiving state becomes the detaining power, and answers for the prisoner as the one of before (12(2),
-    /// 109-111).</summary>
-    public static bool PassesCustody(Route route) => route is Route.Article12Transfer or Route.NeutralAccommodation;
-
     /// <summary>The undertakings that an assurance of the receiving state must hold (D2).</summary>
     /// <param name="transfer">The transfer request.</param>
     /// <param name="permissions">The agreement, which lists reservations.</param>
     public static IEnumerable<Undertaking> Undertakings(Transfer transfer, Permissions permissions)
     {
         yield return Undertaking.NonRefoulement;
-        if (PassesCustody(transfer.Route))
+        if (transfer.Route.PassesCustody())
             yield return Undertaking.ApplyConvention;
         if (transfer.Route == Route.Release)
             yield return Undertaking.RightToStay;
@@ -91,9 +87,9 @@ public static class Departures
             obstacles.Add((Invariant.D2, Reason.RouteNotFitting));
         // A clearance has weighed the origin, which its reader may not know.
         var origin = answer is { Clearance: not null } or { Readiness.DestinationIsOrigin: true };
-        if ((PassesCustody(transfer.Route) || !origin) && !IsAssured(transfer, permissions, at))
+        if ((transfer.Route.PassesCustody() || !origin) && !IsAssured(transfer, permissions, at))
             obstacles.Add((Invariant.D2, Reason.AssuranceNotInForce));
-        if (PassesCustody(transfer.Route) && !IsAssessed(transfer, at))
+        if (transfer.Route.PassesCustody() && !IsAssessed(transfer, at))
             obstacles.Add((Invariant.D2, Reason.AssessmentNotInForce));
         if (answer is not null)
             obstacles.AddRange(OfJourney(answer, transfer.Destination));

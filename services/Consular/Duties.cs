@@ -95,5 +95,5 @@ public static class Duties
         };
 
     private static bool RestsOn(Transfer transfer, string duty) =>
-        duty == AssuranceExpiry && Departures.IsPlanned(transfer) || duty == AssessmentExpiry && Departures.PassesCustody(transfer.Route);
+        duty == AssuranceExpiry && Departures.IsPlanned(transfer) || duty == AssessmentExpiry && transfer.Route.PassesCustody();
 }

@@ -83,18 +83,16 @@ public static class TransferVisibility
             foreach (var measures in failure.Measures)
                 measures.Content = Seals.Show(measures.Content, measures.Participant, reader.Id);
         }
-        Acts.Show(
-            shown.Acts,
-            act =>
-                act.Participant == reader.Id
-                || act.Method switch
-                {
-                    "DraftTransferRequest" => requesting,
-                    "RecordTransfereeAssessment" => detaining || observing,
-                    "SuspendTransfer" or "ResumeTransfer" => detaining,
-                    "CorrectRecord" => false,
-                    _ => true,
-                }
+        shown.Acts.Keep(act =>
+            act.Participant == reader.Id
+            || act.Method switch
+            {
+                "DraftTransferRequest" => requesting,
+                "RecordTransfereeAssessment" => detaining || observing,
+                "SuspendTransfer" or "ResumeTransfer" => detaining,
+                "CorrectRecord" => false,
+                _ => true,
+            }
         );
         // A request that was suspended because the detaining power corrected itself looks as any other (D9).
         if (!detaining && !observing)

@@ -206,7 +206,7 @@ public static class Transfers
         {
             if (!IsAhead(request.ExpireTime, context, LongestAssessment))
                 return RefuseField(Reason.TimeOutOfRange, "expire_time");
-            var suspends = Departures.PassesCustody(transfer.Route) && !(request.Willing && request.Able) && IsUnderWay(transfer.State);
+            var suspends = transfer.Route.PassesCustody() && !(request.Willing && request.Able) && IsUnderWay(transfer.State);
             var recorded = new TransfereeAssessmentRecorded();
             return (suspends ? Accept(recorded, new TransferSuspended()) : Accept(recorded)).SeenBy(
                 Audience.State(transfer.Case, transfer.DetainingPower),

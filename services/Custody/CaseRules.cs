@@ -92,10 +92,8 @@ public static class CaseRules
     private static bool Fits(Part part, Participant party, Case @case) =>
         part switch
         {
-            Part.DetainingPower => party.Kind == ParticipantKind.Ministry && Cases.ManagersOf(@case).Contains(party.State),
-            Part.RequestingState => party.Kind == ParticipantKind.Ministry
-                && party.State.Length > 0
-                && !Cases.ManagersOf(@case).Contains(party.State),
+            Part.DetainingPower => party.Kind == ParticipantKind.Ministry && Cases.Manages(@case, party.State),
+            Part.RequestingState => party.Kind == ParticipantKind.Ministry && party.State.Length > 0 && !Cases.Manages(@case, party.State),
             Part.NeutralObserver => party.Kind == ParticipantKind.NeutralObserver,
             Part.ProtectingPower => party.Kind == ParticipantKind.ProtectingPower,
             _ => false,
@@ -106,7 +104,7 @@ public static class CaseRules
     {
         var others = @case.Parties.Where(p => p.Participant != party.Participant).ToArray();
         var answers =
-            Cases.ManagersOf(@case).Contains(party.State)
+            Cases.Manages(@case, party.State)
             || @case.Prisoners.Any(p => p.DetainingPower.Length > 0 && p.FormerPowers.Contains(party.State));
         var watches = IsObserver(party.Part) && @case.Prisoners.Any(p => p.DetainingPower.Length > 0);
         return answers && !others.Any(Answers) || watches && !others.Any(p => IsObserver(p.Part));

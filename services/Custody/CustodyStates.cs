@@ -62,10 +62,6 @@ public static class CustodyStates
             _ => Route.Unspecified,
         };
 
-    /// <summary>Whether another power answers for the prisoner after a hand-over by this route. After every other one custody has ended
-    /// (D1).</summary>
-    public static bool PassesCustody(Route route) => route is Route.Article12Transfer or Route.NeutralAccommodation;
-
     /// <summary>The status after a hand-over by a route, given the status before it.</summary>
     public static CustodyState After(Route route, CustodyState before) =>
         (route, before) switch

@@ -5,9 +5,9 @@ using Ministries.Errors.V1;
 namespace Ministries.Custody;
 
 /// <summary>
-/// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had
-/// (D14), the weekly report on one seriously ill or wounded, the review of a decision to withhold data (D15), and the end of the
-/// validity of what a departure rests on, upon which the consular service asks for standing again. What falls due is told without telling whose health or wish it is about
+/// What custody records when its time has come, each once: a notification that bureau and Central Tracing Agency have not had (D14), the
+/// weekly report on one seriously ill or wounded, the review of a decision to withhold data (D15), and the end of the validity of what a
+/// departure rests on, upon which the consular service asks for standing again. The event does not tell whose health or wish it is about
 /// (D16).
 /// </summary>
 public static class Duties

@@ -296,12 +296,8 @@ internal static class PrisonerFold
         (interest.Participant, interest.Submitted) = (e.Participant, true);
     }
 
-    private static void InterestGone(Prisoner state, DraftDiscarded e, FoldedEntry entry)
-    {
-        for (var i = state.Interests.Count - 1; i >= 0; i--)
-            if (state.Interests[i].Transfer == e.Transfer)
-                state.Interests.RemoveAt(i);
-    }
+    private static void InterestGone(Prisoner state, DraftDiscarded e, FoldedEntry entry) =>
+        state.Interests.Keep(i => i.Transfer != e.Transfer);
 
     private static void SetOut(Prisoner state, TransitBegun e, FoldedEntry entry)
     {
@@ -407,9 +403,7 @@ internal static class PrisonerFold
     // Takes what rested on an entry out of the record.
     private static void Mend(Prisoner state, RecordCorrected e)
     {
-        for (var i = state.DuplicateProposals.Count - 1; i >= 0; i--)
-            if (state.DuplicateProposals[i].Position == e.Position)
-                state.DuplicateProposals.RemoveAt(i);
+        state.DuplicateProposals.Keep(p => p.Position != e.Position);
         if (e.Prisoner != state.Prisoner_)
         {
             state.Duplicates.Remove(e.Prisoner);

@@ -464,12 +464,11 @@ public static class Prisoners
     }
 
     // The powers on which he depends, as somebody claims and nobody decides (D5).
-    private static IEnumerable<string> PowersClaimed(Prisoner prisoner) =>
-        prisoner
-            .Claims.Where(c =>
-                c is { Corrected: false, Basis: ClaimBasis.Nationality or ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn }
-            )
-            .Select(c => c.StateClaimed);
+    private static IEnumerable<string> PowersClaimed(Prisoner prisoner) => prisoner.Claims.Where(SaysOrigin).Select(c => c.StateClaimed);
+
+    /// <summary>Whether a claim says on which power he depends: by nationality, or by the forces with which he fought.</summary>
+    internal static bool SaysOrigin(Claim claim) =>
+        claim is { Corrected: false, Basis: ClaimBasis.Nationality or ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn };
 
     // What a decision to withhold lacks: an observer who was consulted, and a date at which it is reviewed (D15).
     private static Refusal? ReviewFault(Prisoner prisoner, NotifyBureauRequest request, RuleContext context)

@@ -81,7 +81,7 @@ public static class Reactions
     {
         if (context.Find(Cases.Kind, e.Case) is not { } @case || Find(context, e.Case, e.Prisoner) is not { } prisoner)
             return Decision.Refuse(Reason.NotFound);
-        var passes = CustodyStates.PassesCustody(e.Route);
+        var passes = e.Route.PassesCustody();
         if (
             e.FromPower != prisoner.LastDetainingPower
             || !ActsFor(context, @case, e.DetainingParticipant, e.FromPower)

@@ -55,8 +55,7 @@ public static class Readiness
         return records
             .SelectMany(r => r.Claims)
             .Where(c =>
-                !c.Corrected
-                && c.Basis is ClaimBasis.Nationality or ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn
+                Prisoners.SaysOrigin(c)
                 && permissions.Participant(c.Participant)?.ActsFor(power) == true
                 && (c.Claimant == power || c.RecognisedBy.Contains(power))
             );

@@ -78,20 +78,32 @@ public static class Cases
             if (held.FormerPowers.Contains(caller.State))
                 parts.Add(Part.TransferringPower);
         }
-        else if (ManagersOf(@case).Contains(caller.State))
+        else if (Manages(@case, caller.State))
             parts.Add(Part.DetainingPower);
         else if (HeldSomebody(@case, caller.State))
             parts.Add(Part.TransferringPower);
         return parts;
     }
 
-    /// <summary>The states that manage the case: those that hold somebody in it (D1). Where nobody is in custody, those that held
-    /// somebody last, and the state that opened it.</summary>
-    public static IReadOnlyCollection<string> ManagersOf(Case @case)
+    /// <summary>Whether the state manages the case: it holds somebody in it (D1). Where nobody is in custody, those do that held somebody
+    /// last, and the state that opened it.</summary>
+    public static bool Manages(Case @case, string state)
     {
-        var holders = @case.Prisoners.Select(p => p.DetainingPower).Where(p => p.Length > 0).ToHashSet();
-        return holders.Count > 0 ? holders : [.. @case.Prisoners.Select(p => p.LastDetainingPower).Append(@case.DetainingPower).Distinct()];
+        var somebodyIsHeld = false;
+        foreach (var prisoner in @case.Prisoners)
+        {
+            if (prisoner.DetainingPower.Length == 0)
+                continue;
+            if (prisoner.DetainingPower == state)
+                return true;
+            somebodyIsHeld = true;
+        }
+        return !somebodyIsHeld && (@case.DetainingPower == state || @case.Prisoners.Any(p => p.LastDetainingPower == state));
     }
+
+    /// <summary>The states that manage the case.</summary>
+    public static IEnumerable<string> ManagersOf(Case @case) =>
+        @case.Prisoners.Select(p => p.LastDetainingPower).Append(@case.DetainingPower).Distinct().Where(state => Manages(@case, state));
 
     /// <summary>The parts that a participant could have in some case: what is granted to none of them, it may never call.</summary>
     public static IReadOnlyCollection<Part> PartsEverOf(Participant caller) =>
@@ -216,12 +228,7 @@ public static class Cases
             state.InvolvedStates.Add(power);
     }
 
-    private static void Removed(Case state, PartyRemoved e, FoldedEntry entry)
-    {
-        for (var i = state.Parties.Count - 1; i >= 0; i--)
-            if (state.Parties[i].Participant == e.Participant)
-                state.Parties.RemoveAt(i);
-    }
+    private static void Removed(Case state, PartyRemoved e, FoldedEntry entry) => state.Parties.Keep(p => p.Participant != e.Participant);
 
     private static void Registered(Case state, PrisonerRegistered e, FoldedEntry entry) =>
         state.Prisoners.Add(

@@ -69,8 +69,6 @@ public static class Gate
     /// <param name="prisoner">The prisoner's reference, where there is one yet.</param>
     public static Refusal? Recipients(RuleContext context, IMessage request, Case @case, string? prisoner)
     {
-        if (CapacityFor(context.Method) != Capacity.Custody)
-            return null;
         var holds = @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner)?.LastDetainingPower ?? "";
         var released = Seals.WithPaths(request).FirstOrDefault(s => !s.Sealed.Recipients.All(May));
         return released.Sealed is null

@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
+using Ministries.Types.V1;
 
 namespace Ministries.Rules;
 
@@ -76,6 +77,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     private readonly IFieldAccessor _answeredId,
         _answeredEtag;
     private readonly IFieldAccessor? _answeredState;
+    private readonly bool _isOfCustody;
     private readonly IReadOnlyList<Enum> _from = [];
     private ulong _fromBits = ulong.MaxValue;
 
@@ -84,6 +86,7 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
     public Rule(RecordKind<TRecord> kind)
     {
         _kind = kind;
+        _isOfCustody = Gate.CapacityFor(Method) == Capacity.Custody;
         var (request, response) = (new TRequest().Descriptor, new TResponse().Descriptor);
         _case = request.FindFieldByName("case")?.Accessor;
         _record = (request.FindFieldByName(kind.Field) ?? request.FindFieldByName("record"))?.Accessor;
@@ -149,7 +152,12 @@ public sealed class Rule<TRecord, TRequest, TResponse> : Rule<TRequest, TRespons
             return new Refusal(Reason.NotFound);
         if (Enter(record, other, @case, request, context) is { } refusal)
             return refusal;
-        if (!Releases && @case is not null && Gate.Recipients(context, request, @case, _kind.Prisoner?.Invoke(record!)) is { } unreleased)
+        if (
+            _isOfCustody
+            && !Releases
+            && @case is not null
+            && Gate.Recipients(context, request, @case, _kind.Prisoner?.Invoke(record!)) is { } unreleased
+        )
             return unreleased;
         var ruling = Decide(record!, request, context);
         if (ruling.Refusal is not null)

@@ -505,7 +505,7 @@ internal sealed class CaseFixture
                     Do(Kr, Confirmation(id), Transfers.ConfirmHandover);
                     break;
                 case State.Monitored:
-                    if (Departures.PassesCustody(route))
+                    if (route.PassesCustody())
                         Pass("UA", "KR", route, prisoner: prisoner);
                     else
                         Happen(new DepartureRecorded { Case = Case, Prisoner = prisoner });

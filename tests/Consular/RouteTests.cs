@@ -178,7 +178,7 @@ public sealed class RouteTests
         Assert.Equal(State.Suspended, _fixture.Transfer(transfer).State);
         Assert.Equal(Reason.AssuranceNotInForce, Resume(transfer));
         _fixture.Custody = CaseFixture.Answer(origin: true);
-        Assert.Equal(Departures.PassesCustody(route) ? Reason.AssuranceNotInForce : Reason.Unspecified, Resume(transfer));
+        Assert.Equal(route.PassesCustody() ? Reason.AssuranceNotInForce : Reason.Unspecified, Resume(transfer));
     }
 
     // ---------------------------------------------------------------------------------------------- D1: the accepting power is there

@@ -18,7 +18,8 @@ using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Local.Tests;
 
-/// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, and no answer means refusal.</summary>
+/// <summary>What the consular service asks custody over gRPC before a departure: the answer is kept, and no answer means refusal. And what of
+/// custody's events its ledger shows to others.</summary>
 public sealed class AskingTests : IAsyncLifetime
 {
     private string Prisoner { get; set; } = "";
@@ -125,6 +126,39 @@ public sealed class AskingTests : IAsyncLifetime
             TransferState.Agreed,
             (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer.State
         );
+    }
+
+    [Fact]
+    public async Task That_he_came_to_hospital_reaches_no_requesting_state_by_any_ledger()
+    {
+        var admitted = await Hq.Custody.RecordStatusAsync(
+            new()
+            {
+                Prisoner = Prisoner,
+                Status = CustodyState.Hospitalised,
+                StatusTime = In(0),
+            },
+            cancellationToken: Cancel
+        );
+        foreach (var service in _addresses.Keys.Where(s => s != "custody"))
+            await _participants.WaitUntilProcessed(service, "custody", admitted.Receipt.Position, Cancel);
+        foreach (var service in _addresses.Keys)
+            Assert.DoesNotContain(await MethodsSeen("kr/mfa", service), m => m.Contains("Status", StringComparison.Ordinal));
+        // Who may know of it does.
+        Assert.Contains("ministries.custody.v1.CustodyService/RecordStatus", await MethodsSeen("icrc", "custody"));
+        Assert.NotEmpty(await MethodsSeen("kr/mfa", "consular"));
+    }
+
+    private async Task<IReadOnlyList<string>> MethodsSeen(string participant, string service)
+    {
+        using var call = _participants[participant]
+            .LedgerOf(service)
+            .FollowEntries(new FollowEntriesRequest { UntilNow = true }, cancellationToken: Cancel);
+        var methods = new List<string>();
+        await foreach (var response in call.ResponseStream.ReadAllAsync(Cancel))
+            if (response.Entry is { } entry)
+                methods.Add(EntryHeader.Parser.ParseFrom(entry.Header).Method);
+        return methods;
     }
 
     // An exchange of a prisoner who said in private that he wants it. Only his fitness to travel is missing.

@@ -19,12 +19,16 @@ internal static class AgreementCommand
         new("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
         {
             AddKey(),
-            EndKey("end-key", "Ends a key. What it signed before stays valid.", (key, time) => key.ValidUntilTime = time),
+            EndKey(
+                "end-key",
+                "Ends a key. What it signed before stays valid; what was sealed to it before can still be opened.",
+                "valid_until_time"
+            ),
             EndKey(
                 "revoke-key",
                 "Revokes a key that may have been stolen. From then on it is refused, and so is what it signed, unless something "
-                    + "dates that before.",
-                (key, time) => key.RevokeTime = time
+                    + "dates that before. Nothing more is sealed to it.",
+                "revoke_time"
             ),
             AddAuthority(),
             RemoveAuthority(),
@@ -91,7 +95,7 @@ internal static class AgreementCommand
         return command;
     }
 
-    private static Command EndKey(string name, string description, Action<SigningKey, Timestamp> end)
+    private static Command EndKey(string name, string description, string end)
     {
         var (next, id) = (
             File("next", "The copy of the version in force; it is changed."),
@@ -105,11 +109,18 @@ internal static class AgreementCommand
                 next,
                 agreement =>
                 {
-                    var key =
-                        agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.Id == result.GetRequiredValue(id))
-                        ?? throw new FormatException($"{result.GetRequiredValue(id)} is not a key of the agreement");
-                    end(key, (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp());
-                    return key.Id;
+                    var named = result.GetRequiredValue(id);
+                    var time = (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp();
+                    // Keys for signatures and keys for sealing have ids of their own each.
+                    IMessage[] keys =
+                    [
+                        .. agreement.Participants.SelectMany(p => p.SigningKeys).Where(k => k.Id == named),
+                        .. agreement.Participants.SelectMany(p => p.SealingKeys).Where(k => k.Id == named),
+                    ];
+                    if (keys.Length != 1)
+                        throw new FormatException($"{named} is {(keys.Length == 0 ? "not a key" : "two keys")} of the agreement");
+                    keys[0].Descriptor.FindFieldByName(end).Accessor.SetValue(keys[0], time);
+                    return named;
                 }
             )
         );

@@ -326,13 +326,7 @@ internal sealed class CaseFixture
             )
         ).Transfer;
 
-    public static Sealed Sealed(params string[] recipients) =>
-        new()
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { recipients },
-            Content = ByteString.CopyFromUtf8("sealed-bytes"),
-        };
+    public static Sealed Sealed(params string[] recipients) => SealedForm.To(recipients);
 
     public GiveAssuranceRequest Assurance(string transfer, double hours = 24 * 30) =>
         new()

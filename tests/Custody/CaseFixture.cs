@@ -112,13 +112,7 @@ internal sealed class CaseFixture
             Authority = "order-7",
         };
 
-    public static Sealed Seal(params string[] recipients) =>
-        new()
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { recipients },
-            Content = ByteString.CopyFromUtf8("invented"),
-        };
+    public static Sealed Seal(params string[] recipients) => SealedForm.To(recipients);
 
     public Timestamp Ago(double hours) => RuleRunner.Now.AddHours(-hours).ToTimestamp();
 

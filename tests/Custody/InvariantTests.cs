@@ -792,8 +792,11 @@ public class InvariantTests
     [Fact]
     public void D13_an_identity_has_the_four_data_and_what_is_marked_as_voluntary() =>
         Assert.Equal(
-            ["name", "rank", "birth_date", "serial_number", "voluntary"],
-            PersonIdentity.Descriptor.Fields.InDeclarationOrder().Select(f => f.Name)
+            ["name", "rank", "birth_date", "serial_number"],
+            PersonIdentity
+                .Descriptor.Fields.InDeclarationOrder()
+                .Where(f => f.GetOptions().GetExtension(OptionsExtensions.Datum) != Datum.Voluntary)
+                .Select(f => f.Name)
         );
 
     // --- D14: whom to notify, and when.

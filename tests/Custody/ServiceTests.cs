@@ -1,6 +1,7 @@
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using Grpc.Core.Interceptors;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -322,7 +323,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
 
         public async ValueTask InitializeAsync()
         {
-            Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+            Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
             var home = Path.Combine(_folder, "service", "custody");
             var definition = CustodyService.Definition;
             _host = await ServiceHost.Build(
@@ -354,7 +355,8 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             _address = _host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
         }
 
-        public Client As(string participant) => new(Channel(participant));
+        public Client As(string participant) =>
+            new(Channel(participant).Intercept(SealedForm.Completing(participant, () => Signing.Agreement(_folder))));
 
         public LedgerService.LedgerServiceClient LedgerAs(string participant) => new(Channel(participant));
 

@@ -95,12 +95,7 @@ public sealed class Services : IAsyncLifetime
                             Case = Case,
                             Status = CustodyState.Registered,
                             CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
-                            Identity = new Sealed
-                            {
-                                Scheme = "ministries-sealed-v1",
-                                Recipients = { "ua/coordination-hq" },
-                                Content = ByteString.CopyFromUtf8("sealed"),
-                            },
+                            Identity = SealedForm.To("ua/coordination-hq"),
                         },
                         cancellationToken: Cancel
                     )

@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
@@ -22,6 +24,7 @@ public sealed class Story(Participants participants, Timeline timeline)
     private readonly ParticipantClient _seoul = participants["kr/mfa"];
     private readonly ParticipantClient _redCross = participants["icrc"];
     private readonly Dictionary<string, string> _transfers = [];
+    private readonly List<(string Prisoner, byte[] Secret)> _wishes = [];
     private Timestamp _setOut = new();
 
     /// <summary>The prisoner who is handed over: the reference that custody gave him.</summary>
@@ -361,7 +364,7 @@ public sealed class Story(Participants participants, Timeline timeline)
             _headquarters,
             "would agree to the transfer of P-1 on it",
             Reason.StandingNotInForce,
-            p => Decide(p, _transfers[First])
+            p => Decide(p, First)
         );
     }
 
@@ -380,7 +383,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                         LanguageUnderstood = true,
                         Uncoerced = true,
                         WithoutInterpreter = true,
-                        AcceptedDestinations = { "KR" },
+                        Commitments = { Wish(prisoner, "KR") },
                         Content = ParticipantClient.Seal("what is said to be his words", "ua/coordination-hq", "icrc"),
                     }
                 )
@@ -435,7 +438,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                         LanguageUnderstood = true,
                         Uncoerced = true,
                         Interpreter = attendants[1].Actor.Official,
-                        AcceptedDestinations = { accepted },
+                        Commitments = { Wish(prisoner, accepted) },
                         Interview = InterviewAt(
                             place,
                             now,
@@ -492,13 +495,26 @@ public sealed class Story(Participants participants, Timeline timeline)
             },
         };
 
-    private static Grpc.Core.AsyncUnaryCall<DecideTransferResponse> Decide(ParticipantClient client, string transfer) =>
+    // The commitments to what he wants, made by who records it.
+    private IReadOnlyList<ByteString> Wish(string prisoner, params string[] accepted)
+    {
+        var secret = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
+        _wishes.Add((prisoner, secret));
+        return WishCommitments.Make(Case, prisoner, accepted, secret);
+    }
+
+    // What the detaining power makes from his statements, which it can open: it shows that he accepts KR, and nothing else.
+    private IEnumerable<ByteString> OpeningsOf(string prisoner) =>
+        _wishes.Where(w => w.Prisoner == prisoner).Select(w => WishCommitments.OpeningOf(Case, prisoner, "KR", w.Secret));
+
+    private Grpc.Core.AsyncUnaryCall<DecideTransferResponse> Decide(ParticipantClient client, string prisoner) =>
         client.Consular.DecideTransferAsync(
             new()
             {
-                Transfer = transfer,
+                Transfer = _transfers[prisoner],
                 Agreed = true,
                 NoteVerbale = "UA-CHQ-2025-11",
+                Openings = { OpeningsOf(prisoner) },
             }
         );
 
@@ -510,7 +526,7 @@ public sealed class Story(Participants participants, Timeline timeline)
             await timeline.Perform(
                 _headquarters,
                 $"agrees to the transfer of {LabelOf(prisoner)}; two officials sign",
-                p => Decide(p, _transfers[prisoner])
+                p => Decide(p, prisoner)
             );
             await timeline.Perform(
                 _headquarters,
@@ -571,7 +587,7 @@ public sealed class Story(Participants participants, Timeline timeline)
             _headquarters,
             "would resume the transfer of P-2 on it",
             Reason.StandingNotInForce,
-            p => p.Consular.ResumeTransferAsync(new() { Transfer = _transfers[Second] })
+            p => p.Consular.ResumeTransferAsync(new() { Transfer = _transfers[Second], Openings = { OpeningsOf(Second) } })
         );
         await timeline.ExpectRefusal(
             _headquarters,

@@ -269,6 +269,7 @@ public sealed class VisibilityTests
             "agreed",
             "granted",
             "custody_position",
+            "standing_basis",
             "from_power",
             "to_power",
             "handover_time",

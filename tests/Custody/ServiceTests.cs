@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
@@ -63,12 +64,14 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.Equal(CustodyState.Interned, registered.State);
 
         var consular = running.As("service/consular");
+        var wish = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
         var question = new CheckStandingRequest
         {
             Case = opened.Case,
             Prisoner = registered.Prisoner,
             Route = Route.Article12Transfer,
             Destinations = { "KR", "KP" },
+            Openings = { WishCommitments.OpeningOf(opened.Case, registered.Prisoner, "KR", wish) },
         };
         var before = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.All(before.Standings, s => Assert.Equal(Standing.NotInForce, s.Standing));
@@ -93,7 +96,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                 Uncoerced = true,
                 Interpreter = "i-2",
                 Interview = interview,
-                AcceptedDestinations = { "KR" },
+                Commitments = { WishCommitments.Make(opened.Case, registered.Prisoner, ["KR"], wish) },
                 Content = CaseFixture.Seal(CaseFixture.Hq),
             },
             cancellationToken: Cancel

@@ -82,7 +82,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                                 {
                                     Status = CustodyState.Hospitalised,
                                     CaptureTime = On(2025, 1, 9),
-                                    Identity = ParticipantClient.Seal($"an invented identity of {called}", "ua/coordination-hq", "icrc"),
+                                    Identity = ParticipantClient.Seal(InventedIdentities.Of(called), "ua/coordination-hq", "icrc"),
                                 }
                             )
                     )
@@ -161,7 +161,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                 DueTime = In(days: 30),
             }
         );
-        account.Minutes = ParticipantClient.Seal("the minister's minutes", "kr/mfa");
+        account.Minutes = ParticipantClient.Seal(new CallMinutes { Minutes = ParticipantClient.Words("The minister's minutes.") });
         var logged = await timeline.Perform(
             _seoul,
             "logs the call with ua/mfa",
@@ -261,7 +261,9 @@ public sealed class Story(Participants participants, Timeline timeline)
                             {
                                 Transfer = _transfers[prisoner],
                                 NoteVerbale = $"KR-MFA-2025-{LabelOf(prisoner)}",
-                                Content = ParticipantClient.Seal("the request in words", "kr/mfa", "ua/coordination-hq"),
+                                Content = ParticipantClient.Seal(
+                                    new RequestAccount { Account = ParticipantClient.Words("Why Seoul asks, and what it offers him.") }
+                                ),
                             }
                         )
                 )
@@ -384,7 +386,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                         Uncoerced = true,
                         WithoutInterpreter = true,
                         Commitments = { Wish(prisoner, "KR") },
-                        Content = ParticipantClient.Seal("what is said to be his words", "ua/coordination-hq", "icrc"),
+                        Content = ParticipantClient.Seal(Said("What is said to be his words.", "KR")),
                     }
                 )
         );
@@ -449,7 +451,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                                 Official = a.Actor.Official,
                             })
                         ),
-                        Content = ParticipantClient.Seal("his words", "icrc"),
+                        Content = ParticipantClient.Seal(Said("His words.", accepted)),
                     }
                 )
         );
@@ -493,6 +495,15 @@ public sealed class Story(Participants participants, Timeline timeline)
                 Safeguard.ReadBack,
                 Safeguard.Medical,
             },
+        };
+
+    // What he said, with the secret of the commitments that were just made.
+    private StatementContent Said(string words, params string[] accepted) =>
+        new()
+        {
+            AcceptedDestinations = { accepted },
+            WishSecret = ByteString.CopyFrom(_wishes[^1].Secret),
+            Words = ParticipantClient.Words(words),
         };
 
     // The commitments to what he wants, made by who records it.
@@ -539,7 +550,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                             WindowStartTime = Now(),
                             WindowEndTime = In(days: 2),
                             HandoverReference = $"HO-{LabelOf(prisoner)}",
-                            Place = ParticipantClient.Seal("the place", "ua/coordination-hq", "kr/mfa", "icrc"),
+                            Place = ParticipantClient.Seal(new Place { Name = "An invented place" }),
                         }
                     )
             );

@@ -69,6 +69,23 @@ public static class Seals
     /// <summary>Whether messages of the type can hold something sealed, however deep.</summary>
     public static bool CanBeIn(MessageDescriptor type) => LeadingOf(type).Length > 0;
 
+    /// <summary>The fields that lead to the one in which a request holds a message, sealed. Each message has at most one in a request.</summary>
+    /// <param name="request">The request's type.</param>
+    /// <param name="message">The full name of the message inside.</param>
+    /// <returns>The fields from the request on, the sealed one last; null: no field is declared for such a message.</returns>
+    public static IReadOnlyList<FieldDescriptor>? PathFor(MessageDescriptor request, string message)
+    {
+        foreach (var field in LeadingOf(request).Where(f => !f.IsRepeated))
+            if (field.MessageType == Sealed.Descriptor)
+            {
+                if (Declarations.GetOrAdd(field, DeclarationOf).Message == message)
+                    return [field];
+            }
+            else if (PathFor(field.MessageType, message) is { } inner)
+                return [field, .. inner];
+        return null;
+    }
+
     /// <summary>The message of this full name; null: the contracts have none, or it is nested in another.</summary>
     public static MessageDescriptor? MessageNamed(string name) => Messages.GetValueOrDefault(name);
 

@@ -39,6 +39,18 @@ public class SealingTests
         );
     }
 
+    /// <summary>A client finds the field by the message that is sealed.</summary>
+    [Fact]
+    public void A_request_holds_each_message_in_at_most_one_sealed_field() =>
+        Assert.All(
+            Descriptors.Files.SelectMany(f => f.Services).SelectMany(s => s.Methods).Select(m => Reached(m.InputType)),
+            types =>
+            {
+                var inside = types.SelectMany(t => t.Fields.InDeclarationOrder()).Where(IsSealed).Select(f => Of(f)!.Message).ToArray();
+                Assert.Equal(inside.Distinct(), inside);
+            }
+        );
+
     [Fact]
     public void Every_sealed_field_names_its_message_in_its_comment_and_a_record_the_one_of_the_request()
     {

@@ -42,7 +42,7 @@ public sealed class AskingTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         var certificates = Path.Combine(_folder, "certificates");
-        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
         foreach (var service in new[] { CallLogService.Definition, Consular.ConsularService.Definition, Custody.CustodyService.Definition })
         {
             var keys = Path.Combine(certificates, "service", service.Name);
@@ -194,7 +194,7 @@ public sealed class AskingTests : IAsyncLifetime
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = In(-60),
-                    Identity = ParticipantClient.Seal("invented", "icrc"),
+                    Identity = ParticipantClient.Seal(InventedIdentities.Of("P-1"), "icrc"),
                 },
                 cancellationToken: Cancel
             )
@@ -291,7 +291,10 @@ public sealed class AskingTests : IAsyncLifetime
                     OptionsExplained = { OptionExplained.Home, OptionExplained.Stay },
                     Safeguards = { Safeguard.Voluntary },
                 },
-                Content = ParticipantClient.Seal("his words", "icrc"),
+                Content = ParticipantClient.Seal(
+                    new StatementContent { AcceptedDestinations = { destination }, WishSecret = Google.Protobuf.ByteString.CopyFrom(wish) },
+                    "icrc"
+                ),
             },
             cancellationToken: Cancel
         );

@@ -237,6 +237,18 @@ public class SealTests
         Assert.Null(Check(new RecordFitnessRequest()));
     }
 
+    [Theory]
+    [InlineData(typeof(RegisterPrisonerRequest), "ministries.type.v1.PersonIdentity", "identity")]
+    [InlineData(typeof(LogCallRequest), "ministries.type.v1.CallMinutes", "account.minutes")]
+    [InlineData(typeof(RecordFitnessRequest), "ministries.type.v1.MedicalFindings", "findings")]
+    [InlineData(typeof(RecordFitnessRequest), "ministries.type.v1.PersonIdentity", null)]
+    [InlineData(typeof(AdmitPartyRequest), "ministries.type.v1.PersonIdentity", null)]
+    public void The_field_for_a_message_is_found_by_what_the_contract_declares(System.Type request, string message, string? path)
+    {
+        var found = Seals.PathFor(((IMessage)Activator.CreateInstance(request)!).Descriptor, message);
+        Assert.Equal(path, found is null ? null : string.Join('.', found.Select(f => f.Name)));
+    }
+
     /// <summary>No refusal can tell anything of a person: the checks read what stands in clear.</summary>
     [Fact]
     public void No_refusal_repeats_what_is_sealed() =>

@@ -55,13 +55,13 @@ internal static class AgreementCommand
     private static Command AddKey()
     {
         var (next, of) = (File("next", "The copy of the version in force; it is changed."), Of());
-        var use = new Option<string>("--use") { Required = true, Description = "What it signs." };
-        use.AcceptOnlyFromAmong([.. Uses.Keys]);
+        var use = new Option<string>("--use") { Required = true, Description = "What it signs; or sealing: it opens what is sealed." };
+        use.AcceptOnlyFromAmong([.. Uses.Keys, Sealing]);
         var key = new Option<string>("--key")
         {
             Required = true,
             HelpName = "file",
-            Description = "The key's file (PKCS #8, PEM); it is created if it does not exist.",
+            Description = "The key's file (PKCS #8, PEM; of a key for sealing Base64); it is created if it does not exist.",
         };
         var official = new Option<string?>("--official") { Description = "For a key for approvals: the official's pseudonymous id." };
         var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.")
@@ -78,6 +78,8 @@ internal static class AgreementCommand
                 next,
                 agreement =>
                 {
+                    if (result.GetRequiredValue(use) == Sealing)
+                        return ListSealingKey(Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(key)).Id;
                     var kind = Uses[result.GetRequiredValue(use)];
                     if (kind == SigningKeyUse.Approvals == string.IsNullOrEmpty(result.GetValue(official)))
                         throw new FormatException("a key for approvals needs --official, and no other key may have it");
@@ -93,6 +95,24 @@ internal static class AgreementCommand
             )
         );
         return command;
+    }
+
+    private static SealingKey ListSealingKey(Participant owner, string file)
+    {
+        var publicKey = ByteString.CopyFrom(SealingKeyFile.Make(file));
+        if (owner.SealingKeys.FirstOrDefault(k => k.PublicKey == publicKey) is { } known)
+            throw new FormatException($"{file} is listed already, as {known.Id}; a key cannot be listed again");
+        var number = 1;
+        while (owner.SealingKeys.Any(k => k.Id == $"{owner.Id}/sealing-{number}"))
+            number++;
+        var listed = new SealingKey
+        {
+            Id = $"{owner.Id}/sealing-{number}",
+            PublicKey = publicKey,
+            ValidFromTime = DateTimeOffset.FromUnixTimeSeconds(DateTimeOffset.UtcNow.ToUnixTimeSeconds()).ToTimestamp(),
+        };
+        owner.SealingKeys.Add(listed);
+        return listed;
     }
 
     private static Command EndKey(string name, string description, string end)
@@ -230,6 +250,9 @@ internal static class AgreementCommand
         );
         return command;
     }
+
+    // The use of a key that signs nothing.
+    private const string Sealing = "sealing";
 
     private static readonly Dictionary<string, SigningKeyUse> Uses = new()
     {

@@ -89,15 +89,17 @@ public static class Seals
     /// <summary>The message of this full name; null: the contracts have none, or it is nested in another.</summary>
     public static MessageDescriptor? MessageNamed(string name) => Messages.GetValueOrDefault(name);
 
-    /// <summary>Whether one may seal to a key at a moment: it has begun, and is neither ended nor revoked.</summary>
+    /// <summary>Whether one may seal to a key at a moment: it has begun, and is neither ended nor revoked. One that says no time from which
+    /// it holds has not begun.</summary>
     public static bool IsInForce(SealingKey key, DateTimeOffset moment) =>
-        (key.ValidFromTime is null || key.ValidFromTime.ToDateTimeOffset() <= moment)
+        key.ValidFromTime is { } from
+        && from.ToDateTimeOffset() <= moment
         && (key.ValidUntilTime is null || moment < key.ValidUntilTime.ToDateTimeOffset())
         && (key.RevokeTime is null || moment < key.RevokeTime.ToDateTimeOffset());
 
     /// <summary>The key to which one seals for a participant at a moment: the newest that is in force; null: it has none.</summary>
     public static SealingKey? KeyOf(Participant participant, DateTimeOffset moment) =>
-        participant.SealingKeys.Where(k => IsInForce(k, moment)).MaxBy(k => k.ValidFromTime?.ToDateTimeOffset() ?? DateTimeOffset.MinValue);
+        participant.SealingKeys.Where(k => IsInForce(k, moment)).MaxBy(k => k.ValidFromTime);
 
     /// <summary>
     /// Whether sealed content is what its request says, as far as that can be known without opening it: it names the request that carries

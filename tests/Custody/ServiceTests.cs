@@ -359,7 +359,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         }
 
         public Client As(string participant) =>
-            new(Channel(participant).Intercept(SealedForm.Completing(participant, () => Signing.Agreement(_folder))));
+            new(Channel(participant).Intercept(SealedForm.Sealing(participant, () => Signing.Agreement(_folder))));
 
         public LedgerService.LedgerServiceClient LedgerAs(string participant) => new(Channel(participant));
 

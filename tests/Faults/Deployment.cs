@@ -247,7 +247,7 @@ internal sealed class Deployment : IAsyncDisposable
         _channels
             .GetOrAdd((participant, service), _ => Open(participant, service))
             .CreateCallInvoker()
-            .Intercept(SealedForm.Completing(participant, () => Signing.Agreement(Path.Combine(_folder, "pki"))));
+            .Intercept(SealedForm.Sealing(participant, () => Signing.Agreement(Path.Combine(_folder, "pki"))));
 
     /// <summary>Waits until every service says that it is ready.</summary>
     public async Task Ready(CancellationToken cancel)

@@ -1,8 +1,11 @@
 using System.Security.Cryptography;
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Ministries.Ledger;
+using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
@@ -43,19 +46,20 @@ public static class SealedForm
         return request;
     }
 
-    /// <summary>Does so with each write of a client that stands for a participant.</summary>
+    /// <summary>Seals in each write of a client that stands for a participant, to the recipients' real keys. What was sealed for the same
+    /// request before stays, so that a repeated request has the same bytes.</summary>
     /// <param name="sender">The participant.</param>
     /// <param name="agreement">The agreement of now.</param>
-    public static Interceptor Completing(string sender, Func<Agreement> agreement) => new Completion(sender, agreement);
+    public static Interceptor Sealing(string sender, Func<Agreement> agreement) => new Completion(sender, agreement);
 
-    /// <summary>Makes the file of a key for sealing and a public key that has the form of one and seals nothing
-    /// (<see cref="Pki.Init"/>).</summary>
+    /// <summary>Makes the file of a key for sealing, as <see cref="Pki.Init"/> wants it, and its public key.</summary>
     /// <param name="path">The file.</param>
     public static byte[] Key(string path)
     {
         if (!File.Exists(path))
-            WholeFile.Write(path, Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)), mode: PrivateFiles.Mode);
-        return PublicKey(PrivateFiles.ReadKey(path));
+            WholeFile.Write(path, Convert.ToBase64String(SealingIdentity.NewSeed()), mode: PrivateFiles.Mode);
+        using var identity = SealingIdentity.FromSeed("", Convert.FromBase64String(PrivateFiles.ReadKey(path)));
+        return identity.PublicKey.Bytes.ToArray();
     }
 
     /// <summary>A public key that has the form of one and seals nothing.</summary>
@@ -69,9 +73,15 @@ public static class SealedForm
         return key;
     }
 
-    /// <summary>A key for sealing as an agreement lists it.</summary>
+    /// <summary>A key for sealing as an agreement lists it, in force from 2020 on.</summary>
     /// <param name="id">Its id.</param>
-    public static SealingKey Listed(string id) => new() { Id = id, PublicKey = ByteString.CopyFrom(PublicKey(id)) };
+    public static SealingKey Listed(string id) =>
+        new()
+        {
+            Id = id,
+            PublicKey = ByteString.CopyFrom(PublicKey(id)),
+            ValidFromTime = new Timestamp { Seconds = 1_577_836_800 },
+        };
 
     private static SealedContent ContentOf(SealedPlace place, IMessage request, string sender, Agreement agreement)
     {
@@ -119,8 +129,32 @@ public static class SealedForm
         )
         {
             if (request is IMessage message && Seals.CanBeIn(message.Descriptor))
-                In(message, sender, agreement());
+                foreach (var place in Seals.WithPaths(message))
+                    if (!IsOf(place.Sealed, message))
+                        Seal(place, message);
             return continuation(request, context);
+        }
+
+        private static bool IsOf(Sealed @sealed, IMessage request) =>
+            Hosting.SealForm.Read(@sealed.Content) is { } content && content.Record == Text(request, "request_id");
+
+        // The message inside is empty but for its first text: what is in it is nobody's business here.
+        private void Seal(SealedPlace place, IMessage request)
+        {
+            var (known, now) = (agreement(), Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow));
+            var message = (IMessage)Activator.CreateInstance(Seals.MessageNamed(place.Declared.Message)!.ClrType)!;
+            foreach (var field in message.Descriptor.Fields.InFieldNumberOrder().Where(f => !f.IsRepeated).Take(1))
+                if (field.FieldType == FieldType.String)
+                    field.Accessor.SetValue(message, "invented");
+                else if (field.FieldType == FieldType.Message && field.MessageType == Types.V1.Text.Descriptor)
+                    field.Accessor.SetValue(message, new Text { Language = "en", Text_ = "Invented." });
+            place.Sealed.Content = Sealer
+                .Seal(
+                    message,
+                    new SealContext(Text(request, "case"), Text(request, "request_id"), place.Path, sender),
+                    [.. place.Sealed.Recipients.Select(r => Recipient.Of(known.Participants.Single(p => p.Id == r), now, place.Path))]
+                )
+                .Content;
         }
     }
 }

@@ -167,6 +167,7 @@ public class SealTests
     [InlineData("unknown", "somebody/else", Reason.RecipientWithoutKey)]
     [InlineData("without a key", "kr/unification", Reason.RecipientWithoutKey)]
     [InlineData("a service", "service/custody", Reason.RecipientWithoutKey)]
+    [InlineData("its key has no begin", Icrc, Reason.RecipientWithoutKey)]
     [InlineData("its key has not begun", Icrc, Reason.RecipientWithoutKey)]
     [InlineData("its key has ended", Icrc, Reason.RecipientWithoutKey)]
     [InlineData("its key is revoked", Icrc, Reason.RecipientWithoutKey)]
@@ -180,6 +181,9 @@ public class SealTests
         var request = SealedForm.In(Registering(null, Hq, recipient), Hq, _agreement);
         switch (what)
         {
+            case "its key has no begin":
+                key.ValidFromTime = null;
+                break;
             case "its key has not begun":
                 key.ValidFromTime = Now.AddTicks(10).ToTimestamp();
                 break;

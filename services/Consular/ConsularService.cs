@@ -93,7 +93,7 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
             request,
             context,
             Transfers.DecideTransfer,
-            (r, caller, cancel) => r.Agreed ? custody.Ask(r.Case, r.Transfer, caller, cancel) : Task.FromResult<IMessage?>(null)
+            (r, caller, cancel) => r.Agreed ? custody.Ask(r.Case, r.Transfer, caller, cancel, r.Openings) : Task.FromResult<IMessage?>(null)
         );
 
     /// <inheritdoc/>
@@ -118,7 +118,12 @@ public sealed class ConsularService(Writes writes, Reads reads, CustodyQuestions
 
     /// <inheritdoc/>
     public override Task<ResumeTransferResponse> ResumeTransfer(ResumeTransferRequest request, ServerCallContext context) =>
-        writes.Run(request, context, Transfers.ResumeTransfer, (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel));
+        writes.Run(
+            request,
+            context,
+            Transfers.ResumeTransfer,
+            (r, caller, cancel) => custody.Ask(r.Case, r.Transfer, caller, cancel, r.Openings)
+        );
 
     /// <inheritdoc/>
     public override Task<WithdrawTransferRequestResponse> WithdrawTransferRequest(

@@ -25,10 +25,17 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     /// <param name="transfer">The transfer request.</param>
     /// <param name="caller">Who asks.</param>
     /// <param name="cancel">Gives up.</param>
+    /// <param name="openings">The openings that the request names in the place of those that are kept; none: those that are kept.</param>
     /// <exception cref="RpcException">Custody cannot be asked.</exception>
-    public async Task<IMessage?> Ask(string @case, string transfer, Participant caller, CancellationToken cancel) =>
+    public async Task<IMessage?> Ask(
+        string @case,
+        string transfer,
+        Participant caller,
+        CancellationToken cancel,
+        params IReadOnlyCollection<ByteString> openings
+    ) =>
         await Seen(@case, transfer, caller) is (var record, _) && Departures.IsPlanned(record)
-            ? await Ask(record, record.Route, record.Destination, cancel)
+            ? await Ask(record, record.Route, record.Destination, openings.Count > 0 ? openings : KeptOf(record), cancel)
             : null;
 
     /// <summary>Custody's answer for a hand-over that a side confirms. An entry shows its participant what was answered, so
@@ -42,10 +49,12 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     {
         if (await Seen(request.Case, request.Transfer, caller) is not (var transfer, _) || !Departures.IsPlanned(transfer))
             return null;
-        return await AskOfFact(transfer, transfer.Route, transfer.Destination, request.AcknowledgedBreaches, cancel) switch
+        var asked = Ask(transfer, transfer.Route, transfer.Destination, KeptOf(transfer), cancel);
+        return await OfFact(asked, request.AcknowledgedBreaches, cancel) switch
         {
             { } check when !caller.ActsFor(transfer.DetainingPower) => ClearanceOf(
                 check,
+                transfer.Destination,
                 Departures.OfAnswer(transfer, check, agreements.InForce.Permissions, time.GetUtcNow().ToTimestamp()).Count == 0
             ),
             var check => check,
@@ -63,9 +72,12 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
         if (await Seen(request.Case, request.Transfer, caller) is not (var transfer, var @case))
             return null;
         var to = transfer.DetainingPower;
-        return await AskOfFact(transfer, Route.Article12Transfer, to, request.AcknowledgedBreaches, cancel) switch
+        // What either side opened counts for both.
+        ByteString[] openings = [.. request.Openings.Concat(transfer.ReturnConfirmations.SelectMany(c => c.Openings)).Distinct()];
+        var asked = Ask(transfer, Route.Article12Transfer, to, openings, cancel);
+        return await OfFact(asked, request.AcknowledgedBreaches, cancel) switch
         {
-            { } check when !Transfers.Holds(transfer, @case, caller) => ClearanceOf(check, Departures.OfJourney(check, to).Count == 0),
+            { } check when !Transfers.Holds(transfer, @case, caller) => ClearanceOf(check, to, Departures.OfJourney(check, to).Count == 0),
             var check => check,
         };
     }
@@ -77,13 +89,20 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
         && await reads.Peek(Transfers.Kind, dossier.ActiveTransfer, cancel) is { } transfer
         && Transfers.IsUnderWay(transfer.State)
         && Departures.IsPlanned(transfer)
-            ? await Ask(transfer, transfer.Route, transfer.Destination, cancel)
+            ? await Ask(transfer, transfer.Route, transfer.Destination, KeptOf(transfer), cancel)
             : null;
 
-    private static DepartureCheck ClearanceOf(DepartureCheck check, bool cleared) =>
+    private static RepeatedField<ByteString> KeptOf(Transfer transfer) => transfer.Decision?.Openings ?? [];
+
+    private static DepartureCheck ClearanceOf(DepartureCheck check, string destination, bool cleared) =>
         new()
         {
-            Clearance = new Clearance { Cleared = cleared, Position = Departures.PositionOf(check) },
+            Clearance = new Clearance
+            {
+                Cleared = cleared,
+                Position = Departures.PositionOf(check),
+                StandingBasis = Departures.BasisOf(check, destination),
+            },
         };
 
     private async Task<(Transfer Transfer, Case Case)?> Seen(string @case, string id, Participant caller)
@@ -99,17 +118,15 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
     }
 
     // What took place is recorded where its breach is acknowledged, though custody is silent.
-    private async Task<DepartureCheck?> AskOfFact(
-        Transfer transfer,
-        Route route,
-        string destination,
+    private static async Task<DepartureCheck?> OfFact(
+        Task<DepartureCheck> asked,
         RepeatedField<Invariant> acknowledged,
         CancellationToken cancel
     )
     {
         try
         {
-            return await Ask(transfer, route, destination, cancel);
+            return await asked;
         }
         catch (RpcException) when (acknowledged.Count > 0 && !cancel.IsCancellationRequested)
         {
@@ -117,7 +134,13 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
         }
     }
 
-    private async Task<DepartureCheck> Ask(Transfer transfer, Route route, string destination, CancellationToken cancel)
+    private async Task<DepartureCheck> Ask(
+        Transfer transfer,
+        Route route,
+        string destination,
+        IEnumerable<ByteString> openings,
+        CancellationToken cancel
+    )
     {
         var custody = new CustodyService.CustodyServiceClient(peers["custody"]);
         var standing = custody.CheckStandingAsync(
@@ -127,6 +150,7 @@ public sealed class CustodyQuestions(Peers peers, Reads reads, Agreements agreem
                 Prisoner = transfer.Prisoner,
                 Route = route,
                 Destinations = { destination },
+                Openings = { openings },
             },
             cancellationToken: cancel
         );

@@ -126,6 +126,17 @@ public static class Departures
             _ => 0,
         };
 
+    /// <summary>On what custody's answer about the standing rests, as custody gave it; empty where it did not answer.</summary>
+    /// <param name="asked">The answer.</param>
+    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
+    public static string BasisOf(IMessage? asked, string destination) =>
+        asked switch
+        {
+            DepartureCheck { Clearance: { } clearance } => clearance.StandingBasis,
+            DepartureCheck { Standing: { } standing } => standing.Standings.FirstOrDefault(s => s.Destination == destination)?.Basis ?? "",
+            _ => "",
+        };
+
     /// <summary>Why an answer of custody is of no use: it did not answer, or recorded more of the prisoner since; null: it is of
     /// use.</summary>
     public static Reason? Unusable(IMessage? asked, Dossier? dossier) =>

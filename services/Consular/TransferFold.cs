@@ -101,6 +101,8 @@ internal static class TransferFold
             DecideTime = entry.Time,
             NoteVerbale = (entry.Request as DecideTransferRequest)?.NoteVerbale ?? "",
         };
+        if (e.Agreed && entry.Request is DecideTransferRequest agreed)
+            transfer.Decision.Openings.Add(agreed.Openings);
         transfer.SuspendedFrom = State.Unspecified;
         Reach(transfer, e.Agreed ? State.Agreed : State.Declined, e.CustodyPosition, entry);
     }
@@ -160,6 +162,11 @@ internal static class TransferFold
 
     private static void Resumed(Transfer transfer, TransferResumed e, FoldedEntry entry)
     {
+        if (transfer.Decision is { } decision && entry.Request is ResumeTransferRequest { Openings: { Count: > 0 } openings })
+        {
+            decision.Openings.Clear();
+            decision.Openings.Add(openings);
+        }
         Reach(transfer, transfer.SuspendedFrom, e.CustodyPosition, entry);
         transfer.SuspendedFrom = State.Unspecified;
     }
@@ -361,6 +368,7 @@ internal static class TransferFold
                 (confirmation.WindowStartTime, confirmation.WindowEndTime) = (r.WindowStartTime, r.WindowEndTime);
                 confirmation.HandoverReference = r.HandoverReference;
                 confirmation.AcknowledgedBreaches.Add(r.AcknowledgedBreaches);
+                confirmation.Openings.Add(r.Openings);
                 break;
         }
         return confirmation;

@@ -113,7 +113,8 @@ public static class TransferVisibility
             if (confirmations.Count == 2)
                 continue;
             (confirmation.WindowStartTime, confirmation.WindowEndTime, confirmation.HandoverReference) = (null, null, "");
-            confirmation.Withheld.Add(["window_start_time", "window_end_time", "handover_reference"]);
+            confirmation.Openings.Clear();
+            confirmation.Withheld.Add(["window_start_time", "window_end_time", "handover_reference", "openings"]);
         }
     }
 }

@@ -37,7 +37,7 @@ public static class Transfers
     /// <summary>The stream of transfer requests.</summary>
     public static readonly StreamKind<Transfer> Kind = new(
         "transfer",
-        2,
+        3,
         TransferFold.All,
         TransferVisibility.AudienceOf,
         KeysOf,
@@ -228,7 +228,7 @@ public static class Transfers
     };
 
     /// <summary>Decides on a request. Where it agrees, <see cref="RuleContext.Asked"/> is custody's answer. What was agreed to may be
-    /// declined until he sets out.</summary>
+    /// declined until he sets out, and agreed to anew where it was suspended: with the openings of what he said since.</summary>
     public static readonly Rule<Transfer, DecideTransferRequest, DecideTransferResponse> DecideTransfer = new(Record)
     {
         From = [State.UnderReview, State.Agreed, State.Scheduled, State.Suspended],
@@ -237,11 +237,15 @@ public static class Transfers
         {
             if (
                 transfer.SuspendedFrom == State.InTransit
-                || request.Agreed && transfer.State != State.UnderReview && !IsToDecideAnew(transfer)
+                || request.Agreed
+                    && transfer.State != State.UnderReview
+                    && !(transfer.State == State.Suspended && IsUnderWay(transfer.SuspendedFrom))
             )
                 return Record.NotAllowed(transfer);
             if (!request.Agreed)
                 return Accept(new TransferDecided());
+            if (request.Openings.Count == 0 && Departures.IsPlanned(transfer))
+                return RefuseField(Reason.OpeningMissing, "openings");
             return Hindrance(transfer, context)
                 ?? Accept(new TransferDecided { Agreed = true, CustodyPosition = Departures.PositionOf(context.Asked) });
         },
@@ -516,6 +520,7 @@ public static class Transfers
             DetainingParticipant = account.Side == HandoverSide.Giving ? context.Caller.Id : second,
             AcceptingParticipant = account.Side == HandoverSide.Taking ? context.Caller.Id : second,
             CustodyPosition = Departures.PositionOf(context.Asked),
+            StandingBasis = Departures.BasisOf(context.Asked, transfer.Destination),
             Breaches = { BreachesOf(account, other) },
         };
         // A breach is announced to the observers; to the accepting power it could tell what it may not know.
@@ -552,6 +557,7 @@ public static class Transfers
             FromPower = InCase(context, transfer)!.LastDetainingPower,
             ToPower = transfer.DetainingPower,
             ReturnTime = TimeOf(account, other),
+            StandingBasis = Departures.BasisOf(context.Asked, transfer.DetainingPower),
             Breaches = { BreachesOf(account, other) },
         };
         return back.Breaches.Count == 0

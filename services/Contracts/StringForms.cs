@@ -59,6 +59,12 @@ public static class StringForms
     /// <summary>The pattern of <see cref="PageToken"/>.</summary>
     public const string PageTokenPattern = "^[A-Za-z0-9_-]{1,512}$";
 
+    /// <summary>The pattern of <see cref="FieldPath"/>.</summary>
+    public const string FieldPathPattern = "^[a-z][a-z0-9_]*([.][a-z][a-z0-9_]*)*$";
+
+    /// <summary>The pattern of <see cref="MessageName"/>.</summary>
+    public const string MessageNamePattern = "^[a-z][a-z0-9_]*([.][a-z0-9_]+)*[.][A-Z][A-Za-z0-9]*$";
+
     /// <summary>A caller's id of a write: a UUID (RFC 9562, section 4) in lower case, so that each id has one spelling.</summary>
     public static readonly StringForm RequestId = new(
         "request id",
@@ -128,6 +134,22 @@ public static class StringForms
     /// <summary>A page token.</summary>
     public static readonly StringForm PageToken = new("page token", "must be a page token as it was returned", PageTokenPattern);
 
+    /// <summary>The path of a field in a message.</summary>
+    public static readonly StringForm FieldPath = new(
+        "field path",
+        "must be the path of a field, such as account.minutes, at most 128 characters",
+        FieldPathPattern,
+        128
+    );
+
+    /// <summary>The full name of a message.</summary>
+    public static readonly StringForm MessageName = new(
+        "message name",
+        "must be the full name of a message, at most 128 characters",
+        MessageNamePattern,
+        128
+    );
+
     /// <summary>Text for a person; each field limits its length.</summary>
     public static readonly StringForm Text = new("text", "must be readable text", Meaning: Meaning.Text);
 
@@ -145,6 +167,8 @@ public static class StringForms
         Official,
         Etag,
         PageToken,
+        FieldPath,
+        MessageName,
         Text,
     ];
 

@@ -17,7 +17,7 @@ namespace Ministries.Custody;
 /// <param name="ledger">The ledger, for its number of entries.</param>
 /// <param name="agreements">The agreement in force.</param>
 /// <param name="time">The clock.</param>
-/// <param name="secrets">What etags are made with.</param>
+/// <param name="secrets">What etags and the basis of answers are made with.</param>
 public sealed class CustodyService(
     Writes writes,
     Reads reads,
@@ -120,13 +120,15 @@ public sealed class CustodyService(
         var position = ledger.Size;
         var records = await Records(request.Case, request.Prisoner, context);
         var @case = await reads.Peek(Cases.Kind, request.Case, context.CancellationToken);
-        var permissions = agreements.InForce.Permissions;
+        var (permissions, now) = (agreements.InForce.Permissions, time.GetUtcNow());
         return new CheckStandingResponse
         {
             Position = position,
             Standings =
             {
-                request.Destinations.Select(d => Standings.Of(records, @case!, request.Route, d, time.GetUtcNow(), permissions)),
+                request.Destinations.Select(d =>
+                    Standings.Of(records, @case!, new(request.Route, d), request.Openings, now, permissions, secrets)
+                ),
             },
         };
     }

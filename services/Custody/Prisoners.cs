@@ -55,7 +55,7 @@ public static class Prisoners
     /// <summary>The stream of prisoners.</summary>
     public static readonly StreamKind<Prisoner> Kind = new(
         "prisoner",
-        2,
+        3,
         PrisonerFold.All,
         p => [Audience.Case(p.Case)],
         p => p.DetainingPower.Length > 0 ? [CaseKey(p.Case), HeldKey(true)] : [CaseKey(p.Case)],
@@ -136,7 +136,7 @@ public static class Prisoners
             Invariant[] breaches = fact && (beforeCapture || !Fits(prisoner, request)) ? [Invariant.D1] : [];
             if (CustodyStates.RouteOf(request.Status) is not Route.Unspecified and var route)
             {
-                breaches = Readiness.Breaches(Readiness.Records(context, prisoner), route, request.Destination, context, assured: false);
+                breaches = BreachesOf(prisoner, new Departure(route, request.Destination), request.Openings, context);
                 if (breaches.Except(request.AcknowledgedBreaches).ToArray() is [var first, ..])
                     return ReasonOf(first);
             }
@@ -381,12 +381,33 @@ public static class Prisoners
             BureauDueTime = BureauDue(context),
         };
 
+    private static Invariant[] BreachesOf(
+        Prisoner prisoner,
+        Departure departure,
+        IReadOnlyCollection<ByteString> openings,
+        RuleContext context
+    )
+    {
+        var records = Readiness.Records(context, prisoner);
+        return Readiness.Breaches(
+            records,
+            departure,
+            context,
+            @case =>
+                Standings.Of(records, @case, departure, openings, context.Now, context.Permissions, context.Secrets).Standing
+                == Standing.InForce,
+            assured: false
+        );
+    }
+
     // Fields of a status that do not go together.
     private static Refusal? FormFault(RecordStatusRequest request)
     {
         var departs = CustodyStates.RouteOf(request.Status) is not Route.Unspecified;
         if (departs != request.Destination.Length > 0)
             return Invalid(("destination", departs ? "is required with this status" : "does not go with this status"));
+        if (request.Openings.Count > 0 && !departs)
+            return Invalid(("openings", "does not go with this status"));
         if (request.Serious && request.Status != CustodyState.Hospitalised)
             return Invalid(("serious", "does not go with this status"));
         if (request.InquiryOwed && request.Status is not (CustodyState.Died or CustodyState.Hospitalised))

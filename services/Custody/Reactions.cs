@@ -88,7 +88,7 @@ public static class Reactions
             || passes && (e.ToPower == e.FromPower || !ActsFor(context, @case, e.AcceptingParticipant, e.ToPower))
         )
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
-        var found = Readiness.Breaches(Readiness.Records(context, prisoner), e.Route, e.ToPower, context);
+        var found = BreachesOf(prisoner, new Departure(e.Route, e.ToPower), e.StandingBasis, context);
         Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
         // Who may know of a breach are the power that departed from the rule and the observers.
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
@@ -130,7 +130,7 @@ public static class Reactions
             return Decision.Refuse(Reason.NotFound);
         if (e.FromPower != prisoner.LastDetainingPower || !prisoner.FormerPowers.Contains(e.ToPower))
             return Decision.Refuse(Reason.NotConfirmedByDetainingPower);
-        var found = Readiness.Breaches(Readiness.Records(context, prisoner), Route.Article12Transfer, e.ToPower, context);
+        var found = BreachesOf(prisoner, new Departure(Route.Article12Transfer, e.ToPower), e.StandingBasis, context);
         Invariant[] breaches = [.. e.Breaches.Concat(found).Distinct().Order()];
         var moved = new CustodyTransferred
         {
@@ -144,6 +144,13 @@ public static class Reactions
         };
         var audience = breaches.Length == 0 ? [Audience.Case(e.Case)] : Prisoners.SideOf(prisoner);
         return Decision.Accept(e.Case, audience, [new Change(moved, [Cases.Kind.Id(e.Case), .. Prisoners.PersonOf(prisoner)])]);
+    }
+
+    // What took place is judged now. No event carries an opening, so custody compares on what its own answer about his word rested.
+    private static Invariant[] BreachesOf(Prisoner prisoner, Departure departure, string basis, RuleContext context)
+    {
+        var records = Readiness.Records(context, prisoner);
+        return Readiness.Breaches(records, departure, context, @case => Standings.StillHolds(records, @case, departure, basis, context));
     }
 
     private static Prisoner? Find(RuleContext context, string @case, string prisoner) =>

@@ -107,27 +107,27 @@ public static class Readiness
     /// <summary>The invariants that a departure would breach, in the order in which they are refused: D1, D2, D9, D10, D11, D12. A
     /// release where he is held is no departure and breaches none.</summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
-    /// <param name="route">The way in which he leaves.</param>
-    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
+    /// <param name="departure">The departure.</param>
     /// <param name="context">The states and the time.</param>
+    /// <param name="stands">Given the case, whether his word stands for the departure.</param>
     /// <param name="assured">Whether the consular service has asked for the receiving state's assurance where one is needed.</param>
     internal static Invariant[] Breaches(
         IReadOnlyList<Prisoner> records,
-        Route route,
-        string destination,
+        Departure departure,
         RuleContext context,
+        Func<Case, bool> stands,
         bool assured = true
     )
     {
+        var (route, destination) = departure;
         var prisoner = records[0];
         if (route == Route.Release && destination == prisoner.LastDetainingPower)
             return [];
-        var @case = context.Find(Cases.Kind, prisoner.Case)!;
-        var standing = Standings.Of(records, @case, route, destination, context.Now, context.Permissions).Standing;
+        var standing = stands(context.Find(Cases.Kind, prisoner.Case)!);
         var ready = Of(records, route, destination, context.Now, context.Permissions);
         // No sick or wounded prisoner goes home against his will during hostilities (109(3)).
         var unwilling =
-            standing != V1.Standing.InForce
+            !standing
             && route is Route.Repatriation or Route.Exchange
             && context.Permissions.Agreement.Hostilities
             && records.Any(r => r.Serious);
@@ -135,7 +135,7 @@ public static class Readiness
         [
             .. prisoner.Held ? (Invariant[])[] : [Invariant.D1],
             .. ready.RouteFits && (assured || ready.DestinationIsOrigin) ? (Invariant[])[] : [Invariant.D2],
-            .. standing == V1.Standing.InForce ? (Invariant[])[] : [Invariant.D9],
+            .. standing ? (Invariant[])[] : [Invariant.D9],
             .. ready.FitRecorded && !unwilling ? (Invariant[])[] : [Invariant.D10],
             .. ready.RiskAssessed ? (Invariant[])[] : [Invariant.D11],
             .. ready.FreeToDepart || !prisoner.Held ? (Invariant[])[] : [Invariant.D12],

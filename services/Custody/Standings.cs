@@ -1,8 +1,14 @@
+using Google.Protobuf;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
 
 namespace Ministries.Custody;
+
+/// <summary>A planned departure.</summary>
+/// <param name="Route">The way in which he is to leave.</param>
+/// <param name="Destination">The destination (ISO 3166-1 alpha-2).</param>
+public readonly record struct Departure(Route Route, string Destination);
 
 /// <summary>What a person said that stands behind a departure (D7 to D9).</summary>
 public static class Standings
@@ -12,47 +18,96 @@ public static class Standings
     /// by when he spoke. It must accept the destination and be in force, and he must not have objected since, in whatever statement:
     /// it is easier to stop than to go. An objection holds until it is corrected by who recorded it or a later verified statement
     /// follows; an acceptance that is not verified changes nothing. A release where he is held is no departure. Anything unclear is not
-    /// in force.
+    /// in force. No service reads what a statement accepts: it accepts the destination if an opening matches one of its commitments, and
+    /// one that no opening matches objects. Whatever the cause, the answer has one form and takes the same work.
     /// </summary>
     /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
     /// <param name="case">The case.</param>
-    /// <param name="route">The way in which he is to leave.</param>
-    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
+    /// <param name="departure">The departure.</param>
+    /// <param name="openings">What shows which of his statements accept the destination; nothing of them is kept.</param>
     /// <param name="at">The time.</param>
     /// <param name="permissions">The agreement.</param>
+    /// <param name="secrets">What the answer's basis is made with.</param>
     public static DestinationStanding Of(
         IReadOnlyList<Prisoner> records,
         Case @case,
-        Route route,
-        string destination,
+        Departure departure,
+        IReadOnlyCollection<ByteString> openings,
         DateTimeOffset at,
-        Permissions permissions
+        Permissions permissions,
+        RecordSecrets secrets
     )
     {
-        var standing = new DestinationStanding { Destination = destination, Standing = Standing.NotInForce };
-        // Nothing rests on a registration that was corrected without a right one.
-        if (destination.Length == 0 || route == Route.Unspecified || records[0].Identity is null)
-            return standing;
-        if (route == Route.Release && destination == records[0].DetainingPower)
+        // Each statement is compared with each opening before anything is decided, so that the time tells nothing of the answer.
+        var accepting = records
+            .SelectMany(r => r.Statements)
+            .Where(s =>
+                openings.Aggregate(
+                    false,
+                    (found, o) => found | WishCommitments.Matches(s.Commitments, o, s.Case, s.Prisoner, departure.Destination)
+                )
+            )
+            .ToHashSet();
+        var word = WordFor(records, @case, departure, at, permissions, accepting.Contains);
+        var standing = new DestinationStanding
         {
-            standing.Standing = Standing.InForce;
-            return standing;
-        }
-        var said = records.SelectMany(r => r.Statements).Where(s => s.State != StatementState.Corrected).ToArray();
-        var under18 = records.Any(r => r.Under18);
-        var involved = InvolvedStates(records, @case, destination, permissions);
-        var word = said.Where(s => PrivatelyVerified(s, under18, involved, permissions)).MaxBy(s => (SpokenAt(s), s.Position));
-        if (
-            word is null
-            || word.ExpireTime.ToDateTimeOffset() <= at
-            || !word.AcceptedDestinations.Contains(destination)
-            || said.Any(s => s != word && SpokenAt(s) >= SpokenAt(word) && !s.AcceptedDestinations.Contains(destination))
-        )
-            return standing;
-        standing.Standing = Standing.InForce;
-        standing.AttestedBy.Add(word.Attestations.Where(Statements.InForce).Select(a => a.Role).Distinct().Order());
+            Destination = departure.Destination,
+            Standing = word is null ? Standing.NotInForce : Standing.InForce,
+            Basis = BasisOf(records[0], departure, word, secrets),
+        };
+        if (word is [var stands, ..])
+            standing.AttestedBy.Add(stands.Attestations.Where(Statements.InForce).Select(a => a.Role).Distinct().Order());
         return standing;
     }
+
+    /// <summary>Whether an answer that was given in force still holds: it would rest on the same statements now, and his word is still
+    /// verified and not too old. Needs no opening: that these statements accept was found when it was given.</summary>
+    /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    /// <param name="case">The case.</param>
+    /// <param name="departure">The departure.</param>
+    /// <param name="basis">The basis of the answer (<see cref="DestinationStanding.Basis"/>).</param>
+    /// <param name="context">The time, the agreement and the secrets.</param>
+    internal static bool StillHolds(IReadOnlyList<Prisoner> records, Case @case, Departure departure, string basis, RuleContext context) =>
+        WordFor(records, @case, departure, context.Now, context.Permissions, _ => true) is { } word
+        && basis == BasisOf(records[0], departure, word, context.Secrets);
+
+    // The statement that stands for the departure, and then each that he made since, in order; none for a release where he is held; null:
+    // nothing stands.
+    private static Statement[]? WordFor(
+        IReadOnlyList<Prisoner> records,
+        Case @case,
+        Departure departure,
+        DateTimeOffset at,
+        Permissions permissions,
+        Func<Statement, bool> accepts
+    )
+    {
+        // Nothing rests on a registration that was corrected without a right one.
+        if (departure.Destination.Length == 0 || departure.Route == Route.Unspecified || records[0].Identity is null)
+            return null;
+        if (departure.Route == Route.Release && departure.Destination == records[0].DetainingPower)
+            return [];
+        var said = records.SelectMany(r => r.Statements).Where(s => s.State != StatementState.Corrected).ToArray();
+        var under18 = records.Any(r => r.Under18);
+        var involved = InvolvedStates(records, @case, departure.Destination, permissions);
+        var word = said.Where(s => PrivatelyVerified(s, under18, involved, permissions)).MaxBy(s => (SpokenAt(s), s.Position));
+        if (word is null || word.ExpireTime.ToDateTimeOffset() <= at)
+            return null;
+        Statement[] since = [word, .. said.Where(s => s != word && SpokenAt(s) >= SpokenAt(word)).OrderBy(s => s.Position)];
+        return since.All(accepts) ? since : null;
+    }
+
+    private static string BasisOf(Prisoner prisoner, Departure departure, Statement[]? word, RecordSecrets secrets) =>
+        secrets.EtagOf(
+            new StandingBasis
+            {
+                Case = prisoner.Case,
+                Prisoner = prisoner.Prisoner_,
+                Route = departure.Route,
+                Destination = departure.Destination,
+                Statements = { word?.Select(s => s.Statement_) ?? [] },
+            }
+        );
 
     /// <summary>Whether a statement counts as privately verified (D7): an interview without witnesses from any involved state, whenever
     /// it became one, attested by the set that the agreement demands, a neutral observer always among them, a guardian for one under

@@ -28,7 +28,7 @@ internal static class StatementFold
         (state.Language, state.Interpreter) = (request.Language, request.Interpreter);
         state.Interview = request.Interview?.Clone();
         state.Under18 = request.Under18;
-        state.AcceptedDestinations.Add(request.AcceptedDestinations);
+        state.Commitments.Add(request.Commitments);
         state.Classification = request.Classification?.Clone();
         if (withContent)
             state.Content = Seals.Keep(request.Content);

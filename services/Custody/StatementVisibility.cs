@@ -18,25 +18,12 @@ public static class StatementVisibility
     public static IEnumerable<string> AudienceOf(string @case, string power, Classification? marking) =>
         [.. Audience.Marked(Audience.State(@case, power), marking), Audience.Observers(@case)];
 
-    /// <summary>A statement as a reader sees it: what it accepts for those who keep custody for the power that held the person and those
-    /// named in the interview, its content for sender and recipients.</summary>
+    /// <summary>A statement as a reader sees it: its content for sender and recipients alone. Its commitments tell nothing to who has no
+    /// opening.</summary>
     public static Statement Show(Statement statement, Reader reader)
     {
         var shown = statement.Clone();
-        var id = reader.Participant.Id;
-        if (
-            !(
-                reader.Tokens.Contains(Audience.State(statement.Case, statement.RecordedFor))
-                && reader.Participant.Capacities.Contains(Capacity.Custody)
-            )
-            && statement.Participant != id
-            && statement.Interview?.Attendants.Any(a => a.Participant == id) != true
-        )
-        {
-            shown.AcceptedDestinations.Clear();
-            shown.Withheld.Add("accepted_destinations");
-        }
-        shown.Content = Seals.Show(statement.Content, statement.Participant, id);
+        shown.Content = Seals.Show(statement.Content, statement.Participant, reader.Participant.Id);
         return shown;
     }
 }

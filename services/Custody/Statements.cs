@@ -19,7 +19,7 @@ public static class Statements
     /// <summary>The stream of statements.</summary>
     public static readonly StreamKind<Statement> Kind = new(
         "statement",
-        2,
+        3,
         StatementFold.All,
         StatementVisibility.AudienceOf,
         s => [CaseKey(s.Case), PrisonerKey(s.Case, s.Prisoner)]
@@ -49,6 +49,8 @@ public static class Statements
         Unless = Prisoners.Duplicate,
         Decide = (prisoner, request, context) =>
         {
+            if (!WishCommitments.HaveForm(request.Commitments))
+                return RefuseField(Reason.CommitmentsNotInForm, "commitments");
             var said = request.StatementTime.ToDateTimeOffset();
             if (
                 said > context.Now

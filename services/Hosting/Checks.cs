@@ -101,12 +101,17 @@ internal class Checks(Service service, Admission admission, TimeProvider time)
             service.Name
         );
 
-    /// <summary>Whether the agreement lists the people whom the write names by codes. This is checked last: a write that was answered
-    /// before gets the same answer again, even where somebody is no longer listed.</summary>
+    /// <summary>Whether the agreement lists the people whom the write names by codes. This is checked after the form: a write that was
+    /// answered before gets the same answer again, even where somebody is no longer listed.</summary>
     public virtual Refusal? Named(EdgeCall call) =>
         Officials.Check(call.Request, call.Agreement.Permissions, call.Caller.Participant) is { Count: > 0 } faults
             ? Refusals.Invalid(faults)
             : null;
+
+    /// <summary>Whether what the write seals belongs to it and can be opened by its recipients, as far as that is known without opening it.
+    /// This is checked last, for the same reason: a recipient's key may have ended since.</summary>
+    public virtual Refusal? Sealed(EdgeCall call) =>
+        SealForm.Check(call.Request, call.Caller.Participant, call.Agreement.Permissions, time.GetUtcNow());
 }
 
 /// <summary>The result of checking a write's signatures. A request that was answered before gets its old answer even if its signature has
@@ -143,7 +148,7 @@ internal sealed record SignedRequest(
         IReadOnlySet<string> approved = FrozenSet<string>.Empty;
         if (refused is null && shape.Approvals is { } field)
             (approved, refused) = checks.Approved(call, (RepeatedField<Approval>)field.Accessor.GetValue(call.Request));
-        refused ??= checks.Named(call);
+        refused ??= checks.Named(call) ?? checks.Sealed(call);
         var fields = signature is null ? null : SignatureFields.Read(signature.SignatureInput, signature.Signature);
         return new(
             requestId,

@@ -105,6 +105,7 @@ public static class Edge
             if (passage.Rpc is { } rpc)
             {
                 Validation.Prepare(rpc.Method.InputType);
+                Validation.Prepare(SealedContent.Descriptor);
                 endpoint.Metadata.Add(Access.Granted(rpc));
             }
             else

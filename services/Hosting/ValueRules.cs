@@ -36,6 +36,8 @@ public static partial class ValueRules
         [StringForms.CodePattern] = Code(),
         [StringForms.EtagPattern] = Etag(),
         [StringForms.PageTokenPattern] = PageToken(),
+        [StringForms.FieldPathPattern] = FieldPath(),
+        [StringForms.MessageNamePattern] = MessageName(),
     }.ToFrozenDictionary();
 
     /// <summary>Compiles the rules of a field's value to a function that returns what is wrong with a value (null: nothing).</summary>
@@ -122,6 +124,8 @@ public static partial class ValueRules
                 break;
             case FieldType.Bytes when rules.Bytes is { } bytes:
                 bytes.ClearMaxLen();
+                bytes.ClearMinLen();
+                bytes.ClearLen();
                 break;
             case FieldType.Enum when rules.Enum is { } number:
                 number.ClearDefinedOnly();
@@ -170,8 +174,14 @@ public static partial class ValueRules
 
     private static Func<object, string?>? OfBytes(BytesRules rules)
     {
-        var most = rules.MaxLen;
-        return most == 0 ? null : value => (ulong)((ByteString)value).Length > most ? $"must be at most {most} bytes" : null;
+        var (least, most) = rules.HasLen ? (rules.Len, rules.Len) : (rules.MinLen, rules.HasMaxLen ? rules.MaxLen : ulong.MaxValue);
+        if (least == 0 && most == ulong.MaxValue)
+            return null;
+        return value =>
+            (ulong)((ByteString)value).Length is var length && length >= least && length <= most ? null
+            : least == most ? $"must be {most} bytes"
+            : length < least ? $"must be at least {least} bytes"
+            : $"must be at most {most} bytes";
     }
 
     private static Func<object, string?> OfEnum(EnumRules rules, EnumDescriptor type)
@@ -218,4 +228,10 @@ public static partial class ValueRules
 
     [GeneratedRegex(StringForms.PageTokenPattern, RegexOptions.CultureInvariant)]
     private static partial Regex PageToken();
+
+    [GeneratedRegex(StringForms.FieldPathPattern, RegexOptions.CultureInvariant)]
+    private static partial Regex FieldPath();
+
+    [GeneratedRegex(StringForms.MessageNamePattern, RegexOptions.CultureInvariant)]
+    private static partial Regex MessageName();
 }

@@ -1,6 +1,5 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
-using System.Text;
+using System.Runtime.CompilerServices;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
@@ -21,6 +20,9 @@ namespace Ministries.Local;
 /// officials.</summary>
 public sealed class ParticipantClient : IDisposable
 {
+    // What is to be sealed in the place of a field, until its write is sent.
+    private static readonly ConditionalWeakTable<Sealed, Plain> ToSeal = [];
+
     private readonly MinistryClient _client;
     private readonly string _home;
     private readonly Dictionary<string, CallInvoker> _services;
@@ -81,24 +83,19 @@ public sealed class ParticipantClient : IDisposable
     /// <summary>Another official of the participant.</summary>
     public Actor OtherOfficial(string office, int number) => new(Actor) { Office = office, Official = Pki.OfficialOf(Id, number) };
 
-    /// <summary>Encrypts a text for the recipients. The services cannot read it. Nobody decrypts it here, so the key is thrown away.
-    /// </summary>
-    public static Sealed Seal(string text, params IEnumerable<string> recipients)
+    /// <summary>Says what is to be sealed in a field of a write. It is sealed when the write is sent, because it belongs to one request: by
+    /// then that has its id and its case.</summary>
+    /// <param name="message">What is sealed.</param>
+    /// <param name="recipients">Who can open it; none: those to whom the contract seals it by default.</param>
+    public static Sealed Seal(IMessage message, params IReadOnlyCollection<string> recipients)
     {
-        var plain = new byte[512];
-        Encoding.UTF8.GetBytes(text, plain);
-        var nonce = RandomNumberGenerator.GetBytes(12);
-        var content = new byte[nonce.Length + plain.Length + 16];
-        nonce.CopyTo(content, 0);
-        using var cipher = new AesGcm(RandomNumberGenerator.GetBytes(32), 16);
-        cipher.Encrypt(nonce, plain, content.AsSpan(12, plain.Length), content.AsSpan(12 + plain.Length));
-        return new Sealed
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { recipients },
-            Content = ByteString.CopyFrom(content),
-        };
+        var place = new Sealed();
+        ToSeal.Add(place, new Plain(message, recipients));
+        return place;
     }
+
+    /// <summary>A text in English, as it is sealed.</summary>
+    public static Text Words(string text) => new() { Language = "en", Text_ = text };
 
     /// <inheritdoc/>
     public void Dispose() => _client.Dispose();
@@ -109,8 +106,10 @@ public sealed class ParticipantClient : IDisposable
     /// <param name="Milliseconds">How long its answer took.</param>
     public sealed record SentWrite(string Method, string RequestId, double Milliseconds);
 
-    // Completes each write: with a request id, the official, the case, the approvals that the agreement demands, and the etag of the
-    // record that it changes, which is read just before.
+    private sealed record Plain(IMessage Message, IReadOnlyCollection<string> Recipients);
+
+    // Completes each write: with a request id, the official, the case, what is sealed, the approvals that the agreement demands, and the
+    // etag of the record that it changes, which is read just before.
     private sealed class RequestCompletion(ParticipantClient participant) : Interceptor
     {
         public override AsyncUnaryCall<TResponse> AsyncUnaryCall<TRequest, TResponse>(
@@ -137,6 +136,7 @@ public sealed class ParticipantClient : IDisposable
                 SetIfEmpty(message, "case", participant.Case);
                 if (Get(message, "etag") is "")
                     SetIfEmpty(message, "etag", await EtagFor(message));
+                await SealIn(message);
                 Approve(message, $"{context.Method.ServiceName}/{context.Method.Name}");
                 return continuation(request, context);
             }
@@ -158,6 +158,17 @@ public sealed class ParticipantClient : IDisposable
                     );
                 }
             }
+        }
+
+        private async Task SealIn(IMessage request)
+        {
+            foreach (var place in Seals.WithPaths(request).ToArray())
+                if (!ToSeal.TryGetValue(place.Sealed, out var plain))
+                    continue;
+                else if (plain.Recipients.Count == 0)
+                    await participant._client.Seal(request, plain.Message);
+                else
+                    participant._client.Seal(request, plain.Message, plain.Recipients);
         }
 
         // As many officials approve as the agreement demands. The acting official is not one of them.

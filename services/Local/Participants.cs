@@ -71,7 +71,7 @@ public sealed class Participants : IAsyncDisposable
         foreach (var (witness, port) in Witnesses.Zip(ports))
             agreement.Witnesses.Add(new Types.V1.Witness { Participant = witness, Address = $"https://127.0.0.1:{port}/" });
         (agreement.CosignaturesDemanded, agreement.CosignatureSeconds) = ((uint)Witnesses.Count, 60);
-        Pki.Init(certificates, agreement, TimeProvider.System);
+        Pki.Init(certificates, agreement, TimeProvider.System, SealingKeyFile.Make);
         var participants = new Participants(certificates, Path.Combine(folder, "receipts"));
         try
         {

@@ -40,6 +40,12 @@ public sealed record Report
     /// <summary>Each record as each party sees it at the end.</summary>
     public required IReadOnlyList<RecordView> Records { get; init; }
 
+    /// <summary>The identity of one prisoner, as those who read his record see it.</summary>
+    public IReadOnlyList<SealedView> Sealed { get; init; } = [];
+
+    /// <summary>The same identity in the service's database; null: the services run elsewhere.</summary>
+    public DatabaseDump? Dump { get; init; }
+
     /// <summary>The ledgers, verified from their entries.</summary>
     public required IReadOnlyList<LedgerCheck> Ledgers { get; init; }
 
@@ -121,6 +127,18 @@ public sealed record TraceLink(string Name, string Trace, string CauseTrace, str
 /// <param name="Id">Its id.</param>
 /// <param name="Seen">What each participant sees; null: to it, the record does not exist.</param>
 public sealed record RecordView(string Record, string Id, IReadOnlyDictionary<string, string?> Seen);
+
+/// <summary>What is sealed, as a reader of the record sees it.</summary>
+/// <param name="Reader">The participant.</param>
+/// <param name="Part">What it is in the case.</param>
+/// <param name="Seen">What it sees, in words.</param>
+public sealed record SealedView(string Reader, string Part, string Seen);
+
+/// <summary>What is sealed, as somebody with the service's files sees it.</summary>
+/// <param name="File">The file of the database in which it stands.</param>
+/// <param name="Lines">Its bytes: offset, hexadecimal, printable characters.</param>
+/// <param name="Found">How often a word of what is sealed stands in clear in any file of the run.</param>
+public sealed record DatabaseDump(string File, IReadOnlyList<string> Lines, int Found);
 
 /// <summary>A ledger, fetched again by all who may see an entry, and computed again.</summary>
 /// <param name="Service">The service.</param>

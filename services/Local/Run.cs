@@ -184,7 +184,7 @@ public static class Run
         try
         {
             await story.Play(cancel);
-            report = await VerifyAll(participants, story, timeline, spans, run, cancel);
+            report = await VerifyAll(participants, story, timeline, spans, run, remote is null, cancel);
         }
         catch (Exception e) when (e is StoryException or RpcException)
         {
@@ -245,11 +245,15 @@ public static class Run
         Timeline timeline,
         Spans spans,
         string folder,
+        bool isLocal,
         CancellationToken cancel
     )
     {
         var records = await ViewRecords(participants, story);
         CheckVisibility(timeline, records);
+        var @sealed = await SealedViews.Of(participants, story);
+        var dump = isLocal ? await SealedViews.Dump(participants, story, folder) : null;
+        CheckSealed(timeline, @sealed, dump);
         var ledgers = new List<LedgerCheck>();
         foreach (var service in Participants.Services)
         {
@@ -290,6 +294,7 @@ public static class Run
                     .Timeline.Where(s => s.Method.EndsWith("/SubmitTransferRequest", StringComparison.Ordinal))
                     .All(s => links.Any(l => l.Trace == s.Trace && l.CauseTrace == report.Trace[0].Trace))
         );
+        report = report with { Sealed = @sealed, Dump = dump };
         return report with { Records = records, Ledgers = ledgers, Evidence = evidence, Links = links, Checks = timeline.Checks };
     }
 
@@ -397,6 +402,21 @@ public static class Run
                 && statements.All(s => s.Seen["kr/mfa"] is null)
                 && records.Single(r => r.Record == "transfer of P-2").Seen["kr/mfa"] == "SUSPENDED"
         );
+    }
+
+    // D16: who is not a recipient reads no word of it, and neither does whoever holds the services' files.
+    private static void CheckSealed(Timeline timeline, IReadOnlyList<SealedView> views, DatabaseDump? dump)
+    {
+        timeline.Verify(
+            "what is sealed opens for those to whom it is sealed, and for nobody else",
+            views.All(v => v.Seen.Contains("born", StringComparison.Ordinal) == (v.Part is "detaining power" or "observer"))
+        );
+        if (dump is not null)
+            timeline.Verify(
+                "no word of an identity stands in a database, a log or another file of the services",
+                dump is { Found: 0, Lines.Count: > 0 },
+                $"{dump.Found} times"
+            );
     }
 
     private static async Task<IReadOnlyList<RecordView>> ViewRecords(Participants participants, Story story)

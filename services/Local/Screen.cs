@@ -108,6 +108,7 @@ public sealed class Screen
             return;
         Trace(report);
         Records(report);
+        Identity(report);
         Ledgers(report);
         Evidence(report);
         Expectations(report);
@@ -216,6 +217,23 @@ public sealed class Screen
                     [(r.Record, "dim"), .. parties.Select(p => r.Seen[p] is { } seen ? (seen, StyleOf(seen)) : ("·", "dim"))]
             )
         );
+    }
+
+    private void Identity(Report report)
+    {
+        if (report.Sealed.Count == 0)
+            return;
+        Heading("The identity of P-2, as each reads the same record", "invented");
+        foreach (var view in report.Sealed)
+        {
+            Note(view.Reader, view.Part, "dim");
+            Note("", view.Seen, "");
+        }
+        if (report.Dump is not { } dump)
+            return;
+        Note("an intruder", $"with {dump.File}", "dim");
+        foreach (var line in dump.Lines)
+            _console.MarkupLine($"    {Escaped(line)}");
     }
 
     private static string StyleOf(string seen) => seen == "SUSPENDED" ? "yellow" : "";

@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
@@ -22,6 +24,7 @@ public sealed class Story(Participants participants, Timeline timeline)
     private readonly ParticipantClient _seoul = participants["kr/mfa"];
     private readonly ParticipantClient _redCross = participants["icrc"];
     private readonly Dictionary<string, string> _transfers = [];
+    private readonly List<(string Prisoner, byte[] Secret)> _wishes = [];
     private Timestamp _setOut = new();
 
     /// <summary>The prisoner who is handed over: the reference that custody gave him.</summary>
@@ -79,7 +82,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                                 {
                                     Status = CustodyState.Hospitalised,
                                     CaptureTime = On(2025, 1, 9),
-                                    Identity = ParticipantClient.Seal($"an invented identity of {called}", "ua/coordination-hq", "icrc"),
+                                    Identity = ParticipantClient.Seal(InventedIdentities.Of(called), "ua/coordination-hq", "icrc"),
                                 }
                             )
                     )
@@ -158,7 +161,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                 DueTime = In(days: 30),
             }
         );
-        account.Minutes = ParticipantClient.Seal("the minister's minutes", "kr/mfa");
+        account.Minutes = ParticipantClient.Seal(new CallMinutes { Minutes = ParticipantClient.Words("The minister's minutes.") });
         var logged = await timeline.Perform(
             _seoul,
             "logs the call with ua/mfa",
@@ -258,7 +261,9 @@ public sealed class Story(Participants participants, Timeline timeline)
                             {
                                 Transfer = _transfers[prisoner],
                                 NoteVerbale = $"KR-MFA-2025-{LabelOf(prisoner)}",
-                                Content = ParticipantClient.Seal("the request in words", "kr/mfa", "ua/coordination-hq"),
+                                Content = ParticipantClient.Seal(
+                                    new RequestAccount { Account = ParticipantClient.Words("Why Seoul asks, and what it offers him.") }
+                                ),
                             }
                         )
                 )
@@ -361,7 +366,7 @@ public sealed class Story(Participants participants, Timeline timeline)
             _headquarters,
             "would agree to the transfer of P-1 on it",
             Reason.StandingNotInForce,
-            p => Decide(p, _transfers[First])
+            p => Decide(p, First)
         );
     }
 
@@ -380,8 +385,8 @@ public sealed class Story(Participants participants, Timeline timeline)
                         LanguageUnderstood = true,
                         Uncoerced = true,
                         WithoutInterpreter = true,
-                        AcceptedDestinations = { "KR" },
-                        Content = ParticipantClient.Seal("what is said to be his words", "ua/coordination-hq", "icrc"),
+                        Commitments = { Wish(prisoner, "KR") },
+                        Content = ParticipantClient.Seal(Said("What is said to be his words.", "KR")),
                     }
                 )
         );
@@ -435,7 +440,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                         LanguageUnderstood = true,
                         Uncoerced = true,
                         Interpreter = attendants[1].Actor.Official,
-                        AcceptedDestinations = { accepted },
+                        Commitments = { Wish(prisoner, accepted) },
                         Interview = InterviewAt(
                             place,
                             now,
@@ -446,7 +451,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                                 Official = a.Actor.Official,
                             })
                         ),
-                        Content = ParticipantClient.Seal("his words", "icrc"),
+                        Content = ParticipantClient.Seal(Said("His words.", accepted)),
                     }
                 )
         );
@@ -492,13 +497,35 @@ public sealed class Story(Participants participants, Timeline timeline)
             },
         };
 
-    private static Grpc.Core.AsyncUnaryCall<DecideTransferResponse> Decide(ParticipantClient client, string transfer) =>
+    // What he said, with the secret of the commitments that were just made.
+    private StatementContent Said(string words, params string[] accepted) =>
+        new()
+        {
+            AcceptedDestinations = { accepted },
+            WishSecret = ByteString.CopyFrom(_wishes[^1].Secret),
+            Words = ParticipantClient.Words(words),
+        };
+
+    // The commitments to what he wants, made by who records it.
+    private IReadOnlyList<ByteString> Wish(string prisoner, params string[] accepted)
+    {
+        var secret = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
+        _wishes.Add((prisoner, secret));
+        return WishCommitments.Make(Case, prisoner, accepted, secret);
+    }
+
+    // What the detaining power makes from his statements, which it can open: it shows that he accepts KR, and nothing else.
+    private IEnumerable<ByteString> OpeningsOf(string prisoner) =>
+        _wishes.Where(w => w.Prisoner == prisoner).Select(w => WishCommitments.OpeningOf(Case, prisoner, "KR", w.Secret));
+
+    private Grpc.Core.AsyncUnaryCall<DecideTransferResponse> Decide(ParticipantClient client, string prisoner) =>
         client.Consular.DecideTransferAsync(
             new()
             {
-                Transfer = transfer,
+                Transfer = _transfers[prisoner],
                 Agreed = true,
                 NoteVerbale = "UA-CHQ-2025-11",
+                Openings = { OpeningsOf(prisoner) },
             }
         );
 
@@ -510,7 +537,7 @@ public sealed class Story(Participants participants, Timeline timeline)
             await timeline.Perform(
                 _headquarters,
                 $"agrees to the transfer of {LabelOf(prisoner)}; two officials sign",
-                p => Decide(p, _transfers[prisoner])
+                p => Decide(p, prisoner)
             );
             await timeline.Perform(
                 _headquarters,
@@ -523,7 +550,7 @@ public sealed class Story(Participants participants, Timeline timeline)
                             WindowStartTime = Now(),
                             WindowEndTime = In(days: 2),
                             HandoverReference = $"HO-{LabelOf(prisoner)}",
-                            Place = ParticipantClient.Seal("the place", "ua/coordination-hq", "kr/mfa", "icrc"),
+                            Place = ParticipantClient.Seal(new Place { Name = "An invented place" }),
                         }
                     )
             );
@@ -571,7 +598,7 @@ public sealed class Story(Participants participants, Timeline timeline)
             _headquarters,
             "would resume the transfer of P-2 on it",
             Reason.StandingNotInForce,
-            p => p.Consular.ResumeTransferAsync(new() { Transfer = _transfers[Second] })
+            p => p.Consular.ResumeTransferAsync(new() { Transfer = _transfers[Second], Openings = { OpeningsOf(Second) } })
         );
         await timeline.ExpectRefusal(
             _headquarters,

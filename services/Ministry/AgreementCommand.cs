@@ -19,12 +19,16 @@ internal static class AgreementCommand
         new("agreement", "The agreement's versions: what each changes, who must sign it, and signing it.")
         {
             AddKey(),
-            EndKey("end-key", "Ends a key. What it signed before stays valid.", (key, time) => key.ValidUntilTime = time),
+            EndKey(
+                "end-key",
+                "Ends a key. What it signed before stays valid; what was sealed to it before can still be opened.",
+                "valid_until_time"
+            ),
             EndKey(
                 "revoke-key",
                 "Revokes a key that may have been stolen. From then on it is refused, and so is what it signed, unless something "
-                    + "dates that before.",
-                (key, time) => key.RevokeTime = time
+                    + "dates that before. Nothing more is sealed to it.",
+                "revoke_time"
             ),
             AddAuthority(),
             RemoveAuthority(),
@@ -51,13 +55,13 @@ internal static class AgreementCommand
     private static Command AddKey()
     {
         var (next, of) = (File("next", "The copy of the version in force; it is changed."), Of());
-        var use = new Option<string>("--use") { Required = true, Description = "What it signs." };
-        use.AcceptOnlyFromAmong([.. Uses.Keys]);
+        var use = new Option<string>("--use") { Required = true, Description = "What it signs; or sealing: it opens what is sealed." };
+        use.AcceptOnlyFromAmong([.. Uses.Keys, Sealing]);
         var key = new Option<string>("--key")
         {
             Required = true,
             HelpName = "file",
-            Description = "The key's file (PKCS #8, PEM); it is created if it does not exist.",
+            Description = "The key's file (PKCS #8, PEM; of a key for sealing Base64); it is created if it does not exist.",
         };
         var official = new Option<string?>("--official") { Description = "For a key for approvals: the official's pseudonymous id." };
         var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.")
@@ -74,6 +78,8 @@ internal static class AgreementCommand
                 next,
                 agreement =>
                 {
+                    if (result.GetRequiredValue(use) == Sealing)
+                        return ListSealingKey(Find(agreement, result.GetRequiredValue(of)), result.GetRequiredValue(key)).Id;
                     var kind = Uses[result.GetRequiredValue(use)];
                     if (kind == SigningKeyUse.Approvals == string.IsNullOrEmpty(result.GetValue(official)))
                         throw new FormatException("a key for approvals needs --official, and no other key may have it");
@@ -91,7 +97,25 @@ internal static class AgreementCommand
         return command;
     }
 
-    private static Command EndKey(string name, string description, Action<SigningKey, Timestamp> end)
+    private static SealingKey ListSealingKey(Participant owner, string file)
+    {
+        var publicKey = ByteString.CopyFrom(SealingKeyFile.Make(file));
+        if (owner.SealingKeys.FirstOrDefault(k => k.PublicKey == publicKey) is { } known)
+            throw new FormatException($"{file} is listed already, as {known.Id}; a key cannot be listed again");
+        var number = 1;
+        while (owner.SealingKeys.Any(k => k.Id == $"{owner.Id}/sealing-{number}"))
+            number++;
+        var listed = new SealingKey
+        {
+            Id = $"{owner.Id}/sealing-{number}",
+            PublicKey = publicKey,
+            ValidFromTime = DateTimeOffset.FromUnixTimeSeconds(DateTimeOffset.UtcNow.ToUnixTimeSeconds()).ToTimestamp(),
+        };
+        owner.SealingKeys.Add(listed);
+        return listed;
+    }
+
+    private static Command EndKey(string name, string description, string end)
     {
         var (next, id) = (
             File("next", "The copy of the version in force; it is changed."),
@@ -105,11 +129,18 @@ internal static class AgreementCommand
                 next,
                 agreement =>
                 {
-                    var key =
-                        agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.Id == result.GetRequiredValue(id))
-                        ?? throw new FormatException($"{result.GetRequiredValue(id)} is not a key of the agreement");
-                    end(key, (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp());
-                    return key.Id;
+                    var named = result.GetRequiredValue(id);
+                    var time = (result.GetValue(at) ?? DateTimeOffset.UtcNow).ToTimestamp();
+                    // Keys for signatures and keys for sealing have ids of their own each.
+                    IMessage[] keys =
+                    [
+                        .. agreement.Participants.SelectMany(p => p.SigningKeys).Where(k => k.Id == named),
+                        .. agreement.Participants.SelectMany(p => p.SealingKeys).Where(k => k.Id == named),
+                    ];
+                    if (keys.Length != 1)
+                        throw new FormatException($"{named} is {(keys.Length == 0 ? "not a key" : "two keys")} of the agreement");
+                    keys[0].Descriptor.FindFieldByName(end).Accessor.SetValue(keys[0], time);
+                    return named;
                 }
             )
         );
@@ -219,6 +250,9 @@ internal static class AgreementCommand
         );
         return command;
     }
+
+    // The use of a key that signs nothing.
+    private const string Sealing = "sealing";
 
     private static readonly Dictionary<string, SigningKeyUse> Uses = new()
     {

@@ -133,7 +133,7 @@ internal static class DeploymentCommand
     private static int Init(string folder, string? operatorAuthority, string[] witnesses, string[] hosts, TimeProvider time)
     {
         var authorities = Path.Combine(folder, "authorities");
-        var made = Pki.Init(authorities, Witnessed(StandardAgreement.Read(), witnesses), time, hosts);
+        var made = Pki.Init(authorities, Witnessed(StandardAgreement.Read(), witnesses), time, SealingKeyFile.Make, hosts);
         var issued = operatorAuthority is null ? 0 : IssueServers(folder, operatorAuthority, time.GetUtcNow());
         foreach (var service in Services)
         {

@@ -14,6 +14,7 @@ using Ministries.Errors.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Operations.V1;
+using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using NSec.Cryptography;
@@ -35,6 +36,10 @@ public sealed record MinistrySettings
     /// <summary>File of the Ed25519 key that signs the participant's writes (PKCS #8, PEM); null: requests are sent unsigned, so only reads
     /// succeed.</summary>
     public string? RequestsKey { get; init; }
+
+    /// <summary>Files of the participant's keys for sealing (<see cref="SealingKeyFile"/>), ended ones too: what was sealed to a key is opened
+    /// with that key. None: nothing can be opened. Sealing needs none.</summary>
+    public IReadOnlyList<string> SealingKeys { get; init; } = [];
 
     /// <summary>Folder in which the receipt of each accepted write is kept, as JSON in <c>&lt;service&gt;-&lt;position&gt;.json</c>;
     /// null: they are checked and not kept.</summary>
@@ -66,12 +71,14 @@ public sealed record MinistrySettings
     {
         var home = Path.Combine(folder, participant);
         var key = Path.Combine(home, "requests.key");
+        var sealing = Path.Combine(home, "sealing.key");
         return new MinistrySettings
         {
             Certificate = Path.Combine(home, $"{Pki.System}.pem"),
             CertificateKey = Path.Combine(home, $"{Pki.System}.key"),
             Agreement = Path.Combine(folder, "agreement.json"),
             RequestsKey = File.Exists(key) ? key : null,
+            SealingKeys = File.Exists(sealing) ? [sealing] : [],
             Services = services,
         };
     }
@@ -99,6 +106,7 @@ public sealed partial class MinistryClient : IDisposable
     private readonly X509Certificate2 _certificate;
     private readonly TrustedAgreement _agreement;
     private readonly Key? _key;
+    private readonly List<SealingIdentity> _identities = [];
 
     /// <summary>Reads the files; connects when first called.</summary>
     /// <param name="settings">Who it is, and where the services are.</param>
@@ -130,6 +138,7 @@ public sealed partial class MinistryClient : IDisposable
             ?? throw new FormatException($"{settings.Certificate} is not a certificate of a participant of the agreement");
         if (identified.Refused != Reason.Unspecified)
             throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
+        _identities.AddRange(settings.SealingKeys.Select(file => SealingKeyFile.Read(file, Participant)));
         // A key that is not the participant's is reported now, not at the first call.
         if (_key is not null)
             new SigningHandler(_key, Participant, "", _time).Dispose();
@@ -326,6 +335,8 @@ public sealed partial class MinistryClient : IDisposable
             open.Value.Channel.Dispose();
         _certificate.Dispose();
         _key?.Dispose();
+        foreach (var identity in _identities)
+            identity.Dispose();
     }
 
     private (GrpcChannel Channel, CallInvoker Invoker) Open(string service)

@@ -28,7 +28,13 @@ internal static class PkiCommand
             var to = result.GetRequiredValue(folder);
             try
             {
-                var made = Pki.Init(to.FullName, StandardAgreement.Read(), TimeProvider.System, result.GetValue(hosts) ?? []);
+                var made = Pki.Init(
+                    to.FullName,
+                    StandardAgreement.Read(),
+                    TimeProvider.System,
+                    SealingKeyFile.Make,
+                    result.GetValue(hosts) ?? []
+                );
                 foreach (var file in made)
                     Console.WriteLine(file);
                 if (made.Count == 0)

@@ -1,6 +1,10 @@
+using System.Collections;
+using System.Collections.Concurrent;
+using System.Collections.Frozen;
 using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
+using Ministries.Errors.V1;
 using Ministries.Types.V1;
 
 namespace Ministries.Rules;
@@ -8,6 +12,23 @@ namespace Ministries.Rules;
 /// <summary>Sealed data as a service keeps and shows them. It never opens them.</summary>
 public static class Seals
 {
+    /// <summary>The only scheme that is accepted.</summary>
+    public const string Scheme = "ministries-sealed-v1";
+
+    /// <summary>By how many bytes a ciphertext is longer than what it pads: the tag.</summary>
+    public const int TagBytes = 16;
+
+    /// <summary>The sizes to which fields are padded, in bytes, ascending.</summary>
+    public static readonly IReadOnlyList<int> Buckets = [64, 256, 1024, 4096, 16384, 49152];
+
+    private static readonly ConcurrentDictionary<MessageDescriptor, FieldDescriptor[]> Leading = new();
+
+    private static readonly ConcurrentDictionary<FieldDescriptor, SealDeclaration> Declarations = new();
+
+    private static readonly FrozenDictionary<string, MessageDescriptor> Messages = Contracts
+        .Descriptors.Files.SelectMany(f => f.MessageTypes)
+        .ToFrozenDictionary(m => m.FullName);
+
     /// <summary>Sealed data as they are kept: with the digest (SHA-256) of their bytes.</summary>
     /// <param name="sealed">As they were sent; null: there are none.</param>
     public static Sealed? Keep(Sealed? @sealed)
@@ -38,21 +59,147 @@ public static class Seals
     public static IEnumerable<Sealed> In(IMessage message) => WithPaths(message).Select(s => s.Sealed);
 
     /// <summary>All that is sealed in a message, however deep, each with the path of its field, such as <c>account.minutes</c>.</summary>
-    public static IEnumerable<(string Path, Sealed Sealed)> WithPaths(IMessage message, string path = "")
+    public static IEnumerable<SealedPlace> WithPaths(IMessage message)
     {
-        if (message is Sealed @sealed)
-            return [(path, @sealed)];
-        return message
-            .Descriptor.Fields.InFieldNumberOrder()
-            .Where(f => f.FieldType == FieldType.Message && !f.IsMap)
-            .SelectMany(f =>
-                f.Accessor.GetValue(message) switch
-                {
-                    System.Collections.IEnumerable many => many.Cast<IMessage>().Select((one, i) => ($"{f.Name}[{i}]", one)),
-                    IMessage one => [(f.Name, one)],
-                    _ => [],
-                }
-            )
-            .SelectMany(inner => WithPaths(inner.Item2, path.Length == 0 ? inner.Item1 : $"{path}.{inner.Item1}"));
+        List<SealedPlace>? found = null;
+        Look(message, "", ref found);
+        return found ?? (IEnumerable<SealedPlace>)[];
     }
+
+    /// <summary>Whether messages of the type can hold something sealed, however deep.</summary>
+    public static bool CanBeIn(MessageDescriptor type) => LeadingOf(type).Length > 0;
+
+    /// <summary>The fields that lead to the one in which a request holds a message, sealed. Each message has at most one in a request.</summary>
+    /// <param name="request">The request's type.</param>
+    /// <param name="message">The full name of the message inside.</param>
+    /// <returns>The fields from the request on, the sealed one last; null: no field is declared for such a message.</returns>
+    public static IReadOnlyList<FieldDescriptor>? PathFor(MessageDescriptor request, string message)
+    {
+        foreach (var field in LeadingOf(request).Where(f => !f.IsRepeated))
+            if (field.MessageType == Sealed.Descriptor)
+            {
+                if (Declarations.GetOrAdd(field, DeclarationOf).Message == message)
+                    return [field];
+            }
+            else if (PathFor(field.MessageType, message) is { } inner)
+                return [field, .. inner];
+        return null;
+    }
+
+    /// <summary>The message of this full name; null: the contracts have none, or it is nested in another.</summary>
+    public static MessageDescriptor? MessageNamed(string name) => Messages.GetValueOrDefault(name);
+
+    /// <summary>Whether one may seal to a key at a moment: it has begun, and is neither ended nor revoked. One that says no time from which
+    /// it holds has not begun.</summary>
+    public static bool IsInForce(SealingKey key, DateTimeOffset moment) =>
+        key.ValidFromTime is { } from
+        && from.ToDateTimeOffset() <= moment
+        && (key.ValidUntilTime is null || moment < key.ValidUntilTime.ToDateTimeOffset())
+        && (key.RevokeTime is null || moment < key.RevokeTime.ToDateTimeOffset());
+
+    /// <summary>The key to which one seals for a participant at a moment: the newest that is in force; null: it has none.</summary>
+    public static SealingKey? KeyOf(Participant participant, DateTimeOffset moment) =>
+        participant.SealingKeys.Where(k => IsInForce(k, moment)).MaxBy(k => k.ValidFromTime);
+
+    /// <summary>
+    /// Whether sealed content is what its request says, as far as that can be known without opening it: it names the request that carries
+    /// it and its own field, its secret is encapsulated for its recipients, and its fields are those of the message that the contract
+    /// declares, padded. So nobody's content is taken over into another request, and a recipient who cannot open it learns that before it
+    /// becomes an entry. Null: it is.
+    /// </summary>
+    /// <param name="place">Where it is sealed.</param>
+    /// <param name="content">The content, whose form and limits were checked.</param>
+    /// <param name="carried">What carries it.</param>
+    /// <param name="permissions">The agreement.</param>
+    /// <param name="now">The time at which its recipients' keys must be in force.</param>
+    public static Refusal? Check(SealedPlace place, SealedContent content, SealCarrier carried, Permissions permissions, DateTimeOffset now)
+    {
+        if (content.Case != carried.Case || content.Record != carried.RequestId || content.Sender != carried.Sender)
+            return place.Refuse(Reason.SealOfAnotherRecord);
+        if (content.Field != place.Path)
+            return place.Refuse(Reason.SealOfAnotherField);
+        if (content.Message != place.Declared.Message)
+            return place.Refuse(Reason.SealOfAnotherMessage);
+        return OfKeys(place, content, permissions, now) ?? OfFields(place, content);
+    }
+
+    private static Refusal? OfKeys(SealedPlace place, SealedContent content, Permissions permissions, DateTimeOffset now)
+    {
+        var recipients = place.Sealed.Recipients;
+        if (!content.Keys.Select(k => k.Recipient).SequenceEqual(recipients))
+            return place.Refuse(Reason.SealKeysDiffer);
+        for (var i = 0; i < recipients.Count; i++)
+        {
+            var listed = permissions.Participant(recipients[i])?.SealingKeys.Where(k => IsInForce(k, now)).ToList();
+            if (listed is not { Count: > 0 })
+                return place.Refuse(Reason.RecipientWithoutKey, recipients[i]);
+            if (listed.All(k => k.Id != content.Keys[i].KeyId))
+                return place.Refuse(Reason.SealingKeyUnknown, recipients[i]);
+        }
+        return null;
+    }
+
+    private static Refusal? OfFields(SealedPlace place, SealedContent content)
+    {
+        // A declared message that is not there is found by the contracts' tests; no content is right for it.
+        var numbers = MessageNamed(content.Message)?.Fields.InFieldNumberOrder().Select(f => (uint)f.FieldNumber) ?? [];
+        if (!content.Fields.Select(f => f.Number).SequenceEqual(numbers))
+            return place.Refuse(Reason.SealFieldsDiffer);
+        return content.Fields.All(f => Buckets.Contains(f.Ciphertext.Length - TagBytes)) ? null : place.Refuse(Reason.SealNotPadded);
+    }
+
+    private static void Look(IMessage message, string path, ref List<SealedPlace>? found)
+    {
+        foreach (var field in LeadingOf(message.Descriptor))
+        {
+            var (value, name) = (field.Accessor.GetValue(message), path.Length == 0 ? field.Name : $"{path}.{field.Name}");
+            if (value is Sealed @sealed)
+                (found ??= []).Add(new(name, @sealed, Declarations.GetOrAdd(field, DeclarationOf)));
+            else if (value is IList items)
+                for (var i = 0; i < items.Count; i++)
+                    Look((IMessage)items[i]!, $"{name}[{i}]", ref found);
+            else if (value is IMessage inner)
+                Look(inner, name, ref found);
+        }
+    }
+
+    private static SealDeclaration DeclarationOf(FieldDescriptor field) =>
+        field.GetOptions()?.GetExtension(OptionsExtensions.Seals) ?? new SealDeclaration();
+
+    // The fields that are sealed, or lead to such. A list of sealed contents would make the path of one depend on the others, so the
+    // contracts have none.
+    private static FieldDescriptor[] LeadingOf(MessageDescriptor type) =>
+        Leading.GetOrAdd(type, static t => [.. t.Fields.InFieldNumberOrder().Where(f => Leads(f, []))]);
+
+    private static bool Leads(FieldDescriptor field, HashSet<MessageDescriptor> above) =>
+        field.FieldType == FieldType.Message
+        && !field.IsMap
+        && (
+            field.MessageType == Sealed.Descriptor
+            || above.Add(field.MessageType) && field.MessageType.Fields.InFieldNumberOrder().Any(f => Leads(f, above))
+        );
 }
+
+/// <summary>Where something is sealed in a message.</summary>
+/// <param name="Path">The path of the field, such as <c>account.minutes</c>.</param>
+/// <param name="Sealed">What is sealed.</param>
+/// <param name="Declared">What the contract says of the field; without a message in a record, of which requests alone say it.</param>
+public readonly record struct SealedPlace(string Path, Sealed Sealed, SealDeclaration Declared)
+{
+    /// <summary>A refusal that names the field.</summary>
+    /// <param name="reason">The reason.</param>
+    /// <param name="recipient">The recipient that it is about; null: none.</param>
+    public Refusal Refuse(Reason reason, string? recipient = null) =>
+        new(
+            reason,
+            recipient is null
+                ? new Dictionary<string, string> { ["field"] = Path }
+                : new Dictionary<string, string> { ["field"] = Path, ["recipient"] = recipient }
+        );
+}
+
+/// <summary>The request that carries sealed content.</summary>
+/// <param name="Case">The case that it names; empty: none.</param>
+/// <param name="RequestId">Its id.</param>
+/// <param name="Sender">The participant that sends it.</param>
+public readonly record struct SealCarrier(string Case, string RequestId, string Sender);

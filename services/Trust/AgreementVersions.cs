@@ -50,7 +50,7 @@ public enum AgreementWrong
     /// <summary>A participant whom the changes affect has not signed.</summary>
     SignatureMissing,
 
-    /// <summary>A key is not an Ed25519 key, or is one with which anybody can sign.</summary>
+    /// <summary>A key is not an Ed25519 key, is one with which anybody can sign, or is a key for sealing that is no X-Wing key.</summary>
     KeyWeak,
 
     /// <summary>A name, a time or an enum value in it is not of the form that every verifier reads alike.</summary>
@@ -93,6 +93,7 @@ public static class AgreementVersions
         Participant.SystemsFieldNumber,
         Participant.DeniedCertificatesFieldNumber,
         Participant.SigningKeysFieldNumber,
+        Participant.SealingKeysFieldNumber,
         Participant.CapacitiesFieldNumber,
         Participant.ClearanceFieldNumber,
         Participant.OfficialsFieldNumber,
@@ -175,6 +176,8 @@ public static class AgreementVersions
                         [participant.Id]
                     );
             }
+            if (SealingKeys.Malformed(participant) is { } seals)
+                return seals;
         }
         foreach (var state in agreement.States)
         {
@@ -185,6 +188,7 @@ public static class AgreementVersions
         }
         return Twice(agreement.Participants.Select(p => p.Id))
             ?? Twice(agreement.Participants.SelectMany(p => p.SigningKeys).Select(k => k.Id))
+            ?? Twice(agreement.Participants.SelectMany(p => p.SealingKeys).Select(k => k.Id))
             ?? Twice(agreement.States.Select(s => s.Code))
             ?? Twice(agreement.Bureaux.Select(b => $"the bureau of {b.State}"))
             ?? Twice(agreement.ApprovalDemands.Select(d => d.Method))
@@ -192,8 +196,14 @@ public static class AgreementVersions
 
         // A key under two ids could be revoked under one of them and still sign under the other. With one key for two officials or two
         // witnesses, one of them could act as both.
+        // Two with one key for sealing could open what is meant for one of them.
         AgreementFault? Shared() =>
-            agreement.Participants.SelectMany(p => p.SigningKeys).GroupBy(k => k.PublicKey).FirstOrDefault(g => g.Count() > 1) is { } shared
+            agreement
+                .Participants.SelectMany(p => p.SigningKeys.Select(k => (k.Id, k.PublicKey)))
+                .Concat(agreement.Participants.SelectMany(p => p.SealingKeys.Select(k => (k.Id, k.PublicKey))))
+                .GroupBy(k => k.PublicKey)
+                .FirstOrDefault(g => g.Count() > 1)
+                is { } shared
                 ? Form($"a public key of its own for each of {string.Join(", ", shared.Select(k => k.Id))}")
                 : null;
         static AgreementFault Form(string missing) => new(AgreementWrong.FormWrong, missing, []);
@@ -414,9 +424,17 @@ public static class AgreementVersions
         value switch
         {
             Timestamp time => JsonFormatter.ToDiagnosticString(time).Trim('"'),
+            SealingKey key => Words(key),
             IMessage message => JsonFormatter.Default.Format(message),
             _ => Convert.ToString(value, CultureInfo.InvariantCulture) ?? "",
         };
+
+    // Its public key is too long to be read, and is compared by its digest.
+    private static string Words(SealingKey key) =>
+        $"{key.Id}, {Convert.ToHexStringLower(SHA256.HashData(key.PublicKey.Span))[..16]}"
+        + (key.ValidFromTime is { } from ? $", from {Words(from)}" : "")
+        + (key.ValidUntilTime is { } until ? $", until {Words(until)}" : "")
+        + (key.RevokeTime is { } revoked ? $", revoked {Words(revoked)}" : "");
 
     private static string Certificate(string text) =>
         text.StartsWith("-----", StringComparison.Ordinal)

@@ -129,6 +129,7 @@ public sealed class CertificateAuthority : IDisposable
 ///                  officials/&lt;official&gt;.key       Ed25519, of each of its three officials: signs approvals
 ///                  checkpoint.key                 Ed25519, of a service: signs its checkpoints
 ///                  cosignatures.key               Ed25519, of one that may witness: cosigns the services' checkpoints
+///                  sealing.key                    X-Wing, where it can be made: opens what is sealed to the participant
 ///                  witness.pem    witness.key     the certificate of its witness, for being called
 /// </code>
 /// Every version of the agreement is signed with the keys for agreements of all who have one, since a development set-up has them
@@ -163,11 +164,20 @@ public static class Pki
     /// <param name="folder">Where; it is made too.</param>
     /// <param name="agreement">The agreement to start from, where the folder has none.</param>
     /// <param name="time">The clock.</param>
+    /// <param name="sealing">Makes a participant's key for sealing; null: none gets one. It is given the key's file, which it makes if it is
+    /// missing, readable by its owner alone, and returns the public key (1216 bytes). It comes from outside, because the services' own
+    /// libraries cannot seal.</param>
     /// <param name="hosts">At which hosts services may be called, beside <c>localhost</c>, the loopback addresses and the
     /// service's own name.</param>
     /// <returns>The files that were made or changed, relative to the folder.</returns>
     /// <exception cref="FormatException">The folder's agreement cannot be read.</exception>
-    public static IReadOnlyList<string> Init(string folder, Agreement agreement, TimeProvider time, params IReadOnlyList<string> hosts)
+    public static IReadOnlyList<string> Init(
+        string folder,
+        Agreement agreement,
+        TimeProvider time,
+        Func<string, byte[]>? sealing = null,
+        params IReadOnlyList<string> hosts
+    )
     {
         var made = new List<string>();
         var now = time.GetUtcNow();
@@ -192,6 +202,8 @@ public static class Pki
             Issue(agreement.TrustDomain, participant, Witness, home, authority, now, hosts, made);
             AddKey(participant, Path.Combine(home, "cosignatures.key"), "cosignatures", SigningKeyUse.Cosignatures, now, made);
             AddKey(participant, Path.Combine(home, "agreements.key"), "agreements", SigningKeyUse.Agreements, now, made);
+            if (sealing is not null)
+                AddSealingKey(participant, Path.Combine(home, "sealing.key"), sealing, now, made);
             for (var i = 1; i <= Officials; i++)
             {
                 var official = OfficialOf(participant.Id, i);
@@ -339,6 +351,28 @@ public static class Pki
                 Official = official,
             }
         );
+    }
+
+    private static void AddSealingKey(
+        Participant participant,
+        string path,
+        Func<string, byte[]> sealing,
+        DateTimeOffset now,
+        List<string> made
+    )
+    {
+        if (!File.Exists(path))
+            made.Add(path);
+        var publicKey = ByteString.CopyFrom(sealing(path));
+        if (participant.SealingKeys.All(k => k.PublicKey != publicKey))
+            participant.SealingKeys.Add(
+                new SealingKey
+                {
+                    Id = $"{participant.Id}/sealing-{participant.SealingKeys.Count + 1}",
+                    PublicKey = publicKey,
+                    ValidFromTime = Timestamp.FromDateTimeOffset(now.AddMinutes(-5)),
+                }
+            );
     }
 
     /// <summary>Lists a key of a participant in a version of the agreement. The key's file is created if missing, readable only by its

@@ -32,7 +32,7 @@ internal sealed class Bench : IAsyncDisposable
     private Bench(Plan plan, Postgres postgres, string folder)
     {
         (Plan, Postgres, Folder) = (plan, postgres, folder);
-        Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(folder, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
         Agreement = Signing.Agreement(folder);
         Permissions = new Permissions(Agreement);
     }

@@ -23,7 +23,7 @@ internal static class Probes
         const string owner = "ua/coordination-hq",
             prober = "kr/mfa";
         await using var custody = await bench.Service("custody", "without-relay");
-        var (hidden, response) = await Rows.Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner);
+        var (hidden, response) = await Rows.Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner, bench.Agreement);
         var prisoner = response.Prisoner.Prisoner_;
         var client = new CustodyService.CustodyServiceClient(bench.Reach(custody, prober, "custody", channels: 1)[0]);
         (string Name, Func<string, string, Task> Ask)[] ways =

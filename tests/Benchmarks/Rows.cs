@@ -57,7 +57,7 @@ internal static class Rows
         const string owner = "ua/coordination-hq";
         await using var collector = await bench.Start("collector", serverGc: true, "collector");
         await using var custody = await bench.Service("custody", "without-relay", otlp: collector.Address);
-        var (@case, expected) = await Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner);
+        var (@case, expected) = await Register(bench.Reach(custody, owner, "custody", channels: 1)[0], owner, bench.Agreement);
         var prisoner = expected.Prisoner.Prisoner_;
         var reach = bench.Reach(custody, owner, "custody", signed: false);
         await using var echo = await Echo(bench, expected);
@@ -146,7 +146,7 @@ internal static class Rows
         }
     }
 
-    internal static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner)
+    internal static async Task<(string Case, GetPrisonerResponse Response)> Register(CallInvoker invoker, string owner, Agreement agreement)
     {
         var custody = new CustodyService.CustodyServiceClient(invoker);
         var actor = new Actor
@@ -158,21 +158,20 @@ internal static class Rows
         var @case = (await custody.OpenCaseAsync(new OpenCaseRequest { RequestId = NewId(), Actor = actor })).Case;
         var prisoner = (
             await custody.RegisterPrisonerAsync(
-                new RegisterPrisonerRequest
-                {
-                    RequestId = NewId(),
-                    Actor = actor,
-                    Case = @case,
-                    Status = CustodyState.Hospitalised,
-                    CaptureTime = new Timestamp { Seconds = 1736380800 },
-                    Etag = (await custody.GetCaseAsync(new GetCaseRequest { Case = @case })).Etag,
-                    Identity = new Sealed
+                SealedForm.In(
+                    new RegisterPrisonerRequest
                     {
-                        Scheme = "ministries-sealed-v1",
-                        Recipients = { owner, "icrc" },
-                        Content = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(540)),
+                        RequestId = NewId(),
+                        Actor = actor,
+                        Case = @case,
+                        Status = CustodyState.Hospitalised,
+                        CaptureTime = new Timestamp { Seconds = 1736380800 },
+                        Etag = (await custody.GetCaseAsync(new GetCaseRequest { Case = @case })).Etag,
+                        Identity = SealedForm.To(owner, "icrc"),
                     },
-                }
+                    owner,
+                    agreement
+                )
             )
         ).Prisoner;
         return (@case, await custody.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = prisoner }));

@@ -172,7 +172,7 @@ internal static class Scale
         var (callLog, custody) = (three[0], three[2]);
         var writer = new Writer(bench, receipts: true);
         var (write, read) = (bench.Reach(callLog, "kr/mfa", "calllog"), bench.Reach(custody, "ua/coordination-hq", "custody"));
-        var (@case, prisoner) = await Rows.Register(read[0], "ua/coordination-hq");
+        var (@case, prisoner) = await Rows.Register(read[0], "ua/coordination-hq", bench.Agreement);
         Task<bool> Read(int i, CancellationToken cancel) =>
             Load.HasRoom(async () =>
             {

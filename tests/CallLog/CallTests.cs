@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using static Ministries.CallLog.Tests.CaseFixture;
@@ -462,14 +463,7 @@ public class CallTests
     {
         var logged = _fixture.Log();
         var position = Readout(logged, Kr).Versions[0].Position;
-        var large = Account(a =>
-            a.Minutes = new Sealed
-            {
-                Scheme = "ministries-sealed-v1",
-                Recipients = { Kr },
-                Content = ByteString.CopyFrom(new byte[65536]),
-            }
-        );
+        var large = Account(a => a.Minutes = SealedForm.OfBytes(65536, Kr));
         for (var i = 0; i < Calls.MaxItems - 1; i++)
             _fixture.Amend(Kr, logged.Call, large);
         Assert.Equal(Reason.RecordFull, _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call)));
@@ -509,14 +503,7 @@ public class CallTests
     [Fact]
     public void A_state_is_the_same_however_its_record_is_read_back()
     {
-        var logged = _fixture.Log(but: r =>
-            r.Account.Minutes = new Sealed
-            {
-                Scheme = "ministries-sealed-v1",
-                Recipients = { Ua },
-                Content = ByteString.CopyFrom(1, 2),
-            }
-        );
+        var logged = _fixture.Log(but: r => r.Account.Minutes = SealedForm.To(Ua));
         var call = _fixture.Call(logged);
         Assert.Equal(call, Calls.Kind.Parse(call.ToByteArray()));
         Assert.Equal(32, call.Readouts[0].Versions[0].Account.Minutes.Digest.Length);

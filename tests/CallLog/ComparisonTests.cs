@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 using static Ministries.CallLog.Tests.CaseFixture;
 
@@ -162,12 +163,7 @@ public class ComparisonTests
                 (commitment.Prisoners[0], commitment.Prisoners[1]) = (commitment.Prisoners[1], commitment.Prisoners[0]);
                 break;
             case "minutes":
-                a.Minutes = new Sealed
-                {
-                    Scheme = "ministries-sealed-v1",
-                    Recipients = { Ua },
-                    Content = ByteString.CopyFromUtf8("sealed"),
-                };
+                a.Minutes = SealedForm.To(Ua);
                 break;
             default:
                 throw new ArgumentException(what);

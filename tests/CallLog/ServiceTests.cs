@@ -31,7 +31,7 @@ public sealed class ServiceTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
         var home = Path.Combine(_folder, "service", "calllog");
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
@@ -243,17 +243,9 @@ public sealed class ServiceTests : IAsyncLifetime
     [Fact]
     public async Task Minutes_come_back_to_whom_they_are_for()
     {
-        var logged = await Log(
-            Kr,
-            r =>
-                r.Account.Minutes = new Sealed
-                {
-                    Scheme = "ministries-sealed-v1",
-                    Recipients = { Ua },
-                    Content = ByteString.CopyFromUtf8("sealed"),
-                }
-        );
-        Assert.Equal("sealed", (await Get(Ua, logged.Call)).Call.Readouts[0].Versions[0].Account.Minutes.Content.ToStringUtf8());
+        var minutes = SealedForm.To(Ua);
+        var logged = await Log(Kr, r => r.Account.Minutes = minutes);
+        Assert.Equal(minutes.Content, (await Get(Ua, logged.Call)).Call.Readouts[0].Versions[0].Account.Minutes.Content);
         Assert.True((await Get(Icrc, logged.Call)).Call.Readouts[0].Versions[0].Account.Minutes.Content.IsEmpty);
     }
 
@@ -269,10 +261,11 @@ public sealed class ServiceTests : IAsyncLifetime
     private async Task<LogCallResponse> Log(string by, Action<LogCallRequest>? but = null)
     {
         var request = _fixture.LogRequest(by, but);
-        request.RequestId = "";
         // The host's clock is the machine's: what was due in 2025 would fall overdue between two steps of a test.
         foreach (var commitment in request.Account.Commitments)
             commitment.DueTime = null;
+        request.RequestId = Guid.NewGuid().ToString();
+        SealedForm.In(request, by, Signing.Agreement(_folder));
         return await As(by).LogCallAsync(request, cancellationToken: Cancel);
     }
 

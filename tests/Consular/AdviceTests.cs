@@ -12,7 +12,7 @@ namespace Ministries.Consular.Tests;
 /// <summary>Whoever does what a refusal of the consular service advises is refused for it no longer.</summary>
 public class AdviceTests
 {
-    private static readonly IReadOnlyList<Reason> Range = Advice.ReasonsOf(300, 399);
+    private static readonly IReadOnlyList<Reason> Range = [.. Advice.ReasonsOf(300, 399), .. Advice.ReasonsOf(430, 439)];
 
     private static readonly Dictionary<Reason, string> NothingToFollow = new()
     {
@@ -293,6 +293,7 @@ public class AdviceTests
     private static Advice<CaseFixture>[] OnDepartures =>
         [
             new(Reason.CustodyAnswerOutdated, "asked again", AnswerOutdated),
+            new(Reason.OpeningMissing, "his statement is opened", NotOpened),
             new(Reason.StandingNotInForce, "he is heard in private", f => Asked(f, Lost)),
             new(Reason.StandingNotInForce, TookPlace, f => HandedOver(f, Invariant.D9, () => f.Custody = Lost)),
             new(Reason.FitnessNotRecorded, "he is examined", f => Asked(f, Answer(fit: false))),
@@ -557,6 +558,13 @@ public class AdviceTests
         Done(Review(f, id, by));
         f.Custody = Answer(destination);
         return id;
+    }
+
+    private static Advised NotOpened(CaseFixture f)
+    {
+        var id = f.To(State.UnderReview);
+        f.Opens = false;
+        return new(() => Decide(f, id, Ua), () => f.Opens = true);
     }
 
     private static Reason Submit(CaseFixture f, string id, string by = Kr, string previous = "") =>

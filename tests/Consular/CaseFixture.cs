@@ -115,8 +115,18 @@ internal sealed class CaseFixture
             {
                 Standings =
                 {
-                    new DestinationStanding { Destination = destination, Standing = standing },
-                    new DestinationStanding { Destination = "UA", Standing = standing },
+                    new DestinationStanding
+                    {
+                        Destination = destination,
+                        Standing = standing,
+                        Basis = $"basis-{destination}",
+                    },
+                    new DestinationStanding
+                    {
+                        Destination = "UA",
+                        Standing = standing,
+                        Basis = "basis-UA",
+                    },
                 },
                 Position = position,
             },
@@ -130,6 +140,12 @@ internal sealed class CaseFixture
                 Position = position,
             },
         };
+
+    /// <summary>An opening; whether it opens anything, custody alone says.</summary>
+    public static ByteString Opening { get; } = ByteString.CopyFrom(Enumerable.Repeat((byte)7, 32).ToArray());
+
+    /// <summary>Whether the agreement to a request names an opening where the test names none.</summary>
+    public bool Opens { get; set; } = true;
 
     /// <summary>The number of entries in custody's ledger.</summary>
     public ulong CustodyEnd => _custody;
@@ -195,16 +211,20 @@ internal sealed class CaseFixture
                     Authority = "a",
                 }
             );
+        if (Opens && request is DecideTransferRequest { Agreed: true, Openings.Count: 0 } decision)
+            decision.Openings.Add(Opening);
         var asked = request switch
         {
             DecideTransferRequest { Agreed: true } or ScheduleHandoverRequest or BeginTransitRequest or ResumeTransferRequest => Asked(),
             ConfirmHandoverRequest r when RuleRunner.State(Transfers.Kind, r.Transfer) is { } t => AskedBy(
                 Participant(participant).ActsFor(t.DetainingPower),
-                check => Departures.OfAnswer(t, check, RuleRunner.Permissions, Now.ToTimestamp()).Count == 0
+                check => Departures.OfAnswer(t, check, RuleRunner.Permissions, Now.ToTimestamp()).Count == 0,
+                t.Destination
             ),
             ConfirmReturnRequest r when RuleRunner.State(Transfers.Kind, r.Transfer) is { } t => AskedBy(
                 Transfers.Holds(t, RuleRunner.State(Cases.Kind, Case), Participant(participant)),
-                check => Departures.OfJourney(check, t.DetainingPower).Count == 0
+                check => Departures.OfJourney(check, t.DetainingPower).Count == 0,
+                t.DetainingPower
             ),
             _ => null,
         };
@@ -272,12 +292,17 @@ internal sealed class CaseFixture
     }
 
     // Another than who holds him gets one answer for all of it.
-    private DepartureCheck? AskedBy(bool holds, Func<DepartureCheck, bool> cleared) =>
+    private DepartureCheck? AskedBy(bool holds, Func<DepartureCheck, bool> cleared, string destination) =>
         Asked() is not { } check || holds
             ? Asked()
             : new DepartureCheck
             {
-                Clearance = new Clearance { Cleared = cleared(check), Position = Departures.PositionOf(check) },
+                Clearance = new Clearance
+                {
+                    Cleared = cleared(check),
+                    Position = Departures.PositionOf(check),
+                    StandingBasis = Departures.BasisOf(check, destination),
+                },
             };
 
     public void Admit(string participant, Part part, string state) =>
@@ -326,13 +351,7 @@ internal sealed class CaseFixture
             )
         ).Transfer;
 
-    public static Sealed Sealed(params string[] recipients) =>
-        new()
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { recipients },
-            Content = ByteString.CopyFromUtf8("sealed-bytes"),
-        };
+    public static Sealed Sealed(params string[] recipients) => SealedForm.To(recipients);
 
     public GiveAssuranceRequest Assurance(string transfer, double hours = 24 * 30) =>
         new()

@@ -371,12 +371,13 @@ public sealed class RouteTests
     }
 
     [Fact]
-    public void A_request_on_the_way_is_called_off_before_it_is_declined_and_agreed_to_once()
+    public void A_request_on_the_way_is_called_off_before_it_is_declined_or_agreed_to_anew()
     {
         var transfer = _fixture.To(State.Suspended, from: State.InTransit);
         Assert.Equal(Reason.StateNotAllowed, _fixture.TryDecide(transfer, agreed: false));
         Assert.Equal(Reason.StateNotAllowed, _fixture.TryDecide(transfer));
         _fixture.Do(CaseFixture.Ua, new AbortHandoverRequest { Transfer = transfer }, Transfers.AbortHandover);
+        Assert.Equal(Reason.Unspecified, _fixture.TryDecide(transfer));
         Assert.Equal(Reason.StateNotAllowed, _fixture.TryDecide(transfer));
         Assert.Equal(Reason.Unspecified, _fixture.TryDecide(transfer, agreed: false));
     }

@@ -22,7 +22,7 @@ public sealed class TransitionTests
         BeginReview                          | ?  | ?  | UR | -  | -  | -  | -  | -  | -  | x  | x  | -  | -  | -  | -
         RecordTransfereeAssessment           | ?  | ?  | -  | UR | AG | -  | SC | IT | -  | x  | x  | -  | -  | SP | -
         GiveAssurance                        | -  | -  | SU | UR | AG | -  | SC | IT | -  | -  | -  | -  | -  | SP | -
-        DecideTransfer                       | ?  | ?  | -  | AG | -  | -  | -  | -  | -  | x  | x  | -  | -  | -  | -
+        DecideTransfer                       | ?  | ?  | -  | AG | -  | -  | -  | -  | -  | x  | x  | -  | -  | AG | -
         DecideTransfer (declines)            | ?  | ?  | -  | DE | DE | -  | DE | -  | -  | x  | x  | -  | -  | DE | -
         ScheduleHandover                     | ?  | ?  | -  | -  | SC | -  | SC | -  | -  | x  | x  | -  | -  | -  | -
         BeginTransit                         | ?  | ?  | -  | -  | -  | -  | IT | -  | -  | x  | x  | -  | -  | -  | -

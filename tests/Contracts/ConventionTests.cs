@@ -223,7 +223,7 @@ public partial class ConventionTests
                 field.FieldType is FieldType.String && value?.String is not ({ MaxBytes: > 0 } or { Pattern.Length: > 0 })
                     ? "max_bytes, or a pattern that bounds it"
                     : null,
-                field.FieldType is FieldType.Bytes && value?.Bytes is not { MaxLen: > 0 } ? "max_len" : null,
+                field.FieldType is FieldType.Bytes && value?.Bytes is not ({ MaxLen: > 0 } or { Len: > 0 }) ? "max_len" : null,
                 field.IsRepeated && !field.IsMap && rules.Repeated is not { MaxItems: > 0 } ? "max_items" : null,
                 field.IsMap && rules.Map is not { MaxPairs: > 0 } ? "max_pairs" : null,
             }
@@ -372,7 +372,7 @@ public partial class ConventionTests
     {
         var numbers = ErrorsReasons().Select(v => v.Number).ToArray();
         Assert.Equal(numbers.Order(), numbers);
-        Assert.All(numbers, n => Assert.True(n is < 50 or >= 100 and < 250 or >= 300 and < 400, $"{n} is in nobody's range"));
+        Assert.All(numbers, n => Assert.True(n is < 50 or >= 100 and < 250 or >= 300 and < 420, $"{n} is in nobody's range"));
     }
 
     [Fact]
@@ -412,7 +412,8 @@ public partial class ConventionTests
     private static HashSet<MessageDescriptor> Requests()
     {
         var found = new HashSet<MessageDescriptor>();
-        var open = new Stack<MessageDescriptor>(Methods.Select(m => m.InputType));
+        // What is sealed in a request is declared like the request, though the services cannot read it.
+        var open = new Stack<MessageDescriptor>([.. Methods.Select(m => m.InputType), SealedContent.Descriptor, .. SealingTests.Inside]);
         while (open.TryPop(out var message))
             if (message.File.Package.StartsWith("ministries.", StringComparison.Ordinal) && found.Add(message))
                 foreach (var field in message.Fields.InDeclarationOrder().Where(f => f.FieldType == FieldType.Message))

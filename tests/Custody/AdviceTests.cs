@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
@@ -11,7 +12,7 @@ namespace Ministries.Custody.Tests;
 /// <summary>Whoever does what a refusal of custody advises is refused for it no longer.</summary>
 public class AdviceTests
 {
-    private static readonly IReadOnlyList<Reason> Range = Advice.ReasonsOf(100, 199);
+    private static readonly IReadOnlyList<Reason> Range = [.. Advice.ReasonsOf(100, 199), .. Advice.ReasonsOf(420, 429)];
 
     private static readonly Dictionary<Reason, string> NothingToFollow = [];
 
@@ -144,6 +145,8 @@ public class AdviceTests
 
     private static Advice<CaseFixture>[] OnStatements =>
         [
+            new(Reason.CommitmentsNotInForm, "one is missing; made anew", f => Said(f, r => r.Commitments.RemoveAt(3))),
+            new(Reason.CommitmentsNotInForm, "not in order; made anew", f => Said(f, r => r.Commitments.Add(Taken(r.Commitments, 0)))),
             new(Reason.StatementNotOwn, "coerced; heard anew", f => Said(f, r => r.Uncoerced = false)),
             new(Reason.StatementNotOwn, "not understood; heard anew", f => Said(f, r => r.LanguageUnderstood = false)),
             new(Reason.InterpreterMissing, "none; named", f => Said(f, r => r.Interpreter = "")),
@@ -187,6 +190,13 @@ public class AdviceTests
 
     private static Advised Said(CaseFixture f, Action<RecordStatementRequest> wrong, Action<RecordStatementRequest>? right = null) =>
         Advice.OfRequest(() => f.StatementRequest(Icrc, "KR"), r => f.Try(Icrc, r, Statements.RecordStatement), wrong, right);
+
+    private static ByteString Taken(IList<ByteString> commitments, int at)
+    {
+        var taken = commitments[at];
+        commitments.RemoveAt(at);
+        return taken;
+    }
 
     private static void OneOption(IList<OptionExplained> options)
     {

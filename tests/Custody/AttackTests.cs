@@ -286,8 +286,5 @@ public class AttackTests
             Prisoners.RecordFitness
         );
 
-    private Standing StandingOf(Prisoner state) =>
-        Standings
-            .Of([state], _fixture.TheCase, Route.Article12Transfer, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions)
-            .Standing;
+    private Standing StandingOf(Prisoner state) => _fixture.StandingFor([state], "KR").Standing;
 }

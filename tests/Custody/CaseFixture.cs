@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
@@ -28,6 +29,9 @@ internal sealed class CaseFixture
     // What the service gives for the requests "first" and "second" of this fixture (see Register).
     public const string P = "pris_9pky5cwf7hrcrhd2da90s0etb8";
     public const string Q = "pris_27nzf639hk2tqm8xafrq1fzt4g";
+
+    // Whose wish each secret holds, as those know who can open the statements.
+    private readonly List<(string Prisoner, byte[] Secret)> _wishes = [];
 
     public CaseFixture()
     {
@@ -112,13 +116,7 @@ internal sealed class CaseFixture
             Authority = "order-7",
         };
 
-    public static Sealed Seal(params string[] recipients) =>
-        new()
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { recipients },
-            Content = ByteString.CopyFromUtf8("invented"),
-        };
+    public static Sealed Seal(params string[] recipients) => SealedForm.To(recipients);
 
     public Timestamp Ago(double hours) => RuleRunner.Now.AddHours(-hours).ToTimestamp();
 
@@ -236,6 +234,12 @@ internal sealed class CaseFixture
             StatusTime = Ago(1),
             Destination = status is CustodyState.Released or CustodyState.Repatriated ? "KR" : "",
             AcknowledgedBreaches = { acknowledged },
+            Openings =
+            {
+                status is CustodyState.Released or CustodyState.Repatriated
+                    ? Openings("KR").Concat(Openings("KP")).TakeLast(16).ToArray()
+                    : [],
+            },
         };
 
     public void Status(CustodyState status, params Invariant[] acknowledged) =>
@@ -319,12 +323,26 @@ internal sealed class CaseFixture
             Uncoerced = true,
             Interpreter = "i-2",
             Interview = Interview(),
-            AcceptedDestinations = { destinations },
             Content = Seal(Holder),
         };
         request.Interview.InterviewTime = Ago(2);
+        return Wish(request, destinations);
+    }
+
+    /// <summary>What he wants, in the request's commitments.</summary>
+    public RecordStatementRequest Wish(RecordStatementRequest request, params string[] destinations)
+    {
+        var secret = SHA256.HashData(BitConverter.GetBytes(_wishes.Count));
+        _wishes.Add((request.Prisoner, secret));
+        request.Commitments.Clear();
+        request.Commitments.Add(WishCommitments.Make(request.Case, request.Prisoner, destinations, secret));
         return request;
     }
+
+    /// <summary>The openings for a destination that who can open all statements of the case makes; those for a statement that does not
+    /// accept it match nothing.</summary>
+    public IReadOnlyList<ByteString> Openings(string destination) =>
+        [.. _wishes.Where(_ => destination.Length > 0).Select(w => WishCommitments.OpeningOf(Case, w.Prisoner, destination, w.Secret))];
 
     public string Record(RecordStatementRequest request, string who = Icrc)
     {
@@ -512,9 +530,11 @@ internal sealed class CaseFixture
             Reactions.Aborted
         );
 
+    /// <summary>A hand-over for which custody was asked now, with all openings.</summary>
     public HandoverConfirmed Confirmed(Types.V1.Route route = Types.V1.Route.Article12Transfer, string? to = null) =>
         new()
         {
+            StandingBasis = StandingFor(to ?? (route == Types.V1.Route.NeutralAccommodation ? "CH" : "KR"), route).Basis,
             Case = Case,
             Transfer = "transfer_1",
             Prisoner = P,
@@ -536,7 +556,23 @@ internal sealed class CaseFixture
     }
 
     public DestinationStanding StandingFor(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
-        Standings.Of([Prisoner], TheCase, route, destination, RuleRunner.Now, RuleRunner.Permissions);
+        StandingFor([Prisoner, .. Prisoner.Duplicates.Select(PrisonerOf)], destination, route);
+
+    /// <summary>What custody answers of the person with these records to who has all openings.</summary>
+    public DestinationStanding StandingFor(
+        IReadOnlyList<Prisoner> records,
+        string destination,
+        Types.V1.Route route = Types.V1.Route.Article12Transfer
+    ) => StandingFor(records, destination, route, Openings(destination));
+
+    /// <summary>What custody answers of the person with these records to who has these openings.</summary>
+    public DestinationStanding StandingFor(
+        IReadOnlyList<Prisoner> records,
+        string destination,
+        Types.V1.Route route,
+        IReadOnlyCollection<ByteString> openings
+    ) =>
+        Standings.Of(records, TheCase, new Departure(route, destination), openings, RuleRunner.Now, RuleRunner.Permissions, Secret.OfTests);
 
     public bool Stands(string destination, Types.V1.Route route = Types.V1.Route.Article12Transfer) =>
         StandingFor(destination, route).Standing == Standing.InForce;

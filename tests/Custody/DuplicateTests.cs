@@ -245,6 +245,7 @@ public class DuplicateTests
         );
         var said = _fixture.StatementRequest(CaseFixture.Icrc, "KR");
         (said.Prisoner, said.Etag) = (CaseFixture.Q, _fixture.Etag(CaseFixture.Icrc, CaseFixture.Q));
+        _fixture.Wish(said, "KR");
         var id = _fixture.Record(said);
         _fixture.Attest(id, AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer);
         Assert.Equal(Standing.InForce, StandingOfKept());
@@ -277,15 +278,5 @@ public class DuplicateTests
         _fixture.Do(CaseFixture.Hq, report, Prisoners.NotifyBureau);
     }
 
-    private Standing StandingOfKept() =>
-        Standings
-            .Of(
-                [Kept, .. Kept.Duplicates.Select(_fixture.PrisonerOf)],
-                _fixture.TheCase,
-                Route.Article12Transfer,
-                "KR",
-                _fixture.RuleRunner.Now,
-                _fixture.RuleRunner.Permissions
-            )
-            .Standing;
+    private Standing StandingOfKept() => _fixture.StandingFor([Kept, .. Kept.Duplicates.Select(_fixture.PrisonerOf)], "KR").Standing;
 }

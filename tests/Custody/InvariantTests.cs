@@ -792,8 +792,11 @@ public class InvariantTests
     [Fact]
     public void D13_an_identity_has_the_four_data_and_what_is_marked_as_voluntary() =>
         Assert.Equal(
-            ["name", "rank", "birth_date", "serial_number", "voluntary"],
-            PersonIdentity.Descriptor.Fields.InDeclarationOrder().Select(f => f.Name)
+            ["name", "rank", "birth_date", "serial_number"],
+            PersonIdentity
+                .Descriptor.Fields.InDeclarationOrder()
+                .Where(f => f.GetOptions().GetExtension(OptionsExtensions.Datum) != Datum.Voluntary)
+                .Select(f => f.Name)
         );
 
     // --- D14: whom to notify, and when.
@@ -1205,12 +1208,7 @@ public class InvariantTests
         };
         Prisoners.Kind.Apply(state, registered, new FoldedEntry(0, new Timestamp(), CaseFixture.Hq, "r", null));
         Assert.Equal(CustodyState.Unspecified, state.State);
-        Assert.Equal(
-            Standing.NotInForce,
-            Standings
-                .Of([state], _fixture.TheCase, Route.Repatriation, "KP", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions)
-                .Standing
-        );
+        Assert.Equal(Standing.NotInForce, _fixture.StandingFor([state], "KP", Route.Repatriation).Standing);
         Assert.True(CustodyStates.Leads(CustodyState.Unspecified, CustodyState.Interned));
         Assert.False(CustodyStates.Leads(CustodyState.Unspecified, CustodyState.InTransit));
     }
@@ -1231,11 +1229,7 @@ public class InvariantTests
         Prisoners.Kind.Apply(state, recorded, new FoldedEntry(99, _fixture.Ago(0), CaseFixture.Icrc, "r", null));
         Assert.All(
             System.Enum.GetValues<Route>(),
-            route =>
-                Assert.Equal(
-                    Standing.NotInForce,
-                    Standings.Of([state], _fixture.TheCase, route, "KR", _fixture.RuleRunner.Now, _fixture.RuleRunner.Permissions).Standing
-                )
+            route => Assert.Equal(Standing.NotInForce, _fixture.StandingFor([state], "KR", route).Standing)
         );
     }
 

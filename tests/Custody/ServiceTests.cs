@@ -1,6 +1,8 @@
+using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using Grpc.Core.Interceptors;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -62,12 +64,14 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         Assert.Equal(CustodyState.Interned, registered.State);
 
         var consular = running.As("service/consular");
+        var wish = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
         var question = new CheckStandingRequest
         {
             Case = opened.Case,
             Prisoner = registered.Prisoner,
             Route = Route.Article12Transfer,
             Destinations = { "KR", "KP" },
+            Openings = { WishCommitments.OpeningOf(opened.Case, registered.Prisoner, "KR", wish) },
         };
         var before = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.All(before.Standings, s => Assert.Equal(Standing.NotInForce, s.Standing));
@@ -92,7 +96,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                 Uncoerced = true,
                 Interpreter = "i-2",
                 Interview = interview,
-                AcceptedDestinations = { "KR" },
+                Commitments = { WishCommitments.Make(opened.Case, registered.Prisoner, ["KR"], wish) },
                 Content = CaseFixture.Seal(CaseFixture.Hq),
             },
             cancellationToken: Cancel
@@ -322,7 +326,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
 
         public async ValueTask InitializeAsync()
         {
-            Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+            Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
             var home = Path.Combine(_folder, "service", "custody");
             var definition = CustodyService.Definition;
             _host = await ServiceHost.Build(
@@ -354,7 +358,8 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             _address = _host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
         }
 
-        public Client As(string participant) => new(Channel(participant));
+        public Client As(string participant) =>
+            new(Channel(participant).Intercept(SealedForm.Sealing(participant, () => Signing.Agreement(_folder))));
 
         public LedgerService.LedgerServiceClient LedgerAs(string participant) => new(Channel(participant));
 

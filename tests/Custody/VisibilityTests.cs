@@ -24,7 +24,7 @@ public class VisibilityTests
         claims            2                  2      1      .              1      2    2
         evidence          +                  m      +      .              +      m    m
         statements        1                  1      .      .              .      1    1
-        destinations      +                  .      .      .              .      +    .
+        commitments       +                  +      .      .              .      +    +
         risk_assessments  1                  1      .      .              .      .    .
         grounds           +                  m      .      .              .      .    .
         fitness           1                  1      .      .              .      1    1
@@ -93,7 +93,7 @@ public class VisibilityTests
                 "claims" => Number(seen.Claims.Count),
                 "evidence" => seen.Claims.Select(c => Sealing(c.Evidence)).DefaultIfEmpty(".").Order().First(),
                 "statements" => Number(seen.Statements.Count),
-                "destinations" => seen.Statements.Sum(s => s.AcceptedDestinations.Count) == 0 ? "." : "+",
+                "commitments" => seen.Statements.Sum(s => s.Commitments.Count) == 0 ? "." : "+",
                 "risk_assessments" => Number(seen.RiskAssessments.Count),
                 "grounds" => Sealing(seen.RiskAssessments.FirstOrDefault()?.Grounds),
                 "fitness" => Number(seen.Fitness.Count),
@@ -115,13 +115,13 @@ public class VisibilityTests
     }
 
     [Theory]
-    [InlineData(CaseFixture.Hq, true, true, true)]
-    [InlineData(CaseFixture.Mfa, true, false, false)]
-    [InlineData(CaseFixture.Icrc, true, true, true)]
-    [InlineData(CaseFixture.Swiss, true, false, false)]
-    [InlineData(CaseFixture.Kr, false, false, false)]
-    [InlineData(CaseFixture.Ru, false, false, false)]
-    public void A_statement_is_for_who_held_him_and_the_observers(string reader, bool sees, bool destinations, bool content)
+    [InlineData(CaseFixture.Hq, true, true)]
+    [InlineData(CaseFixture.Mfa, true, false)]
+    [InlineData(CaseFixture.Icrc, true, true)]
+    [InlineData(CaseFixture.Swiss, true, false)]
+    [InlineData(CaseFixture.Kr, false, false)]
+    [InlineData(CaseFixture.Ru, false, false)]
+    public void A_statement_is_for_who_held_him_and_the_observers(string reader, bool sees, bool content)
     {
         var fixture = Full();
         var statement = fixture.StatementOf(fixture.Prisoner.Statements[0].Statement_);
@@ -130,7 +130,7 @@ public class VisibilityTests
         if (!sees)
             return;
         var shown = StatementVisibility.Show(statement, eyes);
-        Assert.Equal(destinations, shown.AcceptedDestinations.Count > 0);
+        Assert.Equal(WishCommitments.Count, shown.Commitments.Count);
         Assert.Equal(content, shown.Content.Content.Length > 0);
         Assert.Equal(content, shown.Content.Recipients.Count > 0);
         Assert.Equal(32, shown.Content.Digest.Length);

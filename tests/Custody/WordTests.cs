@@ -107,13 +107,13 @@ public class WordTests
         switch (what)
         {
             case "a guard heard before the interview that he does not want it":
-                (request.StatementTime, request.AcceptedDestinations[0]) = (_fixture.Ago(20), "KP");
+                request.StatementTime = _fixture.Ago(20);
                 break;
             case "he objects in an interview that nobody has attested yet":
                 request = _fixture.StatementRequest(CaseFixture.Icrc, "KP");
                 break;
             case "he only wants to wait":
-                request.AcceptedDestinations.Clear();
+                _fixture.Wish(request);
                 break;
         }
         var who = request.Interview is null ? CaseFixture.Hq : CaseFixture.Icrc;

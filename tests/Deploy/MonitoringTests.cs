@@ -58,7 +58,7 @@ public sealed partial class MonitoringTests
         try
         {
             var certificates = Path.Combine(folder, "certificates");
-            Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
+            Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
             var addresses = Participants.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
             var scraped = Participants.Services.ToDictionary(s => s, _ => Ports.Free());
             foreach (var (service, program) in new[] { ("calllog", "CallLog"), ("consular", "Consular"), ("custody", "Custody") })
@@ -72,7 +72,7 @@ public sealed partial class MonitoringTests
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
-                    Identity = ParticipantClient.Seal(poison, "ua/coordination-hq"),
+                    Identity = ParticipantClient.Seal(new PersonIdentity { Rank = poison }, "ua/coordination-hq"),
                 },
                 cancellationToken: Cancel
             );

@@ -212,7 +212,7 @@ internal sealed class Deployment : IAsyncDisposable
         broker.Wipe();
         await broker.Start();
         var deployment = new Deployment(Directory.CreateTempSubdirectory("ministries-faults-").FullName, broker);
-        Pki.Init(Path.Combine(deployment._folder, "pki"), StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(Path.Combine(deployment._folder, "pki"), StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
         foreach (var name in Names)
             deployment._addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}");
         foreach (var name in Names)
@@ -244,7 +244,10 @@ internal sealed class Deployment : IAsyncDisposable
 
     /// <summary>A participant's channel to a service.</summary>
     public CallInvoker Reach(string participant, string service) =>
-        _channels.GetOrAdd((participant, service), _ => Open(participant, service)).CreateCallInvoker();
+        _channels
+            .GetOrAdd((participant, service), _ => Open(participant, service))
+            .CreateCallInvoker()
+            .Intercept(SealedForm.Sealing(participant, () => Signing.Agreement(Path.Combine(_folder, "pki"))));
 
     /// <summary>Waits until every service says that it is ready.</summary>
     public async Task Ready(CancellationToken cancel)

@@ -6,6 +6,7 @@ using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 
 namespace Ministries.Faults.Tests;
@@ -102,7 +103,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
                         Case = played.Case,
                         Status = CustodyState.Captured,
                         CaptureTime = Captured,
-                        Identity = Seal(random, "ua/coordination-hq"),
+                        Identity = SealedForm.To("ua/coordination-hq"),
                     },
                     (i, r, o) => Custody(i).RegisterPrisonerAsync(r, o),
                     cancel
@@ -110,7 +111,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
             );
             played.Prisoners.Add(registered.Prisoner);
         }
-        await Task.WhenAll(Talk(played, random, cancel), Hold(played, moves, cancel));
+        await Task.WhenAll(Talk(played, cancel), Hold(played, moves, cancel));
         return played;
     }
 
@@ -170,9 +171,9 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     }
 
     // The requesting state logs the call, the drafts come, it submits them; the other side gives its own readout.
-    private async Task Talk(Played played, Random random, CancellationToken cancel)
+    private async Task Talk(Played played, CancellationToken cancel)
     {
-        var account = AccountOf(played, random);
+        var account = AccountOf(played);
         var logged = await Until(
             () =>
                 Send(
@@ -256,7 +257,7 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
         );
     }
 
-    private static Account AccountOf(Played played, Random random)
+    private static Account AccountOf(Played played)
     {
         var account = new Account
         {
@@ -284,21 +285,9 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
                     Destination = "KR",
                 },
             },
-            Minutes = Seal(random, "kr/mfa"),
+            Minutes = SealedForm.To("kr/mfa"),
         };
         return account;
-    }
-
-    private static Sealed Seal(Random random, string recipient)
-    {
-        var content = new byte[random.Next(64, 512)];
-        random.NextBytes(content);
-        return new Sealed
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { recipient },
-            Content = ByteString.CopyFrom(content),
-        };
     }
 
     private static CallLogService.CallLogServiceClient CallLog(CallInvoker invoker) => new(invoker);

@@ -7,6 +7,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
@@ -84,6 +85,17 @@ public sealed class ChecksTests
                         Signature = ByteString.CopyFrom(new byte[64]),
                     }
                 );
+                await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
+            }
+        ),
+        [nameof(Checks.Sealed)] = new(
+            "SEAL_OF_ANOTHER_RECORD",
+            async running =>
+            {
+                // Another's minutes, taken out of his request.
+                var request = Running.Request();
+                request.Account.Minutes = SealedForm.To("ua/mfa");
+                SealedForm.In(request, "ua/mfa", Signing.Agreement(running.Folder));
                 await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel);
             }
         ),
@@ -237,5 +249,7 @@ public sealed class ChecksTests
             check == nameof(Approved) ? (new HashSet<string>(), null) : base.Approved(call, approvals);
 
         public override Refusal? Named(EdgeCall call) => check == nameof(Named) ? null : base.Named(call);
+
+        public override Refusal? Sealed(EdgeCall call) => check == nameof(Sealed) ? null : base.Sealed(call);
     }
 }

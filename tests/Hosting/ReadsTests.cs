@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
@@ -227,12 +228,8 @@ public sealed class ReadsTests(Running running) : IClassFixture<Running>
         Assert.Equal(request.ToByteString(), shown.Parts.Single(p => p.Kind == PartKind.Request).Data);
 
         request = Running.Request();
-        request.Account.Minutes = new Sealed
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { "ua/mfa" },
-            Content = ByteString.CopyFromUtf8("sealed bytes"),
-        };
+        request.Account.Minutes = SealedForm.To("ua/mfa");
+        SealedForm.In(request, "kr/mfa", Signing.Agreement(running.Folder));
         var @sealed = (await running.Calling("kr/mfa").LogCallAsync(request, cancellationToken: Running.Cancel)).Receipt.Position;
         Assert.Contains(PartKind.Request, (await Entry("ua/mfa", @sealed)).Parts.Select(p => p.Kind));
         Assert.Equal([PartKind.Events], (await Entry("icrc", @sealed)).Parts.Select(p => p.Kind));

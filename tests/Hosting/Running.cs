@@ -72,7 +72,7 @@ public sealed class Running : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
         await Start("calllog", new Dictionary<string, Uri>());
         await Seed(
             new CaseOpened

@@ -27,13 +27,20 @@ public partial class StandardRulesTests
 
     private static readonly Lazy<Validator> Standard = new(() => new Validator(new ValidatorOptions()));
 
-    public static TheoryData<string> Requests => [.. Methods.All.Select(m => m.InputType.FullName).Distinct().Order()];
+    // What is sealed in requests is declared as they are, and clients check it by the same rules.
+    private static readonly MessageDescriptor[] Types =
+    [
+        .. Methods.All.Select(m => m.InputType).Append(SealedContent.Descriptor).Concat(PersonalDataReflection.Descriptor.MessageTypes),
+        PersonIdentity.Descriptor,
+    ];
+
+    public static TheoryData<string> Requests => [.. Types.Select(t => t.FullName).Distinct().Order()];
 
     [Theory]
     [MemberData(nameof(Requests))]
     public void Our_rules_find_in_a_request_what_the_standard_evaluator_finds(string request)
     {
-        var type = Methods.All.Select(m => m.InputType).First(t => t.FullName == request);
+        var type = Types.First(t => t.FullName == request);
         var random = new Random(Seed);
         var good = 0;
         for (var i = 0; i < PerRequest; i++)
@@ -50,7 +57,7 @@ public partial class StandardRulesTests
             // The package counts the zero of a number or an enum as a present value; the rule `required` does not.
             ours.RemoveAll(f =>
                 f.Description == "is required"
-                && FieldOf(type, f.Path) is { IsRepeated: false, FieldType: FieldType.Enum or FieldType.UInt64 }
+                && FieldOf(type, f.Path) is { IsRepeated: false, FieldType: FieldType.Enum or FieldType.UInt32 or FieldType.UInt64 }
             );
             // For a list that is too long, only that is reported.
             var tooLong = ours.Where(f => f.Description.EndsWith("elements", StringComparison.Ordinal)).Select(f => $"{f.Path}[").ToList();
@@ -252,8 +259,12 @@ public partial class StandardRulesTests
             case FieldType.String:
                 return isBad ? BadText(field, random) : GoodText(field, random);
             case FieldType.Bytes:
-                var most = (int)(value.Bytes?.MaxLen ?? 8);
-                return ByteString.CopyFrom(new byte[isBad ? most + 1 : random.Next(1, Math.Min(most, 64) + 1)]);
+                var bytes = value.Bytes ?? new BytesRules { MaxLen = 8 };
+                var (least, most) = bytes.HasLen
+                    ? ((int)bytes.Len, (int)bytes.Len)
+                    : (Math.Max((int)bytes.MinLen, 1), Math.Min((int)bytes.MaxLen, (int)bytes.MinLen + 64));
+                var wrong = random.Next(2) == 0 && least > 1 ? least - 1 : (int)(bytes.HasLen ? bytes.Len : bytes.MaxLen) + 1;
+                return ByteString.CopyFrom(new byte[isBad ? wrong : random.Next(least, most + 1)]);
             case FieldType.Enum:
                 var numbers = field.EnumType.Values.Select(v => v.Number).ToArray();
                 return Enum.ToObject(field.EnumType.ClrType, isBad ? Pick(random, 0, 9999) : numbers[random.Next(1, numbers.Length)]);
@@ -289,6 +300,8 @@ public partial class StandardRulesTests
             "language" => Pick(random, "ko", "uk", "en-GB", "zh-Hant-TW", "x-own", "de-CH-x-phonebk"),
             "time zone" => Pick(random, "UTC", "Asia/Seoul", "America/Argentina/Buenos_Aires", "Etc/GMT+5"),
             "text" => Pick(random, "Said in person.", "말했다", "сказав"),
+            "field path" => Pick(random, "identity", "account.minutes", "a.b_1.c"),
+            "message name" => Pick(random, "ministries.type.v1.Text", "a.B"),
             _ => $"a{random.Next(1000)}",
         };
     }
@@ -303,6 +316,8 @@ public partial class StandardRulesTests
             "time zone" => Pick(random, "", "KST", "Asia Seoul", "Asia/", new string('A', 70)),
             "participant" => Pick(random, "", "KR/MFA", "a/b/c", "a-", new string('a', 65)),
             "language" => Pick(random, "", "k", "ko_KR", "ko-", "ko-" + new string('x', 40)),
+            "field path" => Pick(random, "", "Identity", "a..b", "a.", "a[0]", new string('a', 129)),
+            "message name" => Pick(random, "", "Text", "a.b", "ministries.type.v1.", "a.b.C.D", $"a.{new string('B', 128)}"),
             "record id" => Pick(random, "", "call_", "CALL_0123456789abcdefghjkmnpqrs", "pris_00000000000000000000000001"),
             _ => Pick(random, "", "a b", "é", new string('z', 600)),
         };

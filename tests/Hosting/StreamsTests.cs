@@ -5,6 +5,7 @@ using Grpc.Health.V1;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
@@ -622,12 +623,7 @@ public sealed class StreamsTests : IAsyncLifetime
     private async Task<ulong> Write(int bytes, string participant = "kr/mfa", string @case = Running.Case)
     {
         var request = Running.Request();
-        request.Account.Minutes = new Sealed
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { "ua/mfa", Headquarters, "icrc", "kr/mfa" },
-            Content = ByteString.CopyFrom(new byte[bytes]),
-        };
+        request.Account.Minutes = SealedForm.OfBytes(bytes, "ua/mfa", Headquarters, "icrc", "kr/mfa");
         var outcome = await _running.Ledger.Commit(
             new Command
             {

@@ -44,6 +44,16 @@ public class ValidationTests
                 ]
             );
             Rows(
+                StringForms.FieldPath,
+                ["identity", "account.minutes", "a1_b.c"],
+                ["", "Identity", "a.", ".a", "a..b", "a.1", "a[0]", "a b", "a\n", new string('a', 129)]
+            );
+            Rows(
+                StringForms.MessageName,
+                ["ministries.type.v1.PersonIdentity", "a.B"],
+                ["", "PersonIdentity", "a.b", ".A", "A.B", "a.B.C", "a.b.C_D", "a.B\n", $"a.{new string('B', 127)}"]
+            );
+            Rows(
                 StringForms.RecordId,
                 ["call_0123456789abcdefghjkmnpqrs", "transferrecor_0000000000000000000000000z"],
                 [

@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
@@ -12,6 +14,7 @@ using Ministries.Custody.V1;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger.V1;
+using Ministries.Rules;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
@@ -29,6 +32,7 @@ public sealed class AskingTests : IAsyncLifetime
     private readonly ConcurrentDictionary<string, Uri> _addresses = [];
     private readonly Dictionary<string, WebApplication> _hosts = [];
     private Participants _participants = null!;
+    private readonly byte[] _wish = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
     private string _transfer = "";
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -38,7 +42,7 @@ public sealed class AskingTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         var certificates = Path.Combine(_folder, "certificates");
-        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
         foreach (var service in new[] { CallLogService.Definition, Consular.ConsularService.Definition, Custody.CustodyService.Definition })
         {
             var keys = Path.Combine(certificates, "service", service.Name);
@@ -86,18 +90,7 @@ public sealed class AskingTests : IAsyncLifetime
     public async Task The_answer_and_its_ledger_position_are_kept_and_without_an_answer_nothing_moves()
     {
         Assert.Equal("FITNESS_NOT_RECORDED", (await Refused(() => Decide().ResponseAsync)).Reason);
-        var fit = await Hq.Custody.RecordFitnessAsync(
-            new()
-            {
-                Prisoner = Prisoner,
-                Fit = true,
-                Physician = "physician-7",
-                ExamineTime = In(0),
-                ExpireTime = In(30),
-            },
-            cancellationToken: Cancel
-        );
-        await _participants.WaitUntilProcessed("consular", "custody", fit.Receipt.Position, Cancel);
+        var fit = await RecordThatHeIsFit();
 
         var agreed = await Decide();
         Assert.Equal(TransferState.Agreed, agreed.State);
@@ -126,6 +119,35 @@ public sealed class AskingTests : IAsyncLifetime
             TransferState.Agreed,
             (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer.State
         );
+    }
+
+    [Fact]
+    public async Task Whoever_accepts_again_is_asked_for_by_a_new_decision_that_opens_both_statements()
+    {
+        await RecordThatHeIsFit();
+        await Decide();
+        var again = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
+        var recorded = await HeAccepts("KR", again);
+        await _participants.WaitUntilProcessed("consular", "custody", recorded, Cancel);
+        Assert.Equal(TransferState.Suspended, await State());
+        // What he said since is an objection to whoever cannot open it.
+        Assert.Equal("STANDING_NOT_IN_FORCE", (await Refused(() => Decide().ResponseAsync)).Reason);
+        Assert.Equal(TransferState.Agreed, (await Decide(again)).State);
+        // The service asks with what was opened at every later step.
+        Assert.Equal(TransferState.Scheduled, (await Schedule()).State);
+        var seoul = await _participants["kr/mfa"].Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel);
+        Assert.Equal(2, seoul.Transfer.Decision.Openings.Count);
+        // Custody keeps nothing of them: neither its database nor the write-ahead log holds one.
+        foreach (var file in Directory.GetFiles(_folder, "custody.db*"))
+        {
+            await using var open = new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            var bytes = new byte[open.Length];
+            await open.ReadExactlyAsync(bytes, Cancel);
+            Assert.All(seoul.Transfer.Decision.Openings, o => Assert.Equal(-1, bytes.AsSpan().IndexOf(o.Span)));
+        }
+
+        async Task<TransferState> State() =>
+            (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer.State;
     }
 
     [Fact]
@@ -172,7 +194,7 @@ public sealed class AskingTests : IAsyncLifetime
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = In(-60),
-                    Identity = ParticipantClient.Seal("invented", "icrc"),
+                    Identity = ParticipantClient.Seal(InventedIdentities.Of("P-1"), "icrc"),
                 },
                 cancellationToken: Cancel
             )
@@ -189,7 +211,7 @@ public sealed class AskingTests : IAsyncLifetime
             },
             cancellationToken: Cancel
         );
-        await HeAccepts("KR");
+        await HeAccepts("KR", _wish);
         var assessed = await Hq.Custody.RecordRiskAssessmentAsync(
             new()
             {
@@ -218,7 +240,24 @@ public sealed class AskingTests : IAsyncLifetime
         await Hq.Consular.BeginReviewAsync(new() { Transfer = _transfer }, cancellationToken: Cancel);
     }
 
-    private async Task HeAccepts(string destination)
+    private async Task<RecordFitnessResponse> RecordThatHeIsFit()
+    {
+        var fit = await Hq.Custody.RecordFitnessAsync(
+            new()
+            {
+                Prisoner = Prisoner,
+                Fit = true,
+                Physician = "physician-7",
+                ExamineTime = In(0),
+                ExpireTime = In(30),
+            },
+            cancellationToken: Cancel
+        );
+        await _participants.WaitUntilProcessed("consular", "custody", fit.Receipt.Position, Cancel);
+        return fit;
+    }
+
+    private async Task<ulong> HeAccepts(string destination, byte[] wish)
     {
         var redCross = _participants["icrc"];
         var now = In(0);
@@ -234,7 +273,7 @@ public sealed class AskingTests : IAsyncLifetime
                 LanguageUnderstood = true,
                 Uncoerced = true,
                 Interpreter = attendants[1].Actor.Official,
-                AcceptedDestinations = { destination },
+                Commitments = { WishCommitments.Make(_participants["icrc"].Case, Prisoner, [destination], wish) },
                 Interview = new Interview
                 {
                     WithoutWitnesses = true,
@@ -252,30 +291,38 @@ public sealed class AskingTests : IAsyncLifetime
                     OptionsExplained = { OptionExplained.Home, OptionExplained.Stay },
                     Safeguards = { Safeguard.Voluntary },
                 },
-                Content = ParticipantClient.Seal("his words", "icrc"),
+                Content = ParticipantClient.Seal(
+                    new StatementContent { AcceptedDestinations = { destination }, WishSecret = Google.Protobuf.ByteString.CopyFrom(wish) },
+                    "icrc"
+                ),
             },
             cancellationToken: Cancel
         );
+        var last = recorded.Receipt.Position;
         foreach (var (role, actor) in attendants)
-            await redCross.Custody.AttestStatementAsync(
-                new()
-                {
-                    Prisoner = Prisoner,
-                    Statement = recorded.Statement,
-                    Role = role,
-                    Actor = actor,
-                },
-                cancellationToken: Cancel
-            );
+            last = (
+                await redCross.Custody.AttestStatementAsync(
+                    new()
+                    {
+                        Prisoner = Prisoner,
+                        Statement = recorded.Statement,
+                        Role = role,
+                        Actor = actor,
+                    },
+                    cancellationToken: Cancel
+                )
+            ).Receipt.Position;
+        return last;
     }
 
-    private AsyncUnaryCall<DecideTransferResponse> Decide() =>
+    private AsyncUnaryCall<DecideTransferResponse> Decide(params IEnumerable<byte[]> since) =>
         Hq.Consular.DecideTransferAsync(
             new()
             {
                 Transfer = _transfer,
                 Agreed = true,
                 NoteVerbale = "NV-2",
+                Openings = { since.Prepend(_wish).Select(w => WishCommitments.OpeningOf(Hq.Case, Prisoner, "KR", w)) },
             },
             cancellationToken: Cancel
         );

@@ -55,9 +55,19 @@ public sealed class Services : IAsyncLifetime
             Authority = "order-12",
         };
 
+    /// <summary>The prisoners' invented identity.</summary>
+    public static PersonIdentity Identity =>
+        new()
+        {
+            Name = new PersonName { Original = "Ga Na-da", Script = "Latn" },
+            Rank = "private",
+            BirthDate = new PartialDate { Year = 2005 },
+            BirthPlace = "An invented town",
+        };
+
     public async ValueTask InitializeAsync()
     {
-        Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
         _broker = new MemoryBroker();
         foreach (var service in Contract.Services)
             await Start(service);
@@ -85,27 +95,16 @@ public sealed class Services : IAsyncLifetime
         for (var i = 0; i < 2; i++)
         {
             var seen = await headquarters.Custody.GetCaseAsync(new GetCaseRequest { Case = Case }, cancellationToken: Cancel);
-            Prisoners.Add(
-                (
-                    await headquarters.Custody.RegisterPrisonerAsync(
-                        new RegisterPrisonerRequest
-                        {
-                            Actor = Actor,
-                            Etag = seen.Etag,
-                            Case = Case,
-                            Status = CustodyState.Registered,
-                            CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
-                            Identity = new Sealed
-                            {
-                                Scheme = "ministries-sealed-v1",
-                                Recipients = { "ua/coordination-hq" },
-                                Content = ByteString.CopyFromUtf8("sealed"),
-                            },
-                        },
-                        cancellationToken: Cancel
-                    )
-                ).Prisoner
-            );
+            var request = new RegisterPrisonerRequest
+            {
+                Actor = Actor,
+                Etag = seen.Etag,
+                Case = Case,
+                Status = CustodyState.Registered,
+                CaptureTime = Timestamp.FromDateTime(new DateTime(2025, 1, 9, 0, 0, 0, DateTimeKind.Utc)),
+            };
+            await headquarters.Seal(request, Identity, Cancel);
+            Prisoners.Add((await headquarters.Custody.RegisterPrisonerAsync(request, cancellationToken: Cancel)).Prisoner);
         }
         // The call log has a complete copy of the case once it knows the second prisoner.
         using var ministry = As("kr/mfa");

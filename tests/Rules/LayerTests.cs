@@ -43,6 +43,14 @@ public class LayerTests
         );
     }
 
+    /// <summary>What is sealed is checked with what the contracts say of it alone: nobody below a client could open anything.</summary>
+    [Theory, MemberData(nameof(Layers))]
+    public void No_layer_of_a_service_refers_to_a_library_that_opens_what_is_sealed(string layer)
+    {
+        using var assembly = new Compiled(layer);
+        Assert.DoesNotContain(assembly.References, r => r is "Ministries.Sealing" or "BouncyCastle.Cryptography");
+    }
+
     [Fact]
     public void Rules_refer_to_no_server_no_bus_and_no_database()
     {

@@ -360,7 +360,7 @@ public sealed partial class SystemTests(Development development) : IClassFixture
                         {
                             Status = CustodyState.Hospitalised,
                             CaptureTime = At(2025, 1, 9),
-                            Identity = ParticipantClient.Seal($"invented identity {i}", "ua/coordination-hq", "icrc"),
+                            Identity = ParticipantClient.Seal(InventedIdentities.Of($"P-{i + 1}"), "ua/coordination-hq", "icrc"),
                         },
                         (p, r) => p.Custody.RegisterPrisonerAsync(r)
                     )

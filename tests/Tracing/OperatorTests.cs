@@ -63,7 +63,7 @@ public sealed class OperatorFixture : IAsyncLifetime
     {
         Broker = await RabbitMq.Create();
         Receiver = await OtlpReceiver.Start(Cancel);
-        Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
         _addresses = Participants.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
         foreach (var service in new[] { CallLogService.Definition, Failing(ConsularService.Definition), CustodyService.Definition })
         {
@@ -101,7 +101,7 @@ public sealed class OperatorFixture : IAsyncLifetime
                 {
                     Status = CustodyState.Interned,
                     CaptureTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
-                    Identity = ParticipantClient.Seal("invented", "ua/coordination-hq"),
+                    Identity = ParticipantClient.Seal(InventedIdentities.Of("P-1"), "ua/coordination-hq"),
                 }
             )
         ).Prisoner;
@@ -256,7 +256,7 @@ public sealed class OperatorTests(OperatorFixture fixture) : IClassFixture<Opera
                 {
                     Transfer = draft,
                     NoteVerbale = "KR-1",
-                    Content = ParticipantClient.Seal("in words", "kr/mfa"),
+                    Content = ParticipantClient.Seal(new RequestAccount { Account = ParticipantClient.Words("In words.") }, "kr/mfa"),
                 },
                 cancellationToken: Cancel
             );

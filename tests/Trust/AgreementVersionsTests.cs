@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 
@@ -69,6 +70,15 @@ public sealed class AgreementVersionsTests : IDisposable
             {
                 Of(a, "ua/mfa").SigningKeys.Add(t.New("ua/mfa/agreements-2"));
                 Of(a, "ua/mfa").SigningKeys.RemoveAt(0);
+            }
+        ),
+        ["a key for sealing is added"] = (["kr/mfa"], (_, a) => Of(a, "kr/mfa").SealingKeys.Add(SealedForm.Listed("kr/mfa/sealing-1"))),
+        ["keys for sealing of two are added"] = (
+            ["icrc", "kr/mfa"],
+            (_, a) =>
+            {
+                Of(a, "kr/mfa").SealingKeys.Add(SealedForm.Listed("kr/mfa/sealing-1"));
+                Of(a, "icrc").SealingKeys.Add(SealedForm.Listed("icrc/sealing-1"));
             }
         ),
         ["an authority is added"] = (["kr/mfa"], (_, a) => Of(a, "kr/mfa").AuthorityCertificates.Add("-----BEGIN CERTIFICATE-----")),
@@ -371,6 +381,18 @@ public sealed class AgreementVersionsTests : IDisposable
         InlineData("65 reservations"),
         InlineData("two bureaux of a state")
     ]
+    [
+        InlineData("a key for sealing with a space in its id"),
+        InlineData("a key for sealing without an id"),
+        InlineData("a key for sealing with an id of 65 characters"),
+        InlineData("a key for sealing twice"),
+        InlineData("a key for sealing under two ids"),
+        InlineData("a key for sealing that ends before it begins"),
+        InlineData("a key for sealing of a service"),
+        InlineData("a key for sealing of the operator"),
+        InlineData("65 keys for sealing"),
+        InlineData("a key for sealing with a time before 1970")
+    ]
     public void An_agreement_that_verifiers_could_read_in_two_ways_is_refused(string what)
     {
         var next = Next(a =>
@@ -438,6 +460,40 @@ public sealed class AgreementVersionsTests : IDisposable
                 case "two bureaux of a state":
                     a.Bureaux.Add(a.Bureaux[0].Clone());
                     break;
+                case "a key for sealing with a space in its id":
+                    korea.SealingKeys.Add(SealedForm.Listed("kr mfa"));
+                    break;
+                case "a key for sealing without an id":
+                    korea.SealingKeys.Add(SealedForm.Listed(""));
+                    break;
+                case "a key for sealing with an id of 65 characters":
+                    korea.SealingKeys.Add(SealedForm.Listed(new string('k', 65)));
+                    break;
+                case "a key for sealing twice":
+                    korea.SealingKeys.Add(SealedForm.Listed("k"));
+                    Of(a, "icrc").SealingKeys.Add(new SealingKey(SealedForm.Listed("l")) { Id = "k" });
+                    break;
+                case "a key for sealing under two ids":
+                    korea.SealingKeys.Add(SealedForm.Listed("k"));
+                    Of(a, "icrc").SealingKeys.Add(new SealingKey(SealedForm.Listed("k")) { Id = "l" });
+                    break;
+                case "a key for sealing that ends before it begins":
+                    korea.SealingKeys.Add(
+                        new SealingKey(SealedForm.Listed("k")) { ValidFromTime = Now.ToTimestamp(), ValidUntilTime = Now.ToTimestamp() }
+                    );
+                    break;
+                case "a key for sealing of a service":
+                    Of(a, "service/custody").SealingKeys.Add(SealedForm.Listed("k"));
+                    break;
+                case "a key for sealing of the operator":
+                    Of(a, "operator").SealingKeys.Add(SealedForm.Listed("k"));
+                    break;
+                case "65 keys for sealing":
+                    korea.SealingKeys.Add(Enumerable.Range(0, 65).Select(i => SealedForm.Listed($"k{i}")));
+                    break;
+                case "a key for sealing with a time before 1970":
+                    korea.SealingKeys.Add(new SealingKey(SealedForm.Listed("k")) { RevokeTime = new Timestamp { Seconds = -1 } });
+                    break;
                 case "a demand twice":
                     a.ApprovalDemands.Add([new ApprovalDemand { Method = "x" }, new ApprovalDemand { Method = "x" }]);
                     break;
@@ -447,6 +503,64 @@ public sealed class AgreementVersionsTests : IDisposable
             }
         });
         Assert.Equal(AgreementWrong.FormWrong, Check(next)?.Wrong);
+    }
+
+    /// <summary>What is sealed to such a key could be opened by nobody, or not by everybody alike.</summary>
+    [Theory]
+    [InlineData("nothing"), InlineData("a byte less"), InlineData("a byte more")]
+    [InlineData("its first number is 3329"), InlineData("its last number is 4095")]
+    public void A_key_for_sealing_that_is_none_is_refused_and_named(string what)
+    {
+        var key = SealedForm.Listed("kr/mfa/sealing-1");
+        var bytes = key.PublicKey.ToByteArray();
+        switch (what)
+        {
+            case "its first number is 3329":
+                (bytes[0], bytes[1]) = (0x01, (byte)(bytes[1] & 0xf0 | 0x0d));
+                break;
+            case "its last number is 4095":
+                (bytes[1150], bytes[1151]) = ((byte)(bytes[1150] | 0xf0), 0xff);
+                break;
+            default:
+                bytes = what switch
+                {
+                    "a byte less" => bytes[1..],
+                    "a byte more" => [.. bytes, 0],
+                    _ => [],
+                };
+                break;
+        }
+        key.PublicKey = ByteString.CopyFrom(bytes);
+        var fault = Check(Next(a => Of(a, "kr/mfa").SealingKeys.Add(key), All))!;
+        Assert.Equal(AgreementWrong.KeyWeak, fault.Wrong);
+        Assert.Contains("kr/mfa/sealing-1", fault.Missing);
+        Assert.Equal(["kr/mfa"], fault.Suppliers);
+    }
+
+    [Fact]
+    public void The_greatest_number_of_a_key_for_sealing_is_3328()
+    {
+        var bytes = new byte[SealingKeys.PublicKeyBytes];
+        // 3328 is d00 in hexadecimal digits.
+        for (var i = 0; i < 1152; i += 3)
+            (bytes[i + 1], bytes[i + 2]) = (0x0d, 0xd0);
+        Assert.True(SealingKeys.IsPublicKey(bytes));
+        bytes[1149]++;
+        Assert.False(SealingKeys.IsPublicKey(bytes));
+    }
+
+    [Fact]
+    public void A_change_of_a_key_for_sealing_is_told_in_a_line_that_can_be_read()
+    {
+        var key = SealedForm.Listed("kr/mfa/sealing-1");
+        var with = Next(a => Of(a, "kr/mfa").SealingKeys.Add(key), All);
+        var revoked = with.Clone();
+        Of(revoked, "kr/mfa").SealingKeys[0].RevokeTime = Now.ToTimestamp();
+        var added = Assert.Single(AgreementVersions.Between(_first, with));
+        Assert.Equal("kr/mfa", added.Of);
+        Assert.StartsWith("kr/mfa: sealing keys: kr/mfa/sealing-1, ", added.What, StringComparison.Ordinal);
+        Assert.InRange(added.What.Length, 1, 100);
+        Assert.Contains(AgreementVersions.Between(with, revoked), c => c.What.Contains(", revoked ", StringComparison.Ordinal));
     }
 
     /// <summary>Whoever revokes it under one id would leave it in force under the other; and one who holds it would be two.</summary>

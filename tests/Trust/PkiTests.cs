@@ -1,6 +1,7 @@
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Types.V1;
 
 namespace Ministries.Trust.Tests;
@@ -10,6 +11,29 @@ public sealed class PkiTests : IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("pki").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void Each_ministry_and_observer_gets_a_key_for_sealing_where_it_can_be_made_and_keeps_it()
+    {
+        IReadOnlyList<string> Init() => Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
+        var made = Init();
+        var agreement = Signing.Agreement(_folder);
+        Assert.All(
+            agreement.Participants,
+            p =>
+            {
+                Assert.Equal(AgreementVersions.Signs(p) ? [$"{p.Id}/sealing-1"] : [], p.SealingKeys.Select(k => k.Id));
+                Assert.Equal(AgreementVersions.Signs(p), made.Contains($"{p.Id}/sealing.key"));
+            }
+        );
+        Assert.Empty(Init());
+        // A set-up from before there were such keys gets them in its next version.
+        var (key, file) = (Path.Combine(_folder, "icrc", "sealing.key"), Path.Combine(_folder, "agreement.json"));
+        File.Delete(key);
+        Assert.Equal(["agreement.json", "agreement.json.1", "icrc/sealing.key"], Init().Order(StringComparer.Ordinal));
+        Assert.Equal(["icrc/sealing-1", "icrc/sealing-2"], Signing.Of(Signing.Agreement(_folder), "icrc").SealingKeys.Select(k => k.Id));
+        Assert.Equal(2UL, AgreementFile.Trust(file, null, DateTimeOffset.UtcNow).Agreement.Version);
+    }
 
     [Fact]
     public void It_makes_an_agreement_whose_authorities_vouch_for_each_participants_system_and_no_other()

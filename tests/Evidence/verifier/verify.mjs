@@ -67,9 +67,10 @@ export const Messages = messages(`
     7 partyToRefugeeConvention bool
   Participant: 1 id string, 2 name string, 3 kind ParticipantKind, 4 state string, 5 capacities Capacity*,
     6 authorityCertificates string*, 7 clearance Level, 8 systems string*, 9 deniedCertificates string*,
-    10 signingKeys SigningKey*, 11 addresses string*, 12 officials string*
+    10 signingKeys SigningKey*, 11 addresses string*, 12 officials string*, 13 sealingKeys SealingKey*
   SigningKey: 1 id string, 2 use SigningKeyUse, 3 publicKey bytes, 4 validFromTime Timestamp, 5 validUntilTime Timestamp,
     6 revokeTime Timestamp, 7 official string
+  SealingKey: 1 id string, 2 publicKey bytes, 3 validFromTime Timestamp, 4 validUntilTime Timestamp, 5 revokeTime Timestamp
   Grant: 1 part Part, 2 methods string*
   ApprovalDemand: 1 method string, 2 officials uint32`);
 const { REQUEST, EVENTS, ANSWER, SIGNATURE } = Enums.PartKind.value, Use = Enums.SigningKeyUse.value,
@@ -545,7 +546,8 @@ function readOrder(found) {
 
 // ---- Step 4: key history (section 4)
 
-const OwnAffairs = new Set(['authorityCertificates', 'systems', 'deniedCertificates', 'signingKeys', 'capacities', 'clearance', 'officials']);
+const OwnAffairs = new Set(['authorityCertificates', 'systems', 'deniedCertificates', 'signingKeys', 'sealingKeys',
+  'capacities', 'clearance', 'officials']);
 const Frame = new Set(['version', 'validFromTime', 'previousDigest', 'signatures', 'participants']);
 const signs = participant => [Kind.MINISTRY, Kind.NEUTRAL_OBSERVER, Kind.PROTECTING_POWER].includes(participant?.kind);
 
@@ -560,7 +562,10 @@ export function readAgreement(bytes) {
       if (participants.size !== all.length || keysById.size !== keyList.length || !distinct(agreement.states.map(s => s.code)) ||
         !distinct(agreement.approvalDemands.map(d => d.method)))
         malformed('a participant, a key, a state or a demand is there twice');
-      if (!distinct(keyList.map(([, { key }]) => key.publicKey.toString('hex')))) malformed('a public key is listed twice');
+      const sealing = all.flatMap(p => p.sealingKeys);
+      if (!distinct(sealing.map(k => k.id))) malformed('a key for sealing is there twice');
+      if (!distinct([...keyList.map(([, { key }]) => key), ...sealing].map(k => k.publicKey.toString('hex'))))
+        malformed('a public key is listed twice');
       if (!/^[a-z0-9.-]{1,64}$/.test(agreement.trustDomain)) malformed('its trust domain is not of the form of one');
       if (!distinct(agreement.bureaux.map(b => b.state))) malformed('a state has two bureaux');
       for (const { code, reservations } of agreement.states)
@@ -575,12 +580,30 @@ export function readAgreement(bytes) {
           if (!isKey(key.publicKey)) malformed(`${key.id} is no public key of Ed25519, or of small order`);
         }
       }
+      for (const participant of all) checkSealingKeys(participant);
       return { ...agreement, all, participants, keys: keysById, bytes, digest: sha256(withoutField(bytes, 16)),
         signers: all.filter(signs).map(p => p.id) };
     } catch (e) {
       return e instanceof Malformed ? e : rethrow(e);
     }
   });
+}
+
+function checkSealingKeys({ id, kind, sealingKeys }) {
+  if (sealingKeys.length && (!signs({ kind }) || sealingKeys.length > 64)) malformed(`${id} has no keys for sealing, or has too many`);
+  for (const key of sealingKeys) {
+    if (!/^[A-Za-z0-9._/-]{1,64}$/.test(key.id)) malformed(`the id of a key for sealing of ${id} is not of the form of one`);
+    if (!isSealingKey(key.publicKey)) malformed(`${key.id} is no public key of X-Wing`);
+    if (key.validUntilTime != null && key.validFromTime != null && key.validUntilTime <= key.validFromTime)
+      malformed(`${key.id} ends before it begins`);
+  }
+}
+
+function isSealingKey(bytes) {
+  if (bytes.length !== 1216) return false;
+  for (let i = 0; i < 1152; i += 3)
+    if ((bytes[i] | (bytes[i + 1] & 15) << 8) >= 3329 || (bytes[i + 1] >> 4 | bytes[i + 2] << 4) >= 3329) return false;
+  return true;
 }
 
 function keyOf(version, participant, id, use) {

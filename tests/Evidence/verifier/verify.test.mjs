@@ -238,6 +238,9 @@ test('an exporter who is not who he says he is is refused', () => {
 
 const participant = (a, id) => a.participants.find(p => p.id === id);
 const key = (id, use) => ({ id, use, publicKey: pair(id).public });
+/** A public key of X-Wing by its form alone: `start` are its first bytes. */
+const sealingKey = (id, ...start) => ({ id, publicKey: Buffer.concat([Buffer.from(start), Buffer.alloc(1216 - start.length)]),
+  validFromTime: 1700000000n * Second });
 const restore = a => {
   const keys = participant(a, 'aa/mfa').signingKeys;
   keys.pop();
@@ -309,6 +312,21 @@ for (const [what, meaning, hooks] of [
       reservations: [12, 118] }); }, signers: Everybody }],
   ['records a reservation, signed by all but one', /not signed by/,
     { agreement: a => { a.states[1].reservations = [118]; }, signers: [aa, bb] }],
+  ['lists a key for sealing, signed by its participant alone', null,
+    { agreement: a => { participant(a, 'aa/mfa').sealingKeys = [sealingKey('aa/sealing')]; }, signers: [aa] }],
+  ['lists a key for sealing of the operator', /has no keys for sealing/,
+    { agreement: a => { participant(a, 'operator').sealingKeys = [sealingKey('x')]; }, signers: Everybody }],
+  ['lists a key for sealing twice', /key for sealing is there twice/,
+    { agreement: a => { participant(a, 'aa/mfa').sealingKeys = [sealingKey('x'), sealingKey('x', 1)]; }, signers: [aa] }],
+  ['lists a key for sealing under two ids', /public key is listed twice/,
+    { agreement: a => { participant(a, 'aa/mfa').sealingKeys = [sealingKey('x'), sealingKey('y')]; }, signers: [aa] }],
+  ['lists a key for sealing with a space in its id', /not of the form/,
+    { agreement: a => { participant(a, 'aa/mfa').sealingKeys = [sealingKey('a b')]; }, signers: [aa] }],
+  ['lists a key for sealing with a number that is too great', /no public key of X-Wing/,
+    { agreement: a => { participant(a, 'aa/mfa').sealingKeys = [sealingKey('x', 0xff, 0x0f)]; }, signers: [aa] }],
+  ['lists a key for sealing that ends before it begins', /ends before it begins/,
+    { agreement: a => { participant(a, 'aa/mfa').sealingKeys = [{ ...sealingKey('x'), validUntilTime: 1600000000n * Second }]; },
+      signers: [aa] }],
   ['has two bureaux of a state', /bureaux/, { agreement: a => {
     a.bureaux = [{ state: 'AA', participant: 'x' }, { state: 'AA', participant: 'y' }]; } }],
   ['has a reservation on an article that there is not', /reservations/, { agreement: a => { a.states[1].reservations = [144]; } }],

@@ -1,5 +1,6 @@
 // The request of request.textproto as a JavaScript system may write it, default values and all.
 const { dirname, join } = require("node:path");
+const { readFileSync } = require("node:fs");
 const { Root } = require("protobufjs");
 
 const protos = process.argv[2];
@@ -31,7 +32,7 @@ const request = type.fromObject({
       participant: "kr/mfa", kind: "COMMITMENT_KIND_REQUEST_TRANSFER", route: 0, destination: "",
       due_time: { seconds: 1743465600, nanos: 0 },
     }],
-    minutes: { scheme: "ministries-sealed-v1", recipients: ["kr/mfa"], content: Buffer.from([0, 1, 254, 255]) },
+    minutes: { scheme: "ministries-sealed-v1", recipients: ["kr/mfa"], content: readFileSync(join(__dirname, "content.bin")) },
   },
 });
 process.stdout.write(type.encode(request).finish());

@@ -1,0 +1,154 @@
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Sealing;
+using Ministries.Types.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>What was sealed, opened.</summary>
+/// <typeparam name="T">The message inside.</typeparam>
+/// <param name="Message">The message. It holds personal data: keep it no longer than it is needed, and log nothing of it.</param>
+/// <param name="Sender">The participant that sealed it.</param>
+/// <param name="Case">The case of the request that carried it; empty: it named none.</param>
+/// <param name="RequestId">The id of that request.</param>
+/// <param name="Field">The path of the field in that request, such as <c>identity</c>.</param>
+public sealed record Opened<T>(T Message, string Sender, string Case, string RequestId, string Field)
+    where T : class, IMessage<T>, new()
+{
+    /// <summary>Says what it is, and nothing of what is in it.</summary>
+    public override string ToString() => $"{typeof(T).Name} that {Sender} sealed";
+}
+
+public sealed partial class MinistryClient
+{
+    /// <summary>Seals a message into a request, to those to whom the contract seals it by default (option <c>seals</c>): never to a power of
+    /// origin, and only to participants that have a key for sealing. It reads the case, and the records that the request is about, where the
+    /// default depends on them.</summary>
+    /// <example><code>
+    /// var request = new RegisterPrisonerRequest { Case = @case, Etag = etag, … };
+    /// await client.Seal(request, new PersonIdentity { Name = name, Rank = "private" });
+    /// var answer = await client.Custody.RegisterPrisonerAsync(request);
+    /// </code></example>
+    /// <param name="request">The request of a write. It must name its case. It gets a request id if it has none. What is sealed belongs to
+    /// this request alone, so neither may change afterwards. Seal before officials approve it.</param>
+    /// <param name="message">What is sealed, of the type that the contract declares for a field of the request. The field is found by the
+    /// type.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="ArgumentException">The request has no field for such a message, or does not name its case.</exception>
+    /// <exception cref="SealException">A field is too large, or nobody can be sealed to.</exception>
+    /// <exception cref="RefusedException">A record that the request is about cannot be read.</exception>
+    public async Task Seal(IMessage request, IMessage message, CancellationToken cancel = default)
+    {
+        var declared = DeclarationFor(request, message);
+        var now = _time.GetUtcNow();
+        var defaults = new DefaultRecipients(Agreement, Participant, now);
+        if (DefaultRecipients.DependOnTheCase(declared))
+        {
+            var @case = TextOf(request, "case");
+            var transfer = TextOf(request, "transfer") is { Length: > 0 } id
+                ? (await Consular.GetTransferAsync(new GetTransferRequest { Transfer = id }, cancellationToken: cancel)).Transfer
+                : null;
+            var reference = transfer?.Prisoner ?? TextOf(request, "prisoner");
+            defaults = new DefaultRecipients(Agreement, Participant, now)
+            {
+                Case = (await Custody.GetCaseAsync(new GetCaseRequest { Case = @case }, cancellationToken: cancel)).Case,
+                Transfer = transfer,
+                Prisoner =
+                    reference.Length == 0
+                        ? null
+                        : (
+                            await Custody.GetPrisonerAsync(
+                                new GetPrisonerRequest { Case = @case, Prisoner = reference },
+                                cancellationToken: cancel
+                            )
+                        ).Prisoner,
+            };
+        }
+        Seal(request, message, defaults.Of(declared));
+    }
+
+    /// <summary>Seals a message into a request, to the recipients that are named.</summary>
+    /// <param name="request">The request of a write, as in the other overload.</param>
+    /// <param name="message">What is sealed, as in the other overload.</param>
+    /// <param name="recipients">The participants who can open it, 1 to 16. The participant itself is none of them unless it is named.</param>
+    /// <exception cref="ArgumentException">The request has no field for such a message, or does not name its case; or a recipient is no
+    /// participant of the agreement.</exception>
+    /// <exception cref="SealException">A recipient has no key for sealing in force, a field is too large, or the number of recipients is
+    /// wrong.</exception>
+    public void Seal(IMessage request, IMessage message, IReadOnlyCollection<string> recipients)
+    {
+        DeclarationFor(request, message);
+        Name(request);
+        var path = Seals.PathFor(request.Descriptor, message.Descriptor.FullName)!;
+        var field = string.Join('.', path.Select(f => f.Name));
+        var now = _time.GetUtcNow().ToTimestamp();
+        var to = recipients.Select(r =>
+            Recipient.Of(
+                Agreement.Participants.FirstOrDefault(p => p.Id == r)
+                    ?? throw new ArgumentException($"{r} is not a participant of the agreement", nameof(recipients)),
+                now,
+                field
+            )
+        );
+        var context = new SealContext(TextOf(request, "case"), TextOf(request, "request_id"), field, Participant.Id);
+        Set(request, path, Sealer.Seal(message, context, [.. to]));
+    }
+
+    /// <summary>Opens what was sealed to the participant, as a record shows it or a request carried it.</summary>
+    /// <example><code>
+    /// var prisoner = (await client.Custody.GetPrisonerAsync(…)).Prisoner;
+    /// var rank = client.Open&lt;PersonIdentity&gt;(prisoner.Identity, prisoner.Case, prisoner.IdentityParticipant).Message.Rank;
+    /// </code></example>
+    /// <typeparam name="T">The message inside, as the comment of the field names it.</typeparam>
+    /// <param name="sealed">What is sealed.</param>
+    /// <param name="case">The case in which it was found; null: whichever it names.</param>
+    /// <param name="sender">Who sealed it, as the record says; null: whoever it names.</param>
+    /// <exception cref="SealException">It does not open: it is not sealed to the participant, is of another case, sender or message, or was
+    /// changed. The fault says which, and the field where.</exception>
+    public Opened<T> Open<T>(Sealed @sealed, string? @case = null, string? sender = null)
+        where T : class, IMessage<T>, new()
+    {
+        ArgumentNullException.ThrowIfNull(@sealed);
+        SealedContent content;
+        try
+        {
+            content = SealedContent.Parser.ParseFrom(@sealed.Content);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            content = new();
+        }
+        // The library checks all of it again, by the only form that it may have.
+        var context = new SealContext(@case ?? content.Case, content.Record, content.Field, sender ?? content.Sender);
+        var message = new Opener(Participant.Id, _identities).Open<T>(@sealed, context);
+        return new(message, content.Sender, content.Case, content.Record, content.Field);
+    }
+
+    // Each type of message is inside at most one field of a request, so the type says which one is meant.
+    private static SealDeclaration DeclarationFor(IMessage request, IMessage message)
+    {
+        if (Seals.PathFor(request.Descriptor, message.Descriptor.FullName) is not { } path)
+            throw new ArgumentException($"{request.Descriptor.Name} has no field in which {message.Descriptor.FullName} is sealed");
+        if (request.Descriptor.FindFieldByName("case") is not null && TextOf(request, "case").Length == 0)
+            throw new ArgumentException($"{request.Descriptor.Name} must name its case before something is sealed in it");
+        return path[^1].GetOptions().GetExtension(OptionsExtensions.Seals);
+    }
+
+    private static void Set(IMessage request, IReadOnlyList<FieldDescriptor> path, Sealed @sealed)
+    {
+        var message = request;
+        foreach (var field in path.SkipLast(1))
+        {
+            if (field.Accessor.GetValue(message) is not IMessage inner)
+                field.Accessor.SetValue(message, inner = (IMessage)Activator.CreateInstance(field.MessageType.ClrType)!);
+            message = inner;
+        }
+        path[^1].Accessor.SetValue(message, @sealed);
+    }
+
+    private static string TextOf(IMessage request, string field) =>
+        request.Descriptor.FindFieldByName(field)?.Accessor.GetValue(request) as string ?? "";
+}

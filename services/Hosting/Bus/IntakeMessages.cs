@@ -13,16 +13,21 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         _ => new SortedDictionary<ulong, List<Delivery>>()
     );
     private int _count;
+    private long _moved;
 
     /// <summary>How many messages are in hand.</summary>
     public int Count => Volatile.Read(ref _count);
+
+    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    public TimeSpan Held => Count == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(Interlocked.Read(ref _moved));
 
     /// <summary>Adds a message; returns when all of its events are settled.</summary>
     /// <exception cref="OperationCanceledException">The service stops.</exception>
     public async Task Add(EventMessage content)
     {
         var message = new InHand(content);
-        Interlocked.Increment(ref _count);
+        if (Interlocked.Increment(ref _count) == 1)
+            Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
         try
         {
             if (!_arrivals.Writer.TryWrite(message))
@@ -31,6 +36,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         }
         finally
         {
+            Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
             Interlocked.Decrement(ref _count);
         }
     }

@@ -24,6 +24,8 @@ internal sealed class PostgresStore : Store
     public PostgresStore(LedgerOptions options)
     {
         (_progress, _time) = (options.Progress, options.Time);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.LeadTime, TimeSpan.FromSeconds(1), nameof(options));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.LeadTime, TimeSpan.FromSeconds(10), nameof(options));
         _leadTime = options.LeadTime;
         _commits = new CommitThread(options.CommitPatience);
         var text = new NpgsqlConnectionStringBuilder(options.Connection);

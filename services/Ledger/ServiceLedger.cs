@@ -257,7 +257,18 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// refused as a reuse of its id. False: there is no such part, or it was erased.</summary>
     public async Task<bool> EraseRequest(ulong position, CancellationToken cancel)
     {
-        var erased = await Read(session => session.EraseRequest(Math.Min(position, long.MaxValue - 1)), cancel, write: true);
+        var erased = await Read(
+            async session =>
+            {
+                var erased = await session.EraseRequest(Math.Min(position, long.MaxValue - 1));
+                // An earlier erasure may not be replicated, and its caller was told so.
+                if (!erased)
+                    await session.Replicated();
+                return erased;
+            },
+            cancel,
+            write: true
+        );
         _recentEntries.Forget(position);
         return erased;
     }

@@ -100,4 +100,36 @@ public sealed class ReplicaTests : IAsyncLifetime
         var more = await one.Log();
         await two.UntilEffects(sent, more);
     }
+
+    [Fact]
+    public async Task A_replica_whose_database_is_behind_hears_it_from_another_one_and_serves_nothing()
+    {
+        await using var one = Replica();
+        await one.StartReady(one.CallLog);
+        var kept = _databases["calllog"];
+        _databases["calllog"] = await (await Postgres.Shared).CreateDatabase();
+        await using var two = Replica(one);
+        var behind = await two.Ledger(two.CallLog);
+        Assert.Null(await behind.Find(BusFixture.Calls, "call-000001", null, Cancel));
+        await one.Log();
+        await two.StartReady(two.CallLog);
+        await BusFixture.Until(
+            async () =>
+            {
+                try
+                {
+                    await behind.Find(BusFixture.Calls, "call-000001", null, Cancel);
+                    return false;
+                }
+                catch (LedgerInconsistentException)
+                {
+                    return true;
+                }
+            },
+            () => "the refusal"
+        );
+        Assert.False((await behind.Examine(Cancel)).IsGood);
+        Assert.True((await (await one.Ledger(one.CallLog)).Examine(Cancel)).IsGood);
+        _databases["calllog"] = kept;
+    }
 }

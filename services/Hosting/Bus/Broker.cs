@@ -135,6 +135,16 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
     internal TimeSpan Held => intake.Held;
 
+    /// <summary>Ends the connection and gives back what is in hand, so that another replica receives it.</summary>
+    internal async Task GiveBack()
+    {
+        var stopping = Stop();
+        // First the consumer is cancelled: what is given back before would come here again.
+        while (await Task.WhenAny(stopping, Task.Delay(TimeSpan.FromMilliseconds(500))) != stopping)
+            intake.GiveBack();
+        intake.GiveBack();
+    }
+
     internal Task SendCanary(long number, CancellationToken cancel) =>
         _bus is { } bus
             ? bus.Publish(

@@ -33,6 +33,9 @@ internal sealed partial class IntakeLane(
     /// <summary>Takes a message; returns when each of its events has had its effect or was set aside.</summary>
     public Task Take(EventMessage message) => _messages.Add(message);
 
+    /// <summary>Gives the messages that are in hand now back to the broker.</summary>
+    public void GiveBack() => _messages.GiveBack();
+
     /// <summary>Gives all messages back to the broker.</summary>
     public void Abandon() => _messages.Abandon();
 

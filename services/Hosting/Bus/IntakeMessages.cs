@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Threading.Channels;
 
@@ -12,6 +13,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         type => type,
         _ => new SortedDictionary<ulong, List<Delivery>>()
     );
+    private readonly ConcurrentDictionary<InHand, byte> _inHand = [];
     private int _count;
     private long _moved;
 
@@ -26,6 +28,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
     public async Task Add(EventMessage content)
     {
         var message = new InHand(content);
+        _inHand.TryAdd(message, 0);
         if (Interlocked.Increment(ref _count) == 1)
             Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
         try
@@ -38,6 +41,7 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         {
             Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
             Interlocked.Decrement(ref _count);
+            _inHand.TryRemove(message, out _);
         }
     }
 
@@ -49,6 +53,14 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
             message.Abandon();
         foreach (var delivery in _held.Values.SelectMany(h => h.Values).SelectMany(d => d))
             delivery.Message.Abandon();
+    }
+
+    /// <summary>Gives the messages that are in hand now back to the broker. Their events may still have their effect here; whoever receives
+    /// them then finds that they had it.</summary>
+    public void GiveBack()
+    {
+        foreach (var message in _inHand.Keys)
+            message.Abandon();
     }
 
     /// <summary>Waits until a message arrives.</summary>

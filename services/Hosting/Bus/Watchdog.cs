@@ -88,13 +88,13 @@ internal sealed partial class Watchdog(
     /// </summary>
     private async Task GiveBack(CancellationToken stop)
     {
-        if (broker.Held == TimeSpan.Zero)
+        if (broker.Held == TimeSpan.Zero && Stopwatch.GetElapsedTime(_gaveBack) > _allowed * 2)
             _allowed = options.HoldPatience;
         if (broker.Held <= _allowed || Stopwatch.GetElapsedTime(_gaveBack) <= _allowed)
             return;
         LogGivesBack(log, service.Name, broker.Held.TotalSeconds);
         _allowed = _allowed * 2 < options.LongestHold ? _allowed * 2 : options.LongestHold;
-        await broker.Stop();
+        await broker.GiveBack();
         await Start(stop);
         _gaveBack = Stopwatch.GetTimestamp();
     }

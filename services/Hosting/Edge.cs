@@ -304,7 +304,12 @@ internal sealed partial class Guard(ILogger<Guard> log)
                 return new RpcException(new Status(StatusCode.Cancelled, "the call was cancelled"));
             case LedgerOverloadedException:
                 return Refused(Reason.Overloaded);
-            case LedgerClosedException or LedgerUnavailableException or CommitOutcomeUnknownException or AgreementReplacedException:
+            case LedgerClosedException
+            or LedgerUnavailableException
+            or CommitOutcomeUnknownException
+            or AgreementReplacedException
+            or ClockNotTrustedException
+            or LedgerInconsistentException:
                 LogUnavailable(context.NameOf(), e.Message);
                 return Refused(Reason.Unavailable, ("missing", "the service's ledger"));
             default:

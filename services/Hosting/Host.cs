@@ -36,6 +36,10 @@ public static partial class ServiceHost
     /// has the type of its exception. Starting the process again helps.</summary>
     public const int BackgroundFailed = 5;
 
+    /// <summary>Exit code: the ledger's last entry is ahead of this machine's clock, so every new entry would get that entry's time. Starting
+    /// again helps once the clock is right.</summary>
+    public const int ClockBehind = 6;
+
     /// <summary>The health service's name for readiness; the empty name says that the process is alive.</summary>
     public const string Ready = "ready";
 
@@ -83,6 +87,11 @@ public static partial class ServiceHost
         {
             await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
             return LedgerRefused;
+        }
+        catch (ClockNotTrustedException e)
+        {
+            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            return ClockBehind;
         }
         catch (LedgerUnavailableException e)
         {
@@ -135,6 +144,7 @@ public static partial class ServiceHost
     /// <exception cref="AgreementRefusedException">The agreement cannot be read or contradicts itself.</exception>
     /// <exception cref="LedgerInconsistentException">The database must not be served from.</exception>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
+    /// <exception cref="ClockNotTrustedException">The ledger's last entry is ahead of this machine's clock.</exception>
     public static async Task<WebApplication> Build(
         Service service,
         Settings settings,
@@ -178,6 +188,7 @@ public static partial class ServiceHost
         services.AddSingleton(new PageTokens(await File.ReadAllBytesAsync(settings.CheckpointKey, cancel)));
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton<Lifecycle>();
+        services.AddHostedService<LedgerWatch>();
         services.AddIdentity();
         services.AddWrites();
         services.AddWitnessing();
@@ -233,6 +244,7 @@ public static partial class ServiceHost
                 Connection = settings.Ledger,
                 Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
                 CheckpointFile = settings.Checkpoint,
+                ExpectReplication = settings.ExpectReplication,
                 Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
                 Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
                 // The service's logger does not exist before its ledger is open.

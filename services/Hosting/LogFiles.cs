@@ -62,7 +62,7 @@ internal static class LogFiles
                     : Number(level, 63) is { } at ? await ledger.ReadTile((int)at, number, width, http.RequestAborted)
                     : null;
         }
-        catch (LedgerUnavailableException)
+        catch (Exception e) when (e is LedgerUnavailableException or LedgerInconsistentException)
         {
             await Say(http, StatusCodes.Status503ServiceUnavailable, "the ledger cannot be read at present");
             return;

@@ -12,6 +12,10 @@ public sealed record Settings
     /// <summary><c>Ledger:Connection</c>: <c>sqlite:</c> and a file, or a Npgsql connection string.</summary>
     public required string Ledger { get; init; }
 
+    /// <summary><c>Ledger:ExpectReplication</c>: whether it is reported that the database does not replicate synchronously, even while it
+    /// has no standby. With a standby it is reported always. Default: no.</summary>
+    public bool ExpectReplication { get; init; }
+
     /// <summary><c>Broker:Uri</c>: <c>amqp://</c>, <c>amqps://</c>, or <c>memory:</c> for one process.</summary>
     public required Uri Broker { get; init; }
 
@@ -109,9 +113,13 @@ public sealed record Settings
         var reflection = false;
         if (configuration["Reflection"] is { } said && !bool.TryParse(said, out reflection))
             wrong.Add("Reflection must be true or false");
+        var expect = false;
+        if (configuration["Ledger:ExpectReplication"] is { } expected && !bool.TryParse(expected, out expect))
+            wrong.Add("Ledger:ExpectReplication must be true or false");
         var settings = new Settings
         {
             Ledger = Text("Ledger:Connection"),
+            ExpectReplication = expect,
             Broker = Address("Broker:Uri", "amqp", "amqps", "memory"),
             BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
             Listen = Address("Listen", "https"),

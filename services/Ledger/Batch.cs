@@ -56,7 +56,14 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
                     _head,
                     progress
                 );
+            else if (_head.Size > context.End.Replicated)
+            {
+                // Others wrote, and what is answered now rests on it. Their commit may be one that was not replicated.
+                progress.Committing = true;
+                await session.CommitNothing();
+            }
         }
+        context.End.Replicate(_head.Size);
         Sign();
         foreach (var (pending, fault) in _faults)
             pending.Fail(fault);
@@ -69,7 +76,13 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
     /// <summary>Takes the head's lock. From then on nobody else writes, and the cache holds if its tree has the head's size.</summary>
     private async Task Lock(Session session, long began, Action<CommitCache> replaced)
     {
+        var before = context.Options.Time.GetUtcNow();
         _head = await session.LockHead();
+        // Whoever holds the lock sees all that was committed.
+        if (context.Greatest is { } known && _head.Size < known.Size)
+            throw ServiceLedger.Behind(_head.Size, known.Size);
+        if (context.Clock.Look(before, session.DatabaseTime, _head.Time) is { } wrong)
+            throw new ClockNotTrustedException(wrong);
         context.RecentEntries.Saw(_head.Size, Environment.TickCount64);
         if (_cache.Tree is null || _cache.Tree.Size != _head.Size || _cache.Held > context.Options.MaxHeld)
             replaced(_cache = new CommitCache { Tree = await Stored.EdgeOf(session, _head), Time = _head.Time });

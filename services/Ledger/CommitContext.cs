@@ -7,7 +7,9 @@ internal sealed class CommitContext(
     Checkpoints checkpoints,
     Action<ulong> grown,
     RecentEvents recentEvents,
-    RecentEntries recentEntries
+    RecentEntries recentEntries,
+    KnownEnd end,
+    ClockGuard clock
 )
 {
     private readonly string _package = $"ministries.{options.Service}.v1.";
@@ -20,6 +22,15 @@ internal sealed class CommitContext(
     public Action<ulong> Grown { get; } = grown;
     public RecentEvents RecentEvents { get; } = recentEvents;
     public RecentEntries RecentEntries { get; } = recentEntries;
+
+    /// <summary>Up to where the ledger is replicated, and how far it reached at least.</summary>
+    public KnownEnd End { get; } = end;
+
+    /// <summary>Whether this machine's clock is trusted.</summary>
+    public ClockGuard Clock { get; } = clock;
+
+    /// <summary>The greatest tree that this process signed or heard of; null: there is none.</summary>
+    public Checkpoint? Greatest => End.Seen is { } seen && seen.Size > (Checkpoints.Last?.Size ?? 0) ? seen : Checkpoints.Last;
 
     /// <summary>The kinds of streams that the service keeps, by name.</summary>
     public Dictionary<string, StreamKind> Kinds { get; } = options.Kinds.ToDictionary(k => k.Name);

@@ -64,6 +64,30 @@ internal sealed class Committer(CommitContext context)
         return await pending.Task;
     }
 
+    /// <summary>How long after the last failure a commit of the probe counts as a recovery: 10 seconds. A probe can succeed where a commit
+    /// does not.</summary>
+    private static readonly TimeSpan RecoveredAfter = TimeSpan.FromSeconds(10);
+
+    private long _failingSince,
+        _failedLast;
+
+    /// <summary>Since when commits fail for other reasons than their commands, as a timestamp of the clock; null: the last one did not.
+    /// </summary>
+    public long? FailingSince => Interlocked.Read(ref _failingSince) is not 0 and var since ? since : null;
+
+    /// <summary>Notes that a commit without a command succeeded.</summary>
+    public void Recover()
+    {
+        if (context.Options.Time.GetElapsedTime(Interlocked.Read(ref _failedLast)) >= RecoveredAfter)
+            Interlocked.Exchange(ref _failingSince, 0);
+    }
+
+    private void NoteFailure()
+    {
+        Interlocked.Exchange(ref _failedLast, Math.Max(1, context.Options.Time.GetTimestamp()));
+        Interlocked.CompareExchange(ref _failingSince, Interlocked.Read(ref _failedLast), 0);
+    }
+
     /// <summary>Takes no more commands, and returns when those that wait are answered.</summary>
     public async Task Drain()
     {
@@ -161,6 +185,7 @@ internal sealed class Committer(CommitContext context)
             try
             {
                 await new Batch(context, _cache, commands).Run(progress, cache => _cache = cache);
+                (_failingSince, _failedLast) = (0, 0);
                 return;
             }
             catch (Exception e)
@@ -174,6 +199,8 @@ internal sealed class Committer(CommitContext context)
                 }
                 if (FaultOf(e, progress, commands) is { } fault)
                 {
+                    if (fault() is not CommandFailedException)
+                        NoteFailure();
                     FailAll(commands, fault);
                     return;
                 }
@@ -189,14 +216,23 @@ internal sealed class Committer(CommitContext context)
     private Func<Exception>? FaultOf(Exception fault, BatchProgress progress, List<PendingCommand> commands)
     {
         if (progress.Committing && (progress.Committed || !context.Store.IsNotCommitted(fault)))
+        {
+            // Its connection is used no more. The caller's repetition finds the outcome on whichever server is the primary then.
+            context.Store.Forget();
             return () => new CommitOutcomeUnknownException(fault);
+        }
         if (context.Store.IsOutage(fault))
         {
             context.Store.Forget();
             return () => new LedgerUnavailableException(fault);
         }
-        if (fault is LedgerInconsistentException)
+        if (fault is ClockNotTrustedException)
             return () => fault;
+        if (fault is LedgerInconsistentException)
+        {
+            context.Store.Forget();
+            return () => fault;
+        }
         return commands is [{ Command.Method: var method }]
             ? () => new CommandFailedException(method, fault, "its entry could not be written")
             : null;

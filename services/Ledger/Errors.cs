@@ -17,6 +17,16 @@ public sealed class LedgerUnavailableException(Exception inner) : LedgerExceptio
 public sealed class CommitOutcomeUnknownException(Exception inner)
     : LedgerException("the database did not say whether it committed; send the same request again to get the outcome", inner);
 
+/// <summary>This machine's clock disagrees with the time that only goes forward, with the database's clock, or with the ledger's last entry.
+/// Nothing was recorded: an entry with a wrong time would date all later ones.</summary>
+/// <param name="why">What is wrong.</param>
+public sealed class ClockNotTrustedException(string why) : LedgerException($"{why}: nothing is committed until the clock is right");
+
+/// <summary>The database answered COMMIT in a way that does not say that the transaction is replicated: late, or with a warning. It is not
+/// told to callers, who get <see cref="CommitOutcomeUnknownException"/>.</summary>
+/// <param name="why">What it answered.</param>
+internal sealed class CommitDoubtfulException(string why) : Exception(why);
+
 /// <summary>While the command waited, the agreement by which it was judged was replaced, or a key that signed it ended. Nothing was
 /// recorded, and it must be judged again.</summary>
 public sealed class AgreementReplacedException()

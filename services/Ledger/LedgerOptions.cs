@@ -25,6 +25,13 @@ public sealed class LedgerOptions
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
+    /// <summary>Whether the clock is compared with the database's, where that has one of its own. Off only where
+    /// <see cref="Time"/> is not the machine's clock.</summary>
+    public bool ComparesDatabaseClock { get; init; } = true;
+
+    /// <summary>Whether the database is expected to replicate synchronously even where it has no standby now.</summary>
+    public bool ExpectReplication { get; init; }
+
     /// <summary>The greatest number of commands that may wait.</summary>
     public int MaxQueued { get; init; } = 4096;
 
@@ -63,6 +70,14 @@ public sealed class LedgerOptions
 
     /// <summary>How long a commit waits for another replica's.</summary>
     public TimeSpan LockTimeout { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long a commit may go unanswered before its callers are told that its outcome is not known. It is never cancelled:
+    /// PostgreSQL answers a commit whose wait for the standbys was cancelled as if it were replicated.</summary>
+    public TimeSpan CommitPatience { get; init; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>How long a lead lasts without being renewed, by the database's clock, 1 to 10 s: after that time another replica takes
+    /// over from one that hangs.</summary>
+    public TimeSpan LeadTime { get; init; } = TimeSpan.FromSeconds(6);
 
     /// <summary>How often waiting readers look for entries of other replicas.</summary>
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);

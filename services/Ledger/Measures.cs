@@ -47,7 +47,7 @@ internal static class Measures
     // A counter is reported as 0 first, because its first increase would not be seen otherwise.
     static Measures()
     {
-        foreach (var reason in (string[])["unavailable", "unknown", "inconsistent", "failed"])
+        foreach (var reason in (string[])["unavailable", "unknown", "inconsistent", "clock", "failed"])
             Failures.Add(0, Reason(reason));
     }
 
@@ -68,6 +68,7 @@ internal static class Measures
                     LedgerUnavailableException => "unavailable",
                     CommitOutcomeUnknownException => "unknown",
                     LedgerInconsistentException => "inconsistent",
+                    ClockNotTrustedException => "clock",
                     _ => "failed",
                 }
             )

@@ -63,6 +63,10 @@ internal static class PostgresSchema
             """,
         "alter table tiles alter column hashes set storage external",
         "create table if not exists cursors (name text primary key, value bigint not null)",
+        """
+            create table if not exists leads (
+                name text primary key, holder text not null, fence bigint not null, until timestamptz not null)
+            """,
     ];
 
     // What the serving role may do if the tables belong to another role: it changes only the head, states and cursors, and deletes only the
@@ -76,7 +80,7 @@ internal static class PostgresSchema
         "grant select on ledger_schema to {1}",
         "grant select, insert on entries, further_events, changes, tiles to {1}",
         "grant select, update on head to {1}",
-        "grant select, insert, update on streams, cursors to {1}",
+        "grant select, insert, update on streams, cursors, leads to {1}",
         "grant select, insert, delete on list_keys to {1}",
         "grant execute on function {0}.erase_request to {1}",
     ];

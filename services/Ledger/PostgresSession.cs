@@ -4,9 +4,8 @@ using Npgsql;
 
 namespace Ministries.Ledger;
 
-/// <param name="connection">The connection.</param>
-/// <param name="waits">Whether the caller's thread waits for each answer, as the committer's does, which alone locks the head.</param>
-internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) : Session
+/// <summary>A connection to PostgreSQL that is in use.</summary>
+internal sealed class PostgresSession : Session
 {
     private const string StreamColumns =
         "s.number, s.kind, s.key, s.version, s.fold, s.state, s.position, s.due, array_to_string(s.audience, E'\\n'), "
@@ -15,22 +14,78 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
     private const string EventSources =
         "n.header, n.parts, n.trace_parent, n.trace_state from e join entries n on n.position = e.position order by e.number";
 
+    private const string Nothing = "pg_logical_emit_message(true, 'ministries', '')";
+
+    private readonly NpgsqlConnection _connection;
+    private readonly bool _waits;
+    private readonly CommitThread? _commits;
     private NpgsqlTransaction? _transaction;
+    private DateTimeOffset? _time;
+    private string? _warning;
+    private bool _abandoned;
+
+    /// <param name="connection">The connection.</param>
+    /// <param name="waits">Whether the caller's thread waits for each answer, as the committer's does, which alone locks the head.</param>
+    /// <param name="commits">Sends COMMIT; null: the session makes single changes alone.</param>
+    public PostgresSession(NpgsqlConnection connection, bool waits, CommitThread? commits = null)
+    {
+        (_connection, _waits, _commits) = (connection, waits, commits);
+        _connection.Notice += (_, e) => _warning = e.Notice.SqlState;
+    }
+
+    /// <summary>The number of the server's process at the other end.</summary>
+    public int Process => _connection.ProcessID;
 
     public override Task<Head> LockHead()
     {
-        _transaction = connection.BeginTransaction(IsolationLevel.ReadCommitted);
-        return ReadHead("select size, edge, last_time, streams, events from head for update");
+        _transaction = _connection.BeginTransaction(IsolationLevel.ReadCommitted);
+        return LockedHead();
     }
 
-    public override Task<Head> ReadHead() => ReadHead("select size, edge, last_time, streams, events from head");
+    private async Task<Head> LockedHead()
+    {
+        var (head, time) = (
+            await Read(
+                r => (HeadOf(r), TimeOf(r, 5)),
+                "select size, edge, last_time, streams, events, clock_timestamp() from head for update"
+            )
+        )[0];
+        _time = time;
+        return head;
+    }
 
-    private async Task<Head> ReadHead(string sql) =>
-        (await Read(r => new Head(U(r, 0), r.GetFieldValue<byte[]>(1), r.GetInt64(2), U(r, 3), U(r, 4)), sql))[0];
+    public override DateTimeOffset? DatabaseTime => _time;
+
+    public override async Task<Head> ReadHead() => (await Read(HeadOf, "select size, edge, last_time, streams, events from head"))[0];
+
+    public override async Task<Pulse> Pulse(bool failing)
+    {
+        _warning = null;
+        if (failing)
+            await Run("insert into cursors values ('probe', 0) on conflict (name) do update set value = cursors.value");
+        var (pulse, readOnly) = (
+            await Read(
+                r => (new Pulse(HeadOf(r), TimeOf(r, 5), r.GetBoolean(6), r.GetInt64(7)), r.GetBoolean(8)),
+                $"""
+                select size, edge, last_time, streams, events, clock_timestamp(),
+                    current_setting('synchronous_standby_names') <> '' and current_setting('synchronous_commit') not in ('off', 'local'),
+                    (select count(*) from pg_stat_replication), current_setting('transaction_read_only') = 'on', {Nothing}::text
+                from head
+                """
+            )
+        )[0];
+        DemandNoWarning();
+        // What leaves no trace is allowed there too.
+        return readOnly ? throw new CommitDoubtfulException("the database is read-only") : pulse;
+    }
+
+    private static Head HeadOf(NpgsqlDataReader r) => new(U(r, 0), r.GetFieldValue<byte[]>(1), r.GetInt64(2), U(r, 3), U(r, 4));
+
+    private static DateTimeOffset TimeOf(NpgsqlDataReader r, int column) => new(r.GetDateTime(column), TimeSpan.Zero);
 
     public override Task Write(Rows rows, Head head)
     {
-        using var batch = new NpgsqlBatch(connection, _transaction);
+        using var batch = new NpgsqlBatch(_connection, _transaction);
         Add(
             batch,
             "update head set size = $1, edge = $2, last_time = $3, streams = $4, events = $5",
@@ -51,7 +106,7 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
     /// <summary>Writes entries alone, as a migration does.</summary>
     public async Task WriteEntries(Rows rows)
     {
-        await using var batch = new NpgsqlBatch(connection, _transaction);
+        await using var batch = new NpgsqlBatch(_connection, _transaction);
         AddEntries(batch, rows.Entries);
         await batch.ExecuteNonQueryAsync();
     }
@@ -205,8 +260,51 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
 
     public override Task Commit()
     {
-        _transaction!.Commit();
+        _warning = null;
+        try
+        {
+            (_commits ?? throw new InvalidOperationException("the session makes single changes alone")).Run(
+                SendCommit,
+                _connection.Dispose
+            );
+        }
+        catch (CommitDoubtfulException)
+        {
+            // The thread of the commit has the connection from now on.
+            _abandoned = true;
+            throw;
+        }
+        DemandNoWarning();
         return Task.CompletedTask;
+    }
+
+    // Without a time limit, since Npgsql would send a cancellation when it passes.
+    private void SendCommit()
+    {
+        using var commit = new NpgsqlCommand("commit", _connection, _transaction) { CommandTimeout = 0 };
+        commit.ExecuteNonQuery();
+    }
+
+    // PostgreSQL answers a commit whose wait for the standbys was cancelled as done, with a warning (01000) before it. Any other notice is
+    // as little expected here.
+    private void DemandNoWarning()
+    {
+        if (_warning is { } warning)
+            throw new CommitDoubtfulException($"the database answered the commit with the notice {warning}");
+    }
+
+    public override async Task CommitNothing()
+    {
+        await Read(r => r.GetValue(0), $"select {Nothing}::text");
+        await Commit();
+    }
+
+    public override async Task<ulong> Replicated()
+    {
+        _warning = null;
+        var size = (await Read(r => U(r, 0), $"select size, {Nothing}::text from head"))[0];
+        DemandNoWarning();
+        return size;
     }
 
     public override async Task<Dictionary<(string Participant, string RequestId), FoundRequest>> FindRequests(
@@ -455,11 +553,72 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
             (long)value
         );
 
-    public override async Task<bool> EraseRequest(ulong position) =>
-        (await Read(r => r.GetBoolean(0), "select erase_request($1)", (long)position))[0];
+    // The lock on the lead's row keeps a successor waiting until the cursor is stored: it then reads the cursor that its predecessor left.
+    public override async Task<bool> MoveCursor(string name, ulong value, LeaseMark lead) =>
+        await Run(
+            """
+            with held as (select from leads where name = $3 and holder = $4 and fence = $5 for share)
+            insert into cursors select $1, $2 from held
+            on conflict (name) do update set value = greatest(cursors.value, excluded.value)
+            """,
+            name,
+            (long)value,
+            lead.Name,
+            lead.Holder,
+            (long)lead.Fence
+        ) > 0;
+
+    // A lease that ends later than any can was given by a clock that was wrong, and has ended. Whoever finds that another holds the lead
+    // writes nothing.
+    public override async Task<ulong?> TakeLead(string name, string holder, TimeSpan time)
+    {
+        _warning = null;
+        var taken = await Read(
+            r => U(r, 0),
+            """
+            insert into leads select $1, $2, 1, clock_timestamp() + $3 where not exists (
+                select from leads where name = $1 and until > clock_timestamp() and until <= clock_timestamp() + $3)
+            on conflict (name) do update set holder = excluded.holder, fence = leads.fence + 1, until = excluded.until
+                where leads.until <= clock_timestamp() or leads.until > clock_timestamp() + $3
+            returning fence
+            """,
+            name,
+            holder,
+            time
+        );
+        DemandNoWarning();
+        return taken is [var fence] ? fence : null;
+    }
+
+    public override async Task<bool> RenewLead(LeaseMark lead, TimeSpan time) =>
+        await Run(
+            "update leads set until = clock_timestamp() + $4 where name = $1 and holder = $2 and fence = $3",
+            lead.Name,
+            lead.Holder,
+            (long)lead.Fence,
+            time
+        ) > 0;
+
+    public override Task GiveLead(LeaseMark lead) =>
+        Run(
+            "update leads set until = clock_timestamp() where name = $1 and holder = $2 and fence = $3",
+            lead.Name,
+            lead.Holder,
+            (long)lead.Fence
+        );
+
+    public override async Task<bool> EraseRequest(ulong position)
+    {
+        _warning = null;
+        var erased = (await Read(r => r.GetBoolean(0), "select erase_request($1)", (long)position))[0];
+        DemandNoWarning();
+        return erased;
+    }
 
     public override async ValueTask DisposeAsync()
     {
+        if (_abandoned)
+            return;
         try
         {
             _transaction?.Dispose();
@@ -468,16 +627,16 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
         {
             // The connection is gone, and its transaction with it.
         }
-        if (waits)
-            connection.Dispose();
+        if (_waits)
+            _connection.Dispose();
         else
-            await connection.DisposeAsync();
+            await _connection.DisposeAsync();
     }
 
     internal async Task<List<T>> Read<T>(Func<NpgsqlDataReader, T> row, string sql, params object[] values)
     {
         var rows = new List<T>();
-        if (waits)
+        if (_waits)
         {
             using var asked = Command(sql, values);
             using var answer = asked.ExecuteReader();
@@ -494,13 +653,16 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
 
     private async Task<int> Run(string sql, params object[] values)
     {
+        _warning = null;
         await using var command = Command(sql, values);
-        return await command.ExecuteNonQueryAsync();
+        var rows = await command.ExecuteNonQueryAsync();
+        DemandNoWarning();
+        return rows;
     }
 
     private NpgsqlCommand Command(string sql, object[] values)
     {
-        var command = new NpgsqlCommand(sql, connection);
+        var command = new NpgsqlCommand(sql, _connection);
         foreach (var value in values)
             command.Parameters.Add(new NpgsqlParameter { Value = value });
         return command;

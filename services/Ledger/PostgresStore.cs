@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Npgsql;
 
@@ -12,13 +13,21 @@ internal sealed class PostgresStore : Store
     /// <summary>Connections for the committer alone, whose thread waits for each answer. A connection that is only used so waits in the
     /// operating system, not for a pool thread behind all incoming calls.</summary>
     private readonly NpgsqlDataSource _own;
-    private readonly NpgsqlDataSource _unpooled;
+    private readonly CommitThread _commits;
+
+    /// <summary>When a connection, named by its server's process, was last compared with what was signed or seen.</summary>
+    private readonly ConcurrentDictionary<int, long> _checked = [];
     private readonly Action<string>? _progress;
     private readonly TimeProvider _time;
+    private readonly TimeSpan _leadTime;
 
     public PostgresStore(LedgerOptions options)
     {
         (_progress, _time) = (options.Progress, options.Time);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.LeadTime, TimeSpan.FromSeconds(1), nameof(options));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.LeadTime, TimeSpan.FromSeconds(10), nameof(options));
+        _leadTime = options.LeadTime;
+        _commits = new CommitThread(options.CommitPatience);
         var text = new NpgsqlConnectionStringBuilder(options.Connection);
         if (text.MaxPoolSize == 100)
             text.MaxPoolSize = 16;
@@ -27,21 +36,42 @@ internal sealed class PostgresStore : Store
         text.MaxAutoPrepare = 100;
         text.AutoPrepareMinUsages = 2;
         text.CommandTimeout = (int)options.StatementTimeout.TotalSeconds + 5;
+        // A statement that is cancelled ends its connection: the cancellation may come late, and would then hit the next statement.
+        text.CancellationTimeout = -1;
         var timeout = (long)options.StatementTimeout.TotalMilliseconds;
         // Every statement finds its rows by key. Left to itself the planner, which knows nothing yet of a table that has just grown, reads
         // all of it for the few rows that a batch asks for. And it plans once: otherwise it would rate a plan for arrays of unknown length
         // too low and make the same plan again for each execution.
-        text.Options =
+        var common =
             $"{text.Options} -c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off "
             + "-c plan_cache_mode=force_generic_plan "
             + $"-c synchronous_commit=on -c default_transaction_isolation=read\\ committed "
-            + $"-c statement_timeout={timeout} -c idle_in_transaction_session_timeout={timeout} "
+            + $"-c idle_in_transaction_session_timeout={timeout} "
             + $"-c lock_timeout={(long)options.LockTimeout.TotalMilliseconds}";
-        _source = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
-        _own = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
-        text.Pooling = false;
-        text.KeepAlive = 10;
-        _unpooled = new NpgsqlDataSourceBuilder(text.ConnectionString).ConfigureTracing(Traced).Build();
+        text.Options = $"{common} -c statement_timeout={timeout}";
+        _source = Source(text.ConnectionString);
+        // The server must not cancel a commit either. The committer's other statements have the client's limit.
+        text.Options = $"{common} -c statement_timeout=0";
+        _own = Source(text.ConnectionString);
+    }
+
+    /// <summary>A pool whose every new connection is compared with what was signed or seen before anything else is read from it: it may
+    /// lead to another server than the one before.</summary>
+    private NpgsqlDataSource Source(string connection) =>
+        new NpgsqlDataSourceBuilder(connection)
+            .ConfigureTracing(Traced)
+            .UsePhysicalConnectionInitializer(
+                opened => CheckNew(opened, waits: true).GetAwaiter().GetResult(),
+                opened => CheckNew(opened, waits: false)
+            )
+            .Build();
+
+    private async Task CheckNew(NpgsqlConnection opened, bool waits)
+    {
+        if (Check is not { } check)
+            return;
+        await check(new PostgresSession(opened, waits), true);
+        _checked[opened.ProcessID] = Environment.TickCount64;
     }
 
     // Only a batch's statements are traced, named by their first word. Reads and polling would flood the traces.
@@ -76,13 +106,20 @@ internal sealed class PostgresStore : Store
         if (await PostgresSchema.Find(connection, cancel) is not var (version, found))
             throw new LedgerInconsistentException("the database does not say what its tables are: restore it.");
         CheckSchema(service, version, found);
-        if (version < Schema)
+        if (version < Schema || !await HasLeads(connection, cancel))
             throw new LedgerUnavailableException(
                 new InvalidOperationException(
                     $"the database has schema {version} and this software needs {Schema}, and the role that serves must not change tables: "
                         + "`ministry deployment tables` migrates them as their owner, while no service uses them"
                 )
             );
+    }
+
+    // A database that was made before leads were leases has the same schema without their table.
+    private static async Task<bool> HasLeads(NpgsqlConnection connection, CancellationToken cancel)
+    {
+        await using var ask = new NpgsqlCommand("select to_regclass('leads') is not null", connection);
+        return await ask.ExecuteScalarAsync(cancel) is true;
     }
 
     /// <summary>Whether the role owns the tables, null where there are none, and whether it may make some.</summary>
@@ -98,31 +135,45 @@ internal sealed class PostgresStore : Store
         return (answer.IsDBNull(0) ? null : answer.GetBoolean(0), !answer.IsDBNull(1) && answer.GetBoolean(1));
     }
 
-    public override async Task<Session> Open(bool write, CancellationToken cancel) =>
-        new PostgresSession(await _source.OpenConnectionAsync(cancel), waits: false);
-
-    public override Task<Session> OpenWaiting() => Task.FromResult<Session>(new PostgresSession(_own.OpenConnection(), waits: true));
-
-    public override async Task<Lead?> TryLead(string name, CancellationToken cancel)
+    public override async Task<Session> Open(bool write, CancellationToken cancel)
     {
-        var connection = _unpooled.CreateConnection();
+        var session = new PostgresSession(await _source.OpenConnectionAsync(cancel), waits: false);
         try
         {
-            await connection.OpenAsync(cancel);
-            await using var command = new NpgsqlCommand("select pg_try_advisory_lock(hashtextextended($1, 0))", connection)
-            {
-                Parameters = { new() { Value = $"ministries lead {name}" } },
-            };
-            if (await command.ExecuteScalarAsync(cancel) is true)
-                return new Held(connection);
+            await CheckAgain(session);
+            return session;
         }
         catch
         {
-            await connection.DisposeAsync();
+            await session.DisposeAsync();
+            Forget();
             throw;
         }
-        await connection.DisposeAsync();
-        return null;
+    }
+
+    /// <summary>Looks at a connection again that was used for a while: its server may have been replaced by another one.</summary>
+    private async Task CheckAgain(PostgresSession session)
+    {
+        if (
+            Check is not { } check
+            || _checked.TryGetValue(session.Process, out var last) && Environment.TickCount64 - last < CheckedFor.TotalMilliseconds
+        )
+            return;
+        await check(session, false);
+        _checked[session.Process] = Environment.TickCount64;
+    }
+
+    // A commit compares the head that it locked.
+    public override Task<Session> OpenWaiting() =>
+        Task.FromResult<Session>(new PostgresSession(_own.OpenConnection(), waits: true, _commits));
+
+    public override async Task<Lead?> TryLead(string name, CancellationToken cancel)
+    {
+        var (holder, asked) = (Guid.NewGuid().ToString("N"), _time.GetTimestamp());
+        await using var session = await Open(write: true, cancel);
+        return await session.TakeLead(name, holder, _leadTime) is { } fence
+            ? new Lease(this, new LeaseMark(name, holder, fence), _leadTime, _time, asked)
+            : null;
     }
 
     public override bool IsOutage(Exception fault) =>
@@ -132,15 +183,18 @@ internal sealed class PostgresStore : Store
                 || e.Severity is "FATAL" or "PANIC"
                 || e.SqlState is PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.QueryCanceled
                 || e.SqlState[..2] is "08" or "25" or "53" or "57" or "58",
-            NpgsqlException or TimeoutException or IOException or System.Net.Sockets.SocketException => true,
+            CommitDoubtfulException or NpgsqlException or TimeoutException or IOException or System.Net.Sockets.SocketException => true,
             _ => false,
         };
 
     // A statement's error ends its transaction; the end of the connection says nothing about it.
     public override bool IsNotCommitted(Exception fault) => fault is PostgresException { Severity: "ERROR" };
 
+    public override void CheckAll() => _checked.Clear();
+
     public override void Forget()
     {
+        _checked.Clear();
         _source.Clear();
         _own.Clear();
     }
@@ -149,47 +203,6 @@ internal sealed class PostgresStore : Store
     {
         await _source.DisposeAsync();
         await _own.DisposeAsync();
-        await _unpooled.DisposeAsync();
-    }
-
-    private sealed class Held(NpgsqlConnection connection) : Lead
-    {
-        private readonly SemaphoreSlim _one = new(1);
-
-        public override async Task<bool> Holds(CancellationToken cancel)
-        {
-            await _one.WaitAsync(cancel);
-            try
-            {
-                // The lock lasts as long as the connection's session: a session that answers has it.
-                await using var command = new NpgsqlCommand("select 1", connection);
-                await command.ExecuteScalarAsync(cancel);
-                return true;
-            }
-            catch (Exception e) when (e is NpgsqlException or InvalidOperationException or IOException or TimeoutException)
-            {
-                return false;
-            }
-            finally
-            {
-                _one.Release();
-            }
-        }
-
-        public override async ValueTask DisposeAsync()
-        {
-            try
-            {
-                // The lock is released here, because the server may notice the end of the connection late and the next leader need not wait
-                // for that.
-                await using var command = new NpgsqlCommand("select pg_advisory_unlock_all()", connection);
-                await command.ExecuteNonQueryAsync();
-            }
-            catch (Exception e) when (e is NpgsqlException or InvalidOperationException or IOException or TimeoutException)
-            {
-                // The session has ended, and the lock with it.
-            }
-            await connection.DisposeAsync();
-        }
+        _commits.End();
     }
 }

@@ -103,7 +103,10 @@ internal sealed class RecordFinder(ServiceLedger ledger, Store store)
                 async session =>
                 {
                     var answer = new FoundRecords();
-                    foreach (var row in await session.FindStates(query.Wanted.Keys))
+                    var rows = await session.FindStates(query.Wanted.Keys);
+                    if (rows.Count > 0)
+                        await ledger.Replicate(session, rows.Max(r => r.Position) + 1);
+                    foreach (var row in rows)
                         try
                         {
                             var kind = query.Wanted[row.Id];

@@ -23,7 +23,9 @@ public sealed partial class ServiceLedger
                 async session =>
                 {
                     var rows = await session.Entries(position, position + 1, null, tokens, 1);
-                    return rows.Count == 0 ? null : EntryOf(rows[0], await session.Parts([position]));
+                    return rows.Count == 0
+                        ? null
+                        : await Shown(session, EntryOf(rows[0], await session.Parts([position])), _ => position + 1);
                 },
                 cancel
             );
@@ -54,6 +56,8 @@ public sealed partial class ServiceLedger
                     return new EntryPage([], from, true);
                 var to = Math.Min(from + Window, size);
                 var rows = await session.Entries(from, to, @case, tokens, limit);
+                if (rows.Count > 0)
+                    await Replicate(session, rows[^1].Position + 1);
                 var next = rows.Count == limit ? rows[^1].Position + 1 : to;
                 // An entry that does not fit on the page is not read.
                 var fitting = rows.TakeWhile(row => (bytes -= BytesOf(row)) >= 0).ToList();

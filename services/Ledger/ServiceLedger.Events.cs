@@ -12,7 +12,10 @@ public sealed partial class ServiceLedger
         CheckLimit(limit);
         return _recentEvents.After(number, limit, Size) is { } recent
             ? Task.FromResult(recent)
-            : Read(async session => Events(await session.EventsAfter(Math.Min(number, long.MaxValue), limit)), cancel);
+            : Read(
+                async session => Events(await Shown(session, await session.EventsAfter(Math.Min(number, long.MaxValue), limit))),
+                cancel
+            );
     }
 
     /// <summary>The service's own events of some types in the order of the ledger, for a consumer that fills a gap.</summary>
@@ -24,8 +27,11 @@ public sealed partial class ServiceLedger
         CheckLimit(limit);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(after.Count, 64);
         var bounded = after.ToDictionary(a => a.Key, a => Math.Min(a.Value, long.MaxValue));
-        return Read(async session => Events(await session.EventsAfter(bounded, limit)), cancel);
+        return Read(async session => Events(await Shown(session, await session.EventsAfter(bounded, limit))), cancel);
     }
+
+    private Task<List<EventSource>> Shown(Session session, List<EventSource> sources) =>
+        Shown(session, sources, all => all.Count == 0 ? 0 : all.Max(s => s.Position) + 1);
 
     private IReadOnlyList<NumberedEvent> Events(List<EventSource> sources) =>
         [

@@ -68,6 +68,8 @@ public sealed partial class ServiceLedger
                         break;
                     last = rows[^1].Number;
                 }
+                if (records.Count > 0)
+                    await Replicate(session, records.Max(r => r.Position) + 1);
                 return records;
             },
             cancel

@@ -68,7 +68,15 @@ public sealed partial class ServiceLedger
     private async Task LookNow(CancellationToken cancel)
     {
         var began = Environment.TickCount64;
-        var size = (await Read(session => session.ReadHead(), cancel)).Size;
+        var size = await Read(
+            async session =>
+            {
+                var size = (await session.ReadHead()).Size;
+                await Replicate(session, size);
+                return size;
+            },
+            cancel
+        );
         _recentEntries.Saw(size, began);
         Grow(size);
     }

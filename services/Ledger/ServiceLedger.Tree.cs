@@ -64,6 +64,7 @@ public sealed partial class ServiceLedger
             async session =>
             {
                 var present = (await session.ReadHead()).Size;
+                await Replicate(session, present);
                 var to = size == 0 ? present : size;
                 if (to > present || !possible(to))
                     return null;
@@ -89,13 +90,11 @@ public sealed partial class ServiceLedger
         for (var tries = 0; tries < 100; tries++)
         {
             var head = await session.ReadHead();
+            await Replicate(session, head.Size);
             if (_checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge)) is { } signed)
                 return (head, signed);
         }
-        throw new LedgerInconsistentException(
-            $"the database has fewer entries than the {_checkpoints.Last!.Size} that were signed: it was put back to an "
-                + "earlier state. Stop the service and restore the newest state."
-        );
+        throw Behind((await session.ReadHead()).Size, _checkpoints.Last!.Size);
     }
 
     /// <summary>The tree with what <paramref name="ask"/> needs of it.</summary>

@@ -9,15 +9,18 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     private readonly LedgerOptions _options;
     private readonly Store _store;
     private readonly Checkpoints _checkpoints;
+    private readonly CommitContext _context;
     private readonly Committer _committer;
     private readonly RecordFinder _finder;
     private readonly RecentEvents _recentEvents = new();
     private readonly SemaphoreSlim _look = new(1);
+    private readonly SemaphoreSlim _replicating = new(1);
+    private readonly KnownEnd _end = new();
     private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ulong _size;
     private volatile CheckpointJudge _judge;
 
-    private ServiceLedger(LedgerOptions options, Store store, Checkpoints checkpoints)
+    private ServiceLedger(LedgerOptions options, Store store, Checkpoints checkpoints, ClockGuard clock)
     {
         _judge = options.Judge ?? (note => (checkpoints.Key.Verify(note), true));
         _options = options;
@@ -25,7 +28,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         _checkpoints = checkpoints;
         Secrets = options.Key.Secrets;
         _recentEntries = new RecentEntries();
-        _committer = new Committer(new CommitContext(options, store, checkpoints, Grow, _recentEvents, _recentEntries));
+        _context = new CommitContext(options, store, checkpoints, Grow, _recentEvents, _recentEntries, _end, clock);
+        _committer = new Committer(_context);
         _finder = new RecordFinder(this, store);
     }
 
@@ -33,6 +37,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// checkpoint, and begins to take commands.</summary>
     /// <exception cref="LedgerInconsistentException">The database must not be served from; the text says what to do.</exception>
     /// <exception cref="LedgerUnavailableException">The database cannot be reached.</exception>
+    /// <exception cref="ClockNotTrustedException">The ledger's last entry is ahead of this machine's clock.</exception>
     public static async Task<ServiceLedger> Open(LedgerOptions options, CancellationToken cancel)
     {
         var store = Store.For(options);
@@ -44,6 +49,9 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             await using (var session = await store.Open(write: false, cancel))
             {
                 var head = await session.ReadHead();
+                var clock = new ClockGuard(options.Time, options.ComparesDatabaseClock);
+                if (ClockGuard.Ahead(head.Time, options.Time.GetUtcNow()) is { } ahead)
+                    throw new ClockNotTrustedException(ahead);
                 var cosigned = new CosignedFile(
                     options.Judge ?? (note => (options.Key.Verify(note), true)),
                     options.CheckpointFile + ".cosigned"
@@ -53,9 +61,16 @@ public sealed partial class ServiceLedger : IAsyncDisposable
                 // The key signs only after these checks. Otherwise it could sign a tree that the thief of a former key has made.
                 checkpoints.Renew();
                 cosigned.SignAgain(() => options.Key);
+                // Only what is replicated is signed. What is signed already is.
+                if (head.Size > (checkpoints.Last?.Size ?? 0))
+                    await session.Replicated();
                 if (head.Size > 0)
                     checkpoints.Advance(head.Size, TreeView.RootOf(head.Edge));
-                var ledger = new ServiceLedger(options, store, checkpoints) { _size = head.Size, _cosigned = cosigned };
+                var ledger = new ServiceLedger(options, store, checkpoints, clock) { _size = head.Size, _cosigned = cosigned };
+                ledger._end.Replicate(head.Size);
+                if (cosigned.Enough is { } enough)
+                    ledger._end.See(enough);
+                store.Check = ledger.CheckEnd;
                 ledger._recentEntries.Saw(head.Size, 0);
                 ledger._committer.Start();
                 return ledger;
@@ -140,6 +155,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <exception cref="LedgerClosedException">The ledger is being closed.</exception>
     /// <exception cref="LedgerUnavailableException">The database cannot be used; nothing was recorded.</exception>
     /// <exception cref="CommitOutcomeUnknownException">Whether it was recorded is not known.</exception>
+    /// <exception cref="ClockNotTrustedException">This machine's clock is not trusted; nothing was recorded.</exception>
+    /// <exception cref="LedgerInconsistentException">The database must not be served from; nothing was recorded.</exception>
     /// <exception cref="CommandFailedException">Its rule failed.</exception>
     /// <exception cref="EventGapException">Events before this one have not been taken in.</exception>
     /// <exception cref="NewerFoldException">It touches a record written by newer software.</exception>
@@ -172,7 +189,12 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// <summary>The position of the entry with a participant's request; null: there is none.</summary>
     public Task<ulong?> FindPosition(string participant, string requestId, CancellationToken cancel) =>
         Read<ulong?>(
-            async session => (await session.FindRequests([(participant, requestId)])).GetValueOrDefault((participant, requestId))?.Position,
+            async session =>
+                await Shown(
+                    session,
+                    (await session.FindRequests([(participant, requestId)])).GetValueOrDefault((participant, requestId))?.Position,
+                    position => position + 1
+                ),
             cancel
         );
 
@@ -187,6 +209,26 @@ public sealed partial class ServiceLedger : IAsyncDisposable
             {
                 await session.MoveCursor(name, value);
                 return true;
+            },
+            cancel,
+            write: true
+        );
+
+    /// <summary>Says how far a reader has come that only one replica is. It never goes back.</summary>
+    /// <param name="name">The cursor.</param>
+    /// <param name="value">Its value.</param>
+    /// <param name="lead">What this replica was given by <see cref="TryLead"/>.</param>
+    /// <param name="cancel">Cancels.</param>
+    /// <returns>False: another replica has taken the lead, and nothing was changed.</returns>
+    public Task<bool> MoveCursor(string name, ulong value, Lead lead, CancellationToken cancel) =>
+        Read(
+            async session =>
+            {
+                if (lead is Lease lease)
+                    return await session.MoveCursor(name, value, lease.Mark);
+                if (lead.IsHeld)
+                    await session.MoveCursor(name, value);
+                return lead.IsHeld;
             },
             cancel,
             write: true
@@ -215,7 +257,18 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     /// refused as a reuse of its id. False: there is no such part, or it was erased.</summary>
     public async Task<bool> EraseRequest(ulong position, CancellationToken cancel)
     {
-        var erased = await Read(session => session.EraseRequest(Math.Min(position, long.MaxValue - 1)), cancel, write: true);
+        var erased = await Read(
+            async session =>
+            {
+                var erased = await session.EraseRequest(Math.Min(position, long.MaxValue - 1));
+                // An earlier erasure may not be replicated, and its caller was told so.
+                if (!erased)
+                    await session.Replicated();
+                return erased;
+            },
+            cancel,
+            write: true
+        );
         _recentEntries.Forget(position);
         return erased;
     }

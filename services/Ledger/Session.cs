@@ -6,7 +6,26 @@ internal abstract class Session : IAsyncDisposable
     // ---- one transaction at a time ----
     public abstract Task<Head> LockHead();
     public abstract Task Write(Rows rows, Head head);
+
+    /// <exception cref="CommitDoubtfulException">The answer does not say that it is replicated.</exception>
     public abstract Task Commit();
+
+    /// <summary>Commits, in the transaction that locked the head, something that leaves no trace. When it returns, all that was committed
+    /// before is replicated.</summary>
+    /// <exception cref="CommitDoubtfulException">The answer does not say that it is replicated.</exception>
+    public virtual Task CommitNothing() => Task.CompletedTask;
+
+    /// <summary>What the database's clock said when the head was locked; null: it has none of its own.</summary>
+    public virtual DateTimeOffset? DatabaseTime => null;
+
+    /// <summary>Outside of a transaction: commits something that leaves no trace, and reads what the database says of itself.</summary>
+    /// <param name="failing">Whether commits failed lately. Then a write is made that costs more and shows more.</param>
+    public abstract Task<Pulse> Pulse(bool failing);
+
+    /// <summary>Outside of a transaction: reads the number of entries and commits something that leaves no trace. When it returns, that many
+    /// entries are replicated.</summary>
+    /// <exception cref="CommitDoubtfulException">The answer does not say that it is replicated.</exception>
+    public virtual async Task<ulong> Replicated() => (await ReadHead()).Size;
 
     // ---- what a commit reads ----
     public abstract Task<Dictionary<(string Participant, string RequestId), FoundRequest>> FindRequests(
@@ -44,6 +63,23 @@ internal abstract class Session : IAsyncDisposable
 
     // ---- single changes, each its own transaction ----
     public abstract Task MoveCursor(string name, ulong value);
+
+    /// <summary>Moves a cursor only if the lead is still the given one's. False: it is not.</summary>
+    public virtual async Task<bool> MoveCursor(string name, ulong value, LeaseMark lead)
+    {
+        await MoveCursor(name, value);
+        return true;
+    }
+
+    /// <summary>Takes a lead that nobody holds. Returns how many took it so far; null: somebody holds it.</summary>
+    public virtual Task<ulong?> TakeLead(string name, string holder, TimeSpan time) => throw new NotSupportedException();
+
+    /// <summary>Makes a lead last from now on. False: somebody else took it.</summary>
+    public virtual Task<bool> RenewLead(LeaseMark lead, TimeSpan time) => throw new NotSupportedException();
+
+    /// <summary>Ends a lead, unless somebody else took it.</summary>
+    public virtual Task GiveLead(LeaseMark lead) => throw new NotSupportedException();
+
     public abstract Task<bool> EraseRequest(ulong position);
 
     public abstract ValueTask DisposeAsync();

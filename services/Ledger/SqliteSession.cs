@@ -31,6 +31,15 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
             )
         )[0];
 
+    public override async Task<Pulse> Pulse(bool failing)
+    {
+        Begin();
+        if (failing)
+            Run("update head set size = size");
+        await Commit();
+        return new Pulse(await ReadHead(), null, true, 0);
+    }
+
     public override Task Write(Rows rows, Head head)
     {
         Run(

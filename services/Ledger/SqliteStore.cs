@@ -8,6 +8,7 @@ internal sealed class SqliteStore : Store
     // Static, because only one of all the stores of the same file in this process may hold a lead.
     private static readonly Lock Leads = new();
     private static readonly HashSet<string> Led = [];
+    private static ulong _taken;
 
     private readonly string _path;
     private readonly string _connection;
@@ -68,6 +69,8 @@ internal sealed class SqliteStore : Store
             var session = new SqliteSession(connection);
             if (write)
                 session.Run("pragma synchronous = full");
+            // The answer comes at once, for SQLite has no server.
+            Check?.Invoke(session, false).GetAwaiter().GetResult();
             return Task.FromResult<Session>(session);
         }
         catch
@@ -102,9 +105,14 @@ internal sealed class SqliteStore : Store
         return ValueTask.CompletedTask;
     }
 
+    // One process has the file, so its lead needs no time: it ends with the process.
     private sealed class Held(string led) : Lead
     {
-        private bool _given;
+        private volatile bool _given;
+
+        public override ulong Fence { get; } = Interlocked.Increment(ref _taken);
+
+        public override bool IsHeld => !_given;
 
         public override Task<bool> Holds(CancellationToken cancel) => Task.FromResult(!_given);
 

@@ -14,6 +14,16 @@ internal abstract class Store : IAsyncDisposable
     /// <summary>Creates what is missing, even while others do the same, and checks what must hold.</summary>
     public abstract Task Prepare(string service, CancellationToken cancel);
 
+    /// <summary>Looks whether a database is behind what was signed or seen, before anything is read from it; null: nothing was signed yet.
+    /// The argument says whether the whole history is compared, as on a new connection, or its end alone.</summary>
+    public Func<Session, bool, Task>? Check { get; set; }
+
+    /// <summary>Has every connection looked at again at its next use.</summary>
+    public virtual void CheckAll() { }
+
+    /// <summary>How long a connection is used before it is looked at again.</summary>
+    protected static readonly TimeSpan CheckedFor = TimeSpan.FromSeconds(1);
+
     /// <summary>A session.</summary>
     public abstract Task<Session> Open(bool write, CancellationToken cancel);
 

@@ -49,7 +49,10 @@ public sealed class BusFixture : IAsyncDisposable
     public Func<string, Uri>? BrokerOf { get; init; }
 
     /// <summary>Signs as every service of the fixture.</summary>
-    internal MessageSeal Seal { get; } = NewSeal();
+    internal MessageSeal Seal { get; init; } = NewSeal();
+
+    /// <summary>The database of a service, which other replicas use too; null: each service has a file of its own.</summary>
+    public Func<string, string>? DatabaseOf { get; init; }
 
     internal static MessageSeal NewSeal()
     {
@@ -131,7 +134,8 @@ public sealed class BusFixture : IAsyncDisposable
             {
                 Service = service.Name,
                 Kinds = [.. service.Streams, .. BusRegistration.Streams],
-                Connection = $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
+                Connection = DatabaseOf?.Invoke(service.Name) ?? $"sqlite:{Path.Combine(_folder, service.Name + ".db")}",
+                LeadTime = TimeSpan.FromSeconds(2),
                 CheckpointFile = Path.Combine(_folder, service.Name + ".checkpoint"),
                 Key = CheckpointKey.FromSeed($"ministries.example/{service.Name}", new byte[32]),
             },

@@ -47,7 +47,7 @@ public sealed class BackgroundTests
                 System.Reflection.Assembly.Load(assembly).GetTypes().Where(t => t.IsAssignableTo(typeof(IHostedService)) && !t.IsAbstract),
                 t => Assert.True(t.IsSubclassOf(typeof(SupervisedService)), t.FullName)
             );
-        Assert.Equal(8, Works().Count);
+        Assert.Equal(9, Works().Count);
     }
 
     [Fact]

@@ -24,6 +24,7 @@ public class SettingsTests
                     ("Certificate", "/no/such/file"),
                     ("Drain:Seconds", "0"),
                     ("Reflection", "perhaps"),
+                    ("Ledger:ExpectReplication", "perhaps"),
                     ("Peers:custody", "custody:7102"),
                     ("Metrics:Listen", "https://0.0.0.0:9464")
                 ),
@@ -36,6 +37,7 @@ public class SettingsTests
                 "Peers:calllog is not set",
                 "Drain:Seconds must be a whole number from 1 to 300",
                 "Reflection must be true or false",
+                "Ledger:ExpectReplication must be true or false",
                 "Ledger:Connection is not set",
                 "Broker:Uri must be an address that begins with amqp: or amqps: or memory:",
                 "Listen must be an address that begins with https:",
@@ -167,30 +169,86 @@ public class HostTests
         {
             foreach (var file in Directory.GetFiles(running.Folder, "calllog.db*"))
                 File.Delete(file);
-            var home = Path.Combine(running.Folder, "service", "calllog");
-            var code = await ServiceHost.Run(
-                [
-                    $"--Ledger:Connection=sqlite:{Path.Combine(running.Folder, "calllog.db")}",
-                    "--Broker:Uri=amqp://127.0.0.1:1",
-                    "--Listen=https://127.0.0.1:0",
-                    $"--Agreement={running.AgreementFile}",
-                    $"--Certificate={Path.Combine(home, "system.pem")}",
-                    $"--CertificateKey={Path.Combine(home, "system.key")}",
-                    $"--Checkpoint:File={Path.Combine(running.Folder, "calllog.checkpoint")}",
-                    $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}",
-                ],
-                new Service
-                {
-                    Name = "calllog",
-                    Streams = [Cases.Kind],
-                    Map = _ => { },
-                }
-            );
-            Assert.Equal(ServiceHost.LedgerRefused, code);
+            Assert.Equal(ServiceHost.LedgerRefused, await RunAgain(running));
         }
         finally
         {
             Directory.Delete(running.Folder, recursive: true);
         }
+    }
+
+    /// <summary>Runs the service anew on what a host has left. Returns the exit code.</summary>
+    private static async Task<int> RunAgain(Running running)
+    {
+        var home = Path.Combine(running.Folder, "service", "calllog");
+        return await ServiceHost.Run(
+            [
+                $"--Ledger:Connection=sqlite:{Path.Combine(running.Folder, "calllog.db")}",
+                "--Broker:Uri=amqp://127.0.0.1:1",
+                "--Listen=https://127.0.0.1:0",
+                $"--Agreement={running.AgreementFile}",
+                $"--Certificate={Path.Combine(home, "system.pem")}",
+                $"--CertificateKey={Path.Combine(home, "system.key")}",
+                $"--Checkpoint:File={Path.Combine(running.Folder, "calllog.checkpoint")}",
+                $"--Checkpoint:Key={Path.Combine(home, "checkpoint.key")}",
+            ],
+            new Service
+            {
+                Name = "calllog",
+                Streams = [Cases.Kind],
+                Map = _ => { },
+            }
+        );
+    }
+
+    private static async Task Change(Running running, string sql)
+    {
+        await using var database = new Microsoft.Data.Sqlite.SqliteConnection(
+            $"Data Source={Path.Combine(running.Folder, "calllog.db")};Pooling=False"
+        );
+        await database.OpenAsync(Running.Cancel);
+        await using var command = database.CreateCommand();
+        command.CommandText = sql;
+        await command.ExecuteNonQueryAsync(Running.Cancel);
+    }
+
+    [Fact]
+    public async Task A_ledger_whose_last_entry_is_ahead_of_the_clock_is_not_served_and_the_exit_code_says_so()
+    {
+        var running = new Running();
+        await running.InitializeAsync();
+        await running.Host.StopAsync(Running.Cancel);
+        await running.Host.DisposeAsync();
+        try
+        {
+            await Change(running, $"update head set last_time = last_time + {TimeSpan.FromDays(30).Ticks}");
+            Assert.Equal(ServiceHost.ClockBehind, await RunAgain(running));
+        }
+        finally
+        {
+            Directory.Delete(running.Folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public async Task A_service_whose_database_takes_no_commits_is_not_ready_until_it_takes_them_again()
+    {
+        await using var running = new Running();
+        await running.InitializeAsync();
+        var life = running.Host.Services.GetRequiredService<Lifecycle>();
+        await Running.Until(() => Task.FromResult(life.Ready), "ready");
+        await using (
+            var holder = new Microsoft.Data.Sqlite.SqliteConnection(
+                $"Data Source={Path.Combine(running.Folder, "calllog.db")};Pooling=False"
+            )
+        )
+        {
+            await holder.OpenAsync(Running.Cancel);
+            await using var held = holder.BeginTransaction(deferred: false);
+            await Running.Until(() => Task.FromResult(!life.Ready), "not ready without a write");
+            // What can be read is read.
+            Assert.NotNull(await running.Ledger.ReadEntry(0, null, Running.Cancel));
+        }
+        await Running.Until(() => Task.FromResult(life.Ready), "ready again");
     }
 }

@@ -94,6 +94,8 @@ public static class Counting
             Key = Key,
             CheckpointFile = checkpoint ?? Engine.NewFile("checkpoint"),
             Time = time ?? TimeProvider.System,
+            // A test's clock does not agree with the database's.
+            ComparesDatabaseClock = time is null,
             PollInterval = TimeSpan.FromMilliseconds(100),
         };
 

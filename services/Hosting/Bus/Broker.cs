@@ -46,6 +46,8 @@ public sealed class MemoryBroker : IAsyncDisposable
 internal sealed partial class Broker(Service service, BusOptions options, Intake intake, ILogger<Broker> log, MemoryBroker? memory = null)
     : IAsyncDisposable
 {
+    private const string CheckpointHeader = "ministries-checkpoint";
+
     private readonly string _self = Guid.NewGuid().ToString("N");
     private readonly Channel<long> _canaries = Channel.CreateBounded<long>(
         new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest }
@@ -123,6 +125,26 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     /// <inheritdoc cref="Aside(Func{Task})"/>
     internal static Task<T> Aside<T>(Func<Task<T>> begin) => Task.Run(begin);
 
+    /// <summary>The greatest checkpoint that this replica signed, which goes with each canary to the service's other replicas; null:
+    /// there is none.</summary>
+    internal Func<string?> Checkpoint { get; init; } = () => null;
+
+    /// <summary>Receives the checkpoints of the other replicas, which anybody may have sent.</summary>
+    internal Action<string> Heard { get; init; } = _ => { };
+
+    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    internal TimeSpan Held => intake.Held;
+
+    /// <summary>Ends the connection and gives back what is in hand, so that another replica receives it.</summary>
+    internal async Task GiveBack()
+    {
+        var stopping = Stop();
+        // First the consumer is cancelled: what is given back before would come here again.
+        while (await Task.WhenAny(stopping, Task.Delay(TimeSpan.FromMilliseconds(500))) != stopping)
+            intake.GiveBack();
+        intake.GiveBack();
+    }
+
     internal Task SendCanary(long number, CancellationToken cancel) =>
         _bus is { } bus
             ? bus.Publish(
@@ -131,6 +153,8 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                 {
                     context.Headers.Set(Wire.CanaryHeader, number.ToString(System.Globalization.CultureInfo.InvariantCulture));
                     context.Headers.Set("ministries-process", _self);
+                    if (Checkpoint() is { } checkpoint)
+                        context.Headers.Set(CheckpointHeader, checkpoint);
                     context.Durable = false;
                 },
                 cancel
@@ -251,6 +275,8 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         {
             if (context.Headers.TryGetHeader("ministries-process", out var process) && process as string == _self)
                 _canaries.Writer.TryWrite(context.Message.Number);
+            else if (context.Headers.TryGetHeader(CheckpointHeader, out var checkpoint) && checkpoint is string note)
+                Heard(note);
             return Task.CompletedTask;
         });
     }

@@ -72,7 +72,11 @@ public static class BusRegistration
             provider.GetRequiredService<Intake>(),
             provider.GetRequiredService<ILogger<Broker>>(),
             memory
-        ));
+        )
+        {
+            Checkpoint = () => provider.GetRequiredService<ServiceLedger>().LastSigned?.Text,
+            Heard = note => provider.GetRequiredService<ServiceLedger>().See(note),
+        });
         services.AddSingleton<IHostedService>(provider => provider.GetRequiredService<Intake>());
         services.AddSingleton<IHostedService>(provider => new Watchdog(
             provider.GetRequiredService<Service>(),

@@ -37,6 +37,12 @@ internal sealed partial class DutySweep(
     {
         try
         {
+            // By a clock that is ahead, duties would fall due that are not. What fell due for good stays so for ever.
+            if (ledger.ClockFault is { } wrong)
+            {
+                LogClock(log, service.Name, wrong);
+                return;
+            }
             var now = time.GetUtcNow();
             var recorded = new HashSet<string>();
             while (true)
@@ -113,6 +119,9 @@ internal sealed partial class DutySweep(
 
     [LoggerMessage(1, LogLevel.Warning, "{Service} could not look for due duties: {Error}")]
     private static partial void LogFailed(ILogger log, string service, string error);
+
+    [LoggerMessage(4, LogLevel.Warning, "{Service} looks for no due duties: {Wrong}")]
+    private static partial void LogClock(ILogger log, string service, string wrong);
 
     [LoggerMessage(2, LogLevel.Information, "{Service}: a duty of kind {Kind} was not recorded: {Reason}")]
     private static partial void LogRefused(ILogger log, string service, string kind, string reason);

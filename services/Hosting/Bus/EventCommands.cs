@@ -44,6 +44,8 @@ internal sealed partial class EventCommands(
                 or LedgerClosedException
                 or LedgerUnavailableException
                 or CommitOutcomeUnknownException
+                or ClockNotTrustedException
+                or LedgerInconsistentException
                 or RpcException
                 or DbException
                 or IOException

@@ -54,6 +54,16 @@ internal sealed partial class Intake : SupervisedService
     /// <summary>Whether no message is in hand. Then this service is not the cause of a stalled endpoint.</summary>
     internal bool Idle => _lanes.Values.All(lane => lane.InHand == 0);
 
+    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    internal TimeSpan Held => _lanes.Values.Select(lane => lane.Held).DefaultIfEmpty().Max();
+
+    /// <summary>Gives the messages that are in hand now back to the broker.</summary>
+    internal void GiveBack()
+    {
+        foreach (var lane in _lanes.Values)
+            lane.GiveBack();
+    }
+
     /// <summary>Takes a message; returns when its effect is durable, or when it was set aside as a dead letter.</summary>
     /// <exception cref="OperationCanceledException">The service stops: the broker keeps the message.</exception>
     /// <exception cref="InvalidDataException">The message does not bear its producer's signature, or the producer's ledger does not

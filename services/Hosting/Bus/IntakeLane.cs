@@ -27,8 +27,14 @@ internal sealed partial class IntakeLane(
     /// <summary>How many messages are in hand.</summary>
     public int InHand => _messages.Count;
 
+    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    public TimeSpan Held => _messages.Held;
+
     /// <summary>Takes a message; returns when each of its events has had its effect or was set aside.</summary>
     public Task Take(EventMessage message) => _messages.Add(message);
+
+    /// <summary>Gives the messages that are in hand now back to the broker.</summary>
+    public void GiveBack() => _messages.GiveBack();
 
     /// <summary>Gives all messages back to the broker.</summary>
     public void Abandon() => _messages.Abandon();

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Threading.Channels;
 
@@ -12,17 +13,24 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         type => type,
         _ => new SortedDictionary<ulong, List<Delivery>>()
     );
+    private readonly ConcurrentDictionary<InHand, byte> _inHand = [];
     private int _count;
+    private long _moved;
 
     /// <summary>How many messages are in hand.</summary>
     public int Count => Volatile.Read(ref _count);
+
+    /// <summary>How long messages have been in hand of which none was settled; zero: none is in hand.</summary>
+    public TimeSpan Held => Count == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(Interlocked.Read(ref _moved));
 
     /// <summary>Adds a message; returns when all of its events are settled.</summary>
     /// <exception cref="OperationCanceledException">The service stops.</exception>
     public async Task Add(EventMessage content)
     {
         var message = new InHand(content);
-        Interlocked.Increment(ref _count);
+        _inHand.TryAdd(message, 0);
+        if (Interlocked.Increment(ref _count) == 1)
+            Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
         try
         {
             if (!_arrivals.Writer.TryWrite(message))
@@ -31,7 +39,9 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
         }
         finally
         {
+            Interlocked.Exchange(ref _moved, Stopwatch.GetTimestamp());
             Interlocked.Decrement(ref _count);
+            _inHand.TryRemove(message, out _);
         }
     }
 
@@ -43,6 +53,14 @@ internal sealed class IntakeMessages(IReadOnlyList<string> types)
             message.Abandon();
         foreach (var delivery in _held.Values.SelectMany(h => h.Values).SelectMany(d => d))
             delivery.Message.Abandon();
+    }
+
+    /// <summary>Gives the messages that are in hand now back to the broker. Their events may still have their effect here; whoever receives
+    /// them then finds that they had it.</summary>
+    public void GiveBack()
+    {
+        foreach (var message in _inHand.Keys)
+            message.Abandon();
     }
 
     /// <summary>Waits until a message arrives.</summary>

@@ -10,7 +10,9 @@ namespace Ministries.Hosting.Bus;
 
 /// <summary>
 /// Publishes the ledger's events to the broker in order. It moves its cursor only over events that the broker has confirmed without a
-/// gap. Events after the cursor may be sent again, and consumers recognise them by their id. Only the replica that holds the lead relays.
+/// gap. Events after the cursor may be sent again, and consumers recognise them by their id. Only the replica that holds the lead relays,
+/// and only it moves the cursor. What a replica still sends after it lost the lead without noticing is what its successor reads from the
+/// same ledger and sends too: a repetition, which changes nothing.
 /// </summary>
 internal sealed partial class Relay(
     ServiceLedger ledger,
@@ -31,8 +33,7 @@ internal sealed partial class Relay(
     /// <summary>The greatest number of pages that are on their way at once.</summary>
     private const int Pages = 16;
 
-    /// <summary>How long the stored cursor may lag behind, and how often the lead is checked. After a crash, events of that time are
-    /// published again.</summary>
+    /// <summary>How long the stored cursor may lag behind. After a crash, events of that time are published again.</summary>
     private static readonly TimeSpan Lag = TimeSpan.FromMilliseconds(200);
 
     private readonly Dictionary<string, ulong> _last = [];
@@ -41,6 +42,7 @@ internal sealed partial class Relay(
     private readonly SemaphoreSlim _window = new(options.PublishWindow);
     private volatile string? _error;
     private volatile bool _failed;
+    private volatile Lead? _lead;
     private (DateTimeOffset From, DateTimeOffset? Until)? _outage;
 
     /// <inheritdoc/>
@@ -97,6 +99,7 @@ internal sealed partial class Relay(
 
     private async Task Run(Lead lead, CancellationToken stop)
     {
+        _lead = lead;
         var cursor = await ledger.ReadCursor(Name, stop);
         await RememberBefore(cursor, stop);
         var course = new Course(cursor, options.FirstDelay, _last);
@@ -110,9 +113,15 @@ internal sealed partial class Relay(
                 if (Stopwatch.GetElapsedTime(looked) < Lag)
                     continue;
                 if (!await lead.Holds(stop))
+                {
+                    LogDeposed(log, ledger.Service);
                     return;
-                if (course.Stored < course.Confirmed)
-                    await ledger.MoveCursor(Name, course.Stored = course.Confirmed, stop);
+                }
+                if (course.Stored < course.Confirmed && !await ledger.MoveCursor(Name, course.Stored = course.Confirmed, lead, stop))
+                {
+                    LogDeposed(log, ledger.Service);
+                    return;
+                }
                 looked = Stopwatch.GetTimestamp();
             }
         }
@@ -121,7 +130,7 @@ internal sealed partial class Relay(
             foreach (var page in course.Sent)
                 await ((Task)page.Confirmed).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             if (course.Stored < course.Confirmed)
-                await Store(course.Confirmed);
+                await Store(course.Confirmed, lead);
         }
     }
 
@@ -200,12 +209,12 @@ internal sealed partial class Relay(
     }
 
     /// <summary>Stores the cursor at the end. If that fails, the events after the stored cursor are published again.</summary>
-    private async Task Store(ulong cursor)
+    private async Task Store(ulong cursor, Lead lead)
     {
         try
         {
             using var late = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-            await ledger.MoveCursor(Name, cursor, late.Token);
+            await ledger.MoveCursor(Name, cursor, lead, late.Token);
         }
         catch (Exception e)
         {
@@ -254,8 +263,8 @@ internal sealed partial class Relay(
             var confirmed = false;
             try
             {
-                // After a failure nothing more is sent, because everything after it is sent again.
-                return confirmed = !_failed && await Publish(bus, message, stop);
+                // After a failure nothing more is sent, because everything after it is sent again. Without the lead, another replica sends it.
+                return confirmed = !_failed && _lead is { IsHeld: true } && await Publish(bus, message, stop);
             }
             finally
             {
@@ -473,6 +482,9 @@ internal sealed partial class Relay(
 
     [LoggerMessage(2, LogLevel.Warning, "{Service}: {Count} events from {Event} on were not confirmed and will be sent again: {Error}")]
     private static partial void LogNotPublished(ILogger log, string service, int count, string @event, string error);
+
+    [LoggerMessage(4, LogLevel.Warning, "{Service}: this replica lost the lead of the relay; the one that took it goes on from its cursor")]
+    private static partial void LogDeposed(ILogger log, string service);
 
     [LoggerMessage(3, LogLevel.Warning, "{Service}: no queue receives {Type} any more; the event will be sent again")]
     private static partial void LogReturned(ILogger log, string service, string type);

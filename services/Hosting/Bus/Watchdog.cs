@@ -24,6 +24,8 @@ internal sealed partial class Watchdog(
     private string? _complained;
     private string? _unbound;
     private bool _bound;
+    private long _gaveBack;
+    private TimeSpan _allowed = options.HoldPatience;
 
     /// <inheritdoc/>
     protected override async Task Work(CancellationToken stop)
@@ -75,8 +77,26 @@ internal sealed partial class Watchdog(
                     stalledSince = lastCanary = Stopwatch.GetTimestamp();
                 }
             }
+            if (memory is null)
+                await GiveBack(stop);
             await Task.Delay(options.CanaryInterval, stop);
         }
+    }
+
+    /// <summary>Gives messages back that the service holds and cannot take in. The queue has one consumer at a time, and this connection
+    /// is alive, so the broker would leave them here. The next connection is the last in turn: another replica's consumer comes first.
+    /// </summary>
+    private async Task GiveBack(CancellationToken stop)
+    {
+        if (broker.Held == TimeSpan.Zero && Stopwatch.GetElapsedTime(_gaveBack) > _allowed * 2)
+            _allowed = options.HoldPatience;
+        if (broker.Held <= _allowed || Stopwatch.GetElapsedTime(_gaveBack) <= _allowed)
+            return;
+        LogGivesBack(log, service.Name, broker.Held.TotalSeconds);
+        _allowed = _allowed * 2 < options.LongestHold ? _allowed * 2 : options.LongestHold;
+        await broker.GiveBack();
+        await Start(stop);
+        _gaveBack = Stopwatch.GetTimestamp();
     }
 
     private async Task Start(CancellationToken stop)
@@ -226,6 +246,13 @@ internal sealed partial class Watchdog(
 
     [LoggerMessage(3, LogLevel.Warning, "{Service}: the broker answers but delivers no test message; the service reconnects")]
     private static partial void LogRenewed(ILogger log, string service);
+
+    [LoggerMessage(
+        6,
+        LogLevel.Warning,
+        "{Service} could take in none of its messages for {Seconds:F0} s, and gives them back to the broker: another replica receives them"
+    )]
+    private static partial void LogGivesBack(ILogger log, string service, double seconds);
 
     [LoggerMessage(
         4,

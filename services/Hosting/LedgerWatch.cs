@@ -1,0 +1,102 @@
+using System.Diagnostics.Metrics;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+
+namespace Ministries.Hosting;
+
+/// <summary>
+/// Asks the ledger every two seconds whether it can be served in full: whether a commit is answered, the clock is trusted, and the database
+/// is not behind what was signed. Readiness follows the answer, and so does what is measured. A database that takes no commits still
+/// answers reads, so the reads of <see cref="Vitals"/> do not show it.
+/// </summary>
+internal sealed partial class LedgerWatch : SupervisedService
+{
+    /// <summary>How often it asks, and how long an answer may take: 2 and 5 seconds.</summary>
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(2),
+        Patience = TimeSpan.FromSeconds(5);
+
+    private readonly ServiceLedger _ledger;
+    private readonly Lifecycle _life;
+    private readonly ILogger<LedgerWatch> _log;
+    private readonly Meter _meter = new(Measures.Name);
+    private volatile LedgerCondition _condition = new(true, null, null, false);
+    private string _said = "";
+    private bool _saidAsynchronous;
+
+    public LedgerWatch(ServiceLedger ledger, Lifecycle life, ILogger<LedgerWatch> log)
+        : base(log)
+    {
+        (_ledger, _life, _log) = (ledger, life, log);
+        Gauge(
+            "ministries.ledger.writable",
+            "1 where the last commit was answered and the database takes commits, else 0.",
+            () => _condition.Writable
+        );
+        Gauge(
+            "ministries.clock.trusted",
+            "1 where this machine's clock agrees with the database's and with the time that only goes forward, else 0.",
+            () => _condition.Clock is null
+        );
+        Gauge(
+            "ministries.ledger.behind",
+            "1 where the database is behind what was signed, or has another history, so that nothing is served from it, else 0.",
+            () => _condition.Contradiction is not null
+        );
+        Gauge(
+            "ministries.replication.asynchronous",
+            "1 where commits wait for no standby although there is one or one is expected, else 0.",
+            () => _condition.IsAsynchronous
+        );
+    }
+
+    private void Gauge(string name, string description, Func<bool> value) =>
+        _meter.CreateObservableGauge(name, () => value() ? 1 : 0, description: description);
+
+    /// <inheritdoc/>
+    protected override async Task Work(CancellationToken stop)
+    {
+        using var timer = new PeriodicTimer(Interval);
+        do await Look(stop);
+        while (await timer.WaitForNextTickAsync(stop));
+    }
+
+    private async Task Look(CancellationToken stop)
+    {
+        using var late = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        late.CancelAfter(Patience);
+        var condition = _condition = await _ledger.Examine(late.Token);
+        stop.ThrowIfCancellationRequested();
+        _life.Say("ledger", condition.IsGood);
+        if (condition.Wrong != _said)
+        {
+            _said = condition.Wrong;
+            if (_said.Length > 0)
+                LogWrong(_log, _ledger.Service, _said);
+            else
+                LogRight(_log, _ledger.Service);
+        }
+        if (condition.IsAsynchronous && !_saidAsynchronous)
+            LogAsynchronous(_log, _ledger.Service);
+        _saidAsynchronous = condition.IsAsynchronous;
+    }
+
+    public override void Dispose()
+    {
+        _meter.Dispose();
+        base.Dispose();
+    }
+
+    [LoggerMessage(70, LogLevel.Error, "{Service} cannot be served in full: {Wrong}")]
+    private static partial void LogWrong(ILogger log, string service, string wrong);
+
+    [LoggerMessage(71, LogLevel.Information, "{Service}: the ledger takes commits again")]
+    private static partial void LogRight(ILogger log, string service);
+
+    [LoggerMessage(
+        72,
+        LogLevel.Warning,
+        "the database of {Service} does not replicate synchronously (synchronous_standby_names, synchronous_commit): a failover would lose "
+            + "what was answered"
+    )]
+    private static partial void LogAsynchronous(ILogger log, string service);
+}

@@ -1,0 +1,94 @@
+namespace Ministries.Ledger;
+
+/// <content>The ledger's end: what is replicated, and what must be there.</content>
+public sealed partial class ServiceLedger
+{
+    /// <summary>Why nothing is served from the present database: it is behind a checkpoint that was signed or seen, or has another history;
+    /// null: it is not.</summary>
+    public string? Contradiction => _end.Contradiction;
+
+    /// <summary>Notes a checkpoint that another replica or a witness has. From then on nothing is served from a database that is behind it.
+    /// One that no key of the log signed, or whose key has ended, is ignored.</summary>
+    /// <param name="note">The checkpoint.</param>
+    /// <returns>Whether it counts.</returns>
+    public bool See(string note)
+    {
+        if (note.Length > SignedNote.MaxLength || _judge(note) is not ({ } seen, true))
+            return false;
+        if (seen.Size > (_context.Greatest?.Size ?? 0))
+        {
+            _end.See(seen);
+            _store.CheckAll();
+        }
+        return true;
+    }
+
+    /// <summary>The greatest checkpoint that this replica signed; null: there is none.</summary>
+    public Checkpoint? LastSigned => _checkpoints.Last;
+
+    internal static LedgerInconsistentException Behind(ulong size, ulong known) =>
+        new(
+            $"the database has {size} entries, and a checkpoint over {known} was signed: it was put back to an earlier state, or is a "
+                + "server that was cut off. Nothing is served from it. Restore the newest state, or connect to the server that has it."
+        );
+
+    /// <summary>Returns when the first entries are known to be replicated. A commit of this process that began after them shows it; if
+    /// there was none, one that leaves no trace is made.</summary>
+    /// <param name="session">The session that read them.</param>
+    /// <param name="size">How many.</param>
+    internal async Task Replicate(Session session, ulong size)
+    {
+        if (size <= _end.Replicated)
+            return;
+        // One reader at a time: the others mostly find that its commit covers what they read.
+        await _replicating.WaitAsync();
+        try
+        {
+            if (size > _end.Replicated)
+                _end.Replicate(await session.Replicated());
+        }
+        finally
+        {
+            _replicating.Release();
+        }
+    }
+
+    /// <summary>Returns what was read once the entries that it rests on are known to be replicated.</summary>
+    private async Task<T> Shown<T>(Session session, T read, Func<T, ulong> size)
+    {
+        if (read is not null)
+            await Replicate(session, size(read));
+        return read;
+    }
+
+    private Task<ulong?> Shown(Session session, ulong? position, Func<ulong, ulong> size) =>
+        Shown<ulong?>(session, position, p => size(p!.Value));
+
+    /// <summary>Compares a database with the greatest tree that was signed or seen.</summary>
+    /// <exception cref="LedgerInconsistentException">It is behind it, or has another history.</exception>
+    private async Task CheckEnd(Session session, bool whole)
+    {
+        // First the tree, then the head: nothing is signed that is not in the database.
+        if (_context.Greatest is not { } known)
+            return;
+        var head = await session.ReadHead();
+        try
+        {
+            if (head.Size < known.Size)
+                throw Behind(head.Size, known.Size);
+            if (whole)
+                await CheckTree(session, head, known, _options.CheckpointFile, doubtful: false);
+            else if (head.Size == known.Size && head.Size > 0 && !TreeView.RootOf(head.Edge).AsSpan().SequenceEqual(known.Root))
+                throw new LedgerInconsistentException(
+                    $"the database's {head.Size} entries are not those of the checkpoint that was signed: its history was changed, or it is "
+                        + "another ledger. Restore the database that fits the checkpoint."
+                );
+        }
+        catch (LedgerInconsistentException e)
+        {
+            _end.Contradiction = e.Message;
+            throw;
+        }
+        _end.Contradiction = null;
+    }
+}

@@ -1,0 +1,135 @@
+using Ministries.Fixtures;
+using Ministries.Ledger;
+
+namespace Ministries.Bus.Tests;
+
+/// <summary>Two replicas of a service, of which one hangs: the other one does its work, and what the first does late has no effect.</summary>
+[Collection("RabbitMQ")]
+public sealed class ReplicaTests : IAsyncLifetime
+{
+    private readonly Dictionary<string, string> _databases = [];
+    private Uri _broker = null!;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        _broker = await Node.Clean();
+        foreach (var service in new[] { "calllog", "consular" })
+            _databases[service] = await (await Postgres.Shared).CreateDatabase();
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        Probe.Hook = null;
+        return ValueTask.CompletedTask;
+    }
+
+    private BusFixture Replica(BusFixture? of = null) =>
+        new(
+            _broker,
+            o =>
+                o with
+                {
+                    // Without the broker nothing comes in.
+                    FillInterval = TimeSpan.FromMinutes(30),
+                    HoldPatience = TimeSpan.FromSeconds(2),
+                }
+        )
+        {
+            DatabaseOf = service => _databases[service],
+            Seal = of?.Seal ?? BusFixture.NewSeal(),
+        };
+
+    [Fact]
+    public async Task A_relay_that_hangs_loses_the_lead_and_what_it_sends_late_has_no_effect()
+    {
+        await using var one = Replica();
+        await one.StartReady(one.Consular);
+        await one.StartReady(one.CallLog);
+        List<string> sent = [await one.Log()];
+        await one.UntilEffects(sent);
+        await using var two = Replica(one);
+        await two.StartReady(two.CallLog);
+
+        // Only the first relay leads, so it is the first to get there.
+        using var hangs = new ManualResetEventSlim();
+        using var goesOn = new ManualResetEventSlim();
+        var (reached, published) = (0, 0);
+        Probe.Hook = point =>
+        {
+            if (point == "after-confirm")
+                Interlocked.Increment(ref published);
+            if (point != "before-publish" || Interlocked.Increment(ref reached) != 1)
+                return;
+            hangs.Set();
+            goesOn.Wait();
+        };
+        sent.Add(await one.Log());
+        hangs.Wait(Cancel);
+        for (var i = 0; i < 3; i++)
+            sent.Add(await one.Log());
+        await one.UntilEffects(sent);
+        var cursor = await (await two.Ledger(two.CallLog)).ReadCursor("relay", Cancel);
+
+        // It goes on in the middle of its step, and sends what its successor has sent.
+        var before = Volatile.Read(ref published);
+        goesOn.Set();
+        await BusFixture.Until(() => Volatile.Read(ref published) > before, "the late publish");
+        sent.Add(await one.Log());
+        await one.UntilEffects(sent);
+        Assert.Equal(sent, await one.Effects());
+        Assert.True(await (await two.Ledger(two.CallLog)).ReadCursor("relay", Cancel) >= cursor);
+    }
+
+    [Fact]
+    public async Task A_consumer_that_hangs_gives_its_messages_back_and_another_one_takes_them_in()
+    {
+        await using var one = Replica();
+        var hanging = new TaskCompletionSource();
+        one.OnAsk = cancel => hanging.Task.WaitAsync(cancel);
+        await one.StartReady(one.Consular);
+        await one.StartReady(one.CallLog);
+        await using var two = Replica(one);
+        await two.Ledger(two.CallLog);
+        await two.StartReady(two.Consular);
+        var sent = await one.Submit();
+        await two.UntilEffects(sent);
+        // What hung goes on, and finds that its event had its effect.
+        hanging.SetResult();
+        var more = await one.Log();
+        await two.UntilEffects(sent, more);
+    }
+
+    [Fact]
+    public async Task A_replica_whose_database_is_behind_hears_it_from_another_one_and_serves_nothing()
+    {
+        await using var one = Replica();
+        await one.StartReady(one.CallLog);
+        var kept = _databases["calllog"];
+        _databases["calllog"] = await (await Postgres.Shared).CreateDatabase();
+        await using var two = Replica(one);
+        var behind = await two.Ledger(two.CallLog);
+        Assert.Null(await behind.Find(BusFixture.Calls, "call-000001", null, Cancel));
+        await one.Log();
+        await two.StartReady(two.CallLog);
+        await BusFixture.Until(
+            async () =>
+            {
+                try
+                {
+                    await behind.Find(BusFixture.Calls, "call-000001", null, Cancel);
+                    return false;
+                }
+                catch (LedgerInconsistentException)
+                {
+                    return true;
+                }
+            },
+            () => "the refusal"
+        );
+        Assert.False((await behind.Examine(Cancel)).IsGood);
+        Assert.True((await (await one.Ledger(one.CallLog)).Examine(Cancel)).IsGood);
+        _databases["calllog"] = kept;
+    }
+}

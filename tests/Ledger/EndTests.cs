@@ -1,0 +1,106 @@
+using Ministries.Fixtures;
+using Npgsql;
+using static Ministries.Ledger.Tests.Counting;
+
+namespace Ministries.Ledger.Tests;
+
+/// <summary>Nothing is served from a database that is behind what was signed, though it comes while the service runs.</summary>
+public sealed class EndTests
+{
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    private static string NameOf(string connection) => new NpgsqlConnectionStringBuilder(connection).Database!;
+
+    // As after a failover or a restore: connections end, and new ones lead to another database.
+    private static async Task Swap(string one, string other)
+    {
+        var server = await Postgres.Shared;
+        var (a, b) = (NameOf(one), NameOf(other));
+        await server.Execute($"alter database {a} allow_connections false");
+        await server.Execute($"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{a}'");
+        await server.Execute($"alter database {a} rename to {a}_kept");
+        await server.Execute($"alter database {b} rename to {a}");
+        await server.Execute($"alter database {a}_kept rename to {b}");
+        await server.Execute($"alter database {b} allow_connections true");
+    }
+
+    [Fact]
+    public async Task Yesterdays_database_that_comes_under_a_running_service_is_not_served_and_todays_is_again()
+    {
+        var (connection, checkpoint) = (await (await Postgres.Shared).CreateDatabase(), Engine.NewFile("checkpoint"));
+        await using (var yesterday = await ServiceLedger.Open(Options(connection, checkpoint), Cancel))
+            await yesterday.Commit(Add("a", "1", "c"), Cancel);
+        NpgsqlConnection.ClearAllPools();
+        var copy = await (await Postgres.Shared).Copy(connection);
+        await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
+        await ledger.Commit(Add("a", "2", "c"), Cancel);
+        Assert.Equal(2UL, (await ledger.Find(Kind, "c", null, Cancel))!.State.Sequence);
+
+        await Swap(connection, copy);
+        Func<Task>[] uses =
+        [
+            () => ledger.Find(Kind, "c", null, Cancel),
+            () => ledger.List(Kind, [], null, 0, 10, Cancel),
+            () => ledger.ReadEntry(0, null, Cancel),
+            () => ledger.ReadEntries(0, null, null, 10, Cancel),
+            () => ledger.EventsAfter(new Dictionary<string, ulong> { ["ministries.custody.v1.PartyAdmitted"] = 0 }, 10, Cancel),
+            () => ledger.FindAnswer("a", "1", "test/Add", Add("a", "1", "c").Bytes, Cancel),
+            () => ledger.ReadCursor("relay", Cancel),
+            () => ledger.ProveInclusion(0, 0, Cancel),
+            () => ledger.ReadCheckpoint(Cancel),
+            () => ledger.Commit(Add("a", "1", "c"), Cancel),
+            () => ledger.Commit(Add("a", "3", "c"), Cancel),
+            () => ledger.TryLead("relay", Cancel),
+        ];
+        foreach (var use in uses)
+            await Assert.ThrowsAsync<LedgerInconsistentException>(use);
+        var condition = await ledger.Examine(Cancel);
+        Assert.False(condition.IsGood);
+        Assert.StartsWith("the database has 1 entries, and a checkpoint over 2 was signed", condition.Contradiction);
+
+        await Swap(connection, copy);
+        Assert.Equal(2UL, (await ledger.Find(Kind, "c", null, Cancel))!.State.Sequence);
+        Assert.Equal(3UL, (await ledger.Commit(Add("a", "3", "c"), Cancel)).CountOf());
+        Assert.True((await ledger.Examine(Cancel)).IsGood);
+        await LedgerTests.Audit(ledger);
+    }
+
+    [Fact]
+    public async Task A_database_of_another_history_that_is_longer_is_not_served_either()
+    {
+        var server = await Postgres.Shared;
+        var (connection, other) = (await server.CreateDatabase(), await server.CreateDatabase());
+        await using (var second = await ServiceLedger.Open(Options(other), Cancel))
+            for (var i = 0; i < 3; i++)
+                await second.Commit(Add("b", $"{i}", "c"), Cancel);
+        NpgsqlConnection.ClearAllPools();
+        await using var ledger = await ServiceLedger.Open(Options(connection), Cancel);
+        await ledger.Commit(Add("a", "1", "c"), Cancel);
+        await Swap(connection, other);
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() => ledger.Find(Kind, "c", null, Cancel));
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() => ledger.Commit(Add("a", "2", "c"), Cancel));
+    }
+
+    [Theory]
+    [InlineData("sqlite")]
+    [InlineData("postgres")]
+    public async Task What_another_replica_signed_counts_for_one_that_is_connected_to_a_server_behind_it(string name)
+    {
+        Engine engine = name == "sqlite" ? new Sqlite() : new PostgreSql();
+        var connection = await engine.Create();
+        await using (var first = await ServiceLedger.Open(Options(connection), Cancel))
+            await first.Commit(Add("a", "1", "c"), Cancel);
+        NpgsqlConnection.ClearAllPools();
+        var behind = await engine.Copy(connection);
+        await using var one = await ServiceLedger.Open(Options(connection), Cancel);
+        await using var two = await ServiceLedger.Open(Options(behind), Cancel);
+        await one.Commit(Add("a", "2", "c"), Cancel);
+        Assert.Equal(1UL, (await two.Find(Kind, "c", null, Cancel))!.State.Sequence);
+        Assert.True(two.See(one.LastSigned!.Text));
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() => two.Find(Kind, "c", null, Cancel));
+        await Assert.ThrowsAsync<LedgerInconsistentException>(() => two.Commit(Add("a", "2", "c"), Cancel));
+        // Nobody can stop a replica with a checkpoint that the log's key did not sign.
+        Assert.False(one.See(CheckpointKey.Generate(Key.Name).Sign(9, new byte[32]).Text));
+        Assert.Equal(2UL, (await one.Find(Kind, "c", null, Cancel))!.State.Sequence);
+    }
+}

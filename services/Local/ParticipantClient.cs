@@ -56,6 +56,9 @@ public sealed class ParticipantClient : IDisposable
     /// <summary>The official in whose name a request is made that names no other.</summary>
     public Actor Actor { get; }
 
+    /// <summary>Changes what is sealed, just before it is; null: it stays as it is. A test puts words of its own into it.</summary>
+    public Action<IMessage>? BeforeSealing { get; set; }
+
     /// <summary>The case that is set in requests that name none.</summary>
     public string Case { get; set; } = "";
 
@@ -163,12 +166,15 @@ public sealed class ParticipantClient : IDisposable
         private async Task SealIn(IMessage request)
         {
             foreach (var place in Seals.WithPaths(request).ToArray())
+            {
                 if (!ToSeal.TryGetValue(place.Sealed, out var plain))
                     continue;
-                else if (plain.Recipients.Count == 0)
+                participant.BeforeSealing?.Invoke(plain.Message);
+                if (plain.Recipients.Count == 0)
                     await participant._client.Seal(request, plain.Message);
                 else
                     participant._client.Seal(request, plain.Message, plain.Recipients);
+            }
         }
 
         // As many officials approve as the agreement demands. The acting official is not one of them.

@@ -1,5 +1,6 @@
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Local;
 using Ministries.Ministry;
 using Xunit;
 
@@ -32,6 +33,40 @@ public sealed class LeakTests
             Assert.Contains(found, f => f.StartsWith($"services: {expected}", StringComparison.Ordinal));
         foreach (var word in (string[])["event", "letter"])
             Assert.Contains(ground.Find(canary.For(word)), f => f.StartsWith("RabbitMQ: ", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task No_personal_datum_of_the_whole_case_is_found_in_anything_that_was_written()
+    {
+        var canary = new Canary();
+        await using var ground = await Playground.Start("", [], Participants.Services, Cancel);
+        await using var participants = await Participants.Join(ground.Certificates, ground.Addresses, TimeSpan.FromMinutes(3), Cancel);
+        foreach (var id in participants.Parties)
+            participants[id].BeforeSealing = canary.Fill;
+        var story = new Story(participants, new Timeline(new Screen(TextWriter.Null, redirected: true, brief: true), 0));
+        await story.Play(Cancel);
+        Assert.True(canary.Filled > 20, $"only {canary.Filled} personal fields were filled");
+
+        string[] who = ["ua/coordination-hq", "kr/mfa", "icrc"];
+        foreach (var id in who)
+        {
+            await ground.SealIntoEverything(participants[id].Client, story.Case, canary, Cancel);
+            await ground.Export(participants[id].Client, story.Case, Cancel);
+        }
+        // A dump of the memory of each, as a crash leaves it; then they begin anew.
+        foreach (var service in Participants.Services)
+        {
+            await ground.End(service, "ABRT");
+            Assert.True(ground.HasDump(service), $"{service} left no dump");
+            ground.Run(service);
+        }
+        await using (var again = await Participants.Join(ground.Certificates, ground.Addresses, TimeSpan.FromMinutes(3), Cancel))
+            // What somebody puts in clear text where it does not belong is in the memory of a service until it is refused, and nowhere else.
+            foreach (var id in who)
+                await ground.AskEverythingWith(again[id].Client, canary.For("asked"), Cancel);
+        await ground.Collect(Cancel);
+
+        Assert.Empty(ground.Find(canary.Prefix));
     }
 
     // The first refusal by the service itself, once it listens.

@@ -1,10 +1,13 @@
 using System.Diagnostics;
+using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
+using Ministries.Contracts;
 using Ministries.Fixtures;
 using Ministries.Local;
 using Ministries.Ministry;
+using Ministries.Rules;
 using Ministries.Trust;
 using RabbitMQ.Client;
 
@@ -134,6 +137,33 @@ internal sealed class Playground : IAsyncDisposable
             }
     }
 
+    /// <summary>Sends every write that carries sealed content, with words in all that is sealed, and keeps what is answered. Most are refused,
+    /// after they were read, checked and decided.</summary>
+    public async Task SealIntoEverything(MinistryClient client, string @case, Canary canary, CancellationToken cancel)
+    {
+        foreach (var service in _processes.Keys)
+        foreach (var method in Contract.MethodsOf(service).Where(Contract.IsWrite))
+        foreach (
+            var message in Descriptors
+                .Files.SelectMany(f => f.MessageTypes)
+                .Where(m => Seals.PathFor(method.InputType, m.FullName) is not null)
+        )
+            try
+            {
+                var request = method.InputType.Parser.ParseFrom([]);
+                if (method.InputType.FindFieldByName("case") is { } field)
+                    field.Accessor.SetValue(request, @case);
+                var plain = message.Parser.ParseFrom([]);
+                canary.Fill(plain);
+                client.Seal(request, plain, [client.Participant.Id, "icrc"]);
+                await client.Call(service, method, request, cancel);
+            }
+            catch (RpcException e)
+            {
+                await Keep(e);
+            }
+    }
+
     /// <summary>Publishes the word in a message that stays in a queue of the broker.</summary>
     public async Task Publish(string queue, string word, CancellationToken cancel)
     {
@@ -144,8 +174,19 @@ internal sealed class Playground : IAsyncDisposable
         );
         var quorum = new Dictionary<string, object?> { ["x-queue-type"] = "quorum" };
         await channel.QueueDeclareAsync(queue, true, false, false, quorum, cancellationToken: cancel);
-        await channel.BasicPublishAsync("", queue, true, new BasicProperties { Persistent = true }, Plain(word), cancel);
+        await channel.BasicPublishAsync("", queue, true, new BasicProperties { Persistent = true }, Encoding.UTF8.GetBytes(word), cancel);
     }
+
+    /// <summary>Exports the evidence of a case.</summary>
+    public async Task Export(MinistryClient client, string @case, CancellationToken cancel)
+    {
+        var name = $"{client.Participant.Id.Replace('/', '-')}.evidence";
+        await using var file = File.Create(Path.Combine(Written, name));
+        await new EvidenceExport(client, TimeProvider.System).Write(@case, file, null, cancel);
+    }
+
+    /// <summary>Whether a service's process left a dump of its memory.</summary>
+    public bool HasDump(string service) => new FileInfo(Path.Combine(Written, $"{service}.core")) is { Exists: true, Length: > 1 << 20 };
 
     /// <summary>Writes down what stands in no file by itself: metrics, spans, and the databases as an operator would dump them.</summary>
     public async Task Collect(CancellationToken cancel)
@@ -186,8 +227,6 @@ internal sealed class Playground : IAsyncDisposable
         await Collector.DisposeAsync();
         Directory.Delete(_folder, recursive: true);
     }
-
-    private static byte[] Plain(string word) => System.Text.Encoding.UTF8.GetBytes($"""{word}""");
 
     private static IMessage Filled(MessageDescriptor type, string word, int depth)
     {

@@ -32,7 +32,7 @@ internal sealed class Search
     }
 
     /// <summary>Where the word stands in a file, and in which form; empty if nowhere.</summary>
-    public IReadOnlyList<string> In(string name, ReadOnlySpan<byte> bytes) => In(name, bytes, depth: 0);
+    public IReadOnlyList<string> In(string name, byte[] bytes) => In(name, bytes, depth: 0);
 
     /// <summary>Where the word stands in the files of a folder, however deep; and how many bytes were searched.</summary>
     public (IReadOnlyList<string> Found, long Searched) InFolder(string folder)
@@ -50,16 +50,16 @@ internal sealed class Search
         return (found, searched);
     }
 
-    private List<string> In(string name, ReadOnlySpan<byte> bytes, int depth)
+    private List<string> In(string name, byte[] bytes, int depth)
     {
         var found = new List<string>();
         foreach (var (form, pattern) in _forms)
-            if (bytes.IndexOf(pattern) is var at and >= 0)
+            if (bytes.AsSpan().IndexOf(pattern) is var at and >= 0)
                 found.Add($"{name}: {form}, at byte {at}: {Around(bytes, at)}");
         if (depth == MaxDepth)
             return found;
         for (var at = 0; NextStream(bytes, ref at) is { } inflate; at++)
-            if (Inflate(bytes[at..], inflate) is { Length: > 0 } inside)
+            if (Inflate(bytes, at, inflate) is { Length: > 0 } inside)
                 found.AddRange(In($"{name}, compressed at byte {at}", inside, depth + 1));
         return found;
     }
@@ -98,19 +98,19 @@ internal sealed class Search
                 return null;
             if (bytes[at] == 0x1f && bytes[at + 1] == 0x8b && bytes[at + 2] == 8)
                 return s => new GZipStream(s, CompressionMode.Decompress);
-            if (bytes[at] == 0x78 && ((bytes[at] << 8) + bytes[at + 1]) % 31 == 0 && (bytes[at + 1] & 0x20) == 0)
+            if (bytes[at] == 0x78 && bytes[at + 1] is 0x01 or 0x5e or 0x9c or 0xda)
                 return s => new ZLibStream(s, CompressionMode.Decompress);
             at++;
         }
         return null;
     }
 
-    private static byte[] Inflate(ReadOnlySpan<byte> bytes, Func<Stream, Stream> inflate)
+    private static byte[] Inflate(byte[] bytes, int at, Func<Stream, Stream> inflate)
     {
         var inside = new MemoryStream();
         try
         {
-            using var stream = inflate(new MemoryStream(bytes[..Math.Min(bytes.Length, MaxInflated)].ToArray()));
+            using var stream = inflate(new MemoryStream(bytes, at, bytes.Length - at, writable: false));
             var buffer = new byte[16 << 10];
             int read;
             while (inside.Length < MaxInflated && (read = stream.Read(buffer)) > 0)

@@ -40,7 +40,7 @@ internal static class Table
         ("F", Rows.Followed),
         ("G", Scale.Grown),
         ("V", Scale.Audit),
-        ("M", Scale.Soak),
+        ("M", Soak.Measure),
         ("X", null),
         ("N", Overload.Neighbour),
         ("H", Strangers.Handshakes),
@@ -114,7 +114,7 @@ internal static class Table
             await Console.Error.WriteLineAsync($"{json} has no row X");
             return 2;
         }
-        await File.WriteAllTextAsync(svg, Overload.Chart(occasion.Load, $"{occasion.Cores} cores, load included, {occasion.Date}"));
+        await File.WriteAllTextAsync(svg, LoadChart.Draw(occasion.Load, $"{occasion.Cores} cores, load included, {occasion.Date}"));
         return 0;
     }
 

@@ -104,12 +104,7 @@ public class AdviceTests
             () =>
             {
                 request.Classification.ReleasableTo.Add(Ua);
-                request.Account.Minutes = new Sealed
-                {
-                    Scheme = "ministries-sealed-v1",
-                    Recipients = { Kr },
-                    Content = Google.Protobuf.ByteString.CopyFromUtf8("x"),
-                };
+                request.Account.Minutes = SealedFor(Kr, Google.Protobuf.ByteString.CopyFromUtf8("x"));
             }
         );
     }

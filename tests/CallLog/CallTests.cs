@@ -462,14 +462,7 @@ public class CallTests
     {
         var logged = _fixture.Log();
         var position = Readout(logged, Kr).Versions[0].Position;
-        var large = Account(a =>
-            a.Minutes = new Sealed
-            {
-                Scheme = "ministries-sealed-v1",
-                Recipients = { Kr },
-                Content = ByteString.CopyFrom(new byte[65536]),
-            }
-        );
+        var large = Account(a => a.Minutes = SealedFor(Kr, ByteString.CopyFrom(new byte[65536])));
         for (var i = 0; i < Calls.MaxItems - 1; i++)
             _fixture.Amend(Kr, logged.Call, large);
         Assert.Equal(Reason.RecordFull, _fixture.Why(Kr, _fixture.AmendRequest(Kr, logged.Call)));
@@ -509,14 +502,7 @@ public class CallTests
     [Fact]
     public void A_state_is_the_same_however_its_record_is_read_back()
     {
-        var logged = _fixture.Log(but: r =>
-            r.Account.Minutes = new Sealed
-            {
-                Scheme = "ministries-sealed-v1",
-                Recipients = { Ua },
-                Content = ByteString.CopyFrom(1, 2),
-            }
-        );
+        var logged = _fixture.Log(but: r => r.Account.Minutes = SealedFor(Ua, ByteString.CopyFrom(1, 2)));
         var call = _fixture.Call(logged);
         Assert.Equal(call, Calls.Kind.Parse(call.ToByteArray()));
         Assert.Equal(32, call.Readouts[0].Versions[0].Account.Minutes.Digest.Length);

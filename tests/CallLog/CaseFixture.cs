@@ -194,6 +194,15 @@ internal sealed class CaseFixture
         return account;
     }
 
+    /// <summary>What one participant beside its sender may read.</summary>
+    public static Sealed SealedFor(string reader, ByteString content) =>
+        new()
+        {
+            Scheme = "ministries-sealed-v1",
+            Recipients = { reader },
+            Content = content,
+        };
+
     public static CommitmentTerms Terms(Action<CommitmentTerms>? but = null)
     {
         var terms = new CommitmentTerms

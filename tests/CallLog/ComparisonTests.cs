@@ -162,12 +162,7 @@ public class ComparisonTests
                 (commitment.Prisoners[0], commitment.Prisoners[1]) = (commitment.Prisoners[1], commitment.Prisoners[0]);
                 break;
             case "minutes":
-                a.Minutes = new Sealed
-                {
-                    Scheme = "ministries-sealed-v1",
-                    Recipients = { Ua },
-                    Content = ByteString.CopyFromUtf8("sealed"),
-                };
+                a.Minutes = SealedFor(Ua, ByteString.CopyFromUtf8("sealed"));
                 break;
             default:
                 throw new ArgumentException(what);

@@ -46,14 +46,7 @@ public class VisibilityTests
     [Fact]
     public void What_a_reader_is_not_shown_is_marked_and_not_false_or_zero_or_nothing()
     {
-        var logged = _fixture.Log(but: r =>
-            r.Account.Minutes = new Sealed
-            {
-                Scheme = "ministries-sealed-v1",
-                Recipients = { Kr },
-                Content = ByteString.CopyFromUtf8("invented"),
-            }
-        );
+        var logged = _fixture.Log(but: r => r.Account.Minutes = SealedFor(Kr, ByteString.CopyFromUtf8("invented")));
         var whole = _fixture.RuleRunner.State(Calls.Kind, logged.Call)!;
         foreach (var reader in _fixture.RuleRunner.Permissions.Agreement.Participants.Select(p => p.Id))
             if (_fixture.Seen(reader, logged.Call) is { } seen)
@@ -141,12 +134,7 @@ public class VisibilityTests
     [Fact]
     public void Minutes_go_to_their_sender_and_recipients_alone()
     {
-        var minutes = new Sealed
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { Ua },
-            Content = ByteString.CopyFromUtf8("sealed"),
-        };
+        var minutes = SealedFor(Ua, ByteString.CopyFromUtf8("sealed"));
         var logged = _fixture.Log(but: r => r.Account.Minutes = minutes);
 
         foreach (var reader in (string[])[Kr, Ua])
@@ -223,12 +211,7 @@ public class VisibilityTests
     [Fact]
     public void No_event_holds_what_the_account_says_under_seal()
     {
-        var minutes = new Sealed
-        {
-            Scheme = "ministries-sealed-v1",
-            Recipients = { Ua },
-            Content = ByteString.CopyFromUtf8("SECRETWORD"),
-        };
+        var minutes = SealedFor(Ua, ByteString.CopyFromUtf8("SECRETWORD"));
         var logged = _fixture.Log(but: r => r.Account.Minutes = minutes);
         _fixture.Submit(Ua, logged.Call, Account(a => a.Minutes = minutes));
         _fixture.Contest(Ua, logged.Call, Kr);

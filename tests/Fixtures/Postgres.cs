@@ -26,6 +26,9 @@ public sealed class Postgres
         _settings = settings;
     }
 
+    /// <summary>Where its files are: the databases, their log, and the server's own log.</summary>
+    public string Folder => _folder;
+
     /// <summary>The server of this process; started when first asked for.</summary>
     public static Task<Postgres> Shared => One.Value;
 

@@ -30,6 +30,9 @@ public sealed partial class RabbitMq
     /// <summary>The node of this process; started when first asked for.</summary>
     public static Task<RabbitMq> Shared => One.Value;
 
+    /// <summary>Where its files are: queues, their messages, and its log.</summary>
+    public string Folder => _folder;
+
     /// <summary>Its address.</summary>
     public Uri Uri => new($"amqp://guest:guest@127.0.0.1:{_port}");
 

@@ -1,0 +1,125 @@
+using System.Buffers;
+using System.Globalization;
+using System.IO.Compression;
+using System.Text;
+
+namespace Ministries.Leaks.Tests;
+
+/// <summary>
+/// Searches bytes for a word as software might have written it: as it is, in UTF-16, in hexadecimal digits, in Base64 wherever its
+/// three-byte groups begin, and each of these inside what is compressed by deflate (gzip and zlib), two layers deep.
+/// </summary>
+internal sealed class Search
+{
+    private const int MaxInflated = 32 << 20;
+    private const int MaxDepth = 2;
+
+    private readonly (string Form, byte[] Bytes)[] _forms;
+
+    public Search(string word)
+    {
+        var plain = Encoding.UTF8.GetBytes(word);
+        var hex = Convert.ToHexString(plain);
+        _forms =
+        [
+            ("plain", plain),
+            ("UTF-16", Encoding.Unicode.GetBytes(word)),
+            ("UTF-16, greater byte first", Encoding.BigEndianUnicode.GetBytes(word)),
+            ("hexadecimal", Encoding.ASCII.GetBytes(hex)),
+            ("hexadecimal", Encoding.ASCII.GetBytes(hex.ToLower(CultureInfo.InvariantCulture))),
+            .. Enumerable.Range(0, 3).SelectMany(shift => Base64(plain, shift)).Select(b => ("Base64", b)),
+        ];
+    }
+
+    /// <summary>Where the word stands in a file, and in which form; empty if nowhere.</summary>
+    public IReadOnlyList<string> In(string name, ReadOnlySpan<byte> bytes) => In(name, bytes, depth: 0);
+
+    /// <summary>Where the word stands in the files of a folder, however deep; and how many bytes were searched.</summary>
+    public (IReadOnlyList<string> Found, long Searched) InFolder(string folder)
+    {
+        var found = new List<string>();
+        var searched = 0L;
+        foreach (var file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories))
+        {
+            if (new FileInfo(file) is { LinkTarget: not null } or { Length: 0 })
+                continue;
+            var bytes = File.ReadAllBytes(file);
+            searched += bytes.Length;
+            found.AddRange(In(Path.GetRelativePath(folder, file), bytes));
+        }
+        return (found, searched);
+    }
+
+    private List<string> In(string name, ReadOnlySpan<byte> bytes, int depth)
+    {
+        var found = new List<string>();
+        foreach (var (form, pattern) in _forms)
+            if (bytes.IndexOf(pattern) is var at and >= 0)
+                found.Add($"{name}: {form}, at byte {at}: {Around(bytes, at)}");
+        if (depth == MaxDepth)
+            return found;
+        for (var at = 0; NextStream(bytes, ref at) is { } inflate; at++)
+            if (Inflate(bytes[at..], inflate) is { Length: > 0 } inside)
+                found.AddRange(In($"{name}, compressed at byte {at}", inside, depth + 1));
+        return found;
+    }
+
+    // What stands around a find, so that one sees in what it is.
+    private static string Around(ReadOnlySpan<byte> bytes, int at)
+    {
+        var text = new StringBuilder();
+        foreach (var b in bytes[Math.Max(0, at - 24)..Math.Min(bytes.Length, at + 48)])
+            text.Append(b is >= 0x20 and < 0x7f ? (char)b : '.');
+        return text.ToString();
+    }
+
+    // The characters of Base64 that are the same whatever stands before and after the word.
+    private static IEnumerable<byte[]> Base64(byte[] plain, int shift)
+    {
+        var first = (shift * 8 + 5) / 6;
+        var last = (shift + plain.Length) * 8 / 6;
+        var encoded = Convert.ToBase64String([.. new byte[shift], .. plain])[first..last];
+        yield return Encoding.ASCII.GetBytes(encoded);
+        if (encoded.AsSpan().IndexOfAny('+', '/') >= 0)
+            yield return Encoding.ASCII.GetBytes(encoded.Replace('+', '-').Replace('/', '_'));
+    }
+
+    private static readonly SearchValues<byte> Beginnings = SearchValues.Create(0x1f, 0x78);
+
+    // The next place at which a gzip or zlib stream may begin (RFC 1952, RFC 1950).
+    private static Func<Stream, Stream>? NextStream(ReadOnlySpan<byte> bytes, ref int at)
+    {
+        while (at < bytes.Length - 2)
+        {
+            if (bytes[at..].IndexOfAny(Beginnings) is not (var next and >= 0))
+                return null;
+            at += next;
+            if (at >= bytes.Length - 2)
+                return null;
+            if (bytes[at] == 0x1f && bytes[at + 1] == 0x8b && bytes[at + 2] == 8)
+                return s => new GZipStream(s, CompressionMode.Decompress);
+            if (bytes[at] == 0x78 && ((bytes[at] << 8) + bytes[at + 1]) % 31 == 0 && (bytes[at + 1] & 0x20) == 0)
+                return s => new ZLibStream(s, CompressionMode.Decompress);
+            at++;
+        }
+        return null;
+    }
+
+    private static byte[] Inflate(ReadOnlySpan<byte> bytes, Func<Stream, Stream> inflate)
+    {
+        var inside = new MemoryStream();
+        try
+        {
+            using var stream = inflate(new MemoryStream(bytes[..Math.Min(bytes.Length, MaxInflated)].ToArray()));
+            var buffer = new byte[16 << 10];
+            int read;
+            while (inside.Length < MaxInflated && (read = stream.Read(buffer)) > 0)
+                inside.Write(buffer, 0, read);
+        }
+        catch (InvalidDataException)
+        {
+            // No such stream began there, or it was cut off: what came out of it until then is searched.
+        }
+        return inside.ToArray();
+    }
+}

@@ -7,7 +7,7 @@ namespace Ministries.Benchmarks;
 /// is readable on light and on dark backgrounds.</summary>
 internal sealed class LoadChart
 {
-    // In the chart's units, of which a screen has one a pixel where it is not scaled.
+    // In pixels, where the chart is not scaled.
     private const int Width = 760,
         Left = 64,
         Right = 24,
@@ -36,11 +36,12 @@ internal sealed class LoadChart
 
     private readonly StringBuilder _svg = new();
     private readonly List<LoadPoint> _points;
+
+    // Where the scales of load, rates and latencies end.
     private readonly double _load,
         _rates,
         _slowest;
 
-    // The ends of the three scales: of the load, the rates and the latencies.
     private LoadChart(IReadOnlyList<LoadPoint> points)
     {
         _points = [.. points.OrderBy(p => p.Offered)];

@@ -1,7 +1,6 @@
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Trust;
 using Ministries.Types.V1;
 using static Ministries.Rules.Ruling;
 
@@ -99,7 +98,7 @@ public static class Statements
             if (statement.Digest.IsEmpty || request.Digest != statement.Digest)
                 return RefuseField(Reason.AttestationOfOtherContent, "digest");
             if (
-                Attestations.Fault(
+                AttestationChecks.Fault(
                     request.Digest,
                     request.Role,
                     official,
@@ -107,7 +106,8 @@ public static class Statements
                     request.Signature,
                     context.Caller,
                     context.Permissions,
-                    context.Now
+                    context.Now,
+                    context.Verifies
                 ) is
                 { } fault
             )

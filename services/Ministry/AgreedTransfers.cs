@@ -82,25 +82,11 @@ public static class AgreedTransfers
                 return AgreedTransferFault.AttesterMissing;
             if (attester.State.Length > 0 && (attester.State == transfer.DetainingPower || attester.State == transfer.Destination))
                 return AgreedTransferFault.WitnessOfAParty;
-            if (FaultOf(given, StatementDigests.Of(word), attester, permissions))
+            if (Attestations.Fault(given, StatementDigests.Of(word), attester, permissions) is not null)
                 return AgreedTransferFault.AttestationWrong;
         }
         return AgreedTransferFault.None;
     }
-
-    private static bool FaultOf(Attestation given, ByteString digest, Participant attester, Permissions permissions) =>
-        given.Time is null
-        || Attestations.Fault(
-            digest,
-            given.Role,
-            given.Official,
-            given.OfficialKey,
-            given.Signature,
-            attester,
-            permissions,
-            given.Time.ToDateTimeOffset()
-        )
-            is not null;
 
     private static bool Opens(
         TransferDecision decision,

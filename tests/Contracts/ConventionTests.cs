@@ -59,6 +59,7 @@ public partial class ConventionTests
         "returning_power",
         "same_as_call",
         "same_as_prisoner",
+        "standing_basis",
         "state",
         "statement",
         "to_power",

@@ -81,12 +81,15 @@ internal static class PostgresSchema
         "grant execute on function {0}.erase_request to {1}",
     ];
 
-    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else.
+    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else. With a request fall the
+    // requests by which its sealed data were opened to others: they hold secrets of them.
     private const string Erasure = """
         create or replace function {0}.erase_request(at_position bigint) returns boolean
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
         begin
-            update {0}.entries set request = null, digest = '' where position = at_position and request is not null;
+            update {0}.entries set request = null, digest = '' where request is not null and (position = at_position or position in (
+                select c.position from {0}.streams s join {0}.changes c on c.stream = s.number
+                where s.kind = '{1}' and s.key = at_position::text));
             return found;
         end $$
         """;
@@ -126,7 +129,7 @@ internal static class PostgresSchema
         foreach (var sql in Tables)
             await Run(sql);
         var (schema, role) = await Quoted(connection, serving ?? "", cancel);
-        await Run(Erasure.Replace("{0}", schema));
+        await Run(Erasure.Replace("{0}", schema).Replace("{1}", Shares.StreamName));
         if (serving is not null)
             foreach (var grant in Grants)
                 await Run(grant.Replace("{0}", schema).Replace("{1}", role));

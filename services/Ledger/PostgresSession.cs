@@ -458,6 +458,14 @@ internal sealed class PostgresSession(NpgsqlConnection connection, bool waits) :
     public override async Task<bool> EraseRequest(ulong position) =>
         (await Read(r => r.GetBoolean(0), "select erase_request($1)", (long)position))[0];
 
+    public override Task<List<ulong>> SharesOf(ulong position) =>
+        Read(
+            r => (ulong)r.GetInt64(0),
+            "select c.position from streams s join changes c on c.stream = s.number where s.kind = $1 and s.key = $2",
+            Shares.StreamName,
+            Shares.KeyOf(position)
+        );
+
     public override async ValueTask DisposeAsync()
     {
         try

@@ -211,12 +211,19 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
     }
 
-    /// <summary>Erases the request part of an entry, with its salt. Every proof stays valid. A retry of that request is then
-    /// refused as a reuse of its id. False: there is no such part, or it was erased.</summary>
+    /// <summary>Erases the request part of an entry, with its salt, and those of the entries by which sealed data of it were opened to others
+    /// (<see cref="Shares"/>), all in one transaction. Every proof stays valid. A retry of such a request is then refused as a reuse of its
+    /// id. False: there is no such part, or all were erased.</summary>
     public async Task<bool> EraseRequest(ulong position, CancellationToken cancel)
     {
-        var erased = await Read(session => session.EraseRequest(Math.Min(position, long.MaxValue - 1)), cancel, write: true);
-        _recentEntries.Forget(position);
+        position = Math.Min(position, long.MaxValue - 1);
+        var (erased, shares) = await Read(
+            async session => (await session.EraseRequest(position), await session.SharesOf(position)),
+            cancel,
+            write: true
+        );
+        foreach (var forgotten in shares.Prepend(position))
+            _recentEntries.Forget(forgotten);
         return erased;
     }
 

@@ -44,7 +44,13 @@ internal abstract class Session : IAsyncDisposable
 
     // ---- single changes, each its own transaction ----
     public abstract Task MoveCursor(string name, ulong value);
+
+    /// <summary>Erases a request, and those by which its sealed data were opened to others (<see cref="Shares"/>). Whether any of them was
+    /// there.</summary>
     public abstract Task<bool> EraseRequest(ulong position);
+
+    /// <summary>The positions of the entries by which an entry's sealed data were opened to others.</summary>
+    public abstract Task<List<ulong>> SharesOf(ulong position);
 
     public abstract ValueTask DisposeAsync();
 

@@ -339,7 +339,25 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
     }
 
     public override Task<bool> EraseRequest(ulong position) =>
-        Task.FromResult(Run("update entries set request = null, digest = x'' where position = @0 and request is not null", position) > 0);
+        Task.FromResult(
+            Run(
+                """
+                update entries set request = null, digest = x'' where request is not null and (position = @0 or position in (
+                    select c.position from streams s join changes c on c.stream = s.number where s.kind = @1 and s.key = @2))
+                """,
+                position,
+                Shares.StreamName,
+                Shares.KeyOf(position)
+            ) > 0
+        );
+
+    public override Task<List<ulong>> SharesOf(ulong position) =>
+        Read(
+            r => (ulong)r.GetInt64(0),
+            "select c.position from streams s join changes c on c.stream = s.number where s.kind = @0 and s.key = @1",
+            Shares.StreamName,
+            Shares.KeyOf(position)
+        );
 
     public override ValueTask DisposeAsync()
     {

@@ -846,6 +846,42 @@ public abstract class LedgerTests
     }
 
     [Fact]
+    public async Task With_a_request_fall_those_that_opened_its_sealed_data_and_no_others()
+    {
+        var connection = await Engine.Create();
+        var checkpoint = Engine.NewFile("checkpoint");
+        await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
+        await ledger.Commit(Add("a", "1", "c"), Cancel);
+        await ledger.Commit(Add("a", "2", "d"), Cancel);
+        await ledger.Commit(Share("a", "3", 0), Cancel);
+        await ledger.Commit(Share("b", "4", 1), Cancel);
+        await ledger.Commit(Share("b", "5", 0), Cancel);
+        // The key of another stream begins with the same digit.
+        for (var i = 6; i < 11; i++)
+            await ledger.Commit(Add("a", $"{i}", "c"), Cancel);
+        await ledger.Commit(Share("b", "11", 10), Cancel);
+        var before = await ledger.ReadCheckpoint(Cancel);
+        Assert.True(await ledger.EraseRequest(0, Cancel));
+        Assert.Equal([0ul, 2, 4], await Erased());
+        Assert.False(await ledger.EraseRequest(0, Cancel));
+        // What is opened although its datum was erased, because both happened at once, falls with the next erasure.
+        await ledger.Commit(Share("b", "12", 0), Cancel);
+        Assert.True(await ledger.EraseRequest(0, Cancel));
+        Assert.Equal([0ul, 2, 4, 11], await Erased());
+        // One opening falls alone.
+        Assert.True(await ledger.EraseRequest(3, Cancel));
+        Assert.Equal([0ul, 2, 3, 4, 11], await Erased());
+        Assert.Equal(Reason.RequestIdReused, (await ledger.Commit(Share("a", "3", 0), Cancel)).Refusal!.Reason);
+        await Audit(ledger);
+        Assert.True((await ledger.ProveConsistency(before.Size, 0, Cancel))!.Size > before.Size);
+
+        async Task<IEnumerable<ulong>> Erased() =>
+            (await ReadAll(ledger))
+                .Where(e => e.Entry.Parts.Any(p => p.Kind == PartKind.Request && p.Erased && p.Data.IsEmpty && p.Salt.IsEmpty))
+                .Select(e => e.Position);
+    }
+
+    [Fact]
     public async Task The_queue_is_bounded_and_fair_and_takes_the_urgent_first()
     {
         var connection = await Engine.Create();

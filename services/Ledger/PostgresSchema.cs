@@ -82,15 +82,29 @@ internal static class PostgresSchema
     ];
 
     // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else. With a request fall the
-    // requests by which its sealed data were opened to others: they hold secrets of them.
+    // requests by which its sealed data were opened to others: they hold secrets of them. States that were folded with the request are
+    // emptied, and folded again without it when they are touched. The head's time moves by a tick (100 ns), by which every replica sees
+    // that states which it keeps may hold what was erased.
     private const string Erasure = """
         create or replace function {0}.erase_request(at_position bigint) returns boolean
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            fallen bigint[];
         begin
-            update {0}.entries set request = null, digest = '' where request is not null and (position = at_position or position in (
-                select c.position from {0}.streams s join {0}.changes c on c.stream = s.number
-                where s.kind = '{1}' and s.key = at_position::text));
-            return found;
+            perform 1 from {0}.head for update;
+            with erased as (
+                update {0}.entries set request = null, digest = '' where request is not null and (position = at_position or position in (
+                    select c.position from {0}.streams s join {0}.changes c on c.stream = s.number
+                    where s.kind = '{1}' and s.key = at_position::text))
+                returning position)
+            select array_agg(position) into fallen from erased;
+            if fallen is null then
+                return false;
+            end if;
+            update {0}.streams set fold = 0, state = '' where number in (
+                select c.stream from {0}.changes c where c.position = any (fallen));
+            update {0}.head set last_time = last_time + 1;
+            return true;
         end $$
         """;
 

@@ -212,7 +212,8 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     }
 
     /// <summary>Erases the request part of an entry, with its salt, and those of the entries by which sealed data of it were opened to others
-    /// (<see cref="Shares"/>), all in one transaction. Every proof stays valid. A retry of such a request is then refused as a reuse of its
+    /// (<see cref="Shares"/>), all in one transaction. States that hold something of them are folded again without them, at every replica.
+    /// Every proof stays valid. A retry of such a request is then refused as a reuse of its
     /// id. False: there is no such part, or all were erased.</summary>
     public async Task<bool> EraseRequest(ulong position, CancellationToken cancel)
     {

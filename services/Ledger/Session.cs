@@ -45,8 +45,8 @@ internal abstract class Session : IAsyncDisposable
     // ---- single changes, each its own transaction ----
     public abstract Task MoveCursor(string name, ulong value);
 
-    /// <summary>Erases a request, and those by which its sealed data were opened to others (<see cref="Shares"/>). Whether any of them was
-    /// there.</summary>
+    /// <summary>Erases a request, and those by which its sealed data were opened to others (<see cref="Shares"/>), and empties the states that
+    /// were folded with them, so that they are folded again. Whether any of them was there.</summary>
     public abstract Task<bool> EraseRequest(ulong position);
 
     /// <summary>The positions of the entries by which an entry's sealed data were opened to others.</summary>

@@ -47,6 +47,9 @@ public static class Shares
     /// <param name="Fields">The numbers of the fields, where it is not all.</param>
     public readonly record struct Opening(bool Whole, IReadOnlySet<uint> Fields)
     {
+        internal Opening(bool whole, IEnumerable<SealedShare> given)
+            : this(whole || given.Any(s => s.Whole), given.SelectMany(s => s.Fields).ToFrozenSet()) { }
+
         /// <summary>Whether it can open anything.</summary>
         public bool IsAny => Whole || Fields.Count > 0;
 
@@ -95,15 +98,11 @@ public static class Shares
     /// <param name="datum">The datum.</param>
     /// <param name="shares">What was opened of its entry; null: nothing.</param>
     /// <param name="field">The path of the sealed field.</param>
-    /// <param name="keyId">With this key alone; null: with whatever it has.</param>
-    public static Opening OpeningOf(string participant, SealedDatum datum, SealedShares? shares, string field, string? keyId = null)
-    {
-        var given = Of(shares, field).Where(s => s.Recipient == participant && (keyId ?? s.KeyId) == s.KeyId).ToList();
-        var whole = keyId is null
-            ? datum.Sender == participant || datum.Sealed?.Recipients.Contains(participant) == true
-            : datum.Keys.Contains((participant, keyId));
-        return new(whole || given.Any(s => s.Whole), given.SelectMany(s => s.Fields).ToFrozenSet());
-    }
+    public static Opening OpeningOf(string participant, SealedDatum datum, SealedShares? shares, string field) =>
+        new(
+            datum.Sender == participant || datum.Sealed?.Recipients.Contains(participant) == true,
+            Of(shares, field).Where(s => s.Recipient == participant)
+        );
 
     /// <summary>Whether a participant may know that the datum is there: it can open some of it, or could before it was erased. Of what was
     /// erased, only the sender and those by and to whom it was opened later are known.</summary>
@@ -218,9 +217,20 @@ public static class Shares
             return new Refusal(Reason.ShareRecipientWithoutPart);
         if (!recipient.SealingKeys.Any(k => k.Id == request.KeyId && IsInForce(k, context.Now)))
             return new Refusal(Reason.ShareKeyNotInForce);
-        return OpeningOf(recipient.Id, datum, shares, request.Field, request.KeyId).Covers(request.Fields)
-            ? new Refusal(Reason.ShareAlreadyMade)
-            : null;
+        return IsGiven(request, datum, shares, context.Caller.Id) ? new Refusal(Reason.ShareAlreadyMade) : null;
+    }
+
+    // Whether the caller has given the recipient for this key all that it gives. What others gave does not count, and neither does what the
+    // sender sealed: nobody but the recipient knows whether it opens anything, and a wrong secret keeps nobody from giving the right one.
+    private static bool IsGiven(ShareSealedRequest request, SealedDatum datum, SealedShares? shares, string caller)
+    {
+        var itself = caller == request.Recipient;
+        return new Opening(
+            (itself || caller == datum.Sender) && datum.Keys.Contains((request.Recipient, request.KeyId)),
+            Of(shares, request.Field)
+                .Where(s => s.Recipient == request.Recipient && s.KeyId == request.KeyId && (itself || s.Giver == caller))
+                .ToList()
+        ).Covers(request.Fields);
     }
 
     // To whom content may be sealed at a write, and to organs of states for which this one was sealed. So no further state learns it, such

@@ -64,6 +64,20 @@ public class SharingTests
     }
 
     [Fact]
+    public void A_wrong_secret_from_one_keeps_nobody_else_from_giving_the_right_one()
+    {
+        // The sender, too, may have sealed something else for the recipient than for the others.
+        _datum.Recipients = [Icrc, Mfa];
+        Assert.Equal(Reason.ShareAlreadyMade, _datum.Try(Hq, Mfa));
+        Assert.Equal(Reason.Unspecified, _datum.Try(Icrc, Mfa));
+        Assert.Equal(Reason.ShareAlreadyMade, _datum.Try(Icrc, Mfa));
+        Assert.Equal(Reason.Unspecified, _datum.Try(Hq, Swiss));
+        Assert.Equal(Reason.Unspecified, _datum.Try(Icrc, Swiss));
+        // What it was given, a recipient does not wrap for the same key again.
+        Assert.Equal(Reason.ShareAlreadyMade, _datum.Try(Swiss, Swiss));
+    }
+
+    [Fact]
     public void A_key_counts_while_it_is_in_force_and_its_owners()
     {
         foreach (var wrong in (string[])["ua/mfa/expired", "ua/mfa/revoked", "ua/mfa/later", "none", SharedDatum.KeyOf(Swiss, 1)])
@@ -168,7 +182,7 @@ public class SharingTests
     [Fact]
     public void Each_giver_has_room_of_its_own_and_room_for_its_own_keys()
     {
-        _datum.Agree(a => _datum.KeysOf(a, Mfa, 40));
+        _datum.Agree(a => SharedDatum.KeysOf(a, Mfa, 40));
         for (var i = 0; i < Shares.MostByGiver; i++)
             Assert.Equal(Reason.Unspecified, _datum.Try(Hq, Mfa, r => r.KeyId = SharedDatum.KeyOf(Mfa, i + 1)));
         Assert.Equal(Reason.SharesFull, _datum.Try(Hq, Mfa, r => r.KeyId = SharedDatum.KeyOf(Mfa, 40)));
@@ -297,7 +311,7 @@ public class SharingAdviceTests
     }
 
     private static Advised NewKey(SharedDatum d) =>
-        new(() => d.Try(Hq, Mfa, r => r.KeyId = SharedDatum.KeyOf(Mfa, 3)), () => d.Agree(a => d.KeysOf(a, Mfa, 3)));
+        new(() => d.Try(Hq, Mfa, r => r.KeyId = SharedDatum.KeyOf(Mfa, 3)), () => d.Agree(a => SharedDatum.KeysOf(a, Mfa, 3)));
 
     private static Advised FurtherFields(SharedDatum d)
     {
@@ -308,7 +322,7 @@ public class SharingAdviceTests
 
     private static Advised Full(SharedDatum d)
     {
-        d.Agree(a => d.KeysOf(a, Mfa, Shares.MostByGiver));
+        d.Agree(a => SharedDatum.KeysOf(a, Mfa, Shares.MostByGiver));
         for (var i = 0; i < Shares.MostByGiver; i++)
             Assert.Equal(Reason.Unspecified, d.Try(Hq, Mfa, r => r.KeyId = SharedDatum.KeyOf(Mfa, i + 1)));
         var giver = Hq;
@@ -403,7 +417,7 @@ internal sealed class SharedDatum
         return request;
     }
 
-    public void KeysOf(Agreement agreement, string participant, int count)
+    public static void KeysOf(Agreement agreement, string participant, int count)
     {
         var keys = Signing.Of(agreement, participant).SealingKeys;
         for (var i = 1; i <= count; i++)

@@ -142,12 +142,14 @@ public class SharingTests(SharingTests.Sharing sharing) : IClassFixture<SharingT
     [Fact]
     public async Task Erased_it_is_opened_to_nobody_any_more_and_log_and_evidence_verify_still()
     {
-        var position = await Register(Observer);
+        var registered = await Registered(Observer);
+        var position = registered.Receipt.Position;
         var other = await Register(Observer);
         var given = (await Share(Hq, Request(position, Mfa))).Position;
         var again = (await Share(Mfa, Only(Request(position, Hq, 2), 2))).Position;
         var kept = (await Share(Hq, Request(other, Mfa))).Position;
         Assert.True(await Verify(Mfa) > 0);
+        Assert.NotNull(await Identity(Observer, registered.Prisoner));
 
         Assert.True(await Services.Hosts["custody"].Services.GetRequiredService<ServiceLedger>().EraseRequest(position, Cancel));
         foreach (var who in (string[])[Hq, Mfa])
@@ -155,6 +157,9 @@ public class SharingTests(SharingTests.Sharing sharing) : IClassFixture<SharingT
             await Refused("SEALED_ERASED", () => Get(who, position));
             await Refused("SEALED_ERASED", () => Share(who, Request(position, Observer, 2)));
         }
+        // The record holds it no longer either.
+        Assert.Null(await Identity(Observer, registered.Prisoner));
+        Assert.Null(await Identity(Hq, registered.Prisoner));
         // Who is not known any more to have had it gets what a stranger gets.
         foreach (var who in (string[])[Observer, Seoul])
             await Refused("NOT_FOUND", () => Get(who, position));
@@ -193,10 +198,25 @@ public class SharingTests(SharingTests.Sharing sharing) : IClassFixture<SharingT
             .GetInclusionProofAsync(new GetInclusionProofRequest { Position = read.Position }, cancellationToken: Cancel);
     }
 
-    private async Task<ulong> Register(params string[] recipients)
+    private async Task<ulong> Register(params string[] recipients) => (await Registered(recipients)).Receipt.Position;
+
+    private async Task<RegisterPrisonerResponse> Registered(params string[] recipients)
     {
         using var hq = Services.As(Hq);
-        return (await hq.Custody.RegisterPrisonerAsync(await Registration(recipients), cancellationToken: Cancel)).Receipt.Position;
+        return await hq.Custody.RegisterPrisonerAsync(await Registration(recipients), cancellationToken: Cancel);
+    }
+
+    private async Task<Sealed?> Identity(string who, string prisoner)
+    {
+        using var client = Services.As(who);
+        return (
+            await client.Custody.GetPrisonerAsync(
+                new GetPrisonerRequest { Case = Services.Case, Prisoner = prisoner },
+                cancellationToken: Cancel
+            )
+        )
+            .Prisoner
+            .Identity;
     }
 
     private async Task<RegisterPrisonerRequest> Registration(params string[] recipients)

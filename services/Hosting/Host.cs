@@ -242,7 +242,7 @@ public static partial class ServiceHost
             {
                 Service = service.Name,
                 Connection = settings.Ledger,
-                Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
+                Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind, Shares.Kind],
                 CheckpointFile = settings.Checkpoint,
                 ExpectReplication = settings.ExpectReplication,
                 Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),

@@ -36,7 +36,7 @@ internal sealed class CaseFixture
 
     public CaseFixture()
     {
-        RuleRunner = new RuleRunner([Cases.Kind, Prisoners.Kind, Statements.Kind], Agreement());
+        RuleRunner = new RuleRunner([Cases.Kind, Prisoners.Kind, Statements.Kind, Shares.Kind], Agreement());
         Case = ((OpenCaseResponse)Play(Hq, new OpenCaseRequest { Actor = Actor }, CaseRules.OpenCase).Answer!).Case;
         Admit(Kr, Part.RequestingState);
         Admit(Icrc, Part.NeutralObserver);

@@ -19,8 +19,8 @@ public sealed record Settings
     /// the system trusts.</summary>
     public string? BrokerAuthority { get; init; }
 
-    /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one; a name other
-    /// than <c>localhost</c>: every address of the machine.</summary>
+    /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one. <c>localhost</c> is
+    /// 127.0.0.1. Any other name: every address of the machine, of IPv4 and IPv6.</summary>
     public required Uri Listen { get; init; }
 
     /// <summary><c>Certificate</c>: file of the service's certificate chain (PEM).</summary>
@@ -61,6 +61,13 @@ public sealed record Settings
     /// <param name="peers">The other services whose addresses are needed.</param>
     /// <exception cref="SettingsException">Something is missing or wrong; it names everything at once.</exception>
     public static Settings Read(IConfiguration configuration, params IEnumerable<string> peers)
+    {
+        var (settings, wrong) = Gather(configuration, peers);
+        return wrong.Count == 0 ? settings : throw new SettingsException(wrong);
+    }
+
+    /// <summary>Reads and checks the settings. Returns them as far as they can be read, and everything that is missing or wrong.</summary>
+    internal static (Settings Settings, IReadOnlyList<string> Wrong) Gather(IConfiguration configuration, IEnumerable<string> peers)
     {
         List<string> wrong = [.. peers.Where(p => configuration[$"Peers:{p}"] is null).Select(p => $"Peers:{p} is not set")];
         string Text(string key)
@@ -128,7 +135,7 @@ public sealed record Settings
                 : null,
             Metrics = configuration["Metrics:Listen"] is { Length: > 0 } ? Address("Metrics:Listen", "http") : null,
         };
-        return wrong.Count == 0 ? settings : throw new SettingsException(wrong);
+        return (settings, wrong);
     }
 }
 

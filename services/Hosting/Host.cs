@@ -210,7 +210,15 @@ public static partial class ServiceHost
         services.AddIdentity();
         services.AddWrites();
         services.AddWitnessing();
-        services.AddBus(new BusOptions { Broker = settings.Broker, BrokerAuthority = settings.BrokerAuthority }, memory);
+        services.AddBus(
+            new BusOptions
+            {
+                Broker = settings.Broker,
+                FurtherBrokers = settings.FurtherBrokers,
+                BrokerAuthority = settings.BrokerAuthority,
+            },
+            memory
+        );
         AddHealth(services);
         if (settings.Reflection)
             services.AddGrpcReflection();

@@ -12,8 +12,12 @@ public sealed record Settings
     /// <summary><c>Ledger:Connection</c>: <c>sqlite:</c> and a file, or a Npgsql connection string.</summary>
     public required string Ledger { get; init; }
 
-    /// <summary><c>Broker:Uri</c>: <c>amqp://</c>, <c>amqps://</c>, or <c>memory:</c> for one process.</summary>
+    /// <summary><c>Broker:Uri</c>: <c>amqp://user:password@host:port/vhost</c>, <c>amqps://…</c>, or <c>memory:</c> for one process. Several
+    /// nodes of one cluster are separated by commas; user, password and virtual host are the same in all.</summary>
     public required Uri Broker { get; init; }
+
+    /// <summary>The second and further addresses of <c>Broker:Uri</c>.</summary>
+    public IReadOnlyList<Uri> FurtherBrokers { get; init; } = [];
 
     /// <summary><c>Broker:Authority</c>: file of the authority that vouches for the broker's certificate (PEM); null: those that
     /// the system trusts.</summary>
@@ -98,15 +102,25 @@ public sealed record Settings
             }
             return path;
         }
-        Uri Address(string key, params string[] schemes)
+        Uri Parsed(string key, string text, string[] schemes)
         {
-            var text = Text(key);
             if (Uri.TryCreate(text, UriKind.Absolute, out var uri) && schemes.Contains(uri.Scheme))
                 return uri;
             if (text.Length > 0)
                 wrong.Add($"{key} must be an address that begins with {string.Join(" or ", schemes.Select(s => s + ":"))}");
             return new Uri("none:");
         }
+        Uri Address(string key, params string[] schemes) => Parsed(key, Text(key), schemes);
+        // A comma in a password is written %2C.
+        List<Uri> Addresses(string key, params string[] schemes)
+        {
+            var before = wrong.Count;
+            List<Uri> read = [.. Text(key).Split(',', StringSplitOptions.TrimEntries).Select(a => Parsed(key, a, schemes)).Distinct()];
+            return wrong.Count == before ? read : [new Uri("none:")];
+        }
+        var brokers = Addresses("Broker:Uri", "amqp", "amqps", "memory");
+        if (brokers.Select(b => (b.Scheme, b.UserInfo, b.AbsolutePath)).Distinct().Count() > 1)
+            wrong.Add("Broker:Uri: all addresses must have the same scheme, user, password and virtual host");
         var seconds = 20;
         if (
             configuration["Drain:Seconds"] is { } drain
@@ -119,7 +133,8 @@ public sealed record Settings
         var settings = new Settings
         {
             Ledger = Text("Ledger:Connection"),
-            Broker = Address("Broker:Uri", "amqp", "amqps", "memory"),
+            Broker = brokers[0],
+            FurtherBrokers = brokers[1..],
             BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
             Listen = Address("Listen", "https"),
             Certificate = Readable("Certificate"),

@@ -322,6 +322,9 @@ public static partial class ServiceHost
         var started = Stopwatch.GetTimestamp();
         if (owns)
             LogOwns(log, service);
+        var limits = host.Services.GetRequiredService<EdgeLimits>();
+        if (EdgeLimits.Descriptors() is { } most && limits.MaxConnections < new EdgeLimits().MaxConnections)
+            LogFew(log, service, most, limits.MaxConnections, limits.MaxUnidentified);
         host.Lifetime.ApplicationStarted.Register(() =>
             LogServing(log, service, string.Join(", ", host.Urls), Stopwatch.GetElapsedTime(started).TotalMilliseconds)
         );
@@ -336,6 +339,13 @@ public static partial class ServiceHost
             + "gives the tables to another role"
     )]
     private static partial void LogOwns(ILogger log, string service);
+
+    [LoggerMessage(
+        6,
+        LogLevel.Warning,
+        "{Service} may have {Descriptors} descriptors (ulimit -n), so it serves at most {Served} connections and holds {Unidentified} others"
+    )]
+    private static partial void LogFew(ILogger log, string service, int descriptors, int served, int unidentified);
 
     [LoggerMessage(1, LogLevel.Information, "{Service} serves at {Addresses} after {Milliseconds:F0} ms")]
     private static partial void LogServing(ILogger log, string service, string addresses, double milliseconds);

@@ -42,8 +42,12 @@ public sealed record Settings
     /// <summary><c>Checkpoint:Key</c>: file of the Ed25519 key that signs checkpoints (PKCS #8, PEM).</summary>
     public required string CheckpointKey { get; init; }
 
-    /// <summary><c>Peers:&lt;service&gt;</c>: the addresses of the other services, by name.</summary>
+    /// <summary><c>Peers:&lt;service&gt;</c>: the addresses of the other services, by name. A service of several replicas has several, with
+    /// commas between them.</summary>
     public IReadOnlyDictionary<string, Uri> Peers { get; init; } = new Dictionary<string, Uri>();
+
+    /// <summary>The second and further addresses of <c>Peers:&lt;service&gt;</c>.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<Uri>> FurtherPeers { get; init; } = new Dictionary<string, IReadOnlyList<Uri>>();
 
     /// <summary><c>Reflection</c>: whether gRPC reflection is served. Default: no.</summary>
     public bool Reflection { get; init; }
@@ -118,9 +122,13 @@ public sealed record Settings
             List<Uri> read = [.. Text(key).Split(',', StringSplitOptions.TrimEntries).Select(a => Parsed(key, a, schemes)).Distinct()];
             return wrong.Count == before ? read : [new Uri("none:")];
         }
-        var brokers = Addresses("Broker:Uri", "amqp", "amqps", "memory");
-        if (brokers.Select(b => (b.Scheme, b.UserInfo, b.AbsolutePath)).Distinct().Count() > 1)
-            wrong.Add("Broker:Uri: all addresses must have the same scheme, user, password and virtual host");
+        List<Uri> Brokers()
+        {
+            var read = Addresses("Broker:Uri", "amqp", "amqps", "memory");
+            if (read.Select(b => (b.Scheme, b.UserInfo, b.AbsolutePath)).Distinct().Count() > 1)
+                wrong.Add("Broker:Uri: all addresses must have the same scheme, user, password and virtual host");
+            return read;
+        }
         var seconds = 20;
         if (
             configuration["Drain:Seconds"] is { } drain
@@ -130,10 +138,13 @@ public sealed record Settings
         var reflection = false;
         if (configuration["Reflection"] is { } said && !bool.TryParse(said, out reflection))
             wrong.Add("Reflection must be true or false");
+        // Faults are told in this order.
+        List<Uri> brokers = [];
+        Dictionary<string, List<Uri>> others = [];
         var settings = new Settings
         {
             Ledger = Text("Ledger:Connection"),
-            Broker = brokers[0],
+            Broker = (brokers = Brokers())[0],
             FurtherBrokers = brokers[1..],
             BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
             Listen = Address("Listen", "https"),
@@ -142,7 +153,10 @@ public sealed record Settings
             Agreement = Readable("Agreement"),
             Checkpoint = Text("Checkpoint:File"),
             CheckpointKey = KeyFile("Checkpoint:Key"),
-            Peers = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Address($"Peers:{p.Key}", "https")),
+            Peers = (
+                others = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Addresses($"Peers:{p.Key}", "https"))
+            ).ToDictionary(p => p.Key, p => p.Value[0]),
+            FurtherPeers = others.ToDictionary(p => p.Key, p => (IReadOnlyList<Uri>)p.Value[1..]),
             Reflection = reflection,
             Drain = TimeSpan.FromSeconds(seconds),
             Otlp = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 }

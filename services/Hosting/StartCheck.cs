@@ -25,6 +25,10 @@ internal sealed class StartCheck(Settings settings)
     /// <param name="cancel">Ends it.</param>
     public async Task Run(CancellationToken cancel)
     {
+        if (EdgeLimits.Descriptors() is { } most and < EdgeLimits.LeastDescriptors)
+            _faults.Add(
+                $"the process may have {most} descriptors, and needs {EdgeLimits.LeastDescriptors}: ulimit -n, or ulimits.nofile of compose"
+            );
         CheckCertificate();
         Try("Agreement", settings.Agreement, file => AgreementFile.Load(file));
         Try("Checkpoint:Key", settings.CheckpointKey, file => KeyText.SeedOf(PrivateFiles.ReadKey(file)));

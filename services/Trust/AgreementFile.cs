@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Types.V1;
@@ -40,9 +39,6 @@ public static class AgreementFile
     /// <summary>The greatest size of the file: 16 MiB.</summary>
     public const int MaxBytes = 16 << 20;
 
-    // A byte that is no UTF-8 is refused, not replaced.
-    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
-
     /// <summary>Reads an agreement's file. Every program reads it so: services, witnesses, clients and the command. It does not check the
     /// signatures.</summary>
     /// <param name="path">The file: at most <see cref="MaxBytes"/>.</param>
@@ -72,9 +68,7 @@ public static class AgreementFile
     {
         try
         {
-            if (text.StartsWith(Encoding.UTF8.Preamble))
-                text = text[Encoding.UTF8.Preamble.Length..];
-            var agreement = JsonParser.Default.Parse<Agreement>(Strict.GetString(text));
+            var agreement = JsonParser.Default.Parse<Agreement>(PlainText.Of(text));
             if (agreement.Version == 0)
                 throw new FormatException("it has no version");
             if (AgreementVersions.Malformed(agreement) is { } fault)
@@ -82,10 +76,6 @@ public static class AgreementFile
             if (Cosigners.Wrong(agreement) is { } wrong)
                 throw new FormatException(wrong);
             return new ParsedAgreement(new Permissions(agreement), new Authorities(agreement));
-        }
-        catch (DecoderFallbackException e)
-        {
-            throw new AgreementRefusedException("it is not UTF-8 (an editor may have saved it as UTF-16)", e);
         }
         catch (Exception e)
             when (e

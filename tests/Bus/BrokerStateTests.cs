@@ -104,6 +104,8 @@ public sealed class BrokerStateTests : IAsyncLifetime
         await fixture.StartReady(fixture.CallLog);
         await fixture.StartReady(fixture.Consular);
         await _node.Control("set_permissions", "-p", "/", "guest", "", "", "");
+        // Channels that are open keep what they were permitted.
+        await _node.Control("close_all_connections", "permissions have changed");
         await UntilBothSay(fixture, "refuses: ACCESS_REFUSED");
         List<string> events = [await fixture.Log(), await fixture.Submit()];
         await WhileNeitherIsReady(fixture);

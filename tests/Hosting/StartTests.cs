@@ -172,6 +172,17 @@ public sealed class StartTests : IDisposable
         Assert.Equal(ServiceHost.Failed, (await Start(null, ("Ledger:Connection", database.ConnectionString))).Code);
     }
 
+    [Fact]
+    public async Task A_database_of_several_hosts_is_used_where_its_primary_is()
+    {
+        var database = new NpgsqlConnectionStringBuilder(await (await Postgres.Shared).CreateDatabase()) { Pooling = true };
+        var settings =
+            $"Host=127.0.0.1:{Ports.Free()},127.0.0.1:{database.Port};Database={database.Database};Username=postgres;"
+            + "Target Session Attributes=primary;Timeout=5;Tcp Keepalive=true;Tcp Keepalive Time=2;Tcp Keepalive Interval=1";
+        var (code, lines) = await Start(null, ("Ledger:Connection", settings));
+        Assert.Equal((ServiceHost.Stopped, 0), (code, lines.Length));
+    }
+
     public static TheoryData<string> KeysOfLegalForm =>
         ["text before", "carriage returns", "byte order mark", "one line", "another key before", "public key behind"];
 

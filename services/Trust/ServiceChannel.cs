@@ -77,7 +77,7 @@ public static class ServiceChannel
             },
             ConnectTimeout = connect,
             EnableMultipleHttp2Connections = true,
-            // Together 5 s: so soon a peer is noticed that is gone or cut off without having closed the connection.
+            // Together 5 s, looked at each second: so soon a peer is noticed that is gone or cut off without having closed the connection.
             KeepAlivePingDelay = TimeSpan.FromSeconds(2),
             KeepAlivePingTimeout = TimeSpan.FromSeconds(3),
             PooledConnectionLifetime = TimeSpan.FromMinutes(10),
@@ -87,11 +87,12 @@ public static class ServiceChannel
     /// whether the call arrived.</summary>
     public static bool IsLost(Exception fault)
     {
+        // Of the codes, 0 is a connection that was closed in order, and 1 is what the client itself gives pings that were not answered. With
+        // the others, the service ended this one call.
         for (var e = fault; e is not null; e = e.InnerException)
             if (
-                e is System.Net.Sockets.SocketException or HttpProtocolException { ErrorCode: 0 }
-                || e is HttpIOException { HttpRequestError: HttpRequestError.ResponseEnded }
-                || e is IOException && e is not HttpProtocolException && e is not InvalidDataException
+                e is System.Net.Sockets.SocketException or HttpProtocolException { ErrorCode: 0 or 1 }
+                || e is IOException and not HttpProtocolException
             )
                 return true;
         return false;

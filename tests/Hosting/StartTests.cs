@@ -183,6 +183,14 @@ public sealed class StartTests : IDisposable
         Assert.Equal((ServiceHost.Stopped, 0), (code, lines.Length));
     }
 
+    [Fact]
+    public async Task An_agreement_with_a_byte_order_mark_serves()
+    {
+        var marked = Write("marked.json", "\ufeff" + System.IO.File.ReadAllText(File("agreement.json")));
+        var (code, lines) = await Start(null, ("Agreement", marked));
+        Assert.Equal((ServiceHost.Stopped, 0), (code, lines.Length));
+    }
+
     public static TheoryData<string> KeysOfLegalForm =>
         ["text before", "carriage returns", "byte order mark", "one line", "another key before", "public key behind"];
 

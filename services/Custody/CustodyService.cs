@@ -227,11 +227,11 @@ public sealed class CustodyService(
     }
 
     /// <inheritdoc/>
-    public override async Task<ShowAttestationResponse> ShowAttestation(ShowAttestationRequest request, ServerCallContext context)
+    public override async Task<CheckAttestationResponse> CheckAttestation(CheckAttestationRequest request, ServerCallContext context)
     {
         await reads.Get(request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner));
         var records = await Records(request.Case, request.Prisoner, context);
-        var answer = new ShowAttestationResponse();
+        var answer = new CheckAttestationResponse();
         foreach (var opened in Standings.EverAttested(records, request.Destination, request.Openings, agreements.InForce.Permissions))
             if (await reads.Peek(Statements.Kind, opened.Statement_, context.CancellationToken) is { } statement)
                 answer.Statements.Add(StatementVisibility.ShowAttested(statement));

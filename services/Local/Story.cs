@@ -579,7 +579,7 @@ public sealed class Story(Participants participants, Timeline timeline)
     private async Task<AgreedTransferFault> VerifyAgreement(string prisoner)
     {
         var transfer = await TransferOf(_seoul, prisoner);
-        var shown = await _seoul.Custody.ShowAttestationAsync(
+        var shown = await _seoul.Custody.CheckAttestationAsync(
             new()
             {
                 Case = Case,

@@ -39,7 +39,7 @@ public static class AgreedTransfers
 {
     /// <summary>Verifies an agreement.</summary>
     /// <param name="transfer">The transfer request, as its side sees it.</param>
-    /// <param name="shown">The statements that the custody service showed (<c>ShowAttestation</c>).</param>
+    /// <param name="shown">The statements that the custody service showed (<c>CheckAttestation</c>).</param>
     /// <param name="references">The prisoner's references: that of the request, and those linked to it.</param>
     /// <param name="permissions">The agreement of the participants.</param>
     /// <returns>What is wrong with the latest statement that the decision opens; <see cref="AgreedTransferFault.None"/>: nothing.</returns>

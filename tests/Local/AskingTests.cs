@@ -207,9 +207,9 @@ public sealed class AskingTests : IAsyncLifetime
         async Task<Transfer> Transfer() =>
             (await seoul.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer;
 
-        async Task<ShowAttestationResponse> Show(string who, string prisoner, string destination, ByteString[] opened) =>
+        async Task<CheckAttestationResponse> Show(string who, string prisoner, string destination, ByteString[] opened) =>
             await _participants[who]
-                .Custody.ShowAttestationAsync(
+                .Custody.CheckAttestationAsync(
                     new()
                     {
                         Case = seoul.Case,
@@ -220,7 +220,7 @@ public sealed class AskingTests : IAsyncLifetime
                     cancellationToken: Cancel
                 );
 
-        AgreedTransferFault Verify(Transfer of, ShowAttestationResponse by) =>
+        AgreedTransferFault Verify(Transfer of, CheckAttestationResponse by) =>
             AgreedTransfers.Verify(of, by.Statements, [Prisoner], new Permissions(seoul.Client.Agreement));
     }
 

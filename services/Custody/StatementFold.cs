@@ -77,7 +77,7 @@ internal static class StatementFold
                 continue;
             (given.RevokeTime, given.RevokeReason) = (entry.Time, request?.Reason ?? RevocationReason.Unspecified);
             if (withContent)
-                given.RevokeDetails = Seals.Keep(request?.Details);
+                given.RevokeDetails = Seals.Keep(request?.RevokeDetails);
         }
         Settle(state);
     }

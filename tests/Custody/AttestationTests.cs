@@ -194,7 +194,7 @@ public class AttestationTests
     {
         _fixture.Attest(_statement, AttesterRole.Observer);
         var revoke = _fixture.RevokeRequest(_statement, AttesterRole.Observer);
-        (revoke.Reason, revoke.Details) = (RevocationReason.InterviewNotFree, CaseFixture.Seal(CaseFixture.Hq));
+        (revoke.Reason, revoke.RevokeDetails) = (RevocationReason.InterviewNotFree, CaseFixture.Seal(CaseFixture.Hq));
         _fixture.Do(CaseFixture.Icrc, revoke, Statements.RevokeAttestation);
         Assert.All(
             (string[])[CaseFixture.Hq, CaseFixture.Icrc],

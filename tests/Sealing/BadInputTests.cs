@@ -139,7 +139,7 @@ public class BadInputTests
             }
         ),
         ["nothing"] = new(SealFault.Truncated, "identity", c => c.Sealed.Content = ByteString.Empty),
-        ["the last field cut off"] = new(SealFault.Truncated, "identity.voluntary", c => c.Edit(s => s.Fields.RemoveAt(4))),
+        ["the last field cut off"] = new(SealFault.Truncated, "identity.person_to_inform", c => c.Edit(s => s.Fields.RemoveAt(8))),
         ["a field cut out"] = new(SealFault.OtherField, "identity.rank", c => c.Edit(s => s.Fields.RemoveAt(1))),
         ["a field more"] = new(
             SealFault.OtherField,
@@ -148,7 +148,7 @@ public class BadInputTests
                 c.Edit(s =>
                 {
                     s.Fields.Add(s.Fields[4].Clone());
-                    s.Fields[5].Number = 9;
+                    s.Fields[9].Number = 20;
                 })
         ),
         ["a ciphertext cut off"] = new(

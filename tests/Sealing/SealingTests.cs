@@ -45,8 +45,8 @@ public class SealingTests
     {
         var full = SealedContent.Parser.ParseFrom(Sample.Seal(Sample.Observer).Content);
         var empty = SealedContent.Parser.ParseFrom(Sealer.Seal(new PersonIdentity(), Sample.Context, [Sample.Observer.Recipient]).Content);
-        Assert.Equal([80, 80, 80, 80, 1040], full.Fields.Select(f => f.Ciphertext.Length));
-        Assert.Equal([80, 80, 80, 80, 80], empty.Fields.Select(f => f.Ciphertext.Length));
+        Assert.Equal([80, 80, 80, 80, 1040, 80, 80, 80, 80], full.Fields.Select(f => f.Ciphertext.Length));
+        Assert.Equal(Enumerable.Repeat(80, 9), empty.Fields.Select(f => f.Ciphertext.Length));
         Assert.Equal(full.Fields.Select(f => f.Number), empty.Fields.Select(f => f.Number));
     }
 

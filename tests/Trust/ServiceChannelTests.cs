@@ -11,6 +11,7 @@ public sealed class ServiceChannelTests
     [
         new HttpRequestException("closed", new HttpProtocolException(0, "NO_ERROR", null)),
         new HttpRequestException("closed before it was ready"),
+        new HttpRequestException("lost on the way", new IOException("reset")),
     ];
 
     [Theory]
@@ -38,7 +39,6 @@ public sealed class ServiceChannelTests
     public static readonly TheoryData<Exception> Others =
     [
         new HttpRequestException("refused", new HttpProtocolException(2, "INTERNAL_ERROR", null)),
-        new HttpRequestException("not reached", new IOException("reset")),
         new HttpRequestException("not trusted", new System.Security.Authentication.AuthenticationException("the certificate")),
     ];
 

@@ -38,6 +38,7 @@ internal static class Table
         ("S", Rows.CostOfTrust),
         ("O", Rows.Tracing),
         ("F", Rows.Followed),
+        ("K", Sealings.Record),
         ("G", Scale.Grown),
         ("V", Scale.Audit),
         ("M", Scale.Soak),
@@ -98,8 +99,6 @@ internal static class Table
                 occasion.Lines.Add(line);
                 Print(line);
             }
-        if (rows.Count == 0)
-            Console.WriteLine("K  not measured: nothing is sealed by the services yet");
         Console.WriteLine($"\n{Stopwatch.GetElapsedTime(began).TotalSeconds:F0} s");
         if (json is not null)
             await File.WriteAllTextAsync(json, JsonSerializer.Serialize(occasion, Json) + "\n");

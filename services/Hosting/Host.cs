@@ -8,6 +8,7 @@ using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Hosting.Bus;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Trust;
 
@@ -175,7 +176,7 @@ public static partial class ServiceHost
         services.AddSingleton(ledger.Secrets);
         services.AddSingleton(service);
         services.AddSingleton(settings);
-        services.AddSingleton(new PageTokens(await File.ReadAllBytesAsync(settings.CheckpointKey, cancel)));
+        services.AddSingleton(new PageTokens(ledger.Key.Secret("page-tokens")));
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton<Lifecycle>();
         services.AddIdentity();
@@ -225,7 +226,7 @@ public static partial class ServiceHost
     private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
     {
         var agreement = AgreementFile.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel)).Agreement;
-        var key = PrivateFiles.ReadKey(settings.CheckpointKey);
+        var key = KeySource.Open(settings.CheckpointKey, settings.SecretsFolder);
         return await ServiceLedger.Open(
             new LedgerOptions
             {
@@ -233,7 +234,7 @@ public static partial class ServiceHost
                 Connection = settings.Ledger,
                 Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
                 CheckpointFile = settings.Checkpoint,
-                Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
+                Key = CheckpointKey.Of($"{agreement.TrustDomain}/{service.Name}", key),
                 Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
                 // The service's logger does not exist before its ledger is open.
                 Progress = Console.Error.WriteLine,

@@ -6,13 +6,16 @@ using Net.Pkcs11Interop.HighLevelAPI;
 
 namespace Ministries.Keys.Tests;
 
-/// <summary>SoftHSM, with tokens in a folder of this process: one that stays, and one that a test takes away. SoftHSM knows the tokens that
-/// are there when it is loaded, so both are made before.</summary>
+/// <summary>SoftHSM, with tokens in a folder of this process. SoftHSM knows the tokens that are there when it is loaded, so they are made
+/// before: one for most tests, and for each test that takes keys away one of its own.</summary>
 public sealed class SoftToken
 {
     public const string Module = "/usr/lib/softhsm/libsofthsm2.so";
     public const string Stays = "ministries";
     public const string Goes = "goes";
+    public const string Empties = "empties";
+
+    private static readonly string[] Labels = [Stays, Goes, Empties];
 
     private const string Pin = "4812-7733";
     private static readonly Lazy<SoftToken> Once = new(() => new SoftToken());
@@ -34,7 +37,7 @@ public sealed class SoftToken
         PinFile = Path.Combine(Folder, "pin");
         using (var pin = new StreamWriter(PrivateFiles.Open(PinFile, FileMode.Create)))
             pin.WriteLine(Pin);
-        foreach (var label in (string[])[Goes, Stays])
+        foreach (var label in Labels)
             Util("--init-token", "--free", "--label", label, "--so-pin", "a5b5-0c0c", "--pin", Pin);
     }
 
@@ -92,8 +95,7 @@ public sealed class SoftToken
     public void Remove(string location)
     {
         var uri = TokenUri.Parse(location, null);
-        var token = uri.Names(Goes, "", "", "") ? Goes : Stays;
-        using var session = Open(token);
+        using var session = Open(Labels.Single(l => uri.Names(l, "", "", "")));
         var label = Token.Factories.ObjectAttributeFactory.Create(CKA.CKA_LABEL, uri.Object!);
         foreach (var found in session.FindAllObjects([label]))
             session.DestroyObject(found);

@@ -4,6 +4,8 @@ using Ministries.Ledger;
 using Net.Pkcs11Interop.Common;
 using Net.Pkcs11Interop.HighLevelAPI;
 
+[assembly: System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+
 namespace Ministries.Keys.Tests;
 
 /// <summary>SoftHSM, with tokens in a folder of this process. SoftHSM knows the tokens that are there when it is loaded, so they are made
@@ -92,7 +94,7 @@ public sealed class SoftToken
         $"pkcs11:token={token};object={label};type=private?module-path={Module}&pin-source=file:{pin ?? PinFile}";
 
     /// <summary>Removes a key from its token.</summary>
-    public void Remove(string location)
+    public static void Remove(string location)
     {
         var uri = TokenUri.Parse(location, null);
         using var session = Open(Labels.Single(l => uri.Names(l, "", "", "")));

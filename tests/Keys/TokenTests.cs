@@ -85,13 +85,13 @@ public sealed class TokenTests : IDisposable
         var location = Token.Move(Write(key), SoftToken.Goes);
         using var moved = KeySource.Open(location);
         Assert.NotEmpty(moved.Sign("text"u8));
-        Token.Remove(location);
+        SoftToken.Remove(location);
         var gone = Assert.Throws<TokenException>(() => moved.Sign("text"u8));
         Assert.Contains("in the token goes cannot be used", gone.Message);
         using var another = Signing.NewKey();
         Token.Move(Write(another), SoftToken.Goes, LabelOf(location));
         Assert.Contains("another key than before", Assert.Throws<TokenException>(() => moved.Sign("text"u8)).Message);
-        Token.Remove(location);
+        SoftToken.Remove(location);
         Token.Move(Write(key), SoftToken.Goes, LabelOf(location));
         Assert.Equal(SignatureAlgorithm.Ed25519.Sign(key, "text"u8), moved.Sign("text"u8));
 

@@ -119,7 +119,7 @@ public sealed class UseTests : IAsyncLifetime
             }
         );
         await client.Custody.OpenCaseAsync(new OpenCaseRequest { Actor = Actor }, cancellationToken: Cancel);
-        Token.Remove(key);
+        SoftToken.Remove(key);
         var request = new OpenCaseRequest { Actor = Actor };
         await Assert.ThrowsAnyAsync<Exception>(async () => await client.Custody.OpenCaseAsync(request, cancellationToken: Cancel));
         Token.Move(copy, SoftToken.Empties, TokenUri.Parse(key, null).Object);

@@ -82,7 +82,9 @@ public sealed class TokenTests : IDisposable
     public void A_key_that_left_its_token_is_named_and_another_one_does_not_take_its_place()
     {
         using var key = Signing.NewKey();
-        var location = Token.Move(Write(key), SoftToken.Goes);
+        var (file, copy) = (Write(key), Path.Combine(_folder, "copy.key"));
+        File.Copy(file, copy);
+        var location = Token.Move(file, SoftToken.Goes);
         using var moved = KeySource.Open(location);
         Assert.NotEmpty(moved.Sign("text"u8));
         SoftToken.Remove(location);
@@ -92,7 +94,7 @@ public sealed class TokenTests : IDisposable
         Token.Move(Write(another), SoftToken.Goes, LabelOf(location));
         Assert.Contains("another key than before", Assert.Throws<TokenException>(() => moved.Sign("text"u8)).Message);
         SoftToken.Remove(location);
-        Token.Move(Write(key), SoftToken.Goes, LabelOf(location));
+        Token.Move(copy, SoftToken.Goes, LabelOf(location));
         Assert.Equal(SignatureAlgorithm.Ed25519.Sign(key, "text"u8), moved.Sign("text"u8));
 
         static string LabelOf(string location) => TokenUri.Parse(location, null).Object!;

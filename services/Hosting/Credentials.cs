@@ -4,6 +4,7 @@ using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using Ministries.Errors.V1;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
@@ -47,8 +48,7 @@ public sealed class Credentials
         return true;
     }
 
-    private byte[] Digest() =>
-        SHA256.HashData([.. File.ReadAllBytes(_settings.Certificate), .. File.ReadAllBytes(_settings.CertificateKey)]);
+    private byte[] Digest() => CertificateFiles.DigestOf(_settings.Certificate, _settings.CertificateKey, _settings.SecretsFolder);
 
     private Pair Read(out byte[] digest)
     {
@@ -56,10 +56,7 @@ public sealed class Credentials
         X509Certificate2 certificate;
         try
         {
-            certificate = X509Certificate2.CreateFromPem(
-                File.ReadAllText(_settings.Certificate),
-                PrivateFiles.ReadKey(_settings.CertificateKey)
-            );
+            certificate = CertificateFiles.Read(_settings.Certificate, _settings.CertificateKey, _settings.SecretsFolder);
         }
         catch (ArgumentException e)
         {
@@ -106,7 +103,8 @@ public sealed class Agreements(Settings settings, TimeProvider time)
     internal bool IsInForce => _inForce is not null;
 
     /// <summary>Reads the files of the agreement and of the key for checkpoints. If the agreement is another version than the one in force,
-    /// it is recorded in the ledger and put into force. Checkpoints are signed with the key from then on.</summary>
+    /// it is recorded in the ledger and put into force. Checkpoints are signed with the key from then on, and the previous key is zeroed. A
+    /// key in a token is opened once, when the service starts: to change it, start the service with another location.</summary>
     /// <exception cref="AgreementRefusedException">The file's agreement cannot follow the one that the ledger has, is not signed by those
     /// whom it affects, does not list the key for checkpoints, or cannot be read.</exception>
     public async Task Adopt(ServiceLedger ledger, CancellationToken cancel)
@@ -116,7 +114,9 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         try
         {
             text = AgreementFile.BytesOf(settings.Agreement);
-            key = CheckpointKey.FromPem(ledger.Key.Name, PrivateFiles.ReadKey(settings.CheckpointKey));
+            key = KeySource.IsInToken(settings.CheckpointKey)
+                ? ledger.Key
+                : CheckpointKey.Of(ledger.Key.Name, KeySource.Open(settings.CheckpointKey, settings.SecretsFolder));
         }
         catch (KeyFileExposedException e)
         {
@@ -130,13 +130,27 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         {
             throw new AgreementRefusedException("the file for the key for checkpoints holds no key", e);
         }
+        try
+        {
+            await Adopt(ledger, text, key, cancel);
+        }
+        finally
+        {
+            // It is the ledger's only if it signs from now on.
+            if (!ReferenceEquals(key, ledger.Key))
+                key.Dispose();
+        }
+    }
+
+    private async Task Adopt(ServiceLedger ledger, byte[] text, CheckpointKey key, CancellationToken cancel)
+    {
         // A key that the version in force lists signs from now on, so that the key that the next version revokes signs no more.
         if (
             _inForce is { } before
             && key.Verifier != ledger.Key.Verifier
             && LogKeys.Of(before.Permissions.Agreement, ledger.Service).IsInForce(key, time.GetUtcNow())
         )
-            ledger.SignWith(key);
+            Replace(ledger, key);
         var digest = SHA256.HashData(text);
         if (digest.AsSpan().SequenceEqual(_digest))
         {
@@ -159,10 +173,18 @@ public sealed class Agreements(Settings settings, TimeProvider time)
             throw KeyMissing(key);
         await Record(ledger, agreement, cancel);
         ledger.JudgeWith(keys.Judging(time));
-        ledger.SignWith(key);
+        Replace(ledger, key);
         // A handshake may still use the authorities of the previous version: the garbage collector disposes them.
         _inForce = parsed;
         _digest = digest;
+    }
+
+    private static void Replace(ServiceLedger ledger, CheckpointKey key)
+    {
+        var previous = ledger.Key;
+        ledger.SignWith(key);
+        if (!ReferenceEquals(previous, ledger.Key))
+            previous.Dispose();
     }
 
     private static AgreementRefusedException KeyMissing(CheckpointKey key) =>

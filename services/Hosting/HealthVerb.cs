@@ -1,11 +1,10 @@
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Grpc.Health.V1;
 using Grpc.Net.Client;
-using Ministries.Ledger;
+using Ministries.Keys;
 
 namespace Ministries.Hosting;
 
@@ -20,10 +19,7 @@ internal static class HealthVerb
     /// <returns>0: it is ready; 1: it is not, or does not answer.</returns>
     public static async Task<int> Run(Settings settings)
     {
-        using var own = X509Certificate2.CreateFromPem(
-            File.ReadAllText(settings.Certificate),
-            PrivateFiles.ReadKey(settings.CertificateKey)
-        );
+        using var own = CertificateFiles.Read(settings.Certificate, settings.CertificateKey, settings.SecretsFolder);
         using var handler = new SocketsHttpHandler
         {
             ConnectTimeout = Deadline,

@@ -9,6 +9,7 @@ using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.Hosting.Bus;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Trust;
 
@@ -214,7 +215,7 @@ public static partial class ServiceHost
         services.AddSingleton(ledger.Secrets);
         services.AddSingleton(service);
         services.AddSingleton(settings);
-        services.AddSingleton(new PageTokens(await File.ReadAllBytesAsync(settings.CheckpointKey, cancel)));
+        services.AddSingleton(new PageTokens(ledger.Key.Secret("page-tokens")));
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton<Lifecycle>();
         services.AddHostedService<LedgerWatch>();
@@ -273,7 +274,7 @@ public static partial class ServiceHost
     private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
     {
         var agreement = AgreementFile.Load(settings.Agreement).Agreement;
-        var key = PrivateFiles.ReadKey(settings.CheckpointKey);
+        var key = KeySource.Open(settings.CheckpointKey, settings.SecretsFolder);
         return await ServiceLedger.Open(
             new LedgerOptions
             {
@@ -282,7 +283,7 @@ public static partial class ServiceHost
                 Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind, Shares.Kind],
                 CheckpointFile = settings.Checkpoint,
                 ExpectReplication = settings.ExpectReplication,
-                Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
+                Key = CheckpointKey.Of($"{agreement.TrustDomain}/{service.Name}", key),
                 Judge = LogKeys.Of(agreement, service.Name).Judging(TimeProvider.System),
                 // The service's logger does not exist before its ledger is open.
                 Progress = Console.Error.WriteLine,

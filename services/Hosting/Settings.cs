@@ -1,6 +1,6 @@
 using System.Globalization;
 using Microsoft.Extensions.Configuration;
-using Ministries.Ledger;
+using Ministries.Keys;
 
 namespace Ministries.Hosting;
 
@@ -34,7 +34,7 @@ public sealed record Settings
     /// <summary><c>Certificate</c>: file of the service's certificate chain (PEM).</summary>
     public required string Certificate { get; init; }
 
-    /// <summary><c>CertificateKey</c>: file of the certificate's key (PEM).</summary>
+    /// <summary><c>CertificateKey</c>: where the certificate's key is (PEM): a file, or <c>secrets:NAME</c>.</summary>
     public required string CertificateKey { get; init; }
 
     /// <summary><c>Agreement</c>: file of the agreement (JSON form of <c>ministries.type.v1.Agreement</c>).</summary>
@@ -43,8 +43,12 @@ public sealed record Settings
     /// <summary><c>Checkpoint:File</c>: file in which the last checkpoint is kept outside the database.</summary>
     public required string Checkpoint { get; init; }
 
-    /// <summary><c>Checkpoint:Key</c>: file of the Ed25519 key that signs checkpoints (PKCS #8, PEM).</summary>
+    /// <summary><c>Checkpoint:Key</c>: where the Ed25519 key is that signs checkpoints (<see cref="KeySource"/>): a file (PKCS #8, PEM),
+    /// <c>secrets:NAME</c>, or <c>pkcs11:…</c> of a key in a token.</summary>
     public required string CheckpointKey { get; init; }
+
+    /// <summary><c>SecretsFolder</c>: the folder of <c>secrets:NAME</c>. Default: <c>/run/secrets</c>.</summary>
+    public string SecretsFolder { get; init; } = KeySource.DefaultSecretsFolder;
 
     /// <summary><c>Peers:&lt;service&gt;</c>: the addresses of the other services, by name. A service of several replicas has several, with
     /// commas between them.</summary>
@@ -96,19 +100,13 @@ public sealed record Settings
                 wrong.Add($"{key}: there is no file {path}");
             return path;
         }
-        string KeyFile(string key)
+        var secrets = configuration["SecretsFolder"] is { Length: > 0 } folder ? folder : KeySource.DefaultSecretsFolder;
+        string KeyAt(string key)
         {
-            var path = Readable(key);
-            try
-            {
-                if (File.Exists(path))
-                    _ = PrivateFiles.ReadKey(path);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                wrong.Add($"{key}: {e.Message}");
-            }
-            return path;
+            var location = Text(key);
+            if (location.Length > 0 && KeySource.Wrong(location, secrets) is { } why)
+                wrong.Add($"{key}: {why}");
+            return location;
         }
         Uri Parsed(string key, string text, string[] schemes)
         {
@@ -157,10 +155,11 @@ public sealed record Settings
             BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
             Listen = Address("Listen", "https"),
             Certificate = Readable("Certificate"),
-            CertificateKey = KeyFile("CertificateKey"),
+            CertificateKey = KeyAt("CertificateKey"),
             Agreement = Readable("Agreement"),
             Checkpoint = Text("Checkpoint:File"),
-            CheckpointKey = KeyFile("Checkpoint:Key"),
+            CheckpointKey = KeyAt("Checkpoint:Key"),
+            SecretsFolder = secrets,
             Peers = (
                 others = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Addresses($"Peers:{p.Key}", "https"))
             ).ToDictionary(p => p.Key, p => p.Value[0]),

@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Trust;
 
@@ -31,7 +32,7 @@ internal sealed class StartCheck(Settings settings)
             );
         CheckCertificate();
         Try("Agreement", settings.Agreement, file => AgreementFile.Load(file));
-        Try("Checkpoint:Key", settings.CheckpointKey, file => KeyText.SeedOf(PrivateFiles.ReadKey(file)));
+        CheckKey();
         if (settings.BrokerAuthority is { } authority)
             Try("Broker:Authority", authority, CheckAuthority);
         CheckFolder("Checkpoint:File", settings.Checkpoint);
@@ -61,7 +62,7 @@ internal sealed class StartCheck(Settings settings)
         if (text.Length > 0)
             Try(
                 "CertificateKey",
-                settings.CertificateKey,
+                KeySource.PathOf(settings.CertificateKey, settings.SecretsFolder) ?? settings.CertificateKey,
                 file =>
                 {
                     try
@@ -74,6 +75,20 @@ internal sealed class StartCheck(Settings settings)
                     }
                 }
             );
+    }
+
+    private void CheckKey()
+    {
+        try
+        {
+            // A file that is missing, or that others may read, was told with the settings.
+            if (KeySource.Wrong(settings.CheckpointKey, settings.SecretsFolder) is null)
+                KeySource.Open(settings.CheckpointKey, settings.SecretsFolder).Dispose();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
+        {
+            _faults.Add($"Checkpoint:Key: {e.Message}");
+        }
     }
 
     private static void CheckAuthority(string file)

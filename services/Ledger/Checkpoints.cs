@@ -1,18 +1,19 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
-using NSec.Cryptography;
+using Ministries.Keys;
 
 namespace Ministries.Ledger;
 
-/// <summary>The Ed25519 key with which a service signs its checkpoints (C2SP signed-note, signature type 0x01).</summary>
-public sealed class CheckpointKey
+/// <summary>The Ed25519 key with which a service signs its checkpoints (C2SP signed-note, signature type 0x01). Whoever
+/// replaces it disposes of it.</summary>
+public sealed class CheckpointKey : IDisposable
 {
-    private readonly Key? _key;
+    private readonly Signer? _key;
     private readonly byte[] _public;
     private readonly byte[] _id;
 
-    private CheckpointKey(string name, Key? key, byte[] @public)
+    private CheckpointKey(string name, Signer? key, byte[] @public)
     {
         if (!SignedNote.IsName(name))
             throw new ArgumentException(SignedNote.NameRule, nameof(name));
@@ -31,24 +32,64 @@ public sealed class CheckpointKey
 
     /// <summary>What a service that signs with this key makes ids and etags with.</summary>
     /// <exception cref="InvalidOperationException">The key verifies alone.</exception>
-    internal RecordSecrets Secrets =>
-        new((_key ?? throw new InvalidOperationException("the key cannot sign")).Export(KeyBlobFormat.RawPrivateKey));
+    /// <exception cref="TokenException">The token cannot be reached, or does not sign as RFC 8032 prescribes.</exception>
+    internal RecordSecrets Secrets
+    {
+        get
+        {
+            var secret = Secret("records");
+            try
+            {
+                return new(secret);
+            }
+            finally
+            {
+                CryptographicOperations.ZeroMemory(secret);
+            }
+        }
+    }
 
-    // What is derived from the key needs its bytes.
-    private static KeyCreationParameters Derivable => new() { ExportPolicy = KeyExportPolicies.AllowPlaintextExport };
+    /// <summary>A secret that whoever can sign with this key can derive again, and nobody else: SHA-512 of the key's signature over a text
+    /// that is never published. Ed25519 signs the same text always alike, and a token does not hand out the key itself.</summary>
+    /// <param name="use">What it is for. Each use has a secret of its own.</param>
+    /// <returns>64 bytes. The caller zeroes them.</returns>
+    /// <exception cref="InvalidOperationException">The key verifies alone.</exception>
+    /// <exception cref="TokenException">The token cannot be reached, or does not sign as RFC 8032 prescribes.</exception>
+    internal byte[] Secret(string use)
+    {
+        var key = _key ?? throw new InvalidOperationException("the key cannot sign");
+        // A checkpoint begins with a name, so it is never this text.
+        var text = Encoding.UTF8.GetBytes($"\nministries.secret.v1\n{Name}\n{use}\n");
+        var (signature, again) = (key.Sign(text), key.Sign(text));
+        try
+        {
+            return signature.AsSpan().SequenceEqual(again)
+                ? SHA512.HashData(signature)
+                : throw new TokenException($"{key}", "it signs the same text in different ways, which RFC 8032 does not permit");
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(signature);
+            CryptographicOperations.ZeroMemory(again);
+        }
+    }
+
+    /// <summary>A key that signs, wherever it lives; disposed of with this.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="signer">The key.</param>
+    public static CheckpointKey Of(string name, Signer signer) => new(name, signer, signer.PublicKey.ToArray());
+
+    /// <summary>Zeroes the private key, or leaves its token. It verifies as before.</summary>
+    public void Dispose() => _key?.Dispose();
 
     /// <summary>The key of a seed.</summary>
     /// <param name="name">The name.</param>
     /// <param name="seed">The 32 bytes of an Ed25519 private key (RFC 8032).</param>
-    public static CheckpointKey FromSeed(string name, ReadOnlySpan<byte> seed)
-    {
-        var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey, Derivable);
-        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-    }
+    public static CheckpointKey FromSeed(string name, ReadOnlySpan<byte> seed) => Of(name, Signer.FromSeed(seed));
 
     /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
     /// <exception cref="FormatException">It holds no such key (<see cref="KeyText"/>).</exception>
-    public static CheckpointKey FromPem(string name, string pem) => FromSeed(name, KeyText.SeedOf(pem));
+    public static CheckpointKey FromPem(string name, string pem) => Of(name, Signer.FromPem(pem));
 
     /// <summary>The key that a verifier's text names (<see cref="Verifier"/>): it verifies and cannot sign.</summary>
     /// <exception cref="FormatException">It is not such a text.</exception>
@@ -73,10 +114,7 @@ public sealed class CheckpointKey
     internal Checkpoint Sign(ulong size, byte[] root)
     {
         var text = $"{Name}\n{size.ToString(CultureInfo.InvariantCulture)}\n{Convert.ToBase64String(root)}\n";
-        var signature = SignatureAlgorithm.Ed25519.Sign(
-            _key ?? throw new InvalidOperationException("this key verifies only"),
-            Encoding.UTF8.GetBytes(text)
-        );
+        var signature = (_key ?? throw new InvalidOperationException("this key verifies only")).Sign(Encoding.UTF8.GetBytes(text));
         return new(size, root, $"{text}\n{SignedNote.Mark}{Name} {Convert.ToBase64String([.. _id, .. signature])}\n");
     }
 

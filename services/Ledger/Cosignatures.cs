@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
-using NSec.Cryptography;
+using Ministries.Keys;
 
 namespace Ministries.Ledger;
 
@@ -101,7 +101,7 @@ public sealed record SignedNote(string Text, IReadOnlyList<NoteSignature> Signat
 /// The Ed25519 key with which a witness cosigns checkpoints (C2SP tlog-cosignature, signature type 0x04): a statement that of all
 /// trees of the log that the witness has seen this was the greatest at the time, and that all of them are prefixes of it.
 /// </summary>
-public sealed class CosignatureKey
+public sealed class CosignatureKey : IDisposable
 {
     /// <summary>The first second at which anything can be cosigned, in Unix time.</summary>
     public const ulong FirstSecond = 1;
@@ -110,11 +110,11 @@ public sealed class CosignatureKey
     public const ulong LastSecond = 253_370_764_799;
 
     private const byte Type = 4;
-    private readonly Key? _key;
+    private readonly Signer? _key;
     private readonly byte[] _public;
     private readonly byte[] _id;
 
-    private CosignatureKey(string name, Key? key, byte[] @public)
+    private CosignatureKey(string name, Signer? key, byte[] @public)
     {
         if (!SignedNote.IsName(name))
             throw new ArgumentException(SignedNote.NameRule, nameof(name));
@@ -134,15 +134,19 @@ public sealed class CosignatureKey
     /// <summary>The key of a seed.</summary>
     /// <param name="name">The name.</param>
     /// <param name="seed">The 32 bytes of an Ed25519 private key (RFC 8032).</param>
-    public static CosignatureKey FromSeed(string name, ReadOnlySpan<byte> seed)
-    {
-        var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey);
-        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-    }
+    public static CosignatureKey FromSeed(string name, ReadOnlySpan<byte> seed) => Of(name, Signer.FromSeed(seed));
+
+    /// <summary>A key that signs, wherever it lives; disposed of with this.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="signer">The key.</param>
+    public static CosignatureKey Of(string name, Signer signer) => new(name, signer, signer.PublicKey.ToArray());
+
+    /// <summary>Zeroes the private key, or leaves its token. It verifies as before.</summary>
+    public void Dispose() => _key?.Dispose();
 
     /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
     /// <exception cref="FormatException">It holds no such key (<see cref="KeyText"/>).</exception>
-    public static CosignatureKey FromPem(string name, string pem) => FromSeed(name, KeyText.SeedOf(pem));
+    public static CosignatureKey FromPem(string name, string pem) => Of(name, Signer.FromPem(pem));
 
     /// <summary>The key of a public key: it verifies and cannot sign.</summary>
     /// <param name="name">The name.</param>
@@ -168,10 +172,7 @@ public sealed class CosignatureKey
     {
         var seconds = time.ToUnixTimeSeconds();
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(seconds, nameof(time));
-        var signature = SignatureAlgorithm.Ed25519.Sign(
-            _key ?? throw new InvalidOperationException("this key verifies only"),
-            Message(note, (ulong)seconds)
-        );
+        var signature = (_key ?? throw new InvalidOperationException("this key verifies only")).Sign(Message(note, (ulong)seconds));
         var stamp = new byte[8];
         BinaryPrimitives.WriteInt64BigEndian(stamp, seconds);
         return $"{SignedNote.Mark}{Name} {Convert.ToBase64String([.. _id, .. stamp, .. signature])}\n";

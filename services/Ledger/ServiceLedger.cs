@@ -129,7 +129,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
     public RecordSecrets Secrets { get; }
 
     /// <summary>Signs checkpoints with another key of the same name from now on; the last one, and those that were cosigned, at once.
-    /// </summary>
+    /// Afterwards nothing signs with the previous key, and the caller disposes of it.</summary>
     /// <param name="key">The key.</param>
     public void SignWith(CheckpointKey key)
     {

@@ -9,6 +9,7 @@ using Grpc.Health.V1;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
+using Ministries.Keys;
 using Ministries.Ledger.V1;
 using Ministries.Ministry;
 using Ministries.Operations.V1;
@@ -201,7 +202,7 @@ public sealed class ParticipantClient : IDisposable
             var content = ByteString.CopyFrom(SHA256.HashData(statement.Content.Content.Span));
             var (domain, now) = (participant._client.Agreement.TrustDomain, DateTimeOffset.UtcNow);
             using var key = Key.Create(SignatureAlgorithm.Ed25519);
-            using var requests = Pki.ReadKey(Path.Combine(participant._home, "requests.key"));
+            using var requests = KeySource.Open(Path.Combine(participant._home, "requests.key"));
             var vouched = Attestations.Vouch(
                 domain,
                 participant._client.Participant,

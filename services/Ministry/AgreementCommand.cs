@@ -60,8 +60,8 @@ internal static class AgreementCommand
         var key = new Option<string>("--key")
         {
             Required = true,
-            HelpName = "file",
-            Description = "The key's file (PKCS #8, PEM; of a key for sealing Base64); it is created if it does not exist.",
+            HelpName = "location",
+            Description = $"The key. {CallCommands.KeyLocation} A file is created if it does not exist; a key for sealing is a file in Base64.",
         };
         var official = new Option<string?>("--official") { Description = "For a key for approvals: the official's pseudonymous id." };
         var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.")
@@ -89,7 +89,8 @@ internal static class AgreementCommand
                         kind,
                         result.GetRequiredValue(key),
                         DateTimeOffset.UtcNow,
-                        result.GetValue(official) ?? ""
+                        result.GetValue(official) ?? "",
+                        CallCommands.SecretsFolder
                     ).Id;
                 }
             )
@@ -334,8 +335,8 @@ internal static class AgreementCommand
         var key = new Option<string>("--key")
         {
             Required = true,
-            HelpName = "file",
-            Description = "Its key for agreements (PKCS #8, PEM).",
+            HelpName = "location",
+            Description = $"Its key for agreements. {CallCommands.KeyLocation}",
         };
         var command = new Command("sign", "Signs a version for a participant. Read what it changes first: `agreement diff`.")
         {
@@ -351,7 +352,13 @@ internal static class AgreementCommand
                 {
                     var agreement = Read(result.GetRequiredValue(next));
                     var before = result.GetValue(previous) is { } file ? Read(file) : null;
-                    Pki.Sign(before, agreement, result.GetRequiredValue(participant), result.GetRequiredValue(key));
+                    Pki.Sign(
+                        before,
+                        agreement,
+                        result.GetRequiredValue(participant),
+                        result.GetRequiredValue(key),
+                        CallCommands.SecretsFolder
+                    );
                     Write(result.GetRequiredValue(next), agreement);
                     Judge(result, before, agreement);
                     return 0;

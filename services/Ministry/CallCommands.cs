@@ -8,6 +8,7 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Ministries.Contracts;
+using Ministries.Keys;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Enum = System.Enum;
@@ -62,6 +63,23 @@ internal static class CallCommands
         DefaultValueFactory = _ => [],
     };
 
+    private static readonly Option<string> RequestsKey = new("--requests-key")
+    {
+        Description =
+            $"The key that signs requests; not given: the folder's requests.key. {KeyLocation} Or the variable MINISTRIES_REQUESTS_KEY.",
+        HelpName = "location",
+        Recursive = true,
+        DefaultValueFactory = _ => Variable("MINISTRIES_REQUESTS_KEY"),
+    };
+
+    /// <summary>What an option that says where a key is may be given.</summary>
+    internal const string KeyLocation =
+        "A file (PKCS #8, PEM), secrets:NAME of the folder MINISTRIES_SECRETS_FOLDER (/run/secrets), or pkcs11:… of a key in a token.";
+
+    /// <summary>The folder of <c>secrets:NAME</c>.</summary>
+    internal static string SecretsFolder =>
+        Variable("MINISTRIES_SECRETS_FOLDER") is { Length: > 0 } folder ? folder : KeySource.DefaultSecretsFolder;
+
     private static readonly Option<int> Timeout = new("--timeout")
     {
         Description = "How many seconds a call may take, all attempts together, 1 to 600.",
@@ -88,7 +106,7 @@ internal static class CallCommands
     /// <summary>Adds the options that say who calls, and whom.</summary>
     public static void AddConnection(Command command)
     {
-        foreach (var option in (Option[])[Folder, As, Address, Timeout, Json])
+        foreach (var option in (Option[])[Folder, As, Address, RequestsKey, Timeout, Json])
             command.Add(option);
     }
 
@@ -193,8 +211,8 @@ internal static class CallCommands
         };
         var key = new Option<string>("--key")
         {
-            Description = "The official's key (PKCS #8, PEM).",
-            HelpName = "file",
+            Description = $"The official's key. {KeyLocation}",
+            HelpName = "location",
             Required = true,
         };
         var office = new Option<string>("--office") { Description = "The office in which the official approves.", Required = true };
@@ -217,8 +235,8 @@ internal static class CallCommands
                 var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
                 var found = Contract.Find(name, wanted) ?? throw new FormatException($"{name} has no method {wanted}");
                 var request = Parse(found.InputType, PlainText.Of(File.ReadAllBytes(result.GetRequiredValue(input))));
-                using var official = Pki.ReadKey(result.GetRequiredValue(key));
-                var bytes = ByteString.CopyFrom(official.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey));
+                using var official = KeySource.Open(result.GetRequiredValue(key), SecretsFolder);
+                var bytes = ByteString.CopyFrom(official.PublicKey.Span);
                 var agreement = AgreementFile
                     .Trust(Path.Combine(FolderOf(result), "agreement.json"), null, DateTimeOffset.UtcNow)
                     .Agreement;
@@ -226,13 +244,7 @@ internal static class CallCommands
                     agreement.Participants.FirstOrDefault(p =>
                         p.SigningKeys.Any(k => k.Use == SigningKeyUse.Approvals && k.PublicKey == bytes)
                     ) ?? throw new FormatException("the agreement lists no such key for approvals");
-                MinistryClient.Approve(
-                    request,
-                    agreement.TrustDomain,
-                    owner,
-                    result.GetRequiredValue(key),
-                    result.GetRequiredValue(office)
-                );
+                MinistryClient.Approve(request, agreement.TrustDomain, owner, official, result.GetRequiredValue(office));
                 File.WriteAllText(result.GetRequiredValue(input), Contract.Formatter.Format(request) + "\n");
                 return 0;
             }
@@ -440,7 +452,10 @@ internal static class CallCommands
         {
             FurtherAddresses = services.ToDictionary(s => s.Key, s => (IReadOnlyList<Uri>)[.. s.Value.Skip(1)]),
             Deadline = TimeSpan.FromSeconds(seconds),
+            SecretsFolder = SecretsFolder,
         };
+        if (result.GetValue(RequestsKey) is { Length: > 0 } key)
+            settings = settings with { RequestsKey = key };
         return new MinistryClient(but is null ? settings : but(settings));
     }
 

@@ -4,11 +4,11 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Ministries.Evidence.V1;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Ministry;
 
@@ -137,15 +137,15 @@ public sealed class EvidenceExport(MinistryClient client, TimeProvider time)
             await file.WriteAsync((byte[])[.. bytes, (byte)'\n'], cancel);
         }
 
-        public async Task Sign(string keyId, Key key)
+        public async Task Sign(string keyId, Signer key)
         {
             var end = new EvidenceEnd
             {
                 Lines = { _digests },
                 KeyId = keyId,
-                PublicKey = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+                PublicKey = ByteString.CopyFrom(key.PublicKey.Span),
             };
-            end.Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, EvidenceFile.TextOf(end)));
+            end.Signature = ByteString.CopyFrom(key.Sign(EvidenceFile.TextOf(end)));
             await Put(new EvidenceLine { End = end });
         }
     }

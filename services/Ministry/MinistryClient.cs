@@ -11,13 +11,13 @@ using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Operations.V1;
 using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Ministry;
 
@@ -27,19 +27,22 @@ public sealed record MinistrySettings
     /// <summary>File of the system's certificate chain (PEM).</summary>
     public required string Certificate { get; init; }
 
-    /// <summary>File of the certificate's key (PEM).</summary>
+    /// <summary>Where the certificate's key is (PEM): a file, or <c>secrets:NAME</c>.</summary>
     public required string CertificateKey { get; init; }
 
     /// <summary>File of the agreement, which says whose certificates are the services'.</summary>
     public required string Agreement { get; init; }
 
-    /// <summary>File of the Ed25519 key that signs the participant's writes (PKCS #8, PEM); null: requests are sent unsigned, so only reads
-    /// succeed.</summary>
+    /// <summary>Where the Ed25519 key is that signs the participant's writes (<see cref="KeySource"/>): a file (PKCS #8, PEM),
+    /// <c>secrets:NAME</c>, or <c>pkcs11:…</c> of a key in a token. null: requests are sent unsigned, so only reads succeed.</summary>
     public string? RequestsKey { get; init; }
 
     /// <summary>Files of the participant's keys for sealing (<see cref="SealingKeyFile"/>), ended ones too: what was sealed to a key is opened
     /// with that key. None: nothing can be opened. Sealing needs none.</summary>
     public IReadOnlyList<string> SealingKeys { get; init; } = [];
+
+    /// <summary>The folder of <c>secrets:NAME</c>. Default: <c>/run/secrets</c>.</summary>
+    public string SecretsFolder { get; init; } = KeySource.DefaultSecretsFolder;
 
     /// <summary>Folder in which the receipt of each accepted write is kept, as JSON in <c>&lt;service&gt;-&lt;position&gt;.json</c>;
     /// null: they are checked and not kept.</summary>
@@ -108,7 +111,7 @@ public sealed partial class MinistryClient : IDisposable
     private readonly TimeProvider _time;
     private readonly X509Certificate2 _certificate;
     private readonly TrustedAgreement _agreement;
-    private readonly Key? _key;
+    private readonly Signer? _key;
     private readonly List<SealingIdentity> _identities = [];
 
     /// <summary>Reads the files; connects when first called.</summary>
@@ -124,12 +127,9 @@ public sealed partial class MinistryClient : IDisposable
         try
         {
             _agreement = new TrustedAgreement(settings.Agreement, settings.SeenFolder, _time);
-            _certificate = X509Certificate2.CreateFromPem(
-                File.ReadAllText(settings.Certificate),
-                PrivateFiles.ReadKey(settings.CertificateKey)
-            );
+            _certificate = CertificateFiles.Read(settings.Certificate, settings.CertificateKey, settings.SecretsFolder);
             if (settings.RequestsKey is not null)
-                _key = Pki.ReadKey(settings.RequestsKey);
+                _key = KeySource.Open(settings.RequestsKey, settings.SecretsFolder);
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or System.Security.Cryptography.CryptographicException)
         {
@@ -157,7 +157,7 @@ public sealed partial class MinistryClient : IDisposable
     public IReadOnlyCollection<string> Services => [.. _settings.Services.Keys];
 
     /// <summary>The key that signs the participant's requests, with its id in the agreement; null: it has none.</summary>
-    internal (string Id, Key Key)? RequestsKey =>
+    internal (string Id, Signer Key)? RequestsKey =>
         _key is null ? null : (SigningKeys.Listed(Participant, SigningKeyUse.Requests, _key).Id, _key);
 
     /// <summary>The call log.</summary>
@@ -188,26 +188,28 @@ public sealed partial class MinistryClient : IDisposable
     /// <summary>Adds an official's approval to a request, and gives it a request id if it has none. Afterwards nothing of it but its
     /// approvals may change, and the same object or its bytes must be sent.</summary>
     /// <param name="request">The request of a write, its actor and etag included.</param>
-    /// <param name="keyFile">File of the official's key (PKCS #8, PEM). The agreement says whose it is.</param>
+    /// <param name="key">Where the official's key is (<see cref="KeySource"/>). The agreement says whose it is.</param>
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
     /// <exception cref="FormatException">The key is not one of the participant's keys for approvals.</exception>
-    public void Approve(IMessage request, string keyFile, string office) =>
-        Approve(request, Agreement.TrustDomain, Participant, keyFile, office);
+    public void Approve(IMessage request, string key, string office)
+    {
+        using var official = KeySource.Open(key, _settings.SecretsFolder);
+        Approve(request, Agreement.TrustDomain, Participant, official, office);
+    }
 
     /// <summary>Adds an official's approval to a request on a machine that has neither the participant's certificate nor its key for
     /// requests.</summary>
     /// <param name="request">The request of a write, its actor and etag included.</param>
     /// <param name="trustDomain">The agreement's trust domain.</param>
     /// <param name="participant">The participant that will call, as the agreement lists it.</param>
-    /// <param name="keyFile">File of the official's key (PKCS #8, PEM). The agreement says whose it is.</param>
+    /// <param name="key">Where the official's key is (<see cref="KeySource"/>). The agreement says whose it is.</param>
     /// <param name="office">The office in which the official approves.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals.</exception>
     /// <exception cref="FormatException">The key is not one of the participant's keys for approvals.</exception>
-    public static void Approve(IMessage request, string trustDomain, Participant participant, string keyFile, string office)
+    public static void Approve(IMessage request, string trustDomain, Participant participant, Signer key, string office)
     {
         Name(request);
-        using var key = Pki.ReadKey(keyFile);
         Approvals.Add(request, trustDomain, participant, key, office);
     }
 

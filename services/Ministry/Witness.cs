@@ -52,7 +52,7 @@ public sealed class Witness : IDisposable
     private readonly ConcurrentDictionary<string, bool> _full = [];
     private readonly string _folder;
     private readonly Func<Agreement> _agreement;
-    private readonly Func<CosignatureKey> _key;
+    private readonly Func<Func<CosignatureKey, string>, string> _withKey;
     private readonly TimeProvider _time;
     private readonly FileStream _alone;
 
@@ -64,23 +64,23 @@ public sealed class Witness : IDisposable
     /// <param name="time">The clock.</param>
     /// <exception cref="IOException">The folder cannot be used, or another witness uses it.</exception>
     public Witness(string folder, Func<Agreement> agreement, CosignatureKey key, TimeProvider time)
-        : this(folder, agreement, () => key, time) { }
+        : this(folder, agreement, use => use(key), time) { }
 
     /// <summary>Opens a witness whose key may change.</summary>
     /// <param name="folder">Where it keeps what it cosigned, as above.</param>
     /// <param name="agreement">The agreement in force, which names the services' keys.</param>
-    /// <param name="key">The participant's key for cosignatures, asked for each time.</param>
+    /// <param name="withKey">Does something with the participant's key for cosignatures. The key is not replaced meanwhile.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="IOException">The folder cannot be used, or another witness uses it.</exception>
-    public Witness(string folder, Func<Agreement> agreement, Func<CosignatureKey> key, TimeProvider time)
+    public Witness(string folder, Func<Agreement> agreement, Func<Func<CosignatureKey, string>, string> withKey, TimeProvider time)
     {
-        (_folder, _agreement, _key, _time) = (folder, agreement, key, time);
+        (_folder, _agreement, _withKey, _time) = (folder, agreement, withKey, time);
         PrivateFiles.MakeFolder(folder);
         _alone = PrivateFiles.Open(Path.Combine(folder, "lock"), FileMode.OpenOrCreate);
     }
 
     /// <summary>The public key in the form that verifiers are given.</summary>
-    public string Verifier => _key().Verifier;
+    public string Verifier => _withKey(key => key.Verifier);
 
     /// <summary>Called once for each conflict: a log is proved to have two histories. The text says how many conflicts there are. Never
     /// null.</summary>
@@ -157,7 +157,7 @@ public sealed class Witness : IDisposable
                     Doubt(hash, kept!, last, verified, proof);
                 return new(422, $"{wrong}\n");
             }
-            var line = _key().Cosign(note, now);
+            var line = _withKey(key => key.Cosign(note, now));
             // Unproved checkpoints of this size are decided before the new checkpoint is written. In the other order, if the process ended
             // in between, they would never be looked at again, because they are below the last cosigned checkpoint.
             Decide(hash, verified);

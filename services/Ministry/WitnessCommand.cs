@@ -14,6 +14,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -31,13 +32,17 @@ public sealed record WitnessSettings
     /// which <see cref="State"/> holds (<see cref="AgreementFile.Trust"/>).</summary>
     public required string Agreement { get; init; }
 
-    /// <summary>File of the Ed25519 key for cosignatures (PKCS #8, PEM).</summary>
+    /// <summary>Where the Ed25519 key for cosignatures is (<see cref="KeySource"/>): a file (PKCS #8, PEM), which is read again when it
+    /// changes, <c>secrets:NAME</c>, or <c>pkcs11:…</c> of a key in a token.</summary>
     public required string Key { get; init; }
+
+    /// <summary>The folder of <c>secrets:NAME</c>. Default: <c>/run/secrets</c>.</summary>
+    public string SecretsFolder { get; init; } = KeySource.DefaultSecretsFolder;
 
     /// <summary>File of the certificate chain with which it is called (PEM); it is read again when it changes.</summary>
     public required string Certificate { get; init; }
 
-    /// <summary>File of the certificate's key (PEM).</summary>
+    /// <summary>Where the certificate's key is (PEM): a file, or <c>secrets:NAME</c>.</summary>
     public required string CertificateKey { get; init; }
 
     /// <summary>Folder in which it keeps what it cosigned.</summary>
@@ -97,25 +102,36 @@ public static partial class WitnessCommand
                 return null;
             },
         };
+        var key = new Option<string?>("--key")
+        {
+            HelpName = "location",
+            Description = $"The key for cosignatures; not given: the folder's cosignatures.key. {CallCommands.KeyLocation}",
+        };
         var run = new Command("run", "Cosigns the checkpoints of the agreement's services (C2SP tlog-witness) until it is told to stop.")
         {
             folder,
             participant,
             state,
             listen,
+            key,
         };
         run.SetAction(
             async (result, cancel) =>
             {
                 try
                 {
+                    var settings = WitnessSettings.In(
+                        result.GetRequiredValue(folder),
+                        result.GetRequiredValue(participant),
+                        result.GetRequiredValue(state),
+                        result.GetRequiredValue(listen)
+                    );
                     await using var host = Build(
-                        WitnessSettings.In(
-                            result.GetRequiredValue(folder),
-                            result.GetRequiredValue(participant),
-                            result.GetRequiredValue(state),
-                            result.GetRequiredValue(listen)
-                        ),
+                        settings with
+                        {
+                            Key = result.GetValue(key) ?? settings.Key,
+                            SecretsFolder = CallCommands.SecretsFolder,
+                        },
                         TimeProvider.System
                     );
                     await host.StartAsync(cancel);
@@ -159,9 +175,10 @@ public static partial class WitnessCommand
             Agreement Agreement() => trusted.Current.Agreement;
             var name = CosignatureKey.NameOf(Agreement().TrustDomain, settings.Participant);
             // To change the key, the agreement lists the new one beside the old one first.
-            var key = new Reread<CosignatureKey>(settings.Key, () => ReadKey(settings, name, Agreement()), Complain);
+            var path = KeySource.PathOf(settings.Key, settings.SecretsFolder);
+            var key = new Reread<CosignatureKey>(path ?? settings.Key, () => ReadKey(settings, name, Agreement()), Complain);
             _ = key.Current;
-            return new Witness(settings.State, Agreement, () => key.Current, time)
+            return new Witness(settings.State, Agreement, key.Use, time)
             {
                 Alarm = text => LogAlarm(log!, text),
                 Warn = text => LogDoubt(log!, text),
@@ -190,7 +207,7 @@ public static partial class WitnessCommand
         chain.ImportFromPemFile(settings.Certificate);
         chain.RemoveAt(0);
         return SslStreamCertificateContext.Create(
-            X509Certificate2.CreateFromPem(File.ReadAllText(settings.Certificate), PrivateFiles.ReadKey(settings.CertificateKey)),
+            CertificateFiles.Read(settings.Certificate, settings.CertificateKey, settings.SecretsFolder),
             chain,
             offline: true
         );
@@ -198,10 +215,11 @@ public static partial class WitnessCommand
 
     private static CosignatureKey ReadKey(WitnessSettings settings, string name, Agreement agreement)
     {
-        var own = CosignatureKey.FromPem(name, PrivateFiles.ReadKey(settings.Key));
-        return Cosigners.KeysOf(agreement).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier)
-            ? own
-            : throw new FormatException($"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
+        var own = CosignatureKey.Of(name, KeySource.Open(settings.Key, settings.SecretsFolder));
+        if (Cosigners.KeysOf(agreement).Any(k => k.Participant.Id == settings.Participant && k.Cosigner.Verifier == own.Verifier))
+            return own;
+        own.Dispose();
+        throw new FormatException($"the agreement does not list {settings.Key} as a key of {settings.Participant} for cosignatures");
     }
 
     private static void Listen(KestrelServerOptions kestrel, Uri at, Reread<SslStreamCertificateContext> certificate)
@@ -281,8 +299,8 @@ public static partial class WitnessCommand
     private static partial void LogComplaint(ILogger log, string what);
 }
 
-/// <summary>A value that is read from a file, and read again when the file has changed. Where that fails, the previous value stays.
-/// </summary>
+/// <summary>A value that is read from a file, and read again when the file has changed. Where that fails, the previous value stays. A
+/// value that is replaced is disposed of, where that can be.</summary>
 /// <param name="path">The file.</param>
 /// <param name="read">Reads the value.</param>
 /// <param name="complain">Is called with the reason when reading fails.</param>
@@ -296,32 +314,37 @@ internal sealed class Reread<T>(string path, Func<T> read, Action<string> compla
 
     /// <summary>The value.</summary>
     /// <exception cref="FormatException">The file could never be read.</exception>
-    public T Current
+    public T Current => Use(value => value);
+
+    /// <summary>Uses the value, which stays until that is done.</summary>
+    /// <exception cref="FormatException">The file could never be read.</exception>
+    public TResult Use<TResult>(Func<T, TResult> use)
     {
-        get
+        lock (_lock)
+            return use(Newest());
+    }
+
+    private T Newest()
+    {
+        var written = File.GetLastWriteTimeUtc(path);
+        if (_value is not null && written == _written)
+            return _value;
+        try
         {
-            lock (_lock)
-            {
-                var written = File.GetLastWriteTimeUtc(path);
-                if (_value is not null && written == _written)
-                    return _value;
-                try
-                {
-                    _value = read();
-                    _written = written;
-                }
-                catch (Exception e)
-                    when (e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException)
-                {
-                    if (_value is null)
-                        throw new FormatException($"{path} cannot be read: {e.Message}", e);
-                    // The file is tried with each request until it can be read, so the same failure is reported once.
-                    if (_complained != e.Message)
-                        complain($"{path} cannot be read, and what it held before stays in use: {e.Message}");
-                    _complained = e.Message;
-                }
-                return _value;
-            }
+            var next = read();
+            (_value as IDisposable)?.Dispose();
+            (_value, _written) = (next, written);
         }
+        catch (Exception e)
+            when (e is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException or FormatException)
+        {
+            if (_value is null)
+                throw new FormatException($"{path} cannot be read: {e.Message}", e);
+            // The file is tried with each request until it can be read, so the same failure is reported once.
+            if (_complained != e.Message)
+                complain($"{path} cannot be read, and what it held before stays in use: {e.Message}");
+            _complained = e.Message;
+        }
+        return _value;
     }
 }

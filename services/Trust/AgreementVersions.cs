@@ -5,9 +5,9 @@ using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Trust;
 
@@ -122,13 +122,13 @@ public static class AgreementVersions
     /// <param name="participant">The participant.</param>
     /// <param name="keyId">The key's id in the preceding version; where the participant is new, in this one.</param>
     /// <param name="key">The key.</param>
-    public static void Sign(Agreement agreement, string participant, string keyId, Key key)
+    public static void Sign(Agreement agreement, string participant, string keyId, Signer key)
     {
         var signature = new AgreementSignature
         {
             Participant = participant,
             KeyId = keyId,
-            Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, TextOf(agreement))),
+            Signature = ByteString.CopyFrom(key.Sign(TextOf(agreement))),
         };
         if (agreement.Signatures.FirstOrDefault(s => s.KeyId == keyId) is { } old)
             agreement.Signatures.Remove(old);

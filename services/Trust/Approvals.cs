@@ -5,9 +5,9 @@ using Google.Protobuf;
 using Google.Protobuf.Collections;
 using Google.Protobuf.Reflection;
 using Ministries.Errors.V1;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Trust;
 
@@ -64,7 +64,7 @@ public static class Approvals
     /// it.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals, or has no request id yet.</exception>
     /// <exception cref="FormatException">The agreement lists no such key for approvals of the participant.</exception>
-    public static void Add(IMessage request, string trustDomain, Participant owner, Key key, string office, string? at = null)
+    public static void Add(IMessage request, string trustDomain, Participant owner, Signer key, string office, string? at = null)
     {
         if (
             request.Descriptor.FindFieldByNumber(Field) is not { Name: "approvals" } field
@@ -82,7 +82,7 @@ public static class Approvals
                 Official = listed.Official,
                 Office = office,
                 KeyId = listed.Id,
-                Signature = ByteString.CopyFrom(SignatureAlgorithm.Ed25519.Sign(key, text)),
+                Signature = ByteString.CopyFrom(key.Sign(text)),
             }
         );
     }

@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
+using Ministries.Keys;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
 using NSec.Cryptography;
@@ -42,7 +43,7 @@ public static class Attestations
     public static OfficialKey Vouch(
         string trustDomain,
         Participant owner,
-        Key requests,
+        Signer requests,
         string official,
         PublicKey key,
         DateTimeOffset from,
@@ -58,7 +59,7 @@ public static class Attestations
             KeyId = SigningKeys.Listed(owner, SigningKeyUse.Requests, requests).Id,
         };
         vouched.Signature = ByteString.CopyFrom(
-            SignatureAlgorithm.Ed25519.Sign(requests, AttestationChecks.TextOf(vouched, trustDomain, owner.Id))
+            requests.Sign(AttestationChecks.TextOf(vouched, trustDomain, owner.Id))
         );
         return vouched;
     }
@@ -76,16 +77,13 @@ public static class Attestations
         ByteString digest,
         string trustDomain,
         string participant,
-        Key key,
+        Signer key,
         OfficialKey vouched
     )
     {
         (request.Digest, request.OfficialKey) = (digest, vouched);
         request.Signature = ByteString.CopyFrom(
-            SignatureAlgorithm.Ed25519.Sign(
-                key,
-                AttestationChecks.Text(trustDomain, digest, request.Role, participant, request.Actor.Official)
-            )
+            key.Sign(AttestationChecks.Text(trustDomain, digest, request.Role, participant, request.Actor.Official))
         );
     }
 }

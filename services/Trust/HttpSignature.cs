@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Security.Cryptography;
 using System.Text;
-using NSec.Cryptography;
+using Ministries.Keys;
 
 namespace Ministries.Trust;
 
@@ -85,7 +85,7 @@ public static class HttpSignature
     /// <param name="values">The value of each of <see cref="Covered"/>.</param>
     /// <returns>The values of <c>Signature-Input</c> and <c>Signature</c>.</returns>
     public static (string Input, string Signature) Sign(
-        Key key,
+        Signer key,
         string keyId,
         string nonce,
         DateTimeOffset created,
@@ -95,7 +95,7 @@ public static class HttpSignature
     )
     {
         var parameters = ParametersOf(created, created + life, keyId, nonce, tag);
-        var bytes = SignatureAlgorithm.Ed25519.Sign(key, Base(Covered.Select(c => KeyValuePair.Create(c, values[c])), parameters));
+        var bytes = key.Sign(Base(Covered.Select(c => KeyValuePair.Create(c, values[c])), parameters));
         return ($"{Label}={parameters}", $"{Label}=:{Convert.ToBase64String(bytes)}:");
     }
 }

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Keys;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 
@@ -52,8 +53,7 @@ public sealed class CertificateAuthority : IDisposable
     /// <summary>Reads an authority from its files.</summary>
     /// <param name="certificate">Its certificate (PEM).</param>
     /// <param name="key">Its key (PEM).</param>
-    public static CertificateAuthority Read(string certificate, string key) =>
-        new(X509Certificate2.CreateFromPem(File.ReadAllText(certificate), Ledger.PrivateFiles.ReadKey(key)));
+    public static CertificateAuthority Read(string certificate, string key) => new(CertificateFiles.Read(certificate, key));
 
     /// <summary>Issues a certificate with a new key.</summary>
     /// <param name="name">Its common name.</param>
@@ -239,17 +239,19 @@ public static class Pki
     /// <param name="previous">The version before, which says which of its keys counts; null: there is none.</param>
     /// <param name="agreement">The version.</param>
     /// <param name="participant">The participant.</param>
-    /// <param name="file">The key's file (PKCS #8, PEM).</param>
+    /// <param name="location">Where the key is (<see cref="KeySource"/>).</param>
+    /// <param name="secretsFolder">The secrets folder; null: the usual one.</param>
     /// <exception cref="FormatException">Neither version lists the key as one of the participant's for agreements.</exception>
-    public static void Sign(Agreement? previous, Agreement agreement, string participant, string file)
+    /// <exception cref="IOException">The key cannot be used.</exception>
+    public static void Sign(Agreement? previous, Agreement agreement, string participant, string location, string? secretsFolder = null)
     {
-        using var key = ReadKey(file);
-        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        using var key = KeySource.Open(location, secretsFolder);
+        var bytes = ByteString.CopyFrom(key.PublicKey.Span);
         var listed =
             new[] { previous, agreement }
                 .SelectMany(a => a?.Participants.Where(p => p.Id == participant).SelectMany(p => p.SigningKeys) ?? [])
                 .FirstOrDefault(k => k.Use == SigningKeyUse.Agreements && k.PublicKey == bytes)
-            ?? throw new FormatException($"{file} is not one of {participant}'s keys for agreements");
+            ?? throw new FormatException($"{location} is not one of {participant}'s keys for agreements");
         AgreementVersions.Sign(agreement, participant, listed.Id, key);
     }
 
@@ -338,7 +340,7 @@ public static class Pki
     {
         Ledger.PrivateFiles.MakeOpenFolder(Path.GetDirectoryName(Path.GetFullPath(path))!);
         using var key = MakeKey(path, made);
-        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        var bytes = ByteString.CopyFrom(key.PublicKey.Span);
         if (participant.SigningKeys.Any(k => k.PublicKey == bytes))
             return;
         participant.SigningKeys.Add(
@@ -376,31 +378,34 @@ public static class Pki
     }
 
     /// <summary>Lists a key of a participant in a version of the agreement. The key's file is created if missing, readable only by its
-    /// owner.</summary>
+    /// owner. In a token and in the secrets folder, nothing is created.</summary>
     /// <param name="agreement">The version, which is changed.</param>
     /// <param name="participant">The participant.</param>
     /// <param name="use">What the key signs.</param>
-    /// <param name="path">The key's file (PKCS #8, PEM).</param>
+    /// <param name="location">Where the key is (<see cref="KeySource"/>).</param>
     /// <param name="from">From when it may sign, rounded down to a whole second.</param>
     /// <param name="official">Of a key for approvals: the official's pseudonymous id.</param>
+    /// <param name="secretsFolder">The secrets folder; null: the usual one.</param>
     /// <returns>The key as it is listed, with its id.</returns>
     /// <exception cref="FormatException">There is no such participant, or it has the key already.</exception>
     public static SigningKey ListKey(
         Agreement agreement,
         string participant,
         SigningKeyUse use,
-        string path,
+        string location,
         DateTimeOffset from,
-        string official = ""
+        string official = "",
+        string? secretsFolder = null
     )
     {
         var owner =
             agreement.Participants.FirstOrDefault(p => p.Id == participant)
             ?? throw new FormatException($"{participant} is not a participant of the agreement");
-        using var key = MakeKey(path, []);
-        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        using var key =
+            KeySource.PathOf(location, secretsFolder) == location ? MakeKey(location, []) : KeySource.Open(location, secretsFolder);
+        var bytes = ByteString.CopyFrom(key.PublicKey.Span);
         if (agreement.Participants.SelectMany(p => p.SigningKeys).FirstOrDefault(k => k.PublicKey == bytes) is { } known)
-            throw new FormatException($"{path} is listed already, as {known.Id}; a key cannot be listed again");
+            throw new FormatException($"{location} is listed already, as {known.Id}; a key cannot be listed again");
         var name = $"{participant}/{(use == SigningKeyUse.Checkpoints ? "checkpoint" : use.ToString().ToLowerInvariant())}-";
         var number = 1;
         while (owner.SigningKeys.Any(k => k.Id == $"{name}{number}"))
@@ -418,34 +423,16 @@ public static class Pki
         return listed;
     }
 
-    private static Key MakeKey(string path, List<string> made)
+    private static Signer MakeKey(string path, List<string> made)
     {
         if (File.Exists(path))
-            return ReadKey(path);
+            return KeySource.Open(path);
         using var created = Key.Create(
             SignatureAlgorithm.Ed25519,
             new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving }
         );
         Write(path, global::System.Text.Encoding.ASCII.GetString(created.Export(KeyBlobFormat.PkixPrivateKeyText)), secret: true, made);
-        return ReadKey(path);
-    }
-
-    /// <summary>Reads an Ed25519 key from its file (PKCS #8, PEM).</summary>
-    /// <exception cref="FormatException">It holds no such key (<see cref="Ledger.KeyText"/>).</exception>
-    public static Key ReadKey(string path)
-    {
-        try
-        {
-            return Key.Import(
-                SignatureAlgorithm.Ed25519,
-                Ledger.KeyText.SeedOf(Ledger.PrivateFiles.ReadKey(path)),
-                KeyBlobFormat.RawPrivateKey
-            );
-        }
-        catch (FormatException e)
-        {
-            throw new FormatException($"{path}: {e.Message}", e);
-        }
+        return KeySource.Open(path);
     }
 
     private static void Write(string path, string text, bool secret, List<string> made)

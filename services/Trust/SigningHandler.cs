@@ -1,8 +1,8 @@
 using System.Globalization;
 using System.Net.Http.Headers;
 using Google.Protobuf;
+using Ministries.Keys;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Trust;
 
@@ -14,7 +14,7 @@ namespace Ministries.Trust;
 /// <param name="keyId">The key's id in the agreement.</param>
 /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature is valid only there.</param>
 /// <param name="time">The clock.</param>
-public sealed class SigningHandler(Key key, string keyId, string tag, TimeProvider time) : DelegatingHandler
+public sealed class SigningHandler(Signer key, string keyId, string tag, TimeProvider time) : DelegatingHandler
 {
     /// <summary>Signs with the key for requests of which the agreement lists the public half.</summary>
     /// <param name="key">The key.</param>
@@ -22,7 +22,7 @@ public sealed class SigningHandler(Key key, string keyId, string tag, TimeProvid
     /// <param name="tag">Which service the channel leads to (<see cref="HttpSignature.TagOf"/>): a signature is valid only there.</param>
     /// <param name="time">The clock.</param>
     /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
-    public SigningHandler(Key key, Participant owner, string tag, TimeProvider time)
+    public SigningHandler(Signer key, Participant owner, string tag, TimeProvider time)
         : this(key, SigningKeys.Listed(owner, SigningKeyUse.Requests, key).Id, tag, time) { }
 
     private static readonly TimeSpan Life = TimeSpan.FromMinutes(2);

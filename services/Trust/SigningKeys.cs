@@ -1,7 +1,7 @@
 using Google.Protobuf;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Types.V1;
-using NSec.Cryptography;
 
 namespace Ministries.Trust;
 
@@ -20,9 +20,9 @@ public static class SigningKeys
     /// <param name="use">What it signs.</param>
     /// <param name="key">The key.</param>
     /// <exception cref="FormatException">The agreement lists no such key of the participant.</exception>
-    public static SigningKey Listed(Participant owner, SigningKeyUse use, Key key)
+    public static SigningKey Listed(Participant owner, SigningKeyUse use, Signer key)
     {
-        var bytes = ByteString.CopyFrom(key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
+        var bytes = ByteString.CopyFrom(key.PublicKey.Span);
         return owner.SigningKeys.FirstOrDefault(k => k.Use == use && k.PublicKey == bytes)
             ?? throw new FormatException(
                 $"the key is not one of {owner.Id}'s keys for {use.ToString().ToLowerInvariant()} in the agreement"

@@ -39,7 +39,7 @@ internal sealed class Driver : IAsyncDisposable
     )
     {
         string Own(string file) => Path.Combine(bench.Folder, participant, file);
-        var driver = new Driver(service.Address, participant, signed ? Pki.ReadKey(Own("requests.key")) : null, writer);
+        var driver = new Driver(service.Address, participant, signed ? Fixtures.Signing.KeyIn(Own("requests.key")) : null, writer);
         var certificate = Hosts.Certificate(Own("system.pem"), Own("system.key"));
         driver._wires = await Task.WhenAll(
             Enumerable.Range(0, connections).Select(_ => Wire.Open(service.Address, certificate, (wire, call) => driver._done(wire, call)))

@@ -329,7 +329,7 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         {
             var agreement = Signing.Agreement(_folder);
             using var key = Key.Create(SignatureAlgorithm.Ed25519);
-            using var requests = Pki.ReadKey(Path.Combine(_folder, CaseFixture.Icrc, "requests.key"));
+            using var requests = Ministries.Keys.KeySource.Open(Path.Combine(_folder, CaseFixture.Icrc, "requests.key"));
             var (owner, now) = (agreement.Participants.Single(p => p.Id == CaseFixture.Icrc), DateTimeOffset.UtcNow);
             var vouched = Attestations.Vouch(
                 agreement.TrustDomain,

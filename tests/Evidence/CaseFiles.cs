@@ -48,7 +48,7 @@ public sealed class CaseFiles : IAsyncLifetime
     /// <summary>A file of these lines as a dishonest exporter would make it: with its end signed again.</summary>
     public byte[] Sealed(IReadOnlyList<EvidenceLine> lines, string participant)
     {
-        using var key = Pki.ReadKey(Path.Combine(Certificates, participant, "requests.key"));
+        using var key = Fixtures.Signing.KeyIn(Path.Combine(Certificates, participant, "requests.key"));
         var end = lines[^1].End.Clone();
         var texts = lines.Take(lines.Count - 1).Select(EvidenceFile.Write).ToList();
         end.Lines.Clear();

@@ -42,7 +42,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
     private Key KeyOf(string file)
     {
         if (!_keys.TryGetValue(file, out var key))
-            _keys[file] = key = Pki.ReadKey(Path.Combine(files.Certificates, file));
+            _keys[file] = key = Fixtures.Signing.KeyIn(Path.Combine(files.Certificates, file));
         return key;
     }
 

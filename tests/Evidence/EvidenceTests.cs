@@ -133,7 +133,7 @@ public sealed class EvidenceTests(CaseFiles files)
                 version,
                 signer.Id,
                 signer.SigningKeys.First(k => k.Use == SigningKeyUse.Agreements).Id,
-                Trust.Pki.ReadKey(Path.Combine(files.Certificates, signer.Id, "agreements.key"))
+                Fixtures.Signing.KeyIn(Path.Combine(files.Certificates, signer.Id, "agreements.key"))
             );
         part.Data = version.ToByteString();
         var file = files.Sealed(lines, Seoul);

@@ -106,7 +106,7 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         DateTimeOffset At(double minutes) => DateTimeOffset.FromUnixTimeSeconds(recorded.ToUnixTimeSeconds()).AddMinutes(minutes);
 
         var before = Agreement.Parser.ParseFrom(lines[log + 1].Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
-        using var old = Pki.ReadKey(Path.Combine(files.Certificates, "service/custody/checkpoint.key"));
+        using var old = Fixtures.Signing.KeyIn(Path.Combine(files.Certificates, "service/custody/checkpoint.key"));
         using var fresh = Key.Create(SignatureAlgorithm.Ed25519);
         var next = Changed(before, row, fresh, At);
         foreach (var signer in before.Participants.Where(AgreementVersions.Signs))

@@ -28,7 +28,7 @@ public static class Signing
         var key = Path.Combine(folder, participant, "requests.key");
         return File.Exists(key)
             ? new SigningHandler(
-                Pki.ReadKey(key),
+                KeyIn(key),
                 $"{participant}/requests-1",
                 HttpSignature.TagOf(Agreement(folder).TrustDomain, service),
                 time ?? TimeProvider.System
@@ -83,6 +83,10 @@ public static class Signing
     /// <summary>A new key that can be written to a file.</summary>
     public static Key NewKey() =>
         Key.Create(SignatureAlgorithm.Ed25519, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextArchiving });
+
+    /// <summary>The key in a file, with which a test can do more than sign.</summary>
+    public static Key KeyIn(string path) =>
+        Key.Import(SignatureAlgorithm.Ed25519, File.ReadAllBytes(path), KeyBlobFormat.PkixPrivateKeyText);
 
     /// <summary>A key as an agreement lists it.</summary>
     public static SigningKey Listed(string id, SigningKeyUse use, Key key, string official = "") =>

@@ -42,7 +42,7 @@ public sealed class ApprovalTests : IAsyncLifetime
 
     private void Approve(LogCallRequest request, string participant, int number)
     {
-        using var key = Pki.ReadKey(
+        using var key = Signing.KeyIn(
             Path.Combine(_running.Folder, participant, "officials", $"{participant.Replace('/', '-')}-official-{number}.key")
         );
         Approvals.Add(

@@ -65,7 +65,7 @@ public sealed class KeyTests : IAsyncLifetime
     [Fact]
     public async Task A_key_for_requests_is_changed_while_calls_run_and_none_fails()
     {
-        using var old = Pki.ReadKey(Path.Combine(_running.Folder, "kr/mfa", "requests.key"));
+        using var old = Signing.KeyIn(Path.Combine(_running.Folder, "kr/mfa", "requests.key"));
         using var fresh = NewKey();
         var (first, second) = (Signed(old, "kr/mfa/requests-1"), Signed(fresh, "kr/mfa/requests-2"));
         await Running.Refused("SIGNATURE_KEY_UNKNOWN", () => second.LogCallAsync(Running.Request()).ResponseAsync);

@@ -311,7 +311,7 @@ public sealed class Running : IAsyncLifetime
         string type = "application/grpc"
     )
     {
-        using var key = Pki.ReadKey(Path.Combine(Folder, "kr/mfa", "requests.key"));
+        using var key = Signing.KeyIn(Path.Combine(Folder, "kr/mfa", "requests.key"));
         var values = new Dictionary<string, string>
         {
             ["@method"] = "POST",

@@ -51,7 +51,7 @@ public class BindingTests(Services services) : IClassFixture<Services>
 
     private Dictionary<string, string> Signed(string service, string requestId, byte[] frame)
     {
-        using var key = Pki.ReadKey(Path.Combine(services.Folder, "icrc", "requests.key"));
+        using var key = Fixtures.Signing.KeyIn(Path.Combine(services.Folder, "icrc", "requests.key"));
         var digest = HttpSignature.ContentDigest(frame);
         var (input, signature) = HttpSignature.Sign(
             key,

@@ -338,7 +338,7 @@ public sealed class RetryTests : IAsyncLifetime
     // The receipt of a log with one entry, made from the specifications.
     private static Receipt ReceiptOf(string keyFile)
     {
-        using var key = Pki.ReadKey(keyFile);
+        using var key = Fixtures.Signing.KeyIn(keyFile);
         var record = SHA256.HashData([1, 2, 3]);
         var root = SHA256.HashData([0, .. record]);
         const string Origin = "ministries.example/calllog";

@@ -12,9 +12,10 @@ public class LayerTests
     private static readonly Dictionary<string, string[]> Allowed = new()
     {
         ["Rules"] = ["Contracts"],
-        ["Ledger"] = ["Contracts", "Rules"],
-        ["Trust"] = ["Contracts", "Rules", "Ledger"],
-        ["Hosting"] = ["Contracts", "Rules", "Ledger", "Trust"],
+        ["Keys"] = [],
+        ["Ledger"] = ["Contracts", "Keys", "Rules"],
+        ["Trust"] = ["Contracts", "Keys", "Rules", "Ledger"],
+        ["Hosting"] = ["Contracts", "Keys", "Rules", "Ledger", "Trust"],
         ["CallLog"] = ["Contracts", "Rules", "Ledger", "Trust", "Hosting"],
         ["Custody"] = ["Contracts", "Rules", "Ledger", "Trust", "Hosting"],
         ["Consular"] = ["Contracts", "Rules", "Ledger", "Trust", "Hosting"],
@@ -59,6 +60,18 @@ public class LayerTests
             rules.References,
             r => !r.StartsWith("System.", StringComparison.Ordinal) && r is not ("Ministries.Contracts" or "Google.Protobuf")
         );
+    }
+
+    [Fact]
+    public void Keys_alone_knows_that_there_are_tokens()
+    {
+        using var keys = new Compiled("Keys");
+        Assert.Contains("Pkcs11Interop", keys.References);
+        foreach (var layer in Allowed.Keys.Where(l => l != "Keys"))
+        {
+            using var assembly = new Compiled(layer);
+            Assert.DoesNotContain("Pkcs11Interop", assembly.References);
+        }
     }
 
     [Fact]

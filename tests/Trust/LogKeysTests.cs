@@ -35,7 +35,7 @@ public sealed class LogKeysTests : IDisposable
 
     private string Note(params (string By, DateTimeOffset At)[] cosigned)
     {
-        using var key = Pki.ReadKey(Path.Combine(_folder, "service/custody/checkpoint.key"));
+        using var key = Fixtures.Signing.KeyIn(Path.Combine(_folder, "service/custody/checkpoint.key"));
         var text = $"{Origin}\n7\n{Convert.ToBase64String(new byte[32])}\n";
         byte[] id = SHA256.HashData([.. Encoding.UTF8.GetBytes($"{Origin}\n"), 1, .. key.PublicKey.Export(KeyBlobFormat.RawPublicKey)])[
             ..4

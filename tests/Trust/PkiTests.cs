@@ -88,7 +88,7 @@ public sealed class PkiTests : IDisposable
     public void The_agreement_names_the_keys_that_sign()
     {
         Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System);
-        using var key = Pki.ReadKey(Path.Combine(_folder, "service/custody/checkpoint.key"));
+        using var key = Fixtures.Signing.KeyIn(Path.Combine(_folder, "service/custody/checkpoint.key"));
         var listed = Agreement().Participants.Single(p => p.Id == "service/custody").SigningKeys.Single();
         Assert.Equal(SigningKeyUse.Checkpoints, listed.Use);
         Assert.Equal(ByteString.CopyFrom(key.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey)), listed.PublicKey);

@@ -414,7 +414,7 @@ public sealed class EveryKeyTests
 
         public string ListedAs(string key)
         {
-            using var read = Pki.ReadKey(key);
+            using var read = Signing.KeyIn(key);
             var bytes = read.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey);
             return Hub.Agreement.Participants.SelectMany(p => p.SigningKeys).Single(k => k.PublicKey.Span.SequenceEqual(bytes)).Id;
         }

@@ -1,7 +1,7 @@
 using System.Formats.Asn1;
 using System.Security.Cryptography;
 
-namespace Ministries.Ledger;
+namespace Ministries.Keys;
 
 /// <summary>Reads an Ed25519 key from the text of its file. All programs read it so: services, witnesses and clients.</summary>
 public static class KeyText
@@ -13,14 +13,26 @@ public static class KeyText
     /// behind the key (RFC 5958) are not needed.</param>
     /// <returns>The 32 bytes of the private key (RFC 8032).</returns>
     /// <exception cref="FormatException">It holds no such key. The message says what it holds instead, and nothing of the key.</exception>
-    public static byte[] SeedOf(string pem)
+    public static byte[] SeedOf(ReadOnlySpan<char> pem)
     {
         var labels = new List<string>();
-        for (var rest = pem.AsSpan(); PemEncoding.TryFind(rest, out var found); rest = rest[found.Location.End..])
+        for (var rest = pem; PemEncoding.TryFind(rest, out var found); rest = rest[found.Location.End..])
         {
             var label = rest[found.Label].ToString();
             if (label == "PRIVATE KEY")
-                return SeedOf(Convert.FromBase64String(rest[found.Base64Data].ToString()));
+            {
+                var der = GC.AllocateUninitializedArray<byte>(found.DecodedDataLength, pinned: true);
+                try
+                {
+                    return Convert.TryFromBase64Chars(rest[found.Base64Data], der, out var length)
+                        ? SeedOf(der.AsMemory(0, length))
+                        : throw new FormatException("the key is no Base64");
+                }
+                finally
+                {
+                    CryptographicOperations.ZeroMemory(der);
+                }
+            }
             labels.Add(label);
         }
         throw new FormatException(
@@ -30,7 +42,7 @@ public static class KeyText
         );
     }
 
-    private static byte[] SeedOf(byte[] der)
+    private static byte[] SeedOf(ReadOnlyMemory<byte> der)
     {
         try
         {

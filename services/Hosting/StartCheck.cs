@@ -63,11 +63,11 @@ internal sealed class StartCheck(Settings settings)
             Try(
                 "CertificateKey",
                 KeySource.PathOf(settings.CertificateKey, settings.SecretsFolder) ?? settings.CertificateKey,
-                file =>
+                _ =>
                 {
                     try
                     {
-                        X509Certificate2.CreateFromPem(text, PrivateFiles.ReadKey(file)).Dispose();
+                        CertificateFiles.Read(settings.Certificate, settings.CertificateKey, settings.SecretsFolder).Dispose();
                     }
                     catch (ArgumentException e)
                     {

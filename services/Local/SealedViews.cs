@@ -41,6 +41,9 @@ internal static class SealedViews
         var (lines, file, found) = ((IReadOnlyList<string>)[], "", 0);
         foreach (var path in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
         {
+            // A lock is empty, and nobody else may open it.
+            if (Path.GetFileName(path) == "lock")
+                continue;
             var bytes = await Read(path);
             found += words.Sum(w => CountOf(bytes, w));
             if (lines.Count > 0 || !Path.GetFileName(path).StartsWith("custody.db", StringComparison.Ordinal))

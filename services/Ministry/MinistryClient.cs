@@ -141,7 +141,7 @@ public sealed partial class MinistryClient : IDisposable
             ?? throw new FormatException($"{settings.Certificate} is not a certificate of a participant of the agreement");
         if (identified.Refused != Reason.Unspecified)
             throw new FormatException($"{settings.Certificate} has expired, is not valid yet, or is denied by the agreement");
-        _identities.AddRange(settings.SealingKeys.Select(file => SealingKeyFile.Read(file, Participant)));
+        _identities.AddRange(settings.SealingKeys.Select(file => SealingKeyFile.Read(file, Participant, settings.SecretsFolder)));
         // A key that is not the participant's is reported now, not at the first call.
         if (_key is not null)
             new SigningHandler(_key, Participant, "", _time).Dispose();

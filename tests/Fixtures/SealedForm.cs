@@ -57,9 +57,13 @@ public static class SealedForm
     public static byte[] Key(string path)
     {
         if (!File.Exists(path))
-            WholeFile.Write(path, Convert.ToBase64String(SealingIdentity.NewSeed()), mode: PrivateFiles.Mode);
-        using var identity = SealingIdentity.FromSeed("", Convert.FromBase64String(PrivateFiles.ReadKey(path)));
-        return identity.PublicKey.Bytes.ToArray();
+            WholeFile.Write(
+                path,
+                PemEncoding.WriteString(SealingKeySource.Label, SealingIdentity.NewSeed()),
+                mode: PrivateFiles.Mode
+            );
+        using var key = SealingKeySource.Open(path);
+        return key.PublicKey.Bytes.ToArray();
     }
 
     /// <summary>A public key that has the form of one and seals nothing.</summary>

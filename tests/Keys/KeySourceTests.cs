@@ -130,7 +130,7 @@ public sealed class KeySourceTests : IDisposable
             var open in (Action[])
                 [
                     () => KeySource.Open(PathOf("wrong.key")),
-                    () => SealingKeys.Open(PathOf("wrong.key")),
+                    () => SealingKeySource.Open(PathOf("wrong.key")),
                     () => CheckpointKey.FromPem("ministries.example/custody", text),
                 ]
         )

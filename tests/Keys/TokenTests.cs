@@ -104,7 +104,7 @@ public sealed class TokenTests : IDisposable
     public void The_X25519_half_in_a_token_agrees_as_RFC_7748_does_and_refuses_points_of_low_order()
     {
         var mlKem = Path.Combine(_folder, "ml-kem.key");
-        WriteMLKem(mlKem, RandomNumberGenerator.GetBytes(SealingKeys.MLKemSeedBytes));
+        WriteMLKem(mlKem, RandomNumberGenerator.GetBytes(XWingPrivateKey.MLKemSeedBytes));
         var (half, other) = KeySource.OpenHalf($"{Token.MakeX25519()}&ml-kem-source=file:{mlKem}")!.Value;
         using (half)
         {
@@ -126,16 +126,16 @@ public sealed class TokenTests : IDisposable
     public void What_is_sealed_is_opened_with_halves_that_live_apart()
     {
         var mlKem = Path.Combine(_folder, "ml-kem.key");
-        WriteMLKem(mlKem, RandomNumberGenerator.GetBytes(SealingKeys.MLKemSeedBytes));
-        using var key = SealingKeys.Open($"{Token.MakeX25519()}&ml-kem-source=file:{mlKem}");
+        WriteMLKem(mlKem, RandomNumberGenerator.GetBytes(XWingPrivateKey.MLKemSeedBytes));
+        using var key = SealingKeySource.Open($"{Token.MakeX25519()}&ml-kem-source=file:{mlKem}");
         Opens(key);
-        Assert.Throws<FormatException>(() => SealingKeys.Open(Token.MakeX25519()));
+        Assert.Throws<FormatException>(() => SealingKeySource.Open(Token.MakeX25519()));
     }
 
     [Fact]
     public void Halves_in_one_process_that_are_joined_open_what_is_sealed_to_both()
     {
-        using var key = SealingKeys.Join(new InProcess(), RandomNumberGenerator.GetBytes(SealingKeys.MLKemSeedBytes));
+        using var key = SealingKeySource.Join(new InProcess(), RandomNumberGenerator.GetBytes(XWingPrivateKey.MLKemSeedBytes));
         Opens(key);
     }
 
@@ -144,8 +144,8 @@ public sealed class TokenTests : IDisposable
     {
         var seed = SealingIdentity.NewSeed();
         var path = Path.Combine(_folder, "seal.key");
-        WholeFile.Write(path, PemEncoding.WriteString(SealingKeys.Label, seed), mode: PrivateFiles.Mode);
-        using var key = SealingKeys.Open(path);
+        WholeFile.Write(path, PemEncoding.WriteString(SealingKeySource.Label, seed), mode: PrivateFiles.Mode);
+        using var key = SealingKeySource.Open(path);
         using var own = SealingIdentity.FromSeed("kr/mfa/seal-1", seed);
         Assert.True(own.PublicKey.Bytes.SequenceEqual(key.PublicKey.Bytes));
         Opens(key);
@@ -163,7 +163,7 @@ public sealed class TokenTests : IDisposable
     }
 
     private static void WriteMLKem(string path, byte[] seed) =>
-        WholeFile.Write(path, PemEncoding.WriteString(SealingKeys.MLKemLabel, seed), mode: PrivateFiles.Mode);
+        WholeFile.Write(path, PemEncoding.WriteString(SealingKeySource.MLKemLabel, seed), mode: PrivateFiles.Mode);
 
     private sealed class InProcess : IKeyAgreement
     {

@@ -286,7 +286,9 @@ public abstract class LedgerTests
                                 or Reason.ApprovalNotOfCaller
                                 or Reason.ApprovalNotOfOfficial
                                 or Reason.ApprovalKeyNotValid
-                                or Reason.ApprovalWrong,
+                                or Reason.ApprovalWrong
+                                or Reason.RecipientWithoutKey
+                                or Reason.SealingKeyUnknown,
                     Reasons.AboutOf(reason).Mendable
                 )
         );

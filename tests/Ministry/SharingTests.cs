@@ -371,13 +371,20 @@ public class SharingTests(SharingTests.Sharing sharing) : IClassFixture<SharingT
 
         private static Agreement WithKeys(Agreement agreement)
         {
-            foreach (var participant in agreement.Participants)
+            foreach (var participant in agreement.Participants.Where(p => p.Kind is not (ParticipantKind.Service or ParticipantKind.Operator)))
                 for (var i = 1; i <= 2; i++)
                 {
                     // A key has the form of one and seals nothing.
                     var key = new byte[1216];
                     SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(KeyOf(participant.Id, i))).CopyTo(key, 1184);
-                    participant.SealingKeys.Add(new SealingKey { Id = KeyOf(participant.Id, i), PublicKey = ByteString.CopyFrom(key) });
+                    participant.SealingKeys.Add(
+                        new SealingKey
+                        {
+                            Id = KeyOf(participant.Id, i),
+                            PublicKey = ByteString.CopyFrom(key),
+                            ValidFromTime = new Timestamp { Seconds = 1_577_836_800 },
+                        }
+                    );
                 }
             return agreement;
         }

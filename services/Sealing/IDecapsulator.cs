@@ -2,11 +2,11 @@ namespace Ministries.Sealing;
 
 /// <summary>The private half of an X-Wing key, wherever it lives.</summary>
 /// <remarks>
-/// The two halves of X-Wing may live apart, because few tokens have ML-KEM. The decapsulator of such a key asks the token for X25519
-/// (PKCS#11: <c>C_DeriveKey</c> with <c>CKM_ECDH1_DERIVE</c>, <c>CKD_NULL</c> and the last 32 bytes of the encapsulation), computes
-/// ML-KEM-768 from a seed in a file, and joins both with <see cref="XWing.Combine"/>. Whoever steals the file alone or the token alone
-/// opens nothing: X-Wing is secure while one of its halves is. Such a key is made half by half. Its public key is the ML-KEM-768
-/// encapsulation key, followed by the X25519 public key, so a sender does not see where the halves live.
+/// The two halves of X-Wing may live apart, because few tokens have ML-KEM. Then <see cref="XWingPrivateKey"/> is made of the 64 bytes of the
+/// ML-KEM half, from a file, and of a delegate that asks the token for X25519 (PKCS#11: <c>C_DeriveKey</c> with
+/// <c>CKM_ECDH1_DERIVE</c>, <c>CKD_NULL</c> and the given 32 bytes). Whoever steals the file alone or the token alone opens nothing:
+/// X-Wing is secure while one of its halves is. A sender does not see where the halves live. A token that has both implements this
+/// interface itself, and so does an agent that keeps the key in another process.
 /// </remarks>
 public interface IDecapsulator : IDisposable
 {

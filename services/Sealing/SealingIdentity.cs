@@ -24,8 +24,8 @@ public sealed class SealingIdentity : IDisposable
     /// <summary>The identity of a seed. The seed is not kept; the caller zeroes it.</summary>
     /// <param name="id">The key's id in the agreement.</param>
     /// <param name="seed">32 bytes.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The seed has not 32 bytes.</exception>
-    public static SealingIdentity FromSeed(string id, ReadOnlySpan<byte> seed) => new(id, new XWing.PrivateKey(seed));
+    /// <exception cref="ArgumentException">The seed has not 32 bytes.</exception>
+    public static SealingIdentity FromSeed(string id, ReadOnlySpan<byte> seed) => new(id, XWingPrivateKey.FromSeed(seed));
 
     /// <summary>Says which key it is, and nothing of its private half.</summary>
     public override string ToString() => $"sealing key {Id}";

@@ -1,6 +1,5 @@
 using System.Security.Cryptography;
 using NSec.Cryptography;
-using Org.BouncyCastle.Crypto.Parameters;
 
 namespace Ministries.Sealing;
 
@@ -102,67 +101,5 @@ public static class XWing
         var export = new SharedSecretCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextExport };
         using var shared = KeyAgreementAlgorithm.X25519.Agree(own, other, export);
         return shared is not null && shared.TryExport(SharedSecretBlobFormat.RawSharedSecret, sharedSecret, out _);
-    }
-
-    /// <summary>A private key in this process: X25519's half in memory that NSec protects, ML-KEM's in BouncyCastle's.</summary>
-    internal sealed class PrivateKey : IDecapsulator
-    {
-        private readonly Key _x25519;
-        private MLKemPrivateKeyParameters? _mlKem;
-
-        /// <summary>The key that a seed of 32 bytes stands for.</summary>
-        public PrivateKey(ReadOnlySpan<byte> seed)
-        {
-            ArgumentOutOfRangeException.ThrowIfNotEqual(seed.Length, SeedBytes);
-            var expanded = Shake256.HashData(seed, 96);
-            var mlKemSeed = expanded[..64];
-            try
-            {
-                _mlKem = MLKemPrivateKeyParameters.FromSeed(MLKemParameters.ml_kem_768, mlKemSeed);
-                _x25519 = Key.Import(KeyAgreementAlgorithm.X25519, expanded.AsSpan(64), KeyBlobFormat.RawPrivateKey);
-            }
-            finally
-            {
-                CryptographicOperations.ZeroMemory(expanded);
-                CryptographicOperations.ZeroMemory(mlKemSeed);
-            }
-            PublicKey = XWingPublicKey.TryRead([.. _mlKem.GetPublicKeyEncoded(), .. _x25519.PublicKey.Export(KeyBlobFormat.RawPublicKey)])!;
-        }
-
-        public XWingPublicKey PublicKey { get; }
-
-        public bool TryDecapsulate(ReadOnlySpan<byte> encapsulation, Span<byte> sharedSecret)
-        {
-            ObjectDisposedException.ThrowIf(_mlKem is null, this);
-            if (encapsulation.Length != EncapsulationBytes || sharedSecret.Length != SharedSecretBytes)
-                throw new ArgumentException("An encapsulation has 1120 bytes and its secret 32.", nameof(encapsulation));
-            var point = encapsulation[MLKemEncapsulationBytes..];
-            Span<byte> secrets = stackalloc byte[64];
-            try
-            {
-                if (
-                    !TryAgree(
-                        _x25519,
-                        NSec.Cryptography.PublicKey.Import(KeyAgreementAlgorithm.X25519, point, KeyBlobFormat.RawPublicKey),
-                        secrets[32..]
-                    )
-                )
-                    return false;
-                MLKem768.Decapsulate(_mlKem, encapsulation[..MLKemEncapsulationBytes], secrets[..32]);
-                Combine(secrets[..32], secrets[32..], point, PublicKey.Bytes[MLKemKeyBytes..], sharedSecret);
-                return true;
-            }
-            finally
-            {
-                CryptographicOperations.ZeroMemory(secrets);
-            }
-        }
-
-        public void Dispose()
-        {
-            _x25519.Dispose();
-            // BouncyCastle keeps its half in arrays that it does not hand out; they are left to the garbage collector.
-            _mlKem = null;
-        }
     }
 }

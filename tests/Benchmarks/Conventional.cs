@@ -5,13 +5,9 @@ using Google.Protobuf;
 using Grpc.Core;
 using MassTransit;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
-using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
 using Ministries.Trust;
@@ -28,27 +24,7 @@ internal static class Conventional
     /// <summary>Serves: certificate, key, port, database, broker.</summary>
     public static async Task<int> Run(string[] args)
     {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.UseKestrelHttpsConfiguration();
-        var certificate = Hosts.Certificate(args[0], args[1]);
-        builder.WebHost.ConfigureKestrel(kestrel =>
-            kestrel.ListenLocalhost(
-                int.Parse(args[2], CultureInfo.InvariantCulture),
-                listen =>
-                {
-                    listen.Protocols = HttpProtocols.Http2;
-                    listen.UseHttps(
-                        certificate,
-                        https =>
-                        {
-                            https.ClientCertificateMode = ClientCertificateMode.RequireCertificate;
-                            https.ClientCertificateValidation = (_, _, _) => true;
-                        }
-                    );
-                }
-            )
-        );
+        var builder = Hosts.Bare(args);
         builder.Services.AddGrpc();
         builder.Services.AddDbContextPool<Records>(
             o => o.UseNpgsql($"{args[3]};Maximum Pool Size=64;Max Auto Prepare=50;Auto Prepare Min Usages=2;No Reset On Close=true"),

@@ -56,22 +56,13 @@ internal static class Hosts
         var settings = Settings.Read(builder.Configuration, []);
         await using var memory = settings.Broker.Scheme == "memory" ? new MemoryBroker() : null;
         await using var host = await ServiceHost.Build(
-            new Service
+            definition.Registering(services =>
             {
-                Name = definition.Name,
-                Streams = definition.Streams,
-                Map = definition.Map,
-                Reactions = definition.Reactions,
-                Duties = definition.Duties,
-                Register = services =>
-                {
-                    definition.Register?.Invoke(services);
-                    if (words.Contains("many-streams"))
-                        services.AddSingleton(new EdgeLimits { MaxStreams = 10_000, MaxStreamsPerParticipant = 10_000 });
-                    if (words.Contains("without-relay"))
-                        services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));
-                },
-            },
+                if (words.Contains("many-streams"))
+                    services.AddSingleton(new EdgeLimits { MaxStreams = 10_000, MaxStreamsPerParticipant = 10_000 });
+                if (words.Contains("without-relay"))
+                    services.Remove(services.Single(s => s.ImplementationType == typeof(Relay)));
+            }),
             settings,
             builder,
             memory
@@ -107,6 +98,18 @@ internal static class Hosts
     /// <summary>A bare gRPC service with the same messages over the same TLS: it checks only that the client has a certificate.</summary>
     public static async Task<int> Echo(string[] args)
     {
+        var builder = Bare(args);
+        builder.Services.AddGrpc();
+        builder.Services.AddSingleton(new Echoed(GetPrisonerResponse.Parser.ParseFrom(Convert.FromBase64String(args[3]))));
+        await using var host = builder.Build();
+        host.MapGrpcService<Echoing>();
+        return await Serve(host);
+    }
+
+    /// <summary>The builder of a server that demands any certificate of its client and checks nothing else.</summary>
+    /// <param name="args">The server's certificate, its key, its port.</param>
+    internal static WebApplicationBuilder Bare(string[] args)
+    {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.WebHost.UseKestrelHttpsConfiguration();
@@ -128,11 +131,7 @@ internal static class Hosts
                 }
             )
         );
-        builder.Services.AddGrpc();
-        builder.Services.AddSingleton(new Echoed(GetPrisonerResponse.Parser.ParseFrom(Convert.FromBase64String(args[3]))));
-        await using var host = builder.Build();
-        host.MapGrpcService<Echoing>();
-        return await Serve(host);
+        return builder;
     }
 
     /// <summary>A collector that discards what it receives, unread.</summary>
@@ -226,33 +225,7 @@ internal static class Hosts
                 },
             }
         )
-            await ledger.Commit(
-                new Command
-                {
-                    Participant = "service/custody",
-                    RequestId = Guid.NewGuid().ToString(),
-                    Method = e.Descriptor.FullName,
-                    Request = e,
-                    Bytes = e.ToByteArray(),
-                    AgreementVersion = 1,
-                    StoresRefusal = false,
-                    Decide = (view, now) =>
-                        Cases.Copy(
-                            e,
-                            new RuleContext
-                            {
-                                View = view,
-                                Secrets = Secret.OfTests,
-                                Caller = new Participant(),
-                                Permissions = new Permissions(new Agreement()),
-                                Method = "",
-                                RequestId = "",
-                                Now = now,
-                            }
-                        ),
-                },
-                default
-            );
+            await CustodyEvents.Record(ledger, e, new Permissions(new Agreement()), default);
     }
 
     private sealed record Echoed(GetPrisonerResponse Response);

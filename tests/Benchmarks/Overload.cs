@@ -1,7 +1,5 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Runtime;
-using System.Text;
 using Grpc.Core;
 using Ministries.Trust;
 using NSec.Cryptography;
@@ -329,89 +327,5 @@ internal static class Overload
             $"{Figures.Of(beside).Median:F1} ms against {Figures.Of(alone).Median:F1} ms; the other's {Figures.Of(answered).Median:F0}/s "
                 + $"answered, {Figures.Of(refused).Median:F0}/s refused"
         );
-    }
-
-    /// <summary>Draws the results against the load: above, calls answered and refused per second; below, the latency of those answered. It
-    /// is readable on light and on dark backgrounds.</summary>
-    public static string Chart(IReadOnlyList<LoadPoint> points, string about)
-    {
-        const int width = 760,
-            left = 64,
-            right = 24,
-            top = 44,
-            plot = 170,
-            gap = 44,
-            height = top + 2 * plot + gap + 56;
-        var all = points.OrderBy(p => p.Offered).ToList();
-        var (most, peak) = (Nice(all[^1].Offered), all.MaxBy(p => p.Answered)!);
-        var (rates, slowest) = (Nice(all.Max(p => Math.Max(p.Answered, p.Refused * p.Offered))), Nice(all.Max(p => p.P99)));
-        double X(double offered) => left + offered / most * (width - left - right);
-        double Upper(double share) => top + plot * (1 - share);
-        double Lower(double share) => top + plot + gap + plot * (1 - share);
-        var svg = new StringBuilder();
-        void Put(FormattableString text) => svg.Append(text.ToString(CultureInfo.InvariantCulture)).Append('\n');
-        void Line(string of, Func<double, double> y, Func<LoadPoint, double> share)
-        {
-            Put(
-                $"<polyline class=\"{of}\" points=\"{string.Join(' ', all.Select(p => string.Create(CultureInfo.InvariantCulture, $"{X(p.Offered):F1},{y(share(p)):F1}")))}\"/>"
-            );
-            foreach (var p in all)
-                Put($"<circle class=\"{of}\" cx=\"{X(p.Offered):F1}\" cy=\"{y(share(p)):F1}\" r=\"2.5\"/>");
-        }
-        void Label(double x, double y, string of, string text, string anchor = "start") =>
-            Put($"<text x=\"{x:F1}\" y=\"{y:F1}\" class=\"{of}\" text-anchor=\"{anchor}\">{text}</text>");
-        Put(
-            $"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"sans-serif\" font-size=\"12\">"
-        );
-        Put($"<title>Throughput and latency against load</title>");
-        svg.Append(
-            """
-            <style>
-            .ground { fill: #fff } .text { fill: #333 } .grid { stroke: #ddd } .mark { stroke: #777; stroke-dasharray: 2 3 }
-            polyline { fill: none; stroke-width: 2.2 }
-            .answered { stroke: #1f5fa8 } .refused { stroke: #a33b1a } .half { stroke: #2b7a3f } .slow { stroke: #7a4fa0 }
-            circle.answered, text.answered { fill: #1f5fa8 } circle.refused, text.refused { fill: #a33b1a }
-            circle.half, text.half { fill: #2b7a3f } circle.slow, text.slow { fill: #7a4fa0 } text { stroke: none !important }
-            .refused, .slow { stroke-dasharray: 6 4 } circle { stroke-dasharray: none !important }
-            @media (prefers-color-scheme: dark) {
-            .ground { fill: #0d1117 } .text { fill: #c9d1d9 } .grid { stroke: #30363d } .mark { stroke: #8b949e }
-            .answered { stroke: #6cb0ff } .refused { stroke: #ff9a76 } .half { stroke: #7ddc94 } .slow { stroke: #cfa8ff }
-            circle.answered, text.answered { fill: #6cb0ff } circle.refused, text.refused { fill: #ff9a76 }
-            circle.half, text.half { fill: #7ddc94 } circle.slow, text.slow { fill: #cfa8ff } text { stroke: none !important }
-            }
-            </style>
-
-            """
-        );
-        Put($"<rect class=\"ground\" width=\"{width}\" height=\"{height}\"/>");
-        for (var i = 0; i <= 4; i++)
-        {
-            Put($"<path class=\"grid\" d=\"M{left} {Upper(i / 4.0):F1}H{width - right}M{left} {Lower(i / 4.0):F1}H{width - right}\"/>");
-            Label(left - 8, Upper(i / 4.0) + 4, "text", (rates * i / 4).ToString("#,0.#", CultureInfo.InvariantCulture), "end");
-            Label(left - 8, Lower(i / 4.0) + 4, "text", (slowest * i / 4).ToString("#,0.#", CultureInfo.InvariantCulture), "end");
-            Label(X(most * i / 4), Lower(0) + 18, "text", (most * i / 4).ToString("#,0", CultureInfo.InvariantCulture), "middle");
-        }
-        Put(
-            $"<path class=\"mark\" d=\"M{X(peak.Offered):F1} {Upper(1):F1}V{Upper(0):F1}M{X(peak.Offered):F1} {Lower(1):F1}V{Lower(0):F1}\"/>"
-        );
-        Label(X(peak.Offered) + 5, Upper(1) + 12, "text", $"peak: {peak.Answered.ToString("#,0", CultureInfo.InvariantCulture)}/s");
-        Line("answered", Upper, p => p.Answered / rates);
-        Line("refused", Upper, p => p.Refused * p.Offered / rates);
-        Line("half", Lower, p => p.P50 / slowest);
-        Line("slow", Lower, p => p.P99 / slowest);
-        Label(left, 18, "text", $"Writes at the call log: {about}");
-        Label(left, top - 8, "answered", "answered per second");
-        Label(left + 150, top - 8, "refused", "refused per second, with a hint (dashed)");
-        Label(left, Lower(1) - 8, "half", "latency in ms: half of those answered");
-        Label(left + 240, Lower(1) - 8, "slow", "99 of 100 (dashed)");
-        Label((left + width - right) / 2.0, height - 12, "text", "writes per second that come", "middle");
-        return svg.Append("</svg>\n").ToString();
-    }
-
-    // The next round number that four grid steps reach.
-    private static double Nice(double value)
-    {
-        var power = Math.Pow(10, Math.Floor(Math.Log10(value)));
-        return new[] { 1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10 }.First(n => n * power >= value) * power;
     }
 }

@@ -245,20 +245,26 @@ internal static class Rows
         );
     }
 
+    // Compares the same writes at two call logs.
+    private static Task<(Figures Ratio, Figures Ours, Figures Theirs)> CompareWrites(Bench bench, Child ours, Child theirs)
+    {
+        var writer = new Writer(bench, receipts: true);
+        return Compare(bench.Plan, To(ours), To(theirs));
+
+        Func<TimeSpan, Task<double>> To(Child callLog)
+        {
+            var reach = bench.Reach(callLog, "kr/mfa", "calllog");
+            return async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(reach[i % 4], c))).Rate;
+        }
+    }
+
     /// <summary>O: tracing on and exported, against off.</summary>
     public static async Task<Line> Tracing(Bench bench)
     {
         await using var collector = await bench.Start("collector", serverGc: true, "collector");
         await using var traced = await bench.Service("calllog", "seed without-relay", otlp: collector.Address);
         var silent = await bench.SharedCallLog();
-        var writer = new Writer(bench, receipts: true);
-        var toTraced = bench.Reach(traced, "kr/mfa", "calllog");
-        var toSilent = bench.Reach(silent, "kr/mfa", "calllog");
-        var (ratio, ours, theirs) = await Compare(
-            bench.Plan,
-            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toTraced[i % 4], c))).Rate,
-            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toSilent[i % 4], c))).Rate
-        );
+        var (ratio, ours, theirs) = await CompareWrites(bench, traced, silent);
         return new Line(
             "O",
             "writes with tracing on and exported",
@@ -282,14 +288,7 @@ internal static class Rows
         var following = await Task.WhenAll(Enumerable.Range(0, followers).Select(i => Follow(reach[i % 12])));
         // Followers see the agreement's entry, which everybody may see, and no later one.
         var seen = entries;
-        var writer = new Writer(bench, receipts: true);
-        var toFollowed = bench.Reach(followed, "kr/mfa", "calllog");
-        var toAlone = bench.Reach(alone, "kr/mfa", "calllog");
-        var (ratio, ours, theirs) = await Compare(
-            bench.Plan,
-            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toFollowed[i % 4], c))).Rate,
-            async time => (await Load.Closed(Callers, time, (i, c) => writer.Log(toAlone[i % 4], c))).Rate
-        );
+        var (ratio, ours, theirs) = await CompareWrites(bench, followed, alone);
         if (following.Count(f => f.IsCompleted) is > 0 and var ended)
             throw new InvalidOperationException($"{ended} streams ended");
         if (entries != seen)

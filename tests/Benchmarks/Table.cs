@@ -41,7 +41,7 @@ internal static class Table
         ("K", Sealings.Record),
         ("G", Scale.Grown),
         ("V", Scale.Audit),
-        ("M", Scale.Soak),
+        ("M", Soak.Measure),
         ("X", null),
         ("N", Overload.Neighbour),
         ("H", Strangers.Handshakes),
@@ -113,7 +113,7 @@ internal static class Table
             await Console.Error.WriteLineAsync($"{json} has no row X");
             return 2;
         }
-        await File.WriteAllTextAsync(svg, Overload.Chart(occasion.Load, $"{occasion.Cores} cores, load included, {occasion.Date}"));
+        await File.WriteAllTextAsync(svg, LoadChart.Draw(occasion.Load, $"{occasion.Cores} cores, load included, {occasion.Date}"));
         return 0;
     }
 

@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
+using Ministries.Types.V1;
 
 namespace Ministries.Benchmarks;
 
@@ -89,75 +90,89 @@ internal sealed class Unavoidable
     /// <param name="database">A ledger in which signed calls were logged.</param>
     public static async Task<double> Provable(Bench bench, string database)
     {
-        var recorded = (await RecordedCall.Last(database)).Entry;
-        var header = EntryHeader.Parser.ParseFrom(recorded.Row.Header);
-        byte[] Part(PartKind kind) => recorded.Parts.Single(p => p.Kind == kind).Data!;
-        var signature = RequestSignature.Parser.ParseFrom(Part(PartKind.Signature));
-        var numbers = AudienceNumbers.Parser.ParseFrom(Part(PartKind.Audience)).Numbers;
-        var (request, caller, at) = (
-            Part(PartKind.Request),
-            bench.Permissions.Participant(header.Participant)!,
-            header.CommitTime.ToDateTimeOffset()
-        );
-        using var checkpoints = new Checkpoints(
-            bench.OptionsOf(database).Key,
-            Path.Combine(bench.Folder, $"{Guid.NewGuid()}.checkpoint"),
-            judge: null
-        );
-        var tree = new TreeEdge(0, []);
+        using var proving = new Proving(bench, database, (await RecordedCall.Last(database)).Entry);
+        return ProcessorTime.Of(4 * Time, proving.Batch) / Together;
+    }
 
-        return ProcessorTime.Of(
-                4 * Time,
-                () =>
-                {
-                    for (var i = 0; i < Together; i++)
-                        if (
-                            RequestSignatures.Check(
-                                signature,
-                                header.Method,
-                                request,
-                                header.RequestId,
-                                caller,
-                                bench.Permissions,
-                                at,
-                                "calllog"
-                            )
-                            is not
-                            (null, null)
-                        )
-                            throw new InvalidOperationException("the recorded signature is refused");
-                        else
-                            Commit();
-                    var view = tree.TakeView();
-                    var signed = checkpoints.Advance(tree.Size, TreeView.RootOf([.. view.Edge().SelectMany(h => h)]))!;
-                    for (var i = 1; i <= Together; i++)
-                        Receipt(view, signed, view.Size - (ulong)i);
-                }
-            ) / Together;
+    /// <summary>What the service does to prove a recorded entry, done again and again.</summary>
+    private sealed class Proving : IDisposable
+    {
+        private readonly Bench _bench;
+        private readonly NewEntry _recorded;
+        private readonly EntryHeader _header;
+        private readonly byte[] _request;
+        private readonly Participant _caller;
+        private readonly RequestSignature _signature;
+        private readonly IReadOnlyList<AudienceNumber> _numbers;
+        private readonly Checkpoints _checkpoints;
+        private readonly TreeEdge _tree = new(0, []);
 
-        // Salts, digests of parts and audiences, the tree.
-        void Commit()
+        public Proving(Bench bench, string database, NewEntry recorded)
         {
-            var salts = RandomNumberGenerator.GetBytes(32 * (6 + numbers.Count));
-            foreach (var part in recorded.Parts)
-                ByteString.CopyFrom(Digests.OfPart(salts.AsSpan(0, 32), part.Data));
-            foreach (var number in numbers)
-                Digests.OfAudience(number);
-            TreeHash.Record(recorded.Row.Header);
-            tree.Add(TreeHash.Leaf(recorded.Row.Header), []);
+            byte[] Part(PartKind kind) => recorded.Parts.Single(p => p.Kind == kind).Data!;
+            (_bench, _recorded) = (bench, recorded);
+            _header = EntryHeader.Parser.ParseFrom(recorded.Row.Header);
+            _request = Part(PartKind.Request);
+            _caller = bench.Permissions.Participant(_header.Participant)!;
+            _signature = RequestSignature.Parser.ParseFrom(Part(PartKind.Signature));
+            _numbers = AudienceNumbers.Parser.ParseFrom(Part(PartKind.Audience)).Numbers;
+            _checkpoints = new Checkpoints(
+                bench.OptionsOf(database).Key,
+                Path.Combine(bench.Folder, $"{Guid.NewGuid()}.checkpoint"),
+                judge: null
+            );
         }
 
-        void Receipt(TreeView view, Checkpoint signed, ulong position) =>
+        /// <summary>Proves the entries that share one checkpoint.</summary>
+        public void Batch()
+        {
+            for (var i = 0; i < Together; i++)
+            {
+                Check();
+                Commit();
+            }
+            var view = _tree.TakeView();
+            var signed = _checkpoints.Advance(_tree.Size, TreeView.RootOf([.. view.Edge().SelectMany(h => h)]))!;
+            for (var i = 1; i <= Together; i++)
+                Receipt(view, signed, view.Size - (ulong)i);
+        }
+
+        private void Check()
+        {
+            var at = _header.CommitTime.ToDateTimeOffset();
+            if (
+                RequestSignatures.Check(_signature, _header.Method, _request, _header.RequestId, _caller, _bench.Permissions, at, "calllog")
+                is not
+                (null, null)
+            )
+                throw new InvalidOperationException("the recorded signature is refused");
+        }
+
+        // Salts, digests of parts and audiences, the tree.
+        private void Commit()
+        {
+            var salts = RandomNumberGenerator.GetBytes(32 * (6 + _numbers.Count));
+            foreach (var part in _recorded.Parts)
+                ByteString.CopyFrom(Digests.OfPart(salts.AsSpan(0, 32), part.Data));
+            foreach (var number in _numbers)
+                Digests.OfAudience(number);
+            TreeHash.Record(_recorded.Row.Header);
+            _tree.Add(TreeHash.Leaf(_recorded.Row.Header), []);
+        }
+
+        private void Receipt(TreeView view, Checkpoint signed, ulong position) =>
             new Receipt
             {
                 Service = "calllog",
                 Position = position,
-                CommitTime = header.CommitTime,
+                CommitTime = _header.CommitTime,
                 EntryHash = ByteString.CopyFrom(new byte[32]),
                 TreeSize = view.Size,
                 RootHash = ByteString.CopyFrom(signed.Root),
                 InclusionProof = { view.Inclusion(position).Select(h => ByteString.CopyFrom(h)) },
                 Checkpoint = signed.Text,
             }.ToByteArray();
+
+        public void Dispose() => _checkpoints.Dispose();
     }
 }

@@ -306,28 +306,13 @@ public sealed class BrokerTests
     [InlineData("nonsense")]
     public async Task A_message_without_a_sampled_trace_is_processed_like_any_other(string? traceParent)
     {
-        var spans = new List<Activity>();
-        using var listener = new ActivityListener
-        {
-            ShouldListenTo = source => source.Name == "Ministries",
-            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = span =>
-            {
-                lock (spans)
-                    spans.Add(span);
-            },
-        };
-        ActivitySource.AddActivityListener(listener);
+        using var spans = new Spans();
         await using var fixture = new BusFixture(await Node.Clean());
         await fixture.StartReady(fixture.Consular);
         var id = await fixture.Log();
         await Send(fixture, id, traceParent);
         await fixture.UntilEffects(id);
-        Activity? Process()
-        {
-            lock (spans)
-                return spans.FirstOrDefault(s => s.OperationName == $"process {CallLoggedExchange}");
-        }
+        Activity? Process() => spans.Ended.FirstOrDefault(s => s.OperationName == $"process {CallLoggedExchange}");
         await BusFixture.Until(() => Process() is not null, "the span has ended");
         var parent = ActivityContext.TryParse(traceParent, null, out var context) ? context.SpanId : default;
         Assert.Equal(parent, Process()!.ParentSpanId);
@@ -338,8 +323,7 @@ public sealed class BrokerTests
     {
         var uri = await Node.Clean();
         await using var fixture = new BusFixture(uri, o => o with { ReturnPatience = TimeSpan.FromMinutes(1) });
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         List<string> events = [await fixture.Log()];
         await fixture.UntilEffects(events);
         fixture.LedgerReachable = false;
@@ -360,8 +344,7 @@ public sealed class BrokerTests
         try
         {
             await using var fixture = new BusFixture(node.Uri);
-            await fixture.StartReady(fixture.Consular);
-            await fixture.StartReady(fixture.CallLog);
+            await fixture.StartBoth();
             var events = new List<string>();
             for (var i = 0; i < 600; i++)
             {
@@ -397,8 +380,7 @@ public sealed class BrokerTests
     {
         var node = await RabbitMq.Shared;
         await using var fixture = new BusFixture(await Node.Clean());
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         List<string> events = [await fixture.Log(), await fixture.Submit()];
         await fixture.UntilEffects(events);
         // What the consumer has not acknowledged is lost with the disk.
@@ -422,8 +404,7 @@ public sealed class BrokerTests
     {
         var node = await RabbitMq.Shared;
         await using var fixture = new BusFixture(await Node.Clean(), o => o with { MaxBacklog = 3 });
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         fixture.LedgerReachable = false;
         var events = new List<string>();
         node.Freeze();

@@ -171,6 +171,13 @@ public sealed class BusFixture : IAsyncDisposable
         return host;
     }
 
+    /// <summary>Starts both services, the consumer first, and returns when both reach the broker.</summary>
+    public async Task StartBoth()
+    {
+        await StartReady(Consular);
+        await StartReady(CallLog);
+    }
+
     /// <summary>Restarts a service that ended because its broker client stalled, as a supervisor does.</summary>
     public async Task Supervise(Service service)
     {

@@ -20,8 +20,7 @@ public abstract class EventsTests
     public async Task Every_event_has_its_effect_once_and_in_the_order_of_its_producer()
     {
         await using var fixture = await NewFixture();
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         var events = new List<string>();
         for (var i = 0; i < 200; i++)
             events.Add(i % 3 == 0 ? await fixture.Submit() : await fixture.Log());
@@ -43,8 +42,7 @@ public abstract class EventsTests
     public async Task A_consumer_that_was_away_goes_on_where_it_was()
     {
         await using var fixture = await NewFixture();
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         List<string> events = [await fixture.Log(), await fixture.Submit()];
         await fixture.UntilEffects(events);
         await fixture.Stop(fixture.Consular);
@@ -59,8 +57,7 @@ public abstract class EventsTests
     public async Task An_event_of_a_later_contract_has_its_effect_and_nothing_of_it_is_lost()
     {
         await using var fixture = await NewFixture();
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         // An unknown route in a commitment, and an unknown field in both messages.
         var later = new CallLogged
         {
@@ -103,8 +100,7 @@ public abstract class EventsTests
         await using var fixture = await NewFixture(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 3 });
         var poison = true;
         fixture.OnCall = e => !poison || e.Call != "call-000002" ? null : throw new InvalidOperationException("a secret of the message");
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         List<string> events = [await fixture.Log(), await fixture.Log(), await fixture.Log(), await fixture.Submit()];
         await fixture.UntilEffects(events[0], events[2], events[3]);
 
@@ -131,8 +127,7 @@ public abstract class EventsTests
     {
         await using var fixture = await NewFixture(o => o with { FirstDelay = TimeSpan.FromMilliseconds(5), Attempts = 2 });
         fixture.OnCall = e => e.Call == "call-000001" ? new Refusal(Reason.NotFound) : null;
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         List<string> events = [await fixture.Log(), await fixture.Log()];
         await fixture.UntilEffects(events[1]);
         var letters = await (await fixture.Ledger(fixture.Consular)).List(
@@ -162,8 +157,7 @@ public abstract class EventsTests
             Interlocked.Increment(ref asked) > 0 && Volatile.Read(ref away)
                 ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
                 : Task.CompletedTask;
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
         await BusFixture.Until(() => Volatile.Read(ref asked) > 10, "it asks again and again");
         Assert.Equal([events[0]], await fixture.Effects());
@@ -189,8 +183,7 @@ public abstract class EventsTests
             Interlocked.Increment(ref asked) > 0
                 ? throw new Grpc.Core.RpcException(new Grpc.Core.Status(Grpc.Core.StatusCode.Unavailable, ""))
                 : Task.CompletedTask;
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         await fixture.UntilEffects([await fixture.Log(), await fixture.Submit(), await fixture.Log()]);
         Assert.True(asked > 1, "it was asked once only");
         Assert.Equal(
@@ -206,29 +199,13 @@ public abstract class EventsTests
     [Fact]
     public async Task A_trace_goes_from_the_commit_over_the_message_to_the_effect()
     {
-        var spans = new List<Activity>();
-        using var listener = new ActivityListener
-        {
-            ShouldListenTo = source => source.Name == "Ministries",
-            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = span =>
-            {
-                lock (spans)
-                    spans.Add(span);
-            },
-        };
-        ActivitySource.AddActivityListener(listener);
+        using var spans = new Spans();
         await using var fixture = await NewFixture();
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         var trace = ActivityTraceId.CreateRandom();
         var id = await fixture.Log($"00-{trace}-00f067aa0ba902b7-01");
         await fixture.UntilEffects(id);
-        List<Activity> Of()
-        {
-            lock (spans)
-                return [.. spans.Where(s => s.TraceId == trace)];
-        }
+        List<Activity> Of() => [.. spans.Ended.Where(s => s.TraceId == trace)];
         await BusFixture.Until(() => Of().Any(s => s.OperationName.StartsWith("process ", StringComparison.Ordinal)), "the span has ended");
         var publish = Assert.Single(Of(), s => s.OperationName == "publish ministries.calllog.v1.CallLogged");
         var process = Assert.Single(Of(), s => s.OperationName == "process ministries.calllog.v1.CallLogged");
@@ -265,8 +242,7 @@ public abstract class EventsTests
                 }
             ),
         ];
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         var begun = new CallLogged { Case = "case_1", Call = "reminder" };
         var ledger = await fixture.Ledger(fixture.CallLog);
         await ledger.Commit(

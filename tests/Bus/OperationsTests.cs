@@ -1,10 +1,7 @@
-using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting.Server;
-using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Ministries.CallLog.V1;
 using Ministries.Fixtures;
@@ -31,64 +28,16 @@ public sealed class OperationsTests
         var poison = true;
         fixture.OnCall = _ => Volatile.Read(ref poison) ? throw new InvalidOperationException("a secret of the message") : null;
         await using (var calllog = await Start(folder, fixture.CallLog, broker, []))
-        await using (var consular = await Start(folder, fixture.Consular, broker, new() { ["calllog"] = AddressOf(calllog) }))
+        await using (var consular = await Start(folder, fixture.Consular, broker, new() { ["calllog"] = ServiceSetup.AddressOf(calllog) }))
         {
-            var e = new CallLogged { Case = "case_1", Call = "call-1" };
-            await calllog
-                .Services.GetRequiredService<ServiceLedger>()
-                .Commit(
-                    new Command
-                    {
-                        Participant = "kr/mfa",
-                        RequestId = "request",
-                        Method = "test",
-                        Request = e,
-                        Bytes = e.ToByteArray(),
-                        AgreementVersion = 1,
-                        Decide = (view, _) =>
-                        {
-                            view.Find(BusFixture.Calls, "call-1");
-                            return Decision.Accept("case_1", [], [new Change(e, [BusFixture.Calls.Id("call-1")])]);
-                        },
-                    },
-                    Cancel
-                );
-
+            await CommitCall(calllog);
             using var channel = Channel(consular, folder, "operator");
             var operations = new OperationsService.OperationsServiceClient(channel);
-            ListDeadLettersResponse letters = new();
-            await BusFixture.Until(
-                async () =>
-                    (letters = await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel))
-                        .DeadLetters
-                        .Count == 1,
-                () => "the event is set aside"
-            );
-            Assert.Equal("RULE_FAILED", letters.DeadLetters[0].Reason);
-            Assert.DoesNotContain("secret", letters.ToString());
-            var status = await operations.GetStatusAsync(new GetStatusRequest(), cancellationToken: Cancel);
-            Assert.Equal(("consular", 1ul, true), (status.Service, status.DeadLetters, status.CertificateExpireTime is not null));
-
-            var first = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000001", Id = letters.DeadLetters[0].Id };
-            Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
-            Volatile.Write(ref poison, false);
-            // The same request gets the same answer; a new request tries again.
-            Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
-            var second = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000002", Id = first.Id };
-            var replayed = await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel);
-            Assert.True(replayed.Processed);
-            Assert.Equal(replayed, await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel));
-            Assert.Empty((await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel)).DeadLetters);
+            var id = await IsSetAside(operations);
+            await IsReplayedOnce(operations, id, () => Volatile.Write(ref poison, false));
             var noted = await consular.Services.GetRequiredService<ServiceLedger>().Find(BusFixture.Noted, "all", null, Cancel);
-            Assert.Equal([first.Id], noted!.State.Prisoners);
-
-            var unknown = await Assert.ThrowsAsync<RpcException>(async () =>
-                await operations.ReplayDeadLetterAsync(
-                    new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000003", Id = "calllog/99/0" },
-                    cancellationToken: Cancel
-                )
-            );
-            Assert.Equal(StatusCode.NotFound, unknown.StatusCode);
+            Assert.Equal([id], noted!.State.Prisoners);
+            await AnotherEventIsNotFound(operations);
             using var other = Channel(consular, folder, "kr/mfa");
             await Assert.ThrowsAsync<RpcException>(async () =>
                 await new OperationsService.OperationsServiceClient(other).GetStatusAsync(new GetStatusRequest(), cancellationToken: Cancel)
@@ -99,23 +48,79 @@ public sealed class OperationsTests
         Directory.Delete(folder, recursive: true);
     }
 
+    private static Task CommitCall(WebApplication calllog)
+    {
+        var e = new CallLogged { Case = "case_1", Call = "call-1" };
+        return calllog
+            .Services.GetRequiredService<ServiceLedger>()
+            .Commit(
+                new Command
+                {
+                    Participant = "kr/mfa",
+                    RequestId = "request",
+                    Method = "test",
+                    Request = e,
+                    Bytes = e.ToByteArray(),
+                    AgreementVersion = 1,
+                    Decide = (view, _) =>
+                    {
+                        view.Find(BusFixture.Calls, "call-1");
+                        return Decision.Accept("case_1", [], [new Change(e, [BusFixture.Calls.Id("call-1")])]);
+                    },
+                },
+                Cancel
+            );
+    }
+
+    // Returns the dead letter's id.
+    private static async Task<string> IsSetAside(OperationsService.OperationsServiceClient operations)
+    {
+        ListDeadLettersResponse letters = new();
+        await BusFixture.Until(
+            async () =>
+                (letters = await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel)).DeadLetters.Count
+                == 1,
+            () => "the event is set aside"
+        );
+        Assert.Equal("RULE_FAILED", letters.DeadLetters[0].Reason);
+        Assert.DoesNotContain("secret", letters.ToString());
+        var status = await operations.GetStatusAsync(new GetStatusRequest(), cancellationToken: Cancel);
+        Assert.Equal(("consular", 1ul, true), (status.Service, status.DeadLetters, status.CertificateExpireTime is not null));
+        return letters.DeadLetters[0].Id;
+    }
+
+    private static async Task IsReplayedOnce(OperationsService.OperationsServiceClient operations, string id, Action repair)
+    {
+        var first = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000001", Id = id };
+        Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
+        repair();
+        // The same request gets the same answer; a new request tries again.
+        Assert.False((await operations.ReplayDeadLetterAsync(first, cancellationToken: Cancel)).Processed);
+        var second = new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000002", Id = id };
+        var replayed = await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel);
+        Assert.True(replayed.Processed);
+        Assert.Equal(replayed, await operations.ReplayDeadLetterAsync(second, cancellationToken: Cancel));
+        Assert.Empty((await operations.ListDeadLettersAsync(new ListDeadLettersRequest(), cancellationToken: Cancel)).DeadLetters);
+    }
+
+    private static async Task AnotherEventIsNotFound(OperationsService.OperationsServiceClient operations)
+    {
+        var unknown = await Assert.ThrowsAsync<RpcException>(async () =>
+            await operations.ReplayDeadLetterAsync(
+                new ReplayDeadLetterRequest { RequestId = "00000000-0000-4000-8000-000000000003", Id = "calllog/99/0" },
+                cancellationToken: Cancel
+            )
+        );
+        Assert.Equal(StatusCode.NotFound, unknown.StatusCode);
+    }
+
     private static async Task<WebApplication> Start(string folder, Service service, MemoryBroker broker, Dictionary<string, Uri> peers)
     {
-        var home = Path.Combine(folder, "service", service.Name);
         var host = await ServiceHost.Build(
             service,
-            new Settings
+            ServiceSetup.SettingsIn(folder, service.Name) with
             {
-                Ledger = $"sqlite:{Path.Combine(folder, $"{service.Name}.db")}",
-                Broker = new Uri("memory:"),
-                Listen = new Uri("https://127.0.0.1:0"),
-                Certificate = Path.Combine(home, "system.pem"),
-                CertificateKey = Path.Combine(home, "system.key"),
-                Agreement = Path.Combine(folder, "agreement.json"),
-                Checkpoint = Path.Combine(folder, $"{service.Name}.checkpoint"),
-                CheckpointKey = Path.Combine(home, "checkpoint.key"),
                 Peers = peers,
-                Drain = TimeSpan.FromSeconds(5),
             },
             memory: broker,
             cancel: Cancel
@@ -124,12 +129,9 @@ public sealed class OperationsTests
         return host;
     }
 
-    private static Uri AddressOf(WebApplication host) =>
-        new(host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
-
     private static GrpcChannel Channel(WebApplication host, string folder, string participant) =>
         GrpcChannel.ForAddress(
-            AddressOf(host),
+            ServiceSetup.AddressOf(host),
             new GrpcChannelOptions
             {
                 DisposeHttpClient = true,

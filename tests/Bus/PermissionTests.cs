@@ -10,6 +10,10 @@ namespace Ministries.Bus.Tests;
 /// <summary>The broker as a deployment's secrets make it: its users with exactly their permissions, and no other user.</summary>
 public sealed class PermissionTests : IAsyncLifetime
 {
+    private const string Queue = "ministries.consular",
+        Dead = "ministries.consular.dead",
+        Type = "ministries.consular.v1.TransferRequestDrafted";
+
     private static readonly string[] Services = ["calllog", "custody", "consular"];
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-broker-").FullName;
     private RabbitMq _node = null!;
@@ -72,8 +76,7 @@ public sealed class PermissionTests : IAsyncLifetime
     {
         await using var fixture = new BusFixture(_node.Uri, o => o with { FillAge = TimeSpan.FromHours(1) }) { BrokerOf = As };
         // The consumer binds to exchanges whose producer has not started yet.
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
+        await fixture.StartBoth();
         fixture.LedgerReachable = false;
         List<string> events = [await fixture.Log(), await fixture.Submit(), await fixture.Log()];
         await fixture.UntilEffects(events);
@@ -97,84 +100,16 @@ public sealed class PermissionTests : IAsyncLifetime
     public async Task No_service_can_consume_empty_delete_or_write_what_is_anothers_and_the_operator_can_do_nothing()
     {
         await using var fixture = new BusFixture(_node.Uri) { BrokerOf = As };
-        await fixture.StartReady(fixture.Consular);
-        await fixture.StartReady(fixture.CallLog);
-        const string queue = "ministries.consular",
-            dead = "ministries.consular.dead",
-            type = "ministries.consular.v1.TransferRequestDrafted";
-        Assert.Contains(type, EventTypes.Of("consular").Select(t => t.FullName));
+        await fixture.StartBoth();
+        Assert.Contains(Type, EventTypes.Of("consular").Select(t => t.FullName));
         foreach (var user in (string[])["calllog", "custody", "operator"])
         {
             await using var connection = await Node.Connect(As(user));
-            foreach (
-                var (what, work) in new (string, Func<IChannel, Task>)[]
-                {
-                    ("consume", c => c.BasicConsumeAsync(queue, false, new AsyncDefaultBasicConsumer(c), Cancel)),
-                    ("consume the dead", c => c.BasicConsumeAsync(dead, false, new AsyncDefaultBasicConsumer(c), Cancel)),
-                    ("get", c => c.BasicGetAsync(queue, true, Cancel)),
-                    ("get the dead", c => c.BasicGetAsync(dead, true, Cancel)),
-                    ("purge", c => c.QueuePurgeAsync(queue, Cancel)),
-                    ("purge the dead", c => c.QueuePurgeAsync(dead, Cancel)),
-                    ("delete a queue", c => c.QueueDeleteAsync(queue, false, false, cancellationToken: Cancel)),
-                    ("delete its exchange", c => c.ExchangeDeleteAsync(queue, cancellationToken: Cancel)),
-                    ("delete an event's exchange", c => c.ExchangeDeleteAsync(type, cancellationToken: Cancel)),
-                    ("delete the canaries'", c => c.ExchangeDeleteAsync("ministries.consular.canary", cancellationToken: Cancel)),
-                    ("declare an event's exchange", c => c.ExchangeDeclareAsync(type, "fanout", true, cancellationToken: Cancel)),
-                    (
-                        "declare a queue in its name",
-                        c => c.QueueDeclareAsync("ministries.consular.v1.Mine", true, false, false, cancellationToken: Cancel)
-                    ),
-                    ("declare a queue of any name", c => c.QueueDeclareAsync("mine", true, false, false, cancellationToken: Cancel)),
-                    ("have a queue named by the broker", c => c.QueueDeclareAsync(cancellationToken: Cancel)),
-                    ("write an event of another's", c => c.BasicPublishAsync(type, "", new byte[1], Cancel).AsTask()),
-                    ("write into a queue", c => c.BasicPublishAsync("", queue, new byte[1], Cancel).AsTask()),
-                    ("write to its exchange", c => c.BasicPublishAsync(queue, "", new byte[1], Cancel).AsTask()),
-                    (
-                        "bind to another's queue",
-                        c => c.QueueBindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)
-                    ),
-                    ("unbind another's queue", c => c.QueueUnbindAsync(queue, queue, "", cancellationToken: Cancel)),
-                    (
-                        "unbind another from an event",
-                        c => c.ExchangeUnbindAsync(queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)
-                    ),
-                }
-            )
+            foreach (var (what, work) in Attacks)
                 Assert.True(await Try(connection, work) == 403, $"{user}: {what}");
         }
-        // Nor through its own queue: the broker demands that the owner of a queue may write to, and read from, the targets of
-        // dead-lettering.
         await using var own = await Node.Connect(As("calllog"));
-        Assert.Equal(
-            403,
-            await Try(
-                own,
-                c =>
-                    c.QueueDeclareAsync(
-                        "ministries.calllog.dead",
-                        true,
-                        false,
-                        false,
-                        new Dictionary<string, object?> { ["x-dead-letter-exchange"] = type },
-                        cancellationToken: Cancel
-                    )
-            )
-        );
-        Assert.Equal(
-            403,
-            await Try(
-                own,
-                c =>
-                    c.ExchangeDeclareAsync(
-                        "ministries.calllog.canary.0",
-                        "fanout",
-                        true,
-                        false,
-                        new Dictionary<string, object?> { ["alternate-exchange"] = type },
-                        cancellationToken: Cancel
-                    )
-            )
-        );
+        await NorThroughItsOwnQueueOrExchange(own);
         // Each can do what it must.
         Assert.Equal(0, await Try(own, c => c.BasicPublishAsync("ministries.calllog.v1.CallLogged", "", new byte[1], Cancel).AsTask()));
         // The broker's default user does not exist.
@@ -183,7 +118,73 @@ public sealed class PermissionTests : IAsyncLifetime
         // The attacked service's queue still works.
         await using var consular = await Node.Connect(As("consular"));
         await using var channel = await consular.CreateChannelAsync(cancellationToken: Cancel);
-        Assert.Equal(1u, (await channel.QueueDeclarePassiveAsync(queue, Cancel)).ConsumerCount);
+        Assert.Equal(1u, (await channel.QueueDeclarePassiveAsync(Queue, Cancel)).ConsumerCount);
+    }
+
+    // What the broker must refuse to whoever is not the consular service.
+    private static readonly (string What, Func<IChannel, Task> Work)[] Attacks =
+    [
+        ("consume", c => c.BasicConsumeAsync(Queue, false, new AsyncDefaultBasicConsumer(c), Cancel)),
+        ("consume the dead", c => c.BasicConsumeAsync(Dead, false, new AsyncDefaultBasicConsumer(c), Cancel)),
+        ("get", c => c.BasicGetAsync(Queue, true, Cancel)),
+        ("get the dead", c => c.BasicGetAsync(Dead, true, Cancel)),
+        ("purge", c => c.QueuePurgeAsync(Queue, Cancel)),
+        ("purge the dead", c => c.QueuePurgeAsync(Dead, Cancel)),
+        ("delete a queue", c => c.QueueDeleteAsync(Queue, false, false, cancellationToken: Cancel)),
+        ("delete its exchange", c => c.ExchangeDeleteAsync(Queue, cancellationToken: Cancel)),
+        ("delete an event's exchange", c => c.ExchangeDeleteAsync(Type, cancellationToken: Cancel)),
+        ("delete the canaries'", c => c.ExchangeDeleteAsync("ministries.consular.canary", cancellationToken: Cancel)),
+        ("declare an event's exchange", c => c.ExchangeDeclareAsync(Type, "fanout", true, cancellationToken: Cancel)),
+        (
+            "declare a queue in its name",
+            c => c.QueueDeclareAsync("ministries.consular.v1.Mine", true, false, false, cancellationToken: Cancel)
+        ),
+        ("declare a queue of any name", c => c.QueueDeclareAsync("mine", true, false, false, cancellationToken: Cancel)),
+        ("have a queue named by the broker", c => c.QueueDeclareAsync(cancellationToken: Cancel)),
+        ("write an event of another's", c => c.BasicPublishAsync(Type, "", new byte[1], Cancel).AsTask()),
+        ("write into a queue", c => c.BasicPublishAsync("", Queue, new byte[1], Cancel).AsTask()),
+        ("write to its exchange", c => c.BasicPublishAsync(Queue, "", new byte[1], Cancel).AsTask()),
+        ("bind to another's queue", c => c.QueueBindAsync(Queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)),
+        ("unbind another's queue", c => c.QueueUnbindAsync(Queue, Queue, "", cancellationToken: Cancel)),
+        (
+            "unbind another from an event",
+            c => c.ExchangeUnbindAsync(Queue, "ministries.calllog.v1.CallLogged", "", cancellationToken: Cancel)
+        ),
+    ];
+
+    // The broker demands that the owner of a queue may write to, and read from, the targets of dead-lettering.
+    private static async Task NorThroughItsOwnQueueOrExchange(IConnection calllog)
+    {
+        Assert.Equal(
+            403,
+            await Try(
+                calllog,
+                c =>
+                    c.QueueDeclareAsync(
+                        "ministries.calllog.dead",
+                        true,
+                        false,
+                        false,
+                        new Dictionary<string, object?> { ["x-dead-letter-exchange"] = Type },
+                        cancellationToken: Cancel
+                    )
+            )
+        );
+        Assert.Equal(
+            403,
+            await Try(
+                calllog,
+                c =>
+                    c.ExchangeDeclareAsync(
+                        "ministries.calllog.canary.0",
+                        "fanout",
+                        true,
+                        false,
+                        new Dictionary<string, object?> { ["alternate-exchange"] = Type },
+                        cancellationToken: Cancel
+                    )
+            )
+        );
     }
 
     [Fact]

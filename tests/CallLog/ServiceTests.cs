@@ -1,7 +1,5 @@
 using Google.Protobuf;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting.Server;
-using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
@@ -32,21 +30,12 @@ public sealed class ServiceTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         Pki.Init(_folder, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
-        var home = Path.Combine(_folder, "service", "calllog");
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         _host = await ServiceHost.Build(
             CallLogService.Definition,
-            new Settings
+            ServiceSetup.SettingsIn(_folder, "calllog") with
             {
-                Ledger = $"sqlite:{Path.Combine(_folder, "calllog.db")}",
-                Broker = new Uri("memory:"),
-                Listen = new Uri("https://127.0.0.1:0"),
-                Certificate = Path.Combine(home, "system.pem"),
-                CertificateKey = Path.Combine(home, "system.key"),
-                Agreement = Path.Combine(_folder, "agreement.json"),
-                Checkpoint = Path.Combine(_folder, "calllog.checkpoint"),
-                CheckpointKey = Path.Combine(home, "checkpoint.key"),
                 // The others are not there: what custody would have published, the test records.
                 Peers = new Dictionary<string, Uri> { ["custody"] = new("https://127.0.0.1:1"), ["consular"] = new("https://127.0.0.1:1") },
             },
@@ -55,50 +44,38 @@ public sealed class ServiceTests : IAsyncLifetime
             Cancel
         );
         await _host.StartAsync(Cancel);
-        _address = new Uri(_host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
-        await Happen(
-            new CaseOpened
+        _address = ServiceSetup.AddressOf(_host);
+        foreach (var e in CaseOfTwo())
+            await Happen(e);
+    }
+
+    // What custody publishes when the case is opened: its parties, then its two prisoners.
+    private IEnumerable<IMessage> CaseOfTwo()
+    {
+        yield return new CaseOpened
+        {
+            Case = _fixture.Case,
+            DetainingPower = "UA",
+            Participant = Headquarters,
+        };
+        foreach (
+            var (participant, part, state) in ((string, Part, string)[])
+                [(Ua, Part.DetainingPower, "UA"), (Kr, Part.RequestingState, "KR"), (Icrc, Part.NeutralObserver, "")]
+        )
+            yield return new PartyAdmitted
             {
                 Case = _fixture.Case,
-                DetainingPower = "UA",
-                Participant = Headquarters,
-            }
-        );
-        await Happen(
-            new PartyAdmitted
-            {
-                Case = _fixture.Case,
-                Participant = Ua,
-                Part = Part.DetainingPower,
-                State = "UA",
-            }
-        );
-        await Happen(
-            new PartyAdmitted
-            {
-                Case = _fixture.Case,
-                Participant = Kr,
-                Part = Part.RequestingState,
-                State = "KR",
-            }
-        );
-        await Happen(
-            new PartyAdmitted
-            {
-                Case = _fixture.Case,
-                Participant = Icrc,
-                Part = Part.NeutralObserver,
-            }
-        );
+                Participant = participant,
+                Part = part,
+                State = state,
+            };
         foreach (var prisoner in (string[])[First, Second])
-            await Happen(
-                new PrisonerRegistered
-                {
-                    Case = _fixture.Case,
-                    Prisoner = prisoner,
-                    DetainingPower = "UA",
-                }
-            );
+            yield return new PrisonerRegistered
+            {
+                Case = _fixture.Case,
+                Prisoner = prisoner,
+                DetainingPower = "UA",
+            };
     }
 
     public async ValueTask DisposeAsync()
@@ -282,35 +259,8 @@ public sealed class ServiceTests : IAsyncLifetime
     /// <summary>Records an event of custody as the bus would.</summary>
     private async Task Happen(IMessage e)
     {
-        var ledger = _host.Services.GetRequiredService<ServiceLedger>();
         var permissions = _host.Services.GetRequiredService<Agreements>().InForce.Permissions;
-        var outcome = await ledger.Commit(
-            new Command
-            {
-                Participant = "service/custody",
-                RequestId = Guid.NewGuid().ToString(),
-                Method = e.Descriptor.FullName,
-                Request = e,
-                Bytes = e.ToByteArray(),
-                AgreementVersion = 1,
-                StoresRefusal = false,
-                Decide = (view, now) =>
-                    Cases.Copy(
-                        e,
-                        new RuleContext
-                        {
-                            View = view,
-                            Secrets = Secret.OfTests,
-                            Caller = new Participant(),
-                            Permissions = permissions,
-                            Method = "",
-                            RequestId = "",
-                            Now = now,
-                        }
-                    ),
-            },
-            Cancel
-        );
+        var outcome = await CustodyEvents.Record(_host.Services.GetRequiredService<ServiceLedger>(), e, permissions, Cancel);
         Assert.Null(outcome.Refusal);
     }
 }

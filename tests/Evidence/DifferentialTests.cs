@@ -126,15 +126,22 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
         }.ToByteArray();
         if (m.Chance(0.1))
             kept = m.Wire(kept);
-        var header = new EntryHeader
+        var header = HeaderOf(m.Chance(0.97) ? Seoul : "ua/mfa", requestId, Method, commit);
+        AskAboutSignature(header, request, kept, service, $"{input} | {signature} | {type} | {authority}");
+    }
+
+    private EntryHeader HeaderOf(string participant, string requestId, string method, DateTimeOffset commit) =>
+        new()
         {
             Position = 5,
             CommitTime = commit.ToTimestamp(),
-            Participant = m.Chance(0.97) ? Seoul : "ua/mfa",
+            Participant = participant,
             RequestId = requestId,
-            Method = Method,
+            Method = method,
             AgreementVersion = _agreement.Version,
         };
+
+    private void AskAboutSignature(EntryHeader header, byte[] request, byte[] signature, string service, string what) =>
         _questions.Add(
             (
                 's',
@@ -143,14 +150,13 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
                     {
                         header = header.ToByteString().ToBase64(),
                         request = Convert.ToBase64String(request),
-                        signature = Convert.ToBase64String(kept),
+                        signature = Convert.ToBase64String(signature),
                         service,
                     }
                 ),
-                $"{input} | {signature} | {type} | {authority}"
+                what
             )
         );
-    }
 
     [Fact]
     public async Task A_write_that_has_something_else_where_others_have_their_actor_is_judged_by_its_signature()
@@ -175,15 +181,6 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
             HttpSignature.TagOf(_agreement.TrustDomain, "calllog"),
             values
         );
-        var header = new EntryHeader
-        {
-            Position = 5,
-            CommitTime = commit.ToTimestamp(),
-            Participant = "operator",
-            RequestId = id,
-            Method = method,
-            AgreementVersion = _agreement.Version,
-        };
         var kept = new RequestSignature
         {
             Authority = "hub:1",
@@ -193,21 +190,7 @@ public sealed class DifferentialTests(CaseFiles files, ITestOutputHelper output)
             Signature = signature,
         };
         _questions.Add(('v', _agreement.ToByteArray(), "the agreement"));
-        _questions.Add(
-            (
-                's',
-                FirstVerifier.Json(
-                    new
-                    {
-                        header = header.ToByteString().ToBase64(),
-                        request = Convert.ToBase64String(request),
-                        signature = kept.ToByteString().ToBase64(),
-                        service = "calllog",
-                    }
-                ),
-                "a replay"
-            )
-        );
+        AskAboutSignature(HeaderOf("operator", id, method, commit), request, kept.ToByteArray(), "calllog", "a replay");
         var first = new FirstVerifier { Adopted = commit.AddMinutes(-1) };
         await using var second = new SecondVerifier();
         Assert.Empty(await first.Compare(second, _questions, Cancel));

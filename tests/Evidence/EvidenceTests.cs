@@ -180,6 +180,13 @@ public sealed class EvidenceTests(CaseFiles files)
     public async Task Its_exporter_cannot_forge_it(string forgery)
     {
         var lines = CaseFiles.LinesOf(files.Of(Seoul));
+        var line = Forge(forgery, lines);
+        await AllBreak([(files.Sealed(lines, Seoul), line)]);
+    }
+
+    // Alters the lines. Returns the number, from 1, of the line that breaks.
+    private static int Forge(string forgery, List<EvidenceLine> lines)
+    {
         var entries = lines
             .Index()
             .Where(l => l.Item.Entry is not null)
@@ -309,7 +316,7 @@ public sealed class EvidenceTests(CaseFiles files)
                 Assert.Fail($"no forgery is called {forgery}");
                 break;
         }
-        await AllBreak([(files.Sealed(lines, Seoul), line)]);
+        return line;
 
         static string Cosignature(EvidenceLog log) =>
             log.Checkpoint.Split('\n').Single(l => l.Contains("/witness/icrc ", StringComparison.Ordinal));

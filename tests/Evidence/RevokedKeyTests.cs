@@ -108,6 +108,26 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
         var before = Agreement.Parser.ParseFrom(lines[log + 1].Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
         using var old = Pki.ReadKey(Path.Combine(files.Certificates, "service/custody/checkpoint.key"));
         using var fresh = Key.Create(SignatureAlgorithm.Ed25519);
+        var next = Changed(before, row, fresh, At);
+        foreach (var signer in before.Participants.Where(AgreementVersions.Signs))
+            Pki.Sign(before, next, signer.Id, Path.Combine(files.Certificates, signer.Id, "agreements.key"));
+        lines.Insert(end, new EvidenceLine { Entry = Recording(next, (ulong)size - 1, recorded) });
+
+        var entries = lines[(log + 1)..(end + 1)];
+        var tree = TreeOf(entries, size);
+        var note = NoteOf(tree, row.SignedByNew ? fresh : old);
+        foreach (var (by, at) in row.Cosigned ?? [])
+            note += CosignatureKey
+                .FromPem(CosignatureKey.NameOf(Domain, by), File.ReadAllText(Path.Combine(files.Certificates, by, "cosignatures.key")))
+                .Cosign(SignedNote.Read(note)!, At(at));
+        lines[log].Log.Checkpoint = note;
+        var shown = Prove(entries, row, tree, row.Revoked is null ? fresh : old);
+        return (files.Sealed(lines, Exporter), log + 1, log + 2 + shown);
+    }
+
+    /// <summary>The next version of the agreement, unsigned: with a fresh key for custody's checkpoints, and with the row's changes.</summary>
+    private static Agreement Changed(Agreement before, Row row, Key fresh, Func<double, DateTimeOffset> at)
+    {
         var next = before.Clone();
         var keys = next.Participants.Single(p => p.Id == "service/custody").SigningKeys;
         keys.Add(
@@ -119,50 +139,52 @@ public sealed class RevokedKeyTests(CaseFiles files) : IClassFixture<CaseFiles>
             }
         );
         if (row.Revoked is { } revoked)
-            keys[0].RevokeTime = At(revoked).ToTimestamp();
+            keys[0].RevokeTime = at(revoked).ToTimestamp();
         if (row.Ended is { } ended)
-            keys[0].ValidUntilTime = At(ended).ToTimestamp();
+            keys[0].ValidUntilTime = at(ended).ToTimestamp();
         if (row.Delisted)
             keys.RemoveAt(0);
         if (row.WitnessRevoked is var (witness, when))
-            next.Participants.Single(p => p.Id == witness).SigningKeys.Single(k => k.Use == SigningKeyUse.Cosignatures).RevokeTime = At(
-                    when
-                )
-                .ToTimestamp();
+        {
+            var cosigns = next.Participants.Single(p => p.Id == witness).SigningKeys.Single(k => k.Use == SigningKeyUse.Cosignatures);
+            cosigns.RevokeTime = at(when).ToTimestamp();
+        }
         next.CosignaturesDemanded = row.Demanded;
         AgreementVersions.Follow(before, next);
-        foreach (var signer in before.Participants.Where(AgreementVersions.Signs))
-            Pki.Sign(before, next, signer.Id, Path.Combine(files.Certificates, signer.Id, "agreements.key"));
-        lines.Insert(end, new EvidenceLine { Entry = Recording(next, (ulong)size - 1, recorded) });
+        return next;
+    }
 
+    // The leaves of a tree of that size: the file's entries at their places, anything at the others.
+    private static byte[][] TreeOf(IEnumerable<EvidenceLine> entries, int size)
+    {
         var tree = new byte[size][];
         for (var i = 0; i < size; i++)
             tree[i] = SHA256.HashData(BitConverter.GetBytes(i));
-        var entries = lines[(log + 1)..(end + 1)];
         foreach (var line in entries)
             tree[(int)EntryHeader.Parser.ParseFrom(line.Entry.Header).Position] = SHA256.HashData([
                 0,
                 .. SHA256.HashData(line.Entry.Header.Span),
             ]);
-        var note = NoteOf(tree, row.SignedByNew ? fresh : old);
-        foreach (var (by, at) in row.Cosigned ?? [])
-            note += CosignatureKey
-                .FromPem(CosignatureKey.NameOf(Domain, by), File.ReadAllText(Path.Combine(files.Certificates, by, "cosignatures.key")))
-                .Cosign(SignedNote.Read(note)!, At(at));
-        lines[log].Log.Checkpoint = note;
+        return tree;
+    }
+
+    /// <summary>Proves each entry to be in the tree, and gives one a receipt that the key signed. Returns the index of that one; -1: the row
+    /// demands no receipt.</summary>
+    private static int Prove(List<EvidenceLine> entries, Row row, byte[][] tree, Key key)
+    {
         var shown = -1;
-        for (var i = log + 1; i <= end; i++)
+        for (var i = 0; i < entries.Count; i++)
         {
-            var (entry, header) = (lines[i].Entry, EntryHeader.Parser.ParseFrom(lines[i].Entry.Header));
+            var (entry, header) = (entries[i].Entry, EntryHeader.Parser.ParseFrom(entries[i].Entry.Header));
             entry.Proof.Clear();
             entry.Proof.AddRange(Inclusion(tree, (int)header.Position).Select(h => ByteString.CopyFrom(h)));
             entry.Receipt = null;
             if (row.Receipt is null || shown >= 0 || header.Method == "agreement" || entry.Privileged)
                 continue;
             shown = i;
-            PutReceipt(entry, header, row, tree, row.Revoked is null ? fresh : old);
+            PutReceipt(entry, header, row, tree, key);
         }
-        return (files.Sealed(lines, Exporter), log + 1, shown + 1);
+        return shown;
     }
 
     private static void PutReceipt(EvidenceEntry entry, EntryHeader header, Row row, byte[][] tree, Key key)

@@ -173,7 +173,7 @@ public sealed class VectorsTests : IDisposable
             AgreementVersion = 1,
         };
         var request = new Evidence.V1.SignedFields { RequestId = "request-1" };
-        yield return ("as the signature of a request", 's', SigningKeyUse.Requests, Of(request));
+        yield return ("as the signature of a request", 's', SigningKeyUse.Requests, Signed(request, header, vector, now));
         request.Approvals.Add(
             new Approval
             {
@@ -183,7 +183,7 @@ public sealed class VectorsTests : IDisposable
                 Signature = ByteString.CopyFrom(vector.Signature),
             }
         );
-        yield return ("as an approval", 's', SigningKeyUse.Approvals, Of(request));
+        yield return ("as an approval", 's', SigningKeyUse.Approvals, Signed(request, header, vector, now));
 
         var text = $"{log}\n1\n{Base64(new byte[32])}\n";
         yield return (
@@ -202,29 +202,30 @@ public sealed class VectorsTests : IDisposable
                 ["service"] = "calllog",
             }
         );
+    }
 
-        Dictionary<string, string> Of(Evidence.V1.SignedFields fields)
+    // A question about a request that the vector's signature signs.
+    private static Dictionary<string, string> Signed(Evidence.V1.SignedFields fields, EntryHeader header, Vector vector, DateTimeOffset now)
+    {
+        var bytes = fields.ToByteArray();
+        var input =
+            "sig1=(\"@method\" \"@path\" \"@authority\" \"content-type\" \"content-digest\")"
+            + $";created={now.ToUnixTimeSeconds()};expires={now.ToUnixTimeSeconds() + 60};keyid=\"kr/mfa/requests-1\";nonce=\"request-1\";tag=\"ministries/ministries.example/calllog\"";
+        var signature = new RequestSignature
         {
-            var bytes = fields.ToByteArray();
-            var input =
-                "sig1=(\"@method\" \"@path\" \"@authority\" \"content-type\" \"content-digest\")"
-                + $";created={now.ToUnixTimeSeconds()};expires={now.ToUnixTimeSeconds() + 60};keyid=\"kr/mfa/requests-1\";nonce=\"request-1\";tag=\"ministries/{log}\"";
-            var signature = new RequestSignature
-            {
-                Authority = "calllog:7100",
-                ContentType = "application/grpc",
-                ContentDigest = HttpSignature.ContentDigestOfFrame(bytes),
-                SignatureInput = input,
-                Signature = $"sig1=:{Base64(vector.Signature)}:",
-            };
-            return new()
-            {
-                ["header"] = header.ToByteString().ToBase64(),
-                ["request"] = Base64(bytes),
-                ["signature"] = signature.ToByteString().ToBase64(),
-                ["service"] = "calllog",
-            };
-        }
+            Authority = "calllog:7100",
+            ContentType = "application/grpc",
+            ContentDigest = HttpSignature.ContentDigestOfFrame(bytes),
+            SignatureInput = input,
+            Signature = $"sig1=:{Convert.ToBase64String(vector.Signature)}:",
+        };
+        return new()
+        {
+            ["header"] = header.ToByteString().ToBase64(),
+            ["request"] = Convert.ToBase64String(bytes),
+            ["signature"] = signature.ToByteString().ToBase64(),
+            ["service"] = "calllog",
+        };
     }
 
     [Fact]

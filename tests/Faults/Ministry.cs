@@ -65,15 +65,19 @@ internal sealed class Ministry(string participant, Func<string, CallInvoker> rea
         return (first.Response, first.Answered.Reason ?? "");
     }
 
-    /// <summary>Reads until it is answered.</summary>
-    public async Task<T> Read<T>(string service, Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> read, CancellationToken cancel)
+    /// <summary>Reads until it is answered; a refusal is an exception.</summary>
+    public Task<T> Read<T>(string service, Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> read, CancellationToken cancel)
+        where T : class => Call(service, read, cancel);
+
+    // Calls until the outcome is known.
+    private async Task<T> Call<T>(string service, Func<CallInvoker, CallOptions, AsyncUnaryCall<T>> call, CancellationToken cancel)
         where T : class
     {
         while (true)
         {
             try
             {
-                return await read(reach(service), new CallOptions(deadline: DateTime.UtcNow + Deadline, cancellationToken: cancel));
+                return await call(reach(service), new CallOptions(deadline: DateTime.UtcNow + Deadline, cancellationToken: cancel));
             }
             catch (RpcException e) when (ReasonOf(e) is null)
             {
@@ -90,22 +94,15 @@ internal sealed class Ministry(string participant, Func<string, CallInvoker> rea
     )
         where T : class, IMessage<T>
     {
-        while (true)
+        try
         {
-            try
-            {
-                var response = await send(reach(service), new CallOptions(deadline: DateTime.UtcNow + Deadline, cancellationToken: cancel));
-                var receipt = (Receipt)response.Descriptor.FindFieldByName("receipt").Accessor.GetValue(response);
-                return (response, new(service, participant, requestId, receipt.Position, receipt.EntryHash, null));
-            }
-            catch (RpcException e) when (ReasonOf(e) is null)
-            {
-                await Task.Delay(Pause, cancel);
-            }
-            catch (RpcException e)
-            {
-                return (null, new(service, participant, requestId, null, null, ReasonOf(e)));
-            }
+            var response = await Call(service, send, cancel);
+            var receipt = (Receipt)response.Descriptor.FindFieldByName("receipt").Accessor.GetValue(response);
+            return (response, new(service, participant, requestId, receipt.Position, receipt.EntryHash, null));
+        }
+        catch (RpcException e)
+        {
+            return (null, new(service, participant, requestId, null, null, ReasonOf(e)));
         }
     }
 

@@ -3,8 +3,6 @@ using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Hosting.Server;
-using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -21,7 +19,7 @@ public sealed class OtlpReceiver : IAsyncDisposable
     private OtlpReceiver(WebApplication host, ConcurrentQueue<ReceivedSpan> spans) => (_host, _spans) = (host, spans);
 
     /// <summary>The address for <c>OTEL_EXPORTER_OTLP_ENDPOINT</c>.</summary>
-    public Uri Endpoint => new(_host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single());
+    public Uri Endpoint => ServiceSetup.AddressOf(_host);
 
     /// <summary>The spans so far, in the order of their arrival.</summary>
     public IReadOnlyList<ReceivedSpan> Spans => [.. _spans];

@@ -56,7 +56,7 @@ internal sealed class Playground : IAsyncDisposable
     {
         var ground = new Playground(await Postgres.Create(), await RabbitMq.Create(), await OtlpReceiver.Start(cancel));
         ground._leaks.AddRange(leaks);
-        Pki.Init(ground.Certificates, StandardAgreement.Read(), TimeProvider.System);
+        Pki.Init(ground.Certificates, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
         foreach (var service in services)
         {
             ground._databases[service] = await ground.Database.CreateDatabase();

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Ledger.V1;
 using static Ministries.Ledger.Tests.Counting;
 
@@ -908,20 +909,13 @@ public abstract class LedgerTests
     [Fact]
     public async Task Each_command_has_a_span_in_its_own_trace_linked_to_its_batch_and_to_what_it_answers()
     {
-        var spans = new ConcurrentQueue<Activity>();
-        using var listener = new ActivityListener
-        {
-            ShouldListenTo = source => source.Name == "Ministries",
-            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = spans.Enqueue,
-        };
-        ActivitySource.AddActivityListener(listener);
+        using var spans = new Spans();
         await using var ledger = await Open();
         const string Parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         var mine = $"traced-{Guid.NewGuid()}";
         var outcomes = await Together(ledger, Add("a", mine, "c", traceParent: Parent), Add("a", $"{mine}-2", "c"));
         var commits = spans
-            .Where(s => ((string?)s.GetTagItem("ministries.request_id"))?.StartsWith(mine, StringComparison.Ordinal) == true)
+            .Ended.Where(s => ((string?)s.GetTagItem("ministries.request_id"))?.StartsWith(mine, StringComparison.Ordinal) == true)
             .ToList();
         Assert.Equal(2, commits.Count);
         Assert.Equal(["commit custody", "commit custody"], commits.Select(s => s.OperationName));
@@ -935,7 +929,7 @@ public abstract class LedgerTests
         // The second changed the stream that the first had changed, so its span is linked to the first.
         Assert.Equal([link, first.Context], second.Links.Select(l => l.Context), (a, b) => a.SpanId == b.SpanId && a.TraceId == b.TraceId);
         await ledger.Drain();
-        var batch = spans.Single(s => s.SpanId == link.SpanId);
+        var batch = spans.Ended.Single(s => s.SpanId == link.SpanId);
         Assert.Equal(("batch custody", default(ActivitySpanId)), (batch.OperationName, batch.ParentSpanId));
         Assert.NotEqual(first.TraceId, batch.TraceId);
         Assert.Equal(first.Id, (await ledger.ReadEntry((await outcomes[0]).Position!.Value, null, Cancel))!.Entry.Traceparent);

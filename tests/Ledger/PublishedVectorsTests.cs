@@ -52,6 +52,31 @@ public class PublishedVectorsTests
         return changed;
     }
 
+    // Of both kinds of proof, what is bad because of its position or its sizes.
+    private static IEnumerable<Case> OtherNumbers(Case bad) =>
+        [
+            bad with
+            {
+                A = unchecked(bad.A - 1),
+            },
+            bad with
+            {
+                A = bad.A + 1,
+            },
+            bad with
+            {
+                A = bad.A ^ 2,
+            },
+            bad with
+            {
+                B = bad.B * 2,
+            },
+            bad with
+            {
+                B = bad.B / 2,
+            },
+        ];
+
     private static IEnumerable<Case> Inclusion(int position, int size)
     {
         var root = Reference.Root(Leaves.AsSpan(0, size));
@@ -59,26 +84,8 @@ public class PublishedVectorsTests
         var good = new Case("inclusion", (ulong)position, (ulong)size, root, Leaves[position], proof, true);
         var bad = good with { Proved = false };
         yield return good;
-        yield return bad with
-        {
-            A = unchecked(good.A - 1),
-        };
-        yield return bad with
-        {
-            A = good.A + 1,
-        };
-        yield return bad with
-        {
-            A = good.A ^ 2,
-        };
-        yield return bad with
-        {
-            B = good.B * 2,
-        };
-        yield return bad with
-        {
-            B = good.B / 2,
-        };
+        foreach (var @case in OtherNumbers(bad))
+            yield return @case;
         yield return bad with
         {
             Two = Text("WrongLeaf"),
@@ -137,26 +144,8 @@ public class PublishedVectorsTests
         if (proof.Length == 0)
             yield break;
         var bad = good with { Proved = false };
-        yield return bad with
-        {
-            A = good.A - 1,
-        };
-        yield return bad with
-        {
-            A = good.A + 1,
-        };
-        yield return bad with
-        {
-            A = good.A ^ 2,
-        };
-        yield return bad with
-        {
-            B = good.B * 2,
-        };
-        yield return bad with
-        {
-            B = good.B / 2,
-        };
+        foreach (var @case in OtherNumbers(bad))
+            yield return @case;
         yield return bad with
         {
             One = Text("WrongRoot"),

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
@@ -168,7 +169,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
             "--json",
             File(services.Call()),
             "--address",
-            $"calllog=https://127.0.0.1:{FreePorts(1)[0]}",
+            $"calllog=https://127.0.0.1:{Ports.Free()}",
             "--timeout",
             "1"
         );
@@ -180,9 +181,8 @@ public class CommandTests(Services services) : IClassFixture<Services>
     public async Task Two_officials_approve_a_request_in_a_file_one_after_the_other_and_it_is_sent()
     {
         var file = File(services.Call());
-        foreach (var number in (int[])[2, 3])
-            await Succeed(
-                "",
+        string[] ApproveWith(string key) =>
+            [
                 "approve",
                 "calllog",
                 "LogCall",
@@ -193,8 +193,10 @@ public class CommandTests(Services services) : IClassFixture<Services>
                 "--office",
                 "legal",
                 "--key",
-                Path.Combine(services.Folder, "kr/mfa/officials", $"kr-mfa-official-{number}.key")
-            );
+                Path.Combine(services.Folder, key),
+            ];
+        foreach (var number in (int[])[2, 3])
+            await Succeed("", ApproveWith($"kr/mfa/officials/kr-mfa-official-{number}.key"));
         var approved = JsonNode.Parse(await System.IO.File.ReadAllTextAsync(file, Cancel))!;
         Assert.Equal(["kr-mfa-official-2", "kr-mfa-official-3"], approved["approvals"]!.AsArray().Select(a => (string)a!["official"]!));
         Assert.NotEmpty((string)approved["request_id"]!);
@@ -206,20 +208,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.Equal(CallCommands.WasRefused, refused.Code);
         Assert.Contains("APPROVAL_WRONG", refused.Error);
 
-        var stranger = await Run(
-            "",
-            "approve",
-            "calllog",
-            "LogCall",
-            "--folder",
-            services.Folder,
-            "--json",
-            file,
-            "--office",
-            "legal",
-            "--key",
-            Path.Combine(services.Folder, "kr/mfa/requests.key")
-        );
+        var stranger = await Run("", ApproveWith("kr/mfa/requests.key"));
         Assert.Equal(CallCommands.WrongInput, stranger.Code);
     }
 
@@ -238,32 +227,12 @@ public class CommandTests(Services services) : IClassFixture<Services>
         Assert.Equal(CallCommands.WasRefused, unsigned.Code);
         Assert.Contains("SignatureMissing", unsigned.Output);
         Assert.Contains("kr/mfa can supply it", unsigned.Output);
-        await Succeed(
-            "",
-            "agreement",
-            "sign",
-            next,
-            "--previous",
-            previous,
-            "--as",
-            "kr/mfa",
-            "--key",
-            Path.Combine(services.Folder, "kr/mfa/agreements.key")
-        );
+        string[] SignWith(string key) =>
+            ["agreement", "sign", next, "--previous", previous, "--as", "kr/mfa", "--key", Path.Combine(services.Folder, key)];
+        await Succeed("", SignWith("kr/mfa/agreements.key"));
         Assert.Contains("version 2 is signed", (await Succeed("", "agreement", "check", next, "--previous", previous)).Output);
         await Succeed("", "agreement", "check", previous);
-        var wrong = await Run(
-            "",
-            "agreement",
-            "sign",
-            next,
-            "--previous",
-            previous,
-            "--as",
-            "kr/mfa",
-            "--key",
-            Path.Combine(services.Folder, "ua/mfa/agreements.key")
-        );
+        var wrong = await Run("", SignWith("ua/mfa/agreements.key"));
         Assert.Equal(CallCommands.WrongInput, wrong.Code);
     }
 

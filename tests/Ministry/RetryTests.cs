@@ -13,6 +13,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Errors.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -38,7 +39,7 @@ public sealed class RetryTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        var port = FreePorts(1)[0];
+        var port = Ports.Free();
         var home = Path.Combine(_folder, "service", "calllog");
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();

@@ -1,5 +1,3 @@
-using System.Net;
-using System.Net.Sockets;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.AspNetCore.Server;
@@ -11,6 +9,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
+using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Trust;
@@ -29,7 +28,7 @@ public sealed class Services : IAsyncLifetime
     public string Folder { get; } = Directory.CreateTempSubdirectory("ministry").FullName;
 
     public IReadOnlyDictionary<string, Uri> Addresses { get; } =
-        Contract.Services.Zip(FreePorts(3)).ToDictionary(s => s.First, s => new Uri($"https://127.0.0.1:{s.Second}"));
+        Contract.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
 
     public static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -157,7 +156,6 @@ public sealed class Services : IAsyncLifetime
 
     public async Task Start(string service)
     {
-        var home = Path.Combine(Folder, "service", service);
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.Services.AddSingleton(this);
@@ -169,22 +167,7 @@ public sealed class Services : IAsyncLifetime
                 "custody" => Custody.CustodyService.Definition,
                 _ => Consular.ConsularService.Definition,
             },
-            Set(
-                service,
-                new Settings
-                {
-                    Ledger = $"sqlite:{Path.Combine(Folder, $"{service}.db")}",
-                    Broker = new Uri("memory:"),
-                    Listen = Addresses[service],
-                    Certificate = Path.Combine(home, "system.pem"),
-                    CertificateKey = Path.Combine(home, "system.key"),
-                    Agreement = Path.Combine(Folder, "agreement.json"),
-                    Checkpoint = Path.Combine(Folder, $"{service}.checkpoint"),
-                    CheckpointKey = Path.Combine(home, "checkpoint.key"),
-                    Peers = Addresses,
-                    Drain = TimeSpan.FromSeconds(5),
-                }
-            ),
+            Set(service, ServiceSetup.SettingsIn(Folder, service, Addresses[service]) with { Peers = Addresses }),
             builder,
             _broker,
             Cancel
@@ -218,17 +201,6 @@ public sealed class Services : IAsyncLifetime
         deadline.CancelAfter(TimeSpan.FromMinutes(1));
         while (!await so())
             await Task.Delay(50, deadline.Token);
-    }
-
-    public static int[] FreePorts(int count)
-    {
-        var listeners = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToArray();
-        foreach (var listener in listeners)
-            listener.Start();
-        var ports = listeners.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToArray();
-        foreach (var listener in listeners)
-            listener.Stop();
-        return ports;
     }
 
     private sealed class Answering(Services services) : Interceptor

@@ -1,6 +1,8 @@
+using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Ministries.Types.V1;
+using NSec.Cryptography;
 
 namespace Ministries.Sealing.Tests;
 
@@ -110,6 +112,40 @@ public class WiderTests
         var opener = new Opener("icrc", [@new]);
         Assert.Equal(Sample.Person(), opener.Open<PersonIdentity>(@sealed, Sample.Context, rotated));
         Assert.Equal(SealFault.KeyUnknown, Assert.Throws<SealException>(() => opener.Open<PersonIdentity>(@sealed, Sample.Context)).Fault);
+    }
+
+    [Fact]
+    public void The_halves_of_a_key_may_live_apart()
+    {
+        // As with a token: only X25519 is asked of it, and its private key stays there.
+        using var token = Key.Create(KeyAgreementAlgorithm.X25519);
+        var asked = 0;
+        using var halves = new XWingPrivateKey(
+            RandomNumberGenerator.GetBytes(64),
+            token.PublicKey.Export(KeyBlobFormat.RawPublicKey),
+            (other, shared) =>
+            {
+                asked++;
+                var point = PublicKey.Import(KeyAgreementAlgorithm.X25519, other, KeyBlobFormat.RawPublicKey);
+                if (!XWing.TryAgree(token, point, shared))
+                    shared.Clear();
+                return true;
+            },
+            token
+        );
+        using var identity = new SealingIdentity("icrc/seal-3", halves);
+        var @sealed = Sealer.Seal(Sample.Person(), Sample.Context, [new("icrc", identity.Id, identity.PublicKey)]);
+        var opener = new Opener("icrc", [identity]);
+        Assert.Equal(Sample.Person(), opener.Open<PersonIdentity>(@sealed, Sample.Context));
+        Assert.Equal(1, asked);
+        // Zeros, which some tokens give for a point of low order, are no secret.
+        var content = SealedContent.Parser.ParseFrom(@sealed.Content);
+        content.Keys[0].Encapsulation = ByteString.CopyFrom([.. content.Keys[0].Encapsulation.Span[..1088], .. new byte[32]]);
+        @sealed.Content = content.ToByteString();
+        Assert.Equal(
+            SealFault.NotAuthentic,
+            Assert.Throws<SealException>(() => opener.Open<PersonIdentity>(@sealed, Sample.Context)).Fault
+        );
     }
 
     [Fact]

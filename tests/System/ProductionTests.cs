@@ -3,40 +3,7 @@ using System.Text.Json;
 namespace Ministries.Containers.Tests;
 
 /// <summary>The project as production starts it: brought up once for all its tests.</summary>
-public sealed class Production : IAsyncLifetime
-{
-    private Deployment? _deployment;
-    private string? _absent;
-
-    internal Deployment Deployment
-    {
-        get
-        {
-            Assert.SkipWhen(_absent is not null, _absent ?? "");
-            return _deployment!;
-        }
-    }
-
-    /// <inheritdoc/>
-    public async ValueTask InitializeAsync()
-    {
-        _absent = await Deployment.Absent();
-        if (_absent is null)
-            _deployment = await Containers.Tests.Deployment.Start(
-                "prod",
-                ["deploy/compose.prod.yml"],
-                ["witness-icrc", "witness-kr-mfa", "witness-ua-mfa"],
-                CancellationToken.None
-            );
-    }
-
-    /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
-    {
-        if (_deployment is not null)
-            await _deployment.DisposeAsync();
-    }
-}
+public sealed class Production() : Deployed("prod", "deploy/compose.prod.yml", "witness-icrc", "witness-kr-mfa", "witness-ua-mfa");
 
 /// <summary>TLS to the database and the broker, with certificates that are verified and replaced.</summary>
 public sealed class ProductionTests(Production production) : IClassFixture<Production>

@@ -15,37 +15,7 @@ using Route = Ministries.Types.V1.Route;
 namespace Ministries.Containers.Tests;
 
 /// <summary>The project as a developer starts it: brought up once for all its tests.</summary>
-public sealed class Development : IAsyncLifetime
-{
-    private Deployment? _deployment;
-
-    /// <summary>Why there can be none; null: there is one.</summary>
-    public string? Absent { get; private set; }
-
-    internal Deployment Deployment
-    {
-        get
-        {
-            Assert.SkipWhen(Absent is not null, Absent ?? "");
-            return _deployment!;
-        }
-    }
-
-    /// <inheritdoc/>
-    public async ValueTask InitializeAsync()
-    {
-        Absent = await Deployment.Absent();
-        if (Absent is null)
-            _deployment = await Containers.Tests.Deployment.Start("dev", ["deploy/compose.dev.yml"], [], CancellationToken.None);
-    }
-
-    /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
-    {
-        if (_deployment is not null)
-            await _deployment.DisposeAsync();
-    }
-}
+public sealed class Development() : Deployed("dev", "deploy/compose.dev.yml");
 
 /// <summary>The whole system in containers, asked through its public interfaces alone: gRPC, Jaeger's query API, the broker's
 /// management API.</summary>

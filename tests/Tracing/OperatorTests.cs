@@ -67,23 +67,14 @@ public sealed class OperatorFixture : IAsyncLifetime
         _addresses = Participants.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{Ports.Free()}"));
         foreach (var service in new[] { CallLogService.Definition, Failing(ConsularService.Definition), CustodyService.Definition })
         {
-            var keys = Path.Combine(_folder, "service", service.Name);
             var builder = WebApplication.CreateSlimBuilder();
             builder.Logging.ClearProviders();
             var host = await ServiceHost.Build(
                 service,
-                new Settings
+                ServiceSetup.SettingsIn(_folder, service.Name, _addresses[service.Name]) with
                 {
-                    Ledger = $"sqlite:{Path.Combine(_folder, $"{service.Name}.db")}",
                     Broker = Broker.Uri,
-                    Listen = _addresses[service.Name],
-                    Certificate = Path.Combine(keys, "system.pem"),
-                    CertificateKey = Path.Combine(keys, "system.key"),
-                    Agreement = Path.Combine(_folder, "agreement.json"),
-                    Checkpoint = Path.Combine(_folder, $"{service.Name}.checkpoint"),
-                    CheckpointKey = Path.Combine(keys, "checkpoint.key"),
                     Peers = _addresses,
-                    Drain = TimeSpan.FromSeconds(5),
                     Otlp = Receiver.Endpoint,
                 },
                 builder,

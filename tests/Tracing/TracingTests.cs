@@ -1,9 +1,6 @@
 using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
 using Ministries.Fixtures;
 using Ministries.Local;
-using Ministries.Trust;
 
 namespace Ministries.Tracing.Tests;
 
@@ -47,6 +44,7 @@ public sealed partial class TracingTests
     ];
 
     // The trace of kr/mfa's call: each line is a span, its depth the number of spaces; siblings are sorted by their lines.
+    // The call leads to a draft for each of two prisoners, so one part stands in it twice.
     private const string CallTree = """
         ministries.calllog.v1.CallLogService/LogCall [calllog]
          commit calllog [calllog]
@@ -76,77 +74,36 @@ public sealed partial class TracingTests
     public async Task One_trace_leads_from_the_call_to_the_drafts_and_nothing_personal_leaves()
     {
         await using var receiver = await OtlpReceiver.Start(Cancel);
-        var postgres = await Postgres.Shared;
-        var broker = await RabbitMq.Shared;
-        var folder = Directory.CreateTempSubdirectory("ministries-tracing-").FullName;
-        var certificates = Path.Combine(folder, "certificates");
-        Pki.Init(certificates, StandardAgreement.Read(), TimeProvider.System);
-        var addresses = Participants.Services.ToDictionary(s => s, _ => new Uri($"https://127.0.0.1:{FreePort()}"));
-        var processes = new List<Process>();
-        List<Task<string>> logs = [];
-        try
-        {
-            foreach (var (service, program) in new[] { ("calllog", "CallLog"), ("consular", "Consular"), ("custody", "Custody") })
-            {
-                var keys = Path.Combine(certificates, "service", service);
-                var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, $"Ministries.{program}.dll")])
-                {
-                    RedirectStandardOutput = true,
-                    WorkingDirectory = folder,
-                    Environment =
-                    {
-                        ["Ledger__Connection"] = await postgres.CreateDatabase(),
-                        ["Broker__Uri"] = broker.Uri.ToString(),
-                        ["Listen"] = addresses[service].ToString(),
-                        ["Agreement"] = Path.Combine(certificates, "agreement.json"),
-                        ["Certificate"] = Path.Combine(keys, "system.pem"),
-                        ["CertificateKey"] = Path.Combine(keys, "system.key"),
-                        ["Checkpoint__File"] = Path.Combine(folder, $"{service}.checkpoint"),
-                        ["Checkpoint__Key"] = Path.Combine(keys, "checkpoint.key"),
-                        ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.Endpoint.ToString(),
-                    },
-                };
-                foreach (var (peer, address) in addresses)
-                    start.Environment[$"Peers__{peer}"] = address.ToString();
-                processes.Add(Process.Start(start)!);
-            }
-            logs = [.. processes.Select(p => p.StandardOutput.ReadToEndAsync(Cancel))];
-            string callRequest;
-            Timeline timeline;
-            await using (var participants = await Participants.Join(certificates, addresses, TimeSpan.FromMinutes(3), Cancel))
-            {
-                timeline = new Timeline(new Screen(TextWriter.Null, redirected: true, brief: true), Stopwatch.GetTimestamp());
-                await new Story(participants, timeline).Play(Cancel);
-                callRequest = timeline.CallRequestId;
-            }
-            Assert.All(timeline.Checks, c => Assert.True(c.Holds, $"{c.What}: {c.Found}"));
+        await using var services = new ServiceProcesses();
+        var (postgres, broker) = (await Postgres.Shared, await RabbitMq.Shared);
+        foreach (var service in services.Addresses.Keys)
+            services.Start(
+                service,
+                await postgres.CreateDatabase(),
+                broker.Uri,
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.Endpoint.ToString())
+            );
+        var timeline = await Play(services);
+        Assert.All(timeline.Checks, c => Assert.True(c.Holds, $"{c.What}: {c.Found}"));
 
-            // When told to stop, a service exports its remaining spans.
-            foreach (var process in processes)
-                using (var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]))
-                    await kill.WaitForExitAsync(Cancel);
-            foreach (var process in processes)
-                await process.WaitForExitAsync(Cancel);
-            Assert.All(processes, p => Assert.Equal(0, p.ExitCode));
-            Assert.DoesNotContain(await Task.WhenAll(logs), text => Reference().IsMatch(text));
+        // When told to stop, a service exports its remaining spans.
+        var ended = await services.Stop(Cancel);
+        Assert.All(ended, e => Assert.Equal(0, e.ExitCode));
+        Assert.DoesNotContain(ended, e => Reference().IsMatch(e.Output));
 
-            var spans = receiver.Spans;
-            TheCallIsOneTree(spans, callRequest);
-            EverySpanIsInItsPlace(spans);
-            LaterStepsAreLinked(spans, callRequest);
-            NothingElseIsExported(spans);
-        }
-        finally
-        {
-            foreach (var process in processes)
-                if (!process.HasExited)
-                    process.Kill();
-            foreach (var log in logs)
-                TestContext.Current.TestOutputHelper?.WriteLine(await log);
-            foreach (var process in processes)
-                process.Dispose();
-            Directory.Delete(folder, recursive: true);
-        }
+        var spans = receiver.Spans;
+        TheCallIsOneTree(spans, timeline.CallRequestId);
+        EverySpanIsInItsPlace(spans);
+        LaterStepsAreLinked(spans, timeline.CallRequestId);
+        NothingElseIsExported(spans);
+    }
+
+    private static async Task<Timeline> Play(ServiceProcesses services)
+    {
+        await using var participants = await Participants.Join(services.Certificates, services.Addresses, TimeSpan.FromMinutes(3), Cancel);
+        var timeline = new Timeline(new Screen(TextWriter.Null, redirected: true, brief: true), Stopwatch.GetTimestamp());
+        await new Story(participants, timeline).Play(Cancel);
+        return timeline;
     }
 
     private static void TheCallIsOneTree(IReadOnlyList<ReceivedSpan> spans, string callRequest)
@@ -228,12 +185,5 @@ public sealed partial class TracingTests
             && s.Name.EndsWith("/LogCall", StringComparison.Ordinal)
         );
         return [.. spans.Where(s => s.Trace == root.Trace)];
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

@@ -91,43 +91,21 @@ public sealed class Hub : IAsyncDisposable
 
     public async Task StartService(string? database = null, string? checkpoint = null, WitnessingOptions? options = null)
     {
-        var definition = Custody.CustodyService.Definition;
-        var home = Path.Combine(Folder, "service", "custody");
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddProvider(new Heard(Warnings));
         Host = await ServiceHost.Build(
-            new Service
+            Custody.CustodyService.Definition.Registering(services =>
             {
-                Name = definition.Name,
-                Streams = definition.Streams,
-                Map = definition.Map,
-                Reactions = definition.Reactions,
-                Duties = definition.Duties,
-                Register = services =>
-                {
-                    definition.Register?.Invoke(services);
-                    services.AddSingleton(new EdgeLimits { ReloadInterval = TimeSpan.FromMilliseconds(50) });
-                    services.AddSingleton(
-                        options
-                            ?? new WitnessingOptions
-                            {
-                                Pause = TimeSpan.FromMilliseconds(20),
-                                LongestPause = TimeSpan.FromMilliseconds(100),
-                            }
-                    );
-                },
-            },
-            new Settings
+                services.AddSingleton(new EdgeLimits { ReloadInterval = TimeSpan.FromMilliseconds(50) });
+                services.AddSingleton(
+                    options
+                        ?? new WitnessingOptions { Pause = TimeSpan.FromMilliseconds(20), LongestPause = TimeSpan.FromMilliseconds(100) }
+                );
+            }),
+            ServiceSetup.SettingsIn(Folder, "custody", Address) with
             {
                 Ledger = $"sqlite:{database ?? Database}",
-                Broker = new Uri("memory:"),
-                Listen = Address,
-                Certificate = Path.Combine(home, "system.pem"),
-                CertificateKey = Path.Combine(home, "system.key"),
-                Agreement = Path.Combine(Folder, "agreement.json"),
                 Checkpoint = checkpoint ?? Checkpoint,
-                CheckpointKey = Path.Combine(home, "checkpoint.key"),
-                Drain = TimeSpan.FromSeconds(5),
             },
             builder,
             _broker,

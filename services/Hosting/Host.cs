@@ -43,18 +43,27 @@ public static partial class ServiceHost
     /// <summary>The health service's name for readiness; the empty name says that the process is alive.</summary>
     public const string Ready = "ready";
 
+    /// <summary>The health service's name for whether calls are served: as <see cref="Ready"/>, but for the broker, without which calls are
+    /// served and events wait in the ledger.</summary>
+    public const string Serving = "ledger";
+
+    /// <summary>The word with which the verb <c>health</c> asks whether the process answers at all.</summary>
+    public const string Alive = "alive";
+
     /// <summary>Runs the service until it is told to stop.</summary>
     /// <remarks>At SIGTERM it says that it is not ready, takes no more connections, finishes the calls that run and what they queued,
     /// flushes the relay, all within <see cref="Settings.Drain"/>. Events that are left then are in the ledger and are relayed after the
     /// next start.</remarks>
     /// <param name="args">The command line: settings as <c>--Name=value</c>; after the word <c>health</c>, the running service is
-    /// asked whether it is ready instead: exit code 0 where it is, 1 where it is not.</param>
+    /// asked whether it is ready instead: exit code 0 where it is, 1 where it is not. <c>health ledger</c> asks whether it serves calls,
+    /// and <c>health alive</c> whether it answers.</param>
     /// <param name="service">The service.</param>
     /// <returns>The process's exit code.</returns>
     public static async Task<int> Run(string[] args, Service service)
     {
         var health = args is ["health", ..];
-        var builder = WebApplication.CreateSlimBuilder(health ? args[1..] : args);
+        var asked = args is ["health", Alive or Serving, ..] ? args[1] : Ready;
+        var builder = WebApplication.CreateSlimBuilder(health ? args[(asked == Ready ? 1 : 2)..] : args);
         // One file for each setting, so that a secret need not stand in the environment.
         if (builder.Configuration["SettingsFolder"] is { Length: > 0 } folder)
             builder.Configuration.AddKeyPerFile(Path.GetFullPath(folder), optional: true);
@@ -73,7 +82,7 @@ public static partial class ServiceHost
             return WrongSettings;
         }
         if (health)
-            return await HealthVerb.Run(settings);
+            return await HealthVerb.Run(settings, asked);
         try
         {
             return await Serve(service, settings, builder);
@@ -278,8 +287,6 @@ public static partial class ServiceHost
             ? [AddressOf(listen)]
             : Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port));
 
-    private const string Alive = "alive";
-
     private static void AddHealth(IServiceCollection services)
     {
         services
@@ -287,8 +294,10 @@ public static partial class ServiceHost
             {
                 o.Services.Map("", check => check.Name == Alive);
                 o.Services.Map(Ready, check => check.Name == Ready);
+                o.Services.Map(Serving, check => check.Name == Serving);
             })
             .AddCheck(Alive, () => HealthCheckResult.Healthy())
+            .AddCheck<ServesCalls>(Serving)
             .AddCheck<Lifecycle>(Ready);
         services.Configure<HealthCheckPublisherOptions>(o => (o.Delay, o.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
     }

@@ -226,6 +226,18 @@ public sealed class CustodyService(
         };
     }
 
+    /// <inheritdoc/>
+    public override async Task<ShowAttestationResponse> ShowAttestation(ShowAttestationRequest request, ServerCallContext context)
+    {
+        await reads.Get(request, context, Prisoners.Kind, Prisoners.KeyOf(request.Case, request.Prisoner));
+        var records = await Records(request.Case, request.Prisoner, context);
+        var answer = new ShowAttestationResponse();
+        foreach (var opened in Standings.EverAttested(records, request.Destination, request.Openings, agreements.InForce.Permissions))
+            if (await reads.Peek(Statements.Kind, opened.Statement_, context.CancellationToken) is { } statement)
+                answer.Statements.Add(StatementVisibility.ShowAttested(statement));
+        return answer.Statements.Count > 0 ? answer : throw await Reads.NotFound(context);
+    }
+
     // The prisoner's record and those of the same person that are no longer kept.
     private async Task<IReadOnlyList<Prisoner>> Records(string @case, string reference, ServerCallContext context)
     {

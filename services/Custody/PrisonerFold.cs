@@ -19,7 +19,7 @@ internal static class PrisonerFold
             .On<ClaimRecorded>(Claimed)
             .On<StatementRecorded>(Stated)
             .On<StatementAttested>(Attested)
-            .On<AttestationRevoked>((p, e, entry) => StatementFold.Revoked(StatementOf(p, e.Statement), e, entry))
+            .On<AttestationRevoked>((p, e, entry) => StatementFold.Revoked(StatementOf(p, e.Statement), e, entry, withContent: false))
             .On<RiskAssessmentRecorded>(RiskAssessed)
             .On<FitnessRecorded>(Examined)
             .On<MoveAnnounced>(MoveTold)
@@ -154,7 +154,7 @@ internal static class PrisonerFold
 
     private static void Attested(Prisoner state, StatementAttested e, FoldedEntry entry)
     {
-        StatementFold.Attested(StatementOf(state, e.Statement), e, entry);
+        StatementFold.Attested(StatementOf(state, e.Statement), e, entry, withContent: false);
         Mark(state, entry, e.Statement);
     }
 

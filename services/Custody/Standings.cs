@@ -38,16 +38,7 @@ public static class Standings
         RecordSecrets secrets
     )
     {
-        // Each statement is compared with each opening before anything is decided, so that the time tells nothing of the answer.
-        var accepting = records
-            .SelectMany(r => r.Statements)
-            .Where(s =>
-                openings.Aggregate(
-                    false,
-                    (found, o) => found | WishCommitments.Matches(s.Commitments, o, s.Case, s.Prisoner, departure.Destination)
-                )
-            )
-            .ToHashSet();
+        var accepting = Opened(records, departure.Destination, openings);
         var word = WordFor(records, @case, departure, at, permissions, accepting.Contains);
         var standing = new DestinationStanding
         {
@@ -59,6 +50,36 @@ public static class Standings
             standing.AttestedBy.Add(stands.Attestations.Where(Statements.InForce).Select(a => a.Role).Distinct().Order());
         return standing;
     }
+
+    /// <summary>The statements that an opening opens and that all who must have attested at some time, the latest first. What was revoked,
+    /// corrected or became too old since changes nothing.</summary>
+    /// <param name="records">The prisoner's record and those of the same person that are no longer kept.</param>
+    /// <param name="destination">The destination (ISO 3166-1 alpha-2).</param>
+    /// <param name="openings">The openings.</param>
+    /// <param name="permissions">The agreement.</param>
+    internal static IEnumerable<Statement> EverAttested(
+        IReadOnlyList<Prisoner> records,
+        string destination,
+        IReadOnlyCollection<ByteString> openings,
+        Permissions permissions
+    ) =>
+        Opened(records, destination, openings)
+            .Where(s => s.Interview is not null && Demanded(s, under18: false, permissions).All(r => s.Attestations.Any(a => a.Role == r)))
+            .OrderByDescending(s => (SpokenAt(s), s.Position));
+
+    // The statements that one of the openings opens. Each is compared with each before anything is decided, so that the time tells nothing
+    // of the answer.
+    private static HashSet<Statement> Opened(
+        IReadOnlyList<Prisoner> records,
+        string destination,
+        IReadOnlyCollection<ByteString> openings
+    ) =>
+        records
+            .SelectMany(r => r.Statements)
+            .Where(s =>
+                openings.Aggregate(false, (found, o) => found | WishCommitments.Matches(s.Commitments, o, s.Case, s.Prisoner, destination))
+            )
+            .ToHashSet<Statement>(ReferenceEqualityComparer.Instance);
 
     /// <summary>Whether an answer that was given in force still holds: it would rest on the same statements now, and his word is still
     /// verified and not too old. Needs no opening: that these statements accept was found when it was given.</summary>
@@ -118,20 +139,27 @@ public static class Standings
             return false;
         if (interview.Attendants.Any(a => permissions.Participant(a.Participant) is not { } attendant || involved.Includes(attendant)))
             return false;
+        return Demanded(statement, under18, permissions)
+            .All(role =>
+                statement.Attestations.Any(a =>
+                    Statements.InForce(a)
+                    && a.Role == role
+                    && (role != AttesterRole.Observer || permissions.Participant(a.Participant)?.IsNeutral() == true)
+                )
+            );
+    }
+
+    // Whose attestations the statement needs.
+    private static HashSet<AttesterRole> Demanded(Statement statement, bool under18, Permissions permissions)
+    {
         var demanded = permissions.Agreement.AttestersDemanded.Append(AttesterRole.Observer).ToHashSet();
         // Where none was needed, there is nobody to attest it.
         if (statement.Interpreter.Length == 0)
             demanded.Remove(AttesterRole.Interpreter);
         // Who had a guardian was a minor when he spoke, whatever his registration says since.
-        if (under18 || statement.Under18 || interview.Attendants.Any(a => a.Role == AttesterRole.Guardian))
+        if (under18 || statement.Under18 || statement.Interview?.Attendants.Any(a => a.Role == AttesterRole.Guardian) == true)
             demanded.Add(AttesterRole.Guardian);
-        return demanded.All(role =>
-            statement.Attestations.Any(a =>
-                Statements.InForce(a)
-                && a.Role == role
-                && (role != AttesterRole.Observer || permissions.Participant(a.Participant)?.IsNeutral() == true)
-            )
-        );
+        return demanded;
     }
 
     /// <summary>Of which states nobody may attend an interview without witnesses (D7).</summary>

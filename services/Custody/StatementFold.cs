@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Ministries.Custody.V1;
 
 namespace Ministries.Custody;
@@ -8,8 +9,8 @@ internal static class StatementFold
     public static Folds<Statement> All =>
         new Folds<Statement>()
             .On<StatementRecorded>((statement, e, entry) => Recorded(statement, e, entry, withContent: true))
-            .On<StatementAttested>(Attested)
-            .On<AttestationRevoked>(Revoked)
+            .On<StatementAttested>((statement, e, entry) => Attested(statement, e, entry, withContent: true))
+            .On<AttestationRevoked>((statement, e, entry) => Revoked(statement, e, entry, withContent: true))
             .On<RecordCorrected>((statement, e, _) => Corrected(statement, e));
 
     /// <summary>A statement was recorded.</summary>
@@ -30,12 +31,18 @@ internal static class StatementFold
         state.Under18 = request.Under18;
         state.Commitments.Add(request.Commitments);
         state.Classification = request.Classification?.Clone();
+        var content = Seals.Keep(request.Content);
+        state.Digest = StatementDigests.Of(state, content?.Digest ?? ByteString.Empty);
         if (withContent)
-            state.Content = Seals.Keep(request.Content);
+            state.Content = content;
     }
 
     /// <summary>An attendant attested it.</summary>
-    public static void Attested(Statement state, StatementAttested e, FoldedEntry entry)
+    /// <param name="state">The statement.</param>
+    /// <param name="e">The event.</param>
+    /// <param name="entry">Its entry.</param>
+    /// <param name="withContent">Whether the signature is kept with it.</param>
+    public static void Attested(Statement state, StatementAttested e, FoldedEntry entry, bool withContent)
     {
         var attestation = new Attestation
         {
@@ -44,19 +51,34 @@ internal static class StatementFold
             Position = entry.Position,
         };
         if (entry.Request is AttestStatementRequest request)
+        {
             (attestation.Role, attestation.Official) = (request.Role, request.Actor.Official);
+            if (withContent)
+                (attestation.Signature, attestation.OfficialKey) = (request.Signature, request.OfficialKey?.Clone());
+        }
         state.Attestations.Add(attestation);
         Settle(state);
     }
 
     /// <summary>An attestation was revoked. Where the request was erased, all that the participant gave are: what is unclear does not
     /// count.</summary>
-    public static void Revoked(Statement state, AttestationRevoked e, FoldedEntry entry)
+    /// <param name="state">The statement.</param>
+    /// <param name="e">The event.</param>
+    /// <param name="entry">Its entry.</param>
+    /// <param name="withContent">Whether what is sealed about it is kept.</param>
+    public static void Revoked(Statement state, AttestationRevoked e, FoldedEntry entry, bool withContent)
     {
-        var role = (entry.Request as RevokeAttestationRequest)?.Role;
-        foreach (var given in state.Attestations.Where(a => a.Participant == entry.Participant && (role is null || a.Role == role)))
-            if (Statements.InForce(given))
-                given.RevokeTime = entry.Time;
+        var request = entry.Request as RevokeAttestationRequest;
+        foreach (
+            var given in state.Attestations.Where(a => a.Participant == entry.Participant && (request is null || a.Role == request.Role))
+        )
+        {
+            if (!Statements.InForce(given))
+                continue;
+            (given.RevokeTime, given.RevokeReason) = (entry.Time, request?.Reason ?? RevocationReason.Unspecified);
+            if (withContent)
+                given.RevokeDetails = Seals.Keep(request?.Details);
+        }
         Settle(state);
     }
 

@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Ministries.Custody.V1;
 using Ministries.Types.V1;
 
@@ -18,12 +19,36 @@ public static class StatementVisibility
     public static IEnumerable<string> AudienceOf(string @case, string power, Classification? marking) =>
         [.. Audience.Marked(Audience.State(@case, power), marking), Audience.Observers(@case)];
 
+    /// <summary>What is shown of a statement to who verifies that an agreement rests on it: of each role but a guardian's the first
+    /// attestation, whether or not it is in force now. So the answer stays the same, and nobody learns from it why a transfer was
+    /// suspended. That there was a guardian tells that the person is a minor.</summary>
+    public static AttestedStatement ShowAttested(Statement statement)
+    {
+        var shown = StatementDigests.Shown(statement, statement.Content?.Digest ?? ByteString.Empty);
+        var first = statement.Attestations.Where(a => a.Role != AttesterRole.Guardian).OrderBy(a => a.Position).DistinctBy(a => a.Role);
+        shown.Attestations.Add(
+            first.Select(a => new Attestation
+            {
+                Role = a.Role,
+                Participant = a.Participant,
+                Official = a.Official,
+                Time = a.Time,
+                Signature = a.Signature,
+                OfficialKey = a.OfficialKey,
+            })
+        );
+        return shown;
+    }
+
     /// <summary>A statement as a reader sees it: its content for sender and recipients alone. Its commitments tell nothing to who has no
     /// opening.</summary>
     public static Statement Show(Statement statement, Reader reader)
     {
         var shown = statement.Clone();
-        shown.Content = Seals.Show(statement.Content, statement.Participant, reader.Participant.Id);
+        var id = reader.Participant.Id;
+        shown.Content = Seals.Show(statement.Content, statement.Participant, id);
+        foreach (var attestation in shown.Attestations)
+            attestation.RevokeDetails = Seals.Show(attestation.RevokeDetails, attestation.Participant, id);
         return shown;
     }
 }

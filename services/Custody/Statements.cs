@@ -94,6 +94,24 @@ public static class Statements
             var (caller, official) = (context.Caller.Id, request.Actor.Official);
             if (!statement.Interview.Attendants.Any(a => a.Role == request.Role && a.Participant == caller && a.Official == official))
                 return Reason.NotPresent;
+            // Of one whose request was erased nothing is known that could be attested.
+            if (statement.Digest.IsEmpty || request.Digest != statement.Digest)
+                return RefuseField(Reason.AttestationOfOtherContent, "digest");
+            if (
+                AttestationChecks.Fault(
+                    request.Digest,
+                    request.Role,
+                    official,
+                    request.OfficialKey,
+                    request.Signature,
+                    context.Caller,
+                    context.Permissions,
+                    context.Now,
+                    context.Verifies
+                ) is
+                { } fault
+            )
+                return RefuseField(fault, fault == Reason.AttestationWrong ? "signature" : "official_key");
             if (statement.Attestations.Any(a => InForce(a) && a.Role == request.Role && a.Participant == caller && a.Official == official))
                 return Reason.AlreadyExists;
             return statement.Attestations.Count >= MaxAttestations ? Reason.RecordFull : Accept(new StatementAttested());

@@ -357,7 +357,7 @@ internal sealed class Unidentified(int most, int mostOfAddress)
 }
 
 /// <summary>The transport of a connection. It ends the connection when the peer sends more than a handshake needs before the handshake is
-/// finished: OpenSSL reads up to 100 KB of certificates before they can be refused, and parsing each takes a quarter of a millisecond.
+/// finished: OpenSSL reads up to 100 KB of certificates before they can be refused, and decoding each takes a fifth of a millisecond.
 /// </summary>
 internal sealed class Metered(IDuplexPipe inner, Held held, int most) : IDuplexPipe
 {

@@ -115,7 +115,7 @@ public sealed class Agreements(Settings settings, TimeProvider time)
         CheckpointKey key;
         try
         {
-            text = await File.ReadAllBytesAsync(settings.Agreement, cancel);
+            text = AgreementFile.BytesOf(settings.Agreement);
             key = CheckpointKey.FromPem(ledger.Key.Name, PrivateFiles.ReadKey(settings.CheckpointKey));
         }
         catch (KeyFileExposedException e)

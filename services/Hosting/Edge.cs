@@ -27,7 +27,7 @@ public static class Edge
     /// <summary>Registers <see cref="Writes"/>, <see cref="Reads"/>, <see cref="Peers"/> and gRPC itself with its limits.</summary>
     public static IServiceCollection AddWrites(this IServiceCollection services)
     {
-        services.TryAddSingleton(new EdgeLimits());
+        services.TryAddSingleton(EdgeLimits.For(EdgeLimits.Descriptors()));
         Access.Add(services);
         services.AddSingleton<Admission>();
         services.AddSingleton<Passing>();

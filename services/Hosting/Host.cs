@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Net;
+using System.Net.Sockets;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.Configuration;
@@ -19,10 +20,12 @@ public static partial class ServiceHost
     /// <summary>Exit code: stopped as asked (SIGTERM, SIGINT), all that was accepted is committed.</summary>
     public const int Stopped = 0;
 
-    /// <summary>Exit code: an unexpected error; the log has its type and place.</summary>
+    /// <summary>Exit code: an unexpected error, of which the log has type and place; or the database cannot be reached, or another process
+    /// uses a port, of which the log has the setting. Starting the process again may help.</summary>
     public const int Failed = 1;
 
-    /// <summary>Exit code: the settings are wrong; standard error lists all errors at once.</summary>
+    /// <summary>Exit code: the settings, or what they name, are wrong: a file, a folder, the database's role. Standard error lists all
+    /// faults at once, each with its setting. Starting the process again does not help.</summary>
     public const int WrongSettings = 2;
 
     /// <summary>Exit code: the ledger cannot be served: it is behind its last checkpoint, inconsistent with it, or of a newer form.
@@ -58,43 +61,37 @@ public static partial class ServiceHost
     /// asked whether it is ready instead: exit code 0 where it is, 1 where it is not. <c>health ledger</c> asks whether it serves calls,
     /// and <c>health alive</c> whether it answers.</param>
     /// <param name="service">The service.</param>
+    /// <param name="errors">Receives why it does not start, one line for each fault; null: standard error.</param>
     /// <returns>The process's exit code.</returns>
-    public static async Task<int> Run(string[] args, Service service)
+    public static async Task<int> Run(string[] args, Service service, TextWriter? errors = null)
     {
+        errors ??= Console.Error;
         var health = args is ["health", ..];
         var asked = args is ["health", Alive or Serving, ..] ? args[1] : Ready;
-        var builder = WebApplication.CreateSlimBuilder(health ? args[(asked == Ready ? 1 : 2)..] : args);
-        // One file for each setting, so that a secret need not stand in the environment.
-        if (builder.Configuration["SettingsFolder"] is { Length: > 0 } folder)
-            builder.Configuration.AddKeyPerFile(Path.GetFullPath(folder), optional: true);
-        builder.Logging.AddSimpleConsole(o =>
-            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ ")
-        );
-        Settings settings;
-        try
-        {
-            settings = Settings.Read(builder.Configuration, service.Reactions.Select(r => r.Producer).Distinct());
-        }
-        catch (SettingsException e)
-        {
-            foreach (var wrong in e.Wrong)
-                await Console.Error.WriteLineAsync($"{service.Name}: {wrong}");
+        var (builder, unread) = Configure(health ? args[(asked == Ready ? 1 : 2)..] : args);
+        var (settings, wrong) = Settings.Gather(builder.Configuration, service.Reactions.Select(r => r.Producer).Distinct());
+        var check = new StartCheck(settings);
+        if (!health)
+            await check.Run(CancellationToken.None);
+        List<string> lasting = [.. unread, .. wrong, .. check.Faults];
+        foreach (var fault in (string[])[.. lasting, .. check.Taken])
+            await errors.WriteLineAsync($"{service.Name}: {fault}");
+        if (lasting.Count > 0)
             return WrongSettings;
-        }
-        if (health)
-            return await HealthVerb.Run(settings, asked);
+        if (check.Taken.Count > 0)
+            return Failed;
         try
         {
-            return await Serve(service, settings, builder);
+            return health ? await HealthVerb.Run(settings, asked) : await Serve(service, settings, builder);
         }
         catch (Exception e) when (e is AgreementRefusedException or KeyFileExposedException)
         {
-            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            await errors.WriteLineAsync($"{service.Name}: {e.Message}");
             return WrongSettings;
         }
         catch (LedgerInconsistentException e)
         {
-            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            await errors.WriteLineAsync($"{service.Name}: {e.Message}");
             return LedgerRefused;
         }
         catch (ClockNotTrustedException e)
@@ -104,21 +101,52 @@ public static partial class ServiceHost
         }
         catch (LedgerUnavailableException e)
         {
-            await Console.Error.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
+            await errors.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
             return Failed;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or System.Security.Cryptography.CryptographicException)
         {
             // The message names a file or an address that is in use. It contains nothing of a record.
-            await Console.Error.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
+            await errors.WriteLineAsync($"{service.Name}: {string.Join(": ", Messages(e))}");
             return Failed;
         }
         catch (Exception e)
         {
             // Only its type and place are logged: the message of an unexpected exception may contain what is in a record.
-            await Console.Error.WriteLineAsync($"{service.Name}: {e.GetType().FullName}\n{e.StackTrace}");
+            await errors.WriteLineAsync($"{service.Name}: {e.GetType().FullName}\n{e.StackTrace}");
             return Failed;
         }
+    }
+
+    // What of the sources of settings cannot be read is told with everything else that is wrong.
+    private static (WebApplicationBuilder Builder, IReadOnlyList<string> Unread) Configure(string[] args)
+    {
+        var unread = new List<string>();
+        WebApplicationBuilder builder;
+        try
+        {
+            builder = WebApplication.CreateSlimBuilder(args);
+        }
+        catch (Exception e) when (e is InvalidDataException or FormatException or IOException or UnauthorizedAccessException)
+        {
+            unread.Add(string.Join(": ", Messages(e)));
+            builder = WebApplication.CreateEmptyBuilder(new());
+            builder.Configuration.AddEnvironmentVariables().AddCommandLine(args);
+        }
+        // One file for each setting, so that a secret need not stand in the environment.
+        if (builder.Configuration["SettingsFolder"] is { Length: > 0 } folder)
+            try
+            {
+                builder.Configuration.AddKeyPerFile(Path.GetFullPath(folder), optional: true);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+            {
+                unread.Add($"SettingsFolder: {folder}: {e.Message}");
+            }
+        builder.Logging.AddSimpleConsole(o =>
+            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ ")
+        );
+        return (builder, unread);
     }
 
     private static async Task<int> Serve(Service service, Settings settings, WebApplicationBuilder builder)
@@ -176,9 +204,10 @@ public static partial class ServiceHost
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            kestrel.Listen(AddressOf(settings.Listen), listen => listen.UseIdentity());
+            foreach (var address in AddressesOf(settings.Listen))
+                kestrel.Listen(address, listen => listen.UseIdentity());
             if (settings.Metrics is { } metrics)
-                foreach (var address in AddressesOf(metrics))
+                foreach (var address in OwnAddressesOf(metrics))
                     kestrel.Listen(address, listen => listen.ForMetrics());
         });
         var ledger = await OpenLedger(service, settings, cancel);
@@ -201,7 +230,15 @@ public static partial class ServiceHost
         services.AddIdentity();
         services.AddWrites();
         services.AddWitnessing();
-        services.AddBus(new BusOptions { Broker = settings.Broker, BrokerAuthority = settings.BrokerAuthority }, memory);
+        services.AddBus(
+            new BusOptions
+            {
+                Broker = settings.Broker,
+                FurtherBrokers = settings.FurtherBrokers,
+                BrokerAuthority = settings.BrokerAuthority,
+            },
+            memory
+        );
         AddHealth(services);
         if (settings.Reflection)
             services.AddGrpcReflection();
@@ -244,14 +281,14 @@ public static partial class ServiceHost
 
     private static async Task<ServiceLedger> OpenLedger(Service service, Settings settings, CancellationToken cancel)
     {
-        var agreement = AgreementFile.Read(await File.ReadAllBytesAsync(settings.Agreement, cancel)).Agreement;
+        var agreement = AgreementFile.Load(settings.Agreement).Agreement;
         var key = PrivateFiles.ReadKey(settings.CheckpointKey);
         return await ServiceLedger.Open(
             new LedgerOptions
             {
                 Service = service.Name,
                 Connection = settings.Ledger,
-                Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind],
+                Kinds = [.. service.Streams, .. BusRegistration.Streams, Agreements.Kind, Disclosures.Kind, Shares.Kind],
                 CheckpointFile = settings.Checkpoint,
                 ExpectReplication = settings.ExpectReplication,
                 Key = CheckpointKey.FromPem($"{agreement.TrustDomain}/{service.Name}", key),
@@ -270,22 +307,20 @@ public static partial class ServiceHost
             yield return inner.Message.TrimEnd('.', ' ');
     }
 
-    private static IPEndPoint AddressOf(Uri listen) =>
-        new(
-            listen.Host switch
-            {
-                "localhost" => IPAddress.Loopback,
-                var host when IPAddress.TryParse(host.Trim('[', ']'), out var address) => address,
-                _ => IPAddress.Any,
-            },
-            listen.Port
-        );
+    // The one address that a setting names, by number or as localhost; null: it is a host's name.
+    private static IPEndPoint? AddressOf(Uri listen) =>
+        listen.Host == "localhost" ? new(IPAddress.Loopback, listen.Port)
+        : IPAddress.TryParse(listen.Host.Trim('[', ']'), out var address) ? new(address, listen.Port)
+        : null;
 
-    // A host name is resolved to its addresses. On a machine with several networks this selects the one that serves metrics.
-    private static IEnumerable<IPEndPoint> AddressesOf(Uri listen) =>
-        listen.Host == "localhost" || IPAddress.TryParse(listen.Host.Trim('[', ']'), out _)
-            ? [AddressOf(listen)]
-            : Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port));
+    /// <summary>Where <c>Listen</c> listens. For a host's name that is every address of the machine, of IPv6 and IPv4.</summary>
+    internal static IReadOnlyList<IPEndPoint> AddressesOf(Uri listen) =>
+        [AddressOf(listen) ?? new(Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any, listen.Port)];
+
+    /// <summary>Where <c>Metrics:Listen</c> listens. A host's name is resolved to its addresses. On a machine with several networks this
+    /// selects the one that serves metrics.</summary>
+    internal static IReadOnlyList<IPEndPoint> OwnAddressesOf(Uri listen) =>
+        AddressOf(listen) is { } address ? [address] : [.. Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port))];
 
     private static void AddHealth(IServiceCollection services)
     {
@@ -308,6 +343,9 @@ public static partial class ServiceHost
         var started = Stopwatch.GetTimestamp();
         if (owns)
             LogOwns(log, service);
+        var limits = host.Services.GetRequiredService<EdgeLimits>();
+        if (EdgeLimits.Descriptors() is { } most && limits.MaxConnections < new EdgeLimits().MaxConnections)
+            LogFew(log, service, most, limits.MaxConnections, limits.MaxUnidentified);
         host.Lifetime.ApplicationStarted.Register(() =>
             LogServing(log, service, string.Join(", ", host.Urls), Stopwatch.GetElapsedTime(started).TotalMilliseconds)
         );
@@ -322,6 +360,13 @@ public static partial class ServiceHost
             + "gives the tables to another role"
     )]
     private static partial void LogOwns(ILogger log, string service);
+
+    [LoggerMessage(
+        6,
+        LogLevel.Warning,
+        "{Service} may have {Descriptors} descriptors (ulimit -n), so it serves at most {Served} connections and holds {Unidentified} others"
+    )]
+    private static partial void LogFew(ILogger log, string service, int descriptors, int served, int unidentified);
 
     [LoggerMessage(1, LogLevel.Information, "{Service} serves at {Addresses} after {Milliseconds:F0} ms")]
     private static partial void LogServing(ILogger log, string service, string addresses, double milliseconds);

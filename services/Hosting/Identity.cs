@@ -20,6 +20,44 @@ namespace Ministries.Hosting;
 /// <summary>The limits on what comes in from outside.</summary>
 public sealed record EdgeLimits
 {
+    /// <summary>How many descriptors the service keeps for what is not a caller's connection: files, the database, the broker, other
+    /// services, metrics, and <see cref="OwnConnections"/> of each participant beyond <see cref="MaxConnections"/>: 320.</summary>
+    public const int OwnDescriptors = 320;
+
+    /// <summary>With how few descriptors a service does not start: 512.</summary>
+    public const int LeastDescriptors = 512;
+
+    /// <summary>The standard limits, with so few connections that their descriptors suffice. A connection needs one. Without a descriptor
+    /// the process could open no file any more.</summary>
+    /// <param name="descriptors">How many descriptors the process may have (RLIMIT_NOFILE); null: without limit.</param>
+    public static EdgeLimits For(int? descriptors)
+    {
+        var limits = new EdgeLimits();
+        if (descriptors is not { } most || most >= OwnDescriptors + limits.MaxConnections + limits.MaxUnidentified)
+            return limits;
+        // Half for those who are served, half for those who are not identified yet; of these, half for one address.
+        var half = Math.Max(1, (most - OwnDescriptors) / 2);
+        return limits with
+        {
+            MaxConnections = Math.Min(limits.MaxConnections, half),
+            MaxConnectionsPerParticipant = Math.Min(limits.MaxConnectionsPerParticipant, half),
+            MaxUnidentified = Math.Min(limits.MaxUnidentified, half),
+            MaxUnidentifiedPerAddress = Math.Min(limits.MaxUnidentifiedPerAddress, Math.Max(1, half / 2)),
+        };
+    }
+
+    /// <summary>How many descriptors this process may have; null: it is not known, or without limit.</summary>
+    internal static int? Descriptors()
+    {
+        const string file = "/proc/self/limits",
+            name = "Max open files";
+        if (!File.Exists(file) || File.ReadLines(file).FirstOrDefault(l => l.StartsWith(name, StringComparison.Ordinal)) is not { } line)
+            return null;
+        // The runtime raises the soft limit, the first number, to the hard one at its start.
+        var soft = line[name.Length..].Split(' ', StringSplitOptions.RemoveEmptyEntries)[0];
+        return int.TryParse(soft, System.Globalization.CultureInfo.InvariantCulture, out var most) ? most : null;
+    }
+
     /// <summary>The greatest size of a request's message: 1 MiB. What is greater is refused before it is parsed.</summary>
     public int MaxMessageBytes { get; init; } = 1 << 20;
 
@@ -30,7 +68,8 @@ public sealed record EdgeLimits
     /// <summary>How long calls on an old connection may go on: 1 minute.</summary>
     public TimeSpan ConnectionGrace { get; init; } = TimeSpan.FromMinutes(1);
 
-    /// <summary>How many connections of participants may be served: 1000. Unidentified connections do not count.</summary>
+    /// <summary>How many connections of participants may be served: 1000, and fewer where the process may have fewer than 2344
+    /// descriptors (<see cref="For"/>). Unidentified connections do not count.</summary>
     public int MaxConnections { get; init; } = 1000;
 
     /// <summary>How many of them one participant may have: 64. One more is closed after its handshake.</summary>
@@ -46,9 +85,12 @@ public sealed record EdgeLimits
     /// <summary>How many of them may be of one address (of IPv6: of one /64): 512. For one more, its oldest is closed.</summary>
     public int MaxUnidentifiedPerAddress { get; init; } = 512;
 
-    /// <summary>How many bytes a peer may send before its TLS handshake is finished: 12 KiB, enough for four certificates with RSA keys of
-    /// 4096 bits.</summary>
-    public int MaxHandshakeBytes { get; init; } = 12 << 10;
+    /// <summary>How many bytes a peer may send before its TLS handshake is finished: 8.5 KiB. Four certificates with RSA keys of 4096 bits
+    /// need 6.8 KiB, and a client that offers a post-quantum key exchange 1.2 KiB more; of P-256 or Ed25519 they need 2.7 KiB.</summary>
+    /// <remarks>It limits what a stranger costs, not as far as is wished. TLS 1.3 encrypts the client's certificates, so their number is
+    /// known only once OpenSSL has decoded all of them, before any callback of .NET runs. OpenSSL 3.0 takes 0.2 ms for each, however small.
+    /// 44 of 174 bytes fit, and cost 8 ms beyond a handshake (services/decisions/0059).</remarks>
+    public int MaxHandshakeBytes { get; init; } = 17 << 9;
 
     /// <summary>How many calls may run on one connection: 100, the number of streams whose memory the web server keeps for reuse.</summary>
     public int MaxCallsPerConnection { get; init; } = 100;
@@ -120,7 +162,7 @@ public static class IdentityExtensions
     /// <see cref="ServiceLedger"/> and <see cref="TimeProvider"/>.</summary>
     public static IServiceCollection AddIdentity(this IServiceCollection services)
     {
-        services.TryAddSingleton(new EdgeLimits());
+        services.TryAddSingleton(EdgeLimits.For(EdgeLimits.Descriptors()));
         services
             .AddOptions<KestrelServerOptions>()
             .Configure<EdgeLimits>(

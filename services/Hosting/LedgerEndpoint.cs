@@ -11,7 +11,8 @@ namespace Ministries.Hosting;
 
 /// <summary>
 /// <c>ministries.ledger.v1</c> over the service's ledger. Whoever may see an entry sees its header and its events, which hold only ids and
-/// public facts. He also sees an agreement, and the signed request if its message is <c>shown</c> and nothing in it is sealed to others.
+/// public facts. He also sees an agreement, and the signed request if its message is <c>shown</c> and nothing in it is sealed to others, or
+/// if it opens a sealed datum to him.
 /// Only the participant whose command it was sees all other parts: the answer, what another service said, the cause, and a request that
 /// holds data coded for fewer. The others read the record, which shows each reader what he may know. The header's digests bind all of them
 /// to the same bytes.
@@ -59,6 +60,53 @@ internal sealed class LedgerEndpoint(
             Disclosures.Permit,
             (r, caller, cancel) => Disclosures.Ask(ledger, r, caller, cancel)
         );
+
+    public override async Task<ShareSealedResponse> ShareSealed(ShareSealedRequest request, ServerCallContext context)
+    {
+        SealedDatum? datum = null;
+        var response = await writes.Run<ShareSealedRequest, ShareSealedResponse>(
+            request,
+            context,
+            (r, rule) => Shares.Share(r, rule, datum),
+            async (r, _, cancel) =>
+            {
+                datum = await SealedData.Look(ledger, r.Position, r.Field, cancel);
+                return null;
+            }
+        );
+        // Also where the caller has gone: nothing may be left of what was erased.
+        await SealedData.EraseWith(ledger, request.Position, CancellationToken.None);
+        return response;
+    }
+
+    public override async Task<GetSealedResponse> GetSealed(GetSealedRequest request, ServerCallContext context)
+    {
+        var (caller, cancel) = (Reads.CallerOf(context), context.CancellationToken);
+        var found = await SealedData.Find(ledger, request.Position, request.Field, cancel);
+        if (found is null || !SealedData.MayRead(found, caller, request.Field))
+        {
+            await Evenly.Wait(context);
+            throw new Refusal(Reason.NotFound).ToException();
+        }
+        // A sender that left the case still reads what it sent, by any part that it could have.
+        var parts = Cases.PartsOf(caller, found.Case);
+        if (!EdgeCall.Of(context).Granted.CoversAny(parts.Count > 0 ? parts : Cases.PartsEverOf(caller)))
+            throw new Refusal(Reason.NotGranted).ToException();
+        if (found.Datum.Sealed is null)
+            throw new Refusal(Reason.SealedErased).ToException();
+        var header = found.Entry.Entry.Header;
+        return new GetSealedResponse
+        {
+            Sealed = found.Datum.Sealed,
+            Position = request.Position,
+            Field = request.Field,
+            Case = found.Datum.Case,
+            Sender = found.Datum.Sender,
+            Header = header,
+            RequestDigest = EntryHeader.Parser.ParseFrom(header).Parts.First(p => p.Kind == PartKind.Request).Digest,
+            Grants = { await SealedData.GrantsTo(ledger, found.Shares, request.Field, caller.Id, cancel) },
+        };
+    }
 
     public override async Task FollowEntries(
         FollowEntriesRequest request,
@@ -152,7 +200,7 @@ internal sealed class LedgerEndpoint(
         }
         shown.Privileged = await Disclosures.IsPrivileged(ledger, stored, reader, agreements.InForce.Permissions, cancel);
         // A signature, and an approval in the request, reveals what was signed even without a salt.
-        var request = !shown.Privileged && MayReadRequest(entry, reader);
+        var request = !shown.Privileged && await MayReadRequest(stored, reader, cancel);
         shown.Parts.AddRange(
             entry.Parts.Where(p => p.Kind == PartKind.Events || request && p.Kind is PartKind.Request or PartKind.Signature)
         );
@@ -162,16 +210,20 @@ internal sealed class LedgerEndpoint(
         return shown;
     }
 
-    private static bool MayReadRequest(Entry entry, Reader reader)
+    private async Task<bool> MayReadRequest(StoredEntry stored, Reader reader, CancellationToken cancel)
     {
-        if (entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } request)
+        if (stored.Entry.Parts.FirstOrDefault(p => p.Kind == PartKind.Request) is not { Erased: false } request)
             return false;
-        var method = EntryHeader.Parser.ParseFrom(entry.Header).Method;
+        var method = EntryHeader.Parser.ParseFrom(stored.Entry.Header).Method;
         // Every participant may see the agreement.
         if (method == AgreementVersions.Method)
             return true;
-        return Methods.Find(method)?.InputType is { } type
-            && type.GetOptions()?.GetExtension(OptionsExtensions.Shown) == true
-            && Seals.In(type.Parser.ParseFrom(request.Data)).All(s => s.Recipients.Contains(reader.Participant.Id));
+        if (Methods.Find(method)?.InputType is not { } type)
+            return false;
+        // Whoever may open a datum has the proof of who gave it to him. The observers see that it was given.
+        if (type == ShareSealedRequest.Descriptor)
+            return ShareSealedRequest.Parser.ParseFrom(request.Data).Recipient == reader.Participant.Id;
+        return type.GetOptions()?.GetExtension(OptionsExtensions.Shown) == true
+            && await SealedData.OpensAll(ledger, stored.Position, type.Parser.ParseFrom(request.Data), reader.Participant.Id, cancel);
     }
 }

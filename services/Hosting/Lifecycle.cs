@@ -18,6 +18,8 @@ public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger
     public static readonly IReadOnlyList<string> Parts = ["ledger", "broker"];
 
     private readonly ConcurrentDictionary<string, bool> _ready = [];
+    private readonly Dictionary<string, string?> _why = [];
+    private string? _told;
     private readonly Lock _saying = new();
     private bool _said;
 
@@ -36,20 +38,27 @@ public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger
     /// <summary>Says that a part is ready, or not any more.</summary>
     /// <param name="part">One of <see cref="Parts"/>.</param>
     /// <param name="ready">Whether it is.</param>
-    public void Say(string part, bool ready)
+    /// <param name="why">Why it is not, where that is known. It is logged whenever it changes.</param>
+    public void Say(string part, bool ready, string? why = null)
     {
         lock (_saying)
         {
-            _ready[part] = ready;
-            if (Ready == _said || Stopping.IsCancellationRequested)
+            (_ready[part], _why[part]) = (ready, ready ? null : why);
+            if (Stopping.IsCancellationRequested)
                 return;
-            _said = Ready;
+            var missing = string.Join(", ", Parts.Where(p => !_ready.GetValueOrDefault(p)).Select(Told));
+            var changed = Ready != _said || !Ready && _why.Values.Any(w => w is not null) && missing != _told;
+            if (!changed)
+                return;
+            (_said, _told) = (Ready, missing);
             if (_said)
                 LogReady(log);
             else
-                LogNotReady(log, string.Join(", ", Parts.Where(p => !_ready.GetValueOrDefault(p))));
+                LogNotReady(log, missing);
         }
     }
+
+    private string Told(string part) => _why.GetValueOrDefault(part) is { } why ? $"{part}: {why}" : part;
 
     /// <summary>Ends the process in order, so that whoever supervises it starts it again.</summary>
     /// <param name="exitCode">One of the exit codes of <see cref="ServiceHost"/>.</param>
@@ -66,7 +75,7 @@ public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger
     [LoggerMessage(1, LogLevel.Information, "ready: calls are served in full")]
     private static partial void LogReady(ILogger log);
 
-    [LoggerMessage(2, LogLevel.Warning, "not ready any more: {Parts}")]
+    [LoggerMessage(2, LogLevel.Warning, "not ready: {Parts}")]
     private static partial void LogNotReady(ILogger log, string parts);
 }
 

@@ -110,6 +110,12 @@ public static class Metrics
         advice: Measures.Times
     );
 
+    private static readonly Counters FilledEvents = Measures.Meter.CreateCounter<long>(
+        "ministries.events.filled",
+        "{event}",
+        "Events that no message brought, so that they were read from their producer's ledger."
+    );
+
     private static readonly Counters Redeliveries = Measures.Meter.CreateCounter<long>(
         "ministries.messages.redelivered",
         "{message}",
@@ -155,7 +161,10 @@ public static class Metrics
         foreach (var counter in (Counters[])[Faults, RepeatedRequests, PublishFailures, Redeliveries])
             counter.Add(0);
         foreach (var producer in service.Reactions.Select(r => r.Producer).Distinct())
+        {
             SetAsideEvents.Add(0, Tag("producer", producer));
+            FilledEvents.Add(0, Tag("producer", producer));
+        }
         foreach (var duty in service.Duties)
             FallenDuties.Add(0, Tag("kind", duty.Kind.Name));
     }
@@ -168,6 +177,8 @@ public static class Metrics
 
     internal static void TakenIn(RecordedEvent recorded, DateTimeOffset now) =>
         Lag(IntakeLags, recorded, now, Tag("producer", recorded.Origin.Service));
+
+    internal static void Filled(string producer, int count) => FilledEvents.Add(count, Tag("producer", producer));
 
     internal static void Redelivered() => Redeliveries.Add(1);
 
@@ -363,6 +374,12 @@ internal sealed class Vitals : SupervisedService
             null,
             "1 where test messages come back through the broker, else 0.",
             () => _bus.BrokerReady ? 1 : 0
+        );
+        Gauge(
+            "ministries.broker.refusing",
+            null,
+            "1 where the broker answers and takes no messages, because of an alarm or a missing permission, else 0.",
+            () => _bus.BrokerObstacle is null ? 0 : 1
         );
     }
 

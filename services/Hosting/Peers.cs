@@ -24,7 +24,9 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
     /// <exception cref="ArgumentException">The settings name no address of that service.</exception>
     public CallInvoker this[string service] =>
         settings.Peers.TryGetValue(service, out var address)
-            ? _open.GetOrAdd(service, name => new(() => Open(name, address))).Value.Invoker
+            ? _open
+                .GetOrAdd(service, name => new(() => Open(name, [address, .. settings.FurtherPeers.GetValueOrDefault(name) ?? []])))
+                .Value.Invoker
             : throw new ArgumentException($"Peers:{service} is not set", nameof(service));
 
     /// <inheritdoc/>
@@ -34,11 +36,11 @@ public sealed class Peers(Settings settings, Credentials credentials, Agreements
             open.Value.Channel.Dispose();
     }
 
-    private (GrpcChannel Channel, CallInvoker Invoker) Open(string service, Uri address)
+    private (GrpcChannel Channel, CallInvoker Invoker) Open(string service, IReadOnlyList<Uri> addresses)
     {
         var handler = ServiceChannel.Handler(service, () => credentials.Certificate, () => agreements.InForce.Authorities, Deadline, time);
-        var channel = GrpcChannel.ForAddress(
-            address,
+        var channel = ServiceAddresses.Open(
+            addresses,
             new GrpcChannelOptions
             {
                 HttpHandler = ServiceChannel.AcrossClosing(handler),

@@ -96,6 +96,14 @@ public sealed class Reads
     /// <summary>The bytes of an answer; null: it must be serialized.</summary>
     internal byte[]? Written(object answer) => _written.TryGetValue(answer, out var bytes) ? bytes : null;
 
+    /// <summary>The refusal of what is not there or not for the caller, at a time that does not tell the two apart.</summary>
+    /// <param name="context">The call.</param>
+    public static async Task<RpcException> NotFound(ServerCallContext context)
+    {
+        await Evenly.Wait(context);
+        return Refuse(context, Reason.NotFound);
+    }
+
     private async Task<TResult> Read<T, TResult>(
         IMessage request,
         ServerCallContext context,

@@ -16,15 +16,19 @@ public sealed record Settings
     /// has no standby. With a standby it is reported always. Default: no.</summary>
     public bool ExpectReplication { get; init; }
 
-    /// <summary><c>Broker:Uri</c>: <c>amqp://</c>, <c>amqps://</c>, or <c>memory:</c> for one process.</summary>
+    /// <summary><c>Broker:Uri</c>: <c>amqp://user:password@host:port/vhost</c>, <c>amqps://…</c>, or <c>memory:</c> for one process. Several
+    /// nodes of one cluster are separated by commas; user, password and virtual host are the same in all.</summary>
     public required Uri Broker { get; init; }
+
+    /// <summary>The second and further addresses of <c>Broker:Uri</c>.</summary>
+    public IReadOnlyList<Uri> FurtherBrokers { get; init; } = [];
 
     /// <summary><c>Broker:Authority</c>: file of the authority that vouches for the broker's certificate (PEM); null: those that
     /// the system trusts.</summary>
     public string? BrokerAuthority { get; init; }
 
-    /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one; a name other
-    /// than <c>localhost</c>: every address of the machine.</summary>
+    /// <summary><c>Listen</c>: the address to serve at, such as <c>https://127.0.0.1:7101</c>; port 0: any free one. <c>localhost</c> is
+    /// 127.0.0.1. Any other name: every address of the machine, of IPv4 and IPv6.</summary>
     public required Uri Listen { get; init; }
 
     /// <summary><c>Certificate</c>: file of the service's certificate chain (PEM).</summary>
@@ -42,8 +46,12 @@ public sealed record Settings
     /// <summary><c>Checkpoint:Key</c>: file of the Ed25519 key that signs checkpoints (PKCS #8, PEM).</summary>
     public required string CheckpointKey { get; init; }
 
-    /// <summary><c>Peers:&lt;service&gt;</c>: the addresses of the other services, by name.</summary>
+    /// <summary><c>Peers:&lt;service&gt;</c>: the addresses of the other services, by name. A service of several replicas has several, with
+    /// commas between them.</summary>
     public IReadOnlyDictionary<string, Uri> Peers { get; init; } = new Dictionary<string, Uri>();
+
+    /// <summary>The second and further addresses of <c>Peers:&lt;service&gt;</c>.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<Uri>> FurtherPeers { get; init; } = new Dictionary<string, IReadOnlyList<Uri>>();
 
     /// <summary><c>Reflection</c>: whether gRPC reflection is served. Default: no.</summary>
     public bool Reflection { get; init; }
@@ -65,6 +73,13 @@ public sealed record Settings
     /// <param name="peers">The other services whose addresses are needed.</param>
     /// <exception cref="SettingsException">Something is missing or wrong; it names everything at once.</exception>
     public static Settings Read(IConfiguration configuration, params IEnumerable<string> peers)
+    {
+        var (settings, wrong) = Gather(configuration, peers);
+        return wrong.Count == 0 ? settings : throw new SettingsException(wrong);
+    }
+
+    /// <summary>Reads and checks the settings. Returns them as far as they can be read, and everything that is missing or wrong.</summary>
+    internal static (Settings Settings, IReadOnlyList<string> Wrong) Gather(IConfiguration configuration, IEnumerable<string> peers)
     {
         List<string> wrong = [.. peers.Where(p => configuration[$"Peers:{p}"] is null).Select(p => $"Peers:{p} is not set")];
         string Text(string key)
@@ -95,14 +110,28 @@ public sealed record Settings
             }
             return path;
         }
-        Uri Address(string key, params string[] schemes)
+        Uri Parsed(string key, string text, string[] schemes)
         {
-            var text = Text(key);
             if (Uri.TryCreate(text, UriKind.Absolute, out var uri) && schemes.Contains(uri.Scheme))
                 return uri;
             if (text.Length > 0)
                 wrong.Add($"{key} must be an address that begins with {string.Join(" or ", schemes.Select(s => s + ":"))}");
             return new Uri("none:");
+        }
+        Uri Address(string key, params string[] schemes) => Parsed(key, Text(key), schemes);
+        // A comma in a password is written %2C.
+        List<Uri> Addresses(string key, params string[] schemes)
+        {
+            var before = wrong.Count;
+            List<Uri> read = [.. Text(key).Split(',', StringSplitOptions.TrimEntries).Select(a => Parsed(key, a, schemes)).Distinct()];
+            return wrong.Count == before ? read : [new Uri("none:")];
+        }
+        List<Uri> Brokers()
+        {
+            var read = Addresses("Broker:Uri", "amqp", "amqps", "memory");
+            if (read.Select(b => (b.Scheme, b.UserInfo, b.AbsolutePath)).Distinct().Count() > 1)
+                wrong.Add("Broker:Uri: all addresses must have the same scheme, user, password and virtual host");
+            return read;
         }
         var seconds = 20;
         if (
@@ -116,11 +145,15 @@ public sealed record Settings
         var expect = false;
         if (configuration["Ledger:ExpectReplication"] is { } expected && !bool.TryParse(expected, out expect))
             wrong.Add("Ledger:ExpectReplication must be true or false");
+        // Faults are told in this order.
+        List<Uri> brokers = [];
+        Dictionary<string, List<Uri>> others = [];
         var settings = new Settings
         {
             Ledger = Text("Ledger:Connection"),
             ExpectReplication = expect,
-            Broker = Address("Broker:Uri", "amqp", "amqps", "memory"),
+            Broker = (brokers = Brokers())[0],
+            FurtherBrokers = brokers[1..],
             BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
             Listen = Address("Listen", "https"),
             Certificate = Readable("Certificate"),
@@ -128,7 +161,10 @@ public sealed record Settings
             Agreement = Readable("Agreement"),
             Checkpoint = Text("Checkpoint:File"),
             CheckpointKey = KeyFile("Checkpoint:Key"),
-            Peers = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Address($"Peers:{p.Key}", "https")),
+            Peers = (
+                others = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Addresses($"Peers:{p.Key}", "https"))
+            ).ToDictionary(p => p.Key, p => p.Value[0]),
+            FurtherPeers = others.ToDictionary(p => p.Key, p => (IReadOnlyList<Uri>)p.Value[1..]),
             Reflection = reflection,
             Drain = TimeSpan.FromSeconds(seconds),
             Otlp = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 }
@@ -136,7 +172,7 @@ public sealed record Settings
                 : null,
             Metrics = configuration["Metrics:Listen"] is { Length: > 0 } ? Address("Metrics:Listen", "http") : null,
         };
-        return wrong.Count == 0 ? settings : throw new SettingsException(wrong);
+        return (settings, wrong);
     }
 }
 

@@ -128,6 +128,7 @@ public sealed class Writes
             Asked = asked,
             Secrets = _ledger.Secrets,
             Approved = call.Signed.Approved,
+            Verifies = SigningKeys.Verifies,
         };
 
     private static Command CommandOf(

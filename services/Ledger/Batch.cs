@@ -73,7 +73,8 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
 
     private static DateTimeOffset NotBefore(DateTimeOffset time, long ticks) => new(Math.Max(time.UtcTicks, ticks), TimeSpan.Zero);
 
-    /// <summary>Takes the head's lock. From then on nobody else writes, and the cache holds if its tree has the head's size.</summary>
+    /// <summary>Takes the head's lock. From then on nobody else writes, and the cache holds if its tree has the head's size, and its time that
+    /// of the head: an erasure moves the head's time.</summary>
     private async Task Lock(Session session, long began, Action<CommitCache> replaced)
     {
         var before = context.Options.Time.GetUtcNow();
@@ -84,7 +85,7 @@ internal sealed class Batch(CommitContext context, CommitCache cache, IReadOnlyL
         if (context.Clock.Look(before, session.DatabaseTime, _head.Time) is { } wrong)
             throw new ClockNotTrustedException(wrong);
         context.RecentEntries.Saw(_head.Size, Environment.TickCount64);
-        if (_cache.Tree is null || _cache.Tree.Size != _head.Size || _cache.Held > context.Options.MaxHeld)
+        if (_cache.Tree is null || (_cache.Tree.Size, _cache.Time) != (_head.Size, _head.Time) || _cache.Held > context.Options.MaxHeld)
             replaced(_cache = new CommitCache { Tree = await Stored.EdgeOf(session, _head), Time = _head.Time });
         // A batch that waited long for the lock takes the time at which it got the lock.
         if (context.Options.Time.GetElapsedTime(began) > SameTime)

@@ -47,11 +47,8 @@ public sealed class CheckpointKey
     }
 
     /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
-    public static CheckpointKey FromPem(string name, string pem)
-    {
-        var key = Key.Import(SignatureAlgorithm.Ed25519, Encoding.ASCII.GetBytes(pem), KeyBlobFormat.PkixPrivateKeyText, Derivable);
-        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-    }
+    /// <exception cref="FormatException">It holds no such key (<see cref="KeyText"/>).</exception>
+    public static CheckpointKey FromPem(string name, string pem) => FromSeed(name, KeyText.SeedOf(pem));
 
     /// <summary>The key that a verifier's text names (<see cref="Verifier"/>): it verifies and cannot sign.</summary>
     /// <exception cref="FormatException">It is not such a text.</exception>

@@ -141,11 +141,8 @@ public sealed class CosignatureKey
     }
 
     /// <summary>The key of a PEM text (PKCS #8, the label <c>PRIVATE KEY</c>).</summary>
-    public static CosignatureKey FromPem(string name, string pem)
-    {
-        var key = Key.Import(SignatureAlgorithm.Ed25519, Encoding.ASCII.GetBytes(pem), KeyBlobFormat.PkixPrivateKeyText);
-        return new(name, key, key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-    }
+    /// <exception cref="FormatException">It holds no such key (<see cref="KeyText"/>).</exception>
+    public static CosignatureKey FromPem(string name, string pem) => FromSeed(name, KeyText.SeedOf(pem));
 
     /// <summary>The key of a public key: it verifies and cannot sign.</summary>
     /// <param name="name">The name.</param>

@@ -85,13 +85,30 @@ internal static class PostgresSchema
         "grant execute on function {0}.erase_request to {1}",
     ];
 
-    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else.
+    // The only change to what was recorded. It runs with the rights of the tables' owner and can do nothing else. With a request fall the
+    // requests by which its sealed data were opened to others: they hold secrets of them. States that were folded with the request are
+    // emptied, and folded again without it when they are touched. The head's time moves by a tick (100 ns), by which every replica sees
+    // that states which it keeps may hold what was erased.
     private const string Erasure = """
         create or replace function {0}.erase_request(at_position bigint) returns boolean
         language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+            fallen bigint[];
         begin
-            update {0}.entries set request = null, digest = '' where position = at_position and request is not null;
-            return found;
+            perform 1 from {0}.head for update;
+            with erased as (
+                update {0}.entries set request = null, digest = '' where request is not null and (position = at_position or position in (
+                    select c.position from {0}.streams s join {0}.changes c on c.stream = s.number
+                    where s.kind = '{1}' and s.key = at_position::text))
+                returning position)
+            select array_agg(position) into fallen from erased;
+            if fallen is null then
+                return false;
+            end if;
+            update {0}.streams set fold = 0, state = '' where number in (
+                select c.stream from {0}.changes c where c.position = any (fallen));
+            update {0}.head set last_time = last_time + 1;
+            return true;
         end $$
         """;
 
@@ -130,7 +147,7 @@ internal static class PostgresSchema
         foreach (var sql in Tables)
             await Run(sql);
         var (schema, role) = await Quoted(connection, serving ?? "", cancel);
-        await Run(Erasure.Replace("{0}", schema));
+        await Run(Erasure.Replace("{0}", schema).Replace("{1}", Shares.StreamName));
         if (serving is not null)
             foreach (var grant in Grants)
                 await Run(grant.Replace("{0}", schema).Replace("{1}", role));

@@ -615,6 +615,14 @@ internal sealed class PostgresSession : Session
         return erased;
     }
 
+    public override Task<List<ulong>> SharesOf(ulong position) =>
+        Read(
+            r => (ulong)r.GetInt64(0),
+            "select c.position from streams s join changes c on c.stream = s.number where s.kind = $1 and s.key = $2",
+            Shares.StreamName,
+            Shares.KeyOf(position)
+        );
+
     public override async ValueTask DisposeAsync()
     {
         if (_abandoned)

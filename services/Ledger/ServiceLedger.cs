@@ -253,23 +253,27 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         }
     }
 
-    /// <summary>Erases the request part of an entry, with its salt. Every proof stays valid. A retry of that request is then
-    /// refused as a reuse of its id. False: there is no such part, or it was erased.</summary>
+    /// <summary>Erases the request part of an entry, with its salt, and those of the entries by which sealed data of it were opened to others
+    /// (<see cref="Shares"/>), all in one transaction. States that hold something of them are folded again without them, at every replica.
+    /// Every proof stays valid. A retry of such a request is then refused as a reuse of its
+    /// id. False: there is no such part, or all were erased.</summary>
     public async Task<bool> EraseRequest(ulong position, CancellationToken cancel)
     {
-        var erased = await Read(
+        position = Math.Min(position, long.MaxValue - 1);
+        var (erased, shares) = await Read(
             async session =>
             {
-                var erased = await session.EraseRequest(Math.Min(position, long.MaxValue - 1));
+                var erased = await session.EraseRequest(position);
                 // An earlier erasure may not be replicated, and its caller was told so.
                 if (!erased)
                     await session.Replicated();
-                return erased;
+                return (erased, await session.SharesOf(position));
             },
             cancel,
             write: true
         );
-        _recentEntries.Forget(position);
+        foreach (var forgotten in shares.Prepend(position))
+            _recentEntries.Forget(forgotten);
         return erased;
     }
 

@@ -80,7 +80,12 @@ internal abstract class Session : IAsyncDisposable
     /// <summary>Ends a lead, unless somebody else took it.</summary>
     public virtual Task GiveLead(LeaseMark lead) => throw new NotSupportedException();
 
+    /// <summary>Erases a request, and those by which its sealed data were opened to others (<see cref="Shares"/>), and empties the states that
+    /// were folded with them, so that they are folded again. Whether any of them was there.</summary>
     public abstract Task<bool> EraseRequest(ulong position);
+
+    /// <summary>The positions of the entries by which an entry's sealed data were opened to others.</summary>
+    public abstract Task<List<ulong>> SharesOf(ulong position);
 
     public abstract ValueTask DisposeAsync();
 

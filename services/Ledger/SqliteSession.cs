@@ -347,8 +347,36 @@ internal sealed class SqliteSession(SqliteConnection connection) : Session
         return Task.CompletedTask;
     }
 
-    public override Task<bool> EraseRequest(ulong position) =>
-        Task.FromResult(Run("update entries set request = null, digest = x'' where position = @0 and request is not null", position) > 0);
+    // As the function of PostgreSQL does it (PostgresSchema).
+    public override async Task<bool> EraseRequest(ulong position)
+    {
+        Begin();
+        var fallen = await Read(
+            r => (ulong)r.GetInt64(0),
+            """
+            update entries set request = null, digest = x'' where request is not null and (position = @0 or position in (
+                select c.position from streams s join changes c on c.stream = s.number where s.kind = @1 and s.key = @2))
+            returning position
+            """,
+            position,
+            Shares.StreamName,
+            Shares.KeyOf(position)
+        );
+        foreach (var one in fallen)
+            Run("update streams set fold = 0, state = x'' where number in (select stream from changes where position = @0)", one);
+        if (fallen.Count > 0)
+            Run("update head set last_time = last_time + 1");
+        await Commit();
+        return fallen.Count > 0;
+    }
+
+    public override Task<List<ulong>> SharesOf(ulong position) =>
+        Read(
+            r => (ulong)r.GetInt64(0),
+            "select c.position from streams s join changes c on c.stream = s.number where s.kind = @0 and s.key = @1",
+            Shares.StreamName,
+            Shares.KeyOf(position)
+        );
 
     public override ValueTask DisposeAsync()
     {

@@ -13,6 +13,7 @@ using Ministries.Ministry;
 using Ministries.Operations.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
+using NSec.Cryptography;
 
 namespace Ministries.Local;
 
@@ -140,6 +141,8 @@ public sealed class ParticipantClient : IDisposable
                 if (Get(message, "etag") is "")
                     SetIfEmpty(message, "etag", await EtagFor(message));
                 await SealIn(message);
+                if (message is AttestStatementRequest { Signature.IsEmpty: true } attest)
+                    await Sign(attest);
                 Approve(message, $"{context.Method.ServiceName}/{context.Method.Name}");
                 return continuation(request, context);
             }
@@ -187,6 +190,27 @@ public sealed class ParticipantClient : IDisposable
                     Path.Combine(participant._home, "officials", $"{Pki.OfficialOf(participant.Id, number)}.key"),
                     "legal-department"
                 );
+        }
+
+        // The official who was present reads the statement, computes its digest and signs it with a key of his own, for which the
+        // participant vouches.
+        private async Task Sign(AttestStatementRequest request)
+        {
+            var statement = (await participant.Custody.GetStatementAsync(new() { Statement = request.Statement })).Statement;
+            var content = ByteString.CopyFrom(SHA256.HashData(statement.Content.Content.Span));
+            var (domain, now) = (participant._client.Agreement.TrustDomain, DateTimeOffset.UtcNow);
+            using var key = Key.Create(SignatureAlgorithm.Ed25519);
+            using var requests = Pki.ReadKey(Path.Combine(participant._home, "requests.key"));
+            var vouched = Attestations.Vouch(
+                domain,
+                participant._client.Participant,
+                requests,
+                request.Actor.Official,
+                key.PublicKey,
+                now.AddMinutes(-1),
+                now.AddDays(30)
+            );
+            Attestations.Sign(request, StatementDigests.Of(statement, content), domain, participant.Id, key, vouched);
         }
 
         private async Task<string> EtagFor(IMessage request) =>

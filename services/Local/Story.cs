@@ -5,6 +5,7 @@ using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
+using Ministries.Ministry;
 using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
 
@@ -539,6 +540,11 @@ public sealed class Story(Participants participants, Timeline timeline)
                 $"agrees to the transfer of {LabelOf(prisoner)}; two officials sign",
                 p => Decide(p, prisoner)
             );
+            await timeline.Expect(
+                $"kr/mfa verifies that the agreement on {LabelOf(prisoner)} rests on what was attested, and reads none of it",
+                AgreedTransferFault.None,
+                () => VerifyAgreement(prisoner)
+            );
             await timeline.Perform(
                 _headquarters,
                 $"schedules the hand-over of {LabelOf(prisoner)}",
@@ -568,6 +574,21 @@ public sealed class Story(Participants participants, Timeline timeline)
                 .Receipt
                 .Position;
         await participants.WaitUntilProcessed("custody", "consular", last, cancel);
+    }
+
+    private async Task<AgreedTransferFault> VerifyAgreement(string prisoner)
+    {
+        var transfer = await TransferOf(_seoul, prisoner);
+        var shown = await _seoul.Custody.ShowAttestationAsync(
+            new()
+            {
+                Case = Case,
+                Prisoner = prisoner,
+                Destination = transfer.Destination,
+                Openings = { transfer.Decision.Openings },
+            }
+        );
+        return AgreedTransfers.Verify(transfer, shown.Statements, [prisoner], new Permissions(_seoul.Client.Agreement));
     }
 
     private async Task ChangeOfMindOnTheWay(CancellationToken cancel)

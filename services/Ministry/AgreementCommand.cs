@@ -467,7 +467,7 @@ internal static class AgreementCommand
     {
         try
         {
-            return AgreementFile.Read(System.IO.File.ReadAllBytes(file)).Agreement;
+            return AgreementFile.Load(file).Agreement;
         }
         catch (AgreementRefusedException e) when (e.Fault is null)
         {

@@ -11,6 +11,7 @@ using Ministries.Contracts;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Enum = System.Enum;
+using PlainText = Ministries.Ledger.PlainText;
 
 namespace Ministries.Ministry;
 
@@ -54,7 +55,7 @@ internal static class CallCommands
     private static readonly Option<string[]> Address = new("--address")
     {
         Description =
-            "Where a service is: NAME=https://HOST:PORT; may be given again. Or the variables MINISTRIES_CALLLOG, "
+            "Where a service is: NAME=https://HOST:PORT, those of several replicas with commas between them; may be given again. Or the variables MINISTRIES_CALLLOG, "
             + "MINISTRIES_CUSTODY, MINISTRIES_CONSULAR. Else ports 7101, 7102 and 7103 of this machine.",
         HelpName = "name=address",
         Recursive = true,
@@ -156,7 +157,7 @@ internal static class CallCommands
                         if (found.IsServerStreaming)
                             throw new FormatException($"{found.Name} streams; see `ministry follow`");
                         var file = result.GetRequiredValue(input);
-                        var text = file == "-" ? await Console.In.ReadToEndAsync(cancel) : await File.ReadAllTextAsync(file, cancel);
+                        var text = await PlainText.Read(file, cancel);
                         var request = Parse(found.InputType, text);
                         try
                         {
@@ -215,7 +216,7 @@ internal static class CallCommands
             {
                 var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
                 var found = Contract.Find(name, wanted) ?? throw new FormatException($"{name} has no method {wanted}");
-                var request = Parse(found.InputType, File.ReadAllText(result.GetRequiredValue(input)));
+                var request = Parse(found.InputType, PlainText.Of(File.ReadAllBytes(result.GetRequiredValue(input))));
                 using var official = Pki.ReadKey(result.GetRequiredValue(key));
                 var bytes = ByteString.CopyFrom(official.PublicKey.Export(NSec.Cryptography.KeyBlobFormat.RawPublicKey));
                 var agreement = AgreementFile
@@ -416,20 +417,18 @@ internal static class CallCommands
 
     private static MinistryClient Client(ParseResult result, Func<MinistrySettings, MinistrySettings>? but)
     {
-        var services = new Dictionary<string, Uri>(Standard);
+        var services = Standard.ToDictionary(s => s.Key, s => (IReadOnlyList<Uri>)[s.Value]);
         var given = Contract
             .Services.Select(s => $"{s}={Variable($"MINISTRIES_{s.ToUpperInvariant()}")}")
             .Where(a => !a.EndsWith('='))
             .Concat(result.GetValue(Address) ?? []);
         foreach (var address in given)
             services[address.Split('=')[0]] =
-                address.Split('=', 2) is [var name, var at]
-                && Contract.Services.Contains(name)
-                && Uri.TryCreate(at, UriKind.Absolute, out var uri)
-                && uri.Scheme == Uri.UriSchemeHttps
-                    ? uri
+                address.Split('=', 2) is [var name, var at] && Contract.Services.Contains(name) && ServiceAddresses.Read(at) is { } read
+                    ? read
                     : throw new FormatException(
-                        $"--address {address}: NAME=https://HOST:PORT, the name one of {string.Join(", ", Contract.Services)}"
+                        $"--address {address}: NAME=https://HOST:PORT, the name one of {string.Join(", ", Contract.Services)}; "
+                            + "several addresses have commas between them"
                     );
         var folder = FolderOf(result);
         if (result.GetValue(As) is not { Length: > 0 } participant)
@@ -437,7 +436,11 @@ internal static class CallCommands
         var seconds = result.GetValue(Timeout);
         if (seconds is < 1 or > 600)
             throw new FormatException("--timeout must be from 1 to 600");
-        var settings = MinistrySettings.In(folder, participant, services) with { Deadline = TimeSpan.FromSeconds(seconds) };
+        var settings = MinistrySettings.In(folder, participant, services.ToDictionary(s => s.Key, s => s.Value[0])) with
+        {
+            FurtherAddresses = services.ToDictionary(s => s.Key, s => (IReadOnlyList<Uri>)[.. s.Value.Skip(1)]),
+            Deadline = TimeSpan.FromSeconds(seconds),
+        };
         return new MinistryClient(but is null ? settings : but(settings));
     }
 

@@ -57,6 +57,9 @@ public sealed record MinistrySettings
     /// <summary>The services' addresses by name, such as <c>https://127.0.0.1:7101</c> for <c>calllog</c>.</summary>
     public required IReadOnlyDictionary<string, Uri> Services { get; init; }
 
+    /// <summary>The addresses of each service's further replicas, by the service's name. Calls go to those that can be reached.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<Uri>> FurtherAddresses { get; init; } = new Dictionary<string, IReadOnlyList<Uri>>();
+
     /// <summary>Whether the caller's trace context is sent to the services. False: each call begins a new trace at the service.</summary>
     public bool PassesTrace { get; init; } = true;
 
@@ -296,10 +299,13 @@ public sealed partial class MinistryClient : IDisposable
         }
     }
 
-    // It includes a stream that was reset without a reason, because its reader took nothing (HTTP/2's ENHANCE_YOUR_CALM).
+    // It includes a stream whose connection ended in whatever way, such as for want of an answer to its pings, and one that was reset
+    // without a reason, because its reader took nothing (HTTP/2's ENHANCE_YOUR_CALM). The library calls these INTERNAL. A service's own
+    // INTERNAL comes without an exception of the connection.
     private static bool Passes(RpcException e) =>
         e.StatusCode is StatusCode.Unavailable or StatusCode.ResourceExhausted
-        || e.Status.DebugException is HttpProtocolException { ErrorCode: 11 };
+        || e.Status.DebugException is HttpProtocolException { ErrorCode: 11 }
+        || e.Status.DebugException is { } fault && ServiceChannel.IsLost(fault);
 
     /// <summary>Puts an entry together that comes in pieces.</summary>
     private sealed class Pieces
@@ -354,8 +360,8 @@ public sealed partial class MinistryClient : IDisposable
             };
         if (!_settings.PassesTrace)
             handler = new Untraced { InnerHandler = handler };
-        var channel = GrpcChannel.ForAddress(
-            address,
+        var channel = ServiceAddresses.Open(
+            [address, .. _settings.FurtherAddresses.GetValueOrDefault(service) ?? []],
             new GrpcChannelOptions
             {
                 HttpHandler = handler,

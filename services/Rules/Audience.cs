@@ -29,6 +29,21 @@ public static class Audience
     public static string CaseOf(string audience) =>
         audience.StartsWith("c:", StringComparison.Ordinal) ? audience[2..].Split(':', '=')[0] : "";
 
+    /// <summary>The observers of a case among an audience, with the level and the name that it has; null: there are none among it.</summary>
+    /// <param name="audience">The audience.</param>
+    /// <param name="case">The case.</param>
+    public static string? ObserversAmong(string audience, string @case)
+    {
+        if (!IsOf(audience, @case))
+            return null;
+        var observers = Observers(@case);
+        var rest = audience[Case(@case).Length..];
+        if (audience.StartsWith(observers, StringComparison.Ordinal))
+            return audience;
+        // What follows the case itself is a level, which is a number, or a name; of a state it is letters.
+        return rest is [':', >= 'A' and <= 'Z', ..] ? null : observers + rest;
+    }
+
     /// <summary>Of an audience, those for whom a marking allows it: who is cleared for its level and, where it names anybody, is
     /// named.</summary>
     /// <param name="audience">The audience: the case, a state's side of it, or its observers.</param>

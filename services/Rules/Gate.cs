@@ -70,17 +70,21 @@ public static class Gate
     public static Refusal? Recipients(RuleContext context, IMessage request, Case @case, string? prisoner)
     {
         var holds = @case.Prisoners.FirstOrDefault(p => p.Prisoner == prisoner)?.LastDetainingPower ?? "";
-        var released = Seals.WithPaths(request).FirstOrDefault(s => !s.Sealed.Recipients.All(May));
+        var released = Seals.WithPaths(request).FirstOrDefault(s => !s.Sealed.Recipients.All(r => MayBeTold(context, r, holds)));
         return released.Sealed is null
             ? null
             : new Refusal(Reason.RecipientNotReleased, new Dictionary<string, string> { ["field"] = released.Path });
-
-        // Whom the agreement does not know may be an organ of any state tomorrow.
-        bool May(string id) =>
-            id == context.Caller.Id
-            || context.Permissions.Participant(id) is { } recipient
-                && (recipient.IsNeutral() || recipient.State.Length > 0 && context.ActsFor(recipient.State) || recipient.ActsFor(holds));
     }
+
+    /// <summary>Whether a prisoner's data may be sealed to a participant without a release (D13, D15): it is the caller, neutral, an organ of
+    /// the caller's state, or of the power that holds him or held him last.</summary>
+    /// <param name="context">Who asks for what.</param>
+    /// <param name="participant">The participant. Whom the agreement does not know may be an organ of any state tomorrow.</param>
+    /// <param name="holds">The power; empty: none.</param>
+    public static bool MayBeTold(RuleContext context, string participant, string holds) =>
+        participant == context.Caller.Id
+        || context.Permissions.Participant(participant) is { } recipient
+            && (recipient.IsNeutral() || recipient.State.Length > 0 && context.ActsFor(recipient.State) || recipient.ActsFor(holds));
 
     /// <summary>The capacity that a write of the method's service asks for; null: none.</summary>
     public static Capacity? CapacityFor(string method) =>

@@ -40,6 +40,10 @@ public sealed class RuleContext
     /// approval counts that is not among them.</summary>
     public IReadOnlySet<string> Approved { get; init; } = FrozenSet<string>.Empty;
 
+    /// <summary>Verifies signatures that a request carries beside its own, such as an attestation's. Where none is given, none
+    /// verifies.</summary>
+    public SignatureVerifier Verifies { get; init; } = static (_, _, _) => false;
+
     /// <summary>The commit's time as a protobuf timestamp.</summary>
     public Timestamp Time => Now.ToTimestamp();
 
@@ -63,6 +67,7 @@ public sealed class RuleContext
             Secrets = Secrets,
             Asked = Asked,
             Approved = Approved,
+            Verifies = Verifies,
         };
 
     /// <summary>The id of a record that is made: the same for the same request, so that a retry names the same record, and

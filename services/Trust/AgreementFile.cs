@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Types.V1;
@@ -40,15 +39,36 @@ public static class AgreementFile
     /// <summary>The greatest size of the file: 16 MiB.</summary>
     public const int MaxBytes = 16 << 20;
 
+    /// <summary>Reads an agreement's file. Every program reads it so: services, witnesses, clients and the command. It does not check the
+    /// signatures.</summary>
+    /// <param name="path">The file: at most <see cref="MaxBytes"/>.</param>
+    /// <exception cref="AgreementRefusedException"><see cref="Read"/>.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public static ParsedAgreement Load(string path) => Read(BytesOf(path));
+
+    /// <summary>The bytes of an agreement's file.</summary>
+    /// <param name="path">The file: at most <see cref="MaxBytes"/>.</param>
+    /// <exception cref="AgreementRefusedException">It is larger.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public static byte[] BytesOf(string path)
+    {
+        using var file = File.OpenRead(path);
+        if (file.Length > MaxBytes)
+            throw new AgreementRefusedException($"{path} is larger than {MaxBytes} bytes");
+        var bytes = new byte[file.Length];
+        file.ReadExactly(bytes);
+        return bytes;
+    }
+
     /// <summary>Reads an agreement's text. It does not check the signatures.</summary>
-    /// <param name="text">JSON in UTF-8.</param>
+    /// <param name="text">JSON in UTF-8; a byte order mark before it is passed over (RFC 8259, 8.1).</param>
     /// <exception cref="AgreementRefusedException">It cannot be read, has no version, contradicts itself or is not in the form of one
     /// (<see cref="AgreementVersions.Malformed"/>).</exception>
     public static ParsedAgreement Read(ReadOnlySpan<byte> text)
     {
         try
         {
-            var agreement = JsonParser.Default.Parse<Agreement>(Encoding.UTF8.GetString(text));
+            var agreement = JsonParser.Default.Parse<Agreement>(PlainText.Of(text));
             if (agreement.Version == 0)
                 throw new FormatException("it has no version");
             if (AgreementVersions.Malformed(agreement) is { } fault)
@@ -162,16 +182,6 @@ public static class AgreementFile
                     : ""
             )
             : new AgreementRefusedException($"more than {MaxBefore} versions stand between it and one that is trusted");
-
-    private static ParsedAgreement Load(string path)
-    {
-        using var file = File.OpenRead(path);
-        if (file.Length > MaxBytes)
-            throw new AgreementRefusedException($"{path} is larger than {MaxBytes} bytes");
-        var bytes = new byte[file.Length];
-        file.ReadExactly(bytes);
-        return Read(bytes);
-    }
 }
 
 /// <summary>

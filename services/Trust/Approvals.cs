@@ -60,14 +60,16 @@ public static class Approvals
     /// <param name="owner">The participant that will call, as the agreement lists it.</param>
     /// <param name="key">The official's key. The agreement says whose it is.</param>
     /// <param name="office">The office in which the official approves.</param>
+    /// <param name="at">The service that is called, such as <c>custody</c>, for a write that all services have; null: the only one that has
+    /// it.</param>
     /// <exception cref="ArgumentException">The request is of no write that has approvals, or has no request id yet.</exception>
     /// <exception cref="FormatException">The agreement lists no such key for approvals of the participant.</exception>
-    public static void Add(IMessage request, string trustDomain, Participant owner, Key key, string office)
+    public static void Add(IMessage request, string trustDomain, Participant owner, Key key, string office, string? at = null)
     {
         if (
             request.Descriptor.FindFieldByNumber(Field) is not { Name: "approvals" } field
             || Methods.NameFor(request.Descriptor) is not { } method
-            || Methods.ServiceOf(method) is not { } service
+            || (Methods.ServiceOf(method) ?? at) is not { } service
         )
             throw new ArgumentException($"{request.Descriptor.Name} has no approvals", nameof(request));
         if (request.Descriptor.FindFieldByNumber(1).Accessor.GetValue(request) is "")

@@ -257,7 +257,7 @@ public static class Pki
     {
         try
         {
-            return AgreementFile.Read(File.ReadAllBytes(path)).Agreement;
+            return AgreementFile.Load(path).Agreement;
         }
         catch (AgreementRefusedException e)
         {
@@ -431,12 +431,22 @@ public static class Pki
     }
 
     /// <summary>Reads an Ed25519 key from its file (PKCS #8, PEM).</summary>
-    public static Key ReadKey(string path) =>
-        Key.Import(
-            SignatureAlgorithm.Ed25519,
-            global::System.Text.Encoding.UTF8.GetBytes(Ledger.PrivateFiles.ReadKey(path)),
-            KeyBlobFormat.PkixPrivateKeyText
-        );
+    /// <exception cref="FormatException">It holds no such key (<see cref="Ledger.KeyText"/>).</exception>
+    public static Key ReadKey(string path)
+    {
+        try
+        {
+            return Key.Import(
+                SignatureAlgorithm.Ed25519,
+                Ledger.KeyText.SeedOf(Ledger.PrivateFiles.ReadKey(path)),
+                KeyBlobFormat.RawPrivateKey
+            );
+        }
+        catch (FormatException e)
+        {
+            throw new FormatException($"{path}: {e.Message}", e);
+        }
+    }
 
     private static void Write(string path, string text, bool secret, List<string> made)
     {

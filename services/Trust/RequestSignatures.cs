@@ -69,10 +69,7 @@ public static class RequestSignatures
     }
 
     /// <summary>Whether a key may sign at a moment.</summary>
-    public static bool IsValidAt(SigningKey key, DateTimeOffset moment) =>
-        (key.ValidFromTime is null || key.ValidFromTime.ToDateTimeOffset() <= moment)
-        && (key.ValidUntilTime is null || moment < key.ValidUntilTime.ToDateTimeOffset())
-        && (key.RevokeTime is null || moment < key.RevokeTime.ToDateTimeOffset());
+    public static bool IsValidAt(SigningKey key, DateTimeOffset moment) => SigningKeyExtensions.IsValidAt(key, moment);
 
     /// <summary>Whether the signature is the key's over the method and the signed fields, whatever the time.</summary>
     public static bool Verifies(SignatureFields fields, SigningKey key, RequestSignature signature, string method) =>

@@ -77,14 +77,31 @@ public static class ServiceChannel
             },
             ConnectTimeout = connect,
             EnableMultipleHttp2Connections = true,
-            KeepAlivePingDelay = TimeSpan.FromSeconds(20),
-            KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+            // Together 5 s, looked at each second: so soon a peer is noticed that is gone or cut off without having closed the connection.
+            KeepAlivePingDelay = TimeSpan.FromSeconds(2),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(3),
             PooledConnectionLifetime = TimeSpan.FromMinutes(10),
         };
 
+    /// <summary>Whether the fault means that the connection ended, or that the peer no longer answered its pings, so that it is unknown
+    /// whether the call arrived.</summary>
+    public static bool IsLost(Exception fault)
+    {
+        // Of the codes, 0 is a connection that was closed in order, and 1 is what the client itself gives pings that were not answered. With
+        // the others, the service ended this one call.
+        for (var e = fault; e is not null; e = e.InnerException)
+            if (
+                e is System.Net.Sockets.SocketException or HttpProtocolException { ErrorCode: 0 or 1 }
+                || e is IOException and not HttpProtocolException
+            )
+                return true;
+        return false;
+    }
+
     /// <summary>Repeats a call, at most twice, if the service was just closing the connection (GOAWAY with NO_ERROR, RFC 9113, 6.8), or if
-    /// the connection was closed before it was ready. Services ask for new connections from time to time, and a call may cross that. Safe
-    /// for every method of the contracts: a write is known by its request id.</summary>
+    /// the connection was closed before it was ready, or ended before the answer. Services ask for new connections from time to time, and a
+    /// call may cross that; and a service's machine may die. Safe for every method of the contracts: a write is known by its request
+    /// id, so the second call gets the first one's answer if that one arrived.</summary>
     /// <param name="inner">The way to the service.</param>
     public static HttpMessageHandler AcrossClosing(HttpMessageHandler inner) => new Again { InnerHandler = inner };
 
@@ -97,8 +114,13 @@ public static class ServiceChannel
                 {
                     return await base.SendAsync(request, cancellationToken);
                 }
-                // An exception without an inner one means that the connection was no longer usable once it had been made.
-                catch (HttpRequestException e) when (again > 0 && e.InnerException is null or HttpProtocolException { ErrorCode: 0 }) { }
+                // An exception without an inner one means that the connection was no longer usable once it had been made. A connection that
+                // could not be made is left to the retries above, which wait first.
+                catch (HttpRequestException e)
+                    when (again > 0
+                        && e.HttpRequestError is not (HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError)
+                        && (e.InnerException is null || IsLost(e.InnerException))
+                    ) { }
         }
     }
 

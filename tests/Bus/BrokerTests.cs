@@ -476,7 +476,7 @@ public sealed class BrokerTests
                 await using var wary = new BusFixture(uri, o => o with { BrokerAuthority = authority });
                 var host = await wary.Start(wary.Consular);
                 var broker = (Broker)host.Services.GetService(typeof(Broker))!;
-                await Assert.ThrowsAnyAsync<Exception>(() => broker.PlainConnection().CreateConnectionAsync(Cancel));
+                await Assert.ThrowsAnyAsync<Exception>(() => broker.Connect(Cancel));
                 using var soon = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
                 soon.CancelAfter(TimeSpan.FromSeconds(3));
                 await Assert.ThrowsAnyAsync<Exception>(() => broker.Start(soon.Token));

@@ -182,6 +182,13 @@ public class AdviceTests
             new(Reason.GuardianOfAnAdult, "he is under 18; his registration is corrected", RegisteredAsAdult),
             new(Reason.NotPrivate, "he is heard in private", NotPrivate),
             new(Reason.NotPresent, "who was present attests", NotPresent),
+            new(Reason.AttestationOfOtherContent, "he signs what is recorded", f => Attested(f, r => r.Digest = ByteString.Empty)),
+            new(
+                Reason.OfficialKeyNotValid,
+                "the participant vouches for it",
+                f => Attested(f, r => r.OfficialKey.ValidUntilTime.Seconds++)
+            ),
+            new(Reason.AttestationWrong, "he signs", f => Attested(f, r => r.Signature = ByteString.Empty)),
             new(Reason.AttestationNotGiven, "another role is named", AttestationOfAnotherRole),
             new(Reason.AttestationNotGiven, "who gave it revokes", AttestationOfAnother),
             new(Reason.AttestedByOthers, "they revoke", f => AttestedByOthers(f, restated: false)),
@@ -280,6 +287,16 @@ public class AdviceTests
         return new(
             () => f.Try(Icrc, f.AttestRequest(id, AttesterRole.Interviewer, official), Statements.AttestStatement),
             () => official = "i-1"
+        );
+    }
+
+    private static Advised Attested(CaseFixture f, Action<AttestStatementRequest> wrong)
+    {
+        var id = f.Record(f.StatementRequest(Icrc, "KR"));
+        return Advice.OfRequest(
+            () => f.AttestRequest(id, AttesterRole.Observer, "i-3"),
+            r => f.Try(Icrc, r, Statements.AttestStatement),
+            wrong
         );
     }
 

@@ -8,6 +8,7 @@ using Ministries.Fixtures;
 using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
+using NSec.Cryptography;
 using CorrectRecordRequest = Ministries.Custody.V1.CorrectRecordRequest;
 
 namespace Ministries.Custody.Tests;
@@ -35,7 +36,7 @@ internal sealed class CaseFixture
 
     public CaseFixture()
     {
-        RuleRunner = new RuleRunner([Cases.Kind, Prisoners.Kind, Statements.Kind], Agreement());
+        RuleRunner = new RuleRunner([Cases.Kind, Prisoners.Kind, Statements.Kind, Shares.Kind], Agreement());
         Case = ((OpenCaseResponse)Play(Hq, new OpenCaseRequest { Actor = Actor }, CaseRules.OpenCase).Answer!).Case;
         Admit(Kr, Part.RequestingState);
         Admit(Icrc, Part.NeutralObserver);
@@ -105,8 +106,21 @@ internal sealed class CaseFixture
                 Capacities = { Capacity.Custody },
             }
         );
+        foreach (var participant in agreement.Participants)
+            participant.SigningKeys.Add(
+                new SigningKey
+                {
+                    Id = $"{participant.Id}/requests-1",
+                    Use = SigningKeyUse.Requests,
+                    PublicKey = ByteString.CopyFrom(KeyOf(participant.Id).PublicKey.Export(KeyBlobFormat.RawPublicKey)),
+                }
+            );
         return agreement;
     }
+
+    /// <summary>The key of a participant, or of an official of one.</summary>
+    public static Key KeyOf(string whose) =>
+        Key.Import(SignatureAlgorithm.Ed25519, SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(whose)), KeyBlobFormat.RawPrivateKey);
 
     public static Actor Named(string official) =>
         new()
@@ -352,8 +366,9 @@ internal sealed class CaseFixture
         return ((RecordStatementResponse)answer!).Statement;
     }
 
-    public AttestStatementRequest AttestRequest(string id, AttesterRole role, string official, string who = Icrc) =>
-        new()
+    public AttestStatementRequest AttestRequest(string id, AttesterRole role, string official, string who = Icrc)
+    {
+        var request = new AttestStatementRequest
         {
             Actor = Named(official),
             Etag = StatementEtag(who, id),
@@ -362,6 +377,22 @@ internal sealed class CaseFixture
             Statement = id,
             Role = role,
         };
+        Sign(request, who);
+        return request;
+    }
+
+    /// <summary>Signs an attestation as its official, whose key the participant vouches for.</summary>
+    public void Sign(AttestStatementRequest request, string who)
+    {
+        var statement = StatementOf(request.Statement);
+        var (official, domain) = (request.Actor.Official, RuleRunner.Permissions.Agreement.TrustDomain);
+        using var key = KeyOf($"{who} {official}");
+        using var requests = KeyOf(who);
+        var owner = RuleRunner.Permissions.Participant(who)!;
+        var (from, until) = (RuleRunner.Now.AddDays(-1), RuleRunner.Now.AddDays(30));
+        var vouched = Attestations.Vouch(domain, owner, requests, official, key.PublicKey, from, until);
+        Attestations.Sign(request, StatementDigests.Of(statement, statement.Content.Digest), domain, who, key, vouched);
+    }
 
     public void Attest(string id, params AttesterRole[] roles)
     {
@@ -386,6 +417,7 @@ internal sealed class CaseFixture
             Prisoner = StatementOf(id).Prisoner,
             Statement = id,
             Role = role,
+            Reason = RevocationReason.InterpretationWrong,
         };
 
     public RecordRiskAssessmentRequest RiskRequest(string destination = "KR") =>

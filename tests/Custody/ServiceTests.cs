@@ -16,6 +16,7 @@ using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
+using NSec.Cryptography;
 using Client = Ministries.Custody.V1.CustodyService.CustodyServiceClient;
 using Route = Ministries.Types.V1.Route;
 
@@ -103,21 +104,24 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         );
         etag = recorded.StatementEtag;
         AttestStatementResponse attested = null!;
+        var unattested = await icrc.GetStatementAsync(
+            new GetStatementRequest { Statement = recorded.Statement },
+            cancellationToken: Cancel
+        );
         foreach (var attendant in interview.Attendants)
         {
-            attested = await icrc.AttestStatementAsync(
-                new AttestStatementRequest
-                {
-                    RequestId = Id(),
-                    Actor = CaseFixture.Named(attendant.Official),
-                    Etag = etag,
-                    Case = opened.Case,
-                    Prisoner = registered.Prisoner,
-                    Statement = recorded.Statement,
-                    Role = attendant.Role,
-                },
-                cancellationToken: Cancel
-            );
+            var request = new AttestStatementRequest
+            {
+                RequestId = Id(),
+                Actor = CaseFixture.Named(attendant.Official),
+                Etag = etag,
+                Case = opened.Case,
+                Prisoner = registered.Prisoner,
+                Statement = recorded.Statement,
+                Role = attendant.Role,
+            };
+            running.Sign(request, unattested.Statement);
+            attested = await icrc.AttestStatementAsync(request, cancellationToken: Cancel);
             etag = attested.Etag;
         }
 
@@ -319,6 +323,27 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     public sealed class Running : IAsyncLifetime
     {
         private readonly string _folder = Directory.CreateTempSubdirectory("custody").FullName;
+
+        /// <summary>Signs an attestation of the Red Cross as its official.</summary>
+        public void Sign(AttestStatementRequest request, Statement statement)
+        {
+            var agreement = Signing.Agreement(_folder);
+            using var key = Key.Create(SignatureAlgorithm.Ed25519);
+            using var requests = Pki.ReadKey(Path.Combine(_folder, CaseFixture.Icrc, "requests.key"));
+            var (owner, now) = (agreement.Participants.Single(p => p.Id == CaseFixture.Icrc), DateTimeOffset.UtcNow);
+            var vouched = Attestations.Vouch(
+                agreement.TrustDomain,
+                owner,
+                requests,
+                request.Actor.Official,
+                key.PublicKey,
+                now.AddMinutes(-1),
+                now.AddDays(1)
+            );
+            var digest = StatementDigests.Of(statement, statement.Content.Digest);
+            Attestations.Sign(request, digest, agreement.TrustDomain, owner.Id, key, vouched);
+        }
+
         private readonly List<IDisposable> _open = [];
         private readonly MemoryBroker _broker = new();
         private WebApplication? _host;

@@ -104,6 +104,25 @@ public sealed partial class RabbitMq
     /// <summary>Loses its disk. Only while it does not run.</summary>
     public void Wipe() => Directory.Delete(Path.Combine(_folder, "mnesia"), recursive: true);
 
+    /// <summary>Runs <c>rabbitmqctl</c> against the node. Returns what it writes.</summary>
+    public async Task<string> Control(params string[] arguments)
+    {
+        var start = new ProcessStartInfo("/usr/lib/rabbitmq/bin/rabbitmqctl", ["--quiet", .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = _folder,
+        };
+        Set(start);
+        using var process = Process.Start(start)!;
+        var error = process.StandardError.ReadToEndAsync();
+        var output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return process.ExitCode == 0
+            ? output
+            : throw new InvalidOperationException($"rabbitmqctl {string.Join(' ', arguments)}: {output}{await error}");
+    }
+
     /// <summary>Ends it and removes its folder.</summary>
     public void Stop()
     {
@@ -130,6 +149,12 @@ public sealed partial class RabbitMq
             RedirectStandardOutput = true,
             WorkingDirectory = _folder,
         };
+        Set(start);
+        return Process.Start(start)!;
+    }
+
+    private void Set(ProcessStartInfo start)
+    {
         foreach (
             var (name, value) in new Dictionary<string, string>
             {
@@ -150,7 +175,6 @@ public sealed partial class RabbitMq
             }
         )
             start.Environment[name] = value;
-        return Process.Start(start)!;
     }
 
     private async Task<bool> Answers()

@@ -55,6 +55,7 @@ public sealed class RuleRunner(IEnumerable<StreamKind> kinds, Agreement? agreeme
             Now = Now,
             Asked = asked,
             Approved = Approved,
+            Verifies = SigningKeys.Verifies,
             Secrets = Secret.OfTests,
             RequestId = requestId ?? $"request-{_requests++:00000000}",
         };

@@ -4,6 +4,7 @@ using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Authentication;
+using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -196,6 +197,47 @@ public sealed class ConnectionTests : IAsyncLifetime
         await plain.WriteAsync(Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Cancel);
         await Ends(plain);
         Assert.StartsWith("200", await Get(await Open(Of("kr/mfa"))));
+    }
+
+    [Fact]
+    public async Task Four_certificates_with_RSA_keys_of_4096_bits_fit_into_a_handshake()
+    {
+        await Start(Small);
+        using var key = RSA.Create(4096);
+        var now = DateTimeOffset.UtcNow;
+        var chain = new List<X509Certificate2>();
+        for (var i = 0; i < 5; i++)
+        {
+            // Names as long as authorities have them.
+            var request = new CertificateRequest(
+                $"CN=Authority {i}, OU=Department of Information Security, O=Ministry of Foreign Affairs, C=KR",
+                key,
+                HashAlgorithmName.SHA256,
+                RSASignaturePadding.Pkcs1
+            );
+            request.CertificateExtensions.Add(new X509BasicConstraintsExtension(i < 4, false, 0, critical: true));
+            request.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(request.PublicKey, critical: false));
+            var names = new SubjectAlternativeNameBuilder();
+            names.AddUri(new Uri("spiffe://ministries.example/kr/mfa/system"));
+            request.CertificateExtensions.Add(names.Build());
+            using var issued =
+                i == 0
+                    ? request.CreateSelfSigned(now.AddHours(-1), now.AddHours(1))
+                    : request.Create(
+                        chain[^1].SubjectName,
+                        X509SignatureGenerator.CreateForRSA(key, RSASignaturePadding.Pkcs1),
+                        now.AddHours(-1),
+                        now.AddHours(1),
+                        [1, (byte)i]
+                    );
+            chain.Add(Keep(issued.HasPrivateKey ? X509CertificateLoader.LoadCertificate(issued.RawData) : issued.CopyWithPrivateKey(key)));
+        }
+        await Ends(await Open(chain[^1], sent: [.. chain[1..^1]]));
+        await Running.Until(
+            () => Task.FromResult(_running.Warned.Any(w => w.Contains("stranger", StringComparison.Ordinal))),
+            "it was decoded and is a stranger's"
+        );
+        Assert.DoesNotContain(_running.Warned, w => w.Contains("handshake_too_large", StringComparison.Ordinal));
     }
 
     [Fact]

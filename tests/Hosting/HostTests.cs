@@ -61,19 +61,21 @@ public class SettingsTests
         var settings = Settings.Read(
             Given(
                 ("Ledger:Connection", "sqlite:/tmp/a.db"),
-                ("Broker:Uri", "amqp://u:p@h:5672"),
+                ("Broker:Uri", "amqp://u:p@h:5672/v, amqp://u:p@i/v"),
                 ("Listen", "https://0.0.0.0:7101"),
                 ("Certificate", file),
                 ("CertificateKey", file),
                 ("Agreement", file),
                 ("Checkpoint:File", "/tmp/c"),
                 ("Checkpoint:Key", file),
-                ("Peers:custody", "https://custody:7102"),
+                ("Peers:custody", "https://custody:7102,https://custody-2:7102"),
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
             )
         );
         File.Delete(file);
         Assert.Equal((TimeSpan.FromSeconds(20), false, (string?)null), (settings.Drain, settings.Reflection, settings.BrokerAuthority));
+        Assert.Equal("amqp://u:p@i/v", Assert.Single(settings.FurtherBrokers).ToString());
+        Assert.Equal("https://custody-2:7102/", Assert.Single(settings.FurtherPeers["custody"]).ToString());
         Assert.Equal(
             ("https://custody:7102/", "http://collector:4317/"),
             (settings.Peers["custody"].ToString(), settings.Otlp!.ToString())

@@ -89,7 +89,7 @@ public static class Counting
         new()
         {
             Service = "custody",
-            Kinds = [kind ?? Kind],
+            Kinds = [kind ?? Kind, Shares.Kind],
             Connection = connection,
             Key = Key,
             CheckpointFile = checkpoint ?? Engine.NewFile("checkpoint"),
@@ -98,6 +98,27 @@ public static class Counting
             ComparesDatabaseClock = time is null,
             PollInterval = TimeSpan.FromMilliseconds(100),
         };
+
+    /// <summary>Opens sealed data of the entry at a position to somebody else.</summary>
+    public static Command Share(string participant, string requestId, ulong position)
+    {
+        var request = new ShareSealedRequest { RequestId = requestId, Position = position };
+        return new()
+        {
+            Participant = participant,
+            RequestId = requestId,
+            Method = "ministries.ledger.v1.LedgerService/ShareSealed",
+            Request = request,
+            Bytes = request.ToByteArray(),
+            AgreementVersion = 7,
+            Decide = (_, _) =>
+                Decision.Accept(
+                    "case_1",
+                    [Audience.Case("case_1")],
+                    [new Change(new SealedShared { Position = position }, [Shares.Kind.Id(Shares.KeyOf(position))])]
+                ),
+        };
+    }
 
     /// <summary>Counts one more; answers with the count.</summary>
     public static Command Add(

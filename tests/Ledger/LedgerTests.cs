@@ -1,5 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using Google.Protobuf;
+using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Ledger.V1;
@@ -844,6 +846,108 @@ public abstract class LedgerTests
         var second = Version(2, 10);
         await using var rebuilt = await ServiceLedger.Open(Options(connection, checkpoint, kind: second), Cancel);
         Assert.Equal("erased", (await rebuilt.Find(second, "c", null, Cancel))!.State.Type);
+    }
+
+    [Fact]
+    public async Task With_a_request_fall_those_that_opened_its_sealed_data_and_no_others()
+    {
+        var connection = await Engine.Create();
+        var checkpoint = Engine.NewFile("checkpoint");
+        await using var ledger = await ServiceLedger.Open(Options(connection, checkpoint), Cancel);
+        await ledger.Commit(Add("a", "1", "c"), Cancel);
+        await ledger.Commit(Add("a", "2", "d"), Cancel);
+        await ledger.Commit(Share("a", "3", 0), Cancel);
+        await ledger.Commit(Share("b", "4", 1), Cancel);
+        await ledger.Commit(Share("b", "5", 0), Cancel);
+        // The key of another stream ends with the same digit.
+        for (var i = 6; i < 11; i++)
+            await ledger.Commit(Add("a", $"{i}", "c"), Cancel);
+        await ledger.Commit(Share("b", "11", 10), Cancel);
+        var before = await ledger.ReadCheckpoint(Cancel);
+        Assert.True(await ledger.EraseRequest(0, Cancel));
+        Assert.Equal([0ul, 2, 4], await Erased());
+        Assert.False(await ledger.EraseRequest(0, Cancel));
+        // What is opened although its datum was erased, because both happened at once, falls with the next erasure.
+        await ledger.Commit(Share("b", "12", 0), Cancel);
+        Assert.True(await ledger.EraseRequest(0, Cancel));
+        Assert.Equal([0ul, 2, 4, 11], await Erased());
+        // One opening falls alone.
+        Assert.True(await ledger.EraseRequest(3, Cancel));
+        Assert.Equal([0ul, 2, 3, 4, 11], await Erased());
+        Assert.Equal(Reason.RequestIdReused, (await ledger.Commit(Share("a", "3", 0), Cancel)).Refusal!.Reason);
+        await Audit(ledger);
+        Assert.True((await ledger.ProveConsistency(before.Size, 0, Cancel))!.Size > before.Size);
+
+        async Task<IEnumerable<ulong>> Erased() =>
+            (await ReadAll(ledger))
+                .Where(e => e.Entry.Parts.Any(p => p.Kind == PartKind.Request && p.Erased && p.Data.IsEmpty && p.Salt.IsEmpty))
+                .Select(e => e.Position);
+    }
+
+    [Fact]
+    public async Task What_was_erased_is_in_no_state_any_more_and_no_replica_brings_it_back()
+    {
+        var kept = new StreamKind<SealedShares>(
+            "kept",
+            1,
+            (state, _, entry) => state.Shares.Add(new SealedShare { Field = (entry.Request as PartyAdmitted)?.Participant ?? "erased" }),
+            audience: _ => [Audience.Everybody],
+            keys: _ => ["all"]
+        );
+        var options = Options(await Engine.Create());
+        await using var one = await Other("one");
+        await using var two = await Other("two");
+        await one.Commit(Keep("1", "first"), Cancel);
+        // Each of them keeps the state that it wrote last.
+        await two.Commit(Keep("2", "second"), Cancel);
+        Assert.Equal(["first", "second"], await Seen(one));
+        Assert.True(await one.EraseRequest(0, Cancel));
+        Assert.Equal(["erased", "second"], await Seen(one));
+        Assert.Equal(["erased", "second"], await Seen(two));
+        Assert.Single(await one.List(kept, ["all"], new HashSet<string> { Audience.Everybody }, 0, 10, Cancel));
+        await two.Commit(Keep("3", "third"), Cancel);
+        Assert.Equal(["erased", "second", "third"], await Seen(one));
+        // The same of the one that erases.
+        Assert.True(await two.EraseRequest(2, Cancel));
+        await two.Commit(Keep("4", "fourth"), Cancel);
+        Assert.Equal(["erased", "second", "erased", "fourth"], await Seen(two));
+        Assert.Single(await one.List(kept, ["all"], new HashSet<string> { Audience.Everybody }, 0, 10, Cancel));
+        await Audit(one);
+
+        Task<ServiceLedger> Other(string name) =>
+            ServiceLedger.Open(
+                new LedgerOptions
+                {
+                    Service = options.Service,
+                    Kinds = [kept],
+                    Connection = options.Connection,
+                    Key = Key,
+                    CheckpointFile = Engine.NewFile(name),
+                },
+                Cancel
+            );
+
+        async Task<IEnumerable<string>> Seen(ServiceLedger ledger) =>
+            (await ledger.Find(kept, "k", null, Cancel))!.State.Shares.Select(s => s.Field);
+
+        Command Keep(string requestId, string content)
+        {
+            var request = new PartyAdmitted { Participant = content };
+            return new()
+            {
+                Participant = "a",
+                RequestId = requestId,
+                Method = "test/Keep",
+                Request = request,
+                Bytes = request.ToByteArray(),
+                AgreementVersion = 7,
+                Decide = (view, _) =>
+                {
+                    view.Find(kept, "k");
+                    return Decision.Accept("case_1", [Audience.Case("case_1")], [new Change(new PartyAdmitted(), [kept.Id("k")])]);
+                },
+            };
+        }
     }
 
     [Fact]

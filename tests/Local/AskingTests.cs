@@ -14,6 +14,7 @@ using Ministries.Custody.V1;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger.V1;
+using Ministries.Ministry;
 using Ministries.Rules;
 using Ministries.Trust;
 using Ministries.Types.V1;
@@ -34,6 +35,7 @@ public sealed class AskingTests : IAsyncLifetime
     private Participants _participants = null!;
     private readonly byte[] _wish = RandomNumberGenerator.GetBytes(WishCommitments.Bytes);
     private string _transfer = "";
+    private string _statement = "";
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -149,6 +151,97 @@ public sealed class AskingTests : IAsyncLifetime
         async Task<TransferState> State() =>
             (await Hq.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer.State;
     }
+
+    [Fact]
+    public async Task The_requesting_state_verifies_that_an_agreement_rests_on_what_was_attested_and_learns_nothing_else()
+    {
+        await RecordThatHeIsFit();
+        await Decide();
+        var seoul = _participants["kr/mfa"];
+        var transfer = await Transfer();
+        var shown = await Show("kr/mfa", Prisoner, "KR", [.. transfer.Decision.Openings]);
+        Assert.Equal(AgreedTransferFault.None, Verify(transfer, shown));
+        var attested = Assert.Single(shown.Statements);
+        Assert.Equal(
+            [AttesterRole.Interviewer, AttesterRole.Interpreter, AttesterRole.Observer],
+            attested.Attestations.Select(a => a.Role).Order()
+        );
+
+        // What is forged, or is of another destination, does not verify.
+        foreach (var (fault, forge) in Forgeries())
+        {
+            var (forged, other) = (shown.Clone(), transfer.Clone());
+            forge(forged.Statements[0], other);
+            Assert.Equal(fault, Verify(other, forged));
+        }
+        // Without an opening that opens there is nothing to see, as if there were no such prisoner.
+        ByteString[] openings = [.. transfer.Decision.Openings];
+        ByteString[] ofAnother = [WishCommitments.OpeningOf(seoul.Case, Prisoner, "UA", _wish)];
+        foreach (
+            var call in (Func<Task>[])
+                [
+                    () => Show("kr/mfa", Prisoner, "UA", openings),
+                    () => Show("kr/mfa", Prisoner, "KR", ofAnother),
+                    () => Show("kr/mfa", "pris_00000000000000000000000009", "KR", openings),
+                    () => Show("kr/unification", Prisoner, "KR", openings),
+                ]
+        )
+            Assert.Equal("NOT_FOUND", (await Refused(call)).Reason);
+
+        // Who attested it takes that back: the transfer is suspended, and nothing is agreed to. Why, the answer does not tell.
+        var revoked = await _participants["icrc"]
+            .Custody.RevokeAttestationAsync(
+                new()
+                {
+                    Prisoner = Prisoner,
+                    Statement = _statement,
+                    Role = AttesterRole.Interpreter,
+                    Reason = RevocationReason.InterpretationWrong,
+                },
+                cancellationToken: Cancel
+            );
+        await _participants.WaitUntilProcessed("consular", "custody", revoked.Receipt.Position, Cancel);
+        Assert.Equal(AgreedTransferFault.NotAgreed, Verify(await Transfer(), shown));
+        Assert.Equal(shown, await Show("kr/mfa", Prisoner, "KR", openings));
+
+        async Task<Transfer> Transfer() =>
+            (await seoul.Consular.GetTransferAsync(new() { Transfer = _transfer }, cancellationToken: Cancel)).Transfer;
+
+        async Task<ShowAttestationResponse> Show(string who, string prisoner, string destination, ByteString[] opened) =>
+            await _participants[who]
+                .Custody.ShowAttestationAsync(
+                    new()
+                    {
+                        Case = seoul.Case,
+                        Prisoner = prisoner,
+                        Destination = destination,
+                        Openings = { opened },
+                    },
+                    cancellationToken: Cancel
+                );
+
+        AgreedTransferFault Verify(Transfer of, ShowAttestationResponse by) =>
+            AgreedTransfers.Verify(of, by.Statements, [Prisoner], new Permissions(seoul.Client.Agreement));
+    }
+
+    private static IEnumerable<(AgreedTransferFault Fault, Action<AttestedStatement, Transfer> Forge)> Forgeries() =>
+        [
+            (AgreedTransferFault.NotOpened, (_, t) => t.Destination = "CH"),
+            (AgreedTransferFault.NotOpened, (_, t) => t.Decision.Openings.Clear()),
+            (AgreedTransferFault.NotOpened, (s, _) => s.Prisoner = "pris_00000000000000000000000009"),
+            (AgreedTransferFault.NotOpened, (s, _) => s.Commitments.RemoveAt(0)),
+            (AgreedTransferFault.NotAgreed, (_, t) => t.State = TransferState.UnderReview),
+            (AgreedTransferFault.TooOld, (s, t) => s.ExpireTime = t.Decision.DecideTime),
+            (AgreedTransferFault.AttestationWrong, (s, _) => s.ExpireTime.Seconds += 86_400),
+            (AgreedTransferFault.AttestationWrong, (s, _) => s.RestDigest = ByteString.CopyFrom(new byte[32])),
+            (AgreedTransferFault.AttestationWrong, (s, _) => s.Interpreted = false),
+            (AgreedTransferFault.AttestationWrong, (s, _) => s.Attestations[0].Signature = s.Attestations[1].Signature),
+            (AgreedTransferFault.AttestationWrong, (s, _) => s.Attestations[0].OfficialKey = s.Attestations[1].OfficialKey),
+            (AgreedTransferFault.AttestationWrong, (s, _) => s.Attestations[0].Time = null),
+            (AgreedTransferFault.AttesterMissing, (s, _) => s.Attestations.RemoveAt(0)),
+            (AgreedTransferFault.AttesterMissing, (s, _) => s.Attestations[2].Participant = "kr/mfa"),
+            (AgreedTransferFault.WitnessOfAParty, (s, _) => s.Attestations[0].Participant = "ua/mfa"),
+        ];
 
     [Fact]
     public async Task That_he_came_to_hospital_reaches_no_requesting_state_by_any_ledger()
@@ -298,6 +391,7 @@ public sealed class AskingTests : IAsyncLifetime
             },
             cancellationToken: Cancel
         );
+        _statement = recorded.Statement;
         var last = recorded.Receipt.Position;
         foreach (var (role, actor) in attendants)
             last = (

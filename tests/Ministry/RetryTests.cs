@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
@@ -29,6 +30,7 @@ public sealed class RetryTests : IAsyncLifetime
     private readonly string _folder = Directory.CreateTempSubdirectory("retry").FullName;
     private readonly Failing _failing;
     private WebApplication _host = null!;
+    private int _port;
     private MinistryClient _client = null!;
 
     public RetryTests()
@@ -39,7 +41,23 @@ public sealed class RetryTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        var port = Ports.Free();
+        _port = Ports.Free();
+        _host = await Serve(_port, _failing);
+        _client = ClientOf(_port);
+    }
+
+    private MinistryClient ClientOf(params int[] ports) =>
+        new(
+            MinistrySettings.In(_folder, "kr/mfa", new Dictionary<string, Uri> { ["calllog"] = AddressOf(ports[0]) }) with
+            {
+                FurtherAddresses = new Dictionary<string, IReadOnlyList<Uri>> { ["calllog"] = [.. ports[1..].Select(AddressOf)] },
+            }
+        );
+
+    private static Uri AddressOf(int port) => new($"https://127.0.0.1:{port}");
+
+    private async Task<WebApplication> Serve(int port, Failing failing)
+    {
         var home = Path.Combine(_folder, "service", "calllog");
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
@@ -63,14 +81,12 @@ public sealed class RetryTests : IAsyncLifetime
             )
         );
         builder.Services.AddGrpc();
-        builder.Services.AddSingleton(_failing);
-        _host = builder.Build();
-        _host.MapGrpcService<Failing>();
-        _host.MapGrpcService<Following>();
-        await _host.StartAsync(Cancel);
-        _client = new MinistryClient(
-            MinistrySettings.In(_folder, "kr/mfa", new Dictionary<string, Uri> { ["calllog"] = new($"https://127.0.0.1:{port}") })
-        );
+        builder.Services.AddSingleton(failing);
+        var host = builder.Build();
+        host.MapGrpcService<Failing>();
+        host.MapGrpcService<Following>();
+        await host.StartAsync(Cancel);
+        return host;
     }
 
     public async ValueTask DisposeAsync()
@@ -173,6 +189,126 @@ public sealed class RetryTests : IAsyncLifetime
         Assert.Equal([0ul, 2], _failing.FollowedFrom);
     }
 
+    [Fact]
+    public async Task Of_several_addresses_one_that_is_gone_is_passed_over_and_another_takes_its_place()
+    {
+        var ports = FreePorts(2);
+        await using var other = await Serve(ports[1], _failing);
+        // Nobody listens at the first.
+        using var client = ClientOf(ports[0], _port, ports[1]);
+        for (var i = 0; i < 6; i++)
+            Assert.Equal("call_1", (await client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel)).Call);
+        await _host.StopAsync(Cancel);
+        for (var i = 0; i < 6; i++)
+            Assert.Equal("call_1", (await client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel)).Call);
+        Assert.Equal(12, _failing.Seen.Select(s => s.RequestId).Distinct().Count());
+    }
+
+    [Fact]
+    public async Task A_replica_that_lives_and_cannot_serve_is_passed_over_with_the_same_request_id()
+    {
+        var port = FreePorts(1)[0];
+        var able = new Failing(_failing.Receipt);
+        await using var other = await Serve(port, able);
+        using var client = ClientOf(_port, port);
+        for (var i = 0; i < 40; i++)
+            _failing.Failures.Enqueue(new Refusal(Reason.Unavailable).ToException());
+        for (var i = 0; i < 8; i++)
+            await client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
+        Assert.Equal(8, able.Seen.Count);
+        Assert.NotEmpty(_failing.Seen);
+        Assert.Subset(able.Seen.Select(s => s.RequestId).ToHashSet(), _failing.Seen.Select(s => s.RequestId).ToHashSet());
+    }
+
+    [Fact]
+    public async Task Following_goes_on_when_the_connection_is_cut_without_a_word()
+    {
+        await using var line = new Line(_port);
+        using var client = ClientOf(line.Port);
+        _failing.HoldAt = 5;
+        var positions = new List<ulong>();
+        await foreach (var response in client.Follow("calllog", cancel: Cancel))
+        {
+            positions.Add(LedgerEntry.Read(response.Entry).Header.Position);
+            if (positions.Count == 5)
+                line.Cut();
+        }
+        Assert.Equal(Enumerable.Range(0, 10).Select(i => (ulong)i), positions);
+        Assert.Equal([0ul, 5], _failing.FollowedFrom);
+    }
+
+    [Fact]
+    public async Task A_write_whose_connection_is_cut_without_a_word_gets_its_answer_within_its_deadline()
+    {
+        await using var line = new Line(_port);
+        using var client = ClientOf(line.Port);
+        _failing.Delay = Timeout.InfiniteTimeSpan;
+        var call = client.CallLog.LogCallAsync(new LogCallRequest(), cancellationToken: Cancel);
+        await Until(() => Task.FromResult(_failing.Seen.Count == 1));
+        _failing.Delay = TimeSpan.Zero;
+        line.Cut();
+        Assert.Equal("call_1", (await call).Call);
+        Assert.Equal(2, _failing.Seen.Count);
+        Assert.Single(_failing.Seen.Select(s => s.RequestId).Distinct());
+    }
+
+    /// <summary>A line between client and service. After a cut, the connections that there are stay open and carry nothing, as when a machine
+    /// dies; new ones are carried.</summary>
+    private sealed class Line : IAsyncDisposable
+    {
+        private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+        private readonly CancellationTokenSource _end = new();
+        private readonly int _to;
+        private CancellationTokenSource _cut = new();
+
+        public Line(int to)
+        {
+            _to = to;
+            _listener.Start();
+            _ = Accept();
+        }
+
+        public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
+
+        public void Cut() => Interlocked.Exchange(ref _cut, new()).Cancel();
+
+        public async ValueTask DisposeAsync()
+        {
+            await _end.CancelAsync();
+            _listener.Stop();
+            _end.Dispose();
+            _cut.Dispose();
+        }
+
+        private async Task Accept()
+        {
+            while (!_end.IsCancellationRequested)
+                _ = Carry(await _listener.AcceptTcpClientAsync(_end.Token), _cut.Token);
+        }
+
+        private async Task Carry(TcpClient client, CancellationToken cut)
+        {
+            using (client)
+            using (var server = new TcpClient())
+            {
+                await server.ConnectAsync(IPAddress.Loopback, _to, _end.Token);
+                await Task.WhenAll(Copy(client.GetStream(), server.GetStream()), Copy(server.GetStream(), client.GetStream()));
+            }
+
+            async Task Copy(NetworkStream from, NetworkStream into)
+            {
+                using var either = CancellationTokenSource.CreateLinkedTokenSource(cut, _end.Token);
+                try
+                {
+                    await from.CopyToAsync(into, either.Token);
+                }
+                catch (Exception e) when (e is OperationCanceledException or IOException) { }
+                // The connection stays open until the test ends.
+                await Task.Delay(Timeout.Infinite, _end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+    }
+
     [Theory]
     [InlineData(1, 10, 4)]
     [InlineData(0, 10, 0)]
@@ -268,6 +404,7 @@ public sealed class RetryTests : IAsyncLifetime
             Anew = [];
         public EntryPiece? Piece;
         public TimeSpan Delay;
+        public ulong? HoldAt;
 
         public override async Task<LogCallResponse> LogCall(LogCallRequest request, ServerCallContext context)
         {
@@ -303,6 +440,11 @@ public sealed class RetryTests : IAsyncLifetime
                 await responseStream.WriteAsync(new FollowEntriesResponse { Piece = wrong });
             for (var position = request.FromPosition; position < 10; position++)
             {
+                if (failing.HoldAt == position)
+                {
+                    failing.HoldAt = null;
+                    await Task.Delay(Timeout.Infinite, context.CancellationToken);
+                }
                 var entry = new Entry
                 {
                     Header = Google.Protobuf.MessageExtensions.ToByteString(new EntryHeader { Position = position }),

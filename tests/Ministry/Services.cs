@@ -40,6 +40,9 @@ public sealed class Services : IAsyncLifetime
     /// <summary>Changes the settings of a service.</summary>
     public Func<string, Settings, Settings> Set { get; init; } = (_, settings) => settings;
 
+    /// <summary>Changes the first version of the agreement.</summary>
+    public Func<Agreement, Agreement> Agreed { get; init; } = agreement => agreement;
+
     /// <summary>The running services by name.</summary>
     public IReadOnlyDictionary<string, WebApplication> Hosts => _hosts;
 
@@ -66,7 +69,7 @@ public sealed class Services : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        Pki.Init(Folder, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
+        Pki.Init(Folder, Agreed(StandardAgreement.Read()), TimeProvider.System, SealingKeyFile.Make);
         _broker = new MemoryBroker();
         foreach (var service in Contract.Services)
             await Start(service);

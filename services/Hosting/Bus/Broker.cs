@@ -1,10 +1,13 @@
+using System.Globalization;
 using System.Net.Security;
+using System.Net.Sockets;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using System.Threading.Channels;
 using MassTransit;
 using Microsoft.Extensions.Logging;
 using Ministries.Ledger;
+using Ministries.Trust;
 using RabbitMQ.Client;
 
 namespace Ministries.Hosting.Bus;
@@ -52,6 +55,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     private readonly Channel<long> _canaries = Channel.CreateBounded<long>(
         new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest }
     );
+    private readonly List<Socket> _sockets = [];
     private IBusControl? _control;
     private HostReceiveEndpointHandle[] _handles = [];
     private volatile IBus? _bus;
@@ -114,6 +118,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
             LogStopFailed(log, service.Name, e.GetType().Name);
         }
         (_handles, _control) = ([], null);
+        Abort();
     }
 
     public async ValueTask DisposeAsync() => await Stop();
@@ -151,7 +156,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                 new Canary { Number = number },
                 context =>
                 {
-                    context.Headers.Set(Wire.CanaryHeader, number.ToString(System.Globalization.CultureInfo.InvariantCulture));
+                    context.Headers.Set(Wire.CanaryHeader, number.ToString(CultureInfo.InvariantCulture));
                     context.Headers.Set("ministries-process", _self);
                     if (Checkpoint() is { } checkpoint)
                         context.Headers.Set(CheckpointHeader, checkpoint);
@@ -201,11 +206,7 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         var (user, password) = Credentials(uri);
         bus.Host(
             uri.Host,
-            (ushort)(
-                uri.Port > 0 ? uri.Port
-                : uri.Scheme == "amqps" ? 5671
-                : 5672
-            ),
+            (ushort)PortOf(uri),
             VirtualHost(uri),
             service.Name,
             host =>
@@ -214,7 +215,19 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
                 host.Password(password);
                 host.PublisherConfirmation = true;
                 host.Heartbeat(TimeSpan.FromSeconds(6));
-                host.RequestedConnectionTimeout(TimeSpan.FromSeconds(5));
+                host.RequestedConnectionTimeout(PeerSocket.Silence);
+                // One after the other is tried, so the next broker is reached when one is gone.
+                if (options.Brokers.Count > 1)
+                    host.UseCluster(cluster =>
+                    {
+                        foreach (var node in options.Brokers)
+                            cluster.Node($"{node.Host}:{PortOf(node).ToString(CultureInfo.InvariantCulture)}");
+                    });
+                host.OnRefreshConnectionFactory = factory =>
+                {
+                    factory.SocketFactory = Kept;
+                    return Task.CompletedTask;
+                };
                 host.ContinuationTimeout(TimeSpan.FromSeconds(10));
                 if (uri.Scheme == "amqps")
                     host.UseSsl(ssl =>
@@ -291,63 +304,33 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         endpoint.ThrowOnSkippedMessages();
     }
 
-    /// <summary>
-    /// Binds the service's queue to the events that it reacts to. Their exchanges belong to the producers alone. MassTransit is not used
-    /// for this: it would declare the exchanges, and who may declare an exchange may also delete it. A missing exchange is declared only
-    /// where the broker allows it, as on a developer's machine.
-    /// </summary>
-    /// <param name="plain">A connection of the plain client.</param>
-    /// <param name="cancel">Ends it.</param>
-    /// <returns>The exchanges that are not there yet: their producer has not started.</returns>
-    internal async Task<IReadOnlyList<string>> Bind(IConnection plain, CancellationToken cancel)
+    /// <summary>A connection of the plain client, to ask the broker without MassTransit: to whichever of the brokers answers first.</summary>
+    internal Task<IConnection> Connect(CancellationToken cancel)
     {
-        var missing = new List<string>();
-        foreach (var exchange in service.Reactions.Select(r => r.Event.FullName).Distinct())
-            if (
-                !await Try(c => c.ExchangeBindAsync(QueueOf(service.Name), exchange, "", cancellationToken: cancel))
-                && !await Try(async c =>
-                {
-                    await c.ExchangeDeclareAsync(exchange, ExchangeType.Fanout, durable: true, cancellationToken: cancel);
-                    await c.ExchangeBindAsync(QueueOf(service.Name), exchange, "", cancellationToken: cancel);
-                })
+        var factory = PlainConnection();
+        return Aside(() =>
+                factory.CreateConnectionAsync(
+                    options.Brokers.Select(b => new AmqpTcpEndpoint(b.Host, PortOf(b), factory.Ssl)),
+                    factory.ClientProvidedName,
+                    cancel
+                )
             )
-                missing.Add(exchange);
-        return missing;
-
-        // Each attempt has its own channel, because a refusal closes the channel.
-        async Task<bool> Try(Func<IChannel, Task> work)
-        {
-            await using var channel = await plain.CreateChannelAsync(cancellationToken: cancel);
-            try
-            {
-                await work(channel);
-                return true;
-            }
-            catch (RabbitMQ.Client.Exceptions.OperationInterruptedException e) when (e.ShutdownReason?.ReplyCode is 403 or 404)
-            {
-                return false;
-            }
-        }
+            .WaitAsync(cancel);
     }
 
-    /// <summary>A connection of the plain client, to ask the broker without MassTransit.</summary>
-    internal ConnectionFactory PlainConnection()
+    private ConnectionFactory PlainConnection()
     {
         var uri = options.Broker;
         var (user, password) = Credentials(uri);
         var factory = new ConnectionFactory
         {
-            HostName = uri.Host,
-            Port =
-                uri.Port > 0 ? uri.Port
-                : uri.Scheme == "amqps" ? 5671
-                : 5672,
             VirtualHost = VirtualHost(uri),
             UserName = user,
             Password = password,
             AutomaticRecoveryEnabled = false,
             ClientProvidedName = $"{service.Name} watchdog",
             RequestedConnectionTimeout = TimeSpan.FromSeconds(3),
+            SocketFactory = Limited,
             SocketReadTimeout = TimeSpan.FromSeconds(5),
             SocketWriteTimeout = TimeSpan.FromSeconds(5),
             HandshakeContinuationTimeout = TimeSpan.FromSeconds(3),
@@ -380,11 +363,13 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
     {
         if (certificate is null)
             return "it sent none";
-        if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch))
-            return $"{certificate.Subject} is not for {options.Broker.Host}";
+        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
+        // The client asks every broker by the first one's name. Each may have a certificate for its own name alone.
+        if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch) && !options.Brokers.Any(b => presented.MatchesHostname(b.Host)))
+            return $"{certificate.Subject} is not for {string.Join(" or ", options.Brokers.Select(b => b.Host))}";
+        errors &= ~SslPolicyErrors.RemoteCertificateNameMismatch;
         if (options.BrokerAuthority is null)
             return errors == SslPolicyErrors.None ? null : $"{certificate.Subject}, issued by {certificate.Issuer}: {errors}";
-        using var presented = X509CertificateLoader.LoadCertificate(certificate.GetRawCertData());
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
@@ -397,6 +382,40 @@ internal sealed partial class Broker(Service service, BusOptions options, Intake
         return $"{certificate.Subject}, issued by {certificate.Issuer}: "
             + string.Join(", ", chain.ChainStatus.Select(s => s.Status).Distinct());
     }
+
+    // The socket of the bus's own connection. Where the client cannot close the connection in order, because the broker does not read it,
+    // the socket is closed, so that nothing of an abandoned connection stays open.
+    private TcpClientAdapter Kept(AddressFamily family)
+    {
+        var socket = LimitedSocket(family);
+        lock (_sockets)
+            _sockets.Add(socket);
+        return new TcpClientAdapter(socket);
+    }
+
+    private static TcpClientAdapter Limited(AddressFamily family) => new(LimitedSocket(family));
+
+    private static Socket LimitedSocket(AddressFamily family)
+    {
+        var socket = new Socket(family, SocketType.Stream, ProtocolType.Tcp);
+        PeerSocket.Limit(socket);
+        return socket;
+    }
+
+    private void Abort()
+    {
+        lock (_sockets)
+        {
+            foreach (var socket in _sockets)
+                socket.Dispose();
+            _sockets.Clear();
+        }
+    }
+
+    private static int PortOf(Uri uri) =>
+        uri.Port > 0 ? uri.Port
+        : uri.Scheme == "amqps" ? 5671
+        : 5672;
 
     private static string VirtualHost(Uri uri) => uri.AbsolutePath.Length > 1 ? Uri.UnescapeDataString(uri.AbsolutePath[1..]) : "/";
 

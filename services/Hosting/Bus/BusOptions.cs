@@ -10,6 +10,13 @@ public sealed record BusOptions
     /// </summary>
     public required Uri Broker { get; init; }
 
+    /// <summary>Further nodes of the broker's cluster, tried in turn when one cannot be reached. User, password and virtual host are those
+    /// of <see cref="Broker"/>.</summary>
+    public IReadOnlyList<Uri> FurtherBrokers { get; init; } = [];
+
+    /// <summary>All nodes of the broker.</summary>
+    internal IReadOnlyList<Uri> Brokers => [Broker, .. FurtherBrokers];
+
     /// <summary>File of the authority that vouches for the broker's certificate (PEM); null: those of the system.</summary>
     public string? BrokerAuthority { get; init; }
 
@@ -71,6 +78,10 @@ public sealed record BusOptions
     /// <summary>The longest such time.</summary>
     public TimeSpan LongestHold { get; init; } = TimeSpan.FromMinutes(5);
 
+    /// <summary>How often exchanges and bindings are declared again, because somebody may have removed them. Sooner than
+    /// <see cref="ReturnPatience"/>, so that a removed binding loses no message.</summary>
+    public TimeSpan DeclareInterval { get; init; } = TimeSpan.FromSeconds(5);
+
     /// <summary>How often due duties are looked for.</summary>
     public TimeSpan DutyInterval { get; init; } = TimeSpan.FromSeconds(5);
 
@@ -111,6 +122,10 @@ public sealed class BusStatus
     /// <summary>Whether the topology is declared and the broker takes and delivers messages: the last canary came back in time.
     /// </summary>
     public bool BrokerReady { get; internal set; }
+
+    /// <summary>Why the broker takes no messages of this service although it answers: an alarm or a missing permission; null: nothing of the
+    /// kind is known.</summary>
+    public string? BrokerObstacle { get; internal set; }
 
     /// <summary>The number of events that the relay has not handed to the broker yet.</summary>
     public ulong Backlog

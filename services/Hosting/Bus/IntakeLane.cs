@@ -142,6 +142,7 @@ internal sealed partial class IntakeLane(
                 .Events.TakeWhile(e => before is { } limit ? e.Origin.Position <= limit : e.CommittedAt() is not { } at || at <= youngest)
                 .ToList();
             await TakeIn(new Queue<RecordedEvent>(missing), stop);
+            Metrics.Filled(producer, missing.Count);
             if (missing.Count > 0)
                 LogFilled(log, service.Name, missing.Count, producer);
             Sort();

@@ -1,13 +1,14 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
-using RabbitMQ.Client;
 
 namespace Ministries.Hosting.Bus;
 
 /// <summary>
 /// Starts the connection to the broker and watches it: a canary message must return through the broker, and the service's queue must have
 /// a consumer. The client's own health report is not used, because the client may hang and still report itself healthy. Where it stalls
-/// while the broker answers another connection, a new client is made. Where that does not help, the process ends.
+/// while the broker answers another connection and takes messages there, a new client is made. Where that does not help, the process ends.
+/// A broker that takes no messages, because of an alarm or a missing permission, is a state of its own: the service is not ready, says why,
+/// keeps its connection, and waits.
 /// </summary>
 internal sealed partial class Watchdog(
     Service service,
@@ -19,13 +20,12 @@ internal sealed partial class Watchdog(
     MemoryBroker? memory = null
 ) : SupervisedService(log)
 {
-    private IConnection? _plain;
-    private IChannel? _channel;
+    private readonly BrokerInquiry _inquiry = new(service, broker, options, log);
     private string? _complained;
-    private string? _unbound;
-    private bool _bound;
     private long _gaveBack;
     private TimeSpan _allowed = options.HoldPatience;
+    private string? _obstacle;
+    private bool _proven;
 
     /// <inheritdoc/>
     protected override async Task Work(CancellationToken stop)
@@ -37,7 +37,7 @@ internal sealed partial class Watchdog(
         finally
         {
             Say(false);
-            await Close();
+            await _inquiry.Close();
             await broker.Stop();
         }
     }
@@ -50,13 +50,16 @@ internal sealed partial class Watchdog(
         long? stalledSince = null;
         while (true)
         {
-            if (await GoesRound(++number, stop))
+            // The broker takes no messages: more of them would only wait in its memory and in ours.
+            if (_obstacle is null && await GoesRound(++number, stop))
                 lastCanary = Stopwatch.GetTimestamp();
             stop.ThrowIfCancellationRequested();
             var round = Stopwatch.GetElapsedTime(lastCanary) < options.CanaryDeadline;
-            var answer = memory is null ? await Ask(stop) : new Answer(true, true);
-            Say(round && (answer.Consumed || !answer.Reached));
-            if (!answer.Reached || (round && answer.Consumed))
+            var answer = memory is null ? await _inquiry.Ask(stop) : new BrokerInquiry.Answer(true, true);
+            await FindObstacle(round, answer, stop);
+            Say(round && _obstacle is null && (answer.Consumed || !answer.Reached));
+            // What the broker says is no fault of the client, and neither a new client nor a new process would mend it.
+            if (!answer.Reached || _obstacle is not null || (round && answer.Consumed))
                 (stalledSince, renewed) = (null, renewed && !round);
             else
             {
@@ -101,6 +104,7 @@ internal sealed partial class Watchdog(
 
     private async Task Start(CancellationToken stop)
     {
+        _proven = false;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(options.StartDeadline);
         try
@@ -140,78 +144,21 @@ internal sealed partial class Watchdog(
         }
     }
 
-    private readonly record struct Answer(bool Reached, bool Consumed);
-
-    /// <summary>Asks the broker itself, over a connection of the plain client.</summary>
-    private async Task<Answer> Ask(CancellationToken stop)
+    // A new connection counts only when the broker has taken several messages from it: during an alarm, it takes the first.
+    private async Task FindObstacle(bool round, BrokerInquiry.Answer answer, CancellationToken stop)
     {
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        deadline.CancelAfter(TimeSpan.FromSeconds(3));
-        try
-        {
-            if (_plain is { IsOpen: false } || _channel is { IsOpen: false })
-                await Close();
-            _plain ??= await Broker.Aside(() => broker.PlainConnection().CreateConnectionAsync(deadline.Token)).WaitAsync(deadline.Token);
-            var plain = _plain;
-            _channel ??= await Broker.Aside(() => plain.CreateChannelAsync(cancellationToken: deadline.Token)).WaitAsync(deadline.Token);
-            if (!_bound && broker.Bus is not null)
-                await Bind(plain, deadline.Token);
-            if (service.Reactions.Count == 0)
-            {
-                await _channel.ExchangeDeclarePassiveAsync(Broker.CanaryExchangeOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
-                return new Answer(true, true);
-            }
-            var queue = await _channel.QueueDeclarePassiveAsync(Broker.QueueOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
-            return new Answer(true, queue.ConsumerCount > 0);
-        }
-        catch (RabbitMQ.Client.Exceptions.OperationInterruptedException e) when (e.ShutdownReason?.ReplyCode == 404)
-        {
-            await Close();
-            return new Answer(true, false);
-        }
-        catch (Exception)
-        {
-            stop.ThrowIfCancellationRequested();
-            await Close();
-            return new Answer(false, false);
-        }
-    }
-
-    // A broker that lost its disk lost its bindings and this connection, so each new connection binds again. Events of an exchange that is
-    // not bound are read from the producer's ledger.
-    private async Task Bind(IConnection plain, CancellationToken cancel)
-    {
-        var missing = await Broker.Aside(() => broker.Bind(plain, cancel)).WaitAsync(cancel);
-        _bound = missing.Count == 0;
-        var said = string.Join(", ", missing);
-        if (said.Length > 0 && said != _unbound)
-            LogUnbound(log, service.Name, said);
-        _unbound = said;
-    }
-
-    private async Task Close()
-    {
-        _bound = false;
-        var plain = _plain;
-        (_plain, _channel) = (null, null);
-        if (plain is null)
-            return;
-        try
-        {
-            await Broker
-                .Aside(() => plain.CloseAsync(200, "done", TimeSpan.FromSeconds(1), abort: true))
-                .WaitAsync(TimeSpan.FromSeconds(2));
-        }
-        catch (Exception)
-        {
-            // It is gone already.
-        }
+        if (memory is not null || (round && answer.Consumed && _proven))
+            _obstacle = null;
+        else
+            _obstacle = answer.Reached ? await _inquiry.Obstacle(stop) : null;
+        _proven |= round && answer.Consumed && _obstacle is null;
+        status.BrokerObstacle = _obstacle;
     }
 
     private void Say(bool ready)
     {
         status.BrokerReady = ready;
-        lifecycle.Say("broker", ready);
+        lifecycle.Say("broker", ready, _obstacle);
     }
 
     /// <summary>Ends the process: in order if possible, at once where the stalled client prevents that.</summary>
@@ -236,13 +183,6 @@ internal sealed partial class Watchdog(
 
     [LoggerMessage(2, LogLevel.Warning, "{Service} cannot reach the broker: {Error}")]
     private static partial void LogNotStarted(ILogger log, string service, string error);
-
-    [LoggerMessage(
-        5,
-        LogLevel.Warning,
-        "{Service} cannot receive these events yet, because no service has declared their exchanges: {Exchanges}"
-    )]
-    private static partial void LogUnbound(ILogger log, string service, string exchanges);
 
     [LoggerMessage(3, LogLevel.Warning, "{Service}: the broker answers but delivers no test message; the service reconnects")]
     private static partial void LogRenewed(ILogger log, string service);

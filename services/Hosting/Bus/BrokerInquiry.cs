@@ -1,0 +1,274 @@
+using System.Diagnostics;
+using System.Globalization;
+using Microsoft.Extensions.Logging;
+using RabbitMQ.Client;
+using RabbitMQ.Client.Events;
+using RabbitMQ.Client.Exceptions;
+
+namespace Ministries.Hosting.Bus;
+
+/// <summary>What the broker itself says, asked over connections of the plain client: whether it serves the service's queue, whether exchanges
+/// and bindings are there, and what keeps it from taking the service's messages.</summary>
+internal sealed partial class BrokerInquiry(Service service, Broker broker, BusOptions options, ILogger log)
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
+
+    private IConnection? _plain;
+    private IChannel? _channel;
+    private IConnection? _publisher;
+    private volatile string? _alarm;
+    private string? _unbound;
+    private bool _bound;
+    private long _declared;
+
+    /// <summary>The broker's answer.</summary>
+    /// <param name="Reached">Whether it answers.</param>
+    /// <param name="Consumed">Whether the service's queue has a consumer.</param>
+    internal readonly record struct Answer(bool Reached, bool Consumed);
+
+    /// <summary>Asks whether the queue has a consumer, and declares anew what is missing.</summary>
+    public async Task<Answer> Ask(CancellationToken stop)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(Patience);
+        try
+        {
+            if (_plain is { IsOpen: false } || _channel is { IsOpen: false })
+                await ClosePlain();
+            _plain ??= await broker.Connect(deadline.Token);
+            var plain = _plain;
+            _channel ??= await Broker.Aside(() => plain.CreateChannelAsync(cancellationToken: deadline.Token)).WaitAsync(deadline.Token);
+            if (broker.Bus is not null && (!_bound || Stopwatch.GetElapsedTime(_declared) >= options.DeclareInterval))
+                await Declare(plain, deadline.Token);
+            if (service.Reactions.Count == 0)
+            {
+                await _channel.ExchangeDeclarePassiveAsync(Broker.CanaryExchangeOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
+                return new Answer(true, true);
+            }
+            var queue = await _channel.QueueDeclarePassiveAsync(Broker.QueueOf(service.Name), deadline.Token).WaitAsync(deadline.Token);
+            return new Answer(true, queue.ConsumerCount > 0);
+        }
+        catch (OperationInterruptedException e) when (e.ShutdownReason?.ReplyCode is 404 or 403)
+        {
+            await ClosePlain();
+            return new Answer(true, false);
+        }
+        catch (Exception)
+        {
+            stop.ThrowIfCancellationRequested();
+            await ClosePlain();
+            return new Answer(false, false);
+        }
+    }
+
+    /// <summary>
+    /// Why the broker does not take the service's messages although it answers: it has raised an alarm, or the service's user lacks a
+    /// permission. null: it takes them, so what is wrong is here.
+    /// </summary>
+    /// <remarks>During an alarm, the broker reads no more from a connection that has published, not even its end. So the connection that
+    /// found out is kept until the alarm is over: another one for each question would stay open in the broker.</remarks>
+    public async Task<string?> Obstacle(CancellationToken stop)
+    {
+        if (_publisher is { IsOpen: true } && _alarm is { } still)
+            return still;
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(Patience);
+        try
+        {
+            await ClosePublisher();
+            var publisher = await broker.Connect(deadline.Token);
+            _publisher = publisher;
+            var obstacle = await Permitted(publisher, deadline.Token) ?? await Alarmed(publisher, deadline.Token);
+            if (_alarm is null)
+                await ClosePublisher();
+            return obstacle;
+        }
+        catch (Exception)
+        {
+            stop.ThrowIfCancellationRequested();
+            await ClosePublisher();
+            return null;
+        }
+    }
+
+    /// <summary>Closes its connections.</summary>
+    public async Task Close()
+    {
+        await ClosePlain();
+        await ClosePublisher();
+    }
+
+    // The broker lets one message of a connection pass before it blocks the connection, so two are sent.
+    private async Task<string?> Alarmed(IConnection publisher, CancellationToken cancel)
+    {
+        var blocked = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        publisher.ConnectionBlockedAsync += (_, e) =>
+        {
+            _alarm = $"it has raised an alarm and takes no messages ({e.Reason})";
+            blocked.TrySetResult();
+            return Task.CompletedTask;
+        };
+        publisher.ConnectionUnblockedAsync += (_, _) =>
+        {
+            _alarm = null;
+            return Task.CompletedTask;
+        };
+        var channel = await publisher.CreateChannelAsync(
+            new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true),
+            cancel
+        );
+        var properties = new BasicProperties
+        {
+            ContentType = Wire.Protobuf.MediaType,
+            Headers = new Dictionary<string, object?> { [Wire.CanaryHeader] = 0.ToString(CultureInfo.InvariantCulture) },
+        };
+        for (var message = 0; message < 2; message++)
+        {
+            var sent = channel
+                .BasicPublishAsync(
+                    Broker.CanaryExchangeOf(service.Name),
+                    "",
+                    mandatory: false,
+                    properties,
+                    ReadOnlyMemory<byte>.Empty,
+                    cancel
+                )
+                .AsTask();
+            await Task.WhenAny(sent, blocked.Task).WaitAsync(cancel);
+            if (blocked.Task.IsCompleted)
+                return _alarm;
+            await sent;
+        }
+        return null;
+    }
+
+    // Each of these needs one permission, and changes nothing that is as it should be.
+    private async Task<string?> Permitted(IConnection connection, CancellationToken cancel)
+    {
+        var (canary, queue) = (Broker.CanaryExchangeOf(service.Name), Broker.QueueOf(service.Name));
+        foreach (
+            var work in (Func<IChannel, Task>[])
+                [
+                    c => c.ExchangeDeclareAsync(canary, ExchangeType.Fanout, durable: true, cancellationToken: cancel),
+                    c => c.QueueBindAsync(queue, queue, "", cancellationToken: cancel),
+                ]
+        )
+            if (await Try(connection, work, cancel) is { ReplyCode: 403 } refused)
+                return $"it refuses: {refused.ReplyText}";
+        return null;
+    }
+
+    /// <summary>
+    /// Declares what this service owns and binds its queue to the events that it reacts to, as they were declared at the start. Somebody may
+    /// have removed them since, or the broker has lost its disk. The events' exchanges belong to their producers alone. MassTransit is not
+    /// used for this: it would declare the exchanges, and who may declare an exchange may also delete it. A missing exchange of another
+    /// service is declared only where the broker allows it, as on a developer's machine.
+    /// </summary>
+    private async Task Declare(IConnection plain, CancellationToken cancel)
+    {
+        await Broker.Aside(() => DeclareOwn(plain, cancel)).WaitAsync(cancel);
+        var missing = await Broker.Aside(() => Bind(plain, cancel)).WaitAsync(cancel);
+        (_bound, _declared) = (missing.Count == 0, Stopwatch.GetTimestamp());
+        var said = string.Join(", ", missing);
+        if (said.Length > 0 && said != _unbound)
+            LogUnbound(log, service.Name, said);
+        _unbound = said;
+    }
+
+    private async Task DeclareOwn(IConnection plain, CancellationToken cancel)
+    {
+        List<string> own = [.. EventTypes.Of(service.Name).Select(t => t.FullName)];
+        List<string> queues = service.Reactions.Count > 0 ? [Broker.QueueOf(service.Name), Broker.DeadQueueOf(service.Name)] : [];
+        foreach (var exchange in (string[])[.. own, .. queues])
+            if (await Try(plain, c => c.ExchangeDeclarePassiveAsync(exchange, cancel), cancel) is { ReplyCode: 404 })
+            {
+                await Try(
+                    plain,
+                    c => c.ExchangeDeclareAsync(exchange, ExchangeType.Fanout, durable: true, cancellationToken: cancel),
+                    cancel
+                );
+                LogDeclared(log, service.Name, exchange);
+            }
+        foreach (var queue in queues)
+            await Try(plain, c => c.QueueBindAsync(queue, queue, "", cancellationToken: cancel), cancel);
+    }
+
+    // Returns the exchanges that are not there yet: their producer has not started.
+    private async Task<IReadOnlyList<string>> Bind(IConnection plain, CancellationToken cancel)
+    {
+        var missing = new List<string>();
+        foreach (var exchange in service.Reactions.Select(r => r.Event.FullName).Distinct())
+            if (
+                await Try(plain, c => c.ExchangeBindAsync(Broker.QueueOf(service.Name), exchange, "", cancellationToken: cancel), cancel)
+                    is not null
+                && await Try(
+                    plain,
+                    async c =>
+                    {
+                        await c.ExchangeDeclareAsync(exchange, ExchangeType.Fanout, durable: true, cancellationToken: cancel);
+                        await c.ExchangeBindAsync(Broker.QueueOf(service.Name), exchange, "", cancellationToken: cancel);
+                    },
+                    cancel
+                )
+                    is not null
+            )
+                missing.Add(exchange);
+        return missing;
+    }
+
+    // Each attempt has its own channel, because a refusal closes the channel. Returns the refusal; null: it was done.
+    private static async Task<ShutdownEventArgs?> Try(IConnection connection, Func<IChannel, Task> work, CancellationToken cancel)
+    {
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: cancel);
+        try
+        {
+            await work(channel);
+            return null;
+        }
+        catch (OperationInterruptedException e) when (e.ShutdownReason is { ReplyCode: 403 or 404 or 406 })
+        {
+            return e.ShutdownReason;
+        }
+    }
+
+    private async Task ClosePlain()
+    {
+        _bound = false;
+        var plain = _plain;
+        (_plain, _channel) = (null, null);
+        await Close(plain);
+    }
+
+    private async Task ClosePublisher()
+    {
+        var publisher = _publisher;
+        (_publisher, _alarm) = (null, null);
+        await Close(publisher);
+    }
+
+    private static async Task Close(IConnection? connection)
+    {
+        if (connection is null)
+            return;
+        try
+        {
+            await Broker
+                .Aside(() => connection.CloseAsync(200, "done", TimeSpan.FromSeconds(1), abort: true))
+                .WaitAsync(TimeSpan.FromSeconds(2));
+        }
+        catch (Exception)
+        {
+            // It is gone already.
+        }
+    }
+
+    [LoggerMessage(
+        5,
+        LogLevel.Warning,
+        "{Service} cannot receive these events yet, because no service has declared their exchanges: {Exchanges}"
+    )]
+    private static partial void LogUnbound(ILogger log, string service, string exchanges);
+
+    [LoggerMessage(6, LogLevel.Warning, "{Service}: the exchange {Exchange} was missing at the broker and is declared anew")]
+    private static partial void LogDeclared(ILogger log, string service, string exchange);
+}

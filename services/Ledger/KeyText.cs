@@ -1,0 +1,49 @@
+using System.Formats.Asn1;
+using System.Security.Cryptography;
+
+namespace Ministries.Ledger;
+
+/// <summary>Reads an Ed25519 key from the text of its file. All programs read it so: services, witnesses and clients.</summary>
+public static class KeyText
+{
+    private const string Ed25519 = "1.3.101.112";
+
+    /// <summary>The seed of the first private key in a text.</summary>
+    /// <param name="pem">PKCS #8 in PEM (RFC 8410; RFC 7468, whose explanatory text before the key is legal). Public key and attributes
+    /// behind the key (RFC 5958) are not needed.</param>
+    /// <returns>The 32 bytes of the private key (RFC 8032).</returns>
+    /// <exception cref="FormatException">It holds no such key. The message says what it holds instead, and nothing of the key.</exception>
+    public static byte[] SeedOf(string pem)
+    {
+        var labels = new List<string>();
+        for (var rest = pem.AsSpan(); PemEncoding.TryFind(rest, out var found); rest = rest[found.Location.End..])
+        {
+            var label = rest[found.Label].ToString();
+            if (label == "PRIVATE KEY")
+                return SeedOf(Convert.FromBase64String(rest[found.Base64Data].ToString()));
+            labels.Add(label);
+        }
+        throw new FormatException(
+            labels.Count == 0 ? "there is no key in PEM (-----BEGIN PRIVATE KEY-----)"
+            : labels.Contains("ENCRYPTED PRIVATE KEY") ? "the key is encrypted, and nobody is there to enter the password: decrypt it"
+            : $"there is no PRIVATE KEY (PKCS #8), but {string.Join(", ", labels)}"
+        );
+    }
+
+    private static byte[] SeedOf(byte[] der)
+    {
+        try
+        {
+            var key = new AsnReader(der, AsnEncodingRules.DER).ReadSequence();
+            key.ReadInteger();
+            if (key.ReadSequence().ReadObjectIdentifier() is var algorithm && algorithm != Ed25519)
+                throw new FormatException($"the key is of the algorithm {algorithm}, and Ed25519 ({Ed25519}) is needed");
+            var seed = new AsnReader(key.ReadOctetString(), AsnEncodingRules.DER).ReadOctetString();
+            return seed.Length == 32 ? seed : throw new FormatException("the key does not have 32 bytes");
+        }
+        catch (AsnContentException e)
+        {
+            throw new FormatException("the key is no PKCS #8", e);
+        }
+    }
+}

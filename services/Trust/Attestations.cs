@@ -1,0 +1,91 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Custody.V1;
+using Ministries.Errors.V1;
+using Ministries.Types.V1;
+using NSec.Cryptography;
+
+namespace Ministries.Trust;
+
+/// <summary>
+/// Signs attestations of statements, vouches for the keys of officials, and verifies what was signed (<see cref="AttestationChecks"/>).
+/// </summary>
+public static class Attestations
+{
+    /// <summary>What is wrong with an attestation; null: nothing (<see cref="AttestationChecks"/>).</summary>
+    /// <param name="given">The attestation.</param>
+    /// <param name="digest">The digest of the statement.</param>
+    /// <param name="participant">The participant that answers for the official.</param>
+    /// <param name="permissions">The agreement.</param>
+    public static Reason? Fault(Attestation given, ByteString digest, Participant participant, Permissions permissions) =>
+        AttestationChecks.Fault(
+            digest,
+            given.Role,
+            given.Official,
+            given.OfficialKey,
+            given.Signature,
+            participant,
+            permissions,
+            given.Time?.ToDateTimeOffset() ?? default,
+            SigningKeys.Verifies
+        );
+
+    /// <summary>Vouches for an official's key.</summary>
+    /// <param name="trustDomain">The agreement's trust domain.</param>
+    /// <param name="owner">The participant that answers for the official, as the agreement lists it.</param>
+    /// <param name="requests">The participant's key for requests.</param>
+    /// <param name="official">The official's pseudonymous id.</param>
+    /// <param name="key">The official's key.</param>
+    /// <param name="from">From when it holds, in whole seconds.</param>
+    /// <param name="until">Until when it holds, in whole seconds; at most <see cref="AttestationChecks.LongestLife"/> later.</param>
+    /// <exception cref="FormatException">The agreement lists no such key for requests of the participant.</exception>
+    public static OfficialKey Vouch(
+        string trustDomain,
+        Participant owner,
+        Key requests,
+        string official,
+        PublicKey key,
+        DateTimeOffset from,
+        DateTimeOffset until
+    )
+    {
+        var vouched = new OfficialKey
+        {
+            Official = official,
+            PublicKey = ByteString.CopyFrom(key.Export(KeyBlobFormat.RawPublicKey)),
+            ValidFromTime = new Timestamp { Seconds = from.ToUnixTimeSeconds() },
+            ValidUntilTime = new Timestamp { Seconds = until.ToUnixTimeSeconds() },
+            KeyId = SigningKeys.Listed(owner, SigningKeyUse.Requests, requests).Id,
+        };
+        vouched.Signature = ByteString.CopyFrom(
+            SignatureAlgorithm.Ed25519.Sign(requests, AttestationChecks.TextOf(vouched, trustDomain, owner.Id))
+        );
+        return vouched;
+    }
+
+    /// <summary>Signs a request to attest a statement, in the name of its actor. Who signs has read what is sealed in it, made its
+    /// commitments again and computed its digest himself.</summary>
+    /// <param name="request">The request, with its role and actor.</param>
+    /// <param name="digest">The digest of the statement (<see cref="StatementDigests"/>).</param>
+    /// <param name="trustDomain">The agreement's trust domain.</param>
+    /// <param name="participant">The participant that answers for the official.</param>
+    /// <param name="key">The official's key.</param>
+    /// <param name="vouched">The participant's word for that key.</param>
+    public static void Sign(
+        AttestStatementRequest request,
+        ByteString digest,
+        string trustDomain,
+        string participant,
+        Key key,
+        OfficialKey vouched
+    )
+    {
+        (request.Digest, request.OfficialKey) = (digest, vouched);
+        request.Signature = ByteString.CopyFrom(
+            SignatureAlgorithm.Ed25519.Sign(
+                key,
+                AttestationChecks.Text(trustDomain, digest, request.Role, participant, request.Actor.Official)
+            )
+        );
+    }
+}

@@ -18,22 +18,21 @@ public sealed partial class KubernetesTests
     /// <summary>What is applied: the base as it stands, and the example.</summary>
     public static TheoryData<string> Applied => ["base", "overlays/example"];
 
-    private static bool IsBuiltIn(Manifest m) =>
-        m.ApiVersion is "v1" or "apps/v1" or "batch/v1" or "policy/v1" or "networking.k8s.io/v1";
+    private static bool IsBuiltIn(Manifest m) => m.ApiVersion is "v1" or "apps/v1" or "batch/v1" or "policy/v1" or "networking.k8s.io/v1";
 
     [Fact]
     public void Kubernetes_own_objects_have_no_field_that_they_do_not_know()
     {
         List<string> kinds = [];
         foreach (var file in Directory.EnumerateFiles(Manifests.Folder, "*.yaml", SearchOption.AllDirectories))
-            foreach (var text in Documents().Split(File.ReadAllText(file)))
-                if (Manifests.Parse(text).Single() is var content && content["kind"] is { } kind && (string)kind! != "Kustomization")
-                    if (IsBuiltIn(new Manifest(file, content)))
-                    {
-                        var read = KubernetesYaml.LoadAllFromString(text, strict: true).Single();
-                        Assert.Equal($"V1{kind}", read.GetType().Name);
-                        kinds.Add((string)kind!);
-                    }
+        foreach (var text in Documents().Split(File.ReadAllText(file)))
+            if (Manifests.Parse(text).Single() is var content && content["kind"] is { } kind && (string)kind! != "Kustomization")
+                if (IsBuiltIn(new Manifest(file, content)))
+                {
+                    var read = KubernetesYaml.LoadAllFromString(text, strict: true).Single();
+                    Assert.Equal($"V1{kind}", read.GetType().Name);
+                    kinds.Add((string)kind!);
+                }
         Assert.Equal(
             ["ConfigMap", "Job", "Namespace", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount", "StatefulSet"],
             kinds.Distinct().Order()
@@ -44,7 +43,9 @@ public sealed partial class KubernetesTests
     public void A_field_that_is_not_known_would_be_found()
     {
         var text = File.ReadAllText(Path.Combine(Base, "network.yaml"));
-        Assert.ThrowsAny<YamlException>(() => KubernetesYaml.LoadAllFromString(text.Replace("podSelector: {}", "podSelectors: {}"), strict: true));
+        Assert.ThrowsAny<YamlException>(() =>
+            KubernetesYaml.LoadAllFromString(text.Replace("podSelector: {}", "podSelectors: {}"), strict: true)
+        );
         var definition = Manifests.Parse(
             """
             kind: CustomResourceDefinition
@@ -119,7 +120,11 @@ public sealed partial class KubernetesTests
                 "text" => new() { ["type"] = "string" },
                 "number" => new() { ["type"] = "integer" },
                 "boolean" => new() { ["type"] = "boolean" },
-                var words => new() { ["type"] = "string", ["enum"] = new JsonArray([.. words.Split('|').Select(w => JsonValue.Create(w))]) },
+                var words => new()
+                {
+                    ["type"] = "string",
+                    ["enum"] = new JsonArray([.. words.Split('|').Select(w => JsonValue.Create(w))]),
+                },
             },
         };
 
@@ -145,9 +150,7 @@ public sealed partial class KubernetesTests
         foreach (var service in Services)
         {
             var pods = all.Single(m => m.Kind == "StatefulSet" && m.Name == service).Pods!;
-            var sources = pods["spec"]!["volumes"]!
-                .AsArray()
-                .Single(v => (string)v!["name"]! == "secrets")!["projected"]!["sources"]!
+            var sources = pods["spec"]!["volumes"]!.AsArray().Single(v => (string)v!["name"]! == "secrets")!["projected"]!["sources"]!
                 .AsArray()
                 .SelectMany(s =>
                     ((s!["configMap"] ?? s["secret"])!["items"]?.AsArray() ?? []).Select(i =>
@@ -249,7 +252,10 @@ public sealed partial class KubernetesTests
             Assert.All(container["env"]!.AsArray(), e => Assert.Null(e!["valueFrom"]));
             Assert.Null(container["envFrom"]);
         }
-        Assert.Equal("restricted", (string)all.Single(m => m.Kind == "Namespace").Content["metadata"]!["labels"]!["pod-security.kubernetes.io/enforce"]!);
+        Assert.Equal(
+            "restricted",
+            (string)all.Single(m => m.Kind == "Namespace").Content["metadata"]!["labels"]!["pod-security.kubernetes.io/enforce"]!
+        );
     }
 
     [Fact]
@@ -324,7 +330,9 @@ public sealed partial class KubernetesTests
             m => Assert.Equal($"ghcr.io/cloudnative-pg/postgresql:{postgres}", (string)m.Spec["imageName"]!)
         );
         Assert.Equal(pinned["RABBITMQ_IMAGE"], (string)all.Single(m => m.Kind == "RabbitmqCluster").Spec["image"]!);
-        var ours = all.Where(m => m.Pods is not null).SelectMany(m => m.Pods!["spec"]!["containers"]!.AsArray()).Select(c => (string)c!["image"]!);
+        var ours = all.Where(m => m.Pods is not null)
+            .SelectMany(m => m.Pods!["spec"]!["containers"]!.AsArray())
+            .Select(c => (string)c!["image"]!);
         Assert.Equal("registry.example/ministries:2026.11.29", Assert.Single(ours.Distinct()));
     }
 
@@ -337,12 +345,22 @@ public sealed partial class KubernetesTests
                 .Where(l => l.Length > 0 && !l.StartsWith('#'))
                 .Select(l => l.Split(" = ", 2))
                 .ToDictionary(l => l[0], l => l[1]);
-        var here = Read(((string)Manifests.Of("base").Single(m => m.Kind == "RabbitmqCluster").Spec["rabbitmq"]!["additionalConfig"]!).Split('\n'));
+        var here = Read(
+            ((string)Manifests.Of("base").Single(m => m.Kind == "RabbitmqCluster").Spec["rabbitmq"]!["additionalConfig"]!).Split('\n')
+        );
         var there = Read(
             new[] { "rabbitmq.conf", "tls.conf" }.SelectMany(f => File.ReadAllLines(Path.Combine(Manifests.Root, "deploy", "rabbitmq", f)))
         );
         // The operator sets listeners, log and files; the disk is larger.
-        string[] other = ["load_definitions", "log.console", "log.file", "disk_free_limit.absolute", "listeners.tcp", "listeners.ssl.default"];
+        string[] other =
+        [
+            "load_definitions",
+            "log.console",
+            "log.file",
+            "disk_free_limit.absolute",
+            "listeners.tcp",
+            "listeners.ssl.default",
+        ];
         foreach (var (key, value) in there)
             if (!other.Contains(key) && !key.EndsWith("file", StringComparison.Ordinal))
                 Assert.Equal((key, value), (key, here.GetValueOrDefault(key)));
@@ -358,7 +376,9 @@ public sealed partial class KubernetesTests
             Path.Combine(Manifests.Root, "deploy", "prometheus", "alerts.yml"),
             TestContext.Current.CancellationToken
         );
-        var groups = alerts[alerts.IndexOf("groups:", StringComparison.Ordinal)..].Split('\n').Select(l => l.Trim().Length > 0 ? $"  {l}" : l);
+        var groups = alerts[alerts.IndexOf("groups:", StringComparison.Ordinal)..]
+            .Split('\n')
+            .Select(l => l.Trim().Length > 0 ? $"  {l}" : l);
         var same = text[..(text.IndexOf("spec:\n", StringComparison.Ordinal) + 6)] + string.Join('\n', groups);
         if (Environment.GetEnvironmentVariable("RULES") == "write")
             await File.WriteAllTextAsync(path, same, TestContext.Current.CancellationToken);
@@ -401,7 +421,10 @@ public sealed partial class KubernetesTests
     private static IEnumerable<string> SecretsOf(JsonNode? node, string name = "") =>
         node switch
         {
-            JsonObject map when name is "secret" or "passwordSecret" or "accessKeyId" or "secretAccessKey" && map["name"] is { } named => [(string)named!],
+            JsonObject map when name is "secret" or "passwordSecret" or "accessKeyId" or "secretAccessKey" && map["name"] is { } named =>
+            [
+                (string)named!,
+            ],
             JsonObject map => map.SelectMany(p => SecretsOf(p.Value, p.Key)),
             JsonArray list => list.SelectMany(e => SecretsOf(e)),
             JsonValue value when name is "secretName" or "serverTLSSecret" or "serverCASecret" => [(string)value!],
@@ -430,7 +453,10 @@ public sealed partial class KubernetesTests
             Assert.Equal(["digital signature", "server auth", "client auth"], own["usages"]!.AsArray().Select(u => (string)u!));
             Assert.Contains($"{service}-db-rw", NamesOf($"{service}-db"));
         }
-        Assert.Subset(NamesOf("rabbitmq").ToHashSet(), Enumerable.Range(0, 3).Select(i => $"rabbitmq-server-{i}.rabbitmq-nodes").ToHashSet());
+        Assert.Subset(
+            NamesOf("rabbitmq").ToHashSet(),
+            Enumerable.Range(0, 3).Select(i => $"rabbitmq-server-{i}.rabbitmq-nodes").ToHashSet()
+        );
         // Renewed before the alert at thirty days.
         Assert.All(
             all.Where(m => m.Kind == "Certificate"),

@@ -112,8 +112,8 @@ public static partial class Manifests
         var stream = new YamlStream();
         stream.Load(new StringReader((string)patch["patch"]!));
         foreach (var manifest in met)
-            foreach (var step in ToJson(stream.Documents.Single().RootNode)!.AsArray())
-                Add(manifest, step!.AsObject());
+        foreach (var step in ToJson(stream.Documents.Single().RootNode)!.AsArray())
+            Add(manifest, step!.AsObject());
     }
 
     private static void Add(Manifest manifest, JsonObject step)
@@ -134,6 +134,9 @@ public static partial class Manifests
         File.Exists(Path.Combine(folder, "Ministries.sln")) ? folder : RootOf(Path.GetDirectoryName(folder)!);
 
     // Booleans, numbers with other bases or parts of sixty, and dates of YAML 1.1.
-    [GeneratedRegex(@"^(?:y|n|yes|no|on|off|0[0-9_]+|0x[0-9a-f_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|[0-9]+\.[0-9]*)$", RegexOptions.IgnoreCase)]
+    [GeneratedRegex(
+        @"^(?:y|n|yes|no|on|off|0[0-9_]+|0x[0-9a-f_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|[0-9]+\.[0-9]*)$",
+        RegexOptions.IgnoreCase
+    )]
     private static partial Regex Ambiguous();
 }

@@ -25,7 +25,26 @@ public sealed class NetworkPolicyTests
         new("elsewhere", "default"),
     ];
 
-    private static readonly int[] Ports = [53, 443, 4369, 5432, 5671, 5672, 6443, 7100, 8000, 8080, 9187, 9464, 15671, 15672, 15691, 25672, 35672];
+    private static readonly int[] Ports =
+    [
+        53,
+        443,
+        4369,
+        5432,
+        5671,
+        5672,
+        6443,
+        7100,
+        8000,
+        8080,
+        9187,
+        9464,
+        15671,
+        15672,
+        15691,
+        25672,
+        35672,
+    ];
 
     [Fact]
     public void Only_what_must_talks_to_what_it_must()
@@ -44,18 +63,20 @@ public sealed class NetworkPolicyTests
         HashSet<string> expected =
         [
             .. from a in Services from b in Services select $"{a} to {b}:7100",
-            .. Services.SelectMany(s => new[]
-            {
-                $"{s} to {s}-db:5432",
-                $"tables to {s}-db:5432",
-                $"{s} to rabbitmq:5671",
-                $"{s}-db to {s}-db:5432",
-                $"{s}-db to {s}-db:8000",
-                $"cloudnative-pg to {s}-db:5432",
-                $"cloudnative-pg to {s}-db:8000",
-                $"prometheus to {s}:9464",
-                $"prometheus to {s}-db:9187",
-            }),
+            .. Services.SelectMany(s =>
+                new[]
+                {
+                    $"{s} to {s}-db:5432",
+                    $"tables to {s}-db:5432",
+                    $"{s} to rabbitmq:5671",
+                    $"{s}-db to {s}-db:5432",
+                    $"{s}-db to {s}-db:8000",
+                    $"cloudnative-pg to {s}-db:5432",
+                    $"cloudnative-pg to {s}-db:8000",
+                    $"prometheus to {s}:9464",
+                    $"prometheus to {s}-db:9187",
+                }
+            ),
             .. new[] { 4369, 25672, 35672 }.Select(p => $"rabbitmq to rabbitmq:{p}"),
             "cluster-operator to rabbitmq:15671",
             "prometheus to rabbitmq:15691",
@@ -73,7 +94,10 @@ public sealed class NetworkPolicyTests
     public void Every_pod_has_a_policy_of_its_own_in_both_directions()
     {
         var policies = Manifests.Of("base").Where(m => m.Kind == "NetworkPolicy").ToList();
-        Assert.All(policies.Where(p => p.Name != "names"), p => Assert.Equal(["Ingress", "Egress"], p.Spec["policyTypes"]!.AsArray().Select(t => (string)t!)));
+        Assert.All(
+            policies.Where(p => p.Name != "names"),
+            p => Assert.Equal(["Ingress", "Egress"], p.Spec["policyTypes"]!.AsArray().Select(t => (string)t!))
+        );
         var nothing = policies.Single(p => p.Name == "nothing").Spec;
         Assert.Empty(nothing["podSelector"]!.AsObject());
         Assert.Null(nothing["ingress"]);
@@ -95,7 +119,9 @@ public sealed class NetworkPolicyTests
         return about.Count == 0
             || about
                 .SelectMany(p => p.Spec[direction]?.AsArray() ?? [])
-                .Any(rule => IsPeer(rule![direction == "egress" ? "to" : "from"]?.AsArray(), other) && IsPort(rule["ports"]?.AsArray(), port));
+                .Any(rule =>
+                    IsPeer(rule![direction == "egress" ? "to" : "from"]?.AsArray(), other) && IsPort(rule["ports"]?.AsArray(), port)
+                );
     }
 
     private static bool IsPeer(JsonArray? peers, Group other) =>

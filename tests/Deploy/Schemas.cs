@@ -77,7 +77,11 @@ public static class Schemas
     {
         if (schema["enum"] is JsonArray allowed && !allowed.Any(a => JsonNode.DeepEquals(a, value)))
             yield return $"{path}: {value.ToJsonString()} is none of {allowed.ToJsonString()}";
-        if (schema["pattern"] is { } pattern && value.GetValueKind() == JsonValueKind.String && !Regex.IsMatch((string)value!, (string)pattern!))
+        if (
+            schema["pattern"] is { } pattern
+            && value.GetValueKind() == JsonValueKind.String
+            && !Regex.IsMatch((string)value!, (string)pattern!)
+        )
             yield return $"{path}: {value} does not match {pattern}";
         if (value.GetValueKind() == JsonValueKind.Number)
         {
@@ -88,5 +92,4 @@ public static class Schemas
                 yield return $"{path}: {number} is more than {most}";
         }
     }
-
 }

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using YamlDotNet.Core;
@@ -88,21 +87,20 @@ public static partial class Manifests
             _ => throw new FormatException($"{node.Start}: neither a map, a list nor a scalar"),
         };
 
-    private static JsonValue? OfPlain(string text) =>
+    private static JsonNode? OfPlain(string text) =>
         Ambiguous().IsMatch(text) ? throw new FormatException($"{text} must be quoted: YAML 1.1 does not read it as text")
-        : text is "true" or "false" ? JsonValue.Create(text == "true")
         : text is "" or "null" or "~" ? null
-        : long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var whole) ? JsonValue.Create(whole)
+        : Typed().IsMatch(text) ? JsonNode.Parse(text)
         : JsonValue.Create(text);
 
-    private static void SetImage(IEnumerable<Manifest> all, JsonObject image)
+    private static void SetImage(List<Manifest> all, JsonObject image)
     {
         foreach (var container in all.Where(m => m.Pods is not null).SelectMany(m => m.Pods!["spec"]!["containers"]!.AsArray()))
             if ((string)container!["image"]! == (string)image["name"]!)
                 container["image"] = $"{image["newName"]}:{image["newTag"]}";
     }
 
-    private static void Patch(IEnumerable<Manifest> all, JsonObject patch)
+    private static void Patch(List<Manifest> all, JsonObject patch)
     {
         var target = patch["target"]!.AsObject();
         var name = target["name"] is { } n ? $"^(?:{n})$" : "";
@@ -132,6 +130,10 @@ public static partial class Manifests
 
     private static string RootOf(string folder) =>
         File.Exists(Path.Combine(folder, "Ministries.sln")) ? folder : RootOf(Path.GetDirectoryName(folder)!);
+
+    // A boolean or a whole number.
+    [GeneratedRegex(@"^(?:true|false|-?(?:0|[1-9][0-9]*))$")]
+    private static partial Regex Typed();
 
     // Booleans, numbers with other bases or parts of sixty, and dates of YAML 1.1.
     [GeneratedRegex(

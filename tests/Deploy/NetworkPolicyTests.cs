@@ -106,7 +106,7 @@ public sealed class NetworkPolicyTests
             Assert.Contains(policies, p => p.Name == name && Selects(p.Spec["podSelector"], Groups.Single(g => g.Name == name)));
     }
 
-    private static bool Allows(IEnumerable<Manifest> policies, Group of, Group other, int port, string direction)
+    private static bool Allows(List<Manifest> policies, Group of, Group other, int port, string direction)
     {
         if (of.Namespace != "ministries")
             return true;

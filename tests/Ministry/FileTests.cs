@@ -14,7 +14,7 @@ public sealed class FileTests : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    private async Task<(int Code, string Error)> Run(byte[]? input, params string[] arguments)
+    private static async Task<(int Code, string Error)> Run(byte[]? input, params string[] arguments)
     {
         using var process = Process.Start(
             new ProcessStartInfo("dotnet", [typeof(MinistryClient).Assembly.Location, .. arguments])

@@ -192,7 +192,7 @@ public sealed class RetryTests : IAsyncLifetime
     [Fact]
     public async Task Of_several_addresses_one_that_is_gone_is_passed_over_and_another_takes_its_place()
     {
-        var ports = FreePorts(2);
+        int[] ports = [Ports.Free(), Ports.Free()];
         await using var other = await Serve(ports[1], _failing);
         // Nobody listens at the first.
         using var client = ClientOf(ports[0], _port, ports[1]);
@@ -207,7 +207,7 @@ public sealed class RetryTests : IAsyncLifetime
     [Fact]
     public async Task A_replica_that_lives_and_cannot_serve_is_passed_over_with_the_same_request_id()
     {
-        var port = FreePorts(1)[0];
+        var port = Ports.Free();
         var able = new Failing(_failing.Receipt);
         await using var other = await Serve(port, able);
         using var client = ClientOf(_port, port);

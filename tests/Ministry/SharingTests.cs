@@ -33,7 +33,7 @@ public class SharingTests(SharingTests.Sharing sharing) : IClassFixture<SharingT
 
         var read = await Get(Mfa, position);
         Assert.Equal([Observer], read.Sealed.Recipients);
-        Assert.Equal(SHA256.HashData(read.Sealed.Content.Span), read.Sealed.Digest);
+        Assert.Equal(SHA256.HashData(read.Sealed.Content.Span), read.Sealed.Digest.ToByteArray());
         Assert.Equal((position, "identity", Services.Case, Hq), (read.Position, read.Field, read.Case, read.Sender));
         var grant = Assert.Single(read.Grants);
         Assert.Equal((Hq, Mfa, share.KeyId, given), (grant.Giver, grant.Recipient, grant.KeyId, grant.Position));

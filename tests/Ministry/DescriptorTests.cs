@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using Ministries.Fixtures;
 using Ministries.CallLog.V1;
 using Ministries.Trust;
 using static Ministries.Ministry.Tests.Services;
@@ -53,7 +54,7 @@ public sealed class DescriptorTests : IDisposable
     [Fact]
     public async Task With_few_descriptors_a_service_outlives_a_thousand_connections_and_serves()
     {
-        var port = FreePorts(1)[0];
+        var port = Ports.Free();
         using var service = Start(port, 1024);
         try
         {
@@ -92,7 +93,7 @@ public sealed class DescriptorTests : IDisposable
     [Fact]
     public async Task With_too_few_descriptors_a_service_does_not_start_and_says_how_many_it_needs()
     {
-        using var service = Start(FreePorts(1)[0], 256);
+        using var service = Start(Ports.Free(), 256);
         var said = await service.StandardError.ReadToEndAsync(Cancel);
         await service.WaitForExitAsync(Cancel);
         Assert.Equal(2, service.ExitCode);

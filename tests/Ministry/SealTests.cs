@@ -1,3 +1,4 @@
+using System.Runtime.Versioning;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Custody.V1;
@@ -20,7 +21,7 @@ public sealed class SealTests(Services services) : IClassFixture<Services>
             var client = services.As(reader);
             var prisoner = await PrisonerAs(client);
             var opened = client.Open<PersonIdentity>(prisoner.Identity, services.Case, prisoner.IdentityParticipant);
-            Assert.Equal(Identity, opened.Message);
+            Assert.Equal(Services.Identity, opened.Message);
             Assert.Equal(("ua/coordination-hq", services.Case, "identity"), (opened.Sender, opened.Case, opened.Field));
         }
         Assert.True((await PrisonerAs(services.As("kr/mfa"))).Identity is not { Content.IsEmpty: false });
@@ -76,7 +77,7 @@ public sealed class SealTests(Services services) : IClassFixture<Services>
     public void A_message_for_which_a_request_has_no_field_and_a_request_without_its_case_are_refused_before_anything_is_sealed()
     {
         var kr = services.As("kr/mfa");
-        Assert.Throws<ArgumentException>(() => kr.Seal(services.Call(), Identity, ["kr/mfa"]));
+        Assert.Throws<ArgumentException>(() => kr.Seal(services.Call(), Services.Identity, ["kr/mfa"]));
         var request = services.Call();
         request.Case = "";
         Assert.Throws<ArgumentException>(() => kr.Seal(request, new CallMinutes(), ["kr/mfa"]));
@@ -139,6 +140,7 @@ public sealed class SealTests(Services services) : IClassFixture<Services>
             }.Of(declared);
     }
 
+    [UnsupportedOSPlatform("windows")]
     [Fact]
     public void The_file_of_a_key_for_sealing_is_its_owners_alone_and_of_a_key_that_the_agreement_lists()
     {

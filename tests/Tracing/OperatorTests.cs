@@ -14,6 +14,7 @@ using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
+using Ministries.Ministry;
 using Ministries.Local;
 using Ministries.Operations.V1;
 using Ministries.Trust;

@@ -16,8 +16,11 @@ internal static class HealthVerb
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(20);
 
     /// <summary>Asks; writes the answer as one word.</summary>
-    /// <returns>0: it is ready; 1: it is not, or does not answer.</returns>
-    public static async Task<int> Run(Settings settings)
+    /// <param name="settings">The service's settings.</param>
+    /// <param name="asked">What is asked: <see cref="ServiceHost.Ready"/>, <see cref="ServiceHost.Serving"/> or
+    /// <see cref="ServiceHost.Alive"/>.</param>
+    /// <returns>0: it is; 1: it is not, or does not answer.</returns>
+    public static async Task<int> Run(Settings settings, string asked)
     {
         using var own = CertificateFiles.Read(settings.Certificate, settings.CertificateKey, settings.SecretsFolder);
         using var handler = new SocketsHttpHandler
@@ -40,7 +43,7 @@ internal static class HealthVerb
         try
         {
             var answer = await new Health.HealthClient(channel).CheckAsync(
-                new HealthCheckRequest { Service = ServiceHost.Ready },
+                new HealthCheckRequest { Service = asked == ServiceHost.Alive ? "" : asked },
                 deadline: DateTime.UtcNow + Deadline
             );
             Console.WriteLine(answer.Status);

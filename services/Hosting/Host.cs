@@ -47,12 +47,20 @@ public static partial class ServiceHost
     /// <summary>The health service's name for readiness; the empty name says that the process is alive.</summary>
     public const string Ready = "ready";
 
+    /// <summary>The health service's name for whether calls are served: as <see cref="Ready"/>, but for the broker, without which calls are
+    /// served and events wait in the ledger.</summary>
+    public const string Serving = "ledger";
+
+    /// <summary>The word with which the verb <c>health</c> asks whether the process answers at all.</summary>
+    public const string Alive = "alive";
+
     /// <summary>Runs the service until it is told to stop.</summary>
     /// <remarks>At SIGTERM it says that it is not ready, takes no more connections, finishes the calls that run and what they queued,
     /// flushes the relay, all within <see cref="Settings.Drain"/>. Events that are left then are in the ledger and are relayed after the
     /// next start.</remarks>
     /// <param name="args">The command line: settings as <c>--Name=value</c>; after the word <c>health</c>, the running service is
-    /// asked whether it is ready instead: exit code 0 where it is, 1 where it is not.</param>
+    /// asked whether it is ready instead: exit code 0 where it is, 1 where it is not. <c>health ledger</c> asks whether it serves calls,
+    /// and <c>health alive</c> whether it answers.</param>
     /// <param name="service">The service.</param>
     /// <param name="errors">Receives why it does not start, one line for each fault; null: standard error.</param>
     /// <returns>The process's exit code.</returns>
@@ -60,7 +68,8 @@ public static partial class ServiceHost
     {
         errors ??= Console.Error;
         var health = args is ["health", ..];
-        var (builder, unread) = Configure(health ? args[1..] : args);
+        var asked = args is ["health", Alive or Serving, ..] ? args[1] : Ready;
+        var (builder, unread) = Configure(health ? args[(asked == Ready ? 1 : 2)..] : args);
         var (settings, wrong) = Settings.Gather(builder.Configuration, service.Reactions.Select(r => r.Producer).Distinct());
         var check = new StartCheck(settings);
         if (!health)
@@ -74,7 +83,7 @@ public static partial class ServiceHost
             return Failed;
         try
         {
-            return health ? await HealthVerb.Run(settings) : await Serve(service, settings, builder);
+            return health ? await HealthVerb.Run(settings, asked) : await Serve(service, settings, builder);
         }
         catch (Exception e) when (e is AgreementRefusedException or KeyFileExposedException)
         {
@@ -314,8 +323,6 @@ public static partial class ServiceHost
     internal static IReadOnlyList<IPEndPoint> OwnAddressesOf(Uri listen) =>
         AddressOf(listen) is { } address ? [address] : [.. Dns.GetHostAddresses(listen.Host).Select(a => new IPEndPoint(a, listen.Port))];
 
-    private const string Alive = "alive";
-
     private static void AddHealth(IServiceCollection services)
     {
         services
@@ -323,8 +330,10 @@ public static partial class ServiceHost
             {
                 o.Services.Map("", check => check.Name == Alive);
                 o.Services.Map(Ready, check => check.Name == Ready);
+                o.Services.Map(Serving, check => check.Name == Serving);
             })
             .AddCheck(Alive, () => HealthCheckResult.Healthy())
+            .AddCheck<ServesCalls>(Serving)
             .AddCheck<Lifecycle>(Ready);
         services.Configure<HealthCheckPublisherOptions>(o => (o.Delay, o.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
     }

@@ -29,6 +29,9 @@ public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger
     /// <summary>Whether every part is ready and the service has not been told to stop.</summary>
     public bool Ready => !Stopping.IsCancellationRequested && Parts.All(p => _ready.GetValueOrDefault(p));
 
+    /// <summary>Whether calls are served: the ledger is open, commits are answered, and the service has not been told to stop.</summary>
+    public bool Serves => !Stopping.IsCancellationRequested && _ready.GetValueOrDefault("ledger");
+
     /// <summary>The process's exit code so far.</summary>
     public int ExitCode { get; private set; } = ServiceHost.Stopped;
 
@@ -74,4 +77,12 @@ public sealed partial class Lifecycle(IHostApplicationLifetime lifetime, ILogger
 
     [LoggerMessage(2, LogLevel.Warning, "not ready: {Parts}")]
     private static partial void LogNotReady(ILogger log, string parts);
+}
+
+/// <summary>Tells the health service <see cref="Lifecycle.Serves"/>.</summary>
+internal sealed class ServesCalls(Lifecycle life) : IHealthCheck
+{
+    /// <inheritdoc/>
+    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+        Task.FromResult(life.Serves ? HealthCheckResult.Healthy() : HealthCheckResult.Unhealthy());
 }

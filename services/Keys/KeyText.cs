@@ -16,7 +16,8 @@ public static class KeyText
     public static byte[] SeedOf(ReadOnlySpan<char> pem)
     {
         var labels = new List<string>();
-        for (var rest = pem; PemEncoding.TryFind(rest, out var found); rest = rest[found.Location.End..])
+        // A byte order mark before the text is no part of it.
+        for (var rest = pem.TrimStart('\uFEFF'); PemEncoding.TryFind(rest, out var found); rest = rest[found.Location.End..])
         {
             var label = rest[found.Label].ToString();
             if (label == "PRIVATE KEY")

@@ -12,7 +12,12 @@ public class SealingTests
 
     private static readonly FieldDescriptor[] OfRecords =
     [
-        .. Types.SelectMany(m => m.Fields.InDeclarationOrder()).Where(IsSealed).Except(OfRequests),
+        // GetSealed of a ledger answers with what any request carried.
+        .. Types
+            .Where(m => m.File.Package != "ministries.ledger.v1")
+            .SelectMany(m => m.Fields.InDeclarationOrder())
+            .Where(IsSealed)
+            .Except(OfRequests),
     ];
 
     /// <summary>The messages that are sealed in requests.</summary>

@@ -248,7 +248,11 @@ public sealed class ConnectionTests : IAsyncLifetime
         await Ends(await Open(Of("kr/mfa"), alpn: SslApplicationProtocol.Http11));
         await Ends(await Open(Of("kr/mfa"), alpn: default(SslApplicationProtocol)));
         Assert.StartsWith("200", await Get(await Open(Of("kr/mfa"))));
-        Assert.DoesNotContain(_running.Warned, w => !w.Contains("rejected", StringComparison.Ordinal));
+        // A machine that gives few descriptors is told so at the start.
+        Assert.DoesNotContain(
+            _running.Warned,
+            w => !w.Contains("rejected", StringComparison.Ordinal) && !w.Contains("descriptors", StringComparison.Ordinal)
+        );
     }
 
     [Fact]

@@ -54,11 +54,6 @@ public partial class StandardRulesTests
                 )
                 .ToList();
             Assert.True(ours.Count < Validation.MostFaults, "the generated request is too great to be compared");
-            // The package counts the zero of a number or an enum as a present value; the rule `required` does not.
-            ours.RemoveAll(f =>
-                f.Description == "is required"
-                && FieldOf(type, f.Path) is { IsRepeated: false, FieldType: FieldType.Enum or FieldType.UInt32 or FieldType.UInt64 }
-            );
             // For a list that is too long, only that is reported.
             var tooLong = ours.Where(f => f.Description.EndsWith("elements", StringComparison.Ordinal)).Select(f => $"{f.Path}[").ToList();
             var theirs = Standard
@@ -66,6 +61,12 @@ public partial class StandardRulesTests
                 .Violations.Select(v => (Path: PathOf(v.Field), v.RuleId))
                 .Where(v => !tooLong.Any(l => v.Path.StartsWith(l, StringComparison.Ordinal)))
                 .ToList();
+            // The package counts the zero of a number or an enum as a present value; the rule `required` does not.
+            ours.RemoveAll(f =>
+                f.Description == "is required"
+                && theirs.All(v => v.Path != f.Path)
+                && FieldOf(type, f.Path) is { IsRepeated: false, FieldType: FieldType.Enum or FieldType.UInt32 or FieldType.UInt64 }
+            );
             Assert.True(
                 ours.Select(f => f.Path).ToHashSet().SetEquals(theirs.Select(v => v.Path)),
                 $"seed {Seed}, request {i}: ours {string.Join(", ", ours)}; theirs {string.Join(", ", theirs)}; {message}"

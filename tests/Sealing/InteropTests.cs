@@ -54,6 +54,10 @@ public class InteropTests
                 new(),
                 new() { SerialNumber = person.SerialNumber },
                 new() { Voluntary = { person.Voluntary } },
+                new() { BirthPlace = person.BirthPlace },
+                new() { FatherName = person.FatherName },
+                new() { MotherMaidenName = person.MotherMaidenName },
+                new() { PersonToInform = person.PersonToInform },
             ])
             .Select(f => new JsonObject { ["number"] = f.First.FieldNumber, ["plain"] = Hex(f.Second.ToByteArray()) });
         var made = (

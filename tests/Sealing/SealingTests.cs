@@ -168,9 +168,9 @@ public class SealingTests
     }
 
     [Fact]
-    public void The_library_refers_to_the_contracts_alone() =>
+    public void The_library_refers_to_the_contracts_and_the_keys_alone() =>
         Assert.Equal(
-            ["Ministries.Contracts"],
+            ["Ministries.Contracts", "Ministries.Keys"],
             typeof(Sealer)
                 .Assembly.GetReferencedAssemblies()
                 .Select(a => a.Name)

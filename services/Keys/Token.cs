@@ -231,18 +231,11 @@ internal sealed class TokenSigner : Signer
             }
         );
         // The token's public key is an object of its own, and could be that of another private key.
-        if (!_verified && !Verifies(data, signature))
+        if (!_verified && !StrictEd25519.Verifies(_token.PublicKey, data, signature))
             throw new TokenException(ToString(), "what it signs is not an Ed25519 signature of the public key beside it");
         _verified = true;
         return signature;
     }
-
-    private bool Verifies(ReadOnlySpan<byte> data, byte[] signature) =>
-        SignatureAlgorithm.Ed25519.Verify(
-            NSec.Cryptography.PublicKey.Import(SignatureAlgorithm.Ed25519, _token.PublicKey, KeyBlobFormat.RawPublicKey),
-            data,
-            signature
-        );
 
     protected override void Dispose(bool disposing) => _token.Dispose();
 }

@@ -61,7 +61,8 @@ internal static class AgreementCommand
         {
             Required = true,
             HelpName = "location",
-            Description = $"The key. {CallCommands.KeyLocation} A file is created if it does not exist; a key for sealing is a file in PEM.",
+            Description =
+                $"The key. {CallCommands.KeyLocation} A file is created if it does not exist; a key for sealing is a file in PEM.",
         };
         var official = new Option<string?>("--official") { Description = "For a key for approvals: the official's pseudonymous id." };
         var command = new Command("add-key", "Lists a key of a participant, valid from now on, and says its id.")

@@ -6,7 +6,7 @@ using Ministries.Types.V1;
 
 namespace Ministries.Rules;
 
-/// <summary>Whether a signature is the key's over the text: strict Ed25519, as <c>Ministries.Ledger.StrictEd25519</c> verifies it.</summary>
+/// <summary>Whether a signature is the key's over the text: strict Ed25519, as <c>Ministries.Keys.StrictEd25519</c> verifies it.</summary>
 /// <param name="publicKey">The public key.</param>
 /// <param name="text">What was signed.</param>
 /// <param name="signature">The signature.</param>

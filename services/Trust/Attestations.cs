@@ -1,8 +1,8 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
-using Ministries.Keys;
 using Ministries.Errors.V1;
+using Ministries.Keys;
 using Ministries.Types.V1;
 using NSec.Cryptography;
 
@@ -58,9 +58,7 @@ public static class Attestations
             ValidUntilTime = new Timestamp { Seconds = until.ToUnixTimeSeconds() },
             KeyId = SigningKeys.Listed(owner, SigningKeyUse.Requests, requests).Id,
         };
-        vouched.Signature = ByteString.CopyFrom(
-            requests.Sign(AttestationChecks.TextOf(vouched, trustDomain, owner.Id))
-        );
+        vouched.Signature = ByteString.CopyFrom(requests.Sign(AttestationChecks.TextOf(vouched, trustDomain, owner.Id)));
         return vouched;
     }
 

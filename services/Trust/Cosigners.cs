@@ -1,3 +1,4 @@
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;

@@ -167,7 +167,7 @@ public sealed record SignatureFields(
         var before = $"{label}=:";
         if (!signature.StartsWith(before, StringComparison.Ordinal) || !signature.EndsWith(':') || signature.Length <= before.Length)
             return null;
-        if (Ledger.SignedNote.Base64(signature[before.Length..^1]) is not { Length: Ledger.StrictEd25519.SignatureLength } bytes)
+        if (Ledger.SignedNote.Base64(signature[before.Length..^1]) is not { Length: StrictEd25519.SignatureLength } bytes)
             return null;
 
         return new SignatureFields(
@@ -210,7 +210,7 @@ public sealed record SignatureFields(
                 return false;
             values.Add(new(component, value));
         }
-        return Ledger.StrictEd25519.Verifies(key, HttpSignature.Base(values, Parameters), Bytes);
+        return StrictEd25519.Verifies(key, HttpSignature.Base(values, Parameters), Bytes);
     }
 
     /// <summary>Reads RFC 8941 text from left to right.</summary>

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using Ministries.Errors.V1;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;

@@ -1,3 +1,4 @@
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Types.V1;
 

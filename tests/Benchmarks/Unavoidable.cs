@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using Google.Protobuf;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;

@@ -373,10 +373,7 @@ public partial class ConventionTests
     {
         var numbers = ErrorsReasons().Select(v => v.Number).ToArray();
         Assert.Equal(numbers.Order(), numbers);
-        Assert.All(
-            numbers,
-            n => Assert.True(n is < 50 or >= 100 and < 250 or >= 300 and < 460, $"{n} is in nobody's range")
-        );
+        Assert.All(numbers, n => Assert.True(n is < 50 or >= 100 and < 250 or >= 300 and < 460, $"{n} is in nobody's range"));
     }
 
     [Fact]

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using Google.Protobuf;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Ministry;

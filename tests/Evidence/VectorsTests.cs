@@ -6,6 +6,7 @@ using System.Text;
 using System.Text.Json;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;

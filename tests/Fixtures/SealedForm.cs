@@ -57,11 +57,7 @@ public static class SealedForm
     public static byte[] Key(string path)
     {
         if (!File.Exists(path))
-            WholeFile.Write(
-                path,
-                PemEncoding.WriteString(SealingKeySource.Label, SealingIdentity.NewSeed()),
-                mode: PrivateFiles.Mode
-            );
+            WholeFile.Write(path, PemEncoding.WriteString(SealingKeySource.Label, SealingIdentity.NewSeed()), mode: PrivateFiles.Mode);
         using var key = SealingKeySource.Open(path);
         return key.PublicKey.Bytes.ToArray();
     }

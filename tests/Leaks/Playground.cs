@@ -155,7 +155,7 @@ internal sealed class Playground : IAsyncDisposable
                     field.Accessor.SetValue(request, @case);
                 var plain = message.Parser.ParseFrom([]);
                 canary.Fill(plain);
-                client.Seal(request, plain, [client.Participant.Id, "icrc"]);
+                client.Seal(request, plain, [.. new[] { client.Participant.Id, "icrc" }.Distinct()]);
                 await client.Call(service, method, request, cancel);
             }
             catch (RpcException e)

@@ -2,8 +2,8 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using Ministries.Fixtures;
 using Ministries.CallLog.V1;
+using Ministries.Fixtures;
 using Ministries.Trust;
 using static Ministries.Ministry.Tests.Services;
 

@@ -371,7 +371,9 @@ public class SharingTests(SharingTests.Sharing sharing) : IClassFixture<SharingT
 
         private static Agreement WithKeys(Agreement agreement)
         {
-            foreach (var participant in agreement.Participants.Where(p => p.Kind is not (ParticipantKind.Service or ParticipantKind.Operator)))
+            foreach (
+                var participant in agreement.Participants.Where(p => p.Kind is not (ParticipantKind.Service or ParticipantKind.Operator))
+            )
                 for (var i = 1; i <= 2; i++)
                 {
                     // A key has the form of one and seals nothing.

@@ -1,6 +1,6 @@
 using NSec.Cryptography;
 
-namespace Ministries.Ledger;
+namespace Ministries.Keys;
 
 /// <summary>
 /// The one place at which Ed25519 signatures (RFC 8032) are verified. Libraries differ in the encodings that they accept and in how they

@@ -121,7 +121,8 @@ public sealed class BrokerStateTests : IAsyncLifetime
         await using var fixture = new BusFixture(_node.Uri, Quick);
         await fixture.StartReady(fixture.CallLog);
         await fixture.StartReady(fixture.Consular);
-        List<string> events = [await fixture.Log()];
+        // A producer waits for the return of bindings only of events that somebody has taken before.
+        List<string> events = [await fixture.Log(), await fixture.Submit()];
         await fixture.UntilEffects(events);
         // From here on, only messages bring events.
         fixture.LedgerReachable = false;

@@ -56,7 +56,7 @@ public sealed class LeakTests
         // A dump of the memory of each, as a crash leaves it; then they begin anew.
         foreach (var service in Participants.Services)
         {
-            await ground.End(service, "ABRT");
+            await ground.Crash(service, Cancel);
             Assert.True(ground.HasDump(service), $"{service} left no dump");
             ground.Run(service);
         }

@@ -110,6 +110,18 @@ internal sealed class Playground : IAsyncDisposable
         _processes.Remove(service);
     }
 
+    /// <summary>Ends a service's process as a crash does, with a dump of its memory.</summary>
+    public async Task Crash(string service, CancellationToken cancel)
+    {
+        using (var kill = Process.Start("kill", ["-ABRT", $"{_processes[service].Id}"]))
+            await kill.WaitForExitAsync(cancel);
+        // The runtime writes the dump, says so, and may then wait for a thread of its own for ever.
+        var log = Path.Combine(Written, $"{service}.log");
+        while (!(await File.ReadAllTextAsync(log, cancel)).Contains("Dump successfully written", StringComparison.Ordinal))
+            await Task.Delay(50, cancel);
+        await End(service, "KILL");
+    }
+
     /// <summary>Keeps what a caller was told: the status with all of its details.</summary>
     public async Task Keep(RpcException refusal)
     {

@@ -42,7 +42,7 @@ public partial class StandardRulesTests
     {
         var type = Types.First(t => t.FullName == request);
         var random = new Random(Seed);
-        var good = 0;
+        var (good, beyond) = (0, 0);
         for (var i = 0; i < PerRequest; i++)
         {
             // From requests without a fault to requests in which every second field has one.
@@ -53,7 +53,12 @@ public partial class StandardRulesTests
                     (Path: f.Description == "must not equal another element" ? Element().Replace(f.Field, "") : f.Field, f.Description)
                 )
                 .ToList();
-            Assert.True(ours.Count < Validation.MostFaults, "the generated request is too great to be compared");
+            // More faults than are reported cannot be compared.
+            if (ours.Count >= Validation.MostFaults)
+            {
+                beyond++;
+                continue;
+            }
             // For a list that is too long, only that is reported.
             var tooLong = ours.Where(f => f.Description.EndsWith("elements", StringComparison.Ordinal)).Select(f => $"{f.Path}[").ToList();
             var theirs = Standard
@@ -75,6 +80,7 @@ public partial class StandardRulesTests
                 good++;
         }
         Assert.NotEqual(0, good);
+        Assert.InRange(beyond, 0, PerRequest / 10);
     }
 
     /// <summary>A rule that is declared and not enforced is found when the service starts, not when somebody breaks it.</summary>

@@ -97,7 +97,7 @@ public static partial class ServiceHost
         }
         catch (ClockNotTrustedException e)
         {
-            await Console.Error.WriteLineAsync($"{service.Name}: {e.Message}");
+            await errors.WriteLineAsync($"{service.Name}: {e.Message}");
             return ClockBehind;
         }
         catch (LedgerUnavailableException e)

@@ -28,16 +28,11 @@ public static class Shares
     /// position is its key.</summary>
     public const string StreamName = "share";
 
-    // The number of a field and its key, and the tag of what is encrypted.
-    private const int FieldKeyBytes = 36,
-        TagBytes = 16;
+    // The number of a field and its key.
+    private const int FieldKeyBytes = 36;
 
     /// <summary>The stream of what was opened of an entry's sealed data; its key is the entry's position (<see cref="KeyOf"/>).</summary>
     public static readonly StreamKind<SealedShares> Kind = new(StreamName, 1, new Folds<SealedShares>().On<SealedShared>(Shared));
-
-    private static readonly FrozenDictionary<string, MessageDescriptor> EventTypes = Contracts
-        .Descriptors.Files.SelectMany(f => f.MessageTypes)
-        .ToFrozenDictionary(m => m.FullName);
 
     /// <summary>The key of an entry's openings.</summary>
     public static string KeyOf(ulong position) => $"{position}";
@@ -181,7 +176,7 @@ public static class Shares
 
     private static Refusal? FormFault(ShareSealedRequest request, SealedDatum datum)
     {
-        var size = request.Fields.Count == 0 ? SecretBytes : request.Fields.Count * FieldKeyBytes + TagBytes;
+        var size = request.Fields.Count == 0 ? SecretBytes : request.Fields.Count * FieldKeyBytes + Seals.TagBytes;
         if (request.Encapsulation.Length != EncapsulationBytes)
             return Ruling.Invalid(("encapsulation", $"must be {EncapsulationBytes} bytes"));
         if (request.Secret.Length != size)
@@ -215,7 +210,7 @@ public static class Shares
         }
         if (Cases.PartsOf(recipient, @case).Count == 0)
             return new Refusal(Reason.ShareRecipientWithoutPart);
-        if (!recipient.SealingKeys.Any(k => k.Id == request.KeyId && IsInForce(k, context.Now)))
+        if (!recipient.SealingKeys.Any(k => k.Id == request.KeyId && Seals.IsInForce(k, context.Now)))
             return new Refusal(Reason.ShareKeyNotInForce);
         return IsGiven(request, datum, shares, context.Caller.Id) ? new Refusal(Reason.ShareAlreadyMade) : null;
     }
@@ -254,11 +249,6 @@ public static class Shares
         || (marking.Level <= Level.Restricted || marking.Level <= recipient.Clearance)
             && (marking.ReleasableTo.Count == 0 || marking.ReleasableTo.Contains(recipient.Id));
 
-    private static bool IsInForce(SealingKey key, DateTimeOffset now) =>
-        !(key.ValidFromTime?.ToDateTimeOffset() > now)
-        && !(key.ValidUntilTime?.ToDateTimeOffset() <= now)
-        && !(key.RevokeTime?.ToDateTimeOffset() <= now);
-
     // Each participant has room of its own, and room for its own keys beside that for others.
     private static bool IsFull(ShareSealedRequest request, SealedShares? shares, string giver) =>
         Of(shares, request.Field).Count(s => s.Giver == giver && s.Recipient == giver == (request.Recipient == giver)) >= MostByGiver;
@@ -281,7 +271,7 @@ public static class Shares
     // Whom the entry is about: the request or, where it makes or names another record, an event says it.
     private static string PrisonerOf(IMessage request, Events happened)
     {
-        var events = happened.Events_.Select(e => EventTypes.GetValueOrDefault(e.Type)?.Parser.ParseFrom(e.Data)).OfType<IMessage>();
+        var events = happened.Events_.Select(e => Seals.MessageNamed(e.Type)?.Parser.ParseFrom(e.Data)).OfType<IMessage>();
         foreach (var message in events.Prepend(request))
             if (
                 message.Descriptor.FindFieldByName("prisoner") is { FieldType: FieldType.String, IsRepeated: false } field

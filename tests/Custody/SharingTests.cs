@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
@@ -80,7 +81,11 @@ public class SharingTests
     [Fact]
     public void A_key_counts_while_it_is_in_force_and_its_owners()
     {
-        foreach (var wrong in (string[])["ua/mfa/expired", "ua/mfa/revoked", "ua/mfa/later", "none", SharedDatum.KeyOf(Swiss, 1)])
+        // One that says no time from which it holds has not begun, as when something is sealed to it.
+        foreach (
+            var wrong in (string[])
+                ["ua/mfa/expired", "ua/mfa/revoked", "ua/mfa/later", "ua/mfa/timeless", "none", SharedDatum.KeyOf(Swiss, 1)]
+        )
             Assert.Equal(Reason.ShareKeyNotInForce, _datum.Try(Hq, Mfa, r => r.KeyId = wrong));
         Assert.Equal(Reason.Unspecified, _datum.Try(Hq, Mfa, r => r.KeyId = SharedDatum.KeyOf(Mfa, 2)));
     }
@@ -368,9 +373,20 @@ internal sealed class SharedDatum
         Signing
             .Of(agreement, Mfa)
             .SealingKeys.Add([
-                new SealingKey { Id = "ua/mfa/expired", ValidUntilTime = Case.Ago(1) },
-                new SealingKey { Id = "ua/mfa/revoked", RevokeTime = Case.Ago(1) },
+                new SealingKey
+                {
+                    Id = "ua/mfa/expired",
+                    ValidFromTime = Case.Ago(2),
+                    ValidUntilTime = Case.Ago(1),
+                },
+                new SealingKey
+                {
+                    Id = "ua/mfa/revoked",
+                    ValidFromTime = Case.Ago(2),
+                    RevokeTime = Case.Ago(1),
+                },
                 new SealingKey { Id = "ua/mfa/later", ValidFromTime = Case.In(1) },
+                new SealingKey { Id = "ua/mfa/timeless" },
             ]);
         Case.RuleRunner.Permissions = new(agreement);
         foreach (var (who, part) in ((string, Part)[])[(Mfa, Part.DetainingPower), ("ua/bureau", Part.DetainingPower)])
@@ -422,7 +438,13 @@ internal sealed class SharedDatum
         var keys = Signing.Of(agreement, participant).SealingKeys;
         for (var i = 1; i <= count; i++)
             if (keys.All(k => k.Id != KeyOf(participant, i)))
-                keys.Add(new SealingKey { Id = KeyOf(participant, i) });
+                keys.Add(
+                    new SealingKey
+                    {
+                        Id = KeyOf(participant, i),
+                        ValidFromTime = new Timestamp { Seconds = 1_577_836_800 },
+                    }
+                );
     }
 
     public void Agree(Action<Agreement> change)

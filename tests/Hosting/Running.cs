@@ -166,33 +166,7 @@ public sealed class Running : IAsyncLifetime
     /// <summary>Records an event of custody as the bus would.</summary>
     public async Task Seed(IMessage @event)
     {
-        var outcome = await Ledger.Commit(
-            new Command
-            {
-                Participant = "service/custody",
-                RequestId = Guid.NewGuid().ToString(),
-                Method = @event.Descriptor.FullName,
-                Request = @event,
-                Bytes = @event.ToByteArray(),
-                AgreementVersion = 1,
-                StoresRefusal = false,
-                Decide = (view, now) =>
-                    Cases.Copy(
-                        @event,
-                        new RuleContext
-                        {
-                            View = view,
-                            Secrets = Secret.OfTests,
-                            Caller = new Participant(),
-                            Permissions = Agreements.InForce.Permissions,
-                            Method = "",
-                            RequestId = "",
-                            Now = now,
-                        }
-                    ),
-            },
-            Cancel
-        );
+        var outcome = await CustodyEvents.Record(Ledger, @event, Agreements.InForce.Permissions, Cancel);
         Assert.Null(outcome.Refusal);
     }
 

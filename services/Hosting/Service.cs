@@ -8,7 +8,7 @@ using Ministries.Trust;
 namespace Ministries.Hosting;
 
 /// <summary>Describes a service to its host: what it keeps, what it answers, what it reacts to.</summary>
-public sealed class Service
+public sealed record Service
 {
     /// <summary>Its name, such as <c>calllog</c>: its participant is <c>service/calllog</c>, its events are the messages of
     /// <c>ministries.calllog.v1</c>.</summary>

@@ -19,13 +19,8 @@ internal sealed partial class Leak(string kind, ILogger<Leak> log) : Interceptor
     /// <param name="service">The service.</param>
     /// <param name="kind"><c>leak-span</c>, <c>leak-log</c> or <c>leak-exception</c>.</param>
     public static Service Into(Service service, string kind) =>
-        new()
+        service with
         {
-            Name = service.Name,
-            Streams = service.Streams,
-            Map = service.Map,
-            Reactions = service.Reactions,
-            Duties = service.Duties,
             Register = services =>
             {
                 service.Register?.Invoke(services);

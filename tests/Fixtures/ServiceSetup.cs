@@ -36,13 +36,8 @@ public static class ServiceSetup
     /// <param name="service">The service.</param>
     /// <param name="more">Registers it, after all that the service registers itself.</param>
     public static Service Registering(this Service service, Action<IServiceCollection> more) =>
-        new()
+        service with
         {
-            Name = service.Name,
-            Streams = service.Streams,
-            Map = service.Map,
-            Reactions = service.Reactions,
-            Duties = service.Duties,
             Register = services =>
             {
                 service.Register?.Invoke(services);

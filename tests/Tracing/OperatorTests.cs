@@ -104,13 +104,8 @@ public sealed class OperatorFixture : IAsyncLifetime
     }
 
     private Service Failing(Service service) =>
-        new()
+        service with
         {
-            Name = service.Name,
-            Streams = service.Streams,
-            Map = service.Map,
-            Duties = service.Duties,
-            Register = service.Register,
             Reactions =
             [
                 .. service.Reactions.Select(r =>

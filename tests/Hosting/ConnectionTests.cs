@@ -271,8 +271,11 @@ public sealed class ConnectionTests : IAsyncLifetime
         Assert.Contains("kr/mfa", About(name)[0]);
         await Ends(await Open(Issue("kr/mfa", until: -1), Attacker, alpn: default(SslApplicationProtocol)));
         _running.Time.Moved = TimeSpan.FromMinutes(2);
-        // One line a minute, with the number left out: ten more were rejected, the last perhaps after the minute.
-        await Running.Until(() => Task.FromResult(About(name).Sum(Told) == 11), "those left out are told of");
+        // One line a minute, with the number left out: ten more were rejected. The service may count the last one after its connection has
+        // ended, and so in the next minute.
+        await Running.Until(() => Task.FromResult(About(name).Sum(Told) >= 10), "those left out are told of");
+        _running.Time.Moved = TimeSpan.FromMinutes(4);
+        await Running.Until(() => Task.FromResult(About(name).Sum(Told) == 11), "the last one is told of, too");
         Assert.InRange(About(name).Count, 2, 3);
         Assert.DoesNotContain(_running.Warned, w => w.Contains("127.0.0.", StringComparison.Ordinal));
     }

@@ -8,6 +8,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog;
+using Ministries.Client;
 using Ministries.Consular;
 using Ministries.Custody;
 using Ministries.Hosting;

@@ -3,11 +3,11 @@ using System.CommandLine.Parsing;
 using System.Diagnostics;
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Ministry;
 
 namespace Ministries.Local;
 

@@ -1,4 +1,4 @@
-using Ministries.Ministry;
+using Ministries.Client;
 using Spectre.Console;
 
 namespace Ministries.Local;

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Grpc.Core;
-using Ministries.Ministry;
+using Ministries.Client;
 using Ministries.Types.V1;
 
 namespace Ministries.Local;

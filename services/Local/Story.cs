@@ -2,10 +2,10 @@ using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
-using Ministries.Ministry;
 using Ministries.Types.V1;
 using Route = Ministries.Types.V1.Route;
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Ministries.Client;
 using Ministries.Ministry;
 
 var root = new RootCommand("What a ministry and an operator need beside the services.")

@@ -19,6 +19,7 @@ using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using Command = System.CommandLine.Command;
+using Witness = Ministries.Client.Witness;
 
 namespace Ministries.Ministry;
 

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Security.Cryptography;
+using Ministries.Client;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Ministry;
 using Ministries.Trust;
 using NSec.Cryptography;
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Ministries.Client;
 using Ministries.Fixtures;
 using Ministries.Hosting.Bus;
 using Ministries.Ministry;

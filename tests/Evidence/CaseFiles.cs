@@ -1,8 +1,8 @@
 using System.Text;
 using System.Text.Json;
 using Google.Protobuf;
+using Ministries.Client;
 using Ministries.Evidence.V1;
-using Ministries.Ministry;
 using Ministries.Trust;
 using NSec.Cryptography;
 

@@ -1,10 +1,10 @@
 using System.Text;
 using System.Text.Json;
 using Google.Protobuf;
+using Ministries.Client;
 using Ministries.Keys;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
-using Ministries.Ministry;
 using Ministries.Trust;
 
 namespace Ministries.Evidence.Tests;

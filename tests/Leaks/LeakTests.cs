@@ -1,7 +1,7 @@
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Local;
-using Ministries.Ministry;
 using Xunit;
 
 namespace Ministries.Leaks.Tests;

@@ -8,6 +8,7 @@ using Google.Protobuf;
 using Grpc.AspNetCore.Server;
 using Grpc.Core;
 using Microsoft.AspNetCore.Routing;
+using Ministries.Client;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Ledger.V1;

@@ -1,5 +1,6 @@
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Ledger.V1;
 using static Ministries.Ministry.Tests.Services;

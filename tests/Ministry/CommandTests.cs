@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Fixtures;
 using static Ministries.Ministry.Tests.Services;
 

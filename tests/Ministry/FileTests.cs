@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text;
+using Ministries.Client;
 using Ministries.Trust;
 using static Ministries.Ministry.Tests.Services;
 

@@ -13,6 +13,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;

@@ -8,6 +8,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;

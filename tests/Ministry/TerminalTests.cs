@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Ministries.Client;
 
 namespace Ministries.Ministry.Tests;
 

@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Custody.V1;
 using static Ministries.Ministry.Tests.Services;
 

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Microsoft.Data.Sqlite;
+using Ministries.Client;
 using Ministries.Ledger;
 using Ministries.Ministry;
 

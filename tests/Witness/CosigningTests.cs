@@ -54,7 +54,7 @@ public sealed class CosigningTests
         Assert.Equal(["icrc", "kr/mfa", "ua/mfa"], Cosigners.Of((await hub.Cosigned()).Text, hub.Agreement));
         Assert.Equal(
             3,
-            Cosigners.On(hub.WitnessOf("ua/mfa").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!, hub.Agreement).Count
+            Cosigners.On(hub.WitnessOf("ua/mfa").CheckpointOf(Client.Witness.HashOf("ministries.example/custody"))!, hub.Agreement).Count
                 + 2
         );
     }
@@ -214,7 +214,7 @@ public sealed class CosigningTests
         // The witnesses still show what they cosigned.
         Assert.Equal(
             first.Size,
-            SignedNote.Read(hub.WitnessOf("icrc").CheckpointOf(Ministry.Witness.HashOf("ministries.example/custody"))!)!.Tree!.Size
+            SignedNote.Read(hub.WitnessOf("icrc").CheckpointOf(Client.Witness.HashOf("ministries.example/custody"))!)!.Tree!.Size
         );
     }
 

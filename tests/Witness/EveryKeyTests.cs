@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
+using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;

@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
@@ -163,7 +164,7 @@ public sealed class Hub : IAsyncDisposable
         return host;
     }
 
-    public Ministry.Witness WitnessOf(string participant) => _witnesses[participant].Services.GetRequiredService<Ministry.Witness>();
+    public Client.Witness WitnessOf(string participant) => _witnesses[participant].Services.GetRequiredService<Client.Witness>();
 
     public async Task StopWitness(string participant)
     {

@@ -1,10 +1,10 @@
 using Google.Protobuf.WellKnownTypes;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
+using Ministries.Client;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Ledger;
-using Ministries.Ministry;
 using Ministries.Trust;
 using Ministries.Types.V1;
 using NSec.Cryptography;
@@ -278,7 +278,7 @@ public sealed class StolenKeyTests
         await using var hub = Hub.Make();
         var alarms = new List<string>();
         var state = hub.StateOf("icrc");
-        using var witness = new Ministry.Witness(
+        using var witness = new Client.Witness(
             state,
             () => hub.Agreement,
             CosignatureKey.FromPem(

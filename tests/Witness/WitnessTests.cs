@@ -1,6 +1,7 @@
 using System.Net;
 using System.Security.Cryptography;
 using System.Text;
+using Ministries.Client;
 using Ministries.Ledger;
 using Ministries.Ministry;
 using Ministries.Trust;
@@ -55,7 +56,7 @@ public sealed class WitnessTests : IAsyncDisposable
     private readonly Clock _clock = new();
     private readonly string _origin;
     private readonly CosignatureKey _key;
-    private Ministry.Witness _witness;
+    private Client.Witness _witness;
 
     private sealed class Clock : TimeProvider
     {
@@ -81,7 +82,7 @@ public sealed class WitnessTests : IAsyncDisposable
         await _hub.DisposeAsync();
     }
 
-    private Ministry.Witness Open() =>
+    private Client.Witness Open() =>
         new(_hub.StateOf("icrc"), () => _hub.Agreement, _key, _clock) { Alarm = _alarms.Add, Warn = _doubts.Add };
 
     private Log New() => new(_hub);
@@ -90,7 +91,7 @@ public sealed class WitnessTests : IAsyncDisposable
     public void A_log_that_grows_is_cosigned_with_the_time_and_the_largest_is_shown()
     {
         var log = New().Add("a", "b", "c", "d", "e", "f", "g");
-        Assert.Null(_witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
+        Assert.Null(_witness.CheckpointOf(Client.Witness.HashOf(_origin)));
         foreach (var (old, size) in ((int, int)[])[(0, 1), (1, 1), (1, 4), (4, 7), (7, 7)])
         {
             _clock.Now = _clock.Now.AddSeconds(1);
@@ -99,7 +100,7 @@ public sealed class WitnessTests : IAsyncDisposable
             var note = SignedNote.Read(log.Checkpoint(size) + answer.Body)!;
             Assert.Equal(_clock.Now.ToUnixTimeSeconds(), _key.Verify(note, note.Signatures.Single(_key.Names))!.Value.ToUnixTimeSeconds());
             // The shown checkpoint has the log's signature and the cosignature.
-            Assert.Equal(note.ToString(), _witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
+            Assert.Equal(note.ToString(), _witness.CheckpointOf(Client.Witness.HashOf(_origin)));
         }
     }
 
@@ -119,7 +120,7 @@ public sealed class WitnessTests : IAsyncDisposable
     public void Two_witnesses_do_not_share_a_state() => Assert.ThrowsAny<IOException>(Open);
 
     private string[] Kept(string pattern) =>
-        [.. Directory.GetFiles(_hub.StateOf("icrc"), $"{Ministry.Witness.HashOf(_origin)}.{pattern}").Order(StringComparer.Ordinal)];
+        [.. Directory.GetFiles(_hub.StateOf("icrc"), $"{Client.Witness.HashOf(_origin)}.{pattern}").Order(StringComparer.Ordinal)];
 
     [Fact]
     public void A_log_of_two_histories_is_cosigned_in_one_of_them_only()
@@ -142,7 +143,7 @@ public sealed class WitnessTests : IAsyncDisposable
         // Each contradicting checkpoint is kept, with the one that it contradicts.
         Assert.Equal(4, _alarms.Count);
         Assert.Equal(["1", "2", "3", "4"], _alarms.Select(a => a.Split("conflict ")[1][..1]));
-        var known = _witness.CheckpointOf(Ministry.Witness.HashOf(_origin));
+        var known = _witness.CheckpointOf(Client.Witness.HashOf(_origin));
         Assert.Equal(
             new[] { rewritten.Checkpoint(3), rewritten.Checkpoint(5), reordered.Checkpoint(3), reordered.Checkpoint(5) }.Order(
                 StringComparer.Ordinal
@@ -175,7 +176,7 @@ public sealed class WitnessTests : IAsyncDisposable
         var hash = Convert.ToBase64String(new byte[32]);
         Assert.Equal(200, _witness.AddCheckpoint(log.Request(0, 3)).Status);
         // The checkpoint that the witness itself shows, posted back.
-        var own = _witness.CheckpointOf(Ministry.Witness.HashOf(_origin))!;
+        var own = _witness.CheckpointOf(Client.Witness.HashOf(_origin))!;
         Assert.Equal(422, _witness.AddCheckpoint($"old 3\n{hash}\n\n{own}").Status);
         Assert.Equal(409, _witness.AddCheckpoint($"old 0\n\n{own}").Status);
         // Greater checkpoints, which the service shows to everybody, with no proof, a short one, invented hashes, or the proof of another
@@ -240,7 +241,7 @@ public sealed class WitnessTests : IAsyncDisposable
         Assert.Equal(200, _witness.AddCheckpoint(one.Request(0, 4)).Status);
         Assert.Equal(422, _witness.AddCheckpoint(New().Add("a", "B", "c", "d", "e", "f").Request(4, 5)).Status);
         // The witness fails where it would keep the cosigned checkpoint, because nothing can be written there.
-        var next = Path.Combine(_hub.StateOf("icrc"), $"{Ministry.Witness.HashOf(_origin)}.checkpoint.next");
+        var next = Path.Combine(_hub.StateOf("icrc"), $"{Client.Witness.HashOf(_origin)}.checkpoint.next");
         Directory.CreateDirectory(next);
         Assert.ThrowsAny<Exception>(() => _witness.AddCheckpoint(one.Request(4, 5)));
         Directory.Delete(next);
@@ -264,22 +265,22 @@ public sealed class WitnessTests : IAsyncDisposable
         var first = Assert.Single(Kept("unproved-*"));
         for (var size = 5; size < 200; size++)
             Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(size)}").Status);
-        Assert.Equal(Ministry.Witness.MaxUnproved, Kept("unproved-*").Length);
-        Assert.Equal(Ministry.Witness.MaxUnproved, _doubts.Count);
+        Assert.Equal(Client.Witness.MaxUnproved, Kept("unproved-*").Length);
+        Assert.Equal(Client.Witness.MaxUnproved, _doubts.Count);
         Assert.Contains(first, Kept("unproved-*"));
         // The size of the fork was among those that were posted, so the pair is the same conflict.
         Assert.Equal(fork.Checkpoint(5), File.ReadAllText(Kept("conflict-*.shown").Single()));
         // The unproved checkpoint that has waited longest is replaced after its time.
-        _clock.Now += Ministry.Witness.UnprovedLife;
+        _clock.Now += Client.Witness.UnprovedLife;
         Assert.Equal(422, _witness.AddCheckpoint($"old 3\n\n{log.Checkpoint(199)}").Status);
-        Assert.Equal(Ministry.Witness.MaxUnproved, Kept("unproved-*").Length);
+        Assert.Equal(Client.Witness.MaxUnproved, Kept("unproved-*").Length);
         Assert.Contains(Kept("unproved-*"), u => u.Contains(".unproved-199-"));
 
         // If a service signs more histories than are kept, the first conflicts stay.
         for (var i = 0; i < 100; i++)
             _witness.AddCheckpoint(New().Add($"{i}", "b", "c").Request(3, 3));
-        Assert.Equal(Ministry.Witness.MaxConflicts, Kept("conflict-*.shown").Length);
-        Assert.Equal(Ministry.Witness.MaxConflicts + 1, _alarms.Count);
+        Assert.Equal(Client.Witness.MaxConflicts, Kept("conflict-*.shown").Length);
+        Assert.Equal(Client.Witness.MaxConflicts + 1, _alarms.Count);
         Assert.Contains("more than 64", _alarms[^1]);
         Assert.Equal(fork.Checkpoint(5), File.ReadAllText(Kept("conflict-5-*.shown").Single()));
     }
@@ -321,7 +322,7 @@ public sealed class WitnessTests : IAsyncDisposable
         var stranger = $"— stranger.example/w {Convert.ToBase64String(new byte[76])}\n";
         Assert.Equal(200, _witness.AddCheckpoint(good + stranger).Status);
         // It does not pass on signatures that it did not verify.
-        Assert.DoesNotContain(stranger, _witness.CheckpointOf(Ministry.Witness.HashOf(_origin)));
+        Assert.DoesNotContain(stranger, _witness.CheckpointOf(Client.Witness.HashOf(_origin)));
     }
 
     [Fact]
@@ -397,7 +398,7 @@ public sealed class WitnessTests : IAsyncDisposable
             var answers = await Task.WhenAll(requests.Select(r => Task.Run(() => _witness.AddCheckpoint(r))));
             Assert.Single(answers, a => a.Status == 200);
             Assert.All(answers.Where(a => a.Status != 200), a => Assert.Equal(409, a.Status));
-            var size = SignedNote.Read(_witness.CheckpointOf(Ministry.Witness.HashOf(_origin))!)!.Tree!.Size;
+            var size = SignedNote.Read(_witness.CheckpointOf(Client.Witness.HashOf(_origin))!)!.Tree!.Size;
             Assert.Equal(from + 1 + Array.FindIndex(answers, a => a.Status == 200), (int)size);
             // On to the next.
             if ((int)size != from + 1)
@@ -405,7 +406,7 @@ public sealed class WitnessTests : IAsyncDisposable
         }
     }
 
-    private Ministry.Witness Reset(Log log, int size)
+    private Client.Witness Reset(Log log, int size)
     {
         _witness.Dispose();
         Directory.Delete(_hub.StateOf("icrc"), recursive: true);
@@ -443,13 +444,13 @@ public sealed class WitnessTests : IAsyncDisposable
             (HttpStatusCode.Conflict, "text/x.tlog.size", "2\n"),
             (again.StatusCode, again.Content.Headers.ContentType!.ToString(), await again.Content.ReadAsStringAsync(Hub.Cancel))
         );
-        var shown = await http.GetStringAsync(new Uri($"{Ministry.Witness.HashOf(_origin)}/checkpoint", UriKind.Relative), Hub.Cancel);
+        var shown = await http.GetStringAsync(new Uri($"{Client.Witness.HashOf(_origin)}/checkpoint", UriKind.Relative), Hub.Cancel);
         Assert.Equal(["kr/mfa"], Cosigners.Of(shown, _hub.Agreement));
         foreach (
             var (path, body, status) in ((string, byte[], HttpStatusCode)[])
                 [
                     ("add-checkpoint", [0xff], HttpStatusCode.BadRequest),
-                    ("add-checkpoint", new byte[Ministry.Witness.MaxRequest + 1], HttpStatusCode.RequestEntityTooLarge),
+                    ("add-checkpoint", new byte[Client.Witness.MaxRequest + 1], HttpStatusCode.RequestEntityTooLarge),
                     ("checkpoint", [], HttpStatusCode.NotFound),
                 ]
         )

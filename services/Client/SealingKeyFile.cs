@@ -5,7 +5,7 @@ using Ministries.Ledger;
 using Ministries.Sealing;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>A participant's key for sealing: a file with its seed in PEM, readable by its owner alone, or wherever else
 /// <see cref="SealingKeySource"/> finds it. The services never get one.</summary>

@@ -7,7 +7,7 @@ using Ministries.Ledger;
 using Ministries.Ledger.V1;
 using Ministries.Trust;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>How a log broke its promise only to grow.</summary>
 public enum LogBreak

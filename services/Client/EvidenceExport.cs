@@ -10,7 +10,7 @@ using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>What was exported.</summary>
 /// <param name="Entries">The number of entries by service, those of the agreement among them.</param>

@@ -6,7 +6,7 @@ using Ministries.Custody.V1;
 using Ministries.Sealing;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>What was sealed, opened.</summary>
 /// <typeparam name="T">The message inside.</typeparam>

@@ -2,7 +2,7 @@ using System.Text;
 using Google.Rpc;
 using Grpc.Core;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>A call that a service refused, with all that it said about it: what stands behind it, what is missing, who can supply
 /// it and what would unlock it.</summary>

@@ -3,7 +3,7 @@ using Google.Protobuf.Reflection;
 using Ministries.Contracts;
 using Ministries.Trust;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>The contracts, asked by name: which methods there are, and how their messages are written as JSON.</summary>
 public static class Contract

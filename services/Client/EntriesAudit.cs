@@ -6,7 +6,7 @@ using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>An entry that a service showed failed verification.</summary>
 /// <param name="service">The service's name.</param>

@@ -6,7 +6,7 @@ using Ministries.Ledger;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>A witness's answer.</summary>
 /// <param name="Status">The HTTP status: 200, 400, 403, 404, 409 or 422.</param>

@@ -4,7 +4,7 @@ using Google.Protobuf;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>An entry of a ledger: its header and the parts that were shown, each checked against its digest.</summary>
 /// <param name="Header">The header.</param>

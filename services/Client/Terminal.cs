@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>
 /// Writes texts of others to a person's terminal. A text of another ministry, a service's refusal or a file's name could hold sequences

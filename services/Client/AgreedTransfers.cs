@@ -6,7 +6,7 @@ using Ministries.Trust;
 using Ministries.Types.V1;
 using TransferState = Ministries.Consular.V1.TransferState;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>What is wrong with an agreement to a transfer, as far as one can tell who may not read what the prisoner said.</summary>
 public enum AgreedTransferFault

@@ -5,7 +5,7 @@ using Ministries.Rules;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>To whom a field is sealed unless its user says otherwise, as the contract declares it by the option <c>seals</c>. A power of
 /// origin is never among them (D15).</summary>

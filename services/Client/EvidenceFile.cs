@@ -7,7 +7,7 @@ using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>Where an evidence file breaks, and what that means.</summary>
 /// <param name="Line">The line, from 1.</param>

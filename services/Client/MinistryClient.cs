@@ -19,7 +19,7 @@ using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>Who a system is, and where the services are.</summary>
 public sealed record MinistrySettings

@@ -9,7 +9,7 @@ using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
-namespace Ministries.Ministry;
+namespace Ministries.Client;
 
 /// <summary>An entry of an evidence file, as far as it is proved.</summary>
 /// <param name="Service">The service.</param>

@@ -39,6 +39,7 @@ internal static class Table
         ("O", Rows.Tracing),
         ("F", Rows.Followed),
         ("K", Sealings.Record),
+        ("K'", Sealings.Write),
         ("G", Scale.Grown),
         ("V", Scale.Audit),
         ("M", Soak.Measure),

@@ -114,7 +114,19 @@ public sealed partial class MinistryClient
         try
         {
             var (linked, pending) = seen.Take();
-            return await new Auditor(this, service, seen).Run(linked, pending, whole, entries, cancel);
+            // Each audit begins with another replica. One that is away does not keep the log from being audited.
+            var replicas = ReplicasOf(service);
+            for (var left = replicas.Count; ; left--)
+                try
+                {
+                    var address = replicas[(int)(seen.NextReplica() % (uint)replicas.Count)];
+                    return await new Auditor(this, service, seen).Run(address, linked, pending, whole, entries, cancel);
+                }
+                catch (Exception e)
+                    when (left > 1 && (e is HttpRequestException or TaskCanceledException) && !cancel.IsCancellationRequested)
+                {
+                    // The next one.
+                }
         }
         catch (InvalidLogException e) when (e.Break != LogBreak.TilesDoNotMatch)
         {
@@ -126,6 +138,11 @@ public sealed partial class MinistryClient
             seen.OneAtATime.Release();
         }
     }
+
+    private IReadOnlyList<Uri> ReplicasOf(string service) =>
+        _settings.Services.TryGetValue(service, out var first)
+            ? [first, .. _settings.FurtherAddresses.GetValueOrDefault(service) ?? []]
+            : throw new InvalidOperationException($"no address of {service} is set");
 
     private SeenLog SeenOf(string service) =>
         _seen.GetOrAdd(
@@ -143,8 +160,24 @@ public sealed partial class MinistryClient
     private void Remember(string service, Receipt receipt)
     {
         var seen = SeenOf(service);
-        var waiting = seen.Add(new Checkpoint(receipt.TreeSize, receipt.RootHash.ToByteArray(), receipt.Checkpoint));
-        if (_settings.AuditEvery <= 0 || waiting % _settings.AuditEvery != 0 && !seen.TakeUp() || seen.OneAtATime.CurrentCount == 0)
+        int waiting;
+        try
+        {
+            waiting = seen.Add(new Checkpoint(receipt.TreeSize, receipt.RootHash.ToByteArray(), receipt.Checkpoint));
+        }
+        catch (InvalidLogException e) when (e.Break == LogBreak.NotShown)
+        {
+            // The log may be shown again: until then no receipt counts.
+            AuditBeside(service, seen);
+            throw;
+        }
+        if (_settings.AuditEvery > 0 && (waiting % _settings.AuditEvery == 0 || seen.TakeUp()))
+            AuditBeside(service, seen);
+    }
+
+    private void AuditBeside(string service, SeenLog seen)
+    {
+        if (_settings.AuditEvery <= 0 || seen.OneAtATime.CurrentCount == 0)
             return;
         _ = Task.Run(async () =>
         {
@@ -163,12 +196,17 @@ public sealed partial class MinistryClient
     /// <summary>One audit of one log.</summary>
     private sealed class Auditor(MinistryClient client, string service, SeenLog seen)
     {
+        /// <summary>How often a replica that shows less than was signed is looked at again, and after what time.</summary>
+        private const int MaxLooks = 10;
+        private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(500);
+
         private readonly LogKeys _keys = LogKeys.Of(client.Agreement, service);
 
         // An earlier checkpoint, which the newest must extend if it counts. One that does not count may be made with a stolen key.
         private sealed record Earlier(Checkpoint Checkpoint, bool Counts, string? Witness = null);
 
         public async Task<LogAudit> Run(
+            Uri address,
             Checkpoint? linked,
             IReadOnlyList<Checkpoint> pending,
             bool whole,
@@ -176,8 +214,6 @@ public sealed partial class MinistryClient
             CancellationToken cancel
         )
         {
-            if (!client._settings.Services.TryGetValue(service, out var address))
-                throw new InvalidOperationException($"no address of {service} is set");
             using var http = Open(
                 ServiceChannel.Handler(
                     service,
@@ -191,8 +227,16 @@ public sealed partial class MinistryClient
             );
             var (compared, notCompared) = await AskWitnesses(cancel);
             // The service is asked after the witnesses: whatever they have seen, it must show too.
+            IReadOnlyList<Checkpoint> before = linked is null ? pending : [.. pending, linked];
             var (newest, cosigned) = await ReadCheckpoints(http, cancel);
-            var earlier = EarlierOnes(linked is null ? pending : [.. pending, linked], compared, cosigned?.Tree);
+            var earlier = EarlierOnes(before, compared, cosigned?.Tree);
+            // A replica hears within a second or two what another one signed.
+            for (var looks = 0; looks < MaxLooks && client.ReplicasOf(service).Count > 1 && IsBehind(newest, earlier); looks++)
+            {
+                await Task.Delay(LookAgain, client._time, cancel);
+                (newest, cosigned) = await ReadCheckpoints(http, cancel);
+                earlier = EarlierOnes(before, compared, cosigned?.Tree);
+            }
             RefuseTruncated(newest, earlier);
             var tiles = new RemoteTiles(http, service, newest);
             var roots = await RootsOf(tiles, newest, earlier, cancel);
@@ -248,6 +292,8 @@ public sealed partial class MinistryClient
                     .Where(e => e.Checkpoint.Size > 0),
             ];
         }
+
+        private static bool IsBehind(Checkpoint newest, Earlier[] earlier) => earlier.Any(e => e.Counts && e.Checkpoint.Size > newest.Size);
 
         private void RefuseTruncated(Checkpoint newest, Earlier[] earlier)
         {
@@ -553,6 +599,7 @@ internal sealed class SeenLog
     private DateTimeOffset _linkedTime;
     private InvalidLogException? _broken;
     private int _remembered;
+    private uint _replica;
 
     /// <summary>Reads what is remembered.</summary>
     /// <param name="service">The service's name.</param>
@@ -594,6 +641,9 @@ internal sealed class SeenLog
 
     /// <summary>Whether what is remembered from before is to be compared with what the service shows now; true once.</summary>
     public bool TakeUp() => Interlocked.Exchange(ref _remembered, 0) == 1;
+
+    /// <summary>A number that is another one each time.</summary>
+    public uint NextReplica() => Interlocked.Increment(ref _replica);
 
     /// <summary>Held while the log is being audited.</summary>
     public SemaphoreSlim OneAtATime { get; } = new(1);

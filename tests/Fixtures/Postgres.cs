@@ -146,10 +146,13 @@ public sealed class Postgres
         return receiving;
     }
 
-    /// <summary>Starts a server on such a copy, with all of the log that was received.</summary>
-    public static async Task<Postgres> Recover(Postgres lost, string folder)
+    /// <summary>Starts a server on such a copy, with all of the log that was received. It begins a new timeline.</summary>
+    /// <param name="lost">The server that was copied.</param>
+    /// <param name="folder">Where the copy is.</param>
+    /// <param name="port">The new server's port; null: any free one.</param>
+    public static async Task<Postgres> Recover(Postgres lost, string folder, int? port = null)
     {
-        var server = new Postgres(lost._binaries, folder, Ports.Free(), lost._settings);
+        var server = new Postgres(lost._binaries, folder, port ?? Ports.Free(), lost._settings);
         var data = Path.Combine(folder, "data");
         await File.WriteAllTextAsync(Path.Combine(data, "recovery.signal"), "");
         // A segment that was not full has another name.

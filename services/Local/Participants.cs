@@ -11,6 +11,7 @@ using Ministries.CallLog;
 using Ministries.Client;
 using Ministries.Consular;
 using Ministries.Custody;
+using Ministries.Gateway;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -80,7 +81,7 @@ public sealed class Participants : IAsyncDisposable
             {
                 var home = Path.Combine(folder, $"witness-{witness.Replace('/', '-')}");
                 participants._hosts.Add(
-                    WitnessCommand.Build(
+                    WitnessServer.Build(
                         WitnessSettings.In(certificates, witness, home, new Uri($"https://127.0.0.1:{port}")),
                         TimeProvider.System,
                         log => log.AddProvider(new FileLog(home + ".log"))

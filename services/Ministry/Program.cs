@@ -9,6 +9,7 @@ var root = new RootCommand("What a ministry and an operator need beside the serv
     DeploymentCommand.Create(),
     WitnessCommand.Create(),
     EvidenceCommand.Create(),
+    ServeCommand.Create(),
 };
 foreach (var command in CallCommands.Create())
     root.Add(command);

@@ -47,6 +47,7 @@ internal static class Table
         ("N", Overload.Neighbour),
         ("H", Strangers.Handshakes),
         ("P", Probes.Refusals),
+        ("Y", GatewayCost.Added),
     ];
 
     public static async Task<int> Run(string[] args)

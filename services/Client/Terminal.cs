@@ -11,8 +11,10 @@ namespace Ministries.Client;
 /// <param name="inner">The terminal, or the file to which its output goes.</param>
 public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.InvariantCulture)
 {
+    private readonly TextWriter _inner = inner;
+
     /// <inheritdoc/>
-    public override Encoding Encoding => inner.Encoding;
+    public override Encoding Encoding => _inner.Encoding;
 
     /// <summary>Escapes the characters of a text that act on a terminal, except line feeds and tabs.</summary>
     public static string Escape(string text)
@@ -40,23 +42,43 @@ public sealed class Terminal(TextWriter inner) : TextWriter(CultureInfo.Invarian
     public static string Line(string text) =>
         Escape(text).Replace("\n", "\\n", StringComparison.Ordinal).Replace("\t", "\\t", StringComparison.Ordinal);
 
+    /// <summary>Writes a text of others in a style of one's own.</summary>
+    /// <param name="output">Where to.</param>
+    /// <param name="text">The text, which is escaped.</param>
+    /// <param name="style">The style by its number (ECMA-48, SGR).</param>
+    internal static void WriteStyled(TextWriter output, string text, int style)
+    {
+        var raw = output is Terminal terminal ? terminal._inner : output;
+        raw.Write(string.Create(CultureInfo.InvariantCulture, $"\x1b[{style}m{Escape(text)}\x1b[0m"));
+    }
+
+    /// <summary>Writes over the line in which the cursor stands.</summary>
+    /// <param name="output">Where to.</param>
+    /// <param name="text">The text, which is escaped; empty: the line is only cleared.</param>
+    internal static void Overwrite(TextWriter output, string text)
+    {
+        var raw = output is Terminal terminal ? terminal._inner : output;
+        raw.Write($"\r\x1b[K{Escape(text)}");
+        raw.Flush();
+    }
+
     /// <inheritdoc/>
     public override void Write(char value) => Write([value]);
 
     /// <inheritdoc/>
-    public override void Write(string? value) => inner.Write(Escape(value ?? ""));
+    public override void Write(string? value) => _inner.Write(Escape(value ?? ""));
 
     /// <inheritdoc/>
     public override void Write(char[] buffer, int index, int count) => Write(buffer.AsSpan(index, count));
 
     /// <inheritdoc/>
-    public override void Write(ReadOnlySpan<char> buffer) => inner.Write(Escape(buffer.ToString()));
+    public override void Write(ReadOnlySpan<char> buffer) => _inner.Write(Escape(buffer.ToString()));
 
     /// <inheritdoc/>
-    public override void WriteLine(string? value) => inner.Write(Escape(value ?? "") + "\n");
+    public override void WriteLine(string? value) => _inner.Write(Escape(value ?? "") + "\n");
 
     /// <inheritdoc/>
-    public override void Flush() => inner.Flush();
+    public override void Flush() => _inner.Flush();
 
     // Format characters act unseen. The two joiners are exceptions, because words in several scripts need them.
     private static bool Acts(Rune rune) =>

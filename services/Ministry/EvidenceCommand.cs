@@ -28,24 +28,15 @@ internal static class EvidenceCommand
             HelpName = "file",
             Description = "The file to write; it must not exist.",
         };
-        var receipts = new Option<DirectoryInfo?>("--receipts")
-        {
-            HelpName = "folder",
-            Description = "The folder in which the client library keeps the caller's receipts; they are included.",
-        };
-        var command = new Command("export", "Writes the history as far as the caller may see it, signed by the caller.")
-        {
-            subject,
-            file,
-            receipts,
-        };
+        var command = new Command("export", "Writes the history as far as the caller may see it, signed by the caller.") { subject, file };
         CallCommands.AddConnection(command);
         command.SetAction(
             (result, cancel) =>
                 CallCommands.Run(
                     result,
-                    async client =>
+                    async connection =>
                     {
+                        var client = connection.Client;
                         var (error, path) = (result.InvocationConfiguration.Error, result.GetRequiredValue(file).FullName);
                         if (File.Exists(path))
                             throw new FormatException($"{path} exists already");
@@ -76,8 +67,7 @@ internal static class EvidenceCommand
                             );
                         return 0;
                     },
-                    cancel,
-                    settings => settings with { ReceiptFolder = result.GetValue(receipts)?.FullName }
+                    cancel
                 )
         );
         return command;

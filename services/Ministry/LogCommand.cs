@@ -17,16 +17,7 @@ internal static class LogCommand
     private static Command VerifyVerb()
     {
         var service = CallCommands.ServiceArgument();
-        var seen = new Option<string>("--seen")
-        {
-            Description = "The folder that stores the checkpoints of earlier checks. Without it, nothing earlier is compared.",
-            HelpName = "folder",
-        };
-        var entries = new Option<bool>("--entries")
-        {
-            Description =
-                "Read every entry that is for the participant, too, and verify it: its place in the log, its parts, its signature.",
-        };
+        var (seen, entries) = (SeenOption(), EntriesOption());
         var verify = new Command(
             "verify",
             "Reads a service's checkpoint and all of its log, computes the root again, checks the cosignatures, compares with "
@@ -37,19 +28,18 @@ internal static class LogCommand
             seen,
             entries,
         };
+        CallCommands.AddConnection(verify);
         verify.SetAction(
             (result, cancel) =>
                 CallCommands.Run(
                     result,
-                    client =>
-                        Verify(
-                            client,
-                            result.GetRequiredValue(service),
-                            result.GetValue(entries),
-                            result.GetValue(CallCommands.Json),
-                            result.InvocationConfiguration.Output,
-                            cancel
-                        ),
+                    async connection =>
+                    {
+                        var (code, data) = await Verify(connection, result.GetRequiredValue(service), result.GetValue(entries), cancel);
+                        if (data is not null)
+                            Answers.WriteData(connection, data);
+                        return code;
+                    },
                     cancel,
                     settings => settings with { SeenFolder = result.GetValue(seen) }
                 )
@@ -57,47 +47,89 @@ internal static class LogCommand
         return verify;
     }
 
-    private static async Task<int> Verify(
-        MinistryClient client,
+    /// <summary>The option that says where earlier checkpoints are kept.</summary>
+    public static Option<string> SeenOption() =>
+        new("--seen")
+        {
+            Description = "The folder that stores the checkpoints of earlier checks. Without it, nothing earlier is compared.",
+            HelpName = "folder",
+        };
+
+    /// <summary>The option that asks for a check of every entry.</summary>
+    public static Option<bool> EntriesOption() =>
+        new("--entries")
+        {
+            Description =
+                "Read every entry that is for the participant, too, and verify it: its place in the log, its parts, its signature.",
+        };
+
+    /// <summary>Checks a log, and writes what is proved in words unless data were asked for.</summary>
+    /// <returns>The exit code, and the data; null: it was written in words.</returns>
+    public static async Task<(int Code, JsonObject? Data)> Verify(
+        Connection connection,
         string service,
         bool entries,
-        bool json,
-        TextWriter output,
         CancellationToken cancel
     )
     {
+        var (client, screen) = (connection.Client, connection.Screen);
+        var data = connection.Format is OutputFormat.Json or OutputFormat.Yaml;
+        JsonObject broken;
         try
         {
-            var audit = await client.Audit(service, whole: true, entries, cancel);
+            var audit = await connection.Reach(
+                service,
+                () => client.Audit(service, whole: true, entries, cancel),
+                $"reading the log of {service}",
+                cancel
+            );
             var demanded = (int)client.Agreement.CosignaturesDemanded;
             var proved = audit.Cosigners.Intersect(client.Agreement.Witnesses.Select(w => w.Participant)).Count() >= demanded;
-            if (json)
-                await output.WriteLineAsync(InJson(audit, client, proved).ToJsonString());
-            else
+            if (!data)
                 foreach (var line in InWords(audit, client))
-                    await output.WriteLineAsync(line);
-            return proved ? 0 : NotProved;
+                    InLines(screen, line);
+            return (proved ? ExitCodes.Done : NotProved, data ? InJson(audit, client, proved) : null);
         }
         catch (Exception e) when (e is InvalidEntryException or EntryMissingException)
         {
-            await output.WriteLineAsync(json ? Broken(service, e.GetType().Name, e.Message).ToJsonString() : $"BROKEN     {e.Message}");
-            return NotProved;
+            broken = Broken(service, e.GetType().Name, e.Message);
+            InLines(screen, data ? "" : $"BROKEN     {e.Message}");
         }
         catch (InvalidLogException e)
         {
-            var checkpoints = ((string?[])[e.One, e.Other]).OfType<string>();
-            if (json)
-            {
-                var broken = Broken(service, e.Break.ToString(), e.What);
-                broken["checkpoints"] = new JsonArray([.. checkpoints.Select(c => (JsonNode?)c)]);
-                await output.WriteLineAsync(broken.ToJsonString());
-                return NotProved;
-            }
-            await output.WriteLineAsync($"BROKEN     {e.Message}");
-            foreach (var note in checkpoints)
-                await output.WriteLineAsync($"\nSigned by the service:\n{note}");
-            return NotProved;
+            var checkpoints = ((string?[])[e.One, e.Other]).OfType<string>().ToArray();
+            broken = Broken(service, e.Break.ToString(), e.What);
+            broken["checkpoints"] = new JsonArray([.. checkpoints.Select(c => (JsonNode?)c)]);
+            InLines(screen, data ? "" : $"BROKEN     {e.Message}");
+            foreach (var note in data ? [] : checkpoints)
+                screen.Lines($"\nSigned by the service:\n{note}\n");
         }
+        return (NotProved, data ? broken : null);
+    }
+
+    // The word that judges stands before what it judges, which goes on beneath.
+    private static void InLines(Screen screen, string line)
+    {
+        const int Column = 11;
+        if (line.Length == 0)
+            return;
+        if (
+            line.Length <= Column
+            || line[Column - 1] != ' '
+            || line[..Column].TrimEnd() is not ("proved" or "unproved" or "UNPROVED" or "BROKEN")
+        )
+        {
+            screen.Paragraph(line);
+            return;
+        }
+        var style = line[0] switch
+        {
+            'p' => Style.Good,
+            'u' => Style.Dim,
+            _ => Style.Bad,
+        };
+        foreach (var (part, i) in Screen.Wrap(line[Column..], screen.Shell.TextColumns - Column).Select((p, i) => (p, i)))
+            screen.Line(new Span(i == 0 ? line[..Column] : new string(' ', Column), style), part);
     }
 
     private static JsonObject Broken(string service, string @break, string what) =>

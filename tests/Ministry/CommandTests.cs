@@ -1,4 +1,3 @@
-using System.CommandLine;
 using System.Text.Json.Nodes;
 using Ministries.CallLog.V1;
 using Ministries.Client;
@@ -13,13 +12,13 @@ public class CommandTests(Services services) : IClassFixture<Services>
     [Fact]
     public async Task A_call_is_logged_from_JSON_and_read_back()
     {
-        var logged = JsonNode.Parse((await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(services.Call()))).Output)!;
+        var logged = JsonNode.Parse((await Succeed("kr/mfa", "calllog", "log-call", "--json", File(services.Call()), "-j")).Output)!;
         var id = (string)logged["call"]!;
 
         var text = (await Succeed("kr/mfa", "get", id)).Output;
         var json = JsonNode.Parse((await Succeed("ua/mfa", "get", "call", id, "-j")).Output)!;
 
-        Assert.Contains("state: CALL_STATE_ONE_SIDED", text);
+        Assert.Contains("state: one-sided", text);
         Assert.Contains("- participant: kr/mfa", text);
         Assert.Equal(id, (string)json["call"]!["id"]!);
         Assert.NotNull(json["etag"]);
@@ -29,21 +28,18 @@ public class CommandTests(Services services) : IClassFixture<Services>
     [Fact]
     public async Task A_text_of_a_service_cannot_pose_as_another_field()
     {
-        var logged = JsonNode.Parse((await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(services.Call()))).Output)!;
+        var logged = JsonNode.Parse((await Succeed("kr/mfa", "calllog", "log-call", "--json", File(services.Call()), "-j")).Output)!;
         services.Later = answer =>
         {
             if (answer is GetCallResponse { Call: { } call })
-                call.Sides[0].Participant = "kr/mfa\n  state: CALL_STATE_MUTUAL";
+                call.Sides[0].Participant = "kr/mfa\n  state: mutual";
             return answer;
         };
         try
         {
             var lines = (await Succeed("kr/mfa", "get", (string)logged["call"]!)).Output.Split('\n');
-            Assert.Equal(
-                ["  state: CALL_STATE_ONE_SIDED"],
-                lines.Where(l => l.TrimStart().StartsWith("state: CALL_", StringComparison.Ordinal))
-            );
-            Assert.Contains(lines, l => l.Contains("kr/mfa\\n  state: CALL_STATE_MUTUAL", StringComparison.Ordinal));
+            Assert.Equal(["  state: one-sided"], lines.Where(l => l.StartsWith("  state:", StringComparison.Ordinal)));
+            Assert.Contains(lines, l => l.Contains("kr/mfa\\n  state: mutual", StringComparison.Ordinal));
         }
         finally
         {
@@ -55,7 +51,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     public async Task Records_are_listed_by_filters_page_by_page()
     {
         for (var i = 0; i < 3; i++)
-            await Succeed("kr/mfa", "call", "calllog", "logcall", "--json", File(services.Call()));
+            await Succeed("kr/mfa", "calllog", "log-call", "--json", File(services.Call()));
 
         var lines = (await Succeed("ua/mfa", "list", "calls", $"case={services.Case}", "state=one_sided", "page_size=2", "--all", "-j"))
             .Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
@@ -66,17 +62,17 @@ public class CommandTests(Services services) : IClassFixture<Services>
 
         var page = await Succeed("ua/mfa", "list", "calls", "state=one_sided", "page_size=1");
         Assert.StartsWith("CALL", page.Output);
-        Assert.Contains("ONE_SIDED", page.Output);
+        Assert.Contains("one-sided", page.Output);
         Assert.Contains("page_token=", page.Error);
     }
 
     [Fact]
     public async Task The_ledger_is_followed()
     {
-        await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(services.Call()));
+        await Succeed("kr/mfa", "calllog", "log-call", "--json", File(services.Call()));
         var text = (await Succeed("ua/mfa", "follow", "calllog", "--until-now", "--case", services.Case)).Output;
-        Assert.Contains("LogCall", text);
-        Assert.Contains("CallLogged", text);
+        Assert.Contains("log-call", text);
+        Assert.Contains("call-logged", text);
         var json = (await Succeed("kr/mfa", "follow", "calllog", "--until-now", "-j"))
             .Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
             .Select(l => JsonNode.Parse(l)!)
@@ -90,7 +86,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     {
         var call = services.Call();
         var id = call.RequestId = MinistryClient.NewRequestId();
-        await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", File(call));
+        await Succeed("kr/mfa", "calllog", "log-call", "--json", File(call));
         var folder = Directory.CreateTempSubdirectory("evidence").FullName;
         try
         {
@@ -120,10 +116,10 @@ public class CommandTests(Services services) : IClassFixture<Services>
     public async Task A_refusal_is_shown_in_words_or_as_JSON_and_the_exit_code_says_so()
     {
         var request = services.Call();
-        request.Account.StartTime.TimeZone = "";
-        var refused = await Run("kr/mfa", "call", "calllog", "LogCall", "--json", File(request));
+        request.Account.StartTime.Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow.AddDays(1));
+        var refused = await Run("kr/mfa", "calllog", "log-call", "--json", File(request));
         Assert.Equal(CallCommands.WasRefused, refused.Code);
-        Assert.Contains("account.start_time.time_zone", refused.Error);
+        Assert.Contains("TIME_OUT_OF_RANGE", refused.Error);
         Assert.Empty(refused.Output);
 
         var json = await Run("kr/mfa", "get", "call", "call_00000000000000000000000000", "-j");
@@ -132,8 +128,11 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Theory]
-    [InlineData("call", "calllog", "NoSuch", "--json", "-")]
-    [InlineData("call", "calllog", "LogCall", "--json", "/no/such/file")]
+    [InlineData("calllog", "no-such")]
+    [InlineData("calllog", "log-call", "--no-such", "1")]
+    [InlineData("calllog", "log-call", "--json", "/no/such/file")]
+    [InlineData("calllog")]
+    [InlineData]
     [InlineData("get", "nothing")]
     [InlineData("get", "entry", "5")]
     [InlineData("get", "call", "a", "b", "c")]
@@ -155,7 +154,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
     {
         var file = Path.Combine(services.Folder, Path.GetRandomFileName());
         await System.IO.File.WriteAllTextAsync(file, """{ "no_such_field": 1 }""", Cancel);
-        var (code, _, error) = await Run("kr/mfa", "call", "calllog", "LogCall", "--json", file);
+        var (code, _, error) = await Run("kr/mfa", "calllog", "log-call", "--json", file);
         Assert.Equal(CallCommands.WrongInput, code);
         Assert.Contains("no_such_field", error);
     }
@@ -165,9 +164,8 @@ public class CommandTests(Services services) : IClassFixture<Services>
     {
         var (code, _, error) = await Run(
             "kr/mfa",
-            "call",
             "calllog",
-            "LogCall",
+            "log-call",
             "--json",
             File(services.Call()),
             "--address",
@@ -184,29 +182,17 @@ public class CommandTests(Services services) : IClassFixture<Services>
     {
         var file = File(services.Call());
         string[] ApproveWith(string key) =>
-            [
-                "approve",
-                "calllog",
-                "LogCall",
-                "--folder",
-                services.Folder,
-                "--json",
-                file,
-                "--office",
-                "legal",
-                "--key",
-                Path.Combine(services.Folder, key),
-            ];
+            ["approve", "calllog", "log-call", "--json", file, "--office", "legal", "--key", Path.Combine(services.Folder, key)];
         foreach (var number in (int[])[2, 3])
             await Succeed("", ApproveWith($"kr/mfa/officials/kr-mfa-official-{number}.key"));
         var approved = JsonNode.Parse(await System.IO.File.ReadAllTextAsync(file, Cancel))!;
         Assert.Equal(["kr-mfa-official-2", "kr-mfa-official-3"], approved["approvals"]!.AsArray().Select(a => (string)a!["official"]!));
         Assert.NotEmpty((string)approved["request_id"]!);
-        await Succeed("kr/mfa", "call", "calllog", "LogCall", "--json", file);
+        await Succeed("kr/mfa", "calllog", "log-call", "--json", file);
 
         approved["request_id"] = MinistryClient.NewRequestId();
         await System.IO.File.WriteAllTextAsync(file, approved.ToJsonString(), Cancel);
-        var refused = await Run("kr/mfa", "call", "calllog", "LogCall", "--json", file);
+        var refused = await Run("kr/mfa", "calllog", "log-call", "--json", file);
         Assert.Equal(CallCommands.WasRefused, refused.Code);
         Assert.Contains("APPROVAL_WRONG", refused.Error);
 
@@ -267,22 +253,10 @@ public class CommandTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
-    public async Task Methods_are_shown_from_the_contracts_without_a_call()
-    {
-        var all = (await Succeed("", "methods", "custody")).Output;
-        Assert.All(V1Names(), name => Assert.Contains(name, all));
-        var one = (await Succeed("", "methods", "calllog", "ContestReadout")).Output;
-        Assert.Contains("request_id: string, REQUIRED, request id", one);
-        Assert.Contains("version: uint32, REQUIRED, from 1 to 32", one);
-
-        static IEnumerable<string> V1Names() => Custody.V1.CustodyService.Descriptor.Methods.Select(m => m.Name);
-    }
-
-    [Fact]
     public async Task Every_verb_explains_itself()
     {
         foreach (var verb in CallCommands.Create())
-            Assert.Contains(verb.Description!, (await Succeed("", verb.Name, "--help")).Output.ReplaceLineEndings(" "));
+            Assert.Contains(verb.Description!, (await Succeed("", verb.Name, "--help")).Output.ReplaceLineEndings(" ").Trim());
     }
 
     private string File(Google.Protobuf.IMessage request)
@@ -292,33 +266,7 @@ public class CommandTests(Services services) : IClassFixture<Services>
         return file;
     }
 
-    private async Task<(int Code, string Output, string Error)> Succeed(string participant, params string[] args)
-    {
-        var result = await Run(participant, args);
-        Assert.True(result.Code == 0, result.Error);
-        return result;
-    }
+    private Task<Ran> Succeed(string participant, params string[] args) => new CommandRunner(services) { As = participant }.Succeed(args);
 
-    private async Task<(int Code, string Output, string Error)> Run(string participant, params string[] args)
-    {
-        var root = new RootCommand("ministry");
-        foreach (var command in CallCommands.Create().Append(AgreementCommand.Create()).Append(EvidenceCommand.Create()))
-            root.Add(command);
-        // The test's own options come last, so they win.
-        string[] common =
-            participant.Length == 0
-                ? []
-                :
-                [
-                    .. args.Contains("--folder") ? (string[])[] : ["--folder", services.Folder],
-                    "--as",
-                    participant,
-                    .. services.Addresses.SelectMany(a => (string[])["--address", $"{a.Key}={a.Value}"]),
-                ];
-        var verbs = args[0] == "evidence" ? 2 : 1;
-        var (output, error) = (new StringWriter(), new StringWriter());
-        var code = await root.Parse([.. args[..verbs], .. common, .. args[verbs..]])
-            .InvokeAsync(new InvocationConfiguration { Output = output, Error = error }, Cancel);
-        return (code, output.ToString(), error.ToString());
-    }
+    private Task<Ran> Run(string participant, params string[] args) => new CommandRunner(services) { As = participant }.Run(args);
 }

@@ -1,0 +1,183 @@
+using System.CommandLine;
+using Google.Protobuf;
+using Google.Protobuf.Collections;
+using Google.Protobuf.Reflection;
+using Ministries.Keys;
+using Ministries.Trust;
+using Ministries.Types.V1;
+using PlainText = Ministries.Ledger.PlainText;
+using PrivateFiles = Ministries.Ledger.PrivateFiles;
+using WholeFile = Ministries.Ledger.WholeFile;
+
+namespace Ministries.Ministry;
+
+/// <summary>The verb <c>approve</c>: an official reads a request in a file, and signs it.</summary>
+internal static class ApproveCommand
+{
+    public static Command Create()
+    {
+        var service = CallCommands.ServiceArgument();
+        var method = new Argument<string>("method") { Description = "The method, such as decide-transfer." };
+        var key = new Option<string>("--key")
+        {
+            Description = $"Your key. {CallCommands.KeyLocation}",
+            HelpName = "location",
+            Required = true,
+        };
+        var office = new Option<string>("--office")
+        {
+            Description = "The office in which you approve.",
+            HelpName = "office",
+            Required = true,
+        };
+        var file = new Option<string>("--json")
+        {
+            Description = "The file with the request, as --out wrote it; the approval is put into it.",
+            HelpName = "file",
+            Required = true,
+        };
+        var command = new Command(
+            "approve",
+            "Shows an official a request in words, and adds his approval to its file. It calls nobody, and needs of the folder only the "
+                + "agreement, which says whose key it is. Afterwards nothing of the request may change."
+        )
+        {
+            service,
+            method,
+            file,
+            key,
+            office,
+            Options.Yes,
+            Options.Profile,
+            Options.Folder,
+            Options.As,
+            Options.Zone,
+        };
+        command.SetAction(
+            (result, cancel) =>
+                CallCommands.Run(
+                    result,
+                    connection =>
+                    {
+                        var (name, wanted) = (result.GetRequiredValue(service), result.GetRequiredValue(method));
+                        var found = Find(name, wanted);
+                        var path = result.GetRequiredValue(file);
+                        var request = TypedVerb.Parse(found.InputType, PlainText.Of(File.ReadAllBytes(path)), path);
+                        using var official = KeySource.Open(result.GetRequiredValue(key), CallCommands.SecretsFolder);
+                        var approved = Approve(
+                            connection,
+                            name,
+                            found,
+                            request,
+                            official,
+                            result.GetRequiredValue(office),
+                            result.GetValue(Options.Yes)
+                        );
+                        if (approved)
+                            WholeFile.Write(path, Contract.Formatter.Format(request) + "\n", mode: PrivateFiles.Mode);
+                        return Task.FromResult(approved ? ExitCodes.Done : ExitCodes.WrongInput);
+                    },
+                    cancel
+                )
+        );
+        return command;
+    }
+
+    private static bool Approve(
+        Connection connection,
+        string service,
+        MethodDescriptor method,
+        IMessage request,
+        Signer key,
+        string office,
+        bool yes
+    )
+    {
+        if (request.Descriptor.FindFieldByNumber(Approvals.Field)?.Accessor.GetValue(request) is not RepeatedField<Approval> approvals)
+            throw new FormatException($"{Words.Kebab(method.Name)} has no approvals");
+        var permissions = new Permissions(AgreementFile.Trust(connection.AgreementPath, null, connection.Shell.Time.GetUtcNow()).Agreement);
+        var (owner, listed) = OwnerOf(key, permissions, connection.Shell.Time.GetUtcNow());
+        Judge(connection, service, method, request, approvals, owner, listed, permissions);
+        var (screen, demanded) = (connection.Error, permissions.ApprovalsDemanded(Contract.NameOf(method)));
+        screen.Paragraph(Comments.FirstOf(method), style: Style.Bold);
+        new Fields(screen, whole: true).Write(request, 2, "approvals");
+        foreach (var path in Seals.WithPaths(request).Select(s => s.Path))
+            screen.Paragraph($"{path} is sealed: what it says is not shown here.", 2, Style.Warning);
+        screen.Line(new Span("  for: ", Style.Dim), $"{owner.Id}, at {service}");
+        screen.Line(new Span("  your key: ", Style.Dim), $"{listed.Id}, of {listed.Official}");
+        screen.Line(
+            new Span("  approved by: ", Style.Dim),
+            $"{approvals.Count} so far; the agreement demands {demanded} beside the acting official"
+        );
+        if (!yes && connection.Shell.Asks && !connection.Ask($"Approve it as {listed.Official}, in the office {office}?"))
+            return false;
+        if (request.Descriptor.FindFieldByNumber(1) is { Name: "request_id" } id && id.Accessor.GetValue(request) is "")
+            id.Accessor.SetValue(request, MinistryClient.NewRequestId());
+        Approvals.Add(request, permissions.Agreement.TrustDomain, owner, key, office, service);
+        screen.Line(new Span("approved", Style.Good), $" by {listed.Official}: {approvals.Count} of {demanded}");
+        return true;
+    }
+
+    private static MethodDescriptor Find(string service, string method) =>
+        Contract.MethodsOf(service).FirstOrDefault(m => Words.Kebab(m.Name) == method)
+        ?? Contract.Find(service, method)
+        ?? throw new FormatException(
+            $"{service} has no method {method}"
+                + (
+                    Words.Nearest(method, Contract.MethodsOf(service).Select(m => Words.Kebab(m.Name))) is { } near
+                        ? $"; did you mean {near}?"
+                        : ""
+                )
+        );
+
+    private static (Participant Owner, SigningKey Key) OwnerOf(Signer key, Permissions permissions, DateTimeOffset now)
+    {
+        var bytes = ByteString.CopyFrom(key.PublicKey.Span);
+        var found = permissions
+            .Agreement.Participants.SelectMany(p => p.SigningKeys.Where(k => k.PublicKey == bytes).Select(k => (Owner: p, Key: k)))
+            .FirstOrDefault();
+        if (found.Key is null)
+            throw new FormatException("the agreement lists no such key");
+        if (found.Key.Use != SigningKeyUse.Approvals)
+            throw new FormatException($"{found.Key.Id} of {found.Owner.Id} is no key for approvals");
+        return RequestSignatures.IsValidAt(found.Key, now)
+            ? found
+            : throw new FormatException($"{found.Key.Id} is not in force now: it ended or was revoked");
+    }
+
+    // What the services would refuse, found before an official signs.
+    private static void Judge(
+        Connection connection,
+        string service,
+        MethodDescriptor method,
+        IMessage request,
+        RepeatedField<Approval> approvals,
+        Participant owner,
+        SigningKey key,
+        Permissions permissions
+    )
+    {
+        if (connection.ValueOf("as", Options.As) is { Length: > 0 } caller && caller != owner.Id)
+            throw new FormatException(
+                $"the key is {owner.Id}'s, and {caller} would send the request: an approval counts only for its own participant"
+            );
+        if (request.Descriptor.FindFieldByName("actor")?.Accessor.GetValue(request) is Actor actor && actor.Official == key.Official)
+            throw new FormatException($"{key.Official} acts in this request, and his own approval does not count");
+        if (approvals.FirstOrDefault(a => a.Official == key.Official) is { } before)
+            throw new FormatException($"{before.Official} approved it already");
+        // A change since an earlier approval makes that one wrong, and so the whole request.
+        var (_, refusal) = Approvals.Check(
+            approvals,
+            Contract.NameOf(method),
+            request.ToByteArray(),
+            owner,
+            permissions,
+            connection.Shell.Time.GetUtcNow(),
+            service
+        );
+        if (refusal is not null)
+            throw new FormatException(
+                $"an approval that is in the file does not count ({refusal.Reason}): the request was changed since, or it is another participant's"
+            );
+    }
+}

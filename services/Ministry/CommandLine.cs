@@ -1,0 +1,90 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+
+namespace Ministries.Ministry;
+
+/// <summary>Runs the command: its help, its usage errors and its end by Ctrl-C.</summary>
+internal static class CommandLine
+{
+    /// <summary>How a command line is read. A value may begin with @, which is a file to a flag and not one of arguments.</summary>
+    public static readonly ParserConfiguration Parsing = new() { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
+
+    /// <summary>Runs a command line.</summary>
+    /// <param name="root">The commands.</param>
+    /// <param name="arguments">The arguments.</param>
+    /// <param name="configuration">In what it runs.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <returns>The exit code.</returns>
+    public static async Task<int> Run(
+        RootCommand root,
+        IReadOnlyList<string> arguments,
+        ShellConfiguration configuration,
+        CancellationToken cancel = default
+    )
+    {
+        foreach (var help in root.Options.OfType<HelpOption>())
+            help.Action = new VerbHelp(configuration.Shell);
+        if (root.Subcommands.OfType<CompletionCommand>().FirstOrDefault() is { } completion)
+            completion.Root = root;
+        TypedVerb.Prepare(root, arguments);
+        configuration.EnableDefaultExceptionHandler = false;
+        var result = root.Parse(arguments, Parsing);
+        // Help, the version and completions come first: they are asked for where something is missing.
+        if (result.Action is CommandLineAction { ClearsParseErrors: true })
+            return await result.InvokeAsync(configuration, cancel);
+        if (result.Errors.Count > 0 || result.CommandResult.Command.Subcommands.Count > 0)
+            return UsageError(result, configuration);
+        try
+        {
+            return await result.InvokeAsync(configuration, cancel);
+        }
+        catch (OperationCanceledException)
+        {
+            return ExitCodes.Interrupted;
+        }
+#pragma warning disable CA1031 // Nobody who calls a command is helped by a stack trace.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            await configuration.Error.WriteLineAsync($"This is a fault of the command itself: {e.GetType().Name}: {e.Message}");
+            return ExitCodes.Failed;
+        }
+    }
+
+    private static int UsageError(ParseResult result, ShellConfiguration configuration)
+    {
+        var command = result.CommandResult.Command;
+        var screen = new Screen(configuration.Error, configuration.Shell);
+        var unknown = result.UnmatchedTokens.ToHashSet();
+        // What follows an unknown flag is its value.
+        var named = unknown.Any(t => t.StartsWith('-')) ? result.UnmatchedTokens.Where(t => t.StartsWith('-')) : result.UnmatchedTokens;
+        foreach (var token in named)
+        {
+            screen.Line($"{PathOf(command)} has no {Terminal.Line(token)}");
+            if (Words.Nearest(token, NamesFor(command, token)) is { } near)
+                screen.Line(new Span($"did you mean {near}?", Style.Bold));
+        }
+        // An error about a token that is unknown anyway says nothing more.
+        foreach (var error in result.Errors.Where(e => !unknown.Any(t => e.Message.Contains($"'{t}'", StringComparison.Ordinal))))
+            if (command.Subcommands.Count == 0)
+                screen.Line(Terminal.Line(error.Message));
+        if (unknown.Count == 0 && command.Subcommands.Count > 0)
+            screen.Line(
+                $"{PathOf(command)} takes one of {string.Join(", ", command.Subcommands.Where(s => !s.Hidden).Select(s => s.Name))}"
+            );
+        screen.Line($"`{PathOf(command)} --help` says more");
+        return ExitCodes.WrongInput;
+    }
+
+    /// <summary>A command with those above it, as it is typed.</summary>
+    public static string PathOf(Command command) =>
+        command is RootCommand || command.Parents.OfType<Command>().FirstOrDefault() is not { } above
+            ? "ministry"
+            : $"{PathOf(above)} {command.Name}";
+
+    private static IEnumerable<string> NamesFor(Command command, string token) =>
+        token.StartsWith('-')
+            ? command.Options.Where(o => !o.Hidden).SelectMany(o => o.Aliases.Append(o.Name))
+            : command.Subcommands.Where(s => !s.Hidden).Select(s => s.Name);
+}

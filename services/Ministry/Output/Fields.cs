@@ -1,0 +1,145 @@
+using System.Collections;
+using System.Globalization;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Google.Protobuf.WellKnownTypes;
+using Ministries.Types.V1;
+
+namespace Ministries.Ministry;
+
+/// <summary>Messages in words for a person: a field to a line under the name by which its flag goes, enum values as flags take them, times in
+/// his own zone. A field that is withheld from him is shown as <c>·</c>.</summary>
+/// <param name="screen">Where to.</param>
+/// <param name="whole">Whether long values are shown whole.</param>
+internal sealed class Fields(Screen screen, bool whole)
+{
+    /// <summary>Writes a message's fields that have a value or are withheld.</summary>
+    /// <param name="message">The message.</param>
+    /// <param name="indent">The spaces before each line.</param>
+    /// <param name="without">The names of fields that are not shown.</param>
+    public void Write(IMessage message, int indent = 0, params IReadOnlyCollection<string> without)
+    {
+        var withheld = WithheldIn(message);
+        foreach (var field in message.Descriptor.Fields.InFieldNumberOrder())
+        {
+            if (field.Name == "withheld" || without.Contains(field.Name))
+                continue;
+            var (value, hidden) = (field.Accessor.GetValue(message), withheld.Contains(field.Name));
+            if (IsDefault(field, value) && !hidden)
+                continue;
+            if (value is IMessage inner && !IsLine(field))
+            {
+                Line(indent, Words.Of(field), hidden ? Screen.Withheld : "");
+                Write(inner, indent + 2);
+            }
+            else if (value is IList { Count: > 0 } items && field.FieldType == FieldType.Message && !field.IsMap && !IsLine(field))
+            {
+                Line(indent, Words.Of(field), hidden ? Screen.Withheld : "");
+                foreach (IMessage item in items)
+                    Item(item, indent + 2);
+            }
+            else
+                Line(indent, Words.Of(field), InLine(field, value, hidden));
+        }
+    }
+
+    /// <summary>A field's value in one line.</summary>
+    public Span InLine(FieldDescriptor field, object? value, bool hidden)
+    {
+        if (hidden && IsDefault(field, value))
+            return new Span(Screen.Withheld, Style.Dim);
+        var text = value switch
+        {
+            IDictionary pairs => string.Join(", ", pairs.Keys.Cast<object>().Select(k => $"{k}={pairs[k]}")),
+            IList items => string.Join(", ", items.Cast<object>().Select(i => One(field, i))),
+            _ => One(field, value),
+        };
+        return hidden ? $"{text} {Screen.Withheld}" : text;
+    }
+
+    /// <summary>The names of the fields of a message that its reader may not see.</summary>
+    public static IReadOnlyCollection<string> WithheldIn(IMessage message) =>
+        message.Descriptor.FindFieldByName("withheld")?.Accessor.GetValue(message) is IEnumerable<string> names ? [.. names] : [];
+
+    /// <summary>Whether a field has no value.</summary>
+    public static bool IsDefault(FieldDescriptor field, object? value) =>
+        value switch
+        {
+            null or "" or false => true,
+            ICollection items => items.Count == 0,
+            ByteString bytes => bytes.IsEmpty,
+            System.Enum one => Convert.ToInt32(one, CultureInfo.InvariantCulture) == 0,
+            int or uint or long or ulong => !field.HasPresence && Convert.ToDecimal(value, CultureInfo.InvariantCulture) == 0,
+            _ => false,
+        };
+
+    // Messages that are read best in one line.
+    private static bool IsLine(FieldDescriptor field) =>
+        field.FieldType != FieldType.Message
+        || field.IsMap
+        || Flag.IsValue(field.MessageType)
+        || field.MessageType == Text.Descriptor
+        || field.MessageType == PartialDate.Descriptor;
+
+    private void Line(int indent, string name, Span value)
+    {
+        var before = $"{new string(' ', indent)}{name}:";
+        if (value.Text.Length == 0)
+        {
+            screen.Line(new Span(before, Style.Dim));
+            return;
+        }
+        // Long texts go on beneath, so that a terminal does not break them where it likes.
+        if (whole || screen.Shell.Columns is not { } columns || before.Length + 1 + Screen.ColumnsOf(value.Text) <= columns)
+            screen.Line(new Span(before + " ", Style.Dim), value);
+        else
+        {
+            screen.Line(new Span(before, Style.Dim));
+            foreach (var line in Screen.Wrap(value.Text, columns - indent - 2).SelectMany(l => Pieces(l, columns - indent - 2)))
+                screen.Line(new string(' ', indent + 2), value with { Text = line });
+        }
+    }
+
+    // A word that is longer than a line.
+    private static IEnumerable<string> Pieces(string word, int width)
+    {
+        while (Screen.ColumnsOf(word) > width)
+        {
+            var piece = Screen.Cut(word, width + 1)[..^1];
+            yield return piece;
+            word = word[piece.Length..];
+        }
+        yield return word;
+    }
+
+    private void Item(IMessage item, int indent)
+    {
+        var lines = new StringWriter();
+        var beneath = new Screen(lines, screen.Shell with { IsTerminal = false, Columns = screen.Shell.Columns });
+        new Fields(beneath, whole).Write(item, indent);
+        var text = lines.ToString();
+        // The first line of each item carries its dash.
+        screen.Lines(text.Length > indent ? $"{new string(' ', indent - 2)}- {text[indent..]}" : $"{new string(' ', indent - 2)}-\n");
+    }
+
+    private string One(FieldDescriptor field, object? value) =>
+        value switch
+        {
+            null => "",
+            System.Enum one => Words.Of(field.EnumType, Convert.ToInt32(one, CultureInfo.InvariantCulture)),
+            bool yes => yes ? "yes" : "no",
+            ByteString bytes => whole || bytes.Length <= 8
+                ? Convert.ToHexStringLower(bytes.Span)
+                : $"{Convert.ToHexStringLower(bytes.Span[..8])}… ({bytes.Length} bytes)",
+            Timestamp time => screen.Time(time.ToDateTimeOffset()),
+            ZonedTime { Time: { } time } zoned => $"{screen.Time(time.ToDateTimeOffset())} ({Terminal.Line(zoned.TimeZone)})",
+            Text text => $"{Terminal.Line(text.Text_)} [{Terminal.Line(text.Language)}]",
+            PartialDate date => string.Join('-', new[] { date.Year, date.Month, date.Day }.TakeWhile(n => n > 0).Select(n => $"{n:00}")),
+            Sealed sealedData => OfSealed(sealedData),
+            IMessage message => Terminal.Line(message.ToString()!),
+            _ => Terminal.Line(Convert.ToString(value, CultureInfo.InvariantCulture)!),
+        };
+
+    private static string OfSealed(Sealed sealedData) =>
+        sealedData.Withheld.Count > 0 ? $"sealed, not for you {Screen.Withheld}" : $"sealed to {string.Join(", ", sealedData.Recipients)}";
+}

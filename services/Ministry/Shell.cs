@@ -1,0 +1,63 @@
+using System.CommandLine;
+
+namespace Ministries.Ministry;
+
+/// <summary>What a command is started in: the variables, the person or script at its input, the terminal.</summary>
+internal sealed record Shell
+{
+    /// <summary>The value of an environment variable; null: it is not set.</summary>
+    public required Func<string, string?> Variable { get; init; }
+
+    /// <summary>Standard input.</summary>
+    public required TextReader Input { get; init; }
+
+    /// <summary>Whether a person can be asked: standard input and standard error are a terminal.</summary>
+    public bool Asks { get; init; }
+
+    /// <summary>Whether standard output is a terminal.</summary>
+    public bool IsTerminal { get; init; }
+
+    /// <summary>The terminal's columns; null: standard output is none, so that nothing is cut.</summary>
+    public int? Columns { get; init; }
+
+    /// <summary>The zone in which times are shown.</summary>
+    public TimeZoneInfo Zone { get; init; } = TimeZoneInfo.Local;
+
+    /// <summary>The clock.</summary>
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>The columns to which text for a person is wrapped: those of the terminal from 40 to 100. What no person reads is not
+    /// wrapped.</summary>
+    public int TextColumns => Columns is { } columns ? Math.Clamp(columns, 40, 100) : int.MaxValue;
+
+    /// <summary>Whether colours are written: on a terminal that has some, unless <c>NO_COLOR</c> is set (no-color.org).</summary>
+    public bool Colours => IsTerminal && Text("NO_COLOR").Length == 0 && Text("TERM") is not ("dumb" or "");
+
+    /// <summary>That of this process.</summary>
+    public static Shell OfProcess()
+    {
+        var width = int.TryParse(Environment.GetEnvironmentVariable("COLUMNS"), out var columns) && columns > 0 ? columns : (int?)null;
+        if (width is null && !Console.IsOutputRedirected && Console.WindowWidth is > 0 and var window)
+            width = window;
+        return new Shell
+        {
+            Variable = Environment.GetEnvironmentVariable,
+            Input = Console.In,
+            Asks = !Console.IsInputRedirected && !Console.IsErrorRedirected,
+            IsTerminal = !Console.IsOutputRedirected,
+            Columns = width,
+        };
+    }
+
+    /// <summary>That in which a verb was started.</summary>
+    public static Shell Of(ParseResult result) => (result.InvocationConfiguration as ShellConfiguration)?.Shell ?? OfProcess();
+
+    /// <summary>The value of a variable; empty: it is not set.</summary>
+    public string Text(string variable) => Variable(variable) ?? "";
+}
+
+/// <summary>How a command is invoked in a shell.</summary>
+internal sealed class ShellConfiguration : InvocationConfiguration
+{
+    public required Shell Shell { get; init; }
+}

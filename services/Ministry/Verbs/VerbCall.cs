@@ -1,0 +1,283 @@
+using System.CommandLine;
+using System.Globalization;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using Ministries.Custody.V1;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+using PlainText = Ministries.Ledger.PlainText;
+using PrivateFiles = Ministries.Ledger.PrivateFiles;
+
+namespace Ministries.Ministry;
+
+/// <summary>One call of a typed verb, from the flags to the answer.</summary>
+internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection connection)
+{
+    private static readonly string[] FilledIn = ["request_id", "actor", "etag", "same_as_etag", "case", "prisoner", "approvals"];
+
+    // The records whose etags were read, as they were then.
+    private readonly List<(EtagSource Source, IMessage Get, IMessage Record)> _seen = [];
+
+    /// <summary>Makes the call.</summary>
+    /// <returns>The exit code.</returns>
+    public async Task<int> Run(CancellationToken cancel)
+    {
+        var values = new FlagValue(connection.Shell.Zone, connection.Shell.Time.GetUtcNow(), ReadFile);
+        var (request, seals) = await verb.Build(result, values, cancel);
+        // A write that was sent and not answered is sent again as it was.
+        if (verb.IsWrite && result.GetValue(Options.RequestId) is { Length: > 0 } id)
+        {
+            if (Outbox.Find(connection, verb, id) is { } sent)
+                return await Send(sent, cancel);
+            verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, id);
+        }
+        FillActor(request);
+        Check(request, [.. FilledIn, .. seals.Select(s => s.Flag.FieldPath), .. WishIn(seals)]);
+        if (!verb.IsWrite)
+            return await Read(request, cancel);
+        await FillFromRecords(request, cancel);
+        await Seal(request, seals, cancel);
+        if (verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request) is "")
+            verb.Method.InputType.FindFieldByNumber(1).Accessor.SetValue(request, MinistryClient.NewRequestId());
+        Check(request, []);
+        if (result.GetValue(Options.Out) is { Length: > 0 } file)
+            return await WriteOut(request, file);
+        if (result.GetValue(Options.DryRun))
+            return DryRun.Show(connection, verb, request);
+        return Confirmed(request) ? await Send(request, cancel) : ExitCodes.WrongInput;
+    }
+
+    // ---- the request -----------------------------------------------------------------------------------------------------------
+
+    private string ReadFile(string file)
+    {
+        if (file != "-")
+            return PlainText.Of(File.ReadAllBytes(file));
+        if (_inputRead)
+            throw new FormatException("standard input (-) can be read once only");
+        _inputRead = true;
+        return connection.Shell.Input.ReadToEnd();
+    }
+
+    private bool _inputRead;
+
+    private void FillActor(IMessage request)
+    {
+        if (request.Descriptor.FindFieldByName("actor") is not { } field || field.MessageType != Actor.Descriptor)
+            return;
+        var actor = (Actor?)field.Accessor.GetValue(request) ?? new Actor();
+        if (actor.Office.Length == 0)
+            actor.Office = connection.ValueOf("office");
+        if (actor.Official.Length == 0)
+            actor.Official = connection.ValueOf("official");
+        if (actor.Authority.Length == 0)
+            actor.Authority = connection.ValueOf("authority");
+        if (actor.CalculateSize() == 0)
+            throw new FormatException(
+                "--actor.office, --actor.official and --actor.authority say for whom you act; `ministry config set office …` keeps each"
+            );
+        field.Accessor.SetValue(request, actor);
+    }
+
+    private void Check(IMessage request, IReadOnlyCollection<string> filled)
+    {
+        var faults = Limits.Faults(request, filled.ToHashSet());
+        if (faults.Count > 0)
+            throw new FormatException(string.Join('\n', faults.Select(f => $"{verb.FlagFor(f.Path)} {f.What}")));
+    }
+
+    // What was not given and stands in a record that the request names: the case, the prisoner and the etags.
+    private async Task FillFromRecords(IMessage request, CancellationToken cancel)
+    {
+        foreach (var name in (string[])["case", "prisoner"])
+        {
+            if (
+                request.Descriptor.FindFieldByName(name) is not { FieldType: FieldType.String } field
+                || field.Accessor.GetValue(request) is not ""
+            )
+                continue;
+            foreach (var source in EtagSource.In(verb.Service, request).Take(1))
+                if (
+                    source.ReadRequest(request) is { } get
+                    && source.Kind.Type.FindFieldByName(name) is { FieldType: FieldType.String } there
+                )
+                    field.Accessor.SetValue(request, there.Accessor.GetValue((await ReadOnce(source, get, cancel)).Record));
+            if (name == "case" && field.Accessor.GetValue(request) is "")
+                field.Accessor.SetValue(request, connection.ValueOf("case"));
+        }
+        foreach (var source in EtagSource.In(verb.Service, request))
+            if (source.Field.Accessor.GetValue(request) is "" && source.ReadRequest(request) is { } get)
+                source.Field.Accessor.SetValue(request, (await ReadOnce(source, get, cancel)).Etag);
+    }
+
+    private async Task<(IMessage Record, string Etag)> ReadOnce(EtagSource source, IMessage get, CancellationToken cancel)
+    {
+        var answer = _seen.FirstOrDefault(s => s.Get.Equals(get)).Record;
+        if (answer is null)
+            _seen.Add((source, get, answer = await connection.Call(verb.Service, source.Kind.Get, get, cancel)));
+        return (source.Kind.In(answer), (string)answer.Descriptor.FindFieldByName("etag").Accessor.GetValue(answer));
+    }
+
+    private async Task Seal(IMessage request, IReadOnlyList<ToSeal> seals, CancellationToken cancel)
+    {
+        foreach (var seal in seals)
+        {
+            if (seal.Content is StatementContent wish)
+                Commit(request, wish);
+            if (Limits.Faults(seal.Content, new HashSet<string>()) is { Count: > 0 } faults)
+                throw new FormatException(string.Join('\n', faults.Select(f => $"{seal.Flag.Name}: {f.Path} {f.What}")));
+            if (seal.Recipients.Count > 0)
+                connection.Client.Seal(request, seal.Content, seal.Recipients);
+            else
+                await connection.Reach(
+                    "custody",
+                    async () =>
+                    {
+                        await connection.Client.Seal(request, seal.Content, cancel);
+                        return true;
+                    },
+                    "the records that say to whom it is sealed",
+                    cancel
+                );
+        }
+    }
+
+    // A statement carries commitments to the destinations in its sealed content, which nobody makes by hand.
+    private static IEnumerable<string> WishIn(IReadOnlyList<ToSeal> seals) =>
+        seals.Any(s => s.Content is StatementContent) ? ["commitments"] : [];
+
+    private static void Commit(IMessage request, StatementContent wish)
+    {
+        if (request is not RecordStatementRequest { Commitments.Count: 0 } statement)
+            return;
+        if (wish.WishSecret.IsEmpty)
+            wish.WishSecret = ByteString.CopyFrom(System.Security.Cryptography.RandomNumberGenerator.GetBytes(WishCommitments.Bytes));
+        statement.Commitments.Add(
+            WishCommitments.Make(statement.Case, statement.Prisoner, wish.AcceptedDestinations, wish.WishSecret.Span)
+        );
+    }
+
+    // ---- what becomes of it ------------------------------------------------------------------------------------------------------
+
+    private async Task<int> WriteOut(IMessage request, string file)
+    {
+        await using (var stream = PrivateFiles.Open(file, FileMode.CreateNew))
+        await using (var writer = new StreamWriter(stream))
+            await writer.WriteLineAsync(Contract.Formatter.Format(request));
+        var name = $"{verb.Service} {verb.Command.Name}";
+        connection.Error.Line($"{file} holds the request; nothing was sent");
+        if (request.Descriptor.FindFieldByNumber(4) is { Name: "approvals" })
+            connection.Error.Paragraph($"each official: ministry approve {name} --json {file} --office … --key …", 2, Style.Dim);
+        connection.Error.Paragraph($"then: ministry {name} --json {file}", 2, Style.Dim);
+        return ExitCodes.Done;
+    }
+
+    // Every write stays in the ledger for ever, so every write is asked about.
+    private bool Confirmed(IMessage request)
+    {
+        if (result.GetValue(Options.Yes) || !connection.Shell.Asks)
+            return true;
+        var screen = connection.Error;
+        screen.Paragraph(Comments.FirstOf(verb.Method), style: Style.Bold);
+        new Fields(screen, whole: false).Write(request, 2, "request_id", "etag", "approvals");
+        if (request.Descriptor.FindFieldByNumber(4) is { Name: "approvals" } field)
+            screen.Line(
+                new Span("  approvals: ", Style.Dim),
+                $"{((System.Collections.ICollection)field.Accessor.GetValue(request)).Count} of {Demanded} that the agreement demands"
+            );
+        foreach (var (source, _, answer) in _seen)
+            if (source.Kind.Type.FindFieldByName("state") is { } state)
+                screen.Line(
+                    new Span($"  {source.Kind.Name} now: ", Style.Dim),
+                    new Fields(screen, true).InLine(state, state.Accessor.GetValue(source.Kind.In(answer)), false)
+                );
+        return connection.Ask($"Send it as {connection.Client.Participant.Id}? It stays in the ledger.");
+    }
+
+    private uint Demanded => new Permissions(connection.Client.Agreement).ApprovalsDemanded(Contract.NameOf(verb.Method));
+
+    private async Task<int> Send(IMessage request, CancellationToken cancel)
+    {
+        var id = (string)verb.Method.InputType.FindFieldByNumber(1).Accessor.GetValue(request);
+        var again = $"ministry {verb.Service} {verb.Command.Name} --request-id {id}";
+        Outbox.Keep(connection, verb, id, request);
+        IMessage answer;
+        try
+        {
+            answer = await connection.Call(verb.Service, verb.Method, request, cancel);
+        }
+        catch (Exception e) when (e is NotReachedException or OperationCanceledException)
+        {
+            connection.Error.Paragraph($"request_id: {id}");
+            connection.Error.Paragraph($"It is not known whether it was recorded. To send the same write again: {again}");
+            throw;
+        }
+        catch (RefusedException e)
+        {
+            if (e.StatusCode is not StatusCode.Unavailable)
+                Outbox.Forget(connection, id);
+            await ShowChanges(e, cancel);
+            throw;
+        }
+        Outbox.Forget(connection, id);
+        Show(answer, id);
+        return ExitCodes.Done;
+    }
+
+    // The record changed between reading it and writing: what changed is shown, because somebody must decide again.
+    private async Task ShowChanges(RefusedException refused, CancellationToken cancel)
+    {
+        if (refused.Reason != "STALE")
+            return;
+        foreach (var (source, get, before) in _seen)
+        {
+            var after = await connection.Call(verb.Service, source.Kind.Get, get, cancel);
+            if (after.Equals(before))
+                continue;
+            connection.Error.Line(new Span($"The {source.Kind.Name} changed since it was read:", Style.Warning));
+            foreach (var line in Changes.Between(Answers.InJson(source.Kind.In(before)), Answers.InJson(source.Kind.In(after))))
+                connection.Error.Line($"  {line}");
+        }
+    }
+
+    private void Show(IMessage answer, string id)
+    {
+        var receipt = answer.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(answer) as Receipt;
+        if (connection.Format is OutputFormat.Json or OutputFormat.Yaml)
+        {
+            Answers.Write(connection, answer);
+            connection.Error.Line($"request_id: {id}");
+            return;
+        }
+        var screen = connection.Screen;
+        screen.Line(
+            new Span("recorded", Style.Good),
+            $" by {verb.Service} at position {receipt?.Position.ToString(CultureInfo.InvariantCulture)}"
+        );
+        new Fields(screen, connection.Format == OutputFormat.Wide).Write(answer, 0, "receipt");
+        screen.Line(new Span("request-id: ", Style.Dim), id);
+        if (receipt is not null)
+            screen.Line(new Span("receipt: ", Style.Dim), connection.ReceiptOf(verb.Service, receipt.Position));
+    }
+
+    private async Task<int> Read(IMessage request, CancellationToken cancel)
+    {
+        if (
+            request.Descriptor.FindFieldByName("case") is { FieldType: FieldType.String } field
+            && Flag.IsRequiredField(field)
+            && field.Accessor.GetValue(request) is ""
+        )
+            field.Accessor.SetValue(request, connection.ValueOf("case"));
+        Check(request, []);
+        if (verb.Method.IsServerStreaming)
+        {
+            var asked = (FollowEntriesRequest)request;
+            return await FollowCommand.Follow(connection, verb.Service, asked.FromPosition, asked.Case, asked.UntilNow, cancel);
+        }
+        if (verb.IsList)
+            return await ListCommand.Write(connection, verb.Service, verb.Method, request, result.GetValue(Options.All), cancel);
+        Answers.Write(connection, await connection.Call(verb.Service, verb.Method, request, cancel));
+        return ExitCodes.Done;
+    }
+}

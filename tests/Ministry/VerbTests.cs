@@ -1,0 +1,413 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json.Nodes;
+using Ministries.CallLog.V1;
+using Ministries.Client;
+using Ministries.Fixtures;
+using Ministries.Ledger.V1;
+using Ministries.Types.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Ministry.Tests;
+
+/// <summary>The typed verbs against real services: writes, their safety, and what becomes of them.</summary>
+[System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+public class VerbTests(Services services) : IClassFixture<Services>
+{
+    private static readonly string[] Official = ["--office", "consular-department", "--official", "o-17", "--authority", "order-12"];
+
+    private string[] LogCall =>
+        [
+            "calllog",
+            "log-call",
+            "--case",
+            services.Case,
+            "--with",
+            "ua/mfa",
+            "--subject",
+            "transfer,citizenship",
+            "--start",
+            "2025-03-17T10:00+09:00",
+            "--channel",
+            "telephone",
+            "--attendee",
+            "participant=kr/mfa,office=minister",
+            "--attendee",
+            "participant=ua/mfa,office=minister",
+            .. Official,
+        ];
+
+    [Fact]
+    public async Task A_call_is_logged_in_one_line_and_the_answer_shows_position_request_id_and_receipt()
+    {
+        var output = (
+            await Kr.Succeed([
+                .. LogCall,
+                "--prisoner",
+                services.Prisoners[0],
+                "--commitment",
+                $"participant=kr/mfa,kind=meet,prisoners={services.Prisoners[0]},due-time=2025-04-17T10:00+09:00",
+            ])
+        ).Output;
+
+        Assert.Matches("recorded by calllog at position [0-9]+\n", output);
+        Assert.Contains("state: one-sided", output);
+        Assert.Contains("etag: ", output);
+        Assert.Matches("request-id: [0-9a-f-]{36}\n", output);
+        var receipt = Line(output, "receipt");
+        Assert.NotEmpty(Contract.Parser.Parse<Receipt>(await File.ReadAllTextAsync(receipt, Cancel)).Checkpoint);
+        using var client = services.As("kr/mfa");
+        var call = (await client.CallLog.GetCallAsync(new GetCallRequest { Call = Line(output, "call") }, cancellationToken: Cancel)).Call;
+        var account = call.Readouts[0].Versions[0].Account;
+        Assert.Equal(("Asia/Seoul", new DateTime(2025, 3, 17, 1, 0, 0)), (account.StartTime.TimeZone, account.StartTime.Time.ToDateTime()));
+        Assert.Equal([Subject.Transfer, Subject.Citizenship], account.Subjects);
+        Assert.Equal(CommitmentKind.Meet, Assert.Single(call.Commitments).Terms.Kind);
+    }
+
+    [Fact]
+    public async Task A_mistake_is_named_by_its_flag_before_anybody_is_called()
+    {
+        var nobody = Kr with
+        {
+            Variables = new Dictionary<string, string> { ["MINISTRIES_CALLLOG"] = $"https://127.0.0.1:{Ports.Free()}" },
+        };
+        foreach (
+            var (arguments, said) in ((string[], string)[])
+                [
+                    (["--channel", "telefone"], "--channel is one of telephone,"),
+                    (["--channel", "telefone"], "did you mean telephone?"),
+                    (["--start", "2025-03-17T10:00"], "--start is a time with its zone"),
+                    (["--start", "2025-03-17T10:00+03:00"], "needs the name of its zone"),
+                    (["--start", "2025-03-17T10:00+09:00[Europe/Kyiv]"], "contradicts itself"),
+                    (["--with", "UA"], "--counterpart must be a participant's id"),
+                    (["--attendee", "participant=kr/mfa"], "--account.attendees (account.attendees[2].office) is missing"),
+                    (["--attendee", "offce=x"], "has no offce"),
+                    (["--prisoner", "pris_1"], "must be a reference that custody gave"),
+                    (["--minutes", "They said"], "never stand on a command line"),
+                ]
+        )
+        {
+            // What is given once only is replaced.
+            var flag = Array.IndexOf(LogCall, arguments[0]);
+            var without = flag < 0 || arguments[0] == "--attendee" ? LogCall : LogCall.Take(flag).Concat(LogCall.Skip(flag + 2));
+            var ran = await nobody.Run([.. without, .. arguments]);
+            Assert.Equal(2, ran.Code);
+            Assert.Contains(said, ran.Error);
+            Assert.Empty(ran.Output);
+        }
+        Assert.Contains(
+            "--account.channel is missing",
+            (await nobody.Run(["calllog", "log-call", "--case", services.Case, .. Official])).Error
+        );
+    }
+
+    [Fact]
+    public async Task Personal_data_come_from_a_file_or_the_input_and_are_sealed_and_opened()
+    {
+        const string Minutes = """{ "minutes": { "language": "en", "text": "They spoke of an invented matter." } }""";
+        var output = (await (Kr with { Input = Minutes }).Succeed([.. LogCall, "--minutes", "-"])).Output;
+        var call = Line(output, "call");
+
+        Assert.Contains("sealed to kr/mfa", (await Kr.Succeed("get", call)).Output);
+        Assert.Contains("They spoke of an invented matter.", (await Kr.Succeed("open", call)).Output);
+        Assert.Matches($"{call} +CallMinutes +kr/mfa", (await Kr.Succeed("open", "--case", services.Case)).Output);
+        var other = Kr with { As = "ua/mfa" };
+        Assert.Contains("sealed, not for you ·", (await other.Succeed("get", call)).Output);
+        Assert.Equal(2, (await other.Run("open", call)).Code);
+    }
+
+    [Fact]
+    public async Task The_etag_and_the_case_are_read_from_the_record()
+    {
+        var call = Line((await Kr.Succeed(LogCall)).Output, "call");
+        var contest = await (Kr with { As = "ua/mfa" }).Succeed([
+            "calllog",
+            "contest-readout",
+            "--call",
+            call,
+            "--participant",
+            "kr/mfa",
+            "--version",
+            "1",
+            "--reason.language",
+            "en",
+            "--reason.text",
+            "not so",
+            .. Official,
+        ]);
+        Assert.Contains("state: contested", contest.Output);
+    }
+
+    [Fact]
+    public async Task A_record_that_changes_between_reading_and_writing_is_shown_with_what_changed()
+    {
+        var call = Line((await Kr.Succeed(LogCall)).Output, "call");
+        string[] contest =
+        [
+            "calllog",
+            "contest-readout",
+            "--call",
+            call,
+            "--participant",
+            "kr/mfa",
+            "--version",
+            "1",
+            "--reason.language",
+            "en",
+            "--reason.text",
+            "not so",
+        ];
+        string[] readout =
+        [
+            "calllog",
+            "submit-readout",
+            "--call",
+            call,
+            "--start",
+            "2025-03-17T03:00+02:00[Europe/Kyiv]",
+            "--channel",
+            "telephone",
+            "--subject",
+            "transfer",
+            "--attendee",
+            "participant=ua/mfa,office=minister",
+        ];
+        // While the person reads the question, his own colleague writes.
+        var reader = new Meanwhile(() => (Kr with { As = "ua/mfa" }).Succeed([.. readout, .. Official]));
+        var ran = await (Kr with { As = "ua/mfa", Reader = reader }).Run([.. contest, .. Official]);
+
+        Assert.Equal(1, ran.Code);
+        Assert.Contains("STALE", ran.Error);
+        Assert.Contains("The call changed since it was read", ran.Error);
+        Assert.Contains("state: CALL_STATE_ONE_SIDED → CALL_STATE_MUTUAL", ran.Error);
+    }
+
+    [Fact]
+    public async Task A_dry_run_shows_what_would_be_signed_and_sends_nothing()
+    {
+        var before = await Calls();
+        var output = (await Kr.Succeed([.. LogCall, "--dry-run"])).Output;
+        Assert.Contains("nothing is sent", output);
+        Assert.Contains("\"@path\": /ministries.calllog.v1.CallLogService/LogCall", output);
+        Assert.Contains("\"@signature-params\": (\"@method\"", output);
+        Assert.Contains("keyid=\"kr/mfa/requests-1\"", output);
+        Assert.Matches("content-digest: sha-256=:[A-Za-z0-9+/=]+:", output);
+        Assert.Equal(before, await Calls());
+        var json = JsonNode.Parse((await Kr.Succeed([.. LogCall, "--dry-run", "-j"])).Output)!;
+        Assert.Equal(services.Case, (string)json["request"]!["case"]!);
+    }
+
+    [Fact]
+    public async Task A_write_is_asked_about_on_a_terminal_and_no_sends_nothing()
+    {
+        var before = await Calls();
+        var no = await (Kr with { Typed = "n\n" }).Run(LogCall);
+        Assert.Equal(2, no.Code);
+        Assert.Contains("Send it as kr/mfa? It stays in the ledger. [y/N]", no.Error);
+        Assert.Contains("channel: telephone", no.Error);
+        Assert.Contains("approvals: 0 of 0", no.Error);
+        Assert.Contains("nothing was sent", no.Error);
+        Assert.Equal(before, await Calls());
+        await (Kr with { Typed = "y\n" }).Succeed(LogCall);
+        await (Kr with { Typed = "" }).Succeed([.. LogCall, "--yes"]);
+        Assert.Equal(before + 2, await Calls());
+    }
+
+    [Fact]
+    public async Task A_write_without_an_answer_is_sent_again_as_it_was_by_its_request_id()
+    {
+        const string Minutes = """{ "minutes": { "language": "en", "text": "Invented." } }""";
+        var nobody = Kr with
+        {
+            Variables = new Dictionary<string, string>
+            {
+                ["MINISTRIES_CALLLOG"] = $"https://127.0.0.1:{Ports.Free()}",
+                ["MINISTRIES_TIMEOUT"] = "1",
+            },
+            Input = Minutes,
+        };
+        var lost = await nobody.Run([.. LogCall, "--minutes", "-"]);
+        Assert.Equal(3, lost.Code);
+        Assert.Contains("calllog was not reached at https://127.0.0.1:", lost.Error);
+        Assert.Contains("address:   MINISTRIES_CALLLOG", lost.Error);
+        Assert.Contains($"agreement: {Path.Combine(services.Folder, "agreement.json")}", lost.Error);
+        var id = lost.Error.Split("request_id: ")[1].Split('\n')[0];
+        var kept = Path.Combine(services.Folder, "kr/mfa/receipts", $"sent-{id}.json");
+        Assert.True(File.Exists(kept));
+        Assert.Contains(id, (await Kr.Run("doctor")).Output);
+
+        var sent = await Kr.Succeed("calllog", "log-call", "--request-id", id);
+        Assert.Contains(id, sent.Output);
+        Assert.False(File.Exists(kept));
+        var other = await Kr.Run("calllog", "log-call", "--request-id", "NO-UUID");
+        Assert.Equal(2, other.Code);
+    }
+
+    [Fact]
+    public async Task An_interrupted_write_ends_without_a_stack_trace_and_says_how_to_send_it_again()
+    {
+        using var silent = new TcpListener(IPAddress.Loopback, 0);
+        silent.Start();
+        using var interrupt = new CancellationTokenSource();
+        var connected = InterruptOnceConnected();
+        var ran = await (
+            Kr with
+            {
+                Variables = new Dictionary<string, string> { ["MINISTRIES_CALLLOG"] = $"https://{silent.LocalEndpoint}" },
+                Interrupt = interrupt.Token,
+            }
+        ).Run(LogCall);
+        await connected;
+        Assert.Equal(130, ran.Code);
+        Assert.Contains("ministry calllog log-call --request-id ", ran.Error);
+        Assert.DoesNotContain("   at ", ran.Error);
+
+        async Task InterruptOnceConnected()
+        {
+            using var client = await silent.AcceptTcpClientAsync(Cancel);
+            await interrupt.CancelAsync();
+        }
+    }
+
+    [Fact]
+    public async Task A_request_is_written_out_for_officials_who_read_it_in_words_and_sent_with_their_approvals()
+    {
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        await Kr.Succeed([.. LogCall, "--out", file]);
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
+        string[] Approve(string key) =>
+            ["approve", "calllog", "log-call", "--json", file, "--office", "legal", "--key", Path.Combine(services.Folder, key)];
+        var nobody = new CommandRunner(services);
+
+        var shown = await (nobody with { Typed = "y\n" }).Succeed(Approve("kr/mfa/officials/kr-mfa-official-2.key"));
+        Assert.Contains("One side logs a call with its account of it.", shown.Error);
+        Assert.Contains("counterpart: ua/mfa", shown.Error);
+        Assert.Contains("your key: kr/mfa/approvals-2, of kr-mfa-official-2", shown.Error);
+        var text = await File.ReadAllTextAsync(file, Cancel);
+
+        foreach (
+            var (runner, key, said) in ((CommandRunner, string, string)[])
+                [
+                    (nobody, "kr/mfa/officials/kr-mfa-official-2.key", "approved it already"),
+                    (nobody, "ua/mfa/officials/ua-mfa-official-1.key", "does not count"),
+                    (Kr, "ua/mfa/officials/ua-mfa-official-1.key", "counts only for its own participant"),
+                    (nobody, "kr/mfa/requests.key", "is no key for approvals"),
+                ]
+        )
+        {
+            var refused = await runner.Run(Approve(key));
+            Assert.Equal(2, refused.Code);
+            Assert.Contains(said, refused.Error);
+        }
+        Assert.Equal(2, (await (nobody with { Typed = "n\n" }).Run(Approve("kr/mfa/officials/kr-mfa-official-3.key"))).Code);
+        Assert.Equal(text, await File.ReadAllTextAsync(file, Cancel));
+        await Kr.Succeed("calllog", "log-call", "--json", file);
+
+        var changed = JsonNode.Parse(text)!;
+        changed["account"]!["channel"] = "CHANNEL_VIDEO";
+        await File.WriteAllTextAsync(file, changed.ToJsonString(), Cancel);
+        Assert.Contains("the request was changed since", (await nobody.Run(Approve("kr/mfa/officials/kr-mfa-official-3.key"))).Error);
+    }
+
+    [Fact]
+    public async Task An_acting_officials_own_approval_is_refused()
+    {
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        await Kr.Succeed([
+            .. LogCall.SkipLast(Official.Length),
+            "--office",
+            "legal",
+            "--official",
+            "kr-mfa-official-1",
+            "--authority",
+            "order-12",
+            "--out",
+            file,
+        ]);
+        var ran = await new CommandRunner(services).Run(
+            "approve",
+            "calllog",
+            "log-call",
+            "--json",
+            file,
+            "--office",
+            "legal",
+            "--key",
+            Path.Combine(services.Folder, "kr/mfa/officials/kr-mfa-official-1.key")
+        );
+        Assert.Equal(2, ran.Code);
+        Assert.Contains("his own approval does not count", ran.Error);
+    }
+
+    [Fact]
+    public async Task A_prisoner_is_registered_from_a_file_and_a_statement_gets_its_commitments()
+    {
+        var hq = Kr with { As = "ua/coordination-hq" };
+        var identity = Path.Combine(services.Folder, Path.GetRandomFileName());
+        await File.WriteAllTextAsync(identity, """{ "name": { "original": "Ra Ma-ba", "script": "Latn" }, "rank": "private" }""", Cancel);
+        // A case of its own, because others count its prisoners.
+        var @case = Line((await hq.Succeed(["custody", "open-case", .. Official])).Output, "case");
+        var prisoner = Line(
+            (
+                await hq.Succeed([
+                    "custody",
+                    "register-prisoner",
+                    "--case",
+                    @case,
+                    "--status",
+                    "registered",
+                    "--capture",
+                    "2025-01-09T00:00Z",
+                    "--identity",
+                    $"@{identity}",
+                    .. Official,
+                ])
+            ).Output,
+            "prisoner"
+        );
+        Assert.Contains("Ra Ma-ba", (await hq.Succeed("open", prisoner)).Output);
+        var words = Path.Combine(services.Folder, Path.GetRandomFileName());
+        await File.WriteAllTextAsync(words, """{ "accepted_destinations": ["KR"] }""", Cancel);
+        var recorded = await hq.Succeed([
+            "custody",
+            "record-statement",
+            "--case",
+            @case,
+            "--prisoner",
+            prisoner,
+            "--statement-time",
+            "2025-02-01T10:00Z",
+            "--language",
+            "ko",
+            "--language-understood",
+            "--uncoerced",
+            "--without-interpreter",
+            "--content",
+            $"@{words}",
+            .. Official,
+        ]);
+        Assert.Contains("statement: statement_", recorded.Output);
+    }
+
+    private CommandRunner Kr => new(services) { As = "kr/mfa" };
+
+    private async Task<int> Calls()
+    {
+        using var client = services.As("kr/mfa");
+        var page = await client.CallLog.ListCallsAsync(new ListCallsRequest { PageSize = 200 }, cancellationToken: Cancel);
+        return page.Calls.Count;
+    }
+
+    private static string Line(string output, string name) =>
+        output.Split('\n').Single(l => l.StartsWith($"{name}: ", StringComparison.Ordinal))[(name.Length + 2)..];
+
+    // A person who takes his time: something happens before he answers.
+    private sealed class Meanwhile(Func<Task> happens) : TextReader
+    {
+        public override string ReadLine()
+        {
+            happens().GetAwaiter().GetResult();
+            return "y";
+        }
+    }
+}

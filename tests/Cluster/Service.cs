@@ -1,3 +1,4 @@
+using Ministries.Client;
 using Grpc.Core;
 using Grpc.Health.V1;
 using Ministries.Hosting;

@@ -1,3 +1,4 @@
+using Ministries.Client;
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Google.Protobuf.WellKnownTypes;

@@ -1,6 +1,6 @@
-using Ministries.Client;
 using Grpc.Core;
 using Grpc.Health.V1;
+using Ministries.Client;
 using Ministries.Hosting;
 using Ministries.Ministry;
 using Ministries.Trust;

@@ -1,9 +1,9 @@
-using Ministries.Client;
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Ministries.CallLog.V1;
+using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Ledger.V1;
 using Ministries.Ministry;

@@ -60,10 +60,11 @@ internal sealed record CommandRunner(Services Services)
         foreach (var (service, address) in Services.Addresses)
             variables.TryAdd($"MINISTRIES_{service.ToUpperInvariant()}", address.ToString());
         var (output, error) = (new StringWriter(), new StringWriter());
+        var input = Reader ?? new StringReader(Typed ?? Input);
         var shell = new Shell
         {
             Variable = variables.GetValueOrDefault,
-            Input = Reader ?? new StringReader(Typed ?? Input),
+            Input = () => input,
             Asks = Typed is not null || Reader is not null,
             IsTerminal = IsTerminal,
             Columns = Columns,

@@ -15,17 +15,18 @@ internal static class CommandLine
     public static Task<int> Run(RootCommand root, IReadOnlyList<string> arguments)
     {
         var shell = Shell.OfProcess();
-        // All output of the verbs passes through this writer.
-        Console.SetOut(new Terminal(Console.Out));
-        Console.SetError(new Terminal(Console.Error));
+        // All output passes through these writers. The console's own properties would wrap them once more, and colours would be escaped too.
+        var (output, error) = (new Terminal(Console.Out), new Terminal(Console.Error));
+        Console.SetOut(output);
+        Console.SetError(error);
         return Run(
             root,
             arguments,
             new ShellConfiguration
             {
                 Shell = shell,
-                Output = Console.Out,
-                Error = Console.Error,
+                Output = output,
+                Error = error,
             }
         );
     }

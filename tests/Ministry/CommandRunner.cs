@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Ministries.Client;
 
 namespace Ministries.Ministry.Tests;
 
@@ -77,8 +78,8 @@ internal sealed record CommandRunner(Services Services)
             new ShellConfiguration
             {
                 Shell = shell,
-                Output = output,
-                Error = error,
+                Output = new Terminal(output),
+                Error = new Terminal(error),
             },
             Interrupt
         );

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.Collections;
 using Ministries.CallLog.V1;
@@ -50,7 +49,7 @@ internal static class CallFold
     private static void Amended(Call call, ReadoutAmended e, FoldedEntry entry)
     {
         var request = entry.Request as AmendReadoutRequest;
-        Give(call, e.Participant, request?.Account, request?.Reason, e.Commitments, entry);
+        Give(call, e.Participant, request?.Account, request?.Explanation, e.Commitments, entry);
     }
 
     private static void Contested(Call call, ReadoutContested e, FoldedEntry entry)
@@ -62,9 +61,9 @@ internal static class CallFold
                 Participant = e.Participant,
                 Version = request?.Version ?? 0,
                 Fields = { request?.Fields ?? [] },
-                Reason = request?.Reason?.Clone(),
                 Position = entry.Position,
                 ContestTime = entry.Time,
+                Explanation = Seals.Keep(request?.Explanation),
             }
         );
     }
@@ -120,7 +119,7 @@ internal static class CallFold
                 Position = e.Position,
                 Participant = e.Participant,
                 CorrectTime = entry.Time,
-                Reason = (entry.Request as CorrectRecordRequest)?.Reason?.Clone(),
+                Explanation = Seals.Keep((entry.Request as CorrectRecordRequest)?.Explanation),
             }
         );
     }
@@ -129,7 +128,7 @@ internal static class CallFold
         Call call,
         string participant,
         Account? account,
-        Text? reason,
+        Sealed? explanation,
         RepeatedField<string> commitments,
         FoldedEntry entry
     )
@@ -138,8 +137,8 @@ internal static class CallFold
         if (readout is null)
             call.Readouts.Add(readout = new Readout { Participant = participant });
         account = account?.Clone();
-        if (account?.Minutes is { } minutes)
-            minutes.Digest = ByteString.CopyFrom(SHA256.HashData(minutes.Content.Span));
+        if (account is not null)
+            account.Minutes = Seals.Keep(account.Minutes);
         readout.Versions.Add(
             new ReadoutVersion
             {
@@ -147,7 +146,7 @@ internal static class CallFold
                 Position = entry.Position,
                 GiveTime = entry.Time,
                 Account = account,
-                Reason = reason?.Clone(),
+                Explanation = Seals.Keep(explanation),
             }
         );
         for (var i = 0; i < (account?.Commitments.Count ?? 0); i++)

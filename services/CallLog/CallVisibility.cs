@@ -22,7 +22,7 @@ public static class CallVisibility
             id => context.Find(Calls.Kind, id) is { } other && Cases.MaySee(context.Caller, @case, Calls.Kind.AudienceOf(other))
         );
 
-    /// <summary>The call as a participant may see it. Of sealed minutes for others it sees only that there are some. Of transfer requests
+    /// <summary>The call as a participant may see it. Of what is sealed to others it sees only that it is there. Of transfer requests
     /// that are not submitted it sees only its own, and of links only those to records that it may see.</summary>
     /// <param name="call">The call, which the participant may see.</param>
     /// <param name="participant">The participant.</param>
@@ -31,8 +31,16 @@ public static class CallVisibility
     {
         var shown = call.Clone();
         foreach (var readout in shown.Readouts)
-        foreach (var account in readout.Versions.Select(v => v.Account).Where(a => a?.Minutes is not null))
-            account.Minutes = Seals.Show(account.Minutes, readout.Participant, participant);
+        foreach (var version in readout.Versions)
+        {
+            if (version.Account is { } account)
+                account.Minutes = Seals.Show(account.Minutes, readout.Participant, participant);
+            version.Explanation = Seals.Show(version.Explanation, readout.Participant, participant);
+        }
+        foreach (var contest in shown.Contests)
+            contest.Explanation = Seals.Show(contest.Explanation, contest.Participant, participant);
+        foreach (var correction in shown.Corrections)
+            correction.Explanation = Seals.Show(correction.Explanation, correction.Participant, participant);
         foreach (var commitment in shown.Commitments)
         {
             commitment.Requests.Keep(r => r.State == TiedRequestState.Submitted || r.Participant == participant);

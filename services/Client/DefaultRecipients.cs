@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Rules;
@@ -17,11 +18,17 @@ public sealed class DefaultRecipients(Agreement agreement, Participant sender, D
     /// <summary>The case; null: it is not known, and only those that do not depend on it are named.</summary>
     public Case? Case { get; init; }
 
-    /// <summary>The prisoner whom the request is about; null: none.</summary>
-    public Prisoner? Prisoner { get; init; }
+    /// <summary>The prisoners whom the request is about. Of several, as of a call, a power of origin of any of them is named nowhere.</summary>
+    public IReadOnlyList<Prisoner> Prisoners { get; init; } = [];
 
     /// <summary>The transfer request that the request is about; null: none.</summary>
     public Transfer? Transfer { get; init; }
+
+    /// <summary>The access that the request is about; null: none.</summary>
+    public Access? Access { get; init; }
+
+    /// <summary>The call that the request is about; null: none.</summary>
+    public Call? Call { get; init; }
 
     /// <summary>The recipients, each once, in the order of the declaration.</summary>
     /// <param name="declared">What the contract says of the field.</param>
@@ -48,17 +55,25 @@ public sealed class DefaultRecipients(Agreement agreement, Participant sender, D
             SealRecipient.Observers => Case?.Parties.Where(p => p.Part is Part.NeutralObserver or Part.ProtectingPower)
                 .Select(p => p.Participant)
                 ?? [],
-            SealRecipient.RequestingState => Transfer is null ? [] : [Transfer.Participant],
+            // An observer that notifies visits asks for no state.
+            SealRecipient.RequestingState => Transfer is not null ? [Transfer.Participant]
+            : Access is { RequestingState.Length: > 0 } ? [Access.Participant]
+            : [],
             SealRecipient.TransferringPower => CustodyOf(Transfer?.DetainingPower ?? OfCase?.TransferringPower ?? ""),
             SealRecipient.AgencyAndBureau => new[]
             {
                 agreement.CentralTracingAgency,
                 agreement.Bureaux.FirstOrDefault(b => b.State == sender.State)?.Participant ?? "",
             },
+            SealRecipient.Counterpart => Call?.Sides.Where(s => s.State != sender.State).Select(s => s.Participant) ?? [],
             _ => [],
         };
 
-    private CasePrisoner? OfCase => Case?.Prisoners.FirstOrDefault(p => p.Prisoner == (Prisoner?.Prisoner_ ?? Transfer?.Prisoner ?? ""));
+    // The one prisoner whom a record is about.
+    private CasePrisoner? OfCase =>
+        Case?.Prisoners.FirstOrDefault(p =>
+            p.Prisoner == (Transfer?.Prisoner ?? Access?.Prisoner ?? (Prisoners.Count == 1 ? Prisoners[0].Prisoner_ : ""))
+        );
 
     private IEnumerable<string> CustodyOf(string state) =>
         agreement.Participants.Where(p => p.ActsFor(state) && p.Capacities.Contains(Capacity.Custody)).Select(p => p.Id);
@@ -68,7 +83,7 @@ public sealed class DefaultRecipients(Agreement agreement, Participant sender, D
         recipient.IsNeutral()
         || recipient.State == sender.State
         || recipient.State == OfCase?.LastDetainingPower
-        || Prisoner?.Claims.Any(c => c.StateClaimed == recipient.State && SaysOrigin(c)) != true;
+        || !Prisoners.Any(p => p.Claims.Any(c => c.StateClaimed == recipient.State && SaysOrigin(c)));
 
     private static bool SaysOrigin(Claim claim) =>
         claim is { Corrected: false, Basis: ClaimBasis.Nationality or ClaimBasis.ArmedForces or ClaimBasis.SideFoughtOn };

@@ -107,14 +107,41 @@ public sealed partial class MinistryClient
     /// <exception cref="InvalidEntryException">An entry is not what the log has at its place, or was altered, or not signed.</exception>
     /// <exception cref="EntryMissingException">An entry that is for the participant was left out.</exception>
     /// <exception cref="HttpRequestException">The service cannot be reached.</exception>
-    public async Task<LogAudit> Audit(string service, bool whole = false, bool entries = false, CancellationToken cancel = default)
+    public Task<LogAudit> Audit(string service, bool whole = false, bool entries = false, CancellationToken cancel = default) =>
+        Run(service, new Extent(whole, entries, true, null), cancel);
+
+    /// <summary>As <see cref="Audit"/>, and verifies some entries that were read: that each is the one that the log has at its place, and that its
+    /// parts and its signature are right. So whoever follows a ledger verifies it as it grows, and reads nothing twice.</summary>
+    /// <param name="service">The service's name, such as <c>calllog</c>.</param>
+    /// <param name="shown">The entries, in the order of the ledger; none: the log alone is checked.</param>
+    /// <param name="witnesses">Whether the witnesses are asked, too.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="InvalidLogException">The log has two histories, or does not show the one that was signed.</exception>
+    /// <exception cref="InvalidEntryException">An entry is not what the log has at its place, or was altered, or not signed.</exception>
+    /// <exception cref="HttpRequestException">The service cannot be reached.</exception>
+    public Task<LogAudit> Verify(string service, IReadOnlyList<Entry> shown, bool witnesses = true, CancellationToken cancel = default) =>
+        Run(service, new Extent(false, false, witnesses, shown), cancel);
+
+    private async Task<LogAudit> Run(string service, Extent extent, CancellationToken cancel)
     {
         var seen = SeenOf(service);
         await seen.OneAtATime.WaitAsync(cancel);
         try
         {
             var (linked, pending) = seen.Take();
-            return await new Auditor(this, service, seen).Run(linked, pending, whole, entries, cancel);
+            // Each audit begins with another replica. One that is away does not keep the log from being audited.
+            var replicas = ReplicasOf(service);
+            for (var left = replicas.Count; ; left--)
+                try
+                {
+                    var address = replicas[(int)(seen.NextReplica() % (uint)replicas.Count)];
+                    return await new Auditor(this, service, seen).Run(address, linked, pending, extent, cancel);
+                }
+                catch (Exception e)
+                    when (left > 1 && (e is HttpRequestException or TaskCanceledException) && !cancel.IsCancellationRequested)
+                {
+                    // The next one.
+                }
         }
         catch (InvalidLogException e) when (e.Break != LogBreak.TilesDoNotMatch)
         {
@@ -126,6 +153,14 @@ public sealed partial class MinistryClient
             seen.OneAtATime.Release();
         }
     }
+
+    private IReadOnlyList<Uri> ReplicasOf(string service) =>
+        _settings.Services.TryGetValue(service, out var first)
+            ? [first, .. _settings.FurtherAddresses.GetValueOrDefault(service) ?? []]
+            : throw new InvalidOperationException($"no address of {service} is set");
+
+    // What an audit looks at: all hashes; all entries for the participant; the witnesses; entries that were read already.
+    private sealed record Extent(bool Whole, bool Entries, bool Witnesses, IReadOnlyList<Entry>? Shown);
 
     private SeenLog SeenOf(string service) =>
         _seen.GetOrAdd(
@@ -143,8 +178,24 @@ public sealed partial class MinistryClient
     private void Remember(string service, Receipt receipt)
     {
         var seen = SeenOf(service);
-        var waiting = seen.Add(new Checkpoint(receipt.TreeSize, receipt.RootHash.ToByteArray(), receipt.Checkpoint));
-        if (_settings.AuditEvery <= 0 || waiting % _settings.AuditEvery != 0 && !seen.TakeUp() || seen.OneAtATime.CurrentCount == 0)
+        int waiting;
+        try
+        {
+            waiting = seen.Add(new Checkpoint(receipt.TreeSize, receipt.RootHash.ToByteArray(), receipt.Checkpoint));
+        }
+        catch (InvalidLogException e) when (e.Break == LogBreak.NotShown)
+        {
+            // The log may be shown again: until then no receipt counts.
+            AuditBeside(service, seen);
+            throw;
+        }
+        if (_settings.AuditEvery > 0 && (waiting % _settings.AuditEvery == 0 || seen.TakeUp()))
+            AuditBeside(service, seen);
+    }
+
+    private void AuditBeside(string service, SeenLog seen)
+    {
+        if (_settings.AuditEvery <= 0 || seen.OneAtATime.CurrentCount == 0)
             return;
         _ = Task.Run(async () =>
         {
@@ -163,21 +214,23 @@ public sealed partial class MinistryClient
     /// <summary>One audit of one log.</summary>
     private sealed class Auditor(MinistryClient client, string service, SeenLog seen)
     {
+        /// <summary>How often a replica that shows less than was signed is looked at again, and after what time.</summary>
+        private const int MaxLooks = 10;
+        private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(500);
+
         private readonly LogKeys _keys = LogKeys.Of(client.Agreement, service);
 
         // An earlier checkpoint, which the newest must extend if it counts. One that does not count may be made with a stolen key.
         private sealed record Earlier(Checkpoint Checkpoint, bool Counts, string? Witness = null);
 
         public async Task<LogAudit> Run(
+            Uri address,
             Checkpoint? linked,
             IReadOnlyList<Checkpoint> pending,
-            bool whole,
-            bool verify,
+            Extent extent,
             CancellationToken cancel
         )
         {
-            if (!client._settings.Services.TryGetValue(service, out var address))
-                throw new InvalidOperationException($"no address of {service} is set");
             using var http = Open(
                 ServiceChannel.Handler(
                     service,
@@ -189,20 +242,35 @@ public sealed partial class MinistryClient
                 address,
                 HttpVersionPolicy.RequestVersionExact
             );
-            var (compared, notCompared) = await AskWitnesses(cancel);
+            var (compared, notCompared) = extent.Witnesses ? await AskWitnesses(cancel) : ([], []);
+            var positions = (extent.Shown ?? []).Select(PositionOf).ToList();
             // The service is asked after the witnesses: whatever they have seen, it must show too.
-            var (newest, cosigned) = await ReadCheckpoints(http, cancel);
-            var earlier = EarlierOnes(linked is null ? pending : [.. pending, linked], compared, cosigned?.Tree);
+            IReadOnlyList<Checkpoint> before = linked is null ? pending : [.. pending, linked];
+            var least = positions.Count == 0 ? 0 : positions.Max() + 1;
+            var (newest, cosigned) = await ReadCheckpoints(http, least, cancel);
+            var earlier = EarlierOnes(before, compared, cosigned?.Tree);
+            // A replica hears within a second or two what another one signed.
+            for (var looks = 0; looks < MaxLooks && client.ReplicasOf(service).Count > 1 && IsBehind(newest, earlier); looks++)
+            {
+                await Task.Delay(LookAgain, client._time, cancel);
+                (newest, cosigned) = await ReadCheckpoints(http, least, cancel);
+                earlier = EarlierOnes(before, compared, cosigned?.Tree);
+            }
             RefuseTruncated(newest, earlier);
             var tiles = new RemoteTiles(http, service, newest);
-            var roots = await RootsOf(tiles, newest, earlier, cancel);
+            var roots = await RootsOf(tiles, newest, earlier, positions, cancel);
             var doubtful = NotOfThisLog(newest, earlier, roots);
             foreach (var witness in doubtful.Select(d => d.Witness).OfType<string>())
                 if (compared.TryRemove(witness, out _))
                     notCompared[witness] =
                         "what it shows is not of this log, and signed with a key whose time is over: nothing dates it before";
-            var shown = verify ? new EntriesAudit(service, await AgreementsIn(newest.Size, cancel)) : null;
-            var entries = whole || verify ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel) : 0;
+            var shown = extent.Entries || positions.Count > 0 ? new EntriesAudit(service, await AgreementsIn(newest.Size, cancel)) : null;
+            var entries =
+                extent.Whole || extent.Entries
+                    ? await tiles.ReadAll(shown, client.Follow(service, 0, "", untilNow: true, cancel), cancel)
+                    : 0;
+            if (positions.Count > 0)
+                shown!.Take(extent.Shown!, tiles.LeafAt);
             seen.Link(newest, pending);
             return new LogAudit(
                 service,
@@ -222,10 +290,35 @@ public sealed partial class MinistryClient
             };
         }
 
-        /// <summary>The newest checkpoint, and the cosigned one where it counts. The newest is never the smaller of the two.</summary>
-        private async Task<(Checkpoint Newest, JudgedCheckpoint? Cosigned)> ReadCheckpoints(HttpClient http, CancellationToken cancel)
+        private ulong PositionOf(Entry entry)
+        {
+            try
+            {
+                return EntryHeader.Parser.ParseFrom(entry.Header).Position;
+            }
+            catch (Google.Protobuf.InvalidProtocolBufferException)
+            {
+                throw new InvalidEntryException(service, "a header that cannot be read");
+            }
+        }
+
+        /// <summary>The newest checkpoint, and the cosigned one where it counts. The newest is never the smaller of the two, and has at least
+        /// some entries.</summary>
+        private async Task<(Checkpoint Newest, JudgedCheckpoint? Cosigned)> ReadCheckpoints(
+            HttpClient http,
+            ulong least,
+            CancellationToken cancel
+        )
         {
             var newest = await ReadCheckpoint(http, cancel);
+            // An entry is shown a moment before the checkpoint over it is signed.
+            for (var tries = 0; newest.Size < least; tries++)
+            {
+                if (tries == 20)
+                    throw new InvalidEntryException(service, $"entry {least - 1} is not in the log, which has {newest.Size} entries");
+                await Task.Delay(TimeSpan.FromMilliseconds(100), client._time, cancel);
+                newest = await ReadCheckpoint(http, cancel);
+            }
             var cosigned = await Text(http, "checkpoint/cosigned", cancel) is { } text ? _keys.Judge(text, client._time.GetUtcNow()) : null;
             if (cosigned is not { Counts: true, Tree: { } tree })
                 return (newest, null);
@@ -249,6 +342,8 @@ public sealed partial class MinistryClient
             ];
         }
 
+        private static bool IsBehind(Checkpoint newest, Earlier[] earlier) => earlier.Any(e => e.Counts && e.Checkpoint.Size > newest.Size);
+
         private void RefuseTruncated(Checkpoint newest, Earlier[] earlier)
         {
             foreach (var (one, _, _) in earlier.Where(e => e.Counts))
@@ -268,6 +363,7 @@ public sealed partial class MinistryClient
             RemoteTiles tiles,
             Checkpoint newest,
             Earlier[] earlier,
+            IEnumerable<ulong> leaves,
             CancellationToken cancel
         )
         {
@@ -281,6 +377,8 @@ public sealed partial class MinistryClient
             foreach (var (one, _, _) in earlier)
                 if (one.Size <= newest.Size)
                     roots[one.Size] = await tiles.RootOf(one.Size, cancel);
+            foreach (var tile in leaves.Select(l => l >> 8).Distinct())
+                await tiles.ReadLeaves(tile, cancel);
             await tiles.Check(cancel);
             return roots;
         }
@@ -423,6 +521,16 @@ public sealed partial class MinistryClient
             }
         }
 
+        /// <summary>Reads a tile of leaves unless it was read. It is checked with the others.</summary>
+        public async Task ReadLeaves(ulong index, CancellationToken cancel)
+        {
+            if (!_tiles.ContainsKey((0, index)))
+                _tiles[(0, index)] = await Read(0, index, cancel);
+        }
+
+        /// <summary>The leaf at a position, whose tile was read.</summary>
+        public ReadOnlyMemory<byte> LeafAt(ulong position) => _tiles[(0, position >> 8)].NodeAt(0, (int)(position & 0xff));
+
         /// <summary>Checks each full tile against the tile above it. The root alone does not prove full tiles.</summary>
         public async Task Check(CancellationToken cancel)
         {
@@ -553,6 +661,7 @@ internal sealed class SeenLog
     private DateTimeOffset _linkedTime;
     private InvalidLogException? _broken;
     private int _remembered;
+    private uint _replica;
 
     /// <summary>Reads what is remembered.</summary>
     /// <param name="service">The service's name.</param>
@@ -594,6 +703,9 @@ internal sealed class SeenLog
 
     /// <summary>Whether what is remembered from before is to be compared with what the service shows now; true once.</summary>
     public bool TakeUp() => Interlocked.Exchange(ref _remembered, 0) == 1;
+
+    /// <summary>A number that is another one each time.</summary>
+    public uint NextReplica() => Interlocked.Increment(ref _replica);
 
     /// <summary>Held while the log is being audited.</summary>
     public SemaphoreSlim OneAtATime { get; } = new(1);

@@ -69,6 +69,35 @@ public sealed record MinistrySettings
     /// <summary>How long a call that names no deadline of its own may take, all attempts together. Default: 10 s.</summary>
     public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>The settings that the environment names, as the <c>ministry</c> command reads them: <c>MINISTRIES_FOLDER</c>, the folder
+    /// that <see cref="Pki.Init"/> made; <c>MINISTRIES_AS</c>, the participant, such as <c>kr/mfa</c>; and <c>MINISTRIES_CALLLOG</c>,
+    /// <c>MINISTRIES_CUSTODY</c> and <c>MINISTRIES_CONSULAR</c>, the services' addresses, those of several replicas with commas between
+    /// them. A service whose variable is not set cannot be called.</summary>
+    /// <exception cref="FormatException">A variable that is needed is not set, or an address is none.</exception>
+    public static MinistrySettings FromEnvironment()
+    {
+        var services = Contract
+            .Services.Select(s => (Name: s, Variable: $"MINISTRIES_{s.ToUpperInvariant()}"))
+            .Where(s => Environment.GetEnvironmentVariable(s.Variable) is { Length: > 0 })
+            .ToDictionary(
+                s => s.Name,
+                s =>
+                    ServiceAddresses.Read(Needed(s.Variable))
+                    ?? throw new FormatException(
+                        $"{s.Variable} must hold addresses such as https://127.0.0.1:7101, with commas between them"
+                    )
+            );
+        return In(Needed("MINISTRIES_FOLDER"), Needed("MINISTRIES_AS"), services.ToDictionary(s => s.Key, s => s.Value[0])) with
+        {
+            FurtherAddresses = services.ToDictionary(s => s.Key, s => (IReadOnlyList<Uri>)[.. s.Value.Skip(1)]),
+        };
+
+        static string Needed(string variable) =>
+            Environment.GetEnvironmentVariable(variable) is { Length: > 0 } value
+                ? value
+                : throw new FormatException($"{variable} is not set");
+    }
+
     /// <summary>The settings of a participant for whom <see cref="Pki.Init"/> made the files.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="participant">The participant, such as <c>kr/mfa</c>.</param>

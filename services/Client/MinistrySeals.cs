@@ -1,7 +1,9 @@
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
+using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Sealing;
 using Ministries.Types.V1;
@@ -38,36 +40,64 @@ public sealed partial class MinistryClient
     /// type.</param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="ArgumentException">The request has no field for such a message, or does not name its case.</exception>
-    /// <exception cref="SealException">A field is too large, or nobody can be sealed to.</exception>
+    /// <exception cref="SealException">The message breaks a limit that its contract declares (<see cref="SealFault.NotAsDeclared"/>), a field is
+    /// too large, or nobody can be sealed to. It names the field.</exception>
     /// <exception cref="RefusedException">A record that the request is about cannot be read.</exception>
     public async Task Seal(IMessage request, IMessage message, CancellationToken cancel = default)
     {
         var declared = DeclarationFor(request, message);
         var now = _time.GetUtcNow();
-        var defaults = new DefaultRecipients(Agreement, Participant, now);
-        if (DefaultRecipients.DependOnTheCase(declared))
-        {
-            var @case = TextOf(request, "case");
-            var transfer = TextOf(request, "transfer") is { Length: > 0 } id
-                ? (await Consular.GetTransferAsync(new GetTransferRequest { Transfer = id }, cancellationToken: cancel)).Transfer
-                : null;
-            var reference = transfer?.Prisoner ?? TextOf(request, "prisoner");
-            defaults = new DefaultRecipients(Agreement, Participant, now)
-            {
-                Case = (await Custody.GetCaseAsync(new GetCaseRequest { Case = @case }, cancellationToken: cancel)).Case,
-                Transfer = transfer,
-                Prisoner =
-                    reference.Length == 0
-                        ? null
-                        : (
-                            await Custody.GetPrisonerAsync(
-                                new GetPrisonerRequest { Case = @case, Prisoner = reference },
-                                cancellationToken: cancel
-                            )
-                        ).Prisoner,
-            };
-        }
+        var defaults = DefaultRecipients.DependOnTheCase(declared)
+            ? await DefaultsFor(request, now, cancel)
+            : new DefaultRecipients(Agreement, Participant, now);
         Seal(request, message, defaults.Of(declared));
+    }
+
+    // With the case, and the records that the request is about.
+    private async Task<DefaultRecipients> DefaultsFor(IMessage request, DateTimeOffset now, CancellationToken cancel)
+    {
+        var @case = TextOf(request, "case");
+        var transfer = Named("transfer") is { } t
+            ? (await Consular.GetTransferAsync(new GetTransferRequest { Transfer = t }, cancellationToken: cancel)).Transfer
+            : null;
+        var access = Named("access") is { } a
+            ? (await Consular.GetAccessAsync(new GetAccessRequest { Access = a }, cancellationToken: cancel)).Access
+            : null;
+        var call = Named("call") is { } c
+            ? (await CallLog.GetCallAsync(new GetCallRequest { Call = c }, cancellationToken: cancel)).Call
+            : null;
+        var prisoners = new List<Prisoner>();
+        foreach (var reference in PrisonersOf(request, transfer, access, call))
+            prisoners.Add(
+                (
+                    await Custody.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = reference }, cancellationToken: cancel)
+                ).Prisoner
+            );
+        return new DefaultRecipients(Agreement, Participant, now)
+        {
+            Case = (await Custody.GetCaseAsync(new GetCaseRequest { Case = @case }, cancellationToken: cancel)).Case,
+            Prisoners = prisoners,
+            Transfer = transfer,
+            Access = access,
+            Call = call,
+        };
+
+        // The consular service's corrections name a record of any kind, by its id.
+        string? Named(string kind) =>
+            TextOf(request, kind) is { Length: > 0 } id ? id
+            : TextOf(request, "record") is var record && record.StartsWith($"{kind}_", StringComparison.Ordinal) ? record
+            : null;
+    }
+
+    // A call is about all whom any version of its accounts names, and about those whom the request itself names.
+    private static IEnumerable<string> PrisonersOf(IMessage request, Transfer? transfer, Access? access, Call? call)
+    {
+        var one = transfer?.Prisoner ?? access?.Prisoner ?? TextOf(request, "prisoner");
+        var account = request.Descriptor.FindFieldByName("account")?.Accessor.GetValue(request) as Account;
+        return (one.Length > 0 ? [one] : Array.Empty<string>())
+            .Concat(account?.Prisoners ?? [])
+            .Concat(call?.Readouts.SelectMany(r => r.Versions).SelectMany(v => v.Account?.Prisoners ?? []) ?? [])
+            .Distinct();
     }
 
     /// <summary>Seals a message into a request, to the recipients that are named.</summary>
@@ -76,14 +106,17 @@ public sealed partial class MinistryClient
     /// <param name="recipients">The participants who can open it, 1 to 16. The participant itself is none of them unless it is named.</param>
     /// <exception cref="ArgumentException">The request has no field for such a message, or does not name its case; or a recipient is no
     /// participant of the agreement.</exception>
-    /// <exception cref="SealException">A recipient has no key for sealing in force, a field is too large, or the number of recipients is
-    /// wrong.</exception>
+    /// <exception cref="SealException">The message breaks a limit that its contract declares (<see cref="SealFault.NotAsDeclared"/>), a
+    /// recipient has no key for sealing in force, a field is too large, or the number of recipients is wrong. It names the field.</exception>
     public void Seal(IMessage request, IMessage message, IReadOnlyCollection<string> recipients)
     {
         DeclarationFor(request, message);
         Name(request);
         var path = Seals.PathFor(request.Descriptor, message.Descriptor.FullName)!;
         var field = string.Join('.', path.Select(f => f.Name));
+        // Nobody can check it later: a service cannot read it, and who opens it cannot mend it.
+        if (Validation.Check(message) is [var fault, ..])
+            throw new SealException(SealFault.NotAsDeclared, $"{field}.{fault.Field}", $"it {fault.Description}.");
         var now = _time.GetUtcNow().ToTimestamp();
         var to = recipients.Select(r =>
             Recipient.Of(

@@ -25,7 +25,7 @@ public sealed record StringForm(
 /// <summary>All forms of strings in the contracts.</summary>
 public static class StringForms
 {
-    // Constants, because the services compile them (Hosting/ValueRules.cs).
+    // Constants, because they are compiled (ValueRules.cs).
     /// <summary>The pattern of <see cref="RequestId"/>.</summary>
     public const string RequestIdPattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 

@@ -10,6 +10,7 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Logging;
+using Ministries.Contracts;
 using Ministries.Errors.V1;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;

@@ -1,5 +1,6 @@
 using System.Buffers;
 using Google.Protobuf;
+using Ministries.Contracts;
 using Ministries.Errors.V1;
 using Ministries.Types.V1;
 

@@ -86,92 +86,122 @@ public sealed record Settings
     internal static (Settings Settings, IReadOnlyList<string> Wrong) Gather(IConfiguration configuration, IEnumerable<string> peers)
     {
         List<string> wrong = [.. peers.Where(p => configuration[$"Peers:{p}"] is null).Select(p => $"Peers:{p} is not set")];
-        string Text(string key)
+        var values = new Values(configuration, wrong);
+        // Faults are told in the order of these lines.
+        var (seconds, reflection) = (values.Whole("Drain:Seconds", 20, 1, 300), values.Flag("Reflection"));
+        var expect = values.Flag("Ledger:ExpectReplication");
+        var ledger = values.Text("Ledger:Connection");
+        var brokers = values.Brokers("Broker:Uri");
+        var others = configuration
+            .GetSection("Peers")
+            .GetChildren()
+            .ToDictionary(p => p.Key, p => values.Addresses($"Peers:{p.Key}", "https"));
+        var settings = new Settings
+        {
+            Ledger = ledger,
+            ExpectReplication = expect,
+            Broker = brokers[0],
+            FurtherBrokers = brokers[1..],
+            BrokerAuthority = values.Has("Broker:Authority") ? values.Readable("Broker:Authority") : null,
+            Listen = values.Address("Listen", "https"),
+            Certificate = values.Readable("Certificate"),
+            CertificateKey = values.KeyAt("CertificateKey"),
+            Agreement = values.Readable("Agreement"),
+            Checkpoint = values.Text("Checkpoint:File"),
+            CheckpointKey = values.KeyAt("Checkpoint:Key"),
+            SecretsFolder = values.SecretsFolder,
+            Reflection = reflection,
+            Drain = TimeSpan.FromSeconds(seconds),
+            Otlp = values.Has("OTEL_EXPORTER_OTLP_ENDPOINT") ? values.Address("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https") : null,
+            Metrics = values.Has("Metrics:Listen") ? values.Address("Metrics:Listen", "http") : null,
+            Peers = others.ToDictionary(p => p.Key, p => p.Value[0]),
+            FurtherPeers = others.ToDictionary(p => p.Key, p => (IReadOnlyList<Uri>)p.Value[1..]),
+        };
+        return (settings, wrong);
+    }
+
+    /// <summary>Reads values, and collects what is missing or wrong. Where a value cannot be read it returns one that nobody uses.</summary>
+    private sealed class Values(IConfiguration configuration, List<string> wrong)
+    {
+        private static readonly Uri Unread = new("none:");
+
+        public string SecretsFolder { get; } =
+            configuration["SecretsFolder"] is { Length: > 0 } folder ? folder : KeySource.DefaultSecretsFolder;
+
+        public bool Has(string key) => configuration[key] is { Length: > 0 };
+
+        public string Text(string key)
         {
             if (configuration[key] is { Length: > 0 } value)
                 return value;
             wrong.Add($"{key} is not set");
             return "";
         }
-        string Readable(string key)
+
+        /// <summary>The path of a file that is there.</summary>
+        public string Readable(string key)
         {
             var path = Text(key);
             if (path.Length > 0 && !File.Exists(path))
                 wrong.Add($"{key}: there is no file {path}");
             return path;
         }
-        var secrets = configuration["SecretsFolder"] is { Length: > 0 } folder ? folder : KeySource.DefaultSecretsFolder;
-        string KeyAt(string key)
+
+        /// <summary>The location of a key that can be opened.</summary>
+        public string KeyAt(string key)
         {
             var location = Text(key);
-            if (location.Length > 0 && KeySource.Wrong(location, secrets) is { } why)
+            if (location.Length > 0 && KeySource.Wrong(location, SecretsFolder) is { } why)
                 wrong.Add($"{key}: {why}");
             return location;
         }
-        Uri Parsed(string key, string text, string[] schemes)
+
+        public int Whole(string key, int otherwise, int least, int greatest)
+        {
+            if (configuration[key] is not { } text)
+                return otherwise;
+            if (int.TryParse(text, CultureInfo.InvariantCulture, out var value) && value >= least && value <= greatest)
+                return value;
+            wrong.Add($"{key} must be a whole number from {least} to {greatest}");
+            return otherwise;
+        }
+
+        /// <summary>True or false; not set: false.</summary>
+        public bool Flag(string key)
+        {
+            var value = false;
+            if (configuration[key] is { } text && !bool.TryParse(text, out value))
+                wrong.Add($"{key} must be true or false");
+            return value;
+        }
+
+        public Uri Address(string key, params string[] schemes) => Parse(key, Text(key), schemes);
+
+        /// <summary>Addresses with commas between them, at least one. A comma in a password is written %2C.</summary>
+        public List<Uri> Addresses(string key, params string[] schemes)
+        {
+            var before = wrong.Count;
+            List<Uri> read = [.. Text(key).Split(',', StringSplitOptions.TrimEntries).Select(a => Parse(key, a, schemes)).Distinct()];
+            return wrong.Count == before ? read : [Unread];
+        }
+
+        /// <summary>The nodes of one broker.</summary>
+        public List<Uri> Brokers(string key)
+        {
+            var read = Addresses(key, "amqp", "amqps", "memory");
+            if (read.Select(b => (b.Scheme, b.UserInfo, b.AbsolutePath)).Distinct().Count() > 1)
+                wrong.Add($"{key}: all addresses must have the same scheme, user, password and virtual host");
+            return read;
+        }
+
+        private Uri Parse(string key, string text, string[] schemes)
         {
             if (Uri.TryCreate(text, UriKind.Absolute, out var uri) && schemes.Contains(uri.Scheme))
                 return uri;
             if (text.Length > 0)
                 wrong.Add($"{key} must be an address that begins with {string.Join(" or ", schemes.Select(s => s + ":"))}");
-            return new Uri("none:");
+            return Unread;
         }
-        Uri Address(string key, params string[] schemes) => Parsed(key, Text(key), schemes);
-        // A comma in a password is written %2C.
-        List<Uri> Addresses(string key, params string[] schemes)
-        {
-            var before = wrong.Count;
-            List<Uri> read = [.. Text(key).Split(',', StringSplitOptions.TrimEntries).Select(a => Parsed(key, a, schemes)).Distinct()];
-            return wrong.Count == before ? read : [new Uri("none:")];
-        }
-        List<Uri> Brokers()
-        {
-            var read = Addresses("Broker:Uri", "amqp", "amqps", "memory");
-            if (read.Select(b => (b.Scheme, b.UserInfo, b.AbsolutePath)).Distinct().Count() > 1)
-                wrong.Add("Broker:Uri: all addresses must have the same scheme, user, password and virtual host");
-            return read;
-        }
-        var seconds = 20;
-        if (
-            configuration["Drain:Seconds"] is { } drain
-            && (!int.TryParse(drain, CultureInfo.InvariantCulture, out seconds) || seconds is < 1 or > 300)
-        )
-            wrong.Add("Drain:Seconds must be a whole number from 1 to 300");
-        var reflection = false;
-        if (configuration["Reflection"] is { } said && !bool.TryParse(said, out reflection))
-            wrong.Add("Reflection must be true or false");
-        var expect = false;
-        if (configuration["Ledger:ExpectReplication"] is { } expected && !bool.TryParse(expected, out expect))
-            wrong.Add("Ledger:ExpectReplication must be true or false");
-        // Faults are told in this order.
-        List<Uri> brokers = [];
-        Dictionary<string, List<Uri>> others = [];
-        var settings = new Settings
-        {
-            Ledger = Text("Ledger:Connection"),
-            ExpectReplication = expect,
-            Broker = (brokers = Brokers())[0],
-            FurtherBrokers = brokers[1..],
-            BrokerAuthority = configuration["Broker:Authority"] is { Length: > 0 } ? Readable("Broker:Authority") : null,
-            Listen = Address("Listen", "https"),
-            Certificate = Readable("Certificate"),
-            CertificateKey = KeyAt("CertificateKey"),
-            Agreement = Readable("Agreement"),
-            Checkpoint = Text("Checkpoint:File"),
-            CheckpointKey = KeyAt("Checkpoint:Key"),
-            SecretsFolder = secrets,
-            Peers = (
-                others = configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Addresses($"Peers:{p.Key}", "https"))
-            ).ToDictionary(p => p.Key, p => p.Value[0]),
-            FurtherPeers = others.ToDictionary(p => p.Key, p => (IReadOnlyList<Uri>)p.Value[1..]),
-            Reflection = reflection,
-            Drain = TimeSpan.FromSeconds(seconds),
-            Otlp = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 }
-                ? Address("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https")
-                : null,
-            Metrics = configuration["Metrics:Listen"] is { Length: > 0 } ? Address("Metrics:Listen", "http") : null,
-        };
-        return (settings, wrong);
     }
 }
 

@@ -1,4 +1,11 @@
+using System.Diagnostics;
+
 namespace Ministries.Ledger;
+
+/// <summary>How a transaction is committed.</summary>
+/// <param name="Thread">Sends COMMIT.</param>
+/// <param name="IsReplaced">Given how long the server has not answered, says whether another one is the primary now.</param>
+internal sealed record Commits(CommitThread Thread, Func<TimeSpan, bool> IsReplaced);
 
 /// <summary>
 /// Runs COMMIT on a thread of its own, so that the caller can stop waiting without cancelling it. A cancelled COMMIT ends PostgreSQL's wait
@@ -15,12 +22,16 @@ internal sealed class CommitThread(TimeSpan patience)
     /// <summary>Runs a commit and returns when it has ended. Only one caller at a time.</summary>
     /// <param name="commit">Sends COMMIT and waits for its answer.</param>
     /// <param name="late">Runs when an abandoned commit has ended.</param>
-    /// <exception cref="CommitDoubtfulException">It takes longer than the patience.</exception>
-    public void Run(Action commit, Action late)
+    /// <param name="isReplaced">Given how long the commit has taken, says whether another server is the primary now; it returns at
+    /// once.</param>
+    /// <exception cref="CommitDoubtfulException">It takes longer than the patience, or the server was replaced.</exception>
+    public void Run(Action commit, Action late, Func<TimeSpan, bool> isReplaced)
     {
         var worker = Interlocked.Exchange(ref _idle, null) ?? new Worker();
-        if (!worker.Run(commit, late, patience))
-            throw new CommitDoubtfulException($"the database has not answered COMMIT for {patience.TotalSeconds:F0} s");
+        if (!worker.Run(commit, late, waited => waited >= patience || isReplaced(waited)))
+            throw new CommitDoubtfulException(
+                $"the database has not answered COMMIT for {patience.TotalSeconds:F0} s, or another one is the primary now"
+            );
         if (Interlocked.Exchange(ref _idle, worker) is { } second)
             second.End();
         if (worker.Fault is { } fault)
@@ -32,6 +43,9 @@ internal sealed class CommitThread(TimeSpan patience)
 
     private sealed class Worker
     {
+        /// <summary>How often a waiting caller looks whether it still should wait.</summary>
+        private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(250);
+
         private enum Phase
         {
             Idle,
@@ -50,15 +64,15 @@ internal sealed class CommitThread(TimeSpan patience)
         /// <summary>What the last work failed with; null: nothing.</summary>
         public Exception? Fault { get; private set; }
 
-        public bool Run(Action work, Action late, TimeSpan patience)
+        public bool Run(Action work, Action late, Func<TimeSpan, bool> isTooLate)
         {
+            var began = Stopwatch.GetTimestamp();
             lock (_access)
             {
                 (_work, _late, Fault, _phase) = (work, late, null, Phase.Running);
                 Monitor.PulseAll(_access);
-                var until = Environment.TickCount64 + (long)patience.TotalMilliseconds;
-                while (_phase == Phase.Running && until - Environment.TickCount64 is > 0 and var left)
-                    Monitor.Wait(_access, (int)Math.Min(left, int.MaxValue));
+                while (_phase == Phase.Running && !isTooLate(Stopwatch.GetElapsedTime(began)))
+                    Monitor.Wait(_access, Look);
                 if (_phase != Phase.Running)
                     return true;
                 _phase = Phase.Abandoned;

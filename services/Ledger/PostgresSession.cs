@@ -18,7 +18,8 @@ internal sealed class PostgresSession : Session
 
     private readonly NpgsqlConnection _connection;
     private readonly bool _waits;
-    private readonly CommitThread? _commits;
+    private readonly Commits? _commits;
+    private readonly CancellationToken _replaced;
     private NpgsqlTransaction? _transaction;
     private DateTimeOffset? _time;
     private string? _warning;
@@ -27,9 +28,11 @@ internal sealed class PostgresSession : Session
     /// <param name="connection">The connection.</param>
     /// <param name="waits">Whether the caller's thread waits for each answer, as the committer's does, which alone locks the head.</param>
     /// <param name="commits">Sends COMMIT; null: the session makes single changes alone.</param>
-    public PostgresSession(NpgsqlConnection connection, bool waits, CommitThread? commits = null)
+    /// <param name="replaced">Ends what has not been answered when another server becomes the primary. Only for a session whose thread does
+    /// not wait.</param>
+    public PostgresSession(NpgsqlConnection connection, bool waits, Commits? commits = null, CancellationToken replaced = default)
     {
-        (_connection, _waits, _commits) = (connection, waits, commits);
+        (_connection, _waits, _commits, _replaced) = (connection, waits, commits, replaced);
         _connection.Notice += (_, e) => _warning = e.Notice.SqlState;
     }
 
@@ -263,10 +266,8 @@ internal sealed class PostgresSession : Session
         _warning = null;
         try
         {
-            (_commits ?? throw new InvalidOperationException("the session makes single changes alone")).Run(
-                SendCommit,
-                _connection.Dispose
-            );
+            var commits = _commits ?? throw new InvalidOperationException("the session makes single changes alone");
+            commits.Thread.Run(SendCommit, _connection.Dispose, commits.IsReplaced);
         }
         catch (CommitDoubtfulException)
         {
@@ -573,31 +574,43 @@ internal sealed class PostgresSession : Session
     public override async Task<ulong?> TakeLead(string name, string holder, TimeSpan time)
     {
         _warning = null;
-        var taken = await Read(
-            r => U(r, 0),
-            """
-            insert into leads select $1, $2, 1, clock_timestamp() + $3 where not exists (
-                select from leads where name = $1 and until > clock_timestamp() and until <= clock_timestamp() + $3)
-            on conflict (name) do update set holder = excluded.holder, fence = leads.fence + 1, until = excluded.until
-                where leads.until <= clock_timestamp() or leads.until > clock_timestamp() + $3
-            returning fence
-            """,
-            name,
-            holder,
-            time
-        );
+        var fence = await Unless(async () =>
+        {
+            await using var take = Command(
+                """
+                insert into leads select $1, $2, 1, clock_timestamp() + $3 where not exists (
+                    select from leads where name = $1 and until > clock_timestamp() and until <= clock_timestamp() + $3)
+                on conflict (name) do update set holder = excluded.holder, fence = leads.fence + 1, until = excluded.until
+                    where leads.until <= clock_timestamp() or leads.until > clock_timestamp() + $3
+                returning fence
+                """,
+                [name, holder, time]
+            );
+            take.CommandTimeout = Within(time);
+            return await take.ExecuteScalarAsync();
+        });
         DemandNoWarning();
-        return taken is [var fence] ? fence : null;
+        return fence is long taken ? (ulong)taken : null;
     }
 
-    public override async Task<bool> RenewLead(LeaseMark lead, TimeSpan time) =>
-        await Run(
-            "update leads set until = clock_timestamp() + $4 where name = $1 and holder = $2 and fence = $3",
-            lead.Name,
-            lead.Holder,
-            (long)lead.Fence,
-            time
-        ) > 0;
+    public override async Task<bool> RenewLead(LeaseMark lead, TimeSpan time)
+    {
+        _warning = null;
+        var renewed = await Unless(async () =>
+        {
+            await using var renew = Command(
+                "update leads set until = clock_timestamp() + $4 where name = $1 and holder = $2 and fence = $3",
+                [lead.Name, lead.Holder, (long)lead.Fence, time]
+            );
+            renew.CommandTimeout = Within(time);
+            return await renew.ExecuteNonQueryAsync() > 0;
+        });
+        DemandNoWarning();
+        return renewed;
+    }
+
+    // An answer that takes longer than the lease lasts comes too late. In whole seconds, of which 0 would mean no limit.
+    private static int Within(TimeSpan lease) => Math.Max(1, (int)lease.TotalSeconds);
 
     public override Task GiveLead(LeaseMark lead) =>
         Run(
@@ -652,18 +665,42 @@ internal sealed class PostgresSession : Session
                 rows.Add(row(answer));
             return rows;
         }
-        await using var command = Command(sql, values);
-        await using var reader = await command.ExecuteReaderAsync();
-        while (await reader.ReadAsync())
-            rows.Add(row(reader));
-        return rows;
+        return await Unless(async () =>
+        {
+            await using var command = Command(sql, values);
+            await using var reader = await command.ExecuteReaderAsync();
+            while (await reader.ReadAsync())
+                rows.Add(row(reader));
+            return rows;
+        });
+    }
+
+    /// <summary>Waits for an answer unless another server becomes the primary. Then nobody waits for the statement any more, and its connection
+    /// is closed when it ends. It is not cancelled: to send a cancellation, Npgsql would wait for the server that hangs, on a thread that
+    /// others need.</summary>
+    private async Task<T> Unless<T>(Func<Task<T>> ask)
+    {
+        var asked = ask();
+        try
+        {
+            return await asked.WaitAsync(_replaced);
+        }
+        catch (OperationCanceledException e) when (_replaced.IsCancellationRequested)
+        {
+            _abandoned = true;
+            _ = asked.ContinueWith(_ => _connection.DisposeAsync().AsTask(), TaskScheduler.Default);
+            throw new NpgsqlException("another server is the primary now", e);
+        }
     }
 
     private async Task<int> Run(string sql, params object[] values)
     {
         _warning = null;
-        await using var command = Command(sql, values);
-        var rows = await command.ExecuteNonQueryAsync();
+        var rows = await Unless(async () =>
+        {
+            await using var command = Command(sql, values);
+            return await command.ExecuteNonQueryAsync();
+        });
         DemandNoWarning();
         return rows;
     }

@@ -8,11 +8,14 @@ namespace Ministries.Ledger;
 /// arrays.</summary>
 internal sealed class PostgresStore : Store
 {
-    private readonly NpgsqlDataSource _source;
+    private readonly PostgresServers _servers;
+
+    /// <summary>Connections to each server.</summary>
+    private readonly IReadOnlyList<NpgsqlDataSource> _sources;
 
     /// <summary>Connections for the committer alone, whose thread waits for each answer. A connection that is only used so waits in the
     /// operating system, not for a pool thread behind all incoming calls.</summary>
-    private readonly NpgsqlDataSource _own;
+    private readonly IReadOnlyList<NpgsqlDataSource> _own;
     private readonly CommitThread _commits;
 
     /// <summary>When a connection, named by its server's process, was last compared with what was signed or seen.</summary>
@@ -49,10 +52,13 @@ internal sealed class PostgresStore : Store
             + $"-c idle_in_transaction_session_timeout={timeout} "
             + $"-c lock_timeout={(long)options.LockTimeout.TotalMilliseconds}";
         text.Options = $"{common} -c statement_timeout={timeout}";
-        _source = Source(text.ConnectionString);
-        // The server must not cancel a commit either. The committer's other statements have the client's limit.
+        _servers = new PostgresServers(text);
+        _sources = [.. _servers.Connections.Select(Source)];
+        // The server must not cancel a commit either. The committer's other statements have the client's limit. It is little more than that of
+        // waiting for the lock on the head, because nobody writes while one of them waits for a server that hangs.
         text.Options = $"{common} -c statement_timeout=0";
-        _own = Source(text.ConnectionString);
+        text.CommandTimeout = (int)options.LockTimeout.TotalSeconds + 1;
+        _own = [.. new PostgresServers(text).Connections.Select(Source)];
     }
 
     /// <summary>A pool whose every new connection is compared with what was signed or seen before anything else is read from it: it may
@@ -88,7 +94,7 @@ internal sealed class PostgresStore : Store
 
     public override async Task Prepare(string service, CancellationToken cancel)
     {
-        await using var connection = await _source.OpenConnectionAsync(cancel);
+        await using var connection = await _sources[await _servers.Primary(cancel)].OpenConnectionAsync(cancel);
         // null: there are no tables; false: they are another role's, which makes them and brings them up to date.
         var (owns, mayMake) = await Rights(connection, cancel);
         if (owns is null && !mayMake)
@@ -137,7 +143,7 @@ internal sealed class PostgresStore : Store
 
     public override async Task<Session> Open(bool write, CancellationToken cancel)
     {
-        var session = new PostgresSession(await _source.OpenConnectionAsync(cancel), waits: false);
+        var session = await NewSession(cancel);
         try
         {
             await CheckAgain(session);
@@ -147,6 +153,22 @@ internal sealed class PostgresStore : Store
         {
             await session.DisposeAsync();
             Forget();
+            throw;
+        }
+    }
+
+    // One that cannot be connected to may not be the primary any more.
+    private async Task<PostgresSession> NewSession(CancellationToken cancel)
+    {
+        try
+        {
+            var server = await _servers.Primary(cancel);
+            var replaced = _servers.Replaced(server);
+            return new PostgresSession(await _sources[server].OpenConnectionAsync(cancel), waits: false, replaced: replaced);
+        }
+        catch (Exception e) when (IsOutage(e))
+        {
+            _servers.Forget();
             throw;
         }
     }
@@ -164,8 +186,17 @@ internal sealed class PostgresStore : Store
     }
 
     // A commit compares the head that it locked.
-    public override Task<Session> OpenWaiting() =>
-        Task.FromResult<Session>(new PostgresSession(_own.OpenConnection(), waits: true, _commits));
+    public override Task<Session> OpenWaiting()
+    {
+        var server = _servers.Primary(default).AsTask().GetAwaiter().GetResult();
+        return Task.FromResult<Session>(
+            new PostgresSession(
+                _own[server].OpenConnection(),
+                waits: true,
+                new Commits(_commits, waited => _servers.IsReplaced(server, waited))
+            )
+        );
+    }
 
     public override async Task<Lead?> TryLead(string name, CancellationToken cancel)
     {
@@ -195,14 +226,16 @@ internal sealed class PostgresStore : Store
     public override void Forget()
     {
         _checked.Clear();
-        _source.Clear();
-        _own.Clear();
+        if (!_servers.Forget())
+            return;
+        foreach (var source in _sources.Concat(_own))
+            source.Clear();
     }
 
     public override async ValueTask DisposeAsync()
     {
-        await _source.DisposeAsync();
-        await _own.DisposeAsync();
+        foreach (var source in _sources.Concat(_own))
+            await source.DisposeAsync();
         _commits.End();
     }
 }

@@ -20,6 +20,9 @@ internal static class Probe
     /// <summary>True not to read events whose messages never came from the producer's ledger.</summary>
     internal static bool LeaveGaps { get; set; }
 
+    /// <summary>True to go on leading after the lead was lost.</summary>
+    internal static bool SkipFences { get; set; }
+
     /// <summary>A point is reached. Named points: before-commit, after-commit, before-checkpoint, after-checkpoint, before-publish,
     /// after-publish, after-confirm, before-ack, after-ack, before-take (of commands by the thread that commits), and background- with the
     /// name of a background service's class.</summary>

@@ -224,7 +224,7 @@ public sealed partial class ServiceLedger : IAsyncDisposable
         Read(
             async session =>
             {
-                if (lead is Lease lease)
+                if (lead is Lease lease && !Probe.SkipFences)
                     return await session.MoveCursor(name, value, lease.Mark);
                 if (lead.IsHeld)
                     await session.MoveCursor(name, value);

@@ -28,15 +28,17 @@ public sealed class ParticipantClient : IDisposable
 
     private readonly MinistryClient _client;
     private readonly string _home;
+    private readonly Persistence _persistence;
     private readonly Dictionary<string, CallInvoker> _services;
 
     /// <summary>Makes the client.</summary>
     /// <param name="client">The participant's system.</param>
     /// <param name="office">The office of its official.</param>
     /// <param name="home">The folder of its keys.</param>
-    public ParticipantClient(MinistryClient client, string office, string home)
+    /// <param name="patience">For how long a call is made again until it is answered.</param>
+    public ParticipantClient(MinistryClient client, string office, string home, TimeSpan patience)
     {
-        (_client, _home) = (client, home);
+        (_client, _home, _persistence) = (client, home, new Persistence(patience));
         Actor = new Actor
         {
             Office = office,
@@ -44,7 +46,7 @@ public sealed class ParticipantClient : IDisposable
             Authority = "standing-order-2025-1",
         };
         var completion = new RequestCompletion(this);
-        _services = client.Services.ToDictionary(s => s, s => client[s].Intercept(completion));
+        _services = client.Services.ToDictionary(s => s, s => client[s].Intercept(_persistence).Intercept(completion));
         Calls = new(_services["calllog"]);
         Custody = new(_services["custody"]);
         Consular = new(_services["consular"]);
@@ -176,7 +178,11 @@ public sealed class ParticipantClient : IDisposable
                     continue;
                 participant.BeforeSealing?.Invoke(plain.Message);
                 if (plain.Recipients.Count == 0)
-                    await participant._client.Seal(request, plain.Message);
+                    await participant._persistence.Ask(async () =>
+                    {
+                        await participant._client.Seal(request, plain.Message);
+                        return true;
+                    });
                 else
                     participant._client.Seal(request, plain.Message, plain.Recipients);
             }

@@ -11,6 +11,7 @@ using Ministries.CallLog;
 using Ministries.Client;
 using Ministries.Consular;
 using Ministries.Custody;
+using Ministries.Gateway;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -80,7 +81,7 @@ public sealed class Participants : IAsyncDisposable
             {
                 var home = Path.Combine(folder, $"witness-{witness.Replace('/', '-')}");
                 participants._hosts.Add(
-                    WitnessCommand.Build(
+                    WitnessServer.Build(
                         WitnessSettings.In(certificates, witness, home, new Uri($"https://127.0.0.1:{port}")),
                         TimeProvider.System,
                         log => log.AddProvider(new FileLog(home + ".log"))
@@ -148,23 +149,16 @@ public sealed class Participants : IAsyncDisposable
             "the services are ready",
             async () =>
             {
-                try
-                {
-                    foreach (var service in Services)
-                        if (
-                            (
-                                await this["operator"]
-                                    .HealthOf(service)
-                                    .CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready }, cancellationToken: cancel)
-                            ).Status != HealthCheckResponse.Types.ServingStatus.Serving
-                        )
-                            return false;
-                    return true;
-                }
-                catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable)
-                {
-                    return false;
-                }
+                foreach (var service in Services)
+                    if (
+                        (
+                            await this["operator"]
+                                .HealthOf(service)
+                                .CheckAsync(new HealthCheckRequest { Service = ServiceHost.Ready }, cancellationToken: cancel)
+                        ).Status != HealthCheckResponse.Types.ServingStatus.Serving
+                    )
+                        return false;
+                return true;
             },
             cancel
         );
@@ -193,11 +187,24 @@ public sealed class Participants : IAsyncDisposable
     public async Task WaitUntil(string what, Func<Task<bool>> isSo, CancellationToken cancel)
     {
         var begun = Stopwatch.GetTimestamp();
-        while (!await isSo())
+        while (!await Holds())
         {
             if (Stopwatch.GetElapsedTime(begun) > _patience)
                 throw new StoryException($"this did not happen within {_patience.TotalSeconds:F0} seconds: {what}");
             await Task.Delay(10, cancel);
+        }
+
+        async Task<bool> Holds()
+        {
+            try
+            {
+                return await isSo();
+            }
+            catch (RpcException e) when (e.StatusCode == StatusCode.Unavailable)
+            {
+                // Who cannot be asked now is asked later.
+                return false;
+            }
         }
     }
 
@@ -238,7 +245,8 @@ public sealed class Participants : IAsyncDisposable
                 "icrc" => "delegation",
                 _ => "consular-department",
             },
-            Path.Combine(_certificates, id)
+            Path.Combine(_certificates, id),
+            _patience
         );
 
     // The agreement names the witnesses' addresses before they listen.

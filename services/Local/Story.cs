@@ -55,6 +55,7 @@ public sealed class Story(Participants participants, Timeline timeline)
         await LogCall(cancel);
         await AwaitDrafts(cancel);
         await SubmitReadout();
+        await ContestAndAmend();
         await SubmitRequests(cancel);
         await ReviewRequests(cancel);
         await TryOnNewspaperAlone();
@@ -247,6 +248,77 @@ public sealed class Story(Participants participants, Timeline timeline)
         );
     }
 
+    // What a side writes of the other's account is sealed too: it may be about a prisoner.
+    private async Task ContestAndAmend()
+    {
+        var contested = await timeline.Perform(
+            _kyiv,
+            "contests what Seoul wrote; its reason is sealed",
+            p =>
+                p.Calls.ContestReadoutAsync(
+                    new()
+                    {
+                        Call = Call,
+                        Participant = "kr/mfa",
+                        Version = 1,
+                        Fields = { CodedField.Subjects },
+                        Explanation = ParticipantClient.Seal(
+                            new ReadoutReason { Reason = ParticipantClient.Words("The treatment of both was spoken of too.") }
+                        ),
+                    }
+                )
+        );
+        await timeline.Expect("the call is CONTESTED", CallState.Contested, () => contested.State);
+        var account = Account("Asia/Seoul");
+        account.Subjects.Add(Subject.Treatment);
+        account.Positions.Add(Citizenship());
+        await timeline.Perform(
+            _seoul,
+            "reads the reason and amends its own readout",
+            p =>
+                p.Calls.AmendReadoutAsync(
+                    new()
+                    {
+                        Call = Call,
+                        Account = account,
+                        Explanation = ParticipantClient.Seal(
+                            new ReadoutReason { Reason = ParticipantClient.Words("The interpreter's notes say so.") }
+                        ),
+                    }
+                )
+        );
+        var corrected = await timeline.Perform(
+            _kyiv,
+            "takes its contest back",
+            p =>
+                p.Calls.CorrectRecordAsync(
+                    new()
+                    {
+                        Call = Call,
+                        Position = contested.Receipt.Position,
+                        Explanation = ParticipantClient.Seal(
+                            new CorrectionReason { Reason = ParticipantClient.Words("Seoul's readout says it now.") }
+                        ),
+                    }
+                )
+        );
+        await timeline.Expect("the call is MUTUAL again", CallState.Mutual, () => corrected.State);
+        await timeline.Expect("Seoul reads why it was contested", true, async () => await ReadsContest(_seoul));
+        await timeline.Expect("the ICRC reads why it was contested", true, async () => await ReadsContest(_redCross));
+        await timeline.Expect(
+            "ua/coordination-hq, to which nobody sealed it, does not",
+            false,
+            async () => await ReadsContest(_headquarters)
+        );
+
+        async Task<bool> ReadsContest(ParticipantClient reader)
+        {
+            var contest = (await reader.Calls.GetCallAsync(new() { Call = Call })).Call.Contests.Single();
+            return !contest.Explanation.Content.IsEmpty
+                && reader.Client.Open<ReadoutReason>(contest.Explanation, Case, contest.Participant).Message.Reason.Text_.Length > 0;
+        }
+    }
+
     private async Task SubmitRequests(CancellationToken cancel)
     {
         timeline.Begin(5, "Seoul submits both requests and gives its assurance; the detaining power reviews and assesses");
@@ -326,35 +398,17 @@ public sealed class Story(Participants participants, Timeline timeline)
             await timeline.Perform(
                 _headquarters,
                 $"assesses the risk for {LabelOf(prisoner)} at the destination",
-                p =>
-                    p.Custody.RecordRiskAssessmentAsync(
-                        new()
-                        {
-                            Prisoner = prisoner,
-                            Destination = "KR",
-                            Finding = RiskFinding.NoSubstantialRisk,
-                            AssessTime = Now(),
-                            ExpireTime = In(days: 180),
-                        }
-                    )
+                p => p.Custody.RecordRiskAssessmentAsync(Risk(prisoner, "KR"))
             );
             last = (
                 await timeline.Perform(
                     _headquarters,
                     $"records that {LabelOf(prisoner)} is fit to travel",
-                    p =>
-                        p.Custody.RecordFitnessAsync(
-                            new()
-                            {
-                                Prisoner = prisoner,
-                                Fit = true,
-                                Physician = "physician-7",
-                                ExamineTime = Now(),
-                                ExpireTime = In(days: 60),
-                            }
-                        )
+                    p => p.Custody.RecordFitnessAsync(Fitness(prisoner))
                 )
-            ).Receipt.Position;
+            )
+                .Receipt
+                .Position;
         }
         await participants.WaitUntilProcessed("consular", "custody", last, cancel);
     }
@@ -685,6 +739,77 @@ public sealed class Story(Participants participants, Timeline timeline)
             async () => (await TransferOf(_seoul, Second)).State
         );
     }
+
+    /// <summary>Goes on after <see cref="Play"/>: the observer reports that the Convention is not kept, Ukraine asks for the return of P-1
+    /// (Article 12(3)), he wants it, and custody passes back.</summary>
+    /// <param name="cancel">Ends it.</param>
+    public async Task Return(CancellationToken cancel)
+    {
+        timeline.Begin(5, "P-1 is returned: the observer reports a failure, Ukraine asks for him, and he wants it");
+        await timeline.Perform(
+            _redCross,
+            "reports that the Convention is not kept for P-1",
+            p =>
+                p.Consular.ReportTreatmentFailureAsync(
+                    new()
+                    {
+                        Transfer = _transfers[First],
+                        Articles = { "13" },
+                        Content = ParticipantClient.Seal(new TreatmentFindings { Facts = ParticipantClient.Words("What was found.") }),
+                    }
+                )
+        );
+        await timeline.Perform(
+            _headquarters,
+            "asks for the return of P-1",
+            p => p.Consular.RequestReturnAsync(new() { Transfer = _transfers[First], NoteVerbale = "UA-CHQ-2025-21" })
+        );
+        await RecordStatement(First, PlaceKind.Hospital, "UA");
+        await timeline.Perform(_seoul, "assesses the risk for P-1 in Ukraine", p => p.Custody.RecordRiskAssessmentAsync(Risk(First, "UA")));
+        var fit = await timeline.Perform(_seoul, "records that P-1 is fit to travel", p => p.Custody.RecordFitnessAsync(Fitness(First)));
+        await participants.WaitUntilProcessed("consular", "custody", fit.Receipt.Position, cancel);
+        _setOut = Now();
+        foreach (var side in new[] { _seoul, _headquarters })
+            await timeline.Perform(side, "confirms the return of P-1", p => ConfirmReturn(p, First));
+        await participants.WaitUntil(
+            "custody has passed back",
+            async () => await DetainingPowerOf(First) == "UA" && (await TransferOf(_seoul, First)).State == TransferState.Returned,
+            cancel
+        );
+        timeline.ShowReaction("service/custody", "records that custody of P-1 passed back from KR to UA");
+    }
+
+    private Grpc.Core.AsyncUnaryCall<ConfirmReturnResponse> ConfirmReturn(ParticipantClient client, string prisoner) =>
+        client.Consular.ConfirmReturnAsync(
+            new()
+            {
+                Transfer = _transfers[prisoner],
+                WindowStartTime = _setOut,
+                WindowEndTime = Now(),
+                HandoverReference = $"RET-{LabelOf(prisoner)}",
+                Openings = { WishCommitments.OpeningOf(Case, prisoner, "UA", _wishes.Last(w => w.Prisoner == prisoner).Secret) },
+            }
+        );
+
+    private static RecordRiskAssessmentRequest Risk(string prisoner, string destination) =>
+        new()
+        {
+            Prisoner = prisoner,
+            Destination = destination,
+            Finding = RiskFinding.NoSubstantialRisk,
+            AssessTime = Now(),
+            ExpireTime = In(days: 180),
+        };
+
+    private static RecordFitnessRequest Fitness(string prisoner) =>
+        new()
+        {
+            Prisoner = prisoner,
+            Fit = true,
+            Physician = "physician-7",
+            ExamineTime = Now(),
+            ExpireTime = In(days: 60),
+        };
 
     private async Task<string> DetainingPowerOf(string prisoner) =>
         (await _seoul.Custody.GetPrisonerAsync(new() { Case = Case, Prisoner = prisoner })).Prisoner.DetainingPower;

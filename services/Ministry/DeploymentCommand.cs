@@ -60,12 +60,24 @@ internal static class DeploymentCommand
             DefaultValueFactory = _ => [],
             Description = "A host at which other ministries call the services, for certificates that are issued now. May be given again.",
         };
+        var database = new Option<string[]>("--database")
+        {
+            DefaultValueFactory = _ => ["postgres"],
+            Description = "A host of PostgreSQL; given again for each further server, of which one is the primary. Default: postgres.",
+        };
+        var broker = new Option<string[]>("--broker")
+        {
+            DefaultValueFactory = _ => ["rabbitmq"],
+            Description = "A host of RabbitMQ; given again for each further node of the cluster. Default: rabbitmq.",
+        };
         var init = new Command("init", "Makes what is missing of certificates, keys, passwords and definitions. What is there stays.")
         {
             folder,
             authority,
             witness,
             host,
+            database,
+            broker,
         };
         init.SetAction(result =>
         {
@@ -76,6 +88,7 @@ internal static class DeploymentCommand
                     result.GetValue(authority)?.FullName,
                     result.GetValue(witness)!,
                     result.GetValue(host)!,
+                    new Servers(result.GetValue(database)!, result.GetValue(broker)!),
                     TimeProvider.System
                 );
             }
@@ -130,7 +143,31 @@ internal static class DeploymentCommand
         return tables;
     }
 
-    private static int Init(string folder, string? operatorAuthority, string[] witnesses, string[] hosts, TimeProvider time)
+    /// <summary>Where the services find what they use.</summary>
+    /// <param name="Databases">The hosts of PostgreSQL.</param>
+    /// <param name="Brokers">The hosts of RabbitMQ.</param>
+    private sealed record Servers(string[] Databases, string[] Brokers)
+    {
+        /// <summary>The part of a connection string that says where. One that hangs or is gone is noticed by keep-alive.</summary>
+        public string Hosts =>
+            Databases is [var one]
+                ? $"Host={one}"
+                : $"Host={string.Join(',', Databases)};Target Session Attributes=primary;Timeout=5;"
+                    + "Tcp Keepalive=true;Tcp Keepalive Time=2;Tcp Keepalive Interval=1";
+
+        /// <summary>The addresses of all nodes of the broker.</summary>
+        public string Uri(string scheme, string user, string password, int port) =>
+            string.Join(',', Brokers.Select(b => $"{scheme}://{user}:{password}@{b}:{port}/ministries"));
+    }
+
+    private static int Init(
+        string folder,
+        string? operatorAuthority,
+        string[] witnesses,
+        string[] hosts,
+        Servers servers,
+        TimeProvider time
+    )
     {
         var authorities = Path.Combine(folder, "authorities");
         var made = Pki.Init(authorities, Witnessed(StandardAgreement.Read(), witnesses), time, SealingKeyFile.Make, hosts);
@@ -148,23 +185,23 @@ internal static class DeploymentCommand
             var database = Password(Path.Combine(folder, "postgres", $"{service}.password"), Open);
             var owner = Password(Path.Combine(folder, "postgres", $"{service}_owner.password"), Open);
             var broker = Password(Path.Combine(authorities, $"{service}.broker-password"), Secret);
-            var (tls, uri) = ("", $"amqp://{service}:{broker}@rabbitmq:5672/ministries");
+            var (tls, uri) = ("", servers.Uri("amqp", service, broker, 5672));
             if (operatorAuthority is not null)
             {
                 Copy(Path.Combine(operatorAuthority, "authority.pem"), Path.Combine(to, "operator-authority.pem"), Open);
                 tls = ";SSL Mode=VerifyFull;Root Certificate=/secrets/operator-authority.pem";
                 Copy(Path.Combine(operatorAuthority, "authority.pem"), Path.Combine(folder, "tables", "operator-authority.pem"), Open);
-                uri = $"amqps://{service}:{broker}@rabbitmq:5671/ministries";
+                uri = servers.Uri("amqps", service, broker, 5671);
                 Write(Path.Combine(to, "settings", "Broker__Authority"), "/secrets/operator-authority.pem", Open);
             }
             Write(
                 Path.Combine(to, "settings", "Ledger__Connection"),
-                $"Host=postgres;Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable{tls}",
+                $"{servers.Hosts};Database={service};Username={service};Password={database};Maximum Pool Size=12;GSS Encryption Mode=Disable{tls}",
                 Secret
             );
             Write(
                 Path.Combine(folder, "tables", service),
-                $"Host=postgres;Database={service};Username={service}_owner;Password={owner};GSS Encryption Mode=Disable{tls}",
+                $"{servers.Hosts};Database={service};Username={service}_owner;Password={owner};GSS Encryption Mode=Disable{tls}",
                 Secret
             );
             Write(Path.Combine(to, "settings", "Broker__Uri"), uri, Secret);
@@ -174,6 +211,11 @@ internal static class DeploymentCommand
         CopyForParticipants(folder, authorities);
         CopyForWitnesses(folder, authorities, witnesses);
         Password(Path.Combine(folder, "postgres", "password"), Open);
+        // Standbys copy the primary with the one; the nodes of a cluster know each other by the other.
+        if (servers.Databases.Length > 1)
+            Password(Path.Combine(folder, "postgres", "replicator.password"), Open);
+        if (servers.Brokers.Length > 1)
+            Password(Path.Combine(folder, "rabbitmq", "cookie"), Open);
         if (operatorAuthority is not null)
             Password(Path.Combine(folder, "grafana", "password"), Open);
         Definitions(folder, authorities);

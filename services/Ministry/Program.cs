@@ -8,6 +8,7 @@ foreach (var command in CallCommands.Create())
     root.Add(command);
 root.Add(EvidenceCommand.Create());
 root.Add(WitnessCommand.Create());
+root.Add(ServeCommand.Create());
 root.Add(AgreementCommand.Create());
 root.Add(PkiCommand.Create());
 root.Add(DeploymentCommand.Create());

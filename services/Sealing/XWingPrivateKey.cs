@@ -70,10 +70,14 @@ public sealed class XWingPrivateKey : IDecapsulator
         }
     }
 
+    /// <summary>The ML-KEM half, as BouncyCastle keeps it; null: it was disposed of.</summary>
+    internal MLKemPrivateKeyParameters? MLKem => _mlKem;
+
     /// <inheritdoc/>
     public bool TryDecapsulate(ReadOnlySpan<byte> encapsulation, Span<byte> sharedSecret)
     {
-        ObjectDisposedException.ThrowIf(_mlKem is null, this);
+        var mlKem = _mlKem;
+        ObjectDisposedException.ThrowIf(mlKem is null, this);
         if (encapsulation.Length != XWing.EncapsulationBytes || sharedSecret.Length != XWing.SharedSecretBytes)
             throw new ArgumentException("An encapsulation has 1120 bytes and its secret 32.", nameof(encapsulation));
         var point = encapsulation[XWing.MLKemEncapsulationBytes..];
@@ -83,7 +87,7 @@ public sealed class XWingPrivateKey : IDecapsulator
             // A token may give zeros for a point of low order instead of an error.
             if (!_agree(point, secrets[32..]) || !secrets[32..].ContainsAnyExcept((byte)0))
                 return false;
-            MLKem768.Decapsulate(_mlKem, encapsulation[..XWing.MLKemEncapsulationBytes], secrets[..32]);
+            MLKem768.Decapsulate(mlKem, encapsulation[..XWing.MLKemEncapsulationBytes], secrets[..32]);
             XWing.Combine(secrets[..32], secrets[32..], point, PublicKey.Bytes[XWing.MLKemKeyBytes..], sharedSecret);
             return true;
         }
@@ -97,7 +101,7 @@ public sealed class XWingPrivateKey : IDecapsulator
     public void Dispose()
     {
         _x25519.Dispose();
-        // BouncyCastle keeps its half in arrays that it does not hand out; they are left to the garbage collector.
-        _mlKem = null;
+        if (Interlocked.Exchange(ref _mlKem, null) is { } key)
+            MLKem768.Zero(key);
     }
 }

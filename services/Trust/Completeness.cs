@@ -19,6 +19,13 @@ public sealed class Completeness(bool fromStart, string @case = "")
     public IEnumerable<(string Audience, ulong Number)> Seen =>
         _last.Select(l => (l.Key, l.Value.Number)).OrderBy(l => l.Key, StringComparer.Ordinal);
 
+    /// <summary>Goes on where another reading ended: the number of an audience's last entry, and that entry's position.</summary>
+    public void Resume(string audience, ulong number, ulong position) => _last[audience] = (number, position);
+
+    /// <summary>The last entry of each audience: its number and position.</summary>
+    public IEnumerable<(string Audience, ulong Number, ulong Position)> Last =>
+        _last.Select(l => (l.Key, l.Value.Number, l.Value.Position));
+
     /// <summary>Takes the next entry, in the order of the ledger.</summary>
     /// <param name="header">Its header.</param>
     /// <param name="numbers">The numbers that its reader was shown.</param>

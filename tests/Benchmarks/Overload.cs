@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime;
 using Grpc.Core;
+using Ministries.CallLog.V1;
 using Ministries.Trust;
 using NSec.Cryptography;
 
@@ -48,14 +49,16 @@ internal sealed class Driver : IAsyncDisposable
     }
 
     /// <summary>Writes and signs calls before the measurement, so that this is not measured.</summary>
-    public Prepared[] Prepare(double count) =>
+    /// <param name="count">How many.</param>
+    /// <param name="make">Makes a request; null: <see cref="Writer.Request"/>.</param>
+    public Prepared[] Prepare(double count, Func<LogCallRequest>? make = null) =>
         [
             .. Enumerable
                 .Range(0, (int)count)
                 .AsParallel()
                 .Select(_ =>
                 {
-                    var request = Writer.Request();
+                    var request = make?.Invoke() ?? Writer.Request();
                     return Prepared.Write(
                         _service,
                         "ministries.calllog.v1.CallLogService/LogCall",
@@ -162,7 +165,7 @@ internal sealed class Driver : IAsyncDisposable
             else
                 _hints.Add(details);
         var answered = calls.Where(c => c.Status == 0).ToArray();
-        answered.AsParallel().ForAll(c => _writer.Check(CallLog.V1.LogCallResponse.Parser.ParseFrom(c.Response.AsSpan(5))));
+        answered.AsParallel().ForAll(c => _writer.Check(LogCallResponse.Parser.ParseFrom(c.Response.AsSpan(5))));
         return new Measured(
             answered.Length,
             Stopwatch.GetElapsedTime(began, calls.Length == 0 ? began : calls.Max(c => c.Done)),

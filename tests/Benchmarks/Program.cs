@@ -13,6 +13,8 @@ switch (args)
         return await PlainBus.Publish(args[1..]);
     case ["consume", ..]:
         return await PlainBus.Consume(args[1..]);
+    case ["gateway", ..]:
+        return await GatewayCost.Serve(args[1..]);
     case ["collector"]:
         return await Hosts.Collector();
 }

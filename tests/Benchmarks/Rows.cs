@@ -16,7 +16,8 @@ namespace Ministries.Benchmarks;
 /// <summary>The rows of the table that measure one service alone.</summary>
 internal static class Rows
 {
-    private const int Callers = 64;
+    /// <summary>How many call at once where nothing else is said.</summary>
+    public const int Callers = 64;
 
     /// <summary>Measures two rates in turn, round by round.</summary>
     public static async Task<(Figures Ratio, Figures Ours, Figures Theirs)> Compare(

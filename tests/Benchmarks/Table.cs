@@ -39,6 +39,7 @@ internal static class Table
         ("O", Rows.Tracing),
         ("F", Rows.Followed),
         ("K", Sealings.Record),
+        ("K'", Sealings.Write),
         ("G", Scale.Grown),
         ("V", Scale.Audit),
         ("M", Soak.Measure),
@@ -46,6 +47,7 @@ internal static class Table
         ("N", Overload.Neighbour),
         ("H", Strangers.Handshakes),
         ("P", Probes.Refusals),
+        ("Y", GatewayCost.Added),
     ];
 
     public static async Task<int> Run(string[] args)

@@ -82,7 +82,8 @@ public class CallTests
         Assert.Equal([1u, 2u], versions.Select(v => v.Number));
         Assert.DoesNotContain(Subject.Access, versions[0].Account.Subjects);
         Assert.Contains(Subject.Access, versions[1].Account.Subjects);
-        Assert.NotNull(versions[1].Reason);
+        Assert.Null(versions[0].Explanation);
+        Assert.Equal(32, versions[1].Explanation.Digest.Length);
         Assert.Equal(logged.Commitments, amended.Commitments);
     }
 

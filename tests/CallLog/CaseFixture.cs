@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.CallLog.V1;
 using Ministries.Consular.V1;
+using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
@@ -155,7 +156,8 @@ internal sealed class CaseFixture
             Authority = "order-12",
         };
 
-    public static Text Text(string text) => new() { Language = "en", Text_ = text };
+    /// <summary>A reason, sealed to its sender, the other side and the observer.</summary>
+    public static Sealed Explained(params string[] by) => SealedForm.To(by.Append(Icrc).Distinct());
 
     /// <summary>The account of the call; both prisoners, the position on citizenship, the commitment to request a transfer.
     /// </summary>
@@ -252,7 +254,7 @@ internal sealed class CaseFixture
             Case = Case,
             Call = call,
             Account = account ?? Account(),
-            Reason = Text("The interpreter's notes came in."),
+            Explanation = Explained(by),
         };
 
     public ContestReadoutResponse Contest(string by, string call, string whose, uint version = 1) =>
@@ -269,7 +271,7 @@ internal sealed class CaseFixture
             Participant = whose,
             Version = version,
             Fields = { CodedField.Positions },
-            Reason = Text("That was not said."),
+            Explanation = Explained(by, whose),
         };
 
     public LinkCallsResponse Link(string by, string call, string other) =>
@@ -329,7 +331,7 @@ internal sealed class CaseFixture
             Case = Case,
             Call = call,
             Position = position,
-            Reason = Text("It was entered by mistake."),
+            Explanation = Explained(by),
         };
 
     /// <summary>Plays a write as a participant. What is played is as the contract declares it.</summary>

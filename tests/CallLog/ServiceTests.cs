@@ -109,16 +109,20 @@ public sealed class ServiceTests : IAsyncLifetime
             );
         var contested = await As(Ua)
             .ContestReadoutAsync(
-                new ContestReadoutRequest
-                {
-                    Actor = CaseFixture.Actor,
-                    Case = _fixture.Case,
-                    Call = logged.Call,
-                    Etag = submitted.Etag,
-                    Participant = Kr,
-                    Version = 1,
-                    Reason = Text("It was by video."),
-                },
+                InForm(
+                    Ua,
+                    new ContestReadoutRequest
+                    {
+                        RequestId = Guid.NewGuid().ToString(),
+                        Actor = CaseFixture.Actor,
+                        Case = _fixture.Case,
+                        Call = logged.Call,
+                        Etag = submitted.Etag,
+                        Participant = Kr,
+                        Version = 1,
+                        Explanation = Explained(Ua, Kr),
+                    }
+                ),
                 cancellationToken: Cancel
             );
         var settled = await As(Ua)
@@ -136,15 +140,19 @@ public sealed class ServiceTests : IAsyncLifetime
             );
         var corrected = await As(Ua)
             .CorrectRecordAsync(
-                new V1.CorrectRecordRequest
-                {
-                    Actor = CaseFixture.Actor,
-                    Case = _fixture.Case,
-                    Call = logged.Call,
-                    Etag = settled.Etag,
-                    Position = contested.Receipt.Position,
-                    Reason = Text("It was by telephone after all."),
-                },
+                InForm(
+                    Ua,
+                    new V1.CorrectRecordRequest
+                    {
+                        RequestId = Guid.NewGuid().ToString(),
+                        Actor = CaseFixture.Actor,
+                        Case = _fixture.Case,
+                        Call = logged.Call,
+                        Etag = settled.Etag,
+                        Position = contested.Receipt.Position,
+                        Explanation = Explained(Ua, Kr),
+                    }
+                ),
                 cancellationToken: Cancel
             );
 
@@ -242,9 +250,12 @@ public sealed class ServiceTests : IAsyncLifetime
         foreach (var commitment in request.Account.Commitments)
             commitment.DueTime = null;
         request.RequestId = Guid.NewGuid().ToString();
-        SealedForm.In(request, by, Signing.Agreement(_folder));
-        return await As(by).LogCallAsync(request, cancellationToken: Cancel);
+        return await As(by).LogCallAsync(InForm(by, request), cancellationToken: Cancel);
     }
+
+    // With the form that the service demands of what is sealed in it.
+    private T InForm<T>(string by, T request)
+        where T : IMessage => SealedForm.In(request, by, Signing.Agreement(_folder));
 
     private async Task<GetCallResponse> Get(string by, string call) =>
         await As(by).GetCallAsync(new GetCallRequest { Call = call }, cancellationToken: Cancel);

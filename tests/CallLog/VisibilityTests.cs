@@ -151,6 +151,40 @@ public class VisibilityTests
     }
 
     [Fact]
+    public void Why_a_side_amends_contests_or_corrects_goes_to_its_sender_and_recipients_alone()
+    {
+        var logged = _fixture.Log();
+        _fixture.Submit(Ua, logged.Call);
+        _fixture.Amend(Kr, logged.Call);
+        _fixture.Contest(Kr, logged.Call, Ua);
+        _fixture.Correct(Kr, logged.Call, _fixture.Call(logged).Contests[0].Position);
+
+        // Headquarters and the ministry of unification are parties of both sides' states, and nobody sealed to them.
+        Assert.All(ReasonsSeenBy(Icrc).Concat(ReasonsSeenBy(Kr)), reason => Assert.False(reason.Content.IsEmpty));
+        foreach (var reader in (string[])[Headquarters, Unification])
+            Assert.All(
+                ReasonsSeenBy(reader),
+                reason =>
+                {
+                    Assert.True(reason.Content.IsEmpty);
+                    Assert.Empty(reason.Recipients);
+                    Assert.Equal(32, reason.Digest.Length);
+                }
+            );
+
+        Sealed[] ReasonsSeenBy(string reader)
+        {
+            var call = _fixture.Seen(reader, logged.Call)!;
+            return
+            [
+                call.Readouts.Single(r => r.Participant == Kr).Versions[1].Explanation,
+                call.Contests[0].Explanation,
+                call.Corrections[0].Explanation,
+            ];
+        }
+    }
+
+    [Fact]
     public void A_draft_is_known_to_its_participant_alone_and_changes_nobody_elses_etag()
     {
         var logged = _fixture.Log();
@@ -215,7 +249,9 @@ public class VisibilityTests
         minutes.Content = ByteString.CopyFromUtf8("SECRETWORD");
         var logged = _fixture.Log(but: r => r.Account.Minutes = minutes);
         _fixture.Submit(Ua, logged.Call, Account(a => a.Minutes = minutes));
-        _fixture.Contest(Ua, logged.Call, Kr);
+        var contest = _fixture.ContestRequest(Ua, logged.Call, Kr);
+        contest.Explanation = minutes;
+        Assert.Equal(Reason.Unspecified, _fixture.Why(Ua, contest));
         Assert.DoesNotContain(
             _fixture.RuleRunner.Events,
             e => e.ToString()!.Contains("SECRETWORD") || e.ToString()!.Contains("constitution")

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Trust;
@@ -210,7 +211,7 @@ public class AttestationTests
         Assert.Empty(other.RevokeDetails.Content);
         Assert.Null(_fixture.Prisoner.Statements[0].Attestations[0].RevokeDetails);
         revoke.Reason = RevocationReason.Unspecified;
-        Assert.Contains(Hosting.Validation.Check(revoke), f => f.Field == "reason");
+        Assert.Contains(Validation.Check(revoke), f => f.Field == "reason");
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Ministries.Consular.V1;
+using Ministries.Contracts;
 using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
@@ -194,7 +195,7 @@ internal sealed class CaseFixture
         if (request.Descriptor.FindFieldByName("request_id") is not { } id)
             return;
         id.Accessor.SetValue(request, "00000000-0000-4000-8000-000000000000");
-        Assert.Empty(Hosting.Validation.Check(request));
+        Assert.Empty(Validation.Check(request));
         id.Accessor.SetValue(request, "");
     }
 

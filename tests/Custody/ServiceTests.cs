@@ -30,38 +30,9 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
     [Fact]
     public async Task A_case_is_opened_a_prisoner_registered_and_his_statement_counts_for_the_consular_service_alone()
     {
-        var (hq, icrc, kr) = (running.As(CaseFixture.Hq), running.As(CaseFixture.Icrc), running.As(CaseFixture.Kr));
-        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = CaseFixture.Actor }, cancellationToken: Cancel);
+        var kr = running.As(CaseFixture.Kr);
+        var (opened, registered) = await ACaseWithAPrisoner();
         Assert.Equal("custody", opened.Receipt.Service);
-        var etag = opened.Etag;
-        foreach (var (who, part) in ((string, Part)[])[(CaseFixture.Kr, Part.RequestingState), (CaseFixture.Icrc, Part.NeutralObserver)])
-            etag = (
-                await hq.AdmitPartyAsync(
-                    new AdmitPartyRequest
-                    {
-                        RequestId = Id(),
-                        Actor = CaseFixture.Actor,
-                        Etag = etag,
-                        Case = opened.Case,
-                        Participant = who,
-                        Part = part,
-                    },
-                    cancellationToken: Cancel
-                )
-            ).Etag;
-        var registered = await hq.RegisterPrisonerAsync(
-            new RegisterPrisonerRequest
-            {
-                RequestId = Id(),
-                Actor = CaseFixture.Actor,
-                Etag = etag,
-                Case = opened.Case,
-                Status = CustodyState.Interned,
-                CaptureTime = Ago(24),
-                Identity = CaseFixture.Seal(CaseFixture.Icrc),
-            },
-            cancellationToken: Cancel
-        );
         Assert.Equal(CustodyState.Interned, registered.State);
 
         var consular = running.As("service/consular");
@@ -77,37 +48,88 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
         var before = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
         Assert.All(before.Standings, s => Assert.Equal(Standing.NotInForce, s.Standing));
 
-        var seen = await icrc.GetPrisonerAsync(
-            new GetPrisonerRequest { Case = opened.Case, Prisoner = registered.Prisoner },
-            cancellationToken: Cancel
-        );
-        var interview = CaseFixture.Interview();
-        interview.InterviewTime = Ago(2);
-        var recorded = await icrc.RecordStatementAsync(
-            new RecordStatementRequest
+        var (statement, attested) = await HisStatement(opened.Case, registered.Prisoner, wish);
+        var after = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
+        Assert.Equal([Standing.InForce, Standing.NotInForce], after.Standings.Select(s => s.Standing));
+        Assert.Equal(before.Position + 4, after.Position);
+        var readiness = new CheckReadinessRequest
+        {
+            Case = opened.Case,
+            Prisoner = registered.Prisoner,
+            Route = Route.Article12Transfer,
+            Destination = "KR",
+        };
+        Assert.True((await consular.CheckReadinessAsync(readiness, cancellationToken: Cancel)).FreeToDepart);
+        await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => kr.CheckStandingAsync(question).ResponseAsync);
+        question.Prisoner = "pris_00000000000000000000000009";
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => consular.CheckStandingAsync(question).ResponseAsync);
+
+        await HisStatementIsForWhoHoldsHim(opened.Case, registered.Prisoner, statement);
+        await TheCaseIsForItsParties(opened.Case);
+        await AnObserversEntryIsReadAndNotProvedUntilItPermits(attested.Receipt.Position, opened.Receipt.Position);
+    }
+
+    private async Task<(OpenCaseResponse, RegisterPrisonerResponse)> ACaseWithAPrisoner()
+    {
+        var hq = running.As(CaseFixture.Hq);
+        var opened = await hq.OpenCaseAsync(new OpenCaseRequest { RequestId = Id(), Actor = CaseFixture.Actor }, cancellationToken: Cancel);
+        var etag = opened.Etag;
+        foreach (var (who, part) in ((string, Part)[])[(CaseFixture.Kr, Part.RequestingState), (CaseFixture.Icrc, Part.NeutralObserver)])
+        {
+            var admit = new AdmitPartyRequest
             {
                 RequestId = Id(),
                 Actor = CaseFixture.Actor,
-                Etag = seen.Etag,
+                Etag = etag,
                 Case = opened.Case,
-                Prisoner = registered.Prisoner,
-                StatementTime = Ago(1),
-                Language = "ko",
-                LanguageUnderstood = true,
-                Uncoerced = true,
-                Interpreter = "i-2",
-                Interview = interview,
-                Commitments = { WishCommitments.Make(opened.Case, registered.Prisoner, ["KR"], wish) },
-                Content = CaseFixture.Seal(CaseFixture.Hq),
-            },
-            cancellationToken: Cancel
-        );
-        etag = recorded.StatementEtag;
-        AttestStatementResponse attested = null!;
+                Participant = who,
+                Part = part,
+            };
+            etag = (await hq.AdmitPartyAsync(admit, cancellationToken: Cancel)).Etag;
+        }
+        var register = new RegisterPrisonerRequest
+        {
+            RequestId = Id(),
+            Actor = CaseFixture.Actor,
+            Etag = etag,
+            Case = opened.Case,
+            Status = CustodyState.Interned,
+            CaptureTime = Ago(24),
+            Identity = CaseFixture.Seal(CaseFixture.Icrc),
+        };
+        return (opened, await hq.RegisterPrisonerAsync(register, cancellationToken: Cancel));
+    }
+
+    /// <summary>The Red Cross records what he said, and each who was there attests it.</summary>
+    private async Task<(string Statement, AttestStatementResponse Last)> HisStatement(string @case, string prisoner, byte[] wish)
+    {
+        var icrc = running.As(CaseFixture.Icrc);
+        var seen = await icrc.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = prisoner }, cancellationToken: Cancel);
+        var interview = CaseFixture.Interview();
+        interview.InterviewTime = Ago(2);
+        var record = new RecordStatementRequest
+        {
+            RequestId = Id(),
+            Actor = CaseFixture.Actor,
+            Etag = seen.Etag,
+            Case = @case,
+            Prisoner = prisoner,
+            StatementTime = Ago(1),
+            Language = "ko",
+            LanguageUnderstood = true,
+            Uncoerced = true,
+            Interpreter = "i-2",
+            Interview = interview,
+            Commitments = { WishCommitments.Make(@case, prisoner, ["KR"], wish) },
+            Content = CaseFixture.Seal(CaseFixture.Hq),
+        };
+        var recorded = await icrc.RecordStatementAsync(record, cancellationToken: Cancel);
+        var etag = recorded.StatementEtag;
         var unattested = await icrc.GetStatementAsync(
             new GetStatementRequest { Statement = recorded.Statement },
             cancellationToken: Cancel
         );
+        AttestStatementResponse attested = null!;
         foreach (var attendant in interview.Attendants)
         {
             var request = new AttestStatementRequest
@@ -115,8 +137,8 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
                 RequestId = Id(),
                 Actor = CaseFixture.Named(attendant.Official),
                 Etag = etag,
-                Case = opened.Case,
-                Prisoner = registered.Prisoner,
+                Case = @case,
+                Prisoner = prisoner,
                 Statement = recorded.Statement,
                 Role = attendant.Role,
             };
@@ -124,57 +146,33 @@ public sealed class ServiceTests(ServiceTests.Running running) : IClassFixture<S
             attested = await icrc.AttestStatementAsync(request, cancellationToken: Cancel);
             etag = attested.Etag;
         }
+        return (recorded.Statement, attested);
+    }
 
-        var after = await consular.CheckStandingAsync(question, cancellationToken: Cancel);
-        Assert.Equal([Standing.InForce, Standing.NotInForce], after.Standings.Select(s => s.Standing));
-        Assert.Equal(before.Position + 4, after.Position);
-        Assert.True(
-            (
-                await consular.CheckReadinessAsync(
-                    new CheckReadinessRequest
-                    {
-                        Case = opened.Case,
-                        Prisoner = registered.Prisoner,
-                        Route = Route.Article12Transfer,
-                        Destination = "KR",
-                    },
-                    cancellationToken: Cancel
-                )
-            ).FreeToDepart
-        );
-        await Refused(StatusCode.PermissionDenied, "NOT_GRANTED", () => kr.CheckStandingAsync(question).ResponseAsync);
-        question.Prisoner = "pris_00000000000000000000000009";
-        await Refused(StatusCode.NotFound, "NOT_FOUND", () => consular.CheckStandingAsync(question).ResponseAsync);
-
-        var statement = await hq.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }, cancellationToken: Cancel);
-        Assert.Equal(StatementState.Attested, statement.Statement.State);
-        Assert.NotEmpty(statement.Statement.Content.Content);
-        await Refused(
-            StatusCode.NotFound,
-            "NOT_FOUND",
-            () => kr.GetStatementAsync(new GetStatementRequest { Statement = recorded.Statement }).ResponseAsync
-        );
-        var listed = new ListStatementsRequest { Case = opened.Case, Prisoner = registered.Prisoner };
+    private async Task HisStatementIsForWhoHoldsHim(string @case, string prisoner, string statement)
+    {
+        var (hq, kr) = (running.As(CaseFixture.Hq), running.As(CaseFixture.Kr));
+        var request = new GetStatementRequest { Statement = statement };
+        var read = await hq.GetStatementAsync(request, cancellationToken: Cancel);
+        Assert.Equal(StatementState.Attested, read.Statement.State);
+        Assert.NotEmpty(read.Statement.Content.Content);
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => kr.GetStatementAsync(request).ResponseAsync);
+        var listed = new ListStatementsRequest { Case = @case, Prisoner = prisoner };
         Assert.Single((await hq.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
         Assert.Empty((await kr.ListStatementsAsync(listed, cancellationToken: Cancel)).Statements);
-        var prisoners = await kr.ListPrisonersAsync(
-            new ListPrisonersRequest { Case = opened.Case, Held = true },
-            cancellationToken: Cancel
-        );
+        var prisoners = await kr.ListPrisonersAsync(new ListPrisonersRequest { Case = @case, Held = true }, cancellationToken: Cancel);
         Assert.Equal(CustodyState.Unspecified, Assert.Single(prisoners.Prisoners).State);
-        var shown = await kr.GetCaseAsync(new GetCaseRequest { Case = opened.Case }, cancellationToken: Cancel);
-        Assert.Equal(3, shown.Case.Parties.Count);
-        var open = await kr.ListCasesAsync(new ListCasesRequest { State = CaseState.Open }, cancellationToken: Cancel);
-        Assert.Contains(open.Cases, c => c.Id == opened.Case);
-        var none = await running.As(CaseFixture.Unification).ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel);
-        Assert.Empty(none.Cases);
-        await Refused(
-            StatusCode.NotFound,
-            "NOT_FOUND",
-            () => running.As(CaseFixture.Unification).GetCaseAsync(new GetCaseRequest { Case = opened.Case }).ResponseAsync
-        );
+    }
 
-        await AnObserversEntryIsReadAndNotProvedUntilItPermits(attested.Receipt.Position, opened.Receipt.Position);
+    private async Task TheCaseIsForItsParties(string @case)
+    {
+        var (kr, stranger) = (running.As(CaseFixture.Kr), running.As(CaseFixture.Unification));
+        var request = new GetCaseRequest { Case = @case };
+        Assert.Equal(3, (await kr.GetCaseAsync(request, cancellationToken: Cancel)).Case.Parties.Count);
+        var open = await kr.ListCasesAsync(new ListCasesRequest { State = CaseState.Open }, cancellationToken: Cancel);
+        Assert.Contains(open.Cases, c => c.Id == @case);
+        Assert.Empty((await stranger.ListCasesAsync(new ListCasesRequest(), cancellationToken: Cancel)).Cases);
+        await Refused(StatusCode.NotFound, "NOT_FOUND", () => stranger.GetCaseAsync(request).ResponseAsync);
     }
 
     private async Task AnObserversEntryIsReadAndNotProvedUntilItPermits(ulong position, ulong another)

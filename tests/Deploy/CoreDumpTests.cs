@@ -8,6 +8,7 @@ public sealed partial class CoreDumpTests
     [Theory]
     [InlineData("docker-compose.yml")]
     [InlineData("deploy/compose.prod.yml")]
+    [InlineData("deploy/compose.ha.yml")]
     public async Task No_container_writes_a_core_dump(string file)
     {
         var text = await File.ReadAllTextAsync(Path.Combine(Root(), file), TestContext.Current.CancellationToken);

@@ -2,9 +2,9 @@ using System.Diagnostics;
 using System.Text;
 using Google.Protobuf;
 using Ministries.Client;
-using Ministries.Ministry;
 using Ministries.Evidence.V1;
 using Ministries.Ledger.V1;
+using Ministries.Ministry;
 using Ministries.Types.V1;
 
 namespace Ministries.Evidence.Tests;

@@ -35,6 +35,9 @@ internal static class Faults
             case "gap-filling":
                 Probe.LeaveGaps = true;
                 break;
+            case "fencing":
+                Probe.SkipFences = true;
+                break;
             default:
                 throw new ArgumentException($"there is no protection {protection}");
         }

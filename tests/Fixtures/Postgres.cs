@@ -9,6 +9,8 @@ namespace Ministries.Fixtures;
 /// with the process, however that ends.</summary>
 public sealed class Postgres
 {
+    private const string Prefix = "ministries-postgres-";
+
     private static readonly Lazy<Task<Postgres>> One = new(() => Create());
 
     private readonly string _binaries;
@@ -34,7 +36,28 @@ public sealed class Postgres
 
     /// <summary>A separate server, which a test may crash.</summary>
     /// <param name="settings">Settings that differ from the defaults, such as <c>shared_buffers=1GB</c>.</param>
-    public static async Task<Postgres> Create(params string[] settings)
+    public static Task<Postgres> Create(params string[] settings) => CreateIn(Directory.CreateTempSubdirectory(Prefix).FullName, settings);
+
+    /// <summary>A separate server on a disk of its own in memory, which a test may fill.</summary>
+    /// <param name="megabytes">The disk's size; the server's first files take some 60.</param>
+    /// <param name="settings">As in <see cref="Create"/>.</param>
+    /// <returns>Null: this process may not mount a disk.</returns>
+    public static async Task<Postgres?> CreateOnDisk(int megabytes, params string[] settings)
+    {
+        var folder = Directory.CreateTempSubdirectory(Prefix).FullName;
+        try
+        {
+            await Run("mount", "-t", "tmpfs", "-o", $"size={megabytes}m", "tmpfs", folder);
+        }
+        catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+        {
+            Directory.Delete(folder);
+            return null;
+        }
+        return await CreateIn(folder, settings);
+    }
+
+    private static async Task<Postgres> CreateIn(string folder, string[] settings)
     {
         var binaries =
             Directory
@@ -44,7 +67,6 @@ public sealed class Postgres
                 .Order()
                 .LastOrDefault()
             ?? throw new InvalidOperationException("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin/initdb");
-        var folder = Directory.CreateTempSubdirectory("ministries-postgres-").FullName;
         var server = new Postgres(binaries, folder, Ports.Free(), settings);
         if (Environment.UserName == "root")
             await Run("chown", "postgres", folder);
@@ -124,10 +146,13 @@ public sealed class Postgres
         return receiving;
     }
 
-    /// <summary>Starts a server on such a copy, with all of the log that was received.</summary>
-    public static async Task<Postgres> Recover(Postgres lost, string folder)
+    /// <summary>Starts a server on such a copy, with all of the log that was received. It begins a new timeline.</summary>
+    /// <param name="lost">The server that was copied.</param>
+    /// <param name="folder">Where the copy is.</param>
+    /// <param name="port">The new server's port; null: any free one.</param>
+    public static async Task<Postgres> Recover(Postgres lost, string folder, int? port = null)
     {
-        var server = new Postgres(lost._binaries, folder, Ports.Free(), lost._settings);
+        var server = new Postgres(lost._binaries, folder, port ?? Ports.Free(), lost._settings);
         var data = Path.Combine(folder, "data");
         await File.WriteAllTextAsync(Path.Combine(data, "recovery.signal"), "");
         // A segment that was not full has another name.
@@ -191,7 +216,7 @@ public sealed class Postgres
                 [
                     "-c",
                     $"{server} >{_folder}/log 2>&1 & trap '' INT TERM; "
-                        + $"read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || rm -rf {_folder}",
+                        + $"read keep; kill -QUIT $!; wait $!; test -n \"$keep\" || {{ umount -l {_folder} 2>/dev/null; rm -rf {_folder}; }}",
                 ]
             )
             {
@@ -222,6 +247,49 @@ public sealed class Postgres
         _server.WaitForExit();
         _server = null;
     }
+
+    /// <summary>Stops it from doing anything (SIGSTOP): connections stay open, and nothing is answered.</summary>
+    public void Freeze() => Signals.SendToAll(ProcessId, Signals.Stop);
+
+    /// <summary>Lets it go on (SIGCONT).</summary>
+    public void Thaw() => Signals.SendToAll(ProcessId, Signals.Continue);
+
+    /// <summary>Takes all that is left of its own disk (<see cref="CreateOnDisk"/>).</summary>
+    public void FillDisk()
+    {
+        using var file = new FileStream(Filling, FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
+        try
+        {
+            for (var zeros = new byte[1 << 20]; ; )
+                file.Write(zeros);
+        }
+        catch (IOException)
+        {
+            // It is full.
+        }
+    }
+
+    /// <summary>Gives it back.</summary>
+    public void ClearDisk() => File.Delete(Filling);
+
+    /// <summary>Whether it answers.</summary>
+    public async Task<bool> Answers()
+    {
+        try
+        {
+            await Execute("select 1");
+            return true;
+        }
+        catch (NpgsqlException)
+        {
+            return false;
+        }
+    }
+
+    private string Filling => Path.Combine(_folder, "filling");
+
+    // The first line of the file that the server keeps while it runs.
+    private int ProcessId => int.Parse(File.ReadLines(Path.Combine(_folder, "data", "postmaster.pid")).First());
 
     /// <summary>Ends the server and removes its folder.</summary>
     public void Stop()

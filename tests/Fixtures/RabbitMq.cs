@@ -1,13 +1,12 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 
 namespace Ministries.Fixtures;
 
 /// <summary>A RabbitMQ node of its own for the test process, in a temporary folder and on ports of its own, with whatever user
 /// name and password. It ends with the process, however that ends.</summary>
-public sealed partial class RabbitMq
+public sealed class RabbitMq
 {
     private static readonly Lazy<Task<RabbitMq>> One = new(() => Create());
 
@@ -89,17 +88,17 @@ public sealed partial class RabbitMq
     {
         if (_server is null)
             return;
-        Send(_pid, 9);
+        Signals.Send(_pid, Signals.Kill);
         _server.StandardInput.Close();
         _server.WaitForExit();
         _server = null;
     }
 
     /// <summary>Stops it from doing anything (SIGSTOP): connections stay open, and nothing is answered.</summary>
-    public void Freeze() => Send(_pid, 19);
+    public void Freeze() => Signals.Send(_pid, Signals.Stop);
 
     /// <summary>Lets it go on (SIGCONT).</summary>
-    public void Thaw() => Send(_pid, 18);
+    public void Thaw() => Signals.Send(_pid, Signals.Continue);
 
     /// <summary>Loses its disk. Only while it does not run.</summary>
     public void Wipe() => Directory.Delete(Path.Combine(_folder, "mnesia"), recursive: true);
@@ -191,9 +190,4 @@ public sealed partial class RabbitMq
             return false;
         }
     }
-
-    private static void Send(int pid, int signal) => _ = kill(pid, signal);
-
-    [LibraryImport("libc")]
-    private static partial int kill(int pid, int signal);
 }

@@ -203,29 +203,6 @@ public sealed class WritesTests(Running running) : IClassFixture<Running>
             Assert.Equal(["account.start_time.time_zone"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()))));
         });
 
-    [Theory]
-    [InlineData("He \u202edid not\u202c agree")]
-    [InlineData("\u200b\u200d\ufeff")]
-    [InlineData("   ")]
-    [InlineData("\u2067x")]
-    public async Task A_text_that_deceives_is_refused(string text) =>
-        await NothingWritten(async () =>
-        {
-            var sent = Running.Request();
-            var request = new ContestReadoutRequest
-            {
-                RequestId = sent.RequestId,
-                Actor = sent.Actor,
-                Etag = "seen",
-                Case = sent.Case,
-                Call = "call_00000000000000000000000000",
-                Participant = "kr/mfa",
-                Version = 1,
-                Reason = new Types.V1.Text { Language = "en", Text_ = text },
-            };
-            Assert.Equal(["reason.text"], Running.FaultsOf(await running.Post(Running.FrameOf(request.ToByteArray()), "ContestReadout")));
-        });
-
     public static TheoryData<string, byte[], string> Unreadable()
     {
         var good = Running.Request().ToByteArray();

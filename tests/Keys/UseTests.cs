@@ -8,6 +8,7 @@ using Ministries.Client;
 using Ministries.Consular.V1;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
+using Ministries.Gateway;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -65,7 +66,7 @@ public sealed class UseTests : IAsyncLifetime
         var checkpoints = Token.Move(PathOf("service/custody/checkpoint.key"));
         var requests = Token.Move(PathOf("ua/coordination-hq/requests.key"));
         var cosignatures = Token.Move(PathOf("icrc/cosignatures.key"));
-        await using var witness = WitnessCommand.Build(
+        await using var witness = WitnessServer.Build(
             WitnessSettings.In(_folder, "icrc", PathOf("icrc/state"), _witness) with
             {
                 Key = cosignatures,

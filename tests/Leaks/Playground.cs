@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Text;
 using Google.Protobuf;
@@ -14,25 +15,26 @@ using RabbitMQ.Client;
 namespace Ministries.Leaks.Tests;
 
 /// <summary>
-/// The three services in processes of their own, on a PostgreSQL, a RabbitMQ and a collector of their own, and everything that they write,
-/// in one place to be searched: databases and their log, the broker's disk, what was logged, traced and measured, what callers were
-/// told, exported evidence, dumps, temporary files.
+/// The three services in processes of their own, on a PostgreSQL or on SQLite, a RabbitMQ and a collector of their own, and everything that
+/// they write, in one place to be searched: databases and their log, the broker's disk, what was logged, traced and measured, what callers
+/// were told, exported evidence, dumps, temporary files.
 /// </summary>
 internal sealed class Playground : IAsyncDisposable
 {
     private static readonly IReadOnlyList<string> Services = Participants.Services;
 
     private readonly string _folder = Directory.CreateTempSubdirectory("ministries-leaks-").FullName;
-    private readonly Dictionary<string, Process> _processes = [];
+    private readonly ConcurrentDictionary<string, Process> _processes = [];
     private readonly Dictionary<string, string> _databases = [];
     private readonly Dictionary<string, int> _metrics = Services.ToDictionary(s => s, _ => Ports.Free());
     private readonly List<string> _leaks = [];
     private int _refusals;
 
-    private Playground(Postgres postgres, RabbitMq broker, OtlpReceiver collector) =>
+    private Playground(Postgres? postgres, RabbitMq broker, OtlpReceiver collector) =>
         (Database, Broker, Collector) = (postgres, broker, collector);
 
-    public Postgres Database { get; }
+    /// <summary>The PostgreSQL; null: the ledgers are on SQLite, in files beside the others.</summary>
+    public Postgres? Database { get; }
 
     public RabbitMq Broker { get; }
 
@@ -51,15 +53,24 @@ internal sealed class Playground : IAsyncDisposable
     /// <param name="word">What the leaks leak.</param>
     /// <param name="leaks">Which leaks the services have, on purpose.</param>
     /// <param name="services">Which services run.</param>
+    /// <param name="embedded">Whether the ledgers are on SQLite, which is the default of a service that is tried out.</param>
     /// <param name="cancel">Ends it.</param>
-    public static async Task<Playground> Start(string word, string[] leaks, IReadOnlyList<string> services, CancellationToken cancel)
+    public static async Task<Playground> Start(
+        string word,
+        string[] leaks,
+        IReadOnlyList<string> services,
+        bool embedded,
+        CancellationToken cancel
+    )
     {
-        var ground = new Playground(await Postgres.Create(), await RabbitMq.Create(), await OtlpReceiver.Start(cancel));
+        var ground = new Playground(embedded ? null : await Postgres.Create(), await RabbitMq.Create(), await OtlpReceiver.Start(cancel));
         ground._leaks.AddRange(leaks);
         Pki.Init(ground.Certificates, StandardAgreement.Read(), TimeProvider.System, SealingKeyFile.Make);
         foreach (var service in services)
         {
-            ground._databases[service] = await ground.Database.CreateDatabase();
+            ground._databases[service] = ground.Database is { } database
+                ? await database.CreateDatabase()
+                : $"sqlite:{Path.Combine(ground.Written, $"{service}.db")}";
             ground.Run(service, word);
         }
         return ground;
@@ -106,8 +117,15 @@ internal sealed class Playground : IAsyncDisposable
         using (var kill = Process.Start("kill", [$"-{signal}", $"{_processes[service].Id}"]))
             await kill.WaitForExitAsync();
         await _processes[service].WaitForExitAsync();
-        _processes[service].Dispose();
-        _processes.Remove(service);
+        if (_processes.TryRemove(service, out var ended))
+            ended.Dispose();
+    }
+
+    /// <summary>Ends a service's process at once, whatever it is doing, and starts it anew.</summary>
+    public async Task Restart(string service)
+    {
+        await End(service, "KILL");
+        Run(service);
     }
 
     /// <summary>Ends a service's process as a crash does, with a dump of its memory.</summary>
@@ -211,8 +229,9 @@ internal sealed class Playground : IAsyncDisposable
                 cancel
             );
         await File.WriteAllLinesAsync(Path.Combine(Written, "spans"), Collector.Spans.Select(s => s.Everything), cancel);
-        foreach (var (service, database) in _databases)
-            await Database.Dump(database, Path.Combine(Written, $"{service}.dump"));
+        if (Database is not null)
+            foreach (var (service, database) in _databases)
+                await Database.Dump(database, Path.Combine(Written, $"{service}.dump"));
     }
 
     /// <summary>Searches all of it. Everything must have been written somewhere: each place holds some bytes at least.</summary>
@@ -220,8 +239,10 @@ internal sealed class Playground : IAsyncDisposable
     {
         var search = new Search(word);
         var found = new List<string>();
-        foreach (var (place, folder) in new[] { ("services", Written), ("PostgreSQL", Database.Folder), ("RabbitMQ", Broker.Folder) })
+        foreach (var (place, folder) in new[] { ("services", Written), ("PostgreSQL", Database?.Folder), ("RabbitMQ", Broker.Folder) })
         {
+            if (folder is null)
+                continue;
             var (here, searched) = search.InFolder(folder);
             if (searched < 4096)
                 throw new InvalidOperationException($"{place}: only {searched} bytes were searched");
@@ -235,7 +256,7 @@ internal sealed class Playground : IAsyncDisposable
         foreach (var service in _processes.Keys.ToList())
             await End(service, "KILL");
         Broker.Stop();
-        Database.Stop();
+        Database?.Stop();
         await Collector.DisposeAsync();
         Directory.Delete(_folder, recursive: true);
     }

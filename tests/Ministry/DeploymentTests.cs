@@ -90,6 +90,20 @@ public sealed class DeploymentTests : IDisposable
         Assert.DoesNotContain(Directory.GetFiles(In("participants"), "*", SearchOption.AllDirectories), f => f.EndsWith("authority.key"));
     }
 
+    [Fact]
+    public void Services_get_the_addresses_of_several_databases_and_brokers_and_these_the_secrets_that_they_share()
+    {
+        Init("--database=a", "--database=b", "--broker=x", "--broker=y");
+        var ledger = File.ReadAllText(In("custody/settings/Ledger__Connection"));
+        Assert.StartsWith("Host=a,b;Target Session Attributes=primary;", ledger);
+        Assert.StartsWith("Host=a,b;", File.ReadAllText(In("tables/custody")));
+        var brokers = File.ReadAllText(In("custody/settings/Broker__Uri")).Split(',');
+        Assert.Equal(["x", "y"], brokers.Select(b => new Uri(b).Host));
+        Assert.Single(brokers.Select(b => new Uri(b).UserInfo).Distinct());
+        Assert.Equal(48, File.ReadAllText(In("postgres/replicator.password")).Length);
+        Assert.Equal(48, File.ReadAllText(In("rabbitmq/cookie")).Length);
+    }
+
     [Theory]
     [InlineData("pki"), InlineData("deployment")]
     public async Task Nobody_else_can_put_a_file_in_a_folder_that_is_made_whatever_the_umask(string verb)

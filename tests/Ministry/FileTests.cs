@@ -18,7 +18,7 @@ public sealed class FileTests : IDisposable
     private static async Task<(int Code, string Error)> Run(byte[]? input, params string[] arguments)
     {
         using var process = Process.Start(
-            new ProcessStartInfo("dotnet", [typeof(MinistryClient).Assembly.Location, .. arguments])
+            new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "ministry.dll"), .. arguments])
             {
                 RedirectStandardInput = true,
                 RedirectStandardError = true,

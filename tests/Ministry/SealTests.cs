@@ -81,10 +81,70 @@ public sealed class SealTests(Services services) : IClassFixture<Services>
         Assert.Throws<ArgumentException>(() => kr.Seal(services.Call(), Services.Identity, ["kr/mfa"]));
         var request = services.Call();
         request.Case = "";
-        Assert.Throws<ArgumentException>(() => kr.Seal(request, new CallMinutes(), ["kr/mfa"]));
-        Assert.Throws<ArgumentException>(() => kr.Seal(services.Call(), new CallMinutes(), ["nobody"]));
-        Assert.Equal(SealFault.NoSealingKey, Fault(() => kr.Seal(services.Call(), new CallMinutes(), ["service/custody"])));
-        Assert.Equal(SealFault.BadRecipients, Fault(() => kr.Seal(services.Call(), new CallMinutes(), [])));
+        Assert.Throws<ArgumentException>(() => kr.Seal(request, Minutes(), ["kr/mfa"]));
+        Assert.Throws<ArgumentException>(() => kr.Seal(services.Call(), Minutes(), ["nobody"]));
+        Assert.Equal(SealFault.NoSealingKey, Fault(() => kr.Seal(services.Call(), Minutes(), ["service/custody"])));
+        Assert.Equal(SealFault.BadRecipients, Fault(() => kr.Seal(services.Call(), Minutes(), [])));
+    }
+
+    /// <summary>No service can check what it cannot read, so the client does, by the limits that the contract declares.</summary>
+    [Fact]
+    public void A_message_that_breaks_a_declared_limit_is_not_sealed_and_the_error_says_which_field_and_why()
+    {
+        var kr = services.As("kr/mfa");
+        foreach (
+            var (change, field, why) in (ReadOnlySpan<(Action<CallMinutes>, string, string)>)
+                [
+                    (m => m.Minutes = null, "account.minutes.minutes", "it is required."),
+                    (m => m.Minutes.Language = "Korean!", "account.minutes.minutes.language", "it must be a language tag (BCP 47)"),
+                    (m => m.Minutes.Text_ = new string('x', 8193), "account.minutes.minutes.text", "it must be at most 8192 bytes"),
+                    (m => m.Minutes.Text_ = "He \u202edid not\u202c agree", "account.minutes.minutes.text", "it must hold no embedding"),
+                    (m => m.Readout = new Text { Language = "en" }, "account.minutes.readout.text", "it is required."),
+                ]
+        )
+        {
+            var (request, message) = (services.Call(), Minutes());
+            change(message);
+            var thrown = Assert.Throws<SealException>(() => kr.Seal(request, message, ["kr/mfa"]));
+            Assert.Equal((SealFault.NotAsDeclared, field), (thrown.Fault, thrown.Field));
+            Assert.StartsWith($"{field}: {why}", thrown.Message, StringComparison.Ordinal);
+            // Nothing of it was sealed.
+            Assert.Null(request.Account.Minutes);
+        }
+    }
+
+    [Fact]
+    public async Task Why_a_readout_is_contested_is_sealed_to_the_other_side_and_the_observer()
+    {
+        var logged = await services.As("kr/mfa").CallLog.LogCallAsync(services.Call(), cancellationToken: Cancel);
+        var ua = services.As("ua/mfa");
+        var contest = new ContestReadoutRequest
+        {
+            Actor = Services.Actor,
+            Case = services.Case,
+            Call = logged.Call,
+            Etag = (await ua.CallLog.GetCallAsync(new GetCallRequest { Call = logged.Call }, cancellationToken: Cancel)).Etag,
+            Participant = "kr/mfa",
+            Version = 1,
+        };
+        var reason = new ReadoutReason
+        {
+            Reason = new Text { Language = "en", Text_ = "That was not said." },
+        };
+        await ua.Seal(contest, reason, Cancel);
+        Assert.Equal(["ua/mfa", "kr/mfa", "icrc"], contest.Explanation.Recipients);
+        await ua.CallLog.ContestReadoutAsync(contest, cancellationToken: Cancel);
+        foreach (var reader in (string[])["ua/mfa", "kr/mfa", "icrc"])
+            Assert.Equal(
+                reason,
+                services.As(reader).Open<ReadoutReason>((await SeenBy(reader)).Explanation, services.Case, "ua/mfa").Message
+            );
+        Assert.True((await SeenBy("ua/coordination-hq")).Explanation.Content.IsEmpty);
+
+        async Task<Contest> SeenBy(string reader) =>
+            (
+                await services.As(reader).CallLog.GetCallAsync(new GetCallRequest { Call = logged.Call }, cancellationToken: Cancel)
+            ).Call.Contests.Single();
     }
 
     [Fact]
@@ -136,9 +196,62 @@ public sealed class SealTests(Services services) : IClassFixture<Services>
             new DefaultRecipients(agreement, Signing.Of(agreement, "ua/coordination-hq"), DateTimeOffset.UtcNow)
             {
                 Case = @case,
-                Prisoner = prisoner,
+                Prisoners = [prisoner],
                 Transfer = transfer,
             }.Of(declared);
+    }
+
+    [Fact]
+    public void The_requesting_state_of_an_access_is_who_requested_it_and_an_observer_that_notifies_visits_is_none()
+    {
+        var agreement = Signing.Agreement(services.Folder);
+        var prisoner = new Prisoner { Prisoner_ = "p" };
+        var access = new Consular.V1.Access
+        {
+            Participant = "kr/mfa",
+            RequestingState = "KR",
+            Prisoner = "p",
+        };
+        Assert.Equal(["kr/mfa"], Of());
+        prisoner.Claims.Add(new Claim { StateClaimed = "KR", Basis = ClaimBasis.Nationality });
+        Assert.Empty(Of());
+        (access.Participant, access.RequestingState) = ("icrc", "");
+        Assert.Empty(Of());
+
+        IReadOnlyList<string> Of() =>
+            new DefaultRecipients(agreement, Signing.Of(agreement, "ua/coordination-hq"), DateTimeOffset.UtcNow)
+            {
+                Prisoners = [prisoner],
+                Access = access,
+            }.Of(new SealDeclaration { Recipients = { SealRecipient.RequestingState } });
+    }
+
+    [Fact]
+    public void The_other_side_of_a_call_is_named_unless_it_acts_for_a_power_of_origin_of_anybody_in_it()
+    {
+        var agreement = Signing.Agreement(services.Folder);
+        var prisoners = new[]
+        {
+            new Prisoner { Prisoner_ = "p" },
+            new Prisoner { Prisoner_ = "q" },
+        };
+        Assert.Equal(["kr/mfa"], Of());
+        prisoners[1].Claims.Add(new Claim { StateClaimed = "KR", Basis = ClaimBasis.Nationality });
+        Assert.Empty(Of());
+
+        IReadOnlyList<string> Of() =>
+            new DefaultRecipients(agreement, Signing.Of(agreement, "ua/mfa"), DateTimeOffset.UtcNow)
+            {
+                Prisoners = prisoners,
+                Call = new Call
+                {
+                    Sides =
+                    {
+                        new Side { Participant = "kr/mfa", State = "KR" },
+                        new Side { Participant = "ua/mfa", State = "UA" },
+                    },
+                },
+            }.Of(new SealDeclaration { Recipients = { SealRecipient.Counterpart } });
     }
 
     [UnsupportedOSPlatform("windows")]
@@ -184,6 +297,12 @@ public sealed class SealTests(Services services) : IClassFixture<Services>
                 cancellationToken: Cancel
             )
         ).Prisoner;
+
+    private static CallMinutes Minutes() =>
+        new()
+        {
+            Minutes = new Text { Language = "en", Text_ = "What was said." },
+        };
 
     private static SealFault Fault(Action open) => Assert.Throws<SealException>(open).Fault;
 }

@@ -63,6 +63,19 @@ public class LayerTests
     }
 
     [Fact]
+    public void A_gateway_is_a_client_of_the_services_and_none_of_their_layers_refers_to_it()
+    {
+        string[] below = ["Client", "Contracts", "Keys", "Rules", "Ledger", "Trust", "Sealing"];
+        using var gateway = new Compiled("Gateway");
+        Assert.Empty(gateway.References.Where(r => r.StartsWith("Ministries.", StringComparison.Ordinal)).Except(below.Select(NameOf)));
+        foreach (var layer in Allowed.Keys)
+        {
+            using var assembly = new Compiled(layer);
+            Assert.DoesNotContain("Ministries.Gateway", assembly.References);
+        }
+    }
+
+    [Fact]
     public void Keys_alone_knows_that_there_are_tokens()
     {
         using var keys = new Compiled("Keys");

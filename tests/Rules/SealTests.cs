@@ -6,6 +6,7 @@ using Ministries.Custody.V1;
 using Ministries.Errors.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
+using Ministries.Sealing;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
@@ -108,6 +109,63 @@ public class SealTests
         (correction.Explanation, correction.Identity) = (correction.Identity, correction.Explanation);
         var refusal = Check(correction);
         Assert.Equal((Reason.SealOfAnotherField, "explanation"), (refusal?.Reason, refusal?.Metadata?["field"]));
+    }
+
+    /// <summary>What is hashed into every key names the message inside and the recipients, and not the fields. Nobody needs it to: who carries
+    /// the content and who opens it both demand every field that the contract declares. An attacker who leaves some out gets past neither.
+    /// </summary>
+    [Fact]
+    public void No_subset_of_what_was_sealed_gets_past_the_service_or_opens()
+    {
+        using var icrc = SealingIdentity.FromSeed("icrc/sealing-9", SealingIdentity.NewSeed());
+        Of(_agreement, Icrc)
+            .SealingKeys.Add(new SealingKey(SealedForm.Listed(icrc.Id)) { PublicKey = ByteString.CopyFrom(icrc.PublicKey.Bytes) });
+        var (opener, request) = (new Opener(Icrc, [icrc]), Registering());
+        var context = new SealContext(Case, request.RequestId, "identity", Hq);
+        var whole = Sealer.Seal(new PersonIdentity { Rank = "private" }, context, [new Recipient(Icrc, icrc.Id, icrc.PublicKey)]);
+        Assert.Null(Check(With(whole.Content)));
+        Assert.Equal("private", opener.Open<PersonIdentity>(whole, context).Rank);
+
+        var all = SealedContent.Parser.ParseFrom(whole.Content);
+        for (var kept = 0; kept < (1 << all.Fields.Count) - 1; kept++)
+        {
+            var some = all.Clone();
+            some.Fields.Clear();
+            some.Fields.Add(all.Fields.Where((_, i) => (kept >> i & 1) != 0));
+            var cut = With(some.ToByteString());
+            Assert.Equal(kept == 0 ? Reason.SealMalformed : Reason.SealFieldsDiffer, Check(cut)?.Reason);
+            var fault = Assert.Throws<SealException>(() => opener.Open<PersonIdentity>(cut.Identity, context)).Fault;
+            Assert.Contains(fault, (SealFault[])[SealFault.OtherField, SealFault.Truncated]);
+        }
+
+        RegisterPrisonerRequest With(ByteString content) => new(request) { Identity = new Sealed(whole) { Content = content } };
+    }
+
+    /// <summary>The recipients are hashed into every key: with one of them left out, beside the content and in it, nothing opens. The service
+    /// cannot tell, but the sender's signature is over both.</summary>
+    [Fact]
+    public void No_subset_of_the_recipients_opens()
+    {
+        using var icrc = SealingIdentity.FromSeed("icrc/sealing-1", SealingIdentity.NewSeed());
+        var (opener, request) = (new Opener(Icrc, [icrc]), Registering());
+        var context = new SealContext(Case, request.RequestId, "identity", Hq);
+        var both = Sealer.Seal(
+            new PersonIdentity { Rank = "private" },
+            context,
+            [new Recipient(Hq, $"{Hq}/sealing-1", icrc.PublicKey), new Recipient(Icrc, icrc.Id, icrc.PublicKey)]
+        );
+        Assert.Equal("private", opener.Open<PersonIdentity>(both, context).Rank);
+
+        request.Identity = both.Clone();
+        request.Identity.Recipients.RemoveAt(0);
+        Assert.Equal(Reason.SealKeysDiffer, Check(request)?.Reason);
+        Assert.Equal(SealFault.OtherRecipients, Fault());
+        var content = SealedContent.Parser.ParseFrom(both.Content);
+        content.Keys.RemoveAt(0);
+        request.Identity.Content = content.ToByteString();
+        Assert.Equal(SealFault.NotAuthentic, Fault());
+
+        SealFault Fault() => Assert.Throws<SealException>(() => opener.Open<PersonIdentity>(request.Identity, context)).Fault;
     }
 
     [Fact]

@@ -167,6 +167,19 @@ public class SealingTests
         Assert.Equal(new byte[32], key.Key.ToArray());
     }
 
+    /// <summary>BouncyCastle hands out copies of what it keeps; so what it keeps is overwritten if they are zeros.</summary>
+    [Fact]
+    public void Both_halves_of_a_key_are_overwritten_when_it_is_disposed_of()
+    {
+        var key = XWingPrivateKey.FromSeed(Sample.Ministry.Seed);
+        var kept = key.MLKem!;
+        Assert.True(kept.GetSeed().AsSpan().ContainsAnyExcept((byte)0) && kept.GetEncoded().AsSpan().ContainsAnyExcept((byte)0));
+        key.Dispose();
+        Assert.False(kept.GetSeed().AsSpan().ContainsAnyExcept((byte)0) || kept.GetEncoded().AsSpan().ContainsAnyExcept((byte)0));
+        Assert.Throws<ObjectDisposedException>(() => key.TryDecapsulate(new byte[1120], new byte[32]));
+        key.Dispose();
+    }
+
     [Fact]
     public void The_library_refers_to_the_contracts_and_the_keys_alone() =>
         Assert.Equal(

@@ -56,6 +56,24 @@ public sealed class AuditTests
         );
     }
 
+    [Fact]
+    public async Task A_replica_that_is_away_does_not_keep_the_log_from_being_audited()
+    {
+        await using var hub = await Hub.Start(0, 0);
+        var client = hub.As(
+            Writer,
+            s =>
+                s with
+                {
+                    Services = new Dictionary<string, Uri> { ["custody"] = new($"https://127.0.0.1:{Fixtures.Ports.Free()}") },
+                    FurtherAddresses = new Dictionary<string, IReadOnlyList<Uri>> { ["custody"] = [hub.Address] },
+                }
+        );
+        await hub.Write(3, client);
+        for (var i = 0; i < 2; i++)
+            Assert.Equal(hub.Ledger.Size, (await client.Audit("custody", cancel: Hub.Cancel)).Checkpoint.Size);
+    }
+
     // Changes the service's database as its operator could, and the file of the last checkpoint with it. So everything that the service
     // itself can check is consistent.
     private static async Task<MinistryClient> Tampered(Hub hub, string sql, int written = 5)

@@ -3,6 +3,7 @@ using System.Diagnostics.Metrics;
 using Google.Protobuf.WellKnownTypes;
 using Microsoft.AspNetCore.Http;
 using Ministries.Fixtures;
+using Ministries.Gateway;
 using Ministries.Hosting;
 using Ministries.Ledger;
 using Ministries.Ledger.V1;
@@ -133,8 +134,8 @@ public sealed class CosigningTests
         await hub.StartWitness("icrc");
         // The witness of ua/mfa at the address of kr/mfa: its certificate is another participant's.
         var address = hub.AddressOf("kr/mfa");
-        await using var other = Ministry.WitnessCommand.Build(
-            Ministry.WitnessSettings.In(hub.Folder, "ua/mfa", hub.StateOf("ua/mfa"), address),
+        await using var other = WitnessServer.Build(
+            WitnessSettings.In(hub.Folder, "ua/mfa", hub.StateOf("ua/mfa"), address),
             TimeProvider.System
         );
         await other.StartAsync(Hub.Cancel);

@@ -9,6 +9,7 @@ using Microsoft.Extensions.Logging;
 using Ministries.Client;
 using Ministries.Custody.V1;
 using Ministries.Fixtures;
+using Ministries.Gateway;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
 using Ministries.Ledger;
@@ -132,7 +133,7 @@ public sealed class Hub : IAsyncDisposable
     public async Task StartWitness(string participant, string? state = null, string? agreement = null)
     {
         var settings = WitnessSettings.In(Folder, participant, state ?? StateOf(participant), AddressOf(participant));
-        var host = WitnessCommand.Build(settings with { Agreement = agreement ?? settings.Agreement }, TimeProvider.System);
+        var host = WitnessServer.Build(settings with { Agreement = agreement ?? settings.Agreement }, TimeProvider.System);
         await host.StartAsync(Cancel);
         _witnesses[participant] = host;
     }

@@ -2,6 +2,7 @@ using System.Net;
 using System.Security.Cryptography;
 using System.Text;
 using Ministries.Client;
+using Ministries.Gateway;
 using Ministries.Ledger;
 using Ministries.Ministry;
 using Ministries.Trust;
@@ -474,7 +475,7 @@ public sealed class WitnessTests : IAsyncDisposable
             overwrite: true
         );
         var e = Assert.Throws<FormatException>(() =>
-            WitnessCommand.Build(
+            WitnessServer.Build(
                 WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")),
                 TimeProvider.System
             )
@@ -519,7 +520,7 @@ public sealed class WitnessTests : IAsyncDisposable
             // Neither while it runs nor after a start.
             Assert.Equal(HttpStatusCode.Forbidden, await Offer());
             var e = Assert.Throws<AgreementRefusedException>(() =>
-                WitnessCommand.Build(
+                WitnessServer.Build(
                     WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")),
                     TimeProvider.System
                 )
@@ -549,7 +550,7 @@ public sealed class WitnessTests : IAsyncDisposable
             {
                 File.SetUnixFileMode(path, PrivateFiles.Mode | mode);
                 var e = Assert.ThrowsAny<Exception>(() =>
-                    WitnessCommand.Build(
+                    WitnessServer.Build(
                         WitnessSettings.In(_hub.Folder, "ua/mfa", _hub.StateOf("ua/mfa"), _hub.AddressOf("ua/mfa")),
                         TimeProvider.System
                     )

@@ -5,11 +5,10 @@ using System.Text.RegularExpressions;
 using Buf.Validate;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
-using Ministries.Contracts;
 using Ministries.Types.V1;
 using NodaTime.TimeZones;
 
-namespace Ministries.Hosting;
+namespace Ministries.Contracts;
 
 /// <summary>The standard rules of <c>buf.validate</c> for one value, compiled once to a function. The package that evaluates them by CEL
 /// takes longer than the rest of a write (decision 0051); tests compare the two on generated requests. A rule that is not supported here

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text;
 
-namespace Ministries.Hosting;
+namespace Ministries.Contracts;
 
 /// <summary>
 /// Which characters a text for people may hold (MEANING_TEXT). A reader must see what was written, in the order in which it was written. So

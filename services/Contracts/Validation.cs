@@ -6,11 +6,10 @@ using Google.Api;
 using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Google.Protobuf.WellKnownTypes;
-using Ministries.Contracts;
 using Ministries.Ledger.V1;
 using Ministries.Types.V1;
 
-namespace Ministries.Hosting;
+namespace Ministries.Contracts;
 
 /// <summary>
 /// Checks a request against the declarations of its contract: <c>google.api.field_behavior</c>, the standard rules of <c>buf.validate</c>

@@ -1,0 +1,156 @@
+using System.Net;
+using System.Security.Claims;
+using System.Security.Cryptography.X509Certificates;
+using System.Text.Encodings.Web;
+using Microsoft.AspNetCore.Authentication;
+using Microsoft.AspNetCore.Authentication.Certificate;
+using Microsoft.AspNetCore.Authentication.JwtBearer;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+
+namespace Ministries.Gateway;
+
+/// <summary>Who calls, found out by ASP.NET Core's own authentication: a token of the file, a certificate, or a provider's access token. Each gives
+/// the same claims. Nothing that a browser adds by itself counts: there are no cookies.</summary>
+internal static class Callers
+{
+    private const string Tokens = "token",
+        Selected = "caller",
+        Official = "official",
+        Office = "office";
+
+    // What a provider may sign with; never a shared secret, and never nothing.
+    private static readonly string[] Algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"];
+
+    /// <summary>Registers the schemes that the settings name.</summary>
+    /// <param name="services">The gateway's services.</param>
+    /// <param name="settings">The settings.</param>
+    /// <param name="tokens">The tokens; null: none count.</param>
+    public static void Add(IServiceCollection services, GatewaySettings settings, TokenFile? tokens)
+    {
+        var builder = services.AddAuthentication(Selected);
+        builder.AddPolicyScheme(Selected, null, options => options.ForwardDefaultSelector = http => SchemeOf(http, settings));
+        builder.AddScheme<TokenOptions, TokenAuthentication>(Tokens, options => options.File = tokens);
+        if (settings.Systems is { } systems)
+            builder.AddCertificate(options => Configure(options, systems));
+        if (settings.Officials is { } officials)
+            builder.AddJwtBearer(options => Configure(options, officials));
+    }
+
+    /// <summary>Who calls; the caller is authenticated.</summary>
+    public static Caller Of(HttpContext http) =>
+        new(http.User.Identity?.Name ?? "", http.User.FindFirstValue(Official), http.User.FindFirstValue(Office));
+
+    private static string SchemeOf(HttpContext http, GatewaySettings settings)
+    {
+        if (BearerOf(http) is { } bearer)
+            return settings.Officials is not null && !bearer.StartsWith(TokenFile.Prefix, StringComparison.Ordinal)
+                ? JwtBearerDefaults.AuthenticationScheme
+                : Tokens;
+        return settings.Systems is not null ? CertificateAuthenticationDefaults.AuthenticationScheme : Tokens;
+    }
+
+    private static string? BearerOf(HttpContext http) =>
+        (string?)http.Request.Headers.Authorization is { } value && value.StartsWith("Bearer ", StringComparison.OrdinalIgnoreCase)
+            ? value[7..].Trim()
+            : null;
+
+    private static ClaimsPrincipal Principal(string name, IEnumerable<string> roles, string scheme, string? official, string? office)
+    {
+        var identity = new ClaimsIdentity(scheme, ClaimTypes.Name, ClaimTypes.Role);
+        identity.AddClaim(new Claim(ClaimTypes.Name, name));
+        identity.AddClaims(roles.Where(Roles.All.Contains).Select(r => new Claim(ClaimTypes.Role, r)));
+        if (official is not null)
+            identity.AddClaim(new Claim(Official, official));
+        if (office is not null)
+            identity.AddClaim(new Claim(Office, office));
+        return new ClaimsPrincipal(identity);
+    }
+
+    private static void Configure(CertificateAuthenticationOptions options, SystemSettings systems)
+    {
+        options.AllowedCertificateTypes = CertificateTypes.Chained;
+        options.ChainTrustValidationMode = X509ChainTrustMode.CustomRootTrust;
+        options.CustomTrustStore.ImportFromPemFile(systems.Authorities);
+        options.RevocationMode = X509RevocationMode.NoCheck;
+        options.Events = new CertificateAuthenticationEvents
+        {
+            OnCertificateValidated = context =>
+            {
+                var names = context
+                    .ClientCertificate.Extensions.OfType<X509SubjectAlternativeNameExtension>()
+                    .SelectMany(e => e.EnumerateDnsNames());
+                if (names.FirstOrDefault(systems.Names.ContainsKey) is { } name)
+                {
+                    context.Principal = Principal(name, systems.Names[name], context.Scheme.Name, null, null);
+                    context.Success();
+                }
+                else
+                    context.Fail("the certificate names no system of the settings");
+                return Task.CompletedTask;
+            },
+        };
+    }
+
+    private static void Configure(JwtBearerOptions options, OfficialSettings officials)
+    {
+        options.Authority = officials.Authority.ToString();
+        options.Audience = officials.Audience;
+        options.MapInboundClaims = false;
+        options.TokenValidationParameters.ValidAlgorithms = Algorithms;
+        options.TokenValidationParameters.ClockSkew = TimeSpan.FromSeconds(30);
+        options.TokenValidationParameters.RequireSignedTokens = options.TokenValidationParameters.RequireExpirationTime = true;
+        var handler = new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(5), AllowAutoRedirect = false };
+        if (officials.Authorities is { } authorities)
+            handler.SslOptions = Webhooks.Trust(authorities);
+        options.BackchannelHttpHandler = handler;
+        options.BackchannelTimeout = TimeSpan.FromSeconds(10);
+        options.Events = new JwtBearerEvents
+        {
+            OnTokenValidated = context =>
+            {
+                string? Claim(string name) => context.Principal?.FindFirstValue(name);
+                // Without a code in the agreement he could not act, and without a subject nobody could say later who it was.
+                if (Claim("sub") is not { } subject || Claim(officials.OfficialClaim) is not { } official)
+                {
+                    context.Fail($"the token has no claim {officials.OfficialClaim}");
+                    return Task.CompletedTask;
+                }
+                var roles = context.Principal!.FindAll(officials.RoleClaim).Select(c => officials.Roles.GetValueOrDefault(c.Value, ""));
+                context.Principal = Principal(subject, roles, context.Scheme.Name, official, Claim(officials.OfficeClaim));
+                return Task.CompletedTask;
+            },
+        };
+    }
+
+    internal sealed class TokenOptions : AuthenticationSchemeOptions
+    {
+        public TokenFile? File { get; set; }
+    }
+
+    private sealed class TokenAuthentication(IOptionsMonitor<TokenOptions> options, ILoggerFactory logger, UrlEncoder encoder)
+        : AuthenticationHandler<TokenOptions>(options, logger, encoder)
+    {
+        protected override Task<AuthenticateResult> HandleAuthenticateAsync()
+        {
+            if (BearerOf(Context) is not { Length: <= 256 } token)
+                return Task.FromResult(AuthenticateResult.NoResult());
+            return Task.FromResult(
+                Options.File?.Find(token) is { } system
+                    ? AuthenticateResult.Success(
+                        new AuthenticationTicket(Principal(system.Name, system.Roles, Scheme.Name, null, null), Scheme.Name)
+                    )
+                    : AuthenticateResult.Fail("the token is not known")
+            );
+        }
+
+        protected override Task HandleChallengeAsync(AuthenticationProperties properties)
+        {
+            Response.StatusCode = (int)HttpStatusCode.Unauthorized;
+            Response.Headers.WWWAuthenticate = "Bearer";
+            return Task.CompletedTask;
+        }
+    }
+}

@@ -1,0 +1,248 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using Ministries.Consular.V1;
+using Ministries.Custody.V1;
+using Ministries.Ledger;
+using Ministries.Sealing;
+using Ministries.Types.V1;
+
+namespace Ministries.Gateway;
+
+/// <summary>Who calls the gateway.</summary>
+/// <param name="Name">A name for the gateway's own list: a system's, or what the provider calls an official.</param>
+/// <param name="Official">The official's code; null: a system calls, and names in each write for whom.</param>
+/// <param name="Office">The official's office; null: he names it himself.</param>
+internal sealed record Caller(string Name, string? Official, string? Office);
+
+/// <summary>What was read.</summary>
+/// <param name="Message">The answer, opened.</param>
+/// <param name="SeenTime">Since when the mirror knows it; null: the service itself answered.</param>
+/// <param name="CheckTime">Of the mirror: when it last had everything that the service showed.</param>
+internal sealed record Reading(IMessage Message, DateTimeOffset? SeenTime, DateTimeOffset? CheckTime);
+
+/// <summary>
+/// What the gateway does between its callers and the services, whichever way the caller came. It completes a write: the acting official, the
+/// request id, the etag, the seals. The outbox sends it. It opens what comes back.
+/// </summary>
+internal sealed class Exchange
+{
+    private readonly MinistryClient _client;
+    private readonly Outbox _outbox;
+    private readonly Mirror _mirror;
+    private readonly TimeProvider _time;
+    private readonly Openings _openings;
+    private readonly byte[] _key;
+
+    public Exchange(GatewaySettings settings, MinistryClient client, Outbox outbox, Mirror mirror, TimeProvider time)
+    {
+        (_client, _outbox, _mirror, _time, _openings) = (client, outbox, mirror, time, new Openings(client));
+        var path = Path.Combine(settings.State, "outbox.key");
+        if (!File.Exists(path))
+            WholeFile.Write(path, Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)));
+        _key = Convert.FromBase64String(File.ReadAllText(path));
+    }
+
+    /// <summary>Reads: from the service, or from the mirror if the service is not reached.</summary>
+    /// <param name="service">The service's name.</param>
+    /// <param name="method">The RPC.</param>
+    /// <param name="request">Its request.</param>
+    /// <param name="asOf">As it was known then, which the mirror alone answers; null: now.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="RefusedException">The service refused.</exception>
+    /// <exception cref="GatewayRefusedException">Nobody knows the answer.</exception>
+    public async Task<Reading> Read(
+        string service,
+        MethodDescriptor method,
+        IMessage request,
+        DateTimeOffset? asOf,
+        CancellationToken cancel
+    )
+    {
+        var read = await ReadSealed(service, method, request, asOf, cancel);
+        _openings.Open(read.Message);
+        return read;
+    }
+
+    /// <summary>Makes a write, and waits for its answer for the time that the settings give.</summary>
+    /// <returns>What became of it so far.</returns>
+    /// <exception cref="GatewayRefusedException">The gateway does not accept it.</exception>
+    /// <exception cref="RefusedException">A record that must be read first cannot be.</exception>
+    public async Task<OutboxStatus> Write(
+        string service,
+        MethodDescriptor method,
+        IMessage request,
+        Caller caller,
+        CancellationToken cancel
+    )
+    {
+        Act(request, caller);
+        var id = RecordReference.TextOf(request, "request_id");
+        var digest = DigestOf(method, request);
+        // One that is known needs nothing of a service.
+        if (id.Length > 0 && _outbox.Find(id) is { } known)
+            return await Same(known.Item, digest, cancel);
+        await Complete(request, cancel);
+        var item = await _outbox.Add(
+            new OutboxItem(
+                RecordReference.TextOf(request, "request_id"),
+                service,
+                Contract.NameOf(method),
+                request.ToByteArray(),
+                digest,
+                caller.Name,
+                Activity.Current?.Id ?? "",
+                _time.GetUtcNow()
+            )
+        );
+        return await Same(item, digest, cancel);
+    }
+
+    /// <summary>Completes a write without making it: what officials approve.</summary>
+    public async Task<IMessage> Prepare(IMessage request, Caller caller, CancellationToken cancel)
+    {
+        Act(request, caller);
+        await Complete(request, cancel);
+        return request;
+    }
+
+    /// <summary>The answer to a write, opened.</summary>
+    public IMessage Opened(OutboxStatus status)
+    {
+        var response = status.Response;
+        _openings.Open(response);
+        return response;
+    }
+
+    private async Task<OutboxStatus> Same(OutboxItem item, byte[] digest, CancellationToken cancel) =>
+        CryptographicOperations.FixedTimeEquals(item.Digest, digest)
+            ? await _outbox.Wait(item, cancel)
+            : throw new GatewayRefusedException(
+                GatewayReason.IdempotencyKeyReused,
+                $"the request id {item.RequestId} is of another request",
+                "request_id"
+            );
+
+    // Keyed, so that nobody who has the outbox alone can try guesses about what is sealed in it.
+    private byte[] DigestOf(MethodDescriptor method, IMessage request)
+    {
+        using var hash = IncrementalHash.CreateHMAC(HashAlgorithmName.SHA256, _key);
+        hash.AppendData(System.Text.Encoding.UTF8.GetBytes($"{Contract.NameOf(method)}\n"));
+        // The id is what it is compared by, and may have been given by the gateway.
+        var id = request.Descriptor.FindFieldByName("request_id");
+        var given = id?.Accessor.GetValue(request);
+        id?.Accessor.SetValue(request, "");
+        hash.AppendData(request.ToByteArray());
+        id?.Accessor.SetValue(request, given);
+        return hash.GetHashAndReset();
+    }
+
+    private static void Act(IMessage request, Caller caller)
+    {
+        if (caller.Official is null || request.Descriptor.FindFieldByName("actor") is not { } field)
+            return;
+        if (field.Accessor.GetValue(request) is not Actor actor)
+            field.Accessor.SetValue(request, actor = new Actor());
+        if (actor.Official.Length == 0)
+            actor.Official = caller.Official;
+        if (actor.Office.Length == 0)
+            actor.Office = caller.Office ?? "";
+        if (actor.Official != caller.Official || caller.Office is not null && actor.Office != caller.Office)
+            throw new GatewayRefusedException(GatewayReason.ActorNotCaller, "the actor is not the official who calls", "actor");
+    }
+
+    private async Task Complete(IMessage request, CancellationToken cancel)
+    {
+        var plain = Seals.WithPaths(request).Where(s => PlainJson.IsPlain(s.Sealed.Scheme)).ToList();
+        if (
+            request.Descriptor.FindFieldByName("approvals")?.Accessor.GetValue(request) is System.Collections.IList { Count: > 0 }
+            && (plain.Count > 0 || RecordReference.TextOf(request, "request_id").Length == 0 || RecordReference.WithoutEtag(request).Any())
+        )
+            throw new GatewayRefusedException(GatewayReason.ApprovedIncomplete, "the request is not the one that was approved");
+        if (request.Descriptor.FindFieldByName("request_id") is { } id && RecordReference.TextOf(request, "request_id").Length == 0)
+            id.Accessor.SetValue(request, MinistryClient.NewRequestId());
+        foreach (var (field, record) in RecordReference.WithoutEtag(request).ToList())
+        {
+            var seen = await ReadSealed(record.Service, record.Get, record.Request, null, cancel);
+            field.Accessor.SetValue(request, RecordReference.TextOf(seen.Message, "etag"));
+        }
+        foreach (var one in plain)
+            await Seal(request, one, cancel);
+    }
+
+    private async Task Seal(IMessage request, SealedPlace place, CancellationToken cancel)
+    {
+        if (place.Sealed.Scheme != PlainJson.Scheme && PlainJson.TypeOf(place.Sealed.Scheme)?.FullName != place.Declared.Message)
+            throw new GatewayRefusedException(GatewayReason.BodyInvalid, $"the content is not a {place.Declared.Message}", place.Path);
+        try
+        {
+            var message = Seals.MessageNamed(place.Declared.Message)!.Parser.ParseFrom(place.Sealed.Content);
+            IReadOnlyCollection<string> recipients = [.. place.Sealed.Recipients];
+            if (recipients.Count == 0)
+                recipients = (await DefaultsFor(request, place.Declared, cancel)).Of(place.Declared);
+            _client.Seal(request, message, recipients);
+        }
+        catch (Exception e) when (e is InvalidProtocolBufferException or ArgumentException or SealException)
+        {
+            // These say which recipient has no key, or which field is too long, and nothing of what is in it.
+            throw new GatewayRefusedException(
+                GatewayReason.BodyInvalid,
+                e is InvalidProtocolBufferException ? $"the content is not a {place.Declared.Message}" : e.Message,
+                place.Path
+            );
+        }
+    }
+
+    private async Task<DefaultRecipients> DefaultsFor(IMessage request, SealDeclaration declared, CancellationToken cancel)
+    {
+        var @case = RecordReference.TextOf(request, "case");
+        if (!DefaultRecipients.DependOnTheCase(declared))
+            return new DefaultRecipients(_client.Agreement, _client.Participant, _time.GetUtcNow());
+        var transfer = await Record<GetTransferResponse>(RecordReference.TextOf(request, "transfer"), @case, cancel);
+        var prisoner = RecordReference.TextOf(request, "prisoner") is { Length: > 0 } named ? named : transfer?.Transfer.Prisoner ?? "";
+        return new DefaultRecipients(_client.Agreement, _client.Participant, _time.GetUtcNow())
+        {
+            Case = (await Record<GetCaseResponse>(@case, @case, cancel))?.Case,
+            Transfer = transfer?.Transfer,
+            Prisoner = (await Record<GetPrisonerResponse>(prisoner, @case, cancel))?.Prisoner,
+        };
+    }
+
+    private async Task<T?> Record<T>(string id, string @case, CancellationToken cancel)
+        where T : class, IMessage =>
+        RecordReference.Of(id, @case) is { } record
+            ? (await ReadSealed(record.Service, record.Get, record.Request, null, cancel)).Message as T
+            : null;
+
+    private async Task<Reading> ReadSealed(
+        string service,
+        MethodDescriptor method,
+        IMessage request,
+        DateTimeOffset? asOf,
+        CancellationToken cancel
+    )
+    {
+        if (asOf is { } time)
+            return _mirror.Read(service, method, request, time);
+        try
+        {
+            return new Reading(await _client.Call(service, method, request, cancel), null, null);
+        }
+        catch (RpcException e) when (e.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded)
+        {
+            try
+            {
+                return _mirror.Read(service, method, request, null);
+            }
+            catch (GatewayRefusedException missing) when (missing.Reason == GatewayReason.NotInMirror)
+            {
+                throw new GatewayRefusedException(
+                    GatewayReason.ServiceUnreachable,
+                    $"{service} is not reached, and the mirror has no copy of what was asked for"
+                );
+            }
+        }
+    }
+}

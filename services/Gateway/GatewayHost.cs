@@ -1,0 +1,295 @@
+using System.Net;
+using System.Security.Authentication;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text.Json.Nodes;
+using System.Threading.RateLimiting;
+using Grpc.AspNetCore.Server.Model;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.HostFiltering;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Ministries.Keys;
+using Ministries.Ledger;
+
+namespace Ministries.Gateway;
+
+/// <summary>What a participant runs within its own walls: its systems and officials use the services by it, and it holds the participant's keys.
+/// </summary>
+public static class GatewayHost
+{
+    /// <summary>How many calls may be in progress: in total; of one caller.</summary>
+    internal const int Calls = 256,
+        CallsOfOne = 64;
+
+    /// <summary>How many streams of events and entries may be open: in total; of one caller. They last as long as their readers want, so they
+    /// take no place of a call.</summary>
+    internal const int Streams = 64,
+        StreamsOfOne = 16;
+
+    /// <summary>Marks an endpoint whose answer is a stream.</summary>
+    internal sealed record Lasting;
+
+    /// <summary>Builds a gateway without starting it.</summary>
+    /// <param name="settings">The settings.</param>
+    /// <param name="time">The clock; null: the system's.</param>
+    /// <param name="logging">Where its log goes; null: to the console.</param>
+    /// <exception cref="FormatException">A setting is wrong, or a file does not hold what it should.</exception>
+    /// <exception cref="IOException">A file cannot be read, or another gateway uses the state folder.</exception>
+    public static WebApplication Build(GatewaySettings settings, TimeProvider? time = null, Action<ILoggingBuilder>? logging = null)
+    {
+        settings.Check();
+        time ??= TimeProvider.System;
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders().AddFilter("Microsoft", LogLevel.Warning).AddFilter("Grpc", LogLevel.Warning);
+        (logging ?? ToConsole)(builder.Logging);
+        var services = builder.Services;
+        services.AddSingleton(settings);
+        services.AddSingleton(time);
+        services.AddSingleton(_ => new StateLock(settings.State));
+        services.AddSingleton(_ => new MinistryClient(settings.Client, time));
+        services.AddSingleton<Outbox>().AddHostedService(s => s.GetRequiredService<Outbox>());
+        services.AddSingleton<Mirror>().AddHostedService(s => s.GetRequiredService<Mirror>());
+        services.AddSingleton<Webhooks>().AddHostedService(s => s.GetRequiredService<Webhooks>());
+        services.AddSingleton<EventStream>().AddSingleton<Exchange>().AddSingleton<Condition>();
+        services.AddGrpc(options => (options.MaxReceiveMessageSize, options.EnableDetailedErrors) = (1 << 20, false));
+        services.AddSingleton<GrpcRelay>().AddSingleton<IServiceMethodProvider<GrpcRelay>, GrpcRelay.Methods>();
+        Callers.Add(services, settings, TokensOf(settings));
+        services.AddAuthorization(Roles.AddPolicies);
+        services.AddHostFiltering(options =>
+            (options.AllowedHosts, options.AllowEmptyHosts, options.IncludeFailureMessage) = (NamesOf(settings), false, false)
+        );
+        services.AddRateLimiter(Limit);
+        if (settings.Metrics is not null)
+            services.AddHostedService<MetricsBeside>();
+        if (settings.Witness is not null)
+            services.AddHostedService<WitnessBeside>();
+        Listen(builder.WebHost, settings, time);
+        var app = builder.Build();
+        try
+        {
+            // Opened now, so that what is wrong is told before anything listens.
+            _ = app.Services.GetRequiredService<StateLock>();
+            _ = app.Services.GetRequiredService<MinistryClient>();
+            _ = app.Services.GetRequiredService<Exchange>();
+            _ = app.Services.GetRequiredService<Webhooks>();
+            Map(app);
+            return app;
+        }
+        catch
+        {
+            ((IDisposable)app).Dispose();
+            throw;
+        }
+    }
+
+    private static void Map(WebApplication app)
+    {
+        app.Use(Telemetry.Trace);
+        app.UseHostFiltering();
+        app.UseStatusCodePages(context => Problems.Answer(context.HttpContext));
+        app.Use(RefuseBrowsers);
+        app.UseRouting();
+        app.UseAuthentication();
+        app.UseAuthorization();
+        app.UseRateLimiter();
+        app.MapGrpcService<GrpcRelay>();
+        JsonEndpoints.Map(app);
+        OpenApi.Map(app);
+        // Whoever watches the process need not be known; they say nothing but yes or no.
+        app.MapGet("/health/live", () => Results.StatusCode(200)).AllowAnonymous();
+        app.MapGet("/health/ready", (Condition condition) => Results.StatusCode(condition.IsReady ? 200 : 503)).AllowAnonymous();
+        app.MapGet("/status", (HttpContext http, Condition condition) => JsonEndpoints.Json(http, 200, condition.ToJson()))
+            .RequireAuthorization(Roles.PolicyOf("gateway/status"));
+    }
+
+    // A page of another site cannot send application/json without asking first, and nobody answers that here. These refuse it before anything
+    // is read, also where it would send a client certificate by itself.
+    private static Task RefuseBrowsers(HttpContext http, RequestDelegate next)
+    {
+        var headers = http.Request.Headers;
+        if (
+            (string?)headers["Sec-Fetch-Site"] is { } site and not ("same-origin" or "none")
+            || (string?)headers.Origin is { } origin && origin != $"https://{http.Request.Host}"
+        )
+            return Problems.Answer(http, Problems.New(403, "ORIGIN_FOREIGN", "a page of another site may not call the gateway"));
+        if (
+            HttpMethods.IsPost(http.Request.Method)
+            && http.Request.ContentType?.Split(';')[0].Trim().ToLowerInvariant()
+                is not ("application/json" or "application/grpc" or "application/grpc+proto")
+        )
+            http.Response.StatusCode = StatusCodes.Status415UnsupportedMediaType;
+        else
+            return next(http);
+        return Task.CompletedTask;
+    }
+
+    private static void Limit(Microsoft.AspNetCore.RateLimiting.RateLimiterOptions options)
+    {
+        static bool Lasts(HttpContext http) => http.GetEndpoint()?.Metadata.GetMetadata<Lasting>() is not null;
+        static RateLimitPartition<(bool, string)> Places(bool lasts, string caller, int places) =>
+            RateLimitPartition.GetConcurrencyLimiter((lasts, caller), _ => new ConcurrencyLimiterOptions { PermitLimit = places });
+        options.GlobalLimiter = PartitionedRateLimiter.CreateChained(
+            PartitionedRateLimiter.Create<HttpContext, (bool, string)>(http => Places(Lasts(http), "", Lasts(http) ? Streams : Calls)),
+            PartitionedRateLimiter.Create<HttpContext, (bool, string)>(http =>
+                Places(Lasts(http), http.User.Identity?.Name ?? "", Lasts(http) ? StreamsOfOne : CallsOfOne)
+            )
+        );
+        options.OnRejected = (context, _) =>
+            new ValueTask(
+                Problems.Answer(
+                    context.HttpContext,
+                    Problems.Of(new GatewayRefusedException(GatewayReason.Overloaded, "as many calls are in progress as may be"))
+                )
+            );
+    }
+
+    private static string[] NamesOf(GatewaySettings settings) =>
+        [settings.Listen.Host, .. settings.Names, .. settings.IsLocal ? (string[])["localhost", "127.0.0.1", "[::1]"] : []];
+
+    private static TokenFile? TokensOf(GatewaySettings settings)
+    {
+        if (settings.Tokens is { } file)
+            return new TokenFile(file);
+        if (!settings.IsLocal || settings.Systems is not null || settings.Officials is not null)
+            return null;
+        // Whoever can read the state folder is the user who runs the gateway, and so has the keys themselves.
+        var (list, token) = (Path.Combine(settings.State, "local.tokens.json"), Path.Combine(settings.State, "local.token"));
+        if (!File.Exists(list) || !File.Exists(token))
+        {
+            File.Delete(list);
+            WholeFile.Write(token, TokenFile.Add(list, "local", Roles.All) + "\n");
+        }
+        return new TokenFile(list);
+    }
+
+    private static void Listen(IWebHostBuilder web, GatewaySettings settings, TimeProvider time)
+    {
+        web.UseKestrelHttpsConfiguration();
+        var certificate = CertificateOf(settings, time);
+        web.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = JsonEndpoints.MaxBody;
+            kestrel.Limits.MaxConcurrentConnections = 1024;
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+            kestrel.Limits.Http2.MaxStreamsPerConnection = 100;
+            var at = settings.Listen;
+            kestrel.Listen(
+                IPAddress.TryParse(at.Host.Trim('[', ']'), out var address) ? address
+                    : at.Host == "localhost" ? IPAddress.Loopback
+                    : IPAddress.Any,
+                at.Port,
+                listen =>
+                    listen.UseHttps(https =>
+                    {
+                        https.ServerCertificate = certificate;
+                        https.SslProtocols = SslProtocols.Tls13;
+                        https.HandshakeTimeout = TimeSpan.FromSeconds(10);
+                        if (settings.Systems is null)
+                            return;
+                        // Who may call is decided by authentication, not by the handshake.
+                        https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
+                        https.ClientCertificateValidation = (_, _, _) => true;
+                    })
+            );
+        });
+    }
+
+    private static X509Certificate2 CertificateOf(GatewaySettings settings, TimeProvider time)
+    {
+        if (settings.Certificate is { } file)
+            return CertificateFiles.Read(file, settings.CertificateKey!, KeySource.DefaultSecretsFolder);
+        var (certificate, key) = (Path.Combine(settings.State, "gateway.pem"), Path.Combine(settings.State, "gateway.key"));
+        if (!File.Exists(certificate) || !File.Exists(key) || IsEnding(certificate, time))
+            Make(certificate, key, time.GetUtcNow());
+        return CertificateFiles.Read(certificate, key, KeySource.DefaultSecretsFolder);
+    }
+
+    private static bool IsEnding(string file, TimeProvider time)
+    {
+        using var certificate = X509CertificateLoader.LoadCertificateFromFile(file);
+        return certificate.NotAfter - time.GetLocalNow().DateTime < TimeSpan.FromDays(30);
+    }
+
+    // For this machine alone: whoever calls names the file, so no authority is needed.
+    private static void Make(string file, string keyFile, DateTimeOffset now)
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var request = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256);
+        var names = new SubjectAlternativeNameBuilder();
+        names.AddDnsName("localhost");
+        names.AddIpAddress(IPAddress.Loopback);
+        names.AddIpAddress(IPAddress.IPv6Loopback);
+        request.CertificateExtensions.Add(names.Build());
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(false, false, 0, true));
+        request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid("1.3.6.1.5.5.7.3.1")], false));
+        using var certificate = request.CreateSelfSigned(now.AddHours(-1), now.AddDays(365));
+        WholeFile.Write(keyFile, key.ExportPkcs8PrivateKeyPem() + "\n");
+        WholeFile.Write(file, certificate.ExportCertificatePem() + "\n");
+    }
+
+    private static void ToConsole(ILoggingBuilder logging) =>
+        logging.AddSimpleConsole(o => (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ss.fffZ "));
+}
+
+/// <summary>Holds the state folder, so that no second gateway uses it.</summary>
+internal sealed class StateLock : IDisposable
+{
+    private readonly FileStream _file;
+
+    /// <summary>Takes it.</summary>
+    /// <exception cref="IOException">Another gateway has it.</exception>
+    public StateLock(string folder)
+    {
+        var path = Path.Combine(folder, "lock");
+        try
+        {
+            _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException e)
+        {
+            throw new IOException($"another gateway uses {folder}", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _file.Dispose();
+}
+
+/// <summary>How the gateway is.</summary>
+internal sealed class Condition(Outbox outbox, Mirror mirror, Webhooks webhooks, MinistryClient client)
+{
+    /// <summary>Whether nothing has stopped for good.</summary>
+    public bool IsReady => mirror.Progress.All(p => p.Alarm.Length == 0);
+
+    /// <summary>All that is known of it, and nothing of any record.</summary>
+    public JsonObject ToJson() =>
+        new()
+        {
+            ["participant"] = client.Participant.Id,
+            ["outbox"] = new JsonObject
+            {
+                ["waiting"] = outbox.Waiting,
+                ["waiting_bytes"] = outbox.WaitingBytes,
+                ["waiting_since"] = outbox.WaitingSince is { } since ? JsonEndpoints.Time(since) : null,
+            },
+            ["mirror"] = new JsonArray([
+                .. mirror.Progress.Select(p => new JsonObject
+                {
+                    ["service"] = p.Service,
+                    ["next_position"] = p.NextPosition,
+                    ["tree_size"] = p.TreeSize,
+                    ["cosigned_size"] = p.CosignedSize,
+                    ["check_time"] = p.CheckTime is { } time ? JsonEndpoints.Time(time) : null,
+                    ["alarm"] = p.Alarm.Length > 0 ? p.Alarm : null,
+                }),
+            ]),
+            ["webhooks"] = new JsonObject(webhooks.Waiting.Select(w => KeyValuePair.Create(w.Key, (JsonNode?)w.Value))),
+            ["dead_letters"] = webhooks.Dead,
+        };
+}

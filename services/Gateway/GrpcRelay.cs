@@ -1,0 +1,114 @@
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Google.Rpc;
+using Grpc.AspNetCore.Server.Model;
+using Grpc.Core;
+using Microsoft.AspNetCore.Authorization;
+using Ministries.Ledger.V1;
+using Status = Google.Rpc.Status;
+
+namespace Ministries.Gateway;
+
+/// <summary>
+/// The same contracts over gRPC. A field that is sealed on the wire may be sealed by the caller, or be a <c>Sealed</c> of the scheme
+/// <c>plain</c> whose content is the plain message: the gateway seals it then. Answers come opened, with the message's name in the scheme, such as
+/// <c>plain/ministries.type.v1.PersonIdentity</c>. The methods that every
+/// service serves, such as those of its ledger, need the header <c>ministries-service</c>.
+/// </summary>
+internal sealed class GrpcRelay(Exchange exchange, MinistryClient client)
+{
+    /// <summary>The header that names the service whose ledger is meant.</summary>
+    public const string ServiceHeader = "ministries-service";
+
+    private async Task<IMessage> Answer(MethodDescriptor method, IMessage request, ServerCallContext context)
+    {
+        try
+        {
+            var service = ServiceOf(method, context);
+            if (!Contract.IsWrite(method))
+                return (await exchange.Read(service, method, request, null, context.CancellationToken)).Message;
+            var status = await exchange.Write(service, method, request, Callers.Of(context.GetHttpContext()), context.CancellationToken);
+            return status.State switch
+            {
+                OutboxState.Answered => exchange.Opened(status),
+                OutboxState.Refused => throw status.Refusal,
+                OutboxState.Waiting => throw Refusal(
+                    StatusCode.DeadlineExceeded,
+                    "WAITING",
+                    $"{status.Item.RequestId} waits for its service: send it again to learn the answer"
+                ),
+                _ => throw Refusal(StatusCode.DataLoss, "ANSWER_UNPROVED", System.Text.Encoding.UTF8.GetString(status.Answer)),
+            };
+        }
+        catch (GatewayRefusedException e)
+        {
+            throw Refusal(e.Reason.Code, e.Reason.Name, e.Message);
+        }
+    }
+
+    private async Task Follow(FollowEntriesRequest request, IServerStreamWriter<FollowEntriesResponse> stream, ServerCallContext context)
+    {
+        var service = ServiceOf(Contract.Find("calllog", "FollowEntries")!, context);
+        await foreach (
+            var response in client.Follow(service, request.FromPosition, request.Case, request.UntilNow, context.CancellationToken)
+        )
+            await stream.WriteAsync(response, context.CancellationToken);
+    }
+
+    private static string ServiceOf(MethodDescriptor method, ServerCallContext context)
+    {
+        var named = context.RequestHeaders.GetValue(ServiceHeader);
+        var service = Contract.Services.FirstOrDefault(s => method.File.Package == $"ministries.{s}.v1") ?? named;
+        return service is not null && Contract.Services.Contains(service)
+            ? service
+            : throw Refusal(StatusCode.InvalidArgument, "PARAMETER_INVALID", $"the header {ServiceHeader} must name a service");
+    }
+
+    private static RpcException Refusal(StatusCode code, string reason, string detail)
+    {
+        var status = new Status { Code = (int)code, Message = detail };
+        status.Details.Add(Google.Protobuf.WellKnownTypes.Any.Pack(new ErrorInfo { Reason = reason, Domain = "gateway.ministries" }));
+        return status.ToRpcException();
+    }
+
+    /// <summary>Makes the methods from the descriptors, so that a new RPC needs nothing here.</summary>
+    internal sealed class Methods : IServiceMethodProvider<GrpcRelay>
+    {
+        public void OnServiceMethodDiscovery(ServiceMethodProviderContext<GrpcRelay> context)
+        {
+            foreach (var method in Rules.Methods.All)
+            {
+                List<object> metadata = [new AuthorizeAttribute(Roles.PolicyOf(Contract.NameOf(method)))];
+                if (method.IsServerStreaming)
+                    metadata.Add(new GatewayHost.Lasting());
+                if (!method.IsServerStreaming)
+                    context.AddUnaryMethod(
+                        new Method<IMessage, IMessage>(
+                            MethodType.Unary,
+                            method.Service.FullName,
+                            method.Name,
+                            MarshallerOf<IMessage>(method.InputType),
+                            MarshallerOf<IMessage>(method.OutputType)
+                        ),
+                        metadata,
+                        (relay, request, call) => relay.Answer(method, request, call)
+                    );
+                else
+                    context.AddServerStreamingMethod(
+                        new Method<FollowEntriesRequest, FollowEntriesResponse>(
+                            MethodType.ServerStreaming,
+                            method.Service.FullName,
+                            method.Name,
+                            MarshallerOf<FollowEntriesRequest>(method.InputType),
+                            MarshallerOf<FollowEntriesResponse>(method.OutputType)
+                        ),
+                        metadata,
+                        (relay, request, stream, call) => relay.Follow(request, stream, call)
+                    );
+            }
+        }
+
+        private static Marshaller<T> MarshallerOf<T>(MessageDescriptor type)
+            where T : class, IMessage => Marshallers.Create(message => message.ToByteArray(), bytes => (T)type.Parser.ParseFrom(bytes));
+    }
+}

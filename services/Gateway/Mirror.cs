@@ -1,0 +1,268 @@
+using System.Threading.Channels;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger.V1;
+using Ministries.Trust;
+
+namespace Ministries.Gateway;
+
+/// <summary>How far the mirror of one ledger has come.</summary>
+/// <param name="Service">The service.</param>
+/// <param name="NextPosition">The position from which it goes on: everything before it that is for the participant is in the mirror.</param>
+/// <param name="TreeSize">The size of the greatest tree that was verified.</param>
+/// <param name="CosignedSize">The size of the greatest cosigned tree that was verified; zero: none.</param>
+/// <param name="CheckTime">When the mirror last had all that the service showed, and the log was right; null: never.</param>
+/// <param name="Alarm">Why it has stopped; empty: it goes on.</param>
+/// <param name="AlarmTime">When it stopped.</param>
+internal sealed record MirrorProgress(
+    string Service,
+    ulong NextPosition,
+    ulong TreeSize,
+    ulong CosignedSize,
+    DateTimeOffset? CheckTime,
+    string Alarm,
+    DateTimeOffset? AlarmTime
+);
+
+/// <summary>
+/// The participant's own copy of all that it may see. It follows the three ledgers. Each entry is verified before it counts: its parts, its
+/// signature, its place in the tree that the service signed, that this tree extends all trees seen before and those of the witnesses, and that
+/// no number of the participant's own is missing. After each entry the records that it names are read, and kept as they were seen then.
+/// </summary>
+/// <remarks>What is wrong stops the mirror of that ledger for good, with an alarm: an administrator must find out who lied, and then remove
+/// <c>mirror.db</c>, from which nothing is lost that the services do not show again, except how records were seen earlier. Personal data are
+/// kept sealed, and opened only to answer.</remarks>
+internal sealed partial class Mirror : BackgroundService
+{
+    private const int Together = 128;
+    private static readonly TimeSpan BetweenChecks = TimeSpan.FromSeconds(15),
+        BetweenWitnesses = TimeSpan.FromMinutes(1),
+        Pause = TimeSpan.FromSeconds(1),
+        // What comes together is verified together: a look at the log costs a handshake.
+        Gathering = TimeSpan.FromMilliseconds(50);
+
+    private readonly MinistryClient _client;
+    private readonly TimeProvider _time;
+    private readonly ILogger<Mirror> _log;
+    private volatile TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public Mirror(GatewaySettings settings, MinistryClient client, TimeProvider time, ILogger<Mirror> log)
+    {
+        (_client, _time, _log) = (client, time, log);
+        Store = new MirrorStore(Path.Combine(settings.State, "mirror.db"));
+    }
+
+    /// <summary>What it keeps.</summary>
+    public MirrorStore Store { get; }
+
+    /// <summary>Ends when there are entries that were not there when it was asked for.</summary>
+    public Task Grown => _grown.Task;
+
+    /// <summary>How far each ledger's mirror has come.</summary>
+    public IReadOnlyList<MirrorProgress> Progress => [.. _client.Services.Order(StringComparer.Ordinal).Select(Store.ProgressOf)];
+
+    /// <summary>Reads a record, or a list of records, as it was seen.</summary>
+    /// <param name="service">The service.</param>
+    /// <param name="method">The RPC that would read it there.</param>
+    /// <param name="request">Its request.</param>
+    /// <param name="asOf">As it was known then; null: as it was seen last.</param>
+    /// <exception cref="GatewayRefusedException">It is not in the mirror, or the mirror has stopped.</exception>
+    public Reading Read(string service, MethodDescriptor method, IMessage request, DateTimeOffset? asOf)
+    {
+        var progress = Store.ProgressOf(service);
+        if (progress.Alarm.Length > 0 && (asOf is null || asOf >= progress.AlarmTime))
+            throw new GatewayRefusedException(GatewayReason.MirrorStopped, $"the mirror of {service} has stopped: {progress.Alarm}");
+        var time = asOf ?? DateTimeOffset.MaxValue;
+        var read = method.Name.StartsWith("Get", StringComparison.Ordinal)
+            ? Store.Record(Contract.NameOf(method), request.ToByteArray(), time)
+            : Lists.Read(Store, service, method, request, time);
+        return read is { Bytes: { } bytes }
+            ? new Reading(method.OutputType.Parser.ParseFrom(bytes), read.SeenTime, progress.CheckTime)
+            : throw new GatewayRefusedException(
+                GatewayReason.NotInMirror,
+                asOf is null ? "the mirror has no copy of it" : "the mirror had no copy of it then"
+            );
+    }
+
+    /// <inheritdoc/>
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        Task.WhenAll(_client.Services.Select(service => Task.Run(() => Follow(service, stoppingToken), CancellationToken.None)));
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        base.Dispose();
+        Store.Dispose();
+    }
+
+    private async Task Follow(string service, CancellationToken cancel)
+    {
+        while (!cancel.IsCancellationRequested)
+            try
+            {
+                var progress = Store.ProgressOf(service);
+                if (progress.Alarm.Length > 0)
+                {
+                    LogAlarm(_log, service, progress.Alarm);
+                    return;
+                }
+                await Follow(service, progress.NextPosition, cancel);
+            }
+            catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e)
+                when (e is InvalidLogException { Break: not LogBreak.NotShown } or InvalidEntryException or EntryMissingException)
+            {
+                LogAlarm(_log, service, e.Message);
+                await Store.Stop(service, e.Message, _time.GetUtcNow());
+                return;
+            }
+            catch (Exception e)
+            {
+                // The service is not reached, or the disk is full: it is tried again.
+                LogAgain(_log, service, e.Message);
+                await Task.Delay(Pause, _time, cancel).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+    }
+
+    private async Task Follow(string service, ulong from, CancellationToken cancel)
+    {
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        var channel = Channel.CreateBounded<FollowEntriesResponse>(Together);
+        var reading = ReadInto(channel.Writer, service, from, end.Token);
+        var complete = Store.Numbers(service);
+        var witnesses = DateTimeOffset.MinValue;
+        var batch = new List<FollowEntriesResponse>();
+        try
+        {
+            while (true)
+            {
+                var came = await Came(channel.Reader, end.Token);
+                if (came is false)
+                    break;
+                if (came is true)
+                    await Task.Delay(Gathering, _time, end.Token);
+                batch.Clear();
+                while (batch.Count < Together && channel.Reader.TryRead(out var response))
+                    batch.Add(response);
+                var now = _time.GetUtcNow();
+                var ask = now - witnesses >= BetweenWitnesses;
+                if (ask)
+                    witnesses = now;
+                await Take(service, batch, complete, ask, end.Token);
+            }
+            await reading;
+        }
+        finally
+        {
+            await end.CancelAsync();
+            await reading.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    // True: something came; null: nothing, and it is time to look at the log; false: nothing more comes.
+    private async Task<bool?> Came(ChannelReader<FollowEntriesResponse> reader, CancellationToken cancel)
+    {
+        var waiting = reader.WaitToReadAsync(cancel).AsTask();
+        var first = await Task.WhenAny(waiting, Task.Delay(BetweenChecks, _time, cancel));
+        cancel.ThrowIfCancellationRequested();
+        return first == waiting ? await waiting : null;
+    }
+
+    private async Task ReadInto(ChannelWriter<FollowEntriesResponse> writer, string service, ulong from, CancellationToken cancel)
+    {
+        try
+        {
+            await foreach (var response in _client.Follow(service, from, cancel: cancel))
+                await writer.WriteAsync(response, cancel);
+            writer.Complete();
+        }
+        catch (Exception e)
+        {
+            writer.Complete(e);
+        }
+    }
+
+    private async Task Take(
+        string service,
+        List<FollowEntriesResponse> batch,
+        Completeness complete,
+        bool witnesses,
+        CancellationToken cancel
+    )
+    {
+        var entries = batch.Where(r => r.Entry is not null).Select(r => r.Entry).ToList();
+        var audit = await _client.Verify(service, entries, witnesses, cancel);
+        var seen = _time.GetUtcNow();
+        var next = batch.Count > 0 ? batch[^1].NextPosition : (ulong?)null;
+        var last = Store.ProgressOf(service).NextPosition;
+        var read = new List<MirroredEntry>();
+        var records = new Dictionary<string, SeenRecord>();
+        foreach (var entry in entries)
+        {
+            var ledger = LedgerEntry.Read(entry);
+            if (ledger.Header.Position < last)
+                throw new InvalidEntryException(service, $"entry {ledger.Header.Position} was shown again after {last - 1}");
+            last = ledger.Header.Position + 1;
+            if (complete.Take(ledger.Header, entry.Audience) is { } missing)
+                throw new EntryMissingException(service, missing);
+            read.Add(new MirroredEntry(entry, ledger));
+            foreach (var id in IdsIn(ledger))
+                if (RecordReference.Of(id, ledger.Case) is { } record && record.Service == service)
+                    records[id] = new SeenRecord(record, ledger.Header.Position, await See(record, cancel));
+        }
+        await Store.Add(
+            service,
+            read,
+            [.. records.Values],
+            complete,
+            new MirrorProgress(
+                service,
+                next ?? Store.ProgressOf(service).NextPosition,
+                audit.Checkpoint.Size,
+                audit.Cosigned?.Size ?? 0,
+                seen,
+                "",
+                null
+            )
+        );
+        if (read.Count > 0)
+            Interlocked.Exchange(ref _grown, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
+    }
+
+    private static IEnumerable<string> IdsIn(LedgerEntry entry) =>
+        entry
+            .Published.Select(e => e.Event)
+            .Concat(entry.Parts.Select(p => p.Content is Answer { Response: { } any } ? Unpacked(any) : p.Content))
+            .OfType<IMessage>()
+            .SelectMany(RecordReference.IdsIn)
+            .Append(entry.Case)
+            .Distinct();
+
+    private static IMessage? Unpacked(Google.Protobuf.WellKnownTypes.Any any) =>
+        Contract.Types.Find(Google.Protobuf.WellKnownTypes.Any.GetTypeName(any.TypeUrl))?.Parser.ParseFrom(any.Value);
+
+    // null: the participant may not see it, or no longer.
+    private async Task<byte[]?> See(RecordReference record, CancellationToken cancel)
+    {
+        try
+        {
+            return (await _client.Call(record.Service, record.Get, record.Request, cancel)).ToByteArray();
+        }
+        catch (RefusedException e) when (e.StatusCode is StatusCode.NotFound or StatusCode.PermissionDenied or StatusCode.InvalidArgument)
+        {
+            return null;
+        }
+    }
+
+    [LoggerMessage(1, LogLevel.Critical, "The mirror of {Service} has stopped: {Why}")]
+    private static partial void LogAlarm(ILogger log, string service, string why);
+
+    [LoggerMessage(2, LogLevel.Warning, "The mirror of {Service} goes on later: {Why}")]
+    private static partial void LogAgain(ILogger log, string service, string why);
+}

@@ -1,0 +1,402 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using Microsoft.Data.Sqlite;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Ministries.Ledger;
+using Ministries.Ledger.V1;
+
+namespace Ministries.Gateway;
+
+/// <summary>What became of a write.</summary>
+public enum OutboxState
+{
+    /// <summary>The service has not answered yet. It is sent until it does.</summary>
+    Waiting,
+
+    /// <summary>The service accepted it, with a receipt that was verified.</summary>
+    Answered,
+
+    /// <summary>The service refused it.</summary>
+    Refused,
+
+    /// <summary>The service answered, and what it answered proves nothing: its receipt or its log is wrong. Only the service can have made
+    /// such an answer.</summary>
+    Unproved,
+}
+
+/// <summary>A write in the outbox.</summary>
+/// <param name="RequestId">Its request id.</param>
+/// <param name="Service">The service to which it goes.</param>
+/// <param name="Method">The method's full name.</param>
+/// <param name="Bytes">The request as it is sent: complete, with personal data sealed.</param>
+/// <param name="Digest">The keyed digest of what the caller sent.</param>
+/// <param name="Caller">Who sent it.</param>
+/// <param name="Trace">The caller's W3C traceparent; empty: none.</param>
+/// <param name="AcceptTime">When it was put on the disk.</param>
+internal sealed record OutboxItem(
+    string RequestId,
+    string Service,
+    string Method,
+    byte[] Bytes,
+    byte[] Digest,
+    string Caller,
+    string Trace,
+    DateTimeOffset AcceptTime
+);
+
+/// <summary>How far a write has come.</summary>
+/// <param name="Item">The write.</param>
+/// <param name="State">What became of it.</param>
+/// <param name="Answer">The answer with its receipt; the refusal's <c>google.rpc.Status</c>; why it is unproved, in UTF-8.</param>
+/// <param name="EndTime">When the answer came.</param>
+/// <param name="Code">Of a refusal, its gRPC status.</param>
+internal sealed record OutboxStatus(
+    OutboxItem Item,
+    OutboxState State,
+    byte[] Answer,
+    DateTimeOffset? EndTime,
+    StatusCode Code = StatusCode.OK
+)
+{
+    /// <summary>The answer.</summary>
+    public IMessage Response => Contract.Find(Item.Method)!.OutputType.Parser.ParseFrom(Answer);
+
+    /// <summary>The refusal, as the service made it.</summary>
+    public RpcException Refusal
+    {
+        get
+        {
+            var bare = new RpcException(new Status(Code, ""), new Metadata { { "grpc-status-details-bin", Answer } });
+            return RefusedException.From(bare) ?? bare;
+        }
+    }
+}
+
+/// <summary>
+/// The writes that the gateway has accepted. Each is on the disk before it is sent, sealed and complete, and is sent with the same bytes and
+/// the same request id until the service has answered. So neither a crash of the gateway nor one of the service loses it or makes it twice
+/// (D21). It is signed at each sending, because a signature is valid for two minutes.
+/// </summary>
+internal sealed partial class Outbox : BackgroundService
+{
+    private const string Schema = """
+        create table if not exists writes (
+          request_id text primary key, service text not null, method text not null, bytes blob not null, digest blob not null,
+          caller text not null, trace text not null, accept_time integer not null,
+          state integer not null default 0, answer blob, code integer not null default 0, end_time integer
+        ) without rowid;
+        create index if not exists waiting on writes (accept_time) where state = 0;
+        create index if not exists ended on writes (end_time) where state <> 0;
+        """;
+
+    private const string Columns = "request_id, service, method, bytes, digest, caller, trace, accept_time, state, answer, code, end_time";
+
+    private const int AtOnce = 64;
+    private static readonly TimeSpan Shortest = TimeSpan.FromMilliseconds(200),
+        Longest = TimeSpan.FromSeconds(30);
+
+    private readonly ConcurrentDictionary<string, Pending> _waiting = [];
+    private readonly SemaphoreSlim _places = new(AtOnce);
+    private readonly CancellationTokenSource _end = new();
+    private readonly Database _database;
+    private readonly MinistryClient _client;
+    private readonly GatewaySettings _settings;
+    private readonly TimeProvider _time;
+    private readonly ILogger<Outbox> _log;
+    private long _bytes;
+
+    private sealed record Pending(byte[] Digest)
+    {
+        public TaskCompletionSource<OutboxStatus> Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+
+    public Outbox(GatewaySettings settings, MinistryClient client, TimeProvider time, ILogger<Outbox> log)
+    {
+        (_settings, _client, _time, _log) = (settings, client, time, log);
+        _database = new Database(Path.Combine(settings.State, "outbox.db"), Schema);
+        foreach (
+            var (id, digest) in _database.Read(c =>
+                Database.Rows(c, r => (r.GetString(0), (byte[])r[1]), "select request_id, digest from writes where state = 0")
+            )
+        )
+            _waiting[id] = new Pending(digest);
+        _bytes = _database.Read(c => (long)Database.Scalar(c, "select coalesce(sum(length(bytes)), 0) from writes where state = 0")!);
+    }
+
+    /// <summary>How many writes wait for an answer.</summary>
+    public int Waiting => _waiting.Count;
+
+    /// <summary>How many bytes of writes wait.</summary>
+    public long WaitingBytes => Volatile.Read(ref _bytes);
+
+    /// <summary>Since when the oldest has waited; null: none waits.</summary>
+    public DateTimeOffset? WaitingSince =>
+        _database.Read(c => Database.Scalar(c, "select min(accept_time) from writes where state = 0") as long?) is { } time
+            ? Database.Time(time)
+            : null;
+
+    /// <summary>What is known of a write; null: nothing.</summary>
+    public OutboxStatus? Find(string requestId) =>
+        _database.Read(c => Database.Rows(c, Status, $"select {Columns} from writes where request_id = @0", requestId)).FirstOrDefault();
+
+    /// <summary>Puts a write on the disk and begins to send it. Unless its request id is there: then nothing is written.</summary>
+    /// <returns>The write that is there now.</returns>
+    /// <exception cref="GatewayRefusedException">As many writes or bytes wait as may, or the disk is full.</exception>
+    public async Task<OutboxItem> Add(OutboxItem item)
+    {
+        if (_waiting.Count >= _settings.OutboxRequests)
+            throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxRequests} writes wait for their services");
+        if (Interlocked.Add(ref _bytes, item.Bytes.Length) > _settings.OutboxBytes)
+        {
+            Interlocked.Add(ref _bytes, -item.Bytes.Length);
+            throw new GatewayRefusedException(GatewayReason.OutboxFull, $"{_settings.OutboxBytes} bytes of writes wait for their services");
+        }
+        var mine = _waiting.TryAdd(item.RequestId, new Pending(item.Digest));
+        var added = false;
+        try
+        {
+            added = mine && await _database.Write(c => Insert(c, item));
+        }
+        catch (SqliteException e)
+        {
+            LogNotWritten(_log, e.Message);
+            throw new GatewayRefusedException(GatewayReason.OutboxDiskFull, "the outbox cannot be written to the disk");
+        }
+        finally
+        {
+            if (!added)
+            {
+                Interlocked.Add(ref _bytes, -item.Bytes.Length);
+                if (mine)
+                    _waiting.TryRemove(item.RequestId, out _);
+            }
+        }
+        if (!added)
+            return Find(item.RequestId)?.Item
+                ?? (_waiting.TryGetValue(item.RequestId, out var first) ? item with { Digest = first.Digest } : item);
+        _ = Send(item);
+        return item;
+    }
+
+    /// <summary>Waits until a write is answered.</summary>
+    /// <returns>What became of it: <see cref="OutboxState.Waiting"/> if nothing did in the time that the settings give.</returns>
+    public async Task<OutboxStatus> Wait(OutboxItem item, CancellationToken cancel)
+    {
+        if (_waiting.TryGetValue(item.RequestId, out var pending))
+            try
+            {
+                return await pending.Ended.Task.WaitAsync(TimeSpan.FromSeconds(_settings.AnswerSeconds), _time, cancel);
+            }
+            catch (TimeoutException)
+            {
+                return new OutboxStatus(item, OutboxState.Waiting, [], null);
+            }
+        return Find(item.RequestId) ?? new OutboxStatus(item, OutboxState.Waiting, [], null);
+    }
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        var left = _database.Read(c => Database.Rows(c, Status, $"select {Columns} from writes where state = 0 order by accept_time"));
+        foreach (var status in left)
+            _ = Task.Run(() => Send(status.Item), stoppingToken);
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            var until = Database.Stored(_time.GetUtcNow().AddDays(-_settings.AnswerDays));
+            await _database.Write(c =>
+                Database.Run(
+                    c,
+                    "delete from writes where request_id in (select request_id from writes where state <> 0 and end_time < @0 limit 10000)",
+                    until
+                )
+            );
+            await Task.Delay(TimeSpan.FromMinutes(10), _time, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await _end.CancelAsync();
+        await base.StopAsync(cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        // The container disposes of a hosted service twice. Those who send end by the token, and may still look at it.
+        _end.Cancel();
+        base.Dispose();
+        _database.Dispose();
+    }
+
+    private static bool Insert(SqliteConnection c, OutboxItem item) =>
+        Database.Run(
+            c,
+            "insert into writes (request_id, service, method, bytes, digest, caller, trace, accept_time) "
+                + "values (@0, @1, @2, @3, @4, @5, @6, @7) on conflict do nothing",
+            item.RequestId,
+            item.Service,
+            item.Method,
+            item.Bytes,
+            item.Digest,
+            item.Caller,
+            item.Trace,
+            Database.Stored(item.AcceptTime)
+        ) == 1;
+
+    private static OutboxStatus Status(SqliteDataReader r) =>
+        new(
+            new OutboxItem(
+                r.GetString(0),
+                r.GetString(1),
+                r.GetString(2),
+                (byte[])r[3],
+                (byte[])r[4],
+                r.GetString(5),
+                r.GetString(6),
+                Database.Time(r.GetInt64(7))
+            ),
+            (OutboxState)r.GetInt32(8),
+            r.IsDBNull(9) ? [] : (byte[])r[9],
+            r.IsDBNull(11) ? null : Database.Time(r.GetInt64(11)),
+            (StatusCode)r.GetInt32(10)
+        );
+
+    private async Task Send(OutboxItem item)
+    {
+        // The caller's own span may have ended long ago, or before a restart.
+        using var span = new Activity("outbox");
+        if (item.Trace.Length > 0)
+            span.SetParentId(item.Trace);
+        span.Start();
+        try
+        {
+            for (var pause = Shortest; ; pause = pause * 2 < Longest ? pause * 2 : Longest)
+            {
+                await _places.WaitAsync(_end.Token);
+                OutboxStatus? status;
+                try
+                {
+                    status = await Try(item);
+                }
+                finally
+                {
+                    _places.Release();
+                }
+                if (status is not null)
+                {
+                    End(status);
+                    return;
+                }
+                await Task.Delay(pause * (0.75 + Random.Shared.NextDouble() / 2), _time, _end.Token);
+            }
+        }
+        catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException)
+        {
+            // It is sent at the next start.
+        }
+    }
+
+    private async Task<OutboxStatus?> Try(OutboxItem item)
+    {
+        try
+        {
+            var answer = await Call(item, Contract.Find(item.Method)!);
+            return new OutboxStatus(item, OutboxState.Answered, answer.ToByteArray(), _time.GetUtcNow());
+        }
+        catch (RpcException e)
+            when (RefusedException.From(e) is { } refused
+                && refused.StatusCode is not (StatusCode.Unavailable or StatusCode.ResourceExhausted or StatusCode.DeadlineExceeded)
+            )
+        {
+            var details = e.Trailers.GetValueBytes("grpc-status-details-bin") ?? [];
+            return new OutboxStatus(item, OutboxState.Refused, details, _time.GetUtcNow(), e.StatusCode);
+        }
+        catch (RpcException e)
+        {
+            LogAgain(_log, item.Service, item.RequestId, e.StatusCode);
+            return null;
+        }
+        catch (Exception e) when (e is InvalidReceiptException or InvalidLogException)
+        {
+            LogUnproved(_log, item.Service, item.RequestId, e.Message);
+            return new OutboxStatus(item, OutboxState.Unproved, System.Text.Encoding.UTF8.GetBytes(e.Message), _time.GetUtcNow());
+        }
+    }
+
+    // The bytes are sent as they are on the disk: what a later version of this program would write is not asked.
+    private async Task<IMessage> Call(OutboxItem item, MethodDescriptor method)
+    {
+        var typed = new Method<byte[], IMessage>(
+            MethodType.Unary,
+            method.Service.FullName,
+            method.Name,
+            Marshallers.Create(bytes => bytes, bytes => bytes),
+            Marshallers.Create(message => message.ToByteArray(), bytes => method.OutputType.Parser.ParseFrom(bytes))
+        );
+        return await _client[item.Service].AsyncUnaryCall(typed, null, new CallOptions(cancellationToken: _end.Token), item.Bytes);
+    }
+
+    // Whoever waits is told before it is on the disk: after a crash the same request gets the same answer again.
+    private void End(OutboxStatus status)
+    {
+        Interlocked.Add(ref _bytes, -status.Item.Bytes.Length);
+        _ = Task.Run(() => Keep(status), CancellationToken.None);
+        if (_waiting.TryGetValue(status.Item.RequestId, out var pending))
+            pending.Ended.TrySetResult(status);
+    }
+
+    private async Task Keep(OutboxStatus status)
+    {
+        try
+        {
+            if (status.State == OutboxState.Answered)
+                KeepReceipt(status);
+            await _database.Write(c =>
+                Database.Run(
+                    c,
+                    "update writes set state = @1, answer = @2, code = @3, end_time = @4 where request_id = @0",
+                    status.Item.RequestId,
+                    (int)status.State,
+                    status.Answer,
+                    (int)status.Code,
+                    Database.Stored(status.EndTime!.Value)
+                )
+            );
+        }
+        catch (Exception e) when (e is SqliteException or InvalidOperationException or IOException)
+        {
+            // It stays on the disk as one that waits, and is sent again at the next start.
+            LogNotWritten(_log, e.Message);
+        }
+        _waiting.TryRemove(status.Item.RequestId, out _);
+    }
+
+    private void KeepReceipt(OutboxStatus status)
+    {
+        var response = status.Response;
+        if (response.Descriptor.FindFieldByName("receipt")?.Accessor.GetValue(response) is not Receipt receipt)
+            return;
+        PrivateFiles.MakeFolder(_settings.Receipts);
+        var path = Path.Combine(
+            _settings.Receipts,
+            string.Create(CultureInfo.InvariantCulture, $"{status.Item.Service}-{receipt.Position}.json")
+        );
+        WholeFile.Write(path, Contract.Formatter.Format(receipt), $"{path}.{Guid.NewGuid():N}");
+    }
+
+    [LoggerMessage(1, LogLevel.Error, "The outbox was not written: {Why}")]
+    private static partial void LogNotWritten(ILogger log, string why);
+
+    [LoggerMessage(2, LogLevel.Information, "{Service} did not answer {RequestId} ({Code}); it is sent again")]
+    private static partial void LogAgain(ILogger log, string service, string requestId, StatusCode code);
+
+    [LoggerMessage(3, LogLevel.Critical, "What {Service} answered to {RequestId} proves nothing: {Why}")]
+    private static partial void LogUnproved(ILogger log, string service, string requestId, string why);
+}

@@ -1,0 +1,194 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Ministries.Types.V1;
+
+namespace Ministries.Gateway;
+
+/// <summary>
+/// Messages as JSON (the ProtoJSON mapping, with the contract's own field names), in which a field that is sealed on the wire is the plain
+/// message that the contract declares for it. Within the gateway such a field is a <c>Sealed</c> of the scheme <see cref="Scheme"/>, whose
+/// content is the plain message.
+/// </summary>
+/// <remarks>A caller may name recipients in <c>"@sealed": { "recipients": […] }</c> beside the plain fields. What a caller sealed itself is
+/// known by its member <c>scheme</c>, and stays as it is.</remarks>
+internal static class PlainJson
+{
+    /// <summary>The scheme of what is not sealed yet, or was opened. No service accepts it.</summary>
+    public const string Scheme = "plain";
+
+    /// <summary>Whether content is plain: the scheme, alone or with a slash and the full name of the message, as it is in answers.</summary>
+    public static bool IsPlain(string scheme) => scheme == Scheme || scheme.StartsWith(Typed, StringComparison.Ordinal);
+
+    /// <summary>The scheme of a plain message that says what it is.</summary>
+    public static string SchemeOf(MessageDescriptor type) => Typed + type.FullName;
+
+    /// <summary>The message that a scheme says; null: it says none.</summary>
+    public static MessageDescriptor? TypeOf(string scheme) =>
+        scheme.StartsWith(Typed, StringComparison.Ordinal) ? Seals.MessageNamed(scheme[Typed.Length..]) : null;
+
+    private const string Typed = $"{Scheme}/";
+
+    /// <summary>The member beside the plain fields that says to whom they are sealed.</summary>
+    public const string About = "@sealed";
+
+    private static readonly JsonFormatter Formatter = new(
+        JsonFormatter.Settings.Default.WithTypeRegistry(Contract.Types).WithPreserveProtoFieldNames(true)
+    );
+
+    private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false, MaxDepth = 32 };
+
+    /// <summary>Parses a JSON object, each of whose names is there once.</summary>
+    /// <exception cref="GatewayRefusedException">It is none.</exception>
+    public static JsonObject Parse(ReadOnlySpan<byte> json)
+    {
+        if (json.IsEmpty)
+            return [];
+        try
+        {
+            return JsonNode.Parse(json, documentOptions: Strict) as JsonObject ?? throw Wrong("", "the body must be a JSON object");
+        }
+        catch (JsonException)
+        {
+            throw Wrong("", "the body is not JSON, or a name occurs twice in an object");
+        }
+    }
+
+    /// <summary>Reads a message.</summary>
+    /// <exception cref="GatewayRefusedException">A field is unknown, occurs twice, or has a value of another type.</exception>
+    public static IMessage Read(JsonObject json, MessageDescriptor type) => Parse(Rewritten(json, type, ""), type, "");
+
+    /// <summary>Writes a message.</summary>
+    public static JsonObject Write(IMessage message)
+    {
+        var json = JsonNode.Parse(Formatter.Format(message))!.AsObject();
+        Show(json, message.Descriptor);
+        return json;
+    }
+
+    // The parser reads only what was written here, so the two cannot disagree.
+    private static IMessage Parse(JsonObject json, MessageDescriptor type, string path)
+    {
+        try
+        {
+            return Contract.Parser.Parse(json.ToJsonString(), type);
+        }
+        catch (Exception e) when (e is InvalidProtocolBufferException or InvalidJsonException or FormatException or OverflowException)
+        {
+            // The parser's own message repeats values.
+            throw Wrong(path, $"a value has not the form that {type.FullName} demands");
+        }
+    }
+
+    private static JsonObject Rewritten(JsonObject json, MessageDescriptor type, string path)
+    {
+        var written = new JsonObject();
+        foreach (var (name, value) in json)
+        {
+            var at = path.Length == 0 ? name : $"{path}.{name}";
+            if (Find(type, name) is not { } field)
+                throw Wrong(at, "there is no such field");
+            if (written.ContainsKey(field.Name))
+                throw Wrong(at, "the field is there twice");
+            if (value is null)
+                continue;
+            if (!field.IsRepeated)
+                written[field.Name] = Value(value, field, at);
+            else if (field.IsMap)
+                written[field.Name] = value.DeepClone();
+            else if (value is JsonArray items)
+                written[field.Name] = new JsonArray([.. items.Select((item, i) => Value(item, field, $"{at}[{i}]"))]);
+            else
+                throw Wrong(at, "the field takes a list");
+        }
+        return written;
+    }
+
+    private static FieldDescriptor? Find(MessageDescriptor type, string name) =>
+        type.FindFieldByName(name) ?? type.Fields.InDeclarationOrder().FirstOrDefault(f => f.JsonName == name);
+
+    private static JsonNode Value(JsonNode? value, FieldDescriptor field, string path)
+    {
+        if (value is null)
+            throw Wrong(path, "a list holds no null");
+        if (field.FieldType == FieldType.Message)
+        {
+            if (field.MessageType.File.Package == "google.protobuf")
+                return value.DeepClone();
+            if (value is not JsonObject inner)
+                throw Wrong(path, "the field takes an object");
+            return field.MessageType == Sealed.Descriptor && !inner.ContainsKey("scheme")
+                ? Plain(inner, field, path)
+                : Rewritten(inner, field.MessageType, path);
+        }
+        var kind = value.GetValueKind();
+        var wrong = field.FieldType switch
+        {
+            FieldType.Bool => kind is JsonValueKind.True or JsonValueKind.False ? null : "the field takes true or false",
+            FieldType.String or FieldType.Bytes => kind == JsonValueKind.String ? null : "the field takes a text",
+            FieldType.Enum => kind == JsonValueKind.String && field.EnumType.FindValueByName(value.GetValue<string>()) is not null
+                ? null
+                : $"the field takes the name of a value of {field.EnumType.FullName}",
+            _ => kind is JsonValueKind.Number or JsonValueKind.String ? null : "the field takes a number",
+        };
+        return wrong is null ? value.DeepClone() : throw Wrong(path, wrong);
+    }
+
+    private static JsonObject Plain(JsonObject json, FieldDescriptor field, string path)
+    {
+        var type = TypeIn(field) ?? throw Wrong(path, "the contract declares no message for the field");
+        var fields = new JsonObject();
+        var recipients = new JsonArray();
+        foreach (var (name, value) in json)
+            if (name != About)
+                fields[name] = value?.DeepClone();
+            else if (value is JsonObject about && about.Count == 1 && about["recipients"] is JsonArray named)
+                recipients = named.DeepClone().AsArray();
+            else
+                throw Wrong($"{path}.{About}", "it takes recipients, and nothing else");
+        if (recipients.Any(r => r?.GetValueKind() != JsonValueKind.String))
+            throw Wrong($"{path}.{About}.recipients", "the field takes a list of texts");
+        var message = Parse(Rewritten(fields, type, path), type, path);
+        return new JsonObject
+        {
+            ["scheme"] = Scheme,
+            ["recipients"] = recipients,
+            ["content"] = Convert.ToBase64String(message.ToByteArray()),
+        };
+    }
+
+    private static void Show(JsonObject json, MessageDescriptor type)
+    {
+        foreach (var (name, value) in json.ToList())
+        {
+            if (type.FindFieldByName(name) is not { FieldType: FieldType.Message, IsMap: false } field)
+                continue;
+            if (value is JsonArray items)
+                for (var i = 0; i < items.Count; i++)
+                    items[i] = Shown(items[i], field);
+            else
+                json[name] = Shown(value, field);
+        }
+    }
+
+    private static JsonNode? Shown(JsonNode? value, FieldDescriptor field)
+    {
+        if (value is not JsonObject json || field.MessageType.File.Package == "google.protobuf")
+            return value?.DeepClone();
+        if (field.MessageType != Sealed.Descriptor || TypeOf(json["scheme"]?.GetValue<string>() ?? "") is not { } type)
+        {
+            Show(json, field.MessageType);
+            return json.DeepClone();
+        }
+        var plain = Write(type.Parser.ParseFrom(Convert.FromBase64String(json["content"]?.GetValue<string>() ?? "")));
+        plain[About] = new JsonObject { ["recipients"] = json["recipients"]?.DeepClone(), ["digest"] = json["digest"]?.DeepClone() };
+        return plain;
+    }
+
+    private static GatewayRefusedException Wrong(string field, string description) => new(GatewayReason.BodyInvalid, description, field);
+
+    /// <summary>The message that is sealed in a field; null: none is declared.</summary>
+    public static MessageDescriptor? TypeIn(FieldDescriptor field) =>
+        field.GetOptions()?.GetExtension(OptionsExtensions.Seals) is { } declared ? Seals.MessageNamed(declared.Message) : null;
+}

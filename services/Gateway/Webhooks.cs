@@ -1,0 +1,281 @@
+using System.Net.Http.Headers;
+using System.Net.Security;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Ministries.Gateway;
+
+/// <summary>An event that a webhook did not take.</summary>
+/// <param name="Webhook">The webhook.</param>
+/// <param name="Event">The event.</param>
+/// <param name="Attempts">How often it was sent.</param>
+/// <param name="Error">What came of the last time.</param>
+/// <param name="Time">When it was set aside.</param>
+internal sealed record DeadLetter(string Webhook, MirroredEvent Event, int Attempts, string Error, DateTimeOffset Time);
+
+/// <summary>
+/// Sends events to the webhooks of the settings (Standard Webhooks 1.0: <c>webhook-id</c>, <c>webhook-timestamp</c>, <c>webhook-signature</c>).
+/// To each of them, one event after the other, in order: the next is not sent before this one is taken, or set aside as a dead letter after
+/// the attempts that the settings give. A webhook may get an event twice, with the same id, if the gateway ends before it has noted the answer.
+/// </summary>
+internal sealed partial class Webhooks : BackgroundService
+{
+    /// <summary>The tables beside the mirror's. A mirror that is built again begins with the first event again.</summary>
+    public const string Schema = """
+        create table if not exists webhooks (
+          name text primary key, sequence integer not null, attempts integer not null, next_time integer not null, error text not null
+        ) without rowid;
+        create table if not exists dead_letters (
+          name text not null, sequence integer not null, attempts integer not null, error text not null, time integer not null,
+          primary key (name, sequence)
+        ) without rowid;
+        """;
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15),
+        Longest = TimeSpan.FromHours(2);
+
+    private readonly Mirror _mirror;
+    private readonly EventStream _events;
+    private readonly TimeProvider _time;
+    private readonly ILogger<Webhooks> _log;
+    private readonly Dictionary<string, Target> _targets;
+
+    private sealed record Target(WebhookSettings Settings, byte[] Secret, HttpClient Http) : IDisposable
+    {
+        public void Dispose()
+        {
+            CryptographicOperations.ZeroMemory(Secret);
+            Http.Dispose();
+        }
+    }
+
+    private sealed record Cursor(long Sequence, int Attempts, DateTimeOffset Next);
+
+    public Webhooks(GatewaySettings settings, Mirror mirror, EventStream events, TimeProvider time, ILogger<Webhooks> log)
+    {
+        (_mirror, _events, _time, _log) = (mirror, events, time, log);
+        _targets = settings.Webhooks.ToDictionary(w => w.Name, w => new Target(w, SecretOf(w), Open(w)));
+    }
+
+    /// <summary>How many events wait for a webhook, by its name.</summary>
+    public IReadOnlyDictionary<string, long> Waiting =>
+        _targets.Keys.ToDictionary(n => n, n => Math.Max(0, _mirror.Store.LastEvent - CursorOf(n).Sequence));
+
+    /// <summary>How many dead letters there are.</summary>
+    public long Dead => Data.Read(c => (long)Database.Scalar(c, "select count(*) from dead_letters")!);
+
+    /// <summary>The dead letters of a webhook, at most 200; null: there is no such webhook.</summary>
+    public IReadOnlyList<DeadLetter>? DeadLetters(string webhook) =>
+        !_targets.ContainsKey(webhook)
+            ? null
+            : Data.Read(c =>
+                    Database.Rows(
+                        c,
+                        r => (Sequence: r.GetInt64(0), Attempts: r.GetInt32(1), Error: r.GetString(2), Time: Database.Time(r.GetInt64(3))),
+                        "select sequence, attempts, error, time from dead_letters where name = @0 order by sequence limit 200",
+                        webhook
+                    )
+                )
+                .ConvertAll(d => new DeadLetter(webhook, _mirror.Store.Events(d.Sequence - 1, 1)[0], d.Attempts, d.Error, d.Time));
+
+    /// <summary>Sends a dead letter once more. If it is taken, it is none any longer.</summary>
+    /// <returns>What came of it: empty, it was taken; null, there is no such dead letter.</returns>
+    public async Task<string?> Replay(string webhook, string id, CancellationToken cancel)
+    {
+        if (DeadLetters(webhook)?.FirstOrDefault(d => d.Event.Id == id) is not { } letter)
+            return null;
+        var error = await Send(_targets[webhook], letter.Event, cancel) ?? "";
+        if (error.Length == 0)
+            await Data.Write(c =>
+                Database.Run(c, "delete from dead_letters where name = @0 and sequence = @1", webhook, letter.Event.Sequence)
+            );
+        return error;
+    }
+
+    /// <inheritdoc/>
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        Task.WhenAll(_targets.Values.Select(t => Task.Run(() => Deliver(t, stoppingToken), CancellationToken.None)));
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        base.Dispose();
+        foreach (var target in _targets.Values)
+            target.Dispose();
+    }
+
+    private Database Data => _mirror.Store.Database;
+
+    private async Task Deliver(Target target, CancellationToken cancel)
+    {
+        while (!cancel.IsCancellationRequested)
+            try
+            {
+                var grown = _mirror.Grown;
+                if (!await DeliverNext(target, cancel))
+                    await grown.WaitAsync(cancel);
+            }
+            catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e)
+            {
+                // The disk is full, for example.
+                LogFailed(_log, target.Settings.Name, e.Message);
+                await Task.Delay(TimeSpan.FromSeconds(5), _time, cancel).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+    }
+
+    // False: there is nothing to deliver.
+    private async Task<bool> DeliverNext(Target target, CancellationToken cancel)
+    {
+        var (name, cursor) = (target.Settings.Name, CursorOf(target.Settings.Name));
+        if (_mirror.Store.Events(cursor.Sequence, 1) is not [var next])
+            return false;
+        if (target.Settings.Types.Count > 0 && !target.Settings.Types.Contains(next.Type))
+        {
+            await Move(name, next.Sequence);
+            return true;
+        }
+        if (cursor.Next - _time.GetUtcNow() is { Ticks: > 0 } wait)
+            await Task.Delay(wait, _time, cancel);
+        if (await Send(target, next, cancel) is not { } error)
+        {
+            await Move(name, next.Sequence);
+            return true;
+        }
+        var attempts = cursor.Attempts + 1;
+        if (attempts >= target.Settings.Attempts)
+        {
+            LogDead(_log, name, next.Id, error);
+            await SetAside(name, next.Sequence, attempts, error);
+            return true;
+        }
+        var pause = TimeSpan.FromSeconds(Math.Min(Longest.TotalSeconds, Math.Pow(2, attempts - 1)));
+        var at = Database.Stored(_time.GetUtcNow() + pause * (0.75 + Random.Shared.NextDouble() / 2));
+        await Data.Write(c =>
+            Database.Run(
+                c,
+                "insert into webhooks values (@0, @1, @2, @3, @4) on conflict (name) do update set attempts = @2, next_time = @3, error = @4",
+                name,
+                cursor.Sequence,
+                attempts,
+                at,
+                error
+            )
+        );
+        return true;
+    }
+
+    private Cursor CursorOf(string name) =>
+        Data.Read(c =>
+                Database.Rows(
+                    c,
+                    r => new Cursor(r.GetInt64(0), r.GetInt32(1), Database.Time(r.GetInt64(2))),
+                    "select sequence, attempts, next_time from webhooks where name = @0",
+                    name
+                )
+            )
+            .FirstOrDefault()
+        ?? new Cursor(0, 0, DateTimeOffset.UnixEpoch);
+
+    private const string Moves =
+        "insert into webhooks values (@0, @1, 0, 0, '') on conflict (name) do update set sequence = @1, attempts = 0, next_time = 0, error = ''";
+
+    private async Task Move(string name, long sequence) => await Data.Write(c => Database.Run(c, Moves, name, sequence));
+
+    private Task SetAside(string name, long sequence, int attempts, string error) =>
+        Data.Write(c =>
+        {
+            Database.Run(
+                c,
+                "insert into dead_letters values (@0, @1, @2, @3, @4) on conflict do nothing",
+                name,
+                sequence,
+                attempts,
+                error,
+                Database.Stored(_time.GetUtcNow())
+            );
+            Database.Run(c, Moves, name, sequence);
+        });
+
+    /// <summary>Sends one event. Returns what failed; null: it was taken.</summary>
+    private async Task<string?> Send(Target target, MirroredEvent e, CancellationToken cancel)
+    {
+        var body = _events.ToJson(e).ToJsonString();
+        var timestamp = _time.GetUtcNow().ToUnixTimeSeconds().ToString(System.Globalization.CultureInfo.InvariantCulture);
+        using var request = new HttpRequestMessage(HttpMethod.Post, target.Settings.Url) { Content = new StringContent(body) };
+        request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/cloudevents+json");
+        request.Headers.Add("webhook-id", e.Id);
+        request.Headers.Add("webhook-timestamp", timestamp);
+        request.Headers.Add("webhook-signature", Sign(target.Secret, e.Id, timestamp, body));
+        try
+        {
+            using var answer = await target.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancel);
+            return answer.IsSuccessStatusCode ? null : $"it answered {(int)answer.StatusCode}";
+        }
+        catch (Exception e2) when (e2 is HttpRequestException || e2 is OperationCanceledException && !cancel.IsCancellationRequested)
+        {
+            return e2 is HttpRequestException http ? $"it is not reached ({http.HttpRequestError})" : "it did not answer in time";
+        }
+    }
+
+    /// <summary>The value of <c>webhook-signature</c>: <c>v1,</c> and the HMAC-SHA256 over id, timestamp and body, with dots between them, in
+    /// Base64.</summary>
+    public static string Sign(byte[] secret, string id, string timestamp, string body) =>
+        $"v1,{Convert.ToBase64String(HMACSHA256.HashData(secret, Encoding.UTF8.GetBytes($"{id}.{timestamp}.{body}")))}";
+
+    private static byte[] SecretOf(WebhookSettings webhook)
+    {
+        var text = OwnFile.ReadText(webhook.Secret).Trim();
+        var secret = new byte[64];
+        if (
+            !text.StartsWith("whsec_", StringComparison.Ordinal)
+            || !Convert.TryFromBase64String(text[6..], secret, out var length)
+            || length < 24
+        )
+            throw new FormatException($"{webhook.Secret} must hold whsec_ and 24 to 64 bytes in Base64");
+        return secret[..length];
+    }
+
+    private static HttpClient Open(WebhookSettings webhook)
+    {
+        // Neither a redirection nor a proxy leads elsewhere than the settings say.
+        var handler = new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false,
+            UseProxy = false,
+            UseCookies = false,
+            ConnectTimeout = TimeSpan.FromSeconds(5),
+            MaxResponseHeadersLength = 16,
+        };
+        if (webhook.Authorities is { } authorities)
+            handler.SslOptions = Trust(authorities);
+        return new HttpClient(handler) { Timeout = Patience };
+    }
+
+    /// <summary>Trusts the authorities of a file, and no others.</summary>
+    internal static SslClientAuthenticationOptions Trust(string authorities)
+    {
+        var roots = new X509Certificate2Collection();
+        roots.ImportFromPemFile(authorities);
+        var policy = new X509ChainPolicy
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck,
+            DisableCertificateDownloads = true,
+        };
+        policy.CustomTrustStore.AddRange(roots);
+        return new SslClientAuthenticationOptions { CertificateChainPolicy = policy };
+    }
+
+    [LoggerMessage(1, LogLevel.Error, "The webhook {Name} did not take {Id}, which is a dead letter now: {Why}")]
+    private static partial void LogDead(ILogger log, string name, string id, string why);
+
+    [LoggerMessage(2, LogLevel.Error, "The webhook {Name} is tried again: {Why}")]
+    private static partial void LogFailed(ILogger log, string name, string why);
+}

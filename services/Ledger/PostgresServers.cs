@@ -1,0 +1,178 @@
+using System.Diagnostics;
+using Npgsql;
+
+namespace Ministries.Ledger;
+
+/// <summary>
+/// The servers that a connection string names, of which one is the primary. All are asked at once, because one that hangs accepts
+/// connections and answers nothing: asked one after the other, as Npgsql does, it would hold up the others each time. Of two that both
+/// take themselves for the primary, the one with the later timeline is: a server that was cut off does not know that it was replaced.
+/// </summary>
+internal sealed class PostgresServers
+{
+    /// <summary>The least time between two searches, and how long one that was found still waits for a better one.</summary>
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>How long one that was found is believed to be the primary, whatever fails.</summary>
+    private static readonly TimeSpan Trust = TimeSpan.FromSeconds(1);
+
+    /// <summary>How long a server has for its answer.</summary>
+    private const int Seconds = 2;
+
+    /// <summary>After what time a statement that is not answered makes the servers be asked which of them is the primary.</summary>
+    private static readonly TimeSpan Doubt = TimeSpan.FromSeconds(2);
+
+    private const string Question =
+        "select case when pg_is_in_recovery() then 0 else "
+        + "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end";
+
+    private readonly object _access = new();
+    private readonly string[] _probes;
+    private readonly CancellationTokenSource[] _replaced;
+    private int? _primary;
+    private Task<int>? _search;
+    private long _searched;
+    private long _found;
+
+    /// <param name="connection">A Npgsql connection string with one host, or several with commas between them.</param>
+    public PostgresServers(NpgsqlConnectionStringBuilder connection)
+    {
+        Connections = [.. connection.Host!.Split(',', StringSplitOptions.TrimEntries).Select(One)];
+        _probes = [.. Connections.Select(c => Probe(new(c)))];
+        _replaced = [.. Connections.Select(_ => new CancellationTokenSource())];
+        if (Connections.Count == 1)
+            _primary = 0;
+
+        string One(string host) =>
+            new NpgsqlConnectionStringBuilder(connection.ConnectionString) { Host = host, TargetSessionAttributes = null }.ConnectionString;
+
+        static string Probe(NpgsqlConnectionStringBuilder probe)
+        {
+            (probe.Pooling, probe.Timeout, probe.CommandTimeout) = (false, Seconds, Seconds);
+            return probe.ConnectionString;
+        }
+    }
+
+    /// <summary>A connection string for each server.</summary>
+    public IReadOnlyList<string> Connections { get; }
+
+    /// <summary>The number of the server that is the primary, as far as is known.</summary>
+    /// <exception cref="NpgsqlException">None is, of those that answer.</exception>
+    public ValueTask<int> Primary(CancellationToken cancel)
+    {
+        lock (_access)
+            return _primary is { } known ? new(known) : new(Search().WaitAsync(cancel));
+    }
+
+    /// <summary>Cancelled when another server turns out to be the primary.</summary>
+    /// <param name="server">The server's number.</param>
+    public CancellationToken Replaced(int server)
+    {
+        lock (_access)
+            return _replaced[server].Token;
+    }
+
+    /// <summary>Has the primary be searched for again at its next use, unless it has just been found: what fails now may have waited for the
+    /// one before.</summary>
+    /// <returns>Whether connections are to be dropped, since they may have died with the server.</returns>
+    public bool Forget()
+    {
+        if (Connections.Count == 1)
+            return true;
+        lock (_access)
+        {
+            if (_primary is not null && Stopwatch.GetElapsedTime(_found) < Trust)
+                return false;
+            _primary = null;
+            return true;
+        }
+    }
+
+    /// <summary>Whether another server is the primary now than the one that has not answered a statement for a while. It returns at once, and
+    /// has the servers be asked meanwhile.</summary>
+    /// <param name="server">The server's number.</param>
+    /// <param name="waited">How long it has not answered.</param>
+    public bool IsReplaced(int server, TimeSpan waited)
+    {
+        if (Connections.Count == 1 || waited < Doubt)
+            return false;
+        lock (_access)
+        {
+            if (_primary is { } known && known != server)
+                return true;
+            Search();
+            return false;
+        }
+    }
+
+    // One search at a time.
+    private Task<int> Search()
+    {
+        if (_search is { IsCompleted: false } || _search is not null && Stopwatch.GetElapsedTime(_searched) < Pause)
+            return _search;
+        _searched = Stopwatch.GetTimestamp();
+        return _search = Task.Run(Find);
+    }
+
+    private async Task<int> Find()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(Seconds));
+        var asked = _probes.Select((probe, server) => Ask(server, probe, limit.Token)).ToList();
+        var (primary, latest) = (-1, 0);
+        var enough = Task.Delay(Timeout.Infinite, limit.Token);
+        while (asked.Count > 0 && await Task.WhenAny([.. asked, enough]) is Task<(int Server, int Timeline)> answered)
+        {
+            asked.Remove(answered);
+            var (server, timeline) = await answered;
+            if (timeline <= latest)
+                continue;
+            (primary, latest) = (server, timeline);
+            enough = Task.Delay(Pause, CancellationToken.None);
+        }
+        await limit.CancelAsync();
+        if (primary < 0)
+            throw new NpgsqlException("none of the servers that answer is the primary");
+        Take(primary);
+        return primary;
+    }
+
+    private void Take(int primary)
+    {
+        List<CancellationTokenSource> replaced = [];
+        lock (_access)
+        {
+            (_primary, _found) = (primary, Stopwatch.GetTimestamp());
+            for (var server = 0; server < _replaced.Length; server++)
+                if (server != primary)
+                {
+                    replaced.Add(_replaced[server]);
+                    _replaced[server] = new CancellationTokenSource();
+                }
+        }
+        foreach (var source in replaced)
+            _ = source.CancelAsync();
+    }
+
+    // The server's timeline, 0 where it is a standby or does not answer.
+    private static async Task<(int Server, int Timeline)> Ask(int server, string probe, CancellationToken cancel)
+    {
+        try
+        {
+            await using var connection = new NpgsqlConnection(probe);
+            await connection.OpenAsync(cancel);
+            await using var question = new NpgsqlCommand(Question, connection);
+            return (server, (int)(await question.ExecuteScalarAsync(cancel))!);
+        }
+        catch (Exception e)
+            when (e
+                    is NpgsqlException
+                        or TimeoutException
+                        or IOException
+                        or System.Net.Sockets.SocketException
+                        or OperationCanceledException
+            )
+        {
+            return (server, 0);
+        }
+    }
+}

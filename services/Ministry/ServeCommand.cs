@@ -1,0 +1,137 @@
+using System.CommandLine;
+using System.Security.Cryptography;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Hosting;
+using Ministries.Gateway;
+
+namespace Ministries.Ministry;
+
+/// <summary>The verb <c>serve</c>: the participant's gateway.</summary>
+internal static class ServeCommand
+{
+    public static Command Create()
+    {
+        var file = new Option<string?>("--settings")
+        {
+            HelpName = "file",
+            Description = "The gateway's settings (JSON); the other options go before them.",
+        };
+        var folder = new Option<string?>("--folder")
+        {
+            Description = "The folder that `pki init` made. Or the variable MINISTRIES_FOLDER.",
+        };
+        var participant = new Option<string?>("--as")
+        {
+            Description = "The participant whose gateway it is. Or the variable MINISTRIES_AS.",
+        };
+        var state = new Option<string?>("--state")
+        {
+            Description = "The folder of what it keeps. Never restore it from a backup.",
+            HelpName = "folder",
+        };
+        var listen = new Option<Uri?>("--listen")
+        {
+            HelpName = "https://host:port",
+            Description = "Where it listens; not given: port 7120 of this machine alone.",
+        };
+        var command = new Command(
+            "serve",
+            "Runs the participant's gateway: JSON, gRPC, events and webhooks for its own systems and officials, until it is told to stop."
+        )
+        {
+            file,
+            folder,
+            participant,
+            state,
+            listen,
+            Token(),
+        };
+        command.SetAction(
+            (result, cancel) =>
+                Run(
+                    result,
+                    () =>
+                        SettingsOf(
+                            result.GetValue(file),
+                            result.GetValue(folder) ?? Environment.GetEnvironmentVariable("MINISTRIES_FOLDER"),
+                            result.GetValue(participant) ?? Environment.GetEnvironmentVariable("MINISTRIES_AS"),
+                            result.GetValue(state),
+                            result.GetValue(listen)
+                        ),
+                    cancel
+                )
+        );
+        return command;
+    }
+
+    private static Command Token()
+    {
+        var file = new Option<string>("--file") { Required = true, Description = "The file of tokens, which is made if there is none." };
+        var name = new Option<string>("--name") { Required = true, Description = "The system that gets it." };
+        var roles = new Option<string[]>("--role")
+        {
+            Required = true,
+            Description = $"Its roles: {string.Join(", ", Roles.All)}; may be given again.",
+        };
+        var command = new Command("token", "Makes a token for a system, adds its digest to the file, and shows it this once.")
+        {
+            file,
+            name,
+            roles,
+        };
+        command.SetAction(result =>
+        {
+            try
+            {
+                result.InvocationConfiguration.Output.WriteLine(
+                    TokenFile.Add(result.GetRequiredValue(file), result.GetRequiredValue(name), result.GetRequiredValue(roles))
+                );
+                return 0;
+            }
+            catch (Exception e) when (e is IOException or FormatException or UnauthorizedAccessException)
+            {
+                result.InvocationConfiguration.Error.WriteLine(e.Message);
+                return CallCommands.WrongInput;
+            }
+        });
+        return command;
+    }
+
+    private static GatewaySettings SettingsOf(string? file, string? folder, string? participant, string? state, Uri? listen)
+    {
+        var settings = file is null
+            ? new GatewaySettings
+            {
+                Participant = participant is { Length: > 0 } ? participant : throw new FormatException("--as or --settings is missing"),
+                Folder = folder is { Length: > 0 } ? folder : throw new FormatException("--folder or --settings is missing"),
+                State = state ?? throw new FormatException("--state or --settings is missing"),
+            }
+            : GatewaySettings.Read(file);
+        return settings with
+        {
+            Participant = participant is { Length: > 0 } ? participant : settings.Participant,
+            Folder = folder is { Length: > 0 } ? folder : settings.Folder,
+            State = state ?? settings.State,
+            Listen = listen ?? settings.Listen,
+        };
+    }
+
+    private static async Task<int> Run(ParseResult result, Func<GatewaySettings> read, CancellationToken cancel)
+    {
+        var output = result.InvocationConfiguration.Output;
+        try
+        {
+            var settings = read();
+            await using var host = GatewayHost.Build(settings);
+            await host.StartAsync(cancel);
+            await output.WriteLineAsync($"{settings.Participant} at {string.Join(", ", host.Urls)}; try it at {settings.Listen}scalar");
+            await host.WaitForShutdownAsync(cancel);
+            return 0;
+        }
+        catch (Exception e) when (e is IOException or FormatException or CryptographicException or UnauthorizedAccessException)
+        {
+            await result.InvocationConfiguration.Error.WriteLineAsync(e.Message);
+            return CallCommands.WrongInput;
+        }
+    }
+}

@@ -1,0 +1,301 @@
+using System.Net;
+using System.Net.Http.Headers;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Authorization;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Ministries.CallLog.V1;
+using Ministries.Ledger.V1;
+using Ministries.Ministry.Tests;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Gateway.Tests;
+
+/// <summary>Who may use a gateway: everybody else is refused.</summary>
+public class AccessTests(Services services)
+{
+    private const string Again = "MATRIX=write dotnet run --project tests/Gateway -- -method '*matrix*'";
+
+    private JsonObject Call() => PlainJson.Write(services.Call());
+
+    [Fact]
+    public void The_matrix_is_as_it_was_decided()
+    {
+        var path = Path.Combine(Root(), "tests", "Gateway", "matrix.txt");
+        var now = Render();
+        if (Environment.GetEnvironmentVariable("MATRIX") == "write")
+            File.WriteAllText(path, now);
+        var before = File.Exists(path) ? File.ReadAllText(path) : "";
+        var (was, @is) = (before.Split('\n'), now.Split('\n'));
+        Assert.True(
+            now == before,
+            $"What the gateway grants is not what tests/Gateway/matrix.txt says. If it is meant: {Again}\n"
+                + $"{string.Join('\n', was.Except(@is).Select(l => $"- {l}").Concat(@is.Except(was).Select(l => $"+ {l}")))}"
+        );
+    }
+
+    [Fact]
+    public void Every_RPC_that_the_agreement_grants_to_a_participant_is_somebodys_and_no_other()
+    {
+        // A service asks these of another service.
+        string[] ofServices = ["CheckStanding", "CheckReadiness", "ListEvents"];
+        Assert.Equal(ofServices.Order(), Roles.Names.Where(n => Roles.Of(n).Count == 0).Select(n => n.Split('/')[1]).Order());
+    }
+
+    [Fact]
+    public async Task Nothing_but_health_and_the_document_answers_a_stranger()
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        using var stranger = gateway.Client(null);
+        using var guesser = gateway.Client(TokenFile.Prefix + new string('A', 43));
+        var open = new List<string>();
+        foreach (var endpoint in gateway.Host.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>())
+        {
+            var methods = endpoint.Metadata.GetMetadata<HttpMethodMetadata>()?.HttpMethods ?? ["GET"];
+            if (endpoint.Metadata.GetMetadata<IAllowAnonymous>() is not null)
+            {
+                open.Add(endpoint.RoutePattern.RawText!);
+                continue;
+            }
+            var path = "/" + endpoint.RoutePattern.RawText!.TrimStart('/').Replace("{", "").Replace("}", "");
+            foreach (var client in (HttpClient[])[stranger, guesser])
+            {
+                using var request = new HttpRequestMessage(new HttpMethod(methods[0]), path);
+                if (methods[0] == "POST")
+                    request.Content = RunningGateway.Json("{}");
+                using var answer = await client.SendAsync(request, Cancel);
+                Assert.True(
+                    answer.StatusCode is HttpStatusCode.Unauthorized or HttpStatusCode.UnsupportedMediaType,
+                    $"{path}: {answer.StatusCode}"
+                );
+            }
+        }
+        Assert.All(open, path => Assert.Matches("^/?(health/|openapi.json|scalar)", path));
+        Assert.Contains("/health/ready", open);
+        using var ready = await stranger.GetAsync("/health/ready", Cancel);
+        Assert.Equal((HttpStatusCode.OK, ""), (ready.StatusCode, await ready.Content.ReadAsStringAsync(Cancel)));
+    }
+
+    [Theory]
+    [InlineData("clerk", 403)]
+    [InlineData("auditor", 403)]
+    [InlineData("administrator", 403)]
+    [InlineData("approver", 403)]
+    [InlineData("official", 200)]
+    public async Task A_token_gives_the_roles_that_its_file_says_and_no_other(string role, int expected)
+    {
+        var file = Path.Combine(Directory.CreateTempSubdirectory("tokens").FullName, "tokens.json");
+        var token = TokenFile.Add(file, "case-system", [role]);
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa", s => s with { Tokens = file });
+        using var http = gateway.Client(token);
+
+        var (status, body, _) = await gateway.Post("/v1/calllog/LogCall", Call(), http: http);
+
+        Assert.True(status == expected, body.ToJsonString());
+        Assert.DoesNotContain(token, await File.ReadAllTextAsync(file, Cancel));
+        // Once it is taken from the list it counts no more.
+        await File.WriteAllTextAsync(file, "[]", Cancel);
+        File.SetLastWriteTimeUtc(file, DateTime.UtcNow.AddSeconds(5));
+        var (after, problem, _) = await gateway.Get("/status", http);
+        Assert.Equal((401, "CALLER_UNKNOWN"), (after, (string?)problem["reason"]));
+    }
+
+    [Fact]
+    public void A_file_of_tokens_that_others_may_read_is_refused()
+    {
+        var file = Path.Combine(Directory.CreateTempSubdirectory("tokens").FullName, "tokens.json");
+        TokenFile.Add(file, "case-system", [Roles.Clerk]);
+        if (OperatingSystem.IsWindows())
+            return;
+        File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead);
+        Assert.Contains("chmod 600", Assert.Throws<FormatException>(() => new TokenFile(file)).Message);
+    }
+
+    [Fact]
+    public async Task A_system_calls_with_its_certificate_if_the_settings_name_it()
+    {
+        var folder = Directory.CreateTempSubdirectory("systems").FullName;
+        using var authority = Authority("systems");
+        await File.WriteAllTextAsync(Path.Combine(folder, "roots.pem"), authority.ExportCertificatePem(), Cancel);
+        using var other = Authority("systems");
+        await using var gateway = await RunningGateway.Start(
+            services,
+            "kr/mfa",
+            s =>
+                s with
+                {
+                    Systems = new SystemSettings
+                    {
+                        Authorities = Path.Combine(folder, "roots.pem"),
+                        Names = new Dictionary<string, IReadOnlyList<string>> { ["registry.mfa.example"] = [Roles.Official] },
+                    },
+                }
+        );
+        async Task<int> StatusOf(X509Certificate2? own)
+        {
+            using var http = gateway.Client(null, own);
+            return (await gateway.Post("/v1/calllog/LogCall", Call(), http: http)).Status;
+        }
+
+        using var good = Issue(authority, "registry.mfa.example");
+        using var unnamed = Issue(authority, "other.mfa.example");
+        using var foreign = Issue(other, "registry.mfa.example");
+        Assert.Equal(200, await StatusOf(good));
+        Assert.Equal(403, await StatusOf(unnamed));
+        Assert.Equal(403, await StatusOf(foreign));
+        Assert.True(await StatusOf(null) is 401 or 403);
+    }
+
+    [Fact]
+    public async Task An_official_is_known_by_his_providers_token_and_acts_in_his_own_name_alone()
+    {
+        await using var provider = await TestProvider.Start();
+        await using var gateway = await RunningGateway.Start(
+            services,
+            "kr/mfa",
+            s =>
+                s with
+                {
+                    Officials = new OfficialSettings
+                    {
+                        Authority = provider.Address,
+                        Audience = "ministries-gateway",
+                        Authorities = provider.Root,
+                        Roles = new Dictionary<string, string> { ["desk"] = Roles.Official },
+                    },
+                }
+        );
+        using var http = gateway.Client(provider.Token(official: "o-17", roles: ["desk", "clerk"]));
+        var call = Call();
+        call["actor"] = new JsonObject { ["authority"] = "order-12" };
+
+        var (status, logged, _) = await gateway.Post("/v1/calllog/LogCall", call, http: http);
+
+        Assert.True(status == 200, logged.ToJsonString());
+        var kr = services.As("kr/mfa");
+        var entry = await kr.LedgerOf("calllog")
+            .GetEntryAsync(
+                new GetEntryRequest { Position = ulong.Parse((string?)logged["receipt"]!["position"] ?? "0") },
+                cancellationToken: Cancel
+            );
+        var sent = LogCallRequest.Parser.ParseFrom(entry.Entry.Parts.Single(p => p.Kind == PartKind.Request).Data);
+        Assert.Equal(("o-17", "consular-department"), (sent.Actor.Official, sent.Actor.Office));
+        call["actor"]!["official"] = "o-1";
+        var (denied, problem, _) = await gateway.Post("/v1/calllog/LogCall", call, http: http);
+        Assert.Equal((403, "ACTOR_NOT_CALLER"), (denied, (string?)problem["reason"]));
+        // A role that the settings do not translate is none.
+        Assert.Equal(403, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["official"])));
+        Assert.Equal(401, await StatusOf(gateway, provider.Token(official: null, roles: ["desk"])));
+        Assert.Equal(401, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], audience: "another")));
+        Assert.Equal(401, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], minutes: -5)));
+        Assert.Equal(401, await StatusOf(gateway, provider.Token(official: "o-17", roles: ["desk"], key: RSA.Create(2048))));
+        Assert.Equal(401, await StatusOf(gateway, Unsigned(provider.Token(official: "o-17", roles: ["desk"]))));
+    }
+
+    private async Task<int> StatusOf(RunningGateway gateway, string token)
+    {
+        using var http = gateway.Client(token);
+        return (await gateway.Post("/v1/calllog/LogCall", Call(), http: http)).Status;
+    }
+
+    private static string Unsigned(string token)
+    {
+        var head = Convert.ToBase64String(Encoding.UTF8.GetBytes("""{"alg":"none","typ":"JWT"}""")).TrimEnd('=');
+        return $"{head}.{token.Split('.')[1]}.";
+    }
+
+    [Theory]
+    [InlineData("Host", "attacker.example", 400)]
+    [InlineData("Origin", "https://attacker.example", 403)]
+    [InlineData("Sec-Fetch-Site", "cross-site", 403)]
+    public async Task A_page_of_another_site_does_not_reach_it(string header, string value, int expected)
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        // It takes any certificate: the name in the header is not the one that the certificate has.
+        using var handler = new SocketsHttpHandler { SslOptions = new() { RemoteCertificateValidationCallback = (_, _, _, _) => true } };
+        using var http = new HttpClient(handler) { BaseAddress = gateway.Settings.Listen };
+        http.DefaultRequestHeaders.Authorization = gateway.Http.DefaultRequestHeaders.Authorization;
+        using var request = new HttpRequestMessage(HttpMethod.Get, "/status");
+        request.Headers.TryAddWithoutValidation(header, value);
+        using var answer = await http.SendAsync(request, Cancel);
+        Assert.Equal(expected, (int)answer.StatusCode);
+    }
+
+    [Theory]
+    [InlineData("text/plain")]
+    [InlineData("application/x-www-form-urlencoded")]
+    public async Task What_a_form_can_send_is_not_read(string type)
+    {
+        await using var gateway = await RunningGateway.Start(services, "kr/mfa");
+        using var content = new StringContent(Call().ToJsonString(), new MediaTypeHeaderValue(type));
+        using var answer = await gateway.Http.PostAsync("/v1/calllog/LogCall", content, Cancel);
+        Assert.Equal(HttpStatusCode.UnsupportedMediaType, answer.StatusCode);
+        Assert.DoesNotContain(answer.Headers, h => h.Key.StartsWith("Access-Control", StringComparison.OrdinalIgnoreCase));
+        Assert.DoesNotContain(answer.Headers, h => h.Key.Equals("Set-Cookie", StringComparison.OrdinalIgnoreCase));
+    }
+
+    [Fact]
+    public void What_other_machines_reach_must_have_a_certificate_and_say_who_may_call()
+    {
+        var state = Directory.CreateTempSubdirectory("gateway").FullName;
+        var settings = RunningGateway.SettingsFor(services, "kr/mfa", state) with { Listen = new Uri("https://0.0.0.0:7120") };
+        Assert.Contains("tokens", Assert.Throws<FormatException>(() => GatewayHost.Build(settings)).Message);
+        Assert.Throws<FormatException>(() => GatewayHost.Build(settings with { Tokens = "tokens.json" }));
+        Assert.Throws<FormatException>(() => GatewayHost.Build(settings with { Listen = new Uri("http://127.0.0.1:7120") }));
+    }
+
+    private static X509Certificate2 Authority(string name)
+    {
+        var request = new CertificateRequest($"CN={name}", ECDsa.Create(ECCurve.NamedCurves.nistP256), HashAlgorithmName.SHA256);
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+        return request.CreateSelfSigned(DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddDays(1));
+    }
+
+    private static X509Certificate2 Issue(X509Certificate2 authority, string name)
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var request = new CertificateRequest($"CN={name}", key, HashAlgorithmName.SHA256);
+        var names = new SubjectAlternativeNameBuilder();
+        names.AddDnsName(name);
+        request.CertificateExtensions.Add(names.Build());
+        request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid("1.3.6.1.5.5.7.3.2")], false));
+        using var issued = request.Create(
+            authority,
+            DateTimeOffset.UtcNow.AddMinutes(-30),
+            DateTimeOffset.UtcNow.AddHours(1),
+            [1, 2, 3, 4]
+        );
+        using var with = issued.CopyWithPrivateKey(key);
+        return X509CertificateLoader.LoadPkcs12(with.Export(X509ContentType.Pkcs12), null);
+    }
+
+    // A row for each RPC, a column for each role; + where the gateway grants it.
+    private static string Render()
+    {
+        var text = new StringBuilder();
+        text.Append("# Which role may do what at a gateway (services/Gateway/Roles.cs). Everything else is denied.\n");
+        text.Append($"# To write it anew: {Again}\n");
+        var width = Roles.Names.Max(n => n.Split('/')[1].Length) + 2;
+        foreach (var service in Roles.Names.GroupBy(n => n.Split('/')[0]))
+        {
+            text.Append($"\n{service.Key}\n{new string(' ', width + 2)}{string.Join("  ", Roles.All)}\n");
+            foreach (var name in service)
+            {
+                var row = Roles.All.Select(r => (Roles.Of(name).Contains(r) ? "+" : ".").PadRight(r.Length));
+                text.Append($"  {name.Split('/')[1].PadRight(width)}{string.Join("  ", row).TrimEnd()}\n");
+            }
+        }
+        return text.ToString();
+    }
+
+    internal static string Root()
+    {
+        for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+            if (File.Exists(Path.Combine(folder.FullName, "Ministries.sln")))
+                return folder.FullName;
+        throw new DirectoryNotFoundException("Ministries.sln is in no folder above the tests");
+    }
+}

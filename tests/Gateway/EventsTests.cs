@@ -1,0 +1,179 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
+using Ministries.Fixtures;
+using Ministries.Ministry.Tests;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Gateway.Tests;
+
+/// <summary>Events to the ministry's systems: each once in order, whoever is restarted.</summary>
+public class EventsTests(Services services)
+{
+    private JsonObject Call() => PlainJson.Write(services.Call());
+
+    [Fact]
+    public async Task A_stream_goes_on_after_the_last_event_also_over_a_restart()
+    {
+        var state = Directory.CreateTempSubdirectory("events").FullName;
+        List<(string Id, JsonObject Event)> first;
+        string call;
+        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", state: state))
+        {
+            call = (string)(await gateway.Post("/v1/calllog/LogCall", Call())).Body["call"]!;
+            first = await Read(gateway, null, e => Names(e, call));
+        }
+        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", state: state))
+        {
+            var next = (string)(await gateway.Post("/v1/calllog/LogCall", Call())).Body["call"]!;
+            var rest = await Read(gateway, first[^1].Id, e => Names(e, next));
+            var again = await Read(gateway, null, e => Names(e, next));
+            Assert.Equal(again.Select(e => e.Id), [.. first.Select(e => e.Id), .. rest.Select(e => e.Id)]);
+            Assert.Equal(again.Count, again.Select(e => (string?)e.Event["id"]).Distinct().Count());
+            var last = again[^1].Event;
+            Assert.Equal(
+                ("1.0", "ministries.calllog.v1.CallLogged", services.Case),
+                ((string?)last["specversion"], (string?)last["type"], (string?)last["subject"])
+            );
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/events");
+            request.Headers.Add("Last-Event-ID", "0011223344556677-1");
+            using var answer = await gateway.Http.SendAsync(request, Cancel);
+            Assert.Equal(HttpStatusCode.Conflict, answer.StatusCode);
+        }
+        Directory.Delete(state, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_webhook_gets_each_event_signed_and_in_order_and_what_it_does_not_take_is_a_dead_letter()
+    {
+        var secret = RandomNumberGenerator.GetBytes(32);
+        var file = Path.Combine(Directory.CreateTempSubdirectory("webhook").FullName, "secret");
+        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(secret)}\n");
+        await using var receiver = await Receiver.Start();
+        await using var gateway = await RunningGateway.Start(
+            services,
+            "kr/mfa",
+            s =>
+                s with
+                {
+                    Webhooks =
+                    [
+                        new WebhookSettings
+                        {
+                            Name = "cases",
+                            Url = receiver.Address,
+                            Secret = file,
+                            Types = ["ministries.calllog.v1.CallLogged"],
+                            Attempts = 2,
+                        },
+                    ],
+                }
+        );
+        var calls = new List<string>();
+        for (var i = 0; i < 3; i++)
+            calls.Add((string)(await gateway.Post("/v1/calllog/LogCall", Call())).Body["call"]!);
+
+        await Until(() => Task.FromResult(receiver.Got.Any(g => g.Body.Contains(calls[2]))));
+
+        var ids = receiver.Got.Select(g => g.Id).ToList();
+        Assert.Equal(ids.Distinct(), ids);
+        var positions = ids.Select(id => int.Parse(id.Split('/')[1])).ToList();
+        Assert.Equal(positions.Order(), positions);
+        foreach (var got in receiver.Got)
+        {
+            var signed = HMACSHA256.HashData(secret, Encoding.UTF8.GetBytes($"{got.Id}.{got.Timestamp}.{got.Body}"));
+            Assert.Equal($"v1,{Convert.ToBase64String(signed)}", got.Signature);
+        }
+        // It takes nothing now: after two attempts the event is set aside.
+        receiver.Status = 500;
+        var refused = (string)(await gateway.Post("/v1/calllog/LogCall", Call())).Body["call"]!;
+        JsonArray dead = [];
+        await Until(async () => (dead = (await gateway.Get("/webhooks/cases/dead-letters")).Body["dead_letters"]!.AsArray()).Count > 0);
+        Assert.Equal((2, "it answered 500"), ((int)dead[0]!["attempts"]!, (string?)dead[0]!["error"]));
+        receiver.Status = 204;
+        var (_, replayed, _) = await gateway.Post("/webhooks/cases/replay", new JsonObject { ["id"] = (string?)dead[0]!["id"] });
+        Assert.True((bool)replayed["taken"]!);
+        Assert.Contains(receiver.Got, g => g.Body.Contains(refused) && g.Status == 204);
+        Assert.Empty((await gateway.Get("/webhooks/cases/dead-letters")).Body["dead_letters"]!.AsArray());
+    }
+
+    // Events of other services name the call, too.
+    private static bool Names(JsonObject e, string call) =>
+        (string?)e["type"] == "ministries.calllog.v1.CallLogged" && (string?)e["data"]?["call"] == call;
+
+    private static async Task<List<(string Id, JsonObject Event)>> Read(RunningGateway gateway, string? after, Func<JsonObject, bool> last)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, "/events");
+        if (after is not null)
+            request.Headers.Add("Last-Event-ID", after);
+        using var answer = await gateway.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Cancel);
+        Assert.Equal("text/event-stream", answer.Content.Headers.ContentType?.MediaType);
+        using var reader = new StreamReader(await answer.Content.ReadAsStreamAsync(Cancel));
+        var (events, id) = (new List<(string, JsonObject)>(), "");
+        while (await reader.ReadLineAsync(Cancel) is { } line)
+            if (line.StartsWith("id: ", StringComparison.Ordinal))
+                id = line[4..];
+            else if (line.StartsWith("data: ", StringComparison.Ordinal))
+            {
+                var e = JsonNode.Parse(line[6..])!.AsObject();
+                events.Add((id, e));
+                if (last(e))
+                    return events;
+            }
+        throw new EndOfStreamException("the stream ended");
+    }
+
+    private sealed record Delivery(string Id, string Timestamp, string Signature, string Body, int Status);
+
+    private sealed class Receiver : IAsyncDisposable
+    {
+        private WebApplication _host = null!;
+
+        public Uri Address { get; } = new($"http://127.0.0.1:{Ports.Free()}/events");
+
+        public ConcurrentQueue<Delivery> Got { get; } = [];
+
+        public int Status { get; set; } = 204;
+
+        public static async Task<Receiver> Start()
+        {
+            var receiver = new Receiver();
+            var builder = WebApplication.CreateSlimBuilder();
+            builder.Logging.ClearProviders();
+            builder.WebHost.ConfigureKestrel(k => k.Listen(IPAddress.Loopback, receiver.Address.Port));
+            receiver._host = builder.Build();
+            receiver._host.MapPost(
+                "/events",
+                async (HttpContext http) =>
+                {
+                    using var reader = new StreamReader(http.Request.Body);
+                    var headers = http.Request.Headers;
+                    receiver.Got.Enqueue(
+                        new Delivery(
+                            headers["webhook-id"]!,
+                            headers["webhook-timestamp"]!,
+                            headers["webhook-signature"]!,
+                            await reader.ReadToEndAsync(),
+                            receiver.Status
+                        )
+                    );
+                    http.Response.StatusCode = receiver.Status;
+                }
+            );
+            await receiver._host.StartAsync();
+            return receiver;
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _host.StopAsync();
+            await _host.DisposeAsync();
+        }
+    }
+}

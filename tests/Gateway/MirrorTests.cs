@@ -1,0 +1,129 @@
+using System.Text.Json.Nodes;
+using Microsoft.Data.Sqlite;
+using Ministries.Ministry.Tests;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Gateway.Tests;
+
+/// <summary>The participant's own copy. The tests stop services, so they have services of their own.</summary>
+public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
+{
+    private readonly Services _services = own.Services;
+
+    // Without commitments, so that nothing is drafted that would change the call afterwards.
+    private JsonObject Call()
+    {
+        var call = PlainJson.Write(_services.Call());
+        call["account"]!.AsObject().Remove("commitments");
+        return call;
+    }
+
+    [Fact]
+    public async Task Without_the_services_it_answers_what_was_seen_and_says_since_when()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 20 });
+        var before = DateTimeOffset.UtcNow;
+        var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+        var path = $"/v1/calllog/GetCall?call={logged["call"]}";
+        await Until(async () => (await gateway.Get($"{path}&as_of={Time(DateTimeOffset.UtcNow)}")).Status == 200);
+        var first = DateTimeOffset.UtcNow;
+        var (status, amended, _) = await gateway.Post(
+            "/v1/calllog/AmendReadout",
+            new JsonObject
+            {
+                ["actor"] = PlainJson.Write(Actor),
+                ["case"] = _services.Case,
+                ["call"] = (string?)logged["call"],
+                ["account"] = Call()["account"]!.DeepClone(),
+                ["reason"] = new JsonObject { ["language"] = "en", ["text"] = "A clerical error." },
+            }
+        );
+        Assert.True(status == 200, amended.ToJsonString());
+        var etag = (string?)amended["etag"];
+        await Until(async () => (string?)(await gateway.Get($"{path}&as_of={Time(DateTimeOffset.UtcNow)}")).Body["etag"] == etag);
+
+        await _services.Stop("calllog");
+
+        var (found, now, answer) = await gateway.Get(path);
+        Assert.Equal((200, etag), (found, (string?)now["etag"]));
+        Assert.Equal("mirror", answer.Headers.GetValues("Ministries-Source").Single());
+        Assert.True(DateTimeOffset.Parse(answer.Headers.GetValues("Ministries-Checked").Single()) > before);
+        Assert.Equal((string?)logged["etag"], (string?)(await gateway.Get($"{path}&as_of={Time(first)}")).Body["etag"]);
+        var (unknown, problem, _) = await gateway.Get($"{path}&as_of={Time(before)}");
+        Assert.Equal((404, "NOT_IN_MIRROR"), (unknown, (string?)problem["reason"]));
+        // A list, too.
+        await _services.Stop("custody");
+        var (_, prisoners, _) = await gateway.Get($"/v1/custody/ListPrisoners?case={_services.Case}");
+        Assert.Equal(_services.Prisoners.Order(), prisoners["prisoners"]!.AsArray().Select(p => (string?)p!["prisoner"]).Order());
+        var (unreachable, refused, _) = await gateway.Get("/v1/calllog/GetCall?call=call_00000000000000000000000000");
+        Assert.Equal((503, "SERVICE_UNREACHABLE"), (unreachable, (string?)refused["reason"]));
+        await _services.Start("custody");
+        await _services.Start("calllog");
+    }
+
+    [Fact]
+    public async Task An_entry_that_is_kept_back_stops_it_with_an_alarm()
+    {
+        var state = Directory.CreateTempSubdirectory("mirror").FullName;
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
+        {
+            var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+            await Until(() => Followed(gateway, "calllog", (string)logged["receipt"]!["position"]!));
+        }
+        // As if the service had shown one entry less than there are.
+        using (var database = new SqliteConnection($"Data Source={Path.Combine(state, "mirror.db")};Pooling=False"))
+        {
+            database.Open();
+            using var command = database.CreateCommand();
+            command.CommandText = "update numbers set number = number - 1 where service = 'calllog'";
+            Assert.True(command.ExecuteNonQuery() > 0);
+        }
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
+        {
+            await gateway.Post("/v1/calllog/LogCall", Call());
+            await Stopped(gateway, "calllog", "is missing");
+            var (status, problem, _) = await gateway.Get(
+                $"/v1/calllog/GetCall?call=call_00000000000000000000000000&as_of={Time(DateTimeOffset.UtcNow)}"
+            );
+            Assert.Equal((503, "MIRROR_STOPPED"), (status, (string?)problem["reason"]));
+        }
+        // A restart does not make it forget.
+        await using (var gateway = await RunningGateway.Start(_services, "kr/mfa", state: state))
+            await Stopped(gateway, "calllog", "is missing");
+        Directory.Delete(state, recursive: true);
+    }
+
+    internal static async Task Stopped(RunningGateway gateway, string service, string why)
+    {
+        using var stranger = gateway.Client(null);
+        await Until(async () => (await gateway.Get("/health/ready", stranger)).Status == 503);
+        var mirror = (await gateway.Get("/status")).Body["mirror"]!.AsArray().Single(m => (string?)m!["service"] == service)!;
+        Assert.Contains(why, (string?)mirror["alarm"]);
+    }
+
+    /// <summary>Whether the mirror has the entry at a position.</summary>
+    internal static async Task<bool> Followed(RunningGateway gateway, string service, string position) =>
+        (ulong)(await gateway.Get("/status")).Body["mirror"]!.AsArray().Single(m => (string?)m!["service"] == service)!["next_position"]!
+        > ulong.Parse(position);
+
+    private static string Time(DateTimeOffset time) => time.ToString("yyyy-MM-dd'T'HH:mm:ss.fffffff'Z'");
+}
+
+/// <summary>A service whose ledger was put back: it stays unusable for the other tests.</summary>
+public class WipedLedgerTests(OwnServices own) : IClassFixture<OwnServices>
+{
+    private readonly Services _services = own.Services;
+
+    [Fact]
+    public async Task A_ledger_that_begins_anew_stops_it_with_an_alarm()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
+        var (_, logged, _) = await gateway.Post("/v1/calllog/LogCall", PlainJson.Write(_services.Call()));
+        await Until(() => MirrorTests.Followed(gateway, "calllog", (string)logged["receipt"]!["position"]!));
+        await _services.Stop("calllog");
+        foreach (var file in Directory.EnumerateFiles(_services.Folder, "calllog*"))
+            File.Delete(file);
+        await _services.Start("calllog");
+        await MirrorTests.Stopped(gateway, "calllog", "");
+    }
+}

@@ -1,0 +1,122 @@
+using System.Text.Json.Nodes;
+using Google.Protobuf;
+using Ministries.Custody.V1;
+using Ministries.Ministry.Tests;
+using Ministries.Types.V1;
+using static Ministries.Ministry.Tests.Services;
+
+namespace Ministries.Gateway.Tests;
+
+/// <summary>What a gateway has accepted it does not lose. The tests stop a service, so they have services of their own.</summary>
+public class OutboxTests(OwnServices own) : IClassFixture<OwnServices>
+{
+    private readonly Services _services = own.Services;
+
+    private JsonObject Call() => PlainJson.Write(_services.Call());
+
+    [Fact]
+    public async Task A_write_waits_on_the_disk_until_its_service_answers_also_over_a_restart()
+    {
+        var state = Directory.CreateTempSubdirectory("outbox").FullName;
+        var key = Guid.NewGuid().ToString();
+        await _services.Stop("calllog");
+        await using (var gateway = await Start(state))
+        {
+            var (status, waiting, answer) = await gateway.Post("/v1/calllog/LogCall", Call(), key);
+            Assert.Equal((202, "WAITING", $"/outbox/{key}"), (status, (string?)waiting["state"], answer.Headers.Location?.ToString()));
+            // Asked again, it is the same write.
+            Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+            // One more would be one too many.
+            var (full, problem, _) = await gateway.Post("/v1/calllog/LogCall", Call());
+            Assert.Equal((503, "OUTBOX_FULL"), (full, (string?)problem["reason"]));
+            Assert.Equal(1, (int)(await gateway.Get("/status")).Body["outbox"]!["waiting"]!);
+        }
+        await _services.Start("calllog");
+        await using (var gateway = await Start(state))
+        {
+            JsonObject became = [];
+            await Until(async () => (string?)(became = (await gateway.Get($"/outbox/{key}")).Body)["state"] == "ANSWERED");
+            Assert.StartsWith("call_", (string?)became["answer"]!["call"]);
+            var (status, again, _) = await gateway.Post("/v1/calllog/LogCall", Call(), key);
+            Assert.Equal((200, (string?)became["answer"]!["call"]), (status, (string?)again["call"]));
+        }
+        // It was made once.
+        var (kr, made) = (_services.As("kr/mfa"), 0);
+        await foreach (var response in kr.Follow("calllog", untilNow: true, cancel: Cancel))
+            if (response.Entry is { } entry && LedgerEntry.Read(entry).Header.RequestId == key)
+                made++;
+        Assert.Equal(1, made);
+        Directory.Delete(state, recursive: true);
+    }
+
+    [Fact]
+    public async Task What_is_on_the_disk_at_any_moment_after_the_answer_suffices_to_send_it()
+    {
+        var (state, image) = (Directory.CreateTempSubdirectory("outbox").FullName, Directory.CreateTempSubdirectory("image").FullName);
+        var key = Guid.NewGuid().ToString();
+        await _services.Stop("calllog");
+        await using (var gateway = await Start(state))
+        {
+            Assert.Equal(202, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+            // What would be there if the process were killed now: nothing is written at the end.
+            foreach (var file in Directory.EnumerateFiles(state, "outbox*"))
+            {
+                await using var from = new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+                await using var to = new FileStream(Path.Combine(image, Path.GetFileName(file)), FileMode.CreateNew);
+                await from.CopyToAsync(to, Cancel);
+            }
+        }
+        await _services.Start("calllog");
+        await using (var gateway = await Start(image))
+            await Until(async () => (string?)(await gateway.Get($"/outbox/{key}")).Body["state"] == "ANSWERED");
+        Directory.Delete(state, recursive: true);
+        Directory.Delete(image, recursive: true);
+    }
+
+    [Fact]
+    public async Task What_a_service_calls_plain_is_not_taken_for_what_a_participant_sealed()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "icrc");
+        var path = $"/v1/custody/GetPrisoner?case={_services.Case}&prisoner={_services.Prisoners[0]}";
+        async Task<JsonNode?> Shown() => (await gateway.Get(path)).Body["prisoner"]!["identity"];
+        Assert.Equal(Identity.Rank, (string?)(await Shown())!["rank"]);
+        var forged = new PersonIdentity { Rank = "general" };
+        _services.Later = answer =>
+        {
+            if (answer is GetPrisonerResponse read)
+                read.Prisoner.Identity = new Sealed
+                {
+                    Scheme = PlainJson.SchemeOf(PersonIdentity.Descriptor),
+                    Content = forged.ToByteString(),
+                };
+            return answer;
+        };
+        var shown = await Shown();
+        _services.Later = null;
+        Assert.DoesNotContain(forged.Rank, shown?.ToJsonString() ?? "");
+    }
+
+    [Fact]
+    public async Task What_became_of_a_refused_write_is_told_too_and_what_is_not_there_is_not_found()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "icrc");
+        var key = Guid.NewGuid().ToString();
+        Assert.Equal(403, (await gateway.Post("/v1/calllog/LogCall", Call(), key)).Status);
+        JsonObject became = [];
+        await Until(async () => (string?)(became = (await gateway.Get($"/outbox/{key}")).Body)["state"] == "REFUSED");
+        Assert.Equal("NO_CAPACITY", (string?)became["problem"]!["reason"]);
+        Assert.Equal("local", (string?)became["caller"]);
+        Assert.Equal(404, (await gateway.Get($"/outbox/{Guid.NewGuid()}")).Status);
+    }
+
+    [Fact]
+    public async Task A_second_gateway_does_not_use_the_same_folder()
+    {
+        await using var gateway = await RunningGateway.Start(_services, "kr/mfa");
+        var second = RunningGateway.SettingsFor(_services, "kr/mfa", gateway.State);
+        Assert.Contains("another gateway", Assert.ThrowsAny<IOException>(() => GatewayHost.Build(second)).Message);
+    }
+
+    private Task<RunningGateway> Start(string state) =>
+        RunningGateway.Start(_services, "kr/mfa", s => s with { AnswerSeconds = 0.3, OutboxRequests = 1 }, state);
+}

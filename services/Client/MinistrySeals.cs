@@ -46,41 +46,51 @@ public sealed partial class MinistryClient
     public async Task Seal(IMessage request, IMessage message, CancellationToken cancel = default)
     {
         var declared = DeclarationFor(request, message);
-        var now = _time.GetUtcNow();
-        var defaults = DefaultRecipients.DependOnTheCase(declared)
-            ? await DefaultsFor(request, now, cancel)
-            : new DefaultRecipients(Agreement, Participant, now);
-        Seal(request, message, defaults.Of(declared));
+        Seal(request, message, await RecipientsOf(request, declared, (service, method, get) => Call(service, method, get, cancel)));
     }
 
-    // With the case, and the records that the request is about.
-    private async Task<DefaultRecipients> DefaultsFor(IMessage request, DateTimeOffset now, CancellationToken cancel)
+    /// <summary>To whom a field of a request is sealed by default, by the case and the records that the request is about.</summary>
+    /// <param name="request">The request. It must name its case, where the default depends on it.</param>
+    /// <param name="declared">What the contract says of the field.</param>
+    /// <param name="read">Reads a record: the service's name, the method and its request. It throws where there is none: without a
+    /// record nobody knows who may not be a recipient.</param>
+    /// <returns>The participants' ids.</returns>
+    public async Task<IReadOnlyList<string>> RecipientsOf(
+        IMessage request,
+        SealDeclaration declared,
+        Func<string, MethodDescriptor, IMessage, Task<IMessage>> read
+    )
     {
+        var now = _time.GetUtcNow();
+        if (!DefaultRecipients.DependOnTheCase(declared))
+            return new DefaultRecipients(Agreement, Participant, now).Of(declared);
         var @case = TextOf(request, "case");
         var transfer = Named("transfer") is { } t
-            ? (await Consular.GetTransferAsync(new GetTransferRequest { Transfer = t }, cancellationToken: cancel)).Transfer
+            ? (await Read<GetTransferResponse>("consular", "GetTransfer", new GetTransferRequest { Transfer = t })).Transfer
             : null;
         var access = Named("access") is { } a
-            ? (await Consular.GetAccessAsync(new GetAccessRequest { Access = a }, cancellationToken: cancel)).Access
+            ? (await Read<GetAccessResponse>("consular", "GetAccess", new GetAccessRequest { Access = a })).Access
             : null;
         var call = Named("call") is { } c
-            ? (await CallLog.GetCallAsync(new GetCallRequest { Call = c }, cancellationToken: cancel)).Call
+            ? (await Read<GetCallResponse>("calllog", "GetCall", new GetCallRequest { Call = c })).Call
             : null;
         var prisoners = new List<Prisoner>();
         foreach (var reference in PrisonersOf(request, transfer, access, call))
-            prisoners.Add(
-                (
-                    await Custody.GetPrisonerAsync(new GetPrisonerRequest { Case = @case, Prisoner = reference }, cancellationToken: cancel)
-                ).Prisoner
-            );
+        {
+            var get = new GetPrisonerRequest { Case = @case, Prisoner = reference };
+            prisoners.Add((await Read<GetPrisonerResponse>("custody", "GetPrisoner", get)).Prisoner);
+        }
         return new DefaultRecipients(Agreement, Participant, now)
         {
-            Case = (await Custody.GetCaseAsync(new GetCaseRequest { Case = @case }, cancellationToken: cancel)).Case,
+            Case = (await Read<GetCaseResponse>("custody", "GetCase", new GetCaseRequest { Case = @case })).Case,
             Prisoners = prisoners,
             Transfer = transfer,
             Access = access,
             Call = call,
-        };
+        }.Of(declared);
+
+        async Task<T> Read<T>(string service, string method, IMessage get)
+            where T : IMessage => (T)await read(service, Contract.Find(service, method)!, get);
 
         // The consular service's corrections name a record of any kind, by its id.
         string? Named(string kind) =>

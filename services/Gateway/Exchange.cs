@@ -181,7 +181,11 @@ internal sealed class Exchange
             var message = Seals.MessageNamed(place.Declared.Message)!.Parser.ParseFrom(place.Sealed.Content);
             IReadOnlyCollection<string> recipients = [.. place.Sealed.Recipients];
             if (recipients.Count == 0)
-                recipients = (await DefaultsFor(request, place.Declared, cancel)).Of(place.Declared);
+                recipients = await _client.RecipientsOf(
+                    request,
+                    place.Declared,
+                    async (service, method, get) => (await ReadSealed(service, method, get, null, cancel)).Message
+                );
             _client.Seal(request, message, recipients);
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or ArgumentException or SealException)
@@ -194,27 +198,6 @@ internal sealed class Exchange
             );
         }
     }
-
-    private async Task<DefaultRecipients> DefaultsFor(IMessage request, SealDeclaration declared, CancellationToken cancel)
-    {
-        var @case = RecordReference.TextOf(request, "case");
-        if (!DefaultRecipients.DependOnTheCase(declared))
-            return new DefaultRecipients(_client.Agreement, _client.Participant, _time.GetUtcNow());
-        var transfer = await Record<GetTransferResponse>(RecordReference.TextOf(request, "transfer"), @case, cancel);
-        var prisoner = RecordReference.TextOf(request, "prisoner") is { Length: > 0 } named ? named : transfer?.Transfer.Prisoner ?? "";
-        return new DefaultRecipients(_client.Agreement, _client.Participant, _time.GetUtcNow())
-        {
-            Case = (await Record<GetCaseResponse>(@case, @case, cancel))?.Case,
-            Transfer = transfer?.Transfer,
-            Prisoner = (await Record<GetPrisonerResponse>(prisoner, @case, cancel))?.Prisoner,
-        };
-    }
-
-    private async Task<T?> Record<T>(string id, string @case, CancellationToken cancel)
-        where T : class, IMessage =>
-        RecordReference.Of(id, @case) is { } record
-            ? (await ReadSealed(record.Service, record.Get, record.Request, null, cancel)).Message as T
-            : null;
 
     private async Task<Reading> ReadSealed(
         string service,

@@ -33,6 +33,13 @@ internal static class ServeCommand
         {
             HelpName = "https://host:port",
             Description = "Where it listens; not given: port 7120 of this machine alone.",
+            CustomParser = given =>
+            {
+                if (Uri.TryCreate(given.Tokens[0].Value, UriKind.Absolute, out var address) && address.Scheme == Uri.UriSchemeHttps)
+                    return address;
+                given.AddError($"--listen must be an address such as https://127.0.0.1:7120, not {given.Tokens[0].Value}");
+                return null;
+            },
         };
         var command = new Command(
             "serve",

@@ -141,7 +141,9 @@ internal static class Audit
 
     private static async Task<List<T>> Query<T>(string connection, string sql, Func<NpgsqlDataReader, T> row)
     {
-        await using var open = new NpgsqlConnection(connection + ";Pooling=false");
+        // Nobody else is in a hurry by now.
+        var patient = new NpgsqlConnectionStringBuilder(connection) { Pooling = false, Timeout = 30 };
+        await using var open = new NpgsqlConnection(patient.ConnectionString);
         await open.OpenAsync();
         await using var command = new NpgsqlCommand(sql, open) { CommandTimeout = 60 };
         await using var reader = await command.ExecuteReaderAsync();

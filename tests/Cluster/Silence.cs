@@ -37,11 +37,11 @@ internal sealed class Silence(string what)
         }
     }
 
-    /// <summary>Begins a measurement. The time counts from when it last happened.</summary>
+    /// <summary>Begins a measurement, from which on the time counts.</summary>
     public void Begin()
     {
         lock (_access)
-            (_began, _longest) = (Stopwatch.GetTimestamp(), new(what, TimeSpan.Zero, TimeSpan.Zero));
+            (_began, _last, _longest) = (Stopwatch.GetTimestamp(), Stopwatch.GetTimestamp(), new(what, TimeSpan.Zero, TimeSpan.Zero));
     }
 
     private Outage Until(long now) =>

@@ -103,6 +103,46 @@ public class EventsTests(Services services)
         Assert.Empty((await gateway.Get("/webhooks/cases/dead-letters")).Body["dead_letters"]!.AsArray());
     }
 
+    [Fact]
+    public async Task A_webhook_that_was_away_gets_what_it_missed_in_order_also_over_a_restart()
+    {
+        var state = Directory.CreateTempSubdirectory("events").FullName;
+        var file = Path.Combine(state, "secret");
+        Ledger.WholeFile.Write(file, $"whsec_{Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))}\n");
+        await using var receiver = await Receiver.Start();
+        receiver.Status = 503;
+        GatewaySettings Set(GatewaySettings settings) =>
+            settings with
+            {
+                Webhooks =
+                [
+                    new WebhookSettings
+                    {
+                        Name = "cases",
+                        Url = receiver.Address,
+                        Secret = file,
+                    },
+                ],
+            };
+        string call;
+        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", Set, state))
+        {
+            call = (string)(await gateway.Post("/v1/calllog/LogCall", Call())).Body["call"]!;
+            await Until(() => Task.FromResult(receiver.Got.Count > 1));
+        }
+        // It was given one event, again and again, and no later one.
+        Assert.Single(receiver.Got.Select(g => g.Id).Distinct());
+        receiver.Status = 204;
+        await using (var gateway = await RunningGateway.Start(services, "kr/mfa", Set, state))
+        {
+            await Until(() => Task.FromResult(receiver.Got.Any(g => g.Body.Contains($"\"{call}\"") && g.Body.Contains(".CallLogged"))));
+            var all = await Read(gateway, null, e => Names(e, call));
+            var taken = receiver.Got.Where(g => g.Status == 204).Select(g => g.Id).Take(all.Count);
+            Assert.Equal(all.Select(e => (string?)e.Event["id"]), taken);
+        }
+        Directory.Delete(state, recursive: true);
+    }
+
     // Events of other services name the call, too.
     private static bool Names(JsonObject e, string call) =>
         (string?)e["type"] == "ministries.calllog.v1.CallLogged" && (string?)e["data"]?["call"] == call;

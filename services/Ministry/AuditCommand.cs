@@ -37,7 +37,7 @@ internal static class AuditCommand
                             }
                             catch (NotReachedException e)
                             {
-                                connection.Error.Line(new Span(e.Message, Style.Bad));
+                                connection.Error.Lines($"{e.Message}\n");
                                 one = ExitCodes.NotReached;
                             }
                             if (data is not null)

@@ -10,6 +10,27 @@ internal static class CommandLine
     /// <summary>How a command line is read. A value may begin with @, which is a file to a flag and not one of arguments.</summary>
     public static readonly ParserConfiguration Parsing = new() { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
 
+    /// <summary>Runs the command line of this process.</summary>
+    /// <returns>The exit code.</returns>
+    public static Task<int> Run(RootCommand root, IReadOnlyList<string> arguments)
+    {
+        var shell = Shell.OfProcess();
+        // All output passes through these writers. The console's own properties would wrap them once more, and colours would be escaped too.
+        var (output, error) = (new Terminal(Console.Out), new Terminal(Console.Error));
+        Console.SetOut(output);
+        Console.SetError(error);
+        return Run(
+            root,
+            arguments,
+            new ShellConfiguration
+            {
+                Shell = shell,
+                Output = output,
+                Error = error,
+            }
+        );
+    }
+
     /// <summary>Runs a command line.</summary>
     /// <param name="root">The commands.</param>
     /// <param name="arguments">The arguments.</param>
@@ -33,7 +54,7 @@ internal static class CommandLine
         // Help, the version and completions come first: they are asked for where something is missing.
         if (result.Action is CommandLineAction { ClearsParseErrors: true })
             return await result.InvokeAsync(configuration, cancel);
-        if (result.Errors.Count > 0 || result.CommandResult.Command.Subcommands.Count > 0)
+        if (result.Errors.Count > 0 || result.CommandResult.Command is { Subcommands.Count: > 0, Action: null })
             return UsageError(result, configuration);
         try
         {

@@ -8,17 +8,19 @@ internal static class ConfigCommand
 {
     public static Command Create()
     {
+        var show = Show();
         var command = new Command(
             "config",
             "Keeps settings in profiles: $MINISTRIES_CONFIG, else ministries/config.json in $XDG_CONFIG_HOME or ~/.config. An option comes before "
                 + "its variable, and that before the profile."
         )
         {
-            Show(),
+            show,
             Set(),
             Unset(),
             Use(),
         };
+        command.Action = show.Action;
         return command;
     }
 

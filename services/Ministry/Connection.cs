@@ -101,7 +101,7 @@ internal sealed class Connection : IDisposable
     public bool Ask(string question)
     {
         Error.Lines($"{question} [y/N] ");
-        var yes = Shell.Input.ReadLine()?.Trim() is "y" or "Y" or "yes" or "Yes";
+        var yes = Shell.Input().ReadLine()?.Trim() is "y" or "Y" or "yes" or "Yes";
         if (!yes)
             Error.Line("nothing was sent");
         return yes;

@@ -8,8 +8,8 @@ internal sealed record Shell
     /// <summary>The value of an environment variable; null: it is not set.</summary>
     public required Func<string, string?> Variable { get; init; }
 
-    /// <summary>Standard input.</summary>
-    public required TextReader Input { get; init; }
+    /// <summary>Standard input. .NET changes the mode of a terminal when it first opens it, so that is done only by who reads.</summary>
+    public required Func<TextReader> Input { get; init; }
 
     /// <summary>Whether a person can be asked: standard input and standard error are a terminal.</summary>
     public bool Asks { get; init; }
@@ -42,7 +42,7 @@ internal sealed record Shell
         return new Shell
         {
             Variable = Environment.GetEnvironmentVariable,
-            Input = Console.In,
+            Input = () => Console.In,
             Asks = !Console.IsInputRedirected && !Console.IsErrorRedirected,
             IsTerminal = !Console.IsOutputRedirected,
             Columns = width,

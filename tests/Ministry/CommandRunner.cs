@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Ministries.Client;
 
 namespace Ministries.Ministry.Tests;
 
@@ -60,10 +61,11 @@ internal sealed record CommandRunner(Services Services)
         foreach (var (service, address) in Services.Addresses)
             variables.TryAdd($"MINISTRIES_{service.ToUpperInvariant()}", address.ToString());
         var (output, error) = (new StringWriter(), new StringWriter());
+        var input = Reader ?? new StringReader(Typed ?? Input);
         var shell = new Shell
         {
             Variable = variables.GetValueOrDefault,
-            Input = Reader ?? new StringReader(Typed ?? Input),
+            Input = () => input,
             Asks = Typed is not null || Reader is not null,
             IsTerminal = IsTerminal,
             Columns = Columns,
@@ -76,8 +78,8 @@ internal sealed record CommandRunner(Services Services)
             new ShellConfiguration
             {
                 Shell = shell,
-                Output = output,
-                Error = error,
+                Output = new Terminal(output),
+                Error = new Terminal(error),
             },
             Interrupt
         );

@@ -141,6 +141,28 @@ public class DailyTests(Services services) : IClassFixture<Services>
     }
 
     [Fact]
+    public async Task What_takes_long_is_named_on_a_terminal_until_it_is_there()
+    {
+        var work = new TaskCompletionSource<int>();
+        var writer = new Told(work);
+        var shell = new Shell
+        {
+            Variable = _ => null,
+            Input = () => TextReader.Null,
+            IsTerminal = true,
+            Asks = true,
+            Columns = 80,
+            Time = new Hasty(),
+        };
+        Assert.Equal(7, await new Screen(writer, shell).While("entries of custody", () => work.Task));
+        Assert.StartsWith("\r\x1b[Kentries of custody: ", writer.ToString());
+        Assert.EndsWith("\r\x1b[K", writer.ToString());
+        var script = new StringWriter();
+        await new Screen(script, shell with { IsTerminal = false }).While("entries of custody", () => Task.FromResult(7));
+        Assert.Empty(script.ToString());
+    }
+
+    [Fact]
     public async Task The_same_data_are_written_as_JSON_and_as_YAML()
     {
         var runner = new CommandRunner(services) { As = "kr/mfa" };
@@ -203,7 +225,7 @@ public class DailyTests(Services services) : IClassFixture<Services>
         Assert.Contains("+02:00", (await runner.Succeed("get", await LogCall())).Output);
         Assert.Contains("did you mean kyiv?", (await runner.Run("case", services.Case, "--profile", "kiyv")).Error);
         await runner.Succeed("config", "unset", "zone");
-        Assert.DoesNotContain("Europe/Kyiv", (await runner.Succeed("config", "show")).Output);
+        Assert.DoesNotContain("Europe/Kyiv", (await runner.Succeed("config")).Output);
 
         File.SetUnixFileMode(file, (UnixFileMode)0b110_110_100);
         var exposed = await runner.Run("next");
@@ -238,6 +260,23 @@ public class DailyTests(Services services) : IClassFixture<Services>
         );
         foreach (var shell in (string[])["bash", "zsh", "fish"])
             Assert.Contains("ministry completion words", (await runner.Succeed("completion", shell)).Output);
+    }
+
+    // The work ends once its reader was told of it.
+    private sealed class Told(TaskCompletionSource<int> work) : StringWriter(System.Globalization.CultureInfo.InvariantCulture)
+    {
+        public override void Write(string? value)
+        {
+            base.Write(value);
+            work.TrySetResult(7);
+        }
+    }
+
+    // A clock on which every wait is over at once.
+    private sealed class Hasty : TimeProvider
+    {
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) =>
+            base.CreateTimer(callback, state, dueTime == Timeout.InfiniteTimeSpan ? dueTime : TimeSpan.Zero, period);
     }
 
     private async Task<string> Draft(Precedence precedence = Precedence.Routine)

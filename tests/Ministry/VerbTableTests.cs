@@ -49,7 +49,7 @@ public class VerbTableTests
             var shell = new Shell
             {
                 Variable = _ => null,
-                Input = TextReader.Null,
+                Input = () => TextReader.Null,
                 Columns = columns,
             };
             var code = await CommandLine.Run(

@@ -129,10 +129,8 @@ public class VerbTests(Services services) : IClassFixture<Services>
             "kr/mfa",
             "--version",
             "1",
-            "--reason.language",
-            "en",
-            "--reason.text",
-            "not so",
+            "--explanation",
+            Explanation(),
             .. Official,
         ]);
         Assert.Contains("state: contested", contest.Output);
@@ -152,10 +150,8 @@ public class VerbTests(Services services) : IClassFixture<Services>
             "kr/mfa",
             "--version",
             "1",
-            "--reason.language",
-            "en",
-            "--reason.text",
-            "not so",
+            "--explanation",
+            Explanation(),
         ];
         string[] readout =
         [
@@ -390,6 +386,14 @@ public class VerbTests(Services services) : IClassFixture<Services>
     }
 
     private CommandRunner Kr => new(services) { As = "kr/mfa" };
+
+    // Why a readout is contested is sealed, so it stands in a file.
+    private string Explanation()
+    {
+        var file = Path.Combine(services.Folder, Path.GetRandomFileName());
+        File.WriteAllText(file, """{ "reason": { "language": "en", "text": "not so" } }""");
+        return $"@{file}";
+    }
 
     private async Task<int> Calls()
     {

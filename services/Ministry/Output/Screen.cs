@@ -146,7 +146,7 @@ internal sealed class Screen(TextWriter output, Shell shell)
         if (what.Length == 0 || !shell.IsTerminal || !shell.Asks)
             return await task;
         var (start, shown) = (shell.Time.GetTimestamp(), false);
-        while (await Task.WhenAny(task, Task.Delay(TimeSpan.FromSeconds(shown ? 1 : 2))) != task)
+        while (await Task.WhenAny(task, Task.Delay(TimeSpan.FromSeconds(shown ? 1 : 2), shell.Time)) != task)
         {
             Terminal.Overwrite(output, Cut($"{what}: {shell.Time.GetElapsedTime(start).TotalSeconds:0} s", shell.TextColumns - 1));
             shown = true;
@@ -172,12 +172,14 @@ internal sealed class Screen(TextWriter output, Shell shell)
         return past ? $"{words} ago" : $"in {words}";
     }
 
+    // A text of others stays within its line, so that it cannot pose as another one.
     private void Write(Span span)
     {
-        if (shell.Colours && span.Style != Style.Plain && span.Text.Length > 0)
-            Terminal.WriteStyled(output, span.Text, CodeOf(span.Style));
+        var text = Terminal.Line(span.Text);
+        if (shell.Colours && span.Style != Style.Plain && text.Length > 0)
+            Terminal.WriteStyled(output, text, CodeOf(span.Style));
         else
-            output.Write(span.Text);
+            output.Write(text);
     }
 
     private static int CodeOf(Style style) =>

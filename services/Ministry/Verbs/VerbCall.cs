@@ -57,7 +57,7 @@ internal sealed class VerbCall(TypedVerb verb, ParseResult result, Connection co
         if (_inputRead)
             throw new FormatException("standard input (-) can be read once only");
         _inputRead = true;
-        return connection.Shell.Input.ReadToEnd();
+        return connection.Shell.Input().ReadToEnd();
     }
 
     private bool _inputRead;

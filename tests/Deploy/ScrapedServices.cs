@@ -53,7 +53,14 @@ internal sealed class ScrapedServices : IAsyncDisposable
             {
                 Status = CustodyState.Interned,
                 CaptureTime = Timestamp.FromDateTime(DateTime.UtcNow.AddDays(-60)),
-                Identity = ParticipantClient.Seal(new PersonIdentity { Rank = Poison }, "ua/coordination-hq"),
+                Identity = ParticipantClient.Seal(
+                    new PersonIdentity
+                    {
+                        Name = new PersonName { Original = "Ga Na-da", Script = "Latn" },
+                        Rank = Poison,
+                    },
+                    "ua/coordination-hq"
+                ),
             },
             cancellationToken: Cancel
         );

@@ -394,7 +394,7 @@ public sealed class EvidenceTests(CaseFiles files)
     private static async Task<(int Code, string Output)> Ministry(params string[] arguments)
     {
         using var process = Process.Start(
-            new ProcessStartInfo("dotnet", [typeof(EvidenceVerification).Assembly.Location, .. arguments])
+            new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "ministry.dll"), .. arguments])
             {
                 RedirectStandardOutput = true,
                 RedirectStandardError = true,

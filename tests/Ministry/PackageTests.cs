@@ -11,7 +11,7 @@ namespace Ministries.Ministry.Tests;
 /// <summary>The client library as a ministry gets it: a package, and the program of its README.</summary>
 public sealed partial class PackageTests(Services services) : IClassFixture<Services>, IDisposable
 {
-    private static readonly string Root = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Here())!, "../.."));
+    internal static readonly string Root = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Here())!, "../.."));
 
     private readonly string _folder = Directory.CreateTempSubdirectory("package").FullName;
 

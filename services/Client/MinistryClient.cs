@@ -269,7 +269,8 @@ public sealed partial class MinistryClient : IDisposable
 
     /// <summary>Follows a ledger's entries that the participant may see, in order, each once. It continues from where it was when the
     /// service was unreachable, or ended the stream because entries were read too slowly. Entries that come in pieces are put together.
-    /// It checks that no entry for the participant was left out.</summary>
+    /// It checks that no entry for the participant was left out. What was recorded of a case before the participant was admitted to it comes
+    /// late, just before the first entry after that, and in its own order.</summary>
     /// <param name="service">The service's name, such as <c>calllog</c>.</param>
     /// <param name="from">The first position wanted. To resume later, name the <c>next_position</c> received last.</param>
     /// <param name="case">Only entries of this case; empty: of every case.</param>
@@ -323,7 +324,13 @@ public sealed partial class MinistryClient : IDisposable
                     continue;
                 from = response.NextPosition;
                 if (response.Entry is { } entry && complete.Take(EntryHeader.Parser.ParseFrom(entry.Header), entry.Audience) is { } missing)
-                    throw new EntryMissingException(service, missing);
+                {
+                    // Who reads what is there has been admitted to whatever he sees; who follows may have been just now.
+                    if (untilNow)
+                        throw new EntryMissingException(service, missing);
+                    await foreach (var earlier in Earlier(service, response, complete, missing, cancel))
+                        yield return earlier;
+                }
                 yield return response;
             }
             await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << failures)), _time, cancel);

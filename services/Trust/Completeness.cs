@@ -49,4 +49,15 @@ public sealed class Completeness(bool fromStart, string @case = "")
         }
         return null;
     }
+
+    /// <summary>Whether an entry was seen, by the numbers that its reader was shown.</summary>
+    public bool Has(IEnumerable<AudienceNumber> numbers) =>
+        numbers.Any(n => _last.TryGetValue(n.Audience, out var last) && n.Number <= last.Number);
+
+    /// <summary>Goes on from an entry, whatever was seen before it in its audiences: they have been checked in another way.</summary>
+    public void GoOnFrom(EntryHeader header, IEnumerable<AudienceNumber> numbers)
+    {
+        foreach (var number in numbers.Where(n => @case.Length == 0 || Audience.IsOf(n.Audience, @case)))
+            _last[number.Audience] = (number.Number, header.Position);
+    }
 }

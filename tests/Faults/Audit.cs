@@ -88,6 +88,20 @@ internal sealed class Audit(IReadOnlyDictionary<string, string> databases, Uri b
         return complaints;
     }
 
+    /// <summary>A service's own events, in order, each with the request that led to it.</summary>
+    public async Task<IReadOnlyList<Recorded>> EventsOf(string service, CancellationToken cancel) =>
+        [
+            .. from entry in (await Read(service, cancel)).Entries
+            from e in entry.Events.Events_
+            where IsOwn(service, e.Type)
+            let request = entry.Parts[PartKind.Request]
+            select new Recorded(
+                entry.Position,
+                Messages[e.Type].Parser.ParseFrom(e.Data),
+                request.Data is { } data && Messages.TryGetValue(request.Type, out var type) ? type.Parser.ParseFrom(data) : null
+            ),
+        ];
+
     /// <summary>Events that have not had their effect yet.</summary>
     public async Task<int> Missing(CancellationToken cancel)
     {

@@ -9,6 +9,7 @@ using Grpc.Health.V1;
 using Grpc.Net.Client;
 using Ministries.Fixtures;
 using Ministries.Trust;
+using Npgsql;
 
 namespace Ministries.Faults.Tests;
 
@@ -82,6 +83,21 @@ internal sealed class ServiceProcess(string name, string removed, IReadOnlyList<
     {
         lock (_lock)
             _held = true;
+    }
+
+    /// <summary>Stops it from doing anything for a time (SIGSTOP, SIGCONT): connections stay open, and nothing is answered.</summary>
+    public async Task Pause(TimeSpan time)
+    {
+        Signal("STOP");
+        await Task.Delay(time);
+        Signal("CONT");
+    }
+
+    private void Signal(string signal)
+    {
+        lock (_lock)
+            if (_process is { HasExited: false })
+                Process.Start("/bin/sh", ["-c", $"kill -{signal} {_process.Id}"]).WaitForExit();
     }
 
     /// <summary>Tells it to stop (SIGTERM) and keeps it down.</summary>
@@ -202,36 +218,48 @@ internal sealed class Deployment : IAsyncDisposable
     /// <summary>Whether the folder is kept, to examine a failure.</summary>
     public bool KeepsLogs { get; set; }
 
+    /// <summary>Each service's way to its database, and to the broker.</summary>
+    public Dictionary<string, (Gate Database, Gate Broker)> Ways { get; } = [];
+
+    /// <summary>Where each service is, by its name.</summary>
+    public IReadOnlyDictionary<string, Uri> Addresses => _addresses;
+
+    /// <summary>The folder of the keys, certificates and the agreement.</summary>
+    public string Certificates => Path.Combine(_folder, "pki");
+
     /// <summary>Starts everything and returns when all services are ready.</summary>
     /// <param name="removed">The protection to take out; empty: none.</param>
     /// <param name="cancel">Cancels.</param>
-    public static async Task<Deployment> Start(string removed, CancellationToken cancel)
+    /// <param name="postgres">The server of their databases; null: the one that all tests share.</param>
+    public static async Task<Deployment> Start(string removed, CancellationToken cancel, Postgres? postgres = null)
     {
-        var postgres = await Postgres.Shared;
+        postgres ??= await Postgres.Shared;
         var broker = await RabbitMq.Shared;
         broker.Kill();
         broker.Wipe();
         await broker.Start();
         var deployment = new Deployment(Directory.CreateTempSubdirectory("ministries-faults-").FullName, broker);
-        Pki.Init(Path.Combine(deployment._folder, "pki"), StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
+        Pki.Init(deployment.Certificates, StandardAgreement.Read(), TimeProvider.System, SealedForm.Key);
         foreach (var name in Names)
             deployment._addresses[name] = new Uri($"https://127.0.0.1:{Ports.Free()}");
         foreach (var name in Names)
         {
-            deployment.Databases[name] = await postgres.CreateDatabase();
-            string Own(string file) => Path.Combine(deployment._folder, "pki", "service", name, file);
+            var database = new NpgsqlConnectionStringBuilder(deployment.Databases[name] = await postgres.CreateDatabase());
+            var ways = deployment.Ways[name] = (new Gate(database.Port), new Gate(broker.Uri.Port));
+            database.Port = ways.Database.Port;
+            string Own(string file) => Path.Combine(deployment.Certificates, "service", name, file);
             deployment.Services[name] = new ServiceProcess(
                 name,
                 removed,
                 [
-                    $"--Ledger:Connection={deployment.Databases[name]}",
-                    $"--Broker:Uri={broker.Uri}",
+                    $"--Ledger:Connection={database}",
+                    $"--Broker:Uri={new UriBuilder(broker.Uri) { Port = ways.Broker.Port }.Uri}",
                     $"--Listen={deployment._addresses[name]}",
                     $"--Certificate={Own("system.pem")}",
                     $"--CertificateKey={Own("system.key")}",
                     $"--Checkpoint:Key={Own("checkpoint.key")}",
                     $"--Checkpoint:File={Path.Combine(deployment._folder, name + ".checkpoint")}",
-                    $"--Agreement={Path.Combine(deployment._folder, "pki", "agreement.json")}",
+                    $"--Agreement={Path.Combine(deployment.Certificates, "agreement.json")}",
                     .. Names.Where(n => n != name).Select(n => $"--Peers:{n}={deployment._addresses[n]}"),
                 ],
                 Path.Combine(deployment._folder, name + ".log")
@@ -248,7 +276,7 @@ internal sealed class Deployment : IAsyncDisposable
         _channels
             .GetOrAdd((participant, service), _ => Open(participant, service))
             .CreateCallInvoker()
-            .Intercept(SealedForm.Sealing(participant, () => Signing.Agreement(Path.Combine(_folder, "pki"))));
+            .Intercept(SealedForm.Sealing(participant, () => Signing.Agreement(Certificates)));
 
     /// <summary>Waits until every service says that it is ready.</summary>
     public async Task Ready(CancellationToken cancel)
@@ -294,6 +322,11 @@ internal sealed class Deployment : IAsyncDisposable
         await Blackout();
         foreach (var channel in _channels.Values)
             channel.Dispose();
+        foreach (var (database, broker) in Ways.Values)
+        {
+            database.Dispose();
+            broker.Dispose();
+        }
         if (KeepsLogs)
             return;
         try
@@ -311,7 +344,7 @@ internal sealed class Deployment : IAsyncDisposable
             _addresses[service],
             new GrpcChannelOptions
             {
-                HttpHandler = Signing.Handler(Path.Combine(_folder, "pki"), participant, service),
+                HttpHandler = Signing.Handler(Certificates, participant, service),
                 DisposeHttpClient = true,
                 MaxRetryAttempts = 1,
                 InitialReconnectBackoff = TimeSpan.FromMilliseconds(50),

@@ -34,13 +34,33 @@ public class FaultTests(ITestOutputHelper output)
         Assert.Contains(result.Complaints, c => c.Contains(complaint, StringComparison.Ordinal));
     }
 
+    /// <summary>How often each trouble happens to the whole case: MINISTRIES_ROUNDS; not set: six troubles happen once.</summary>
+    private static readonly int Rounds = int.TryParse(
+        Environment.GetEnvironmentVariable("MINISTRIES_ROUNDS"),
+        CultureInfo.InvariantCulture,
+        out var rounds
+    )
+        ? rounds
+        : 0;
+
+    [Fact(Timeout = 3_600_000)]
+    public async Task The_whole_case_is_played_to_its_end_and_both_ledgers_keep_the_law_whatever_fails()
+    {
+        var verdict = await WholeCase.Run(Seed, Rounds, Say, TestContext.Current.CancellationToken);
+        foreach (var complaint in verdict.Complaints.Take(20))
+            Say(complaint);
+        Assert.Empty(verdict.Complaints);
+        Assert.True(verdict.Cases >= 2, $"only {verdict.Cases} cases were played");
+    }
+
+    private void Say(string what)
+    {
+        output.WriteLine(what);
+        Console.WriteLine(what);
+    }
+
     private async Task<Result> Run(int rounds, string removed, CancellationToken cancel)
     {
-        void Say(string what)
-        {
-            output.WriteLine(what);
-            Console.WriteLine(what);
-        }
         var result = await Scenario.Run(Seed, rounds, removed, Say, cancel);
         foreach (var complaint in result.Complaints.Take(20))
             Say(complaint);

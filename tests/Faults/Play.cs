@@ -174,6 +174,30 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
     private async Task Talk(Played played, CancellationToken cancel)
     {
         var account = AccountOf(played);
+        await LogCall(played, account, cancel);
+        var drafts = await For(
+            async () =>
+            {
+                var page = await _kr.Read(
+                    "consular",
+                    (i, o) => Consular(i).ListTransfersAsync(new() { Case = played.Case, Call = played.Call }, o),
+                    cancel
+                );
+                return page.Transfers.Count == 2 ? page.Transfers : null;
+            },
+            $"drafts for {played.Call}",
+            cancel
+        );
+        foreach (var draft in drafts)
+        {
+            await Submit(played, draft.Id, cancel);
+            played.Transfers.Add(draft.Id);
+        }
+        await GiveReadout(played, account, cancel);
+    }
+
+    private async Task LogCall(Played played, Account account, CancellationToken cancel)
+    {
         var logged = await Until(
             () =>
                 Send(
@@ -193,47 +217,34 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
             cancel
         );
         played.Call = logged.Call;
+    }
 
-        var drafts = await For(
+    private Task<SubmitTransferRequestResponse> Submit(Played played, string transfer, CancellationToken cancel) =>
+        Until(
             async () =>
             {
-                var page = await _kr.Read(
+                var seen = await _kr.Read("consular", (i, o) => Consular(i).GetTransferAsync(new() { Transfer = transfer }, o), cancel);
+                return await Send(
+                    _kr,
                     "consular",
-                    (i, o) => Consular(i).ListTransfersAsync(new() { Case = played.Case, Call = played.Call }, o),
+                    id => new SubmitTransferRequestRequest
+                    {
+                        RequestId = id,
+                        Actor = _kr.Actor,
+                        Etag = seen.Etag,
+                        Case = played.Case,
+                        Transfer = transfer,
+                        NoteVerbale = "NV-1",
+                    },
+                    (i, r, o) => Consular(i).SubmitTransferRequestAsync(r, o),
                     cancel
                 );
-                return page.Transfers.Count == 2 ? page.Transfers : null;
             },
-            $"drafts for {played.Call}",
             cancel
         );
-        foreach (var draft in drafts)
-        {
-            await Until(
-                async () =>
-                {
-                    var seen = await _kr.Read("consular", (i, o) => Consular(i).GetTransferAsync(new() { Transfer = draft.Id }, o), cancel);
-                    return await Send(
-                        _kr,
-                        "consular",
-                        id => new SubmitTransferRequestRequest
-                        {
-                            RequestId = id,
-                            Actor = _kr.Actor,
-                            Etag = seen.Etag,
-                            Case = played.Case,
-                            Transfer = draft.Id,
-                            NoteVerbale = "NV-1",
-                        },
-                        (i, r, o) => Consular(i).SubmitTransferRequestAsync(r, o),
-                        cancel
-                    );
-                },
-                cancel
-            );
-            played.Transfers.Add(draft.Id);
-        }
-        await Until(
+
+    private Task<SubmitReadoutResponse> GiveReadout(Played played, Account account, CancellationToken cancel) =>
+        Until(
             async () =>
             {
                 var seen = await _ua.Read("calllog", (i, o) => CallLog(i).GetCallAsync(new() { Call = played.Call }, o), cancel);
@@ -255,7 +266,6 @@ internal sealed class Play(Func<string, Ministry> ministry, int seed)
             },
             cancel
         );
-    }
 
     private static Account AccountOf(Played played)
     {

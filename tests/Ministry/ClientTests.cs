@@ -1,8 +1,11 @@
+using System.Collections.Concurrent;
 using Grpc.Core;
 using Ministries.CallLog.V1;
 using Ministries.Client;
 using Ministries.Consular.V1;
+using Ministries.Custody.V1;
 using Ministries.Ledger.V1;
+using Ministries.Types.V1;
 using static Ministries.Ministry.Tests.Services;
 
 namespace Ministries.Ministry.Tests;
@@ -151,6 +154,63 @@ public class ClientTests(Services services) : IClassFixture<Services>
             }
         tampered.Parts[0].Salt = Google.Protobuf.ByteString.CopyFrom(new byte[32]);
         Assert.False(LedgerEntry.Read(tampered).Holds);
+    }
+
+    /// <summary>A ministry or an observer follows all year, and cases come to it. That is no gap, and nothing of the case is lost to it.</summary>
+    [Fact]
+    public async Task Who_is_admitted_to_a_case_while_it_follows_is_told_what_was_recorded_of_it_before()
+    {
+        var (hq, kr) = (services.As("ua/coordination-hq"), services.As("kr/mfa"));
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        var told = new ConcurrentQueue<ulong>();
+        var following = Follow();
+        await Until(async () => told.Count >= (await Shown()).Count);
+
+        var opened = await hq.Custody.OpenCaseAsync(new OpenCaseRequest { Actor = Services.Actor }, cancellationToken: Cancel);
+        var etag = opened.Etag;
+        foreach (
+            var (party, part) in (ReadOnlySpan<(string, Part)>)
+                [("icrc", Part.NeutralObserver), ("kr/mfa", Part.RequestingState), ("ua/mfa", Part.DetainingPower)]
+        )
+            etag = Admit(party, part, etag);
+
+        var all = await Shown();
+        Assert.Contains(opened.Receipt.Position, all);
+        await Until(() => Task.FromResult(told.Count >= all.Count || following.IsCompleted));
+        Assert.Equal(all, told.Order());
+        await end.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => following);
+
+        async Task Follow()
+        {
+            await foreach (var response in kr.Follow("custody", cancel: end.Token))
+                if (response.Entry is { } entry)
+                    told.Enqueue(LedgerEntry.Read(entry).Header.Position);
+        }
+
+        async Task<List<ulong>> Shown()
+        {
+            var positions = new List<ulong>();
+            await foreach (var response in kr.Follow("custody", untilNow: true, cancel: Cancel))
+                if (response.Entry is { } entry)
+                    positions.Add(LedgerEntry.Read(entry).Header.Position);
+            return positions;
+        }
+
+        string Admit(string party, Part part, string seen) =>
+            hq
+                .Custody.AdmitParty(
+                    new AdmitPartyRequest
+                    {
+                        Actor = Services.Actor,
+                        Etag = seen,
+                        Case = opened.Case,
+                        Participant = party,
+                        Part = part,
+                    },
+                    cancellationToken: Cancel
+                )
+                .Etag;
     }
 
     private static async Task<Call> CallAs(MinistryClient client, string call) =>

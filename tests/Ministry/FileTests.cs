@@ -61,9 +61,8 @@ public sealed class FileTests : IDisposable
     {
         string[] call =
         [
-            "call",
             "calllog",
-            "GetCall",
+            "get-call",
             "--folder",
             _folder,
             "--as",

@@ -26,6 +26,7 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
             "pack",
             Path.Combine(Root, "services/Client/Client.csproj"),
             "--no-build",
+            "-p:BuildProjectReferences=false",
             "-c",
             "Debug",
             "-o",

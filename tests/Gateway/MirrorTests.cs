@@ -35,7 +35,10 @@ public class MirrorTests(OwnServices own) : IClassFixture<OwnServices>
                 ["case"] = _services.Case,
                 ["call"] = (string?)logged["call"],
                 ["account"] = Call()["account"]!.DeepClone(),
-                ["reason"] = new JsonObject { ["language"] = "en", ["text"] = "A clerical error." },
+                ["explanation"] = new JsonObject
+                {
+                    ["reason"] = new JsonObject { ["language"] = "en", ["text"] = "A clerical error." },
+                },
             }
         );
         Assert.True(status == 200, amended.ToJsonString());

@@ -100,7 +100,7 @@ public sealed partial class PackageTests(Services services) : IClassFixture<Serv
 
     private async Task<string> Run(string folder, string program)
     {
-        var start = new ProcessStartInfo("dotnet", [program]) { WorkingDirectory = folder };
+        var start = new ProcessStartInfo("dotnet", [program, services.Case]) { WorkingDirectory = folder };
         start.Environment["MINISTRIES_FOLDER"] = services.Folder;
         start.Environment["MINISTRIES_AS"] = "kr/mfa";
         foreach (var (service, address) in services.Addresses)

@@ -340,7 +340,7 @@ public sealed class EvidenceTests(CaseFiles files)
         );
         Assert.Equal(0, code);
         Assert.StartsWith("The evidence holds: the history of case_", output, StringComparison.Ordinal);
-        Assert.Contains("kr/mfa itself made 8 of the requests: each is signed with its key, valid then", output);
+        Assert.Contains("kr/mfa itself made 9 of the requests: each is signed with its key, valid then", output);
         Assert.Contains("the keys are those of the reader's own agreement", output);
 
         var broken = Path.Combine(files.Folder, "broken.jsonl");

@@ -92,10 +92,7 @@ public sealed record Settings
         var expect = values.Flag("Ledger:ExpectReplication");
         var ledger = values.Text("Ledger:Connection");
         var brokers = values.Brokers("Broker:Uri");
-        var others = configuration
-            .GetSection("Peers")
-            .GetChildren()
-            .ToDictionary(p => p.Key, p => values.Addresses($"Peers:{p.Key}", "https"));
+        Dictionary<string, List<Uri>> others = [];
         var settings = new Settings
         {
             Ledger = ledger,
@@ -110,12 +107,12 @@ public sealed record Settings
             Checkpoint = values.Text("Checkpoint:File"),
             CheckpointKey = values.KeyAt("Checkpoint:Key"),
             SecretsFolder = values.SecretsFolder,
+            Peers = (others = values.Peers()).ToDictionary(p => p.Key, p => p.Value[0]),
+            FurtherPeers = others.ToDictionary(p => p.Key, p => (IReadOnlyList<Uri>)p.Value[1..]),
             Reflection = reflection,
             Drain = TimeSpan.FromSeconds(seconds),
             Otlp = values.Has("OTEL_EXPORTER_OTLP_ENDPOINT") ? values.Address("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https") : null,
             Metrics = values.Has("Metrics:Listen") ? values.Address("Metrics:Listen", "http") : null,
-            Peers = others.ToDictionary(p => p.Key, p => p.Value[0]),
-            FurtherPeers = others.ToDictionary(p => p.Key, p => (IReadOnlyList<Uri>)p.Value[1..]),
         };
         return (settings, wrong);
     }
@@ -193,6 +190,10 @@ public sealed record Settings
                 wrong.Add($"{key}: all addresses must have the same scheme, user, password and virtual host");
             return read;
         }
+
+        /// <summary>The addresses of the other services, by name.</summary>
+        public Dictionary<string, List<Uri>> Peers() =>
+            configuration.GetSection("Peers").GetChildren().ToDictionary(p => p.Key, p => Addresses($"Peers:{p.Key}", "https"));
 
         private Uri Parse(string key, string text, string[] schemes)
         {

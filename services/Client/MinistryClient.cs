@@ -278,15 +278,30 @@ public sealed partial class MinistryClient : IDisposable
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="RpcException">The service refused, or could not be reached ten times in a row.</exception>
     /// <exception cref="EntryMissingException">An entry that is for the participant was left out.</exception>
-    public async IAsyncEnumerable<FollowEntriesResponse> Follow(
+    public IAsyncEnumerable<FollowEntriesResponse> Follow(
         string service,
         ulong from = 0,
         string @case = "",
         bool untilNow = false,
-        [EnumeratorCancellation] CancellationToken cancel = default
+        CancellationToken cancel = default
+    ) => Follow(service, from, @case, untilNow, new Completeness(from == 0, @case), cancel);
+
+    /// <summary>As the other, for who keeps what it read and goes on later.</summary>
+    /// <param name="service">The service's name.</param>
+    /// <param name="from">The first position wanted.</param>
+    /// <param name="case">Only entries of this case; empty: of every case.</param>
+    /// <param name="untilNow">True to end at the entries that are there.</param>
+    /// <param name="complete">The numbers of all that was read before; it goes on with what is read now.</param>
+    /// <param name="cancel">Ends it.</param>
+    internal async IAsyncEnumerable<FollowEntriesResponse> Follow(
+        string service,
+        ulong from,
+        string @case,
+        bool untilNow,
+        Completeness complete,
+        [EnumeratorCancellation] CancellationToken cancel
     )
     {
-        var complete = new Completeness(from == 0, @case);
         for (var failures = 0; ; )
         {
             var pieces = new Pieces();

@@ -134,8 +134,9 @@ internal sealed partial class Mirror : BackgroundService
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var channel = Channel.CreateBounded<FollowEntriesResponse>(Together);
-        var reading = ReadInto(channel.Writer, service, from, end.Token);
-        var complete = Store.Numbers(service);
+        // What is read runs ahead of what is kept.
+        var reading = ReadInto(channel.Writer, service, from, Store.Numbers(service), end.Token);
+        var kept = Store.Numbers(service);
         var witnesses = DateTimeOffset.MinValue;
         var batch = new List<FollowEntriesResponse>();
         try
@@ -154,7 +155,7 @@ internal sealed partial class Mirror : BackgroundService
                 var ask = now - witnesses >= BetweenWitnesses;
                 if (ask)
                     witnesses = now;
-                await Take(service, batch, complete, ask, end.Token);
+                await Take(service, batch, kept, ask, end.Token);
             }
             await reading;
         }
@@ -174,11 +175,17 @@ internal sealed partial class Mirror : BackgroundService
         return first == waiting ? await waiting : null;
     }
 
-    private async Task ReadInto(ChannelWriter<FollowEntriesResponse> writer, string service, ulong from, CancellationToken cancel)
+    private async Task ReadInto(
+        ChannelWriter<FollowEntriesResponse> writer,
+        string service,
+        ulong from,
+        Completeness complete,
+        CancellationToken cancel
+    )
     {
         try
         {
-            await foreach (var response in _client.Follow(service, from, cancel: cancel))
+            await foreach (var response in _client.Follow(service, from, "", untilNow: false, complete, cancel))
                 await writer.WriteAsync(response, cancel);
             writer.Complete();
         }
@@ -188,13 +195,7 @@ internal sealed partial class Mirror : BackgroundService
         }
     }
 
-    private async Task Take(
-        string service,
-        List<FollowEntriesResponse> batch,
-        Completeness complete,
-        bool witnesses,
-        CancellationToken cancel
-    )
+    private async Task Take(string service, List<FollowEntriesResponse> batch, Completeness kept, bool witnesses, CancellationToken cancel)
     {
         var entries = batch.Where(r => r.Entry is not null).Select(r => r.Entry).ToList();
         var audit = await _client.Verify(service, entries, witnesses, cancel);
@@ -206,11 +207,12 @@ internal sealed partial class Mirror : BackgroundService
         foreach (var entry in entries)
         {
             var ledger = LedgerEntry.Read(entry);
-            if (ledger.Header.Position < last)
+            // What was recorded of a case before the participant was admitted to it comes late, and once.
+            if (ledger.Header.Position < last && Store.Has(service, ledger.Header.Position))
                 throw new InvalidEntryException(service, $"entry {ledger.Header.Position} was shown again after {last - 1}");
-            last = ledger.Header.Position + 1;
-            if (complete.Take(ledger.Header, entry.Audience) is { } missing)
-                throw new EntryMissingException(service, missing);
+            last = Math.Max(last, ledger.Header.Position + 1);
+            // Who read it has checked that nothing is missing before it.
+            kept.GoOnFrom(ledger.Header, entry.Audience);
             read.Add(new MirroredEntry(entry, ledger));
             foreach (var id in IdsIn(ledger))
                 if (RecordReference.Of(id, ledger.Case) is { } record && record.Service == service)
@@ -220,7 +222,7 @@ internal sealed partial class Mirror : BackgroundService
             service,
             read,
             [.. records.Values],
-            complete,
+            kept,
             new MirrorProgress(
                 service,
                 next ?? Store.ProgressOf(service).NextPosition,

@@ -139,6 +139,12 @@ internal sealed class MirrorStore : IDisposable
         return complete;
     }
 
+    /// <summary>Whether the entry at a position is kept.</summary>
+    public bool Has(string service, ulong position) =>
+        _database.Read(c =>
+            Database.Scalar(c, "select 1 from entries where service = @0 and position = @1", service, (long)position) is not null
+        );
+
     /// <summary>Adds what was verified, all or nothing.</summary>
     public Task Add(
         string service,

@@ -13,6 +13,7 @@ using Ministries.Custody.V1;
 using Ministries.Fixtures;
 using Ministries.Hosting;
 using Ministries.Hosting.Bus;
+using Ministries.Ledger.V1;
 using Ministries.Trust;
 using Ministries.Types.V1;
 
@@ -46,6 +47,9 @@ public sealed class Services : IAsyncLifetime
 
     /// <summary>The running services by name.</summary>
     public IReadOnlyDictionary<string, WebApplication> Hosts => _hosts;
+
+    /// <summary>The entries that the services keep back from everybody who follows; null: none.</summary>
+    public Func<EntryHeader, bool>? KeptBack { get; set; }
 
     /// <summary>Changes an answer to that of a service with a later contract; null: answers stay unchanged.</summary>
     public Func<IMessage, IMessage>? Later { get; set; }
@@ -207,8 +211,33 @@ public sealed class Services : IAsyncLifetime
             await Task.Delay(50, deadline.Token);
     }
 
+    private sealed class Keeping<T>(Services services, IServerStreamWriter<T> stream) : IServerStreamWriter<T>
+    {
+        public WriteOptions? WriteOptions
+        {
+            get => stream.WriteOptions;
+            set => stream.WriteOptions = value;
+        }
+
+        public Task WriteAsync(T message) => IsKept(message) ? Task.CompletedTask : stream.WriteAsync(message);
+
+        public Task WriteAsync(T message, CancellationToken cancellationToken) =>
+            IsKept(message) ? Task.CompletedTask : stream.WriteAsync(message, cancellationToken);
+
+        private bool IsKept(T message) =>
+            message is FollowEntriesResponse { Entry: { } entry }
+            && services.KeptBack?.Invoke(EntryHeader.Parser.ParseFrom(entry.Header)) == true;
+    }
+
     private sealed class Answering(Services services) : Interceptor
     {
+        public override Task ServerStreamingServerHandler<TRequest, TResponse>(
+            TRequest request,
+            IServerStreamWriter<TResponse> stream,
+            ServerCallContext context,
+            ServerStreamingServerMethod<TRequest, TResponse> continuation
+        ) => continuation(request, new Keeping<TResponse>(services, stream), context);
+
         public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(
             TRequest request,
             ServerCallContext context,
